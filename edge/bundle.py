@@ -1,0 +1,165 @@
+"""The model bundle: one directory or zip that holds the network and says what it is.
+
+    student.onnx        fp32 network
+    student.int8.onnx   only if it wins on the box
+    card.json           what the network expects, gives, and was measured at
+
+Network contract: input `tiles`, uint8 (N, input_px, input_px), grayscale; outputs `logits`, float32
+(N, classes), and `features`, float32 (N, F), the pooled features before the last layer; optionally
+`good`, float32 (N, 1), the logit of "no defect", to be joined with the class logits in one softmax.
+Everything after the resize (scaling, offsets) is inside the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edge.errors import BundleError
+from edge.frame import Gray
+
+CARD = "card.json"
+FP32 = "student.onnx"
+INT8 = "student.int8.onnx"
+MAX_STUDENT_BYTES = 626_688
+"""612 KB: the size promised for the fp32 network."""
+
+Positive = Annotated[int, Field(gt=0)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Preprocessing(_Part):
+    """How a tile becomes the network's input; `edge.vision.tiles` does it."""
+
+    resize: Literal["area"] = "area"
+    """cv2.INTER_AREA from tile_px to input_px; exact pixel averaging for whole factors."""
+    channels: Literal["gray"] = "gray"
+    dtype: Literal["uint8"] = "uint8"
+
+
+class SelfTest(_Part):
+    """Expected outputs for inputs that any machine can generate from the seed."""
+
+    seed: int
+    tiles: Positive
+    logits: tuple[tuple[float, ...], ...]
+    tolerance: Annotated[float, Field(gt=0)] = 1e-3
+
+
+class ModelCard(_Part):
+    """card.json. `metrics` and `training` are free text and numbers for people."""
+
+    card_schema: Literal["defectd.card/1"] = Field("defectd.card/1", alias="schema")
+    name: str
+    version: str
+    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    tile_px: Positive
+    """Side of a tile at the scale of the training images."""
+    input_px: Positive
+    preprocessing: Preprocessing = Preprocessing()
+    outputs: dict[str, str]
+    """Name of each network output and what it means."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Logits are divided by it before the softmax."""
+    metrics: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    files: dict[str, str]
+    """sha256 of each network file."""
+    selftest: SelfTest
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> ModelCard:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes: a name stands twice")
+        missing = {"logits", "features"} - set(self.outputs)
+        if missing:
+            raise ValueError(f"outputs: {', '.join(sorted(missing))} missing")
+        if FP32 not in self.files:
+            raise ValueError(f"files: {FP32} missing")
+        if len(self.selftest.logits) != self.selftest.tiles:
+            raise ValueError("selftest: as many rows of logits as tiles are needed")
+        return self
+
+    @property
+    def has_good(self) -> bool:
+        return "good" in self.outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was read and whose files match their hashes."""
+
+    origin: str
+    card: ModelCard
+    networks: dict[str, bytes]
+    """File name to ONNX bytes."""
+
+    def sha256(self, network: str = FP32) -> str:
+        return self.card.files[network]
+
+
+def selftest_tiles(seed: int, count: int, input_px: int) -> Gray:
+    """(count, input_px, input_px) uint8 that depends on nothing but its arguments (SHAKE-256 bytes)."""
+    size = count * input_px * input_px
+    noise = hashlib.shake_256(f"defectd selftest {seed}".encode()).digest(size)
+    return np.frombuffer(noise, np.uint8).reshape(count, input_px, input_px)
+
+
+def load(where: str | Path) -> Bundle:
+    """Read a bundle: `builtin`, a directory or a zip.  Raises BundleError with what to do."""
+    if str(where) == "builtin":
+        return _read("builtin", Path(str(importlib.resources.files("edge") / "models" / "builtin")))
+    path = Path(where)
+    if path.is_dir() or path.is_file():
+        return _read(str(path), path)
+    raise BundleError(f"{path}: no such bundle. Give a directory or zip with {CARD}, or `builtin`")
+
+
+def _read(origin: str, path: Path) -> Bundle:
+    try:
+        if path.is_dir():
+            return _check(origin, lambda name: (path / name).read_bytes())
+        with zipfile.ZipFile(path) as archive:
+            return _check(origin, archive.read)
+    except (OSError, KeyError) as error:
+        raise BundleError(f"{origin}: incomplete bundle: {error}. Export or copy it again") from error
+    except zipfile.BadZipFile as error:
+        raise BundleError(f"{origin}: neither a directory nor a zip: {error}") from error
+
+
+def _check(origin: str, read: Any) -> Bundle:
+    try:
+        card = ModelCard.model_validate(json.loads(read(CARD)))
+    except ValueError as error:  # json and pydantic errors both are
+        details = _first_line(error)
+        raise BundleError(f"{origin}: {CARD} is not a model card: {details}") from error
+    networks: dict[str, bytes] = {}
+    for name, expected in card.files.items():
+        if Path(name).name != name:
+            raise BundleError(f"{origin}: {CARD} names a file outside the bundle: {name}")
+        networks[name] = read(name)
+        found = hashlib.sha256(networks[name]).hexdigest()
+        if found != expected:
+            raise BundleError(
+                f"{origin}: {name} is damaged: sha256 {found[:12]}..., the card says {expected[:12]}.... "
+                "Export or copy the bundle again"
+            )
+    return Bundle(origin, card, networks)
+
+
+def _first_line(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(p) for p in first['loc']) or 'card'}: {first['msg']}"
+    return str(error).splitlines()[0]

@@ -1,0 +1,1 @@
+"""Cameras: one child process each, frames through shared memory, one supervisor that restarts."""

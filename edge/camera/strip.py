@@ -1,0 +1,363 @@
+"""The generated strip: endless moving steel whose defects are known, so that a first run needs no camera.
+
+Row y of the strip stands at row `y - n * speed_px` of frame n: new steel enters at the bottom edge and leaves
+at the top. Everything is a function of the parameters and n alone: frames can be asked for in any order.
+The defects are drawn after the look of the six NEU classes; they are no substitute for pictures of a real line.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, urlsplit
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import CameraError, Problem
+from edge.frame import Gray
+
+CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
+LONGEST_PX = 220
+"""No defect is longer or wider."""
+CLEAR_PX = 260
+"""Clean steel between two defects, so that each is an event of its own."""
+PERIOD_PX = 2048
+"""The surface without its defects repeats after this many rows."""
+CACHED_DEFECTS = 16
+LEVEL = 118.0
+"""Mean gray of clean steel."""
+
+Floats = npt.NDArray[np.float32]
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StripDefect:
+    """One defect.  box: x y w h in px of the strip, y along it."""
+
+    track: int
+    """Counts from 1 along the strip; not every number is visible in a given frame."""
+    class_name: str
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """A defect and what it adds to the gray of the steel: (h, w) int16."""
+
+    defect: StripDefect
+    delta: npt.NDArray[np.int16]
+
+
+class Strip:
+    """Frames of one generated strip."""
+
+    def __init__(
+        self,
+        *,
+        width: int = 800,
+        height: int = 400,
+        seed: int = 1,
+        speed_px: int = 24,
+        spacing_px: int = 900,
+        noise: float = 2.0,
+        classes: tuple[str, ...] = CLASSES,
+    ) -> None:
+        """speed_px: travel per frame.  spacing_px: mean distance between defects.  noise: sigma of the sensor, gray.
+
+        Raises CameraError for a value outside its limits.
+        """
+        _check("width", width, 256, 8192)
+        _check("height", height, 64, 4096)
+        _check("seed", seed, 0, 2**31 - 1)
+        _check("speed_px", speed_px, 0, 4096)
+        _check("spacing_px", spacing_px, LONGEST_PX + CLEAR_PX, 1_000_000)
+        _check("noise", noise, 0, 32)
+        if not classes or set(classes) - set(CLASSES):
+            raise _refusal("classes", ",".join(classes), f"some of {','.join(CLASSES)}")
+        self.width, self.height, self.seed = width, height, seed
+        self.speed_px, self.spacing_px, self.noise, self.classes = speed_px, spacing_px, noise, classes
+        self._drawn: OrderedDict[int, _Drawn] = OrderedDict()
+        rng = np.random.default_rng([seed, 0])
+        # Noise is kept as uint8 by lifting it to start at 0; the light is lowered by as much. Then a frame
+        # is two saturating uint8 additions instead of float arithmetic.
+        lift = int(np.ceil(4 * noise))
+        self._surface = _surface(rng, width, height)
+        self._light = _light(rng, width, height, lift)
+        grain = rng.normal(lift, noise, (height + 64, width + 64)) if noise else np.zeros((height + 64, width + 64))
+        self._grain = np.clip(np.rint(grain), 0, 2 * lift).astype(np.uint8)
+
+    @classmethod
+    def from_url(cls, url: str) -> Strip:
+        """A strip from `strip:` or `strip:?width=1600&seed=7&classes=scratches,patches`.  Raises CameraError."""
+        parts = urlsplit(url)
+        if parts.scheme != "strip" or parts.netloc or parts.path:
+            raise _refusal("source", url, "strip: or strip:?key=value&...")
+        values: dict[str, int | float | tuple[str, ...]] = {}
+        for key, text in parse_qsl(parts.query, keep_blank_values=True):
+            if key not in _READERS:
+                raise _refusal(key, text, f"a strip has only {', '.join(_READERS)}")
+            if key in values:
+                raise _refusal(key, text, "given once")
+            try:
+                values[key] = _READERS[key](text)
+            except ValueError:
+                kind = "a number" if _READERS[key] is float else "a whole number"
+                raise _refusal(key, text, kind) from None
+        return cls(**values)  # type: ignore[arg-type]
+
+    def frame(self, n: int) -> Gray:
+        """Frame n >= 0.  Returns (height, width) uint8, a fresh array."""
+        top = n * self.speed_px
+        start = top % PERIOD_PX
+        rng = np.random.default_rng([self.seed, 1, n])
+        down, right = (int(v) for v in rng.integers(0, 64, 2))
+        picture = cv2.add(self._surface[start : start + self.height], self._light)
+        for drawn in self._near(top):
+            _paint(picture, drawn, top)
+        grain = self._grain[down : down + self.height, right : right + self.width]
+        return np.asarray(cv2.add(picture, grain, dst=picture), np.uint8)
+
+    def truth(self, n: int) -> tuple[tuple[StripDefect, Box], ...]:
+        """The defects that show in frame n, each with its visible part: x y w h in px of the frame."""
+        top = n * self.speed_px
+        found = []
+        for drawn in self._near(top):
+            x, y, w, h = drawn.defect.box
+            first, last = max(0, y - top), min(self.height, y - top + h)
+            if first < last:
+                found.append((drawn.defect, (x, first, w, last - first)))
+        return tuple(found)
+
+    def _near(self, top: int) -> list[_Drawn]:
+        """Drawn defects that may reach into rows top .. top + height, in order along the strip."""
+        # One defect lies in each stretch of spacing_px; the first stretch is clean, to start on good steel.
+        first = max(1, (top - LONGEST_PX) // self.spacing_px)
+        last = (top + self.height - 1) // self.spacing_px
+        return [self._draw(track) for track in range(first, last + 1)]
+
+    def _draw(self, track: int) -> _Drawn:
+        if track in self._drawn:
+            self._drawn.move_to_end(track)
+            return self._drawn[track]
+        round_, place = divmod(track - 1, len(self.classes))
+        # Each round of tracks holds every class once, shuffled: none is long in coming.
+        order = np.random.default_rng([self.seed, 2, round_]).permutation(len(self.classes))
+        name = self.classes[int(order[place])]
+        rng = np.random.default_rng([self.seed, 3, track])
+        delta = _DRAWERS[name](rng)
+        h, w = delta.shape
+        x = int(rng.integers(0, self.width - w + 1))
+        y = track * self.spacing_px + int(rng.integers(0, self.spacing_px - LONGEST_PX - CLEAR_PX + 1))
+        drawn = _Drawn(StripDefect(track, name, (x, y, w, h)), np.rint(delta).astype(np.int16))
+        self._drawn[track] = drawn
+        if len(self._drawn) > CACHED_DEFECTS:
+            self._drawn.popitem(last=False)
+        return drawn
+
+
+def _paint(picture: Gray, drawn: _Drawn, top: int) -> None:
+    x, y, w, h = drawn.defect.box
+    first, last = max(0, y - top), min(picture.shape[0], y - top + h)
+    if first >= last:
+        return
+    part = picture[first:last, x : x + w]
+    offset = y - top
+    np.clip(part + drawn.delta[first - offset : last - offset], 0, 255, out=part, casting="unsafe")
+
+
+def _check(key: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise _refusal(key, str(value), f"{least} to {most}")
+
+
+def _refusal(key: str, value: str, allowed: str) -> CameraError:
+    return CameraError(str(Problem(key, value, allowed, "Change the source of this camera")))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(","))
+
+
+_READERS: dict[str, Callable[[str], int | float | tuple[str, ...]]] = {
+    "width": int,
+    "height": int,
+    "seed": int,
+    "speed_px": int,
+    "spacing_px": int,
+    "noise": float,
+    "classes": _names,
+}
+
+
+# The surface ---------------------------------------------------------------------------------------------------
+
+
+def _surface(rng: np.random.Generator, width: int, height: int) -> Gray:
+    """(PERIOD_PX + height, width) uint8, mean LEVEL - 32: rolled steel that wraps around after PERIOD_PX rows."""
+    shape = (PERIOD_PX, width)
+    rolling = 2.2 * _field(rng, shape, 0.6, 5.0)
+    streaks = 1.8 * _field(rng, shape, 1.5, 120.0)
+    cloud = 2.5 * _field(rng, (PERIOD_PX // 8, width // 8 + 1), 6.0, 10.0)
+    cloud = cv2.resize(cloud, (width, PERIOD_PX), interpolation=cv2.INTER_LINEAR)
+    gray = np.clip(np.rint(LEVEL - 32 + rolling + streaks + cloud), 0, 255).astype(np.uint8)
+    return np.concatenate([gray, gray[:height]])
+
+
+def _light(rng: np.random.Generator, width: int, height: int, lift: int) -> Gray:
+    """(height, width) uint8, about 32 - lift: the uneven light of the camera's place, which does not move."""
+    across = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
+    along = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
+    tilt, bend, fall = rng.uniform(-6, 6), rng.uniform(2, 8), rng.uniform(-3, 3)
+    light = 32 - lift + tilt * across - bend * across**2 + fall * along
+    return np.clip(np.rint(light), 0, 255).astype(np.uint8)
+
+
+def _field(rng: np.random.Generator, shape: tuple[int, int], across_px: float, along_px: float) -> Floats:
+    """Smooth noise, mean 0 and sigma 1, whose rows wrap around.  Returns float32 of `shape`."""
+    # What is smooth anyway is made small and enlarged: a blur of 30 px costs more than all the rest.
+    across, along = max(1, int(across_px / 2)), max(1, int(along_px / 2))
+    rows, columns = -(-shape[0] // along), -(-shape[1] // across)
+    field = rng.standard_normal((rows, columns), np.float32)
+    wrap = min(rows, int(4 * along_px / along) + 1)
+    field = np.concatenate([field[-wrap:], field, field[:wrap]])
+    field = cv2.GaussianBlur(field, (0, 0), sigmaX=across_px / across, sigmaY=along_px / along)[wrap:-wrap]
+    if (across, along) != (1, 1):
+        # One row more on each side, so that the enlarged field wraps around too.
+        field = np.concatenate([field[-1:], field, field[:1]])
+        field = cv2.resize(field, (columns * across, (rows + 2) * along), interpolation=cv2.INTER_CUBIC)
+        field = field[along : along + shape[0], : shape[1]]
+    mean, sigma = cv2.meanStdDev(field)
+    return np.asarray((field - np.float32(mean[0, 0])) * np.float32(1 / max(sigma[0, 0], 1e-6)), np.float32)
+
+
+# The defects: each returns (h, w) float32, what is added to the steel -------------------------------------------
+
+
+def _size(rng: np.random.Generator, least: int, most: int = LONGEST_PX) -> int:
+    return int(rng.integers(least, most + 1))
+
+
+def _ink(delta: Floats) -> Floats:
+    """Cut to what can be seen, so that the box of a defect is no wider than the defect."""
+    seen = np.abs(delta) > 8
+    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    return delta[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+def _edge(rng: np.random.Generator, h: int, w: int) -> Floats:
+    """A ragged area that fades out at its rim: (h, w) float32, 0 to 1."""
+    x, y = np.linspace(-1, 1, w, dtype=np.float32)[None, :], np.linspace(-1, 1, h, dtype=np.float32)[:, None]
+    reach = np.float32(0.93) - np.sqrt(np.sqrt(x**4 + y**4)) + np.float32(0.06) * _field(rng, (h, w), 9, 9)
+    rim = np.minimum(1 - np.abs(x), 1 - np.abs(y))  # nothing is cut off straight at the border
+    return np.clip(np.minimum(reach, rim) * np.float32(1 / 0.13), 0, 1).astype(np.float32)
+
+
+def _crazing(rng: np.random.Generator) -> Floats:
+    """A net of fine dark cracks, mostly across, on a coarse grainy surface."""
+    h, w = _size(rng, 160), _size(rng, 160)
+    cracks = np.zeros((h, w), np.uint8)
+    for _ in range(int(rng.integers(9, 16))):
+        steps = int(rng.integers(8, 22))
+        x = rng.uniform(-0.1, 0.7) * w + np.arange(steps) * 6.0
+        y = rng.uniform(0.03, 0.97) * h + np.cumsum(rng.normal(rng.normal(0, 0.5), 3.2, steps))
+        points = np.stack([x, y], axis=1).round().astype(np.int32)
+        cv2.polylines(cracks, [points], False, int(rng.integers(120, 256)), int(rng.integers(1, 3)), cv2.LINE_AA)
+    dark = cv2.GaussianBlur(cracks, (0, 0), 0.8).astype(np.float32) / 255
+    dark *= np.clip(0.8 + 0.5 * _field(rng, (h, w), 6, 6), 0, 1)  # cracks come and go
+    grain = np.float32(rng.uniform(17, 26)) * _field(rng, (h, w), 0.75, 0.75) + 6 * _field(rng, (h, w), 12, 20)
+    return _ink((rng.uniform(8, 28) + grain - 75 * dark) * _edge(rng, h, w))
+
+
+def _inclusion(rng: np.random.Generator) -> Floats:
+    """Dark slivers drawn out along the strip, ragged, on smooth steel."""
+    h, w = _size(rng, 130), _size(rng, 60, 120)
+    dark = np.zeros((h, w), np.float32)
+    y, x = np.arange(h, dtype=np.float32)[:, None], np.arange(w, dtype=np.float32)[None, :]
+    ragged = 0.9 * _field(rng, (h, w), 1.6, 7)
+    for _ in range(int(rng.integers(2, 6))):
+        half_w, half_h = rng.uniform(3, 9), rng.uniform(0.18, 0.48) * h
+        middle_x, middle_y = rng.uniform(14, w - 14), 0.5 * h + rng.uniform(-0.9, 0.9) * (0.5 * h - half_h)
+        inside = 1 - ((x - middle_x) / half_w) ** 2 - ((y - middle_y) / half_h) ** 2
+        sliver = np.clip((inside + ragged * (inside > -0.8)) * 1.4, 0, 1)
+        dark = np.maximum(dark, sliver * np.float32(rng.uniform(0.7, 1)))
+    dark = cv2.GaussianBlur(dark, (0, 0), 0.9)
+    dark[[0, -1]] = 0
+    return _ink(np.float32(-rng.uniform(38, 62)) * dark)
+
+
+def _patches(rng: np.random.Generator) -> Floats:
+    """Large dark blots with clear borders in a bright, grainy surround."""
+    h, w = _size(rng, 170), _size(rng, 170)
+    edge = _edge(rng, h, w)
+    shape = _field(rng, (h, w), rng.uniform(16, 26), rng.uniform(18, 32))
+    blot = np.clip((shape - np.quantile(shape, rng.uniform(0.5, 0.65))) * 6 + 0.06 * _field(rng, (h, w), 1, 1), 0, 1)
+    grain = rng.uniform(11, 18) * _field(rng, (h, w), 0.8, 1.4)
+    bright, dark = rng.uniform(45, 85), rng.uniform(-65, -30)
+    return _ink((bright + (dark - bright) * blot + grain) * edge)
+
+
+def _pitted_surface(rng: np.random.Generator) -> Floats:
+    """Many small dark pits on a brightened, smooth surface."""
+    h, w = _size(rng, 150), _size(rng, 150)
+    pits = np.zeros((h, w), np.uint8)
+    fine = rng.random() < 0.5
+    for _ in range(int(h * w / (90 if fine else 260))):
+        centre = (int(rng.integers(4, w - 4)), int(rng.integers(4, h - 4)))
+        axes = tuple(int(v) for v in (rng.integers(1, 3, 2) if fine else rng.integers(1, 5, 2)))
+        cv2.ellipse(pits, centre, axes, float(rng.uniform(0, 180)), 0, 360, int(rng.integers(110, 256)), -1)
+    dark = cv2.GaussianBlur(pits, (0, 0), 0.9).astype(np.float32) / 255
+    lift = rng.uniform(22, 65) + 4 * _field(rng, (h, w), 14, 14)
+    return _ink((lift - rng.uniform(42, 68) * dark) * _edge(rng, h, w))
+
+
+def _rolled_in_scale(rng: np.random.Generator) -> Floats:
+    """Clusters of short dark flecks lying across, on a finely brushed surface."""
+    h, w = _size(rng, 150), _size(rng, 150)
+    flecks = np.zeros((h, w), np.uint8)
+    for _ in range(int(rng.integers(4, 8))):
+        middle = rng.uniform(0.2, 0.8, 2) * (w, h)
+        for _ in range(int(rng.integers(7, 15))):
+            x, y = (middle + rng.normal(0, 1, 2) * (w / 10, h / 8)).clip(8, (w - 8, h - 8))
+            axes = (int(rng.integers(2, 7)), int(rng.integers(1, 3)))
+            tilt = float(rng.normal(-8, 8))
+            cv2.ellipse(flecks, (int(x), int(y)), axes, tilt, 0, 360, int(rng.integers(130, 256)), -1)
+    dark = cv2.GaussianBlur(flecks, (0, 0), 0.8).astype(np.float32) / 255
+    glint = np.roll(dark, -2, axis=0)  # the upper rim of a fleck catches the light
+    brushed = rng.uniform(8, 12) * _slanted(rng, h, w)
+    return _ink((rng.uniform(0, 10) + brushed + 22 * glint - rng.uniform(58, 78) * dark) * _edge(rng, h, w))
+
+
+def _slanted(rng: np.random.Generator, h: int, w: int) -> Floats:
+    """Fine brush marks lying nearly across: (h, w) float32, sigma about 1."""
+    marks = _field(rng, (2 * h, 2 * w), 5.0, 0.7)
+    turn = cv2.getRotationMatrix2D((float(w), float(h)), float(rng.uniform(8, 22)), 1.0)
+    return np.asarray(cv2.warpAffine(marks, turn, (2 * w, 2 * h))[h // 2 : h // 2 + h, w // 2 : w // 2 + w], np.float32)
+
+
+def _scratches(rng: np.random.Generator) -> Floats:
+    """Bright lines along the strip, some double, some broken."""
+    h, w = _size(rng, 160), _size(rng, 70, 150)
+    bright = np.zeros((h, w), np.float32)
+    for _ in range(int(rng.integers(3, 8))):
+        line = np.zeros((h, w), np.uint8)
+        x, lean = rng.uniform(8, w - 8), rng.normal(0, 4)
+        first, last = (int(v * h) for v in (rng.uniform(0, 0.25), rng.uniform(0.65, 1)))
+        cv2.line(line, (int(x), first), (int(x + lean), last), 255, int(rng.integers(1, 6)), cv2.LINE_AA)
+        broken = np.clip(0.85 + 0.35 * _field(rng, (h, 1), 1, 9), 0, 1)
+        bright = np.maximum(bright, line.astype(np.float32) / 255 * broken * rng.uniform(0.55, 1))
+    bright = cv2.GaussianBlur(bright, (0, 0), 0.7)
+    return _ink((rng.uniform(75, 125) + 10 * _field(rng, (h, w), 1, 3)) * bright)
+
+
+_DRAWERS: dict[str, Callable[[np.random.Generator], Floats]] = {
+    "crazing": _crazing,
+    "inclusion": _inclusion,
+    "patches": _patches,
+    "pitted_surface": _pitted_surface,
+    "rolled-in_scale": _rolled_in_scale,
+    "scratches": _scratches,
+}

@@ -1,0 +1,142 @@
+"""What the node tells the world: event values and their JSON form (`edge/schema/event-1.json`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from edge.clock import stamp
+
+SCHEMA: Final = "defectd.event/1"
+NODE_CAMERA: Final = "node"
+"""Stands in the place of a camera for events about the node itself."""
+
+EventType = Literal[
+    "defect.opened",
+    "defect.closed",
+    "coverage.gap",
+    "camera.lost",
+    "camera.restored",
+    "camera.ended",
+    "image.bad",
+    "image.restored",
+    "model.changed",
+    "events.dropped",
+    "node.started",
+    "node.stopped",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Where the time of a frame went, ms. Total runs from grab to decision."""
+
+    queue: float
+    preprocess: float
+    inference: float
+    decide: float
+    total: float
+
+    def as_json(self) -> dict[str, float]:
+        return {
+            "queue": round(self.queue, 3),
+            "preprocess": round(self.preprocess, 3),
+            "inference": round(self.inference, 3),
+            "decide": round(self.decide, 3),
+            "total": round(self.total, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """One defect as seen so far; the closing event carries the final values."""
+
+    track_id: str
+    class_name: str
+    confidence: float
+    box_px: tuple[int, int, int, int]
+    frames: int
+    tiles: int
+    duration_s: float = 0.0
+    anomaly: float | None = None
+    box_mm: tuple[float, float, float, float] | None = None
+    position_m: float | None = None
+    length_mm: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "track_id": self.track_id,
+            "class": self.class_name,
+            "confidence": round(self.confidence, 4),
+            "anomaly": self.anomaly,
+            "box_px": list(self.box_px),
+            "box_mm": None if self.box_mm is None else list(self.box_mm),
+            "position_m": self.position_m,
+            "length_mm": self.length_mm,
+            "frames": self.frames,
+            "tiles": self.tiles,
+            "duration_s": round(self.duration_s, 3),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRef:
+    """Which picture an event speaks of."""
+
+    number: int
+    label: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"number": self.number, "label": self.label}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One fact, as decided. `seq` is added when the outbox stores it, `replayed` when it is sent."""
+
+    event_id: str
+    camera: str
+    type: EventType
+    wall_ns: int
+    monotonic_ns: int
+    clock_synced: bool
+    defect: Defect | None = None
+    frame: FrameRef | None = None
+    latency_ms: Latency | None = None
+    detail: dict[str, Any] | None = None
+    """What else there is to say: the reason, counts, a time range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What is the same for all events of one run of the daemon."""
+
+    node: str
+    boot_id: str
+    model: dict[str, str]
+    """name, version, sha256"""
+    config_sha256: str
+
+
+def as_json(event: Event, origin: Origin) -> dict[str, Any]:
+    """The event as published, but for `seq` (0 here: the outbox gives it) and `replayed` (the publisher's)."""
+    return {
+        "schema": SCHEMA,
+        "event_id": event.event_id,
+        "seq": 0,
+        "node": origin.node,
+        "camera": event.camera,
+        "type": event.type,
+        "time": stamp(event.wall_ns),
+        "monotonic_ns": event.monotonic_ns,
+        "boot_id": origin.boot_id,
+        "clock_synced": event.clock_synced,
+        "replayed": False,
+        "defect": None if event.defect is None else event.defect.as_json(),
+        "frame": None if event.frame is None else event.frame.as_json(),
+        "latency_ms": None if event.latency_ms is None else event.latency_ms.as_json(),
+        "model": origin.model,
+        "config_sha256": origin.config_sha256,
+        "evidence": None,
+        "detail": event.detail,
+    }

@@ -1,0 +1,101 @@
+"""The door to onnxruntime: tiles in, scores out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from edge.bundle import FP32, Bundle, ModelCard, selftest_tiles
+from edge.errors import BundleError
+from edge.frame import Gray
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What the network says of N tiles.
+
+    logits: (N, classes) float32.  features: (N, F) float32.  good: (N, 1) float32, or None.
+    """
+
+    logits: Floats
+    features: Floats
+    good: Floats | None
+
+    def probabilities(self, temperature: float) -> Floats:
+        """(N, classes) float32: softmax over the classes and, where it exists, "good" (not returned).
+
+        A row sums to 1 without a good output, and to the probability of any defect with one.
+        """
+        logits = self.logits if self.good is None else np.concatenate([self.logits, self.good], axis=1)
+        scaled = logits / np.float32(temperature)
+        scaled -= scaled.max(axis=1, keepdims=True)
+        exp = np.exp(scaled)
+        exp /= exp.sum(axis=1, keepdims=True)
+        return exp[:, : self.logits.shape[1]]
+
+
+class Classifier:
+    """One CPU session. Not safe for several threads: the inspection thread owns it."""
+
+    def __init__(self, bundle: Bundle, *, threads: int = 1, batch: int = 32, network: str = FP32) -> None:
+        """threads: intra-op.  batch: largest number of tiles in one call.  Raises BundleError."""
+        self.card: ModelCard = bundle.card
+        self.network = network
+        self._batch = batch
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        # A spinning pool made other work on the box 30 times slower (onnxruntime issues); never spin.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.log_severity_level = 3
+        try:
+            self._session = ort.InferenceSession(
+                bundle.networks[network], options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes
+            raise BundleError(f"{bundle.origin}: {network} does not load: {error}") from error
+        self._check_contract(bundle.origin)
+
+    def _check_contract(self, origin: str) -> None:
+        side, names = self.card.input_px, [o.name for o in self._session.get_outputs()]
+        inputs = self._session.get_inputs()
+        if [i.name for i in inputs] != ["tiles"] or inputs[0].type != "tensor(uint8)":
+            raise BundleError(f"{origin}: {self.network}: its input must be `tiles`, uint8")
+        if inputs[0].shape[1:] != [side, side]:
+            raise BundleError(f"{origin}: {self.network}: takes {inputs[0].shape}, the card says {side} px")
+        missing = [name for name in self.card.outputs if name not in names]
+        if missing:
+            raise BundleError(f"{origin}: {self.network}: no output {', '.join(missing)}")
+        self._outputs = ["logits", "features"] + (["good"] if self.card.has_good else [])
+
+    def score(self, tiles: Gray) -> Scores:
+        """Scores of (N, input_px, input_px) uint8 tiles, N >= 1, in calls of at most `batch`."""
+        parts = [self._session.run(self._outputs, {"tiles": part}) for part in self._parts(tiles)]
+        joined = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
+        return Scores(joined[0], joined[1], joined[2] if self.card.has_good else None)
+
+    def _parts(self, tiles: Gray) -> Iterator[Gray]:
+        for start in range(0, len(tiles), self._batch):
+            yield tiles[start : start + self._batch]
+
+    def selftest(self) -> None:
+        """Compare with the card's expected logits on generated tiles.  Raises BundleError."""
+        test = self.card.selftest
+        expected = np.array(test.logits, np.float32)
+        scores = self.score(selftest_tiles(test.seed, test.tiles, self.card.input_px))
+        if scores.logits.shape != expected.shape:
+            raise BundleError(f"{self.card.name}: self-test: {scores.logits.shape} logits, not {expected.shape}")
+        error = float(np.max(np.abs(scores.logits - expected), initial=0.0))
+        if not np.isfinite(scores.logits).all() or error > test.tolerance:
+            raise BundleError(
+                f"{self.card.name} {self.card.version}: self-test failed: logits differ by {error:.4g}, "
+                f"allowed {test.tolerance:g}. This processor or onnxruntime computes something else: "
+                "do not trust its verdicts; install the tested onnxruntime version"
+            )

@@ -1,0 +1,146 @@
+"""Where the tiles of a frame lie, and how they become the network's input.
+
+The region of interest is shrunk once for the whole frame and the tiles are cut from the small picture:
+overlapping tiles then cost no second resize. For a whole factor (200 -> 100) and even tile positions this gives
+the same bytes as shrinking each tile alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import ImageError
+from edge.frame import Gray
+
+Roi = tuple[int, int, int, int] | tuple[tuple[int, int], ...] | None
+"""None for the whole frame, x y w h, or the corners of a polygon, in px of the frame."""
+
+MIN_SIDE = 0.5
+"""A frame narrower than this share of a tile shows too little surface to be judged."""
+
+
+def shrink(image: Gray, width: int, height: int) -> Gray:
+    """Resize by area averaging, the one definition of preprocessing.  Returns (height, width) uint8."""
+    if image.shape == (height, width):
+        return image
+    shrinking = width <= image.shape[1] and height <= image.shape[0]
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_LINEAR)
+    return np.asarray(small, np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class TileGrid:
+    """The tiles of every frame of one size.
+
+    boxes: (N, 4) int32, x y w h in px of the frame, clipped to it.  cells: (N, 2) int32, row and column.
+    """
+
+    frame_shape: tuple[int, int]
+    window: tuple[int, int, int, int]
+    """The rectangle that is cut out of the frame before shrinking: x y w h."""
+    small: tuple[int, int]
+    """Width and height of the shrunk window, before it is mirrored out to hold at least one tile."""
+    input_px: int
+    boxes: npt.NDArray[np.int32]
+    cells: npt.NDArray[np.int32]
+    corners: tuple[tuple[int, int], ...]
+    """Left and top of each tile in the shrunk window."""
+
+    def __len__(self) -> int:
+        return len(self.corners)
+
+    def cut(self, image: Gray, out: Gray | None = None) -> Gray:
+        """Tiles of one frame, in the order of `boxes`.
+
+        image: frame_shape, uint8.  out: (>= N, input_px, input_px) uint8 to be filled; made when None.
+        Returns (N, input_px, input_px) uint8, copies: the frame may be released after the call.
+        """
+        side, count = self.input_px, len(self.corners)
+        x, y, w, h = self.window
+        small = shrink(image[y : y + h, x : x + w], *self.small)
+        right, below = max(0, side - self.small[0]), max(0, side - self.small[1])
+        if right or below:
+            small = np.pad(small, ((0, below), (0, right)), mode="symmetric")
+        tiles = np.empty((count, side, side), np.uint8) if out is None else out[:count]
+        for tile, (left, top) in zip(tiles, self.corners, strict=True):
+            tile[:] = small[top : top + side, left : left + side]
+        return tiles
+
+
+def lay(
+    frame_shape: tuple[int, int], *, tile_px: int, input_px: int, overlap: float = 0.0, roi: Roi = None
+) -> TileGrid:
+    """Lay tiles over frames of one size.
+
+    frame_shape: height, width.  overlap: least share of a tile that its neighbour covers too, 0 to 0.9.
+    Every pixel of the window is in a tile; with a polygon, tiles less than half inside are left out.
+    Raises ImageError when the region is outside the frame or too small to be judged.
+    """
+    window = _window(frame_shape, roi)
+    x, y, w, h = window
+    least = math.ceil(tile_px * MIN_SIDE)
+    if w < least or h < least:
+        raise ImageError(f"{w}x{h} px is too small: a tile is {tile_px} px, at least {least} px are needed each way")
+    ratio = input_px / tile_px
+    small = (max(1, round(w * ratio)), max(1, round(h * ratio)))
+    lefts = _positions(small[0], input_px, overlap)
+    tops = _positions(small[1], input_px, overlap)
+    boxes, cells, corners = [], [], []
+    for row, top in enumerate(tops):
+        for column, left in enumerate(lefts):
+            bx, by = x + round(left / ratio), y + round(top / ratio)
+            box = (bx, by, min(tile_px, x + w - bx), min(tile_px, y + h - by))
+            if _is_polygon(roi) and _share_inside(roi, box) < 0.5:
+                continue
+            boxes.append(box)
+            cells.append((row, column))
+            corners.append((left, top))
+    if not boxes:
+        raise ImageError("the region of interest holds no tile: no tile lies at least half inside the polygon")
+    return TileGrid(
+        frame_shape, window, small, input_px, np.array(boxes, np.int32), np.array(cells, np.int32), tuple(corners)
+    )
+
+
+def _positions(length: int, side: int, overlap: float) -> list[int]:
+    """Left edges of tiles of `side` that cover `length`, evenly spread, as few as the overlap allows."""
+    if length <= side:
+        return [0]
+    shared = overlap * side
+    count = math.ceil((length - shared) / (side - shared) - 1e-9)
+    return [round(i * (length - side) / (count - 1)) for i in range(count)]
+
+
+def _is_polygon(roi: Roi) -> bool:
+    return roi is not None and isinstance(roi[0], Sequence)
+
+
+def _window(frame_shape: tuple[int, int], roi: Roi) -> tuple[int, int, int, int]:
+    height, width = frame_shape
+    if roi is None:
+        return 0, 0, width, height
+    if _is_polygon(roi):
+        xs, ys = zip(*roi, strict=True)  # type: ignore[misc]
+        left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
+    else:
+        x, y, w, h = roi  # type: ignore[misc]
+        left, top, right, bottom = x, y, x + w, y + h
+    left, top, right, bottom = max(0, left), max(0, top), min(width, right), min(height, bottom)
+    if left >= right or top >= bottom:
+        raise ImageError(f"the region of interest {list(roi)} lies outside the frame of {width}x{height} px")
+    return left, top, right - left, bottom - top
+
+
+def _share_inside(polygon: Roi, box: tuple[int, int, int, int]) -> float:
+    """Share of the box's area inside the polygon, by drawing it."""
+    x, y, w, h = box
+    mask = np.zeros((h, w), np.uint8)
+    corners = np.array(polygon, np.int32) - (x, y)
+    cv2.fillPoly(mask, [corners.astype(np.int32)], 1)
+    return float(mask.mean())
