@@ -13,7 +13,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -25,7 +25,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
-    ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -41,7 +41,7 @@ LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
 
 class Model(_Section):
@@ -52,7 +52,7 @@ class Model(_Section):
 
 class Mqtt(_Section):
     broker: str = Field("embedded", description="`embedded`, `embedded:PORT`, mqtt://HOST:PORT or mqtts://HOST:PORT")
-    topic_prefix: Annotated[str, Field(pattern=r"^[^+#\s]{1,200}$")] = Field("defectd", description="root of all topics")
+    topic_prefix: str = Field("defectd", pattern=r"^[^+#\s]{1,200}$", description="root of all topics")
     client_id: str | None = Field(None, max_length=128, description="MQTT client id; defectd-NODE when null")
     username: str | None = Field(None, description="user name at the broker")
     password: SecretStr | None = Field(None, description="password; better a reference: ${ENV} or ${file:PATH}")
@@ -216,6 +216,14 @@ class Camera(_Section):
             raise ValueError("is empty; give a device index, a path, a URL, or `strip:`")
         return value
 
+    @field_validator("roi", mode="wrap")
+    @classmethod
+    def _one_message_for_a_region(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return check(value)
+        except ValidationError:
+            raise ValueError("should be [x, y, w, h] with w and h above 0, or three or more corners [x, y]") from None
+
     @field_validator("name")
     @classmethod
     def _not_a_topic_of_ours(cls, value: str) -> str:
@@ -274,7 +282,8 @@ def load(path: Path, env: Mapping[str, str] | None = None) -> Config:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise _refusal(origin, "file", str(path), f"cannot be read: {error}", "Give a readable YAML file with -c") from error
+        allowed = f"cannot be read: {error}"
+        raise _refusal(origin, "file", str(path), allowed, "Give a readable YAML file with -c") from error
     try:
         raw = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader that refuses double keys)
     except yaml.YAMLError as error:
@@ -293,7 +302,7 @@ def parse(raw: object, *, origin: str, base: Path, env: Mapping[str, str]) -> Co
     try:
         config = Config.model_validate(filled)
     except ValidationError as error:
-        problems += [_problem(details, filled) for details in error.errors()]
+        problems += [_problem(details, filled) for details in _told_once(error.errors())]
         raise ConfigError(origin, tuple(problems)) from None
     if problems:
         raise ConfigError(origin, tuple(problems))
@@ -303,7 +312,7 @@ def parse(raw: object, *, origin: str, base: Path, env: Mapping[str, str]) -> Co
 class _StrictLoader(yaml.SafeLoader):
     """YAML without the silent loss of a key that stands twice."""
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 (PyYAML's)
         seen: set[object] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
@@ -335,17 +344,15 @@ def _fill(value: Any, key: str, env: Mapping[str, str], base: Path, problems: li
             try:
                 return path.read_text("utf-8").strip()
             except (OSError, UnicodeDecodeError) as error:
-                problems.append(
-                    Problem(key, match[0], f"the file cannot be read: {error}", f"Create {path} readable by this user")
-                )
+                allowed, remedy = f"the file cannot be read: {error}", f"Create {path}, readable by this user"
+                problems.append(Problem(key, match[0], allowed, remedy))
                 return ""
         name, has_default, default = what.partition(":-")
         if name in env:
             return env[name]
         if not has_default:
-            problems.append(
-                Problem(key, match[0], "the environment variable is not set", f"Set {name}, or write ${{{name}:-default}}")
-            )
+            remedy = f"Set {name}, or write ${{{name}:-default}}"
+            problems.append(Problem(key, match[0], "the environment variable is not set", remedy))
         return default
 
     return _REFERENCE.sub(replace, value)
@@ -368,7 +375,8 @@ def _anchored(config: Config, base: Path) -> Config:
     def absolute(path: Path | None) -> Path | None:
         return None if path is None else base / path.expanduser()
 
-    files = {name: absolute(getattr(config.mqtt, name)) for name in ("password_file", "ca_file", "cert_file", "key_file")}
+    names = ("password_file", "ca_file", "cert_file", "key_file")
+    files = {name: absolute(getattr(config.mqtt, name)) for name in names}
     model = config.model
     if model.bundle != "builtin":
         model = model.model_copy(update={"bundle": str(absolute(Path(model.bundle)))})
@@ -399,6 +407,17 @@ def _refusal(origin: str, key: str, value: str, allowed: str, remedy: str) -> Co
     return ConfigError(origin, (Problem(key, value, allowed, remedy),))
 
 
+def _told_once(errors: Sequence[Any]) -> list[Any]:
+    """The errors without those that only follow from an error inside the same list."""
+
+    def follows(details: Any) -> bool:
+        depth = len(details["loc"])
+        inside = (other["loc"] for other in errors if len(other["loc"]) > depth)
+        return details["type"] == "too_short" and any(loc[:depth] == details["loc"] for loc in inside)
+
+    return [details for details in errors if not follows(details)]
+
+
 def _problem(details: Any, raw: Any) -> Problem:
     """One pydantic error as key, value, allowed range and remedy."""
     path = tuple(p for p in details["loc"] if not (isinstance(p, str) and ("[" in p or p in ("tuple", "int"))))
@@ -412,7 +431,7 @@ def _problem(details: Any, raw: Any) -> Problem:
         close = difflib.get_close_matches(str(path[-1]), known, n=1)
         remedy = f"Write {close[0]!r}" if close else "Remove it"
         return Problem(key, value, f"unknown key; known here: {', '.join(known)}", remedy)
-    allowed = str(details["msg"]).removeprefix("Value error, ").replace("Input should", "should")
+    allowed = re.sub(r"^(Input|String|Tuple) should", "should", str(details["msg"]).removeprefix("Value error, "))
     if kind == "missing":
         value, allowed = "missing", "the key is required"
     return Problem(key, value, allowed, _remedy(path, kind))

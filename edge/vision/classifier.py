@@ -37,7 +37,7 @@ class Scores:
         scaled -= scaled.max(axis=1, keepdims=True)
         exp = np.exp(scaled)
         exp /= exp.sum(axis=1, keepdims=True)
-        return exp[:, : self.logits.shape[1]]
+        return np.asarray(exp[:, : self.logits.shape[1]], np.float32)
 
 
 class Classifier:

@@ -8,8 +8,8 @@ the same bytes as shrinking each tile alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import cv2
 import numpy as np
@@ -18,7 +18,9 @@ import numpy.typing as npt
 from edge.errors import ImageError
 from edge.frame import Gray
 
-Roi = tuple[int, int, int, int] | tuple[tuple[int, int], ...] | None
+Rectangle = tuple[int, int, int, int]
+Polygon = tuple[tuple[int, int], ...]
+Roi = Rectangle | Polygon | None
 """None for the whole frame, x y w h, or the corners of a polygon, in px of the frame."""
 
 MIN_SIDE = 0.5
@@ -42,7 +44,7 @@ class TileGrid:
     """
 
     frame_shape: tuple[int, int]
-    window: tuple[int, int, int, int]
+    window: Rectangle
     """The rectangle that is cut out of the frame before shrinking: x y w h."""
     small: tuple[int, int]
     """Width and height of the shrunk window, before it is mirrored out to hold at least one tile."""
@@ -117,30 +119,33 @@ def _positions(length: int, side: int, overlap: float) -> list[int]:
     return [round(i * (length - side) / (count - 1)) for i in range(count)]
 
 
-def _is_polygon(roi: Roi) -> bool:
-    return roi is not None and isinstance(roi[0], Sequence)
+def _is_polygon(roi: Roi) -> TypeGuard[Polygon]:
+    return roi is not None and isinstance(roi[0], tuple)
 
 
-def _window(frame_shape: tuple[int, int], roi: Roi) -> tuple[int, int, int, int]:
+def _is_rectangle(roi: Roi) -> TypeGuard[Rectangle]:
+    return roi is not None and isinstance(roi[0], int)
+
+
+def _window(frame_shape: tuple[int, int], roi: Roi) -> Rectangle:
     height, width = frame_shape
-    if roi is None:
-        return 0, 0, width, height
+    left, top, right, bottom = 0, 0, width, height
     if _is_polygon(roi):
-        xs, ys = zip(*roi, strict=True)  # type: ignore[misc]
+        xs, ys = [x for x, _ in roi], [y for _, y in roi]
         left, top, right, bottom = min(xs), min(ys), max(xs), max(ys)
-    else:
-        x, y, w, h = roi  # type: ignore[misc]
+    elif _is_rectangle(roi):
+        x, y, w, h = roi
         left, top, right, bottom = x, y, x + w, y + h
     left, top, right, bottom = max(0, left), max(0, top), min(width, right), min(height, bottom)
     if left >= right or top >= bottom:
-        raise ImageError(f"the region of interest {list(roi)} lies outside the frame of {width}x{height} px")
+        raise ImageError(f"the region of interest {roi} lies outside the frame of {width}x{height} px")
     return left, top, right - left, bottom - top
 
 
-def _share_inside(polygon: Roi, box: tuple[int, int, int, int]) -> float:
+def _share_inside(polygon: Polygon, box: Rectangle) -> float:
     """Share of the box's area inside the polygon, by drawing it."""
     x, y, w, h = box
     mask = np.zeros((h, w), np.uint8)
-    corners = np.array(polygon, np.int32) - (x, y)
-    cv2.fillPoly(mask, [corners.astype(np.int32)], 1)
+    corners = np.array([(px - x, py - y) for px, py in polygon], np.int32)
+    cv2.fillPoly(mask, [corners], (1,))
     return float(mask.mean())
