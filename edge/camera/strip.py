@@ -218,8 +218,9 @@ def _light(rng: np.random.Generator, width: int, height: int, lift: int) -> Gray
 
 def _field(rng: np.random.Generator, shape: tuple[int, int], across_px: float, along_px: float) -> Floats:
     """Smooth noise, mean 0 and sigma 1, whose rows wrap around.  Returns float32 of `shape`."""
-    # What is smooth anyway is made small and enlarged: a blur of 30 px costs more than all the rest.
-    across, along = max(1, int(across_px / 2)), max(1, int(along_px / 2))
+    # What is smooth anyway is made small and enlarged: a blur of 30 px costs more than all the rest. Powers of
+    # two, so that they divide the rows of the surface and it still wraps around.
+    across, along = (1 << max(0, int(sigma_px / 2).bit_length() - 1) for sigma_px in (across_px, along_px))
     rows, columns = -(-shape[0] // along), -(-shape[1] // across)
     field = rng.standard_normal((rows, columns), np.float32)
     wrap = min(rows, int(4 * along_px / along) + 1)
