@@ -1,0 +1,51 @@
+"""Log lines: plain for a person at a terminal, JSON with journald priority for a machine. Never a secret."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from typing import Final, Literal, TextIO
+
+from edge.config import redact
+
+PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
+"""Syslog severities that journald reads from a leading <N> (sd-daemon(3))."""
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = time.strftime("%H:%M:%S", time.localtime(record.created))
+        room = record.name.rpartition(".")[2]
+        return redact(f"{at} {record.levelname.lower():7} {room:11} {_text(record)}")
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "level": record.levelname.lower(),
+            "room": record.name,
+            "thread": record.threadName,
+            "message": redact(_text(record)),
+        }
+        return f"<{PRIORITY.get(record.levelno, 6)}>{json.dumps(line, ensure_ascii=False)}"
+
+
+def _text(record: logging.LogRecord) -> str:
+    text = record.getMessage()
+    if record.exc_info:
+        text = f"{text}\n{logging.Formatter().formatException(record.exc_info)}"
+    return text
+
+
+def start(level: str, style: Literal["auto", "plain", "json"], stream: TextIO = sys.stderr) -> None:
+    """Send everything of `level` and above to the stream, once."""
+    plain = stream.isatty() if style == "auto" else style == "plain"
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_Plain() if plain else _Json())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)  # other people's libraries
+    logging.getLogger("edge").setLevel(level.upper())

@@ -1,0 +1,146 @@
+"""From tile scores to the defects of one frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from edge import config
+from edge.errors import ConfigError, Problem
+
+Box = tuple[int, int, int, int]
+"""x, y, width, height in px of the frame."""
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+Flags = npt.NDArray[np.bool_]
+
+ABSORBED = 0.5
+"""A weaker region of another class with this share of its area inside a stronger one is the same flaw."""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """Touching tiles of one class."""
+
+    class_name: str
+    confidence: float
+    box_px: Box
+    tiles: int
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the tiles of one frame say.  regions: strongest first.  suspects: boxes of the unsure tiles."""
+
+    regions: tuple[Region, ...]
+    suspects: tuple[Box, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """per_class: (classes,) float32, probability from which a tile is a defect.  unsure: the lower end of doubt."""
+
+    classes: tuple[str, ...]
+    per_class: Floats
+    unsure: float
+
+    @classmethod
+    def of(cls, decision: config.Decision, classes: Sequence[str], camera: str) -> Thresholds:
+        """The thresholds in the model's class order.  Raises ConfigError for a class the model does not know."""
+        unknown = [name for name in decision.classes if name not in classes]
+        if unknown:
+            remedy = f"The model knows: {', '.join(classes)}"
+            problems = [
+                Problem(f"decision.classes.{name} of camera {camera}", name, "not a class of the model", remedy)
+                for name in unknown
+            ]
+            raise ConfigError("configuration", tuple(problems))
+        levels = [decision.classes.get(name, decision.confidence) for name in classes]
+        return cls(tuple(classes), np.array(levels, np.float32), decision.unsure)
+
+
+def decide(probabilities: Floats, boxes: Ints, cells: Ints, thresholds: Thresholds) -> Findings:
+    """Judge each tile and join what belongs together.
+
+    probabilities: (N, classes) of `Scores.probabilities`.  boxes: (N, 4).  cells: (N, 2) row and column.
+    A tile is a defect when its best class reaches that class's threshold. It is unsure when the probability
+    of any defect (the row's sum, where the network has a "good" output; else the best class) is in between.
+    """
+    best = probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    defect = confidence >= thresholds.per_class[best]
+    total = probabilities.sum(axis=1)
+    has_good = bool((total < 1.0 - 1e-4).any())
+    suspicion = total if has_good else confidence
+    unsure = ~defect & (suspicion >= thresholds.unsure)
+    if not defect.any():
+        return Findings((), _rows(boxes, unsure))
+    regions = [
+        Region(
+            thresholds.classes[int(best[members[0]])],
+            float(confidence[members].max()),
+            _hull(boxes[members]),
+            len(members),
+        )
+        for members in _components(best, defect, cells)
+    ]
+    regions.sort(key=lambda region: (-region.confidence, region.box_px))
+    return Findings(tuple(_without_shadows(regions)), _rows(boxes, unsure))
+
+
+def _components(best: npt.NDArray[np.intp], defect: Flags, cells: Ints) -> list[list[int]]:
+    """Groups of defect tiles of one class that touch each other, corners included."""
+    at = {(int(cells[i, 0]), int(cells[i, 1])): int(i) for i in np.flatnonzero(defect)}
+    groups: list[list[int]] = []
+    while at:
+        cell, first = next(iter(at.items()))
+        del at[cell]
+        group, front = [first], [cell]
+        while front:
+            row, column = front.pop()
+            for neighbour in [(row + dr, column + dc) for dr in (-1, 0, 1) for dc in (-1, 0, 1)]:
+                index = at.get(neighbour)
+                if index is not None and best[index] == best[first]:
+                    del at[neighbour]
+                    group.append(index)
+                    front.append(neighbour)
+        groups.append(group)
+    return groups
+
+
+def _without_shadows(regions: Sequence[Region]) -> list[Region]:
+    """Drop regions that lie mostly inside a stronger one: one flaw seen as two classes by overlapping tiles."""
+    kept: list[Region] = []
+    for region in regions:
+        area = region.box_px[2] * region.box_px[3]
+        if all(overlap_px(region.box_px, strong.box_px) < ABSORBED * area for strong in kept):
+            kept.append(region)
+    return kept
+
+
+def overlap_px(a: Box, b: Box) -> int:
+    """Shared area of two boxes, px."""
+    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    return max(0, width) * max(0, height)
+
+
+def union(a: Box, b: Box) -> Box:
+    """The smallest box around both."""
+    left, top = min(a[0], b[0]), min(a[1], b[1])
+    right, bottom = max(a[0] + a[2], b[0] + b[2]), max(a[1] + a[3], b[1] + b[3])
+    return left, top, right - left, bottom - top
+
+
+def _hull(boxes: Ints) -> Box:
+    left, top = boxes[:, 0].min(), boxes[:, 1].min()
+    right, bottom = (boxes[:, 0] + boxes[:, 2]).max(), (boxes[:, 1] + boxes[:, 3]).max()
+    return int(left), int(top), int(right - left), int(bottom - top)
+
+
+def _rows(boxes: Ints, chosen: Flags) -> tuple[Box, ...]:
+    return tuple((int(x), int(y), int(w), int(h)) for x, y, w, h in boxes[chosen])

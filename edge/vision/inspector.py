@@ -1,0 +1,93 @@
+"""One frame in, one verdict out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from edge import config
+from edge.clock import Clock
+from edge.errors import ImageError
+from edge.frame import Gray
+from edge.vision import health, tiles
+from edge.vision.classifier import Classifier
+from edge.vision.decision import Findings, Thresholds, decide
+from edge.vision.tiles import TileGrid
+
+FrameState = Literal["ok", "defect", "unsure", "bad_image", "late", "dropped"]
+NOTHING: Final = Findings((), ())
+GRIDS_KEPT: Final = 8
+"""A camera has one frame size; a folder of images may have several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What inspection found in one frame, and what each step cost."""
+
+    state: FrameState
+    findings: Findings
+    tiles: int
+    reason: str = ""
+    """Why, for `bad_image`."""
+    preprocess_ns: int = 0
+    inference_ns: int = 0
+    decide_ns: int = 0
+
+
+class Inspector:
+    """Judges the frames of one camera with a classifier that cameras share. Owned by one thread."""
+
+    def __init__(self, camera: config.Camera, classifier: Classifier, clock: Clock) -> None:
+        """Raises ConfigError when a threshold names a class that the model does not know."""
+        self._camera = camera
+        self._classifier = classifier
+        self._clock = clock
+        self._thresholds = Thresholds.of(camera.decision, classifier.card.classes, camera.name)
+        self._grids: OrderedDict[tuple[int, int], tuple[TileGrid, Gray]] = OrderedDict()
+
+    def inspect(self, image: Gray) -> Verdict:
+        """Health, tiles, classifier, decision.  image: (H, W) uint8, not kept."""
+        started = self._clock.monotonic_ns()
+        try:
+            grid, batch = self._grid(image)
+        except ImageError as error:
+            return Verdict("bad_image", NOTHING, 0, str(error))
+        ailment = health.ailment(image)
+        if ailment is not None:
+            return Verdict("bad_image", NOTHING, 0, ailment, self._clock.monotonic_ns() - started)
+        cut = grid.cut(image, batch)
+        prepared = self._clock.monotonic_ns()
+        scores = self._classifier.score(cut)
+        inferred = self._clock.monotonic_ns()
+        probabilities = scores.probabilities(self._classifier.card.temperature)
+        findings = decide(probabilities, grid.boxes, grid.cells, self._thresholds)
+        decided = self._clock.monotonic_ns()
+        return Verdict(
+            _state(findings),
+            findings,
+            len(grid),
+            preprocess_ns=prepared - started,
+            inference_ns=inferred - prepared,
+            decide_ns=decided - inferred,
+        )
+
+    def _grid(self, image: Gray) -> tuple[TileGrid, Gray]:
+        shape = (image.shape[0], image.shape[1])
+        known = self._grids.get(shape)
+        if known is None:
+            camera, side = self._camera, self._classifier.card.input_px
+            grid = tiles.lay(shape, tile_px=camera.tile_px, input_px=side, overlap=camera.overlap, roi=camera.roi)
+            known = grid, np.empty((len(grid), side, side), np.uint8)
+            self._grids[shape] = known
+            if len(self._grids) > GRIDS_KEPT:
+                self._grids.popitem(last=False)
+        return known
+
+
+def _state(findings: Findings) -> FrameState:
+    if findings.regions:
+        return "defect"
+    return "unsure" if findings.suspects else "ok"
