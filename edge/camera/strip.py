@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import cv2
@@ -115,7 +116,7 @@ class Strip:
         start = top % PERIOD_PX
         rng = np.random.default_rng([self.seed, 1, n])
         down, right = (int(v) for v in rng.integers(0, 64, 2))
-        picture = cv2.add(self._surface[start : start + self.height], self._light)
+        picture: Gray = np.asarray(cv2.add(self._surface[start : start + self.height], self._light), np.uint8)
         for drawn in self._near(top):
             _paint(picture, drawn, top)
         grain = self._grain[down : down + self.height, right : right + self.width]
@@ -202,8 +203,8 @@ def _surface(rng: np.random.Generator, width: int, height: int) -> Gray:
     rolling = 2.2 * _field(rng, shape, 0.6, 5.0)
     streaks = 1.8 * _field(rng, shape, 1.5, 120.0)
     cloud = 2.5 * _field(rng, (PERIOD_PX // 8, width // 8 + 1), 6.0, 10.0)
-    cloud = cv2.resize(cloud, (width, PERIOD_PX), interpolation=cv2.INTER_LINEAR)
-    gray = np.clip(np.rint(LEVEL - 32 + rolling + streaks + cloud), 0, 255).astype(np.uint8)
+    wide_cloud = cv2.resize(cloud, (width, PERIOD_PX), interpolation=cv2.INTER_LINEAR)
+    gray = np.clip(np.rint(LEVEL - 32 + rolling + streaks + wide_cloud), 0, 255).astype(np.uint8)
     return np.concatenate([gray, gray[:height]])
 
 
@@ -213,7 +214,7 @@ def _light(rng: np.random.Generator, width: int, height: int, lift: int) -> Gray
     along = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     tilt, bend, fall = rng.uniform(-6, 6), rng.uniform(2, 8), rng.uniform(-3, 3)
     light = 32 - lift + tilt * across - bend * across**2 + fall * along
-    return np.clip(np.rint(light), 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(np.rint(light), 0, 255), np.uint8)
 
 
 def _field(rng: np.random.Generator, shape: tuple[int, int], across_px: float, along_px: float) -> Floats:
@@ -225,14 +226,20 @@ def _field(rng: np.random.Generator, shape: tuple[int, int], across_px: float, a
     field = rng.standard_normal((rows, columns), np.float32)
     wrap = min(rows, int(4 * along_px / along) + 1)
     field = np.concatenate([field[-wrap:], field, field[:wrap]])
-    field = cv2.GaussianBlur(field, (0, 0), sigmaX=across_px / across, sigmaY=along_px / along)[wrap:-wrap]
+    field = _blur(field, across_px / across, along_px / along)[wrap:-wrap]
     if (across, along) != (1, 1):
         # One row more on each side, so that the enlarged field wraps around too.
         field = np.concatenate([field[-1:], field, field[:1]])
-        field = cv2.resize(field, (columns * across, (rows + 2) * along), interpolation=cv2.INTER_CUBIC)
-        field = field[along : along + shape[0], : shape[1]]
+        large = cv2.resize(field, (columns * across, (rows + 2) * along), interpolation=cv2.INTER_CUBIC)
+        field = np.asarray(large, np.float32)[along : along + shape[0], : shape[1]]
     mean, sigma = cv2.meanStdDev(field)
     return np.asarray((field - np.float32(mean[0, 0])) * np.float32(1 / max(sigma[0, 0], 1e-6)), np.float32)
+
+
+def _blur(image: npt.NDArray[np.uint8] | Floats, across_px: float, along_px: float) -> Floats:
+    """Gaussian.  Returns float32 of the same shape and range."""
+    blurred = cv2.GaussianBlur(image, (0, 0), sigmaX=across_px, sigmaY=along_px)
+    return np.asarray(blurred, np.float32)
 
 
 # The defects: each returns (h, w) float32, what is added to the steel -------------------------------------------
@@ -242,11 +249,11 @@ def _size(rng: np.random.Generator, least: int, most: int = LONGEST_PX) -> int:
     return int(rng.integers(least, most + 1))
 
 
-def _ink(delta: Floats) -> Floats:
+def _ink(delta: npt.NDArray[np.floating[Any]]) -> Floats:
     """Cut to what can be seen, so that the box of a defect is no wider than the defect."""
     seen = np.abs(delta) > 8
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    return delta[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return np.asarray(delta[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], np.float32)
 
 
 def _edge(rng: np.random.Generator, h: int, w: int) -> Floats:
@@ -254,7 +261,7 @@ def _edge(rng: np.random.Generator, h: int, w: int) -> Floats:
     x, y = np.linspace(-1, 1, w, dtype=np.float32)[None, :], np.linspace(-1, 1, h, dtype=np.float32)[:, None]
     reach = np.float32(0.93) - np.sqrt(np.sqrt(x**4 + y**4)) + np.float32(0.06) * _field(rng, (h, w), 9, 9)
     rim = np.minimum(1 - np.abs(x), 1 - np.abs(y))  # nothing is cut off straight at the border
-    return np.clip(np.minimum(reach, rim) * np.float32(1 / 0.13), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(np.minimum(reach, rim) / 0.13, 0, 1), np.float32)
 
 
 def _crazing(rng: np.random.Generator) -> Floats:
@@ -267,7 +274,7 @@ def _crazing(rng: np.random.Generator) -> Floats:
         y = rng.uniform(0.03, 0.97) * h + np.cumsum(rng.normal(rng.normal(0, 0.5), 3.2, steps))
         points = np.stack([x, y], axis=1).round().astype(np.int32)
         cv2.polylines(cracks, [points], False, int(rng.integers(120, 256)), int(rng.integers(1, 3)), cv2.LINE_AA)
-    dark = cv2.GaussianBlur(cracks, (0, 0), 0.8).astype(np.float32) / 255
+    dark = _blur(cracks, 0.8, 0.8) / 255
     dark *= np.clip(0.8 + 0.5 * _field(rng, (h, w), 6, 6), 0, 1)  # cracks come and go
     grain = np.float32(rng.uniform(17, 26)) * _field(rng, (h, w), 0.75, 0.75) + 6 * _field(rng, (h, w), 12, 20)
     return _ink((rng.uniform(8, 28) + grain - 75 * dark) * _edge(rng, h, w))
@@ -285,7 +292,7 @@ def _inclusion(rng: np.random.Generator) -> Floats:
         inside = 1 - ((x - middle_x) / half_w) ** 2 - ((y - middle_y) / half_h) ** 2
         sliver = np.clip((inside + ragged * (inside > -0.8)) * 1.4, 0, 1)
         dark = np.maximum(dark, sliver * np.float32(rng.uniform(0.7, 1)))
-    dark = cv2.GaussianBlur(dark, (0, 0), 0.9)
+    dark = _blur(dark, 0.9, 0.9)
     dark[[0, -1]] = 0
     return _ink(np.float32(-rng.uniform(38, 62)) * dark)
 
@@ -310,7 +317,7 @@ def _pitted_surface(rng: np.random.Generator) -> Floats:
         centre = (int(rng.integers(4, w - 4)), int(rng.integers(4, h - 4)))
         axes = tuple(int(v) for v in (rng.integers(1, 3, 2) if fine else rng.integers(1, 5, 2)))
         cv2.ellipse(pits, centre, axes, float(rng.uniform(0, 180)), 0, 360, int(rng.integers(110, 256)), -1)
-    dark = cv2.GaussianBlur(pits, (0, 0), 0.9).astype(np.float32) / 255
+    dark = _blur(pits, 0.9, 0.9) / 255
     lift = rng.uniform(22, 65) + 4 * _field(rng, (h, w), 14, 14)
     return _ink((lift - rng.uniform(42, 68) * dark) * _edge(rng, h, w))
 
@@ -326,7 +333,7 @@ def _rolled_in_scale(rng: np.random.Generator) -> Floats:
             axes = (int(rng.integers(2, 7)), int(rng.integers(1, 3)))
             tilt = float(rng.normal(-8, 8))
             cv2.ellipse(flecks, (int(x), int(y)), axes, tilt, 0, 360, int(rng.integers(130, 256)), -1)
-    dark = cv2.GaussianBlur(flecks, (0, 0), 0.8).astype(np.float32) / 255
+    dark = _blur(flecks, 0.8, 0.8) / 255
     glint = np.roll(dark, -2, axis=0)  # the upper rim of a fleck catches the light
     brushed = rng.uniform(8, 12) * _slanted(rng, h, w)
     return _ink((rng.uniform(0, 10) + brushed + 22 * glint - rng.uniform(58, 78) * dark) * _edge(rng, h, w))
@@ -350,8 +357,8 @@ def _scratches(rng: np.random.Generator) -> Floats:
         cv2.line(line, (int(x), first), (int(x + lean), last), 255, int(rng.integers(1, 6)), cv2.LINE_AA)
         broken = np.clip(0.85 + 0.35 * _field(rng, (h, 1), 1, 9), 0, 1)
         bright = np.maximum(bright, line.astype(np.float32) / 255 * broken * rng.uniform(0.55, 1))
-    bright = cv2.GaussianBlur(bright, (0, 0), 0.7)
-    return _ink((rng.uniform(75, 125) + 10 * _field(rng, (h, w), 1, 3)) * bright)
+    soft = _blur(bright, 0.7, 0.7)
+    return _ink((rng.uniform(75, 125) + 10 * _field(rng, (h, w), 1, 3)) * soft)
 
 
 _DRAWERS: dict[str, Callable[[np.random.Generator], Floats]] = {
