@@ -1,0 +1,113 @@
+"""The command `defectd-train`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import click
+from tqdm import tqdm  # type: ignore[import-untyped]
+
+from edge.bundle import load
+from edge.camera.strip import CLASSES as STRIP_CLASSES
+from edge.camera.strip import Strip
+from edge.errors import DefectdError
+from edge.vision.classifier import Classifier
+from trainer import data, evaluate, export
+from trainer import student as student_room
+from trainer.recipe import Recipe, TrainingError, quick
+from trainer.train import Epoch
+
+FOLDER = click.Path(path_type=Path)
+
+
+@click.group()
+def main() -> None:
+    """Train and evaluate the networks that defectd runs."""
+
+
+@main.command()
+@click.option("--data", "folder", type=FOLDER, required=True, help="Class folders, or train, valid and test with them.")
+@click.option("--out", type=FOLDER, required=True, help="Where the bundle is written.")
+@click.option("--boxes", type=FOLDER, help="Boxes of the defects; found by itself in DATA or beside it.")
+@click.option("--epochs", type=click.IntRange(1), default=Recipe().epochs, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--quick", "hurried", is_flag=True, help="Two epochs, to see that everything works.")
+@click.option("--test", "with_test", is_flag=True, help="Measure the test split too: once, for a model you release.")
+def student(  # noqa: PLR0917 - click hands options over by name
+    folder: Path, out: Path, boxes: Path | None, epochs: int, seed: int, hurried: bool, with_test: bool
+) -> None:
+    """Train a student from scratch and write it as a bundle."""
+    recipe = replace(Recipe(), epochs=epochs)
+    recipe = quick(recipe) if hurried else recipe
+    terminal = sys.stderr.isatty()
+    bar = tqdm(total=recipe.epochs, unit="epoch", disable=not terminal)
+
+    def report(epoch: Epoch) -> None:
+        bar.set_postfix_str(f"loss {epoch.loss:.3f}, held out {epoch.right}/{epoch.of}", refresh=False)
+        bar.update()
+        if not terminal and (epoch.number == recipe.epochs or epoch.number % 10 == 0):
+            click.echo(f"epoch {epoch.number}: loss {epoch.loss:.3f}, held out {epoch.right}/{epoch.of}", err=True)
+
+    try:
+        made = student_room.make(
+            folder,
+            recipe,
+            seed=seed,
+            boxes=boxes or student_room.find_boxes(folder),
+            with_test=with_test,
+            frames=20 if hurried else 400,
+            report=report,
+        )
+        export.write(made, out)
+    except (TrainingError, DefectdError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        bar.close()
+    size = sum(len(network) for network in made.networks.values())
+    click.echo(f"{out}: {made.card.name}, {size} bytes, temperature {made.card.temperature:g}")
+    for split in ("held_out", "valid", "test"):
+        if split in made.card.metrics:
+            n = made.card.metrics[split]
+            click.echo(f"{split}: {n['right']} of {n['n']} right, {n['right_and_confident']} confidently")
+
+
+@main.command(name="evaluate")
+@click.option("--bundle", "where", required=True, help="A bundle: directory, zip or `builtin`.")
+@click.option("--data", "folder", type=FOLDER, required=True, help="As for `student`.")
+@click.option("--split", type=click.Choice(["train", "held_out", *data.SPLITS[1:]]), default="test", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def evaluate_(where: str, folder: Path, split: str, as_json: bool) -> None:
+    """Measure a bundle's file on pictures, through the code that ships."""
+    try:
+        classifier = Classifier(load(where))
+        classifier.selftest()
+        index = data.index(folder)
+        card = classifier.card
+        if index.classes != card.classes:
+            raise TrainingError(f"{folder} has {', '.join(index.classes)}; the bundle knows {', '.join(card.classes)}")
+        report = evaluate.evaluate(classifier, index.splits[split], temperature=card.temperature)
+        found = {split: report.as_metrics()}
+        if card.classes == STRIP_CLASSES and card.has_good:
+            strip = evaluate.measure_strip(classifier, Strip(seed=1), range(100), temperature=card.temperature)
+            found["strip"] = strip
+    except (TrainingError, DefectdError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(found))
+        return
+    click.echo(f"{split}: {report.right} of {report.pictures} right, {report.confident_right} confidently")
+    for name, row in zip(card.classes, report.confusion, strict=True):
+        click.echo(f"  {name:<16} {' '.join(f'{count:4d}' for count in row)}")
+    if "strip" in found:
+        strip = found["strip"]
+        click.echo(
+            f"generated strip: {strip['sound_tiles_from_0.5']} false of {strip['sound_tiles']} sound tiles, "
+            f"{strip['defects_right_3_frames_running']} of {strip['defects']} defects right"
+        )
+
+
+if __name__ == "__main__":
+    main()
