@@ -1,0 +1,52 @@
+# defectd: `make` alone lists the targets. Needs Python 3.11 or newer, nothing else.
+PYTHON ?= python3
+VENV   ?= .venv
+CONFIG ?= config.yaml
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-quick lint bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: $(VENV)/.run ## install what the daemon needs and start it: generated strip, embedded broker
+	@exec $(BIN)/defectd run -c $(CONFIG)
+
+test: $(VENV)/.dev ## install everything and run the whole suite
+	$(BIN)/python -m pytest
+
+test-quick: $(VENV)/.dev ## the suite without the tests that start brokers, servers and daemons
+	$(BIN)/python -m pytest -m "not system"
+
+lint: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.run ## latency and throughput of this box
+	$(BIN)/defectd bench
+
+clean: ## remove the virtual environment and caches; keeps ./var
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "defectd needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make $(MAKECMDGOALS) PYTHON=python3.11"; exit 1; }
+	@echo "Making the virtual environment $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "No venv module. On Debian and Raspberry Pi OS: sudo apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
+
+$(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
+	@echo "Installing defectd and its dependencies (about 150 MB, once) ..."
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+# The CPU build of torch comes first, by its exact version: a range would take the build with CUDA libraries.
+$(VENV)/.dev: $(VENV)/.run setup.cfg
+	@echo "Installing the trainer and the development tools ..."
+	$(PIP) torch==2.13.0
+	$(PIP) --no-deps torchvision==0.28.0
+	$(PIP) -e '.[demo,trainer,dev]'
+	@touch $@
