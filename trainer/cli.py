@@ -36,7 +36,7 @@ def main() -> None:
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
 @click.option("--quick", "hurried", is_flag=True, help="Two epochs, to see that everything works.")
 @click.option("--test", "with_test", is_flag=True, help="Measure the test split too: once, for a model you release.")
-def student(  # noqa: PLR0917 - click hands options over by name
+def student(
     folder: Path, out: Path, boxes: Path | None, epochs: int, seed: int, hurried: bool, with_test: bool
 ) -> None:
     """Train a student from scratch and write it as a bundle."""

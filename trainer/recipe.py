@@ -29,10 +29,10 @@ class Recipe:
     light_strength: float = 0.35
     share_defects: float = 0.5
     """Shares of an epoch by source; what is missing is made up by the others."""
-    share_good: float = 0.24
-    share_strip_good: float = 0.1
+    share_good: float = 0.16
+    share_strip_good: float = 0.14
     share_strip_defects: float = 0.16
-    strip_seeds: int = 48
+    strip_seeds: int = 96
     """Number of generated strips, from seed 1000 on; seed 1 stays for the demonstration."""
 
 

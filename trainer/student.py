@@ -56,14 +56,14 @@ def make(
     boxes_by_stem = data.read_boxes(boxes) if boxes else {}
     shown = data.tiles(train, side, seed)
     own_good = shown.only(index.good)
-    crops = data.free_crops(train, boxes_by_stem, index.good, side, seed)
+    crops = data.free_crops(train, boxes_by_stem, index.classes, side, seed)
     known = set(index.classes) <= set(STRIP_CLASSES)
     seeds = range(data.STRIP_SEED, data.STRIP_SEED + recipe.strip_seeds)
     strip_good, strip_defects = data.strip_samples(index.classes, seeds if known else (), side)
     sources = [shown.without(index.good), own_good.joined(crops), strip_good, strip_defects]
     has_good = any(len(s) for s in sources[1:3])
     kept = data.tiles(held_out, side, seed)
-    kept_crops = data.free_crops(held_out, boxes_by_stem, index.good, side, seed)
+    kept_crops = data.free_crops(held_out, boxes_by_stem, index.classes, side, seed)
 
     torch.manual_seed(seed)
     student = Student(architecture, len(index.classes), good=has_good, dropout=recipe.dropout)

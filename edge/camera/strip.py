@@ -201,7 +201,7 @@ def _surface(rng: np.random.Generator, width: int, height: int) -> Gray:
     """(PERIOD_PX + height, width) uint8, mean LEVEL - 32: rolled steel that wraps around after PERIOD_PX rows."""
     shape = (PERIOD_PX, width)
     rolling = 2.2 * _field(rng, shape, 0.6, 5.0)
-    streaks = 1.8 * _field(rng, shape, 1.5, 120.0)
+    streaks = 1.4 * _field(rng, shape, 1.5, 120.0)
     cloud = 2.5 * _field(rng, (PERIOD_PX // 8, width // 8 + 1), 6.0, 10.0)
     wide_cloud = cv2.resize(cloud, (width, PERIOD_PX), interpolation=cv2.INTER_LINEAR)
     gray = np.clip(np.rint(LEVEL - 32 + rolling + streaks + wide_cloud), 0, 255).astype(np.uint8)
