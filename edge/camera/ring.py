@@ -1,0 +1,329 @@
+"""Frames from one camera process to the daemon: a bounded ring in anonymous shared memory, and a socket beside it.
+
+The pixels lie in a memfd that both sides map; it is gone with the last process that holds it. Who may touch a
+slot is settled by messages on a SOCK_SEQPACKET pair, so no word of memory is written by both sides:
+
+    child -> daemon   frame (which slot, and the frame's facts), or a JSON note
+    daemon -> child   slots that are free again, or stop
+
+The child owns the list of free slots. The daemon trusts nothing the child says: a dying process may write anything.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import mmap
+import os
+import select
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edge.clock import NS_PER_MS, NS_PER_S, Clock
+from edge.errors import CameraError
+from edge.frame import Frame, Gray
+
+RING_BYTES = 512 << 20
+"""Most memory of one ring: for huge frames there are fewer slots instead."""
+MESSAGE_BYTES = 8192
+LABEL_BYTES = 1024
+TEXT_CHARACTERS = 500
+"""JSON spends at most 12 bytes on one."""
+TELL_EVERY_NS = 200 * NS_PER_MS
+"""Losses without a frame to go before are told this often."""
+MOST_NUMBER = 1 << 62
+
+_FRAME = struct.Struct("<cxHIIIQq")
+"""Kind, slot, height, width, decode_us, number, grabbed_ns; the label follows in UTF-8."""
+_SLOT = struct.Struct("<H")
+_STOP = b"S"
+_FREE = b"R"
+
+NOTES = frozenset(("started", "opened", "ring", "discarded", "ended", "error"))
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A message of the child that is no frame.  kind: one of NOTES."""
+
+    kind: str
+    fields: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A frame as it came out of the ring, and where it lies."""
+
+    frame: Frame
+    slot: int
+
+
+class Hangup(Exception):
+    """The other side closed its end, or is gone."""
+
+
+def open_ring() -> tuple[socket.socket, socket.socket, int]:
+    """The daemon's end, the child's end, and the memory; the caller closes all three."""
+    memory = os.memfd_create("defectd-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        # A child that made it smaller would kill the daemon by SIGBUS at its next look.
+        fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    except OSError:
+        os.close(memory)
+        raise
+    return ours, theirs, memory
+
+
+class RingReader:
+    """The daemon's end.  Not thread-safe: the supervisor's lock guards it."""
+
+    def __init__(self, camera: str, link: socket.socket, memory: int, next_number: int = 0) -> None:
+        """Takes over `link` and `memory`.  next_number: what the first frame counts as."""
+        self._camera = camera
+        self._link = link
+        self._link.setblocking(False)
+        self._memory = memory
+        self._mapped: mmap.mmap | None = None
+        self._slots = 0
+        self._slot_bytes = 0
+        self._freed = bytearray()
+        self.outstanding: set[int] = set()
+        """Slots whose frames were received and not yet released."""
+        self.next_number = next_number
+        self.closed = False
+
+    def fileno(self) -> int:
+        return self._link.fileno()
+
+    def receive(self) -> Received | Note | None:
+        """The next message, None if none waits.
+
+        The pixels of a frame are a read-only view into the ring, valid until `release`; the memory itself lives as
+        long as a view does.  Raises Hangup at the end, CameraError for what no healthy child sends.
+        """
+        try:
+            data, _, flags, _ = self._link.recvmsg(MESSAGE_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except OSError as error:
+            raise Hangup(str(error)) from None
+        if not data:
+            raise Hangup("closed")
+        if flags & socket.MSG_TRUNC:
+            raise self._malformed("a message is too long")
+        if data[:1] == b"F":
+            return self._frame(data)
+        return self._note(data)
+
+    def release(self, slot: int) -> None:
+        """Give a slot back to the child.  Never blocks; harmless after `close`."""
+        self.outstanding.discard(slot)
+        if not self.closed:
+            self._freed += _SLOT.pack(slot)
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what could not be sent before, because a stopped child does not empty its socket."""
+        if not self._freed or self.closed:
+            return
+        try:
+            self._link.send(_FREE + self._freed)
+            self._freed.clear()
+        except BlockingIOError:
+            pass  # the slots stay on the list; at most as many as there are
+        except OSError:
+            self._freed.clear()  # the child is gone: `receive` says so
+
+    def stop(self) -> None:
+        """Ask the child to end."""
+        try:
+            self._link.send(_STOP)
+        except OSError:
+            pass  # gone or stuck: the supervisor's deadline decides
+
+    def close(self) -> None:
+        """Views that are still out stay valid: they hold the memory."""
+        if not self.closed:
+            self.closed = True
+            self._link.close()
+            os.close(self._memory)
+            self._mapped = None
+
+    def _frame(self, data: bytes) -> Received:
+        if len(data) < _FRAME.size:
+            raise self._malformed("a frame message is too short")
+        _, slot, h, w, decode_us, number, grabbed_ns = _FRAME.unpack_from(data)
+        if self._mapped is None or slot >= self._slots or slot in self.outstanding:
+            raise self._malformed(f"slot {slot} is not the child's to send")
+        if not 0 < h * w <= self._slot_bytes:
+            raise self._malformed(f"{w} x {h} pixels do not fit a slot")
+        if number != self.next_number:
+            raise self._malformed(f"frame {number} follows {self.next_number - 1}")
+        pixels: Gray = np.frombuffer(self._mapped, np.uint8, h * w, slot * self._slot_bytes).reshape(h, w)
+        label = data[_FRAME.size :].decode("utf-8", "replace")
+        self.outstanding.add(slot)
+        self.next_number += 1
+        return Received(Frame(self._camera, number, pixels, grabbed_ns, decode_us, label), slot)
+
+    def _note(self, data: bytes) -> Note:
+        try:
+            fields = json.loads(data)
+            kind = fields.pop("kind")
+        except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
+            raise self._malformed("a message is neither a frame nor a note") from None
+        if kind not in NOTES:
+            raise self._malformed("a note is of an unknown kind")
+        if kind == "ring":
+            self._remap(_whole(fields, "slots"), _whole(fields, "slot_bytes"))
+        if kind == "discarded":
+            count = _whole(fields, "count")
+            if fields.get("reason") == "no_slot":
+                self.next_number += count
+        return Note(kind, fields)
+
+    def _remap(self, slots: int, slot_bytes: int) -> None:
+        size = slots * slot_bytes
+        if self.outstanding:
+            raise self._malformed("the ring changed under frames in use")
+        if not 0 < size <= RING_BYTES or size > os.fstat(self._memory).st_size:
+            raise self._malformed("the ring is larger than its memory")
+        try:
+            # The old mapping goes with the last view into it.
+            self._mapped = mmap.mmap(self._memory, size, mmap.MAP_SHARED, mmap.PROT_READ)
+        except (OSError, ValueError) as error:
+            raise CameraError(f"the ring of {self._camera} cannot be mapped: {error}") from None
+        self._slots, self._slot_bytes = slots, slot_bytes
+
+    def _malformed(self, what: str) -> CameraError:
+        return CameraError(f"the camera process sent nonsense: {what}")
+
+
+def _whole(fields: dict[str, Any], key: str) -> int:
+    value = fields.get(key)
+    if type(value) is not int or not 0 < value < MOST_NUMBER:
+        raise CameraError(f"the camera process sent nonsense: {key} is no count")
+    return value
+
+
+class RingWriter:
+    """The child's end.  One thread."""
+
+    def __init__(
+        self, link: socket.socket, memory: int, clock: Clock, *, slots: int, live: bool, number: int = 0
+    ) -> None:
+        """live: drop and count when no slot is free, instead of waiting.  number: of the first frame."""
+        self._link = link
+        self._memory = memory
+        self._clock = clock
+        self._wanted_slots = slots
+        self._live = live
+        self._number = number
+        self._mapped: mmap.mmap | None = None
+        self._bytes = 0
+        self._slots = 0
+        self._slot_bytes = 0
+        self._need_bytes = 1
+        # The slot freed last is filled next: it is warm in the cache, and pages never needed are never touched.
+        self._free: list[int] = []
+        self._dropped = 0
+        self._told_ns = 0
+
+    def attend(self, timeout_s: float) -> bool:
+        """Take what the daemon sent, waiting up to `timeout_s` for it.  Raises Hangup on stop or when it is gone.
+
+        Returns whether anything came.
+        """
+        if not select.select([self._link], [], [], timeout_s)[0]:
+            return False
+        try:
+            data = self._link.recv(MESSAGE_BYTES)
+        except OSError as error:
+            raise Hangup(str(error)) from None
+        if not data.startswith(_FREE):
+            raise Hangup("stop")
+        self._free += [slot for (slot,) in _SLOT.iter_unpack(data[1:])]
+        return True
+
+    def sleep_until(self, due_ns: int) -> None:
+        """Attend until a moment of CLOCK_MONOTONIC.  Raises Hangup."""
+        while (left_ns := due_ns - self._clock.monotonic_ns()) > 0:
+            self.attend(left_ns / NS_PER_S)
+
+    def put(self, pixels: Gray, grabbed_ns: int, decode_us: int = 0, label: str = "") -> bool:
+        """Hand one frame over.  pixels: (H, W) uint8, copied.
+
+        Returns False if it was dropped because no slot was free, which only a live source does; others wait here.
+        Raises Hangup, and CameraError if the frame is too large for any ring.
+        """
+        self._need_bytes = max(self._need_bytes, pixels.size)
+        while self.attend(0.0):
+            pass
+        while not self._room():
+            if self._live:
+                self._drop()
+                return False
+            self.attend(3600.0)
+        self.tell_dropped()
+        slot = self._free.pop()
+        h, w = pixels.shape
+        assert self._mapped is not None
+        np.frombuffer(self._mapped, np.uint8, h * w, slot * self._slot_bytes).reshape(h, w)[:] = pixels
+        head = _FRAME.pack(b"F", slot, h, w, min(decode_us, 0xFFFFFFFF), self._number, grabbed_ns)
+        # A path is best known by its end.
+        self._send(head + label.encode("utf-8", "replace")[-LABEL_BYTES:])
+        self._number += 1
+        return True
+
+    def tell(self, kind: str, **fields: Any) -> None:
+        """Send a note.  Raises Hangup."""
+        self._send(json.dumps({"kind": kind, **fields}).encode("ascii"))
+
+    def tell_dropped(self) -> None:
+        """Tell of drops not told yet.  Comes before the next frame, so that the numbers add up at the other end."""
+        if self._dropped:
+            self.tell("discarded", count=self._dropped, reason="no_slot")
+            self._dropped = 0
+            self._told_ns = self._clock.monotonic_ns()
+
+    def _drop(self) -> None:
+        self._dropped += 1
+        self._number += 1
+        if self._clock.monotonic_ns() - self._told_ns >= TELL_EVERY_NS:
+            self.tell_dropped()
+
+    def _room(self) -> bool:
+        """Whether a slot is free that holds the frame; grows the ring once all slots are back."""
+        if self._need_bytes <= self._slot_bytes:
+            return bool(self._free)
+        if len(self._free) < self._slots:
+            return False
+        page = mmap.PAGESIZE
+        slot_bytes = -(-self._need_bytes // page) * page
+        slots = min(self._wanted_slots, RING_BYTES // slot_bytes)
+        if slots < 2:
+            raise CameraError(f"a frame of {self._need_bytes} bytes is too large: two must fit into {RING_BYTES}")
+        try:
+            self._bytes = max(self._bytes, slots * slot_bytes)  # it may only grow: shrinking is sealed off
+            os.ftruncate(self._memory, self._bytes)
+            self._mapped = mmap.mmap(self._memory, slots * slot_bytes)
+        except OSError as error:
+            raise CameraError(f"no memory for {slots} frames of {slot_bytes} bytes: {error.strerror}") from None
+        self._slots, self._slot_bytes, self._free = slots, slot_bytes, list(range(slots))
+        self.tell("ring", slots=slots, slot_bytes=slot_bytes)
+        return True
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._link.send(data)
+        except OSError as error:
+            raise Hangup(str(error)) from None
+
+
+def cut(text: str) -> str:
+    """Text short enough for a note."""
+    return text[:TEXT_CHARACTERS]

@@ -1,0 +1,649 @@
+"""All cameras of a box: one child process each, watched, restarted, and their frames handed to one consumer.
+
+A single thread ("cameras") waits on every child at once. It takes frames out of the rings as they come, so that a
+child never waits for inspection; it alone decides that a camera is lost and when it is tried again.
+
+Accounting. Every frame that a source delivered has a number, and for each camera
+
+    delivered = popped + waiting + FramesLost("overflow") + FramesLost("no_slot")
+
+holds whenever nothing is on its way; the numbers of popped frames have gaps exactly where frames were lost.
+FramesLost("stale") and FramesLost("unreadable") are no delivered frames: pictures from before a stream was open,
+and files that gave no picture. They have no numbers. What a killed child had not yet told is not known to anyone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from edge.camera.grabber import Job
+from edge.camera.ring import Hangup, Note, Received, RingReader, open_ring
+from edge.camera.source import Given, SourceSpec, capture_environment, is_live, public
+from edge.clock import NS_PER_S, Clock
+from edge.config import Camera, redact
+from edge.errors import CameraError
+from edge.frame import Frame
+
+logger = logging.getLogger(__name__)
+
+State = Literal["opening", "running", "lost", "ended"]
+LossReason = Literal["overflow", "no_slot", "stale", "unreadable"]
+
+SPARE_SLOTS = 3
+"""Beyond the waiting frames: one being filled, one on its way, one under inspection."""
+BACKOFF_FIRST_S = 0.2
+BACKOFF_MOST_S = 10.0
+GOOD_S = 10.0
+"""A camera that delivered for so long starts its backoff anew."""
+START_LIMIT_S = 30.0
+"""For the interpreter of a child to come up, which says nothing about its camera."""
+RECORDING_LIMIT_S = 60.0
+"""For one picture of a recording: a large file on slow storage is no camera that hangs."""
+KILL_GRACE_S = 1.0
+"""For a child to be gone after it hung up."""
+REAP_EVERY_S = 0.01
+TURN_MESSAGES = 64
+"""Most messages taken from one camera before the others have their turn."""
+NOTICES = 1000
+OUTPUT_LINES = 10
+OUTPUT_WINDOW_NS = 10 * NS_PER_S
+OUTPUT_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class CameraOpened:
+    """A camera delivers: its first frame is there.  After a CameraLost: it is back."""
+
+    camera: str
+    monotonic_ns: int
+    given: Given
+
+
+@dataclass(frozen=True, slots=True)
+class CameraLost:
+    """A camera delivers no longer, or does not open; told once, however often it is tried again."""
+
+    camera: str
+    monotonic_ns: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CameraEnded:
+    """A recording came to its end and the last of its frames was popped; it is not started again."""
+
+    camera: str
+    monotonic_ns: int
+    frames: int
+    """Delivered over the whole recording, lost ones included."""
+
+
+@dataclass(frozen=True, slots=True)
+class FramesLost:
+    """Frames that nobody will inspect.
+
+    overflow: they waited too long and newer ones came.  no_slot: the ring was full.  Both are delivered frames.
+    stale: buffered before a stream was open.  unreadable: files without a picture.  Neither are delivered frames.
+    """
+
+    camera: str
+    count: int
+    reason: LossReason
+
+
+Notice = CameraOpened | CameraLost | CameraEnded | FramesLost
+
+
+@dataclass(frozen=True, slots=True)
+class CameraStatus:
+    """One camera at one moment."""
+
+    state: State
+    since_ns: int
+    pid: int | None
+    restarts: int
+    last_frame_ns: int | None
+    """When the newest frame was grabbed."""
+    waiting: int
+    delivered: int
+    given: Given | None
+    reason: str
+    """Why it is lost; "" otherwise."""
+
+
+def backoff_s(failures: int, rng: random.Random) -> float:
+    """Seconds to wait before the next start, after so many failures in a row (from 1).
+
+    Half of it is chance, so that cameras behind one switch do not come back all at once.
+    """
+    ceiling = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2.0 ** min(failures - 1, 16))
+    return ceiling * rng.uniform(0.5, 1.0)
+
+
+def stall_limit_s(spec: SourceSpec, given: Given | None, *, running: bool) -> float:
+    """How long a camera may be silent.  given: None as long as it is not open."""
+    recording = not is_live(spec.url)
+    if not running:
+        limit_s = spec.open_timeout_s + spec.read_timeout_s + 1.0
+        return max(limit_s, RECORDING_LIMIT_S) if recording else limit_s
+    fps = spec.fps or (given.fps if given else 0.0) or 25.0
+    limit_s = spec.read_timeout_s * 1.5 + 1.0 / fps
+    return max(limit_s, RECORDING_LIMIT_S + 1.0 / fps) if recording else limit_s
+
+
+@dataclass(slots=True, eq=False)
+class _Child:
+    """One camera process, as the thread sees it."""
+
+    process: subprocess.Popen[bytes]
+    reader: RingReader
+    output: IO[bytes]
+    sign_ns: int
+    """The last sign of life; from here the stall limit counts."""
+    started: bool = False
+    running_since_ns: int | None = None
+    ended: bool = False
+    killed: bool = False
+    hung_up_ns: int | None = None
+    reason: str = ""
+    last_line: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """One camera.  Frames and counts are shared under the lock; the process belongs to the thread."""
+
+    camera: Camera
+    spec: SourceSpec
+    state: State = "opening"
+    since_ns: int = 0
+    waiting: deque[Frame] = field(default_factory=deque)
+    held: dict[int, tuple[RingReader, int]] = field(default_factory=dict)
+    """Where each frame that was not released lies, by its number."""
+    delivered: int = 0
+    restarts: int = 0
+    last_frame_ns: int | None = None
+    given: Given | None = None
+    pid: int | None = None
+    reason: str = ""
+    end_told: bool = False
+    lost_told: bool = False
+    released_ns: int = 0
+    # The thread's own:
+    child: _Child | None = None
+    failures: int = 0
+    retry_ns: int = 0
+    lines: int = 0
+    lines_since_ns: int = 0
+
+    @property
+    def name(self) -> str:
+        return self.camera.name
+
+
+class Supervisor:
+    """Runs all cameras.  The thread is its own; `wait`, `pop` and `release` are for one consumer thread."""
+
+    def __init__(self, cameras: Sequence[Camera], clock: Clock, *, rng: random.Random | None = None) -> None:
+        self._clock = clock
+        self._rng = rng or random.Random()  # noqa: S311 (spreads restarts, guards nothing)
+        self._lanes = {camera.name: _Lane(camera, SourceSpec.of(camera)) for camera in cameras}
+        self._news = threading.Condition()
+        self._notices: deque[Notice] = deque()
+        self._lost: dict[tuple[str, LossReason], int] = {}
+        self._selector = selectors.DefaultSelector()
+        self._waker, self._wakened = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wakened.setblocking(False)
+        self._selector.register(self._wakened, selectors.EVENT_READ, None)
+        self._thread = threading.Thread(target=self._run, name="cameras", daemon=True)
+        self._stop_at_ns: int | None = None
+        self._closed = False
+
+    # For the daemon ----------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start every camera; returns at once."""
+        now = self._clock.monotonic_ns()
+        for lane in self._lanes.values():
+            lane.since_ns = lane.retry_ns = now
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Ask all children to end, kill those that have not by then.  Frames taken stay until `close`."""
+        if self._thread.ident is None or not self._thread.is_alive():
+            return
+        self._stop_at_ns = self._clock.monotonic_ns() + round(timeout_s * NS_PER_S)
+        self._wake()
+        self._thread.join(timeout_s + 5.0)
+        if self._thread.is_alive():
+            logger.error("the camera thread does not end; its children die with this process")
+
+    def close(self) -> None:
+        """Stop if that was not done, and let go of all frames.  Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self.stop(0.0)
+        with self._news:
+            for lane in self._lanes.values():
+                lane.waiting.clear()
+                lane.held.clear()
+            self._news.notify_all()
+        if not self._thread.is_alive():
+            self._selector.close()
+            self._waker.close()
+            self._wakened.close()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait for news.  Returns whether a frame or a notice is there."""
+        with self._news:
+            return self._news.wait_for(self._has_news, timeout_s)
+
+    def heads(self) -> tuple[tuple[str, int], ...]:
+        """The oldest waiting frame of each camera that has one: its name, and when it was grabbed."""
+        with self._news:
+            return tuple((lane.name, lane.waiting[0].grabbed_ns) for lane in self._lanes.values() if lane.waiting)
+
+    def pop(self, camera: str) -> Frame:
+        """Take the oldest waiting frame; it is the caller's until `release`.  Raises LookupError if there is none.
+
+        A camera that stands in `heads` has one, though overflow may have made it a newer one since.
+        """
+        with self._news:
+            lane = self._lanes[camera]
+            if not lane.waiting:
+                raise LookupError(f"no frame of {camera} waits")
+            frame = lane.waiting.popleft()
+            self._tell_end(lane)
+            return frame
+
+    def release(self, frame: Frame) -> None:
+        """Give a popped frame's memory back: its pixels must not be touched again.  Harmless when done twice."""
+        with self._news:
+            self._release(self._lanes[frame.camera], frame.number)
+
+    def take_notices(self) -> tuple[Notice, ...]:
+        """What happened since the last call, in order; losses are summed up per camera and reason."""
+        with self._news:
+            notices = (*self._notices, *(FramesLost(name, n, reason) for (name, reason), n in self._lost.items()))
+            self._notices.clear()
+            self._lost.clear()
+            return notices
+
+    def snapshot(self) -> dict[str, CameraStatus]:
+        """The state of every camera, by name."""
+        with self._news:
+            return {
+                lane.name: CameraStatus(
+                    lane.state,
+                    lane.since_ns,
+                    lane.pid,
+                    lane.restarts,
+                    lane.last_frame_ns,
+                    len(lane.waiting),
+                    lane.delivered,
+                    lane.given,
+                    lane.reason,
+                )
+                for lane in self._lanes.values()
+            }
+
+    # Under the lock ----------------------------------------------------------------------------------------------
+
+    def _has_news(self) -> bool:
+        return bool(self._notices or self._lost) or any(lane.waiting for lane in self._lanes.values()) or self._closed
+
+    def _release(self, lane: _Lane, number: int) -> None:
+        reader, slot = lane.held.pop(number, (None, 0))
+        if reader is not None:
+            reader.release(slot)
+            lane.released_ns = self._clock.monotonic_ns()
+
+    def _notice(self, notice: Notice) -> None:
+        if len(self._notices) >= NOTICES:
+            self._notices.popleft()  # nobody has asked for a long time; the losses are kept elsewhere, as sums
+        self._notices.append(notice)
+        self._news.notify_all()
+
+    def _lose(self, lane: _Lane, count: int, reason: LossReason) -> None:
+        key = (lane.name, reason)
+        self._lost[key] = self._lost.get(key, 0) + count
+        self._news.notify_all()
+
+    def _turn(self, lane: _Lane, state: State, now: int) -> None:
+        if lane.state != state:
+            lane.state, lane.since_ns = state, now
+
+    def _tell_end(self, lane: _Lane) -> None:
+        if lane.state == "ended" and not lane.waiting and not lane.end_told:
+            lane.end_told = True
+            self._notice(CameraEnded(lane.name, self._clock.monotonic_ns(), lane.delivered))
+
+    # The thread --------------------------------------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        try:
+            self._waker.send(b"w")
+        except OSError:
+            pass  # full: it is awake already
+
+    def _run(self) -> None:
+        try:
+            while self._turn_once():
+                pass
+        except Exception:
+            # Cameras without their watchman are no cameras: the children die with this thread.
+            logger.exception("the camera thread failed")
+            now = self._clock.monotonic_ns()
+            for lane in self._lanes.values():
+                if lane.child:
+                    self._bury(lane, lane.child)
+                with self._news:
+                    lane.reason = "the camera thread failed"
+                    self._turn(lane, "lost", now)
+                    self._notice(CameraLost(lane.name, now, lane.reason))
+
+    def _turn_once(self) -> bool:
+        """Wait for the next message or moment and act on it.  Returns False when all is over."""
+        for key, _ in self._selector.select(self._rest_s()):
+            if key.data is None:
+                self._wakened.recv(64)
+                continue
+            lane, child = key.data
+            if key.fileobj is child.output:
+                self._read_output(lane, child)
+            else:
+                self._read_messages(lane, child)
+        now = self._clock.monotonic_ns()
+        for lane in self._lanes.values():
+            self._tend(lane, now)
+        return self._stop_at_ns is None or any(lane.child for lane in self._lanes.values())
+
+    def _rest_s(self) -> float:
+        """Until the next moment at which something is due without a message."""
+        now = self._clock.monotonic_ns()
+        due_ns = min((self._due_ns(lane, now) for lane in self._lanes.values()), default=now + NS_PER_S)
+        return min(max(0.0, (due_ns - now) / NS_PER_S), 1.0)
+
+    def _due_ns(self, lane: _Lane, now: int) -> int:
+        child = lane.child
+        if child is None:
+            return now + NS_PER_S if lane.state == "ended" else lane.retry_ns
+        if child.hung_up_ns is not None or child.killed:
+            return now + round(REAP_EVERY_S * NS_PER_S)
+        if self._stop_at_ns is not None:
+            return self._stop_at_ns
+        return self._stalled_ns(lane, child)
+
+    def _tend(self, lane: _Lane, now: int) -> None:
+        """Everything about one camera that time alone decides."""
+        child = lane.child
+        stopping = self._stop_at_ns is not None
+        if child is None:
+            if not stopping and lane.state != "ended" and now >= lane.retry_ns:
+                self._spawn(lane, now)
+            return
+        with self._news:
+            child.reader.flush()
+        if stopping and child.hung_up_ns is None:
+            child.reader.stop()
+            if now >= (self._stop_at_ns or 0):
+                self._kill(child)
+        if child.hung_up_ns is None and not child.killed and now >= self._stalled_ns(lane, child):
+            what = "opens" if child.running_since_ns is None else "delivers"
+            child.reason = f"{self._shown(lane)} no longer {what}: nothing came for {(now - child.sign_ns) / 1e9:.1f} s"
+            self._kill(child)
+        if child.hung_up_ns is not None and now - child.hung_up_ns > KILL_GRACE_S * NS_PER_S:
+            self._kill(child)
+        if (child.hung_up_ns is not None or child.killed) and child.process.poll() is not None:
+            # What it sent before it died still counts.
+            self._read_messages(lane, child, most=1 << 20)
+            self._gone(lane, child, now)
+
+    def _stalled_ns(self, lane: _Lane, child: _Child) -> int:
+        """When the child counts as hung.  A source that can wait is not, while frames are out: it may be waiting."""
+        if not child.started:
+            return child.sign_ns + round(START_LIMIT_S * NS_PER_S)
+        limit_s = stall_limit_s(lane.spec, lane.given, running=child.running_since_ns is not None)
+        since_ns = max(child.sign_ns, lane.released_ns)
+        if not lane.spec.live and child.reader.outstanding:
+            since_ns = self._clock.monotonic_ns()
+        return since_ns + round(limit_s * NS_PER_S)
+
+    def _spawn(self, lane: _Lane, now: int) -> None:
+        ours, theirs, memory = open_ring()
+        reader = RingReader(lane.name, ours, memory, lane.delivered)
+        job = Job(lane.name, lane.spec, lane.camera.ring_frames + SPARE_SLOTS, lane.delivered)
+        try:
+            with theirs:
+                process = _start(job, theirs.fileno(), memory)
+        except OSError as error:
+            reader.close()
+            self._down(lane, now, f"the camera process does not start: {error}")
+            return
+        output = process.stdout
+        assert output is not None
+        os.set_blocking(output.fileno(), False)
+        child = _Child(process, reader, output, now)
+        lane.child = child
+        self._selector.register(reader, selectors.EVENT_READ, (lane, child))
+        self._selector.register(output, selectors.EVENT_READ, (lane, child))
+        with self._news:
+            lane.pid = process.pid
+
+    def _read_messages(self, lane: _Lane, child: _Child, most: int = TURN_MESSAGES) -> None:
+        if child.hung_up_ns is not None:
+            return
+        try:
+            for _ in range(most):
+                with self._news:
+                    message = child.reader.receive()
+                    if message is None:
+                        return
+                    child.sign_ns = self._clock.monotonic_ns()
+                    if isinstance(message, Received):
+                        self._take(lane, child, message)
+                    else:
+                        self._heed(lane, child, message)
+        except Hangup:
+            self._hang_up(child)
+        except CameraError as error:
+            child.reason = child.reason or str(error)
+            self._hang_up(child)
+            self._kill(child)
+
+    def _take(self, lane: _Lane, child: _Child, received: Received) -> None:
+        """One frame has come.  Under the lock."""
+        frame = received.frame
+        lane.held[frame.number] = (child.reader, received.slot)
+        lane.delivered = child.reader.next_number
+        lane.last_frame_ns = frame.grabbed_ns
+        if lane.spec.live and len(lane.waiting) >= lane.camera.ring_frames:
+            self._release(lane, lane.waiting.popleft().number)
+            self._lose(lane, 1, "overflow")
+        lane.waiting.append(frame)
+        if child.running_since_ns is None:
+            child.running_since_ns = child.sign_ns
+            lane.reason, lane.lost_told = "", False
+            self._turn(lane, "running", child.sign_ns)
+            self._notice(CameraOpened(lane.name, child.sign_ns, lane.given or Given("")))
+            logger.info("camera %s runs: %s", lane.name, lane.given)
+        self._news.notify_all()
+
+    def _heed(self, lane: _Lane, child: _Child, note: Note) -> None:
+        """One note has come.  Under the lock."""
+        fields: dict[str, Any] = note.fields
+        if note.kind == "started":
+            child.started = True
+        elif note.kind == "opened":
+            try:
+                lane.given = Given.from_json(fields["given"])
+            except (KeyError, TypeError):
+                raise CameraError("the camera process sent nonsense: what it opened is unknown") from None
+        elif note.kind == "discarded":
+            reason, count = fields.get("reason"), fields["count"]
+            if reason not in ("no_slot", "stale", "unreadable"):
+                raise CameraError("the camera process sent nonsense: an unknown loss")
+            lane.delivered = child.reader.next_number
+            self._lose(lane, count, reason)
+            if reason == "unreadable":
+                logger.warning("camera %s: %s", lane.name, fields.get("detail"))
+        elif note.kind == "ended":
+            child.ended = True
+        elif note.kind == "error":
+            child.reason = redact(str(fields.get("message")))
+
+    def _hang_up(self, child: _Child) -> None:
+        """No more messages from this child, whatever it does."""
+        child.hung_up_ns = self._clock.monotonic_ns()
+        self._selector.unregister(child.reader)
+        with self._news:
+            child.reader.close()
+
+    def _kill(self, child: _Child) -> None:
+        if not child.killed:
+            child.killed = True
+            child.process.kill()
+
+    def _gone(self, lane: _Lane, child: _Child, now: int) -> None:
+        """The process was reaped: decide what becomes of the camera."""
+        self._read_output(lane, child)
+        good_ns = 0 if child.running_since_ns is None else child.sign_ns - child.running_since_ns
+        self._bury(lane, child)
+        if self._stop_at_ns is not None:
+            with self._news:
+                self._turn(lane, "ended" if child.ended else "lost", now)
+                lane.reason = "" if child.ended else "stopped"
+                self._tell_end(lane)
+        elif child.ended:
+            logger.info("camera %s came to its end after %d frames", lane.name, lane.delivered)
+            with self._news:
+                self._turn(lane, "ended", now)
+                self._tell_end(lane)
+        else:
+            if good_ns >= GOOD_S * NS_PER_S:
+                lane.failures = 0
+            self._down(lane, now, child.reason or _epitaph(child))
+
+    def _down(self, lane: _Lane, now: int, reason: str) -> None:
+        """The camera is lost: say so once, and set the next try."""
+        lane.failures += 1
+        wait_s = backoff_s(lane.failures, self._rng)
+        lane.retry_ns = now + round(wait_s * NS_PER_S)
+        level = logging.DEBUG if lane.lost_told and reason == lane.reason else logging.WARNING
+        logger.log(level, "camera %s is lost: %s; next try in %.1f s", lane.name, reason, wait_s)
+        with self._news:
+            lane.restarts += 1
+            lane.reason = reason
+            self._turn(lane, "lost", now)
+            if not lane.lost_told:
+                lane.lost_told = True
+                self._notice(CameraLost(lane.name, now, reason))
+
+    def _bury(self, lane: _Lane, child: _Child) -> None:
+        """Close all that belongs to a child."""
+        if child.hung_up_ns is None:
+            self._hang_up(child)
+        self._kill(child)
+        child.process.wait()
+        if child.output.fileno() in self._selector.get_map():
+            self._selector.unregister(child.output)
+        child.output.close()
+        lane.child = None
+        with self._news:
+            lane.pid = None
+
+    def _read_output(self, lane: _Lane, child: _Child) -> None:
+        """Log what a child prints, at most a few lines per window: FFmpeg repeats itself."""
+        try:
+            data = os.read(child.output.fileno(), OUTPUT_BYTES)
+        except OSError:
+            return
+        if not data:
+            if child.output.fileno() in self._selector.get_map():
+                self._selector.unregister(child.output)
+            return
+        now = self._clock.monotonic_ns()
+        if now - lane.lines_since_ns >= OUTPUT_WINDOW_NS:
+            if lane.lines > OUTPUT_LINES:
+                logger.debug("camera %s printed %d lines more", lane.name, lane.lines - OUTPUT_LINES)
+            lane.lines, lane.lines_since_ns = 0, now
+        shown = data.decode("utf-8", "replace").replace(lane.spec.url, public(lane.spec.url))
+        for line in shown.splitlines():
+            if line.strip():
+                child.last_line = redact(line.strip())[:300]
+                lane.lines += 1
+                if lane.lines <= OUTPUT_LINES:
+                    logger.debug("camera %s: %s", lane.name, child.last_line)
+
+    def _shown(self, lane: _Lane) -> str:
+        return public(lane.spec.url)
+
+
+def _start(job: Job, link: int, memory: int) -> subprocess.Popen[bytes]:
+    """Start a child by exec: a fork would take the locks of all our threads along.  Raises OSError."""
+    root = str(Path(__file__).resolve().parents[2])
+    known = os.environ.get("PYTHONPATH")
+    environment = {
+        **os.environ,
+        **capture_environment(job.spec),
+        "PYTHONPATH": f"{root}{os.pathsep}{known}" if known else root,
+        # One thread does all: pools of the numeric libraries would only cost memory.
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    # -P: nothing in the working directory can stand in for a library.
+    command = [sys.executable, "-P", "-m", "edge.camera.grabber", str(link), str(memory), str(os.getpid())]
+    process = subprocess.Popen(  # noqa: S603 (our own module)
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=(link, memory),
+        start_new_session=True,
+        env=environment,
+        bufsize=0,
+    )
+    assert process.stdin is not None
+    try:
+        with process.stdin as stdin:
+            stdin.write(job.to_json().encode("utf-8"))
+    except OSError:
+        pass  # it died already: its end of the ring says so
+    return process
+
+
+def _epitaph(child: _Child) -> str:
+    """Why a child ended that did not say it."""
+    code = child.process.returncode
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = "unknown"
+        how = f"the camera process was killed by signal {-code} ({name})"
+    else:
+        how = f"the camera process ended with code {code}"
+    return f"{how}: {child.last_line}" if child.last_line else how
+
+
+def missing_frames(numbers: Sequence[int], first: int = 0) -> Iterator[int]:
+    """The gaps in a camera's frame numbers: frames that were delivered and lost."""
+    expected = first
+    for number in numbers:
+        yield from range(expected, number)
+        expected = number + 1
