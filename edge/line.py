@@ -1,0 +1,330 @@
+"""The line: one thread that takes frames from the cameras, has them judged, and hands events on.
+
+It owns the network's session, the tracks and the accounts of all cameras, so nothing on the way of a frame is
+locked. It waits for cameras only; disk and network are the recorder's and the publisher's business.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from edge import config, coverage, event
+from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost, Notice
+from edge.clock import NS_PER_MS, NS_PER_S, Clock, clock_synced, stamp, uuid7
+from edge.frame import Frame
+from edge.metrics import Histogram, Summary
+from edge.vision.classifier import Classifier
+from edge.vision.inspector import Inspector, Verdict
+from edge.vision.tracks import Change, Tracks, at_once
+
+log = logging.getLogger(__name__)
+
+IDLE_S = 0.2
+"""Longest wait for a frame: reports and stops are noticed within it."""
+BAD_STREAK = 3
+"""Consecutive frames that begin or end `image.bad`."""
+
+
+class Cameras(Protocol):
+    """Where frames come from: `edge.camera.supervisor.Supervisor`, or a fake."""
+
+    def wait(self, timeout_s: float) -> bool: ...
+    def heads(self) -> tuple[tuple[str, int], ...]: ...
+    def pop(self, name: str) -> Frame: ...
+    def release(self, frame: Frame) -> None: ...
+    def take_notices(self) -> tuple[Notice, ...]: ...
+
+
+class Sink(Protocol):
+    """Where events go: `edge.delivery.recorder.Recorder`, or a fake."""
+
+    def put(self, event: event.Event) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One camera's last window, for the period line."""
+
+    camera: str
+    state: str
+    fps: float
+    latency: Summary
+    coverage: dict[str, Any]
+    open_defects: int
+
+
+class Station:
+    """Everything the line knows of one camera."""
+
+    def __init__(self, camera: config.Camera, classifier: Classifier, clock: Clock, *, live: bool) -> None:
+        """live: frames may be late.  Raises ConfigError when the camera's thresholds do not fit the model."""
+        self.camera = camera
+        self.live = live
+        self.budget_ns = int(camera.budget_ms * NS_PER_MS)
+        self.inspector = Inspector(camera, classifier, clock)
+        self.tracks = Tracks(camera.decision, camera.tile_px, lambda: uuid7(clock.wall_ns()))
+        self.account = coverage.Coverage(clock.monotonic_ns())
+        self.latency = Histogram()
+        self.last_number = -1
+        self.bad_streak = 0
+        self.fine_streak = 0
+        self.is_bad = False
+        self.lost_ns: int | None = None
+        self.state = "no_signal"
+        self.reason = "opening"
+        self.since_ns = clock.wall_ns()
+        self.given: dict[str, Any] | None = None
+        self.fps = 0.0
+        self.window_from_ns = clock.monotonic_ns()
+        self.delivered_before = 0
+
+
+class Line:
+    """Runs the thread `line`. `start`, then `stop` once the cameras have been stopped: what they left is drained."""
+
+    def __init__(
+        self,
+        stations: Sequence[Station],
+        cameras: Cameras,
+        sink: Sink,
+        clock: Clock,
+        *,
+        retain_state: Callable[[str, dict[str, Any]], object],
+        retain_coverage: Callable[[str, dict[str, Any]], object],
+        on_report: Callable[[Sequence[Report]], None],
+        report_s: float,
+    ) -> None:
+        """retain_*: called with the camera's name and the latest retained message.  on_report: each report_s."""
+        self._stations = {station.camera.name: station for station in stations}
+        self._cameras = cameras
+        self._sink = sink
+        self._clock = clock
+        self._retain_state = retain_state
+        self._retain_coverage = retain_coverage
+        self._on_report = on_report
+        self._report_ns = int(report_s * NS_PER_S)
+        self._next_report_ns = clock.monotonic_ns() + self._report_ns
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="line", daemon=True)
+        self.failure: BaseException | None = None
+        """What ended the thread, if it was not `stop`."""
+        self.beat_ns = clock.monotonic_ns()
+        """When the loop last came round: the watchdog looks at it."""
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> bool:
+        """Drain what the stopped cameras left, close all tracks, report.  False when it takes too long."""
+        self._stopping.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        try:
+            for station in self._stations.values():
+                self._tell_state(station)
+            while not (self._stopping.is_set() and not self._cameras.heads()):
+                self.turn()
+            self._finish()
+        except BaseException as error:  # the top of a thread: the daemon must see it and end
+            log.exception("the line broke")
+            self.failure = error
+
+    def turn(self) -> None:
+        """One round: notices, one frame, and the report when it is due."""
+        self.beat_ns = self._clock.monotonic_ns()
+        if self._cameras.wait(0.0 if self._stopping.is_set() else IDLE_S):
+            for notice in self._cameras.take_notices():
+                self._note(notice)
+            name = self._next()
+            if name is not None:
+                self._take(self._stations[name])
+        if self._clock.monotonic_ns() >= self._next_report_ns:
+            self._report()
+
+    def _next(self) -> str | None:
+        """The camera whose waiting frame has the earliest deadline."""
+        heads = self._cameras.heads()
+        if not heads:
+            return None
+        return min(heads, key=lambda head: (head[1] + self._stations[head[0]].budget_ns, head[0]))[0]
+
+    def _take(self, station: Station) -> None:
+        frame = self._cameras.pop(station.camera.name)
+        try:
+            dequeued_ns = self._clock.monotonic_ns()
+            if station.live and dequeued_ns - frame.grabbed_ns > station.budget_ns:
+                station.account.count("late")
+                return
+            verdict = station.inspector.inspect(frame.pixels)
+            self._settle(station, frame, verdict, dequeued_ns)
+        finally:
+            self._cameras.release(frame)
+
+    def _settle(self, station: Station, frame: Frame, verdict: Verdict, dequeued_ns: int) -> None:
+        """Book the verdict and tell what it changed."""
+        now_ns = self._clock.monotonic_ns()
+        station.account.count(verdict.state)
+        station.account.count_tiles(verdict.tiles)
+        self._watch_picture(station, verdict, frame)
+        if verdict.state == "bad_image":
+            return  # says nothing of the surface: the tracks wait
+        changes = self._changes(station, frame, verdict, now_ns)
+        decided_ns = self._clock.monotonic_ns()
+        station.latency.add(decided_ns - frame.grabbed_ns)
+        latency = event.Latency(
+            queue=(dequeued_ns - frame.grabbed_ns) / NS_PER_MS,
+            preprocess=verdict.preprocess_ns / NS_PER_MS,
+            inference=verdict.inference_ns / NS_PER_MS,
+            decide=(verdict.decide_ns + decided_ns - now_ns) / NS_PER_MS,
+            total=(decided_ns - frame.grabbed_ns) / NS_PER_MS,
+        )
+        for change in changes:
+            self._tell(station, change.type, defect=change.defect, frame=_ref(frame), latency=latency)
+
+    def _changes(self, station: Station, frame: Frame, verdict: Verdict, now_ns: int) -> list[Change]:
+        if station.camera.mode == "parts":
+            return at_once(verdict.findings, lambda: uuid7(self._clock.wall_ns()))
+        elapsed = frame.number - station.last_number if station.last_number >= 0 else 1
+        station.last_number = frame.number
+        return station.tracks.step(verdict.findings, now_ns, elapsed)
+
+    # ---- what cameras do -----------------------------------------------------------------------------
+
+    def _note(self, notice: Notice) -> None:
+        station = self._stations[notice.camera]
+        match notice:
+            case CameraOpened():
+                self._opened(station, notice)
+            case CameraLost(reason=reason):
+                self._gone(station, notice.monotonic_ns, reason)
+                if station.lost_ns is None:
+                    station.lost_ns = notice.monotonic_ns
+                    self._tell(station, "camera.lost", detail={"reason": reason})
+            case CameraEnded(frames=frames):
+                self._gone(station, notice.monotonic_ns, "end of recording")
+                self._tell(station, "camera.ended", detail={"frames": frames})
+            case FramesLost(count=count, reason=reason):
+                if reason == "unreadable":
+                    station.account.count("bad_image", count)
+                else:
+                    station.account.count("dropped", count)
+
+    def _opened(self, station: Station, notice: CameraOpened) -> None:
+        station.account.signal(present=True, now_ns=notice.monotonic_ns)
+        station.given = notice.given.as_json()
+        station.last_number = -1
+        self._enter(station, "running", "")
+        if station.lost_ns is not None:
+            away_s = (notice.monotonic_ns - station.lost_ns) / NS_PER_S
+            gap = {"cause": "no_signal", "seconds": round(away_s, 3), "to": stamp(self._clock.wall_ns())}
+            station.lost_ns = None
+            self._tell(station, "camera.restored", detail={"seconds": round(away_s, 3)})
+            self._tell(station, "coverage.gap", detail=gap)
+
+    def _gone(self, station: Station, now_ns: int, reason: str) -> None:
+        """No more frames for now: what is open can no longer be followed."""
+        station.account.signal(present=False, now_ns=now_ns)
+        self._close_tracks(station)
+        self._enter(station, "no_signal", config.redact(reason))
+
+    def _close_tracks(self, station: Station) -> None:
+        for change in station.tracks.close_all():
+            self._tell(station, change.type, defect=change.defect)
+
+    def _watch_picture(self, station: Station, verdict: Verdict, frame: Frame) -> None:
+        """`bad_image` as a state begins and ends with a few frames in a row, so that one torn frame is no event."""
+        bad = verdict.state == "bad_image"
+        station.bad_streak = station.bad_streak + 1 if bad else 0
+        station.fine_streak = 0 if bad else station.fine_streak + 1
+        if not station.is_bad and station.bad_streak >= BAD_STREAK:
+            station.is_bad = True
+            self._enter(station, "bad_image", verdict.reason)
+            self._tell(station, "image.bad", frame=_ref(frame), detail={"reason": verdict.reason})
+        elif station.is_bad and station.fine_streak >= BAD_STREAK:
+            station.is_bad = False
+            self._enter(station, "running", "")
+            self._tell(station, "image.restored", frame=_ref(frame))
+
+    # ---- telling ---------------------------------------------------------------------------------------
+
+    def _enter(self, station: Station, state: str, reason: str) -> None:
+        if (state, reason) != (station.state, station.reason):
+            station.state, station.reason, station.since_ns = state, reason, self._clock.wall_ns()
+        self._tell_state(station)
+
+    def _tell_state(self, station: Station) -> None:
+        self._retain_state(
+            station.camera.name,
+            {
+                "schema": "defectd.state/1",
+                "state": station.state,
+                "reason": station.reason or None,
+                "since": stamp(station.since_ns),
+                "fps": round(station.fps, 2),
+                "mode": station.camera.mode,
+                "given": station.given,
+            },
+        )
+
+    def _tell(
+        self,
+        station: Station,
+        kind: event.EventType,
+        *,
+        defect: event.Defect | None = None,
+        frame: event.FrameRef | None = None,
+        latency: event.Latency | None = None,
+        detail: dict[str, Any] | None = None,
+    ) -> None:
+        fact = make(self._clock, station.camera.name, kind, detail)
+        self._sink.put(replace(fact, defect=defect, frame=frame, latency_ms=latency))
+
+    def _report(self) -> None:
+        now_ns = self._clock.monotonic_ns()
+        self._next_report_ns = now_ns + self._report_ns
+        reports = []
+        for station in self._stations.values():
+            window_s = max(1e-9, (now_ns - station.window_from_ns) / NS_PER_S)
+            delivered = station.account.delivered()
+            station.fps = (delivered - station.delivered_before) / window_s
+            station.delivered_before, station.window_from_ns = delivered, now_ns
+            missed = station.account.missed()
+            message = station.account.report(now_ns)
+            if missed:
+                gap = {"cause": "frames", "frames": missed, "seconds": message["window_s"]}
+                self._tell(station, "coverage.gap", detail={**gap, "to": stamp(self._clock.wall_ns())})
+            self._retain_coverage(station.camera.name, message)
+            self._tell_state(station)
+            summary = station.latency.summary()
+            station.latency.clear()
+            name, state = station.camera.name, station.state
+            reports.append(Report(name, state, station.fps, summary, message, len(station.tracks)))
+        self._on_report(reports)
+
+    def _finish(self) -> None:
+        for notice in self._cameras.take_notices():
+            self._note(notice)
+        for station in self._stations.values():
+            self._close_tracks(station)
+            self._enter(station, "no_signal", "stopped")
+        self._report()
+
+
+def make(clock: Clock, camera: str, kind: event.EventType, detail: dict[str, Any] | None = None) -> event.Event:
+    """A new event, stamped now."""
+    wall_ns = clock.wall_ns()
+    return event.Event(uuid7(wall_ns), camera, kind, wall_ns, clock.monotonic_ns(), clock_synced(), detail=detail)
+
+
+def _ref(frame: Frame) -> event.FrameRef:
+    return event.FrameRef(frame.number, frame.label)

@@ -1,0 +1,90 @@
+"""Inspection of recordings without a daemon: the same inspector, one verdict per frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from edge import bundle, config
+from edge.camera.source import Picture, Unreadable, find_images, iter_recording
+from edge.clock import NS_PER_MS, Clock, SystemClock
+from edge.errors import ConfigError, Problem
+from edge.vision.classifier import Classifier
+from edge.vision.inspector import Inspector
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Which model, and which camera's region, tiles and thresholds."""
+
+    model: config.Model
+    camera: config.Camera
+
+
+def settings_of(config_path: Path | None, camera: str | None, bundle_path: str, tile_px: int | None) -> Settings:
+    """The settings of a configured camera, or the defaults.  Raises ConfigError for a camera that is not there."""
+    if config_path is None:
+        model = config.Model(bundle=bundle_path)
+        chosen = config.Camera(name="recording", source=SecretStr("recording"), mode="parts")
+    else:
+        settings = config.load(config_path)
+        model = settings.model
+        names = [c.name for c in settings.cameras]
+        if camera is not None and camera not in names:
+            remedy = f"The configuration has: {', '.join(names)}"
+            raise ConfigError(str(config_path), (Problem("--camera", camera, "no such camera", remedy),))
+        chosen = settings.cameras[names.index(camera) if camera else 0]
+    if tile_px is not None:
+        chosen = chosen.model_copy(update={"tile_px": tile_px})
+    return Settings(model, chosen)
+
+
+class Offline:
+    """Judges recordings with one classifier."""
+
+    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
+        """Raises BundleError or ConfigError."""
+        classifier = Classifier(bundle.load(settings.model.bundle), threads=settings.model.threads)
+        classifier.selftest()
+        self._inspector = Inspector(settings.camera, classifier, clock or SystemClock())
+
+    def verdicts(self, paths: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """One dictionary per frame, or with `error` for an input that cannot be read; the others go on."""
+        for path in paths:
+            for item in iter_recording(path):
+                if isinstance(item, Unreadable):
+                    yield {"source": item.label, "error": str(item.error)}
+                else:
+                    yield self._verdict(item)
+
+    def _verdict(self, picture: Picture) -> dict[str, Any]:
+        verdict = self._inspector.inspect(picture.pixels)
+        inspect_ns = verdict.preprocess_ns + verdict.inference_ns + verdict.decide_ns
+        return {
+            "source": picture.label,
+            "frame": picture.number,
+            "state": verdict.state,
+            **({"reason": verdict.reason} if verdict.reason else {}),
+            "size_px": [int(picture.pixels.shape[1]), int(picture.pixels.shape[0])],
+            "tiles": verdict.tiles,
+            "regions": [
+                {"class": r.class_name, "confidence": round(r.confidence, 4), "box_px": list(r.box_px)}
+                for r in verdict.findings.regions
+            ],
+            "latency_ms": {
+                "decode": round(picture.decode_us / 1000, 3),
+                "preprocess": round(verdict.preprocess_ns / NS_PER_MS, 3),
+                "inference": round(verdict.inference_ns / NS_PER_MS, 3),
+                "decide": round(verdict.decide_ns / NS_PER_MS, 3),
+                "total": round(inspect_ns / NS_PER_MS, 3),
+            },
+        }
+
+
+def count_files(paths: Iterable[str]) -> int:
+    """How many files `verdicts` will go through, for a progress bar."""
+    return sum(len(find_images(path)[1]) if Path(path).is_dir() else 1 for path in paths)

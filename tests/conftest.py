@@ -1,0 +1,21 @@
+"""Shared fixtures; the folders of fakes and of system-test players can be imported from everywhere."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+for folder in ("", "system"):
+    sys.path.insert(0, str(Path(__file__).parent / folder))
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

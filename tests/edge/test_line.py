@@ -1,0 +1,282 @@
+"""The line, played with fake cameras, a scripted network and a fake clock."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import FakeClock
+from pydantic import SecretStr
+
+from edge import config
+from edge.camera.source import Given
+from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost, Notice
+from edge.clock import NS_PER_MS, NS_PER_S
+from edge.event import Event
+from edge.frame import Frame
+from edge.line import Line, Station
+from edge.vision.decision import Findings, Region
+from edge.vision.inspector import Verdict
+
+GOOD = Verdict("ok", Findings((), ()), 8)
+FLAW = Verdict("defect", Findings((Region("scratches", 0.9, (0, 0, 200, 200), 1),), ()), 8)
+DARK = Verdict("bad_image", Findings((), ()), 0, "dark")
+
+
+class FakeCameras:
+    """Frames and notices as the test lays them in."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, deque[Frame]] = {}
+        self.notices: deque[Notice] = deque()
+        self.released: list[Frame] = []
+
+    def give(self, frame: Frame) -> None:
+        self.waiting.setdefault(frame.camera, deque()).append(frame)
+
+    def wait(self, timeout_s: float) -> bool:
+        return bool(self.notices or self.heads())
+
+    def heads(self) -> tuple[tuple[str, int], ...]:
+        return tuple((name, frames[0].grabbed_ns) for name, frames in self.waiting.items() if frames)
+
+    def pop(self, name: str) -> Frame:
+        return self.waiting[name].popleft()
+
+    def release(self, frame: Frame) -> None:
+        self.released.append(frame)
+
+    def take_notices(self) -> tuple[Notice, ...]:
+        taken = tuple(self.notices)
+        self.notices.clear()
+        return taken
+
+
+class ScriptedInspector:
+    """Says what the frame's first pixel stands for, and takes 2 ms."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+
+    def inspect(self, pixels: Any) -> Verdict:
+        self.clock.advance(0.002)
+        return (GOOD, FLAW, DARK)[int(pixels[0, 0])]
+
+
+class Scene:
+    """One line with its fakes."""
+
+    def __init__(self, *cameras: dict[str, Any], report_s: float = 10.0) -> None:
+        self.clock = FakeClock()
+        self.cameras = FakeCameras()
+        self.events: list[Event] = []
+        self.states: list[tuple[str, dict[str, Any]]] = []
+        self.coverage: list[tuple[str, dict[str, Any]]] = []
+        self.stations = [self._station(**camera) for camera in cameras or ({},)]
+        self.line = Line(
+            self.stations,
+            self.cameras,
+            self,
+            self.clock,
+            retain_state=lambda name, message: self.states.append((name, message)),
+            retain_coverage=lambda name, message: self.coverage.append((name, message)),
+            on_report=lambda _reports: None,
+            report_s=report_s,
+        )
+        self.number = 0
+
+    def _station(self, *, live: bool = True, **settings: Any) -> Station:
+        class Card:
+            classes = ("scratches", "crazing")
+
+        class Network:
+            card = Card()
+
+        camera = config.Camera(**{"name": "top", "source": SecretStr("strip:"), **settings})
+        station = Station(camera, Network(), self.clock, live=live)  # type: ignore[arg-type]
+        station.inspector = ScriptedInspector(self.clock)  # type: ignore[assignment]
+        return station
+
+    def put(self, event: Event) -> None:
+        self.events.append(event)
+
+    def play(self, *pictures: int, camera: str = "top", age_ms: float = 0.0, every_s: float = 0.033) -> None:
+        for picture in pictures:
+            grabbed = self.clock.monotonic_ns() - int(age_ms * NS_PER_MS)
+            self.cameras.give(Frame(camera, self.number, np.full((4, 4), picture, np.uint8), grabbed, label="x.png"))
+            self.number += 1
+            self.line.turn()
+            self.clock.advance(every_s)
+
+    def note(self, *notices: Notice) -> None:
+        self.cameras.notices.extend(notices)
+        self.line.turn()
+
+    def opened(self, camera: str = "top") -> CameraOpened:
+        given = Given(width=800, height=400, fps=30.0, backend="strip", pixel_format="gray")
+        return CameraOpened(camera, self.clock.monotonic_ns(), given)
+
+    def kinds(self) -> list[str]:
+        return [event.type for event in self.events]
+
+
+def test_line_makes_two_events_of_a_defect_seen_in_many_frames() -> None:
+    """One flaw over twenty frames is one opening and one closing."""
+    scene = Scene()
+    scene.play(0, *[1] * 20, 0, 0, 0, 0)
+    assert scene.kinds() == ["defect.opened", "defect.closed"]
+    opened, closed = (event.defect for event in scene.events)
+    assert opened is not None
+    assert closed is not None
+    assert closed.track_id == opened.track_id
+    assert (opened.frames, closed.frames) == (2, 20)
+
+
+def test_line_in_parts_mode_gives_each_frame_its_own_events() -> None:
+    """With pieces nothing is carried from frame to frame."""
+    scene = Scene({"mode": "parts"})
+    scene.play(1, 1, 0)
+    assert scene.kinds() == ["defect.opened", "defect.closed"] * 2
+    assert len({event.defect.track_id for event in scene.events if event.defect}) == 2
+    assert [event.frame.number for event in scene.events if event.frame] == [0, 0, 1, 1]
+
+
+def test_line_says_where_the_time_of_a_frame_went() -> None:
+    """Total latency runs from grab to decision and holds the queue."""
+    scene = Scene({"mode": "parts"})
+    scene.play(1, age_ms=5.0)
+    latency = scene.events[0].latency_ms
+    assert latency is not None
+    assert latency.queue == pytest.approx(5.0)
+    assert latency.total == pytest.approx(7.0)
+
+
+def test_line_never_inspects_a_live_frame_past_its_budget() -> None:
+    """A frame that waited longer than budget_ms is late, and is not looked at."""
+    scene = Scene({"budget_ms": 20})
+    scene.play(1, 1, 1, age_ms=20.1)
+    assert scene.stations[0].account.report(0)["frames"]["late"] == 3
+    assert scene.events == []
+
+
+def test_line_lets_frames_of_a_recording_wait() -> None:
+    """A recording can wait: its frames are inspected however old they are."""
+    scene = Scene({"budget_ms": 20, "live": False, "mode": "parts"})
+    scene.play(1, age_ms=5000)
+    assert scene.kinds() == ["defect.opened", "defect.closed"]
+
+
+def test_line_takes_the_earliest_deadline_first() -> None:
+    """A camera with a short budget is served before one that has time, though its frame came later."""
+    scene = Scene({"name": "slow", "budget_ms": 500}, {"name": "fast", "budget_ms": 10})
+    now = scene.clock.monotonic_ns()
+    for name, grabbed in (("slow", now - 3 * NS_PER_MS), ("fast", now)):
+        scene.cameras.give(Frame(name, 0, np.zeros((4, 4), np.uint8), grabbed))
+    scene.line.turn()
+    assert [frame.camera for frame in scene.cameras.released] == ["fast"]
+
+
+def test_line_releases_every_frame_it_took() -> None:
+    """A slot of the ring comes back whatever the frame's fate."""
+    scene = Scene()
+    scene.play(0, 1, 2)
+    scene.play(0, age_ms=1000)
+    assert len(scene.cameras.released) == 4
+
+
+def test_line_accounts_for_frames_that_were_lost_on_the_way() -> None:
+    """Overflow is `dropped`, an unreadable file is `bad_image`; delivered is the sum of all states."""
+    scene = Scene()
+    scene.play(0, 1, 2)
+    scene.note(FramesLost("top", 3, "overflow"), FramesLost("top", 2, "unreadable"))
+    report = scene.stations[0].account.report(scene.clock.monotonic_ns())
+    assert report["frames"] == {"ok": 1, "defect": 1, "unsure": 0, "bad_image": 3, "late": 0, "dropped": 3}
+    assert report["delivered"] == 8
+
+
+def test_line_tells_once_that_a_camera_was_lost_and_how_long() -> None:
+    """Several failed restarts are one loss; the return says for how long nothing was seen."""
+    scene = Scene()
+    scene.note(scene.opened())
+    now = scene.clock.monotonic_ns()
+    scene.note(CameraLost("top", now, "rtsp://admin:secret@cam/1 is silent"), CameraLost("top", now, "refused"))
+    scene.clock.advance(4.0)
+    scene.note(scene.opened())
+    assert scene.kinds() == ["camera.lost", "camera.restored", "coverage.gap"]
+    assert scene.events[2].detail is not None
+    assert scene.events[2].detail["seconds"] == pytest.approx(4.0)
+    assert [state["state"] for _, state in scene.states] == ["running", "no_signal", "no_signal", "running"]
+    assert "secret" not in str(scene.states)
+    report = scene.stations[0].account.report(scene.clock.monotonic_ns())
+    assert report["no_signal_s"] == pytest.approx(4.0)
+
+
+def test_line_closes_what_is_open_when_the_camera_goes() -> None:
+    """A defect that can no longer be followed is closed, so that no opening stays without its end."""
+    scene = Scene()
+    scene.note(scene.opened())
+    scene.play(1, 1, 1)
+    scene.note(CameraEnded("top", scene.clock.monotonic_ns(), 3))
+    assert scene.kinds() == ["defect.opened", "defect.closed", "camera.ended"]
+
+
+def test_line_tells_of_a_bad_picture_after_three_and_forgets_tracks_not() -> None:
+    """A torn frame or two is no event; three are, and three good ones end it."""
+    scene = Scene()
+    scene.note(scene.opened())
+    scene.play(1, 1, 2, 2, 1, 2, 2, 2, 2, 1, 1, 1, 0, 0, 0)
+    assert scene.kinds() == ["defect.opened", "image.bad", "image.restored", "defect.closed"]
+
+
+def test_line_reports_a_gap_for_frames_that_nobody_looked_at() -> None:
+    """Late frames of a window are told as an event, not only counted."""
+    scene = Scene(report_s=1.0)
+    scene.note(scene.opened())
+    scene.play(0, 0)
+    scene.play(0, age_ms=100)
+    scene.clock.advance(1.0)
+    scene.line.turn()
+    gaps = [event.detail for event in scene.events if event.type == "coverage.gap"]
+    assert [gap["frames"] for gap in gaps if gap] == [{"late": 1}]
+    (name, message) = scene.coverage[-1]
+    assert name == "top"
+    assert message["delivered"] == sum(message["frames"].values()) == 3
+
+
+def test_line_thread_drains_what_the_cameras_left_before_it_ends() -> None:
+    """Stopping inspects the frames that wait, closes tracks, and reports a last time."""
+    scene = Scene({"live": False})
+    scene.note(scene.opened())
+    for number in range(5):
+        pixels = np.ones((4, 4), np.uint8)
+        scene.cameras.give(Frame("top", number, pixels, scene.clock.monotonic_ns()))
+    scene.line.start()
+    assert scene.line.stop(5.0)
+    assert scene.line.failure is None
+    assert scene.kinds() == ["defect.opened", "defect.closed"]
+    assert scene.coverage[-1][1]["since_start"]["delivered"] == 5
+    assert scene.states[-1][1]["reason"] == "stopped"
+
+
+def test_line_that_breaks_says_so() -> None:
+    """An error in the thread is kept for the daemon to see; it does not die in silence."""
+    scene = Scene()
+    scene.stations[0].inspector = None  # type: ignore[assignment]
+    scene.cameras.give(Frame("top", 0, np.zeros((4, 4), np.uint8), scene.clock.monotonic_ns()))
+    scene.line.start()
+    assert scene.line.stop(5.0)
+    assert isinstance(scene.line.failure, AttributeError)
+
+
+def test_frame_rate_in_the_state_is_measured_not_configured() -> None:
+    """The state topic says what came, per second of the window."""
+    scene = Scene(report_s=2.0)
+    scene.note(scene.opened())
+    scene.play(*[0] * 20, every_s=0.098)
+    scene.clock.advance(1.0)
+    scene.line.turn()
+    seconds = scene.coverage[-1][1]["window_s"]
+    assert scene.states[-1][1]["fps"] == pytest.approx(20 / seconds, rel=0.01)
+    assert seconds < 3 * NS_PER_S

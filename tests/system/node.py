@@ -1,0 +1,153 @@
+"""A real daemon in a process of its own, and a real subscriber: what the system tests play with."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+import yaml
+from paho.mqtt.enums import CallbackAPIVersion
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+
+
+def needs_data(part: str) -> Path:
+    """The folder of real images, or a skip that says so."""
+    folder = DATA / part
+    if not folder.exists():
+        pytest.skip(f"the real images are not here: shared/data/{part}")
+    return folder
+
+
+def until(fact: Callable[[], Any], timeout_s: float, what: str) -> Any:
+    """Wait for a fact to hold; its value. Fails with `what` when it does not in time."""
+    end = time.monotonic() + timeout_s
+    while not (value := fact()):
+        if time.monotonic() > end:
+            pytest.fail(f"not within {timeout_s:g} s: {what}")
+        time.sleep(0.01)
+    return value
+
+
+class Node:
+    """`defectd run` with a configuration written for the test."""
+
+    def __init__(self, folder: Path, port: int, cameras: list[dict[str, Any]], **more: Any) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.config = folder / "config.yaml"
+        content = {
+            "node": "line3",
+            "report_s": 0.5,
+            "log": {"format": "plain", "level": "debug"},
+            "mqtt": {"broker": f"mqtt://127.0.0.1:{port}"},
+            "cameras": cameras,
+            **more,
+        }
+        self.config.write_text(yaml.safe_dump(content))
+        self.log_path = folder / "log.txt"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *args: str) -> Node:
+        with self.log_path.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "edge.cli", "run", "-c", str(self.config), *args],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
+
+    def children(self) -> list[int]:
+        """Process ids of the camera processes."""
+        tasks = Path(f"/proc/{self.pid}/task")
+        found = []
+        for task in tasks.iterdir() if tasks.exists() else []:
+            found += [int(pid) for pid in (task / "children").read_text().split()]
+        return found
+
+    def stop(self, timeout_s: float = 10) -> int:
+        """SIGTERM, and the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(5)
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(5)
+
+
+class Subscriber:
+    """A SCADA client with a persistent session: keeps every message of the node in order."""
+
+    def __init__(self, port: int, topics: tuple[str, ...] = ("defectd/#",), client_id: str = "scada") -> None:
+        self._messages: queue.SimpleQueue[tuple[float, str, Any]] = queue.SimpleQueue()
+        self.messages: list[tuple[float, str, Any]] = []
+        self._ready = threading.Event()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
+        self._client.on_connect = lambda client, *_: [client.subscribe(topic, qos=1) for topic in topics]
+        self._client.on_subscribe = lambda *_: self._ready.set()
+        self._client.on_message = lambda _c, _u, m: self._messages.put((time.monotonic(), m.topic, m.payload))
+        self._client.reconnect_delay_set(1, 1)
+        self._client.connect_async("127.0.0.1", port, keepalive=10)
+        self._client.loop_start()
+        assert self._ready.wait(10), "the subscriber does not get through to the broker"
+
+    def all(self) -> list[tuple[float, str, Any]]:
+        while not self._messages.empty():
+            at, topic, payload = self._messages.get()
+            self.messages.append((at, topic, json.loads(payload) if payload else None))
+        return self.messages
+
+    def events(self, kind: str = "") -> list[dict[str, Any]]:
+        """Events in the order of arrival; repeats, which at-least-once allows, are left out."""
+        seen: dict[str, dict[str, Any]] = {}
+        for _, topic, message in self.all():
+            if topic.endswith("/event") and message["type"].startswith(kind):
+                seen.setdefault(message["event_id"], message)
+        return list(seen.values())
+
+    def latest(self, topic: str) -> Any:
+        return next((message for _, name, message in reversed(self.all()) if name == topic), None)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@contextmanager
+def subscriber(port: int, **kwargs: Any) -> Iterator[Subscriber]:
+    client = Subscriber(port, **kwargs)
+    try:
+        yield client
+    finally:
+        client.close()
