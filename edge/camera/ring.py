@@ -176,7 +176,7 @@ class RingReader:
             kind = fields.pop("kind")
         except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
             raise self._malformed("a message is neither a frame nor a note") from None
-        if kind not in NOTES:
+        if not isinstance(kind, str) or kind not in NOTES:
             raise self._malformed("a note is of an unknown kind")
         if kind == "ring":
             self._remap(_whole(fields, "slots"), _whole(fields, "slot_bytes"))

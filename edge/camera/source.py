@@ -770,7 +770,9 @@ def _open_stream(spec: SourceSpec, clock: Clock) -> Source:
         took_s = (clock.monotonic_ns() - start) / NS_PER_S
         late = f"{name} did not open within {spec.open_timeout_s:g} s; it may be switched off, or raise open_timeout_s"
         _bounded(lambda: _diagnose(parts, name), min(2.0, spec.read_timeout_s), late)
-        raise CameraError(late if took_s >= spec.open_timeout_s else f"{name} answers, but gives no video that opens")
+        known = parts.scheme in _PORTS
+        none = f"{name} answers, but gives no video that opens" if known else f"{name} does not open; check `source`"
+        raise CameraError(late if took_s >= spec.open_timeout_s else none)
     source = _LiveCapture(capture, name, _given_by(capture), spec.read_timeout_s, clock)
     try:
         source.drain()
@@ -830,7 +832,7 @@ def _diagnose(parts: SplitResult, name: str) -> None:
     if status == 401 and not parts.username:
         raise CameraError(f"{name} wants a login (401); write user:password@ before the host, best by ${{file:PATH}}")
     if status in (401, 403):
-        raise CameraError(f"{name} refused the login ({status}); check user and password")
+        raise CameraError(f"{name} wants a login ({status}) and does not open with this one; check user and password")
     if status >= 400:
         raise CameraError(f"{name} answers {status}; check the path")
 

@@ -258,15 +258,15 @@ class Supervisor:
         with self._news:
             return tuple((lane.name, lane.waiting[0].grabbed_ns) for lane in self._lanes.values() if lane.waiting)
 
-    def pop(self, camera: str) -> Frame:
-        """Take the oldest waiting frame; it is the caller's until `release`.  Raises LookupError if there is none.
+    def pop(self, name: str) -> Frame:
+        """Take the oldest waiting frame of a camera; it is the caller's until `release`.  Raises LookupError if there is none.
 
         A camera that stands in `heads` has one, though overflow may have made it a newer one since.
         """
         with self._news:
-            lane = self._lanes[camera]
+            lane = self._lanes[name]
             if not lane.waiting:
-                raise LookupError(f"no frame of {camera} waits")
+                raise LookupError(f"no frame of {name} waits")
             frame = lane.waiting.popleft()
             self._tell_end(lane)
             return frame
