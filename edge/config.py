@@ -1,13 +1,15 @@
 """The configuration: one YAML file, checked whole before anything starts.
 
 `config.yaml` at the top of the repository is the manual of every key; these models are the same keys with
-their ranges. `load` either returns a frozen `Config` or raises a `ConfigError` that lists every problem.
+their ranges, and `edge.document` reads the file. `load` either returns a frozen `Config` or raises a
+`ConfigError` that lists every problem.
 """
 
 from __future__ import annotations
 
 import difflib
 import hashlib
+import ipaddress
 import json
 import os
 import re
@@ -18,18 +20,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
 
+from edge import document
 from edge.errors import ConfigError, Problem
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
@@ -37,11 +41,44 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
 RESERVED_CAMERA_NAMES = {"status", "cmd", "node"}
-LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+MAX_PIXEL = 65_535
+"""Beyond any sensor, and small enough for OpenCV's drawing."""
+
+
+def _path(value: Any) -> Any:
+    """A text that can be a path, with ~ resolved."""
+    if not isinstance(value, str):
+        return value
+    if not value or "\0" in value:
+        raise ValueError("is no path; leave the key out, or give one")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~, but there is no such home directory; write the whole path") from None
+
+
+File = Annotated[Path, BeforeValidator(_path)]
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's yes, no, on and off are true and false; Python would take them for 1 and 0."""
+        expected = cls.model_fields[str(info.field_name)].annotation
+        if bool not in (expected, *typing.get_args(expected)) and _model_in(expected) is None and _has_switch(value):
+            raise ValueError("true, false, yes, no, on, off stand for a switch; write a number, or a text in quotes")
+        return value
+
+
+def _has_switch(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_switch(inner) for inner in value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_switch(inner) for inner in value)
+    return isinstance(value, bool)
 
 
 class Model(_Section):
@@ -49,21 +86,35 @@ class Model(_Section):
     threads: int = Field(1, ge=1, le=64, description="threads of the ONNX Runtime session")
     batch: int = Field(32, ge=1, le=512, description="most tiles in one call of the network")
 
+    @field_validator("bundle")
+    @classmethod
+    def _can_be_a_path(cls, value: str) -> str:
+        return str(_path(value))
+
 
 class Mqtt(_Section):
     broker: str = Field("embedded", description="`embedded`, `embedded:PORT`, mqtt://HOST:PORT or mqtts://HOST:PORT")
-    topic_prefix: str = Field("defectd", pattern=r"^[^+#\s]{1,200}$", description="root of all topics")
-    client_id: str | None = Field(None, max_length=128, description="MQTT client id; defectd-NODE when null")
+    topic_prefix: str = Field(
+        "defectd", max_length=200, pattern=r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*$", description="root of all topics"
+    )
+    client_id: str | None = Field(
+        None, min_length=1, max_length=128, description="MQTT client id; defectd-NODE when null"
+    )
     username: str | None = Field(None, description="user name at the broker")
     password: SecretStr | None = Field(None, description="password; better a reference: ${ENV} or ${file:PATH}")
-    password_file: Path | None = Field(None, description="file that holds the password and nothing else")
-    ca_file: Path | None = Field(None, description="PEM file of the authority that signed the broker's certificate")
-    cert_file: Path | None = Field(None, description="PEM file of this node's client certificate")
-    key_file: Path | None = Field(None, description="PEM file of this node's private key")
+    password_file: File | None = Field(None, description="file that holds the password and nothing else")
+    ca_file: File | None = Field(None, description="PEM file of the authority that signed the broker's certificate")
+    cert_file: File | None = Field(None, description="PEM file of this node's client certificate")
+    key_file: File | None = Field(None, description="PEM file of this node's private key")
     allow_plaintext: bool = Field(False, description="allow mqtt:// to another machine: everything is readable")
     protocol: Literal["auto", "5", "3.1.1"] = Field("auto", description="MQTT version; auto tries 5, then 3.1.1")
     keepalive_s: int = Field(30, ge=2, le=3600, description="keepalive sent to the broker")
     inflight: int = Field(20, ge=1, le=1000, description="most events sent and not yet acknowledged")
+
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def _a_number_names_a_version(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value
 
     @field_validator("broker")
     @classmethod
@@ -75,18 +126,21 @@ class Mqtt(_Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Mqtt:
+        wrong = []
         if self.password and self.password_file:
-            raise ValueError("password and password_file are both set; keep one of them")
+            wrong.append("password and password_file are both set; keep one of them")
         if (self.password or self.password_file) and not self.username:
-            raise ValueError("a password is set but no username; set mqtt.username")
+            wrong.append("a password is set but no username; set mqtt.username")
         if bool(self.cert_file) != bool(self.key_file):
-            raise ValueError("cert_file and key_file go together; set both or none")
+            wrong.append("cert_file and key_file go together; set both or none")
         if not self.is_embedded:
             host, _, tls = broker_address(self.broker)
-            if not tls and host not in LOOPBACK and not self.allow_plaintext:
-                raise ValueError(
+            if not tls and not _is_loopback(host) and not self.allow_plaintext:
+                wrong.append(
                     f"{host} would be reached without encryption; use mqtts://, or set mqtt.allow_plaintext: true"
                 )
+        if wrong:
+            raise ValueError("; also, ".join(wrong))
         return self
 
     @property
@@ -112,7 +166,7 @@ def embedded_port(broker: str) -> int:
     if broker == "embedded" or not broker.startswith("embedded"):
         return 1883
     port = broker.removeprefix("embedded:")
-    if not port.isdigit() or not 1 <= int(port) <= 65_535:
+    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
         raise ValueError("`embedded:PORT` needs a port from 1 to 65535")
     return int(port)
 
@@ -120,19 +174,26 @@ def embedded_port(broker: str) -> int:
 def broker_address(url: str) -> tuple[str, int, bool]:
     """Host, port and TLS of an mqtt:// or mqtts:// URL.  Raises ValueError with the remedy."""
     form = "write `embedded`, mqtt://HOST:PORT or mqtts://HOST:PORT"
+    if "@" in url:
+        raise ValueError("credentials do not belong into the URL; use mqtt.username and mqtt.password_file")
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise ValueError(f"{error}; {form}") from None
-    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+    except ValueError:  # its text would repeat a part of the URL, which may be a password
+        raise ValueError(f"is no address with a port from 1 to 65535; {form}") from None
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or port == 0 or re.search(r"[\s\x00-\x1f]", url):
         raise ValueError(form)
-    if parts.username or parts.password:
-        raise ValueError("credentials do not belong into the URL; use mqtt.username and mqtt.password_file")
     if parts.path not in ("", "/") or parts.query or parts.fragment:
         raise ValueError(f"nothing may follow the port; {form}")
     tls = parts.scheme == "mqtts"
     return parts.hostname, port or (8883 if tls else 1883), tls
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class Outbox(_Section):
@@ -170,16 +231,19 @@ class Decision(_Section):
         return self
 
 
-Rectangle = tuple[
-    Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)], Annotated[int, Field(gt=0)], Annotated[int, Field(gt=0)]
-]
-Point = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+Coordinate = Annotated[int, Field(ge=0, le=MAX_PIXEL)]
+Length = Annotated[int, Field(gt=0, le=MAX_PIXEL)]
+Rectangle = tuple[Coordinate, Coordinate, Length, Length]
+Point = tuple[Coordinate, Coordinate]
 Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=64)]
 
 
 class Camera(_Section):
     name: Name = Field(description="part of the camera's topics")
-    source: SecretStr = Field(description="device, stream, recording or `strip:`; may hold credentials")
+    source: SecretStr = Field(
+        description="device, stream, recording or `strip:`; may hold credentials",
+        json_schema_extra={"type": ["string", "integer"]},
+    )
     enabled: bool = Field(True, description="false: the camera is left out")
     fps: float | None = Field(
         None, ge=0.0, le=10_000.0, description="asked of a device; paces recordings and the strip (0: unpaced)"
@@ -211,18 +275,36 @@ class Camera(_Section):
 
     @field_validator("source")
     @classmethod
-    def _not_empty(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().strip():
+    def _can_be_opened(cls, value: SecretStr) -> SecretStr:
+        source = value.get_secret_value().strip()
+        if not source:
             raise ValueError("is empty; give a device index, a path, a URL, or `strip:`")
-        return value
+        if re.fullmatch("-[0-9]+", source):
+            raise ValueError("is below 0; the first device is 0")
+        if _is_device_or_url(source):
+            if re.search(r"[\s\x00-\x1f]", source):
+                raise ValueError("is a URL with a space or line end in it; write %20 and so on")
+        else:
+            _path(source)
+        return SecretStr(source)
 
     @field_validator("roi", mode="wrap")
     @classmethod
     def _one_message_for_a_region(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
         try:
-            return check(value)
+            roi = check(value)
         except ValidationError:
-            raise ValueError("should be [x, y, w, h] with w and h above 0, or three or more corners [x, y]") from None
+            raise ValueError(
+                "should be [x, y, w, h] with w and h above 0, or 3 to 64 corners [x, y]; "
+                f"whole numbers from 0 to {MAX_PIXEL}"
+            ) from None
+        if (
+            roi is not None
+            and isinstance(roi[0], tuple)
+            and any(len(set(axis)) == 1 for axis in zip(*roi, strict=True))
+        ):
+            raise ValueError("is a polygon without area; move a corner")
+        return roi
 
     @field_validator("name")
     @classmethod
@@ -234,7 +316,7 @@ class Camera(_Section):
 
 class Config(_Section):
     node: Name = Field(description="this box's name; part of every topic")
-    state_dir: Path = Field(Path("./var"), description="events, evidence, calibration; relative to the file")
+    state_dir: File = Field(Path("./var"), description="events, evidence, calibration; relative to the file")
     report_s: Seconds = Field(10.0, description="seconds between report lines and coverage messages")
     log: Log = Log()
     model: Model = Model()
@@ -243,14 +325,14 @@ class Config(_Section):
     decision: Decision = Decision()
     cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=64)]
 
-    @model_validator(mode="after")
-    def _names_differ(self) -> Config:
-        seen: set[str] = set()
-        for camera in self.cameras:
-            if camera.name in seen:
-                raise ValueError(f"cameras: the name {camera.name!r} stands twice; rename one")
-            seen.add(camera.name)
-        return self
+    @field_validator("cameras")
+    @classmethod
+    def _names_differ(cls, cameras: tuple[Camera, ...]) -> tuple[Camera, ...]:
+        names = [camera.name for camera in cameras]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"the name {', '.join(map(repr, twice))} stands twice; rename one")
+        return cameras
 
     @property
     def active_cameras(self) -> tuple[Camera, ...]:
@@ -265,12 +347,18 @@ class Config(_Section):
         return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()
 
 
-_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://)[^/?#\s]*@", re.IGNORECASE)
+_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,20}://)\S*@", re.IGNORECASE)
+_PARAMETER = re.compile(
+    r"(?P<name>pass(?:word|wd|wort)?|pwd|secret|token|auth|(?:api|access)[_-]?key)=[^&\s]+", re.IGNORECASE
+)
 
 
 def redact(text: str) -> str:
-    """The text with user names and passwords of URLs blotted out: for logs, events and errors."""
-    return _USERINFO.sub(r"\g<scheme>***@", text)
+    """The text with credentials in URLs blotted out: for logs, events and errors.
+
+    Blots rather too much: a slash or @ inside a password cannot be told from the one that ends it.
+    """
+    return _PARAMETER.sub(r"\g<name>=***", _USERINFO.sub(r"\g<scheme>***@", text))
 
 
 def load(path: Path, env: Mapping[str, str] | None = None) -> Config:
@@ -278,88 +366,40 @@ def load(path: Path, env: Mapping[str, str] | None = None) -> Config:
 
     Raises ConfigError with all problems found.
     """
-    origin = str(path)
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        allowed = f"cannot be read: {error}"
-        raise _refusal(origin, "file", str(path), allowed, "Give a readable YAML file with -c") from error
-    try:
-        raw = yaml.load(text, Loader=_StrictLoader)  # noqa: S506 (a SafeLoader that refuses double keys)
-    except yaml.YAMLError as error:
-        where = " ".join(str(error).split())
-        raise _refusal(origin, "file", str(path), f"is not YAML: {where}", "Mend the line named") from error
-    return parse(raw, origin=origin, base=path.resolve().parent, env=os.environ if env is None else env)
+    raw = document.read(path)
+    return parse(raw, origin=str(path), base=path.resolve().parent, env=os.environ if env is None else env)
 
 
 def parse(raw: object, *, origin: str, base: Path, env: Mapping[str, str]) -> Config:
     """Check a configuration that was read already.  base: what relative paths are relative to."""
     if not isinstance(raw, dict):
-        raise _refusal(origin, "file", type(raw).__name__, "must be a mapping of keys", "See config.yaml for every key")
+        found = "nothing" if raw is None else type(raw).__name__
+        problem = Problem("file", found, "must be a mapping of keys", "See config.yaml for every key")
+        raise ConfigError(origin, (problem,))
     problems: list[Problem] = []
-    filled = _fill(raw, "", env, base, problems)
+    filled = document.fill(raw, origin=origin, base=base, env=env, problems=problems)
+    own = [set(d) if isinstance(d, dict) else set() for d in _camera_decisions(filled)]
     _inherit_decision(filled)
     try:
         config = Config.model_validate(filled)
     except ValidationError as error:
-        problems += [_problem(details, filled) for details in _told_once(error.errors())]
-        raise ConfigError(origin, tuple(problems)) from None
+        named = {problem.key for problem in problems}
+        found_too = [_problem(details, raw) for details in _told_once(error.errors(), own)]
+        raise ConfigError(origin, (*problems, *(p for p in found_too if p.key not in named))) from None
     if problems:
         raise ConfigError(origin, tuple(problems))
     return _anchored(config, base)
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML without the silent loss of a key that stands twice."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 (PyYAML's)
-        seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} stands twice", key_node.start_mark
-                )
-            if isinstance(key, str):
-                seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_REFERENCE = re.compile(r"\$\{(?P<what>[^}]*)\}")
-
-
-def _fill(value: Any, key: str, env: Mapping[str, str], base: Path, problems: list[Problem]) -> Any:
-    """Replace ${NAME}, ${NAME:-default} and ${file:PATH} in every string."""
-    if isinstance(value, dict):
-        return {k: _fill(v, f"{key}.{k}" if key else str(k), env, base, problems) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_fill(v, f"{key}[{i}]", env, base, problems) for i, v in enumerate(value)]
-    if not isinstance(value, str):
-        return value
-
-    def replace(match: re.Match[str]) -> str:
-        what = match["what"]
-        if what.startswith("file:"):
-            path = base / what.removeprefix("file:")
-            try:
-                return path.read_text("utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                allowed, remedy = f"the file cannot be read: {error}", f"Create {path}, readable by this user"
-                problems.append(Problem(key, match[0], allowed, remedy))
-                return ""
-        name, has_default, default = what.partition(":-")
-        if name in env:
-            return env[name]
-        if not has_default:
-            remedy = f"Set {name}, or write ${{{name}:-default}}"
-            problems.append(Problem(key, match[0], "the environment variable is not set", remedy))
-        return default
-
-    return _REFERENCE.sub(replace, value)
+def _camera_decisions(raw: dict[Any, Any]) -> list[Any]:
+    cameras = raw.get("cameras")
+    if not isinstance(cameras, list):
+        return []
+    return [camera.get("decision") if isinstance(camera, dict) else None for camera in cameras]
 
 
 def _inherit_decision(raw: dict[Any, Any]) -> None:
-    """Lay each camera's `decision` over the top-level one."""
+    """Lay each camera's `decision` over the top-level one, key by key."""
     common = raw.get("decision")
     cameras = raw.get("cameras")
     if not isinstance(common, dict) or not isinstance(cameras, list):
@@ -373,7 +413,7 @@ def _anchored(config: Config, base: Path) -> Config:
     """The configuration with relative paths made absolute."""
 
     def absolute(path: Path | None) -> Path | None:
-        return None if path is None else base / path.expanduser()
+        return None if path is None else base / path
 
     names = ("password_file", "ca_file", "cert_file", "key_file")
     files = {name: absolute(getattr(config.mqtt, name)) for name in names}
@@ -393,45 +433,68 @@ def _anchored(config: Config, base: Path) -> Config:
     )
 
 
+def _is_device_or_url(source: str) -> bool:
+    return re.fullmatch("[0-9]+", source) is not None or source.startswith("strip:") or "://" in source
+
+
 def anchored_source(source: str, base: Path) -> str:
     """A relative file, folder or glob made absolute; devices and URLs stay as they are."""
-    if source.isdigit() or source.startswith("strip:") or "://" in source:
-        return source
-    return str(base / Path(source).expanduser())
+    return source if _is_device_or_url(source) else str(base / Path(source).expanduser())
 
 
 # ---- messages ------------------------------------------------------------------------------------
 
 
-def _refusal(origin: str, key: str, value: str, allowed: str, remedy: str) -> ConfigError:
-    return ConfigError(origin, (Problem(key, value, allowed, remedy),))
+_SAYS_SECRET = re.compile("pass|pwd|secret|token|auth|key|cred|user|url|source", re.IGNORECASE)
+_PLAINER = {
+    "model_type": "should be a mapping of keys",
+    "model_attributes_type": "should be a mapping of keys",
+    "dict_type": "should be a mapping of keys",
+    "tuple_type": "should be a list",
+    "string_type": "should be a text; put it into quotes",
+    "invalid_key": "a key must be a text; put it into quotes",
+}
 
 
-def _told_once(errors: Sequence[Any]) -> list[Any]:
-    """The errors without those that only follow from an error inside the same list."""
+def _told_once(errors: Sequence[Any], own: Sequence[set[Any]]) -> list[Any]:
+    """The errors without those that only follow from another one.
+
+    own: the keys that each camera's `decision` sets itself; what it inherits is told once, where it stands.
+    """
 
     def follows(details: Any) -> bool:
-        depth = len(details["loc"])
-        inside = (other["loc"] for other in errors if len(other["loc"]) > depth)
-        return details["type"] == "too_short" and any(loc[:depth] == details["loc"] for loc in inside)
+        loc = details["loc"]
+        inside = (other["loc"] for other in errors if len(other["loc"]) > len(loc))
+        if details["type"] == "too_short" and any(other[: len(loc)] == loc for other in inside):
+            return True
+        if len(loc) < 3 or loc[0] != "cameras" or loc[2] != "decision" or loc[1] >= len(own):
+            return False
+        inherited = loc[3] not in own[loc[1]] if len(loc) > 3 else not own[loc[1]]
+        return inherited and any(other["loc"] == loc[2:] for other in errors)
 
     return [details for details in errors if not follows(details)]
 
 
 def _problem(details: Any, raw: Any) -> Problem:
-    """One pydantic error as key, value, allowed range and remedy."""
-    path = tuple(p for p in details["loc"] if not (isinstance(p, str) and ("[" in p or p in ("tuple", "int"))))
+    """One pydantic error as key, value, allowed range and remedy.  raw: before references were filled in."""
+    path = tuple(details["loc"])
+    if path[-1:] == ("[key]",):
+        path = path[:-1]
     key = _dotted(path) or "file"
     kind = details["type"]
-    secret = path[-1:] in (("password",), ("source",))
-    value = "(hidden)" if secret else _shown(_dig(raw, path))
+    value = _shown(_dig(raw, path))
+    if "password" in path or "source" in path:
+        value = "(hidden)"
     if kind == "extra_forbidden":
         section = _section_at(path[:-1])
         known = [] if section is None else list(section.model_fields)
         close = difflib.get_close_matches(str(path[-1]), known, n=1)
         remedy = f"Write {close[0]!r}" if close else "Remove it"
+        if _SAYS_SECRET.search(str(path[-1])):
+            value = "(hidden)"
         return Problem(key, value, f"unknown key; known here: {', '.join(known)}", remedy)
-    allowed = re.sub(r"^(Input|String|Tuple) should", "should", str(details["msg"]).removeprefix("Value error, "))
+    said = str(details["msg"]).removeprefix("Value error, ")
+    allowed = _PLAINER.get(kind) or re.sub(r"^(Input|String|Tuple) should", "should", said)
     if kind == "missing":
         value, allowed = "missing", "the key is required"
     return Problem(key, value, allowed, _remedy(path, kind))
@@ -490,10 +553,22 @@ def _dig(raw: Any, path: tuple[Any, ...]) -> Any:
     return raw
 
 
-def _shown(value: Any, limit: int = 60) -> str:
-    if isinstance(value, dict):
+def _shown(raw: Any, limit: int = 60) -> str:
+    """The value as it stands in the file.  What a reference brought in stays out: it may be a secret."""
+    if isinstance(raw, dict):
         return "a mapping"
-    text = redact(repr(value))
+    if isinstance(raw, list) and any(isinstance(inner, dict | list) for inner in raw):
+        return f"a list of {len(raw)}"
+    if raw is None:
+        return "empty"
+    try:
+        text = repr(raw)
+    except ValueError:  # an integer too long to be written out
+        return "a very large number"
+    if "://" in text:
+        text = redact(re.sub(r"\s", "", text))
+    if isinstance(raw, str) and "${" in raw:
+        text += " (filled in)"
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
