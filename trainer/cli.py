@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 from tqdm import tqdm  # type: ignore[import-untyped]
@@ -34,10 +35,18 @@ def main() -> None:
 @click.option("--boxes", type=FOLDER, help="Boxes of the defects; found by itself in DATA or beside it.")
 @click.option("--epochs", type=click.IntRange(1), default=Recipe().epochs, show_default=True)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--quick", "hurried", is_flag=True, help="Two epochs, to see that everything works.")
+@click.option("--quick", "hurried", is_flag=True, help="Two epochs: shows that everything works.")
 @click.option("--test", "with_test", is_flag=True, help="Measure the test split too: once, for a model you release.")
+@click.option("--sound", type=FOLDER, multiple=True, help="Pictures of sound surface, only measured. Several times.")
 def student(
-    folder: Path, out: Path, boxes: Path | None, epochs: int, seed: int, hurried: bool, with_test: bool
+    folder: Path,
+    out: Path,
+    boxes: Path | None,
+    epochs: int,
+    seed: int,
+    hurried: bool,
+    with_test: bool,
+    sound: tuple[Path, ...],
 ) -> None:
     """Train a student from scratch and write it as a bundle."""
     recipe = replace(Recipe(), epochs=epochs)
@@ -58,6 +67,7 @@ def student(
             seed=seed,
             boxes=boxes or student_room.find_boxes(folder),
             with_test=with_test,
+            sound=sound,
             frames=20 if hurried else 400,
             report=report,
         )
@@ -70,8 +80,7 @@ def student(
     click.echo(f"{out}: {made.card.name}, {size} bytes, temperature {made.card.temperature:g}")
     for split in ("held_out", "valid", "test"):
         if split in made.card.metrics:
-            n = made.card.metrics[split]
-            click.echo(f"{split}: {n['right']} of {n['n']} right, {n['right_and_confident']} confidently")
+            click.echo(_line(split, made.card.metrics[split]))
 
 
 @main.command(name="evaluate")
@@ -98,15 +107,23 @@ def evaluate_(where: str, folder: Path, split: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(found))
         return
-    click.echo(f"{split}: {report.right} of {report.pictures} right, {report.confident_right} confidently")
+    click.echo(_line(split, report.as_metrics()))
     for name, row in zip(card.classes, report.confusion, strict=True):
         click.echo(f"  {name:<16} {' '.join(f'{count:4d}' for count in row)}")
     if "strip" in found:
         strip = found["strip"]
         click.echo(
-            f"generated strip: {strip['sound_tiles_from_0.5']} false of {strip['sound_tiles']} sound tiles, "
+            f"generated strip: of {strip['sound_tiles']} sound tiles {strip['sound_tiles_defect']} false and "
+            f"{strip['sound_tiles_unsure']} unsure, "
             f"{strip['defects_right_3_frames_running']} of {strip['defects']} defects right"
         )
+
+
+def _line(split: str, counts: dict[str, Any]) -> str:
+    return (
+        f"{split}: {counts['right']} of {counts['n']} right; as single frames {counts['defect_right']} right, "
+        f"{counts['defect_wrong']} wrong, {counts['unsure']} unsure, {counts['missed']} missed"
+    )
 
 
 if __name__ == "__main__":

@@ -32,7 +32,10 @@ GOOD_NAMES = ("good", "normal")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 HELD_OUT = 0.08
 """Share of the training pictures of each class that is kept from training, for the temperature."""
+FEWEST = 2
+"""Pictures of a class that must be left for training once the other parts are taken."""
 STRIP_SEED = 1000
+"""Strips from this seed on are for training; seed 1 is the demonstration."""
 COARSE = ("crazing", "pitted_surface")
 """Classes that cover more of a picture than their boxes say: what lies outside is not sound."""
 
@@ -105,6 +108,11 @@ def index(root: Path) -> Index:
         rest, valid = _slice(rest, 0.0, 0.1)
         train, held_out = _slice(rest, 0.5, HELD_OUT)
         found = {"train": train, "held_out": held_out, "valid": valid, "test": test}
+    for label, name in enumerate(classes):
+        if sum(p.label == label for p in found["train"]) < FEWEST:
+            raise TrainingError(
+                f"{root}: too few pictures of {name}: at least {FEWEST + 3} are needed, better hundreds"
+            )
     return Index(classes, found, _sha256(root, [p.path for split in sorted(found) for p in found[split]]))
 
 
@@ -122,16 +130,17 @@ def _class_names(folder: Path) -> tuple[str, ...]:
 def _pictures(folder: Path, classes: Sequence[str]) -> tuple[Picture, ...]:
     pictures = []
     for label, name in enumerate(classes):
-        files = _files(folder / name)
-        if not files:
+        own = files(folder / name)
+        if not own:
             raise TrainingError(f"{folder / name}: no pictures. Every class needs some: {', '.join(SUFFIXES)}")
-        pictures += [Picture(path, label) for path in files]
+        pictures += [Picture(path, label) for path in own]
     for name in GOOD_NAMES:
-        pictures += [Picture(path, len(classes)) for path in _files(folder / name)]
+        pictures += [Picture(path, len(classes)) for path in files(folder / name)]
     return tuple(pictures)
 
 
-def _files(folder: Path) -> list[Path]:
+def files(folder: Path) -> list[Path]:
+    """Pictures of one folder, by number; none where there is no folder."""
     if not folder.is_dir():
         return []
     return sorted((f for f in folder.iterdir() if f.suffix.lower() in SUFFIXES), key=_natural)
@@ -243,7 +252,7 @@ def strip_samples(
 ) -> tuple[Samples, Samples]:
     """Tiles of generated strips: (sound, defective).  side: of a tile in px of the frame.
 
-    A tile is defective when it shows at least 0.4 of a defect's box or is covered by it to 0.4, sound when it
+    A tile is defective when it shows at least 0.3 of a defect's box or is covered by it to 0.3, sound when it
     touches no box; what lies between is left out.
     """
     sound: list[tuple[Gray, int]] = []
@@ -286,7 +295,7 @@ def _strip_label(
         if across <= 0 or along <= 0:
             continue
         area = across * along
-        label = name if area >= 0.4 * whole[2] * whole[3] or area >= 0.4 * w * h else None
+        label = name if area >= 0.3 * whole[2] * whole[3] or area >= 0.3 * w * h else None
     return label
 
 

@@ -10,35 +10,41 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.camera.strip import Strip
+from edge.config import Decision
 from edge.frame import Gray
-from edge.vision.classifier import Classifier, Scores
+from edge.vision.classifier import Classifier, Floats, Scores
 from edge.vision.tiles import lay
 from trainer.data import Picture, Samples, cut, read
 
-CONFIDENT = 0.5
-"""Probability from which a tile counts as defective here; calibration sets it on a box."""
+CONFIDENCE, UNSURE = Decision().confidence, Decision().unsure
+"""Where the daemon draws its lines as long as nothing is configured or calibrated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Counts over pictures that all show a defect, or all show none.
+    """Counts over pictures that all show a defect.
 
-    right: the likeliest class, "good" aside.  confident_right, confident_wrong: its probability, "good" included,
-    is at least CONFIDENT.  confusion: [true][said], "good" aside.
+    right: by the likeliest class, "good" aside.  confusion: [true][said], likewise.
+    The other four add up to the pictures and are what the daemon would say of a single frame: a defect of the
+    right or of a wrong class, unsure, or nothing.
     """
 
     pictures: int
     right: int
-    confident_right: int
-    confident_wrong: int
+    defect_right: int
+    defect_wrong: int
+    unsure: int
+    missed: int
     confusion: tuple[tuple[int, ...], ...]
 
     def as_metrics(self) -> dict[str, Any]:
         return {
             "n": self.pictures,
             "right": self.right,
-            "right_and_confident": self.confident_right,
-            "wrong_and_confident": self.confident_wrong,
+            "defect_right": self.defect_right,
+            "defect_wrong": self.defect_wrong,
+            "unsure": self.unsure,
+            "missed": self.missed,
             "confusion_true_said": [list(row) for row in self.confusion],
         }
 
@@ -60,26 +66,37 @@ def evaluate(classifier: Classifier, pictures: Sequence[Picture], *, temperature
     pictures = [p for p in pictures if p.label < count]
     confusion = np.zeros((count, count), np.int64)
     if not pictures:
-        return Report(0, 0, 0, 0, tuple(map(tuple, confusion.tolist())))
+        return Report(0, 0, 0, 0, 0, 0, tuple(map(tuple, confusion.tolist())))
     labels = np.array([p.label for p in pictures])
     scores = score_pictures(classifier, pictures)
     said = scores.logits.argmax(1)
     np.add.at(confusion, (labels, said), 1)
-    confident = scores.probabilities(temperature).max(1) >= CONFIDENT
+    defect, unsure = verdicts(scores.probabilities(temperature))
     return Report(
         len(pictures),
         int((said == labels).sum()),
-        int((confident & (said == labels)).sum()),
-        int((confident & (said != labels)).sum()),
+        int((defect & (said == labels)).sum()),
+        int((defect & (said != labels)).sum()),
+        int(unsure.sum()),
+        int((~defect & ~unsure).sum()),
         tuple(map(tuple, confusion.tolist())),
     )
 
 
-def false_tiles(classifier: Classifier, tiles: Gray, *, temperature: float, at: float = CONFIDENT) -> int:
-    """How many of (N, S, S) tiles of sound surface would be called defective."""
+def verdicts(probabilities: Floats) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """What the daemon makes of (N, classes) probabilities: which tiles are defects, and which unsure."""
+    defect = probabilities.max(1) >= CONFIDENCE
+    total = probabilities.sum(1)
+    suspicion = total if (total < 1 - 1e-4).any() else probabilities.max(1)
+    return defect, ~defect & (suspicion >= UNSURE)
+
+
+def sound_tiles(classifier: Classifier, tiles: Gray, *, temperature: float) -> dict[str, int]:
+    """Verdicts on (N, S, S) tiles of sound surface: how many are called defective or unsure."""
     if not len(tiles):
-        return 0
-    return int((classifier.score(tiles).probabilities(temperature).max(1) >= at).sum())
+        return {"n": 0, "defect": 0, "unsure": 0}
+    defect, unsure = verdicts(classifier.score(tiles).probabilities(temperature))
+    return {"n": len(tiles), "defect": int(defect.sum()), "unsure": int(unsure.sum())}
 
 
 def measure_strip(
@@ -87,46 +104,46 @@ def measure_strip(
 ) -> dict[str, Any]:
     """The generated strip as the daemon sees it: false tiles, and how long each defect is seen for what it is.
 
-    A tile is sound when it touches no box. A frame sees a defect when the likeliest tile that meets its box names
-    its class with at least 0.6.
+    A tile is sound when it touches no box. A frame sees a defect when the surest of the tiles that meet its box
+    names its class with at least CONFIDENCE.
     """
     card = classifier.card
     grid = lay((strip.height, strip.width), tile_px=card.tile_px, input_px=card.input_px, overlap=overlap)
-    sound, false_03, false_05, highest = 0, 0, 0, 0.0
-    whole: dict[int, tuple[str, int]] = {}
-    runs: dict[int, tuple[int, int, str]] = {}
+    sound, false, unsure, highest = 0, 0, 0, 0.0
+    whole: set[int] = set()
+    runs: dict[int, tuple[int, int]] = {}
     wrong_frames = 0
     for n in frames:
         probabilities = classifier.score(grid.cut(strip.frame(n))).probabilities(temperature)
         shown = strip.truth(n)
         meets = {d.track: _meeting(grid.boxes, box) for d, box in shown}
         clean = ~np.any([*meets.values(), np.zeros(len(grid), bool)], axis=0)
-        top = probabilities[clean].max(1)
-        sound += len(top)
-        false_03, false_05 = false_03 + int((top >= 0.3).sum()), false_05 + int((top >= CONFIDENT).sum())
-        highest = max(highest, float(top.max(initial=0)))
+        defective, doubtful = verdicts(probabilities)
+        sound, false = sound + int(clean.sum()), false + int((defective & clean).sum())
+        unsure += int((doubtful & clean).sum())
+        highest = max(highest, float(probabilities[clean].sum(1).max(initial=0)))
         for defect, box in shown:
             near = probabilities[meets[defect.track]]
             best = near[near.max(1).argmax()]
             said = card.classes[int(best.argmax())]
-            sure = float(best.max()) >= 0.6
-            longest, run, _ = runs.get(defect.track, (0, 0, ""))
+            sure = float(best.max()) >= CONFIDENCE
+            longest, run = runs.get(defect.track, (0, 0))
             run = run + 1 if sure and said == defect.class_name else 0
-            runs[defect.track] = max(longest, run), run, defect.class_name
+            runs[defect.track] = max(longest, run), run
             wrong_frames += int(sure and said != defect.class_name)
             if box[3] == defect.box[3]:
-                whole[defect.track] = (defect.class_name, defect.box[3])
+                whole.add(defect.track)
     complete = {track: runs[track][0] for track in whole}
     return {
         "frames": len(frames),
         "sound_tiles": sound,
-        "sound_tiles_from_0.3": false_03,
-        "sound_tiles_from_0.5": false_05,
-        "highest_on_sound": round(highest, 4),
+        "sound_tiles_defect": false,
+        "sound_tiles_unsure": unsure,
+        "highest_defect_probability_on_sound": round(highest, 4),
         "defects": len(complete),
         "defects_right_3_frames_running": sum(run >= 3 for run in complete.values()),
         "shortest_run_frames": min(complete.values(), default=0),
-        "frames_confidently_wrong": wrong_frames,
+        "frames_of_wrong_class": wrong_frames,
     }
 
 

@@ -38,9 +38,7 @@ class Architecture:
         return self.convs[-1].channels
 
 
-I100_S4 = Architecture(
-    "i100_s4", 100, (Conv(16, 4, 4), Conv(32, 3, 2), Conv(64, 3, 2), Conv(64, 3, 1), Conv(96, 3, 2))
-)
+I100_S4 = Architecture("i100_s4", 100, (Conv(16, 4, 4), Conv(32, 3, 2), Conv(64, 3, 2), Conv(64, 3, 1), Conv(96, 3, 2)))
 """Dense 3x3 beats depthwise on CPU kernels, and BatchNorm disappears in export; 4.5 MMACs."""
 
 ARCHITECTURES = {a.name: a for a in (I100_S4,)}

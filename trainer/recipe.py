@@ -13,7 +13,7 @@ class TrainingError(Exception):
 class Recipe:
     """Settings of one run of `fit`."""
 
-    epochs: int = 80
+    epochs: int = 120
     batch: int = 64
     learning_rate: float = 4e-3
     """Peak of a one-cycle schedule."""
@@ -24,7 +24,7 @@ class Recipe:
     """Share that the running average of the weights keeps at each step."""
     warped_share: float = 0.5
     """Of a batch. The rest stays sharp: with every picture warped the student under-fits."""
-    light_from: float = 0.8
+    light_from: float = 0.6
     """Share of the steps after which augmentation is lightened."""
     light_strength: float = 0.35
     share_defects: float = 0.5

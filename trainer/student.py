@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from edge.camera.strip import Strip
 from edge.vision.classifier import Classifier
 from trainer import data, evaluate, export
 from trainer.models import I100_S4, Student
-from trainer.recipe import Recipe
+from trainer.recipe import Recipe, TrainingError
 from trainer.train import Epoch, fit
 
 NOTE = "Train on pictures of your own surface before relying on the verdicts."
@@ -40,12 +40,14 @@ def make(
     seed: int,
     boxes: Path | None = None,
     with_test: bool = False,
+    sound: Sequence[Path] = (),
     frames: int = 400,
     report: Callable[[Epoch], None] = lambda _: None,
 ) -> Bundle:
     """Train, export and measure.  with_test: also on the test split, once, for a model that is released.
 
-    frames: of each generated strip that is measured.  Raises TrainingError.
+    sound: folders of sound surface that are measured and not trained on.  frames: of each generated strip that is
+    measured.  Raises TrainingError.
     """
     architecture = I100_S4
     side = architecture.input_px
@@ -92,14 +94,14 @@ def make(
     classifier = Classifier(made)
     temperature = _temperature(classifier, index, kept.joined(kept_crops))
     metrics: dict[str, Any] = {
-        "threshold": evaluate.CONFIDENT,
+        "thresholds": {"defect": evaluate.CONFIDENCE, "unsure": evaluate.UNSURE},
         "held_out": evaluate.evaluate(classifier, held_out, temperature=temperature).as_metrics(),
         "valid": evaluate.evaluate(classifier, index.splits["valid"], temperature=temperature).as_metrics(),
     }
     if with_test:
         metrics["test"] = evaluate.evaluate(classifier, index.splits["test"], temperature=temperature).as_metrics()
     if has_good:
-        metrics["sound"] = _sound(classifier, index, kept_crops, temperature)
+        metrics["sound"] = _sound(classifier, index, kept_crops, sound, temperature)
     if known and frames:
         metrics["strip"] = {
             f"seed {s}": evaluate.measure_strip(classifier, Strip(seed=s), range(frames), temperature=temperature)
@@ -123,18 +125,21 @@ def _temperature(classifier: Classifier, index: data.Index, kept: data.Samples) 
 
 
 def _sound(
-    classifier: Classifier, index: data.Index, crops: data.Samples, temperature: float
+    classifier: Classifier, index: data.Index, crops: data.Samples, folders: Sequence[Path], temperature: float
 ) -> dict[str, dict[str, int]]:
     """False tiles on sound surface that training did not see."""
+    side = classifier.card.input_px
     own = [p for split in ("held_out", "valid") for p in index.splits[split] if p.label == index.good]
-    sets = {
-        "crops around held-out defects": crops.tiles[:, 0].numpy(),
-        "own pictures": data.tiles(own, classifier.card.input_px, 0).tiles[:, 0].numpy(),
-    }
+    sets = {"crops around held-out defects": crops, "own pictures, held out and valid": data.tiles(own, side, 0)}
+    for folder in folders:
+        pictures = [data.Picture(path, index.good) for path in data.files(folder)]
+        if not pictures:
+            raise TrainingError(f"{folder}: no pictures of sound surface")
+        sets[f"{folder.absolute().parent.name}/{folder.name}"] = data.tiles(pictures, side, 0)
     return {
-        name: {"n": len(tiles), "false": evaluate.false_tiles(classifier, tiles, temperature=temperature)}
-        for name, tiles in sets.items()
-        if len(tiles)
+        name: evaluate.sound_tiles(classifier, samples.tiles[:, 0].numpy(), temperature=temperature)
+        for name, samples in sets.items()
+        if len(samples)
     }
 
 
@@ -156,4 +161,3 @@ def find_boxes(folder: Path) -> Path | None:
         if path.is_file():
             return path
     return None
-

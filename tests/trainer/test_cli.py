@@ -65,7 +65,8 @@ def test_evaluate_refuses_other_classes(made, class_folder, tmp_path):
     """A folder with other classes than the bundle's is refused by name."""
     for name in ("dent", "rust"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "1.png").write_bytes((class_folder / "patches" / "patches_1.png").read_bytes())
+        for n in range(6):
+            (tmp_path / name / f"{n}.png").write_bytes((class_folder / "patches" / "patches_1.png").read_bytes())
     result = run("evaluate", "--bundle", made, "--data", tmp_path)
     assert result.exit_code == 1
     assert "dent, rust; the bundle knows inclusion, patches, scratches" in result.output

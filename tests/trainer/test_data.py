@@ -59,6 +59,10 @@ def test_index_names_what_is_missing(tmp_path):
         (tmp_path / name).mkdir()
     with pytest.raises(TrainingError, match=r"dent: no pictures"):
         data.index(tmp_path)
+    for name in ("rust", "dent"):
+        (tmp_path / name / "1.png").write_bytes(b"")
+    with pytest.raises(TrainingError, match="too few pictures of dent"):
+        data.index(tmp_path)
 
 
 def test_read_names_the_file_that_is_no_picture(tmp_path):
