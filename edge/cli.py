@@ -181,6 +181,7 @@ def _progress(total: int | None, label: str, *, hidden: bool) -> Iterator[Callab
 @click.option("--camera", help="Which camera of the configuration; the first when not given.")
 @click.option("--bundle", "bundle_path", default="builtin", show_default=True, help="The model bundle.")
 @click.option("--tile-px", type=click.IntRange(16, 8192), help="Side of a tile in the picture [default: 200].")
+@click.option("--pictures", type=click.Path(file_okay=False, path_type=Path), help="Folder for drawn copies.")
 @refusals_told
 def inspect(
     paths: tuple[str, ...],
@@ -189,6 +190,7 @@ def inspect(
     camera: str | None,
     bundle_path: str,
     tile_px: int | None,
+    pictures: Path | None,
 ) -> None:
     r"""Verdicts for images, folders, patterns or videos; no broker, no daemon.
 
@@ -201,7 +203,7 @@ def inspect(
     offline = Offline(settings_of(config_path, camera, bundle_path, tile_px))
     failed, last = False, ""
     with _progress(count_files(paths), "inspecting", hidden=sys.stdout.isatty()) as advance:
-        for line in offline.verdicts(paths):
+        for line in offline.verdicts(paths, pictures):
             failed = failed or "error" in line
             click.echo(json.dumps(line) if as_json else _sentence(line), err="error" in line and not as_json)
             if line["source"] != last:

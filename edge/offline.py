@@ -13,8 +13,9 @@ from edge import bundle, config
 from edge.camera.source import Picture, Unreadable, find_images, iter_recording
 from edge.clock import NS_PER_MS, Clock, SystemClock
 from edge.errors import ConfigError, Problem
+from edge.picture import save
 from edge.vision.classifier import Classifier
-from edge.vision.inspector import Inspector
+from edge.vision.inspector import Inspector, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,37 +53,49 @@ class Offline:
         classifier.selftest()
         self._inspector = Inspector(settings.camera, classifier, clock or SystemClock())
 
-    def verdicts(self, paths: Iterable[str]) -> Iterator[dict[str, Any]]:
-        """One dictionary per frame, or with `error` for an input that cannot be read; the others go on."""
-        for path in paths:
-            for item in iter_recording(path):
-                if isinstance(item, Unreadable):
-                    yield {"source": item.label, "error": str(item.error)}
-                else:
-                    yield self._verdict(item)
+    def verdicts(self, paths: Iterable[str], pictures: Path | None = None) -> Iterator[dict[str, Any]]:
+        """One dictionary per frame, or with `error` for an input that cannot be read; the others go on.
 
-    def _verdict(self, picture: Picture) -> dict[str, Any]:
-        verdict = self._inspector.inspect(picture.pixels)
-        inspect_ns = verdict.preprocess_ns + verdict.inference_ns + verdict.decide_ns
-        return {
-            "source": picture.label,
-            "frame": picture.number,
-            "state": verdict.state,
-            **({"reason": verdict.reason} if verdict.reason else {}),
-            "size_px": [int(picture.pixels.shape[1]), int(picture.pixels.shape[0])],
-            "tiles": verdict.tiles,
-            "regions": [
-                {"class": r.class_name, "confidence": round(r.confidence, 4), "box_px": list(r.box_px)}
-                for r in verdict.findings.regions
-            ],
-            "latency_ms": {
-                "decode": round(picture.decode_us / 1000, 3),
-                "preprocess": round(verdict.preprocess_ns / NS_PER_MS, 3),
-                "inference": round(verdict.inference_ns / NS_PER_MS, 3),
-                "decide": round(verdict.decide_ns / NS_PER_MS, 3),
-                "total": round(inspect_ns / NS_PER_MS, 3),
-            },
-        }
+        pictures: a folder for copies of the frames with the findings drawn in.
+        """
+        for path in paths:
+            for picture in iter_recording(path):
+                if isinstance(picture, Unreadable):
+                    yield {"source": picture.label, "error": str(picture.error)}
+                else:
+                    verdict = self._inspector.inspect(picture.pixels)
+                    if pictures is not None:
+                        save(pictures / _file_name(picture), picture.pixels, verdict.findings)
+                    yield _as_json(picture, verdict)
+
+
+def _as_json(picture: Picture, verdict: Verdict) -> dict[str, Any]:
+    inspect_ns = verdict.preprocess_ns + verdict.inference_ns + verdict.decide_ns
+    return {
+        "source": picture.label,
+        "frame": picture.number,
+        "state": verdict.state,
+        **({"reason": verdict.reason} if verdict.reason else {}),
+        "size_px": [int(picture.pixels.shape[1]), int(picture.pixels.shape[0])],
+        "tiles": verdict.tiles,
+        "regions": [
+            {"class": r.class_name, "confidence": round(r.confidence, 4), "box_px": list(r.box_px)}
+            for r in verdict.findings.regions
+        ],
+        "latency_ms": {
+            "decode": round(picture.decode_us / 1000, 3),
+            "preprocess": round(verdict.preprocess_ns / NS_PER_MS, 3),
+            "inference": round(verdict.inference_ns / NS_PER_MS, 3),
+            "decide": round(verdict.decide_ns / NS_PER_MS, 3),
+            "total": round(inspect_ns / NS_PER_MS, 3),
+        },
+    }
+
+
+def _file_name(picture: Picture) -> str:
+    """One flat name per frame: two folders may hold files of the same name."""
+    whole = picture.label.strip("/.").replace("/", "_")
+    return f"{whole}_{picture.number:06d}.png"
 
 
 def count_files(paths: Iterable[str]) -> int:

@@ -1,0 +1,40 @@
+"""A frame with its findings drawn in, for people: `defectd inspect --pictures`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.errors import ImageError
+from edge.frame import Gray
+from edge.vision.decision import Findings
+
+DEFECT_BGR: Final = (60, 60, 235)
+UNSURE_BGR: Final = (0, 190, 240)
+FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def draw(image: Gray, findings: Findings) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR: regions in red with class and confidence, unsure tiles in thin yellow."""
+    canvas = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
+    for x, y, w, h in findings.suspects:
+        cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), UNSURE_BGR, 1)
+    for region in findings.regions:
+        x, y, w, h = region.box_px
+        cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), DEFECT_BGR, 2)
+        words = f"{region.class_name} {region.confidence:.2f}"
+        (width, height), _ = cv2.getTextSize(words, FONT, 0.5, 1)
+        cv2.rectangle(canvas, (x + 1, y + 1), (x + width + 8, y + height + 10), DEFECT_BGR, cv2.FILLED)
+        cv2.putText(canvas, words, (x + 4, y + height + 5), FONT, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+    return np.asarray(canvas, np.uint8)
+
+
+def save(path: Path, image: Gray, findings: Findings) -> None:
+    """Write the drawn picture as PNG.  Raises ImageError when it cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), draw(image, findings)):
+        raise ImageError(f"{path} cannot be written")
