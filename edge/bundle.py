@@ -16,9 +16,11 @@ import hashlib
 import importlib.resources
 import json
 import zipfile
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, BinaryIO, Final, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -32,7 +34,16 @@ INT8 = "student.int8.onnx"
 MAX_STUDENT_BYTES = 626_688
 """612 KB: the size promised for the fp32 network."""
 
+MAX_CARD_BYTES: Final = 1 << 20
+MAX_NETWORK_BYTES: Final = 32 << 20
+"""Far above any student; bounds what a damaged or hostile bundle can make the box read."""
+MAX_INPUT_PX: Final = 1024
+
 Positive = Annotated[int, Field(gt=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+"""A name inside the bundle, never a path."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class _Part(BaseModel):
@@ -52,9 +63,9 @@ class SelfTest(_Part):
     """Expected outputs for inputs that any machine can generate from the seed."""
 
     seed: int
-    tiles: Positive
-    logits: tuple[tuple[float, ...], ...]
-    tolerance: Annotated[float, Field(gt=0)] = 1e-3
+    tiles: Annotated[int, Field(gt=0, le=256)]
+    logits: tuple[tuple[Finite, ...], ...]
+    tolerance: Annotated[float, Field(gt=0, le=1)] = 1e-3
 
 
 class ModelCard(_Part):
@@ -63,18 +74,18 @@ class ModelCard(_Part):
     card_schema: Literal["defectd.card/1"] = Field("defectd.card/1", alias="schema")
     name: str
     version: str
-    classes: Annotated[tuple[str, ...], Field(min_length=2)]
+    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=1000)]
     tile_px: Positive
     """Side of a tile at the scale of the training images."""
-    input_px: Positive
+    input_px: Annotated[int, Field(gt=0, le=MAX_INPUT_PX)]
     preprocessing: Preprocessing = Preprocessing()
     outputs: dict[str, str]
     """Name of each network output and what it means."""
-    temperature: Annotated[float, Field(gt=0)] = 1.0
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Logits are divided by it before the softmax."""
     metrics: dict[str, Any] = {}
     training: dict[str, Any] = {}
-    files: dict[str, str]
+    files: Annotated[dict[FileName, Sha256], Field(max_length=8)]
     """sha256 of each network file."""
     selftest: SelfTest
 
@@ -89,6 +100,8 @@ class ModelCard(_Part):
             raise ValueError(f"files: {FP32} missing")
         if len(self.selftest.logits) != self.selftest.tiles:
             raise ValueError("selftest: as many rows of logits as tiles are needed")
+        if any(len(row) != len(self.classes) for row in self.selftest.logits):
+            raise ValueError("selftest: each row of logits needs one number per class")
         return self
 
     @property
@@ -129,26 +142,24 @@ def load(where: str | Path) -> Bundle:
 def _read(origin: str, path: Path) -> Bundle:
     try:
         if path.is_dir():
-            return _check(origin, lambda name: (path / name).read_bytes())
+            return _check(origin, lambda name: (path / name).open("rb"))
         with zipfile.ZipFile(path) as archive:
-            return _check(origin, archive.read)
+            return _check(origin, archive.open)  # type: ignore[arg-type]
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise BundleError(f"{origin}: neither a directory nor a readable zip: {error}") from error
     except (OSError, KeyError) as error:
         raise BundleError(f"{origin}: incomplete bundle: {error}. Export or copy it again") from error
-    except zipfile.BadZipFile as error:
-        raise BundleError(f"{origin}: neither a directory nor a zip: {error}") from error
 
 
-def _check(origin: str, read: Any) -> Bundle:
+def _check(origin: str, open_member: Callable[[str], BinaryIO]) -> Bundle:
     try:
-        card = ModelCard.model_validate(json.loads(read(CARD)))
-    except ValueError as error:  # json and pydantic errors both are
+        card = ModelCard.model_validate(json.loads(_bounded(origin, CARD, open_member, MAX_CARD_BYTES)))
+    except (ValueError, RecursionError) as error:  # json and pydantic errors both are the first
         details = _first_line(error)
         raise BundleError(f"{origin}: {CARD} is not a model card: {details}") from error
     networks: dict[str, bytes] = {}
     for name, expected in card.files.items():
-        if Path(name).name != name:
-            raise BundleError(f"{origin}: {CARD} names a file outside the bundle: {name}")
-        networks[name] = read(name)
+        networks[name] = _bounded(origin, name, open_member, MAX_NETWORK_BYTES)
         found = hashlib.sha256(networks[name]).hexdigest()
         if found != expected:
             raise BundleError(
@@ -158,7 +169,16 @@ def _check(origin: str, read: Any) -> Bundle:
     return Bundle(origin, card, networks)
 
 
-def _first_line(error: ValueError) -> str:
+def _bounded(origin: str, name: str, open_member: Callable[[str], BinaryIO], limit: int) -> bytes:
+    """A file of the bundle, read no further than the limit: a zip may unpack to a thousand times its size."""
+    with open_member(name) as member:
+        content = member.read(limit + 1)
+    if len(content) > limit:
+        raise BundleError(f"{origin}: {name} is larger than {limit >> 20} MiB. This is no student network")
+    return content
+
+
+def _first_line(error: ValueError | RecursionError) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(str(p) for p in first['loc']) or 'card'}: {first['msg']}"

@@ -77,8 +77,8 @@ class Coverage:
         return message
 
     def _settle(self, now_ns: int) -> None:
-        """Book the silence up to now."""
-        if self._silent_from_ns is None:
+        """Book the silence up to now.  A notice may be older than the last report: nothing is booked twice."""
+        if self._silent_from_ns is None or now_ns <= self._silent_from_ns:
             return
         for tally in (self._window, self._total):
             tally.no_signal_ns += now_ns - self._silent_from_ns

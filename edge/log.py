@@ -30,7 +30,8 @@ class _Json(logging.Formatter):
             "thread": record.threadName,
             "message": redact(_text(record)),
         }
-        return f"<{PRIORITY.get(record.levelno, 6)}>{json.dumps(line, ensure_ascii=False)}"
+        # ASCII: the stream's own way to write what its encoding lacks would not be JSON.
+        return f"<{PRIORITY.get(record.levelno, 6)}>{json.dumps(line)}"
 
 
 def _text(record: logging.LogRecord) -> str:
@@ -40,8 +41,9 @@ def _text(record: logging.LogRecord) -> str:
     return text
 
 
-def start(level: str, style: Literal["auto", "plain", "json"], stream: TextIO = sys.stderr) -> None:
-    """Send everything of `level` and above to the stream, once."""
+def start(level: str, style: Literal["auto", "plain", "json"], stream: TextIO | None = None) -> None:
+    """Send everything of `level` and above to the stream (stderr when None), once."""
+    stream = sys.stderr if stream is None else stream
     plain = stream.isatty() if style == "auto" else style == "plain"
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Plain() if plain else _Json())

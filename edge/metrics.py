@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -46,7 +47,7 @@ class Histogram:
 
     def quantile_ms(self, share: float) -> float:
         """The duration that `share` (0 to 1) of all stayed at or below, ms; 0 when nothing was counted."""
-        rank = share * self._n
+        rank = math.ceil(share * self._n - 1e-9)  # 0.07 * 100 is a little above 7
         seen = 0
         for bucket in sorted(self._counts):
             seen += self._counts[bucket]

@@ -34,9 +34,10 @@ class Scores:
         """
         logits = self.logits if self.good is None else np.concatenate([self.logits, self.good], axis=1)
         scaled = logits / np.float32(temperature)
-        scaled -= scaled.max(axis=1, keepdims=True)
-        exp = np.exp(scaled)
-        exp /= exp.sum(axis=1, keepdims=True)
+        with np.errstate(invalid="ignore"):  # a network that yields infinities: NaN, which `decide` never calls good
+            scaled -= scaled.max(axis=1, keepdims=True)
+            exp = np.exp(scaled)
+            exp /= exp.sum(axis=1, keepdims=True)
         return np.asarray(exp[:, : self.logits.shape[1]], np.float32)
 
 
@@ -55,29 +56,42 @@ class Classifier:
         # A spinning pool made other work on the box 30 times slower (onnxruntime issues); never spin.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
+        if network not in bundle.networks:
+            raise BundleError(f"{bundle.origin}: holds no {network}, only {', '.join(bundle.networks)}")
         try:
-            self._session = ort.InferenceSession(
-                bundle.networks[network], options, providers=["CPUExecutionProvider"]
-            )
+            self._session = ort.InferenceSession(bundle.networks[network], options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
-            raise BundleError(f"{bundle.origin}: {network} does not load: {error}") from error
+            raise BundleError(f"{bundle.origin}: {network} does not load: {_short(error)}") from error
         self._check_contract(bundle.origin)
 
     def _check_contract(self, origin: str) -> None:
-        side, names = self.card.input_px, [o.name for o in self._session.get_outputs()]
+        side, given = self.card.input_px, {o.name: o for o in self._session.get_outputs()}
         inputs = self._session.get_inputs()
         if [i.name for i in inputs] != ["tiles"] or inputs[0].type != "tensor(uint8)":
             raise BundleError(f"{origin}: {self.network}: its input must be `tiles`, uint8")
         if inputs[0].shape[1:] != [side, side]:
             raise BundleError(f"{origin}: {self.network}: takes {inputs[0].shape}, the card says {side} px")
-        missing = [name for name in self.card.outputs if name not in names]
+        if isinstance(inputs[0].shape[0], int):
+            raise BundleError(
+                f"{origin}: {self.network}: takes {inputs[0].shape[0]} tiles only; export it for any number"
+            )
+        missing = [name for name in self.card.outputs if name not in given]
         if missing:
             raise BundleError(f"{origin}: {self.network}: no output {', '.join(missing)}")
         self._outputs = ["logits", "features"] + (["good"] if self.card.has_good else [])
+        for name in self._outputs:
+            if given[name].type != "tensor(float)":
+                raise BundleError(f"{origin}: {self.network}: output {name} is {given[name].type}, not float32")
 
     def score(self, tiles: Gray) -> Scores:
-        """Scores of (N, input_px, input_px) uint8 tiles, N >= 1, in calls of at most `batch`."""
-        parts = [self._session.run(self._outputs, {"tiles": part}) for part in self._parts(tiles)]
+        """Scores of (N, input_px, input_px) uint8 tiles, N >= 1, in calls of at most `batch`.
+
+        Raises BundleError when the network cannot be run.
+        """
+        try:
+            parts = [self._session.run(self._outputs, {"tiles": part}) for part in self._parts(tiles)]
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes
+            raise BundleError(f"{self.card.name}: {self.network} does not run: {_short(error)}") from error
         joined = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
         return Scores(joined[0], joined[1], joined[2] if self.card.has_good else None)
 
@@ -92,10 +106,23 @@ class Classifier:
         scores = self.score(selftest_tiles(test.seed, test.tiles, self.card.input_px))
         if scores.logits.shape != expected.shape:
             raise BundleError(f"{self.card.name}: self-test: {scores.logits.shape} logits, not {expected.shape}")
+        if scores.features.ndim != 2 or len(scores.features) != test.tiles:
+            raise BundleError(f"{self.card.name}: self-test: features of shape {scores.features.shape}")
+        if scores.good is not None and scores.good.shape != (test.tiles, 1):
+            raise BundleError(f"{self.card.name}: self-test: `good` of shape {scores.good.shape}, not (N, 1)")
+        if not all(
+            np.isfinite(part).all() for part in (scores.logits, scores.features, scores.good) if part is not None
+        ):
+            raise BundleError(f"{self.card.name} {self.card.version}: self-test failed: a score is not finite")
         error = float(np.max(np.abs(scores.logits - expected), initial=0.0))
-        if not np.isfinite(scores.logits).all() or error > test.tolerance:
+        if not error <= test.tolerance:
             raise BundleError(
                 f"{self.card.name} {self.card.version}: self-test failed: logits differ by {error:.4g}, "
                 f"allowed {test.tolerance:g}. This processor or onnxruntime computes something else: "
                 "do not trust its verdicts; install the tested onnxruntime version"
             )
+
+
+def _short(error: Exception) -> str:
+    """The first line: onnxruntime adds whole graphs."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

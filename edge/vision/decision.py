@@ -19,7 +19,7 @@ Ints = npt.NDArray[np.int32]
 Flags = npt.NDArray[np.bool_]
 
 ABSORBED = 0.5
-"""A weaker region of another class with this share of its area inside a stronger one is the same flaw."""
+"""A weaker region that touches a stronger one and has this share of its area inside its box is the same flaw."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,33 +63,41 @@ class Thresholds:
         return cls(tuple(classes), np.array(levels, np.float32), decision.unsure)
 
 
-def decide(probabilities: Floats, boxes: Ints, cells: Ints, thresholds: Thresholds) -> Findings:
+def decide(probabilities: Floats, boxes: Ints, cells: Ints, thresholds: Thresholds, *, has_good: bool) -> Findings:
     """Judge each tile and join what belongs together.
 
     probabilities: (N, classes) of `Scores.probabilities`.  boxes: (N, 4).  cells: (N, 2) row and column.
+    has_good: the rows leave room for "no defect", so that their sum is the probability of any defect.
     A tile is a defect when its best class reaches that class's threshold. It is unsure when the probability
-    of any defect (the row's sum, where the network has a "good" output; else the best class) is in between.
+    of any defect (without `has_good`: of the best class) reaches `unsure`, and when its scores are not numbers.
     """
     best = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     defect = confidence >= thresholds.per_class[best]
-    total = probabilities.sum(axis=1)
-    has_good = bool((total < 1.0 - 1e-4).any())
-    suspicion = total if has_good else confidence
-    unsure = ~defect & (suspicion >= thresholds.unsure)
+    suspicion = probabilities.sum(axis=1) if has_good else confidence
+    unsure = ~defect & ~(suspicion < thresholds.unsure)  # NaN is below nothing
     if not defect.any():
         return Findings((), _rows(boxes, unsure))
-    regions = [
-        Region(
-            thresholds.classes[int(best[members[0]])],
-            float(confidence[members].max()),
-            _hull(boxes[members]),
-            len(members),
+    flaws = [
+        _Flaw(
+            Region(
+                thresholds.classes[int(best[members[0]])],
+                float(confidence[members].max()),
+                _hull(boxes[members]),
+                len(members),
+            ),
+            frozenset((int(row), int(column)) for row, column in cells[members]),
         )
         for members in _components(best, defect, cells)
     ]
-    regions.sort(key=lambda region: (-region.confidence, region.box_px))
-    return Findings(tuple(_without_shadows(regions)), _rows(boxes, unsure))
+    flaws.sort(key=lambda flaw: (-flaw.region.confidence, flaw.region.box_px))
+    return Findings(tuple(flaw.region for flaw in _without_shadows(flaws)), _rows(boxes, unsure))
+
+
+@dataclass(frozen=True, slots=True)
+class _Flaw:
+    region: Region
+    cells: frozenset[tuple[int, int]]
 
 
 def _components(best: npt.NDArray[np.intp], defect: Flags, cells: Ints) -> list[list[int]]:
@@ -112,13 +120,20 @@ def _components(best: npt.NDArray[np.intp], defect: Flags, cells: Ints) -> list[
     return groups
 
 
-def _without_shadows(regions: Sequence[Region]) -> list[Region]:
-    """Drop regions that lie mostly inside a stronger one: one flaw seen as two classes by overlapping tiles."""
-    kept: list[Region] = []
-    for region in regions:
-        area = region.box_px[2] * region.box_px[3]
-        if all(overlap_px(region.box_px, strong.box_px) < ABSORBED * area for strong in kept):
-            kept.append(region)
+def _without_shadows(flaws: Sequence[_Flaw]) -> list[_Flaw]:
+    """Drop what lies mostly inside the box of a stronger flaw and touches it: one flaw seen as two classes.
+
+    Touching is asked for because the box of a slanting scratch holds much surface that is not scratched.
+    """
+    kept: list[_Flaw] = []
+    for flaw in flaws:
+        box = flaw.region.box_px
+        around = {(row + dr, column + dc) for row, column in flaw.cells for dr in (-1, 0, 1) for dc in (-1, 0, 1)}
+        if not any(
+            overlap_px(box, strong.region.box_px) >= ABSORBED * box[2] * box[3] and not around.isdisjoint(strong.cells)
+            for strong in kept
+        ):
+            kept.append(flaw)
     return kept
 
 

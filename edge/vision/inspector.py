@@ -46,24 +46,28 @@ class Inspector:
         self._classifier = classifier
         self._clock = clock
         self._thresholds = Thresholds.of(camera.decision, classifier.card.classes, camera.name)
-        self._grids: OrderedDict[tuple[int, int], tuple[TileGrid, Gray]] = OrderedDict()
+        self._grids: OrderedDict[tuple[int, int], TileGrid] = OrderedDict()
+        self._batch = np.empty((0, classifier.card.input_px, classifier.card.input_px), np.uint8)
 
     def inspect(self, image: Gray) -> Verdict:
         """Health, tiles, classifier, decision.  image: (H, W) uint8, not kept."""
         started = self._clock.monotonic_ns()
         try:
-            grid, batch = self._grid(image)
+            grid = self._grid(image)
         except ImageError as error:
             return Verdict("bad_image", NOTHING, 0, str(error))
-        ailment = health.ailment(image)
+        x, y, w, h = grid.window
+        ailment = health.ailment(image[y : y + h, x : x + w])
         if ailment is not None:
             return Verdict("bad_image", NOTHING, 0, ailment, self._clock.monotonic_ns() - started)
-        cut = grid.cut(image, batch)
+        cut = grid.cut(image, self._batch)
         prepared = self._clock.monotonic_ns()
         scores = self._classifier.score(cut)
         inferred = self._clock.monotonic_ns()
         probabilities = scores.probabilities(self._classifier.card.temperature)
-        findings = decide(probabilities, grid.boxes, grid.cells, self._thresholds)
+        findings = decide(
+            probabilities, grid.boxes, grid.cells, self._thresholds, has_good=self._classifier.card.has_good
+        )
         decided = self._clock.monotonic_ns()
         return Verdict(
             _state(findings),
@@ -74,17 +78,19 @@ class Inspector:
             decide_ns=decided - inferred,
         )
 
-    def _grid(self, image: Gray) -> tuple[TileGrid, Gray]:
+    def _grid(self, image: Gray) -> TileGrid:
         shape = (image.shape[0], image.shape[1])
-        known = self._grids.get(shape)
-        if known is None:
+        grid = self._grids.get(shape)
+        if grid is None:
             camera, side = self._camera, self._classifier.card.input_px
             grid = tiles.lay(shape, tile_px=camera.tile_px, input_px=side, overlap=camera.overlap, roi=camera.roi)
-            known = grid, np.empty((len(grid), side, side), np.uint8)
-            self._grids[shape] = known
+            if len(grid) > len(self._batch):
+                self._batch = np.empty((len(grid), side, side), np.uint8)
+            self._grids[shape] = grid
             if len(self._grids) > GRIDS_KEPT:
                 self._grids.popitem(last=False)
-        return known
+        self._grids.move_to_end(shape)
+        return grid
 
 
 def _state(findings: Findings) -> FrameState:

@@ -23,6 +23,8 @@ Polygon = tuple[tuple[int, int], ...]
 Roi = Rectangle | Polygon | None
 """None for the whole frame, x y w h, or the corners of a polygon, in px of the frame."""
 
+MAX_TILES = 10_000
+"""Per frame. More is a slip in the configuration, and would fill the memory."""
 MIN_SIDE = 0.5
 """A frame narrower than this share of a tile shows too little surface to be judged."""
 
@@ -62,8 +64,11 @@ class TileGrid:
 
         image: frame_shape, uint8.  out: (>= N, input_px, input_px) uint8 to be filled; made when None.
         Returns (N, input_px, input_px) uint8, copies: the frame may be released after the call.
+        Raises ImageError for a picture of another shape.
         """
         side, count = self.input_px, len(self.corners)
+        if image.shape != self.frame_shape:
+            raise ImageError(f"a picture of shape {image.shape} where {self.frame_shape} was expected")
         x, y, w, h = self.window
         small = shrink(image[y : y + h, x : x + w], *self.small)
         right, below = max(0, side - self.small[0]), max(0, side - self.small[1])
@@ -91,14 +96,17 @@ def lay(
         raise ImageError(f"{w}x{h} px is too small: a tile is {tile_px} px, at least {least} px are needed each way")
     ratio = input_px / tile_px
     small = (max(1, round(w * ratio)), max(1, round(h * ratio)))
-    lefts = _positions(small[0], input_px, overlap)
-    tops = _positions(small[1], input_px, overlap)
+    lefts, columns = _spans(small[0], w, input_px, overlap)
+    tops, rows = _spans(small[1], h, input_px, overlap)
+    if len(lefts) * len(tops) > MAX_TILES:
+        raise ImageError(
+            f"{len(lefts) * len(tops)} tiles for {w}x{h} px, at most {MAX_TILES}: raise tile_px or lower overlap"
+        )
     boxes, cells, corners = [], [], []
-    for row, top in enumerate(tops):
-        for column, left in enumerate(lefts):
-            bx, by = x + round(left / ratio), y + round(top / ratio)
-            box = (bx, by, min(tile_px, x + w - bx), min(tile_px, y + h - by))
-            if _is_polygon(roi) and _share_inside(roi, box) < 0.5:
+    for row, ((from_y, to_y), top) in enumerate(zip(rows, tops, strict=True)):
+        for column, ((from_x, to_x), left) in enumerate(zip(columns, lefts, strict=True)):
+            box = (x + from_x, y + from_y, to_x - from_x, to_y - from_y)
+            if _is_polygon(roi) and _share_inside(roi, box, input_px) < 0.5:
                 continue
             boxes.append(box)
             cells.append((row, column))
@@ -110,12 +118,24 @@ def lay(
     )
 
 
+def _spans(length: int, full: int, side: int, overlap: float) -> tuple[list[int], list[tuple[int, int]]]:
+    """Along one axis: where tiles begin in the shrunk window, and from where to where they show the full one.
+
+    The shrunk length was rounded, so the true scale differs a little from side / tile_px: by the true one the
+    last tile ends where the window does.
+    """
+    starts = _positions(length, side, overlap)
+    scale = full / length
+    return starts, [(round(start * scale), min(full, round((start + side) * scale))) for start in starts]
+
+
 def _positions(length: int, side: int, overlap: float) -> list[int]:
     """Left edges of tiles of `side` that cover `length`, evenly spread, as few as the overlap allows."""
     if length <= side:
         return [0]
     shared = overlap * side
     count = math.ceil((length - shared) / (side - shared) - 1e-9)
+    count = min(count, length - side + 1)  # tiles of a few pixels: a step is at least one
     return [round(i * (length - side) / (count - 1)) for i in range(count)]
 
 
@@ -142,10 +162,11 @@ def _window(frame_shape: tuple[int, int], roi: Roi) -> Rectangle:
     return left, top, right - left, bottom - top
 
 
-def _share_inside(polygon: Polygon, box: Rectangle) -> float:
-    """Share of the box's area inside the polygon, by drawing it."""
+def _share_inside(polygon: Polygon, box: Rectangle, side: int) -> float:
+    """Share of the box's area inside the polygon, by drawing it at most `side` px wide and high."""
     x, y, w, h = box
-    mask = np.zeros((h, w), np.uint8)
-    corners = np.array([(px - x, py - y) for px, py in polygon], np.int32)
-    cv2.fillPoly(mask, [corners], (1,))
+    width, height = min(w, side), min(h, side)
+    mask = np.zeros((height, width), np.uint8)
+    corners = np.array([((px - x) * width / w, (py - y) * height / h) for px, py in polygon])
+    cv2.fillPoly(mask, [np.rint(corners).astype(np.int32)], (1,))
     return float(mask.mean())

@@ -3,6 +3,7 @@
 A region confirms a track when it was seen in k of n frames. A track stays open through weaker sightings (unsure
 tiles) and short gaps, and closes when nothing was seen for `close_frames` frames. Tiles are coarse, so positions
 jump by a tile now and then: matching is by class, distance and the direction of travel, not by exact motion.
+The direction is only a hint: a strip that turns round must not hide its flaws.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 from edge import config
 from edge.clock import NS_PER_S
@@ -20,6 +21,10 @@ from edge.vision.decision import Box, Findings, Region, overlap_px, union
 
 SAME_FLAW = 0.3
 """Share of the smaller box that two sightings of different class must have in common to be one flaw."""
+MAX_TRACKS: Final = 256
+"""Per camera. Beyond it the oldest are closed: no strip has so many flaws in view that are worth telling apart."""
+MAX_HELD: Final = 5
+"""Unsure tiles alone keep a track open for this many times `close_frames`: they may be dirt that stays in view."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,13 @@ class _Track:
     best: dict[str, float] = field(default_factory=dict)
     frames: int = 0
     tiles: int = 0
+    unseen: int = 0
+    """Frames since the last sighting, with those that were not inspected."""
     misses: int = 0
+    """The same, but for the frames in which unsure tiles held it."""
+    held: int = 0
+    span: int = 0
+    """Frames from the first sighting to the last."""
     is_open: bool = False
 
     def see(self, regions: Sequence[Region], now_ns: int) -> None:
@@ -59,7 +70,8 @@ class _Track:
         self.frames += 1
         self.tiles = max(self.tiles, sum(region.tiles for region in regions))
         self.last_ns = now_ns
-        self.misses = 0
+        self.span += self.unseen
+        self.unseen = self.misses = self.held = 0
         self.recent.append(True)
 
     @property
@@ -70,6 +82,10 @@ class _Track:
     def travelled(self) -> tuple[int, int]:
         (x0, y0), (x1, y1) = _centre(self.first_box), _centre(self.box)
         return x1 - x0, y1 - y0
+
+    @property
+    def can_be_confirmed(self) -> bool:
+        return self.is_open or any(self.recent)
 
     def as_defect(self, box: Box) -> Defect:
         return Defect(
@@ -84,16 +100,17 @@ class _Track:
 
 
 class Tracks:
-    """The flaws in view of one camera. Bounded by the number of tiles times `close_frames`."""
+    """The flaws in view of one camera, at most MAX_TRACKS."""
 
     def __init__(self, decision: config.Decision, tile_px: int, new_id: Callable[[], str]) -> None:
         self._decision = decision
         self._tile_px = tile_px
         self._shift_px = tile_px if decision.max_shift_px is None else decision.max_shift_px
+        self._patience = max(decision.close_frames, decision.confirm_window)
         self._new_id = new_id
         self._tracks: list[_Track] = []
-        self._travel: tuple[int, int] = (0, 0)
-        """How the last flaw moved across the frame: where the strip runs to."""
+        self._flow: tuple[float, float] = (0.0, 0.0)
+        """How the last flaw moved across the frame, px per frame: where the strip runs to. Zero: unknown."""
 
     def __len__(self) -> int:
         return sum(track.is_open for track in self._tracks)
@@ -103,19 +120,30 @@ class Tracks:
 
         elapsed_frames: 1, or more after frames that were not inspected: the strip has moved on that far.
         """
-        seen = self._assign(findings.regions, max(1, elapsed_frames))
+        elapsed = max(1, elapsed_frames)
+        for track in self._tracks:
+            track.unseen += elapsed
+        seen = self._assign(findings.regions, elapsed)
         for track in self._tracks:
             regions = seen.pop(id(track), None)
             if regions:
                 track.see(regions, now_ns)
-            elif self._is_held(track, findings.suspects):
-                track.recent.append(False)
-                track.last_ns = now_ns
             else:
                 track.recent.append(False)
-                track.misses += 1
+                if self._is_held(track, findings.suspects):
+                    track.held += elapsed
+                    track.last_ns = now_ns
+                else:
+                    track.misses += elapsed
         self._tracks += [self._begin(region, now_ns) for region in seen.pop(0, [])]
-        return [*self._confirm(), *self._finish(lambda track: track.misses >= self._decision.close_frames)]
+        changes = [*self._confirm(), *self._finish(self._is_over)]
+        excess = {id(track) for track in self._tracks[:-MAX_TRACKS]}
+        return [*changes, *self._finish(lambda track: id(track) in excess)]
+
+    def _is_over(self, track: _Track) -> bool:
+        if track.is_open:
+            return track.misses >= self._decision.close_frames
+        return not track.can_be_confirmed
 
     def close_all(self) -> list[Change]:
         """Close what is open: the camera ended, or the daemon stops."""
@@ -140,8 +168,7 @@ class Tracks:
             if not is_over(track):
                 kept.append(track)
                 continue
-            if math.hypot(*track.travelled) >= self._tile_px / 2:
-                self._travel = track.travelled
+            self._flow = self._own_flow(track) or self._flow
             if track.is_open:
                 yield Change("defect.closed", track.as_defect(track.largest))
         self._tracks = kept
@@ -152,7 +179,7 @@ class Tracks:
             (region.class_name != track.class_name, distance, r, t)
             for r, region in enumerate(regions)
             for t, track in enumerate(self._tracks)
-            if (distance := self._distance(track, region, elapsed)) is not None
+            if (distance := self._distance(track, region)) is not None
         ]
         owner: dict[int, int] = {}
         taken: set[int] = set()
@@ -163,7 +190,7 @@ class Tracks:
         # A flaw may fall apart into several regions, or several run together: no new track for a part.
         for r, region in enumerate(regions):
             if r not in owner:
-                whole = next((t for t in taken if _is_part(region.box_px, self._tracks[t].box)), None)
+                whole = next((t for t in sorted(taken) if _is_part(region.box_px, self._tracks[t].box)), None)
                 if whole is not None:
                     owner[r] = whole
         assigned: dict[int, list[Region]] = {}
@@ -171,35 +198,54 @@ class Tracks:
             key = id(self._tracks[owner[r]]) if r in owner else 0
             assigned.setdefault(key, []).append(region)
         for track in self._tracks:
-            if id(track) not in assigned:
+            if id(track) not in assigned and track.unseen == elapsed:  # seen until now
                 hiding = [r for r in regions if r.class_name == track.class_name and _is_part(track.box, r.box_px)]
                 if hiding:
                     assigned[id(track)] = hiding[:1]
+        self._doubt_the_flow(assigned)
         return assigned
 
-    def _distance(self, track: _Track, region: Region, elapsed: int) -> float | None:
+    def _doubt_the_flow(self, assigned: dict[int, list[Region]]) -> None:
+        """Forget where the strip runs to when a flaw would be followed but for that: it may have turned round."""
+        lost = [track for track in self._tracks if id(track) not in assigned]
+        if any(self._is_in_reach(track, region) for region in assigned.get(0, []) for track in lost):
+            self._flow = (0.0, 0.0)
+
+    def _distance(self, track: _Track, region: Region) -> float | None:
         """How far the flaw would have moved, px; None when this cannot be the same one."""
-        if region.class_name != track.class_name:
-            smaller = min(track.box[2] * track.box[3], region.box_px[2] * region.box_px[3])
-            if overlap_px(track.box, region.box_px) < SAME_FLAW * smaller:
-                return None
-        reach = self._shift_px * elapsed
-        if overlap_px(_grown(track.box, reach), _grown(region.box_px, 1)) == 0:
+        if not self._is_in_reach(track, region):
             return None
+        flow = self._own_flow(track) or self._flow
         (x0, y0), (x1, y1) = _centre(track.box), _centre(region.box_px)
         moved = (x1 - x0, y1 - y0)
-        own = track.travelled
-        travel = own if math.hypot(*own) >= self._tile_px / 2 else self._travel
-        length = math.hypot(*travel)
-        if length > 0:
-            along = (moved[0] * travel[0] + moved[1] * travel[1]) / length
+        speed = math.hypot(*flow)
+        if region.class_name != track.class_name:
+            smaller = min(track.box[2] * track.box[3], region.box_px[2] * region.box_px[3])
+            expected = _moved(track.box, flow, track.unseen)
+            if max(overlap_px(track.box, region.box_px), overlap_px(expected, region.box_px)) < SAME_FLAW * smaller:
+                return None
+        elif speed > 0 and not _is_part(region.box_px, track.box):
+            along = (moved[0] * flow[0] + moved[1] * flow[1]) / speed
             if along < -self._tile_px / 2:
                 return None  # against the strip's direction: the next flaw coming in
         return math.hypot(*moved)
 
+    def _is_in_reach(self, track: _Track, region: Region) -> bool:
+        reach = self._shift_px * min(track.unseen, self._patience)
+        return overlap_px(_grown(track.box, reach), _grown(region.box_px, 1)) > 0
+
+    def _own_flow(self, track: _Track) -> tuple[float, float] | None:
+        """How this flaw moved, px per frame; None while it moved too little to say."""
+        if math.hypot(*track.travelled) < self._tile_px / 2:
+            return None
+        return track.travelled[0] / track.span, track.travelled[1] / track.span
+
     def _is_held(self, track: _Track, suspects: Sequence[Box]) -> bool:
-        """An open track outlives frames that are merely unsure where it stands."""
-        return track.is_open and any(_is_part(box, track.box) for box in suspects)
+        """An open track outlives frames that are merely unsure where it stands, or where it has moved on to."""
+        if not track.is_open or track.held >= MAX_HELD * self._decision.close_frames:
+            return False
+        expected = _moved(track.box, self._own_flow(track) or self._flow, track.unseen)
+        return any(_is_part(box, track.box) or _is_part(box, expected) for box in suspects)
 
 
 def at_once(findings: Findings, new_id: Callable[[], str]) -> list[Change]:
@@ -217,6 +263,10 @@ def _centre(box: Box) -> tuple[int, int]:
 
 def _grown(box: Box, margin: int) -> Box:
     return box[0] - margin, box[1] - margin, box[2] + 2 * margin, box[3] + 2 * margin
+
+
+def _moved(box: Box, flow: tuple[float, float], frames: int) -> Box:
+    return box[0] + round(flow[0] * frames), box[1] + round(flow[1] * frames), box[2], box[3]
 
 
 def _is_part(part: Box, whole: Box) -> bool:
