@@ -1,0 +1,66 @@
+"""Numbers come from the shipped file, and the card tells them as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.bundle import FP32, MAX_STUDENT_BYTES, load
+from edge.camera.strip import CLASSES, Strip
+from edge.vision.classifier import Classifier, Scores
+from trainer import data, evaluate
+
+NEU = Path(__file__).parents[3] / "shared" / "data" / "neu-cls"
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return Classifier(load("builtin"))
+
+
+def test_temperature_undoes_overconfidence():
+    """Logits that were multiplied by three get a temperature of about three."""
+    rng = np.random.default_rng(0)
+    honest = rng.normal(0, 1.5, (20_000, 4)).astype(np.float32)
+    chances = np.exp(honest) / np.exp(honest).sum(1, keepdims=True)
+    labels = (chances.cumsum(1) > rng.random((20_000, 1))).argmax(1)
+    scores = Scores(3 * honest, np.zeros((20_000, 1), np.float32), None)
+    assert evaluate.fit_temperature([scores], [labels]) == pytest.approx(3, rel=0.1)
+
+
+def test_shipped_bundle_is_small_and_passes_its_selftest(shipped):
+    """The built-in bundle knows the six classes and sound surface, and computes what its card says."""
+    assert shipped.card.classes == CLASSES
+    assert shipped.card.has_good
+    assert len(load("builtin").networks[FP32]) <= MAX_STUDENT_BYTES
+    shipped.selftest()
+
+
+def test_shipped_bundle_says_where_it_comes_from(shipped):
+    """The card names data, authors, seed and versions, and warns."""
+    training = shipped.card.training
+    assert "K. Song and Y. Yan" in training["data"]
+    assert "no licence" in training["data"]
+    assert "your own surface" in training["note"]
+    assert {"seed", "recipe", "versions", "data_sha256"} <= set(training)
+
+
+def test_shipped_bundle_sees_the_demonstration_strip_as_it_is(shipped):
+    """On the default strip every defect is named for frames on end, and sound tiles stay far from the threshold."""
+    found = evaluate.measure_strip(shipped, Strip(), range(400), temperature=shipped.card.temperature)
+    assert found["defects"] >= 9
+    assert found["defects_right_3_frames_running"] == found["defects"]
+    assert found["sound_tiles_defect"] == 0
+    assert found["sound_tiles_unsure"] == 0
+
+
+@pytest.mark.skipif(not NEU.is_dir(), reason="the NEU pictures are not here: they are not part of the repository")
+def test_shipped_card_tells_the_truth_about_the_test_split(shipped):
+    """The 72 test pictures give what the card says, at least 69 right."""
+    pictures = data.index(NEU).splits["test"]
+    report = evaluate.evaluate(shipped, pictures, temperature=shipped.card.temperature)
+    assert report.pictures == 72
+    assert report.right >= 69
+    assert report.as_metrics() == shipped.card.metrics["test"]
