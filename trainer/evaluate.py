@@ -14,7 +14,8 @@ from edge.config import Decision
 from edge.frame import Gray
 from edge.vision.classifier import Classifier, Floats, Scores
 from edge.vision.tiles import lay
-from trainer.data import Picture, Samples, cut, read
+from trainer.data import Picture, cut, read
+from trainer.samples import Samples
 
 CONFIDENCE, UNSURE = Decision().confidence, Decision().unsure
 """Where the daemon draws its lines as long as nothing is configured or calibrated."""

@@ -18,7 +18,7 @@ from edge.bundle import Bundle
 from edge.camera.strip import CLASSES as STRIP_CLASSES
 from edge.camera.strip import Strip
 from edge.vision.classifier import Classifier
-from trainer import data, evaluate, export
+from trainer import data, evaluate, export, samples
 from trainer.models import I100_S4, Student
 from trainer.recipe import Recipe, TrainingError
 from trainer.train import Epoch, fit
@@ -56,16 +56,16 @@ def make(
 
     # The samples. Sound surface comes from around the defects, from the user's own folder and from the strip.
     boxes_by_stem = data.read_boxes(boxes) if boxes else {}
-    shown = data.tiles(train, side, seed)
+    shown = samples.tiles(train, side, seed)
     own_good = shown.only(index.good)
-    crops = data.free_crops(train, boxes_by_stem, index.classes, side, seed)
+    crops = samples.free_crops(train, boxes_by_stem, index.classes, side, seed)
     known = set(index.classes) <= set(STRIP_CLASSES)
-    seeds = range(data.STRIP_SEED, data.STRIP_SEED + recipe.strip_seeds)
-    strip_good, strip_defects = data.strip_samples(index.classes, seeds if known else (), side)
+    seeds = range(samples.STRIP_SEED, samples.STRIP_SEED + recipe.strip_seeds)
+    strip_good, strip_defects = samples.strip_samples(index.classes, seeds if known else (), side)
     sources = [shown.without(index.good), own_good.joined(crops), strip_good, strip_defects]
     has_good = any(len(s) for s in sources[1:3])
-    kept = data.tiles(held_out, side, seed)
-    kept_crops = data.free_crops(held_out, boxes_by_stem, index.classes, side, seed)
+    kept = samples.tiles(held_out, side, seed)
+    kept_crops = samples.free_crops(held_out, boxes_by_stem, index.classes, side, seed)
 
     torch.manual_seed(seed)
     student = Student(architecture, len(index.classes), good=has_good, dropout=recipe.dropout)
@@ -110,7 +110,7 @@ def make(
     return export.with_card(made, temperature=temperature, metrics=metrics)
 
 
-def _temperature(classifier: Classifier, index: data.Index, kept: data.Samples) -> float:
+def _temperature(classifier: Classifier, index: data.Index, kept: samples.Samples) -> float:
     """Fitted on pictures that training did not see: the valid split, and the held-out slice with its crops."""
     valid = index.splits["valid"]
     scores = [evaluate.score_pictures(classifier, valid)]
@@ -125,21 +125,21 @@ def _temperature(classifier: Classifier, index: data.Index, kept: data.Samples) 
 
 
 def _sound(
-    classifier: Classifier, index: data.Index, crops: data.Samples, folders: Sequence[Path], temperature: float
+    classifier: Classifier, index: data.Index, crops: samples.Samples, folders: Sequence[Path], temperature: float
 ) -> dict[str, dict[str, int]]:
     """False tiles on sound surface that training did not see."""
     side = classifier.card.input_px
     own = [p for split in ("held_out", "valid") for p in index.splits[split] if p.label == index.good]
-    sets = {"crops around held-out defects": crops, "own pictures, held out and valid": data.tiles(own, side, 0)}
+    sets = {"crops around held-out defects": crops, "own pictures, held out and valid": samples.tiles(own, side, 0)}
     for folder in folders:
         pictures = [data.Picture(path, index.good) for path in data.files(folder)]
         if not pictures:
             raise TrainingError(f"{folder}: no pictures of sound surface")
-        sets[f"{folder.absolute().parent.name}/{folder.name}"] = data.tiles(pictures, side, 0)
+        sets[f"{folder.absolute().parent.name}/{folder.name}"] = samples.tiles(pictures, side, 0)
     return {
-        name: evaluate.sound_tiles(classifier, samples.tiles[:, 0].numpy(), temperature=temperature)
-        for name, samples in sets.items()
-        if len(samples)
+        name: evaluate.sound_tiles(classifier, some.tiles[:, 0].numpy(), temperature=temperature)
+        for name, some in sets.items()
+        if len(some)
     }
 
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from trainer.data import Samples, augment, epoch_order, shares
+from trainer.augment import augment
 from trainer.models import Student
 from trainer.recipe import Recipe
+from trainer.samples import Samples, epoch_order, shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def fit(
 ) -> Student:
     """Train `student` and return the running average of its weights, ready for export.
 
-    sources: in the order of `data.shares`, some may be empty.  The same seed gives the same weights on the same
+    sources: in the order of `samples.shares`, some may be empty.  The same seed gives the same weights on the same
     machine with the same number of threads.
     """
     torch.manual_seed(seed)

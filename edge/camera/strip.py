@@ -194,9 +194,6 @@ _READERS: dict[str, Callable[[str], int | float | tuple[str, ...]]] = {
 }
 
 
-# The surface ---------------------------------------------------------------------------------------------------
-
-
 def _surface(rng: np.random.Generator, width: int, height: int) -> Gray:
     """(PERIOD_PX + height, width) uint8, mean LEVEL - 32: rolled steel that wraps around after PERIOD_PX rows."""
     shape = (PERIOD_PX, width)
@@ -240,9 +237,6 @@ def _blur(image: npt.NDArray[np.uint8] | Floats, across_px: float, along_px: flo
     """Gaussian.  Returns float32 of the same shape and range."""
     blurred = cv2.GaussianBlur(image, (0, 0), sigmaX=across_px, sigmaY=along_px)
     return np.asarray(blurred, np.float32)
-
-
-# The defects: each returns (h, w) float32, what is added to the steel -------------------------------------------
 
 
 def _size(rng: np.random.Generator, least: int, most: int = LONGEST_PX) -> int:
@@ -369,3 +363,4 @@ _DRAWERS: dict[str, Callable[[np.random.Generator], Floats]] = {
     "rolled-in_scale": _rolled_in_scale,
     "scratches": _scratches,
 }
+"""Each gives (h, w) float32, what a defect adds to the gray of the steel."""

@@ -8,19 +8,20 @@ import torch
 from trainer import data
 from trainer.models import I100_S4, Student
 from trainer.recipe import Recipe
+from trainer.samples import Samples, tiles
 from trainer.train import fit, predict
 
 
 @pytest.fixture(scope="module")
 def samples(class_folder):
-    return data.tiles(data.index(class_folder).splits["train"], 100, seed=0)
+    return tiles(data.index(class_folder).splits["train"], 100, seed=0)
 
 
 def run(samples, seed, epochs):
     torch.manual_seed(seed)
     student = Student(I100_S4, 3, good=False)
     epochs_seen = []
-    none = data.Samples(torch.empty((0, 2, 100, 100), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+    none = Samples(torch.empty((0, 2, 100, 100), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
     recipe = Recipe(epochs=epochs, batch=9, average=0.9, light_from=0.2)
     trained = fit(student, [samples, none, none, none], samples, recipe, seed=seed, report=epochs_seen.append)
     return trained, epochs_seen

@@ -1,0 +1,70 @@
+"""Tiles in memory."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import torch
+
+from edge.camera.strip import CLASSES as STRIP_CLASSES
+from trainer import data, samples
+
+
+def test_tiles_hold_the_picture_and_its_compressed_variant(class_folder):
+    """Variant 0 is the exact 2x2 average of the file, variant 1 is close to it but not the same."""
+    pictures = data.index(class_folder).splits["train"][:5]
+    made = samples.tiles(pictures, 100, seed=0)
+    assert made.tiles.shape == (5, 2, 100, 100)
+    native = data.read(pictures[0].path).astype(int)
+    mean = native.reshape(100, 2, 100, 2).mean((1, 3))
+    plain, packed = made.tiles[0].numpy().astype(float)
+    assert np.abs(plain - mean).max() <= 0.5
+    assert 0 < np.abs(plain - packed).mean() < 10
+
+
+def test_free_crops_touch_no_box(tmp_path):
+    """Sound squares come from outside the boxes: the marked area is white and never shows."""
+    image = np.full((200, 200), 90, np.uint8)
+    image[:, 110:] = 255
+    path = tmp_path / "a_1.png"
+    cv2.imwrite(str(path), image)
+    boxes_path = tmp_path / "boxes.json"
+    boxes_path.write_text(json.dumps({"a_1": [["rust", 110, 0, 200, 200]]}), "utf-8")
+    boxes = data.read_boxes(boxes_path)
+    crops = samples.free_crops([data.Picture(path, 1)], boxes, STRIP_CLASSES, 100, seed=3)
+    assert len(crops) == 2
+    assert set(crops.labels.tolist()) == {6}
+    assert crops.tiles[:, 0].max() < 100
+
+
+def test_free_crops_need_boxes(class_folder):
+    """Without boxes nothing is taken for sound."""
+    assert len(samples.free_crops(data.index(class_folder).splits["train"], {}, STRIP_CLASSES, 100, seed=0)) == 0
+
+
+def test_strip_samples_are_labelled_by_what_they_show():
+    """Sound tiles are plain, defective ones are not, and every class is among them."""
+    sound, defective = samples.strip_samples(STRIP_CLASSES, range(5), 100)
+    assert set(sound.labels.tolist()) == {6}
+    assert set(defective.labels.tolist()) == set(range(6))
+    assert sound.tiles[:, 0].float().std((-1, -2)).median() < 5
+    assert defective.tiles[:, 0].float().std((-1, -2)).median() > 8
+
+
+def test_strip_samples_leave_out_what_cannot_be_said():
+    """A tile that shows a tenth of a defect is neither sound nor defective."""
+    shown = [("patches", (0, 0, 200, 200), (150, 0, 200, 100))]
+    assert samples._strip_label((0, 0, 200, 200), shown) is None
+    assert samples._strip_label((150, 0, 200, 200), shown) == "patches"
+    assert samples._strip_label((0, 150, 200, 200), shown) == ""
+
+
+def test_epoch_order_goes_through_the_first_source_once_and_mixes_the_others_in():
+    """Shares are kept, a small source repeats evenly, an empty one is left out."""
+    order = samples.epoch_order([100, 10, 0, 500], [0.5, 0.2, 0.1, 0.2], torch.Generator().manual_seed(1))
+    counts = [sum(source == s for source, _ in order) for s in range(4)]
+    assert counts == [100, 40, 0, 40]
+    assert len({p for s, p in order if s == 0}) == 100
+    assert all(sum(p == i for s, p in order if s == 1) == 4 for i in range(10))
