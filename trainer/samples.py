@@ -72,6 +72,8 @@ def _crops(
             continue
         image = read(picture.path)
         height, width = image.shape
+        if min(height, width) < 64:
+            continue
         found: list[tuple[int, int, int]] = []
         for _ in range(80):
             side = int(rng.integers(64, min(200, height, width) + 1))
