@@ -4,6 +4,7 @@
      |- ConfigError        refuse to start: exit 78
      |- BundleError        refuse the model, keep the one in use
      |- ImageError         this one image cannot be inspected; the others can
+     |- PayloadError       a message from outside makes no sense: drop it, count it
      |- CameraError        restart this camera
      |   `- EndOfRecording   a file or folder came to its end; do not restart
      `- DeliveryError      keep the event, try again later
@@ -49,6 +50,10 @@ class BundleError(DefectdError):
 
 class ImageError(DefectdError):
     """An image cannot be read or is not fit for inspection."""
+
+
+class PayloadError(DefectdError):
+    """A message from outside cannot be read."""
 
 
 class CameraError(DefectdError):
