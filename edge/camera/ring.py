@@ -107,8 +107,8 @@ class RingReader:
         long as a view does.  Raises Hangup at the end, CameraError for what no healthy child sends.
         """
         try:
-            data, _, flags, _ = self._link.recvmsg(MESSAGE_BYTES)
-        except (BlockingIOError, InterruptedError):
+            data, flags = self._read()
+        except BlockingIOError:
             return None
         except OSError as error:
             raise Hangup(str(error)) from None
@@ -119,6 +119,14 @@ class RingReader:
         if data[:1] == b"F":
             return self._frame(data)
         return self._note(data)
+
+    def _read(self) -> tuple[bytes, int]:
+        try:
+            data, _, flags, _ = self._link.recvmsg(MESSAGE_BYTES)
+        except ConnectionResetError:
+            # A child that ends before it has read our releases causes this once, ahead of its own last messages.
+            data, _, flags, _ = self._link.recvmsg(MESSAGE_BYTES)
+        return data, flags
 
     def release(self, slot: int) -> None:
         """Give a slot back to the child.  Never blocks; harmless after `close`."""

@@ -60,7 +60,10 @@ TURN_MESSAGES = 64
 NOTICES = 1000
 OUTPUT_LINES = 10
 OUTPUT_WINDOW_NS = 10 * NS_PER_S
-OUTPUT_BYTES = 4096
+OUTPUT_EVERY_NS = NS_PER_S // 20
+"""Output is looked at no more often: a child that floods it waits, and does not keep the daemon busy."""
+OUTPUT_BYTES = 1 << 16
+LINE_BYTES = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,9 +159,12 @@ class _Child:
     started: bool = False
     running_since_ns: int | None = None
     ended: bool = False
-    killed: bool = False
+    killed_ns: int | None = None
     hung_up_ns: int | None = None
     reason: str = ""
+    output_ns: int = 0
+    unfinished: bytes = b""
+    """A line without its end: it is not shown yet, because half a URL cannot be redacted."""
     last_line: str = ""
 
 
@@ -259,9 +265,10 @@ class Supervisor:
             return tuple((lane.name, lane.waiting[0].grabbed_ns) for lane in self._lanes.values() if lane.waiting)
 
     def pop(self, name: str) -> Frame:
-        """Take the oldest waiting frame of a camera; it is the caller's until `release`.  Raises LookupError if there is none.
+        """Take the oldest waiting frame of a camera; it is the caller's until `release`.
 
-        A camera that stands in `heads` has one, though overflow may have made it a newer one since.
+        Raises LookupError if there is none.  A camera that stands in `heads` has one, though overflow may have made
+        it a newer one since.
         """
         with self._news:
             lane = self._lanes[name]
@@ -363,15 +370,17 @@ class Supervisor:
             if key.data is None:
                 self._wakened.recv(64)
                 continue
-            lane, child = key.data
-            if key.fileobj is child.output:
-                self._read_output(lane, child)
-            else:
-                self._read_messages(lane, child)
+            self._read_messages(*key.data)
         now = self._clock.monotonic_ns()
         for lane in self._lanes.values():
             self._tend(lane, now)
-        return self._stop_at_ns is None or any(lane.child for lane in self._lanes.values())
+        if self._stop_at_ns is None:
+            return True
+        if now > self._stop_at_ns + KILL_GRACE_S * NS_PER_S:
+            for lane in self._lanes.values():
+                if lane.child:
+                    self._bury(lane, lane.child)
+        return any(lane.child for lane in self._lanes.values())
 
     def _rest_s(self) -> float:
         """Until the next moment at which something is due without a message."""
@@ -382,8 +391,10 @@ class Supervisor:
     def _due_ns(self, lane: _Lane, now: int) -> int:
         child = lane.child
         if child is None:
-            return now + NS_PER_S if lane.state == "ended" else lane.retry_ns
-        if child.hung_up_ns is not None or child.killed:
+            return now + NS_PER_S if lane.state == "ended" or self._stop_at_ns is not None else lane.retry_ns
+        if child.killed_ns is not None and now - child.killed_ns > KILL_GRACE_S * NS_PER_S:
+            return now + NS_PER_S  # stuck in a driver: nothing can be done but wait
+        if child.hung_up_ns is not None or child.killed_ns is not None:
             return now + round(REAP_EVERY_S * NS_PER_S)
         if self._stop_at_ns is not None:
             return self._stop_at_ns
@@ -399,17 +410,21 @@ class Supervisor:
             return
         with self._news:
             child.reader.flush()
+        if now - child.output_ns >= OUTPUT_EVERY_NS:
+            self._read_output(lane, child, now)
         if stopping and child.hung_up_ns is None:
             child.reader.stop()
             if now >= (self._stop_at_ns or 0):
                 self._kill(child)
-        if child.hung_up_ns is None and not child.killed and now >= self._stalled_ns(lane, child):
-            what = "opens" if child.running_since_ns is None else "delivers"
-            child.reason = f"{self._shown(lane)} no longer {what}: nothing came for {(now - child.sign_ns) / 1e9:.1f} s"
+        if child.hung_up_ns is None and child.killed_ns is None and now >= self._stalled_ns(lane, child):
+            what = "does not open" if child.running_since_ns is None else "hangs"
+            silent_s = (now - child.sign_ns) / NS_PER_S
+            child.reason = f"{public(lane.spec.url)} {what}: nothing came for {silent_s:.1f} s"
             self._kill(child)
+            self._tell_lost(lane, now, child.reason)  # now, not when it is gone: a stuck driver can keep it for ever
         if child.hung_up_ns is not None and now - child.hung_up_ns > KILL_GRACE_S * NS_PER_S:
             self._kill(child)
-        if (child.hung_up_ns is not None or child.killed) and child.process.poll() is not None:
+        if (child.hung_up_ns is not None or child.killed_ns is not None) and child.process.poll() is not None:
             # What it sent before it died still counts.
             self._read_messages(lane, child, most=1 << 20)
             self._gone(lane, child, now)
@@ -441,7 +456,6 @@ class Supervisor:
         child = _Child(process, reader, output, now)
         lane.child = child
         self._selector.register(reader, selectors.EVENT_READ, (lane, child))
-        self._selector.register(output, selectors.EVENT_READ, (lane, child))
         with self._news:
             lane.pid = process.pid
 
@@ -515,13 +529,13 @@ class Supervisor:
             child.reader.close()
 
     def _kill(self, child: _Child) -> None:
-        if not child.killed:
-            child.killed = True
+        if child.killed_ns is None:
+            child.killed_ns = self._clock.monotonic_ns()
             child.process.kill()
 
     def _gone(self, lane: _Lane, child: _Child, now: int) -> None:
         """The process was reaped: decide what becomes of the camera."""
-        self._read_output(lane, child)
+        self._read_output(lane, child, now)
         good_ns = 0 if child.running_since_ns is None else child.sign_ns - child.running_since_ns
         self._bury(lane, child)
         if self._stop_at_ns is not None:
@@ -540,14 +554,20 @@ class Supervisor:
             self._down(lane, now, child.reason or _epitaph(child))
 
     def _down(self, lane: _Lane, now: int, reason: str) -> None:
-        """The camera is lost: say so once, and set the next try."""
+        """The camera is lost: set the next try."""
         lane.failures += 1
         wait_s = backoff_s(lane.failures, self._rng)
         lane.retry_ns = now + round(wait_s * NS_PER_S)
-        level = logging.DEBUG if lane.lost_told and reason == lane.reason else logging.WARNING
-        logger.log(level, "camera %s is lost: %s; next try in %.1f s", lane.name, reason, wait_s)
+        logger.debug("camera %s: try %d in %.1f s", lane.name, lane.failures + 1, wait_s)
         with self._news:
             lane.restarts += 1
+        self._tell_lost(lane, now, reason)
+
+    def _tell_lost(self, lane: _Lane, now: int, reason: str) -> None:
+        """Log each new reason once, tell the first of them."""
+        if not lane.lost_told or reason != lane.reason:
+            logger.warning("camera %s is lost: %s", lane.name, reason)
+        with self._news:
             lane.reason = reason
             self._turn(lane, "lost", now)
             if not lane.lost_told:
@@ -559,39 +579,41 @@ class Supervisor:
         if child.hung_up_ns is None:
             self._hang_up(child)
         self._kill(child)
-        child.process.wait()
-        if child.output.fileno() in self._selector.get_map():
-            self._selector.unregister(child.output)
+        try:
+            child.process.wait(KILL_GRACE_S)
+        except subprocess.TimeoutExpired:
+            logger.warning("camera %s: process %d cannot be killed: it is stuck in a driver", lane.name, lane.pid)
         child.output.close()
         lane.child = None
         with self._news:
             lane.pid = None
 
-    def _read_output(self, lane: _Lane, child: _Child) -> None:
+    def _read_output(self, lane: _Lane, child: _Child, now: int) -> None:
         """Log what a child prints, at most a few lines per window: FFmpeg repeats itself."""
+        child.output_ns = now
         try:
             data = os.read(child.output.fileno(), OUTPUT_BYTES)
         except OSError:
             return
-        if not data:
-            if child.output.fileno() in self._selector.get_map():
-                self._selector.unregister(child.output)
-            return
-        now = self._clock.monotonic_ns()
         if now - lane.lines_since_ns >= OUTPUT_WINDOW_NS:
             if lane.lines > OUTPUT_LINES:
                 logger.debug("camera %s printed %d lines more", lane.name, lane.lines - OUTPUT_LINES)
             lane.lines, lane.lines_since_ns = 0, now
-        shown = data.decode("utf-8", "replace").replace(lane.spec.url, public(lane.spec.url))
-        for line in shown.splitlines():
-            if line.strip():
-                child.last_line = redact(line.strip())[:300]
-                lane.lines += 1
-                if lane.lines <= OUTPUT_LINES:
-                    logger.debug("camera %s: %s", lane.name, child.last_line)
+        *lines, rest = (child.unfinished + data).split(b"\n")
+        child.unfinished = rest if len(rest) <= LINE_BYTES else b""
+        shown = lines[: max(0, OUTPUT_LINES - lane.lines)]
+        lane.lines += len(lines)
+        for line in shown:
+            logger.debug("camera %s: %s", lane.name, _clean(line, lane.spec.url))
+        last = next((line for line in reversed(lines) if line.strip()), None)
+        if last is not None:
+            child.last_line = _clean(last, lane.spec.url)
 
-    def _shown(self, lane: _Lane) -> str:
-        return public(lane.spec.url)
+
+def _clean(line: bytes, url: str) -> str:
+    """One line of a child's output, short and without credentials."""
+    text = line.decode("utf-8", "replace").strip().replace(url, public(url))
+    return redact(text)[:300]
 
 
 def _start(job: Job, link: int, memory: int) -> subprocess.Popen[bytes]:

@@ -265,6 +265,18 @@ def test_messages_of_a_dead_child_are_still_read(pair):
             pair.reader.receive()
 
 
+def test_last_frames_arrive_although_the_child_left_releases_unread(pair):
+    """Linux then reports a reset ahead of what is still queued: it is not the end."""
+    for value in range(3):
+        pair.writer.put(picture(value), 0)
+    pair.receive()
+    pair.reader.release(pair.receive().slot)
+    pair.theirs.close()
+    assert [r.frame.number for r in (pair.receive(), pair.receive())] == [1, 2]
+    with pytest.raises(Hangup):
+        pair.reader.receive()
+
+
 def test_releases_to_a_stopped_child_are_kept_and_bounded():
     """A child that does not empty its socket cannot block or bloat the daemon; later it gets every slot."""
     pair = Pair(slots=259, live=True)

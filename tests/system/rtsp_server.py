@@ -1,7 +1,8 @@
-"""An RTSP camera for tests: `/usr/bin/python3 rtsp_server.py PORT [FPS] [WIDTH] [HEIGHT] [USER:PASSWORD]`.
+"""An RTSP camera for tests: `/usr/bin/python3 rtsp_server.py PORT [FPS] [WIDTH] [HEIGHT] [USER:PASSWORD] [KEY]`.
 
 Run by the distribution's Python, which has the GStreamer bindings. Prints "ready" and serves
 rtsp://127.0.0.1:PORT/cam until it is killed; stopped by SIGSTOP it is a camera that went silent.
+KEY is the distance of key frames; one second of frames when not given.
 """
 
 import sys
@@ -14,17 +15,17 @@ from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
 
 PIPELINE = (
     "( videotestsrc is-live=true pattern=ball ! video/x-raw,width={width},height={height},framerate={fps}/1 "
-    "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={fps} ! rtph264pay name=pay0 pt=96 )"
+    "! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={key} ! rtph264pay name=pay0 pt=96 )"
 )
 
 
-def main(port: str, fps: str = "10", width: str = "320", height: str = "240", login: str = "") -> None:
+def main(port: str, fps: str = "10", width: str = "320", height: str = "240", login: str = "", key: str = "") -> None:
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(port)
     factory = GstRtspServer.RTSPMediaFactory()
-    factory.set_launch(PIPELINE.format(fps=fps, width=width, height=height))
+    factory.set_launch(PIPELINE.format(fps=fps, width=width, height=height, key=key or fps))
     factory.set_shared(True)
     if login:
         user, _, password = login.partition(":")

@@ -1,0 +1,115 @@
+"""A supervisor with its consumer, for tests that play a scene with real camera processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from edge.camera.supervisor import FramesLost, Notice, Supervisor
+from edge.clock import SystemClock
+from edge.config import Camera
+
+PATIENCE_S = 30.0
+"""Longer than anything takes, even on a loaded machine; a test that needs it has failed."""
+
+
+def camera(name: str, source: object, **keys: Any) -> Camera:
+    return Camera.model_validate({"name": name, "source": str(source), **keys})
+
+
+class Scene:
+    """Pops what comes, keeps numbers, labels and notices; `until` is the only way to wait."""
+
+    def __init__(self, *cameras: Camera) -> None:
+        self.supervisor = Supervisor(cameras, SystemClock())
+        self.numbers: dict[str, list[int]] = defaultdict(list)
+        self.labels: dict[str, list[str]] = defaultdict(list)
+        self.latencies_ms: dict[str, list[float]] = defaultdict(list)
+        self.notices: list[Notice] = []
+        self.supervisor.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.supervisor.stop(2.0)
+        self.supervisor.close()
+        assert self.children() == []
+
+    def step(self, timeout_s: float = 0.05) -> None:
+        """One round of the consumer: take notices, pop and release one frame of each camera."""
+        self.supervisor.wait(timeout_s)
+        for name, _ in self.supervisor.heads():
+            frame = self.supervisor.pop(name)
+            self.latencies_ms[name].append((time.monotonic_ns() - frame.grabbed_ns) / 1e6)
+            self.numbers[name].append(frame.number)
+            self.labels[name].append(frame.label)
+            assert frame.pixels.ndim == 2
+            self.supervisor.release(frame)
+        self.notices += self.supervisor.take_notices()
+
+    def until(self, condition: Callable[[], object], limit_s: float = PATIENCE_S) -> float:
+        """Consume until the condition holds.  Returns the seconds it took; fails after `limit_s`."""
+        start = time.monotonic()
+        while not condition():
+            took_s = time.monotonic() - start
+            assert took_s < limit_s, f"nothing after {took_s:.1f} s: {self.supervisor.snapshot()} {self.notices[-10:]}"
+            self.step()
+        return time.monotonic() - start
+
+    def idle_until(self, condition: Callable[[], object], limit_s: float = PATIENCE_S) -> None:
+        """Wait without consuming."""
+        start = time.monotonic()
+        while not condition():
+            assert time.monotonic() - start < limit_s, self.supervisor.snapshot()
+            time.sleep(0.005)
+
+    def told(self, kind: type, name: str | None = None) -> list[Any]:
+        return [n for n in self.notices if isinstance(n, kind) and name in (None, n.camera)]
+
+    def lost(self, name: str, *reasons: str) -> int:
+        return sum(n.count for n in self.told(FramesLost, name) if not reasons or n.reason in reasons)
+
+    def more(self, name: str, count: int = 5) -> Callable[[], bool]:
+        """A condition: so many frames more than now."""
+        goal = len(self.numbers[name]) + count
+        return lambda: len(self.numbers[name]) >= goal
+
+    def adds_up(self, name: str) -> bool:
+        """The accounting of the supervisor's docstring.  To be asked when it has stopped."""
+        self.notices += self.supervisor.take_notices()
+        status = self.supervisor.snapshot()[name]
+        lost = self.lost(name, "overflow", "no_slot")
+        return status.delivered == len(self.numbers[name]) + status.waiting + lost
+
+    def pid(self, name: str) -> int:
+        pid = self.supervisor.snapshot()[name].pid
+        assert pid is not None
+        return pid
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        os.kill(self.pid(name), number)
+
+    def children(self) -> Sequence[int]:
+        return children_of(os.getpid())
+
+
+def children_of(parent: int) -> list[int]:
+    """Camera processes whose parent this is."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            fields = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes()
+        except OSError:
+            continue
+        if int(fields[1]) == parent and b"edge.camera.grabber" in command:
+            found.append(int(folder.name))
+    return found
