@@ -478,7 +478,7 @@ def _told_once(errors: Sequence[Any], own: Sequence[set[Any]]) -> list[Any]:
 def _problem(details: Any, raw: Any) -> Problem:
     """One pydantic error as key, value, allowed range and remedy.  raw: before references were filled in."""
     path = tuple(details["loc"])
-    if path[-1:] == ("[key]",):
+    if len(path) > 1 and path[-1] == "[key]":  # pydantic's mark for "this key, not its value"
         path = path[:-1]
     key = _dotted(path) or "file"
     kind = details["type"]

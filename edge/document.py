@@ -102,6 +102,8 @@ def _where_and_why(error: yaml.YAMLError) -> str:
     problem = str(error.problem)
     if re.match(r"found undefined alias|found duplicate anchor|found unknown|could not determine", problem):
         problem = _QUOTES
+    elif problem == "but found another document":
+        problem = "a second document begins"
     mark = error.problem_mark or error.context_mark
     where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
     return where + problem

@@ -47,7 +47,8 @@ class Inspector:
         self._clock = clock
         self._thresholds = Thresholds.of(camera.decision, classifier.card.classes, camera.name)
         self._grids: OrderedDict[tuple[int, int], TileGrid] = OrderedDict()
-        self._batch = np.empty((0, classifier.card.input_px, classifier.card.input_px), np.uint8)
+        self._batch = np.empty((0, 0, 0), np.uint8)
+        """As long as the largest grid needs it; written anew for each frame."""
 
     def inspect(self, image: Gray) -> Verdict:
         """Health, tiles, classifier, decision.  image: (H, W) uint8, not kept."""

@@ -46,7 +46,9 @@ def test_json_line_carries_the_journal_priority(level, priority):
 
 
 @pytest.mark.usefixtures("restored")
-@pytest.mark.parametrize("message", ["plain", "two\nlines", 'quote " and \\', "ünï\u2028cödé", "lone \udc80 byte", "\x00\x1b[31m"])
+@pytest.mark.parametrize(
+    "message", ["plain", "two\nlines", 'quote " and \\', "ünï\u2028cödé", "lone \udc80 byte", "\x00\x1b[31m"]
+)
 def test_json_line_is_one_line_of_json(message):
     """Whatever the message, one line comes out that parses and says the same, in ASCII."""
     text = lines("json", lambda to: to.info("%s", message))

@@ -1,0 +1,196 @@
+"""From tile scores to the defects of one frame."""
+
+import numpy as np
+import pytest
+from fakes import CLASSES
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edge import config
+from edge.errors import ConfigError
+from edge.vision.decision import Thresholds, decide, overlap_px, union
+
+TILE = 100
+LETTERS = {"c": 0, "i": 1, "p": 2, "t": 3, "r": 4, "s": 5}
+"""crazing, inclusion, patches, pitted_surface, rolled-in_scale, scratches"""
+
+
+def thresholds(**decision):
+    return Thresholds.of(config.Decision(**decision), CLASSES, "top")
+
+
+def judge(drawing, levels=None, *, has_good=True, overlap=0, limits=None):
+    """Findings of a drawn grid: a class's letter for a defect at 0.9, ? for doubt, . for good.
+
+    levels: confidence of single letters.  overlap: px that neighbouring tiles share.
+    """
+    rows, boxes, cells = [], [], []
+    for r, line in enumerate(drawing.split()):
+        for c, letter in enumerate(line):
+            row = np.full(6, 0.001)
+            if letter == "?":
+                row[5] = 0.45
+            elif letter != ".":
+                row[LETTERS[letter]] = (levels or {}).get(letter, 0.9)
+            rows.append(row)
+            boxes.append((c * (TILE - overlap), r * (TILE - overlap), TILE, TILE))
+            cells.append((r, c))
+    return decide(
+        np.array(rows, np.float32),
+        np.array(boxes, np.int32),
+        np.array(cells, np.int32),
+        limits or thresholds(),
+        has_good=has_good,
+    )
+
+
+def told(findings):
+    return [(region.class_name, region.box_px, region.tiles) for region in findings.regions]
+
+
+@pytest.mark.parametrize(
+    ("drawing", "expected"),
+    [
+        ("... ...", []),
+        ("s.. ...", [("scratches", (0, 0, 100, 100), 1)]),
+        ("ss. ...", [("scratches", (0, 0, 200, 100), 2)]),
+        ("s.. .s. ..s", [("scratches", (0, 0, 300, 300), 3)]),
+        ("s.s ... s.s", [("scratches", (x, y, 100, 100), 1) for x in (0, 200) for y in (0, 200)]),
+        ("sss s.s sss", [("scratches", (0, 0, 300, 300), 8)]),
+        ("s.p ...", [("patches", (200, 0, 100, 100), 1), ("scratches", (0, 0, 100, 100), 1)]),
+        ("..s .s. s..", [("scratches", (0, 0, 300, 300), 3)]),
+    ],
+)
+def test_touching_tiles_of_one_class_are_one_region(drawing, expected):
+    """Neighbours, corners included, are joined; what does not touch stays apart."""
+    assert sorted(told(judge(drawing))) == sorted(expected)
+
+
+def test_neighbours_of_different_class_are_two_regions():
+    """Side by side, neither inside the other, both are told, strongest first."""
+    found = judge("ssspp sss..", {"p": 0.95})
+    assert [region.class_name for region in found.regions] == ["patches", "scratches"]
+
+
+def test_weaker_class_inside_a_stronger_is_absorbed():
+    """One flaw seen as two classes by overlapping tiles is told once, as the stronger."""
+    assert [r.class_name for r in judge("sss scs sss", {"c": 0.8}).regions] == ["scratches"]
+
+
+def test_stronger_class_inside_a_weaker_is_kept():
+    """A strong small flaw in a weak large one is not lost."""
+    assert [r.class_name for r in judge("sss scs sss", {"c": 0.95}).regions] == ["crazing", "scratches"]
+
+
+def test_flaw_beside_a_slanting_scratch_is_kept():
+    """The box of a diagonal holds much surface that the scratch does not touch."""
+    found = judge("s.... .s... ..s.. ...s. p...s", {"p": 0.7})
+    assert [r.class_name for r in found.regions] == ["scratches", "patches"]
+
+
+def test_regions_come_strongest_first():
+    """The order is by confidence, and the same for the same scores."""
+    found = judge("s.c.p", {"c": 0.95, "p": 0.85})
+    assert [round(r.confidence, 2) for r in found.regions] == [0.95, 0.9, 0.85]
+
+
+def test_each_class_has_its_own_threshold():
+    """`classes` raises or lowers the bar for single classes."""
+    limits = thresholds(confidence=0.6, unsure=0.35, classes={"crazing": 0.95, "patches": 0.4})
+    found = judge("c.p.s", {"p": 0.45, "s": 0.65}, limits=limits)
+    assert [r.class_name for r in found.regions] == ["scratches", "patches"]
+    assert found.suspects == ((0, 0, 100, 100),)
+
+
+def test_threshold_itself_is_a_defect():
+    """`confidence` is the probability from which a tile is a defect, and `unsure` that of doubt."""
+    assert judge("s", {"s": 0.6}).regions
+    assert judge("s", {"s": 0.35}, has_good=False).suspects
+    assert not judge("s", {"s": 0.349}, has_good=False).suspects
+
+
+def test_unknown_class_in_the_configuration_is_refused():
+    """Each class the model does not know is named, with those it knows."""
+    with pytest.raises(ConfigError) as caught:
+        thresholds(classes={"rust": 0.5, "scratches": 0.5, "dust": 0.5})
+    assert [p.value for p in caught.value.problems] == ["rust", "dust"]
+    assert all("scratches" in p.remedy for p in caught.value.problems)
+
+
+def test_doubt_with_a_good_output_is_the_probability_of_any_defect():
+    """A tile that is a defect for sure, of whatever class, is not good because no class leads."""
+    rows = np.full((1, 6), 0.16, np.float32)
+    place = np.array([[0, 0, 100, 100]], np.int32), np.array([[0, 0]], np.int32)
+    assert decide(rows, *place, thresholds(), has_good=True).suspects
+    assert not decide(rows, *place, thresholds(), has_good=False).suspects
+
+
+def test_doubt_does_not_depend_on_the_other_tiles():
+    """A frame in which every tile surely is a defect is judged by the same rule as one with good tiles."""
+    sure = np.full((2, 6), 1 / 6, np.float32)
+    boxes, cells = np.array([[0, 0, 9, 9], [9, 0, 9, 9]], np.int32), np.array([[0, 0], [0, 1]], np.int32)
+    assert len(decide(sure, boxes, cells, thresholds(), has_good=True).suspects) == 2
+
+
+@pytest.mark.parametrize("has_good", [True, False])
+def test_scores_that_are_no_numbers_are_never_good(has_good):
+    """NaN is unsure: it is no defect, and nobody may report it as ok."""
+    rows = np.full((1, 6), np.nan, np.float32)
+    place = np.array([[0, 0, 100, 100]], np.int32), np.array([[0, 0]], np.int32)
+    found = decide(rows, *place, thresholds(), has_good=has_good)
+    assert found.regions == ()
+    assert len(found.suspects) == 1
+
+
+def test_no_tiles_are_no_findings():
+    """An empty grid is judged without an error."""
+    empty = decide(
+        np.empty((0, 6), np.float32),
+        np.empty((0, 4), np.int32),
+        np.empty((0, 2), np.int32),
+        thresholds(),
+        has_good=True,
+    )
+    assert (empty.regions, empty.suspects) == ((), ())
+
+
+def test_findings_hold_plain_numbers():
+    """Boxes and confidences go into JSON: no numpy types."""
+    found = judge("ss. ..?")
+    for box in (*found.suspects, *(region.box_px for region in found.regions)):
+        assert [type(part) for part in box] == [int] * 4
+    assert type(found.regions[0].confidence) is float
+    assert type(found.regions[0].tiles) is int
+
+
+GRIDS = st.integers(1, 6).flatmap(
+    lambda width: st.lists(st.text("ciptrs.?", min_size=width, max_size=width), min_size=1, max_size=6)
+)
+
+
+@given(GRIDS, st.sampled_from([0, 10]), st.booleans())
+def test_findings_hold_each_doubt_and_no_good_tile(lines, overlap, has_good):
+    """A defect tile gives a region, a doubtful one a suspect, a good one nothing; the strongest comes first."""
+    found = judge(" ".join(lines), has_good=has_good, overlap=overlap)
+    letters = [letter for letter in "".join(lines) if letter in LETTERS]
+    assert {region.class_name for region in found.regions} <= {CLASSES[LETTERS[letter]] for letter in letters}
+    assert bool(found.regions) == bool(letters)
+    for r, line in enumerate(lines):
+        for c, letter in enumerate(line):
+            tile = (c * (TILE - overlap), r * (TILE - overlap), TILE, TILE)
+            assert (tile in found.suspects) == (letter == "?")
+    assert sum(region.tiles for region in found.regions) <= len(letters)
+    assert list(found.regions) == sorted(found.regions, key=lambda region: -region.confidence)
+
+
+BOXES = st.tuples(st.integers(-50, 50), st.integers(-50, 50), st.integers(0, 50), st.integers(0, 50))
+
+
+@given(BOXES, BOXES)
+def test_overlap_and_union_agree_with_each_other(a, b):
+    """The shared area is symmetric and at most each area; the union holds both."""
+    shared = overlap_px(a, b)
+    assert shared == overlap_px(b, a) <= min(a[2] * a[3], b[2] * b[3])
+    around = union(a, b)
+    assert overlap_px(around, a) == a[2] * a[3]
+    assert overlap_px(around, b) == b[2] * b[3]
