@@ -1,0 +1,35 @@
+"""The topic tree: which topic says what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """All topics of one node. A camera named `node` stands for the node itself."""
+
+    prefix: str
+    node: str
+
+    @property
+    def status(self) -> str:
+        return f"{self.prefix}/{self.node}/status"
+
+    def state(self, camera: str) -> str:
+        return f"{self.prefix}/{self.node}/{camera}/state"
+
+    def event(self, camera: str) -> str:
+        return f"{self.prefix}/{self.node}/{camera}/event"
+
+    def coverage(self, camera: str) -> str:
+        return f"{self.prefix}/{self.node}/{camera}/coverage"
+
+    def command(self, verb: str) -> str:
+        """verb: `+` for a subscription to all commands."""
+        return f"{self.prefix}/{self.node}/cmd/{verb}"
+
+    @property
+    def everything(self) -> str:
+        """The filter that matches all of this node."""
+        return f"{self.prefix}/{self.node}/#"
