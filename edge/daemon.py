@@ -35,9 +35,9 @@ LOOK_S: Final = 0.5
 STOP_CAMERAS_S: Final = 0.7
 STOP_LINE_S: Final = 0.8
 STOP_RECORDER_S: Final = 0.4
-STOP_PUBLISHER_S: Final = 0.7
+STOP_PUBLISHER_S: Final = 1.6
 STOP_BROKER_S: Final = 0.3
-"""Together under three seconds. What is not delivered by then waits in the outbox for the next start."""
+"""Limits, not waits: a healthy node needs about half a second. What is not delivered by then waits in the outbox for the next start."""
 
 
 class Alive(Protocol):
