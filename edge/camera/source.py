@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import ssl
+import stat
 import struct
 import threading
 import zlib
@@ -289,7 +290,10 @@ def read_image(path: str | Path) -> Gray:
     try:
         if path.is_dir():
             raise ImageError(f"{path} is a directory; give an image file")
-        size_bytes = path.stat().st_size
+        status = path.stat()
+        size_bytes = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError(f"{path} is no regular file")  # reading a pipe or /dev/zero would not end
         if size_bytes > MOST_FILE_BYTES:
             raise ImageError(f"{path} has {size_bytes} bytes; at most {MOST_FILE_BYTES} are read")
         data = path.read_bytes()
@@ -548,6 +552,8 @@ class _VideoSource:
     def _open(self) -> cv2.VideoCapture:
         if not self._path.exists():
             raise CameraError(f"{self._path} does not exist; check `source` of this camera")
+        if not self._path.is_file():
+            raise CameraError(f"{self._path} is no regular file; check `source` of this camera")
         if not os.access(self._path, os.R_OK):
             raise CameraError(f"{self._path} may not be read by this user; change its permissions")
         # Options meant for streams would act on files too.

@@ -257,7 +257,8 @@ class Supervisor:
     def wait(self, timeout_s: float) -> bool:
         """Wait for news.  Returns whether a frame or a notice is there."""
         with self._news:
-            return self._news.wait_for(self._has_news, timeout_s)
+            self._news.wait_for(lambda: self._closed or self._has_news(), timeout_s)
+            return self._has_news()
 
     def heads(self) -> tuple[tuple[str, int], ...]:
         """The oldest waiting frame of each camera that has one: its name, and when it was grabbed."""
@@ -312,7 +313,7 @@ class Supervisor:
     # Under the lock ----------------------------------------------------------------------------------------------
 
     def _has_news(self) -> bool:
-        return bool(self._notices or self._lost) or any(lane.waiting for lane in self._lanes.values()) or self._closed
+        return bool(self._notices or self._lost) or any(lane.waiting for lane in self._lanes.values())
 
     def _release(self, lane: _Lane, number: int) -> None:
         reader, slot = lane.held.pop(number, (None, 0))
@@ -417,17 +418,24 @@ class Supervisor:
             if now >= (self._stop_at_ns or 0):
                 self._kill(child)
         if child.hung_up_ns is None and child.killed_ns is None and now >= self._stalled_ns(lane, child):
-            what = "does not open" if child.running_since_ns is None else "hangs"
-            silent_s = (now - child.sign_ns) / NS_PER_S
-            child.reason = f"{public(lane.spec.url)} {what}: nothing came for {silent_s:.1f} s"
-            self._kill(child)
-            self._tell_lost(lane, now, child.reason)  # now, not when it is gone: a stuck driver can keep it for ever
+            # If it was we who stood still, what it sent meanwhile lies here unread.
+            self._read_messages(lane, child)
+            if now >= self._stalled_ns(lane, child):
+                self._end_hung(lane, child, now)
         if child.hung_up_ns is not None and now - child.hung_up_ns > KILL_GRACE_S * NS_PER_S:
             self._kill(child)
         if (child.hung_up_ns is not None or child.killed_ns is not None) and child.process.poll() is not None:
             # What it sent before it died still counts.
             self._read_messages(lane, child, most=1 << 20)
             self._gone(lane, child, now)
+
+    def _end_hung(self, lane: _Lane, child: _Child, now: int) -> None:
+        what = "does not open" if child.running_since_ns is None else "hangs"
+        silent_s = (now - child.sign_ns) / NS_PER_S
+        child.reason = f"{public(lane.spec.url)} {what}: nothing came for {silent_s:.1f} s"
+        self._kill(child)
+        # Told now, not when the process is gone: a stuck driver can keep it for ever.
+        self._tell_lost(lane, now, child.reason)
 
     def _stalled_ns(self, lane: _Lane, child: _Child) -> int:
         """When the child counts as hung.  A source that can wait is not, while frames are out: it may be waiting."""

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edge.camera import ring as room
 from edge.camera.ring import Hangup, Note, Received, RingReader, RingWriter, open_ring
@@ -346,6 +348,23 @@ def test_nonsense_from_a_dying_child_is_a_camera_error(message):
     pair.theirs.send(message)
     with pytest.raises(CameraError):
         pair.reader.receive()
+    pair.close()
+
+
+@given(st.binary(max_size=200) | st.tuples(*[st.integers(0, 2**n - 1) for n in (16, 32, 32, 32, 64)]))
+@settings(max_examples=300, deadline=None)
+def test_no_message_can_break_the_reader(message):
+    """Any bytes, and any numbers in the form of a frame, end in a frame within the ring or in CameraError."""
+    pair = Pair()
+    pair.writer._room()
+    pair.receive()
+    data = message if isinstance(message, bytes) else room._FRAME.pack(b"F", *message, 0)
+    pair.theirs.send(data)
+    try:
+        received = pair.reader.receive()
+        assert isinstance(received, Note) or received.frame.pixels.size <= 4096
+    except (CameraError, Hangup):
+        pass
     pair.close()
 
 

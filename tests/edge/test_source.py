@@ -116,6 +116,17 @@ def test_read_image_tells_what_is_wrong(tmp_path):
             read_image(tmp_path / name)
 
 
+def test_read_image_does_not_read_what_has_no_end(tmp_path):
+    """A pipe or a device among the files cannot hang an inspection."""
+    os.mkfifo(tmp_path / "a.png")
+    for path in (tmp_path / "a.png", Path("/dev/zero")):
+        with pytest.raises(ImageError, match="no regular file"):
+            read_image(path)
+    os.mkfifo(tmp_path / "a.mp4")
+    with pytest.raises(CameraError, match="no regular file"):
+        open_source(SourceSpec(str(tmp_path / "a.mp4")))
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "tif", "pgm", "webp"])
 def test_read_image_refuses_a_cut_file(tmp_path, suffix):
     """No part of a file passes for a picture: not the half, not all but the last bytes."""

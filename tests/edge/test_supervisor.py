@@ -317,6 +317,22 @@ def test_child_that_never_says_a_word_is_killed(monkeypatch):
         assert "does not open" in scene.told(CameraLost)[0].reason
 
 
+def test_daemon_that_stood_still_does_not_blame_its_cameras():
+    """After a pause of the whole daemon, longer than the stall limit, what waits in the sockets is a sign of life."""
+    cameras = [camera(name, FAST, fps=50, read_timeout_s=0.1) for name in "abc"]
+    with Scene(*cameras) as scene:
+        scene.until(lambda: all(scene.numbers[name] for name in "abc"))
+        pids = [scene.pid(name) for name in "abc"]
+        with scene.supervisor._news:  # its thread stands at the lock
+            before = time.monotonic()
+            while time.monotonic() - before < 1.0:
+                time.sleep(0.05)
+        for name in "abc":
+            scene.until(scene.more(name, 20))
+        assert scene.told(CameraLost) == []
+        assert [scene.pid(name) for name in "abc"] == pids
+
+
 def test_chatter_of_a_child_is_bounded_and_redacted(monkeypatch, caplog):
     """A child that prints without end fills neither log nor memory, and slows nobody."""
     source = "rtsp://admin:secret@127.0.0.1/x?token=hidden"
