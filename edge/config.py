@@ -196,6 +196,50 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+SparkplugId = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^+/#\x00-\x1f\x7f]+$")]
+"""A part of a Sparkplug topic.  Source: tck-id-topic-structure-namespace-valid-group-id, -valid-edge-node-id."""
+
+
+class Sparkplug(_Section):
+    enabled: bool = Field(False, description="show this node as a Sparkplug B edge node as well")
+    broker: str | None = Field(None, description="mqtt:// or mqtts:// address; null: the broker of `mqtt`")
+    username: str | None = Field(None, description="user name there; null: the one of `mqtt`, if the broker is too")
+    password_file: File | None = Field(None, description="file that holds the password of that user")
+    group_id: SparkplugId = Field("defectd", description="second part of every topic, for example the plant")
+    edge_node_id: SparkplugId | None = Field(None, description="fourth part of every topic; null: the name of the node")
+    primary_host: SparkplugId | None = Field(
+        None, description="host without which nothing is published; null: publish to whoever listens"
+    )
+    legacy_state: bool = Field(False, description="true: that host says ONLINE on STATE/HOST, as before 3.0")
+    resend_s: float | None = Field(
+        None, ge=0.0, le=3600.0, description="how far back events are sent again after an outage; null: 2 keepalives"
+    )
+
+    @field_validator("broker")
+    @classmethod
+    def _known_form(cls, value: str | None) -> str | None:
+        if value is not None:
+            broker_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Sparkplug:
+        if self.password_file and not self.username:
+            raise ValueError("a password is set but no username; set sparkplug.username")
+        if self.legacy_state and not self.primary_host:
+            raise ValueError("legacy_state is about the primary host; set sparkplug.primary_host")
+        return self
+
+    def connection(self, mqtt: Mqtt) -> Mqtt:
+        """How this view connects: as `mqtt` does, but for what is set here.  Raises ValueError as `mqtt` would."""
+        changes: dict[str, Any] = {}
+        if self.broker is not None:
+            changes = {"broker": self.broker, "username": None, "password": None, "password_file": None}
+        if self.username is not None:
+            changes |= {"username": self.username, "password": None, "password_file": self.password_file}
+        return Mqtt.model_validate({**{name: getattr(mqtt, name) for name in Mqtt.model_fields}, **changes})
+
+
 class Outbox(_Section):
     max_rows: int = Field(100_000, ge=100, le=10_000_000, description="most undelivered events kept on disk")
     keep_delivered: int = Field(1_000, ge=0, le=1_000_000, description="delivered events kept for `defectd events`")
@@ -322,6 +366,7 @@ class Config(_Section):
     model: Model = Model()
     mqtt: Mqtt = Mqtt()
     outbox: Outbox = Outbox()
+    sparkplug: Sparkplug = Sparkplug()
     decision: Decision = Decision()
     cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=64)]
 
@@ -333,6 +378,18 @@ class Config(_Section):
         if twice:
             raise ValueError(f"the name {', '.join(map(repr, twice))} stands twice; rename one")
         return cameras
+
+    @field_validator("sparkplug")
+    @classmethod
+    def _connects_as_mqtt_may(cls, value: Sparkplug, info: ValidationInfo) -> Sparkplug:
+        mqtt = info.data.get("mqtt")
+        try:
+            if mqtt is not None:
+                value.connection(mqtt)
+        except ValidationError as error:
+            said = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            raise ValueError(f"broker: {said}") from None
+        return value
 
     @property
     def active_cameras(self) -> tuple[Camera, ...]:
@@ -424,6 +481,9 @@ def _anchored(config: Config, base: Path) -> Config:
         update={
             "state_dir": absolute(config.state_dir),
             "mqtt": config.mqtt.model_copy(update=files),
+            "sparkplug": config.sparkplug.model_copy(
+                update={"password_file": absolute(config.sparkplug.password_file)}
+            ),
             "model": model,
             "cameras": tuple(
                 c.model_copy(update={"source": SecretStr(anchored_source(c.source.get_secret_value(), base))})
