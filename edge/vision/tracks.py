@@ -80,8 +80,9 @@ class _Track:
 
     @property
     def travelled(self) -> tuple[int, int]:
-        (x0, y0), (x1, y1) = _centre(self.first_box), _centre(self.box)
-        return x1 - x0, y1 - y0
+        """What both ends of the box have moved, px: a box that only grew or shrank has not travelled."""
+        (x0, y0, w0, h0), (x1, y1, w1, h1) = self.first_box, self.box
+        return _common(x1 - x0, x1 + w1 - x0 - w0), _common(y1 - y0, y1 + h1 - y0 - h0)
 
     @property
     def can_be_confirmed(self) -> bool:
@@ -255,6 +256,11 @@ def at_once(findings: Findings, new_id: Callable[[], str]) -> list[Change]:
         defect = Defect(new_id(), region.class_name, region.confidence, region.box_px, frames=1, tiles=region.tiles)
         changes += [Change("defect.opened", defect), Change("defect.closed", defect)]
     return changes
+
+
+def _common(a: int, b: int) -> int:
+    """The smaller of two movements in one direction, else none."""
+    return 0 if a * b <= 0 else min(a, b, key=abs)
 
 
 def _centre(box: Box) -> tuple[int, int]:
