@@ -1,0 +1,306 @@
+"""The walls of the house: who imports whom, who may open which door, and that the manual tells the truth."""
+
+import ast
+import importlib
+import json
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+from pydantic import BaseModel, SecretStr
+
+import edge
+from edge import config
+
+ROOT = Path(__file__).parents[1]
+MANUAL = ROOT / "config.yaml"
+ROOMS = sorted(module.name for module in pkgutil.walk_packages(edge.__path__, "edge."))
+SOURCES = sorted((ROOT / "edge").rglob("*.py"))
+SOURCE_NAMES = [str(path.relative_to(ROOT)) for path in SOURCES]
+TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in zip(SOURCE_NAMES, SOURCES, strict=True)}
+
+# ---- the manual ----------------------------------------------------------------------------------
+
+NOT_THE_DEFAULT = {
+    "node": "has no default",
+    "cameras": "has no default",
+    "cameras.name": "has no default",
+    "cameras.source": "has no default",
+    "cameras.fps": "the generated strip is paced like a camera; null would mean the same for it, but says less",
+}
+"""Keys of config.yaml that show something else than the model's default, and why."""
+
+
+def manual_keys():
+    """Every key of config.yaml with its value; those of the one camera as `cameras.KEY`."""
+    raw = yaml.safe_load(MANUAL.read_text("utf-8"))
+    keys = {}
+    for key, value in raw.items():
+        keys[key] = value
+        inner = value[0] if key == "cameras" else value
+        if isinstance(inner, dict):
+            keys |= {f"{key}.{name}": part for name, part in inner.items()}
+    return keys
+
+
+def model_keys():
+    """Every key of the models with its default as YAML would show it."""
+    keys = {}
+    for key, field in config.Config.model_fields.items():
+        keys[key] = field.get_default()
+        section = config.Camera if key == "cameras" else field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            keys |= {f"{key}.{name}": part.get_default() for name, part in section.model_fields.items()}
+    return keys
+
+
+def test_manual_and_models_have_the_same_keys():
+    """Each key of config.yaml is known, and each key that is known stands in config.yaml."""
+    assert set(manual_keys()) == set(model_keys())
+
+
+def test_manual_shows_the_defaults():
+    """The values in config.yaml are the models' defaults, but for the exceptions above."""
+    defaults = model_keys()
+    for key, shown in manual_keys().items():
+        if key in NOT_THE_DEFAULT or isinstance(shown, dict):
+            continue
+        default = defaults[key]
+        if isinstance(default, Path):
+            assert Path(shown) == default, key
+        else:
+            assert (shown, type(shown)) == (default, type(default)) or (shown == default and key != "protocol"), key
+
+
+def test_manual_explains_every_key():
+    """A comment stands above each key, or above the first of a group of neighbours."""
+    uncommented, commented = [], False
+    for line in MANUAL.read_text("utf-8").splitlines():
+        stripped = line.strip().removeprefix("- ")
+        if not stripped:
+            commented = False
+        elif stripped.startswith("#"):
+            commented = True
+        elif not stripped.endswith(":") and not commented:
+            uncommented.append(stripped)
+    assert uncommented == []
+
+
+def test_manual_is_valid_by_its_own_schema():
+    """The JSON Schema for editors is a valid schema, and accepts config.yaml."""
+    schema = config.json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    raw = yaml.safe_load(MANUAL.read_text("utf-8"))
+    jsonschema.validate(raw, schema, cls=jsonschema.Draft202012Validator)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(("cameras", 0, "fps"), "fast"), (("mqtt", "keepalive_s"), 0), (("unknown",), 1), (("cameras", 0, "fsp"), 1)],
+)
+def test_schema_finds_what_the_models_refuse(place, value):
+    """An editor marks a wrong type, a value out of range and a mistyped key."""
+    raw = yaml.safe_load(MANUAL.read_text("utf-8"))
+    target = raw
+    for part in place[:-1]:
+        target = target[part]
+    target[place[-1]] = value
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(raw, config.json_schema(), cls=jsonschema.Draft202012Validator)
+
+
+def test_secrets_are_typed_as_secrets():
+    """What may hold credentials cannot be shown by a repr."""
+    assert config.Camera.model_fields["source"].annotation is SecretStr
+    assert SecretStr in config.Mqtt.model_fields["password"].annotation.__args__
+
+
+def test_every_schema_is_one():
+    """The schemas that are shipped are valid JSON Schemas."""
+    schemas = sorted((ROOT / "edge/schema").glob("*.json"))
+    for path in schemas:
+        jsonschema.Draft202012Validator.check_schema(json.loads(path.read_text("utf-8")))
+
+
+# ---- what is imported ----------------------------------------------------------------------------
+
+HEAVY = ("torch", "torchvision", "onnx", "trainer", "amqtt", "sklearn", "matplotlib")
+
+
+def test_every_room_imports_without_the_trainer_and_the_demo():
+    """A box needs neither torch nor a broker of its own: no room loads them when it is imported."""
+    script = (
+        "import importlib, sys\n"
+        f"for name in {ROOMS!r}:\n"
+        "    importlib.import_module(name)\n"
+        f"loaded = sorted(set({HEAVY!r}) & set(sys.modules))\n"
+        "print(' '.join(loaded))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, timeout=60, check=False, cwd=ROOT
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+@pytest.mark.skipif("edge.cli" not in ROOMS, reason="there is no command line yet")
+def test_command_line_is_imported_quickly_and_alone():
+    """`defectd --help` loads no network runtime, no OpenCV and no MQTT client."""
+    script = "import sys, edge.cli; print(*sorted({'onnxruntime', 'cv2', 'paho', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
+    )
+    assert done.stdout.split() == []
+
+
+def test_import_contracts_hold():
+    """The contracts of setup.cfg: layers, light edge, doors, trainer."""
+    script = "import sys; from importlinter.cli import lint_imports_command as run; sys.argv = ['x']; run()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--no-cache"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
+    )
+    assert "Contracts:" in done.stdout, done.stdout + done.stderr
+    assert "0 broken" in done.stdout, done.stdout
+    assert done.returncode == 0
+
+
+# ---- doors ---------------------------------------------------------------------------------------
+
+LIBRARY_DOORS = {
+    "onnxruntime": {"edge/vision/classifier.py"},
+    "paho": {"edge/delivery/mqtt.py"},
+    "sqlite3": {"edge/delivery/outbox.py"},
+    "amqtt": {"edge/delivery/embedded.py"},
+    "yaml": {"edge/document.py"},
+}
+
+
+def imports(tree):
+    """Top-level names of every module that is imported, anywhere in the file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+@pytest.mark.parametrize("library", sorted(LIBRARY_DOORS))
+def test_library_has_one_door(library):
+    """Only its own room imports it, at the top or inside a function."""
+    users = {name for name, tree in TREES.items() if library in imports(tree)}
+    assert users <= LIBRARY_DOORS[library]
+
+
+def names_used(tree):
+    """Every name and attribute, as `a.b` where it is one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            before = node.value.id if isinstance(node.value, ast.Name) else "?"
+            yield f"{before}.{node.attr}"
+        elif isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_cameras_have_one_door():
+    """cv2.VideoCapture is named in edge/camera/source.py only."""
+    users = {name for name, tree in TREES.items() if any(use.endswith("VideoCapture") for use in names_used(tree))}
+    assert users <= {"edge/camera/source.py"}
+
+
+CLOCKS = re.compile(
+    r"^(time\.(time|time_ns|monotonic|monotonic_ns|perf_counter|perf_counter_ns|process_time|clock_gettime(_ns)?)"
+    r"|datetime\.(now|utcnow|today)|date\.today|datetime\.datetime)$"
+)
+ASKS_THE_TIME: dict[str, str] = {
+    "edge/clock.py": "the room for it",
+}
+"""Rooms that ask for the time themselves, and why they may."""
+
+
+def test_only_the_clock_asks_for_the_time():
+    """Everyone else is handed a Clock or a `now`."""
+    users = {
+        name
+        for name, tree in TREES.items()
+        if any(CLOCKS.match(use) and use != "datetime.datetime" for use in names_used(tree))
+    }
+    assert users <= set(ASKS_THE_TIME)
+
+
+def test_only_the_command_line_prints():
+    """Everything else logs, or hands a value on."""
+    users = {name for name, tree in TREES.items() if "print" in set(names_used(tree))}
+    assert users <= {"edge/cli.py"}
+
+
+SLEEPERS = {
+    "edge/camera/source.py": "paces recordings and the strip, in the camera's own process",
+    "edge/clock.py": "the room for it",
+}
+
+
+def test_only_known_rooms_sleep():
+    """Waiting is done on something that can be told to stop."""
+    users = {name for name, tree in TREES.items() if "time.sleep" in set(names_used(tree))}
+    assert users <= set(SLEEPERS)
+
+
+# ---- manners -------------------------------------------------------------------------------------
+
+NO_NOUNS = {"util", "utils", "helper", "helpers", "manager", "managers", "common", "misc", "tools", "base", "core"}
+
+
+def test_every_room_is_named_by_a_noun_of_its_own():
+    """No room for odds and ends."""
+    names = [*ROOMS, *(path.stem for path in (ROOT / "trainer").rglob("*.py"))]
+    assert not {part for name in names for part in re.split(r"[._]", name)} & NO_NOUNS
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_room_says_what_it_is(room):
+    """A docstring at the top of each module."""
+    assert (importlib.import_module(room).__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("name", SOURCE_NAMES)
+def test_broad_except_is_not_silent(name):
+    """What catches everything raises again, logs, keeps the error, or gives its reason beside it."""
+    lines = (ROOT / name).read_text("utf-8").splitlines()
+    for node in ast.walk(TREES[name]):
+        if not isinstance(node, ast.ExceptHandler):
+            continue
+        broad = node.type is None or (
+            isinstance(node.type, ast.Name) and node.type.id in ("Exception", "BaseException")
+        )
+        body = [inner for statement in node.body for inner in ast.walk(statement)]
+        speaks = any(
+            isinstance(inner, ast.Raise) or (isinstance(inner, ast.Name) and inner.id == node.name) for inner in body
+        )
+        logs = any(isinstance(inner, ast.Attribute) and inner.attr in ("exception", "error") for inner in body)
+        reason = any("#" in line for line in lines[max(0, node.lineno - 2) : node.lineno + 1])
+        assert not broad or speaks or logs or reason, f"{name}:{node.lineno}"
+
+
+def test_every_test_states_a_fact():
+    """Each test function has a docstring of one line that ends in a full stop."""
+    silent = []
+    for path in sorted((ROOT / "tests").rglob("test_*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+                said = ast.get_docstring(node) or ""
+                if "\n" in said or not said.endswith((".", ".)")):
+                    silent.append(f"{path.name}:{node.lineno} {node.name}")
+    assert silent == []
