@@ -342,7 +342,7 @@ def _flaw(data: bytes) -> str:
             w, h = struct.unpack_from("<ii", data, 18)
             size = (abs(w), abs(h))
         elif re.match(rb"P[1-6]\s", data):
-            found = re.match(rb"P\d(?:\s+|#[^\n]*\n)+(\d+)(?:\s+|#[^\n]*\n)+(\d+)", data)
+            found = _PNM_SIZE.match(data)
             size = (int(found[1][:12]), int(found[2][:12])) if found else (1, 1)
     except struct.error:
         whole = False
@@ -369,7 +369,9 @@ def _png_flaw(data: bytes) -> str:
         at += 12 + length
 
 
-_JPEG_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])")
+_JPEG_MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])")
+_PNM_SIZE = re.compile(rb"P\d(?:\s|#[^\n]*\n)+(\d+)(?:\s|#[^\n]*\n)+(\d+)")
+# Neither repeats within a repetition: a card full of 0xff or blanks is searched in linear time.
 
 
 def _walk_jpeg(data: bytes) -> tuple[tuple[int, int], bool]:

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -669,11 +669,3 @@ def _epitaph(child: _Child) -> str:
     else:
         how = f"the camera process ended with code {code}"
     return f"{how}: {child.last_line}" if child.last_line else how
-
-
-def missing_frames(numbers: Sequence[int], first: int = 0) -> Iterator[int]:
-    """The gaps in a camera's frame numbers: frames that were delivered and lost."""
-    expected = first
-    for number in numbers:
-        yield from range(expected, number)
-        expected = number + 1

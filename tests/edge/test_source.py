@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -166,6 +168,17 @@ def test_read_image_accepts_a_jpeg_with_a_thumbnail_and_a_tail(tmp_path):
     (tmp_path / "cut.jpg").write_bytes(data[:-20])
     with pytest.raises(ImageError, match="is cut off"):
         read_image(tmp_path / "cut.jpg")
+
+
+def test_read_image_is_quick_with_rubbish(tmp_path):
+    """Megabytes of 0xff, as erased flash has them, or of blanks are refused in linear time."""
+    head = cv2.imencode(".jpg", steel())[1].tobytes()[:400]
+    for n, data in enumerate((head + b"\xff" * 4_000_000, b"P5" + b" " * 4_000_000, b"P5 " + b"#\n" * 1_000_000)):
+        (tmp_path / f"{n}.jpg").write_bytes(data)
+        start = time.monotonic()
+        with pytest.raises(ImageError):
+            read_image(tmp_path / f"{n}.jpg")
+        assert time.monotonic() - start < 10
 
 
 def test_read_image_refuses_giants_before_it_decodes(tmp_path):
@@ -548,6 +561,13 @@ def test_stopped_stream_is_an_error_not_an_end():
 
 
 # The room
+
+
+def test_this_is_the_only_door_to_video_capture():
+    """No other room opens a camera or a video."""
+    root = Path(room.__file__).parents[1]
+    doors = [p.name for p in root.rglob("*.py") if re.search(r"cv2\.VideoCapture\(", p.read_text("utf-8"))]
+    assert doors == ["source.py"]
 
 
 def test_camera_process_loads_neither_configuration_nor_inference():

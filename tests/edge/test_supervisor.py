@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from camera_scene import Scene, camera
+from camera_scene import Scene, camera, missing_frames
 
 from edge.camera import supervisor as room
 from edge.camera.source import Given, SourceSpec
@@ -28,7 +28,6 @@ from edge.camera.supervisor import (
     FramesLost,
     Supervisor,
     backoff_s,
-    missing_frames,
     stall_limit_s,
 )
 from edge.clock import SystemClock
@@ -82,12 +81,6 @@ def test_stall_limit_follows_the_timeouts_and_the_rate():
     assert stall_limit_s(SourceSpec("strip:", fps=0.1), Given("strip"), running=True) == pytest.approx(13.0)
     assert stall_limit_s(SourceSpec("a.mp4"), Given("FFMPEG", fps=25.0), running=True) >= 60
     assert stall_limit_s(SourceSpec("a.mp4", fps=0.01), None, running=True) >= 160
-
-
-def test_missing_frames_are_the_gaps_in_the_numbers():
-    """Every number that was not popped is named once."""
-    assert list(missing_frames([0, 1, 4, 6])) == [2, 3, 5]
-    assert list(missing_frames([], 3)) == []
 
 
 # Recordings

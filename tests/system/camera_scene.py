@@ -6,7 +6,7 @@ import os
 import signal
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -97,6 +97,14 @@ class Scene:
 
     def children(self) -> Sequence[int]:
         return children_of(os.getpid())
+
+
+def missing_frames(numbers: Sequence[int], first: int = 0) -> Iterator[int]:
+    """The gaps in a camera's frame numbers: frames that were delivered and lost."""
+    expected = first
+    for number in numbers:
+        yield from range(expected, number)
+        expected = number + 1
 
 
 def children_of(parent: int) -> list[int]:

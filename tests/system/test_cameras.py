@@ -175,6 +175,13 @@ def test_rtsp_camera_with_far_key_frames_opens(free_port):
         server.kill()
 
 
+def test_rtsp_over_udp_delivers(rtsp):
+    """The other transport of the configuration works too."""
+    rtsp.start()
+    with Scene(camera("a", rtsp.url, rtsp_transport="udp")) as scene:
+        scene.until(scene.more("a", 5))
+
+
 def test_rtsp_login_is_used_and_its_absence_told(free_port):
     """Right login: pictures. None: 401 in words. Wrong: refused. No password in any of it."""
     need(has_gstreamer(), "the GStreamer RTSP server of the distribution")
