@@ -479,7 +479,10 @@ class Outbox:
         last_seq, boot, risky = db.execute("SELECT last_seq, boot_id, risky FROM counter").fetchone()
         now_boot = boot_id()
         rolled_back = bool(risky) and boot != now_boot
-        if last_seq + SEQ_BLOCK < reserved or (rolled_back and last_seq < reserved):
+        # A block ahead is usual, and a group more after a rollback; what is further ahead was used by a newer
+        # database, and what is ahead of a new one by one that was deleted.
+        is_older = last_seq + 2 * SEQ_BLOCK < reserved or version == 0
+        if last_seq < reserved and (is_older or rolled_back):
             cause = "power" if rolled_back else "damaged"
             self._untold = Loss(last_seq + 1, reserved, reserved - last_seq, cause)
             logger.warning("%s ends at seq %d but up to %d may have been sent: counting goes on from there",
@@ -555,7 +558,7 @@ class Outbox:
         """See that the side file covers `seq` before it is used.  Raises OSError."""
         if seq <= self._reserved:
             return
-        reserved = seq + SEQ_BLOCK - 1
+        reserved = seq + SEQ_BLOCK
         fresh = self._side_file.with_name(self._side_file.name + ".new")
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
