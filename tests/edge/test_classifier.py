@@ -7,7 +7,7 @@ from fakes import SIDE, bundle, card, expected_logits, network
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.bundle import FP32, INT8, Bundle, ModelCard
+from edge.bundle import FP32, INT8, MAX_STUDENT_BYTES, Bundle, ModelCard, load
 from edge.errors import BundleError
 from edge.vision.classifier import Classifier, Scores
 
@@ -178,6 +178,13 @@ def test_input_of_another_name_is_refused():
 
 
 # ---- self-test -----------------------------------------------------------------------------------
+
+
+def test_shipped_bundle_passes_its_selftest():
+    """The bundle that comes with the program loads and computes on this machine what its card says."""
+    shipped = load("builtin")
+    assert len(shipped.networks[FP32]) <= MAX_STUDENT_BYTES
+    Classifier(shipped).selftest()
 
 
 @pytest.mark.parametrize("good", [None, (1.0, 0.5)])
