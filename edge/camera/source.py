@@ -125,8 +125,14 @@ class Given:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Given:
-        """Raises TypeError if the fields are others."""
-        return cls(**fields)
+        """Raises TypeError if the fields are others, or no numbers where numbers belong."""
+        given = cls(**fields)
+        numbers = (given.width, given.height, given.fps, given.exposure or 0, given.gain or 0)
+        if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers) or given.fps < 0:
+            raise TypeError("what a source gave is no number")
+        if not isinstance(given.backend, str) or not isinstance(given.pixel_format, str):
+            raise TypeError("what a source gave is no text")
+        return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -693,9 +699,13 @@ def _given_by(capture: cv2.VideoCapture, *, fps: float | None = None, controls: 
         int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
         _sane_fps(capture.get(cv2.CAP_PROP_FPS)) if fps is None else fps,
         text if text.isprintable() else "",
-        capture.get(cv2.CAP_PROP_EXPOSURE) if controls else None,
-        capture.get(cv2.CAP_PROP_GAIN) if controls else None,
+        _finite(capture.get(cv2.CAP_PROP_EXPOSURE)) if controls else None,
+        _finite(capture.get(cv2.CAP_PROP_GAIN)) if controls else None,
     )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _sane_fps(fps: float) -> float:

@@ -332,7 +332,7 @@ class Supervisor:
         self._lost[key] = self._lost.get(key, 0) + count
         self._news.notify_all()
 
-    def _turn(self, lane: _Lane, state: State, now: int) -> None:
+    def _enter(self, lane: _Lane, state: State, now: int) -> None:
         if lane.state != state:
             lane.state, lane.since_ns = state, now
 
@@ -351,7 +351,7 @@ class Supervisor:
 
     def _run(self) -> None:
         try:
-            while self._turn_once():
+            while self._turn():
                 pass
         except Exception:
             # Cameras without their watchman are no cameras: the children die with this thread.
@@ -362,10 +362,10 @@ class Supervisor:
                     self._bury(lane, lane.child)
                 with self._news:
                     lane.reason = "the camera thread failed"
-                    self._turn(lane, "lost", now)
+                    self._enter(lane, "lost", now)
                     self._notice(CameraLost(lane.name, now, lane.reason))
 
-    def _turn_once(self) -> bool:
+    def _turn(self) -> bool:
         """Wait for the next message or moment and act on it.  Returns False when all is over."""
         for key, _ in self._selector.select(self._rest_s()):
             if key.data is None:
@@ -448,14 +448,17 @@ class Supervisor:
         return since_ns + round(limit_s * NS_PER_S)
 
     def _spawn(self, lane: _Lane, now: int) -> None:
-        ours, theirs, memory = open_ring()
-        reader = RingReader(lane.name, ours, memory, lane.delivered)
         job = Job(lane.name, lane.spec, lane.camera.ring_frames + SPARE_SLOTS, lane.delivered)
+        reader: RingReader | None = None
         try:
+            ours, theirs, memory = open_ring()
+            reader = RingReader(lane.name, ours, memory, lane.delivered)
             with theirs:
                 process = _start(job, theirs.fileno(), memory)
         except OSError as error:
-            reader.close()
+            # No descriptors, processes or memory left, for now.
+            if reader is not None:
+                reader.close()
             self._down(lane, now, f"the camera process does not start: {error}")
             return
         output = process.stdout
@@ -501,7 +504,7 @@ class Supervisor:
         if child.running_since_ns is None:
             child.running_since_ns = child.sign_ns
             lane.reason, lane.lost_told = "", False
-            self._turn(lane, "running", child.sign_ns)
+            self._enter(lane, "running", child.sign_ns)
             self._notice(CameraOpened(lane.name, child.sign_ns, lane.given or Given("")))
             logger.info("camera %s runs: %s", lane.name, lane.given)
         self._news.notify_all()
@@ -522,7 +525,7 @@ class Supervisor:
                 raise CameraError("the camera process sent nonsense: an unknown loss")
             lane.delivered = child.reader.next_number
             self._lose(lane, count, reason)
-            if reason == "unreadable":
+            if reason == "unreadable" and self._quota(lane, child.sign_ns, 1):
                 logger.warning("camera %s: %s", lane.name, fields.get("detail"))
         elif note.kind == "ended":
             child.ended = True
@@ -548,13 +551,13 @@ class Supervisor:
         self._bury(lane, child)
         if self._stop_at_ns is not None:
             with self._news:
-                self._turn(lane, "ended" if child.ended else "lost", now)
+                self._enter(lane, "ended" if child.ended else "lost", now)
                 lane.reason = "" if child.ended else "stopped"
                 self._tell_end(lane)
         elif child.ended:
             logger.info("camera %s came to its end after %d frames", lane.name, lane.delivered)
             with self._news:
-                self._turn(lane, "ended", now)
+                self._enter(lane, "ended", now)
                 self._tell_end(lane)
         else:
             if good_ns >= GOOD_S * NS_PER_S:
@@ -577,7 +580,7 @@ class Supervisor:
             logger.warning("camera %s is lost: %s", lane.name, reason)
         with self._news:
             lane.reason = reason
-            self._turn(lane, "lost", now)
+            self._enter(lane, "lost", now)
             if not lane.lost_told:
                 lane.lost_told = True
                 self._notice(CameraLost(lane.name, now, reason))
@@ -603,19 +606,23 @@ class Supervisor:
             data = os.read(child.output.fileno(), OUTPUT_BYTES)
         except OSError:
             return
-        if now - lane.lines_since_ns >= OUTPUT_WINDOW_NS:
-            if lane.lines > OUTPUT_LINES:
-                logger.debug("camera %s printed %d lines more", lane.name, lane.lines - OUTPUT_LINES)
-            lane.lines, lane.lines_since_ns = 0, now
         *lines, rest = (child.unfinished + data).split(b"\n")
         child.unfinished = rest if len(rest) <= LINE_BYTES else b""
-        shown = lines[: max(0, OUTPUT_LINES - lane.lines)]
-        lane.lines += len(lines)
-        for line in shown:
+        for line in lines[: self._quota(lane, now, len(lines))]:
             logger.debug("camera %s: %s", lane.name, _clean(line, lane.spec.url))
         last = next((line for line in reversed(lines) if line.strip()), None)
         if last is not None:
             child.last_line = _clean(last, lane.spec.url)
+
+    def _quota(self, lane: _Lane, now: int, wanted: int) -> int:
+        """How many of so many lines may be logged for this camera; those beyond are counted."""
+        if now - lane.lines_since_ns >= OUTPUT_WINDOW_NS:
+            if lane.lines > OUTPUT_LINES:
+                logger.debug("camera %s: %d lines more were not logged", lane.name, lane.lines - OUTPUT_LINES)
+            lane.lines, lane.lines_since_ns = 0, now
+        left = max(0, OUTPUT_LINES - lane.lines)
+        lane.lines += wanted
+        return min(left, wanted)
 
 
 def _clean(line: bytes, url: str) -> str:

@@ -285,12 +285,14 @@ NONSENSE = "import socket,sys; s=socket.socket(fileno=int(sys.argv[1])); s.send(
         (NONSENSE.format("b'garbage'"), "nonsense"),
         (NONSENSE.format("b'{\"kind\": \"opened\"}'"), "nonsense"),
         (NONSENSE.format("b'{\"kind\": \"opened\", \"given\": [1]}'"), "nonsense"),
+        (NONSENSE.format("b'{\"kind\": \"opened\", \"given\": {\"backend\": \"x\", \"fps\": \"y\"}}'"), "nonsense"),
+        (NONSENSE.format("b'{\"kind\": \"opened\", \"given\": {\"backend\": \"x\", \"fps\": NaN}}'"), "nonsense"),
         (NONSENSE.format("b'{\"kind\": \"discarded\", \"count\": 1, \"reason\": [1]}'"), "nonsense"),
         ("import sys; print('last words rtsp://u:secret@h/x'); sys.exit(7)", r"code 7: last words rtsp://\*\*\*@h/x"),
         ("import os; os.abort()", "SIGABRT"),
         ("import os, sys, time; os.close(int(sys.argv[1])); os.close(int(sys.argv[2])); time.sleep(60)", "SIGKILL"),
     ],
-    ids=["garbage", "opened nothing", "opened a list", "lost for no reason", "exit", "abort", "hang up and stay"],
+    ids="garbage nothing list text nan lost exit abort stays".split(),
 )
 def test_child_that_misbehaves_costs_only_its_camera(monkeypatch, code, words):
     """Each such child is killed and its camera lost with a reason; the daemon goes on."""
@@ -400,6 +402,33 @@ def test_thread_that_fails_ends_visibly(monkeypatch, caplog):
         assert scene.told(CameraLost)[0].reason == "the camera thread failed"
         assert "ZeroDivisionError" in caplog.text
         assert scene.children() == []
+
+
+def test_daemon_without_descriptors_keeps_running(monkeypatch):
+    """When no ring can be made the camera is lost for now, and comes when there is room again."""
+    real = room.open_ring
+    failures = iter([OSError(24, "Too many open files")] * 2)
+
+    def open_ring() -> tuple[object, object, int]:
+        for error in failures:
+            raise error
+        return real()
+
+    monkeypatch.setattr(room, "open_ring", open_ring)
+    with Scene(camera("a", FAST)) as scene:
+        scene.until(scene.more("a"))
+        assert "Too many open files" in scene.told(CameraLost)[0].reason
+
+
+def test_unreadable_images_do_not_flood_the_log(tmp_path, caplog):
+    """All are counted, a few are named."""
+    folder = write_images(tmp_path / "a", 2)
+    for n in range(100):
+        (folder / f"bad{n}.png").touch()
+    with Scene(camera("a", folder, fps=0)) as scene:
+        scene.until(lambda: scene.told(CameraEnded))
+        assert scene.lost("a", "unreadable") == 100
+    assert caplog.text.count("is empty") == room.OUTPUT_LINES
 
 
 # Life
