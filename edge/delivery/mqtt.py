@@ -126,10 +126,11 @@ Notice = Connected | Refused | Disconnected | Acknowledged | Subscribed | Receiv
 
 @dataclass(frozen=True, slots=True)
 class Will:
-    """What the broker publishes, retained and QoS 1, when the connection ends without a goodbye."""
+    """What the broker publishes with QoS 1 when the connection ends without a goodbye."""
 
     topic: str
     payload: bytes
+    retain: bool = True
 
 
 class Link:
@@ -177,10 +178,11 @@ class Link:
         topic: str,
         payload: bytes,
         *,
+        qos: Literal[0, 1] = 1,
         retain: bool = False,
         correlation: bytes | None = None,
     ) -> int:
-        """Send with QoS 1; returns the message id that `Acknowledged` will name.
+        """Send; returns the message id that `Acknowledged` will name: with QoS 0 as soon as it is sent.
 
         Raises BrokerError when the connection is gone; the message is then not sent later either.
         """
@@ -191,7 +193,7 @@ class Link:
         if self._ended:
             raise BrokerError("the connection to the broker is gone")
         try:
-            info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+            info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
         except (ValueError, OSError) as error:
             raise BrokerError(f"{topic}: cannot be sent: {error}") from error
         if info.rc != MQTT_ERR_SUCCESS:
@@ -205,9 +207,15 @@ class Link:
             raise BrokerError("the connection to the broker is gone")
         return mid
 
-    def disconnect(self, timeout_s: float) -> bool:
-        """Say goodbye, so that the will is not published; False if the link did not end in time."""
-        self._client.disconnect()
+    def disconnect(self, timeout_s: float, *, with_will: bool = False) -> bool:
+        """Say goodbye, so that the will is not published; False if the link did not end in time.
+
+        with_will: have it published all the same; 3.1.1 has no word for that.
+        """
+        reason = None
+        if with_will and self._protocol == "5":
+            reason = ReasonCode(PacketTypes.DISCONNECT, "Disconnect with will message")
+        self._client.disconnect(reason)
         return self._wait(timeout_s)
 
     def discard(self, timeout_s: float = 1.0) -> bool:
@@ -261,7 +269,7 @@ class Link:
         except _Unfit as error:
             return error.refusal
         if self._will is not None:
-            client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
+            client.will_set(self._will.topic, self._will.payload, qos=1, retain=self._will.retain)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
