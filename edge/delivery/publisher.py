@@ -123,6 +123,8 @@ class _Session:
     hold_s: float = HOLD_FIRST_S
     acked_any: bool = False
     end: Disconnected | None = None
+    given_up: bool = False
+    """Ended by us, for want of an answer."""
 
     def rows_in_flight(self) -> list[Row]:
         return [item for item in self.in_flight.values() if isinstance(item, Row)]
@@ -316,11 +318,12 @@ class Publisher:
                 self._check_progress(session)
             said_goodbye = self._say_goodbye(session)
         finally:
+            if not said_goodbye and not link.discard():
+                self._abandoned.append(link)
+            self._hear_last_words(session)
             self._session = None
             self._since_ns = self._clock.monotonic_ns()
             self._judge(session)
-            if not said_goodbye and not link.discard():
-                self._abandoned.append(link)
 
     def _rest(self, delay_s: float) -> None:
         """Wait between attempts; a stop ends it, new events do not."""
@@ -487,6 +490,18 @@ class Publisher:
         while not self._inbox.empty():
             self._take(session, self._next_notice(0.0))
 
+    def _hear_last_words(self, session: _Session) -> None:
+        """Take what the ended connection still said: confirmations spare a repetition, its end may name a cause."""
+        while not self._inbox.empty():
+            match self._next_notice(0.0):
+                case Acknowledged() as notice:
+                    self._acknowledge(session, notice)
+                case Disconnected() as notice:
+                    session.end = session.end or notice
+                case _:
+                    pass
+        self._save_acknowledgements()
+
     def _patience_s(self, session: _Session) -> float:
         now_ns = self._clock.monotonic_ns()
         moments = [now_ns + NS_PER_S]
@@ -580,6 +595,7 @@ class Publisher:
         quiet_s = (now_ns - session.progress_ns) / NS_PER_S
         limit_s = STALL_KEEPALIVES * self._settings.keepalive_s
         if session.in_flight and quiet_s > limit_s:
+            session.given_up = True
             raise BrokerError(f"the broker has confirmed nothing for {limit_s} s: connecting anew")
         if now_ns - session.opened_ns > STEADY_S * NS_PER_S:
             self._backoff.reset()
@@ -587,7 +603,7 @@ class Publisher:
     def _judge(self, session: _Session) -> None:
         """Look for an event that ends every connection it is sent on, which 3.1.1 brokers do to large ones."""
         rows = session.rows_in_flight()
-        if session.end is None or session.acked_any or not rows:
+        if session.end is None or session.given_up or session.acked_any or not rows:
             return
         if not self._narrow or len(rows) > 1:
             self._narrow = True
