@@ -292,7 +292,7 @@ NONSENSE = "import socket,sys; s=socket.socket(fileno=int(sys.argv[1])); s.send(
         ("import os; os.abort()", "SIGABRT"),
         ("import os, sys, time; os.close(int(sys.argv[1])); os.close(int(sys.argv[2])); time.sleep(60)", "SIGKILL"),
     ],
-    ids="garbage nothing list text nan lost exit abort stays".split(),
+    ids=["garbage", "nothing", "list", "text", "nan", "lost", "exit", "abort", "stays"],
 )
 def test_child_that_misbehaves_costs_only_its_camera(monkeypatch, code, words):
     """Each such child is killed and its camera lost with a reason; the daemon goes on."""
