@@ -160,6 +160,7 @@ class Outbox:
         self._open_loss: tuple[int, Loss] | None = None
         """The newest events.dropped row while it was not handed out by `peek`: it may still be widened."""
         self._recovered_from: Path | None = None
+        self._held_after: int | None = None
         self._dropped = 0
         self._last_seq = self._reserved = self._depth = self._delivered = self._refused = 0
         self._db = self._open_or_replace()
@@ -263,6 +264,27 @@ class Outbox:
             self._accept(changes)
             self._refused = min(self._refused + 1, MAX_DEAD)
         return True
+
+    # ---- what a second reader calls --------------------------------------------------------------
+
+    def after(self, seq: int, limit: int) -> tuple[Row, ...]:
+        """The next events after `seq`, delivered, refused or not, oldest first.
+
+        The newest events.dropped event may still be widened after it was read here: `peek` alone settles its words,
+        or a reader that is always there would make each loss an event of its own.
+        """
+        columns = "SELECT seq, event_id, topic, severity, payload, stored_ns"
+        with self._reading() as db:
+            found = db.execute(
+                f"{columns} FROM event WHERE seq > ?1 UNION ALL {columns} FROM dead WHERE seq > ?1"
+                " ORDER BY seq LIMIT ?2",
+                (seq, limit),
+            ).fetchall()
+        return tuple(Row(*values) for values in found)
+
+    def hold(self, after_seq: int) -> None:
+        """Keep delivered events after this one for a second reader, as far as `max_rows` allows."""
+        self._held_after = after_seq
 
     # ---- what anyone may ask ---------------------------------------------------------------------
 
@@ -425,11 +447,12 @@ class Outbox:
         over = delivered - self._keep_delivered
         if over < PRUNE_BATCH:
             return 0
-        gone: int = db.execute(
-            "DELETE FROM event WHERE seq IN"
-            " (SELECT seq FROM event WHERE delivered_ns IS NOT NULL ORDER BY seq LIMIT ?)",
-            (over,),
-        ).rowcount
+        oldest = "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE delivered_ns IS NOT NULL"
+        held = self._last_seq if self._held_after is None else self._held_after
+        gone: int = db.execute(f"{oldest} AND seq <= ? ORDER BY seq LIMIT ?)", (held, over)).rowcount
+        too_many = delivered - gone - max(self._keep_delivered, self._max_rows)
+        if too_many > 0:
+            gone += db.execute(f"{oldest} ORDER BY seq LIMIT ?)", (too_many,)).rowcount
         db.execute("DELETE FROM loss WHERE seq < (SELECT min(seq) FROM event)")
         return gone
 
