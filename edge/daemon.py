@@ -23,6 +23,7 @@ from edge.delivery.mqtt import opener
 from edge.delivery.outbox import Outbox
 from edge.delivery.publisher import Publisher
 from edge.delivery.recorder import Recorder
+from edge.delivery.sparkplug import SparkplugView, view_of
 from edge.delivery.topics import Topics
 from edge.errors import ConfigError, Problem
 from edge.line import Line, Report, Station, make
@@ -36,8 +37,10 @@ STOP_CAMERAS_S: Final = 0.7
 STOP_LINE_S: Final = 0.8
 STOP_RECORDER_S: Final = 0.4
 STOP_PUBLISHER_S: Final = 1.6
+STOP_SPARKPLUG_S: Final = 1.2
 STOP_BROKER_S: Final = 0.3
-"""Limits, not waits: a healthy node needs about half a second. What is not delivered by then waits in the outbox for the next start."""
+"""Limits, not waits: a healthy node needs about half a second. What is not delivered by then waits in the outbox for
+the next start."""
 
 
 class Alive(Protocol):
@@ -102,11 +105,21 @@ class Daemon:
             link = opener(self._settings.mqtt, self._settings.node)
             publisher = Publisher(link, outbox, self._topics, self._clock, self._settings.mqtt, version=__version__)
             publisher.announce(self._status())
-            recorder = Recorder(outbox, self._origin, self._topics, self._clock, on_stored=publisher.wake)
+            sparkplug = view_of(self._settings, outbox, self._clock)
+
+            def on_stored() -> None:
+                publisher.wake()
+                if sparkplug is not None:
+                    sparkplug.wake()
+
+            recorder = Recorder(outbox, self._origin, self._topics, self._clock, on_stored=on_stored)
             cameras = Supervisor(self._settings.active_cameras, self._clock)
             building.callback(cameras.close)
-            line = self._line(cameras, recorder, publisher)
+            line = self._line(cameras, recorder, publisher, sparkplug)
             publisher.start()
+            if sparkplug is not None:
+                sparkplug.describe(self._described())
+                sparkplug.start()
             recorder.start()
             line.start()
             cameras.start()
@@ -114,7 +127,7 @@ class Daemon:
             log.info("node %s inspects %s with %s", self._settings.node, names, self._origin.model["name"])
             recorder.put(make(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
             broken = self._watch({"line": line, "recorder": recorder, "publisher": publisher}, for_s)
-            self._shut(cameras, line, recorder, publisher, broker)
+            self._shut(cameras, line, recorder, publisher, sparkplug, broker)
             return 1 if broken else 0
 
     def _start_broker(self, building: ExitStack) -> EmbeddedBroker | None:
@@ -126,17 +139,48 @@ class Daemon:
         log.info("embedded broker on 127.0.0.1:%d; see events with: defectd tail", self._settings.mqtt.address[1])
         return broker
 
-    def _line(self, cameras: Supervisor, recorder: Recorder, publisher: Publisher) -> Line:
+    def _line(
+        self, cameras: Supervisor, recorder: Recorder, publisher: Publisher, sparkplug: SparkplugView | None
+    ) -> Line:
+        def retain_state(camera: str, message: dict[str, Any]) -> None:
+            publisher.retain(self._topics.state(camera), message)
+            if sparkplug is not None:
+                sparkplug.camera_state(camera, message)
+
+        def on_report(reports: Sequence[Report]) -> None:
+            _log_period(reports, recorder, publisher)
+            if sparkplug is None:
+                return
+            for report in reports:
+                sparkplug.camera_report(
+                    report.camera,
+                    fps=report.fps,
+                    p50_ms=report.latency.p50,
+                    p99_ms=report.latency.p99,
+                    coverage=report.coverage,
+                )
+
         return Line(
             self._prepared.stations,
             cameras,
             recorder,
             self._clock,
-            retain_state=lambda name, message: publisher.retain(self._topics.state(name), message),
+            retain_state=retain_state,
             retain_coverage=lambda name, message: publisher.retain(self._topics.coverage(name), message),
-            on_report=lambda reports: _log_period(reports, recorder, publisher),
+            on_report=on_report,
             report_s=self._settings.report_s,
         )
+
+    def _described(self) -> dict[str, str]:
+        """What Sparkplug tells about the node, by metric."""
+        model = self._origin.model
+        return {
+            "Properties/Version": __version__,
+            "Properties/Config SHA-256": self._origin.config_sha256,
+            "Model/Name": model["name"],
+            "Model/Version": model["version"],
+            "Model/SHA-256": model["sha256"],
+        }
 
     def _status(self) -> dict[str, Any]:
         return {
@@ -162,7 +206,13 @@ class Daemon:
         return None
 
     def _shut(
-        self, cameras: Supervisor, line: Line, recorder: Recorder, publisher: Publisher, broker: EmbeddedBroker | None
+        self,
+        cameras: Supervisor,
+        line: Line,
+        recorder: Recorder,
+        publisher: Publisher,
+        sparkplug: SparkplugView | None,
+        broker: EmbeddedBroker | None,
     ) -> None:
         """Along the flow: no new frames, none left over, nothing unwritten, nothing unsent that can be sent."""
         log.info("stopping")
@@ -171,7 +221,11 @@ class Daemon:
             log.warning("the line still had frames to inspect and was left behind")
         recorder.put(make(self._clock, event.NODE_CAMERA, "node.stopped"))
         recorder.stop(STOP_RECORDER_S)
+        if sparkplug is not None:
+            sparkplug.ask_stop(STOP_SPARKPLUG_S)
         publisher.stop(STOP_PUBLISHER_S)
+        if sparkplug is not None and not sparkplug.stop(STOP_SPARKPLUG_S):
+            log.info("some events will reach the Sparkplug host after the next start")
         if broker is not None:
             broker.stop(STOP_BROKER_S)
         waiting = publisher.snapshot().depth
