@@ -90,6 +90,7 @@ def make(
             "architecture": architecture.name,
             "recipe": asdict(recipe),
             "seed": seed,
+            "from_scratch": True,
             "splits": SPLITS,
             "versions": versions(),
             "note": NOTE,
