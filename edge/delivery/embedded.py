@@ -101,3 +101,16 @@ class EmbeddedBroker:
             await self._stopping.wait()
         finally:
             await broker.shutdown()
+            await self._close_left_overs()
+
+    async def _close_left_overs(self) -> None:
+        """Close what amqtt leaves open: connections without a session, and those whose client just went."""
+        assert self._loop is not None
+        for transport in list(getattr(self._loop, "_transports", {}).values()):
+            transport.abort()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if tasks:
+            _, busy = await asyncio.wait(tasks, timeout=0.2)
+            for task in busy:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)

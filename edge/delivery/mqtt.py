@@ -594,7 +594,7 @@ def _refusal(error: Exception, host: str, port: int, *, tls: bool) -> Refused:  
         remedy = "is the network up, is a firewall in between?" + (" Is TLS spoken there?" if tls else "")
         return Refused(f"no answer from {where} within {CONNECT_TIMEOUT_S:g} s", remedy)
     if isinstance(error, ssl.SSLError):
-        what = (error.reason or "handshake failed").replace("_", " ").lower()
+        what = (getattr(error, "reason", None) or "handshake failed").replace("_", " ").lower()
         return Refused(f"TLS with {where} failed ({what})", "is this the TLS port? mqtt:// speaks without TLS")
     if isinstance(error, socket.gaierror):
         return Refused(f"the name {host} cannot be resolved", "check mqtt.broker and the DNS of this machine")
