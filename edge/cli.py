@@ -140,27 +140,17 @@ def check(config_path: Path, as_json: bool, schema: bool, probe: bool) -> None:
 
 def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
     from edge import config
-    from edge.camera.source import SourceSpec, open_source
     from edge.clock import SystemClock
-    from edge.daemon import prepare
-    from edge.errors import CameraError
+    from edge.daemon import prepare, probed
 
     settings = config.load(config_path)
-    card = prepare(settings, SystemClock()).classifier.card
-    cameras: list[dict[str, Any]] = []
-    for camera in settings.active_cameras:
-        entry: dict[str, Any] = {"name": camera.name, "source": config.redact(camera.source.get_secret_value())}
-        if probe:
-            try:
-                source = open_source(SourceSpec.of(camera))
-                try:
-                    source.read()
-                    entry["given"] = source.given.as_json()
-                finally:
-                    source.close()
-            except CameraError as error:
-                entry["error"] = config.redact(str(error))
-        cameras.append(entry)
+    clock = SystemClock()
+    card = prepare(settings, clock).classifier.card
+    found = probed(settings.active_cameras, clock) if probe else {}
+    cameras = [
+        {"name": camera.name, "source": config.redact(camera.source.get_secret_value()), **found.get(camera.name, {})}
+        for camera in settings.active_cameras
+    ]
     return {"model": f"{card.name} {card.version}", "broker": settings.mqtt.broker, "cameras": cameras}
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from edge import __version__, bundle, config, event
 from edge.camera.source import SourceSpec
-from edge.camera.supervisor import Supervisor
+from edge.camera.supervisor import CameraLost, CameraOpened, Supervisor
 from edge.clock import NS_PER_S, Clock, boot_id, stamp
 from edge.delivery.embedded import EmbeddedBroker
 from edge.delivery.mqtt import opener
@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 OUTBOX_FILE: Final = "outbox.db"
 LOOK_S: Final = 0.5
+PROBE_SPARE_S: Final = 2.0
+"""For a camera process to start."""
 STOP_CAMERAS_S: Final = 0.7
 STOP_LINE_S: Final = 0.8
 STOP_RECORDER_S: Final = 0.4
@@ -72,6 +74,30 @@ def prepare(settings: config.Config, clock: Clock) -> Prepared:
     if not stations:
         raise ConfigError("cameras", (Problem("cameras", "all disabled", "none is enabled", "Enable one"),))
     return Prepared(settings, loaded, classifier, tuple(stations))
+
+
+def probed(cameras: Sequence[config.Camera], clock: Clock) -> dict[str, dict[str, Any]]:
+    """What each camera gives, or its error: opened for a moment, in a process of its own as `run` does it."""
+    found: dict[str, dict[str, Any]] = {}
+    supervisor = Supervisor(cameras, clock)
+    longest_s = max(camera.open_timeout_s + camera.read_timeout_s for camera in cameras) + PROBE_SPARE_S
+    until_ns = clock.monotonic_ns() + int(longest_s * NS_PER_S)
+    supervisor.start()
+    try:
+        while len(found) < len(cameras) and clock.monotonic_ns() < until_ns:
+            supervisor.wait(LOOK_S)
+            for name, _ in supervisor.heads():
+                supervisor.release(supervisor.pop(name))
+            for notice in supervisor.take_notices():
+                if isinstance(notice, CameraOpened):
+                    found[notice.camera] = {"given": notice.given.as_json()}
+                elif isinstance(notice, CameraLost):
+                    found.setdefault(notice.camera, {"error": config.redact(notice.reason)})
+    finally:
+        supervisor.stop(STOP_CAMERAS_S)
+        supervisor.close()
+    late = {"error": f"gives no picture within {longest_s:g} s"}
+    return {camera.name: found.get(camera.name, late) for camera in cameras}
 
 
 class Daemon:

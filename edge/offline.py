@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from edge import bundle, config
 from edge.camera.source import Picture, Unreadable, find_images, iter_recording
 from edge.clock import NS_PER_MS, Clock, SystemClock
-from edge.errors import ConfigError, Problem
+from edge.errors import ConfigError, DefectdError, Problem
 from edge.picture import save
 from edge.vision.classifier import Classifier
 from edge.vision.inspector import Inspector, Verdict
@@ -99,5 +99,11 @@ def _file_name(picture: Picture) -> str:
 
 
 def count_files(paths: Iterable[str]) -> int:
-    """How many files `verdicts` will go through, for a progress bar."""
-    return sum(len(find_images(path)[1]) if Path(path).is_dir() else 1 for path in paths)
+    """About how many files `verdicts` will go through, for a progress bar."""
+    count = 0
+    for path in paths:
+        try:
+            count += len(find_images(path)[1])
+        except DefectdError:  # told when its turn comes
+            count += 1
+    return count

@@ -20,6 +20,8 @@ Flags = npt.NDArray[np.bool_]
 
 ABSORBED = 0.5
 """A weaker region that touches a stronger one and has this share of its area inside its box is the same flaw."""
+CLEAR = 0.9
+"""From this confidence on, a region that touches a stronger one of another class is a flaw of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +123,19 @@ def _components(best: npt.NDArray[np.intp], defect: Flags, cells: Ints) -> list[
 
 
 def _without_shadows(flaws: Sequence[_Flaw]) -> list[_Flaw]:
-    """Drop what lies mostly inside the box of a stronger flaw and touches it: one flaw seen as two classes.
+    """Drop what touches a stronger flaw and lies mostly inside its box, or is not clear: one flaw, two classes.
 
-    Touching is asked for because the box of a slanting scratch holds much surface that is not scratched.
+    Touching is asked for because the box of a slanting scratch holds much surface that is not scratched. The edge of
+    a flaw that reaches into the next tile often looks like another class, but seldom with certainty.
     """
     kept: list[_Flaw] = []
     for flaw in flaws:
         box = flaw.region.box_px
         around = {(row + dr, column + dc) for row, column in flaw.cells for dr in (-1, 0, 1) for dc in (-1, 0, 1)}
+        is_clear = flaw.region.confidence >= CLEAR
         if not any(
-            overlap_px(box, strong.region.box_px) >= ABSORBED * box[2] * box[3] and not around.isdisjoint(strong.cells)
+            not around.isdisjoint(strong.cells)
+            and (not is_clear or overlap_px(box, strong.region.box_px) >= ABSORBED * box[2] * box[3])
             for strong in kept
         ):
             kept.append(flaw)

@@ -67,8 +67,8 @@ def test_touching_tiles_of_one_class_are_one_region(drawing, expected):
 
 
 def test_neighbours_of_different_class_are_two_regions():
-    """Side by side, neither inside the other, both are told, strongest first."""
-    found = judge("ssspp sss..", {"p": 0.95})
+    """Side by side, both clear and neither inside the other, both are told, strongest first."""
+    found = judge("ssspp sss..", {"s": 0.92, "p": 0.95})
     assert [region.class_name for region in found.regions] == ["patches", "scratches"]
 
 
@@ -79,7 +79,15 @@ def test_weaker_class_inside_a_stronger_is_absorbed():
 
 def test_stronger_class_inside_a_weaker_is_kept():
     """A strong small flaw in a weak large one is not lost."""
-    assert [r.class_name for r in judge("sss scs sss", {"c": 0.95}).regions] == ["crazing", "scratches"]
+    found = judge("sss scs sss", {"s": 0.92, "c": 0.95})
+    assert [r.class_name for r in found.regions] == ["crazing", "scratches"]
+
+
+@pytest.mark.parametrize(("level", "told_apart"), [(0.7, False), (0.89, False), (0.92, True)])
+def test_edge_of_a_flaw_in_the_next_tile_is_no_flaw_of_its_own(level, told_apart):
+    """Where a flaw reaches into the next tile, another class there counts only when it is clear."""
+    found = judge("ssp ...", {"s": 0.97, "p": level})
+    assert [r.class_name for r in found.regions] == ["scratches", "patches"][: 1 + told_apart]
 
 
 def test_flaw_beside_a_slanting_scratch_is_kept():

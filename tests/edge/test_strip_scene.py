@@ -1,0 +1,55 @@
+"""The shipped network, the inspector and the tracks on the generated strip: the truth is known, so it is compared."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import pytest
+from pydantic import SecretStr
+
+from edge import bundle, config
+from edge.camera.strip import Strip
+from edge.clock import SystemClock
+from edge.vision.classifier import Classifier
+from edge.vision.inspector import Inspector
+from edge.vision.tracks import Tracks
+
+FRAMES = 600
+FRAME_NS = 33_000_000
+TRAILING_FRAMES = 12
+"""A defect is closed some frames after it left the picture."""
+
+
+def events_of(strip: Strip) -> list[tuple[str, str, int]]:
+    """Type, class and frame of every change."""
+    camera = config.Camera(name="top", source=SecretStr("strip:"))
+    inspector = Inspector(camera, Classifier(bundle.load("builtin")), SystemClock())
+    numbers = count()
+    tracks = Tracks(camera.decision, camera.tile_px, lambda: str(next(numbers)))
+    return [
+        (change.type, change.defect.class_name, number)
+        for number in range(FRAMES)
+        for change in tracks.step(inspector.inspect(strip.frame(number)).findings, number * FRAME_NS)
+    ]
+
+
+def defects_of(strip: Strip) -> list[tuple[str, int, int]]:
+    """Class, first and last frame of each defect that comes and goes within the scene."""
+    span: dict[int, tuple[str, int, int]] = {}
+    for number in range(FRAMES):
+        for defect, _ in strip.truth(number):
+            name, first, _last = span.get(defect.track, (defect.class_name, number, number))
+            span[defect.track] = name, first, number
+    return [item for item in span.values() if item[1] > 0 and item[2] < FRAMES - TRAILING_FRAMES]
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_strip_defects_are_each_opened_once_and_closed_once_with_their_class(seed: int) -> None:
+    """Twenty seconds of strip: every defect is told right, exactly once, and nothing else is."""
+    strip = Strip(seed=seed)
+    events, truth = events_of(strip), defects_of(strip)
+    assert len(truth) >= 10
+    for kind, slack in (("defect.opened", 0), ("defect.closed", TRAILING_FRAMES)):
+        told = [(name, number) for type_, name, number in events if type_ == kind and number <= truth[-1][2] + slack]
+        assert [name for name, _ in told] == [name for name, _, _ in truth]
+        assert all(first < number <= last + slack for (_, number), (_, first, last) in zip(told, truth, strict=True))
