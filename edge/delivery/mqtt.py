@@ -41,7 +41,7 @@ Protocol = Literal["5", "3.1.1"]
 
 CONNECT_TIMEOUT_S: Final = 5.0
 """For the TCP connection and again for the TLS handshake."""
-CONNACK_TIMEOUT_S: Final = 5.0
+CONNACK_TIMEOUT_S: Final = 4.0
 """For the broker's answer once the connection stands."""
 ATTEMPT_TIMEOUT_S: Final = 20.0
 """For all of an attempt; only name resolution can outlast it, and its thread is then left behind."""
@@ -75,7 +75,9 @@ class Refused:
     code: int | None = None
     """CONNACK code, if the broker gave one."""
     silent: bool = False
-    """A connection stood, but no answer came: what a broker may do that does not know this MQTT version."""
+    """A connection stood, but no answer came."""
+    hung_up: bool = False
+    """A connection stood, and was closed without an answer."""
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.remedy}" if self.remedy else self.reason
@@ -335,7 +337,8 @@ class Link:
         elif reason.value == 0:
             self._outcome = Disconnected("said goodbye")
         else:
-            self._outcome = Disconnected(f"the connection was lost ({reason.getName()})")
+            why = "" if reason.value == 0x80 else f" ({reason.getName()})"  # 0x80: unspecified
+            self._outcome = Disconnected(f"the connection was lost{why}")
 
     def _on_publish(
         self, _client: Client, _userdata: Any, mid: int, reason: ReasonCode, _properties: Properties | None
@@ -402,21 +405,44 @@ class Backoff:
         self._attempts = 0
 
 
-def next_protocol(settings: Mqtt, spoken: Protocol, refused: Refused) -> Protocol | None:
-    """The version to try at once after a refusal; None if another version is not the answer.
+class Version:
+    """Which MQTT version to speak, learnt from what the broker does.
 
-    Some brokers for 3.1.1 answer a CONNECT of version 5 with 0x84; others wait for bytes that never come, or close.
+    Some brokers for 3.1.1 answer a CONNECT of version 5 with 0x84, others wait for bytes that never come, or hang up.
+    The answer is remembered; the others are guesses, which a broker that is just restarting may provoke. With 3.1.1 a
+    refused event looks accepted, so a guess holds for one connection only, and is not made once 5 has worked.
     """
-    if settings.protocol != "auto" or spoken != "5":
-        return None
-    return "3.1.1" if refused.code == UNSUPPORTED_PROTOCOL or refused.silent else None
 
+    def __init__(self, settings: Mqtt) -> None:
+        # the embedded broker is known to speak 3.1.1 only
+        known: Protocol = "3.1.1" if settings.is_embedded else "5"
+        self._is_free = settings.protocol == "auto"
+        self._settled: Protocol = known if settings.protocol == "auto" else settings.protocol
+        self._speaks_5 = False
+        self._hang_ups = 0
+        self.current: Protocol = self._settled
 
-def first_protocol(settings: Mqtt) -> Protocol:
-    """The embedded broker is known to speak 3.1.1 only."""
-    if settings.protocol == "auto":
-        return "3.1.1" if settings.is_embedded else "5"
-    return settings.protocol
+    def begin(self) -> None:
+        """A new attempt after a pause."""
+        self.current = self._settled
+
+    def accepted(self) -> None:
+        self._hang_ups = 0
+        self._speaks_5 = self._speaks_5 or self.current == "5"
+
+    def refused(self, refused: Refused) -> bool:
+        """Learn from a refusal; True: try `current`, another one now, at once."""
+        self._hang_ups = self._hang_ups + 1 if refused.hung_up else 0
+        if not self._is_free:
+            return False
+        if refused.code == UNSUPPORTED_PROTOCOL:
+            is_other = self.current == "5"
+            self.current = self._settled = "3.1.1" if is_other else "5"
+            return is_other
+        if self.current == "5" and not self._speaks_5 and (refused.silent or self._hang_ups >= 2):
+            self.current = "3.1.1"
+            return True
+        return False
 
 
 def listen(
@@ -435,11 +461,11 @@ def listen(
     over = stopped or threading.Event()
     tell = on_state or (lambda sentence: logger.info("%s", sentence))
     backoff = Backoff.to(settings)
-    protocol = first_protocol(settings)
+    version = Version(settings)
     name = client_id or f"defectd-tail-{secrets.token_hex(4)}"
     told = ""
     while not over.is_set():
-        ear = _Ear(settings, filters, client_id=name, protocol=protocol)
+        ear = _Ear(settings, filters, client_id=name, version=version)
         for received in ear.hear(over):
             if isinstance(received, Received):
                 yield received
@@ -447,25 +473,26 @@ def listen(
                 backoff.reset()
                 told = received
                 tell(received)
-        if ear.next_protocol is not None:
-            protocol = ear.next_protocol
+        if ear.again:
             continue
         if ear.farewell and ear.farewell != told:
             told = ear.farewell
             tell(told)
         over.wait(backoff.next_s())
+        version.begin()
 
 
 class _Ear:
     """One connection that listens."""
 
-    def __init__(self, settings: Mqtt, filters: Sequence[str], *, client_id: str, protocol: Protocol) -> None:
+    def __init__(self, settings: Mqtt, filters: Sequence[str], *, client_id: str, version: Version) -> None:
         self._settings = settings
         self._filters = filters
-        self._protocol: Protocol = protocol
+        self._version = version
         self._notices: queue.SimpleQueue[Notice] = queue.SimpleQueue()
-        self._link = Link(settings, client_id=client_id, deliver=self._notices.put, protocol=protocol)
-        self.next_protocol: Protocol | None = None
+        self._link = Link(settings, client_id=client_id, deliver=self._notices.put, protocol=version.current)
+        self.again = False
+        """Whether to listen again at once, with another version."""
         self.farewell = ""
 
     def hear(self, over: threading.Event) -> Iterator[Received | str]:  # noqa: C901 (one case per notice)
@@ -485,17 +512,18 @@ class _Ear:
                     continue
                 match notice:
                     case Connected():
+                        self._version.accepted()
                         with contextlib.suppress(BrokerError):  # gone already: its last notice follows
                             self._link.subscribe(self._filters)
                     case Subscribed(ok=True):
                         asked_ns = None
-                        yield f"connected to {host}:{port}, MQTT {self._protocol}"
+                        yield f"connected to {host}:{port}, MQTT {self._version.current}"
                     case Subscribed(reason=reason):
                         raise BrokerError(f"the broker {host}:{port} refuses the subscription: {reason}")
                     case Received():
                         yield notice
                     case Refused():
-                        self.next_protocol = next_protocol(self._settings, self._protocol, notice)
+                        self.again = self._version.refused(notice)
                         self.farewell = str(notice)
                         return
                     case Disconnected(reason=reason):
@@ -519,12 +547,24 @@ class _Unfit(Exception):
         self.refusal = refusal
 
 
+class _TlsSocket(ssl.SSLSocket):
+    """Closed when the handshake fails: paho leaves it to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002 (the signature of ssl)
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 def _tls_context(settings: Mqtt) -> ssl.SSLContext:
     """TLS 1.2 or newer, host name checked. Files are read at each attempt, so that they can be rotated."""
     name = "mqtt.ca_file"
     path = settings.ca_file
     try:
         context = ssl.create_default_context(cafile=None if path is None else str(path))
+        context.sslsocket_class = _TlsSocket
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if settings.cert_file is not None:
             name, path = "mqtt.cert_file", settings.cert_file
@@ -569,7 +609,7 @@ def _silent_refusal(host: str, port: int, *, tls: bool) -> Refused:
         if tls
         else "does this port expect TLS (mqtts://)? See its log"
     )
-    return Refused(f"the broker {host}:{port} closed the connection without an answer", remedy, silent=True)
+    return Refused(f"the broker {host}:{port} closed the connection without an answer", remedy, hung_up=True)
 
 
 _VERIFY: Final = {

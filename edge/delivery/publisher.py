@@ -26,7 +26,6 @@ from edge.delivery.mqtt import (
     ATTEMPT_TIMEOUT_S,
     NEVER,
     PACKET_TOO_LARGE,
-    UNSUPPORTED_PROTOCOL,
     Acknowledged,
     Backoff,
     Connected,
@@ -38,9 +37,8 @@ from edge.delivery.mqtt import (
     Received,
     Refused,
     Subscribed,
+    Version,
     Will,
-    first_protocol,
-    next_protocol,
 )
 from edge.delivery.outbox import Outbox, Row
 from edge.delivery.topics import Topics
@@ -174,12 +172,12 @@ class Publisher:
         self._topics = topics
         self._clock = clock
         self._settings = settings
-        self._version = version
+        self._release = version
         self._subscriptions = subscriptions
         self._on_command = on_command
         self._backoff = backoff or Backoff.to(settings)
         self._rare = _Rare(clock)
-        self._protocol = first_protocol(settings)
+        self._version = Version(settings)
         self._inbox: queue.SimpleQueue[tuple[int, Notice] | None] = queue.SimpleQueue()
         self._woken = False
         self._generation = 0
@@ -340,25 +338,24 @@ class Publisher:
         self._abandoned = [link for link in self._abandoned if link.alive]
         if len(self._abandoned) >= ABANDONED_LINKS:
             raise BrokerError("connecting hangs, probably in name resolution: check the DNS of this machine")
-        protocol = self._protocol
+        self._version.begin()
         while True:
             self._generation += 1
             lost = _encoded({"online": False, "node": self._topics.node, "reason": "lost"})
             link = self._open_link(
-                deliver=self._delivery(self._generation), protocol=protocol, will=Will(self._topics.status, lost)
+                deliver=self._delivery(self._generation),
+                protocol=self._version.current,
+                will=Will(self._topics.status, lost),
             )
             link.start()
             answer = self._await_answer()
             if isinstance(answer, Connected):
+                self._version.accepted()
                 return link, answer
             if not link.discard():
                 self._abandoned.append(link)
-            other = next_protocol(self._settings, protocol, answer)
-            if answer.code == UNSUPPORTED_PROTOCOL:  # said, not guessed from silence: worth remembering
-                self._protocol = other or first_protocol(self._settings)
-            if other is None:
+            if not self._version.refused(answer):
                 raise BrokerError(str(answer))
-            protocol = other
 
     def _delivery(self, generation: int) -> Callable[[Notice], None]:
         return lambda notice: self._inbox.put((generation, notice))
@@ -423,7 +420,7 @@ class Publisher:
             return self._replies.popleft() if self._replies else None
 
     def _status(self) -> bytes:
-        fixed = {"online": True, "node": self._topics.node, "version": self._version, "since": self._online_since}
+        fixed = {"online": True, "node": self._topics.node, "version": self._release, "since": self._online_since}
         return _encoded({**self._extra, **fixed})
 
     def _next_row(self, session: _Session) -> Row | None:

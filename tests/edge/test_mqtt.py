@@ -22,10 +22,9 @@ from edge.delivery.mqtt import (
     Disconnected,
     Link,
     Refused,
+    Version,
     Will,
-    first_protocol,
     listen,
-    next_protocol,
     opener,
 )
 from edge.errors import BrokerError
@@ -104,13 +103,13 @@ def test_every_certificate_problem_has_words(code):
     assert found.remedy
 
 
-def test_broker_that_hangs_up_is_silent_and_may_speak_another_version():
-    """A CONNECT of version 5 that is answered by closing leads to 3.1.1."""
+def test_broker_that_hangs_up_is_told_from_one_that_is_silent():
+    """A CONNECT that is answered by closing."""
     with listening(lambda client: client.recv(100)) as settings:
         found = outcome(settings)
     assert isinstance(found, Refused)
-    assert found.silent
-    assert next_protocol(settings, "5", found) == "3.1.1"
+    assert found.hung_up
+    assert not found.silent
 
 
 def test_broker_that_never_answers_is_given_up(monkeypatch):
@@ -154,9 +153,6 @@ def test_both_ways_to_refuse_version_5_are_understood(reply):
         found = outcome(settings)
     assert isinstance(found, Refused)
     assert found.code == 0x84
-    assert next_protocol(settings, "5", found) == "3.1.1"
-    assert next_protocol(settings.model_copy(update={"protocol": "5"}), "5", found) is None
-    assert next_protocol(settings, "3.1.1", found) is None
 
 
 def test_limits_of_the_broker_are_handed_on():
@@ -234,12 +230,61 @@ def test_missing_file_is_named(tmp_path, key):
     assert f"mqtt.{key} {path}" in found.reason
 
 
-def test_first_protocol_is_that_of_the_configuration():
+REMOTE = Mqtt(broker="mqtt://localhost:1")
+UNSUPPORTED = Refused("no", "", 0x84)
+SILENT = Refused("no", "", silent=True)
+HUNG_UP = Refused("no", "", hung_up=True)
+AWAY = Refused("no", "")
+
+
+def test_first_version_is_that_of_the_configuration():
     """auto begins with 5, but for the embedded broker, which is known."""
-    assert first_protocol(Mqtt(broker="mqtt://localhost:1")) == "5"
-    assert first_protocol(Mqtt(broker="embedded")) == "3.1.1"
-    assert first_protocol(Mqtt(broker="mqtt://localhost:1", protocol="3.1.1")) == "3.1.1"
-    assert first_protocol(Mqtt(broker="embedded", protocol="5")) == "5"
+    assert Version(REMOTE).current == "5"
+    assert Version(Mqtt(broker="embedded")).current == "3.1.1"
+    assert Version(Mqtt(broker="mqtt://localhost:1", protocol="3.1.1")).current == "3.1.1"
+    fixed = Version(Mqtt(broker="embedded", protocol="5"))
+    assert fixed.current == "5"
+    assert not fixed.refused(UNSUPPORTED)
+    assert fixed.current == "5"
+
+
+def test_version_that_the_broker_refuses_is_not_tried_again():
+    """0x84 is an answer: 3.1.1 at once, and from then on; both refused means a pause."""
+    version = Version(REMOTE)
+    assert version.refused(UNSUPPORTED)
+    version.accepted()
+    version.begin()
+    assert version.current == "3.1.1"
+    assert not version.refused(AWAY)
+    assert not version.refused(UNSUPPORTED)
+
+
+def test_version_guessed_from_silence_holds_for_one_connection():
+    """No answer to version 5: 3.1.1 at once, but 5 again the next time."""
+    version = Version(REMOTE)
+    assert version.refused(SILENT)
+    assert version.current == "3.1.1"
+    version.accepted()
+    version.begin()
+    assert version.current == "5"
+
+
+def test_one_hang_up_is_no_reason_to_change_the_version():
+    """A broker that restarts hangs up too; only the second time in a row is a hint."""
+    version = Version(REMOTE)
+    assert not version.refused(HUNG_UP)
+    assert not version.refused(AWAY)
+    assert not version.refused(HUNG_UP)
+    assert version.refused(HUNG_UP)
+    assert not version.refused(HUNG_UP)
+
+
+def test_broker_that_spoke_5_is_never_guessed_to_be_old():
+    """Once 5 has worked, silence is silence."""
+    version = Version(REMOTE)
+    version.accepted()
+    assert not version.refused(SILENT)
+    assert not any(version.refused(HUNG_UP) for _ in range(5))
 
 
 def test_listen_tells_once_that_the_broker_is_away_and_ends_when_asked(free_port):

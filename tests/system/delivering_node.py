@@ -1,0 +1,35 @@
+"""A node reduced to delivery, to be killed: appends events for ever and publishes them.
+
+Arguments: database, port, pause between events in s.  Prints each seq once it is committed.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+from edge.clock import SystemClock, uuid7
+from edge.config import Mqtt
+from edge.delivery.mqtt import opener
+from edge.delivery.outbox import Draft, Outbox
+from edge.delivery.publisher import Publisher
+from edge.delivery.topics import Topics
+
+path, port, pause_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
+clock = SystemClock()
+topics = Topics("defectd", "line3")
+settings = Mqtt(broker=f"mqtt://127.0.0.1:{port}")
+outbox = Outbox(path, max_rows=10**6, keep_delivered=100, durability="full", clock=clock)
+publisher = Publisher(opener(settings, "line3"), outbox, topics, clock, settings, version="test")
+publisher.start()
+threading.current_thread().name = "appender"
+while True:
+    event_id = uuid7(clock.wall_ns())
+    draft = Draft(topics.event("top"), {"event_id": event_id, "seq": 0, "replayed": False}, event_id)
+    for seq in outbox.append([draft]):
+        sys.stdout.write(f"{seq} {event_id}\n")
+        sys.stdout.flush()
+    publisher.wake()
+    time.sleep(pause_s)
