@@ -1,0 +1,285 @@
+"""The Sparkplug view of a real daemon, through a real Mosquitto, heard by a scripted host and another decoder."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+from mosquitto import Mosquitto, need_mosquitto
+from node import Node, until
+from paho.mqtt.enums import CallbackAPIVersion
+from sparkplug_host import Heard, HostView
+
+from edge.delivery.outbox import read_events
+from edge.delivery.sparkplug_codec import DataType, Metric, Payload, decode, encode
+
+pytestmark = pytest.mark.system
+ORACLE = Path(__file__).with_name("sparkplug_oracle.js")
+PACKAGE = "sparkplug-payload@1.0.3"
+KEEPALIVE_S = 5
+
+
+def need_oracle() -> Path:
+    """The folder of the npm package, installed once per machine; a skip without node, but a failure in CI."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "defectd-tests" / PACKAGE
+    why = None
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        why = "node and npm are not installed"
+    elif not (folder / "node_modules" / "sparkplug-payload" / "index.js").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", str(folder), PACKAGE]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        why = f"npm cannot install {PACKAGE}: {done.stderr[-300:]}" if done.returncode else None
+    if why is not None and os.environ.get("CI"):
+        pytest.fail(why)
+    if why is not None:
+        pytest.skip(why)
+    return folder
+
+
+class Host:
+    """A host application that writes down all it hears and does as the test says."""
+
+    def __init__(self, port: int, host_id: str = "scada1") -> None:
+        self.topic = f"spBv1.0/STATE/{host_id}"
+        self.view = HostView("plant", "line3")
+        self.raw: list[tuple[str, bytes]] = []
+        self.states_ms = int(time.time() * 1000)
+        self.deaf = False
+        """Until the next NBIRTH: a host that comes late understands nothing before it."""
+        self._messages: queue.SimpleQueue[paho.MQTTMessage] = queue.SimpleQueue()
+        self._ready = threading.Event()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=host_id, protocol=paho.MQTTv5)
+        self._client.will_set(self.topic, self._state(online=False), qos=1, retain=True)
+        self._client.on_connect = lambda client, *_: client.subscribe("spBv1.0/plant/#", qos=1)
+        self._client.on_subscribe = lambda *_: self._ready.set()
+        self._client.on_disconnect = lambda *_: self._ready.clear()
+        self._client.on_message = lambda _c, _u, message: self._messages.put(message)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.connect_async("127.0.0.1", port, keepalive=10)
+        self._client.loop_start()
+        self.await_connection()
+
+    def await_connection(self) -> None:
+        assert self._ready.wait(15), "the host does not get through to the broker"
+
+    def _state(self, *, online: bool) -> bytes:
+        return json.dumps({"online": online, "timestamp": self.states_ms}).encode()
+
+    def say(self, *, online: bool) -> None:
+        self.states_ms += 1
+        self._client.publish(self.topic, self._state(online=online), qos=1, retain=True).wait_for_publish(5)
+
+    def command(self, topic: str, payload: bytes) -> None:
+        self._client.publish(topic, payload, qos=0)
+
+    def ask_rebirth(self) -> None:
+        metric = Metric("Node Control/Rebirth", DataType.BOOLEAN, value=True)
+        self.command("spBv1.0/plant/NCMD/line3", encode(Payload(self.states_ms, (metric,))))
+
+    def heard(self) -> list[Heard]:
+        while not self._messages.empty():
+            message = self._messages.get()
+            if "CMD/" in message.topic:
+                continue
+            self.deaf = self.deaf and "/NBIRTH/" not in message.topic
+            if self.deaf:
+                continue
+            if message.retain:
+                self.view.faults.append(f"{message.topic} is retained")
+            is_will = "/NDEATH/" in message.topic and message.qos == 1
+            if message.qos != 0 and not is_will:
+                self.view.faults.append(f"{message.topic} with QoS {message.qos}")
+            self.raw.append((message.topic, message.payload))
+            self.view.hear(message.topic, message.payload)
+        return self.view.heard
+
+    def wait_for(self, verb: str, after: int, what: str, device: str | None = None) -> int:
+        """Number of the first such message from `after` on."""
+
+        def found() -> int:
+            for number, heard in enumerate(self.heard()):
+                if number >= after and (heard.verb, heard.device) == (verb, device):
+                    return number + 1
+            return 0
+
+        return int(until(found, 15, what)) - 1
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Any:
+    """A broker, a host that is online, and a node that is not started yet."""
+    need_mosquitto()
+    (tmp_path / "broker").mkdir()
+    broker = Mosquitto(tmp_path / "broker").start()
+    host = Host(broker.port)
+    camera = {"name": "top", "source": "strip:?seed=1", "fps": 40, "budget_ms": 500}
+    view = {"enabled": True, "group_id": "plant", "primary_host": "scada1", "resend_s": 2.0}
+    mqtt = {"broker": broker.url, "keepalive_s": KEEPALIVE_S}
+    node = Node(tmp_path / "node", broker.port, [camera], sparkplug=view, mqtt=mqtt)
+    with node:
+        yield broker, host, node
+    host.close()
+    broker.stop()
+
+
+def events_heard(host: Host) -> set[int]:
+    host.heard()
+    return {seq for seq, _ in host.view.events()}
+
+
+def events_stored(node: Node) -> dict[int, bytes]:
+    return {row.seq: row.payload for row in read_events(node.folder / "var" / "outbox.db", 0, 100_000)}
+
+
+def test_a_host_walks_a_node_through_its_life(scene: Any) -> None:  # noqa: PLR0915 (a life has many stations)
+    """Birth, data, rebirth, host offline and online, camera loss, daemon kill, broker kill, stop: nothing is lost.
+
+    tck-id-message-flow-edge-node-birth-publish-phid-wait, tck-id-topics-nbirth-bdseq-increment,
+    tck-id-operational-behavior-data-commands-rebirth-action-3, tck-id-operational-behavior-device-ddeath,
+    tck-id-operational-behavior-edge-node-termination-host-offline, tck-id-payloads-ndeath-will-message,
+    tck-id-payloads-ndeath-will-message-qos, tck-id-payloads-ndeath-will-message-retain,
+    tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50, tck-id-topics-nbirth-mqtt,
+    tck-id-topics-ddata-mqtt.
+    """
+    broker, host, node = scene
+    view = host.view
+
+    # no birth without the host; then births, data and events
+    node.start()
+    until(lambda: "waiting for the host" in node.log(), 15, "the node to wait for the host")
+    assert host.heard() == []
+    host.say(online=True)
+    host.wait_for("DBIRTH", 0, "the device's birth", "top")
+    until(lambda: max(events_heard(host), default=0) >= 2, 15, "the first events")
+    host.wait_for("DDATA", 0, "device data", "top")
+    assert view.bd_seq == 0
+    assert view.value("Model/Name")
+    until(lambda: host.heard() and view.value("Frames/OK", "top"), 10, "coverage")
+
+    # garbage does nothing, a rebirth does
+    host.command("spBv1.0/plant/NCMD/line3", b"\xff garbage")
+    host.command("spBv1.0/plant/DCMD/line3/top", b"\x00" * 1000)
+    time_of_birth = len(host.heard())
+    host.ask_rebirth()
+    host.wait_for("DBIRTH", time_of_birth, "the device's second birth", "top")
+    assert view.bd_seq == 0
+
+    # the host goes and comes back
+    mark = len(host.heard())
+    host.say(online=False)
+    host.wait_for("NDEATH", mark, "the death of the node without its host")
+    stored = max(events_stored(node))
+    until(lambda: max(events_stored(node)) >= stored + 2, 15, "events while the host is away")
+    mark = len(host.heard())
+    host.say(online=True)
+    host.wait_for("DBIRTH", mark, "the birth for the returned host", "top")
+    assert view.bd_seq == 1
+    until(lambda: stored + 2 in events_heard(host), 10, "what happened meanwhile")
+    assert dict(view.events())[stored + 2], "as history"
+
+    # a camera goes and comes back
+    mark = len(host.heard())
+    until(node.children, 5, "the camera process")
+    for pid in node.children():
+        os.kill(pid, signal.SIGKILL)
+    death = host.wait_for("DDEATH", mark, "the death of the device", "top")
+    host.wait_for("DBIRTH", death, "the device's return", "top")
+
+    # the daemon is killed: its will says so; the next one is born with the next number
+    mark = len(host.heard())
+    node.kill()
+    host.wait_for("NDEATH", mark, "the will of the killed node")
+    assert view.alive == set()
+    node.start()
+    host.wait_for("DBIRTH", mark, "the birth after the kill", "top")
+    assert view.bd_seq == 2
+
+    # the broker is killed; the host, which may come back after the node, asks for a birth as hosts do
+    broker.kill()
+    until(lambda: "Sparkplug: " in node.log().split("waiting for the host")[-1], 10, "the node to notice")
+    host.heard()
+    host.deaf = True
+    broker.start()
+    host.await_connection()
+    mark = len(host.heard())
+    host.say(online=True)
+    until(lambda: "connected" in node.log().split("Sparkplug: ")[-1], 15, "the node to connect again")
+    host.ask_rebirth()
+    host.wait_for("DBIRTH", mark, "the birth after the broker's death", "top")
+    until(lambda: events_heard(host) >= set(events_stored(node)), 15, "all events")
+
+    # the end: what is left, then NDEATH, and by MQTT 5 the will as well
+    mark = len(host.heard())
+    assert node.stop() == 0
+    host.wait_for("NDEATH", mark, "the farewell")
+    until(lambda: [h.verb for h in host.heard()].count("NDEATH") and view.alive == set(), 5, "the node's death")
+    stored_events = events_stored(node)
+    assert events_heard(host) == set(stored_events), node.log()
+    assert not view.faults, (view.faults, node.log())
+    for heard in view.heard:
+        if heard.verb == "NDATA" and "Event/JSON" in heard.names():
+            told = json.loads(str(heard["Event/JSON"].value))
+            assert told == json.loads(stored_events[told["seq"]])
+    check_with_oracle(host)
+
+
+def check_with_oracle(host: Host) -> None:
+    """tck-id-message-flow-edge-node-birth-publish-nbirth-payload: another implementation reads all as it was meant."""
+    folder = need_oracle()
+    lines = "".join(json.dumps({"topic": topic, "hex": payload.hex()}) + "\n" for topic, payload in host.raw)
+    done = subprocess.run(
+        ["node", str(ORACLE), str(folder)], input=lines, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(host.raw) > 20
+    known: dict[int, DataType | None] = {}
+    for (topic, raw), answer in zip(host.raw, answers, strict=True):
+        payload = decode(raw)
+        if "BIRTH/" in topic:
+            known |= {metric.alias: metric.datatype for metric in payload.metrics if metric.alias is not None}
+        assert answer["same"], topic
+        assert (answer["seq"], answer["timestamp"]) == (_text(payload.seq), _text(payload.timestamp_ms)), topic
+        resolved = [_as_oracle(metric, known) for metric in payload.metrics]
+        assert answer["metrics"] == resolved, topic
+
+
+def _as_oracle(metric: Metric, known: dict[int, DataType | None]) -> dict[str, Any]:
+    kind = metric.datatype or known[metric.alias or 0]
+    assert kind is not None
+    names = {"INT32": "Int32", "INT64": "Int64", "DOUBLE": "Double", "BOOLEAN": "Boolean", "STRING": "String"}
+    value = metric.value
+    if metric.datatype is None and isinstance(value, int) and not isinstance(value, bool):
+        bits = 64 if kind == DataType.INT64 else 32  # without a type it was read unsigned
+        value -= (1 << bits) if value >> (bits - 1) else 0
+    if kind == DataType.INT64:
+        value = _text(value)
+    return {
+        "name": metric.name,
+        "alias": _text(metric.alias),
+        "type": names[kind.name],
+        "timestamp": _text(metric.timestamp_ms),
+        "value": value,
+        "isHistorical": metric.is_historical,
+        "quality": metric.quality,
+    }
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
