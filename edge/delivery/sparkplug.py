@@ -30,9 +30,8 @@ from edge.delivery.mqtt import (
     Received,
     Refused,
     Subscribed,
+    Version,
     Will,
-    first_protocol,
-    next_protocol,
     opener,
 )
 from edge.delivery.outbox import Row
@@ -166,7 +165,7 @@ class SparkplugView:
             settled_seq=self._saved.settled_seq,
         )
         self._node.count_from(events.last_seq + 1)
-        self._protocol = first_protocol(settings)
+        self._version = Version(settings)
         self._inbox: queue.SimpleQueue[tuple[int, Notice] | None] = queue.SimpleQueue()
         self._woken = False
         self._generation = 0
@@ -355,28 +354,27 @@ class SparkplugView:
         self._abandoned = [link for link in self._abandoned if link.alive]
         if len(self._abandoned) >= ABANDONED_LINKS:
             raise BrokerError("connecting hangs, probably in name resolution: check the DNS of this machine")
+        self._version.begin()
         while True:
             self._generation += 1
             will = self._node.connect()
             self._save()
             link = self._open_link(
                 deliver=self._delivery(self._generation),
-                protocol=self._protocol,
+                protocol=self._version.current,
                 will=Will(will.topic, will.payload, retain=False),
             )
             link.start()
             answer = self._await_answer()
             if isinstance(answer, Connected):
+                self._version.accepted()
                 host, port, _ = self._settings.address
                 self._tell(logging.INFO, f"Sparkplug: connected to {host}:{port}, MQTT {answer.protocol}")
                 return link, answer
             if not link.discard():
                 self._abandoned.append(link)
-            other = next_protocol(self._settings, self._protocol, answer)
-            if other is None or other == first_protocol(self._settings):
-                self._protocol = first_protocol(self._settings)
+            if not self._version.refused(answer):
                 raise BrokerError(str(answer))
-            self._protocol = other
 
     def _delivery(self, generation: int) -> Callable[[Notice], None]:
         return lambda notice: self._inbox.put((generation, notice))
