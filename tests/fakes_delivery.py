@@ -114,6 +114,8 @@ class FakeLink:
     def publish(self, topic: str, payload: bytes, *, retain: bool = False, correlation: bytes | None = None) -> int:
         if not self.alive:
             raise BrokerError("the connection to the broker is gone")
+        if "#" in topic:
+            raise ValueError("wildcard in the topic")
         self._mid += 1
         sent = Sent(topic, json.loads(payload), retain, self._mid)
         ending = self.broker.ends_on(sent)

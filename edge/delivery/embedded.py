@@ -51,7 +51,7 @@ class EmbeddedBroker:
         if not self._ready.wait(START_TIMEOUT_S) or self._failure is not None:
             reason = f"the embedded broker did not start: {self._failure}"
             raise self._refusal(reason, f"use {self.url}") from self._failure
-        logger.info("the embedded broker listens at %s", self.url)
+        logger.debug("the embedded broker listens at %s", self.url)
 
     def stop(self, timeout_s: float = 5.0) -> bool:
         """Always safe; False if it did not end in time."""

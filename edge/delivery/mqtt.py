@@ -47,9 +47,10 @@ ATTEMPT_TIMEOUT_S: Final = 20.0
 """For all of an attempt; only name resolution can outlast it, and its thread is then left behind."""
 UNSUPPORTED_PROTOCOL: Final = 0x84
 TAKEN_OVER: Final = 0x8E
+TOPIC_INVALID: Final = 0x90
 PACKET_TOO_LARGE: Final = 0x95
 QUOTA_EXCEEDED: Final = 0x97
-NEVER: Final = {0x87: "not authorised", 0x90: "topic name invalid", 0x99: "payload format invalid"}
+NEVER: Final = {0x87: "not authorised", TOPIC_INVALID: "topic name invalid", 0x99: "payload format invalid"}
 """PUBACK codes that no repetition will change."""
 MAX_RECEIVED: Final = 65_535
 """Receive maximum of MQTT when the broker names none."""
@@ -186,7 +187,8 @@ class Link:
     ) -> int:
         """Send; returns the message id that `Acknowledged` will name: with QoS 0 as soon as it is sent.
 
-        Raises BrokerError when the connection is gone; the message is then not sent later either.
+        Raises BrokerError when the connection is gone; the message is then not sent later either. Raises ValueError
+        for what MQTT cannot carry, such as a wildcard in the topic.
         """
         properties = None
         if correlation is not None and self._protocol == "5":

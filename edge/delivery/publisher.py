@@ -26,6 +26,7 @@ from edge.delivery.mqtt import (
     ATTEMPT_TIMEOUT_S,
     NEVER,
     PACKET_TOO_LARGE,
+    TOPIC_INVALID,
     Acknowledged,
     Backoff,
     Connected,
@@ -116,13 +117,16 @@ class _Session:
     in_flight: dict[int, Row | _Message] = field(default_factory=dict)
     tried: set[int] = field(default_factory=set)
     """Events that were sent on this connection and are to be sent again."""
+    put_off: list[_Message] = field(default_factory=list)
+    """Retained messages that the broker would not take for now."""
+    put_off_until_ns: int = 0
     hold_until_ns: int | None = None
     """No events before this time, nor while any is in flight: then everything unconfirmed again, in order."""
     hold_s: float = HOLD_FIRST_S
     acked_any: bool = False
     end: Disconnected | None = None
     given_up: bool = False
-    """Ended by us, for want of an answer."""
+    """Ended by us: no event is to blame."""
 
     def rows_in_flight(self) -> list[Row]:
         return [item for item in self.in_flight.values() if isinstance(item, Row)]
@@ -452,7 +456,11 @@ class Publisher:
             reason = f"{size} bytes, and the broker takes {session.packet_limit}"
             self._refuse(session, row, PACKET_TOO_LARGE, reason)
             return
-        mid = session.link.publish(row.topic, payload)
+        try:
+            mid = session.link.publish(row.topic, payload)
+        except ValueError as error:
+            self._refuse(session, row, TOPIC_INVALID, str(error))
+            return
         session.in_flight[mid] = row
         self._sent += 1
         self._replayed += is_replay
@@ -462,9 +470,13 @@ class Publisher:
         if session.packet_limit is not None and size > session.packet_limit:
             self._rare.log(logging.ERROR, f"{message.topic}: the broker does not take so large a message")
             return
-        mid = session.link.publish(
-            message.topic, message.payload, retain=message.retain, correlation=message.correlation
-        )
+        try:
+            mid = session.link.publish(
+                message.topic, message.payload, retain=message.retain, correlation=message.correlation
+            )
+        except ValueError as error:  # a reply goes where its requester wants it
+            self._rare.log(logging.WARNING, f"a message cannot be sent: {error}")
+            return
         session.in_flight[mid] = message
 
     # ---- hearing ---------------------------------------------------------------------------------
@@ -541,6 +553,9 @@ class Publisher:
                 session.tried.add(item.seq)
                 self._hold(session, f"the broker puts events off: {notice.reason}")
         elif item is not None and not notice.ok:
+            if item.retain and notice.code not in NEVER:
+                session.put_off.append(item)
+                session.put_off_until_ns = now_ns + int(HOLD_FIRST_S * NS_PER_S)
             self._rare.log(logging.ERROR, f"the broker refuses {item.topic}: {notice.reason}; check its access list")
 
     def _proven(self, session: _Session) -> None:
@@ -596,6 +611,10 @@ class Publisher:
             raise BrokerError(f"the broker has confirmed nothing for {limit_s} s: connecting anew")
         if now_ns - session.opened_ns > STEADY_S * NS_PER_S:
             self._backoff.reset()
+        if session.put_off and now_ns >= session.put_off_until_ns:
+            with self._lock:
+                self._stale |= dict.fromkeys(message.topic for message in session.put_off)
+            session.put_off.clear()
 
     def _judge(self, session: _Session) -> None:
         """Look for an event that ends every connection it is sent on, which 3.1.1 brokers do to large ones."""
@@ -630,6 +649,7 @@ class Publisher:
 
     def _say_goodbye(self, session: _Session) -> bool:
         """Offline, retained, and a clean end, so that the will stays unsaid."""
+        session.given_up = True
         self._save_acknowledgements()
         now_ns = self._clock.monotonic_ns()
         until_ns = now_ns + int(GOODBYE_S * NS_PER_S)

@@ -266,6 +266,34 @@ def test_refused_retained_message_is_told_and_harms_nothing(scene, caplog):
     assert "refuses defectd/line3/status" in caplog.text
 
 
+def test_retained_message_put_off_by_the_broker_is_sent_again(scene, monkeypatch):
+    """A full broker at the wrong moment does not leave a stale state behind."""
+    monkeypatch.setattr("edge.delivery.publisher.HOLD_FIRST_S", 0.02)
+    full = [True, True]
+    scene.broker.answer = lambda sent: 0x97 if sent.retain and full and full.pop() else 0
+    publisher = scene.start()
+    until(lambda: len(scene.broker.said(TOPICS.status)) == 3)
+    assert publisher.snapshot().connections == 1
+
+
+def test_event_whose_topic_mqtt_cannot_carry_is_put_aside(scene):
+    """It would fail on every connection."""
+    scene.outbox.append([draft(1, "bad/#/event"), draft(2)])
+    scene.start()
+    scene.drained()
+    assert scene.seqs == [2]
+    assert scene.outbox.refused == 1
+
+
+def test_reply_is_sent_once_with_its_correlation(scene):
+    """Answers to commands go out as soon as there is a connection; one to an impossible topic harms nobody."""
+    publisher = scene.start()
+    publisher.reply("bad/#", {})
+    publisher.reply("answers/here", {"ok": True}, correlation=b"7")
+    until(lambda: scene.broker.said("answers/here"))
+    assert scene.broker.said("answers/here") == [{"ok": True}]
+
+
 def test_protocol_falls_back_at_once_and_is_remembered(scene):
     """0x84 leads to 3.1.1 without a delay, and to 3.1.1 first from then on."""
     scene.broker.speaks = ("3.1.1",)

@@ -1,6 +1,7 @@
 """A node reduced to delivery, to be killed: appends events for ever and publishes them.
 
-Arguments: database, port, pause between events in s.  Prints each seq once it is committed.
+Arguments: database, port, pause between events in s, and `early` for a node that does what it must not: it takes an
+event for delivered when it is sent.  Prints each seq and event id once it is committed.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from edge.clock import SystemClock, uuid7
 from edge.config import Mqtt
 from edge.delivery.mqtt import opener
-from edge.delivery.outbox import Draft, Outbox
+from edge.delivery.outbox import Draft, Outbox, Row
 from edge.delivery.publisher import Publisher
 from edge.delivery.topics import Topics
 
@@ -23,6 +25,14 @@ topics = Topics("defectd", "line3")
 settings = Mqtt(broker=f"mqtt://127.0.0.1:{port}")
 outbox = Outbox(path, max_rows=10**6, keep_delivered=100, durability="full", clock=clock)
 publisher = Publisher(opener(settings, "line3"), outbox, topics, clock, settings, version="test")
+if "early" in sys.argv:
+    send_row = publisher._send_row
+
+    def send_and_forget(session: Any, row: Row) -> None:
+        send_row(session, row)
+        outbox.ack([row.seq])
+
+    publisher._send_row = send_and_forget  # type: ignore[method-assign]
 publisher.start()
 threading.current_thread().name = "appender"
 while True:

@@ -283,6 +283,32 @@ def test_no_committed_event_is_lost_by_kills_and_cuts(stage, seed):
     assert len(committed) > 100
 
 
+@pytest.mark.parametrize("mode", ["confirmed", "early"])
+def test_event_is_done_when_confirmed_and_not_when_sent(stage, mode):
+    """Swallowed by the network, then kill -9: nothing is lost; a node that trusts its own sending loses events."""
+    broker = stage.broker()
+    proxy = stage.proxy(broker)
+    subscriber = stage.subscriber(broker.url)
+    path = stage.folder / "state" / "outbox.db"
+    child = stage.process(NODE_SCRIPT, path, proxy.port, 0.005, mode)
+    until(lambda: len(subscriber.first_seqs) > 5, 20)
+    proxy.set("blackhole")
+    assert child.stdout is not None
+    silent_from = max(subscriber.first_seqs)
+    while int(child.stdout.readline().split()[0]) < silent_from + 60:
+        pass
+    finish(child)
+    proxy.set("reset")
+    proxy.set("pass")
+    outbox = stage.outbox()
+    publisher = stage.publisher(outbox, proxy.url)
+    until(lambda: outbox.depth() == 0, 20)
+    assert publisher.stop(5)
+    until(lambda: outbox.last_seq in subscriber.first_seqs)
+    lost = set(range(1, outbox.last_seq + 1)) - set(subscriber.first_seqs)
+    assert bool(lost) == (mode == "early")
+
+
 def test_no_committed_event_is_lost_by_kills_and_dying_brokers(stage):
     """With broker and node both killed at random: each committed event ends confirmed by the broker."""
     deaths = BrokerDeaths(stage)
