@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import subprocess
@@ -475,7 +476,7 @@ def test_tls_checks_the_broker_and_carries_events(stage, caplog):
 
 
 @pytest.mark.bench
-def test_drain_rate_and_insert_time(stage, record_property):
+def test_drain_rate_and_insert_time(stage):
     """Measures: 10,000 stored events drained on loopback, and the time of one insert."""
     broker = stage.broker()
     outbox = stage.outbox(durability="full")
@@ -491,6 +492,9 @@ def test_drain_rate_and_insert_time(stage, record_property):
     stage.publisher(outbox, broker.url)
     until(lambda: outbox.depth() == 0, 60)
     seconds = (CLOCK.monotonic_ns() - begin) / NS_PER_S
-    record_property("drained_per_s", 10_000 / seconds)
-    record_property("insert_ms_p50", took_ms[250])
-    record_property("insert_ms_p99", took_ms[494])
+    logging.getLogger("bench").warning(
+        "drained %.0f/s (n=10000), insert p50 %.2f ms, p99 %.2f ms (n=500)",
+        10_000 / seconds,
+        took_ms[250],
+        took_ms[494],
+    )
