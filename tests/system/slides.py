@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -15,7 +16,8 @@ SCRIPT = Path(__file__).with_name("slide_server.py")
 
 def _is_there() -> bool:
     probe = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
-    return Path(PYTHON).exists() and subprocess.run([PYTHON, "-c", probe], capture_output=True).returncode == 0
+    command = [PYTHON, "-c", probe]
+    return Path(PYTHON).exists() and subprocess.run(command, check=False, capture_output=True).returncode == 0
 
 
 needs_gstreamer = pytest.mark.skipif(
@@ -36,7 +38,7 @@ class SlideShow:
     def url(self) -> str:
         return f"rtsp://127.0.0.1:{self.port}/cam"
 
-    def __enter__(self) -> SlideShow:
+    def __enter__(self) -> Self:
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "ready\n", "the slide show did not start"
