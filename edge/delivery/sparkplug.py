@@ -176,6 +176,7 @@ class SparkplugView:
         self._reports: dict[str, _Report] = {}
         """The newest of each, until the thread takes them: what is merged needs no queue."""
         self._stop_ns: int | None = None
+        self._ended_with_all_sent = False
         self._connections = 0
         self._last_error: str | None = None
         self._told = ("", 0)
@@ -224,7 +225,7 @@ class SparkplugView:
         self.ask_stop(timeout_s)
         if self._thread.ident is not None:
             self._thread.join(timeout_s + 1.0)
-        return not self._thread.is_alive() and self._node.sent_seq >= self._events.last_seq
+        return not self._thread.is_alive() and self._ended_with_all_sent
 
     @property
     def alive(self) -> bool:
@@ -272,6 +273,7 @@ class SparkplugView:
             while not said_goodbye:
                 self._hear()
                 if self._is_done():
+                    self._ended_with_all_sent = self._is_all_sent() and self._node.phase == "born"
                     self._node.leave("stopped")
                 else:
                     self._turn()

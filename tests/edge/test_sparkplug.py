@@ -167,9 +167,7 @@ def test_nothing_is_published_before_the_subscription_is_answered(scene: Scene) 
 
 
 def test_nbirth_holds_every_metric_of_the_node(scene: Scene) -> None:
-    """tck-id-topics-nbirth-metric-reqs, tck-id-operational-behavior-data-publish-nbirth,
-    tck-id-topics-nbirth-metrics.
-    """
+    """tck-id-topics-nbirth-metric-reqs, tck-id-operational-behavior-data-publish-nbirth."""
     scene.connect()
     birth = scene.view.heard[0]
     assert set(birth.names()) == {*NODE_METRICS, "bdSeq", REBIRTH}
@@ -221,9 +219,7 @@ def test_dbirths_follow_the_nbirth_before_any_data(scene: Scene) -> None:
 
 
 def test_dbirth_holds_every_metric_of_the_device(scene: Scene) -> None:
-    """tck-id-topics-dbirth-metric-reqs, tck-id-topics-dbirth-metrics,
-    tck-id-operational-behavior-data-publish-dbirth.
-    """
+    """tck-id-topics-dbirth-metric-reqs, tck-id-topics-dbirth-metrics."""
     scene.live()
     scene.connect()
     birth = scene.view.heard[1]
@@ -284,9 +280,7 @@ def test_a_camera_that_delivers_pictures_lives(scene: Scene, state: str) -> None
 
 
 def test_seq_runs_over_all_messages_and_returns_to_zero_after_255(scene: Scene) -> None:
-    """tck-id-payloads-sequence-num-incrementing, tck-id-payloads-sequence-num-always-included: no hole in 600
-    messages.
-    """
+    """tck-id-payloads-sequence-num-incrementing: no hole in 600 messages."""
     scene.live()
     scene.connect()
     for number in range(300):
@@ -299,9 +293,7 @@ def test_seq_runs_over_all_messages_and_returns_to_zero_after_255(scene: Scene) 
 
 
 def test_stop_publishes_ndeath_and_leaves(scene: Scene) -> None:
-    """tck-id-operational-behavior-edge-node-intentional-disconnect-ndeath,
-    tck-id-payloads-ndeath-will-message-publisher.
-    """
+    """tck-id-operational-behavior-edge-node-intentional-disconnect-ndeath."""
     scene.live()
     scene.connect()
     scene.node.leave("stopped")
@@ -478,9 +470,7 @@ def test_commands_that_make_no_sense_are_counted(scene: Scene) -> None:
 
 
 def test_births_wait_for_the_host() -> None:
-    """tck-id-message-flow-edge-node-birth-publish-phid-wait, -wait-online,
-    tck-id-operational-behavior-edge-node-birth-sequence-wait.
-    """
+    """tck-id-message-flow-edge-node-birth-publish-phid-wait, -wait-online."""
     scene = Scene(HOST)
     scene.live()
     scene.event()
@@ -519,9 +509,7 @@ def test_another_host_does_not_count() -> None:
 
 
 def test_host_offline_ends_the_session() -> None:
-    """tck-id-operational-behavior-edge-node-termination-host-offline: NDEATH, then leave; afterwards births wait
-    again.
-    """
+    """tck-id-operational-behavior-edge-node-termination-host-offline: NDEATH, leave; then births wait again."""
     scene = Scene(HOST)
     scene.live()
     scene.connect()
@@ -541,9 +529,7 @@ def test_host_offline_ends_the_session() -> None:
 
 
 def test_older_states_are_ignored() -> None:
-    """tck-id-message-flow-edge-node-birth-publish-phid-wait-timestamp,
-    tck-id-operational-behavior-edge-node-termination-host-offline-timestamp.
-    """
+    """tck-id-message-flow-edge-node-birth-publish-phid-wait-timestamp."""
     scene = Scene(HOST)
     scene.connect()
     scene.host(online=False, timestamp=100)
@@ -557,9 +543,7 @@ def test_older_states_are_ignored() -> None:
 
 
 def test_a_new_connection_believes_the_retained_state() -> None:
-    """tck-id-message-flow-edge-node-birth-publish-phid-wait-timestamp: a host whose clock was set back is not shut
-    out.
-    """
+    """tck-id-message-flow-edge-node-birth-publish-phid-wait-timestamp: a clock set back shuts no host out."""
     scene = Scene(HOST)
     scene.connect()
     scene.host(online=True, timestamp=100)
@@ -600,9 +584,7 @@ def test_states_that_make_no_sense_are_refused(payload: bytes) -> None:
 
 
 def test_legacy_state_is_text_on_its_own_topic() -> None:
-    """tck-id-message-flow-edge-node-birth-publish-phid-wait in the form of Sparkplug 2.2: STATE/HOST, ONLINE,
-    OFFLINE.
-    """
+    """tck-id-message-flow-edge-node-birth-publish-phid-wait as it was in 2.2: ONLINE or OFFLINE on STATE/HOST."""
     scene = Scene(HOST, legacy=True)
     assert scene.identity.filters[-1] == f"STATE/{HOST}"
     scene.connect()
@@ -689,9 +671,7 @@ def test_events_of_an_outage_are_history_with_their_own_times(scene: Scene) -> N
 
 
 def test_what_was_not_settled_is_sent_again(scene: Scene) -> None:
-    """tck-id-payloads-ndata-qos: QoS 0 loses, so events of the last minute before the loss come once more, as
-    history.
-    """
+    """tck-id-payloads-ndata-qos: QoS 0 loses, so events of the last minute come once more, as history."""
     scene.connect()
     for _ in range(10):
         scene.event()
@@ -730,9 +710,7 @@ def test_a_quiet_line_settles_and_then_is_silent(scene: Scene) -> None:
 
 
 def test_a_kill_loses_nothing(scene: Scene) -> None:
-    """tck-id-payloads-ndeath-will-message: only what was durable is known after it, and every event came at least
-    once.
-    """
+    """tck-id-payloads-ndeath-will-message: only what was durable is known then; each event came at least once."""
     scene.connect()
     for number in range(50):
         scene.event()
@@ -810,9 +788,7 @@ def test_live_values_wait_while_the_broker_is_silent(scene: Scene) -> None:
 
 
 def test_events_gone_from_the_outbox_are_counted(scene: Scene) -> None:
-    """tck-id-operational-behavior-data-publish-nbirth-values: what had to go is a number, never silent, and counted
-    once.
-    """
+    """tck-id-operational-behavior-data-publish-nbirth-values: what had to go is told, and counted once."""
     for _ in range(10):
         scene.event()
     del scene.rows[2:6]

@@ -161,15 +161,13 @@ def events_stored(node: Node) -> dict[int, bytes]:
 
 
 def test_a_host_walks_a_node_through_its_life(scene: Any) -> None:  # noqa: PLR0915 (a life has many stations)
-    """Birth, data, rebirth, host offline and online, camera loss, daemon kill, broker kill, stop: nothing is lost.
-
-    tck-id-message-flow-edge-node-birth-publish-phid-wait, tck-id-topics-nbirth-bdseq-increment,
-    tck-id-operational-behavior-data-commands-rebirth-action-3, tck-id-operational-behavior-device-ddeath,
-    tck-id-operational-behavior-edge-node-termination-host-offline, tck-id-payloads-ndeath-will-message,
-    tck-id-payloads-ndeath-will-message-qos, tck-id-payloads-ndeath-will-message-retain,
-    tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50, tck-id-topics-nbirth-mqtt,
-    tck-id-topics-ddata-mqtt.
-    """
+    """Birth, rebirth, host offline and online, camera loss, daemon kill, broker kill, stop: nothing is lost."""
+    # tck-id-message-flow-edge-node-birth-publish-phid-wait, tck-id-topics-nbirth-bdseq-increment,
+    # tck-id-operational-behavior-data-commands-rebirth-action-3, tck-id-operational-behavior-device-ddeath,
+    # tck-id-operational-behavior-edge-node-termination-host-offline, tck-id-payloads-ndeath-will-message,
+    # tck-id-payloads-ndeath-will-message-qos, tck-id-payloads-ndeath-will-message-retain,
+    # tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50, tck-id-topics-nbirth-mqtt,
+    # tck-id-topics-ddata-mqtt
     broker, host, node = scene
     view = host.view
 
