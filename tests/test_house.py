@@ -183,6 +183,7 @@ LIBRARY_DOORS = {
     "sqlite3": {"edge/delivery/outbox.py"},
     "amqtt": {"edge/delivery/embedded.py"},
     "yaml": {"edge/document.py"},
+    "google": {"edge/delivery/sparkplug_codec.py"},
 }
 
 
