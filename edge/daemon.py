@@ -23,6 +23,7 @@ from edge.delivery.mqtt import opener
 from edge.delivery.outbox import Outbox
 from edge.delivery.publisher import Publisher
 from edge.delivery.recorder import Recorder
+from edge.delivery.refusals import Refusals
 from edge.delivery.sparkplug import SparkplugView, view_of
 from edge.delivery.topics import Topics
 from edge.errors import ConfigError, Problem
@@ -129,9 +130,6 @@ class Daemon:
             )
             building.callback(outbox.close)
             link = opener(self._settings.mqtt, self._settings.node)
-            publisher = Publisher(link, outbox, self._topics, self._clock, self._settings.mqtt, version=__version__)
-            publisher.announce(self._status())
-            sparkplug = view_of(self._settings, outbox, self._clock)
 
             def on_stored() -> None:
                 publisher.wake()
@@ -139,9 +137,21 @@ class Daemon:
                     sparkplug.wake()
 
             recorder = Recorder(outbox, self._origin, self._topics, self._clock, on_stored=on_stored)
+            refusals = Refusals(recorder.put, self._clock)
+            publisher = Publisher(
+                link,
+                outbox,
+                self._topics,
+                self._clock,
+                self._settings.mqtt,
+                version=__version__,
+                on_refused=refusals.note,
+            )
+            publisher.announce(self._status())
+            sparkplug = view_of(self._settings, outbox, self._clock)
             cameras = Supervisor(self._settings.active_cameras, self._clock)
             building.callback(cameras.close)
-            line = self._line(cameras, recorder, publisher, sparkplug)
+            line = self._line(cameras, recorder, publisher, sparkplug, refusals)
             publisher.start()
             if sparkplug is not None:
                 sparkplug.describe(self._described())
@@ -153,6 +163,7 @@ class Daemon:
             log.info("node %s inspects %s with %s", self._settings.node, names, self._origin.model["name"])
             recorder.put(make(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
             broken = self._watch({"line": line, "recorder": recorder, "publisher": publisher}, for_s)
+            refusals.tell(at_once=True)
             self._shut(cameras, line, recorder, publisher, sparkplug, broker)
             return 1 if broken else 0
 
@@ -166,7 +177,12 @@ class Daemon:
         return broker
 
     def _line(
-        self, cameras: Supervisor, recorder: Recorder, publisher: Publisher, sparkplug: SparkplugView | None
+        self,
+        cameras: Supervisor,
+        recorder: Recorder,
+        publisher: Publisher,
+        sparkplug: SparkplugView | None,
+        refusals: Refusals,
     ) -> Line:
         def retain_state(camera: str, message: dict[str, Any]) -> None:
             publisher.retain(self._topics.state(camera), message)
@@ -175,6 +191,7 @@ class Daemon:
 
         def on_report(reports: Sequence[Report]) -> None:
             _log_period(reports, recorder, publisher)
+            refusals.tell()
             if sparkplug is None:
                 return
             for report in reports:

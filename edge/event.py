@@ -22,6 +22,7 @@ EventType = Literal[
     "image.restored",
     "model.changed",
     "events.dropped",
+    "events.refused",
     "node.started",
     "node.stopped",
 ]

@@ -45,6 +45,10 @@ def every_event() -> list[Event]:
             rest = {"defect": defect, "frame": FrameRef(7, "a.png"), "latency_ms": Latency(0.1, 0.2, 1.5, 0.1, 2.0)}
         if event_type == "events.dropped":
             rest = {"detail": {"first_seq": 3, "last_seq": 9, "count": 7, "cause": "full"}}
+        if event_type == "events.refused":
+            codes = {"0x87": 6, "0x99": 1}
+            words = {"codes": codes, "topics": ["t"], "reason": "no"}
+            rest = {"detail": {"first_seq": 3, "last_seq": 9, "count": 7, **words}}
         node_wide = event_type.startswith(("events.", "node.", "model."))
         made.append(event(event_type, NODE_CAMERA if node_wide else "top", **rest))
     return made

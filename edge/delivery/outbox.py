@@ -23,7 +23,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from edge.clock import NS_PER_S, Clock, boot_id
 from edge.errors import OutboxError
@@ -117,6 +117,21 @@ class StoredEvent:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """An event that the broker will not take. Times are wall time."""
+
+    seq: int
+    event_id: str
+    topic: str
+    payload: bytes
+    stored_ns: int
+    refused_ns: int
+    code: int
+    """MQTT reason code, or 0."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Loss:
     """Numbers that no subscriber will see, bounds included.
 
@@ -161,6 +176,10 @@ class Outbox:
         """The newest events.dropped row while it was not handed out by `peek`: it may still be widened."""
         self._recovered_from: Path | None = None
         self._held_after: int | None = None
+        self._data_version: int | None = None
+        """SQLite's word for "another process has written"."""
+        self._has_returned = False
+        """Dead letters wait again, and nobody was told yet."""
         self._dropped = 0
         self._last_seq = self._reserved = self._depth = self._delivered = self._refused = 0
         self._db = self._open_or_replace()
@@ -264,6 +283,45 @@ class Outbox:
             self._accept(changes)
             self._refused = min(self._refused + 1, MAX_DEAD)
         return True
+
+    def has_returned(self) -> bool:
+        """Whether dead letters wait again since the last call: put back here, or by another process.
+
+        They have their old `seq`, below what was peeked already.  Counts anew when another process has written.
+        """
+        with self._reading() as db:
+            version = int(db.execute("PRAGMA data_version").fetchone()[0])
+            depth = self._depth
+            if self._data_version != version:
+                self._recount(db)
+            returned = self._has_returned or self._depth > depth
+            self._has_returned = False
+        return returned
+
+    # ---- what a command calls --------------------------------------------------------------------
+
+    def dead_letters(self, limit: int) -> tuple[DeadLetter, ...]:
+        """The oldest `limit` refused events."""
+        with self._reading() as db:
+            return _dead_letters(db, limit)
+
+    def retry(self, seqs: Sequence[int] | None) -> int:
+        """Let refused events wait for delivery again, under their old `seq`; returns how many.  None: all."""
+        with self._writing("NORMAL") as db:
+            done = _take_back(db, seqs)
+            db.execute("COMMIT")
+            self._depth += done
+            self._refused -= done
+            self._has_returned = self._has_returned or done > 0
+        return done
+
+    def discard(self, seqs: Sequence[int] | None) -> int:
+        """Delete refused events for good; returns how many.  None: all.  Their gap in `seq` was told before."""
+        with self._writing("NORMAL") as db:
+            done = _throw_away(db, seqs)
+            db.execute("COMMIT")
+            self._refused -= done
+        return done
 
     # ---- what a second reader calls --------------------------------------------------------------
 
@@ -516,6 +574,10 @@ class Outbox:
         db.execute("COMMIT")
         self._last_seq = last_seq
         self._reserved = reserved
+        self._recount(db)
+
+    def _recount(self, db: sqlite3.Connection) -> None:
+        self._data_version = int(db.execute("PRAGMA data_version").fetchone()[0])
         self._depth = _count(db, "event WHERE delivered_ns IS NULL")
         self._delivered = _count(db, "event WHERE delivered_ns IS NOT NULL")
         self._refused = _count(db, "dead")
@@ -598,11 +660,47 @@ class Outbox:
         self._reserved = reserved
 
 
-def read_events(path: Path, since_wall_ns: int, limit: int) -> tuple[StoredEvent, ...]:
+def read_events(
+    path: Path, since_wall_ns: int, limit: int, *, only_refused: bool = False
+) -> tuple[StoredEvent, ...]:
     """What a store holds, read from another process while the daemon runs or not; nothing if there is none.
 
     The newest `limit` events stored since then, oldest first.  Raises OutboxError.
     """
+    return _read(path, lambda db: _history(db, since_wall_ns, limit, only_refused=only_refused))
+
+
+def read_dead_letters(path: Path, limit: int) -> tuple[DeadLetter, ...]:
+    """The oldest `limit` refused events of a store, read from another process.  Raises OutboxError."""
+    return _read(path, lambda db: _dead_letters(db, limit))
+
+
+def settle_dead_letters(path: Path, action: Literal["retry", "discard"], seqs: Sequence[int] | None) -> int:
+    """`Outbox.retry` or `Outbox.discard` from another process, while the daemon runs or not.  Raises OutboxError.
+
+    A daemon that runs sends what waits again within about a second.
+    """
+    if not path.exists():
+        return 0
+    try:
+        # mode=rw: never makes a database.  The timeout is for the daemon's own transactions, milliseconds each.
+        db = sqlite3.connect(f"file:{_uri(path)}?mode=rw", uri=True, timeout=5.0, isolation_level=None)
+        with contextlib.closing(db):
+            version = db.execute("PRAGMA user_version").fetchone()[0]
+            if version != SCHEMA_VERSION:
+                raise OutboxError(f"{path} has format {version}, this defectd knows {SCHEMA_VERSION}")
+            db.execute("BEGIN IMMEDIATE")
+            done = _take_back(db, seqs) if action == "retry" else _throw_away(db, seqs)
+            db.execute("COMMIT")
+            return done
+    except sqlite3.Error as error:
+        raise _translated(error, path) from error
+
+
+Found = TypeVar("Found")
+
+
+def _read(path: Path, query: Callable[[sqlite3.Connection], tuple[Found, ...]]) -> tuple[Found, ...]:
     if not path.exists():
         return ()
     try:
@@ -610,9 +708,38 @@ def read_events(path: Path, since_wall_ns: int, limit: int) -> tuple[StoredEvent
         with contextlib.closing(db):
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 return ()
-            return _history(db, since_wall_ns, limit)
+            return query(db)
     except sqlite3.Error as error:
         raise _translated(error, path) from error
+
+
+def _dead_letters(db: sqlite3.Connection, limit: int) -> tuple[DeadLetter, ...]:
+    found = db.execute(
+        "SELECT seq, event_id, topic, payload, stored_ns, refused_ns, code, reason FROM dead ORDER BY seq LIMIT ?",
+        (limit,),
+    ).fetchall()
+    return tuple(DeadLetter(*values) for values in found)
+
+
+def _take_back(db: sqlite3.Connection, seqs: Sequence[int] | None) -> int:
+    db.execute("CREATE TEMP TABLE IF NOT EXISTS chosen (seq INTEGER PRIMARY KEY)")
+    db.execute("DELETE FROM chosen")
+    if seqs is None:
+        db.execute("INSERT INTO chosen SELECT seq FROM dead")
+    else:
+        db.executemany("INSERT OR IGNORE INTO chosen VALUES (?)", [(seq,) for seq in seqs])
+    done: int = db.execute(
+        "INSERT OR IGNORE INTO event SELECT seq, event_id, topic, severity, payload, stored_ns, NULL FROM dead"
+        " WHERE seq IN (SELECT seq FROM chosen)"
+    ).rowcount
+    db.execute("DELETE FROM dead WHERE seq IN (SELECT seq FROM chosen)")
+    return done
+
+
+def _throw_away(db: sqlite3.Connection, seqs: Sequence[int] | None) -> int:
+    if seqs is None:
+        return int(db.execute("DELETE FROM dead").rowcount)
+    return int(db.executemany("DELETE FROM dead WHERE seq = ?", [(seq,) for seq in seqs]).rowcount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -656,14 +783,16 @@ def _uri(path: Path) -> str:
     return path.resolve().as_uri().removeprefix("file:")
 
 
-def _history(db: sqlite3.Connection, since_wall_ns: int, limit: int) -> tuple[StoredEvent, ...]:
+def _history(
+    db: sqlite3.Connection, since_wall_ns: int, limit: int, *, only_refused: bool = False
+) -> tuple[StoredEvent, ...]:
     found = db.execute(
         "SELECT seq, event_id, topic, severity, payload, stored_ns,"
         " CASE WHEN delivered_ns IS NULL THEN 'waiting' ELSE 'delivered' END, delivered_ns, NULL"
-        " FROM event WHERE stored_ns >= ?1"
+        " FROM event WHERE stored_ns >= ?1 AND NOT ?3"
         " UNION ALL SELECT seq, event_id, topic, severity, payload, stored_ns, 'refused', refused_ns, reason"
         " FROM dead WHERE stored_ns >= ?1 ORDER BY seq DESC LIMIT ?2",
-        (since_wall_ns, limit),
+        (since_wall_ns, limit, only_refused),
     ).fetchall()
     return tuple(StoredEvent(*values) for values in reversed(found))
 

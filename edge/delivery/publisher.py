@@ -63,6 +63,10 @@ ABANDONED_LINKS: Final = 4
 """Attempts stuck in name resolution that are left behind before a new one is made."""
 HOLD_FIRST_S: Final = 1.0
 HOLD_LAST_S: Final = 30.0
+LOOK_S: Final = 1.0
+"""Seconds between two looks for dead letters that were put back."""
+MAX_UNHEARD: Final = 1000
+"""Commands that may wait for the publisher; more are dropped and counted."""
 REMIND_S: Final = 60.0
 """Seconds between two log lines with the same words."""
 GOODBYE_S: Final = 2.0
@@ -112,6 +116,8 @@ class _Session:
     """Events up to this `seq` were stored before the connection stood: they are replayed."""
     opened_ns: int
     progress_ns: int
+    looked_ns: int = 0
+    """When it was last looked whether dead letters were put back."""
     cursor: int = 0
     ahead: deque[Row] = field(default_factory=deque)
     in_flight: dict[int, Row | _Message] = field(default_factory=dict)
@@ -155,7 +161,8 @@ class Publisher:
     """The thread `publisher`: owns the connection, sends what the outbox holds, keeps retained messages current.
 
     open_link: makes a connection attempt.  version: of defectd, for the status message.  on_command: takes messages
-    of `subscriptions`, in the publisher's thread; must not block.  Every public method may be called from any thread.
+    of `subscriptions`, in the publisher's thread; must not block.  on_refused: told of each event that became a dead
+    letter, with code and reason; the same.  Every public method may be called from any thread.
     """
 
     def __init__(
@@ -169,6 +176,7 @@ class Publisher:
         version: str,
         subscriptions: tuple[str, ...] = (),
         on_command: Callable[[Received], None] | None = None,
+        on_refused: Callable[[Row, int, str], None] | None = None,
         backoff: Backoff | None = None,
     ) -> None:
         self._open_link = open_link
@@ -179,6 +187,8 @@ class Publisher:
         self._release = version
         self._subscriptions = subscriptions
         self._on_command = on_command
+        self._on_refused = on_refused
+        self._unheard = 0
         self._backoff = backoff or Backoff.to(settings)
         self._rare = _Rare(clock)
         self._version = Version(settings)
@@ -254,6 +264,11 @@ class Publisher:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
+    @property
+    def unheard(self) -> int:
+        """Commands dropped in a flood, unread."""
+        return self._unheard
+
     def snapshot(self) -> Snapshot:
         session = self._session
         return Snapshot(
@@ -314,6 +329,7 @@ class Publisher:
             if self._subscriptions:
                 link.subscribe(self._subscriptions)
             while not self._is_drained(session):
+                self._look_for_returned(session)
                 self._fill(session)
                 self._hear(session)
                 self._save_acknowledgements()
@@ -362,7 +378,13 @@ class Publisher:
                 raise BrokerError(str(answer))
 
     def _delivery(self, generation: int) -> Callable[[Notice], None]:
-        return lambda notice: self._inbox.put((generation, notice))
+        def deliver(notice: Notice) -> None:
+            if isinstance(notice, Received) and self._inbox.qsize() >= MAX_UNHEARD:
+                self._unheard += 1  # a flood, while the disk keeps us: what the broker answers must not drown in it
+            else:
+                self._inbox.put((generation, notice))
+
+        return deliver
 
     def _await_answer(self) -> Connected | Refused:
         host, port, _ = self._settings.address
@@ -447,6 +469,21 @@ class Publisher:
         row = session.ahead.popleft()
         session.cursor = row.seq
         return row
+
+    def _look_for_returned(self, session: _Session) -> None:
+        """Dead letters that were put back wait below the cursor: begin again at the oldest."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - session.looked_ns < LOOK_S * NS_PER_S:
+            return
+        session.looked_ns = now_ns
+        try:
+            returned = self._outbox.has_returned()
+        except OutboxError as error:
+            self._rare.log(logging.WARNING, f"dead letters cannot be looked for: {error}")
+            return
+        if returned:
+            session.fresh_after = self._outbox.last_seq  # they come late: replayed
+            session.hold_until_ns = session.hold_until_ns or now_ns
 
     def _send_row(self, session: _Session, row: Row) -> None:
         is_replay = row.seq <= session.fresh_after or row.seq in session.tried
@@ -593,11 +630,13 @@ class Publisher:
             self._hold(session, f"a refused event cannot be put aside: {error}")
             return
         self._refused += 1
+        if self._on_refused is not None:
+            self._on_refused(row, code, reason)
         self._last_error = f"{row.topic}: {reason}"
         self._rare.log(
             logging.ERROR,
             f"the broker will never take events for {row.topic} ({NEVER.get(code, 'refused')}, code 0x{code:02x}): "
-            "they are kept as dead letters, see `defectd events`; check the broker's access list and limits",
+            "they are kept as dead letters, see `defectd dead-letters list`; check the broker's access list and limits",
         )
 
     # ---- judging the connection --------------------------------------------------------------------

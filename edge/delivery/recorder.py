@@ -36,6 +36,7 @@ SEVERITIES: Final[dict[EventType, Severity]] = {
     "image.restored": "info",
     "model.changed": "info",
     "events.dropped": "alarm",
+    "events.refused": "alarm",
     "node.started": "info",
     "node.stopped": "info",
 }

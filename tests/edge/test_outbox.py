@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from edge.clock import NS_PER_S
 from edge.delivery import outbox as room
-from edge.delivery.outbox import Draft, Loss, Outbox, read_events
+from edge.delivery.outbox import Draft, Loss, Outbox, read_dead_letters, read_events, settle_dead_letters
 from edge.errors import OutboxError
 
 
@@ -438,3 +438,54 @@ def test_events_are_read_from_outside_while_the_store_is_open(tmp_path):
     path.write_bytes(b"not a database, but long enough to be looked at" * 100)
     with pytest.raises(OutboxError):
         read_events(path, 0, 10)
+
+
+def test_dead_letters_can_be_listed_put_back_and_deleted(box):
+    """Put back they wait under their old number and words; deleted they are gone."""
+    box.append([draft(n) for n in range(1, 6)])
+    for seq in (2, 3, 4):
+        box.refuse(seq, 0x87, "not authorised")
+    assert [(d.seq, d.code, d.reason) for d in box.dead_letters(2)] == [(n, 0x87, "not authorised") for n in (2, 3)]
+    assert not box.has_returned()
+    before = box.dead_letters(1)[0]
+    assert box.retry([2, 99]) == 1
+    assert (box.depth(), box.refused) == (3, 2)
+    assert box.has_returned()
+    assert not box.has_returned()
+    assert (box.peek(1, 1)[0].seq, box.peek(1, 1)[0].payload) == (2, before.payload)
+    assert box.discard([3]) == 1
+    assert box.discard(None) == 1
+    assert (box.refused, box.dead_letters(10)) == (0, ())
+
+
+def test_dead_letters_are_settled_from_another_process(tmp_path):
+    """The open store notices what another connection put back, and counts right; two writers do not disturb."""
+    box = open_outbox(tmp_path)
+    path = tmp_path / "outbox.db"
+    box.append([draft(n) for n in range(1, 11)])
+    for seq in range(1, 9):
+        box.refuse(seq, 0x99, "no")
+    assert [d.seq for d in read_dead_letters(path, 3)] == [1, 2, 3]
+    assert [e.state for e in read_events(path, 0, 100, only_refused=True)] == ["refused"] * 8
+    assert settle_dead_letters(path, "retry", [5, 6, 77]) == 2
+    assert box.has_returned()
+    assert (box.depth(), box.refused) == (4, 6)
+    assert settle_dead_letters(path, "discard", None) == 6
+    assert not box.has_returned()
+    assert box.refused == 0
+    box.ack([5, 6])
+    assert box.depth() == 2
+    assert settle_dead_letters(path, "retry", None) == 0
+    box.close()
+    assert settle_dead_letters(tmp_path / "none.db", "retry", None) == 0
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_dead_letters_of_a_store_that_is_none_are_refused(tmp_path):
+    """A foreign or damaged file is left alone and told."""
+    path = tmp_path / "outbox.db"
+    path.write_text("not a database at all, but long enough to look like one" * 40)
+    with pytest.raises(OutboxError):
+        settle_dead_letters(path, "discard", None)
+    with pytest.raises(OutboxError):
+        read_dead_letters(path, 5)

@@ -379,6 +379,35 @@ def test_confirmation_that_cannot_be_stored_holds_the_next_events_back(scene, mo
     assert scene.seqs == list(range(1, 21))
 
 
+def test_dead_letter_put_back_is_sent_again_in_its_place(scene, monkeypatch):
+    """Once the broker takes it: old seq and event_id, marked replayed, nothing else sent twice."""
+    monkeypatch.setattr("edge.delivery.publisher.LOOK_S", 0.01)
+    refused = []
+    scene.broker.answer = lambda sent: 0x87 if sent.payload.get("seq") in (2, 3) else 0
+    publisher = Publisher(
+        scene.broker,
+        scene.outbox,
+        TOPICS,
+        SystemClock(),
+        SETTINGS,
+        version="1.0",
+        backoff=Backoff(0.005, 0.02),
+        on_refused=lambda row, code, reason: refused.append((row.seq, code)),
+    )
+    scene.publishers.append(publisher)
+    publisher.start()
+    scene.store(5)
+    scene.drained()
+    assert refused == [(2, 0x87), (3, 0x87)]
+    scene.broker.answer = lambda sent: 0
+    scene.outbox.retry(None)
+    publisher.wake()
+    scene.drained()
+    assert scene.seqs == [1, 2, 3, 4, 5, 2, 3]
+    assert [e["replayed"] for e in scene.broker.events] == [False] * 5 + [True] * 2
+    assert publisher.snapshot().connections == 1
+
+
 def test_backoff_doubles_with_jitter_up_to_its_limit():
     """1 to 2 s first, never above the limit, from the start again after a reset."""
     low = Backoff(1.0, 60.0, lambda: 0.0)
