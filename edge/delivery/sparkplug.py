@@ -289,8 +289,9 @@ class SparkplugView:
 
     def _turn(self) -> None:
         """Let the machine know what is new, and let it speak as far as it may."""
-        self._apply()
         self._learn()
+        if self._stop_ns is not None:
+            self._node.hurry()
         room = self._node.room()
         if room and self._node.sent_seq < self._node.known_seq:
             rows = self._read(self._node.sent_seq, room)

@@ -316,10 +316,14 @@ class EdgeNode:
                 self._count(commands_refused=1)
         self._rebirth_if_due()
 
-    def _rebirth_if_due(self) -> None:
+    def hurry(self) -> None:
+        """The end is near: a birth that waits for its turn, and holds up all data, comes now."""
+        self._rebirth_if_due(at_once=True)
+
+    def _rebirth_if_due(self, *, at_once: bool = False) -> None:
         if not self._rebirth_wanted or self._born_ns is None:
             return
-        if self._clock.monotonic_ns() - self._born_ns >= REBIRTH_S * NS_PER_S:
+        if at_once or self._clock.monotonic_ns() - self._born_ns >= REBIRTH_S * NS_PER_S:
             self._count(rebirths=1)
             self.sent_seq = self.settled_seq  # the host asks because it missed something
             self._fences.clear()

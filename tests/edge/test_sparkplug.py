@@ -433,6 +433,18 @@ def test_a_flood_of_requests_is_one_birth_at_a_time(scene: Scene) -> None:
     assert scene.view.verbs().count("NBIRTH") == 2
 
 
+def test_a_stop_does_not_wait_for_the_turn_of_a_birth(scene: Scene) -> None:
+    """tck-id-operational-behavior-data-commands-rebirth-action-2: what is left to say comes after it."""
+    scene.connect()
+    scene.event()
+    scene.ask_rebirth()
+    scene.turn()
+    assert scene.view.events() == []
+    scene.node.hurry()
+    scene.turn()
+    assert [seq for seq, _ in scene.view.events()] == [1]
+
+
 @pytest.mark.parametrize(
     "metric",
     [
