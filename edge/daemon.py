@@ -69,8 +69,7 @@ def prepare(settings: config.Config, clock: Clock) -> Prepared:
     classifier = Classifier(loaded, threads=settings.model.threads, batch=settings.model.batch)
     classifier.selftest()
     stations = [
-        Station(camera, classifier, clock, live=SourceSpec.of(camera).live)
-        for camera in settings.active_cameras
+        Station(camera, classifier, clock, live=SourceSpec.of(camera).live) for camera in settings.active_cameras
     ]
     if not stations:
         raise ConfigError("cameras", (Problem("cameras", "all disabled", "none is enabled", "Enable one"),))

@@ -120,6 +120,10 @@ class Given:
     exposure: float | None = None
     gain: float | None = None
 
+    def __str__(self) -> str:
+        rate = f" at {self.fps:g} fps" if self.fps else ""
+        return f"{self.backend} {self.width}x{self.height} {self.pixel_format}".rstrip() + rate
+
     def as_json(self) -> dict[str, Any]:
         return asdict(self)
 
