@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ import edge
 from edge.camera.strip import Strip
 
 pytestmark = pytest.mark.system
+log = logging.getLogger(__name__)
 SCHEMAS = Path(edge.__file__).parent / "schema"
 EVENT = jsonschema.Draft202012Validator(json.loads((SCHEMAS / "event-1.json").read_text()))
 COVERAGE = jsonschema.Draft202012Validator(json.loads((SCHEMAS / "coverage-1.json").read_text()))
@@ -109,6 +111,7 @@ def test_neu_test_images_as_a_folder_camera_give_events_of_the_right_class(broke
         events = check_stream(client)
         said = {e["frame"]["label"]: e["defect"]["class"] for e in reversed(events) if e["type"] == "defect.opened"}
         right = sum(label.split("/")[-2] == name for label, name in said.items())
+        log.info("folder: %d of %d pictures told right", right, len(said))
         assert right >= 69, f"{right} of 72"
         until(lambda: client.latest("defectd/line3/bench/coverage")["since_start"]["delivered"] == 72, 5, "72 frames")
 
@@ -131,6 +134,7 @@ def test_neu_test_images_through_rtsp_are_told_right_by_majority(broker: Any, tm
             node.stop()
         opened = client.events("defect.opened")
         right = _right_by_majority(opened, files)
+        log.info("RTSP, %g s each: %d of %d pictures told right by %d events", show_s, right, len(files), len(opened))
         assert right >= 66, f"{right} of 72"
 
 
