@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import logging
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -22,8 +21,8 @@ from typing import Any, Final
 
 from edge.clock import NS_PER_S, Clock, stamp
 from edge.config import Mqtt
+from edge.delivery.caller import Caller
 from edge.delivery.mqtt import (
-    ATTEMPT_TIMEOUT_S,
     NEVER,
     PACKET_TOO_LARGE,
     TOPIC_INVALID,
@@ -38,7 +37,6 @@ from edge.delivery.mqtt import (
     Received,
     Refused,
     Subscribed,
-    Version,
     Will,
 )
 from edge.delivery.outbox import Outbox, Row
@@ -59,14 +57,10 @@ STEADY_S: Final = 10.0
 """A connection that lasted this long starts the backoff anew."""
 POISON_STRIKES: Final = 8
 """Connections lost in a row with one and the same event alone in flight, until it is held to be the cause."""
-ABANDONED_LINKS: Final = 4
-"""Attempts stuck in name resolution that are left behind before a new one is made."""
 HOLD_FIRST_S: Final = 1.0
 HOLD_LAST_S: Final = 30.0
 LOOK_S: Final = 1.0
 """Seconds between two looks for dead letters that were put back."""
-MAX_UNHEARD: Final = 1000
-"""Commands that may wait for the publisher; more are dropped and counted."""
 REMIND_S: Final = 60.0
 """Seconds between two log lines with the same words."""
 GOODBYE_S: Final = 2.0
@@ -179,7 +173,6 @@ class Publisher:
         on_refused: Callable[[Row, int, str], None] | None = None,
         backoff: Backoff | None = None,
     ) -> None:
-        self._open_link = open_link
         self._outbox = outbox
         self._topics = topics
         self._clock = clock
@@ -188,14 +181,9 @@ class Publisher:
         self._subscriptions = subscriptions
         self._on_command = on_command
         self._on_refused = on_refused
-        self._unheard = 0
         self._backoff = backoff or Backoff.to(settings)
         self._rare = _Rare(clock)
-        self._version = Version(settings)
-        self._inbox: queue.SimpleQueue[tuple[int, Notice] | None] = queue.SimpleQueue()
-        self._woken = False
-        self._generation = 0
-        self._abandoned: list[Link] = []
+        self._caller = Caller(open_link, settings, clock)
         self._lock = threading.Lock()
         self._retained: dict[str, bytes] = {}
         self._stale: dict[str, None] = {}
@@ -224,9 +212,7 @@ class Publisher:
 
     def wake(self) -> None:
         """Say that there is something to send."""
-        if not self._woken:
-            self._woken = True
-            self._inbox.put(None)
+        self._caller.wake()
 
     def retain(self, topic: str, payload: dict[str, Any]) -> bool:
         """Keep this as the topic's retained message, now and after each connection; False if there are too many."""
@@ -255,7 +241,7 @@ class Publisher:
     def stop(self, timeout_s: float) -> bool:
         """Send what is left, say offline, disconnect; False if events are left (they stay in the outbox)."""
         self._stop_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
-        self._inbox.put(None)
+        self._caller.wake()
         if self._thread.ident is not None:
             self._thread.join(timeout_s + 2.0)
         return self._outbox.depth() == 0 and not self._thread.is_alive()
@@ -267,7 +253,7 @@ class Publisher:
     @property
     def unheard(self) -> int:
         """Commands dropped in a flood, unread."""
-        return self._unheard
+        return self._caller.unheard
 
     def snapshot(self) -> Snapshot:
         session = self._session
@@ -336,8 +322,8 @@ class Publisher:
                 self._check_progress(session)
             said_goodbye = self._say_goodbye(session)
         finally:
-            if not said_goodbye and not link.discard():
-                self._abandoned.append(link)
+            if not said_goodbye:
+                self._caller.leave(link)
             self._hear_last_words(session)
             self._session = None
             self._since_ns = self._clock.monotonic_ns()
@@ -350,58 +336,13 @@ class Publisher:
             left_s = (until_ns - self._clock.monotonic_ns()) / NS_PER_S
             if left_s <= 0:
                 return
-            self._next_notice(left_s)
+            self._caller.hear(left_s)
 
     # ---- connecting ------------------------------------------------------------------------------
 
     def _connect(self) -> tuple[Link, Connected]:
-        self._abandoned = [link for link in self._abandoned if link.alive]
-        if len(self._abandoned) >= ABANDONED_LINKS:
-            raise BrokerError("connecting hangs, probably in name resolution: check the DNS of this machine")
-        self._version.begin()
-        while True:
-            self._generation += 1
-            lost = _encoded({"online": False, "node": self._topics.node, "reason": "lost"})
-            link = self._open_link(
-                deliver=self._delivery(self._generation),
-                protocol=self._version.current,
-                will=Will(self._topics.status, lost),
-            )
-            link.start()
-            answer = self._await_answer()
-            if isinstance(answer, Connected):
-                self._version.accepted()
-                return link, answer
-            if not link.discard():
-                self._abandoned.append(link)
-            if not self._version.refused(answer):
-                raise BrokerError(str(answer))
-
-    def _delivery(self, generation: int) -> Callable[[Notice], None]:
-        def deliver(notice: Notice) -> None:
-            if isinstance(notice, Received) and self._inbox.qsize() >= MAX_UNHEARD:
-                self._unheard += 1  # a flood, while the disk keeps us: what the broker answers must not drown in it
-            else:
-                self._inbox.put((generation, notice))
-
-        return deliver
-
-    def _await_answer(self) -> Connected | Refused:
-        host, port, _ = self._settings.address
-        until_ns = self._clock.monotonic_ns() + int(ATTEMPT_TIMEOUT_S * NS_PER_S)
-        while True:
-            if self._stop_ns is not None:
-                until_ns = min(until_ns, self._stop_ns)
-            left_s = (until_ns - self._clock.monotonic_ns()) / NS_PER_S
-            if left_s <= 0:
-                return Refused(f"the broker {host}:{port} does not answer", "is the network up, is the broker healthy?")
-            match self._next_notice(left_s):
-                case Connected() | Refused() as answer:
-                    return answer
-                case Disconnected(reason=reason):
-                    return Refused(f"the broker {host}:{port}: {reason}", "see its log")
-                case _:
-                    pass
+        lost = _encoded({"online": False, "node": self._topics.node, "reason": "lost"})
+        return self._caller.call(lambda: Will(self._topics.status, lost), lambda: self._stop_ns)
 
     def _came(self, session: _Session, connected: Connected) -> None:
         now_ns = self._clock.monotonic_ns()
@@ -518,28 +459,16 @@ class Publisher:
 
     # ---- hearing ---------------------------------------------------------------------------------
 
-    def _next_notice(self, timeout_s: float) -> Notice | None:
-        """The next notice of the newest connection; None after the time, or when woken."""
-        try:
-            item = self._inbox.get(timeout=max(timeout_s, 0.0))
-        except queue.Empty:
-            return None
-        if item is None:
-            self._woken = False
-            return None
-        generation, notice = item
-        return notice if generation == self._generation else None
-
     def _hear(self, session: _Session) -> None:
         """Wait for something to happen, then take all that has.  Raises BrokerError at the connection's end."""
-        self._take(session, self._next_notice(self._patience_s(session)))
-        while not self._inbox.empty():
-            self._take(session, self._next_notice(0.0))
+        self._take(session, self._caller.hear(self._patience_s(session)))
+        while self._caller.has_news:
+            self._take(session, self._caller.hear(0.0))
 
     def _hear_last_words(self, session: _Session) -> None:
         """Take what the ended connection still said: confirmations spare a repetition, its end may name a cause."""
-        while not self._inbox.empty():
-            match self._next_notice(0.0):
+        while self._caller.has_news:
+            match self._caller.hear(0.0):
                 case Acknowledged() as notice:
                     self._acknowledge(session, notice)
                 case Disconnected() as notice:
@@ -696,7 +625,7 @@ class Publisher:
         mid = session.link.publish(self._topics.status, _encoded(last), retain=True)
         session.in_flight[mid] = _Message(self._topics.status, b"", retain=True)
         while mid in session.in_flight and (left_ns := until_ns - self._clock.monotonic_ns()) > 0:
-            self._take(session, self._next_notice(left_ns / NS_PER_S))
+            self._take(session, self._caller.hear(left_ns / NS_PER_S))
         self._save_acknowledgements()
         return session.link.disconnect(1.0)
 

@@ -10,17 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from edge.clock import NS_PER_S, Clock
 from edge.config import Config, Mqtt
+from edge.delivery.caller import Caller
 from edge.delivery.mqtt import (
-    ATTEMPT_TIMEOUT_S,
     Backoff,
     Connected,
     Disconnected,
@@ -30,7 +29,6 @@ from edge.delivery.mqtt import (
     Received,
     Refused,
     Subscribed,
-    Version,
     Will,
     opener,
 )
@@ -50,7 +48,6 @@ STALL_KEEPALIVES: Final = 3
 SAVE_S: Final = 5.0
 """Least time between two writings of the cursor: what it saves is seconds of repetition."""
 STEADY_S: Final = 10.0
-ABANDONED_LINKS: Final = 4
 REMIND_S: Final = 60.0
 LEAVE_S: Final = 0.4
 """Of a stop's time, kept for the farewell."""
@@ -147,7 +144,6 @@ class SparkplugView:
         resend_s: float | None = None,
         backoff: Backoff | None = None,
     ) -> None:
-        self._open_link = open_link
         self._events = events
         self._identity = identity
         self._clock = clock
@@ -165,11 +161,7 @@ class SparkplugView:
             settled_seq=self._saved.settled_seq,
         )
         self._node.count_from(events.last_seq + 1)
-        self._version = Version(settings)
-        self._inbox: queue.SimpleQueue[tuple[int, Notice] | None] = queue.SimpleQueue()
-        self._woken = False
-        self._generation = 0
-        self._abandoned: list[Link] = []
+        self._caller = Caller(open_link, settings, clock)
         self._lock = threading.Lock()
         self._values: dict[str, Value] = {}
         self._states: dict[str, tuple[str, str | None]] = {}
@@ -189,9 +181,7 @@ class SparkplugView:
 
     def wake(self) -> None:
         """Say that there are new events."""
-        if not self._woken:
-            self._woken = True
-            self._inbox.put(None)
+        self._caller.wake()
 
     def describe(self, values: Mapping[str, Value]) -> None:
         """Newest values of the node's own metrics, by name."""
@@ -218,7 +208,7 @@ class SparkplugView:
         """Begin to stop: send what is left, say NDEATH, disconnect."""
         if self._stop_ns is None:
             self._stop_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
-            self._inbox.put(None)
+            self._caller.wake()
 
     def stop(self, timeout_s: float) -> bool:
         """Stop and wait for it; False if events are left (they come as history next time)."""
@@ -284,8 +274,7 @@ class SparkplugView:
             self._save()
             if said_goodbye or self._clock.monotonic_ns() - opened_ns > STEADY_S * NS_PER_S:
                 self._backoff.reset()
-            if not link.discard():
-                self._abandoned.append(link)
+            self._caller.leave(link)
 
     def _turn(self) -> None:
         """Let the machine know what is new, and let it speak as far as it may."""
@@ -349,70 +338,28 @@ class SparkplugView:
     def _rest(self, delay_s: float) -> None:
         until_ns = self._clock.monotonic_ns() + int(delay_s * NS_PER_S)
         while self._stop_ns is None and (left_ns := until_ns - self._clock.monotonic_ns()) > 0:
-            self._next_notice(left_ns / NS_PER_S)
+            self._caller.hear(left_ns / NS_PER_S)
 
     # ---- connecting ------------------------------------------------------------------------------
 
     def _connect(self) -> tuple[Link, Connected]:
-        self._abandoned = [link for link in self._abandoned if link.alive]
-        if len(self._abandoned) >= ABANDONED_LINKS:
-            raise BrokerError("connecting hangs, probably in name resolution: check the DNS of this machine")
-        self._version.begin()
-        while True:
-            self._generation += 1
+        def next_will() -> Will:
             will = self._node.connect()
             self._save()
-            link = self._open_link(
-                deliver=self._delivery(self._generation),
-                protocol=self._version.current,
-                will=Will(will.topic, will.payload, retain=False),
-            )
-            link.start()
-            answer = self._await_answer()
-            if isinstance(answer, Connected):
-                self._version.accepted()
-                host, port, _ = self._settings.address
-                self._tell(logging.INFO, f"Sparkplug: connected to {host}:{port}, MQTT {answer.protocol}")
-                return link, answer
-            if not link.discard():
-                self._abandoned.append(link)
-            if not self._version.refused(answer):
-                raise BrokerError(str(answer))
+            return Will(will.topic, will.payload, retain=False)
 
-    def _delivery(self, generation: int) -> Callable[[Notice], None]:
-        return lambda notice: self._inbox.put((generation, notice))
-
-    def _await_answer(self) -> Connected | Refused:
-        until_ns = self._clock.monotonic_ns() + int(ATTEMPT_TIMEOUT_S * NS_PER_S)
-        while self._stop_ns is None and (left_ns := until_ns - self._clock.monotonic_ns()) > 0:
-            match self._next_notice(left_ns / NS_PER_S):
-                case Connected() | Refused() as answer:
-                    return answer
-                case Disconnected(reason=reason):
-                    return Refused(f"the broker ended the attempt: {reason}", "see its log")
-                case _:
-                    pass
-        return Refused("the broker does not answer", "is the network up, is the broker healthy?")
+        link, connected = self._caller.call(next_will, lambda: None if self._stop_ns is None else 0)
+        host, port, _ = self._settings.address
+        self._tell(logging.INFO, f"Sparkplug: connected to {host}:{port}, MQTT {connected.protocol}")
+        return link, connected
 
     # ---- hearing ---------------------------------------------------------------------------------
 
-    def _next_notice(self, timeout_s: float) -> Notice | None:
-        """The next notice of the newest connection; None after the time, or when woken."""
-        try:
-            item = self._inbox.get(timeout=max(timeout_s, 0.0))
-        except queue.Empty:
-            return None
-        if item is None:
-            self._woken = False
-            return None
-        generation, notice = item
-        return notice if generation == self._generation else None
-
     def _hear(self) -> None:
         """Wait for something to happen, then take all that has.  Raises BrokerError at the connection's end."""
-        self._take(self._next_notice(TURN_S if self._node.room() == 0 or self._is_all_sent() else 0.0))
-        while not self._inbox.empty():
-            self._take(self._next_notice(0.0))
+        self._take(self._caller.hear(TURN_S if self._node.room() == 0 or self._is_all_sent() else 0.0))
+        while self._caller.has_news:
+            self._take(self._caller.hear(0.0))
 
     def _take(self, notice: Notice | None) -> None:
         match notice:

@@ -140,7 +140,7 @@ def test_late_confirmation_of_an_old_connection_counts_for_nothing(scene):
     scene.broker.links[-1].deliver(Acknowledged(999, True, 0, "never sent"))
     connections = publisher.snapshot().connections
     publisher.wake()
-    until(publisher._inbox.empty)
+    until(lambda: not publisher._caller.has_news)
     assert scene.outbox.depth() == 1
     assert publisher.snapshot().connections == connections
 
