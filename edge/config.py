@@ -275,6 +275,23 @@ class Decision(_Section):
         return self
 
 
+class Health(_Section):
+    enabled: bool = Field(True, description="look at every picture before it is inspected")
+    frozen: bool | None = Field(None, description="equal pictures are a fault; null: of devices and streams only")
+    after_s: float = Field(1.5, ge=0.0, le=3600.0, description="how long frozen, blurred and shifted must last")
+    dark: float = Field(6.0, ge=0.0, le=255.0, description="mean gray below which a picture is dark")
+    bright: float = Field(249.0, ge=0.0, le=255.0, description="mean gray above which a picture is saturated")
+    focus: Share = Field(0.7, description="share of the own sharpness below which a picture is blurred; 0: never")
+    shift: float = Field(0.1, ge=0.0, le=0.5, description="share of the width that counts as shifted; 0: never")
+    damage: bool = Field(True, description="look for torn and corrupted pictures")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Health:
+        if self.dark >= self.bright:
+            raise ValueError(f"dark ({self.dark:g}) is not below bright ({self.bright:g}); lower it")
+        return self
+
+
 Coordinate = Annotated[int, Field(ge=0, le=MAX_PIXEL)]
 Length = Annotated[int, Field(gt=0, le=MAX_PIXEL)]
 Rectangle = tuple[Coordinate, Coordinate, Length, Length]
@@ -300,6 +317,7 @@ class Camera(_Section):
     tile_px: int = Field(200, ge=16, le=8192, description="side of a tile in the frame")
     overlap: float = Field(0.1, ge=0.0, le=0.9, description="least share of a tile that its neighbour covers too")
     decision: Decision = Field(Decision(), description="this camera's own values over the top-level `decision`")
+    health: Health = Field(Health(), description="when a picture is no picture of the surface")
     ring_frames: int = Field(8, ge=2, le=256, description="frames that wait in memory; the oldest goes when full")
     width: int | None = Field(None, ge=16, le=32_768, description="asked of a device")
     height: int | None = Field(None, ge=16, le=32_768, description="asked of a device")

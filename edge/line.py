@@ -13,11 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from edge import config, coverage, event
+from edge.camera.source import is_live
 from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost, Notice
 from edge.clock import NS_PER_MS, NS_PER_S, Clock, clock_synced, stamp, uuid7
 from edge.frame import Frame
 from edge.metrics import Histogram, Summary
 from edge.vision.classifier import Classifier
+from edge.vision.health import Look
 from edge.vision.inspector import Inspector, Verdict
 from edge.vision.tracks import Change, Tracks, at_once
 
@@ -25,8 +27,8 @@ log = logging.getLogger(__name__)
 
 IDLE_S = 0.2
 """Longest wait for a frame: reports and stops are noticed within it."""
-BAD_STREAK = 3
-"""Consecutive frames that begin or end `image.bad`."""
+FROZEN = "frozen"
+"""The one reason for bad pictures that is a state of its own."""
 
 
 class Cameras(Protocol):
@@ -65,14 +67,16 @@ class Station:
         self.camera = camera
         self.live = live
         self.budget_ns = int(camera.budget_ms * NS_PER_MS)
-        self.inspector = Inspector(camera, classifier, clock)
+        url = camera.source.get_secret_value()
+        sensor_noise = is_live(url) and not url.startswith("strip:")
+        self.inspector = Inspector(camera, classifier, clock, sensor_noise=sensor_noise)
         self.tracks = Tracks(camera.decision, camera.tile_px, lambda: uuid7(clock.wall_ns()))
         self.account = coverage.Coverage(clock.monotonic_ns())
         self.latency = Histogram()
         self.last_number = -1
-        self.bad_streak = 0
-        self.fine_streak = 0
-        self.is_bad = False
+        self.bad_since_ns: int | None = None
+        self.bad_reason = ""
+        """When the bad time of the picture began, while it lasts, and why."""
         self.lost_ns: int | None = None
         self.state = "no_signal"
         self.reason = "opening"
@@ -162,28 +166,30 @@ class Line:
         frame = self._cameras.pop(station.camera.name)
         try:
             dequeued_ns = self._clock.monotonic_ns()
+            look = station.inspector.look(frame.pixels, dequeued_ns)
+            self._heed(station, look, frame)
             if station.live and dequeued_ns - frame.grabbed_ns > station.budget_ns:
                 station.account.count("late")
-                return
-            verdict = station.inspector.inspect(frame.pixels)
-            self._settle(station, frame, verdict, dequeued_ns)
+            elif look.ailment is not None:
+                station.account.count("bad_image")  # says nothing of the surface: the tracks wait
+            else:
+                looked_ns = self._clock.monotonic_ns() - dequeued_ns
+                verdict = station.inspector.inspect(frame.pixels, looked=True)
+                self._settle(station, frame, verdict, dequeued_ns, looked_ns)
         finally:
             self._cameras.release(frame)
 
-    def _settle(self, station: Station, frame: Frame, verdict: Verdict, dequeued_ns: int) -> None:
+    def _settle(self, station: Station, frame: Frame, verdict: Verdict, dequeued_ns: int, looked_ns: int) -> None:
         """Book the verdict and tell what it changed."""
         now_ns = self._clock.monotonic_ns()
         station.account.count(verdict.state)
         station.account.count_tiles(verdict.tiles)
-        self._watch_picture(station, verdict, frame)
-        if verdict.state == "bad_image":
-            return  # says nothing of the surface: the tracks wait
         changes = self._changes(station, frame, verdict, now_ns)
         decided_ns = self._clock.monotonic_ns()
         station.latency.add(decided_ns - frame.grabbed_ns)
         latency = event.Latency(
             queue=(dequeued_ns - frame.grabbed_ns) / NS_PER_MS,
-            preprocess=verdict.preprocess_ns / NS_PER_MS,
+            preprocess=(looked_ns + verdict.preprocess_ns) / NS_PER_MS,
             inference=verdict.inference_ns / NS_PER_MS,
             decide=(verdict.decide_ns + decided_ns - now_ns) / NS_PER_MS,
             total=(decided_ns - frame.grabbed_ns) / NS_PER_MS,
@@ -223,7 +229,7 @@ class Line:
         station.account.signal(present=True, now_ns=notice.monotonic_ns)
         station.given = notice.given.as_json()
         station.last_number = -1
-        self._enter(station, "running", "")
+        self._enter_running(station)
         if station.lost_ns is not None:
             away_s = (notice.monotonic_ns - station.lost_ns) / NS_PER_S
             gap = {"cause": "no_signal", "seconds": round(away_s, 3), "to": stamp(self._clock.wall_ns())}
@@ -241,19 +247,28 @@ class Line:
         for change in station.tracks.close_all():
             self._tell(station, change.type, defect=change.defect)
 
-    def _watch_picture(self, station: Station, verdict: Verdict, frame: Frame) -> None:
-        """`bad_image` as a state begins and ends with a few frames in a row, so that one torn frame is no event."""
-        bad = verdict.state == "bad_image"
-        station.bad_streak = station.bad_streak + 1 if bad else 0
-        station.fine_streak = 0 if bad else station.fine_streak + 1
-        if not station.is_bad and station.bad_streak >= BAD_STREAK:
-            station.is_bad = True
-            self._enter(station, "bad_image", verdict.reason)
-            self._tell(station, "image.bad", frame=_ref(frame), detail={"reason": verdict.reason})
-        elif station.is_bad and station.fine_streak >= BAD_STREAK:
-            station.is_bad = False
+    def _enter_running(self, station: Station) -> None:
+        """A camera that comes back shows the same bad picture until it has shown good ones."""
+        if station.bad_since_ns is None:
             self._enter(station, "running", "")
-            self._tell(station, "image.restored", frame=_ref(frame))
+        else:
+            self._enter(station, "frozen" if station.bad_reason == FROZEN else "bad_image", station.bad_reason)
+
+    def _heed(self, station: Station, look: Look, frame: Frame) -> None:
+        """Tell where a bad time of the picture begins and ends."""
+        now_ns = self._clock.monotonic_ns()
+        if look.began is not None:
+            if station.bad_since_ns is None:
+                station.bad_since_ns = now_ns
+            station.bad_reason = look.began
+            self._enter_running(station)
+            self._tell(station, "image.bad", frame=_ref(frame), detail={"reason": look.began})
+        elif look.ended is not None:
+            since_ns, station.bad_since_ns = station.bad_since_ns or now_ns, None
+            self._enter_running(station)
+            seconds = round((now_ns - since_ns) / NS_PER_S, 3)
+            detail = {"reason": look.ended, "seconds": seconds}
+            self._tell(station, "image.restored", frame=_ref(frame), detail=detail)
 
     # ---- telling ---------------------------------------------------------------------------------------
 

@@ -36,26 +36,35 @@ NOT_THE_DEFAULT = {
 """Keys of config.yaml that show something else than the model's default, and why."""
 
 
-def manual_keys():
-    """Every key of config.yaml with its value; those of the one camera as `cameras.KEY`."""
-    raw = yaml.safe_load(MANUAL.read_text("utf-8"))
+INHERITED = {"cameras.decision"}
+"""Sections that repeat the keys of another one."""
+
+
+def shown_keys(section, prefix=""):
+    """Every key of a part of config.yaml with its value; those of the one camera as `cameras.KEY`."""
     keys = {}
-    for key, value in raw.items():
+    for name, value in section.items():
+        key = prefix + name
         keys[key] = value
         inner = value[0] if key == "cameras" else value
-        if isinstance(inner, dict):
-            keys |= {f"{key}.{name}": part for name, part in inner.items()}
+        if isinstance(inner, dict) and key not in INHERITED:
+            keys |= shown_keys(inner, f"{key}.")
     return keys
 
 
-def model_keys():
+def manual_keys():
+    return shown_keys(yaml.safe_load(MANUAL.read_text("utf-8")))
+
+
+def model_keys(model=config.Config, prefix=""):
     """Every key of the models with its default as YAML would show it."""
     keys = {}
-    for key, field in config.Config.model_fields.items():
+    for name, field in model.model_fields.items():
+        key = prefix + name
         keys[key] = field.get_default()
         section = config.Camera if key == "cameras" else field.annotation
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            keys |= {f"{key}.{name}": part.get_default() for name, part in section.model_fields.items()}
+        if isinstance(section, type) and issubclass(section, BaseModel) and key not in INHERITED:
+            keys |= model_keys(section, f"{key}.")
     return keys
 
 

@@ -40,25 +40,42 @@ class Verdict:
 class Inspector:
     """Judges the frames of one camera with a classifier that cameras share. Owned by one thread."""
 
-    def __init__(self, camera: config.Camera, classifier: Classifier, clock: Clock) -> None:
-        """Raises ConfigError when a threshold names a class that the model does not know."""
+    def __init__(
+        self, camera: config.Camera, classifier: Classifier, clock: Clock, *, sensor_noise: bool = False
+    ) -> None:
+        """sensor_noise: two equal pictures in a row are no coincidence, the picture is frozen.
+
+        Raises ConfigError when a threshold names a class that the model does not know.
+        """
         self._camera = camera
         self._classifier = classifier
         self._clock = clock
         self._thresholds = Thresholds.of(camera.decision, classifier.card.classes, camera.name)
+        self._watch = health.Watch(camera.health, frozen=sensor_noise)
         self._grids: OrderedDict[tuple[int, int], TileGrid] = OrderedDict()
         self._batch = np.empty((0, 0, 0), np.uint8)
         """As long as the largest grid needs it; written anew for each frame."""
 
-    def inspect(self, image: Gray) -> Verdict:
-        """Health, tiles, classifier, decision.  image: (H, W) uint8, not kept."""
+    def look(self, image: Gray, now_ns: int) -> health.Look:
+        """Health, in the order of the camera's frames, whether or not they are inspected after it."""
+        try:
+            x, y, w, h = self._grid(image).window
+        except ImageError as error:
+            return self._watch.tell(str(error))
+        return self._watch.step(image[y : y + h, x : x + w], now_ns)
+
+    def inspect(self, image: Gray, *, looked: bool = False) -> Verdict:
+        """Tiles, classifier, decision.  image: (H, W) uint8, not kept.
+
+        looked: `look` found nothing; otherwise the picture is looked at here, on its own.
+        """
         started = self._clock.monotonic_ns()
         try:
             grid = self._grid(image)
         except ImageError as error:
             return Verdict("bad_image", NOTHING, 0, str(error))
         x, y, w, h = grid.window
-        ailment = health.ailment(image[y : y + h, x : x + w])
+        ailment = None if looked else health.ailment(image[y : y + h, x : x + w])
         if ailment is not None:
             return Verdict("bad_image", NOTHING, 0, ailment, self._clock.monotonic_ns() - started)
         cut = grid.cut(image, self._batch)

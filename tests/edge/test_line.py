@@ -18,11 +18,11 @@ from edge.event import Event
 from edge.frame import Frame
 from edge.line import Line, Station
 from edge.vision.decision import Findings, Region
+from edge.vision.health import Episodes, Look
 from edge.vision.inspector import Verdict
 
 GOOD = Verdict("ok", Findings((), ()), 8)
 FLAW = Verdict("defect", Findings((Region("scratches", 0.9, (0, 0, 200, 200), 1),), ()), 8)
-DARK = Verdict("bad_image", Findings((), ()), 0, "dark")
 
 
 class FakeCameras:
@@ -59,10 +59,14 @@ class ScriptedInspector:
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
+        self.episodes = Episodes()
 
-    def inspect(self, pixels: Any) -> Verdict:
+    def look(self, pixels: Any, now_ns: int) -> Look:
+        return self.episodes.step((None, None, "dark", "frozen")[int(pixels[0, 0])])
+
+    def inspect(self, pixels: Any, *, looked: bool = False) -> Verdict:
         self.clock.advance(0.002)
-        return (GOOD, FLAW, DARK)[int(pixels[0, 0])]
+        return (GOOD, FLAW)[int(pixels[0, 0])]
 
 
 class Scene:
@@ -228,6 +232,39 @@ def test_line_tells_of_a_bad_picture_after_three_and_forgets_tracks_not() -> Non
     scene.note(scene.opened())
     scene.play(1, 1, 2, 2, 1, 2, 2, 2, 2, 1, 1, 1, 0, 0, 0)
     assert scene.kinds() == ["defect.opened", "image.bad", "image.restored", "defect.closed"]
+
+
+def test_line_counts_frames_of_a_bad_time_as_bad_also_when_one_of_them_is_fine() -> None:
+    """Between image.bad and image.restored no frame is ok; the frame that ends it is judged again."""
+    scene = Scene()
+    scene.note(scene.opened())
+    scene.play(2, 2, 2, 0, 2, 0, 0, 0, 0)
+    frames = scene.stations[0].account.report(scene.clock.monotonic_ns())["frames"]
+    assert (frames["bad_image"], frames["ok"]) == (7, 2)
+    restored = scene.events[-1]
+    assert restored.type == "image.restored"
+    assert restored.detail is not None
+    assert restored.detail["reason"] == "dark"
+    assert restored.detail["seconds"] == pytest.approx(5 * 0.033, abs=0.02)
+
+
+def test_line_tells_a_frozen_picture_as_a_state_of_its_own() -> None:
+    """A frozen camera is `frozen` in its state, any other bad picture `bad_image`, with the reason."""
+    scene = Scene()
+    scene.note(scene.opened())
+    scene.play(3, 3, 3, 2, 2, 2, 0, 0, 0)
+    told = [(state["state"], state["reason"]) for _, state in scene.states]
+    assert told == [("running", None), ("frozen", "frozen"), ("bad_image", "dark"), ("running", None)]
+    reasons = [(event.type, event.detail["reason"]) for event in scene.events if event.detail]
+    assert reasons == [("image.bad", "frozen"), ("image.bad", "dark"), ("image.restored", "dark")]
+
+
+def test_line_looks_at_late_frames_too() -> None:
+    """A frozen picture is noticed although the box is too slow to inspect it."""
+    scene = Scene({"budget_ms": 20})
+    scene.play(3, 3, 3, age_ms=100)
+    assert scene.kinds() == ["image.bad"]
+    assert scene.stations[0].account.report(0)["frames"]["late"] == 3
 
 
 def test_line_reports_a_gap_for_frames_that_nobody_looked_at() -> None:
