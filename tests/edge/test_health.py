@@ -115,7 +115,7 @@ def other_half(image):
 
 
 FAULTS = {
-    "dark": lambda image: np.zeros_like(image),
+    "dark": np.zeros_like,
     "saturated": lambda image: np.full_like(image, 255),
     "blank": lambda image: np.full_like(image, 90),
     "torn": other_half,
