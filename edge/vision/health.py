@@ -347,8 +347,8 @@ def _traits(image: Gray, sample: Gray) -> _Traits:
 def _mean_change(lines: Gray, distance_px: int) -> float:
     if lines.shape[1] <= distance_px:
         return 0.0
-    change: float = cv2.norm(lines[:, distance_px:], lines[:, :-distance_px], cv2.NORM_L1)
-    return change / (lines.shape[0] * (lines.shape[1] - distance_px))
+    change = cv2.norm(lines[:, distance_px:], lines[:, :-distance_px], cv2.NORM_L1)
+    return float(change / (lines.shape[0] * (lines.shape[1] - distance_px)))
 
 
 def _seam(by_row: Floats) -> float:
