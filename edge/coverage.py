@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Final
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
 
-from edge.clock import NS_PER_S
+from edge.clock import NS_PER_S, stamp
 
 SCHEMA: Final = "defectd.coverage/1"
+Cause = Literal["overload", "bad_image", "no_signal"]
+MOST_REASONS: Final = 20
 STATES: Final = ("ok", "defect", "unsure", "bad_image", "late", "dropped")
 
 
@@ -16,6 +18,7 @@ class _Tally:
     frames: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
     inspected: int = 0
     skipped: int = 0
+    partial: int = 0
     no_signal_ns: int = 0
 
     def as_json(self) -> dict[str, Any]:
@@ -23,8 +26,71 @@ class _Tally:
             "delivered": sum(self.frames.values()),
             "frames": dict(self.frames),
             "tiles": {"inspected": self.inspected, "skipped": self.skipped},
+            "partial": self.partial,
             "no_signal_s": round(self.no_signal_ns / NS_PER_S, 3),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Surface that nobody looked at.  from_ns, to_ns: monotonic, the first and the last frame concerned."""
+
+    cause: Cause
+    from_ns: int
+    to_ns: int
+    frames: dict[str, int]
+    """By state: late, dropped, bad_image."""
+    partial: int
+    """Frames of which some tiles were left out."""
+    tiles_skipped: int
+    reasons: dict[str, int]
+    """For bad pictures: frames by what was wrong with them."""
+
+    def as_json(self, wall_ns: int, now_ns: int) -> dict[str, Any]:
+        """As an event tells it.  wall_ns, now_ns: the present, by both clocks."""
+        return {
+            "cause": self.cause,
+            "from": stamp(wall_ns - (now_ns - self.from_ns)),
+            "to": stamp(wall_ns - (now_ns - self.to_ns)),
+            "seconds": round((self.to_ns - self.from_ns) / NS_PER_S, 3),
+            "frames": self.frames,
+            **({"partial": self.partial, "tiles_skipped": self.tiles_skipped} if self.partial else {}),
+            **({"reasons": self.reasons} if self.reasons else {}),
+        }
+
+
+class Gaps:
+    """What one camera missed since the last time it was asked, by cause."""
+
+    def __init__(self) -> None:
+        self._open: dict[Cause, Gap] = {}
+
+    def miss(self, cause: Cause, at_ns: int, state: str = "", frames: int = 1, reason: str = "") -> None:
+        """Frames that ended in a state without being looked at."""
+        gap = self._at(cause, at_ns)
+        gap.frames[state] = gap.frames.get(state, 0) + frames
+        if reason and (reason in gap.reasons or len(gap.reasons) < MOST_REASONS):
+            gap.reasons[reason] = gap.reasons.get(reason, 0) + frames
+
+    def skip(self, at_ns: int, tiles: int) -> None:
+        """Tiles of one frame that were left out to keep its deadline."""
+        gap = self._at("overload", at_ns)
+        self._open["overload"] = replace(gap, partial=gap.partial + 1, tiles_skipped=gap.tiles_skipped + tiles)
+
+    def take(self) -> tuple[Gap, ...]:
+        """The gaps since the last call; none means that everything was looked at."""
+        gaps = tuple(self._open.values())
+        self._open = {}
+        return gaps
+
+    def _at(self, cause: Cause, at_ns: int) -> Gap:
+        gap = self._open.get(cause)
+        if gap is None:
+            gap = Gap(cause, at_ns, at_ns, {}, 0, 0, {})
+        elif at_ns != gap.to_ns:
+            gap = replace(gap, from_ns=min(gap.from_ns, at_ns), to_ns=max(gap.to_ns, at_ns))
+        self._open[cause] = gap
+        return gap
 
 
 class Coverage:
@@ -43,9 +109,11 @@ class Coverage:
             tally.frames[state] += frames
 
     def count_tiles(self, inspected: int, skipped: int = 0) -> None:
+        """Count the tiles of one inspected frame; it is partial when some were left out."""
         for tally in (self._window, self._total):
             tally.inspected += inspected
             tally.skipped += skipped
+            tally.partial += skipped > 0
 
     def signal(self, *, present: bool, now_ns: int) -> None:
         """The camera came or went; telling it twice changes nothing."""
@@ -58,10 +126,6 @@ class Coverage:
     def delivered(self) -> int:
         """Frames since the start."""
         return sum(self._total.frames.values())
-
-    def missed(self) -> dict[str, int]:
-        """Frames of this window that nobody looked at, by state; empty when there are none."""
-        return {state: n for state in ("bad_image", "late", "dropped") if (n := self._window.frames[state])}
 
     def report(self, now_ns: int) -> dict[str, Any]:
         """The coverage message for the window that ends now; a new window begins."""

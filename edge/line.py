@@ -21,6 +21,7 @@ from edge.metrics import Histogram, Summary
 from edge.vision.classifier import Classifier
 from edge.vision.health import Look
 from edge.vision.inspector import Inspector, Verdict
+from edge.vision.scheduler import Head, Scheduler
 from edge.vision.tracks import Change, Tracks, at_once
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Station:
         self.inspector = Inspector(camera, classifier, clock, sensor_noise=sensor_noise)
         self.tracks = Tracks(camera.decision, camera.tile_px, lambda: uuid7(clock.wall_ns()))
         self.account = coverage.Coverage(clock.monotonic_ns())
+        self.gaps = coverage.Gaps()
         self.latency = Histogram()
         self.last_number = -1
         self.bad_since_ns: int | None = None
@@ -113,6 +115,12 @@ class Line:
         self._report_ns = int(report_s * NS_PER_S)
         self._next_report_ns = clock.monotonic_ns() + self._report_ns
         self._stopping = threading.Event()
+        self._scheduler = Scheduler()
+        for station in stations:
+            camera = station.camera
+            self._scheduler.add(
+                camera.name, budget_ns=station.budget_ns, live=station.live, see_all_frames=camera.see_all_frames
+            )
         self._thread = threading.Thread(target=self._run, name="line", daemon=True)
         self.failure: BaseException | None = None
         """What ended the thread, if it was not `stop`."""
@@ -149,47 +157,62 @@ class Line:
         if self._cameras.wait(0.0 if self._stopping.is_set() else IDLE_S):
             for notice in self._cameras.take_notices():
                 self._note(notice)
-            name = self._next()
+            heads = self._cameras.heads()
+            name = self._scheduler.next(heads, self._clock.monotonic_ns())
             if name is not None:
-                self._take(self._stations[name])
+                self._take(self._stations[name], [head for head in heads if head[0] != name])
         if self._clock.monotonic_ns() >= self._next_report_ns:
             self._report()
 
-    def _next(self) -> str | None:
-        """The camera whose waiting frame has the earliest deadline."""
-        heads = self._cameras.heads()
-        if not heads:
-            return None
-        return min(heads, key=lambda head: (head[1] + self._stations[head[0]].budget_ns, head[0]))[0]
-
-    def _take(self, station: Station) -> None:
-        frame = self._cameras.pop(station.camera.name)
+    def _take(self, station: Station, others: Sequence[Head]) -> None:
+        """One frame from the ring to its state.  others: the frames of other cameras that wait."""
+        name = station.camera.name
+        frame = self._cameras.pop(name)
         try:
             dequeued_ns = self._clock.monotonic_ns()
             look = station.inspector.look(frame.pixels, dequeued_ns)
             self._heed(station, look, frame)
-            if station.live and dequeued_ns - frame.grabbed_ns > station.budget_ns:
-                station.account.count("late")
+            looked_ns = self._clock.monotonic_ns()
+            if self._is_late(station, frame, looked_ns):
+                self._miss_late(station, frame)
             elif look.ailment is not None:
                 station.account.count("bad_image")  # says nothing of the surface: the tracks wait
+                station.gaps.miss("bad_image", frame.grabbed_ns, "bad_image", reason=look.ailment)
             else:
-                looked_ns = self._clock.monotonic_ns() - dequeued_ns
-                verdict = station.inspector.inspect(frame.pixels, looked=True)
+                count = station.inspector.tiles(frame.pixels)
+                most = self._scheduler.plan(name, frame.number, frame.grabbed_ns, count, others, looked_ns)
+                if most == 0:
+                    self._miss_late(station, frame)
+                    return
+                deadline_ns = frame.grabbed_ns + station.budget_ns if station.live else None
+                verdict = station.inspector.inspect(frame.pixels, looked=True, most=most, deadline_ns=deadline_ns)
                 self._settle(station, frame, verdict, dequeued_ns, looked_ns)
+                total_ns = self._clock.monotonic_ns() - dequeued_ns
+                self._scheduler.done(name, verdict.tiles, verdict.inference_ns, total_ns)
         finally:
             self._cameras.release(frame)
+
+    def _is_late(self, station: Station, frame: Frame, now_ns: int) -> bool:
+        return station.live and now_ns - frame.grabbed_ns > station.budget_ns
+
+    def _miss_late(self, station: Station, frame: Frame) -> None:
+        station.account.count("late")
+        station.gaps.miss("overload", frame.grabbed_ns, "late")
+        self._scheduler.missed(station.camera.name)
 
     def _settle(self, station: Station, frame: Frame, verdict: Verdict, dequeued_ns: int, looked_ns: int) -> None:
         """Book the verdict and tell what it changed."""
         now_ns = self._clock.monotonic_ns()
         station.account.count(verdict.state)
-        station.account.count_tiles(verdict.tiles)
+        station.account.count_tiles(verdict.tiles, verdict.skipped)
+        if verdict.skipped:
+            station.gaps.skip(frame.grabbed_ns, verdict.skipped)
         changes = self._changes(station, frame, verdict, now_ns)
         decided_ns = self._clock.monotonic_ns()
         station.latency.add(decided_ns - frame.grabbed_ns)
         latency = event.Latency(
             queue=(dequeued_ns - frame.grabbed_ns) / NS_PER_MS,
-            preprocess=(looked_ns + verdict.preprocess_ns) / NS_PER_MS,
+            preprocess=(looked_ns - dequeued_ns + verdict.preprocess_ns) / NS_PER_MS,
             inference=verdict.inference_ns / NS_PER_MS,
             decide=(verdict.decide_ns + decided_ns - now_ns) / NS_PER_MS,
             total=(decided_ns - frame.grabbed_ns) / NS_PER_MS,
@@ -220,10 +243,15 @@ class Line:
                 self._gone(station, notice.monotonic_ns, "end of recording")
                 self._tell(station, "camera.ended", detail={"frames": frames})
             case FramesLost(count=count, reason=reason):
+                now_ns = self._clock.monotonic_ns()
                 if reason == "unreadable":
                     station.account.count("bad_image", count)
+                    station.gaps.miss("bad_image", now_ns, "bad_image", count, reason)
                 else:
                     station.account.count("dropped", count)
+                    station.gaps.miss("overload", now_ns, "dropped", count)
+                    if reason == "overflow":
+                        self._scheduler.missed(notice.camera, count)
 
     def _opened(self, station: Station, notice: CameraOpened) -> None:
         station.account.signal(present=True, now_ns=notice.monotonic_ns)
@@ -232,14 +260,20 @@ class Line:
         self._enter_running(station)
         if station.lost_ns is not None:
             away_s = (notice.monotonic_ns - station.lost_ns) / NS_PER_S
-            gap = {"cause": "no_signal", "seconds": round(away_s, 3), "to": stamp(self._clock.wall_ns())}
-            station.lost_ns = None
             self._tell(station, "camera.restored", detail={"seconds": round(away_s, 3)})
-            self._tell(station, "coverage.gap", detail=gap)
+            self._tell_silence(station, notice.monotonic_ns)
+
+    def _tell_silence(self, station: Station, to_ns: int) -> None:
+        """The time without a picture, now that it is over."""
+        if station.lost_ns is not None:
+            gap = coverage.Gap("no_signal", station.lost_ns, to_ns, {}, 0, 0, {})
+            station.lost_ns = None
+            self._tell_gap(station, gap)
 
     def _gone(self, station: Station, now_ns: int, reason: str) -> None:
         """No more frames for now: what is open can no longer be followed."""
         station.account.signal(present=False, now_ns=now_ns)
+        self._scheduler.gone(station.camera.name)
         self._close_tracks(station)
         self._enter(station, "no_signal", config.redact(reason))
 
@@ -304,6 +338,10 @@ class Line:
         fact = make(self._clock, station.camera.name, kind, detail)
         self._sink.put(replace(fact, defect=defect, frame=frame, latency_ms=latency))
 
+    def _tell_gap(self, station: Station, gap: coverage.Gap) -> None:
+        detail = gap.as_json(self._clock.wall_ns(), self._clock.monotonic_ns())
+        self._tell(station, "coverage.gap", detail=detail)
+
     def _report(self) -> None:
         now_ns = self._clock.monotonic_ns()
         self._next_report_ns = now_ns + self._report_ns
@@ -313,11 +351,9 @@ class Line:
             delivered = station.account.delivered()
             station.fps = (delivered - station.delivered_before) / window_s
             station.delivered_before, station.window_from_ns = delivered, now_ns
-            missed = station.account.missed()
             message = station.account.report(now_ns)
-            if missed:
-                gap = {"cause": "frames", "frames": missed, "seconds": message["window_s"]}
-                self._tell(station, "coverage.gap", detail={**gap, "to": stamp(self._clock.wall_ns())})
+            for gap in station.gaps.take():
+                self._tell_gap(station, gap)
             self._retain_coverage(station.camera.name, message)
             self._tell_state(station)
             summary = station.latency.summary()
@@ -331,6 +367,7 @@ class Line:
             self._note(notice)
         for station in self._stations.values():
             self._close_tracks(station)
+            self._tell_silence(station, self._clock.monotonic_ns())
             self._enter(station, "no_signal", "stopped")
         self._report()
 

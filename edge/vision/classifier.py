@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,18 @@ class Scores:
     features: Floats
     good: Floats | None
 
+    @classmethod
+    def joined(cls, parts: Sequence[Scores]) -> Scores:
+        """The scores of several batches as those of one."""
+        if len(parts) == 1:
+            return parts[0]
+        good = [part.good for part in parts if part.good is not None]
+        return cls(
+            np.concatenate([part.logits for part in parts]),
+            np.concatenate([part.features for part in parts]),
+            np.concatenate(good) if good else None,
+        )
+
     def probabilities(self, temperature: float) -> Floats:
         """(N, classes) float32: softmax over the classes and, where it exists, "good" (not returned).
 
@@ -48,7 +60,7 @@ class Classifier:
         """threads: intra-op.  batch: largest number of tiles in one call.  Raises BundleError."""
         self.card: ModelCard = bundle.card
         self.network = network
-        self._batch = batch
+        self.batch = batch
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -96,8 +108,8 @@ class Classifier:
         return Scores(joined[0], joined[1], joined[2] if self.card.has_good else None)
 
     def _parts(self, tiles: Gray) -> Iterator[Gray]:
-        for start in range(0, len(tiles), self._batch):
-            yield tiles[start : start + self._batch]
+        for start in range(0, len(tiles), self.batch):
+            yield tiles[start : start + self.batch]
 
     def selftest(self) -> None:
         """Compare with the card's expected logits on generated tiles.  Raises BundleError."""

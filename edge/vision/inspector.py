@@ -13,8 +13,9 @@ from edge.clock import Clock
 from edge.errors import ImageError
 from edge.frame import Gray
 from edge.vision import health, tiles
-from edge.vision.classifier import Classifier
+from edge.vision.classifier import Classifier, Scores
 from edge.vision.decision import Findings, Thresholds, decide
+from edge.vision.rotation import Ints, Rotation
 from edge.vision.tiles import TileGrid
 
 FrameState = Literal["ok", "defect", "unsure", "bad_image", "late", "dropped"]
@@ -30,11 +31,22 @@ class Verdict:
     state: FrameState
     findings: Findings
     tiles: int
+    """Inspected."""
     reason: str = ""
     """Why, for `bad_image`."""
     preprocess_ns: int = 0
     inference_ns: int = 0
     decide_ns: int = 0
+    skipped: int = 0
+    """Tiles left out to keep the deadline: then a frame in which nothing was found is unsure, never ok."""
+
+
+@dataclass(slots=True, eq=False)
+class _Layout:
+    """The tiles of one frame size and their turns."""
+
+    grid: TileGrid
+    turns: Rotation
 
 
 class Inspector:
@@ -52,66 +64,104 @@ class Inspector:
         self._clock = clock
         self._thresholds = Thresholds.of(camera.decision, classifier.card.classes, camera.name)
         self._watch = health.Watch(camera.health, frozen=sensor_noise)
-        self._grids: OrderedDict[tuple[int, int], TileGrid] = OrderedDict()
+        self._grids: OrderedDict[tuple[int, int], _Layout] = OrderedDict()
         self._batch = np.empty((0, 0, 0), np.uint8)
         """As long as the largest grid needs it; written anew for each frame."""
 
     def look(self, image: Gray, now_ns: int) -> health.Look:
         """Health, in the order of the camera's frames, whether or not they are inspected after it."""
         try:
-            x, y, w, h = self._grid(image).window
+            x, y, w, h = self._layout(image).grid.window
         except ImageError as error:
             return self._watch.tell(str(error))
         return self._watch.step(image[y : y + h, x : x + w], now_ns)
 
-    def inspect(self, image: Gray, *, looked: bool = False) -> Verdict:
+    def tiles(self, image: Gray) -> int:
+        """How many tiles a frame of this size has.  Raises ImageError where `look` finds an ailment."""
+        return len(self._layout(image).grid)
+
+    def inspect(
+        self, image: Gray, *, looked: bool = False, most: int | None = None, deadline_ns: int | None = None
+    ) -> Verdict:
         """Tiles, classifier, decision.  image: (H, W) uint8, not kept.
 
         looked: `look` found nothing; otherwise the picture is looked at here, on its own.
+        most: tiles there is time for.  deadline_ns: no batch of tiles is begun that would end after it.
         """
         started = self._clock.monotonic_ns()
         try:
-            grid = self._grid(image)
+            layout = self._layout(image)
         except ImageError as error:
             return Verdict("bad_image", NOTHING, 0, str(error))
+        grid = layout.grid
         x, y, w, h = grid.window
         ailment = None if looked else health.ailment(image[y : y + h, x : x + w])
         if ailment is not None:
             return Verdict("bad_image", NOTHING, 0, ailment, self._clock.monotonic_ns() - started)
-        cut = grid.cut(image, self._batch)
+        chosen = self._chosen(layout, most, cuttable=deadline_ns is not None)
+        cut = grid.cut(image, self._batch, chosen)
         prepared = self._clock.monotonic_ns()
-        scores = self._classifier.score(cut)
+        scores = self._score(cut, deadline_ns)
         inferred = self._clock.monotonic_ns()
         probabilities = scores.probabilities(self._classifier.card.temperature)
-        findings = decide(
-            probabilities, grid.boxes, grid.cells, self._thresholds, has_good=self._classifier.card.has_good
-        )
+        boxes, cells = grid.boxes, grid.cells
+        if chosen is not None:
+            chosen = chosen[: len(probabilities)]
+            boxes, cells = boxes[chosen], cells[chosen]
+        findings = decide(probabilities, boxes, cells, self._thresholds, has_good=self._classifier.card.has_good)
+        layout.turns.saw(chosen, (*(region.box_px for region in findings.regions), *findings.suspects))
+        skipped = len(grid) - len(probabilities)
         decided = self._clock.monotonic_ns()
         return Verdict(
-            _state(findings),
+            _state(findings, skipped),
             findings,
-            len(grid),
+            len(probabilities),
+            reason="partial" if skipped else "",
             preprocess_ns=prepared - started,
             inference_ns=inferred - prepared,
             decide_ns=decided - inferred,
+            skipped=skipped,
         )
 
-    def _grid(self, image: Gray) -> TileGrid:
+    def _chosen(self, layout: _Layout, most: int | None, *, cuttable: bool) -> Ints | None:
+        """Which tiles, in which order; None for all as they lie."""
+        count = len(layout.grid)
+        wanted = count if most is None else max(1, min(most, count))
+        if wanted == count and not (cuttable and count > self._classifier.batch):
+            return None
+        return layout.turns.order(wanted)
+
+    def _score(self, cut: Gray, deadline_ns: int | None) -> Scores:
+        """Scores of the first tiles, batch by batch, as far as the time goes; one batch at least."""
+        batch = self._classifier.batch
+        if deadline_ns is None or len(cut) <= batch:
+            return self._classifier.score(cut)
+        parts = []
+        for start in range(0, len(cut), batch):
+            begun = self._clock.monotonic_ns()
+            parts.append(self._classifier.score(cut[start : start + batch]))
+            now = self._clock.monotonic_ns()
+            if now + (now - begun) > deadline_ns:
+                break
+        return Scores.joined(parts)
+
+    def _layout(self, image: Gray) -> _Layout:
         shape = (image.shape[0], image.shape[1])
-        grid = self._grids.get(shape)
-        if grid is None:
+        layout = self._grids.get(shape)
+        if layout is None:
             camera, side = self._camera, self._classifier.card.input_px
             grid = tiles.lay(shape, tile_px=camera.tile_px, input_px=side, overlap=camera.overlap, roi=camera.roi)
+            layout = _Layout(grid, Rotation(grid.boxes))
             if len(grid) > len(self._batch):
                 self._batch = np.empty((len(grid), side, side), np.uint8)
-            self._grids[shape] = grid
+            self._grids[shape] = layout
             if len(self._grids) > GRIDS_KEPT:
                 self._grids.popitem(last=False)
         self._grids.move_to_end(shape)
-        return grid
+        return layout
 
 
-def _state(findings: Findings) -> FrameState:
+def _state(findings: Findings, skipped: int) -> FrameState:
     if findings.regions:
         return "defect"
-    return "unsure" if findings.suspects else "ok"
+    return "unsure" if findings.suspects or skipped else "ok"

@@ -59,14 +59,16 @@ class TileGrid:
     def __len__(self) -> int:
         return len(self.corners)
 
-    def cut(self, image: Gray, out: Gray | None = None) -> Gray:
+    def cut(self, image: Gray, out: Gray | None = None, chosen: npt.NDArray[np.intp] | None = None) -> Gray:
         """Tiles of one frame, in the order of `boxes`.
 
         image: frame_shape, uint8.  out: (>= N, input_px, input_px) uint8 to be filled; made when None.
+        chosen: only these tiles, by index and in this order.
         Returns (N, input_px, input_px) uint8, copies: the frame may be released after the call.
         Raises ImageError for a picture of another shape.
         """
-        side, count = self.input_px, len(self.corners)
+        corners = self.corners if chosen is None else [self.corners[i] for i in chosen.tolist()]
+        side, count = self.input_px, len(corners)
         if image.shape != self.frame_shape:
             raise ImageError(f"a picture of shape {image.shape} where {self.frame_shape} was expected")
         x, y, w, h = self.window
@@ -75,7 +77,7 @@ class TileGrid:
         if right or below:
             small = np.pad(small, ((0, below), (0, right)), mode="symmetric")
         tiles = np.empty((count, side, side), np.uint8) if out is None else out[:count]
-        for tile, (left, top) in zip(tiles, self.corners, strict=True):
+        for tile, (left, top) in zip(tiles, corners, strict=True):
             tile[:] = small[top : top + side, left : left + side]
         return tiles
 

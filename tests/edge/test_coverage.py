@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.coverage import STATES, Coverage
+from edge.clock import NS_PER_S
+from edge.coverage import STATES, Coverage, Gaps
 
 S = 1_000_000_000
 
@@ -84,14 +85,46 @@ def test_notice_older_than_the_last_report_takes_no_time_back():
     assert account.report(20 * S)["no_signal_s"] == 0.0
 
 
-def test_missed_names_what_nobody_looked_at():
-    """Late, dropped and unreadable frames are missed; ok, defect and unsure were looked at."""
+def test_gaps_say_what_nobody_looked_at_from_when_to_when_and_why():
+    """One gap per cause with its first and last frame; asking takes them away."""
+    gaps = Gaps()
+    gaps.miss("overload", 3 * NS_PER_S, "late")
+    gaps.miss("overload", 1 * NS_PER_S, "dropped", 4)
+    gaps.skip(5 * NS_PER_S, 7)
+    gaps.skip(4 * NS_PER_S, 2)
+    gaps.miss("bad_image", 2 * NS_PER_S, "bad_image", reason="dark")
+    overload, bad = (gap.as_json(1_790_000_010 * NS_PER_S, 10 * NS_PER_S) for gap in gaps.take())
+    assert overload == {
+        "cause": "overload",
+        "from": "2026-09-21T14:13:21.000Z",
+        "to": "2026-09-21T14:13:25.000Z",
+        "seconds": 4.0,
+        "frames": {"late": 1, "dropped": 4},
+        "partial": 2,
+        "tiles_skipped": 9,
+    }
+    assert (bad["cause"], bad["frames"], bad["reasons"]) == ("bad_image", {"bad_image": 1}, {"dark": 1})
+    assert gaps.take() == ()
+
+
+def test_gaps_bound_the_reasons_they_keep():
+    """A folder of pictures of all sizes has many reasons; the count stays whole."""
+    gaps = Gaps()
+    for n in range(1000):
+        gaps.miss("bad_image", n, "bad_image", reason=f"{n} px is too small")
+    (gap,) = gaps.take()
+    assert gap.frames == {"bad_image": 1000}
+    assert len(gap.reasons) <= 20
+
+
+def test_frame_with_skipped_tiles_is_partial():
+    """Tiles left out are counted, and so are the frames that lack them."""
     account = Coverage(0)
-    for state in STATES:
-        account.count(state, 2)
-    assert account.missed() == {"bad_image": 2, "late": 2, "dropped": 2}
-    account.report(S)
-    assert account.missed() == {}
+    account.count_tiles(10, 0)
+    account.count_tiles(6, 4)
+    report = account.report(NS_PER_S)
+    assert report["tiles"] == {"inspected": 16, "skipped": 4}
+    assert report["partial"] == report["since_start"]["partial"] == 1
 
 
 @given(

@@ -123,6 +123,48 @@ def test_good_output_of_the_card_is_used():
     assert inspector(open_set).inspect(frame([[30, 30]])).state == "ok"
 
 
+def test_frame_inspected_in_part_is_never_ok():
+    """What was not looked at may hold a flaw: unsure with the reason, and a defect that was found is one."""
+    judge = inspector()
+    image = frame([[30] * 8 + [250]])
+    part = judge.inspect(image, most=3)
+    assert (part.state, part.reason, part.tiles, part.skipped) == ("unsure", "partial", 3, 6)
+    states = [judge.inspect(image, most=3).state for _ in range(2)]
+    assert states[-1] == "defect"
+
+
+def test_suspicious_tile_is_looked_at_in_every_partial_frame():
+    """A flaw found once stays in view, and the others take their turns beside it."""
+    judge = inspector()
+    image = frame([[250] + [30] * 8])
+    assert judge.inspect(image).state == "defect"
+    assert [judge.inspect(image, most=2).state for _ in range(8)] == ["defect"] * 8
+
+
+def test_inspection_stops_at_its_deadline():
+    """Not one batch is begun that would end after it; the tiles left over are skipped, in the order of turns."""
+    clock = FakeClock()
+
+    class Slow:
+        batch = 4
+        card = BRIGHT.card
+
+        def score(self, tiles):
+            clock.advance(0.010)
+            return BRIGHT.score(tiles)
+
+    camera = config.Camera(name="top", source=SecretStr("strip:"), tile_px=2 * SIDE, overlap=0.0)
+    judge = Inspector(camera, Slow(), clock)
+    image = frame([[30] * 15 + [250]])
+    deadline_ns = clock.monotonic_ns() + 25_000_000
+    verdict = judge.inspect(image, deadline_ns=deadline_ns)
+    assert (verdict.tiles, verdict.skipped, verdict.state) == (8, 8, "unsure")
+    verdict = judge.inspect(image, deadline_ns=clock.monotonic_ns() + 25_000_000)
+    assert (verdict.tiles, verdict.state) == (8, "defect")
+    verdict = judge.inspect(image, deadline_ns=clock.monotonic_ns() + 1)
+    assert verdict.tiles == 4
+
+
 def test_threshold_of_an_unknown_class_refuses_the_camera():
     """Before the first frame, with the camera's name."""
     with pytest.raises(ConfigError, match="top"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,18 +56,30 @@ class FakeCameras:
 
 
 class ScriptedInspector:
-    """Says what the frame's first pixel stands for, and takes 2 ms."""
+    """Says what the frame's first pixel stands for; 8 tiles of 0.25 ms each."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
         self.episodes = Episodes()
+        self.tile_ns = NS_PER_MS // 4
+        self.asked: list[int | None] = []
 
     def look(self, pixels: Any, now_ns: int) -> Look:
         return self.episodes.step((None, None, "dark", "frozen")[int(pixels[0, 0])])
 
-    def inspect(self, pixels: Any, *, looked: bool = False) -> Verdict:
-        self.clock.advance(0.002)
-        return (GOOD, FLAW)[int(pixels[0, 0])]
+    def tiles(self, pixels: Any) -> int:
+        return 8
+
+    def inspect(
+        self, pixels: Any, *, looked: bool = False, most: int | None = None, deadline_ns: int | None = None
+    ) -> Verdict:
+        self.asked.append(most)
+        count = 8 if most is None else most
+        cost_ns = count * self.tile_ns
+        self.clock.advance(cost_ns / NS_PER_S)
+        verdict = (GOOD, FLAW)[int(pixels[0, 0])]
+        state = "unsure" if verdict.state == "ok" and count < 8 else verdict.state
+        return replace(verdict, state=state, tiles=count, skipped=8 - count, inference_ns=cost_ns)
 
 
 class Scene:
@@ -211,6 +224,8 @@ def test_line_tells_once_that_a_camera_was_lost_and_how_long() -> None:
     assert scene.kinds() == ["camera.lost", "camera.restored", "coverage.gap"]
     assert scene.events[2].detail is not None
     assert scene.events[2].detail["seconds"] == pytest.approx(4.0)
+    assert scene.events[2].detail["cause"] == "no_signal"
+    assert scene.events[2].detail["from"] < scene.events[2].detail["to"]
     assert [state["state"] for _, state in scene.states] == ["running", "no_signal", "no_signal", "running"]
     assert "secret" not in str(scene.states)
     report = scene.stations[0].account.report(scene.clock.monotonic_ns())
@@ -265,6 +280,26 @@ def test_line_looks_at_late_frames_too() -> None:
     scene.play(3, 3, 3, age_ms=100)
     assert scene.kinds() == ["image.bad"]
     assert scene.stations[0].account.report(0)["frames"]["late"] == 3
+
+
+def test_line_cuts_frames_down_before_they_are_late() -> None:
+    """Tiles left out are counted and told as a gap with its time range; such a frame is unsure, never ok."""
+    scene = Scene({"budget_ms": 20}, report_s=1.0)
+    scene.note(scene.opened())
+    scene.stations[0].inspector.tile_ns = 4 * NS_PER_MS  # type: ignore[attr-defined]
+    scene.play(*[0] * 20, every_s=0.0)
+    scene.play(*[0] * 20, every_s=0.002)
+    scene.clock.advance(1.0)
+    scene.line.turn()
+    message = scene.coverage[-1][1]["since_start"]
+    assert message["delivered"] == sum(message["frames"].values()) == 40
+    assert message["frames"]["ok"] == 1  # the first one: nothing was known of its cost
+    assert message["frames"]["unsure"] == message["partial"] > 20
+    assert message["tiles"]["inspected"] + message["tiles"]["skipped"] == 8 * (message["partial"] + 1)
+    gaps = [event.detail for event in scene.events if event.type == "coverage.gap" and event.detail]
+    assert {gap["cause"] for gap in gaps} == {"overload"}
+    assert sum(gap.get("tiles_skipped", 0) for gap in gaps) == message["tiles"]["skipped"]
+    assert all(gap["from"] <= gap["to"] for gap in gaps)
 
 
 def test_line_reports_a_gap_for_frames_that_nobody_looked_at() -> None:

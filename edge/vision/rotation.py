@@ -1,0 +1,56 @@
+"""Which tiles of a frame come first when there is no time for all: the suspicious ones, then each in its turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.vision.decision import Box
+
+Ints = npt.NDArray[np.intp]
+
+
+class Rotation:
+    """The turns of the tiles of one camera and frame size."""
+
+    def __init__(self, boxes: npt.NDArray[np.int32]) -> None:
+        """boxes: (N, 4) x y w h of the tiles, px."""
+        self._boxes = boxes
+        self._seen = np.zeros(len(boxes), np.int64)
+        """In which round each tile was last seen; 0: never."""
+        self._round = 0
+        self._suspicious: Sequence[Box] = ()
+
+    def order(self, count: int) -> Ints:
+        """The `count` tiles to look at, the most important first.  Returns (count,) indices.
+
+        Tiles that touch what was suspicious in the last frame come first, but at most half of them; the others are
+        those not seen for longest: every tile is seen within `N / ceil(count / 2)` frames, rounded up.
+        """
+        turns = np.argsort(self._seen, kind="stable")
+        suspects = self._suspects()[: count // 2]
+        if len(suspects) == 0:
+            return turns[:count]
+        others = turns[~np.isin(turns, suspects)]
+        return np.concatenate([suspects, others[: count - len(suspects)]])
+
+    def saw(self, tiles: Ints | None, suspicious: Sequence[Box]) -> None:
+        """These tiles (None: all) were looked at.  suspicious: boxes of what was a defect or unsure."""
+        self._round += 1
+        if tiles is None:
+            self._seen.fill(self._round)
+        else:
+            self._seen[tiles] = self._round
+        self._suspicious = suspicious
+
+    def _suspects(self) -> Ints:
+        """Tiles that share a pixel with something suspicious, those not seen for longest first."""
+        if not self._suspicious:
+            return np.empty(0, np.intp)
+        x, y, w, h = (self._boxes[:, i, None] for i in range(4))
+        left, top, width, height = np.array(self._suspicious, np.int32).T
+        touch = (x < left + width) & (left < x + w) & (y < top + height) & (top < y + h)
+        found = np.flatnonzero(touch.any(axis=1))
+        return found[np.argsort(self._seen[found], kind="stable")]
