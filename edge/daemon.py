@@ -27,12 +27,15 @@ from edge.delivery.refusals import Refusals
 from edge.delivery.sparkplug import SparkplugView, view_of
 from edge.delivery.topics import Topics
 from edge.errors import ConfigError, Problem
+from edge.ledger import Ledger
 from edge.line import Line, Report, Station, make
+from edge.trail import Trail
 from edge.vision.classifier import Classifier
 
 log = logging.getLogger(__name__)
 
 OUTBOX_FILE: Final = "outbox.db"
+LEDGER_FILE: Final = "coverage.json"
 LOOK_S: Final = 0.5
 PROBE_SPARE_S: Final = 2.0
 """For a camera process to start."""
@@ -135,7 +138,11 @@ class Daemon:
                 if sparkplug is not None:
                     sparkplug.wake()
 
-            recorder = Recorder(outbox, self._origin, self._topics, self._clock, on_stored=on_stored)
+            ledger = Ledger(self._settings.state_dir / LEDGER_FILE, self._clock)
+            trail = Trail((camera.name for camera in self._settings.active_cameras), self._clock)
+            recorder = Recorder(
+                outbox, self._origin, self._topics, self._clock, on_stored=on_stored, on_commit=trail.stored
+            )
             refusals = Refusals(recorder.put, self._clock)
             publisher = Publisher(
                 link,
@@ -145,12 +152,13 @@ class Daemon:
                 self._settings.mqtt,
                 version=__version__,
                 on_refused=refusals.note,
+                on_acknowledged=trail.acknowledged,
             )
             publisher.announce(self._status())
             sparkplug = view_of(self._settings, outbox, self._clock)
             cameras = Supervisor(self._settings.active_cameras, self._clock)
             building.callback(cameras.close)
-            line = self._line(cameras, recorder, publisher, sparkplug, refusals)
+            line = self._line(cameras, recorder, publisher, sparkplug, refusals, ledger)
             publisher.start()
             if sparkplug is not None:
                 sparkplug.describe(self._described())
@@ -161,9 +169,11 @@ class Daemon:
             names = ", ".join(camera.name for camera in self._settings.active_cameras)
             log.info("node %s inspects %s with %s", self._settings.node, names, self._origin.model["name"])
             recorder.put(make(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
-            broken = self._watch({"line": line, "recorder": recorder, "publisher": publisher}, for_s)
+            threads: dict[str, Alive] = {"line": line, "recorder": recorder, "publisher": publisher}
+            broken = self._watch(threads, for_s, each_look=ledger.save)
             refusals.tell(at_once=True)
             self._shut(cameras, line, recorder, publisher, sparkplug, broker)
+            ledger.save(ended=True)
             return 1 if broken else 0
 
     def _start_broker(self, building: ExitStack) -> EmbeddedBroker | None:
@@ -182,7 +192,11 @@ class Daemon:
         publisher: Publisher,
         sparkplug: SparkplugView | None,
         refusals: Refusals,
+        ledger: Ledger,
     ) -> Line:
+        def retain_coverage(camera: str, message: dict[str, Any]) -> None:
+            publisher.retain(self._topics.coverage(camera), ledger.note(camera, message))
+
         def retain_state(camera: str, message: dict[str, Any]) -> None:
             publisher.retain(self._topics.state(camera), message)
             if sparkplug is not None:
@@ -208,7 +222,7 @@ class Daemon:
             recorder,
             self._clock,
             retain_state=retain_state,
-            retain_coverage=lambda name, message: publisher.retain(self._topics.coverage(name), message),
+            retain_coverage=retain_coverage,
             on_report=on_report,
             report_s=self._settings.report_s,
         )
@@ -233,7 +247,9 @@ class Daemon:
             "cameras": [camera.name for camera in self._settings.active_cameras],
         }
 
-    def _watch(self, threads: Mapping[str, Alive], for_s: float | None) -> str | None:
+    def _watch(
+        self, threads: Mapping[str, Alive], for_s: float | None, *, each_look: Callable[[], None]
+    ) -> str | None:
         """Until a signal comes or the time is over; the name of a thread that ended before."""
         end_ns = None if for_s is None else self._clock.monotonic_ns() + int(for_s * NS_PER_S)
         while not self._stop.is_set():
@@ -241,6 +257,7 @@ class Daemon:
             if dead is not None:
                 log.error("the %s has ended: stopping, so that the service is restarted", dead)
                 return dead
+            each_look()
             left_s = LOOK_S if end_ns is None else (end_ns - self._clock.monotonic_ns()) / NS_PER_S
             if left_s <= 0:
                 return None
@@ -336,13 +353,19 @@ def _log_period(reports: Sequence[Report], recorder: Recorder, publisher: Publis
     for report in reports:
         frames = report.coverage["frames"]
         counts = " ".join(f"{state} {n}" for state, n in frames.items() if n) or "no frames"
+        if report.coverage["partial"]:
+            counts += f" ({report.coverage['partial']} in part)"
         log.info(
-            "%s: %s, %.1f fps, p50 %.1f ms p99 %.1f ms, %s; %d open; events %d, waiting %d, mqtt %s",
+            "%s: %s, %.1f fps, ms p50 %.1f p95 %.1f p99 %.1f p99.9 %.1f max %.1f, %s; %d open; "
+            "events %d, waiting %d, mqtt %s",
             report.camera,
             report.state,
             report.fps,
             report.latency.p50,
+            report.latency.p95,
             report.latency.p99,
+            report.latency.p999,
+            report.latency.max,
             counts,
             report.open_defects,
             recorder.stored,

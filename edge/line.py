@@ -17,7 +17,7 @@ from edge.camera.source import is_live
 from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost, Notice
 from edge.clock import NS_PER_MS, NS_PER_S, Clock, clock_synced, stamp, uuid7
 from edge.frame import Frame
-from edge.metrics import Histogram, Summary
+from edge.metrics import Counts, Histogram, Summary
 from edge.vision.classifier import Classifier
 from edge.vision.health import Look
 from edge.vision.inspector import Inspector, Verdict
@@ -26,6 +26,8 @@ from edge.vision.tracks import Change, Tracks, at_once
 
 log = logging.getLogger(__name__)
 
+STAGES = ("queue", "preprocess", "inference", "decide", "total")
+"""Of an inspected frame: grab to dequeue, picture to tiles, the network, scores to events, and all from the grab."""
 IDLE_S = 0.2
 """Longest wait for a frame: reports and stops are noticed within it."""
 FROZEN = "frozen"
@@ -56,6 +58,8 @@ class Report:
     state: str
     fps: float
     latency: Summary
+    """From grab to decision."""
+    stages: dict[str, Summary]
     coverage: dict[str, Any]
     open_defects: int
 
@@ -74,7 +78,12 @@ class Station:
         self.tracks = Tracks(camera.decision, camera.tile_px, lambda: uuid7(clock.wall_ns()))
         self.account = coverage.Coverage(clock.monotonic_ns())
         self.gaps = coverage.Gaps()
-        self.latency = Histogram()
+        self.stages: dict[str, Histogram] = {stage: Histogram() for stage in STAGES}
+        """Since the start; other threads may read them."""
+        self.reported: dict[str, Counts] = {}
+        """The same, at the last report."""
+        self.last_frame_ns: int | None = None
+        self.last_verdict_ns: int | None = None
         self.last_number = -1
         self.bad_since_ns: int | None = None
         self.bad_reason = ""
@@ -170,6 +179,7 @@ class Line:
         frame = self._cameras.pop(name)
         try:
             dequeued_ns = self._clock.monotonic_ns()
+            station.last_frame_ns = frame.grabbed_ns
             look = station.inspector.look(frame.pixels, dequeued_ns)
             self._heed(station, look, frame)
             looked_ns = self._clock.monotonic_ns()
@@ -209,14 +219,19 @@ class Line:
             station.gaps.skip(frame.grabbed_ns, verdict.skipped)
         changes = self._changes(station, frame, verdict, now_ns)
         decided_ns = self._clock.monotonic_ns()
-        station.latency.add(decided_ns - frame.grabbed_ns)
-        latency = event.Latency(
-            queue=(dequeued_ns - frame.grabbed_ns) / NS_PER_MS,
-            preprocess=(looked_ns - dequeued_ns + verdict.preprocess_ns) / NS_PER_MS,
-            inference=verdict.inference_ns / NS_PER_MS,
-            decide=(verdict.decide_ns + decided_ns - now_ns) / NS_PER_MS,
-            total=(decided_ns - frame.grabbed_ns) / NS_PER_MS,
+        station.last_verdict_ns = decided_ns
+        spent_ns = (
+            dequeued_ns - frame.grabbed_ns,
+            looked_ns - dequeued_ns + verdict.preprocess_ns,
+            verdict.inference_ns,
+            verdict.decide_ns + decided_ns - now_ns,
+            decided_ns - frame.grabbed_ns,
         )
+        for histogram, ns in zip(station.stages.values(), spent_ns, strict=True):
+            histogram.add(ns)
+        if not changes:
+            return
+        latency = event.Latency(*(ns / NS_PER_MS for ns in spent_ns))
         for change in changes:
             self._tell(station, change.type, defect=change.defect, frame=_ref(frame), latency=latency)
 
@@ -356,10 +371,11 @@ class Line:
                 self._tell_gap(station, gap)
             self._retain_coverage(station.camera.name, message)
             self._tell_state(station)
-            summary = station.latency.summary()
-            station.latency.clear()
-            name, state = station.camera.name, station.state
-            reports.append(Report(name, state, station.fps, summary, message, len(station.tracks)))
+            counts = {stage: histogram.counts() for stage, histogram in station.stages.items()}
+            stages = {stage: c.since(station.reported.get(stage)).summary() for stage, c in counts.items()}
+            station.reported = counts
+            name, state, still_open = station.camera.name, station.state, len(station.tracks)
+            reports.append(Report(name, state, station.fps, stages["total"], stages, message, still_open))
         self._on_report(reports)
 
     def _finish(self) -> None:

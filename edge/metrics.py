@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,15 +25,66 @@ class Summary:
     max: float
 
 
-class Histogram:
-    """Counts of durations in log-linear buckets, as HdrHistogram has them. Not locked: one thread owns it."""
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a histogram held at one moment.  buckets: counts by bucket number."""
 
-    __slots__ = ("_counts", "_max_us", "_n")
+    buckets: dict[int, int]
+    sum_us: int
+    max_us: int
+
+    @property
+    def n(self) -> int:
+        return sum(self.buckets.values())
+
+    def since(self, earlier: Counts | None) -> Counts:
+        """What came after `earlier`, a moment of the same histogram. Its largest is known to one bucket."""
+        if earlier is None:
+            return self
+        buckets = {b: more for b, n in self.buckets.items() if (more := n - earlier.buckets.get(b, 0))}
+        largest = min(self.max_us, _upper_us(max(buckets))) if buckets else 0
+        return Counts(buckets, self.sum_us - earlier.sum_us, largest)
+
+    def quantile_ms(self, share: float) -> float:
+        """The duration that `share` (0 to 1) of all stayed at or below, ms; 0 when nothing was counted."""
+        rank = math.ceil(share * self.n - 1e-9)  # 0.07 * 100 is a little above 7
+        seen = 0
+        for bucket in sorted(self.buckets):
+            seen += self.buckets[bucket]
+            if seen >= rank:
+                return min(_upper_us(bucket), self.max_us) / 1000
+        return 0.0
+
+    def summary(self) -> Summary:
+        p50, p95, p99, p999 = (self.quantile_ms(share) for share in (0.5, 0.95, 0.99, 0.999))
+        return Summary(self.n, p50, p95, p99, p999, self.max_us / 1000)
+
+    def below(self, limits_ms: Sequence[float]) -> list[int]:
+        """How many stayed at or below each limit.  limits_ms: rising.  A bucket counts where its upper end is."""
+        counts, seen = [], 0
+        buckets = sorted(self.buckets.items())
+        at = 0
+        for limit_ms in limits_ms:
+            while at < len(buckets) and _upper_us(buckets[at][0]) <= limit_ms * 1000:
+                seen += buckets[at][1]
+                at += 1
+            counts.append(seen)
+        return counts
+
+
+class Histogram:
+    """Counts of durations in log-linear buckets, as HdrHistogram has them.
+
+    Not locked: one thread adds. Any thread may take `counts`: copying a dictionary is one step of the interpreter.
+    """
+
+    __slots__ = ("_counts", "_max_us", "_n", "_sum_us")
 
     def __init__(self) -> None:
         self._counts: dict[int, int] = {}
         self._n = 0
         self._max_us = 0
+        self._sum_us = 0
 
     def __len__(self) -> int:
         return self._n
@@ -43,26 +95,24 @@ class Histogram:
         bucket = _bucket(us)
         self._counts[bucket] = self._counts.get(bucket, 0) + 1
         self._n += 1
+        self._sum_us += us
         self._max_us = max(self._max_us, us)
+
+    def counts(self) -> Counts:
+        return Counts(self._counts.copy(), self._sum_us, self._max_us)
 
     def quantile_ms(self, share: float) -> float:
         """The duration that `share` (0 to 1) of all stayed at or below, ms; 0 when nothing was counted."""
-        rank = math.ceil(share * self._n - 1e-9)  # 0.07 * 100 is a little above 7
-        seen = 0
-        for bucket in sorted(self._counts):
-            seen += self._counts[bucket]
-            if seen >= rank:
-                return min(_upper_us(bucket), self._max_us) / 1000
-        return 0.0
+        return self.counts().quantile_ms(share)
 
     def summary(self) -> Summary:
-        p50, p95, p99, p999 = (self.quantile_ms(share) for share in (0.5, 0.95, 0.99, 0.999))
-        return Summary(self._n, p50, p95, p99, p999, self._max_us / 1000)
+        return self.counts().summary()
 
     def clear(self) -> None:
         self._counts.clear()
         self._n = 0
         self._max_us = 0
+        self._sum_us = 0
 
 
 def _bucket(us: int) -> int:

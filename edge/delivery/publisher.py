@@ -156,7 +156,8 @@ class Publisher:
 
     open_link: makes a connection attempt.  version: of defectd, for the status message.  on_command: takes messages
     of `subscriptions`, in the publisher's thread; must not block.  on_refused: told of each event that became a dead
-    letter, with code and reason; the same.  Every public method may be called from any thread.
+    letter, with code and reason; the same.  on_acknowledged: told the id of each event that the broker confirmed; the
+    same.  Every public method may be called from any thread.
     """
 
     def __init__(
@@ -171,6 +172,7 @@ class Publisher:
         subscriptions: tuple[str, ...] = (),
         on_command: Callable[[Received], None] | None = None,
         on_refused: Callable[[Row, int, str], None] | None = None,
+        on_acknowledged: Callable[[str], None] | None = None,
         backoff: Backoff | None = None,
     ) -> None:
         self._outbox = outbox
@@ -181,6 +183,7 @@ class Publisher:
         self._subscriptions = subscriptions
         self._on_command = on_command
         self._on_refused = on_refused
+        self._on_acknowledged = on_acknowledged
         self._backoff = backoff or Backoff.to(settings)
         self._rare = _Rare(clock)
         self._caller = Caller(open_link, settings, clock)
@@ -512,6 +515,8 @@ class Publisher:
                 self._unsaved.add(item.seq)
                 self._acknowledged += 1
                 self._last_ack_ns = now_ns
+                if self._on_acknowledged is not None:
+                    self._on_acknowledged(item.event_id)
                 self._proven(session)
             elif notice.code in NEVER or notice.code == PACKET_TOO_LARGE:
                 self._refuse(session, item, notice.code, notice.reason)

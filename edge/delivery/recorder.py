@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -55,7 +55,7 @@ class Recorder:
 
     put() costs microseconds and never waits for the disk.  max_waiting: events in memory while the disk is away;
     the oldest go and are told by one events.dropped event.  on_stored: called by the recorder thread after
-    each commit; must not block.
+    each commit; must not block.  on_commit: the same, with the events that were stored.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Recorder:
         max_waiting: int = 10_000,
         *,
         on_stored: Callable[[], None] | None = None,
+        on_commit: Callable[[Sequence[Event]], None] | None = None,
     ) -> None:
         self.origin = origin
         """Replaced as a whole when the model or the configuration changes."""
@@ -74,6 +75,7 @@ class Recorder:
         self._topics = topics
         self._clock = clock
         self._on_stored = on_stored
+        self._on_commit = on_commit
         self._max_waiting = max_waiting
         self._queue: deque[_Waiting] = deque()
         self._in_hand: list[_Waiting] = []
@@ -175,7 +177,10 @@ class Recorder:
         with self._changed:
             self._untold -= untold
             self._stored += len(self._in_hand)
+            committed = self._in_hand
             self._in_hand = []
+        if self._on_commit is not None:
+            self._on_commit([waiting.event for waiting in committed])
         if since_ns is not None:
             away_s = (self._clock.monotonic_ns() - since_ns) / NS_PER_S
             logger.warning("events are stored again after %.1f s", away_s)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.metrics import LARGEST_US, Histogram
+from edge.metrics import LARGEST_US, Histogram, Summary
 
 
 def histogram(durations_us):
@@ -97,3 +97,27 @@ def test_summary_is_in_order():
     assert summary.n == 1000
     assert values[-1] == pytest.approx(0.999)
     assert all(math.isfinite(v) for v in values)
+
+
+def test_window_is_what_came_since_the_last_look():
+    """A reader keeps the counts of before: nobody has to clear a histogram that another thread fills."""
+    counted = Histogram()
+    for ms in range(1, 101):
+        counted.add(ms * 1_000_000)
+    before = counted.counts()
+    for _ in range(10):
+        counted.add(7_000_000)
+    window = counted.counts().since(before).summary()
+    assert window.n == 10
+    assert window.p50 == pytest.approx(7, rel=0.03)
+    assert window.max == pytest.approx(7, rel=0.03)
+    assert counted.counts().since(counted.counts()).summary() == Summary(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    assert counted.summary().max == 100
+
+
+def test_counts_below_limits_never_say_too_much():
+    """A limit counts what surely stayed below it, and the last limit everything."""
+    counted = Histogram()
+    for ms in (1, 2, 5, 50):
+        counted.add(ms * 1_000_000)
+    assert counted.counts().below([0.5, 1.1, 3, 20, 1000]) == [0, 1, 2, 3, 4]
