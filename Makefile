@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick lint bench clean
+.PHONY: help run test test-quick lint soak-delivery bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## install what the daemon needs and start it: generated strip, embedded broker
 	@exec $(BIN)/defectd run -c $(CONFIG)
@@ -24,6 +24,9 @@ lint: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+soak-delivery: $(VENV)/.dev ## 15 minutes of kills and cuts: is any event lost? MINUTES=, SEED=
+	$(BIN)/python tests/system/soak_delivery.py --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/.run ## latency and throughput of this box
 	$(BIN)/defectd bench

@@ -246,6 +246,18 @@ class Outbox(_Section):
     durability: Literal["full", "normal"] = Field("full", description="full: each commit survives power loss")
 
 
+Verb = Literal["ping", "state", "snapshot", "pause", "resume", "set", "reload", "dead-letters"]
+ReplyPrefix = Annotated[str, Field(max_length=200, pattern=r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*[^/+#\s\x00-\x1f]$")]
+
+
+class Commands(_Section):
+    allow: list[Verb] = Field(["ping", "state"], description="verbs that are carried out; all others are refused")
+    reply_prefixes: list[ReplyPrefix] = Field(
+        [], max_length=32, description="where a response topic may lie, besides below this node's own prefix"
+    )
+    rate_per_s: float = Field(5.0, ge=0.1, le=100.0, description="most commands per second, after a burst of 10")
+
+
 class Log(_Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")
     format: Literal["auto", "plain", "json"] = Field("auto", description="auto: plain on a terminal, else JSON")
@@ -385,6 +397,7 @@ class Config(_Section):
     model: Model = Model()
     mqtt: Mqtt = Mqtt()
     outbox: Outbox = Outbox()
+    commands: Commands = Commands()
     sparkplug: Sparkplug = Sparkplug()
     decision: Decision = Decision()
     cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=64)]

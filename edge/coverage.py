@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 from edge.clock import NS_PER_S, stamp
 
 SCHEMA: Final = "defectd.coverage/1"
-Cause = Literal["overload", "bad_image", "no_signal"]
+Cause = Literal["overload", "bad_image", "no_signal", "paused"]
 MOST_REASONS: Final = 20
 STATES: Final = ("ok", "defect", "unsure", "bad_image", "late", "dropped")
 
@@ -20,6 +20,8 @@ class _Tally:
     skipped: int = 0
     partial: int = 0
     no_signal_ns: int = 0
+    paused_ns: int = 0
+    paused_frames: int = 0
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -28,6 +30,8 @@ class _Tally:
             "tiles": {"inspected": self.inspected, "skipped": self.skipped},
             "partial": self.partial,
             "no_signal_s": round(self.no_signal_ns / NS_PER_S, 3),
+            "paused_s": round(self.paused_ns / NS_PER_S, 3),
+            "paused_frames": self.paused_frames,
         }
 
 
@@ -102,6 +106,7 @@ class Coverage:
         self._total = _Tally()
         self._window_from_ns = now_ns
         self._silent_from_ns: int | None = now_ns
+        self._paused_from_ns: int | None = None
 
     def count(self, state: str, frames: int = 1) -> None:
         """Count frames into one state.  Raises KeyError for a state that does not exist."""
@@ -123,6 +128,20 @@ class Coverage:
         elif self._silent_from_ns is None:
             self._silent_from_ns = now_ns
 
+    def pause(self, *, on: bool, now_ns: int) -> None:
+        """Inspection was stopped or goes on, by a command. Silence counts as no signal all the same."""
+        self._settle(now_ns)
+        if not on:
+            self._paused_from_ns = None
+        elif self._paused_from_ns is None:
+            self._paused_from_ns = now_ns
+
+    def count_paused(self) -> None:
+        """Count a frame that came during a pause: dropped, with its reason."""
+        self.count("dropped")
+        for tally in (self._window, self._total):
+            tally.paused_frames += 1
+
     def delivered(self) -> int:
         """Frames since the start."""
         return sum(self._total.frames.values())
@@ -141,7 +160,11 @@ class Coverage:
         return message
 
     def _settle(self, now_ns: int) -> None:
-        """Book the silence up to now.  A notice may be older than the last report: nothing is booked twice."""
+        """Book silence and pause up to now.  A notice may be older than the last report: nothing is booked twice."""
+        if self._paused_from_ns is not None and now_ns > self._paused_from_ns:
+            for tally in (self._window, self._total):
+                tally.paused_ns += now_ns - self._paused_from_ns
+            self._paused_from_ns = now_ns
         if self._silent_from_ns is None or now_ns <= self._silent_from_ns:
             return
         for tally in (self._window, self._total):

@@ -9,15 +9,17 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 
-from edge import __version__, bundle, config, event
+from edge import __version__, bundle, config, event, overrides
 from edge.camera.source import SourceSpec
 from edge.camera.supervisor import CameraLost, CameraOpened, Supervisor
 from edge.clock import NS_PER_S, Clock, boot_id, stamp
+from edge.control import Verbs
+from edge.delivery.commands import Commands
 from edge.delivery.embedded import EmbeddedBroker
 from edge.delivery.mqtt import opener
 from edge.delivery.outbox import Outbox
@@ -28,7 +30,7 @@ from edge.delivery.sparkplug import SparkplugView, view_of
 from edge.delivery.topics import Topics
 from edge.errors import ConfigError, Problem
 from edge.ledger import Ledger
-from edge.line import Line, Report, Station, make
+from edge.line import Control, Line, Report, Station, make
 from edge.trail import Trail
 from edge.vision.classifier import Classifier
 
@@ -45,6 +47,7 @@ STOP_RECORDER_S: Final = 0.4
 STOP_PUBLISHER_S: Final = 1.6
 STOP_SPARKPLUG_S: Final = 1.2
 STOP_BROKER_S: Final = 0.3
+STOP_COMMANDS_S: Final = 0.1
 """Limits, not waits: a healthy node needs about half a second. What is not delivered by then waits in the outbox for
 the next start."""
 
@@ -64,19 +67,25 @@ class Prepared:
     bundle: bundle.Bundle
     classifier: Classifier
     stations: tuple[Station, ...]
+    configured: config.Config
+    """The settings without what commands have changed."""
+    changes: overrides.Changes
 
 
 def prepare(settings: config.Config, clock: Clock) -> Prepared:
     """Load and test the model, fit the thresholds to it.  Raises ConfigError or BundleError; connects to nothing."""
+    configured = settings
     loaded = bundle.load(settings.model.bundle)
     classifier = Classifier(loaded, threads=settings.model.threads, batch=settings.model.batch)
     classifier.selftest()
+    changes = overrides.load(configured, classifier.card.classes)
+    settings = overrides.adjusted(configured, changes)
     stations = [
         Station(camera, classifier, clock, live=SourceSpec.of(camera).live) for camera in settings.active_cameras
     ]
     if not stations:
         raise ConfigError("cameras", (Problem("cameras", "all disabled", "none is enabled", "Enable one"),))
-    return Prepared(settings, loaded, classifier, tuple(stations))
+    return Prepared(settings, loaded, classifier, tuple(stations), configured, changes)
 
 
 def probed(cameras: Sequence[config.Camera], clock: Clock) -> dict[str, dict[str, Any]]:
@@ -144,6 +153,8 @@ class Daemon:
                 outbox, self._origin, self._topics, self._clock, on_stored=on_stored, on_commit=trail.stored
             )
             refusals = Refusals(recorder.put, self._clock)
+            names = [camera.name for camera in self._settings.active_cameras]
+            commands = Commands(self._topics, self._settings.commands, names, self._clock)
             publisher = Publisher(
                 link,
                 outbox,
@@ -151,14 +162,19 @@ class Daemon:
                 self._clock,
                 self._settings.mqtt,
                 version=__version__,
+                subscriptions=commands.subscriptions,
+                on_command=commands.take,
                 on_refused=refusals.note,
                 on_acknowledged=trail.acknowledged,
             )
+            orders = Control()
+            verbs = self._verbs(orders, outbox, recorder, publisher, commands)
             publisher.announce(self._status())
             sparkplug = view_of(self._settings, outbox, self._clock)
             cameras = Supervisor(self._settings.active_cameras, self._clock)
             building.callback(cameras.close)
-            line = self._line(cameras, recorder, publisher, sparkplug, refusals, ledger)
+            line = self._line(cameras, recorder, publisher, sparkplug, refusals, ledger, orders, verbs)
+            commands.start(publisher.reply, verbs.perform)
             publisher.start()
             if sparkplug is not None:
                 sparkplug.describe(self._described())
@@ -166,12 +182,12 @@ class Daemon:
             recorder.start()
             line.start()
             cameras.start()
-            names = ", ".join(camera.name for camera in self._settings.active_cameras)
-            log.info("node %s inspects %s with %s", self._settings.node, names, self._origin.model["name"])
+            log.info("node %s inspects %s with %s", self._settings.node, ", ".join(names), self._origin.model["name"])
             recorder.put(make(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
             threads: dict[str, Alive] = {"line": line, "recorder": recorder, "publisher": publisher}
             broken = self._watch(threads, for_s, each_look=ledger.save)
             refusals.tell(at_once=True)
+            commands.stop(STOP_COMMANDS_S)
             self._shut(cameras, line, recorder, publisher, sparkplug, broker)
             ledger.save(ended=True)
             return 1 if broken else 0
@@ -193,11 +209,14 @@ class Daemon:
         sparkplug: SparkplugView | None,
         refusals: Refusals,
         ledger: Ledger,
+        orders: Control,
+        verbs: Verbs,
     ) -> Line:
         def retain_coverage(camera: str, message: dict[str, Any]) -> None:
             publisher.retain(self._topics.coverage(camera), ledger.note(camera, message))
 
         def retain_state(camera: str, message: dict[str, Any]) -> None:
+            verbs.note_state(camera, message)
             publisher.retain(self._topics.state(camera), message)
             if sparkplug is not None:
                 sparkplug.camera_state(camera, message)
@@ -225,6 +244,28 @@ class Daemon:
             retain_coverage=retain_coverage,
             on_report=on_report,
             report_s=self._settings.report_s,
+            control=orders,
+        )
+
+    def _verbs(
+        self, orders: Control, outbox: Outbox, recorder: Recorder, publisher: Publisher, commands: Commands
+    ) -> Verbs:
+        def on_settings(settings: config.Config) -> None:
+            self._origin = replace(self._origin, config_sha256=settings.sha256)
+            recorder.origin = self._origin
+            publisher.announce(self._status())
+
+        return Verbs(
+            self._prepared.configured,
+            self._prepared.changes,
+            self._prepared.classifier.card.classes,
+            orders,
+            outbox,
+            recorder,
+            publisher,
+            commands,
+            self._clock,
+            on_settings=on_settings,
         )
 
     def _described(self) -> dict[str, str]:

@@ -5,6 +5,7 @@
      |- BundleError        refuse the model, keep the one in use
      |- ImageError         this one image cannot be inspected; the others can
      |- PayloadError       a message from outside makes no sense: drop it, count it
+     |- CommandError       a command is not carried out: answer with the reason
      |- CameraError        restart this camera
      |   `- EndOfRecording   a file or folder came to its end; do not restart
      `- DeliveryError      keep the event, try again later
@@ -54,6 +55,14 @@ class ImageError(DefectdError):
 
 class PayloadError(DefectdError):
     """A message from outside cannot be read."""
+
+
+class CommandError(DefectdError):
+    """A command is refused, or could not be carried out.  code: one word for programs."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        self.code = code
+        super().__init__(reason)
 
 
 class CameraError(DefectdError):

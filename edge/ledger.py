@@ -84,6 +84,8 @@ def _sum(known: Tally | None, more: Tally) -> Tally:
         "tiles": {what: known["tiles"].get(what, 0) + n for what, n in more["tiles"].items()},
         "partial": known["partial"] + more["partial"],
         "no_signal_s": round(known["no_signal_s"] + more["no_signal_s"], 3),
+        "paused_s": round(known.get("paused_s", 0.0) + more.get("paused_s", 0.0), 3),
+        "paused_frames": known.get("paused_frames", 0) + more.get("paused_frames", 0),
     }
 
 

@@ -7,6 +7,7 @@ locked. It waits for cameras only; disk and network are the recorder's and the p
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +17,8 @@ from edge import config, coverage, event
 from edge.camera.source import is_live
 from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost, Notice
 from edge.clock import NS_PER_MS, NS_PER_S, Clock, clock_synced, stamp, uuid7
-from edge.frame import Frame
+from edge.errors import CommandError, ConfigError
+from edge.frame import Frame, Gray
 from edge.metrics import Counts, Histogram, Summary
 from edge.vision.classifier import Classifier
 from edge.vision.health import Look
@@ -32,6 +34,92 @@ IDLE_S = 0.2
 """Longest wait for a frame: reports and stops are noticed within it."""
 FROZEN = "frozen"
 """The one reason for bad pictures that is a state of its own."""
+MAX_ORDERS = 8
+"""Commands that may wait for the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Order: a copy of the next picture that this camera gives."""
+
+    camera: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Order: do not inspect this camera.  for_s: until then; None: until `Resume` or the next start."""
+
+    camera: str
+    for_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Order: inspect this camera again."""
+
+    camera: str
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeBy:
+    """Order: other thresholds from the next frame on."""
+
+    camera: str
+    decision: config.Decision
+
+
+Order = Show | Pause | Resume | JudgeBy
+
+
+class Asked:
+    """An order on its way, and its answer. Exactly one side gets to decide: the line carries it out, or it is void."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self._decided = threading.Lock()
+        self._answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def claim(self) -> bool:
+        """Take the right to carry it out, or to call it off; False if the other side was first."""
+        return self._decided.acquire(blocking=False)
+
+    def answer(self, said: Any) -> None:
+        self._answer.put(said)
+
+    def wait(self, timeout_s: float) -> Any:
+        """The answer.  Raises queue.Empty."""
+        return self._answer.get(timeout=timeout_s)
+
+
+class Control:
+    """Orders to the line from other threads: a few at a time, carried out between two frames."""
+
+    def __init__(self) -> None:
+        self._waiting: queue.Queue[Asked] = queue.Queue(MAX_ORDERS)
+
+    def ask(self, order: Order, timeout_s: float) -> Any:
+        """Blocks until the line has answered.  Raises CommandError when it did not in time: nothing was changed."""
+        asked = Asked(order)
+        try:
+            self._waiting.put_nowait(asked)
+        except queue.Full:
+            raise CommandError("busy", "too many orders wait for the line") from None
+        try:
+            said = asked.wait(timeout_s)
+        except queue.Empty:
+            if asked.claim():
+                words = "gives no picture" if isinstance(order, Show) else "is not reached"
+                raise CommandError("timeout", f"camera {order.camera} {words} within {timeout_s:g} s") from None
+            said = asked.wait(timeout_s)  # it is at it
+        if isinstance(said, CommandError):
+            raise said
+        return said
+
+    def take(self) -> Asked | None:
+        try:
+            return self._waiting.get_nowait()
+        except queue.Empty:
+            return None
 
 
 class Cameras(Protocol):
@@ -42,6 +130,15 @@ class Cameras(Protocol):
     def pop(self, name: str) -> Frame: ...
     def release(self, frame: Frame) -> None: ...
     def take_notices(self) -> tuple[Notice, ...]: ...
+
+
+@dataclass(slots=True)
+class _Paused:
+    """A pause of one camera.  until_ns: monotonic, or for an unknown time."""
+
+    since_ns: int
+    until_ns: int | None
+    frames: int = 0
 
 
 class Sink(Protocol):
@@ -89,6 +186,9 @@ class Station:
         self.bad_reason = ""
         """When the bad time of the picture began, while it lasts, and why."""
         self.lost_ns: int | None = None
+        self.paused: _Paused | None = None
+        self.wanted: list[Asked] = []
+        """Who waits for this camera's next picture."""
         self.state = "no_signal"
         self.reason = "opening"
         self.since_ns = clock.wall_ns()
@@ -112,6 +212,7 @@ class Line:
         retain_coverage: Callable[[str, dict[str, Any]], object],
         on_report: Callable[[Sequence[Report]], None],
         report_s: float,
+        control: Control | None = None,
     ) -> None:
         """retain_*: called with the camera's name and the latest retained message.  on_report: each report_s."""
         self._stations = {station.camera.name: station for station in stations}
@@ -121,6 +222,7 @@ class Line:
         self._retain_state = retain_state
         self._retain_coverage = retain_coverage
         self._on_report = on_report
+        self._control = control or Control()
         self._report_ns = int(report_s * NS_PER_S)
         self._next_report_ns = clock.monotonic_ns() + self._report_ns
         self._stopping = threading.Event()
@@ -161,8 +263,9 @@ class Line:
             self.failure = error
 
     def turn(self) -> None:
-        """One round: notices, one frame, and the report when it is due."""
+        """One round: orders, notices, one frame, and the report when it is due."""
         self.beat_ns = self._clock.monotonic_ns()
+        self._obey()
         if self._cameras.wait(0.0 if self._stopping.is_set() else IDLE_S):
             for notice in self._cameras.take_notices():
                 self._note(notice)
@@ -180,6 +283,11 @@ class Line:
         try:
             dequeued_ns = self._clock.monotonic_ns()
             station.last_frame_ns = frame.grabbed_ns
+            self._show(station, frame)
+            if station.paused is not None:
+                station.account.count_paused()
+                station.paused.frames += 1
+                return
             look = station.inspector.look(frame.pixels, dequeued_ns)
             self._heed(station, look, frame)
             looked_ns = self._clock.monotonic_ns()
@@ -241,6 +349,73 @@ class Line:
         elapsed = frame.number - station.last_number if station.last_number >= 0 else 1
         station.last_number = frame.number
         return station.tracks.step(verdict.findings, now_ns, elapsed)
+
+    # ---- what is ordered -----------------------------------------------------------------------------
+
+    def _obey(self) -> None:
+        """Carry out what was ordered, and end the pauses whose time is over."""
+        while (asked := self._control.take()) is not None:
+            station = self._stations.get(asked.order.camera)
+            if station is None:
+                asked.answer(CommandError("unknown_camera", f"no camera {asked.order.camera!r} is inspected here"))
+            elif isinstance(asked.order, Show):
+                station.wanted = [*station.wanted[-MAX_ORDERS:], asked]
+            elif asked.claim():
+                try:
+                    asked.answer(self._carry_out(station, asked.order))
+                except CommandError as error:
+                    asked.answer(error)
+        for station in self._stations.values():
+            pause = station.paused
+            if pause is not None and pause.until_ns is not None and self._clock.monotonic_ns() >= pause.until_ns:
+                self._resume(station)
+
+    def _carry_out(self, station: Station, order: Order) -> dict[str, Any]:
+        now_ns = self._clock.monotonic_ns()
+        match order:
+            case Pause(for_s=for_s):
+                until_ns = None if for_s is None else now_ns + int(for_s * NS_PER_S)
+                if station.paused is not None:
+                    station.paused.until_ns = until_ns
+                else:
+                    station.paused = _Paused(now_ns, until_ns)
+                    station.account.pause(on=True, now_ns=now_ns)
+                    self._close_tracks(station)
+                    self._tell(station, "camera.paused", detail={"for_s": for_s})
+                    self._enter(station, station.state, station.reason)
+            case Resume():
+                self._resume(station)
+            case JudgeBy(decision=decision):
+                try:
+                    station.inspector.judge_by(decision)
+                except ConfigError as error:
+                    raise CommandError("bad_value", str(error.problems[0])) from None
+                station.camera = station.camera.model_copy(update={"decision": decision})
+                self._tell(station, "thresholds.changed", detail=_thresholds(decision))
+                self._tell_state(station)
+        return {"camera": station.camera.name, "state": station.state, "paused": station.paused is not None}
+
+    def _resume(self, station: Station) -> None:
+        pause, station.paused = station.paused, None
+        if pause is None:
+            return
+        now_ns = self._clock.monotonic_ns()
+        station.account.pause(on=False, now_ns=now_ns)
+        station.last_number = -1
+        seconds = round((now_ns - pause.since_ns) / NS_PER_S, 3)
+        self._tell(station, "camera.resumed", detail={"seconds": seconds})
+        self._tell_gap(station, coverage.Gap("paused", pause.since_ns, now_ns, {"dropped": pause.frames}, 0, 0, {}))
+        if station.state == "paused":
+            self._enter_running(station)
+
+    @staticmethod
+    def _show(station: Station, frame: Frame) -> None:
+        if station.wanted:
+            picture: Gray = frame.pixels.copy()  # the ring's memory is not ours after this turn
+            for asked in station.wanted:
+                if asked.claim():
+                    asked.answer((picture, frame.number, frame.label))
+            station.wanted = []
 
     # ---- what cameras do -----------------------------------------------------------------------------
 
@@ -322,6 +497,8 @@ class Line:
     # ---- telling ---------------------------------------------------------------------------------------
 
     def _enter(self, station: Station, state: str, reason: str) -> None:
+        if station.paused is not None and state in ("running", "bad_image", "frozen"):
+            state, reason = "paused", "by a command"
         if (state, reason) != (station.state, station.reason):
             station.state, station.reason, station.since_ns = state, reason, self._clock.wall_ns()
         self._tell_state(station)
@@ -337,6 +514,7 @@ class Line:
                 "fps": round(station.fps, 2),
                 "mode": station.camera.mode,
                 "given": station.given,
+                "thresholds": _thresholds(station.camera.decision),
             },
         )
 
@@ -384,6 +562,7 @@ class Line:
         for station in self._stations.values():
             self._close_tracks(station)
             self._tell_silence(station, self._clock.monotonic_ns())
+            self._resume(station)
             self._enter(station, "no_signal", "stopped")
         self._report()
 
@@ -392,6 +571,10 @@ def make(clock: Clock, camera: str, kind: event.EventType, detail: dict[str, Any
     """A new event, stamped now."""
     wall_ns = clock.wall_ns()
     return event.Event(uuid7(wall_ns), camera, kind, wall_ns, clock.monotonic_ns(), clock_synced(), detail=detail)
+
+
+def _thresholds(decision: config.Decision) -> dict[str, Any]:
+    return {"confidence": decision.confidence, "unsure": decision.unsure, "classes": dict(decision.classes)}
 
 
 def _ref(frame: Frame) -> event.FrameRef:

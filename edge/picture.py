@@ -33,6 +33,23 @@ def draw(image: Gray, findings: Findings) -> npt.NDArray[np.uint8]:
     return np.asarray(canvas, np.uint8)
 
 
+def jpeg(image: Gray, *, longest_px: int, quality: int, most_bytes: int) -> bytes:
+    """The picture as JPEG, made smaller until it fits.  quality: 1 to 100.  Raises ImageError."""
+    side_px = max(image.shape)
+    scale = min(1.0, longest_px / side_px)
+    while True:
+        size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+        small = image if scale == 1.0 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        done, coded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])
+        if not done:
+            raise ImageError("the picture cannot be coded")
+        if len(coded) <= most_bytes:
+            return bytes(coded)
+        if max(size) < 16:
+            raise ImageError(f"no picture fits into {most_bytes} bytes")
+        scale *= 0.7
+
+
 def save(path: Path, image: Gray, findings: Findings) -> None:
     """Write the drawn picture as PNG.  Raises ImageError when it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)

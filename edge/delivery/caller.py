@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import queue
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from edge.clock import NS_PER_S, Clock
@@ -30,6 +31,8 @@ ABANDONED_LINKS: Final = 4
 """Attempts stuck in name resolution that are left behind before a new one is made."""
 MAX_UNHEARD: Final = 1000
 """Messages from the broker that wait to be heard; more are dropped and counted."""
+MAX_HEARD_BYTES: Final = 64 * 1024
+"""Of one message; the rest is cut off: no command is as long, and it is refused by its length."""
 
 
 class Caller:
@@ -101,8 +104,10 @@ class Caller:
         def deliver(notice: Notice) -> None:
             if isinstance(notice, Received) and self._inbox.qsize() >= MAX_UNHEARD:
                 self.unheard += 1  # what the broker answers must not drown in a flood of messages
-            else:
-                self._inbox.put((generation, notice))
+                return
+            if isinstance(notice, Received) and len(notice.payload) > MAX_HEARD_BYTES:
+                notice = replace(notice, payload=notice.payload[:MAX_HEARD_BYTES])
+            self._inbox.put((generation, notice))
 
         return deliver
 

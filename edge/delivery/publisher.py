@@ -50,6 +50,7 @@ AHEAD: Final = 200
 MAX_RETAINED: Final = 1024
 """Topics with a retained message."""
 MAX_REPLIES: Final = 100
+MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
 """Replies that wait for the connection; the oldest go."""
 STALL_KEEPALIVES: Final = 3
 """Without any acknowledgement for so many keepalives, a connection that looks alive is thrown away."""
@@ -236,10 +237,19 @@ class Publisher:
         self.wake()
 
     def reply(self, topic: str, payload: dict[str, Any], correlation: bytes | None = None) -> None:
-        """Send once, when connected; not kept over a restart."""
+        """Send once, when connected; not kept over a restart. When too much waits, the oldest go."""
+        message = _Message(topic, _encoded(payload), retain=False, correlation=correlation)
         with self._lock:
-            self._replies.append(_Message(topic, _encoded(payload), retain=False, correlation=correlation))
+            self._replies.append(message)
+            while len(self._replies) > 1 and sum(len(m.payload) for m in self._replies) > MAX_REPLY_BYTES:
+                self._replies.popleft()
         self.wake()
+
+    @property
+    def packet_limit(self) -> int | None:
+        """Bytes of a whole packet that the broker takes, if it is connected and said so."""
+        session = self._session
+        return None if session is None else session.packet_limit
 
     def stop(self, timeout_s: float) -> bool:
         """Send what is left, say offline, disconnect; False if events are left (they stay in the outbox)."""

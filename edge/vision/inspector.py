@@ -68,6 +68,10 @@ class Inspector:
         self._batch = np.empty((0, 0, 0), np.uint8)
         """As long as the largest grid needs it; written anew for each frame."""
 
+    def judge_by(self, decision: config.Decision) -> None:
+        """Use other thresholds from the next frame on.  Raises ConfigError for a class that the model does not know."""
+        self._thresholds = Thresholds.of(decision, self._classifier.card.classes, self._camera.name)
+
     def look(self, image: Gray, now_ns: int) -> health.Look:
         """Health, in the order of the camera's frames, whether or not they are inspected after it."""
         try:

@@ -15,9 +15,10 @@ from edge import config
 from edge.camera.source import Given
 from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost, Notice
 from edge.clock import NS_PER_MS, NS_PER_S
+from edge.errors import CommandError
 from edge.event import Event
 from edge.frame import Frame
-from edge.line import Line, Station
+from edge.line import Asked, Control, JudgeBy, Line, Order, Pause, Resume, Show, Station
 from edge.vision.decision import Findings, Region
 from edge.vision.health import Episodes, Look
 from edge.vision.inspector import Verdict
@@ -352,3 +353,126 @@ def test_frame_rate_in_the_state_is_measured_not_configured() -> None:
     seconds = scene.coverage[-1][1]["window_s"]
     assert scene.states[-1][1]["fps"] == pytest.approx(20 / seconds, rel=0.01)
     assert seconds < 3 * NS_PER_S
+
+
+# ---- orders --------------------------------------------------------------------------------------
+
+
+def ordered(scene: Scene, order: Order) -> Any:
+    """The line's answer, one turn later."""
+    asked = Asked(order)
+    scene.line._control._waiting.put(asked)
+    scene.line.turn()
+    return asked.wait(1)
+
+
+def test_paused_camera_is_not_inspected_and_never_ok() -> None:
+    """Its frames are dropped, its time is counted, its tracks are closed, and the end tells a gap."""
+    scene = Scene(report_s=5.0)
+    scene.note(scene.opened())
+    scene.play(0, 1, 1, 1)
+    done = ordered(scene, Pause("top"))
+    assert (done["state"], done["paused"]) == ("paused", True)
+    assert [e.type for e in scene.events[-2:]] == ["defect.closed", "camera.paused"]
+    scene.play(*[1] * 30, every_s=0.1)
+    assert ordered(scene, Pause("top"))["paused"]
+    assert ordered(scene, Resume("top"))["state"] == "running"
+    told = {e.type: e.detail for e in scene.events[-2:]}
+    assert told["camera.resumed"] == {"seconds": 3.0}
+    gap = {key: told["coverage.gap"][key] for key in ("cause", "seconds", "frames")}
+    assert gap == {"cause": "paused", "seconds": 3.0, "frames": {"dropped": 30}}
+    scene.play(0, 0)
+    scene.clock.advance(5)
+    scene.line.turn()
+    message = scene.coverage[-1][1]
+    assert message["frames"] == {"ok": 3, "defect": 3, "unsure": 0, "bad_image": 0, "late": 0, "dropped": 30}
+    assert (message["paused_s"], message["paused_frames"]) == (3.0, 30)
+    assert message["delivered"] == sum(message["frames"].values())
+    gaps = [e.detail["cause"] for e in scene.events if e.type == "coverage.gap"]
+    assert gaps == ["paused"]
+
+
+def test_pause_for_a_time_ends_by_itself() -> None:
+    """A camera that someone forgot is inspected again."""
+    scene = Scene()
+    scene.note(scene.opened())
+    ordered(scene, Pause("top", 2.0))
+    scene.play(1, every_s=1.0)
+    assert scene.states[-1][1]["state"] == "paused"
+    scene.clock.advance(1.5)
+    scene.line.turn()
+    assert scene.states[-1][1]["state"] == "running"
+    assert scene.events[-1].type == "coverage.gap"
+
+
+def test_camera_lost_in_a_pause_says_so_and_comes_back_paused() -> None:
+    """A pause hides no loss, and a restart of the camera ends no pause."""
+    scene = Scene()
+    scene.note(scene.opened())
+    ordered(scene, Pause("top"))
+    scene.note(CameraLost("top", scene.clock.monotonic_ns(), "cable"))
+    assert scene.states[-1][1]["state"] == "no_signal"
+    scene.note(scene.opened())
+    assert scene.states[-1][1]["state"] == "paused"
+    assert "camera.restored" in [e.type for e in scene.events]
+
+
+def test_pause_that_lasts_to_the_end_is_told() -> None:
+    """A stop in a pause leaves no time unaccounted."""
+    scene = Scene()
+    scene.note(scene.opened())
+    ordered(scene, Pause("top"))
+    scene.clock.advance(3)
+    scene.line._finish()
+    assert ("coverage.gap", "paused") in [(e.type, (e.detail or {}).get("cause")) for e in scene.events]
+
+
+def test_picture_is_the_next_one_and_a_copy() -> None:
+    """Nothing of the ring's memory leaves the line; everyone who waits gets it."""
+    scene = Scene()
+    scene.note(scene.opened())
+    waiting = [Asked(Show("top")), Asked(Show("top"))]
+    for asked in waiting:
+        scene.line._control._waiting.put(asked)
+    scene.line.turn()
+    scene.play(1)
+    for asked in waiting:
+        picture, number, label = asked.wait(1)
+        assert (picture[0, 0], number, label) == (1, 0, "x.png")
+        assert not np.shares_memory(picture, scene.cameras.released[0].pixels)
+
+
+def test_thresholds_hold_from_the_next_frame_and_are_told() -> None:
+    """In the state topic and by an event; what does not fit the model changes nothing."""
+    scene = Scene()
+    scene.note(scene.opened())
+    judged: list[config.Decision] = []
+    scene.stations[0].inspector.judge_by = judged.append  # type: ignore[method-assign]
+    decision = config.Decision(confidence=0.9)
+    ordered(scene, JudgeBy("top", decision))
+    assert judged == [decision]
+    assert scene.states[-1][1]["thresholds"]["confidence"] == 0.9
+    assert scene.events[-1].type == "thresholds.changed"
+
+
+def test_order_for_a_camera_that_is_not_there_is_refused() -> None:
+    """With the reason, at once."""
+    answer = ordered(Scene(), Resume("side"))
+    assert isinstance(answer, CommandError)
+    assert answer.code == "unknown_camera"
+
+
+def test_orders_are_bounded_and_void_when_nobody_waits_any_more() -> None:
+    """A line that does not come round refuses; what was called off is not carried out later."""
+    scene = Scene()
+    scene.note(scene.opened())
+    control = scene.line._control
+    with pytest.raises(CommandError, match="not reached"):
+        control.ask(Pause("top"), 0.01)
+    scene.line.turn()
+    assert scene.stations[0].paused is None
+    full = Control()
+    for _ in range(8):
+        full._waiting.put(Asked(Resume("top")))
+    with pytest.raises(CommandError, match="too many"):
+        full.ask(Resume("top"), 0.01)

@@ -1,0 +1,62 @@
+"""A node reduced to recorder, outbox and publisher, to be killed: cameras that see flaws at random.
+
+Arguments: database, port, events per s, seed, and `--delete-at-publish` for the negative control, which takes an event
+for delivered as soon as it is handed to the MQTT library, as daemons without an outbox do.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+import time
+from pathlib import Path
+
+from edge.clock import SystemClock, clock_synced, uuid7
+from edge.config import Mqtt
+from edge.delivery.mqtt import opener
+from edge.delivery.outbox import Outbox, Row
+from edge.delivery.publisher import Publisher
+from edge.delivery.recorder import Recorder
+from edge.delivery.topics import Topics
+from edge.event import Event, FrameRef, Origin
+
+CAMERAS = ("top", "bottom", "edge")
+BURST = 40
+
+
+class Careless(Publisher):
+    """Deletes at publish, the mistake that the soak has to find."""
+
+    def _send_row(self, session, row: Row) -> None:
+        super()._send_row(session, row)
+        self._outbox.ack([row.seq])
+        session.in_flight = {mid: item for mid, item in session.in_flight.items() if item is not row}
+
+
+def main() -> None:
+    path, port, rate, seed = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+    kind = Careless if "--delete-at-publish" in sys.argv else Publisher
+    clock = SystemClock()
+    topics = Topics("defectd", "line3")
+    settings = Mqtt(broker=f"mqtt://127.0.0.1:{port}", keepalive_s=2, protocol="5")
+    outbox = Outbox(path, max_rows=10**6, keep_delivered=10**6, durability="full", clock=clock)
+    publisher = kind(opener(settings, "line3"), outbox, topics, clock, settings, version="soak")
+    origin = Origin("line3", "boot", {"name": "soak", "version": "1", "sha256": "0" * 64}, "0" * 64)
+    recorder = Recorder(outbox, origin, topics, clock, on_stored=publisher.wake)
+    publisher.start()
+    recorder.start()
+    choice = random.Random(seed)
+    number = 0
+    while True:
+        for _ in range(BURST if choice.random() < 0.01 else 1):
+            wall_ns = clock.wall_ns()
+            frame = FrameRef(number, "soak")
+            number += 1
+            camera = choice.choice(CAMERAS)
+            recorder.put(
+                Event(uuid7(wall_ns), camera, "image.bad", wall_ns, clock.monotonic_ns(), clock_synced(), frame=frame)
+            )
+        time.sleep(choice.expovariate(rate))
+
+
+main()

@@ -1,0 +1,182 @@
+"""Commands to a real daemon over a real broker."""
+
+from __future__ import annotations
+
+import base64
+import json
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import paho.mqtt.client as paho
+import pytest
+from mosquitto import Mosquitto, need_mosquitto
+from node import Node, until
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+pytestmark = pytest.mark.system
+
+ALL = ["ping", "state", "snapshot", "pause", "resume", "set", "reload", "dead-letters"]
+CAMERA = {"name": "top", "source": "strip:?width=640&height=256", "fps": 20, "budget_ms": 2000}
+
+
+class Operator:
+    """A client of MQTT 5 that asks and waits for the answer."""
+
+    def __init__(self, port: int) -> None:
+        self.said: queue.SimpleQueue[tuple[str, Any, bytes | None]] = queue.SimpleQueue()
+        self.heard: list[tuple[str, Any]] = []
+        ready = threading.Event()
+        self.client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self.client.on_connect = lambda client, *_: client.subscribe("defectd/#", qos=1)
+        self.client.on_subscribe = lambda *_: ready.set()
+        self.client.on_message = self._hear
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+        assert ready.wait(10)
+        self._count = 0
+
+    def _hear(self, _client: Any, _userdata: Any, message: Any) -> None:
+        if "/cmd/" in message.topic and not message.topic.endswith("/reply"):
+            return
+        fact = json.loads(message.payload)
+        if fact.get("schema") == "defectd.reply/1":
+            self.said.put((message.topic, fact, getattr(message.properties, "CorrelationData", None)))
+        else:
+            self.heard.append((message.topic, fact))
+
+    def ask(self, verb: str, **fields: Any) -> dict[str, Any]:
+        """The answer to this question and no other."""
+        self._count += 1
+        properties = Properties(PacketTypes.PUBLISH)
+        properties.ResponseTopic = "defectd/line3/replies/operator"
+        properties.CorrelationData = str(self._count).encode()
+        self.client.publish(f"defectd/line3/cmd/{verb}", json.dumps(fields), qos=1, properties=properties)
+        while True:
+            topic, reply, correlation = self.said.get(timeout=15)
+            if correlation == properties.CorrelationData:
+                assert topic == properties.ResponseTopic
+                return reply
+
+    def latest(self, topic: str) -> Any:
+        return next((fact for name, fact in reversed(list(self.heard)) if name == topic), None)
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [fact for name, fact in list(self.heard) if name.endswith("/event") and fact["type"] == kind]
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    need_mosquitto()
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    broker = Mosquitto(folder).start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture
+def operator(broker: Mosquitto) -> Iterator[Operator]:
+    operator = Operator(broker.port)
+    yield operator
+    operator.close()
+
+
+def rss_mib(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 2**20
+
+
+def test_operator_looks_pauses_and_sets(tmp_path, broker, operator):
+    """ping, state, snapshot, pause, resume and set on a running node; what was set holds after a restart."""
+    with Node(tmp_path / "node", broker.port, [CAMERA], commands={"allow": ALL, "rate_per_s": 50}) as node:
+        node.start()
+        until(lambda: (operator.latest("defectd/line3/top/state") or {}).get("state") == "running", 30, "the camera")
+        assert operator.ask("ping")["result"]["up_s"] > 0
+        shown = operator.ask("snapshot", camera="top", longest_px=320)["result"]
+        picture = cv2.imdecode(np.frombuffer(base64.b64decode(shown["base64"]), np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert (shown["size_px"], picture.shape) == ([640, 256], (128, 320))
+        assert operator.ask("snapshot", camera="side")["error"]["code"] == "unknown_camera"
+
+        assert operator.ask("pause", camera="top")["result"]["state"] == "paused"
+        coverage = "defectd/line3/top/coverage"
+        until(lambda: (operator.latest(coverage) or {}).get("paused_frames"), 10, "frames in the pause")
+        assert operator.ask("snapshot", camera="top")["ok"], "a paused camera can still be looked at"
+        assert operator.ask("resume", camera="top")["result"]["state"] == "running"
+        until(lambda: [e for e in operator.events("coverage.gap") if e["detail"]["cause"] == "paused"], 10, "the gap")
+
+        before = operator.ask("state")["result"]
+        done = operator.ask("set", camera="top", confidence=0.91, classes={"scratches": 0.95})["result"]
+        assert (done["thresholds"]["confidence"], done["config_sha256_before"]) == (0.91, before["config_sha256"])
+        after = operator.ask("state")["result"]
+        assert after["config_sha256"] == done["config_sha256"] != before["config_sha256"]
+        assert after["cameras"]["top"]["thresholds"]["classes"] == {"scratches": 0.95}
+        changed = until(lambda: operator.events("thresholds.changed"), 10, "the event")
+        assert changed[0]["config_sha256"] == done["config_sha256"]
+        for wrong in ({"confidence": 0.1}, {"classes": {"rust": 0.9}}, {"confidence": "high"}):
+            assert operator.ask("set", camera="top", **wrong)["error"]["code"] == "bad_value"
+        assert operator.ask("reload")["error"]["code"] == "unsupported"
+        assert operator.ask("dead-letters")["result"]["letters"] == []
+        assert node.stop() == 0
+
+        node.start()
+        until(lambda: "thresholds set by a command hold" in node.log(), 20, "the kept thresholds")
+        until(lambda: operator.latest("defectd/line3/status")["online"], 20, "the second start")
+        again = operator.ask("state")["result"]
+        assert again["config_sha256"] == done["config_sha256"]
+        assert operator.ask("set", camera="top", confidence=None, classes=None)["result"]["set"] == {}
+        assert operator.ask("state")["result"]["config_sha256"] == before["config_sha256"]
+        assert node.stop() == 0
+
+
+def test_flood_and_huge_commands_cost_neither_memory_nor_latency(tmp_path, broker, operator):
+    """1,000 commands a second and ten of 10 MB: refused and counted, memory bounded, frames still in time."""
+    with Node(tmp_path / "node", broker.port, [CAMERA]) as node:
+        node.start()
+        until(lambda: (operator.latest("defectd/line3/top/state") or {}).get("state") == "running", 30, "the camera")
+        time.sleep(1.0)
+        assert operator.ask("ping")["ok"]
+        before_mib = rss_mib(node.pid)
+        flooder = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        flooder.connect("127.0.0.1", broker.port)
+        flooder.loop_start()
+        try:
+            began = time.monotonic()
+            for n in range(3000):
+                flooder.publish("defectd/line3/cmd/ping", b"{}", qos=0)
+                time.sleep(max(0.0, began + n / 1000 - time.monotonic()))
+            for _ in range(10):
+                flooder.publish("defectd/line3/cmd/set", b"x" * 10_000_000, qos=1).wait_for_publish(20)
+        finally:
+            flooder.disconnect()
+            flooder.loop_stop()
+        replies = list(iter_replies(operator))
+        told = [r for r in replies if not r["ok"] and r["error"]["code"] == "rate"]
+        assert 2 <= len(told) <= 8
+        assert len(replies) < 60
+        time.sleep(2.2)
+        state = operator.ask("state")
+        assert state["result"]["commands"]["flooded"] > 2500
+        assert rss_mib(node.pid) - before_mib < 60
+        frames = operator.latest("defectd/line3/top/coverage")["since_start"]["frames"]
+        assert frames["late"] == 0
+        assert node.stop() == 0
+
+
+def iter_replies(operator: Operator) -> Iterator[dict[str, Any]]:
+    """What was answered so far, until nothing came for half a second."""
+    while True:
+        try:
+            yield operator.said.get(timeout=0.5)[1]
+        except queue.Empty:
+            return
