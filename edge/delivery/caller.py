@@ -31,14 +31,17 @@ ABANDONED_LINKS: Final = 4
 """Attempts stuck in name resolution that are left behind before a new one is made."""
 MAX_UNHEARD: Final = 1000
 """Messages from the broker that wait to be heard; more are dropped and counted."""
-MAX_HEARD_BYTES: Final = 64 * 1024
-"""Of one message; the rest is cut off: no command is as long, and it is refused by its length."""
+MAX_HEARD_BYTES: Final = 512 * 1024
+"""Of one message; the rest is cut off: nothing that is meant for us is as long, and it is refused by its length."""
 
 
 class Caller:
-    """Owned by one thread; only `wake` may be called from others."""
+    """Owned by one thread; only `wake` may be called from others.  heard_bytes: of one message, the rest is cut off."""
 
-    def __init__(self, open_link: OpenLink, settings: Mqtt, clock: Clock) -> None:
+    def __init__(
+        self, open_link: OpenLink, settings: Mqtt, clock: Clock, *, heard_bytes: int = MAX_HEARD_BYTES
+    ) -> None:
+        self._heard_bytes = heard_bytes
         self._open_link = open_link
         self._settings = settings
         self._clock = clock
@@ -105,8 +108,8 @@ class Caller:
             if isinstance(notice, Received) and self._inbox.qsize() >= MAX_UNHEARD:
                 self.unheard += 1  # what the broker answers must not drown in a flood of messages
                 return
-            if isinstance(notice, Received) and len(notice.payload) > MAX_HEARD_BYTES:
-                notice = replace(notice, payload=notice.payload[:MAX_HEARD_BYTES])
+            if isinstance(notice, Received) and len(notice.payload) > self._heard_bytes:
+                notice = replace(notice, payload=notice.payload[: self._heard_bytes])
             self._inbox.put((generation, notice))
 
         return deliver

@@ -62,6 +62,8 @@ HOLD_FIRST_S: Final = 1.0
 HOLD_LAST_S: Final = 30.0
 LOOK_S: Final = 1.0
 """Seconds between two looks for dead letters that were put back."""
+MAX_HEARD_BYTES: Final = 20_000
+"""Of a command, which may have 16 KiB."""
 REMIND_S: Final = 60.0
 """Seconds between two log lines with the same words."""
 GOODBYE_S: Final = 2.0
@@ -187,7 +189,7 @@ class Publisher:
         self._on_acknowledged = on_acknowledged
         self._backoff = backoff or Backoff.to(settings)
         self._rare = _Rare(clock)
-        self._caller = Caller(open_link, settings, clock)
+        self._caller = Caller(open_link, settings, clock, heard_bytes=MAX_HEARD_BYTES)
         self._lock = threading.Lock()
         self._retained: dict[str, bytes] = {}
         self._stale: dict[str, None] = {}
