@@ -263,6 +263,27 @@ class Log(_Section):
     format: Literal["auto", "plain", "json"] = Field("auto", description="auto: plain on a terminal, else JSON")
 
 
+class Metrics(_Section):
+    listen: str | None = Field("127.0.0.1:9464", description="HOST:PORT of the Prometheus endpoint; null: none")
+
+    @field_validator("listen")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            host, _, port = value.rpartition(":")
+            if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
+                raise ValueError("write HOST:PORT with a port from 1 to 65535, or null")
+        return value
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port, or None."""
+        if self.listen is None:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
 class Decision(_Section):
     confidence: Share = Field(0.6, description="probability from which a tile is a defect")
     unsure: Share = Field(0.35, description="from here to `confidence` a tile is unsure, below it is good")
@@ -399,6 +420,7 @@ class Config(_Section):
     outbox: Outbox = Outbox()
     commands: Commands = Commands()
     sparkplug: Sparkplug = Sparkplug()
+    metrics: Metrics = Metrics()
     decision: Decision = Decision()
     cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=64)]
 

@@ -142,6 +142,10 @@ class Coverage:
         for tally in (self._window, self._total):
             tally.paused_frames += 1
 
+    def total(self) -> dict[str, Any]:
+        """Since the start, without the silence that still lasts; any thread may ask."""
+        return self._total.as_json()
+
     def delivered(self) -> int:
         """Frames since the start."""
         return sum(self._total.frames.values())

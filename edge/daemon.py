@@ -29,6 +29,7 @@ from edge.delivery.refusals import Refusals
 from edge.delivery.sparkplug import SparkplugView, view_of
 from edge.delivery.topics import Topics
 from edge.errors import ConfigError, Problem
+from edge.exporter import Exporter, Reading
 from edge.ledger import Ledger
 from edge.line import Control, Line, Report, Station, make
 from edge.trail import Trail
@@ -182,6 +183,7 @@ class Daemon:
             recorder.start()
             line.start()
             cameras.start()
+            self._export(building, cameras, publisher, recorder, trail)
             log.info("node %s inspects %s with %s", self._settings.node, ", ".join(names), self._origin.model["name"])
             recorder.put(make(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
             threads: dict[str, Alive] = {"line": line, "recorder": recorder, "publisher": publisher}
@@ -200,6 +202,22 @@ class Daemon:
         building.callback(broker.stop, STOP_BROKER_S)
         log.info("embedded broker on 127.0.0.1:%d; see events with: defectd tail", self._settings.mqtt.address[1])
         return broker
+
+    def _export(
+        self, building: ExitStack, cameras: Supervisor, publisher: Publisher, recorder: Recorder, trail: Trail
+    ) -> None:
+        """Open the Prometheus endpoint, if there is to be one."""
+        address = self._settings.metrics.address
+        if address is None:
+            return
+        model = self._origin.model
+        info = {"version": __version__, "node": self._settings.node, "model": f"{model['name']} {model['version']}"}
+        stations = self._prepared.stations
+        reading = Reading(stations, cameras, publisher, recorder, trail, self._clock, info)
+        exporter = Exporter(address, reading)
+        if exporter.start():
+            building.callback(exporter.stop)
+            log.info("metrics on http://%s:%d/metrics", *address)
 
     def _line(
         self,

@@ -175,6 +175,8 @@ class Station:
         self.tracks = Tracks(camera.decision, camera.tile_px, lambda: uuid7(clock.wall_ns()))
         self.account = coverage.Coverage(clock.monotonic_ns())
         self.gaps = coverage.Gaps()
+        self.losses: dict[tuple[str, str], int] = {}
+        """Frames since the start that nobody looked at, by state and reason."""
         self.stages: dict[str, Histogram] = {stage: Histogram() for stage in STAGES}
         """Since the start; other threads may read them."""
         self.reported: dict[str, Counts] = {}
@@ -196,6 +198,15 @@ class Station:
         self.fps = 0.0
         self.window_from_ns = clock.monotonic_ns()
         self.delivered_before = 0
+
+    def miss(self, cause: coverage.Cause, at_ns: int, state: str, reason: str = "", frames: int = 1) -> None:
+        """Book frames that nobody looked at."""
+        self.account.count(state, frames)
+        self.gaps.miss(cause, at_ns, state, frames, reason if state == "bad_image" else "")
+        key = (state, reason or state)
+        if key not in self.losses and len(self.losses) >= coverage.MOST_REASONS:
+            key = (state, "other")
+        self.losses[key] = self.losses.get(key, 0) + frames
 
 
 class Line:
@@ -294,8 +305,8 @@ class Line:
             if self._is_late(station, frame, looked_ns):
                 self._miss_late(station, frame)
             elif look.ailment is not None:
-                station.account.count("bad_image")  # says nothing of the surface: the tracks wait
-                station.gaps.miss("bad_image", frame.grabbed_ns, "bad_image", reason=look.ailment)
+                # Says nothing of the surface: the tracks wait.
+                station.miss("bad_image", frame.grabbed_ns, "bad_image", look.ailment)
             else:
                 count = station.inspector.tiles(frame.pixels)
                 most = self._scheduler.plan(name, frame.number, frame.grabbed_ns, count, others, looked_ns)
@@ -314,8 +325,7 @@ class Line:
         return station.live and now_ns - frame.grabbed_ns > station.budget_ns
 
     def _miss_late(self, station: Station, frame: Frame) -> None:
-        station.account.count("late")
-        station.gaps.miss("overload", frame.grabbed_ns, "late")
+        station.miss("overload", frame.grabbed_ns, "late")
         self._scheduler.missed(station.camera.name)
 
     def _settle(self, station: Station, frame: Frame, verdict: Verdict, dequeued_ns: int, looked_ns: int) -> None:
@@ -435,11 +445,9 @@ class Line:
             case FramesLost(count=count, reason=reason):
                 now_ns = self._clock.monotonic_ns()
                 if reason == "unreadable":
-                    station.account.count("bad_image", count)
-                    station.gaps.miss("bad_image", now_ns, "bad_image", count, reason)
+                    station.miss("bad_image", now_ns, "bad_image", reason, count)
                 else:
-                    station.account.count("dropped", count)
-                    station.gaps.miss("overload", now_ns, "dropped", count)
+                    station.miss("overload", now_ns, "dropped", reason, count)
                     if reason == "overflow":
                         self._scheduler.missed(notice.camera, count)
 

@@ -192,6 +192,7 @@ LIBRARY_DOORS = {
     "sqlite3": {"edge/delivery/outbox.py"},
     "amqtt": {"edge/delivery/embedded.py"},
     "yaml": {"edge/document.py"},
+    "prometheus_client": {"edge/exporter.py"},
     "google": {"edge/delivery/sparkplug_codec.py"},
 }
 

@@ -1,0 +1,228 @@
+"""The door to prometheus_client: what the node knows of itself, for whoever asks over HTTP.
+
+Nothing is counted here. Each request reads what the line, the publisher and the supervisor count anyway; they are
+never kept waiting.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, Protocol
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+
+from edge import box
+from edge.camera.supervisor import CameraStatus
+from edge.clock import NS_PER_S, Clock
+from edge.delivery import publisher
+from edge.line import Station
+from edge.metrics import Counts
+from edge.trail import Trail
+
+logger = logging.getLogger(__name__)
+
+LIMITS_MS: Final = (0.1, 0.25, 0.5, 1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200, 500, 1000, 5000, 60_000)
+STATES: Final = ("running", "no_signal", "frozen", "bad_image", "failed")
+STOP_S: Final = 1.0
+
+
+class Cameras(Protocol):
+    """The supervisor, or a fake."""
+
+    def snapshot(self) -> dict[str, CameraStatus]: ...
+
+
+class Delivery(Protocol):
+    """The publisher, or a fake."""
+
+    def snapshot(self) -> publisher.Snapshot: ...
+
+
+class Events(Protocol):
+    """The recorder, or a fake."""
+
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def stored(self) -> int: ...
+    @property
+    def dropped(self) -> int: ...
+
+
+class Reading:
+    """A collector: reads everything anew for each request.  Called by the threads of the HTTP server."""
+
+    def __init__(
+        self,
+        stations: Sequence[Station],
+        cameras: Cameras,
+        delivery: Delivery,
+        events: Events,
+        trail: Trail,
+        clock: Clock,
+        info: dict[str, str],
+    ) -> None:
+        self._stations = stations
+        self._cameras = cameras
+        self._delivery = delivery
+        self._events = events
+        self._trail = trail
+        self._clock = clock
+        self._info = info
+
+    def collect(self) -> Iterator[Metric]:
+        yield InfoMetricFamily("defectd", "Version and model.", self._info)
+        now_ns = self._clock.monotonic_ns()
+        status = self._cameras.snapshot()
+        yield from self._coverage()
+        yield from self._camera_states(status, now_ns)
+        yield self._durations()
+        yield from self._deliveries(now_ns)
+        yield from self._processes(status)
+        yield from _machine()
+
+    def _coverage(self) -> Iterator[Metric]:
+        frames = CounterMetricFamily("defectd_frames", "Frames by the state they ended in.", labels=["camera", "state"])
+        lost = CounterMetricFamily(
+            "defectd_frames_missed", "Frames that nobody looked at, by reason.", labels=["camera", "state", "reason"]
+        )
+        tiles = CounterMetricFamily("defectd_tiles", "Tiles inspected and skipped.", labels=["camera", "fate"])
+        partial = CounterMetricFamily("defectd_frames_partial", "Frames inspected in part.", labels=["camera"])
+        silent = CounterMetricFamily("defectd_no_signal_seconds", "Time without frames.", labels=["camera"])
+        for station in self._stations:
+            name, total = station.camera.name, station.account.total()
+            for state, n in total["frames"].items():
+                frames.add_metric([name, state], n)
+            for (state, reason), n in tuple(station.losses.items()):
+                lost.add_metric([name, state, reason], n)
+            for fate, n in total["tiles"].items():
+                tiles.add_metric([name, fate], n)
+            partial.add_metric([name], total["partial"])
+            silent.add_metric([name], total["no_signal_s"])
+        yield from (frames, lost, tiles, partial, silent)
+
+    def _camera_states(self, status: dict[str, CameraStatus], now_ns: int) -> Iterator[Metric]:
+        state = GaugeMetricFamily("defectd_camera_state", "1 for the state it is in.", labels=["camera", "state"])
+        fps = GaugeMetricFamily("defectd_camera_fps", "Frames per second in the last window.", labels=["camera"])
+        frame = GaugeMetricFamily("defectd_last_frame_age_seconds", "Since the last frame.", labels=["camera"])
+        verdict = GaugeMetricFamily("defectd_last_inference_age_seconds", "Since the last verdict.", labels=["camera"])
+        waiting = GaugeMetricFamily("defectd_waiting_frames", "Frames that wait for inspection.", labels=["camera"])
+        restarts = CounterMetricFamily("defectd_camera_restarts", "Restarts of the camera.", labels=["camera"])
+        for station in self._stations:
+            name = station.camera.name
+            for known in STATES:
+                state.add_metric([name, known], float(station.state == known))
+            fps.add_metric([name], station.fps)
+            _add_age(verdict, name, station.last_verdict_ns, now_ns)
+            if name in status:
+                _add_age(frame, name, status[name].last_frame_ns, now_ns)
+                waiting.add_metric([name], status[name].waiting)
+                restarts.add_metric([name], status[name].restarts)
+        yield from (state, fps, frame, verdict, waiting, restarts)
+
+    def _durations(self) -> Metric:
+        family = HistogramMetricFamily(
+            "defectd_stage_seconds",
+            "Time by stage: queue, preprocess, inference, decide; total from grab to verdict; "
+            "outbox and broker from the decision of an event to its commit and its PUBACK.",
+            labels=["camera", "stage"],
+        )
+        for station in self._stations:
+            name = station.camera.name
+            for stage, histogram in station.stages.items():
+                _add_histogram(family, [name, stage], histogram.counts())
+            _add_histogram(family, [name, "outbox"], self._trail.to_outbox[name].counts())
+            _add_histogram(family, [name, "broker"], self._trail.to_broker[name].counts())
+        return family
+
+    def _deliveries(self, now_ns: int) -> Iterator[Metric]:
+        link = self._delivery.snapshot()
+        yield GaugeMetricFamily("defectd_mqtt_connected", "1 while the broker is reached.", float(link.connected))
+        waiting = link.depth + self._events.waiting
+        yield GaugeMetricFamily("defectd_outbox_events", "Events not confirmed by the broker.", waiting)
+        yield CounterMetricFamily("defectd_events_stored", "Events stored.", self._events.stored)
+        yield CounterMetricFamily("defectd_events_lost", "Events lost because the disk was away.", self._events.dropped)
+        yield CounterMetricFamily("defectd_events_acknowledged", "Events the broker confirmed.", link.acknowledged)
+        yield CounterMetricFamily("defectd_events_refused", "Events the broker refused for good.", link.refused)
+        yield CounterMetricFamily("defectd_mqtt_connections", "Connections to the broker.", link.connections)
+        if link.last_ack_ns is not None:
+            age_s = (now_ns - link.last_ack_ns) / NS_PER_S
+            yield GaugeMetricFamily("defectd_last_ack_age_seconds", "Since the last PUBACK.", age_s)
+
+    def _processes(self, status: dict[str, CameraStatus]) -> Iterator[Metric]:
+        memory = GaugeMetricFamily(
+            "defectd_process_resident_bytes", "Memory, without the rings.", labels=["process", "camera"]
+        )
+        used = CounterMetricFamily("defectd_process_cpu_seconds", "Processor time.", labels=["process", "camera"])
+        found = [("daemon", "", os.getpid())]
+        found += [("camera", name, camera.pid) for name, camera in status.items() if camera.pid is not None]
+        for process, name, pid in found:
+            held, spent = box.resident_bytes(pid), box.cpu_seconds(pid)
+            if held is not None and spent is not None:
+                memory.add_metric([process, name], held)
+                used.add_metric([process, name], spent)
+        yield from (memory, used)
+
+
+def _machine() -> Iterator[Metric]:
+    heat = GaugeMetricFamily("defectd_temperature_celsius", "Sensors of the box.", labels=["sensor"])
+    for sensor, celsius in box.temperatures():
+        heat.add_metric([sensor], celsius)
+    if heat.samples:
+        yield heat
+    slowed = box.throttlings()
+    if slowed is not None:
+        yield CounterMetricFamily("defectd_throttlings", "Times the processors were slowed down for heat.", slowed)
+    flags = box.pi_throttled()
+    if flags is not None:
+        yield GaugeMetricFamily("defectd_pi_throttled_flags", "Of a Raspberry Pi; 0: power and heat are good.", flags)
+
+
+def _add_age(family: GaugeMetricFamily, name: str, then_ns: int | None, now_ns: int) -> None:
+    if then_ns is not None:
+        family.add_metric([name], max(0.0, (now_ns - then_ns) / NS_PER_S))
+
+
+def _add_histogram(family: HistogramMetricFamily, labels: list[str], counts: Counts) -> None:
+    buckets = [(str(ms / 1000), float(n)) for ms, n in zip(LIMITS_MS, counts.below(LIMITS_MS), strict=True)]
+    family.add_metric(labels, [*buckets, ("+Inf", float(counts.n))], counts.sum_us / 1e6)
+
+
+class Exporter:
+    """The HTTP server; its thread is a daemon thread named `metrics`."""
+
+    def __init__(self, address: tuple[str, int], reading: Reading) -> None:
+        self._address = address
+        self._registry = CollectorRegistry(auto_describe=False)
+        self._registry.register(reading)
+        self._server: Any = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> bool:
+        """Listen.  False when the address cannot be had: told, and no reason not to inspect."""
+        host, port = self._address
+        try:
+            self._server, self._thread = start_http_server(port, host, self._registry)
+        except OSError as error:
+            logger.warning("no metrics on %s:%d: %s", host, port, error.strerror or error)
+            return False
+        self._thread.name = "metrics"
+        return True
+
+    def stop(self) -> None:
+        """Safe without a start, and twice."""
+        if self._server is not None and self._thread is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join(STOP_S)
+            self._server = None
