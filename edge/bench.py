@@ -1,23 +1,35 @@
-"""How fast this box is: the network by threads and batch, and whole frames through the inspector."""
+"""How fast this box is: the network alone, whole frames beside the loops of others, and how many cameras it holds.
+
+Only ratios of figures that were measured side by side mean anything beyond this box and this hour: the paths that are
+compared take turns, frame by frame.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
+import cv2
 import numpy as np
 from pydantic import SecretStr
 
-from edge import config
+from edge import box, config, event
 from edge.bundle import Bundle, selftest_tiles
 from edge.camera.strip import Strip
-from edge.clock import NS_PER_MS, Clock, SystemClock
-from edge.frame import Gray
-from edge.vision.classifier import Classifier
-from edge.vision.inspector import Inspector
+from edge.camera.supervisor import Notice, Supervisor
+from edge.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
+from edge.errors import BundleError
+from edge.frame import Frame, Gray
+from edge.line import Line, Report, Station
+from edge.metrics import Histogram, Summary
+from edge.vision.classifier import Classifier, foreign
+from edge.vision.scheduler import Head
 
 THREADS: Final = (1, 2)
 BATCHES: Final = (1, 8, 32)
@@ -26,6 +38,17 @@ FRAMES: Final = ((200, 200), (800, 400), (1600, 256), (2048, 2048))
 LEAST_PX: Final = 256
 """The generated strip comes no narrower."""
 WARM_UP: Final = 10
+SIDE_BY_SIDE: Final = (1600, 256)
+REFERENCE_PX: Final = 224
+REFERENCE_MEAN: Final = (0.485, 0.456, 0.406)
+REFERENCE_STD: Final = (0.229, 0.224, 0.225)
+PACES: Final = (10, 30)
+MOST_CAMERAS: Final = 32
+SETTLE_S: Final = 2.0
+"""Cameras start, and the scheduler learns what they cost."""
+LOOK_S: Final = 0.05
+LOST: Final = 0.01
+"""Share of the frames that a box may miss and still count as degrading, not as failing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +62,40 @@ class Row:
     median_ms: float
     p99_ms: float
     n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of the paths that were measured side by side, per tile."""
+
+    what: str
+    tiles: int
+    median_us: float
+    p99_us: float
+    ratio: float
+    """Of its median to that of the daemon's frame path."""
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """So many cameras at such a pace, and what became of their frames."""
+
+    cameras: int
+    fps: float
+    verdict: str
+    """stable: every tile of every frame.  degrading: tiles left out, or up to 1 % missed.  failing: more than that."""
+    total: Summary
+    """From grab to verdict."""
+    partial: float
+    """Share of the frames inspected in part."""
+    missed: float
+    """Share of the frames late or dropped."""
+    daemon_cpu: float
+    camera_cpu: float
+    """Cores: of this process, and of each camera process."""
+    daemon_bytes: int
+    camera_bytes: int
 
 
 ROWS: Final = len(THREADS) * (len(BATCHES) + len(FRAMES))
@@ -57,29 +114,255 @@ def measure(loaded: Bundle, calls: int, clock: Clock | None = None) -> Iterator[
     for threads in THREADS:
         classifier = Classifier(loaded, threads=threads)
         for width, height in FRAMES:
-            camera = config.Camera(name="bench", source=SecretStr("strip:"), tile_px=loaded.card.tile_px)
-            inspector = Inspector(camera, classifier, clock)
-            strip = Strip(width=max(width, LEAST_PX), height=max(height, LEAST_PX))
-            frames = [np.ascontiguousarray(strip.frame(n)[:height, :width]) for n in range(4)]
-            count = inspector.inspect(frames[0]).tiles
-            share = max(10, calls // max(1, count // 16))
-            what = f"frame {width}x{height}, {count} tiles"
-            median, p99 = _time(partial(_inspect_next, inspector, cycle(frames)), share, clock)
-            yield Row(what, threads, 32, count, median, p99, share)
+            path = _FramePath(classifier, loaded, (width, height), clock)
+            share = max(10, calls // max(1, path.tiles // 16))
+            what = f"frame {width}x{height}, {path.tiles} tiles"
+            median, p99 = _time(path.turn, share, clock)
+            yield Row(what, threads, 32, path.tiles, median, p99, share)
 
 
-def _inspect_next(inspector: Inspector, frames: Iterator[Gray]) -> None:
-    inspector.inspect(next(frames))
+def side_by_side(loaded: Bundle, calls: int, reference: Path | None, clock: Clock | None = None) -> list[Side]:
+    """The daemon's frame path, and the same tiles as others would judge them: one thread, frames in turns.
+
+    reference: an ONNX file that takes (1, 3, 224, 224) float32; left out when None.  Raises BundleError.
+    """
+    clock = clock or SystemClock()
+    classifier = Classifier(loaded)
+    path = _FramePath(classifier, loaded, SIDE_BY_SIDE, clock)
+    paths: list[tuple[str, int, Callable[[], object]]] = [
+        ("daemon: health, tiles, network, decision, accounts", path.tiles, path.turn),
+        ("of it, the network alone", path.tiles, partial(classifier.score, path.cut())),
+        ("naive: cv2.resize and one run per tile, same student", path.tiles, path.naive),
+    ]
+    if reference is not None:
+        paths.append(("reference: PIL, 224 px, normalise, its network", 1, path.reference(reference)))
+    times = _interleaved([call for _, _, call in paths], calls, clock)
+    daemon_us = float(np.median(times[0])) / path.tiles
+    return [
+        Side(
+            what,
+            tiles,
+            float(np.median(ns)) / tiles / 1e3,
+            float(np.percentile(ns, 99)) / tiles / 1e3,
+            float(np.median(ns)) / tiles / daemon_us if daemon_us else 0.0,
+            len(ns),
+        )
+        for (what, tiles, _), ns in zip(paths, times, strict=True)
+    ]
+
+
+def _interleaved(calls: Sequence[Callable[[], object]], rounds: int, clock: Clock) -> list[list[int]]:
+    """Each call once per round, so that all of them see the same moods of the machine.  Returns ns."""
+    for call in calls:
+        for _ in range(WARM_UP):
+            call()
+    times: list[list[int]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for kept, call in zip(times, calls, strict=True):
+            started = clock.monotonic_ns()
+            call()
+            kept.append(clock.monotonic_ns() - started)
+    return times
+
+
+class _FramePath:
+    """The line as the daemon runs it, with frames from memory; and the same frames for other loops."""
+
+    def __init__(self, classifier: Classifier, loaded: Bundle, size: tuple[int, int], clock: Clock) -> None:
+        width, height = size
+        strip = Strip(width=max(width, LEAST_PX), height=max(height, LEAST_PX))
+        self._frames = [np.ascontiguousarray(strip.frame(n)[:height, :width]) for n in range(8)]
+        camera = config.Camera(name="bench", source=SecretStr("strip:"), tile_px=loaded.card.tile_px)
+        self._station = Station(camera, classifier, clock, live=False)
+        self._classifier = classifier
+        self._clock = clock
+        self._number = 0
+        self._next = cycle(self._frames)
+        self._line = _line([self._station], self, clock, on_report=lambda _reports: None, report_s=3600.0)
+        self.tiles = self._station.inspector.tiles(self._frames[0])
+
+    def turn(self) -> None:
+        """One frame through the line."""
+        self._line.turn()
+
+    def cut(self) -> Gray:
+        """The tiles of one frame."""
+        return self._station.inspector.cut(self._frames[0]).copy()
+
+    def naive(self) -> None:
+        """What one writes in an afternoon: crop, resize, run, softmax, for each tile."""
+        image, side = next(self._next), self._classifier.card.input_px
+        for x, y, w, h in self._station.inspector.boxes(image):
+            tile = cv2.resize(image[y : y + h, x : x + w], (side, side), interpolation=cv2.INTER_AREA)
+            self._classifier.score(np.asarray(tile, np.uint8)[None]).probabilities(1.0).max()
+
+    def reference(self, onnx_file: Path) -> Callable[[], object]:
+        """The published recipe for one tile.  Raises BundleError without PIL or for a file that does not load."""
+        try:
+            from PIL import Image  # noqa: PLC0415 (an extra; only the comparison needs it)
+        except ImportError as error:
+            raise BundleError("the reference's recipe needs PIL: pip install pillow") from error
+        run = foreign(onnx_file)
+        mean = np.array(REFERENCE_MEAN, np.float32)[:, None, None]
+        std = np.array(REFERENCE_STD, np.float32)[:, None, None]
+        x, y, w, h = next(iter(self._station.inspector.boxes(self._frames[0])))
+        tile = np.ascontiguousarray(self._frames[0][y : y + h, x : x + w])
+
+        def judge() -> object:
+            picture = Image.fromarray(tile).convert("RGB")
+            picture = picture.resize((REFERENCE_PX, REFERENCE_PX), Image.Resampling.BILINEAR)
+            planes = np.asarray(picture, np.float32).transpose(2, 0, 1) / np.float32(255)
+            return run(np.ascontiguousarray((planes - mean) / std)[None])
+
+        return judge
+
+    # The line's cameras: always one frame, which has just come.
+
+    def wait(self, timeout_s: float) -> bool:  # noqa: ARG002 (there is always one)
+        return True
+
+    def heads(self) -> tuple[Head, ...]:
+        return (("bench", self._clock.monotonic_ns()),)
+
+    def pop(self, name: str) -> Frame:
+        self._number += 1
+        return Frame(name, self._number, next(self._next), self._clock.monotonic_ns())
+
+    def release(self, frame: Frame) -> None:
+        """It is nobody's."""
+
+    def take_notices(self) -> tuple[Notice, ...]:
+        return ()
+
+
+class _Nowhere:
+    """Takes the events of a benchmark."""
+
+    def put(self, event: event.Event) -> None:
+        """Forgotten."""
+
+
+def _line(
+    stations: Sequence[Station],
+    cameras: Any,
+    clock: Clock,
+    *,
+    on_report: Callable[[Sequence[Report]], None],
+    report_s: float,
+) -> Line:
+    return Line(
+        stations,
+        cameras,
+        _Nowhere(),
+        clock,
+        retain_state=lambda _name, _message: None,
+        retain_coverage=lambda _name, _message: None,
+        on_report=on_report,
+        report_s=report_s,
+    )
+
+
+def loads(loaded: Bundle, seconds: float, clock: Clock | None = None) -> Iterator[Load]:
+    """For each pace more and more cameras, real processes with the generated strip, until the box fails."""
+    clock = clock or SystemClock()
+    for fps in PACES:
+        count = 1
+        while count <= MOST_CAMERAS:
+            load = hold(loaded, count, fps, seconds, clock)
+            yield load
+            if load.verdict == "failing":
+                break
+            count *= 2
+
+
+def hold(loaded: Bundle, count: int, fps: float, seconds: float, clock: Clock) -> Load:
+    """Run so many cameras of 1600x256 for a while."""
+    width, height = SIDE_BY_SIDE
+    url = SecretStr(f"strip:?width={width}&height={height}")
+    cameras = [
+        config.Camera(name=f"c{n}", source=url, fps=fps, tile_px=loaded.card.tile_px) for n in range(count)
+    ]
+    classifier = Classifier(loaded)
+    stations = [Station(camera, classifier, clock, live=True) for camera in cameras]
+    supervisor = Supervisor(cameras, clock)
+    line = _line(stations, supervisor, clock, on_report=lambda _reports: None, report_s=3600.0)
+    line.start()
+    supervisor.start()
+    try:
+        _wait(clock, supervisor, SETTLE_S, count)
+        before, used = _accounts(stations), _used(supervisor)
+        begun = clock.monotonic_ns()
+        _wait(clock, supervisor, seconds, 0)
+        elapsed_s = (clock.monotonic_ns() - begun) / NS_PER_S
+        after, spent = _accounts(stations), _used(supervisor)
+        pids = [status.pid for status in supervisor.snapshot().values() if status.pid is not None]
+        held = [bytes_ for pid in pids if (bytes_ := box.resident_bytes(pid)) is not None]
+        own_bytes = box.resident_bytes(os.getpid()) or 0
+    finally:
+        supervisor.stop(2.0)
+        line.stop(2.0)
+        supervisor.close()
+    frames = max(1, after.frames - before.frames)
+    partial_share = (after.partial - before.partial) / frames
+    # What never arrived is missed too: a camera process that cannot keep its pace.
+    missed_share = max((after.missed - before.missed) / frames, 1 - frames / (count * fps * elapsed_s) - LOST)
+    whole = partial_share <= 0 and missed_share <= 0
+    return Load(
+        count,
+        fps,
+        "failing" if missed_share > LOST else "stable" if whole else "degrading",
+        after.total.counts().since(before.total.counts()).summary(),
+        partial_share,
+        max(0.0, missed_share),
+        (spent[0] - used[0]) / elapsed_s,
+        (spent[1] - used[1]) / elapsed_s / count,
+        own_bytes,
+        sum(held) // max(1, len(held)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sum:
+    frames: int
+    partial: int
+    missed: int
+    total: Histogram
+
+
+def _accounts(stations: Sequence[Station]) -> _Sum:
+    sums = [station.account.total() for station in stations]
+    total = Histogram()
+    for station in stations:
+        total.take(station.stages["total"].counts())
+    return _Sum(
+        sum(s["delivered"] for s in sums),
+        sum(s["partial"] for s in sums),
+        sum(s["frames"]["late"] + s["frames"]["dropped"] for s in sums),
+        total,
+    )
+
+
+def _used(supervisor: Supervisor) -> tuple[float, float]:
+    """Processor seconds of this process and of all cameras."""
+    pids = [status.pid for status in supervisor.snapshot().values() if status.pid is not None]
+    return box.cpu_seconds(os.getpid()) or 0.0, sum(box.cpu_seconds(pid) or 0.0 for pid in pids)
+
+
+def _wait(clock: Clock, supervisor: Supervisor, seconds: float, running: int) -> None:
+    """Until so many cameras run and the time has passed.  The line thread does the work meanwhile."""
+    until_ns = clock.monotonic_ns() + int(seconds * NS_PER_S)
+    pause = threading.Event()
+    patience_ns = until_ns + 60 * NS_PER_S
+    while True:
+        now_ns = clock.monotonic_ns()
+        started = sum(status.delivered > 0 for status in supervisor.snapshot().values())
+        if now_ns >= until_ns and (started >= running or now_ns >= patience_ns):
+            return
+        pause.wait(LOOK_S)
 
 
 def _time(call: Callable[[], object], calls: int, clock: Clock) -> tuple[float, float]:
     """Median and 99th percentile of the call, ms, after a warm-up."""
-    for _ in range(WARM_UP):
-        call()
-    times = np.empty(calls)
-    for i in range(calls):
-        started = clock.monotonic_ns()
-        call()
-        times[i] = clock.monotonic_ns() - started
+    (times,) = _interleaved([call], calls, clock)
     median, p99 = np.percentile(times, [50, 99]) / NS_PER_MS
     return float(median), float(p99)

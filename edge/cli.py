@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -75,6 +76,12 @@ def refusals_told(command: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def one_thread_each() -> None:
+    """Pools of the numeric libraries would only fight with the network for the cores; read when they are loaded."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        os.environ.setdefault(name, "1")
+
+
 class Seconds(click.ParamType[float]):
     """30, 30s, 5m, 2h, 1d -> seconds."""
 
@@ -99,6 +106,7 @@ class Seconds(click.ParamType[float]):
 @refusals_told
 def run(config_path: Path, for_s: float | None) -> None:
     """Run the daemon. SIGTERM or Ctrl-C ends it with everything handed over."""
+    one_thread_each()
     from edge import config, log
     from edge.clock import SystemClock
     from edge.daemon import Daemon, prepare
@@ -417,11 +425,21 @@ def _since(text: str | None) -> int:
 @json_option
 @click.option("--bundle", "bundle_path", default="builtin", show_default=True, help="The model bundle.")
 @click.option("--calls", type=click.IntRange(10, 100_000), default=300, show_default=True, help="n of each figure.")
+@click.option("--cameras", "with_cameras", is_flag=True, help="Also find out how many cameras this box holds; minutes.")
+@click.option("--for", "for_s", type=Seconds(), default="10s", show_default=True, help="For each number of cameras.")
+@click.option(
+    "--reference",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="ONNX file of the reference network (tests/bench makes it): its recipe is measured beside ours.",
+)
 @refusals_told
-def bench(as_json: bool, bundle_path: str, calls: int) -> None:
-    """Latency of this box per tile and per frame: median, p99 and n."""
+def bench(
+    as_json: bool, bundle_path: str, calls: int, with_cameras: bool, for_s: float, reference: Path | None
+) -> None:
+    """Latency of this box per tile and per frame, beside the loops of others."""
+    one_thread_each()
     from edge import bundle
-    from edge.bench import ROWS, measure
+    from edge.bench import ROWS, loads, measure, side_by_side
 
     loaded = bundle.load(bundle_path)
     if not as_json:
@@ -437,6 +455,36 @@ def bench(as_json: bool, bundle_path: str, calls: int) -> None:
                     f"{row.median_ms / row.tiles:>9.4f} {row.n:>6}"
                 )
             advance()
+    if not as_json:
+        click.echo(f"\n{'one thread, in turns, us per tile':56} {'median':>9} {'p99':>9} {'ratio':>7} {'n':>6}")
+    for side in side_by_side(loaded, calls, reference):
+        if as_json:
+            click.echo(json.dumps(asdict(side)))
+        else:
+            click.echo(f"{side.what:56} {side.median_us:>9.1f} {side.p99_us:>9.1f} {side.ratio:>7.2f} {side.n:>6}")
+    if reference is None and not as_json:
+        click.echo("the reference's recipe is left out: give its network with --reference")
+    if with_cameras:
+        _bench_cameras(loads(loaded, for_s), as_json=as_json)
+
+
+def _bench_cameras(measured: Iterator[Any], *, as_json: bool) -> None:
+    if not as_json:
+        click.echo("\ncameras of 1600x256: grab to verdict in ms; cores and MB of the daemon, and of each camera")
+        head = ("cameras", "fps", "verdict", "p50", "p99", "p99.9", "max", "partial", "missed", "cores", "MB", "n")
+        click.echo(" ".join(f"{name:>9}" for name in head))
+    for load in measured:
+        if as_json:
+            click.echo(json.dumps(asdict(load)))
+            continue
+        total = load.total
+        cores = f"{load.daemon_cpu:.2f}/{load.camera_cpu:.2f}"
+        memory = f"{load.daemon_bytes >> 20}/{load.camera_bytes >> 20}"
+        click.echo(
+            f"{load.cameras:>9} {load.fps:>9g} {load.verdict:>9} {total.p50:>9.1f} {total.p99:>9.1f} "
+            f"{total.p999:>9.1f} {total.max:>9.1f} {load.partial:>9.1%} {load.missed:>9.1%} {cores:>9} {memory:>9} "
+            f"{total.n:>9}"
+        )
 
 
 @main.group()

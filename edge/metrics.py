@@ -98,6 +98,14 @@ class Histogram:
         self._sum_us += us
         self._max_us = max(self._max_us, us)
 
+    def take(self, counts: Counts) -> None:
+        """Add what another histogram held."""
+        for bucket, n in counts.buckets.items():
+            self._counts[bucket] = self._counts.get(bucket, 0) + n
+        self._n += counts.n
+        self._sum_us += counts.sum_us
+        self._max_us = max(self._max_us, counts.max_us)
+
     def counts(self) -> Counts:
         return Counts(self._counts.copy(), self._sum_us, self._max_us)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -133,6 +134,19 @@ class Classifier:
                 f"allowed {test.tolerance:g}. This processor or onnxruntime computes something else: "
                 "do not trust its verdicts; install the tested onnxruntime version"
             )
+
+
+def foreign(path: Path) -> Callable[[Floats], object]:
+    """A network that is none of ours, for comparison: one thread, one float32 input.  Raises BundleError."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises a dozen unrelated classes
+        raise BundleError(f"{path} does not load: {_short(error)}") from error
+    name = session.get_inputs()[0].name
+    return lambda planes: session.run(None, {name: planes})
 
 
 def _short(error: Exception) -> str:

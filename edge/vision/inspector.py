@@ -14,7 +14,7 @@ from edge.errors import ImageError
 from edge.frame import Gray
 from edge.vision import health, tiles
 from edge.vision.classifier import Classifier, Scores
-from edge.vision.decision import Findings, Thresholds, decide
+from edge.vision.decision import Box, Findings, Thresholds, decide
 from edge.vision.rotation import Ints, Rotation
 from edge.vision.tiles import TileGrid
 
@@ -83,6 +83,14 @@ class Inspector:
     def tiles(self, image: Gray) -> int:
         """How many tiles a frame of this size has.  Raises ImageError where `look` finds an ailment."""
         return len(self._layout(image).grid)
+
+    def boxes(self, image: Gray) -> list[Box]:
+        """Where the tiles of a frame of this size lie, x y w h.  Raises ImageError."""
+        return [(int(x), int(y), int(w), int(h)) for x, y, w, h in self._layout(image).grid.boxes]
+
+    def cut(self, image: Gray) -> Gray:
+        """(N, side, side) uint8: the network's input for this frame, valid until the next.  Raises ImageError."""
+        return self._layout(image).grid.cut(image, self._batch)
 
     def inspect(
         self, image: Gray, *, looked: bool = False, most: int | None = None, deadline_ns: int | None = None

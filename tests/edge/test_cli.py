@@ -203,7 +203,10 @@ def test_bench_names_threads_batch_median_p99_and_n() -> None:
     rows = lines(call("bench", "--json", "--calls", "10"))
     network = {(row["threads"], row["batch"]) for row in rows if row["what"] == "network"}
     assert network == {(threads, batch) for threads in (1, 2) for batch in (1, 8, 32)}
-    assert all(row["n"] >= 10 and 0 < row["median_ms"] <= row["p99_ms"] for row in rows)
+    alone, beside = [row for row in rows if "median_ms" in row], [row for row in rows if "ratio" in row]
+    assert all(row["n"] >= 10 and 0 < row["median_ms"] <= row["p99_ms"] for row in alone)
+    assert beside[0]["ratio"] == 1.0
+    assert len(beside) == 3
     assert any("1600x256" in row["what"] for row in rows)
 
 

@@ -1,0 +1,34 @@
+"""The comparison with the reference is a comparison with the reference."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from edge import bundle
+from edge.bench import side_by_side
+
+torch = pytest.importorskip("torch", reason="the trainer extra is not installed")
+SPEC = importlib.util.spec_from_file_location("reference", Path(__file__).with_name("reference.py"))
+assert SPEC is not None
+assert SPEC.loader is not None
+reference = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(reference)
+
+
+def test_reference_has_the_published_number_of_parameters():
+    """144,342: the network that is measured is the one that was described."""
+    count = sum(p.numel() for p in reference.network().parameters())
+    assert count == reference.PARAMETERS
+
+
+@pytest.mark.bench
+def test_daemon_beside_the_naive_loop_and_the_reference(tmp_path):
+    """Printed, never judged: what a tile costs in the daemon, in the naive loop and by the reference's recipe."""
+    pytest.importorskip("PIL", reason="pillow is not installed")
+    reference.export(tmp_path / "reference.onnx")
+    for side in side_by_side(bundle.load("builtin"), 200, tmp_path / "reference.onnx"):
+        sys.stderr.write(f"\n{side.what}: {side.median_us:.1f} us, ratio {side.ratio:.2f}, n {side.n}")
