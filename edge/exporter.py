@@ -32,7 +32,7 @@ from edge.trail import Trail
 logger = logging.getLogger(__name__)
 
 LIMITS_MS: Final = (0.1, 0.25, 0.5, 1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200, 500, 1000, 5000, 60_000)
-STATES: Final = ("running", "no_signal", "frozen", "bad_image", "failed")
+STATES: Final = ("running", "no_signal", "frozen", "bad_image", "paused", "failed")
 STOP_S: Final = 1.0
 
 

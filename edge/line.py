@@ -297,6 +297,7 @@ class Line:
             self._show(station, frame)
             if station.paused is not None:
                 station.account.count_paused()
+                station.losses["dropped", "paused"] = station.losses.get(("dropped", "paused"), 0) + 1
                 station.paused.frames += 1
                 return
             look = station.inspector.look(frame.pixels, dequeued_ns)
