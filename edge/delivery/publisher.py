@@ -56,6 +56,9 @@ STALL_KEEPALIVES: Final = 3
 """Without any acknowledgement for so many keepalives, a connection that looks alive is thrown away."""
 STEADY_S: Final = 10.0
 """A connection that lasted this long starts the backoff anew."""
+CLASH_S: Final = 30.0
+CLASH_STRIKES: Final = 3
+"""Connections in a row that ended within CLASH_S without a word: what many brokers do to two equal client ids."""
 POISON_STRIKES: Final = 8
 """Connections lost in a row with one and the same event alone in flight, until it is held to be the cause."""
 HOLD_FIRST_S: Final = 1.0
@@ -200,6 +203,7 @@ class Publisher:
         """Confirmed events that the outbox could not mark yet."""
         self._suspect: int | None = None
         self._strikes = 0
+        self._flaps = 0
         self._narrow = False
         """One event at a time, because a connection ended with several in flight and none confirmed."""
         self._stop_ns: int | None = None
@@ -343,6 +347,7 @@ class Publisher:
             self._session = None
             self._since_ns = self._clock.monotonic_ns()
             self._judge(session)
+            self._suspect_clash(session)
 
     def _rest(self, delay_s: float) -> None:
         """Wait between attempts; a stop ends it, new events do not."""
@@ -615,6 +620,18 @@ class Publisher:
         if session.end.code == PACKET_TOO_LARGE or self._strikes >= POISON_STRIKES:
             self._refuse(session, rows[0], session.end.code or 0, f"ends the connection: {session.end.reason}")
             self._strikes = 0
+
+    def _suspect_clash(self, session: _Session) -> None:
+        """Not every broker says that another client has taken our place: a link that flaps is told with the advice."""
+        lived_s = (self._since_ns - session.opened_ns) / NS_PER_S
+        is_odd = session.end is not None and session.end.code is None and not session.given_up
+        self._flaps = self._flaps + 1 if is_odd and lived_s < CLASH_S else 0
+        if self._flaps >= CLASH_STRIKES:
+            self._rare.log(
+                logging.WARNING,
+                "each connection ends soon after it stands: if neither broker nor network are in trouble, another "
+                "client uses the same id: give each node its own name or mqtt.client_id",
+            )
 
     # ---- stopping --------------------------------------------------------------------------------
 

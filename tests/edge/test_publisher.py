@@ -408,6 +408,17 @@ def test_dead_letter_put_back_is_sent_again_in_its_place(scene, monkeypatch):
     assert publisher.snapshot().connections == 1
 
 
+def test_flapping_link_names_a_second_client_as_a_cause(scene, caplog):
+    """Brokers seldom say so: after three connections that end soon, the log gives the advice, once."""
+    publisher = scene.start()
+    for n in range(1, 6):
+        until(lambda n=n: publisher.snapshot().connections == n)
+        until(lambda: publisher.snapshot().connected)
+        scene.broker.links[-1].cut()
+    until(lambda: publisher.snapshot().connections == 6)
+    assert caplog.text.count("another client uses the same id") == 1
+
+
 def test_backoff_doubles_with_jitter_up_to_its_limit():
     """1 to 2 s first, never above the limit, from the start again after a reset."""
     low = Backoff(1.0, 60.0, lambda: 0.0)
