@@ -167,6 +167,7 @@ class Commands:
         self._flood_told_ns: int | None = None
         self._untold = 0
         self._waiting: queue.Queue[Received | None] = queue.Queue(MAX_WAITING)
+        self._counting = threading.Lock()
         self._done = self._refused = self._flooded = 0
         self._reply: Callable[[str, dict[str, Any], bytes | None], None] = lambda *_: None
         self._perform: Callable[[Request], dict[str, Any]] = _nobody
@@ -299,7 +300,8 @@ class Commands:
         return topic
 
     def _refuse(self, received: Received, error: CommandError, given_id: str | int | None = None) -> None:
-        self._refused += 1
+        with self._counting:  # in the publisher's thread or in ours
+            self._refused += 1
         reason = redact(str(error))[:500]
         logger.warning("command %s %s: refused: %s", _shown(self._verb(received)), _words(received.payload), reason)
         self._say(received, given_id, {"ok": False, "error": {"code": error.code, "reason": reason}})
@@ -309,7 +311,8 @@ class Commands:
         self._flooded += 1
         self._untold += 1
         if self._flood_told_ns is not None and now_ns - self._flood_told_ns < FLOOD_ANSWER_S * NS_PER_S:
-            self._refused += 1
+            with self._counting:
+                self._refused += 1
             return
         self._flood_told_ns = now_ns
         untold, self._untold = self._untold, 0
