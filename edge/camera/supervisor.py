@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from edge import box
 from edge.camera.grabber import Job
 from edge.camera.ring import Hangup, Note, Received, RingReader, open_ring
 from edge.camera.source import Given, SourceSpec, capture_environment, is_live, public
@@ -58,6 +59,8 @@ REAP_EVERY_S = 0.01
 TURN_MESSAGES = 64
 """Most messages taken from one camera before the others have their turn."""
 NOTICES = 1000
+WEIGH_EVERY_S = 2.0
+"""Between two looks at the memory of a process."""
 OUTPUT_LINES = 10
 OUTPUT_WINDOW_NS = 10 * NS_PER_S
 OUTPUT_EVERY_NS = NS_PER_S // 20
@@ -163,6 +166,7 @@ class _Child:
     hung_up_ns: int | None = None
     reason: str = ""
     output_ns: int = 0
+    weighed_ns: int = 0
     unfinished: bytes = b""
     """A line without its end: it is not shown yet, because half a URL cannot be redacted."""
     last_line: str = ""
@@ -411,8 +415,7 @@ class Supervisor:
             return
         with self._news:
             child.reader.flush()
-        if now - child.output_ns >= OUTPUT_EVERY_NS:
-            self._read_output(lane, child, now)
+        self._look_after(lane, child, now)
         if stopping and child.hung_up_ns is None:
             child.reader.stop()
             if now >= (self._stop_at_ns or 0):
@@ -428,6 +431,23 @@ class Supervisor:
             # What it sent before it died still counts.
             self._read_messages(lane, child, most=1 << 20)
             self._gone(lane, child, now)
+
+    def _look_after(self, lane: _Lane, child: _Child, now: int) -> None:
+        """What is done now and then."""
+        if now - child.output_ns >= OUTPUT_EVERY_NS:
+            self._read_output(lane, child, now)
+        if now - child.weighed_ns >= WEIGH_EVERY_S * NS_PER_S:
+            self._weigh(lane, child, now)
+
+    def _weigh(self, lane: _Lane, child: _Child, now: int) -> None:
+        """A process that has grown too large is replaced before the box runs out of memory: drivers leak."""
+        child.weighed_ns = now
+        held = box.resident_bytes(child.process.pid)
+        limit = lane.camera.memory_mb << 20
+        if held is None or held <= limit or child.killed_ns is not None:
+            return
+        child.reason = f"the camera process was replaced: it held {held >> 20} MB, more than {lane.camera.memory_mb}"
+        self._kill(child)
 
     def _end_hung(self, lane: _Lane, child: _Child, now: int) -> None:
         what = "does not open" if child.running_since_ns is None else "hangs"

@@ -24,7 +24,7 @@ RELIEF: Final = 0.9
 CAPACITY: Final = 0.9
 """Share of the time that may be planned; the rest is for what nobody foresees."""
 DEBT: Final = 3
-"""Frames missed in a row of turns after which a camera is served first."""
+"""Frames missed more than served from which on a camera is served first."""
 MOST_DEBT: Final = 12
 PATIENCE_NS: Final = NS_PER_S
 """Recordings can wait, and take what live cameras leave over, but have a turn each time this has passed."""

@@ -1,0 +1,181 @@
+"""An HTTP camera whose picture a test can spoil, and a line that inspects it: real camera processes, real network."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Self
+
+import cv2
+import numpy as np
+from camera_scene import children_of
+
+from edge import bundle, config
+from edge.camera.source import SourceSpec
+from edge.camera.strip import Strip
+from edge.camera.supervisor import Supervisor
+from edge.clock import SystemClock
+from edge.event import Event
+from edge.frame import Gray
+from edge.line import Line, Station
+from edge.vision.classifier import Classifier
+
+log = logging.getLogger(__name__)
+FPS = 25.0
+STRIP = Strip(width=512, height=256)
+
+CHANGES: dict[str, Callable[[Gray, int], Gray]] = {
+    "good": lambda image, _n: image,
+    "frozen": lambda _image, _n: STRIP.frame(7),
+    "dark": lambda image, _n: np.zeros_like(image),
+    "saturated": lambda image, _n: np.full_like(image, 255),
+    "blurred": lambda image, _n: np.asarray(cv2.GaussianBlur(image, (0, 0), 4), np.uint8),
+    "torn": lambda image, _n: np.vstack([image[:130], np.clip(image[130:].astype(int) + 70, 0, 255).astype(np.uint8)]),
+    "larger": lambda image, _n: np.asarray(cv2.resize(image, (1024, 512)), np.uint8),
+}
+
+
+class Studio:
+    """Serves Motion JPEG of a moving strip; `mode` says what is wrong with it."""
+
+    def __init__(self) -> None:
+        self.mode = "good"
+        self.stopped = threading.Event()
+        studio = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+                self.end_headers()
+                with contextlib.suppress(OSError):
+                    studio.show(self.wfile.write)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/cam"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+
+    def show(self, write: Callable[[bytes], object]) -> None:
+        n, due = 0, time.monotonic()
+        while not self.stopped.is_set():
+            picture = CHANGES[self.mode](STRIP.frame(n), n)
+            data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 97])[1].tobytes()
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+            write(head.encode() + data + b"\r\n")
+            n, due = n + 1, due + 1 / FPS
+            self.stopped.wait(max(0.0, due - time.monotonic()))
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopped.set()
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join(10)
+
+
+class Slow:
+    """The real network on a slower processor: each tile takes so long, without holding up other threads."""
+
+    def __init__(self, inner: Classifier, tile_s: float) -> None:
+        self.inner, self.tile_s = inner, tile_s
+        self.card, self.batch = inner.card, 4
+
+    def score(self, tiles: Gray) -> Any:
+        time.sleep(self.tile_s * len(tiles))
+        return self.inner.score(tiles)
+
+
+class Plant:
+    """Cameras, supervisor and line; events are kept.  After it every frame must be accounted for."""
+
+    def __init__(self, *cameras: dict[str, Any], tile_s: float = 0.0) -> None:
+        clock = SystemClock()
+        settings = [config.Camera.model_validate({"budget_ms": 500, **camera}) for camera in cameras]
+        classifier: Any = Classifier(bundle.load("builtin"))
+        if tile_s:
+            classifier = Slow(classifier, tile_s)
+        self.events: list[Event] = []
+        self.longest_queue = 0
+        self.stations = {
+            camera.name: Station(camera, classifier, clock, live=SourceSpec.of(camera).live) for camera in settings
+        }
+        self.supervisor = Supervisor(settings, clock)
+        self.line = Line(
+            list(self.stations.values()),
+            self.supervisor,
+            self,
+            clock,
+            retain_state=lambda _name, _message: None,
+            retain_coverage=lambda _name, _message: None,
+            on_report=lambda _reports: None,
+            report_s=0.5,
+        )
+
+    def put(self, event: Event) -> None:
+        self.events.append(event)
+
+    def __enter__(self) -> Self:
+        self.line.start()
+        self.supervisor.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        self.supervisor.stop(3.0)
+        assert self.line.stop(10.0)
+        if kind is None:
+            assert self.line.failure is None
+            for name in self.stations:
+                self.check_sums(name)
+        self.supervisor.close()
+        assert children_of(os.getpid()) == []
+
+    def check_sums(self, name: str) -> None:
+        """Every frame that the supervisor knows of is in one state; the others were never frames."""
+        station, status = self.stations[name], self.supervisor.snapshot()[name]
+        total = station.account.total()
+        no_frames = station.losses.get(("dropped", "stale"), 0) + station.losses.get(("bad_image", "unreadable"), 0)
+        assert total["delivered"] == sum(total["frames"].values()) == status.delivered + no_frames
+        assert status.waiting == 0
+        missed = sum(total["frames"][state] for state in ("bad_image", "late", "dropped"))
+        assert sum(station.losses.values()) == missed
+
+    def until(self, fact: Callable[[], object], limit_s: float = 30.0) -> float:
+        """Wait for a fact.  Returns the seconds it took."""
+        start = time.monotonic()
+        while not fact():
+            took_s = time.monotonic() - start
+            assert self.line.failure is None, self.line.failure
+            assert took_s < limit_s, f"not within {limit_s} s: {self.told()[-10:]} {self.supervisor.snapshot()}"
+            self.longest_queue = max(
+                [self.longest_queue, *(status.waiting for status in self.supervisor.snapshot().values())]
+            )
+            time.sleep(0.01)
+        return time.monotonic() - start
+
+    def frames(self, name: str) -> int:
+        return self.stations[name].account.delivered()
+
+    def more(self, name: str, count: int) -> Callable[[], bool]:
+        goal = self.frames(name) + count
+        return lambda: self.frames(name) >= goal
+
+    def told(self, name: str = "") -> list[tuple[str, str, Any]]:
+        return [(e.camera, e.type, e.detail) for e in tuple(self.events) if name in ("", e.camera)]
+
+    def has(self, name: str, kind: str, reason: str = "") -> bool:
+        return any(k == kind and (not reason or (d or {}).get("reason") == reason) for _, k, d in self.told(name))
+
+    def count(self, name: str, *states: str) -> int:
+        frames = self.stations[name].account.total()["frames"]
+        return sum(frames[state] for state in states)

@@ -1,0 +1,146 @@
+"""Pictures that lie and a box that is too slow: noticed within 3 s, over within 5 s, and the sums add up."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import cv2
+import pytest
+from studio import CHANGES, STRIP, Plant, Studio
+
+from edge import box
+from edge.vision.health import LEARN_FRAMES
+
+pytestmark = pytest.mark.system
+log = logging.getLogger(__name__)
+NOTICE_S = 3.0
+RECOVER_S = 5.0
+OTHER = {"name": "other", "source": "strip:?width=256&height=128", "fps": 40, "ring_frames": 64}
+
+
+@pytest.mark.parametrize("fault", ["frozen", "dark", "saturated", "blurred", "torn"])
+def test_picture_that_lies_is_noticed_and_forgiven(fault: str) -> None:
+    """One event with the reason within 3 s, no frame in it is ok, over within 5 s; the other camera loses nothing."""
+    with Studio() as studio, Plant({"name": "a", "source": studio.url}, OTHER) as plant:
+        plant.until(plant.more("a", 2 * LEARN_FRAMES))
+        plant.until(plant.more("other", 1))
+        assert plant.count("a", "bad_image") == 0
+        studio.mode = fault
+        noticed_s = plant.until(lambda: plant.has("a", "image.bad", fault))
+        looked_at = plant.count("a", "ok", "defect", "unsure")
+        plant.until(plant.more("a", 20))
+        assert plant.count("a", "ok", "defect", "unsure") == looked_at
+        assert plant.stations["a"].state == ("frozen" if fault == "frozen" else "bad_image")
+        studio.mode = "good"
+        restored_s = plant.until(lambda: plant.has("a", "image.restored", fault))
+        plant.until(lambda: plant.count("a", "ok", "defect", "unsure") > looked_at + 5)
+        plant.until(lambda: any(k == "coverage.gap" and d["cause"] == "bad_image" for _, k, d in plant.told("a")))
+        log.info("%s: noticed after %.2f s, over after %.2f s", fault, noticed_s, restored_s)
+        assert noticed_s < NOTICE_S
+        assert restored_s < RECOVER_S
+        assert plant.count("other", "bad_image", "dropped") == 0
+        assert not plant.has("other", "camera.lost")
+
+
+def test_stream_that_changes_its_size_goes_on() -> None:
+    """Another frame size in the middle of a stream: frames go on, tiles are laid anew, nothing is unaccounted for."""
+    with Studio() as studio, Plant({"name": "a", "source": studio.url}, OTHER) as plant:
+        plant.until(plant.more("a", 2 * LEARN_FRAMES))
+        studio.mode = "larger"
+        plant.until(plant.more("a", 5))
+        looked_at = plant.count("a", "ok", "defect", "unsure")
+        took_s = plant.until(lambda: plant.count("a", "ok", "defect", "unsure") > looked_at + 10)
+        studio.mode = "good"
+        plant.until(plant.more("a", 20))
+        log.info("another size: ten frames looked at after %.2f s", took_s)
+        assert took_s < RECOVER_S
+        assert plant.count("other", "dropped") == 0
+
+
+def test_recording_that_ends_is_told_and_whole(tmp_path: Path) -> None:
+    """A folder of pictures: every one is in a state, an unreadable one is bad, and the end is an event."""
+    for n in range(30):
+        cv2.imwrite(str(tmp_path / f"{n:03}.png"), STRIP.frame(n))
+    (tmp_path / "012.png").write_bytes(b"no picture")
+    with Plant({"name": "a", "source": str(tmp_path), "fps": 0}) as plant:
+        took_s = plant.until(lambda: plant.has("a", "camera.ended"))
+        assert plant.frames("a") == 30
+        assert plant.count("a", "bad_image") == 1
+        assert plant.count("a", "late", "dropped") == 0
+        log.info("a recording of 30 pictures ended after %.2f s", took_s)
+
+
+def test_camera_process_that_grows_is_replaced() -> None:
+    """Past its bound the process is replaced, with the reason; the other camera loses nothing."""
+    with Plant({"name": "a", "source": "strip:?width=4096&height=2048", "fps": 5, "memory_mb": 64}, OTHER) as plant:
+        took_s = plant.until(lambda: plant.has("a", "camera.lost"))
+        lost = next(d for _, k, d in plant.told("a") if k == "camera.lost")
+        assert "more than 64" in lost["reason"]
+        plant.until(lambda: plant.has("a", "camera.restored"))
+        log.info("a process above its bound was replaced after %.2f s", took_s)
+        assert plant.count("other", "dropped") == 0
+
+
+def overload(seconds: float) -> None:
+    """Two cameras at twice what the processor can do, and a look at everything that must hold."""
+    url = "strip:?width=1600&height=256"
+    cameras = [{"name": name, "source": url, "fps": 20, "budget_ms": 100} for name in ("a", "b")]
+    with Plant(*cameras, tile_s=0.0028) as plant:  # 18 tiles of 2.8 ms, 40 frames a second: 2.0
+        plant.until(lambda: all(plant.frames(name) > 40 for name in ("a", "b")))
+        before = {name: station.stages["total"].counts() for name, station in plant.stations.items()}
+        held = box.resident_bytes(os.getpid()) or 0
+        end = time.monotonic() + seconds
+        plant.until(lambda: time.monotonic() > end, seconds + 5)
+        shares = {}
+        for name, station in plant.stations.items():
+            summary = station.stages["total"].counts().since(before[name]).summary()
+            total = station.account.total()
+            shares[name] = total["tiles"]["inspected"] / (18 * total["delivered"])
+            log.info("2 x capacity, %s: %s, tiles looked at %.0f %%", name, summary, 100 * shares[name])
+            assert summary.n > 5 * seconds
+            assert summary.p99 <= 100 + 4 * 2.8 + 5  # the budget, and the batch under way
+            assert total["partial"] > 0.5 * summary.n
+            assert total["frames"]["ok"] < 0.2 * total["delivered"]
+            assert any(k == "coverage.gap" and d["cause"] == "overload" for _, k, d in plant.told(name))
+        assert 0.8 < shares["a"] / shares["b"] < 1.25
+        assert plant.longest_queue <= 8
+        assert (box.resident_bytes(os.getpid()) or 0) - held < 20 << 20
+
+
+def test_twice_the_capacity_is_shared_and_told() -> None:
+    """Verdicts stay within the budget, both cameras give up the same share, nothing grows, and the gap is an event."""
+    overload(4.0)
+
+
+@pytest.mark.soak
+def test_ten_minutes_at_twice_the_capacity() -> None:
+    """The same for long: memory stays flat."""
+    overload(600.0)
+
+
+@pytest.mark.soak
+def test_random_faults_leave_no_frame_unaccounted() -> None:
+    """Pictures that lie, processes killed and stopped, at random; after 100,000 frames all is accounted for."""
+    rng = random.Random(int(os.environ.get("SOAK_SEED", "1")))
+    frames = int(os.environ.get("SOAK_FRAMES", "100000"))
+    fast = [{"name": f"s{n}", "source": f"strip:?width=256&height=128&seed={n + 1}", "fps": 200} for n in range(2)]
+    with Studio() as studio, Plant({"name": "a", "source": studio.url, "read_timeout_s": 0.5}, *fast) as plant:
+        names = ["a", "s0", "s1"]
+        plant.until(lambda: all(plant.frames(name) > 50 for name in names))
+        held = box.resident_bytes(os.getpid()) or 0
+        while sum(plant.frames(name) for name in names) < frames:
+            studio.mode = rng.choice(["good", *CHANGES])
+            pid = plant.supervisor.snapshot()[rng.choice(names)].pid
+            if pid is not None and rng.random() < 0.5:
+                os.kill(pid, rng.choice([signal.SIGKILL, signal.SIGSTOP]))
+            pause_until = time.monotonic() + rng.uniform(0.5, 4.0)
+            plant.until(lambda: time.monotonic() > pause_until)  # noqa: B023 (called here)
+        studio.mode = "good"
+        grown = (box.resident_bytes(os.getpid()) or 0) - held
+        log.info("%d frames, %d events, memory grew by %d MB", frames, len(plant.events), grown >> 20)
+        assert grown < 40 << 20
