@@ -56,6 +56,8 @@ RECORDING_LIMIT_S = 60.0
 KILL_GRACE_S = 1.0
 """For a child to be gone after it hung up."""
 REAP_EVERY_S = 0.01
+TEND_EVERY_NS = NS_PER_S // 100
+"""Between two looks at all cameras: not with every message, which with many cameras would be all that is done."""
 TURN_MESSAGES = 64
 """Most messages taken from one camera before the others have their turn."""
 NOTICES = 1000
@@ -221,6 +223,7 @@ class Supervisor:
         self._selector.register(self._wakened, selectors.EVENT_READ, None)
         self._thread = threading.Thread(target=self._run, name="cameras", daemon=True)
         self._stop_at_ns: int | None = None
+        self._tended_ns = 0
         self._closed = False
 
     # For the daemon ----------------------------------------------------------------------------------------------
@@ -377,6 +380,9 @@ class Supervisor:
                 continue
             self._read_messages(*key.data)
         now = self._clock.monotonic_ns()
+        if self._stop_at_ns is None and now - self._tended_ns < TEND_EVERY_NS:
+            return True
+        self._tended_ns = now
         for lane in self._lanes.values():
             self._tend(lane, now)
         if self._stop_at_ns is None:
@@ -390,6 +396,8 @@ class Supervisor:
     def _rest_s(self) -> float:
         """Until the next moment at which something is due without a message."""
         now = self._clock.monotonic_ns()
+        if self._stop_at_ns is None and now - self._tended_ns < TEND_EVERY_NS:
+            return (self._tended_ns + TEND_EVERY_NS - now) / NS_PER_S
         due_ns = min((self._due_ns(lane, now) for lane in self._lanes.values()), default=now + NS_PER_S)
         return min(max(0.0, (due_ns - now) / NS_PER_S), 1.0)
 
