@@ -56,7 +56,7 @@ STALL_KEEPALIVES: Final = 3
 """Without any acknowledgement for so many keepalives, a connection that looks alive is thrown away."""
 STEADY_S: Final = 10.0
 """A connection that lasted this long starts the backoff anew."""
-CLASH_S: Final = 30.0
+CLASH_S: Final = 10.0
 CLASH_STRIKES: Final = 3
 """Connections in a row that ended within CLASH_S without a word: what many brokers do to two equal client ids."""
 POISON_STRIKES: Final = 8
