@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ def main() -> None:
     Try it without a camera:   defectd run -c config.yaml
     and in a second terminal:  defectd tail
     """
+    logging.getLogger("edge").addHandler(logging.NullHandler())  # only `run` sets up a log; the others tell themselves
 
 
 def config_option(command: Callable[P, R]) -> Callable[P, R]:
@@ -485,6 +487,32 @@ def _bench_cameras(measured: Iterator[Any], *, as_json: bool) -> None:
             f"{total.p999:>9.1f} {total.max:>9.1f} {load.partial:>9.1%} {load.missed:>9.1%} {cores:>9} {memory:>9} "
             f"{total.n:>9}"
         )
+
+
+@main.command()
+@config_option
+@json_option
+@click.option("--no-cameras", is_flag=True, help="Do not open the cameras.")
+@refusals_told
+def doctor(config_path: Path, as_json: bool, no_cameras: bool) -> None:
+    """What is wrong with this box: model, disk, memory, clock, heat, certificates, broker, cameras.
+
+    Each finding has a remedy. Ends with 1 when something is bad.
+    """
+    from edge import config
+    from edge.clock import SystemClock
+    from edge.doctor import examine
+
+    settings = config.load(config_path)
+    bad = False
+    for finding in examine(settings, SystemClock(), cameras=not no_cameras):
+        bad = bad or finding.grade == "bad"
+        if as_json:
+            click.echo(json.dumps(asdict(finding)))
+        else:
+            remedy = f"\n         -> {finding.remedy}" if finding.remedy else ""
+            click.echo(f"{finding.grade:8} {finding.about}: {finding.says}{remedy}")
+    sys.exit(EXIT_FAILED if bad else 0)
 
 
 @main.group()

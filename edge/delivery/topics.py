@@ -25,6 +25,11 @@ class Topics:
     def coverage(self, camera: str) -> str:
         return f"{self.prefix}/{self.node}/{camera}/coverage"
 
+    @property
+    def doctor(self) -> str:
+        """Where `defectd doctor` tries whether this node may publish."""
+        return f"{self.prefix}/{self.node}/doctor"
+
     def command(self, verb: str) -> str:
         """verb: `+` for a subscription to all commands."""
         return f"{self.prefix}/{self.node}/cmd/{verb}"

@@ -1,0 +1,38 @@
+"""`defectd doctor` against a real broker."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from mosquitto import Mosquitto, need_mosquitto
+from pydantic import SecretStr
+
+from edge import config, doctor
+from edge.clock import SystemClock
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.system
+
+
+@pytest.mark.parametrize(
+    ("acl", "grade", "said"), [("", "bad", "refuses"), ("topic write defectd/n1/#\n", "good", "takes")]
+)
+def test_doctor_tries_whether_the_broker_takes_what_the_node_publishes(
+    tmp_path: Path, acl: str, grade: str, said: str
+) -> None:
+    """An access list that refuses the node is found before the first event is refused."""
+    need_mosquitto()
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    (folder / "acl").write_text(acl)
+    broker = Mosquitto(folder, f"acl_file {folder}/acl").start()
+    try:
+        camera = config.Camera(name="top", source=SecretStr("strip:"))
+        settings = config.Config(node="n1", state_dir=tmp_path, mqtt=config.Mqtt(broker=broker.url), cameras=(camera,))
+        finding = doctor._broker(settings, SystemClock())
+        assert (finding.grade, said in finding.says) == (grade, True), finding
+    finally:
+        broker.stop()
