@@ -169,9 +169,9 @@ class Daemon:
                 on_acknowledged=trail.acknowledged,
             )
             orders = Control()
-            verbs = self._verbs(orders, outbox, recorder, publisher, commands)
-            publisher.announce(self._status())
             sparkplug = view_of(self._settings, outbox, self._clock)
+            verbs = self._verbs(orders, outbox, recorder, publisher, sparkplug, commands)
+            publisher.announce(self._status())
             cameras = Supervisor(self._settings.active_cameras, self._clock)
             building.callback(cameras.close)
             line = self._line(cameras, recorder, publisher, sparkplug, refusals, ledger, orders, verbs)
@@ -266,12 +266,20 @@ class Daemon:
         )
 
     def _verbs(
-        self, orders: Control, outbox: Outbox, recorder: Recorder, publisher: Publisher, commands: Commands
+        self,
+        orders: Control,
+        outbox: Outbox,
+        recorder: Recorder,
+        publisher: Publisher,
+        sparkplug: SparkplugView | None,
+        commands: Commands,
     ) -> Verbs:
         def on_settings(settings: config.Config) -> None:
             self._origin = replace(self._origin, config_sha256=settings.sha256)
             recorder.origin = self._origin
             publisher.announce(self._status())
+            if sparkplug is not None:
+                sparkplug.describe(self._described())
 
         return Verbs(
             self._prepared.configured,
