@@ -242,6 +242,7 @@ class Sparkplug(_Section):
 
 class Outbox(_Section):
     max_rows: int = Field(100_000, ge=100, le=10_000_000, description="most undelivered events kept on disk")
+    max_mb: int = Field(256, ge=1, le=100_000, description="MiB of payload of undelivered events kept on disk")
     keep_delivered: int = Field(1_000, ge=0, le=1_000_000, description="delivered events kept for `defectd events`")
     durability: Literal["full", "normal"] = Field("full", description="full: each commit survives power loss")
 

@@ -22,7 +22,7 @@ from edge.control import Verbs
 from edge.delivery.commands import Commands
 from edge.delivery.embedded import EmbeddedBroker
 from edge.delivery.mqtt import opener
-from edge.delivery.outbox import Outbox
+from edge.delivery.outbox import MIB, Outbox
 from edge.delivery.publisher import Publisher
 from edge.delivery.recorder import Recorder
 from edge.delivery.refusals import Refusals
@@ -136,6 +136,7 @@ class Daemon:
             outbox = Outbox(
                 self._settings.state_dir / OUTBOX_FILE,
                 max_rows=self._settings.outbox.max_rows,
+                max_bytes=self._settings.outbox.max_mb * MIB,
                 keep_delivered=self._settings.outbox.keep_delivered,
                 durability=self._settings.outbox.durability,
                 clock=self._clock,

@@ -37,6 +37,9 @@ PRUNE_BATCH: Final = 256
 """Delivered rows above `keep_delivered` before they are deleted together."""
 MAX_DEAD: Final = 10_000
 """Refused events that are kept."""
+LOSS_ROOM_BYTES: Final = 2048
+"""Made free for the events.dropped event that tells what had to go: more than it needs."""
+MIB: Final = 1024 * 1024
 
 Severity = Literal["info", "warning", "alarm"]
 State = Literal["waiting", "delivered", "refused"]
@@ -142,7 +145,7 @@ class Loss:
     last_seq: int
     count: int
     cause: str
-    """full: the oldest went for lack of room; refused: the broker will not have it; damaged, power: the store."""
+    """full: they went for lack of room; refused: the broker will not have it; damaged, power: the store."""
 
     def merged(self, other: Loss) -> Loss:
         return Loss(
@@ -156,16 +159,25 @@ class Loss:
 class Outbox:
     """Events in the order of `seq`, until the broker has confirmed each.
 
-    path: the database; its directory is made if it is missing.  max_rows: most undelivered events; the oldest go.
+    path: the database; its directory is made if it is missing.  max_rows, max_bytes: most undelivered events and most
+    of their payload (None: any); above either the oldest events of severity info go, and when none is left, the oldest.
     keep_delivered: confirmed events kept for `defectd events`.  Every method may be called from any thread.
     Raises OutboxError when the store cannot be used; `append` has stored all of its drafts or none.
     """
 
     def __init__(
-        self, path: Path, *, max_rows: int, keep_delivered: int, durability: Literal["full", "normal"], clock: Clock
+        self,
+        path: Path,
+        *,
+        max_rows: int,
+        max_bytes: int | None = None,
+        keep_delivered: int,
+        durability: Literal["full", "normal"],
+        clock: Clock,
     ) -> None:
         self._path = path
         self._max_rows = max_rows
+        self._max_bytes = max_bytes
         self._keep_delivered = keep_delivered
         self._synchronous = durability.upper()
         self._clock = clock
@@ -181,7 +193,7 @@ class Outbox:
         self._has_returned = False
         """Dead letters wait again, and nobody was told yet."""
         self._dropped = 0
-        self._last_seq = self._reserved = self._depth = self._delivered = self._refused = 0
+        self._last_seq = self._reserved = self._depth = self._waiting_bytes = self._delivered = self._refused = 0
         self._db = self._open_or_replace()
 
     # ---- what the recorder calls -----------------------------------------------------------------
@@ -202,14 +214,20 @@ class Outbox:
             last = first + len(drafts) - 1
             self._reserve(last + 2)  # two more than needed: losses of two causes may have to be told
             now = self._clock.wall_ns()
+            payloads = [_encoded(d.payload, seq) for seq, d in enumerate(drafts, start=first)]
             db.executemany(
                 "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, NULL)",
                 [
-                    (seq, d.event_id, d.topic, d.severity, _encoded(d.payload, seq), now)
-                    for seq, d in enumerate(drafts, start=first)
+                    (seq, d.event_id, d.topic, d.severity, payload, now)
+                    for seq, (d, payload) in enumerate(zip(drafts, payloads, strict=True), start=first)
                 ],
             )
-            changes = _Changes(last_seq=last, depth=self._depth + len(drafts), open_loss=self._open_loss)
+            changes = _Changes(
+                last_seq=last,
+                depth=self._depth + len(drafts),
+                waiting_bytes=self._waiting_bytes + sum(map(len, payloads)),
+                open_loss=self._open_loss,
+            )
             changes = self._trim(db, self._tell(db, changes, self._untold))
             db.execute("UPDATE counter SET last_seq = ?", (changes.last_seq,))
             db.execute("COMMIT")
@@ -218,7 +236,10 @@ class Outbox:
             self._untold = None if self._make_loss else self._untold
         if self._dropped > dropped_before and dropped_before == 0:
             logger.warning(
-                "the outbox holds %d undelivered events, its limit: from now on the oldest are dropped", self._max_rows
+                "the outbox is full with %d undelivered events of %.1f MiB: from now on the least severe and oldest"
+                " are dropped",
+                self._depth,
+                self._waiting_bytes / MIB,
             )
         return tuple(range(first, last + 1))
 
@@ -239,10 +260,11 @@ class Outbox:
 
     def ack(self, seqs: Iterable[int]) -> int:
         """Mark events as delivered; returns how many were still waiting."""
-        numbers = [(self._clock.wall_ns(), seq) for seq in seqs]
+        numbers = [(self._clock.wall_ns(), seq) for seq in dict.fromkeys(seqs)]
         if not numbers:
             return 0
         with self._writing("NORMAL") as db:
+            done_bytes = sum(_waiting_bytes(db, seq) for _, seq in numbers)
             done: int = db.executemany(
                 "UPDATE event SET delivered_ns = ? WHERE seq = ? AND delivered_ns IS NULL", numbers
             ).rowcount
@@ -251,6 +273,7 @@ class Outbox:
             db.execute("COMMIT")
             self._delivered = delivered
             self._depth -= done
+            self._waiting_bytes -= done_bytes
         return done
 
     def refuse(self, seq: int, code: int, reason: str) -> bool:
@@ -261,6 +284,7 @@ class Outbox:
         """
         with self._writing("NORMAL") as db:
             now = self._clock.wall_ns()
+            size_bytes = _waiting_bytes(db, seq)
             done: int = db.execute(
                 "INSERT OR REPLACE INTO dead SELECT seq, event_id, topic, severity, payload, stored_ns, ?, ?, ?"
                 " FROM event WHERE seq = ? AND delivered_ns IS NULL",
@@ -273,7 +297,12 @@ class Outbox:
             db.execute(
                 "DELETE FROM dead WHERE seq IN (SELECT seq FROM dead ORDER BY seq DESC LIMIT -1 OFFSET ?)", (MAX_DEAD,)
             )
-            changes = _Changes(last_seq=self._last_seq, depth=self._depth - 1, open_loss=self._open_loss)
+            changes = _Changes(
+                last_seq=self._last_seq,
+                depth=self._depth - 1,
+                waiting_bytes=self._waiting_bytes - size_bytes,
+                open_loss=self._open_loss,
+            )
             is_loss = db.execute("DELETE FROM loss WHERE seq = ?", (seq,)).rowcount
             if not is_loss:
                 self._reserve(changes.last_seq + 1)
@@ -309,8 +338,10 @@ class Outbox:
         """Let refused events wait for delivery again, under their old `seq`; returns how many.  None: all."""
         with self._writing("NORMAL") as db:
             done = _take_back(db, seqs)
+            waiting_bytes = _waiting_bytes(db)  # rare enough to count anew
             db.execute("COMMIT")
             self._depth += done
+            self._waiting_bytes = waiting_bytes
             self._refused -= done
             self._has_returned = self._has_returned or done > 0
         return done
@@ -349,6 +380,10 @@ class Outbox:
     def depth(self) -> int:
         """Undelivered events."""
         return self._depth
+
+    def waiting_bytes(self) -> int:
+        """Payload of the undelivered events."""
+        return self._waiting_bytes
 
     def oldest_ns(self) -> int | None:
         """Wall time at which the oldest undelivered event was stored."""
@@ -435,26 +470,29 @@ class Outbox:
         """Take over what was committed."""
         self._last_seq = changes.last_seq
         self._depth = changes.depth
+        self._waiting_bytes = changes.waiting_bytes
         self._open_loss = changes.open_loss
         self._dropped += changes.dropped
 
     # ---- losses ----------------------------------------------------------------------------------
 
     def _trim(self, db: sqlite3.Connection, changes: _Changes) -> _Changes:
-        """Drop the oldest undelivered rows above the limit, and tell it in one row."""
+        """Drop undelivered rows above the limits, and tell it in one row."""
         over = changes.depth - self._max_rows
-        if over <= 0:
+        over_bytes = 0 if self._max_bytes is None else changes.waiting_bytes - self._max_bytes
+        if over <= 0 and over_bytes <= 0:
             return changes
-        if self._make_loss is not None:
+        victims = self._victims(db, over, over_bytes)
+        if self._make_loss is not None:  # what tells it needs room too
             widens = changes.open_loss is not None and changes.open_loss[1].cause == "full"
-            if changes.open_loss is None or not widens or changes.open_loss[0] in self._oldest_seqs(db, over):
-                over += 1  # the row that tells it needs room too
-        victims = self._oldest_seqs(db, min(over, changes.depth))
+            is_new = changes.open_loss is None or not widens or changes.open_loss[0] in victims
+            room_bytes = 0 if self._max_bytes is None else LOSS_ROOM_BYTES
+            victims = self._victims(db, over + is_new, over_bytes + room_bytes)
         marks = [(seq,) for seq in victims]
         told = {
             int(values[0]): Loss(*values[1:])
             for values in db.execute(
-                "SELECT seq, first_seq, last_seq, count, cause FROM loss WHERE seq <= ?", (victims[-1],)
+                "SELECT seq, first_seq, last_seq, count, cause FROM loss WHERE seq <= ?", (max(victims),)
             )
         }
         loss: Loss | None = None
@@ -467,7 +505,12 @@ class Outbox:
         db.executemany("DELETE FROM loss WHERE seq = ?", marks)
         if changes.open_loss and changes.open_loss[0] in victims:
             changes = replace(changes, open_loss=None)
-        changes = replace(changes, depth=changes.depth - len(victims), dropped=changes.dropped + len(victims))
+        changes = replace(
+            changes,
+            depth=changes.depth - len(victims),
+            waiting_bytes=changes.waiting_bytes - sum(victims.values()),
+            dropped=changes.dropped + len(victims),
+        )
         return self._tell(db, changes, loss)
 
     def _tell(self, db: sqlite3.Connection, changes: _Changes, loss: Loss | None) -> _Changes:
@@ -478,18 +521,24 @@ class Outbox:
             seq, known = changes.open_loss
             loss = known.merged(loss)
             draft = self._make_loss(loss)
-            db.execute(
-                "UPDATE event SET event_id = ?, payload = ? WHERE seq = ?",
-                (draft.event_id, _encoded(draft.payload, seq), seq),
-            )
+            payload = _encoded(draft.payload, seq)
+            growth_bytes = len(payload) - _waiting_bytes(db, seq)
+            db.execute("UPDATE event SET event_id = ?, payload = ? WHERE seq = ?", (draft.event_id, payload, seq))
+            changes = replace(changes, waiting_bytes=changes.waiting_bytes + growth_bytes)
         else:
             seq = changes.last_seq + 1
             draft = self._make_loss(loss)
+            payload = _encoded(draft.payload, seq)
             db.execute(
                 "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, NULL)",
-                (seq, draft.event_id, draft.topic, draft.severity, _encoded(draft.payload, seq), self._clock.wall_ns()),
+                (seq, draft.event_id, draft.topic, draft.severity, payload, self._clock.wall_ns()),
             )
-            changes = replace(changes, last_seq=seq, depth=changes.depth + 1)
+            changes = replace(
+                changes,
+                last_seq=seq,
+                depth=changes.depth + 1,
+                waiting_bytes=changes.waiting_bytes + len(payload),
+            )
         db.execute(
             "INSERT OR REPLACE INTO loss VALUES (?, ?, ?, ?, ?)",
             (seq, loss.first_seq, loss.last_seq, loss.count, loss.cause),
@@ -497,9 +546,20 @@ class Outbox:
         return replace(changes, open_loss=(seq, loss))
 
     @staticmethod
-    def _oldest_seqs(db: sqlite3.Connection, count: int) -> list[int]:
-        found = db.execute("SELECT seq FROM event WHERE delivered_ns IS NULL ORDER BY seq LIMIT ?", (count,))
-        return [int(values[0]) for values in found]
+    def _victims(db: sqlite3.Connection, count: int, total_bytes: int) -> dict[int, int]:
+        """At least so many undelivered rows of at least so many bytes, if there are; their size by `seq`."""
+        victims: dict[int, int] = {}
+        taken_bytes = 0
+        # In the first words both are constants of the index event_minor: no search through what stays.
+        for which in ("severity = 'info'", "severity <> 'info'"):
+            query = f"SELECT seq, length(payload) FROM event WHERE delivered_ns IS NULL AND {which} ORDER BY seq"  # noqa: S608
+            with contextlib.closing(db.execute(query)) as found:
+                for seq, size_bytes in found:
+                    if len(victims) >= count and taken_bytes >= total_bytes:
+                        return victims
+                    victims[int(seq)] = int(size_bytes)
+                    taken_bytes += int(size_bytes)
+        return victims
 
     def _prune(self, db: sqlite3.Connection, delivered: int) -> int:
         over = delivered - self._keep_delivered
@@ -560,6 +620,10 @@ class Outbox:
         last_seq, boot, risky = db.execute("SELECT last_seq, boot_id, risky FROM counter").fetchone()
         now_boot = boot_id()
         rolled_back = bool(risky) and boot != now_boot
+        # Finds what goes first when there is no room; not in _TABLES, so that older stores get it too.
+        db.execute(
+            "CREATE INDEX IF NOT EXISTS event_minor ON event (seq) WHERE delivered_ns IS NULL AND severity = 'info'"
+        )
         # A block ahead is usual, and a group more after a rollback; what is further ahead was used by a newer
         # database, and what is ahead of a new one by one that was deleted.
         is_older = last_seq + 2 * SEQ_BLOCK < reserved or version == 0
@@ -579,6 +643,7 @@ class Outbox:
     def _recount(self, db: sqlite3.Connection) -> None:
         self._data_version = int(db.execute("PRAGMA data_version").fetchone()[0])
         self._depth = _count(db, "event WHERE delivered_ns IS NULL")
+        self._waiting_bytes = _waiting_bytes(db)
         self._delivered = _count(db, "event WHERE delivered_ns IS NOT NULL")
         self._refused = _count(db, "dead")
 
@@ -612,11 +677,13 @@ class Outbox:
                 [(r.seq, r.event_id, r.topic, r.severity, r.payload, r.stored_ns) for r in rows],
             )
             db.execute("UPDATE counter SET last_seq = ?", (newest,))
+            waiting_bytes = _waiting_bytes(db)
             db.execute("COMMIT")
         except sqlite3.Error as again:
             raise _translated(again, self._path) from again
         self._last_seq = newest
         self._depth = len(rows)
+        self._waiting_bytes = waiting_bytes
         first_unknown = (rows[-1].seq if rows else 0) + 1
         if first_unknown <= newest:
             self._untold = Loss(first_unknown, newest, newest - first_unknown + 1, "damaged")
@@ -748,6 +815,7 @@ class _Changes:
 
     last_seq: int
     depth: int
+    waiting_bytes: int
     open_loss: tuple[int, Loss] | None
     dropped: int = 0
 
@@ -829,6 +897,13 @@ def _is_sound(values: tuple[Any, ...]) -> bool:
 
 def _count(db: sqlite3.Connection, what: str) -> int:
     return int(db.execute(f"SELECT count(*) FROM {what}").fetchone()[0])  # noqa: S608 (constants of this file)
+
+
+def _waiting_bytes(db: sqlite3.Connection, seq: int | None = None) -> int:
+    """Payload of all undelivered events, or of one; 0 if it does not wait.  Only lengths are read."""
+    which, values = ("", ()) if seq is None else (" AND seq = ?", (seq,))
+    query = f"SELECT coalesce(sum(length(payload)), 0) FROM event WHERE delivered_ns IS NULL{which}"  # noqa: S608
+    return int(db.execute(query, values).fetchone()[0])
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

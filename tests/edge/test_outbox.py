@@ -163,8 +163,100 @@ def numbers_told(payloads) -> tuple[set[int], int]:
     return {seq for numbers in ranges for seq in numbers}, sum(d["count"] for d in told)
 
 
+def counted_bytes(box: Outbox) -> int:
+    """Payload of the undelivered events, as the store itself has it."""
+    query = "SELECT coalesce(sum(length(payload)), 0) FROM event WHERE delivered_ns IS NULL"
+    return box._db.execute(query).fetchone()[0]
+
+
+def sized(number: int, size_bytes: int, severity: str = "info") -> Draft:
+    """An event of at least so many bytes."""
+    return Draft("t", {"event_id": f"e{number}", "seq": 0, "fill": "x" * size_bytes}, f"e{number}", severity)
+
+
+def test_bytes_are_bounded_and_what_goes_is_told(tmp_path):
+    """Few large events fill the outbox as well as many small ones."""
+    box = open_outbox(tmp_path, max_bytes=room.MIB)
+    box.tell_losses_by(loss_draft)
+    for n in range(30):
+        box.append([sized(n, 100_000)])
+        assert box.waiting_bytes() == counted_bytes(box) <= room.MIB
+    (told,) = details(box)
+    waiting = [row.seq for row in box.peek(0, 100)]
+    lost = set(range(1, box.last_seq + 1)) - set(waiting)
+    assert (told["first_seq"], told["last_seq"], told["count"]) == (1, max(lost), len(lost))
+    assert box.dropped == len(lost) == 20
+    box.close()
+
+
+def test_events_of_no_consequence_go_before_a_defect(tmp_path):
+    """Of severity info the oldest go first, for rows and for bytes; when none is left, the oldest of all."""
+    box = open_outbox(tmp_path, max_bytes=room.MIB, max_rows=20)
+    box.tell_losses_by(loss_draft)
+    box.append([sized(n, 200_000, severity) for n, severity in enumerate(("alarm", "info", "warning", "info"))])
+    box.append([sized(5, 200_000, "alarm"), sized(6, 100_000, "alarm")])
+    assert [row.seq for row in box.peek(0, 10)] == [1, 3, 4, 5, 6, 7]
+    assert details(box) == [{"first_seq": 2, "last_seq": 2, "count": 1, "cause": "full"}]
+    box.append([sized(7, 400_000, "alarm")])
+    assert [row.seq for row in box.peek(0, 10)] == [3, 5, 6, 7, 8, 9]
+    assert details(box)[1] == {"first_seq": 1, "last_seq": 4, "count": 2, "cause": "full"}
+    box.append([draft(n) for n in range(30)])
+    assert [row.seq for row in box.peek(0, 10)][:6] == [3, 5, 6, 7, 8, 9]
+    assert box.depth() == 20
+    box.close()
+
+
+def test_bytes_are_counted_right_whatever_happens_to_them(tmp_path):
+    """After acknowledging, refusing, taking back, by this process or another, a failure, a new opening, a damage."""
+    box = open_outbox(tmp_path, max_bytes=room.MIB)
+    box.tell_losses_by(loss_draft)
+    path = tmp_path / "outbox.db"
+
+    def agree() -> None:
+        assert box.waiting_bytes() == counted_bytes(box)
+
+    box.append([sized(n, 10 * n) for n in range(1, 20)])
+    assert box.ack([1, 2, 2, 77]) == 2
+    agree()
+    for seq in (3, 4, 5, 6):
+        box.refuse(seq, 0x87, "no")
+        agree()
+    box.retry([4])
+    agree()
+    with pytest.raises(ValueError):
+        box.append([sized(30, 5000), Draft("t", {"seq": 0, "x": object()}, "x")])
+    agree()
+    settle_dead_letters(path, "retry", [5, 6])
+    assert box.has_returned()
+    agree()
+    box.close()
+    box = open_outbox(tmp_path)
+    agree()
+    box.append([sized(n, 1000) for n in range(200)])
+    box.close()
+    spoil(path, path.stat().st_size * 3 // 4 // 4096 * 4096, 4096 * 3)
+    box = open_outbox(tmp_path)
+    assert box.recovered_from is not None
+    assert box.waiting_bytes() > 0
+    agree()
+    box.close()
+
+
+def test_full_outbox_finds_what_goes_first_without_a_search(tmp_path):
+    """A store full of alarms is not walked through for each event that comes."""
+    box = open_outbox(tmp_path)
+    plan = box._db.execute(
+        "EXPLAIN QUERY PLAN SELECT seq, length(payload) FROM event"
+        " WHERE delivered_ns IS NULL AND severity = 'info' ORDER BY seq"
+    ).fetchall()
+    assert "event_minor" in str(plan)
+    assert "TEMP B-TREE" not in str(plan)
+    box.close()
+
+
 @given(
     max_rows=st.integers(1, 12),
+    max_bytes=st.sampled_from([None, 1, 3000, 4000]),
     steps=st.lists(
         st.one_of(
             st.tuples(st.just("append"), st.integers(1, 5)),
@@ -172,15 +264,16 @@ def numbers_told(payloads) -> tuple[set[int], int]:
             st.tuples(st.just("peek"), st.integers(1, 6)),
             st.tuples(st.just("ack"), st.integers(1, 6)),
             st.tuples(st.just("refuse"), st.integers(0, 5)),
+            st.tuples(st.just("alarm"), st.integers(1, 1500)),
             st.tuples(st.just("reopen"), st.just(0)),
         ),
         max_size=40,
     ),
 )
-def test_every_number_is_waiting_delivered_refused_or_told_as_lost(tmp_path_factory, max_rows, steps):
+def test_every_number_is_waiting_delivered_refused_or_told_as_lost(tmp_path_factory, max_rows, max_bytes, steps):
     """Over any history of use, seq has no gap, and no number vanishes without being told."""
     folder = tmp_path_factory.mktemp("box")
-    options = {"max_rows": max_rows, "keep_delivered": 100_000}
+    options = {"max_rows": max_rows, "max_bytes": max_bytes, "keep_delivered": 100_000}
     box = open_outbox(folder, **options)
     box.tell_losses_by(loss_draft)
     given_out: list[int] = []
@@ -189,6 +282,9 @@ def test_every_number_is_waiting_delivered_refused_or_told_as_lost(tmp_path_fact
         waiting = box.peek(0, 100) if what in ("ack", "refuse") else ()
         if what == "append":
             given_out += box.append([draft(n) for n in range(number)])
+        elif what == "alarm":
+            given_out += box.append([sized(number, number, "alarm")])
+            assert max_bytes is None or box.depth() == 1 or box.waiting_bytes() <= max_bytes
         elif what == "broken":
             with pytest.raises(ValueError):
                 box.append([*(draft(n) for n in range(number)), Draft("t", {"seq": 0, "x": object()}, "x")])
@@ -203,6 +299,7 @@ def test_every_number_is_waiting_delivered_refused_or_told_as_lost(tmp_path_fact
             box.close()
             box = open_outbox(folder, **options)
             box.tell_losses_by(loss_draft)
+        assert box.waiting_bytes() == counted_bytes(box)
     assert box.depth() <= max_rows + 1  # a refusal may be told beyond the limit, until the next append
     rest = {row.seq: row.payload for row in box.peek(0, 1000)}
     dead = {e.seq: e.payload for e in box.history(0, 10**6) if e.state == "refused"}
