@@ -113,14 +113,20 @@ class Subscriber:
         self._messages: queue.SimpleQueue[tuple[float, str, Any]] = queue.SimpleQueue()
         self.messages: list[tuple[float, str, Any]] = []
         self._ready = threading.Event()
+        self.subscriptions = 0
+        """How often the broker has granted them: once for each connection."""
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
         self._client.on_connect = lambda client, *_: [client.subscribe(topic, qos=1) for topic in topics]
-        self._client.on_subscribe = lambda *_: self._ready.set()
+        self._client.on_subscribe = lambda *_: self._granted()
         self._client.on_message = lambda _c, _u, m: self._messages.put((time.monotonic(), m.topic, m.payload))
         self._client.reconnect_delay_set(1, 1)
         self._client.connect_async("127.0.0.1", port, keepalive=10)
         self._client.loop_start()
         assert self._ready.wait(10), "the subscriber does not get through to the broker"
+
+    def _granted(self) -> None:
+        self.subscriptions += 1
+        self._ready.set()
 
     def all(self) -> list[tuple[float, str, Any]]:
         while not self._messages.empty():

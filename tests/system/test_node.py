@@ -188,7 +188,10 @@ def test_events_decided_while_the_broker_was_away_survive_kill_9(broker: Any, tm
         node.kill()
         decided = _stored(node)
         assert sum(event["delivery"] == "waiting" for event in decided) >= 6
+        before = client.subscriptions
         broker.start()
+        # A broker killed by force may have forgotten the session: what it confirms now must find its subscriber.
+        until(lambda: client.subscriptions > before, 20, "the subscriber back")
         node.start()
         ids = [event["event_id"] for event in decided]
         until(lambda: set(ids) <= {e["event_id"] for e in client.events()}, 30, "everything that was decided")
