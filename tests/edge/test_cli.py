@@ -15,7 +15,9 @@ from click.testing import CliRunner
 
 from edge import config
 from edge.camera.strip import Strip
-from edge.cli import Seconds, _event_line, main
+from edge.cli import main
+from edge.cli.events import _event_line
+from edge.cli.options import Seconds
 from edge.event import NODE_CAMERA
 
 MINIMAL: dict[str, Any] = {"node": "line3", "cameras": [{"name": "top", "source": "strip:"}]}

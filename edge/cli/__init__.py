@@ -1,0 +1,36 @@
+"""The command line. The only room that prints; libraries are imported where a command needs them."""
+
+from __future__ import annotations
+
+import logging
+
+import click
+
+from edge import __version__
+from edge.cli import bench, doctor, events, inspection, model, node
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="defectd")
+def main() -> None:
+    r"""Inspect the surface of moving steel: cameras in, defect events out over MQTT.
+
+    \b
+    Try it without a camera:   defectd run -c config.yaml
+    and in a second terminal:  defectd tail
+    """
+    logging.getLogger("edge").addHandler(logging.NullHandler())  # only `run` sets up a log; the others tell themselves
+
+
+for _command in (
+    node.run,
+    node.check,
+    inspection.inspect,
+    events.tail,
+    events.events,
+    events.dead_letters,
+    bench.bench,
+    doctor.doctor,
+    model.model,
+):
+    main.add_command(_command)

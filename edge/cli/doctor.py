@@ -1,0 +1,39 @@
+"""doctor: what is wrong with this box."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from edge.cli.options import config_option, json_option
+from edge.cli.refusal import EXIT_FAILED, refusals_told
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--no-cameras", is_flag=True, help="Do not open the cameras.")
+@refusals_told
+def doctor(config_path: Path, as_json: bool, no_cameras: bool) -> None:
+    """What is wrong with this box: model, disk, memory, clock, heat, certificates, broker, cameras.
+
+    Each finding has a remedy. Ends with 1 when something is bad.
+    """
+    from edge import config
+    from edge.clock import SystemClock
+    from edge.doctor import examine
+
+    settings = config.load(config_path)
+    bad = False
+    for finding in examine(settings, SystemClock(), cameras=not no_cameras):
+        bad = bad or finding.grade == "bad"
+        if as_json:
+            click.echo(json.dumps(asdict(finding)))
+        else:
+            remedy = f"\n         -> {finding.remedy}" if finding.remedy else ""
+            click.echo(f"{finding.grade:8} {finding.about}: {finding.says}{remedy}")
+    sys.exit(EXIT_FAILED if bad else 0)

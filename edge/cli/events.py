@@ -1,0 +1,213 @@
+"""tail, events and dead-letters: what the node told, stored, and could not deliver."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from edge.cli.options import Seconds, config_option, json_option
+from edge.cli.refusal import EXIT_FAILED, refusals_told
+from edge.cli.terminal import tell
+from edge.errors import PayloadError
+
+if TYPE_CHECKING:
+    from edge.delivery.proof import Proof
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("-n", "--count", type=click.IntRange(1), help="End after this many events.")
+@click.option("--for", "for_s", type=Seconds(), help="End by itself after this time, for example 30s.")
+@click.option("--camera", help="Only this camera.")
+@click.option("--verify", is_flag=True, help="Prove that nothing is missing: holes in seq, order, repetitions.")
+@refusals_told
+def tail(
+    config_path: Path, as_json: bool, count: int | None, for_s: float | None, camera: str | None, verify: bool
+) -> None:
+    """Subscribe to this node's broker and print events as they come.
+
+    With --verify each event is printed once, remarks and a result go to stderr, and the exit code is 1 when anything is
+    missing, out of order, or numbered twice.
+    """
+    import threading
+
+    from edge import config
+    from edge.delivery.mqtt import listen
+    from edge.delivery.proof import Proof
+    from edge.delivery.topics import Topics
+
+    if verify and camera is not None:
+        raise click.UsageError("--verify needs all cameras: seq counts over all of them")
+    settings = config.load(config_path)
+    topic = Topics(settings.mqtt.topic_prefix, settings.node).event(camera or "+")
+    proof = Proof() if verify else None
+    over = threading.Event()
+    timer = threading.Timer(for_s or 0.0, over.set)
+    timer.daemon = True
+    if for_s is not None:
+        timer.start()
+    tell(f"listening to {topic}; Ctrl-C ends")
+    seen = 0
+    try:
+        for message in listen(settings.mqtt, [topic], on_state=tell, stopped=over):
+            if proof is not None and not _is_news(proof, message.payload):
+                continue
+            text = message.payload.decode("utf-8", "replace")
+            click.echo(text if as_json else _event_line(text))
+            seen += 1
+            if count is not None and seen >= count:
+                break
+    except KeyboardInterrupt:
+        pass
+    finally:
+        timer.cancel()
+    if proof is not None:
+        sys.exit(_tell_proof(proof))
+
+
+def _is_news(proof: Proof, payload: bytes) -> bool:
+    """Book a message, tell what is remarkable; whether it is an event not seen before."""
+    try:
+        arrival = proof.add(payload)
+    except PayloadError as error:
+        tell(str(error))
+        return False
+    if arrival.remark:
+        tell(arrival.remark)
+    return arrival.is_first
+
+
+def _tell_proof(proof: Proof) -> int:
+    results = proof.results()
+    for result in results:
+        tell(str(result))
+    if not results:
+        tell("no event came: nothing is proven")
+    return 0 if all(result.complete for result in results) else EXIT_FAILED
+
+
+def _event_line(text: str) -> str:
+    try:
+        fact = json.loads(text)
+        flaw, detail = fact.get("defect"), fact.get("detail")
+        head = f"{fact['time'][11:23]} #{fact['seq']:<6} {fact['camera']:10} {fact['type']:15}"
+        if flaw:
+            x, y, w, h = flaw["box_px"]
+            head += f" {flaw['class']:16} {flaw['confidence']:.2f}  at {x},{y} {w}x{h} px"
+            if fact["type"] == "defect.closed":
+                head += f", {flaw['frames']} frames"
+        if detail:
+            head += " " + json.dumps(detail)
+        return head + ("  (replayed)" if fact.get("replayed") else "")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"not an event: {text[:200]}"
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--since", help="Only events from this time on: 10m, 2h, or 2026-11-22T13:00:00Z.")
+@click.option("-n", "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
+@click.option("--refused", is_flag=True, help="Only those that the broker refused.")
+@refusals_told
+def events(config_path: Path, as_json: bool, since: str | None, limit: int, refused: bool) -> None:
+    """What is stored on this box, delivered or not, oldest first."""
+    from edge import config
+    from edge.daemon import OUTBOX_FILE
+    from edge.delivery.outbox import read_events
+
+    settings = config.load(config_path)
+    store = settings.state_dir / OUTBOX_FILE
+    stored = read_events(store, since_wall_ns=_since(since), limit=limit, only_refused=refused)
+    for row in stored:
+        if as_json:
+            click.echo(json.dumps({"delivery": row.state, "reason": row.reason, **json.loads(row.payload)}))
+        else:
+            click.echo(f"{row.state:9} {_event_line(row.payload.decode())}")
+    if not stored and not as_json:
+        click.echo("no events stored", err=True)
+
+
+@click.group("dead-letters")
+def dead_letters() -> None:
+    """Events that the broker refused for good: look at them, send them again, or delete them.
+
+    Works on the store of this box, whether the daemon runs or not.
+    """
+
+
+@dead_letters.command("list")
+@config_option
+@json_option
+@click.option("-n", "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
+@refusals_told
+def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
+    """What was refused, oldest first: seq, topic, code and the broker's reason."""
+    from edge import config
+    from edge.clock import stamp
+    from edge.daemon import OUTBOX_FILE
+    from edge.delivery.outbox import read_dead_letters
+
+    found = read_dead_letters(config.load(config_path).state_dir / OUTBOX_FILE, limit)
+    for letter in found:
+        at, code = stamp(letter.refused_ns), f"0x{letter.code:02x}"
+        if as_json:
+            head = {"seq": letter.seq, "event_id": letter.event_id, "topic": letter.topic, "refused": at, "code": code}
+            click.echo(json.dumps({**head, "reason": letter.reason, "event": json.loads(letter.payload)}))
+        else:
+            click.echo(f"#{letter.seq:<6} {at} {letter.topic} {code} {letter.reason}")
+    if not found and not as_json:
+        tell("no dead letters")
+
+
+@dead_letters.command()
+@config_option
+@click.argument("seqs", metavar="[SEQ]...", nargs=-1, type=click.IntRange(1))
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@refusals_told
+def retry(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
+    """Let refused events wait for delivery again, under their old seq. A running daemon sends them within a second."""
+    _settle(config_path, "retry", seqs, everything=everything)
+
+
+@dead_letters.command()
+@config_option
+@click.argument("seqs", metavar="[SEQ]...", nargs=-1, type=click.IntRange(1))
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@refusals_told
+def discard(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
+    """Delete refused events for good."""
+    _settle(config_path, "discard", seqs, everything=everything)
+
+
+def _settle(config_path: Path, action: Literal["retry", "discard"], seqs: tuple[int, ...], *, everything: bool) -> None:
+    from edge import config
+    from edge.daemon import OUTBOX_FILE
+    from edge.delivery.outbox import settle_dead_letters
+
+    if bool(seqs) == everything:
+        raise click.UsageError("give the seq of one or more dead letters, or --all")
+    store = config.load(config_path).state_dir / OUTBOX_FILE
+    done = settle_dead_letters(store, action, None if everything else seqs)
+    click.echo(f"{done} {'wait for delivery again' if action == 'retry' else 'deleted'}")
+    if seqs and done < len(set(seqs)):
+        tell(f"{len(set(seqs)) - done} of them are no dead letters: see `defectd dead-letters list`")
+        sys.exit(EXIT_FAILED)
+
+
+def _since(text: str | None) -> int:
+    from edge.clock import NS_PER_S, SystemClock
+
+    if text is None:
+        return 0
+    try:
+        moment = datetime.fromisoformat(text)
+        return int(moment.astimezone(UTC).timestamp() * NS_PER_S)
+    except ValueError:
+        return SystemClock().wall_ns() - int(Seconds().convert(text, None, None) * NS_PER_S)

@@ -1,0 +1,81 @@
+"""run and check: the daemon, and what it would say of its configuration."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge.cli.options import Seconds, config_option, json_option
+from edge.cli.refusal import EXIT_CONFIG, EXIT_FAILED, refusals_told
+from edge.cli.threads import one_thread_each
+from edge.errors import BundleError, ConfigError
+
+
+@click.command()
+@config_option
+@click.option("--for", "for_s", type=Seconds(), help="End by itself after this time, for example 30s.")
+@refusals_told
+def run(config_path: Path, for_s: float | None) -> None:
+    """Run the daemon. SIGTERM or Ctrl-C ends it with everything handed over."""
+    one_thread_each()
+    from edge import config, log
+    from edge.clock import SystemClock
+    from edge.daemon import Daemon, prepare
+
+    settings = config.load(config_path)
+    log.start(settings.log.level, settings.log.format)
+    clock = SystemClock()
+    sys.exit(Daemon(prepare(settings, clock), clock).run(for_s))
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--schema", is_flag=True, help="Print a JSON Schema of the file for editors, and end.")
+@click.option("--probe", is_flag=True, help="Also open every camera for a moment and take a picture.")
+@refusals_told
+def check(config_path: Path, as_json: bool, schema: bool, probe: bool) -> None:
+    """Check a configuration and its model without starting anything."""
+    from edge import config
+
+    if schema:
+        click.echo(json.dumps(config.json_schema(), indent=2))
+        return
+    try:
+        findings = _check(config_path, probe=probe)
+    except (ConfigError, BundleError) as error:
+        if not as_json:
+            raise
+        problems = [asdict(p) for p in error.problems] if isinstance(error, ConfigError) else []
+        click.echo(json.dumps({"ok": False, "error": str(error), "problems": problems}))
+        sys.exit(EXIT_CONFIG)
+    failed = [camera for camera in findings["cameras"] if camera.get("error")]
+    if as_json:
+        click.echo(json.dumps({"ok": not failed, **findings}))
+    else:
+        click.echo(f"{config_path}: good. Model {findings['model']}, broker {findings['broker']}")
+        for camera in findings["cameras"]:
+            given = camera.get("error") or camera.get("given")
+            click.echo(f"  {camera['name']}: {camera['source']}" + (f": {given}" if given else ""))
+    sys.exit(EXIT_FAILED if failed else 0)
+
+
+def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
+    from edge import config
+    from edge.clock import SystemClock
+    from edge.daemon import prepare, probed
+
+    settings = config.load(config_path)
+    clock = SystemClock()
+    card = prepare(settings, clock).classifier.card
+    found = probed(settings.active_cameras, clock) if probe else {}
+    cameras = [
+        {"name": camera.name, "source": config.redact(camera.source.get_secret_value()), **found.get(camera.name, {})}
+        for camera in settings.active_cameras
+    ]
+    return {"model": f"{card.name} {card.version}", "broker": settings.mqtt.broker, "cameras": cameras}

@@ -1,0 +1,46 @@
+"""What commands take alike: the configuration, --json, durations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+
+import click
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def config_option(command: Callable[P, R]) -> Callable[P, R]:
+    return click.option(
+        "-c",
+        "--config",
+        "config_path",
+        type=click.Path(path_type=Path),
+        default=Path("config.yaml"),
+        show_default=True,
+        help="The configuration file.",
+    )(command)
+
+
+def json_option(command: Callable[P, R]) -> Callable[P, R]:
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object per line, for scripts.")(command)
+
+
+class Seconds(click.ParamType[float]):
+    """30, 30s, 5m, 2h, 1d -> seconds."""
+
+    name = "duration"
+    units: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        text = str(value).strip()
+        unit = self.units.get(text[-1:], None)
+        try:
+            seconds = float(text if unit is None else text[:-1]) * (unit or 1)
+        except ValueError:
+            seconds = -1.0
+        if not 0 < seconds < 1e9:
+            self.fail(f"{value!r} is not a duration; write for example 30s, 5m or 2h", param, ctx)
+        return seconds

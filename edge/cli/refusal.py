@@ -1,0 +1,39 @@
+"""How a command ends: exit codes, and errors told in one sentence."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
+
+import click
+
+from edge.errors import BundleError, ConfigError, DefectdError
+
+EXIT_FAILED: Final = 1
+EXIT_CONFIG: Final = 78
+"""sysexits.h EX_CONFIG: systemd does not restart on it."""
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def refusals_told(command: Callable[P, R]) -> Callable[P, R]:
+    """Errors raised on purpose become one clear message and the promised exit code, never a traceback."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except (ConfigError, BundleError) as error:
+            click.echo(f"defectd: {error}", err=True)
+            sys.exit(EXIT_CONFIG)
+        except DefectdError as error:
+            click.echo(f"defectd: {error}", err=True)
+            sys.exit(EXIT_FAILED)
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader (head, less) has gone; Python would complain at exit
+            sys.exit(0)
+
+    return wrapped
