@@ -37,6 +37,16 @@ class Architecture:
     def features(self) -> int:
         return self.convs[-1].channels
 
+    @property
+    def macs(self) -> int:
+        """Multiplications of the convolutions for one tile."""
+        side, before, total = self.input_px, 1, 0
+        for conv in self.convs:
+            side = (side + 2 * conv.padding - conv.kernel) // conv.stride + 1
+            total += side * side * conv.kernel**2 * before * conv.channels
+            before = conv.channels
+        return total
+
 
 I100_S4 = Architecture("i100_s4", 100, (Conv(16, 4, 4), Conv(32, 3, 2), Conv(64, 3, 2), Conv(64, 3, 1), Conv(96, 3, 2)))
 """Dense 3x3 beats depthwise on CPU kernels, and BatchNorm disappears in export; 4.5 MMACs."""
