@@ -74,7 +74,9 @@ def importance(student: Student, batches: Iterable[tuple[Tensor, Tensor]], crite
             for total, out in zip(totals, activations, strict=True):
                 # Behind the ReLU only the positive part remains; its gradient is the one in front of it.
                 if out.grad is not None:
-                    total += (out.detach().relu() * out.grad).sum((2, 3)).square().sum(0)  # per tile, then over tiles
+                    total.add_(
+                        (out.detach().relu() * out.grad).sum((2, 3)).square().sum(0)
+                    )  # per tile, then over tiles
     finally:
         for hook in hooks:
             hook.remove()
