@@ -26,7 +26,7 @@ from edge.delivery.outbox import MIB, Outbox
 from edge.delivery.publisher import Publisher
 from edge.delivery.recorder import Recorder
 from edge.delivery.refusals import Refusals
-from edge.delivery.sparkplug import SparkplugView, view_of
+from edge.delivery.sparkplug import views_of
 from edge.delivery.topics import Topics
 from edge.errors import ConfigError, Problem
 from edge.exporter import Exporter, Reading
@@ -46,7 +46,7 @@ STOP_CAMERAS_S: Final = 0.7
 STOP_LINE_S: Final = 0.8
 STOP_RECORDER_S: Final = 0.4
 STOP_PUBLISHER_S: Final = 1.6
-STOP_SPARKPLUG_S: Final = 1.2
+STOP_VIEW_S: Final = 1.2
 STOP_BROKER_S: Final = 0.3
 STOP_COMMANDS_S: Final = 0.1
 """Limits, not waits: a healthy node needs about half a second. What is not delivered by then waits in the outbox for
@@ -58,6 +58,18 @@ class Alive(Protocol):
 
     @property
     def alive(self) -> bool: ...
+
+
+class View(Protocol):
+    """A second way in which the node shows itself: `SparkplugView`, or a fake.  No method but `stop` waits."""
+
+    def start(self) -> None: ...
+    def wake(self) -> None: ...
+    def describe(self, values: Mapping[str, str]) -> None: ...
+    def state(self, camera: str, message: Mapping[str, Any]) -> None: ...
+    def report(self, camera: str, *, fps: float, p50_ms: float, p99_ms: float, coverage: Mapping[str, Any]) -> None: ...
+    def ask_stop(self, timeout_s: float) -> None: ...
+    def stop(self, timeout_s: float) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +89,7 @@ def prepare(settings: config.Config, clock: Clock) -> Prepared:
     """Load and test the model, fit the thresholds to it.  Raises ConfigError or BundleError; connects to nothing."""
     configured = settings
     loaded = bundle.load(settings.model.bundle)
-    classifier = Classifier(loaded, threads=settings.model.threads, batch=settings.model.batch)
-    classifier.selftest()
+    classifier = classifier_of(loaded, settings.model)
     changes = overrides.load(configured, classifier.card.classes)
     settings = overrides.adjusted(configured, changes)
     stations = [
@@ -87,6 +98,13 @@ def prepare(settings: config.Config, clock: Clock) -> Prepared:
     if not stations:
         raise ConfigError("cameras", (Problem("cameras", "all disabled", "none is enabled", "Enable one"),))
     return Prepared(settings, loaded, classifier, tuple(stations), configured, changes)
+
+
+def classifier_of(loaded: bundle.Bundle, model: config.Model) -> Classifier:
+    """The session that the settings ask for, tested on this processor.  Raises BundleError."""
+    classifier = Classifier(loaded, threads=model.threads, batch=model.batch)
+    classifier.selftest()
+    return classifier
 
 
 def probed(cameras: Sequence[config.Camera], clock: Clock) -> dict[str, dict[str, Any]]:
@@ -113,6 +131,26 @@ def probed(cameras: Sequence[config.Camera], clock: Clock) -> dict[str, dict[str
     return {camera.name: found.get(camera.name, late) for camera in cameras}
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What runs on one node, in the order of the flow."""
+
+    cameras: Supervisor
+    line: Line
+    recorder: Recorder
+    publisher: Publisher
+    views: tuple[View, ...]
+    commands: Commands
+    refusals: Refusals
+    ledger: Ledger
+    trail: Trail
+
+    @property
+    def threads(self) -> dict[str, Alive]:
+        """Without any of these the node is no node."""
+        return {"line": self.line, "recorder": self.recorder, "publisher": self.publisher}
+
+
 class Daemon:
     """One node: cameras, the line, the outbox, the publisher."""
 
@@ -133,66 +171,10 @@ class Daemon:
             building.enter_context(_only_one(self._settings.state_dir))
             building.enter_context(self._signals_handled())
             broker = self._start_broker(building)
-            outbox = Outbox(
-                self._settings.state_dir / OUTBOX_FILE,
-                max_rows=self._settings.outbox.max_rows,
-                max_bytes=self._settings.outbox.max_mb * MIB,
-                keep_delivered=self._settings.outbox.keep_delivered,
-                durability=self._settings.outbox.durability,
-                clock=self._clock,
-            )
-            building.callback(outbox.close)
-            link = opener(self._settings.mqtt, self._settings.node)
-
-            def on_stored() -> None:
-                publisher.wake()
-                if sparkplug is not None:
-                    sparkplug.wake()
-
-            ledger = Ledger(self._settings.state_dir / LEDGER_FILE, self._clock)
-            trail = Trail((camera.name for camera in self._settings.active_cameras), self._clock)
-            recorder = Recorder(
-                outbox, self._origin, self._topics, self._clock, on_stored=on_stored, on_commit=trail.stored
-            )
-            refusals = Refusals(recorder.put, self._clock)
-            names = [camera.name for camera in self._settings.active_cameras]
-            commands = Commands(self._topics, self._settings.commands, names, self._clock)
-            publisher = Publisher(
-                link,
-                outbox,
-                self._topics,
-                self._clock,
-                self._settings.mqtt,
-                version=__version__,
-                subscriptions=commands.subscriptions,
-                on_command=commands.take,
-                on_refused=refusals.note,
-                on_acknowledged=trail.acknowledged,
-            )
-            orders = Control()
-            sparkplug = view_of(self._settings, outbox, self._clock)
-            verbs = self._verbs(orders, outbox, recorder, publisher, sparkplug, commands)
-            publisher.announce(self._status())
-            cameras = Supervisor(self._settings.active_cameras, self._clock)
-            building.callback(cameras.close)
-            line = self._line(cameras, recorder, publisher, sparkplug, refusals, ledger, orders, verbs)
-            commands.start(publisher.reply, verbs.perform)
-            publisher.start()
-            if sparkplug is not None:
-                sparkplug.describe(self._described())
-                sparkplug.start()
-            recorder.start()
-            line.start()
-            cameras.start()
-            self._export(building, cameras, publisher, recorder, trail)
-            log.info("node %s inspects %s with %s", self._settings.node, ", ".join(names), self._origin.model["name"])
-            recorder.put(make(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
-            threads: dict[str, Alive] = {"line": line, "recorder": recorder, "publisher": publisher}
-            broken = self._watch(threads, for_s, each_look=ledger.save)
-            refusals.tell(at_once=True)
-            commands.stop(STOP_COMMANDS_S)
-            self._shut(cameras, line, recorder, publisher, sparkplug, broker)
-            ledger.save(ended=True)
+            parts = self._build(building)
+            self._start(building, parts)
+            broken = self._watch(parts, for_s)
+            self._shut(parts, broker)
             return 1 if broken else 0
 
     def _start_broker(self, building: ExitStack) -> EmbeddedBroker | None:
@@ -204,9 +186,68 @@ class Daemon:
         log.info("embedded broker on 127.0.0.1:%d; see events with: defectd tail", self._settings.mqtt.address[1])
         return broker
 
-    def _export(
-        self, building: ExitStack, cameras: Supervisor, publisher: Publisher, recorder: Recorder, trail: Trail
-    ) -> None:
+    def _build(self, building: ExitStack) -> Parts:
+        """Make all parts and connect them; nothing runs yet."""
+        settings, clock = self._settings, self._clock
+        names = [camera.name for camera in settings.active_cameras]
+        outbox = Outbox(
+            settings.state_dir / OUTBOX_FILE,
+            max_rows=settings.outbox.max_rows,
+            max_bytes=settings.outbox.max_mb * MIB,
+            keep_delivered=settings.outbox.keep_delivered,
+            durability=settings.outbox.durability,
+            clock=clock,
+        )
+        building.callback(outbox.close)
+
+        def on_stored() -> None:
+            publisher.wake()
+            for view in views:
+                view.wake()
+
+        ledger = Ledger(settings.state_dir / LEDGER_FILE, clock)
+        trail = Trail(names, clock)
+        recorder = Recorder(outbox, self._origin, self._topics, clock, on_stored=on_stored, on_commit=trail.stored)
+        refusals = Refusals(recorder.put, clock)
+        commands = Commands(self._topics, settings.commands, names, clock)
+        publisher = Publisher(
+            opener(settings.mqtt, settings.node),
+            outbox,
+            self._topics,
+            clock,
+            settings.mqtt,
+            version=__version__,
+            subscriptions=commands.subscriptions,
+            on_command=commands.take,
+            on_refused=refusals.note,
+            on_acknowledged=trail.acknowledged,
+        )
+        views = views_of(settings, outbox, clock)
+        orders = Control()
+        cameras = Supervisor(settings.active_cameras, clock)
+        building.callback(cameras.close)
+        verbs = self._verbs(orders, outbox, recorder, publisher, views, commands)
+        line = self._line(cameras, recorder, publisher, views, refusals, ledger, orders, verbs)
+        commands.attach(publisher.reply, verbs.perform)
+        return Parts(cameras, line, recorder, publisher, views, commands, refusals, ledger, trail)
+
+    def _start(self, building: ExitStack, parts: Parts) -> None:
+        """Consumers before producers."""
+        parts.publisher.announce(self._status())
+        parts.commands.start()
+        parts.publisher.start()
+        for view in parts.views:
+            view.describe(self._described())
+            view.start()
+        parts.recorder.start()
+        parts.line.start()
+        parts.cameras.start()
+        self._export(building, parts)
+        names = ", ".join(camera.name for camera in self._settings.active_cameras)
+        log.info("node %s inspects %s with %s", self._settings.node, names, self._origin.model["name"])
+        parts.recorder.put(make(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
+
+    def _export(self, building: ExitStack, parts: Parts) -> None:
         """Open the Prometheus endpoint, if there is to be one."""
         address = self._settings.metrics.address
         if address is None:
@@ -214,7 +255,7 @@ class Daemon:
         model = self._origin.model
         info = {"version": __version__, "node": self._settings.node, "model": f"{model['name']} {model['version']}"}
         stations = self._prepared.stations
-        reading = Reading(stations, cameras, publisher, recorder, trail, self._clock, info)
+        reading = Reading(stations, parts.cameras, parts.publisher, parts.recorder, parts.trail, self._clock, info)
         exporter = Exporter(address, reading)
         if exporter.start():
             building.callback(exporter.stop)
@@ -225,7 +266,7 @@ class Daemon:
         cameras: Supervisor,
         recorder: Recorder,
         publisher: Publisher,
-        sparkplug: SparkplugView | None,
+        views: Sequence[View],
         refusals: Refusals,
         ledger: Ledger,
         orders: Control,
@@ -237,22 +278,16 @@ class Daemon:
         def retain_state(camera: str, message: dict[str, Any]) -> None:
             verbs.note_state(camera, message)
             publisher.retain(self._topics.state(camera), message)
-            if sparkplug is not None:
-                sparkplug.camera_state(camera, message)
+            for view in views:
+                view.state(camera, message)
 
         def on_report(reports: Sequence[Report]) -> None:
             _log_period(reports, recorder, publisher)
             refusals.tell()
-            if sparkplug is None:
-                return
             for report in reports:
-                sparkplug.camera_report(
-                    report.camera,
-                    fps=report.fps,
-                    p50_ms=report.latency.p50,
-                    p99_ms=report.latency.p99,
-                    coverage=report.coverage,
-                )
+                total, account = report.latency, report.coverage
+                for view in views:
+                    view.report(report.camera, fps=report.fps, p50_ms=total.p50, p99_ms=total.p99, coverage=account)
 
         return Line(
             self._prepared.stations,
@@ -272,15 +307,15 @@ class Daemon:
         outbox: Outbox,
         recorder: Recorder,
         publisher: Publisher,
-        sparkplug: SparkplugView | None,
+        views: Sequence[View],
         commands: Commands,
     ) -> Verbs:
         def on_settings(settings: config.Config) -> None:
             self._origin = replace(self._origin, config_sha256=settings.sha256)
             recorder.origin = self._origin
             publisher.announce(self._status())
-            if sparkplug is not None:
-                sparkplug.describe(self._described())
+            for view in views:
+                view.describe(self._described())
 
         return Verbs(
             self._prepared.configured,
@@ -296,7 +331,7 @@ class Daemon:
         )
 
     def _described(self) -> dict[str, str]:
-        """What Sparkplug tells about the node, by metric."""
+        """What a view tells about the node, by metric."""
         model = self._origin.model
         return {
             "Properties/Version": __version__,
@@ -315,47 +350,41 @@ class Daemon:
             "cameras": [camera.name for camera in self._settings.active_cameras],
         }
 
-    def _watch(
-        self, threads: Mapping[str, Alive], for_s: float | None, *, each_look: Callable[[], None]
-    ) -> str | None:
+    def _watch(self, parts: Parts, for_s: float | None) -> str | None:
         """Until a signal comes or the time is over; the name of a thread that ended before."""
         end_ns = None if for_s is None else self._clock.monotonic_ns() + int(for_s * NS_PER_S)
         while not self._stop.is_set():
-            dead = next((name for name, thread in threads.items() if not thread.alive), None)
+            dead = next((name for name, thread in parts.threads.items() if not thread.alive), None)
             if dead is not None:
                 log.error("the %s has ended: stopping, so that the service is restarted", dead)
                 return dead
-            each_look()
+            parts.ledger.save()
             left_s = LOOK_S if end_ns is None else (end_ns - self._clock.monotonic_ns()) / NS_PER_S
             if left_s <= 0:
                 return None
             self._stop.wait(min(LOOK_S, left_s))
         return None
 
-    def _shut(
-        self,
-        cameras: Supervisor,
-        line: Line,
-        recorder: Recorder,
-        publisher: Publisher,
-        sparkplug: SparkplugView | None,
-        broker: EmbeddedBroker | None,
-    ) -> None:
+    def _shut(self, parts: Parts, broker: EmbeddedBroker | None) -> None:
         """Along the flow: no new frames, none left over, nothing unwritten, nothing unsent that can be sent."""
         log.info("stopping")
-        cameras.stop(STOP_CAMERAS_S)
-        if not line.stop(STOP_LINE_S):
+        parts.refusals.tell(at_once=True)
+        parts.commands.stop(STOP_COMMANDS_S)
+        parts.cameras.stop(STOP_CAMERAS_S)
+        if not parts.line.stop(STOP_LINE_S):
             log.warning("the line still had frames to inspect and was left behind")
-        recorder.put(make(self._clock, event.NODE_CAMERA, "node.stopped"))
-        recorder.stop(STOP_RECORDER_S)
-        if sparkplug is not None:
-            sparkplug.ask_stop(STOP_SPARKPLUG_S)
-        publisher.stop(STOP_PUBLISHER_S)
-        if sparkplug is not None and not sparkplug.stop(STOP_SPARKPLUG_S):
-            log.info("some events will reach the Sparkplug host after the next start")
+        parts.recorder.put(make(self._clock, event.NODE_CAMERA, "node.stopped"))
+        parts.recorder.stop(STOP_RECORDER_S)
+        for view in parts.views:
+            view.ask_stop(STOP_VIEW_S)
+        parts.publisher.stop(STOP_PUBLISHER_S)
+        for view in parts.views:
+            if not view.stop(STOP_VIEW_S):
+                log.info("some events will reach the Sparkplug host after the next start")
         if broker is not None:
             broker.stop(STOP_BROKER_S)
-        waiting = publisher.snapshot().depth
+        parts.ledger.save(ended=True)
+        waiting = parts.publisher.snapshot().depth
         log.info("stopped; %s", f"{waiting} events wait for the next start" if waiting else "every event is delivered")
 
     @contextmanager

@@ -201,8 +201,12 @@ class Station:
 
     def miss(self, cause: coverage.Cause, at_ns: int, state: str, reason: str = "", frames: int = 1) -> None:
         """Book frames that nobody looked at."""
-        self.account.count(state, frames)
-        self.gaps.miss(cause, at_ns, state, frames, reason if state == "bad_image" else "")
+        if self.paused is not None and cause == "paused":
+            self.account.count_paused()
+            self.paused.frames += frames  # one gap, told at the end of the pause
+        else:
+            self.account.count(state, frames)
+            self.gaps.miss(cause, at_ns, state, frames, reason if state == "bad_image" else "")
         key = (state, reason or state)
         if key not in self.losses and len(self.losses) >= coverage.MOST_REASONS:
             key = (state, "other")
@@ -296,38 +300,27 @@ class Line:
             station.last_frame_ns = frame.grabbed_ns
             self._show(station, frame)
             if station.paused is not None:
-                station.account.count_paused()
-                station.losses["dropped", "paused"] = station.losses.get(("dropped", "paused"), 0) + 1
-                station.paused.frames += 1
+                station.miss("paused", frame.grabbed_ns, "dropped", "paused")
                 return
             look = station.inspector.look(frame.pixels, dequeued_ns)
             self._heed(station, look, frame)
-            looked_ns = self._clock.monotonic_ns()
-            if self._is_late(station, frame, looked_ns):
-                self._miss_late(station, frame)
-            elif look.ailment is not None:
+            if look.ailment is not None:
                 # Says nothing of the surface: the tracks wait.
                 station.miss("bad_image", frame.grabbed_ns, "bad_image", look.ailment)
-            else:
-                count = station.inspector.tiles(frame.pixels)
-                most = self._scheduler.plan(name, frame.number, frame.grabbed_ns, count, others, looked_ns)
-                if most == 0:
-                    self._miss_late(station, frame)
-                    return
-                deadline_ns = frame.grabbed_ns + station.budget_ns if station.live else None
-                verdict = station.inspector.inspect(frame.pixels, looked=True, most=most, deadline_ns=deadline_ns)
-                self._settle(station, frame, verdict, dequeued_ns, looked_ns)
-                total_ns = self._clock.monotonic_ns() - dequeued_ns
-                self._scheduler.done(name, verdict.tiles, verdict.inference_ns, total_ns)
+                return
+            looked_ns = self._clock.monotonic_ns()
+            count = station.inspector.tiles(frame.pixels)
+            most = self._scheduler.plan(name, frame.number, frame.grabbed_ns, count, others, looked_ns)
+            if most == 0:
+                station.miss("overload", frame.grabbed_ns, "late")
+                self._scheduler.missed(name)
+                return
+            deadline_ns = frame.grabbed_ns + station.budget_ns if station.live else None
+            verdict = station.inspector.inspect(frame.pixels, looked=True, most=most, deadline_ns=deadline_ns)
+            self._settle(station, frame, verdict, dequeued_ns, looked_ns)
+            self._scheduler.done(name, verdict.tiles, verdict.inference_ns, self._clock.monotonic_ns() - dequeued_ns)
         finally:
             self._cameras.release(frame)
-
-    def _is_late(self, station: Station, frame: Frame, now_ns: int) -> bool:
-        return station.live and now_ns - frame.grabbed_ns > station.budget_ns
-
-    def _miss_late(self, station: Station, frame: Frame) -> None:
-        station.miss("overload", frame.grabbed_ns, "late")
-        self._scheduler.missed(station.camera.name)
 
     def _settle(self, station: Station, frame: Frame, verdict: Verdict, dequeued_ns: int, looked_ns: int) -> None:
         """Book the verdict and tell what it changed."""

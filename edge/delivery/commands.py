@@ -178,13 +178,15 @@ class Commands:
     def subscriptions(self) -> tuple[str, ...]:
         return (self._topics.command("+"),) if self._settings.allow else ()
 
-    def start(
+    def attach(
         self,
         reply: Callable[[str, dict[str, Any], bytes | None], None],
         perform: Callable[[Request], dict[str, Any]],
     ) -> None:
         """reply: takes topic, message and correlation data.  perform: carries out; raises DefectdError to refuse."""
         self._reply, self._perform = reply, perform
+
+    def start(self) -> None:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> bool:

@@ -189,15 +189,13 @@ class SparkplugView:
             self._values.update(values)
         self.wake()
 
-    def camera_state(self, camera: str, message: Mapping[str, Any]) -> None:
+    def state(self, camera: str, message: Mapping[str, Any]) -> None:
         """message: the state message of the camera."""
         with self._lock:
             self._states[camera] = str(message["state"]), message.get("reason")
         self.wake()
 
-    def camera_report(
-        self, camera: str, *, fps: float, p50_ms: float, p99_ms: float, coverage: Mapping[str, Any]
-    ) -> None:
+    def report(self, camera: str, *, fps: float, p50_ms: float, p99_ms: float, coverage: Mapping[str, Any]) -> None:
         """One camera's last window.  coverage: the coverage message."""
         with self._lock:
             self._reports[camera] = _Report(fps, p50_ms, p99_ms, coverage)
@@ -429,11 +427,11 @@ class SparkplugView:
         logger.log(level, "%s", words)
 
 
-def view_of(settings: Config, events: Events, clock: Clock) -> SparkplugView | None:
-    """The view that the configuration asks for."""
+def views_of(settings: Config, events: Events, clock: Clock) -> tuple[SparkplugView, ...]:
+    """The view that the configuration asks for, if it does."""
     ours = settings.sparkplug
     if not ours.enabled:
-        return None
+        return ()
     connection = ours.connection(settings.mqtt)
     client_id = f"{connection.client_id or f'defectd-{settings.node}'}-sparkplug"
     identity = Identity(
@@ -443,7 +441,7 @@ def view_of(settings: Config, events: Events, clock: Clock) -> SparkplugView | N
         host=ours.primary_host,
         legacy_state=ours.legacy_state,
     )
-    return SparkplugView(
+    view = SparkplugView(
         opener(connection.model_copy(update={"client_id": client_id}), settings.node),
         events,
         identity,
@@ -452,3 +450,4 @@ def view_of(settings: Config, events: Events, clock: Clock) -> SparkplugView | N
         settings.state_dir / MEMORY_FILE,
         resend_s=ours.resend_s,
     )
+    return (view,)

@@ -34,7 +34,8 @@ class Desk:
         self.failure: Exception | None = None
         made = config.Commands.model_validate({"allow": allow, **settings})
         self.commands = Commands(TOPICS, made, ["top"], self.clock)
-        self.commands.start(lambda *said: self.replies.put(said), self.perform)
+        self.commands.attach(lambda *said: self.replies.put(said), self.perform)
+        self.commands.start()
 
     def perform(self, request: Request) -> dict[str, Any]:
         if self.failure is not None:

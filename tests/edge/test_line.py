@@ -276,11 +276,12 @@ def test_line_tells_a_frozen_picture_as_a_state_of_its_own() -> None:
 
 
 def test_line_looks_at_late_frames_too() -> None:
-    """A frozen picture is noticed although the box is too slow to inspect it."""
+    """A frozen picture is noticed although the box is too slow to inspect it; then it is bad, not late."""
     scene = Scene({"budget_ms": 20})
-    scene.play(3, 3, 3, age_ms=100)
+    scene.play(0, 3, 3, 3, age_ms=100)
     assert scene.kinds() == ["image.bad"]
-    assert scene.stations[0].account.report(0)["frames"]["late"] == 3
+    frames = scene.stations[0].account.report(0)["frames"]
+    assert (frames["late"], frames["bad_image"]) == (1, 3)
 
 
 def test_line_cuts_frames_down_before_they_are_late() -> None:

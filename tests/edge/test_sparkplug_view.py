@@ -19,7 +19,7 @@ from edge.config import Config, Mqtt, parse
 from edge.daemon import Daemon
 from edge.delivery.mqtt import Backoff, Connected, Disconnected, Notice, Received, Refused, Subscribed, Will
 from edge.delivery.outbox import PRUNE_BATCH, Outbox
-from edge.delivery.sparkplug import MEMORY_FILE, Memory, SparkplugView, view_of
+from edge.delivery.sparkplug import MEMORY_FILE, Memory, SparkplugView, views_of
 from edge.delivery.sparkplug_codec import decode
 from edge.delivery.sparkplug_node import Identity
 from edge.errors import BrokerError, ConfigError
@@ -144,7 +144,7 @@ def test_credentials_stay_with_their_broker(tmp_path: Path) -> None:
 
 def test_it_is_off_by_default(tmp_path: Path) -> None:
     """Nobody gets a second connection without asking."""
-    assert view_of(configured(tmp_path), outbox(tmp_path), FakeClock()) is None
+    assert views_of(configured(tmp_path), outbox(tmp_path), FakeClock()) == ()
 
 
 # ---- the thread -----------------------------------------------------------------------------------------------
@@ -243,7 +243,7 @@ def test_bdseq_is_durable_before_it_is_used(stage: Any, tmp_path: Path) -> None:
 def test_events_flow_and_a_stop_says_goodbye(stage: Any) -> None:
     """tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50: all is sent, NDEATH, then with the will."""
     view, broker, box = stage
-    view.camera_state("top", {"state": "running", "reason": None})
+    view.state("top", {"state": "running", "reason": None})
     until(lambda: "top" in broker.view.alive, what="the device")
     box.append([draft(n) for n in range(500)])
     view.wake()
@@ -310,7 +310,7 @@ def test_a_changed_setting_reaches_the_host(stage: Any, tmp_path: Path) -> None:
     daemon = Daemon(prepared, SystemClock())
     until(lambda: broker.view.alive, what="the birth")
     said: Any = SimpleNamespace(announce=lambda _status: None, origin=None)
-    verbs = daemon._verbs(Control(), box, said, said, view, said)
+    verbs = daemon._verbs(Control(), box, said, said, (view,), said)
     changed = settings.model_copy(update={"report_s": settings.report_s + 1})
     assert changed.sha256 != settings.sha256
     verbs._on_settings(changed)
