@@ -15,7 +15,7 @@ from edge.camera.strip import CLASSES as STRIP_CLASSES
 from edge.camera.strip import LONGEST_PX, Strip
 from edge.frame import Gray
 from trainer.data import Boxes, Picture, cut, read
-from trainer.recipe import Recipe
+from trainer.recipe import Fit
 
 STRIP_SEED = 1000
 """Strips from this seed on are for training; seed 1 is the demonstration."""
@@ -178,6 +178,6 @@ def epoch_order(sizes: Sequence[int], shares: Sequence[float], generator: torch.
     return [picked[i] for i in torch.randperm(len(picked), generator=generator).tolist()]
 
 
-def shares(recipe: Recipe) -> tuple[float, float, float, float]:
+def shares(recipe: Fit) -> tuple[float, float, float, float]:
     """In the order of the sources: defects, good, strip good, strip defects."""
     return recipe.share_defects, recipe.share_good, recipe.share_strip_good, recipe.share_strip_defects

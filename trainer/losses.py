@@ -1,0 +1,94 @@
+"""What a network is trained for."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, cross_entropy, kl_div, log_softmax
+
+from trainer.recipe import Distillation, TrainingError
+
+Outputs = tuple[Tensor, Tensor, Tensor | None]
+"""Of every network here: logits (B, C), features (B, F), good (B, 1) or None."""
+
+
+def joined(logits: Tensor, good: Tensor | None) -> Tensor:
+    """The outputs in one softmax: (B, C) or (B, C + 1)."""
+    return logits if good is None else torch.cat([logits, good], 1)
+
+
+class LabelLoss(nn.Module):
+    """Cross-entropy with the labels."""
+
+    def __init__(self, smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.smoothing = smoothing
+
+    @property
+    def identity(self) -> str:
+        """Tells losses apart: a run is only resumed with the same one."""
+        return f"labels {self.smoothing}"
+
+    def forward(self, outputs: Outputs, labels: Tensor, tiles: Tensor) -> Tensor:
+        """labels: (B,) int64.  tiles: (B, 1, S, S), as the network got them.  Returns the mean, a scalar."""
+        del tiles
+        logits, _, good = outputs
+        return cross_entropy(joined(logits, good).float(), labels, label_smoothing=self.smoothing)
+
+
+class DistillationLoss(nn.Module):
+    """`Distillation` from one or several teachers, who see the same augmented tiles.
+
+    Several teachers speak with the mean of their softened probabilities. They are not trained, and not part of this
+    module's parameters; the linear image of the features is, so `features` and `taught` (the widths) belong together.
+    """
+
+    def __init__(
+        self, teachers: Sequence[nn.Module], recipe: Distillation, *, smoothing: float = 0.0, student_features: int = 0
+    ) -> None:
+        super().__init__()
+        if not teachers:
+            raise TrainingError("distillation needs at least one teacher")
+        self.recipe = recipe
+        self.labels = LabelLoss(smoothing)
+        self.teachers = tuple(teacher.eval().requires_grad_(requires_grad=False) for teacher in teachers)
+        widths = [int(teacher.classes.in_features) for teacher in self.teachers] if recipe.features else []
+        self.images = nn.ModuleList(nn.Linear(student_features, width) for width in widths)
+
+    @property
+    def identity(self) -> str:
+        return f"{self.labels.identity} {asdict(self.recipe)} {' '.join(weights_sha256(t) for t in self.teachers)}"
+
+    def forward(self, outputs: Outputs, labels: Tensor, tiles: Tensor) -> Tensor:
+        logits, features, good = outputs
+        with torch.no_grad():
+            taught: list[Outputs] = [teacher(tiles) for teacher in self.teachers]
+        soft = self._soft(taught)
+        tau, alpha = self.recipe.tau, self.recipe.alpha
+        mine = log_softmax(joined(logits, good).float() / tau, 1)
+        if mine.shape != soft.shape:
+            raise TrainingError(
+                f"the teacher has {soft.shape[1]} outputs, the student {mine.shape[1]}: train a new one"
+            )
+        loss = alpha * self.labels(outputs, labels, tiles)
+        loss = loss + (1 - alpha) * tau**2 * kl_div(mine, soft, reduction="batchmean")
+        for image, (_, known, _) in zip(self.images, taught, strict=False):
+            near = cosine_similarity(image(features).float(), known.float(), dim=1).mean()
+            loss = loss + self.recipe.features / len(self.images) * (1 - near)
+        return loss
+
+    def _soft(self, taught: Sequence[Outputs]) -> Tensor:
+        each = [(joined(logits, good).float() / self.recipe.tau).softmax(1) for logits, _, good in taught]
+        return torch.stack(each).mean(0)  # (B, C) or (B, C + 1)
+
+
+def weights_sha256(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
