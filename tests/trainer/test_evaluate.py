@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -28,6 +29,78 @@ def test_temperature_undoes_overconfidence():
     labels = (chances.cumsum(1) > rng.random((20_000, 1))).argmax(1)
     scores = Scores(3 * honest, np.zeros((20_000, 1), np.float32), None)
     assert evaluate.fit_temperature([scores], [labels]) == pytest.approx(3, rel=0.1)
+
+
+def test_pictures_of_any_size_get_one_row_each(shipped):
+    """Square or not, in one call: the same scores as one by one, the mean over the tiles of each."""
+    strip = Strip(width=400, height=320, seed=5).frame(30)
+    images = [strip[:200, :200], strip[:200, :400], strip[:150, :150]]
+    together = evaluate.score_images(shipped, images)
+    for place, image in enumerate(images):
+        alone = shipped.score(data.cut(image, 100))
+        assert together.logits[place] == pytest.approx(alone.logits.mean(0), abs=1e-3)
+        assert together.good[place] == pytest.approx(alone.good.mean(0), abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def boxed(tmp_path_factory):
+    """White squares on black, with their boxes; three of them of a class whose boxes are coarse."""
+    folder = tmp_path_factory.mktemp("boxed")
+    pictures, boxes = [], {}
+    for n in range(6):
+        image = np.zeros((200, 200), np.uint8)
+        x, y = 10 + 12 * n, 20 * (n % 3)
+        image[y : y + 60, x : x + 60] = 255
+        cv2.imwrite(str(folder / f"{n}.png"), image)
+        boxes[f"{n}"] = [(x, y, x + 60, y + 60)]
+        pictures.append(data.Picture(folder / f"{n}.png", n % 2))
+    return pictures, boxes
+
+
+@pytest.mark.parametrize("side_px", [64, 100])
+def test_crops_show_what_their_names_say(boxed, side_px):
+    """Free ones are black all over, defective ones are not; both whole tiles, none free around a coarse box."""
+    pictures, boxes = boxed
+    crops = evaluate.crops_for_good(pictures, boxes, ("patches", "crazing"), side_px, seed=0)
+    assert crops.free.shape == (6, 200, 200)
+    assert crops.defect.shape == (12, 200, 200)
+    assert crops.free.max() == 0
+    assert (crops.defect.max((1, 2)) == 255).all()
+    assert len(set(crops.free_from)) == 3
+    assert len(set(crops.defect_from)) == 6
+    again = evaluate.crops_for_good(pictures[::-1], boxes, ("patches", "crazing"), side_px, seed=0)
+    assert np.array_equal(again.defect[::-1].mean((1, 2)).sum(), crops.defect.mean((1, 2)).sum())
+
+
+def test_no_boxes_no_crops(boxed, shipped):
+    """Nothing to rank is no figure, not an error."""
+    crops = evaluate.crops_for_good(boxed[0], {}, CLASSES, 64, seed=0)
+    scores = evaluate.good_scores(shipped, crops)
+    assert (scores.free, scores.defect) == ((), ())
+    assert np.isnan(evaluate.good_ranking([scores]).auroc)
+
+
+def test_sound_steel_ranks_below_defects_pooled_over_folds(shipped, boxed):
+    """Generated sound tiles against generated defects, in two parts: nearly all in order."""
+    strip, sound = Strip(seed=5, spacing_px=500), Strip(seed=5, spacing_px=1_000_000)
+    free = [sound.frame(n)[:200, :200] for n in range(8)]
+    defect = []
+    for n in range(0, 400, 4):
+        for _, (x, y, w, h) in strip.truth(n):
+            if w > 40 and h > 40 and 0 <= y < 150 and x < 550:
+                defect.append(strip.frame(n)[y : y + 200, x : x + 200])
+    defect = [d for d in defect if d.shape == (200, 200)]
+    halves = [
+        evaluate.good_scores(
+            shipped,
+            evaluate.Crops(200, np.stack(free[i::2]), np.stack(defect[i::2]), ("a",) * 4, ("b",) * len(defect[i::2])),
+        )
+        for i in (0, 1)
+    ]
+    found = evaluate.good_ranking(halves)
+    assert found.negatives == 8
+    assert found.positives == len(defect) > 5
+    assert found.auroc > 0.9
 
 
 def test_shipped_bundle_is_small_and_passes_its_selftest(shipped):
