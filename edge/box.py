@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+log = logging.getLogger(__name__)
+
 PROC: Final = Path("/proc")
 SYS: Final = Path("/sys")
+REASONS: Final = ("under_voltage", "frequency_capped", "throttled", "hot")
+"""Why a box is slower than it should be, in the order of the Raspberry Pi's bits."""
+LOOK_NS: Final = 2_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Throttling:
+    """What slows the box down, by `REASONS`: at this moment, and at any time since boot."""
+
+    now: tuple[str, ...] = ()
+    since_boot: tuple[str, ...] = ()
 
 
 def resident_bytes(pid: int, proc: Path = PROC) -> int | None:
@@ -60,3 +75,38 @@ def pi_throttled(sys: Path = SYS) -> int | None:
         return int(text, 16)
     except (OSError, ValueError):
         return None
+
+
+def throttling(sys: Path = SYS) -> Throttling | None:
+    """What slows this box down; None where nobody knows.  PCs only count: what holds at this moment is not known."""
+    flags = pi_throttled(sys)
+    if flags is not None:
+        now, since_boot = (
+            [name for bit, name in enumerate(REASONS) if bits >> bit & 1] for bits in (flags, flags >> 16)
+        )
+        return Throttling(tuple(now), tuple(since_boot))
+    times = throttlings(sys)
+    return None if times is None else Throttling(since_boot=("throttled",) if times else ())
+
+
+class PowerWatch:
+    """Notices when what slows the box down begins, changes or ends, and logs it."""
+
+    def __init__(self, sys: Path = SYS) -> None:
+        self._sys = sys
+        self._looked_ns: int | None = None
+        self.found = throttling(sys)
+
+    def look(self, now_ns: int) -> bool:
+        """Whether it is another than before.  Reads at most every 2 s: a Raspberry Pi asks its firmware."""
+        if self._looked_ns is not None and now_ns - self._looked_ns < LOOK_NS:
+            return False
+        self._looked_ns = now_ns
+        before, self.found = self.found, throttling(self._sys)
+        if self.found == before:
+            return False
+        if self.found is not None and self.found.now:
+            log.warning("the box is slowed down: %s; see `defectd doctor`", ", ".join(self.found.now))
+        elif before is not None and before.now:
+            log.info("the box runs at full speed again")
+        return True

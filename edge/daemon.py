@@ -9,12 +9,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 
-from edge import __version__, bundle, config, event, overrides
+from edge import __version__, box, bundle, config, event, overrides
 from edge.camera.source import SourceSpec
 from edge.camera.supervisor import CameraLost, CameraOpened, Supervisor
 from edge.clock import NS_PER_S, Clock, boot_id, stamp
@@ -154,8 +154,9 @@ class Parts:
 class Daemon:
     """One node: cameras, the line, the outbox, the publisher."""
 
-    def __init__(self, prepared: Prepared, clock: Clock) -> None:
+    def __init__(self, prepared: Prepared, clock: Clock, power: box.PowerWatch | None = None) -> None:
         self._settings = settings = prepared.settings
+        self._power = power or box.PowerWatch()
         self._prepared = prepared
         self._clock = clock
         self._stop = threading.Event()
@@ -348,6 +349,7 @@ class Daemon:
             "model": self._origin.model,
             "config_sha256": self._origin.config_sha256,
             "cameras": [camera.name for camera in self._settings.active_cameras],
+            "throttling": None if self._power.found is None else asdict(self._power.found),
         }
 
     def _watch(self, parts: Parts, for_s: float | None) -> str | None:
@@ -359,6 +361,8 @@ class Daemon:
                 log.error("the %s has ended: stopping, so that the service is restarted", dead)
                 return dead
             parts.ledger.save()
+            if self._power.look(self._clock.monotonic_ns()):
+                parts.publisher.announce(self._status())
             left_s = LOOK_S if end_ns is None else (end_ns - self._clock.monotonic_ns()) / NS_PER_S
             if left_s <= 0:
                 return None

@@ -10,6 +10,7 @@ import logging
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -174,18 +175,22 @@ class Reading:
         yield from (memory, used)
 
 
-def _machine() -> Iterator[Metric]:
+def _machine(sys: Path = box.SYS) -> Iterator[Metric]:
     heat = GaugeMetricFamily("defectd_temperature_celsius", "Sensors of the box.", labels=["sensor"])
-    for sensor, celsius in box.temperatures():
+    for sensor, celsius in box.temperatures(sys):
         heat.add_metric([sensor], celsius)
     if heat.samples:
         yield heat
-    slowed = box.throttlings()
+    slowed = box.throttlings(sys)
     if slowed is not None:
         yield CounterMetricFamily("defectd_throttlings", "Times the processors were slowed down for heat.", slowed)
-    flags = box.pi_throttled()
-    if flags is not None:
-        yield GaugeMetricFamily("defectd_pi_throttled_flags", "Of a Raspberry Pi; 0: power and heat are good.", flags)
+    found = box.throttling(sys)
+    if found is not None:
+        slow = GaugeMetricFamily("defectd_throttled", "1 for what slows the box down.", labels=["reason", "when"])
+        for reason in box.REASONS:
+            slow.add_metric([reason, "now"], float(reason in found.now))
+            slow.add_metric([reason, "since_boot"], float(reason in found.since_boot))
+        yield slow
 
 
 def _add_age(family: GaugeMetricFamily, name: str, then_ns: int | None, now_ns: int) -> None:

@@ -235,6 +235,11 @@ def is_live(url: str, configured: bool | None = None) -> bool:  # noqa: FBT001 (
     return url.isdigit() or url.startswith(("strip:", "/dev/")) or ("://" in url and not url.startswith("file://"))
 
 
+def device_path(url: str) -> Path:
+    """The file of a V4L2 device, which may be named by its number."""
+    return Path(f"/dev/video{url}" if url.isdigit() else url)
+
+
 def public(url: str) -> str:
     """The source as messages may show it: no user, password or query, which is where cameras take tokens."""
     if "://" not in url:
@@ -718,7 +723,7 @@ def _sane_fps(fps: float) -> float:
 
 
 def _open_device(spec: SourceSpec, clock: Clock) -> Source:
-    path = Path(f"/dev/video{spec.url}" if spec.url.isdigit() else spec.url)
+    path = device_path(spec.url)
     if not path.exists():
         there = " ".join(sorted(str(p) for p in Path("/dev").glob("video*"))) or "none"
         raise CameraError(f"{path} does not exist; devices here: {there}. Plug it in, or name it by /dev/v4l/by-id")

@@ -29,7 +29,7 @@ def doctor(config_path: Path, as_json: bool, no_cameras: bool) -> None:
 
     settings = config.load(config_path)
     bad = False
-    for finding in examine(settings, SystemClock(), cameras=not no_cameras):
+    for finding in examine(settings, SystemClock(), open_cameras=not no_cameras):
         bad = bad or finding.grade == "bad"
         if as_json:
             click.echo(json.dumps(asdict(finding)))

@@ -1,6 +1,9 @@
 """What the machine says of itself, from files laid out as the kernel lays them out."""
 
+import logging
 import os
+
+import pytest
 
 from edge import box
 
@@ -47,3 +50,53 @@ def test_sensors_are_read_where_they_are(tmp_path):
     assert list(box.temperatures(tmp_path)) == [("thermal_zone0:cpu-thermal", 48.312)]
     assert box.throttlings(tmp_path) == 6
     assert box.pi_throttled(tmp_path) == 0x50005
+
+
+def pi(folder, flags):
+    """The firmware's flags as a Raspberry Pi shows them."""
+    path = folder / "devices/platform/soc/soc:firmware/get_throttled"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(flags + "\n")
+
+
+@pytest.mark.parametrize(
+    ("flags", "now", "since_boot"),
+    [
+        ("0", (), ()),
+        ("50005", ("under_voltage", "throttled"), ("under_voltage", "throttled")),
+        ("a0000", (), ("frequency_capped", "hot")),
+        ("8", ("hot",), ()),
+    ],
+)
+def test_flags_of_a_raspberry_pi_are_named(tmp_path, flags, now, since_boot):
+    """Bits 0 to 3 are of this moment, bits 16 to 19 since boot."""
+    pi(tmp_path, flags)
+    assert box.throttling(tmp_path) == box.Throttling(now, since_boot)
+
+
+def test_pc_knows_only_that_it_was_slowed_down(tmp_path):
+    """It counts; a box without any counter says nothing."""
+    assert box.throttling(tmp_path) is None
+    count = tmp_path / "devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
+    count.parent.mkdir(parents=True)
+    count.write_text("0\n")
+    assert box.throttling(tmp_path) == box.Throttling()
+    count.write_text("4\n")
+    assert box.throttling(tmp_path) == box.Throttling(since_boot=("throttled",))
+
+
+def test_change_of_power_is_noticed_once_and_logged(tmp_path, caplog):
+    """Under-voltage that begins is a warning in the log, its end a line; in between nothing is said."""
+    caplog.set_level(logging.INFO, "edge")
+    pi(tmp_path, "0")
+    power = box.PowerWatch(tmp_path)
+    now_ns = 0
+    seen = []
+    for flags in ("0", "50001", "50001", "50000", "50000"):
+        pi(tmp_path, flags)
+        assert not now_ns or not power.look(now_ns - 1)  # too soon to look again
+        seen.append(power.look(now_ns))
+        now_ns += box.LOOK_NS
+    assert seen == [False, True, False, True, False]
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+    assert "under_voltage" in caplog.text

@@ -15,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 from edge import config
 from edge.camera.supervisor import CameraStatus
 from edge.clock import NS_PER_MS, NS_PER_S
-from edge.exporter import Exporter, Reading
+from edge.exporter import Exporter, Reading, _machine
 from edge.line import Station, make
 from edge.trail import Trail
 
@@ -124,3 +124,15 @@ def test_address_is_host_and_port_or_none():
     """An IPv6 host stands in brackets, null is no endpoint."""
     assert config.Metrics(listen="[::1]:9464").address == ("::1", 9464)
     assert config.Metrics(listen=None).address is None
+
+
+def test_throttling_of_the_box_is_a_metric(tmp_path):
+    """One value for each reason, of this moment and since boot; none where the box does not know."""
+    assert [family.name for family in _machine(tmp_path)] == []
+    flags = tmp_path / "devices/platform/soc/soc:firmware/get_throttled"
+    flags.parent.mkdir(parents=True)
+    flags.write_text("50001\n")
+    (family,) = _machine(tmp_path)
+    ones = {tuple(sorted(sample.labels.values())) for sample in family.samples if sample.value == 1}
+    assert ones == {("now", "under_voltage"), ("since_boot", "under_voltage"), ("since_boot", "throttled")}
+    assert len(family.samples) == 8

@@ -8,8 +8,9 @@ import pytest
 from mosquitto import Mosquitto, need_mosquitto
 from pydantic import SecretStr
 
-from edge import config, doctor
+from edge import config
 from edge.clock import SystemClock
+from edge.doctor import broker as broker_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +33,7 @@ def test_doctor_tries_whether_the_broker_takes_what_the_node_publishes(
     try:
         camera = config.Camera(name="top", source=SecretStr("strip:"))
         settings = config.Config(node="n1", state_dir=tmp_path, mqtt=config.Mqtt(broker=broker.url), cameras=(camera,))
-        finding = doctor._broker(settings, SystemClock())
+        finding = broker_of.finding(settings, SystemClock())
         assert (finding.grade, said in finding.says) == (grade, True), finding
     finally:
         broker.stop()

@@ -1,0 +1,40 @@
+"""What is wrong with this box, one finding a line, each with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edge import config
+from edge.clock import Clock
+from edge.daemon import prepare
+from edge.doctor import broker, cameras, certificates, machine
+from edge.doctor.finding import Finding
+from edge.errors import DefectdError
+
+__all__ = ["Finding", "examine"]
+
+
+def examine(settings: config.Config, clock: Clock, *, open_cameras: bool = True) -> Iterator[Finding]:
+    """Findings as they are made.  open_cameras: also open each for a moment, unless a daemon has them."""
+    yield _model(settings, clock)
+    yield machine.disk(settings.state_dir)
+    yield machine.memory()
+    yield machine.clock()
+    yield from machine.power_and_heat()
+    yield from machine.unit()
+    yield from certificates.files(settings.mqtt, clock)
+    yield from certificates.of_broker(settings.mqtt, clock)
+    yield broker.finding(settings, clock)
+    yield cameras.opencv(settings.active_cameras)
+    yield from cameras.devices(settings.active_cameras)
+    yield from cameras.networks(settings.active_cameras)
+    if open_cameras:
+        yield from cameras.opened(settings, clock)
+
+
+def _model(settings: config.Config, clock: Clock) -> Finding:
+    try:
+        card = prepare(settings, clock).classifier.card
+    except DefectdError as error:
+        return Finding("model", "bad", str(error), "Install a bundle that fits: model.bundle")
+    return Finding("model", "good", f"{card.name} {card.version} gives the expected logits on this processor")

@@ -1,0 +1,64 @@
+"""Whether the broker takes what this node publishes."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import Final
+
+from edge import config
+from edge.clock import NS_PER_S, Clock
+from edge.delivery.caller import Caller
+from edge.delivery.mqtt import Acknowledged, Link, Notice, Protocol, Will
+from edge.delivery.topics import Topics
+from edge.doctor.finding import Finding
+from edge.errors import BrokerError
+
+ANSWER_S: Final = 5.0
+
+
+def finding(settings: config.Config, clock: Clock) -> Finding:
+    """Connect as the node would, under another client id, and publish one message below the node's topics."""
+    mqtt = settings.mqtt
+    if mqtt.is_embedded:
+        return Finding("broker", "good", f"the one inside defectd, on port {mqtt.address[1]}")
+    host, port, tls = mqtt.address
+    where = f"{host}:{port}, {'TLS' if tls else 'clear text'}"
+    client_id = f"defectd-doctor-{secrets.token_hex(4)}"
+
+    def open_link(*, deliver: Callable[[Notice], None], protocol: Protocol, will: Will) -> Link:
+        del will  # nobody shall hear that the doctor has gone
+        return Link(mqtt, client_id=client_id, deliver=deliver, protocol=protocol)
+
+    caller = Caller(open_link, mqtt, clock)
+    topics = Topics(mqtt.topic_prefix, settings.node)
+    try:
+        link, connected = caller.call(lambda: Will(topics.status, b""), lambda: None)
+        try:
+            answer = _published(link, caller, topics.doctor, clock)
+        finally:
+            link.disconnect(1.0)
+    except BrokerError as error:
+        return Finding("broker", "bad", f"{where}: {error}", "Events wait on disk until it is mended")
+    says = f"{where}: connected, MQTT {connected.protocol}"
+    if answer is None:
+        return Finding("broker", "bad", f"{says}, but it confirms nothing", "Look into the broker's log")
+    if not answer.ok:
+        return Finding("broker", "bad", f"{says}, but it refuses {topics.doctor}: {answer.reason}", "Mend its ACL")
+    if connected.protocol == "3.1.1":
+        remedy = "Use a broker that speaks MQTT 5 if you can: 3.1.1 cannot say that it refuses an event"
+        return Finding("broker", "warning", says, remedy)
+    return Finding("broker", "good", f"{says}, and it takes what this node may publish")
+
+
+def _published(link: Link, caller: Caller, topic: str, clock: Clock) -> Acknowledged | None:
+    """The broker's answer to one empty message."""
+    mid = link.publish(topic, b"")
+    until_ns = clock.monotonic_ns() + int(ANSWER_S * NS_PER_S)
+    while (left_ns := until_ns - clock.monotonic_ns()) > 0:
+        match caller.hear(left_ns / NS_PER_S):
+            case Acknowledged(mid=found) as answer if found == mid:
+                return answer
+            case _:
+                pass
+    return None

@@ -1,0 +1,232 @@
+"""Cameras: whether they may be opened, offer what is asked of them, and have a good way to here."""
+
+from __future__ import annotations
+
+import fcntl
+import grp
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import cv2
+
+from edge import box, config
+from edge.camera import v4l2
+from edge.camera.source import device_path, kind_of
+from edge.clock import Clock
+from edge.daemon import probed
+from edge.doctor.finding import Finding
+
+PROC: Final = Path("/proc")
+ETHERNET_MTU: Final = 1500
+SLOW_MBIT: Final = 100
+LOST_SHARE: Final = 1e-4
+"""Of packets received: above it a stream shows damage."""
+UDP_BUFFER_BYTES: Final = 2 << 20
+"""A key frame of a large picture comes as a burst of this order."""
+
+
+def opencv(cameras: Sequence[config.Camera]) -> Finding:
+    """Whether this build of OpenCV can open what is configured."""
+    registry = cv2.videoio_registry
+    has = {registry.getBackendName(backend) for backend in registry.getBackends()}
+    needs = {"device": "V4L2", "stream": "FFMPEG", "video": "FFMPEG"}
+    lacks = {need for camera in cameras if (need := needs.get(kind_of(_url(camera)))) is not None} - has
+    if lacks:
+        remedy = "Install the wheel: pip install --force-reinstall opencv-python-headless"
+        return Finding("opencv", "bad", f"{cv2.__version__} lacks {', '.join(sorted(lacks))}", remedy)
+    return Finding("opencv", "good", f"{cv2.__version__} with {', '.join(sorted(has & set(needs.values())))}")
+
+
+def devices(
+    cameras: Sequence[config.Camera], root: Path = Path("/"), ioctl: v4l2.Ioctl = fcntl.ioctl
+) -> Iterator[Finding]:
+    """Of each V4L2 camera: permission, name, formats; and how the USB is set up."""
+    found = [camera for camera in cameras if kind_of(_url(camera)) == "device"]
+    for camera in found:
+        about = f"device of {camera.name}"
+        path = root / str(device_path(_url(camera)))[1:]
+        if not path.exists():
+            there = " ".join(f"/dev/{p.name}" for p in sorted((root / "dev").glob("video*"))) or "none"
+            remedy = f"Plug it in; devices here: {there}. Names that last are in /dev/v4l/by-id"
+            yield Finding(about, "bad", f"{path} does not exist", remedy)
+            continue
+        if not os.access(path, os.R_OK | os.W_OK):
+            group = _group(path)
+            remedy = f"usermod -aG {group} {_user()}, then log in anew; a unit needs SupplementaryGroups={group}"
+            yield Finding(about, "bad", f"{path} may not be opened by {_user()}", remedy)
+            continue
+        yield _offered(about, camera, path, ioctl)
+        yield from _lasting(about, path, root)
+        yield from _usb(about, path.resolve().name, root / "sys")
+    if found:
+        yield from _usbfs(root / "sys")
+
+
+def _offered(about: str, camera: config.Camera, path: Path, ioctl: v4l2.Ioctl) -> Finding:
+    try:
+        device = v4l2.ask(path, ioctl)
+    except OSError as error:
+        return Finding(about, "bad", f"{path} is no V4L2 device that answers: {error.strerror}", "Name another device")
+    if not device.captures:
+        remedy = "Cameras have several nodes: take the first, video-index0 in /dev/v4l/by-id"
+        return Finding(about, "bad", f"{path} ({device.card}) takes no pictures", remedy)
+    offered = {form.code: form for form in device.formats}
+    told = ", ".join(f"{code} {_largest(form)}".rstrip() for code, form in offered.items())
+    says = f"{device.card} offers {told or 'no list of formats'}"
+    wanted = camera.pixel_format
+    if wanted and offered and wanted not in offered:
+        return Finding(about, "warning", f"{says}; not {wanted}", "Set cameras[].pixel_format to one of them, or null")
+    size = camera.width, camera.height
+    forms = [form for code, form in offered.items() if wanted in (None, code)]
+    if all(size) and forms and not any(form.is_range or not form.sizes or size in form.sizes for form in forms):
+        sizes = " ".join(sorted({f"{w}x{h}" for form in forms for w, h in form.sizes}))
+        return Finding(about, "warning", f"{says}; not {size[0]}x{size[1]}", f"Set width and height to one of {sizes}")
+    return Finding(about, "good", says)
+
+
+def _largest(form: v4l2.Format) -> str:
+    if not form.sizes:
+        return ""
+    w, h = max(form.sizes, key=lambda size: size[0] * size[1])
+    return f"up to {w}x{h}"
+
+
+def _lasting(about: str, path: Path, root: Path) -> Iterator[Finding]:
+    """A bare number is given to whichever camera is found first."""
+    if not path.name.startswith("video"):
+        return
+    links = sorted(p for p in (root / "dev/v4l/by-id").glob("*") if p.resolve() == path.resolve())
+    if links:
+        remedy = f"cameras[].source: {links[0]}"
+        yield Finding(about, "warning", f"{path} may be another camera after a restart", remedy)
+
+
+def _usb(about: str, node: str, sysfs: Path) -> Iterator[Finding]:
+    """Speed of the port, and whether the kernel may put the camera to sleep."""
+    usb = (sysfs / "class/video4linux" / node / "device").resolve().parent
+    speed = _number(usb / "speed")
+    if speed is None:
+        return
+    if _word(usb / "power/control") == "auto" and (_number(usb / "power/autosuspend_delay_ms") or 0) >= 0:
+        remedy = 'udev: ACTION=="add", SUBSYSTEM=="usb", ATTR{product}=="...", ATTR{power/control}="on"'
+        yield Finding(about, "warning", "the kernel may suspend it (power/control is auto)", remedy)
+    if speed <= 12:
+        remedy = "Use another port or cable, without a hub"
+        yield Finding(about, "warning", f"USB at {speed:g} Mbit/s is too slow for pictures", remedy)
+    else:
+        yield Finding(about, "good", f"USB at {speed:g} Mbit/s")
+
+
+def _usbfs(sysfs: Path) -> Iterator[Finding]:
+    """Memory for USB transfers from user space: vendors' USB3 Vision drivers need it, V4L2 cameras do not."""
+    megabytes = _number(sysfs / "module/usbcore/parameters/usbfs_memory_mb")
+    if megabytes is not None:
+        yield Finding("usbfs", "good", f"usbfs_memory_mb is {megabytes:g}; V4L2 cameras do not use it")
+
+
+def networks(cameras: Sequence[config.Camera], sysfs: Path = box.SYS, proc: Path = PROC) -> Iterator[Finding]:
+    """The interfaces that streams come through: speed, losses, MTU; and the buffer of UDP."""
+    streams = [camera for camera in cameras if kind_of(_url(camera)) == "stream"]
+    if not streams:
+        return
+    for link in sorted((sysfs / "class/net").glob("*")):
+        if (link / "device").exists() and _word(link / "operstate") == "up":
+            yield _interface(link)
+    if any(camera.rtsp_transport == "udp" for camera in streams):
+        yield _udp_buffer(proc)
+
+
+def _interface(link: Path) -> Finding:
+    about = f"network {link.name}"
+    mtu, speed = _number(link / "mtu"), _number(link / "speed")
+    packets = _number(link / "statistics/rx_packets") or 0
+    lost = sum(_number(link / "statistics" / name) or 0 for name in ("rx_dropped", "rx_errors", "rx_missed_errors"))
+    says = f"MTU {mtu or 0:g}" + (f", {speed:g} Mbit/s" if speed and speed > 0 else "")
+    says += f", {lost:g} of {packets + lost:g} packets lost"
+    if mtu is not None and mtu < ETHERNET_MTU:
+        return Finding(about, "warning", says, f"Set it to 1500: ip link set {link.name} mtu 1500")
+    if speed is not None and 0 < speed <= SLOW_MBIT:
+        return Finding(about, "warning", says, "Check cable and switch port: cameras want 1000 Mbit/s")
+    if lost > LOST_SHARE * (packets + lost):
+        return Finding(about, "warning", says, f"Check the cable; enlarge the ring: ethtool -G {link.name} rx 4096")
+    return Finding(about, "good", says)
+
+
+def _udp_buffer(proc: Path) -> Finding:
+    about, most = "udp buffer", _number(proc / "sys/net/core/rmem_max")
+    if most is None:
+        return Finding(about, "warning", "net.core.rmem_max cannot be read", "Look with: sysctl net.core.rmem_max")
+    says = f"net.core.rmem_max is {most:g} bytes"
+    if most < UDP_BUFFER_BYTES:
+        remedy = f"sysctl -w net.core.rmem_max={UDP_BUFFER_BYTES}, or set rtsp_transport: tcp"
+        return Finding(about, "warning", says, remedy)
+    return Finding(about, "good", says)
+
+
+def opened(settings: config.Config, clock: Clock) -> Iterator[Finding]:
+    """Each opened for a moment, as the daemon does it."""
+    if daemon_runs(settings.state_dir):
+        remedy = "Their state is in the state topics; stop the daemon to open them here"
+        yield Finding("cameras", "good", "not opened: a daemon has them", remedy)
+        return
+    for name, found in probed(settings.active_cameras, clock).items():
+        about = f"camera {name}"
+        if "error" in found:
+            yield Finding(about, "bad", str(found["error"]), "Check cable, address and password, or cameras[].source")
+        else:
+            given = found["given"]
+            size = f"{given['width']}x{given['height']}"
+            yield Finding(about, "good", f"{given['backend']} {size} at {given['fps']:g} fps")
+
+
+def daemon_runs(state_dir: Path) -> bool:
+    """Whether a daemon holds this state directory."""
+    try:
+        with _handle(state_dir / "lock") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return False
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+
+
+@contextmanager
+def _handle(path: Path) -> Iterator[int]:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _url(camera: config.Camera) -> str:
+    return camera.source.get_secret_value()
+
+
+def _word(path: Path) -> str:
+    try:
+        return path.read_text("ascii", "replace").strip()
+    except OSError:
+        return ""
+
+
+def _number(path: Path) -> float | None:
+    try:
+        return float(_word(path))
+    except ValueError:
+        return None
+
+
+def _group(path: Path) -> str:
+    try:
+        return grp.getgrgid(path.stat().st_gid).gr_name
+    except (KeyError, OSError):
+        return "video"
+
+
+def _user() -> str:
+    return os.environ.get("USER") or str(os.geteuid())

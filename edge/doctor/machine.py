@@ -1,0 +1,108 @@
+"""The box itself: disk, memory, clock, power and heat, and the unit that starts the daemon."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import edge
+from edge import box
+from edge.clock import clock_synced
+from edge.doctor.finding import Finding, Grade
+
+LEAST_DISK_BYTES: Final = 500 << 20
+LEAST_MEMORY_BYTES: Final = 300 << 20
+UNIT: Final = "defectd.service"
+UNIT_FOLDERS: Final = (
+    "etc/systemd/system",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+)
+"""Where systemd looks, first things first."""
+SHIPPED: Final = (Path(edge.__file__).parents[1] / "systemd" / UNIT, Path(sys.prefix) / "share" / "defectd" / UNIT)
+"""In a checkout, and in an installation."""
+ANSWER_S: Final = 5.0
+
+
+def disk(state_dir: Path) -> Finding:
+    there = next(path for path in (state_dir, *state_dir.parents) if path.exists())
+    if not os.access(there, os.W_OK):
+        return Finding("disk", "bad", f"{there} may not be written", "Give it to the user that runs defectd")
+    free = shutil.disk_usage(there).free
+    says = f"{free >> 20} MiB free at {there}"
+    if free < LEAST_DISK_BYTES:
+        return Finding("disk", "warning", says, "Make room: events and totals are kept there")
+    return Finding("disk", "good", says)
+
+
+def memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
+    try:
+        lines = dict(line.split(":", 1) for line in meminfo.read_text("ascii").splitlines())
+        free = int(lines["MemAvailable"].split()[0]) << 10
+    except (OSError, ValueError, KeyError) as error:
+        return Finding("memory", "warning", f"cannot be read: {error}", "Look with `free -m`")
+    says = f"{free >> 20} MiB available"
+    if free < LEAST_MEMORY_BYTES:
+        return Finding("memory", "warning", says, "A camera takes up to 90 MiB: stop something, or use fewer cameras")
+    return Finding("memory", "good", says)
+
+
+def clock() -> Finding:
+    if clock_synced():
+        return Finding("clock", "good", "synchronised")
+    return Finding("clock", "warning", "not synchronised", "Set up NTP: timedatectl set-ntp true, or chrony")
+
+
+def power_and_heat(sysfs: Path = box.SYS) -> Iterator[Finding]:
+    found = box.throttling(sysfs)
+    if found is None:
+        return
+    grade: Grade = "bad" if found.now else "warning" if found.since_boot else "good"
+    told = "; ".join(
+        f"{', '.join(reasons)} {when}"
+        for reasons, when in ((found.now, "now"), (found.since_boot, "since boot"))
+        if reasons
+    )
+    weak = "under_voltage" in (*found.now, *found.since_boot)
+    remedy = "Use the official power supply and a short, thick cable" if weak else "Check fan, heat sink and dust"
+    yield Finding("power and heat", grade, told or "not slowed down since boot", remedy if told else "")
+
+
+def unit(root: Path = Path("/"), shipped: tuple[Path, ...] = SHIPPED) -> Iterator[Finding]:
+    """Whether the unit that systemd uses says what this version ships; nothing where none is installed."""
+    places = (root / folder / UNIT for folder in UNIT_FOLDERS)
+    installed = next((path for path in places if path.is_file()), None)
+    meant = next((path for path in shipped if path.is_file()), None)
+    if installed is None or meant is None:
+        return
+    if directives(installed) != directives(meant):
+        remedy = f"diff {installed} {meant}; keep own changes in a drop-in: systemctl edit {UNIT}"
+        yield Finding("unit", "warning", f"{installed} is not the unit of this version", remedy)
+        return
+    own = sorted((root / "etc/systemd/system" / f"{UNIT}.d").glob("*.conf"))
+    if root == Path("/") and _is_stale():
+        yield Finding("unit", "warning", f"{installed} was changed after systemd read it", "systemctl daemon-reload")
+        return
+    with_own = f", with {', '.join(path.name for path in own)}" if own else ""
+    yield Finding("unit", "good", f"{installed} is the unit of this version{with_own}")
+
+
+def directives(path: Path) -> list[str]:
+    """What a unit says, without comments and blank lines."""
+    lines = (line.strip() for line in path.read_text("utf-8", "replace").splitlines())
+    return [line for line in lines if line and not line.startswith(("#", ";"))]
+
+
+def _is_stale() -> bool:
+    command = ["systemctl", "show", UNIT, "--property=NeedDaemonReload", "--value"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.stdout.strip() == "yes"
