@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from edge.bundle import FP32, INT8, Bundle
 from edge.camera.strip import Strip
 from edge.config import Decision
 from edge.frame import Gray
 from edge.vision.classifier import Classifier, Floats, Scores
 from edge.vision.tiles import lay
+from trainer.corruptions import SUITE, Corruption
 from trainer.data import Boxes, Picture, cut, read
 from trainer.measures import Bools, Labels, Ranking, defectiveness, ranking, strangeness
-from trainer.outcomes import Judge, picture_key
+from trainer.outcomes import Judge, Outcomes, judge_pictures, picture_key
 from trainer.recipe import TrainingError
 from trainer.samples import COARSE, Samples
 
@@ -24,6 +26,8 @@ CONFIDENCE, UNSURE = Decision().confidence, Decision().unsure
 """Where the daemon draws its lines as long as nothing is configured or calibrated."""
 FREE_GAP_PX = 4
 """Between sound crops and boxes."""
+NETWORKS = {FP32: "fp32", INT8: "int8"}
+"""Files of a bundle, and what they are called in a report."""
 TRIES = 200
 """Places for a crop that are looked at in each picture."""
 
@@ -264,8 +268,8 @@ def good_scores(classifier: Classifier, crops: Crops) -> GoodScores:
     return GoodScores(crops.side_px, odds(crops.free), odds(crops.defect), crops.free_from, crops.defect_from)
 
 
-def good_ranking(parts: Sequence[GoodScores], *, seed: int = 0) -> Ranking:
-    """AUROC of defective against free crops, pooled over folds."""
+def good_ranking(parts: Sequence[GoodScores], *, seed: int = 0) -> Ranking | None:
+    """AUROC of defective against free crops, pooled over folds; None where there are none of one kind."""
     return ranking(
         [v for part in parts for v in part.defect],
         [v for part in parts for v in part.free],
@@ -281,7 +285,8 @@ def unknown_ranking(
     """AUROC of pictures of a class that the file never saw against those of its own classes, by kind of score."""
     strange = strangeness(score_pictures(classifier, unknown))
     usual = strangeness(score_pictures(classifier, known))
-    return {name: ranking(strange[name], usual[name], seed=seed) for name in strange}
+    found = {name: ranking(strange[name], usual[name], seed=seed) for name in strange}
+    return {name: one for name, one in found.items() if one is not None}
 
 
 def as_scored(classifier: Classifier, samples: Samples) -> Scores:
@@ -306,3 +311,35 @@ def fit_temperature(scores: Sequence[Scores], labels: Sequence[npt.NDArray[np.in
         return float((np.log(np.exp(scaled - top).sum(1)) + top[:, 0] - scaled[np.arange(len(truth)), truth]).mean())
 
     return round(float(min(candidates, key=loss)), 3)
+
+
+def judge_bundle(
+    loaded: Bundle,
+    pictures: Sequence[Picture],
+    *,
+    split: str,
+    fold: int = 0,
+    seed: int = 0,
+    names: Mapping[str, str] = NETWORKS,
+    corruptions: Sequence[Corruption] = SUITE,
+    progress: Callable[[str], None] = lambda _: None,
+) -> tuple[Outcomes, ...]:
+    """Outcomes of every network of a bundle.
+
+    names: file to variant; a file that has none is left out.  progress: hears variant and condition.
+    """
+    return tuple(
+        judge_pictures(
+            variant,
+            by_file(Classifier(loaded, network=file)),
+            pictures,
+            loaded.card.classes,
+            split=split,
+            fold=fold,
+            seed=seed,
+            corruptions=corruptions,
+            progress=lambda condition, variant=variant: progress(f"{variant}, {condition}"),  # type: ignore[misc]
+        )
+        for file, variant in names.items()
+        if file in loaded.networks
+    )

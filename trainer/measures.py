@@ -131,14 +131,14 @@ def ranking(
     positive_from: Sequence[object] | None = None,
     negative_from: Sequence[object] | None = None,
     seed: int = 0,
-) -> Ranking:
-    """AUROC with an interval that knows that crops of one picture are alike.
+) -> Ranking | None:
+    """AUROC with an interval that knows that crops of one picture are alike; None where one kind is missing.
 
     positive_from, negative_from: the picture that each score comes from; each its own when None.
     """
     up, down = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
     if not len(up) or not len(down):
-        return Ranking(float("nan"), 0.0, 1.0, len(up), len(down))
+        return None
     rng = np.random.default_rng(seed)
     groups = [_groups(len(up), positive_from), _groups(len(down), negative_from)]
     found = np.empty(RESAMPLES)
