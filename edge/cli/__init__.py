@@ -7,7 +7,7 @@ import logging
 import click
 
 from edge import __version__
-from edge.cli import bench, doctor, events, inspection, model, node
+from edge.cli import bench, doctor, events, inspection, model, node, support
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -31,6 +31,7 @@ for _command in (
     events.dead_letters,
     bench.bench,
     doctor.doctor,
+    support.support_bundle,
     model.model,
 ):
     main.add_command(_command)

@@ -25,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-from edge.clock import NS_PER_S, Clock, boot_id
+from edge.clock import NS_PER_S, Clock, boot_id, stamp
 from edge.errors import OutboxError
 
 logger = logging.getLogger(__name__)
@@ -132,6 +132,18 @@ class DeadLetter:
     code: int
     """MQTT reason code, or 0."""
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How a store stands.  oldest_waiting: UTC, "" when nothing waits."""
+
+    last_seq: int
+    waiting: int
+    waiting_bytes: int
+    oldest_waiting: str
+    delivered: int
+    refused: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -737,6 +749,11 @@ def read_events(
     return _read(path, lambda db: _history(db, since_wall_ns, limit, only_refused=only_refused))
 
 
+def read_statistics(path: Path) -> Statistics | None:
+    """How a store stands, read from another process; None if there is none.  Raises OutboxError."""
+    return next(iter(_read(path, lambda db: (_statistics(db),))), None)
+
+
 def read_dead_letters(path: Path, limit: int) -> tuple[DeadLetter, ...]:
     """The oldest `limit` refused events of a store, read from another process.  Raises OutboxError."""
     return _read(path, lambda db: _dead_letters(db, limit))
@@ -786,6 +803,16 @@ def _dead_letters(db: sqlite3.Connection, limit: int) -> tuple[DeadLetter, ...]:
         (limit,),
     ).fetchall()
     return tuple(DeadLetter(*values) for values in found)
+
+
+def _statistics(db: sqlite3.Connection) -> Statistics:
+    (last_seq,) = db.execute("SELECT last_seq FROM counter").fetchone() or (0,)
+    waiting, size, oldest_ns = db.execute(
+        "SELECT count(*), coalesce(sum(length(payload)), 0), min(stored_ns) FROM event WHERE delivered_ns IS NULL"
+    ).fetchone()
+    delivered = _count(db, "event WHERE delivered_ns IS NOT NULL")
+    oldest = "" if oldest_ns is None else stamp(oldest_ns)
+    return Statistics(last_seq, waiting, size, oldest, delivered, _count(db, "dead"))
 
 
 def _take_back(db: sqlite3.Connection, seqs: Sequence[int] | None) -> int:

@@ -76,8 +76,7 @@ def power_and_heat(sysfs: Path = box.SYS) -> Iterator[Finding]:
 
 def unit(root: Path = Path("/"), shipped: tuple[Path, ...] = SHIPPED) -> Iterator[Finding]:
     """Whether the unit that systemd uses says what this version ships; nothing where none is installed."""
-    places = (root / folder / UNIT for folder in UNIT_FOLDERS)
-    installed = next((path for path in places if path.is_file()), None)
+    installed = installed_unit(root)
     meant = next((path for path in shipped if path.is_file()), None)
     if installed is None or meant is None:
         return
@@ -85,7 +84,7 @@ def unit(root: Path = Path("/"), shipped: tuple[Path, ...] = SHIPPED) -> Iterato
         remedy = f"diff {installed} {meant}; keep own changes in a drop-in: systemctl edit {UNIT}"
         yield Finding("unit", "warning", f"{installed} is not the unit of this version", remedy)
         return
-    own = sorted((root / "etc/systemd/system" / f"{UNIT}.d").glob("*.conf"))
+    own = drop_ins(root)
     if root == Path("/") and _is_stale():
         yield Finding("unit", "warning", f"{installed} was changed after systemd read it", "systemctl daemon-reload")
         return
@@ -93,9 +92,20 @@ def unit(root: Path = Path("/"), shipped: tuple[Path, ...] = SHIPPED) -> Iterato
     yield Finding("unit", "good", f"{installed} is the unit of this version{with_own}")
 
 
+def installed_unit(root: Path = Path("/")) -> Path | None:
+    """The file that systemd uses."""
+    places = (root / folder / UNIT for folder in UNIT_FOLDERS)
+    return next((path for path in places if path.is_file()), None)
+
+
+def drop_ins(root: Path = Path("/")) -> list[Path]:
+    """Own changes to the unit, as `systemctl edit` makes them."""
+    return sorted((root / UNIT_FOLDERS[0] / f"{UNIT}.d").glob("*.conf"))
+
+
 def directives(path: Path) -> list[str]:
-    """What a unit says, without comments and blank lines."""
-    lines = (line.strip() for line in path.read_text("utf-8", "replace").splitlines())
+    """What a unit says, without comments and blank lines; a line that goes on below is one."""
+    lines = (line.strip() for line in path.read_text("utf-8", "replace").replace("\\\n", " ").splitlines())
     return [line for line in lines if line and not line.startswith(("#", ";"))]
 
 

@@ -1,0 +1,45 @@
+"""support-bundle: one file for whoever helps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edge.cli.options import config_option
+from edge.cli.refusal import refusals_told
+from edge.cli.terminal import tell
+
+
+@click.command("support-bundle")
+@config_option
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The archive [default: named by the time]."
+)
+@click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A log file to put in as well, where the journal is not used. Can be given several times.",
+)
+@refusals_told
+def support_bundle(config_path: Path, output: Path | None, logs: tuple[Path, ...]) -> None:
+    """Pack logs, configuration, metrics, versions and the doctor's findings into a tar.gz, without secrets.
+
+    For whoever helps you with this node. It is readable by you alone; look through it before you send it.
+    """
+    from edge.clock import SystemClock, stamp
+    from edge.support import pack
+
+    clock = SystemClock()
+    if output is None:
+        output = Path(f"defectd-support-{stamp(clock.wall_ns())[:19].replace(':', '')}Z.tar.gz")
+    try:
+        outcome = pack(output, config_path, clock, logs)
+    except OSError as error:
+        raise click.ClickException(f"{output}: {error.strerror or error}") from None
+    for name, remark in outcome.items():
+        tell(f"  {name:24} {remark or 'in'}")
+    tell("passwords, keys and credentials in URLs were taken out; look through it before you send it")
+    click.echo(output)
