@@ -64,6 +64,13 @@ def summed(value: Tensor) -> Tensor:
     return value
 
 
+def start_alike(module: nn.Module) -> None:
+    """Give all processes the weights and buffers of the first one."""
+    if world().size > 1:
+        for value in module.state_dict().values():
+            distributed.broadcast(value, src=0)
+
+
 def share_buffers(module: nn.Module) -> None:
     """Give all processes the mean of their BatchNorm statistics: each has seen its own part of the batches."""
     if world().size == 1:

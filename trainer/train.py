@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from trainer import checkpoint as files
 from trainer.augment import augment
 from trainer.losses import DistillationLoss, LabelLoss, joined, weights_sha256
-from trainer.processes import from_first, share_buffers, summed, world
+from trainer.processes import from_first, share_buffers, start_alike, summed, world
 from trainer.recipe import Fit, TrainingError
 from trainer.samples import Samples, epoch_order, shares
 
@@ -70,26 +70,28 @@ def fit(
     device = next(model.parameters()).device
     torch.manual_seed(seed)
     loss.to(device)
+    start_alike(model)
+    start_alike(loss)
     run = _Run(model, loss, recipe, _steps_per_epoch(sources, recipe))
     name = _identity(model, sources, loss, recipe, seed) if checkpoint else ""
     epochs = run.resume(checkpoint, name) if checkpoint else []
-    for epoch in epochs:
+    for epoch in epochs if place.first else ():
         report(epoch)
     step = _Step(run.model, run.loss, bf16=recipe.bf16)
-    trained = DistributedDataParallel(step, broadcast_buffers=False) if place.size > 1 else step
+    trained = DistributedDataParallel(step, forward_sync_buffers=False) if place.size > 1 else step
     while not _finished(epochs, recipe):
         number = len(epochs) + 1
         # Numbers are drawn anew for each epoch: nothing but its number is needed to go on from there.
         order = epoch_order([len(s) for s in sources], shares(recipe), _generator(seed, number))
-        generator = _generator(seed, number, place.rank)
-        torch.manual_seed(int(torch.randint(2**31, (1,), generator=generator)))
+        draws, changes = _generator(seed, number, place.rank), _generator(seed, number, place.rank, 1, device=device)
+        torch.manual_seed(int(torch.randint(2**31, (1,), generator=draws)))  # of dropout
         run.model.train()
         total = torch.zeros((), device=device)
         for batch in _batches(order, run.steps_per_epoch):
             own = batch[place.rank :: place.size]
-            tiles, labels = _drawn(sources, own, generator)
+            tiles, labels = _drawn(sources, own, draws)
             strength = 1.0 if run.step < recipe.light_from * run.steps else recipe.light_strength
-            x = augment(tiles, strength, recipe.warped_share, generator).to(device)  # (B, 1, S, S)
+            x = augment(tiles.to(device), strength, recipe.warped_share, changes)  # (B, 1, S, S)
             value = trained(x, labels.to(device)) * (len(own) * place.size / len(batch))
             run.advance(value)
             total += value.detach() * len(batch) / place.size
@@ -102,9 +104,10 @@ def fit(
             )
         epochs.append(from_first(_measured(run.averaged, held_out, number, mean)))
         run.keep_best(epochs)
-        if checkpoint and place.first:
+        if place.first and checkpoint:
             files.write(checkpoint, run.state(name, epochs))
-        report(epochs[-1])
+        if place.first:
+            report(epochs[-1])
     return run.best if recipe.patience else run.averaged
 
 
@@ -123,7 +126,7 @@ class _Run:
         self.best = copy.deepcopy(self.averaged)
         self.steps_per_epoch, self.steps, self.step = steps_per_epoch, recipe.epochs * steps_per_epoch, 0
         free = [p for p in (*model.parameters(), *loss.parameters()) if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(free, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        self.optimizer = torch.optim.AdamW(free, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, recipe.learning_rate, total_steps=self.steps, pct_start=recipe.warm_up
         )
@@ -243,9 +246,9 @@ def _drawn(
     return tiles, torch.stack([sources[s].labels[i] for s, i in picked])
 
 
-def _generator(*numbers: int) -> torch.Generator:
+def _generator(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
     """Random numbers that depend on nothing but these."""
-    return torch.Generator().manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0]))
+    return torch.Generator(device).manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0]))
 
 
 def _identity(
