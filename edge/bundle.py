@@ -68,6 +68,14 @@ class SelfTest(_Part):
     tolerance: Annotated[float, Field(gt=0, le=1)] = 1e-3
 
 
+class Variant(_Part):
+    """Another network of the same student, such as int8: what differs from `student.onnx`."""
+
+    selftest: SelfTest
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """None: the card's."""
+
+
 class ModelCard(_Part):
     """card.json. `metrics` and `training` are free text and numbers for people."""
 
@@ -88,6 +96,9 @@ class ModelCard(_Part):
     files: Annotated[dict[FileName, Sha256], Field(max_length=8)]
     """sha256 of each network file."""
     selftest: SelfTest
+    """Of `student.onnx`."""
+    variants: dict[FileName, Variant] = {}
+    """By file. A network that is not named here is held to what the card says of `student.onnx`."""
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> ModelCard:
@@ -98,15 +109,29 @@ class ModelCard(_Part):
             raise ValueError(f"outputs: {', '.join(sorted(missing))} missing")
         if FP32 not in self.files:
             raise ValueError(f"files: {FP32} missing")
-        if len(self.selftest.logits) != self.selftest.tiles:
-            raise ValueError("selftest: as many rows of logits as tiles are needed")
-        if any(len(row) != len(self.classes) for row in self.selftest.logits):
-            raise ValueError("selftest: each row of logits needs one number per class")
+        unknown = set(self.variants) - set(self.files)
+        if unknown:
+            raise ValueError(f"variants: {', '.join(sorted(unknown))} is not among the files")
+        for test in (self.selftest, *(variant.selftest for variant in self.variants.values())):
+            if len(test.logits) != test.tiles:
+                raise ValueError("selftest: as many rows of logits as tiles are needed")
+            if any(len(row) != len(self.classes) for row in test.logits):
+                raise ValueError("selftest: each row of logits needs one number per class")
         return self
 
     @property
     def has_good(self) -> bool:
         return "good" in self.outputs
+
+    def selftest_of(self, network: str) -> SelfTest:
+        """What a network of the bundle must give."""
+        variant = self.variants.get(network)
+        return self.selftest if variant is None else variant.selftest
+
+    def temperature_of(self, network: str) -> float:
+        """What the logits of a network of the bundle are divided by."""
+        variant = self.variants.get(network)
+        return self.temperature if variant is None or variant.temperature is None else variant.temperature
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,9 @@ class Model(_Section):
     bundle: str = Field("builtin", description="`builtin`, or the path of a bundle directory or zip")
     threads: int = Field(1, ge=1, le=64, description="threads of the ONNX Runtime session")
     batch: int = Field(32, ge=1, le=512, description="most tiles in one call of the network")
+    precision: Literal["auto", "fp32", "int8"] = Field(
+        "auto", description="which network of the bundle; auto: int8 where it is right and faster on this box"
+    )
 
     @field_validator("bundle")
     @classmethod

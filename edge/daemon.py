@@ -34,6 +34,7 @@ from edge.ledger import Ledger
 from edge.line import Control, Line, Report, Station, make
 from edge.trail import Trail
 from edge.vision.classifier import Classifier
+from edge.vision.precision import choose
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def prepare(settings: config.Config, clock: Clock) -> Prepared:
     """Load and test the model, fit the thresholds to it.  Raises ConfigError or BundleError; connects to nothing."""
     configured = settings
     loaded = bundle.load(settings.model.bundle)
-    classifier = classifier_of(loaded, settings.model)
+    classifier = choose(loaded, settings.model, clock).classifier
     changes = overrides.load(configured, classifier.card.classes)
     settings = overrides.adjusted(configured, changes)
     stations = [
@@ -98,13 +99,6 @@ def prepare(settings: config.Config, clock: Clock) -> Prepared:
     if not stations:
         raise ConfigError("cameras", (Problem("cameras", "all disabled", "none is enabled", "Enable one"),))
     return Prepared(settings, loaded, classifier, tuple(stations), configured, changes)
-
-
-def classifier_of(loaded: bundle.Bundle, model: config.Model) -> Classifier:
-    """The session that the settings ask for, tested on this processor.  Raises BundleError."""
-    classifier = Classifier(loaded, threads=model.threads, batch=model.batch)
-    classifier.selftest()
-    return classifier
 
 
 def probed(cameras: Sequence[config.Camera], clock: Clock) -> dict[str, dict[str, Any]]:
@@ -163,7 +157,7 @@ class Daemon:
         self._signals = 0
         self._topics = Topics(settings.mqtt.topic_prefix, settings.node)
         card = prepared.classifier.card
-        model = {"name": card.name, "version": card.version, "sha256": prepared.bundle.sha256()}
+        model = {"name": card.name, "version": card.version, "sha256": prepared.classifier.sha256}
         self._origin = event.Origin(settings.node, boot_id(), model, settings.sha256)
 
     def run(self, for_s: float | None = None) -> int:

@@ -14,8 +14,8 @@ from edge.camera.source import Picture, Unreadable, find_images, iter_recording
 from edge.clock import NS_PER_MS, Clock, SystemClock
 from edge.errors import ConfigError, DefectdError, Problem
 from edge.picture import save
-from edge.vision.classifier import Classifier
 from edge.vision.inspector import Inspector, Verdict
+from edge.vision.precision import choose
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,9 @@ class Offline:
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         """Raises BundleError or ConfigError."""
-        classifier = Classifier(bundle.load(settings.model.bundle), threads=settings.model.threads)
-        classifier.selftest()
-        self._inspector = Inspector(settings.camera, classifier, clock or SystemClock())
+        clock = clock or SystemClock()
+        classifier = choose(bundle.load(settings.model.bundle), settings.model, clock).classifier
+        self._inspector = Inspector(settings.camera, classifier, clock)
 
     def verdicts(self, paths: Iterable[str], pictures: Path | None = None) -> Iterator[dict[str, Any]]:
         """One dictionary per frame, or with `error` for an input that cannot be read; the others go on.

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.bundle import CARD, FP32, Bundle, ModelCard, selftest_tiles
+from edge.bundle import CARD, FP32, INT8, Bundle, ModelCard, SelfTest, Variant, selftest_tiles
 from edge.clock import NS_PER_S
 
 CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
@@ -132,6 +132,15 @@ def bundle(*, good: tuple[float, float] | None = None, **network_options: Any) -
     known = {k: v for k, v in network_options.items() if k in ("side", "weights", "offsets")}
     described = ModelCard.model_validate(card(onnx_bytes, good=good is not None, **known))
     return Bundle("memory", described, {FP32: onnx_bytes})
+
+
+def with_int8(made: Bundle, onnx_bytes: bytes, *, temperature: float | None = None, **selftest: Any) -> Bundle:
+    """The bundle with a second network.  selftest: what the card says of it where that is not fp32's."""
+    test = SelfTest.model_validate({**made.card.selftest.model_dump(), **selftest})
+    files = {**made.card.files, INT8: hashlib.sha256(onnx_bytes).hexdigest()}
+    variants = {INT8: Variant(selftest=test, temperature=temperature)}
+    described = made.card.model_copy(update={"files": files, "variants": variants})
+    return Bundle(made.origin, described, {**made.networks, INT8: onnx_bytes})
 
 
 def write_bundle(folder: Path, onnx_bytes: bytes, described: dict[str, Any] | str) -> Path:

@@ -11,12 +11,12 @@ from typing import Any
 import click
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from edge.bundle import load
+from edge.bundle import FP32, INT8, load
 from edge.camera.strip import CLASSES as STRIP_CLASSES
 from edge.camera.strip import Strip
 from edge.errors import DefectdError
 from edge.vision.classifier import Classifier
-from trainer import data, evaluate, export
+from trainer import data, evaluate, export, quantize
 from trainer import student as student_room
 from trainer.recipe import Recipe, TrainingError, quick
 from trainer.train import Epoch
@@ -87,20 +87,21 @@ def student(
 @click.option("--bundle", "where", required=True, help="A bundle: directory, zip or `builtin`.")
 @click.option("--data", "folder", type=FOLDER, required=True, help="As for `student`.")
 @click.option("--split", type=click.Choice(["train", "held_out", *data.SPLITS[1:]]), default="test", show_default=True)
+@click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def evaluate_(where: str, folder: Path, split: str, as_json: bool) -> None:
+def evaluate_(where: str, folder: Path, split: str, precision: str, as_json: bool) -> None:
     """Measure a bundle's file on pictures, through the code that ships."""
     try:
-        classifier = Classifier(load(where))
+        classifier = Classifier(load(where), network=INT8 if precision == "int8" else FP32)
         classifier.selftest()
         index = data.index(folder)
         card = classifier.card
         if index.classes != card.classes:
             raise TrainingError(f"{folder} has {', '.join(index.classes)}; the bundle knows {', '.join(card.classes)}")
-        report = evaluate.evaluate(classifier, index.splits[split], temperature=card.temperature)
+        report = evaluate.evaluate(classifier, index.splits[split], temperature=classifier.temperature)
         found = {split: report.as_metrics()}
         if card.classes == STRIP_CLASSES and card.has_good:
-            strip = evaluate.measure_strip(classifier, Strip(seed=1), range(100), temperature=card.temperature)
+            strip = evaluate.measure_strip(classifier, Strip(seed=1), range(100), temperature=classifier.temperature)
             found["strip"] = strip
     except (TrainingError, DefectdError, OSError) as error:
         raise click.ClickException(str(error)) from error
@@ -117,6 +118,44 @@ def evaluate_(where: str, folder: Path, split: str, as_json: bool) -> None:
             f"{strip['sound_tiles_unsure']} unsure, "
             f"{strip['defects_right_3_frames_running']} of {strip['defects']} defects right"
         )
+
+
+@main.command(name="quantize")
+@click.argument("where", metavar="BUNDLE")
+@click.option("--data", "folder", type=FOLDER, required=True, help="What the student was trained on, as for `student`.")
+@click.option("--out", type=FOLDER, help="Where the bundle is written [default: BUNDLE, if it is a folder].")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--accuracy-drop", type=click.FloatRange(0, 1), default=quantize.Gate().accuracy_drop, show_default=True)
+@click.option("--agreement", type=click.FloatRange(0, 1), default=quantize.Gate().agreement, show_default=True)
+@click.option("--gain", type=click.FloatRange(0), default=quantize.Gate().gain, show_default=True)
+def quantize_(
+    where: str, folder: Path, out: Path | None, seed: int, accuracy_drop: float, agreement: float, gain: float
+) -> None:
+    """Add an int8 network to a bundle, if it is as right as fp32 and faster on this box.
+
+    Kept only if it loses no more than --accuracy-drop of the pictures that fp32 names rightly, agrees with it on
+    --agreement of them, and fp32 takes --gain times as long. Otherwise nothing is written and the exit code is 1.
+    """
+    gate = quantize.Gate(accuracy_drop=accuracy_drop, agreement=agreement, gain=gain)
+    if out is None and not Path(where).is_dir():
+        raise click.UsageError(f"{where} is no folder: say with --out where the bundle is to be written")
+    try:
+        outcome = quantize.quantize(
+            load(where), data.index(folder), gate=gate, seed=seed, report=lambda line: click.echo(line, err=True)
+        )
+        if outcome.kept:
+            export.write(outcome.bundle, out or Path(where))
+    except (TrainingError, DefectdError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+    if not outcome.kept:
+        raise click.ClickException("int8 is not kept: " + "; ".join(outcome.refusals))
+    found = outcome.measured
+    click.echo(
+        f"{out or where}: {INT8}, {found['bytes']} bytes, calibrated by {found['calibration']}; {found['right']} of "
+        f"{found['n']} right, fp32 {found['fp32_right']}; fp32 takes "
+        + ", ".join(f"{times} times as long for {tiles}" for tiles, times in found["times_fp32"].items())
+        + " tiles"
+    )
 
 
 def _line(split: str, counts: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ def show(bundle_path: str, as_json: bool) -> None:
     """What a bundle says of itself."""
     from edge import bundle
 
-    card = bundle.load(bundle_path).card.model_dump(mode="json", by_alias=True, exclude={"selftest"})
+    card = bundle.load(bundle_path).card.model_dump(mode="json", by_alias=True, exclude={"selftest", "variants"})
     click.echo(json.dumps(card) if as_json else json.dumps(card, indent=2))
 
 
@@ -38,4 +38,5 @@ def verify(bundle_path: str) -> None:
     loaded = bundle.load(bundle_path)
     for network in loaded.networks:
         Classifier(loaded, network=network).selftest()
-    click.echo(f"{loaded.origin}: {loaded.card.name} {loaded.card.version}: good")
+    networks = ", ".join(loaded.networks)
+    click.echo(f"{loaded.origin}: {loaded.card.name} {loaded.card.version}: {networks}: good")

@@ -58,7 +58,9 @@ def check(config_path: Path, as_json: bool, schema: bool, probe: bool) -> None:
     if as_json:
         click.echo(json.dumps({"ok": not failed, **findings}))
     else:
-        click.echo(f"{config_path}: good. Model {findings['model']}, broker {findings['broker']}")
+        click.echo(
+            f"{config_path}: good. Model {findings['model']} ({findings['network']}), broker {findings['broker']}"
+        )
         for camera in findings["cameras"]:
             given = camera.get("error") or camera.get("given")
             click.echo(f"  {camera['name']}: {camera['source']}" + (f": {given}" if given else ""))
@@ -72,10 +74,16 @@ def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
 
     settings = config.load(config_path)
     clock = SystemClock()
-    card = prepare(settings, clock).classifier.card
+    classifier = prepare(settings, clock).classifier
+    card = classifier.card
     found = probed(settings.active_cameras, clock) if probe else {}
     cameras = [
         {"name": camera.name, "source": config.redact(camera.source.get_secret_value()), **found.get(camera.name, {})}
         for camera in settings.active_cameras
     ]
-    return {"model": f"{card.name} {card.version}", "broker": settings.mqtt.broker, "cameras": cameras}
+    return {
+        "model": f"{card.name} {card.version}",
+        "network": classifier.network,
+        "broker": settings.mqtt.broker,
+        "cameras": cameras,
+    }

@@ -34,7 +34,9 @@ def examine(settings: config.Config, clock: Clock, *, open_cameras: bool = True)
 
 def _model(settings: config.Config, clock: Clock) -> Finding:
     try:
-        card = prepare(settings, clock).classifier.card
+        classifier = prepare(settings, clock).classifier
     except DefectdError as error:
         return Finding("model", "bad", str(error), "Install a bundle that fits: model.bundle")
-    return Finding("model", "good", f"{card.name} {card.version} gives the expected logits on this processor")
+    card = classifier.card
+    says = f"{card.name} {card.version} gives the expected logits on this processor; it runs as {classifier.network}"
+    return Finding("model", "good", says)

@@ -61,6 +61,8 @@ class Classifier:
         """threads: intra-op.  batch: largest number of tiles in one call.  Raises BundleError."""
         self.card: ModelCard = bundle.card
         self.network = network
+        self.sha256 = bundle.card.files.get(network, "")
+        self.temperature = bundle.card.temperature_of(network)
         self.batch = batch
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -114,7 +116,7 @@ class Classifier:
 
     def selftest(self) -> None:
         """Compare with the card's expected logits on generated tiles.  Raises BundleError."""
-        test = self.card.selftest
+        test = self.card.selftest_of(self.network)
         expected = np.array(test.logits, np.float32)
         scores = self.score(selftest_tiles(test.seed, test.tiles, self.card.input_px))
         if scores.logits.shape != expected.shape:
@@ -130,9 +132,10 @@ class Classifier:
         error = float(np.max(np.abs(scores.logits - expected), initial=0.0))
         if not error <= test.tolerance:
             raise BundleError(
-                f"{self.card.name} {self.card.version}: self-test failed: logits differ by {error:.4g}, "
-                f"allowed {test.tolerance:g}. This processor or onnxruntime computes something else: "
-                "do not trust its verdicts; install the tested onnxruntime version"
+                f"{self.card.name} {self.card.version}: {self.network}: self-test failed: "
+                f"logits differ by {error:.4g}, allowed {test.tolerance:g}. "
+                "This processor or onnxruntime computes something else: do not trust its verdicts; "
+                "install the tested onnxruntime version"
             )
 
 

@@ -115,7 +115,7 @@ class Inspector:
         prepared = self._clock.monotonic_ns()
         scores = self._score(cut, deadline_ns)
         inferred = self._clock.monotonic_ns()
-        probabilities = scores.probabilities(self._classifier.card.temperature)
+        probabilities = scores.probabilities(self._classifier.temperature)
         boxes, cells = grid.boxes, grid.cells
         if chosen is not None:
             chosen = chosen[: len(probabilities)]

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge import bundle
-from edge.bundle import CARD, FP32, selftest_tiles
+from edge.bundle import CARD, FP32, INT8, selftest_tiles
 from edge.errors import BundleError
 
 NETWORK = network()
@@ -215,3 +215,34 @@ def test_card_reads_back_what_it_writes(folder):
     read = bundle.load(folder).card
     again = bundle.ModelCard.model_validate(json.loads(read.model_dump_json(by_alias=True)))
     assert again == read
+
+
+# ---- more than one network -----------------------------------------------------------------------
+
+
+def test_card_without_variants_says_the_same_of_every_network():
+    """Cards written before there was int8 still load, and hold any network to the one self-test."""
+    old = bundle.ModelCard.model_validate(card(NETWORK))
+    assert old.selftest_of(INT8) == old.selftest_of(FP32) == old.selftest
+    assert old.temperature_of(INT8) == old.temperature
+
+
+def test_variant_has_its_own_expectations_and_may_have_its_own_temperature():
+    """int8 gives other logits; its temperature is the card's unless it is named."""
+    test = {"seed": 1, "tiles": 1, "logits": [[0.0] * 6], "tolerance": 0.05}
+    files = {FP32: "0" * 64, INT8: "1" * 64}
+    for temperature, expected in ((None, 1.5), (2.0, 2.0)):
+        variants = {INT8: {"selftest": test, "temperature": temperature}}
+        made = bundle.ModelCard.model_validate(card(NETWORK, files=files, variants=variants, temperature=1.5))
+        assert made.selftest_of(INT8).tolerance == 0.05
+        assert made.selftest_of(FP32) == made.selftest
+        assert (made.temperature_of(FP32), made.temperature_of(INT8)) == (1.5, expected)
+
+
+def test_variant_of_no_file_is_refused(tmp_path):
+    """A card cannot describe a network that the bundle does not hold, nor with too few logits."""
+    test = {"seed": 1, "tiles": 1, "logits": [[0.0] * 6]}
+    broken = card(NETWORK, variants={INT8: {"selftest": test}})
+    assert f"{INT8} is not among the files" in refused(write_bundle(tmp_path / "a", NETWORK, broken))
+    broken = card(NETWORK, variants={FP32: {"selftest": {**test, "tiles": 2}}})
+    assert "as many rows" in refused(write_bundle(tmp_path / "b", NETWORK, broken))

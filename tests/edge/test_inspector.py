@@ -148,6 +148,7 @@ def test_inspection_stops_at_its_deadline():
     class Slow:
         batch = 4
         card = BRIGHT.card
+        temperature = BRIGHT.temperature
 
         def score(self, tiles):
             clock.advance(0.010)

@@ -48,3 +48,9 @@ def split_folder(tmp_path_factory):
             for number, picture in enumerate(many):
                 cv2.imwrite(str(folder / f"{name}_{number + 1}.png"), picture)
     return root
+
+
+@pytest.fixture(scope="session")
+def draw():
+    """Makes views of generated defects: class, count, seed."""
+    return pictures

@@ -91,6 +91,6 @@ def test_commands_say_what_is_wrong_with_the_data(command, made, tmp_path):
     assert (result.exit_code, "6 could not be used, the first: 0.png is no image" in result.output) == (1, True)
 
 
-def test_help_lists_both_commands():
+def test_help_lists_the_commands():
     """`defectd-train --help` shows what there is."""
-    assert {"student", "evaluate"} <= set(run("--help").output.split())
+    assert {"student", "evaluate", "quantize"} <= set(run("--help").output.split())
