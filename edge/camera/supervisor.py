@@ -148,7 +148,7 @@ def stall_limit_s(spec: SourceSpec, given: Given | None, *, running: bool) -> fl
         limit_s = spec.open_timeout_s + spec.read_timeout_s + 1.0
         return max(limit_s, RECORDING_LIMIT_S) if recording else limit_s
     fps = spec.fps or (given.fps if given else 0.0) or 25.0
-    limit_s = spec.read_timeout_s * 1.5 + 1.0 / fps
+    limit_s = spec.read_timeout_s * 1.25 + 1.0 / fps
     return max(limit_s, RECORDING_LIMIT_S + 1.0 / fps) if recording else limit_s
 
 

@@ -77,8 +77,8 @@ def test_stall_limit_follows_the_timeouts_and_the_rate():
     """A live camera is missed soon, a slow one later, a recording much later."""
     spec = SourceSpec("rtsp://h/x", open_timeout_s=3, read_timeout_s=2)
     assert stall_limit_s(spec, None, running=False) == 6.0
-    assert stall_limit_s(spec, Given("FFMPEG", fps=10.0), running=True) == pytest.approx(3.1)
-    assert stall_limit_s(SourceSpec("strip:", fps=0.1), Given("strip"), running=True) == pytest.approx(13.0)
+    assert stall_limit_s(spec, Given("FFMPEG", fps=10.0), running=True) == pytest.approx(2.6)
+    assert stall_limit_s(SourceSpec("strip:", fps=0.1), Given("strip"), running=True) == pytest.approx(12.5)
     assert stall_limit_s(SourceSpec("a.mp4"), Given("FFMPEG", fps=25.0), running=True) >= 60
     assert stall_limit_s(SourceSpec("a.mp4", fps=0.01), None, running=True) >= 160
 

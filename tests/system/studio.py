@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from camera_scene import children_of
 
-from edge import bundle, config
+from edge import box, bundle, config
 from edge.camera.source import SourceSpec
 from edge.camera.strip import Strip
 from edge.camera.supervisor import Supervisor
@@ -46,6 +46,9 @@ class Studio:
     def __init__(self) -> None:
         self.mode = "good"
         self.stopped = threading.Event()
+        self.flows = threading.Event()
+        """While it is not set nothing is sent, and the connection stays."""
+        self.flows.set()
         studio = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -66,6 +69,7 @@ class Studio:
     def show(self, write: Callable[[bytes], object]) -> None:
         n, due = 0, time.monotonic()
         while not self.stopped.is_set():
+            self.flows.wait()
             picture = CHANGES[self.mode](STRIP.frame(n), n)
             data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 97])[1].tobytes()
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
@@ -79,6 +83,7 @@ class Studio:
 
     def __exit__(self, *_: object) -> None:
         self.stopped.set()
+        self.flows.set()
         self.server.shutdown()
         self.server.server_close()
         self.thread.join(10)
@@ -162,6 +167,11 @@ class Plant:
             )
             time.sleep(0.01)
         return time.monotonic() - start
+
+    def resident_bytes(self) -> dict[str, int]:
+        """Memory of this process and of each camera's."""
+        pids = {name: status.pid for name, status in self.supervisor.snapshot().items()}
+        return {name: box.resident_bytes(pid or 0) or 0 for name, pid in {"line": os.getpid(), **pids}.items()}
 
     def frames(self, name: str) -> int:
         return self.stations[name].account.delivered()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.server
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -19,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 from camera_scene import PATIENCE_S, Scene, camera, children_of
+from rtsp_camera import RtspServer, need_gstreamer
 
 from edge.camera.source import SourceSpec, open_source
 from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost, stall_limit_s
@@ -26,59 +26,14 @@ from edge.errors import CameraError
 
 pytestmark = pytest.mark.system
 
-SERVER = Path(__file__).with_name("rtsp_server.py")
-SYSTEM_PYTHON = "/usr/bin/python3"
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = ROOT.parent / "shared" / "data"
 FAST = "strip:?width=256&height=64"
 
 
-def need(found: object, what: str) -> None:
-    """Skip without the tool; where the whole suite must run, its absence is a failure."""
-    if not found and os.environ.get("CI"):
-        pytest.fail(f"{what} is missing")
-    if not found:
-        pytest.skip(f"{what} is missing")
-
-
-def has_gstreamer() -> bool:
-    if not shutil.which(SYSTEM_PYTHON):
-        return False
-    code = "import gi; gi.require_version('GstRtspServer', '1.0'); from gi.repository import GstRtspServer"
-    return subprocess.run([SYSTEM_PYTHON, "-c", code], capture_output=True, check=False).returncode == 0
-
-
-class RtspServer:
-    """The camera of `rtsp_server.py`, which can be killed, silenced and started again on its port."""
-
-    def __init__(self, port: int, *arguments: str) -> None:
-        self.port = port
-        self.url = f"rtsp://127.0.0.1:{port}/cam"
-        self.arguments = arguments
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        command = [SYSTEM_PYTHON, str(SERVER), str(self.port), *self.arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert self.process.stdout
-        assert self.process.stdout.readline() == b"ready\n"
-
-    def kill(self) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.wait(PATIENCE_S)
-            assert self.process.stdout
-            self.process.stdout.close()
-            self.process = None
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self.process
-        self.process.send_signal(number)
-
-
 @pytest.fixture
 def rtsp(free_port: int) -> Iterator[RtspServer]:
-    need(has_gstreamer(), "the GStreamer RTSP server of the distribution")
+    need_gstreamer()
     server = RtspServer(free_port)
     yield server
     server.kill()
@@ -164,7 +119,7 @@ def test_rtsp_camera_that_falls_silent_is_lost_within_its_limit(rtsp):
 
 def test_rtsp_camera_with_far_key_frames_opens(free_port):
     """Key frames may be further apart than the read timeout: the first one is not thrown away."""
-    need(has_gstreamer(), "the GStreamer RTSP server of the distribution")
+    need_gstreamer()
     server = RtspServer(free_port, "10", "320", "240", "", "80")
     server.start()
     try:
@@ -184,7 +139,7 @@ def test_rtsp_over_udp_delivers(rtsp):
 
 def test_rtsp_login_is_used_and_its_absence_told(free_port):
     """Right login: pictures. None: 401 in words. Wrong: refused. No password in any of it."""
-    need(has_gstreamer(), "the GStreamer RTSP server of the distribution")
+    need_gstreamer()
     server = RtspServer(free_port, "10", "320", "240", "viewer:s3cret")
     server.start()
     address = f"127.0.0.1:{free_port}/cam"

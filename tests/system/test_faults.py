@@ -7,10 +7,13 @@ import os
 import random
 import signal
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
 import pytest
+from proxy import Proxy
+from rtsp_camera import RtspServer, need_gstreamer
 from studio import CHANGES, STRIP, Plant, Studio
 
 from edge import box
@@ -45,6 +48,71 @@ def test_picture_that_lies_is_noticed_and_forgiven(fault: str) -> None:
         assert restored_s < RECOVER_S
         assert plant.count("other", "bad_image", "dropped") == 0
         assert not plant.has("other", "camera.lost")
+
+
+@pytest.fixture
+def rtsp(free_port: int) -> Iterator[RtspServer]:
+    need_gstreamer()
+    server = RtspServer(free_port, "25", "320", "240")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def link(rtsp: RtspServer) -> Iterator[Proxy]:
+    """The network on the way to the camera."""
+    proxy = Proxy(rtsp.port)
+    yield proxy
+    proxy.close()
+
+
+def lost_and_back(plant: Plant, fault: str, begin: Callable[[], object], end: Callable[[], object]) -> None:
+    """Camera `a` is lost within 3 s of the fault and delivers within 5 s of its end; `other` loses nothing."""
+    plant.until(plant.more("a", 20))
+    plant.until(plant.more("other", 1))
+    begin()
+    noticed_s = plant.until(lambda: plant.has("a", "camera.lost"))
+    plant.until(plant.more("other", 20))
+    end()
+    back_s = plant.until(lambda: plant.has("a", "camera.restored"))
+    plant.until(plant.more("a", 20))
+    log.info("%s: noticed after %.2f s, back after %.2f s", fault, noticed_s, back_s)
+    assert noticed_s < NOTICE_S
+    assert back_s < RECOVER_S
+    assert plant.count("other", "dropped", "bad_image") == 0
+    assert not plant.has("other", "camera.lost")
+
+
+@pytest.mark.parametrize("fault", ["killed", "stopped", "black-holed"])
+def test_rtsp_server_that_fails_is_noticed_and_forgiven(rtsp: RtspServer, link: Proxy, fault: str) -> None:
+    """Dead, silent, or behind a link that keeps its sockets and carries nothing."""
+    ways: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "killed": (rtsp.kill, rtsp.start),
+        "stopped": (lambda: rtsp.signal(signal.SIGSTOP), lambda: rtsp.signal(signal.SIGCONT)),
+        "black-holed": (lambda: link.set("blackhole"), lambda: link.set("pass")),
+    }
+    with Plant({"name": "a", "source": f"rtsp://127.0.0.1:{link.port}/cam"}, OTHER) as plant:
+        lost_and_back(plant, f"RTSP server {fault}", *ways[fault])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_camera_process_that_fails_is_noticed_and_replaced(number: signal.Signals) -> None:
+    """Killed or hung: another process takes its place."""
+    with Studio() as studio, Plant({"name": "a", "source": studio.url}, OTHER) as plant:
+
+        def hit() -> None:
+            pid = plant.supervisor.snapshot()["a"].pid
+            assert pid is not None
+            os.kill(pid, number)
+
+        lost_and_back(plant, f"camera process, {number.name}", hit, lambda: None)
+
+
+def test_stream_that_hangs_in_the_middle_is_noticed_and_forgiven() -> None:
+    """A read that does not return, on a connection that stays open."""
+    with Studio() as studio, Plant({"name": "a", "source": studio.url}, OTHER) as plant:
+        lost_and_back(plant, "hung in read", studio.flows.clear, studio.flows.set)
 
 
 def test_stream_that_changes_its_size_goes_on() -> None:
@@ -86,14 +154,14 @@ def test_camera_process_that_grows_is_replaced() -> None:
         assert plant.count("other", "dropped") == 0
 
 
-def overload(seconds: float) -> None:
-    """Two cameras at twice what the processor can do, and a look at everything that must hold."""
+def overload(seconds: float, load: float) -> None:
+    """Two cameras at `load` times what the processor can do, and a look at everything that must hold."""
     url = "strip:?width=1600&height=256"
     cameras = [{"name": name, "source": url, "fps": 20, "budget_ms": 100} for name in ("a", "b")]
-    with Plant(*cameras, tile_s=0.0028) as plant:  # 18 tiles of 2.8 ms, 40 frames a second: 2.0
+    with Plant(*cameras, tile_s=load / (18 * 40)) as plant:  # 18 tiles, 40 frames a second
         plant.until(lambda: all(plant.frames(name) > 40 for name in ("a", "b")))
         before = {name: station.stages["total"].counts() for name, station in plant.stations.items()}
-        held = box.resident_bytes(os.getpid()) or 0
+        held = plant.resident_bytes()
         end = time.monotonic() + seconds
         plant.until(lambda: time.monotonic() > end, seconds + 5)
         shares = {}
@@ -101,26 +169,28 @@ def overload(seconds: float) -> None:
             summary = station.stages["total"].counts().since(before[name]).summary()
             total = station.account.total()
             shares[name] = total["tiles"]["inspected"] / (18 * total["delivered"])
-            log.info("2 x capacity, %s: %s, tiles looked at %.0f %%", name, summary, 100 * shares[name])
+            log.info("%g x capacity, %s: %s, tiles looked at %.0f %%", load, name, summary, 100 * shares[name])
             assert summary.n > 5 * seconds
-            assert summary.p99 <= 100 + 4 * 2.8 + 5  # the budget, and the batch under way
-            assert total["partial"] > 0.5 * summary.n
-            assert total["frames"]["ok"] < 0.2 * total["delivered"]
+            assert summary.p99 <= 100  # the budget
+            assert total["partial"] > 0.25 * summary.n
+            assert total["frames"]["ok"] <= total["delivered"] - total["partial"]
             assert any(k == "coverage.gap" and d["cause"] == "overload" for _, k, d in plant.told(name))
         assert 0.8 < shares["a"] / shares["b"] < 1.25
         assert plant.longest_queue <= 8
-        assert (box.resident_bytes(os.getpid()) or 0) - held < 20 << 20
+        grown = {name: (size - held[name]) / 2**20 for name, size in plant.resident_bytes().items()}
+        log.info("%g x capacity, %.0f s: memory grew by MiB: %s", load, seconds, grown)
+        assert max(grown.values()) < 20
 
 
 def test_twice_the_capacity_is_shared_and_told() -> None:
     """Verdicts stay within the budget, both cameras give up the same share, nothing grows, and the gap is an event."""
-    overload(4.0)
+    overload(4.0, 2.0)
 
 
 @pytest.mark.soak
-def test_ten_minutes_at_twice_the_capacity() -> None:
-    """The same for long: memory stays flat."""
-    overload(600.0)
+def test_ten_minutes_above_the_capacity_leave_memory_flat() -> None:
+    """The same for long, at one and a half times the capacity."""
+    overload(float(os.environ.get("SOAK_S", "600")), 1.5)
 
 
 @pytest.mark.soak
