@@ -73,5 +73,3 @@ def uuid7(wall_ns: int, random_bytes: bytes | None = None) -> str:
     value = ms << 80 | 0x7 << 76 | rand_a << 64 | 0b10 << 62 | rand_b
     text = f"{value:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-

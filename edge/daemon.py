@@ -7,17 +7,16 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 
-from edge import __version__, box, bundle, config, event, overrides
-from edge.camera.source import SourceSpec
+from edge import __version__, box, config, event
 from edge.camera.supervisor import CameraLost, CameraOpened, Supervisor
-from edge.clock import NS_PER_S, Clock, boot_id, stamp
+from edge.clock import NS_PER_S, Clock, boot_id
 from edge.control import Verbs
 from edge.delivery.commands import Commands
 from edge.delivery.embedded import EmbeddedBroker
@@ -28,13 +27,13 @@ from edge.delivery.recorder import Recorder
 from edge.delivery.refusals import Refusals
 from edge.delivery.sparkplug import views_of
 from edge.delivery.topics import Topics
-from edge.errors import ConfigError, Problem
+from edge.errors import CommandError, ConfigError, Problem
 from edge.exporter import Exporter, Reading
 from edge.ledger import Ledger
-from edge.line import Control, Line, Report, Station, make
+from edge.line import Control, Line, Report, make
+from edge.node import STOP_VIEW_S, Node, Reach, View
+from edge.prepared import Prepared
 from edge.trail import Trail
-from edge.vision.classifier import Classifier
-from edge.vision.precision import choose
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,6 @@ STOP_CAMERAS_S: Final = 0.7
 STOP_LINE_S: Final = 0.8
 STOP_RECORDER_S: Final = 0.4
 STOP_PUBLISHER_S: Final = 1.6
-STOP_VIEW_S: Final = 1.2
 STOP_BROKER_S: Final = 0.3
 STOP_COMMANDS_S: Final = 0.1
 """Limits, not waits: a healthy node needs about half a second. What is not delivered by then waits in the outbox for
@@ -59,46 +57,6 @@ class Alive(Protocol):
 
     @property
     def alive(self) -> bool: ...
-
-
-class View(Protocol):
-    """A second way in which the node shows itself: `SparkplugView`, or a fake.  No method but `stop` waits."""
-
-    def start(self) -> None: ...
-    def wake(self) -> None: ...
-    def describe(self, values: Mapping[str, str]) -> None: ...
-    def state(self, camera: str, message: Mapping[str, Any]) -> None: ...
-    def report(self, camera: str, *, fps: float, p50_ms: float, p99_ms: float, coverage: Mapping[str, Any]) -> None: ...
-    def ask_stop(self, timeout_s: float) -> None: ...
-    def stop(self, timeout_s: float) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Everything that can be refused, found good: `defectd check` ends here, `defectd run` goes on."""
-
-    settings: config.Config
-    bundle: bundle.Bundle
-    classifier: Classifier
-    stations: tuple[Station, ...]
-    configured: config.Config
-    """The settings without what commands have changed."""
-    changes: overrides.Changes
-
-
-def prepare(settings: config.Config, clock: Clock) -> Prepared:
-    """Load and test the model, fit the thresholds to it.  Raises ConfigError or BundleError; connects to nothing."""
-    configured = settings
-    loaded = bundle.load(settings.model.bundle)
-    classifier = choose(loaded, settings.model, clock).classifier
-    changes = overrides.load(configured, classifier.card.classes)
-    settings = overrides.adjusted(configured, changes)
-    stations = [
-        Station(camera, classifier, clock, live=SourceSpec.of(camera).live) for camera in settings.active_cameras
-    ]
-    if not stations:
-        raise ConfigError("cameras", (Problem("cameras", "all disabled", "none is enabled", "Enable one"),))
-    return Prepared(settings, loaded, classifier, tuple(stations), configured, changes)
 
 
 def probed(cameras: Sequence[config.Camera], clock: Clock) -> dict[str, dict[str, Any]]:
@@ -133,7 +91,8 @@ class Parts:
     line: Line
     recorder: Recorder
     publisher: Publisher
-    views: tuple[View, ...]
+    views: list[View]
+    node: Node
     commands: Commands
     refusals: Refusals
     ledger: Ledger
@@ -148,12 +107,19 @@ class Parts:
 class Daemon:
     """One node: cameras, the line, the outbox, the publisher."""
 
-    def __init__(self, prepared: Prepared, clock: Clock, power: box.PowerWatch | None = None) -> None:
+    def __init__(
+        self, prepared: Prepared, clock: Clock, path: Path | None = None, power: box.PowerWatch | None = None
+    ) -> None:
+        """path: of the configuration, to be read again when asked."""
         self._settings = settings = prepared.settings
         self._power = power or box.PowerWatch()
         self._prepared = prepared
         self._clock = clock
+        self._path = path
         self._stop = threading.Event()
+        self._reload = threading.Event()
+        self._news = threading.Event()
+        """A signal came."""
         self._signals = 0
         self._topics = Topics(settings.mqtt.topic_prefix, settings.node)
         card = prepared.classifier.card
@@ -197,7 +163,7 @@ class Daemon:
 
         def on_stored() -> None:
             publisher.wake()
-            for view in views:
+            for view in tuple(views):
                 view.wake()
 
         ledger = Ledger(settings.state_dir / LEDGER_FILE, clock)
@@ -217,22 +183,25 @@ class Daemon:
             on_refused=refusals.note,
             on_acknowledged=trail.acknowledged,
         )
-        views = views_of(settings, outbox, clock)
+        views: list[View] = [*views_of(settings, outbox, clock)]
         orders = Control()
         cameras = Supervisor(settings.active_cameras, clock)
         building.callback(cameras.close)
-        verbs = self._verbs(orders, outbox, recorder, publisher, views, commands)
-        line = self._line(cameras, recorder, publisher, views, refusals, ledger, orders, verbs)
+        reach = Reach(
+            orders, cameras, recorder, publisher, commands, trail, views, lambda new: views_of(new, outbox, clock)
+        )
+        node = Node(self._prepared, self._origin, self._topics, reach, clock, self._path, self._more_status)
+        line = self._line(node, reach, refusals, ledger)
+        verbs = Verbs(node, orders, outbox, recorder, publisher, commands, clock)
         commands.attach(publisher.reply, verbs.perform)
-        return Parts(cameras, line, recorder, publisher, views, commands, refusals, ledger, trail)
+        return Parts(cameras, line, recorder, publisher, views, node, commands, refusals, ledger, trail)
 
     def _start(self, building: ExitStack, parts: Parts) -> None:
         """Consumers before producers."""
-        parts.publisher.announce(self._status())
+        parts.node.announce()
         parts.commands.start()
         parts.publisher.start()
         for view in parts.views:
-            view.describe(self._described())
             view.start()
         parts.recorder.start()
         parts.line.start()
@@ -247,104 +216,47 @@ class Daemon:
         address = self._settings.metrics.address
         if address is None:
             return
-        model = self._origin.model
-        info = {"version": __version__, "node": self._settings.node, "model": f"{model['name']} {model['version']}"}
-        stations = self._prepared.stations
-        reading = Reading(stations, parts.cameras, parts.publisher, parts.recorder, parts.trail, self._clock, info)
+        reading = Reading(
+            lambda: parts.line.stations,
+            parts.cameras,
+            parts.publisher,
+            parts.recorder,
+            parts.trail,
+            self._clock,
+            lambda: parts.node.info,
+        )
         exporter = Exporter(address, reading)
         if exporter.start():
             building.callback(exporter.stop)
             log.info("metrics on http://%s:%d/metrics", *address)
 
-    def _line(
-        self,
-        cameras: Supervisor,
-        recorder: Recorder,
-        publisher: Publisher,
-        views: Sequence[View],
-        refusals: Refusals,
-        ledger: Ledger,
-        orders: Control,
-        verbs: Verbs,
-    ) -> Line:
+    def _line(self, node: Node, reach: Reach, refusals: Refusals, ledger: Ledger) -> Line:
         def retain_coverage(camera: str, message: dict[str, Any]) -> None:
-            publisher.retain(self._topics.coverage(camera), ledger.note(camera, message))
-
-        def retain_state(camera: str, message: dict[str, Any]) -> None:
-            verbs.note_state(camera, message)
-            publisher.retain(self._topics.state(camera), message)
-            for view in views:
-                view.state(camera, message)
+            reach.publisher.retain(self._topics.coverage(camera), ledger.note(camera, message))
 
         def on_report(reports: Sequence[Report]) -> None:
-            _log_period(reports, recorder, publisher)
+            _log_period(reports, reach.recorder, reach.publisher)
             refusals.tell()
             for report in reports:
                 total, account = report.latency, report.coverage
-                for view in views:
+                for view in tuple(reach.views):
                     view.report(report.camera, fps=report.fps, p50_ms=total.p50, p99_ms=total.p99, coverage=account)
 
         return Line(
             self._prepared.stations,
-            cameras,
-            recorder,
+            reach.cameras,
+            reach.recorder,
             self._clock,
-            retain_state=retain_state,
+            retain_state=node.note_state,
             retain_coverage=retain_coverage,
             on_report=on_report,
             report_s=self._settings.report_s,
-            control=orders,
+            control=reach.orders,
+            on_removed=node.forget,
         )
 
-    def _verbs(
-        self,
-        orders: Control,
-        outbox: Outbox,
-        recorder: Recorder,
-        publisher: Publisher,
-        views: Sequence[View],
-        commands: Commands,
-    ) -> Verbs:
-        def on_settings(settings: config.Config) -> None:
-            self._origin = replace(self._origin, config_sha256=settings.sha256)
-            recorder.origin = self._origin
-            publisher.announce(self._status())
-            for view in views:
-                view.describe(self._described())
-
-        return Verbs(
-            self._prepared.configured,
-            self._prepared.changes,
-            self._prepared.classifier.card.classes,
-            orders,
-            outbox,
-            recorder,
-            publisher,
-            commands,
-            self._clock,
-            on_settings=on_settings,
-        )
-
-    def _described(self) -> dict[str, str]:
-        """What a view tells about the node, by metric."""
-        model = self._origin.model
-        return {
-            "Properties/Version": __version__,
-            "Properties/Config SHA-256": self._origin.config_sha256,
-            "Model/Name": model["name"],
-            "Model/Version": model["version"],
-            "Model/SHA-256": model["sha256"],
-        }
-
-    def _status(self) -> dict[str, Any]:
-        return {
-            "version": __version__,
-            "since": stamp(self._clock.wall_ns()),
-            "model": self._origin.model,
-            "config_sha256": self._origin.config_sha256,
-            "cameras": [camera.name for camera in self._settings.active_cameras],
-            "throttling": None if self._power.found is None else asdict(self._power.found),
-        }
+    def _more_status(self) -> dict[str, Any]:
+        return {"throttling": None if self._power.found is None else asdict(self._power.found)}
 
     def _watch(self, parts: Parts, for_s: float | None) -> str | None:
         """Until a signal comes or the time is over; the name of a thread that ended before."""
@@ -356,12 +268,24 @@ class Daemon:
                 return dead
             parts.ledger.save()
             if self._power.look(self._clock.monotonic_ns()):
-                parts.publisher.announce(self._status())
+                parts.node.announce()
+            if self._reload.is_set():
+                self._reload.clear()
+                self._read_again(parts.node)
             left_s = LOOK_S if end_ns is None else (end_ns - self._clock.monotonic_ns()) / NS_PER_S
             if left_s <= 0:
                 return None
-            self._stop.wait(min(LOOK_S, left_s))
+            self._news.wait(min(LOOK_S, left_s))
+            self._news.clear()
         return None
+
+    @staticmethod
+    def _read_again(node: Node) -> None:
+        """What SIGHUP asks for. A refusal is told by the node; it stops nothing."""
+        try:
+            node.reload()
+        except (ConfigError, CommandError):
+            pass  # told by an event and in the log
 
     def _shut(self, parts: Parts, broker: EmbeddedBroker | None) -> None:
         """Along the flow: no new frames, none left over, nothing unwritten, nothing unsent that can be sent."""
@@ -394,12 +318,13 @@ class Daemon:
 
         def on_stop(_number: int, _frame: FrameType | None) -> None:
             self._signals += 1
-            self._stop.set()
+            self.stop()
             if self._signals > 1:
                 os._exit(1)
 
         def on_reload(_number: int, _frame: FrameType | None) -> None:
-            log.warning("SIGHUP: this version reads its configuration at start only; restart to apply it")
+            self._reload.set()
+            self._news.set()
 
         handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
             signal.SIGTERM: on_stop,
@@ -416,6 +341,7 @@ class Daemon:
     def stop(self) -> None:
         """Ask `run` to end; from any thread."""
         self._stop.set()
+        self._news.set()
 
 
 @contextmanager

@@ -1,16 +1,16 @@
 """Every error that crosses a wall, sorted by what the caller does about it.
 
-    DefectdError
-     |- ConfigError        refuse to start: exit 78
-     |- BundleError        refuse the model, keep the one in use
-     |- ImageError         this one image cannot be inspected; the others can
-     |- PayloadError       a message from outside makes no sense: drop it, count it
-     |- CommandError       a command is not carried out: answer with the reason
-     |- CameraError        restart this camera
-     |   `- EndOfRecording   a file or folder came to its end; do not restart
-     `- DeliveryError      keep the event, try again later
-         |- OutboxError      the disk side
-         `- BrokerError      the network side
+DefectdError
+ |- ConfigError        refuse to start: exit 78
+ |- BundleError        refuse the model, keep the one in use
+ |- ImageError         this one image cannot be inspected; the others can
+ |- PayloadError       a message from outside makes no sense: drop it, count it
+ |- CommandError       a command is not carried out: answer with the reason
+ |- CameraError        restart this camera
+ |   `- EndOfRecording   a file or folder came to its end; do not restart
+ `- DeliveryError      keep the event, try again later
+     |- OutboxError      the disk side
+     `- BrokerError      the network side
 """
 
 from __future__ import annotations

@@ -24,6 +24,8 @@ EventType = Literal[
     "image.restored",
     "model.changed",
     "thresholds.changed",
+    "config.changed",
+    "config.refused",
     "events.dropped",
     "events.refused",
     "node.started",

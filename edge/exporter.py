@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -65,13 +65,13 @@ class Reading:
 
     def __init__(
         self,
-        stations: Sequence[Station],
+        stations: Callable[[], Sequence[Station]],
         cameras: Cameras,
         delivery: Delivery,
         events: Events,
         trail: Trail,
         clock: Clock,
-        info: dict[str, str],
+        info: Callable[[], dict[str, str]],
     ) -> None:
         self._stations = stations
         self._cameras = cameras
@@ -82,7 +82,7 @@ class Reading:
         self._info = info
 
     def collect(self) -> Iterator[Metric]:
-        yield InfoMetricFamily("defectd", "Version and model.", self._info)
+        yield InfoMetricFamily("defectd", "Version and model.", self._info())
         now_ns = self._clock.monotonic_ns()
         status = self._cameras.snapshot()
         yield from self._coverage()
@@ -100,7 +100,7 @@ class Reading:
         tiles = CounterMetricFamily("defectd_tiles", "Tiles inspected and skipped.", labels=["camera", "fate"])
         partial = CounterMetricFamily("defectd_frames_partial", "Frames inspected in part.", labels=["camera"])
         silent = CounterMetricFamily("defectd_no_signal_seconds", "Time without frames.", labels=["camera"])
-        for station in self._stations:
+        for station in self._stations():
             name, total = station.camera.name, station.account.total()
             for state, n in total["frames"].items():
                 frames.add_metric([name, state], n)
@@ -119,7 +119,7 @@ class Reading:
         verdict = GaugeMetricFamily("defectd_last_inference_age_seconds", "Since the last verdict.", labels=["camera"])
         waiting = GaugeMetricFamily("defectd_waiting_frames", "Frames that wait for inspection.", labels=["camera"])
         restarts = CounterMetricFamily("defectd_camera_restarts", "Restarts of the camera.", labels=["camera"])
-        for station in self._stations:
+        for station in self._stations():
             name = station.camera.name
             for known in STATES:
                 state.add_metric([name, known], float(station.state == known))
@@ -138,12 +138,13 @@ class Reading:
             "outbox and broker from the decision of an event to its commit and its PUBACK.",
             labels=["camera", "stage"],
         )
-        for station in self._stations:
+        for station in self._stations():
             name = station.camera.name
             for stage, histogram in station.stages.items():
                 _add_histogram(family, [name, stage], histogram.counts())
-            _add_histogram(family, [name, "outbox"], self._trail.to_outbox[name].counts())
-            _add_histogram(family, [name, "broker"], self._trail.to_broker[name].counts())
+            for stage, times in (("outbox", self._trail.to_outbox), ("broker", self._trail.to_broker)):
+                if name in times:
+                    _add_histogram(family, [name, stage], times[name].counts())
         return family
 
     def _deliveries(self, now_ns: int) -> Iterator[Metric]:

@@ -9,17 +9,18 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from edge import config, coverage, event
 from edge.camera.source import is_live
-from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost, Notice
+from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, CameraRemoved, FramesLost, Notice
 from edge.clock import NS_PER_MS, NS_PER_S, Clock, clock_synced, stamp, uuid7
 from edge.errors import CommandError, ConfigError
 from edge.frame import Frame, Gray
 from edge.metrics import Counts, Histogram, Summary
+from edge.shadow import Shadow
 from edge.vision.classifier import Classifier
 from edge.vision.health import Look
 from edge.vision.inspector import Inspector, Verdict
@@ -68,7 +69,38 @@ class JudgeBy:
     decision: config.Decision
 
 
-Order = Show | Pause | Resume | JudgeBy
+@dataclass(frozen=True, slots=True)
+class Refit:
+    """Order: other cameras, other thresholds, another network: all of it from the next frame on, or nothing."""
+
+    stations: Mapping[str, Station] = field(default_factory=dict)
+    """New ones, and those that take the place of one of the same name: it keeps its account."""
+    thresholds: Mapping[str, config.Decision] = field(default_factory=dict)
+    names: frozenset[str] | None = None
+    """All cameras that there are to be; None: as before.  One that is not among them goes with its last frame."""
+    report_s: float | None = None
+    classifier: Classifier | None = None
+    former: Classifier | None = None
+    """With a network on trial: what to go back to, at once, when it fails."""
+    on_failure: Callable[[str], None] | None = None
+    """Called by the line when it went back, with the reason."""
+    then: Callable[[], None] = lambda: None
+    """Called by the line between the last event of before and the first after the change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Order: the trial of the network is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accompany:
+    """Order: another model is to look on, or none."""
+
+    shadow: Shadow | None
+
+
+Order = Show | Pause | Resume | JudgeBy | Refit | Trust | Accompany
 
 
 class Asked:
@@ -108,8 +140,9 @@ class Control:
             said = asked.wait(timeout_s)
         except queue.Empty:
             if asked.claim():
+                who = f"camera {order.camera}" if hasattr(order, "camera") else "the line"
                 words = "gives no picture" if isinstance(order, Show) else "is not reached"
-                raise CommandError("timeout", f"camera {order.camera} {words} within {timeout_s:g} s") from None
+                raise CommandError("timeout", f"{who} {words} within {timeout_s:g} s") from None
             said = asked.wait(timeout_s)  # it is at it
         if isinstance(said, CommandError):
             raise said
@@ -199,6 +232,12 @@ class Station:
         self.window_from_ns = clock.monotonic_ns()
         self.delivered_before = 0
 
+    def become(self, other: Station) -> None:
+        """Be set as the other is; what was counted and how the camera stands goes on."""
+        self.camera, self.live, self.budget_ns = other.camera, other.live, other.budget_ns
+        self.inspector, self.tracks = other.inspector, other.tracks
+        self.last_number = -1
+
     def miss(self, cause: coverage.Cause, at_ns: int, state: str, reason: str = "", frames: int = 1) -> None:
         """Book frames that nobody looked at."""
         if self.paused is not None and cause == "paused":
@@ -228,8 +267,12 @@ class Line:
         on_report: Callable[[Sequence[Report]], None],
         report_s: float,
         control: Control | None = None,
+        on_removed: Callable[[str], None] = lambda _camera: None,
     ) -> None:
-        """retain_*: called with the camera's name and the latest retained message.  on_report: each report_s."""
+        """retain_*: called with the camera's name and the latest retained message.  on_report: each report_s.
+
+        on_removed: called after the last message about a camera.
+        """
         self._stations = {station.camera.name: station for station in stations}
         self._cameras = cameras
         self._sink = sink
@@ -238,20 +281,37 @@ class Line:
         self._retain_coverage = retain_coverage
         self._on_report = on_report
         self._control = control or Control()
+        self._on_removed = on_removed
         self._report_ns = int(report_s * NS_PER_S)
         self._next_report_ns = clock.monotonic_ns() + self._report_ns
         self._stopping = threading.Event()
         self._scheduler = Scheduler()
         for station in stations:
-            camera = station.camera
-            self._scheduler.add(
-                camera.name, budget_ns=station.budget_ns, live=station.live, see_all_frames=camera.see_all_frames
-            )
+            self._schedule(station)
+        self._names = frozenset(self._stations)
+        self._former: Classifier | None = None
+        self._on_failure: Callable[[str], None] = lambda _reason: None
+        self._shadow: Shadow | None = None
         self._thread = threading.Thread(target=self._run, name="line", daemon=True)
         self.failure: BaseException | None = None
         """What ended the thread, if it was not `stop`."""
         self.beat_ns = clock.monotonic_ns()
         """When the loop last came round: the watchdog looks at it."""
+
+    def _schedule(self, station: Station) -> None:
+        camera = station.camera
+        self._scheduler.add(
+            camera.name, budget_ns=station.budget_ns, live=station.live, see_all_frames=camera.see_all_frames
+        )
+
+    @property
+    def stations(self) -> tuple[Station, ...]:
+        """Those of this moment; any thread may read what they count."""
+        return tuple(self._stations.values())
+
+    @property
+    def shadow(self) -> Shadow | None:
+        return self._shadow
 
     def start(self) -> None:
         self._thread.start()
@@ -315,12 +375,36 @@ class Line:
                 station.miss("overload", frame.grabbed_ns, "late")
                 self._scheduler.missed(name)
                 return
-            deadline_ns = frame.grabbed_ns + station.budget_ns if station.live else None
-            verdict = station.inspector.inspect(frame.pixels, looked=True, most=most, deadline_ns=deadline_ns)
+            verdict = self._inspect(station, frame, most)
             self._settle(station, frame, verdict, dequeued_ns, looked_ns)
             self._scheduler.done(name, verdict.tiles, verdict.inference_ns, self._clock.monotonic_ns() - dequeued_ns)
+            if self._shadow is not None:
+                spare_ns = 0 if self._cameras.heads() else self._scheduler.spare_ns()
+                self._shadow.watch(name, frame.pixels, verdict, spare_ns)
         finally:
             self._cameras.release(frame)
+
+    def _inspect(self, station: Station, frame: Frame, most: int) -> Verdict:
+        """The verdict.  Where a network on trial fails, the former one gives it, and goes on."""
+        deadline_ns = frame.grabbed_ns + station.budget_ns if station.live else None
+        try:
+            verdict = station.inspector.inspect(frame.pixels, looked=True, most=most, deadline_ns=deadline_ns)
+            if self._former is None or not verdict.broken:
+                return verdict
+            failure = f"the scores of {verdict.broken} tiles are no numbers"
+        except Exception as error:  # whatever a network on trial does wrong, it costs no frame
+            if self._former is None:
+                raise
+            failure = str(error) or type(error).__name__
+        self._fall_back(failure)
+        return station.inspector.inspect(frame.pixels, looked=True, most=most, deadline_ns=deadline_ns)
+
+    def _fall_back(self, reason: str) -> None:
+        former, self._former = self._former, None
+        for station in self._stations.values():
+            station.inspector = station.inspector.fitted(former)
+        log.error("the model on trial failed, the former one goes on: %s", reason)
+        self._on_failure(reason)
 
     def _settle(self, station: Station, frame: Frame, verdict: Verdict, dequeued_ns: int, looked_ns: int) -> None:
         """Book the verdict and tell what it changed."""
@@ -359,6 +443,10 @@ class Line:
     def _obey(self) -> None:
         """Carry out what was ordered, and end the pauses whose time is over."""
         while (asked := self._control.take()) is not None:
+            if isinstance(asked.order, Refit | Trust | Accompany):
+                if asked.claim():
+                    asked.answer(self._carry_out_for_all(asked.order))
+                continue
             station = self._stations.get(asked.order.camera)
             if station is None:
                 asked.answer(CommandError("unknown_camera", f"no camera {asked.order.camera!r} is inspected here"))
@@ -373,6 +461,52 @@ class Line:
             pause = station.paused
             if pause is not None and pause.until_ns is not None and self._clock.monotonic_ns() >= pause.until_ns:
                 self._resume(station)
+
+    def _carry_out_for_all(self, order: Refit | Trust | Accompany) -> CommandError | None:
+        match order:
+            case Trust():
+                self._former = None
+            case Accompany(shadow=shadow):
+                self._shadow = shadow
+            case Refit():
+                try:
+                    self._refit(order)
+                except ConfigError as error:
+                    return CommandError("bad_value", str(error.problems[0]))
+        return None
+
+    def _refit(self, order: Refit) -> None:
+        """All or nothing.  Raises ConfigError when thresholds do not fit the network: then it was nothing."""
+        inspectors = {
+            name: station.inspector.fitted(order.classifier, order.thresholds.get(name))
+            for name, station in self._stations.items()
+            if name not in order.stations and (order.classifier is not None or name in order.thresholds)
+        }
+        for name in order.stations:
+            if name in self._stations:
+                self._close_tracks(self._stations[name])
+        order.then()
+        self._names = self._names if order.names is None else order.names
+        if order.report_s is not None:
+            self._report_ns = int(order.report_s * NS_PER_S)
+        if order.classifier is not None:
+            self._former, self._on_failure = order.former, order.on_failure or (lambda _reason: None)
+        for name, inspector in inspectors.items():
+            self._stations[name].inspector = inspector
+        for name, decision in order.thresholds.items():
+            station = self._stations[name]
+            station.camera = station.camera.model_copy(update={"decision": decision})
+            self._tell(station, "thresholds.changed", detail=_thresholds(decision))
+            self._tell_state(station)
+        for name, fresh in order.stations.items():
+            known = self._stations.get(name)
+            if known is None:
+                self._stations = {**self._stations, name: fresh}  # other threads read them
+            else:
+                known.become(fresh)
+                self._forget_ailment(known)
+            self._schedule(known or fresh)
+            self._tell_state(known or fresh)
 
     def _carry_out(self, station: Station, order: Order) -> dict[str, Any]:
         now_ns = self._clock.monotonic_ns()
@@ -426,6 +560,8 @@ class Line:
     def _note(self, notice: Notice) -> None:
         station = self._stations[notice.camera]
         match notice:
+            case CameraRemoved():
+                self._remove(station)
             case CameraOpened():
                 self._opened(station, notice)
             case CameraLost(reason=reason):
@@ -444,6 +580,28 @@ class Line:
                     station.miss("overload", now_ns, "dropped", reason, count)
                     if reason == "overflow":
                         self._scheduler.missed(notice.camera, count)
+
+    def _remove(self, station: Station) -> None:
+        """The last of its frames was inspected: close its account."""
+        self._close_tracks(station)
+        self._tell_silence(station, self._clock.monotonic_ns())
+        self._resume(station)
+        self._enter(station, "no_signal", "removed")
+        self._report([station])
+        if station.camera.name in self._names:
+            return  # it is wanted again already
+        self._stations = {name: kept for name, kept in self._stations.items() if kept is not station}
+        self._scheduler.remove(station.camera.name)
+        self._on_removed(station.camera.name)
+
+    def _forget_ailment(self, station: Station) -> None:
+        """A camera that is looked at otherwise: whether its picture is bad will be found anew."""
+        if station.bad_since_ns is not None:
+            seconds = round((self._clock.monotonic_ns() - station.bad_since_ns) / NS_PER_S, 3)
+            station.bad_since_ns = None
+            if station.state in ("bad_image", "frozen"):
+                self._enter_running(station)
+            self._tell(station, "image.restored", detail={"reason": station.bad_reason, "seconds": seconds})
 
     def _opened(self, station: Station, notice: CameraOpened) -> None:
         station.account.signal(present=True, now_ns=notice.monotonic_ns)
@@ -517,6 +675,7 @@ class Line:
                 "mode": station.camera.mode,
                 "given": station.given,
                 "thresholds": _thresholds(station.camera.decision),
+                "shadow": None if self._shadow is None else self._shadow.as_json(station.camera.name),
             },
         )
 
@@ -537,11 +696,13 @@ class Line:
         detail = gap.as_json(self._clock.wall_ns(), self._clock.monotonic_ns())
         self._tell(station, "coverage.gap", detail=detail)
 
-    def _report(self) -> None:
+    def _report(self, stations: Sequence[Station] | None = None) -> None:
+        """Tell the window that ends now, of some stations or of all."""
         now_ns = self._clock.monotonic_ns()
-        self._next_report_ns = now_ns + self._report_ns
+        if stations is None:
+            self._next_report_ns = now_ns + self._report_ns
         reports = []
-        for station in self._stations.values():
+        for station in self.stations if stations is None else stations:
             window_s = max(1e-9, (now_ns - station.window_from_ns) / NS_PER_S)
             delivered = station.account.delivered()
             station.fps = (delivered - station.delivered_before) / window_s

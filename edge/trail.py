@@ -28,6 +28,13 @@ class Trail:
         self.to_broker: Mapping[str, Histogram] = {name: Histogram() for name in names}
         """Decision to PUBACK; the publisher's.  Events of an earlier run are not in it: their clock may be another."""
 
+    def follow(self, cameras: Iterable[str]) -> None:
+        """These cameras from now on; what is known of those among them stays."""
+        names = tuple(cameras)
+        with self._lock:
+            self.to_outbox = {name: self.to_outbox.get(name) or Histogram() for name in names}
+            self.to_broker = {name: self.to_broker.get(name) or Histogram() for name in names}
+
     def stored(self, events: Iterable[Event]) -> None:
         now_ns = self._clock.monotonic_ns()
         with self._lock:
@@ -41,5 +48,5 @@ class Trail:
     def acknowledged(self, event_id: str) -> None:
         with self._lock:
             camera, decided_ns = self._decided.pop(event_id, ("", 0))
-        if camera:
+        if camera in self.to_broker:
             self.to_broker[camera].add(self._clock.monotonic_ns() - decided_ns)

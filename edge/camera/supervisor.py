@@ -54,7 +54,7 @@ START_LIMIT_S = 30.0
 RECORDING_LIMIT_S = 60.0
 """For one picture of a recording: a large file on slow storage is no camera that hangs."""
 KILL_GRACE_S = 1.0
-"""For a child to be gone after it hung up."""
+"""For a child to be gone after it hung up, or was asked to end."""
 REAP_EVERY_S = 0.01
 TEND_EVERY_NS = NS_PER_S // 100
 """Between two looks at all cameras: not with every message, which with many cameras would be all that is done."""
@@ -112,7 +112,15 @@ class FramesLost:
     reason: LossReason
 
 
-Notice = CameraOpened | CameraLost | CameraEnded | FramesLost
+@dataclass(frozen=True, slots=True)
+class CameraRemoved:
+    """A camera is no longer wanted: its process is gone, the last of its frames was popped."""
+
+    camera: str
+    monotonic_ns: int
+
+
+Notice = CameraOpened | CameraLost | CameraEnded | CameraRemoved | FramesLost
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +203,11 @@ class _Lane:
     lost_told: bool = False
     released_ns: int = 0
     # The thread's own:
+    wanted: Camera | None = None
+    """What it is to become once its process is gone."""
+    leaving: bool = False
+    end_by_ns: int | None = None
+    """A process that is to make room is asked to end, and killed at this time."""
     child: _Child | None = None
     failures: int = 0
     retry_ns: int = 0
@@ -223,6 +236,8 @@ class Supervisor:
         self._selector.register(self._wakened, selectors.EVENT_READ, None)
         self._thread = threading.Thread(target=self._run, name="cameras", daemon=True)
         self._stop_at_ns: int | None = None
+        self._wanted: tuple[Camera, ...] | None = None
+        """Of the last `rearrange`, until the thread takes it."""
         self._tended_ns = 0
         self._closed = False
 
@@ -234,6 +249,16 @@ class Supervisor:
         for lane in self._lanes.values():
             lane.since_ns = lane.retry_ns = now
         self._thread.start()
+
+    def rearrange(self, cameras: Sequence[Camera]) -> None:
+        """Have exactly these cameras from now on; from any thread, returns at once.
+
+        New ones are started. One that has to be opened otherwise is lost, and started again. One that is not among
+        them is stopped; what it delivered can still be popped, then comes CameraRemoved. All others go on untouched.
+        """
+        with self._news:
+            self._wanted = tuple(cameras)
+        self._wake()
 
     def stop(self, timeout_s: float) -> None:
         """Ask all children to end, kill those that have not by then.  Frames taken stay until `close`."""
@@ -289,7 +314,8 @@ class Supervisor:
     def release(self, frame: Frame) -> None:
         """Give a popped frame's memory back: its pixels must not be touched again.  Harmless when done twice."""
         with self._news:
-            self._release(self._lanes[frame.camera], frame.number)
+            if frame.camera in self._lanes:  # the last frame of a camera that was removed holds its own memory
+                self._release(self._lanes[frame.camera], frame.number)
 
     def take_notices(self) -> tuple[Notice, ...]:
         """What happened since the last call, in order; losses are summed up per camera and reason."""
@@ -383,7 +409,9 @@ class Supervisor:
         if self._stop_at_ns is None and now - self._tended_ns < TEND_EVERY_NS:
             return True
         self._tended_ns = now
-        for lane in self._lanes.values():
+        if self._stop_at_ns is None:
+            self._rearrange(now)
+        for lane in tuple(self._lanes.values()):
             self._tend(lane, now)
         if self._stop_at_ns is None:
             return True
@@ -401,8 +429,49 @@ class Supervisor:
         due_ns = min((self._due_ns(lane, now) for lane in self._lanes.values()), default=now + NS_PER_S)
         return min(max(0.0, (due_ns - now) / NS_PER_S), 1.0)
 
+    def _rearrange(self, now: int) -> None:
+        """Begin what `rearrange` asked for."""
+        with self._news:
+            cameras, self._wanted = self._wanted, None
+            if cameras is None:
+                return
+            for camera in cameras:
+                lane = self._lanes.get(camera.name)
+                if lane is None:
+                    self._lanes[camera.name] = _Lane(camera, SourceSpec.of(camera), since_ns=now, retry_ns=now)
+                elif lane.leaving or _opened_otherwise(lane.wanted or lane.camera, camera):
+                    lane.leaving, lane.wanted = False, camera
+                elif lane.wanted is not None:
+                    lane.wanted = camera
+                else:
+                    lane.camera = camera
+        names = {camera.name for camera in cameras}
+        for lane in self._lanes.values():
+            if lane.name not in names:
+                lane.leaving, lane.wanted = True, None
+            if (lane.leaving or lane.wanted is not None) and lane.child is not None and lane.end_by_ns is None:
+                lane.child.reader.stop()
+                lane.end_by_ns = now + round(KILL_GRACE_S * NS_PER_S)
+
+    def _renew(self, lane: _Lane, now: int) -> None:
+        """Its process is gone: remove the camera, or let it be what it is to become."""
+        if lane.wanted is not None:
+            with self._news:
+                lane.camera, lane.wanted = lane.wanted, None
+                lane.spec, lane.given = SourceSpec.of(lane.camera), None
+                lane.failures, lane.retry_ns, lane.end_told = 0, now, False
+                self._enter(lane, "opening", now)
+        elif lane.leaving and not lane.waiting:
+            with self._news:
+                del self._lanes[lane.name]
+                for key in [key for key in self._lost if key[0] == lane.name]:
+                    self._notice(FramesLost(lane.name, self._lost.pop(key), key[1]))
+                self._notice(CameraRemoved(lane.name, now))
+
     def _due_ns(self, lane: _Lane, now: int) -> int:
         child = lane.child
+        if child is None and (lane.leaving or lane.wanted is not None):
+            return now + TEND_EVERY_NS  # until its last frame is popped
         if child is None:
             return now + NS_PER_S if lane.state == "ended" or self._stop_at_ns is not None else lane.retry_ns
         if child.killed_ns is not None and now - child.killed_ns > KILL_GRACE_S * NS_PER_S:
@@ -411,14 +480,16 @@ class Supervisor:
             return now + round(REAP_EVERY_S * NS_PER_S)
         if self._stop_at_ns is not None:
             return self._stop_at_ns
-        return self._stalled_ns(lane, child)
+        return min(self._stalled_ns(lane, child), lane.end_by_ns or 1 << 63)
 
     def _tend(self, lane: _Lane, now: int) -> None:
         """Everything about one camera that time alone decides."""
-        child = lane.child
         stopping = self._stop_at_ns is not None
+        if lane.child is None and (lane.leaving or lane.wanted is not None):
+            self._renew(lane, now)
+        child = lane.child
         if child is None:
-            if not stopping and lane.state != "ended" and now >= lane.retry_ns:
+            if not stopping and not lane.leaving and lane.state != "ended" and now >= lane.retry_ns:
                 self._spawn(lane, now)
             return
         with self._news:
@@ -428,6 +499,7 @@ class Supervisor:
             child.reader.stop()
             if now >= (self._stop_at_ns or 0):
                 self._kill(child)
+        self._end_replaced(lane, child, now)
         if child.hung_up_ns is None and child.killed_ns is None and now >= self._stalled_ns(lane, child):
             # If it was we who stood still, what it sent meanwhile lies here unread.
             self._read_messages(lane, child)
@@ -577,7 +649,10 @@ class Supervisor:
         self._read_output(lane, child, now)
         good_ns = 0 if child.running_since_ns is None else child.sign_ns - child.running_since_ns
         self._bury(lane, child)
-        if self._stop_at_ns is not None:
+        replaced, lane.end_by_ns = lane.end_by_ns is not None, None
+        if replaced and self._stop_at_ns is None:
+            self._tell_replaced(lane, now)
+        elif self._stop_at_ns is not None:
             with self._news:
                 self._enter(lane, "ended" if child.ended else "lost", now)
                 lane.reason = "" if child.ended else "stopped"
@@ -601,6 +676,16 @@ class Supervisor:
         with self._news:
             lane.restarts += 1
         self._tell_lost(lane, now, reason)
+
+    def _end_replaced(self, lane: _Lane, child: _Child, now: int) -> None:
+        """Kill a process that was to make room and does not end."""
+        if lane.end_by_ns is not None and now >= lane.end_by_ns and child.killed_ns is None:
+            self._kill(child)
+            self._tell_replaced(lane, now)
+
+    def _tell_replaced(self, lane: _Lane, now: int) -> None:
+        if not lane.leaving:
+            self._tell_lost(lane, now, "its settings were changed: it starts again")
 
     def _tell_lost(self, lane: _Lane, now: int, reason: str) -> None:
         """Log each new reason once, tell the first of them."""
@@ -651,6 +736,11 @@ class Supervisor:
         left = max(0, OUTPUT_LINES - lane.lines)
         lane.lines += wanted
         return min(left, wanted)
+
+
+def _opened_otherwise(one: Camera, other: Camera) -> bool:
+    """Whether a camera process would have to be started with other words."""
+    return SourceSpec.of(one) != SourceSpec.of(other) or one.ring_frames != other.ring_frames
 
 
 def _clean(line: bytes, url: str) -> str:

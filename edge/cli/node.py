@@ -25,12 +25,13 @@ def run(config_path: Path, for_s: float | None) -> None:
     one_thread_each()
     from edge import config, log
     from edge.clock import SystemClock
-    from edge.daemon import Daemon, prepare
+    from edge.daemon import Daemon
+    from edge.prepared import prepare
 
     settings = config.load(config_path)
     log.start(settings.log.level, settings.log.format)
     clock = SystemClock()
-    sys.exit(Daemon(prepare(settings, clock), clock).run(for_s))
+    sys.exit(Daemon(prepare(settings, clock), clock, config_path).run(for_s))
 
 
 @click.command()
@@ -70,7 +71,8 @@ def check(config_path: Path, as_json: bool, schema: bool, probe: bool) -> None:
 def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
     from edge import config
     from edge.clock import SystemClock
-    from edge.daemon import prepare, probed
+    from edge.daemon import probed
+    from edge.prepared import prepare
 
     settings = config.load(config_path)
     clock = SystemClock()

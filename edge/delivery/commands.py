@@ -40,6 +40,7 @@ BURST: Final = 10
 FLOOD_ANSWER_S: Final = 1.0
 """Between two refusals in a flood."""
 LOG_WORDS: Final = 200
+OWN_LEVELS: Final = ("node", "status")
 _NO_TOPIC: Final = re.compile(r"[+#\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
 
@@ -161,7 +162,7 @@ class Commands:
     def __init__(self, topics: Topics, settings: config.Commands, cameras: Sequence[str], clock: Clock) -> None:
         self._topics = topics
         self._settings = settings
-        self._own_levels = {*cameras, "node", "status"}
+        self._own_levels = {*cameras, *OWN_LEVELS}
         self._clock = clock
         self._bucket = _Bucket(settings.rate_per_s, BURST, clock.monotonic_ns())
         self._flood_told_ns: int | None = None
@@ -177,6 +178,11 @@ class Commands:
     @property
     def subscriptions(self) -> tuple[str, ...]:
         return (self._topics.command("+"),) if self._settings.allow else ()
+
+    def follow(self, settings: config.Commands, cameras: Sequence[str]) -> None:
+        """Other settings, other cameras, from the next command on.  Whether `allow` is empty may not change."""
+        self._bucket.per_s = settings.rate_per_s
+        self._settings, self._own_levels = settings, {*cameras, *OWN_LEVELS}
 
     def attach(
         self,
@@ -344,7 +350,7 @@ class _Bucket:
     """Tokens that come back with time. Owned by one thread."""
 
     def __init__(self, per_s: float, most: int, now_ns: int) -> None:
-        self._per_s = per_s
+        self.per_s = per_s
         self._most = most
         self._tokens = float(most)
         self._at_ns = now_ns
@@ -352,7 +358,7 @@ class _Bucket:
     def take(self, now_ns: int) -> bool:
         elapsed_s = (now_ns - self._at_ns) / NS_PER_S
         self._at_ns = now_ns
-        self._tokens = min(float(self._most), self._tokens + elapsed_s * self._per_s)
+        self._tokens = min(float(self._most), self._tokens + elapsed_s * self.per_s)
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0

@@ -400,9 +400,7 @@ class Outbox:
     def oldest_ns(self) -> int | None:
         """Wall time at which the oldest undelivered event was stored."""
         with self._reading() as db:
-            found = db.execute(
-                "SELECT stored_ns FROM event WHERE delivered_ns IS NULL ORDER BY seq LIMIT 1"
-            ).fetchone()
+            found = db.execute("SELECT stored_ns FROM event WHERE delivered_ns IS NULL ORDER BY seq LIMIT 1").fetchone()
         return None if found is None else int(found[0])
 
     @property
@@ -642,11 +640,17 @@ class Outbox:
         if last_seq < reserved and (is_older or rolled_back):
             cause = "power" if rolled_back else "damaged"
             self._untold = Loss(last_seq + 1, reserved, reserved - last_seq, cause)
-            logger.warning("%s ends at seq %d but up to %d may have been sent: counting goes on from there",
-                           self._path, last_seq, reserved)
+            logger.warning(
+                "%s ends at seq %d but up to %d may have been sent: counting goes on from there",
+                self._path,
+                last_seq,
+                reserved,
+            )
             last_seq = reserved
-        db.execute("UPDATE counter SET last_seq = ?, boot_id = ?, risky = ?",
-                   (last_seq, now_boot, int(self._synchronous != "FULL")))
+        db.execute(
+            "UPDATE counter SET last_seq = ?, boot_id = ?, risky = ?",
+            (last_seq, now_boot, int(self._synchronous != "FULL")),
+        )
         db.execute("COMMIT")
         self._last_seq = last_seq
         self._reserved = reserved
@@ -702,7 +706,11 @@ class Outbox:
         self._recovered_from = aside
         logger.error(
             "%s is damaged (%s): moved to %s; %d undelivered events were saved from it, counting goes on at seq %d",
-            self._path, error, aside.name, len(rows), newest + 1,
+            self._path,
+            error,
+            aside.name,
+            len(rows),
+            newest + 1,
         )
         return db
 
@@ -739,9 +747,7 @@ class Outbox:
         self._reserved = reserved
 
 
-def read_events(
-    path: Path, since_wall_ns: int, limit: int, *, only_refused: bool = False
-) -> tuple[StoredEvent, ...]:
+def read_events(path: Path, since_wall_ns: int, limit: int, *, only_refused: bool = False) -> tuple[StoredEvent, ...]:
     """What a store holds, read from another process while the daemon runs or not; nothing if there is none.
 
     The newest `limit` events stored since then, oldest first.  Raises OutboxError.

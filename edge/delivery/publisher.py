@@ -235,6 +235,14 @@ class Publisher:
         self.wake()
         return True
 
+    def forget(self, topic: str) -> None:
+        """Have the broker keep nothing on this topic any more."""
+        with self._lock:
+            if topic in self._retained:
+                self._retained[topic] = b""
+                self._stale[topic] = None
+        self.wake()
+
     def announce(self, extra: dict[str, Any]) -> None:
         """Set what the status message says beyond online, node, version and since."""
         with self._lock:
@@ -403,6 +411,8 @@ class Publisher:
             if topic is not None:
                 del self._stale[topic]
                 payload = self._status() if topic == self._topics.status else self._retained[topic]
+                if not payload:
+                    del self._retained[topic]
                 return _Message(topic, payload, retain=True)
             return self._replies.popleft() if self._replies else None
 

@@ -38,6 +38,8 @@ SEVERITIES: Final[dict[EventType, Severity]] = {
     "image.restored": "info",
     "model.changed": "info",
     "thresholds.changed": "warning",
+    "config.changed": "warning",
+    "config.refused": "alarm",
     "events.dropped": "alarm",
     "events.refused": "alarm",
     "node.started": "info",

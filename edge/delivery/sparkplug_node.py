@@ -423,9 +423,7 @@ class EdgeNode:
                     event.defect_metrics(), self._devices[event.camera], event.camera, is_history=is_history
                 )
 
-    def _send_event(
-        self, metrics: Sequence[Metric], board: _Board, device: str | None, *, is_history: bool
-    ) -> None:
+    def _send_event(self, metrics: Sequence[Metric], board: _Board, device: str | None, *, is_history: bool) -> None:
         if not metrics:
             return
         by_alias = board.by_alias(metrics, is_history=is_history)
@@ -629,9 +627,7 @@ class _Board:
                 quality = actual if actual != GOOD or before != GOOD else None
                 self._changed.pop(metric.name, None)
             sent.append(
-                replace(
-                    metric, name=None, alias=self._aliases[metric.name], quality=quality, is_historical=is_history
-                )
+                replace(metric, name=None, alias=self._aliases[metric.name], quality=quality, is_historical=is_history)
             )
         return tuple(sent)
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from edge import config
 from edge.clock import Clock
-from edge.daemon import prepare
 from edge.doctor import broker, cameras, certificates, machine
 from edge.doctor.finding import Finding
 from edge.errors import DefectdError
+from edge.prepared import prepare
 
 __all__ = ["Finding", "examine"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 import numpy as np
@@ -39,6 +39,8 @@ class Verdict:
     decide_ns: int = 0
     skipped: int = 0
     """Tiles left out to keep the deadline: then a frame in which nothing was found is unsure, never ok."""
+    broken: int = 0
+    """Tiles whose scores are no numbers: they are unsure, never ok."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,36 +51,63 @@ class _Layout:
     turns: Rotation
 
 
+@dataclass(slots=True, eq=False)
+class Learned:
+    """What an inspector knows of its camera's pictures."""
+
+    watch: health.Watch
+    grids: OrderedDict[tuple[int, int], _Layout] = field(default_factory=OrderedDict)
+    batch: Gray = field(default_factory=lambda: np.empty((0, 0, 0), np.uint8))
+    """As long as the largest grid needs it; written anew for each frame."""
+
+
 class Inspector:
     """Judges the frames of one camera with a classifier that cameras share. Owned by one thread."""
 
     def __init__(
-        self, camera: config.Camera, classifier: Classifier, clock: Clock, *, sensor_noise: bool = False
+        self,
+        camera: config.Camera,
+        classifier: Classifier,
+        clock: Clock,
+        *,
+        sensor_noise: bool = False,
+        learned: Learned | None = None,
     ) -> None:
         """sensor_noise: two equal pictures in a row are no coincidence, the picture is frozen.
 
+        learned: by an inspector of the same camera whose place this one takes.
         Raises ConfigError when a threshold names a class that the model does not know.
         """
         self._camera = camera
         self._classifier = classifier
         self._clock = clock
         self._thresholds = Thresholds.of(camera.decision, classifier.card.classes, camera.name)
-        self._watch = health.Watch(camera.health, frozen=sensor_noise)
-        self._grids: OrderedDict[tuple[int, int], _Layout] = OrderedDict()
-        self._batch = np.empty((0, 0, 0), np.uint8)
-        """As long as the largest grid needs it; written anew for each frame."""
+        self._learned = learned or Learned(health.Watch(camera.health, frozen=sensor_noise))
 
     def judge_by(self, decision: config.Decision) -> None:
         """Use other thresholds from the next frame on.  Raises ConfigError for a class that the model does not know."""
         self._thresholds = Thresholds.of(decision, self._classifier.card.classes, self._camera.name)
+        self._camera = self._camera.model_copy(update={"decision": decision})
+
+    def fitted(self, classifier: Classifier | None = None, decision: config.Decision | None = None) -> Inspector:
+        """One with another network or other thresholds, to take the place of this one: what is learned goes on.
+
+        Raises ConfigError as the constructor.
+        """
+        camera = self._camera if decision is None else self._camera.model_copy(update={"decision": decision})
+        classifier = classifier or self._classifier
+        learned = self._learned
+        if classifier.card.input_px != self._classifier.card.input_px:
+            learned = Learned(learned.watch)
+        return Inspector(camera, classifier, self._clock, learned=learned)
 
     def look(self, image: Gray, now_ns: int) -> health.Look:
         """Health, in the order of the camera's frames, whether or not they are inspected after it."""
         try:
             x, y, w, h = self._layout(image).grid.window
         except ImageError as error:
-            return self._watch.tell(str(error))
-        return self._watch.step(image[y : y + h, x : x + w], now_ns)
+            return self._learned.watch.tell(str(error))
+        return self._learned.watch.step(image[y : y + h, x : x + w], now_ns)
 
     def tiles(self, image: Gray) -> int:
         """How many tiles a frame of this size has.  Raises ImageError where `look` finds an ailment."""
@@ -90,7 +119,7 @@ class Inspector:
 
     def cut(self, image: Gray) -> Gray:
         """(N, side, side) uint8: the network's input for this frame, valid until the next.  Raises ImageError."""
-        return self._layout(image).grid.cut(image, self._batch)
+        return self._layout(image).grid.cut(image, self._learned.batch)
 
     def inspect(
         self, image: Gray, *, looked: bool = False, most: int | None = None, deadline_ns: int | None = None
@@ -111,7 +140,7 @@ class Inspector:
         if ailment is not None:
             return Verdict("bad_image", NOTHING, 0, ailment, self._clock.monotonic_ns() - started)
         chosen = self._chosen(layout, most, cuttable=deadline_ns is not None)
-        cut = grid.cut(image, self._batch, chosen)
+        cut = grid.cut(image, self._learned.batch, chosen)
         prepared = self._clock.monotonic_ns()
         scores = self._score(cut, deadline_ns)
         inferred = self._clock.monotonic_ns()
@@ -133,6 +162,7 @@ class Inspector:
             inference_ns=inferred - prepared,
             decide_ns=decided - inferred,
             skipped=skipped,
+            broken=len(probabilities) - int(np.isfinite(probabilities).all(axis=1).sum()),
         )
 
     def _chosen(self, layout: _Layout, most: int | None, *, cuttable: bool) -> Ints | None:
@@ -159,17 +189,17 @@ class Inspector:
 
     def _layout(self, image: Gray) -> _Layout:
         shape = (image.shape[0], image.shape[1])
-        layout = self._grids.get(shape)
+        layout = self._learned.grids.get(shape)
         if layout is None:
             camera, side = self._camera, self._classifier.card.input_px
             grid = tiles.lay(shape, tile_px=camera.tile_px, input_px=side, overlap=camera.overlap, roi=camera.roi)
             layout = _Layout(grid, Rotation(grid.boxes))
-            if len(grid) > len(self._batch):
-                self._batch = np.empty((len(grid), side, side), np.uint8)
-            self._grids[shape] = layout
-            if len(self._grids) > GRIDS_KEPT:
-                self._grids.popitem(last=False)
-        self._grids.move_to_end(shape)
+            if len(grid) > len(self._learned.batch):
+                self._learned.batch = np.empty((len(grid), side, side), np.uint8)
+            self._learned.grids[shape] = layout
+            if len(self._learned.grids) > GRIDS_KEPT:
+                self._learned.grids.popitem(last=False)
+        self._learned.grids.move_to_end(shape)
         return layout
 
 

@@ -166,6 +166,19 @@ class Scheduler:
         lane = self._lanes[name]
         lane.debt = min(MOST_DEBT, lane.debt + frames)
 
+    def spare_ns(self) -> int:
+        """How long the line may be busy with something else, so that a frame of every live camera that comes right
+        after its begin is still inspected whole and in time; 0 when it may not.
+        """
+        live = [lane for lane in self._lanes.values() if lane.live]
+        if not live or self._share_of_load() < 1.0:
+            return 0
+        return max(0, int(min(lane.budget_ns for lane in live) - sum(lane.cost.of(lane.tiles) for lane in live)))
+
+    def remove(self, name: str) -> None:
+        """The camera is no more."""
+        self._lanes.pop(name, None)
+
     def gone(self, name: str) -> None:
         """The camera delivers no longer: it takes no share of the time."""
         lane = self._lanes[name]

@@ -35,13 +35,13 @@ class Parts:
             connected=True, depth=5, acknowledged=7, refused=1, connections=2, last_ack_ns=now - 4 * NS_PER_S
         )
         self.reading = Reading(
-            [self.station],
+            lambda: [self.station],
             SimpleNamespace(snapshot=lambda: {"top": status}),
             SimpleNamespace(snapshot=lambda: link),
             SimpleNamespace(waiting=1, stored=9, dropped=0),
             self.trail,
             self.clock,
-            {"version": "1"},
+            lambda: {"version": "1"},
         )
 
 

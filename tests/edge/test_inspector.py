@@ -87,8 +87,8 @@ def test_frames_of_many_sizes_are_judged_with_bounded_memory():
     for width in range(2, GRIDS_KEPT * 3):
         assert judge.inspect(frame([[30] * width])).tiles == width
         assert judge.inspect(often).state == "defect"
-    assert len(judge._grids) == GRIDS_KEPT
-    assert often.shape in judge._grids
+    assert len(judge._learned.grids) == GRIDS_KEPT
+    assert often.shape in judge._learned.grids
 
 
 def test_smaller_frame_after_a_larger_one_sees_nothing_of_it():

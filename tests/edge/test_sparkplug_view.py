@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,14 +15,12 @@ from sparkplug_host import HostView
 
 from edge.clock import SystemClock
 from edge.config import Config, Mqtt, parse
-from edge.daemon import Daemon
 from edge.delivery.mqtt import Backoff, Connected, Disconnected, Notice, Received, Refused, Subscribed, Will
 from edge.delivery.outbox import PRUNE_BATCH, Outbox
 from edge.delivery.sparkplug import MEMORY_FILE, Memory, SparkplugView, views_of
 from edge.delivery.sparkplug_codec import decode
 from edge.delivery.sparkplug_node import Identity
 from edge.errors import BrokerError, ConfigError
-from edge.line import Control
 
 # ---- memory ---------------------------------------------------------------------------------------------------
 
@@ -299,20 +296,9 @@ def test_a_memory_that_cannot_be_written_is_told_and_the_view_goes_on(stage: Any
 
 
 def test_a_changed_setting_reaches_the_host(stage: Any, tmp_path: Path) -> None:
-    """After `set` the hash of the configuration is renewed, without a new birth."""
-    view, broker, box = stage
-    settings = configured(tmp_path)
-    card = SimpleNamespace(name="student", version="1", classes=("scratches",))
-    bundle = SimpleNamespace(sha256=lambda: "ab" * 32)
-    prepared: Any = SimpleNamespace(
-        settings=settings, configured=settings, changes={}, classifier=SimpleNamespace(card=card), bundle=bundle
-    )
-    daemon = Daemon(prepared, SystemClock())
+    """After a change the hash of the configuration is renewed, without a new birth."""
+    view, broker, _ = stage
     until(lambda: broker.view.alive, what="the birth")
-    said: Any = SimpleNamespace(announce=lambda _status: None, origin=None)
-    verbs = daemon._verbs(Control(), box, said, said, (view,), said)
-    changed = settings.model_copy(update={"report_s": settings.report_s + 1})
-    assert changed.sha256 != settings.sha256
-    verbs._on_settings(changed)
-    until(lambda: broker.view.value("Properties/Config SHA-256") == changed.sha256, what="the new hash")
+    view.describe({"Properties/Config SHA-256": "cd" * 32})
+    until(lambda: broker.view.value("Properties/Config SHA-256") == "cd" * 32, what="the new hash")
     assert broker.view.verbs().count("NBIRTH") == 1

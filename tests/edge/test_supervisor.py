@@ -25,6 +25,7 @@ from edge.camera.supervisor import (
     CameraEnded,
     CameraLost,
     CameraOpened,
+    CameraRemoved,
     FramesLost,
     Supervisor,
     backoff_s,
@@ -506,3 +507,61 @@ def test_a_child_finds_the_package_from_anywhere(tmp_path, monkeypatch):
         scene.until(scene.more("a"))
         environment = Path(f"/proc/{scene.pid('a')}/environ").read_bytes()
         assert os.fsencode(Path(room.__file__).parents[2]) in environment
+
+
+# Rearranging
+
+
+def test_cameras_come_go_and_change_while_the_others_go_on():
+    """One is added, one removed, one opened otherwise: the fourth keeps its process and loses no frame."""
+    kept = camera("kept", FAST, fps=100, ring_frames=64)
+    first = [kept, camera("gone", FAST, fps=100), camera("other", FAST, fps=100)]
+    with Scene(*first) as scene:
+        scene.until(lambda: len(scene.told(CameraOpened)) == 3)
+        pids = {name: scene.pid(name) for name in ("kept", "other")}
+        changed = camera("other", "strip:?width=320&height=64", fps=100)
+        scene.supervisor.rearrange([kept.model_copy(update={"memory_mb": 400}), changed, camera("new", FAST, fps=100)])
+        scene.until(lambda: scene.told(CameraRemoved, "gone") and scene.told(CameraOpened, "new"))
+        scene.until(lambda: len(scene.told(CameraOpened, "other")) == 2)
+        scene.until(scene.more("kept"))
+        assert scene.pid("kept") == pids["kept"]
+        assert scene.pid("other") != pids["other"]
+        assert scene.told(CameraOpened, "other")[1].given.width == 320
+        assert [n.reason for n in scene.told(CameraLost)] == ["its settings were changed: it starts again"]
+        assert set(scene.supervisor.snapshot()) == {"kept", "other", "new"}
+        assert list(missing_frames(scene.numbers["kept"])) == []
+        assert scene.lost("kept", "overflow", "no_slot") == 0
+        assert len(scene.children()) == 3
+        removed = scene.notices.index(scene.told(CameraRemoved)[0])
+        assert all(getattr(n, "camera", "") != "gone" for n in scene.notices[removed + 1 :])
+
+
+def test_camera_that_was_removed_is_gone_once_its_frames_are_popped():
+    """What it delivered can still be inspected; a process that does not end is killed."""
+    with Scene(camera("a", FAST, fps=200), camera("b", FAST, fps=200)) as scene:
+        scene.until(lambda: len(scene.told(CameraOpened)) == 2)
+        scene.idle_until(lambda: scene.supervisor.snapshot()["a"].waiting == 8)
+        scene.signal("a", signal.SIGSTOP)
+        pid = scene.pid("a")
+        scene.supervisor.rearrange([camera("b", FAST, fps=200)])
+        scene.idle_until(lambda: not Path(f"/proc/{pid}").exists())
+        assert scene.supervisor.snapshot()["a"].waiting == 8
+        before = len(scene.numbers["a"])
+        scene.until(lambda: scene.told(CameraRemoved))
+        assert len(scene.numbers["a"]) == before + 8
+        assert scene.told(CameraLost, "a") == []
+
+
+def test_camera_that_is_removed_and_wanted_again_comes_back():
+    """Also when its old process has not ended yet; its numbers go on."""
+    a, b = camera("a", FAST, fps=100), camera("b", FAST, fps=100)
+    with Scene(a, b) as scene:
+        scene.until(lambda: len(scene.told(CameraOpened)) == 2)
+        scene.signal("a", signal.SIGSTOP)
+        scene.supervisor.rearrange([b])
+        scene.until(scene.more("b"))
+        scene.supervisor.rearrange([a, b])
+        scene.until(lambda: len(scene.told(CameraOpened, "a")) == 2)
+        scene.until(scene.more("a"))
+        assert scene.told(CameraRemoved) == []
+        assert scene.numbers["a"] == sorted(scene.numbers["a"])

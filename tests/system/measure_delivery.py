@@ -21,13 +21,14 @@ from proxy import Proxy
 from edge import config
 from edge.clock import SystemClock, uuid7
 from edge.config import Mqtt
-from edge.daemon import Daemon, prepare
+from edge.daemon import Daemon
 from edge.delivery.mqtt import opener
 from edge.delivery.outbox import Draft, Outbox
 from edge.delivery.publisher import Publisher
 from edge.delivery.topics import Topics
 from edge.event import Defect, Event, FrameRef, Latency, Origin, as_json
 from edge.metrics import Counts
+from edge.prepared import prepare
 
 CLOCK = SystemClock()
 TOPICS = Topics("defectd", "line3")

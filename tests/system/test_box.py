@@ -12,7 +12,8 @@ from pydantic import SecretStr
 
 from edge import box, config
 from edge.clock import SystemClock
-from edge.daemon import Daemon, prepare
+from edge.daemon import Daemon
+from edge.prepared import prepare
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,7 @@ def test_status_of_the_node_tells_throttling(tmp_path: Path) -> None:
         cameras=(camera,),
     )
     clock = SystemClock()
-    daemon = Daemon(prepare(settings, clock), clock, box.PowerWatch(tmp_path / "sys"))
+    daemon = Daemon(prepare(settings, clock), clock, power=box.PowerWatch(tmp_path / "sys"))
     running = threading.Thread(target=daemon.run)
     running.start()
     try:
