@@ -73,7 +73,7 @@ class Node:
         path: Path | None,
         more_status: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """path: of the configuration file; None: there is none to be read again.  more_status: for the status message."""
+        """path: of the configuration file; None: there is none.  more_status: for the status message."""
         self.settings = prepared.settings
         self.configured = prepared.configured
         """The settings without what commands have changed."""
