@@ -51,6 +51,8 @@ def _path(value: Any) -> Any:
         return value
     if not value or "\0" in value:
         raise ValueError("is no path; leave the key out, or give one")
+    if value.startswith(document.CREDENTIAL) and not re.fullmatch(r"[\w.-]+", value.removeprefix(document.CREDENTIAL)):
+        raise ValueError("is no credential; write credential:NAME, with the NAME of a LoadCredential= of the unit")
     try:
         return Path(value).expanduser()
     except RuntimeError:
@@ -105,7 +107,7 @@ class Mqtt(_Section):
     )
     username: str | None = Field(None, description="user name at the broker")
     password: SecretStr | None = Field(None, description="password; better a reference: ${ENV} or ${file:PATH}")
-    password_file: File | None = Field(None, description="file that holds the password and nothing else")
+    password_file: File | None = Field(None, description="file with the password alone, or credential:NAME")
     ca_file: File | None = Field(None, description="PEM file of the authority that signed the broker's certificate")
     cert_file: File | None = Field(None, description="PEM file of this node's client certificate")
     key_file: File | None = Field(None, description="PEM file of this node's private key")
@@ -504,7 +506,7 @@ def parse(raw: object, *, origin: str, base: Path, env: Mapping[str, str]) -> Co
         raise ConfigError(origin, (*problems, *(p for p in found_too if p.key not in named))) from None
     if problems:
         raise ConfigError(origin, tuple(problems))
-    return _anchored(config, base)
+    return _anchored(config, base, env)
 
 
 def _camera_decisions(raw: dict[Any, Any]) -> list[Any]:
@@ -525,11 +527,11 @@ def _inherit_decision(raw: dict[Any, Any]) -> None:
             camera["decision"] = {**common, **camera.get("decision", {})}
 
 
-def _anchored(config: Config, base: Path) -> Config:
-    """The configuration with relative paths made absolute."""
+def _anchored(config: Config, base: Path, env: Mapping[str, str]) -> Config:
+    """The configuration with relative paths made absolute, and credentials found."""
 
     def absolute(path: Path | None) -> Path | None:
-        return None if path is None else base / path
+        return None if path is None else document.located(str(path), base=base, env=env)
 
     names = ("password_file", "ca_file", "cert_file", "key_file")
     files = {name: absolute(getattr(config.mqtt, name)) for name in names}

@@ -33,7 +33,9 @@ from edge.ledger import Ledger
 from edge.line import Control, Line, Report, make
 from edge.node import STOP_VIEW_S, Node, Reach, View
 from edge.prepared import Prepared
+from edge.service import Service, status_line
 from edge.trail import Trail
+from edge.watchdog import LIMIT_S, Loop, Stuck, Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -103,14 +105,25 @@ class Parts:
         """Without any of these the node is no node."""
         return {"line": self.line, "recorder": self.recorder, "publisher": self.publisher}
 
+    def loops(self) -> dict[str, Loop]:
+        """What must go round, whatever cameras and broker do; by the names of the threads."""
+        loops: dict[str, Loop] = {"cameras": self.cameras, "line": self.line, "recorder": self.recorder}
+        return {**loops, "publisher": self.publisher, **{view.name: view for view in self.views}}
+
 
 class Daemon:
     """One node: cameras, the line, the outbox, the publisher."""
 
     def __init__(
-        self, prepared: Prepared, clock: Clock, path: Path | None = None, power: box.PowerWatch | None = None
+        self,
+        prepared: Prepared,
+        clock: Clock,
+        path: Path | None = None,
+        power: box.PowerWatch | None = None,
+        service: Service | None = None,
     ) -> None:
-        """path: of the configuration, to be read again when asked."""
+        """path: of the configuration, to be read again when asked.  service: who is told how it goes; None: nobody."""
+        self._service = service or Service()
         self._settings = settings = prepared.settings
         self._power = power or box.PowerWatch()
         self._prepared = prepared
@@ -134,7 +147,9 @@ class Daemon:
             broker = self._start_broker(building)
             parts = self._build(building)
             self._start(building, parts)
+            self._service.ready()
             broken = self._watch(parts, for_s)
+            self._service.stopping()
             self._shut(parts, broker)
             return 1 if broken else 0
 
@@ -237,6 +252,7 @@ class Daemon:
         def on_report(reports: Sequence[Report]) -> None:
             _log_period(reports, reach.recorder, reach.publisher)
             refusals.tell()
+            self._service.status(status_line(reports, reach.publisher.snapshot(), self._clock.monotonic_ns()))
             for report in reports:
                 total, account = report.latency, report.coverage
                 for view in tuple(reach.views):
@@ -259,13 +275,19 @@ class Daemon:
         return {"throttling": None if self._power.found is None else asdict(self._power.found)}
 
     def _watch(self, parts: Parts, for_s: float | None) -> str | None:
-        """Until a signal comes or the time is over; the name of a thread that ended before."""
+        """Until a signal comes or the time is over; the name of a thread that ended or stands still before."""
+        period_s = self._service.watchdog_s
+        watchdog = Watchdog(parts.loops, self._clock, LIMIT_S if period_s is None else period_s / 2)
         end_ns = None if for_s is None else self._clock.monotonic_ns() + int(for_s * NS_PER_S)
         while not self._stop.is_set():
             dead = next((name for name, thread in parts.threads.items() if not thread.alive), None)
             if dead is not None:
                 log.error("the %s has ended: stopping, so that the service is restarted", dead)
                 return dead
+            stuck = watchdog.look()
+            if stuck is not None:
+                return self._give_up(stuck)
+            self._service.alive()
             parts.ledger.save()
             if self._power.look(self._clock.monotonic_ns()):
                 parts.node.announce()
@@ -279,13 +301,26 @@ class Daemon:
             self._news.clear()
         return None
 
-    @staticmethod
-    def _read_again(node: Node) -> None:
+    def _read_again(self, node: Node) -> None:
         """What SIGHUP asks for. A refusal is told by the node; it stops nothing."""
+        self._service.reloading(self._clock.monotonic_ns())
         try:
             node.reload()
         except (ConfigError, CommandError):
             pass  # told by an event and in the log
+        finally:
+            self._service.ready()
+
+    def _give_up(self, stuck: Stuck) -> str:
+        """A loop hangs: with systemd this process ends here and now, without it after the usual stop."""
+        log.error(
+            "the thread %s has not moved for %.0f s: stopping, so that the service is restarted\n%s",
+            stuck.name,
+            stuck.still_s,
+            stuck.stack,
+        )
+        self._service.stuck()
+        return stuck.name
 
     def _shut(self, parts: Parts, broker: EmbeddedBroker | None) -> None:
         """Along the flow: no new frames, none left over, nothing unwritten, nothing unsent that can be sent."""

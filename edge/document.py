@@ -21,6 +21,9 @@ MAX_DEPTH: Final = 24
 MAX_VALUES: Final = 20_000
 """Keys and values after all aliases are expanded."""
 MAX_INTEGER: Final = 1 << 63
+CREDENTIAL: Final = "credential:"
+CREDENTIALS_DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
+"""Where systemd puts what a unit's LoadCredential= names.  Source: systemd.exec(5)."""
 
 _PLAIN_TAGS: Final = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")}
 _QUOTES: Final = "a text that begins with & * ! % @ or ` needs quotes"
@@ -46,12 +49,22 @@ def read(path: Path) -> object:
 
 
 def fill(value: object, *, origin: str, base: Path, env: Mapping[str, str], problems: list[Problem]) -> Any:
-    """A copy with ${NAME}, ${NAME:-default} and ${file:PATH} replaced in every text.
+    """A copy with ${NAME}, ${NAME:-default}, ${file:PATH} and ${credential:NAME} replaced in every text.
 
     base: what relative paths are relative to.  problems: gets one for each reference that leads nowhere.
     Raises ConfigError for a value that is nested too deeply or expands to too much.
     """
     return _Filler(origin, base, env, problems).fill(value, "", 0)
+
+
+def located(where: str, *, base: Path, env: Mapping[str, str]) -> Path:
+    """The path meant by a text: relative to `base`, or `credential:NAME`.
+
+    A credential is systemd's inside the unit; at a shell it is the file of that name beside the configuration.
+    """
+    if not where.startswith(CREDENTIAL):
+        return base / where
+    return Path(env.get(CREDENTIALS_DIRECTORY) or base) / where.removeprefix(CREDENTIAL)
 
 
 def _refused(origin: str, allowed: str, remedy: str) -> ConfigError:
@@ -136,11 +149,11 @@ class _Filler:
 
     def _replacement(self, match: re.Match[str], key: str) -> str:
         what = match["what"]
-        if what.startswith("file:"):
+        if what.startswith(("file:", CREDENTIAL)):
             return self._content(match[0], what.removeprefix("file:"), key)
         name, has_default, default = what.partition(":-")
         if not _VARIABLE.fullmatch(name):
-            remedy = "Write ${NAME}, ${NAME:-default} or ${file:PATH}"
+            remedy = "Write ${NAME}, ${NAME:-default}, ${file:PATH} or ${credential:NAME}"
             self._problems.append(Problem(key, match[0], "is no reference", remedy))
             return ""
         if name in self._env:
@@ -151,7 +164,7 @@ class _Filler:
         return default
 
     def _content(self, reference: str, where: str, key: str) -> str:
-        path = self._base / where
+        path = located(where, base=self._base, env=self._env)
         try:
             with path.open("rb") as file:
                 raw = file.read(MAX_REFERENCED_BYTES + 1)

@@ -240,6 +240,8 @@ class Supervisor:
         """Of the last `rearrange`, until the thread takes it."""
         self._tended_ns = 0
         self._closed = False
+        self.beat_ns = clock.monotonic_ns()
+        """When the thread last came round: the watchdog looks at it."""
 
     # For the daemon ----------------------------------------------------------------------------------------------
 
@@ -400,6 +402,7 @@ class Supervisor:
 
     def _turn(self) -> bool:
         """Wait for the next message or moment and act on it.  Returns False when all is over."""
+        self.beat_ns = self._clock.monotonic_ns()
         for key, _ in self._selector.select(self._rest_s()):
             if key.data is None:
                 self._wakened.recv(64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import sys
 from dataclasses import asdict
@@ -27,11 +28,15 @@ def run(config_path: Path, for_s: float | None) -> None:
     from edge.clock import SystemClock
     from edge.daemon import Daemon
     from edge.prepared import prepare
+    from edge.service import Service
 
+    service = Service.from_environment()
     settings = config.load(config_path)
     log.start(settings.log.level, settings.log.format)
+    faulthandler.enable(2)  # stderr: the watchdog's SIGABRT then says in the journal where each thread stood
     clock = SystemClock()
-    sys.exit(Daemon(prepare(settings, clock), clock, config_path).run(for_s))
+    service.status("starting: the model is loaded and tested")
+    sys.exit(Daemon(prepare(settings, clock), clock, config_path, service=service).run(for_s))
 
 
 @click.command()

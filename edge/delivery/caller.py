@@ -29,6 +29,8 @@ from edge.errors import BrokerError
 
 ABANDONED_LINKS: Final = 4
 """Attempts stuck in name resolution that are left behind before a new one is made."""
+HEAR_S: Final = 1.0
+"""Longest wait at a time, so that the watchdog sees that the loop lives."""
 MAX_UNHEARD: Final = 1000
 """Messages from the broker that wait to be heard; more are dropped and counted."""
 MAX_HEARD_BYTES: Final = 512 * 1024
@@ -52,6 +54,8 @@ class Caller:
         self._abandoned: list[Link] = []
         self.unheard = 0
         """Messages dropped in a flood."""
+        self.beat_ns = clock.monotonic_ns()
+        """When the owner last listened: the watchdog looks at it."""
 
     def wake(self) -> None:
         """End the wait of `hear`; from any thread."""
@@ -64,9 +68,10 @@ class Caller:
         return not self._inbox.empty()
 
     def hear(self, timeout_s: float) -> Notice | None:
-        """The next notice of the newest link; None after the time, or when woken."""
+        """The next notice of the newest link; None after the time (at most HEAR_S), or when woken."""
+        self.beat_ns = self._clock.monotonic_ns()
         try:
-            item = self._inbox.get(timeout=max(timeout_s, 0.0))
+            item = self._inbox.get(timeout=min(max(timeout_s, 0.0), HEAR_S))
         except queue.Empty:
             return None
         if item is None:

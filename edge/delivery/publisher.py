@@ -278,6 +278,11 @@ class Publisher:
         return self._thread.is_alive()
 
     @property
+    def beat_ns(self) -> int:
+        """When the loop last came round."""
+        return self._caller.beat_ns
+
+    @property
     def unheard(self) -> int:
         """Commands dropped in a flood, unread."""
         return self._caller.unheard

@@ -24,6 +24,8 @@ RETRY_FIRST_S: Final = 0.1
 RETRY_LAST_S: Final = 5.0
 REMIND_S: Final = 60.0
 """Seconds between two log lines about the same outage."""
+IDLE_S: Final = 1.0
+"""Longest wait for an event, so that the watchdog sees that the loop lives."""
 
 SEVERITIES: Final[dict[EventType, Severity]] = {
     "defect.opened": "alarm",
@@ -92,6 +94,8 @@ class Recorder:
         self._dropped = 0
         self._untold = 0
         """Events dropped from memory that no event has told of yet."""
+        self.beat_ns = clock.monotonic_ns()
+        """When the loop last came round: the watchdog looks at it."""
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         outbox.tell_losses_by(self._loss_draft)
 
@@ -151,7 +155,10 @@ class Recorder:
     def _wait_for_work(self) -> bool:
         """Take the next group in hand; False when stopping and nothing waits."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._stopping)
+            while not (self._queue or self._stopping):
+                self.beat_ns = self._clock.monotonic_ns()
+                self._changed.wait(IDLE_S)
+            self.beat_ns = self._clock.monotonic_ns()
             while self._queue and len(self._in_hand) < GROUP:
                 self._in_hand.append(self._queue.popleft())
             return bool(self._in_hand)
@@ -164,6 +171,7 @@ class Recorder:
         failures = 0
         untold = self._untold
         while True:
+            self.beat_ns = self._clock.monotonic_ns()
             try:
                 self._append(self._in_hand, untold)
                 break

@@ -132,6 +132,9 @@ class SparkplugView:
     twice the keepalive.  memory_path: a file in the state directory.
     """
 
+    name: Final = "sparkplug"
+    """Of its thread."""
+
     def __init__(
         self,
         open_link: OpenLink,
@@ -172,7 +175,7 @@ class SparkplugView:
         self._connections = 0
         self._last_error: str | None = None
         self._told = ("", 0)
-        self._thread = threading.Thread(target=self._run, name="sparkplug", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=self.name, daemon=True)
 
     # ---- from any thread -------------------------------------------------------------------------
 
@@ -218,6 +221,11 @@ class SparkplugView:
     @property
     def alive(self) -> bool:
         return self._thread.is_alive()
+
+    @property
+    def beat_ns(self) -> int:
+        """When the loop last came round."""
+        return self._caller.beat_ns
 
     def snapshot(self) -> Snapshot:
         node = self._node

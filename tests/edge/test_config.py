@@ -132,6 +132,27 @@ def test_file_reference_is_relative_to_the_file_and_stripped(tmp_path):
     assert found.mqtt.read_password() == SECRET
 
 
+def test_credential_is_systemds_inside_the_unit_and_beside_the_file_outside(tmp_path):
+    """credential:NAME names a path, ${credential:NAME} its content: the same configuration works at a shell."""
+    extra = "mqtt: {username: u, password_file: 'credential:pw'}\nlog: {level: '${credential:level}'}"
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    for folder, words, level in ((tmp_path, "shell", "debug"), (inside, "unit", "error")):
+        (folder / "pw").write_text(f"{words}\n")
+        (folder / "level").write_text(level)
+    outside = read_with(tmp_path, extra)
+    within = read_with(tmp_path, extra, {"CREDENTIALS_DIRECTORY": str(inside)})
+    assert (outside.mqtt.read_password(), outside.log.level) == ("shell", "debug")
+    assert (within.mqtt.read_password(), within.log.level) == ("unit", "error")
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "../x", "a b"])
+def test_credential_with_an_impossible_name_is_refused(name):
+    """A credential is one file: nothing else can be reached through it."""
+    found = problems({**BASE, "mqtt": {"username": "u", "password_file": f"credential:{name}"}})
+    assert "credential:NAME" in found["mqtt.password_file"].allowed
+
+
 def test_filled_text_is_not_filled_again():
     """A value that looks like a reference after filling stays as it is."""
     found = checked({**BASE, "mqtt": {"username": "u", "password": "${PW}"}}, {"PW": "${OTHER}"})

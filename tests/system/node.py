@@ -60,13 +60,15 @@ class Node:
         self.log_path = folder / "log.txt"
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *args: str) -> Node:
+    def start(self, *args: str, entry: tuple[str, ...] = ("-m", "edge.cli"), env: dict[str, str] | None = None) -> Node:
+        """entry: what Python starts.  env: more of the environment."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "edge.cli", "run", "-c", str(self.config), *args],
+                [sys.executable, *entry, "run", "-c", str(self.config), *args],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                env={**os.environ, **(env or {})},
             )
         return self
 

@@ -1,0 +1,44 @@
+"""defectd with a loop that hangs on demand: once the file $DEFECTD_STUCK names a loop, it comes round no more.
+
+The daemon itself has no such switch: this entry point wraps the one function of each loop that it passes in every
+round, and leaves the rest as it is shipped.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from edge.camera.supervisor import Supervisor
+from edge.cli import main
+from edge.delivery.caller import Caller
+from edge.delivery.outbox import Outbox
+from edge.line import Line
+
+ORDER = Path(os.environ["DEFECTD_STUCK"])
+PLACES: dict[str, tuple[type, str]] = {
+    "line": (Line, "turn"),
+    "recorder": (Outbox, "append"),
+    "publisher": (Caller, "hear"),
+    "cameras": (Supervisor, "_turn"),
+}
+
+
+def hangs_on_demand(thread: str, owner: type, name: str) -> None:
+    whole = getattr(owner, name)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        ordered = ORDER.exists() and ORDER.read_text().strip() == thread
+        if ordered and threading.current_thread().name == thread:
+            threading.Event().wait()
+        return whole(*args, **kwargs)
+
+    setattr(owner, name, wrapped)
+
+
+for thread, (owner, name) in PLACES.items():
+    hangs_on_demand(thread, owner, name)
+sys.exit(main())

@@ -1,0 +1,76 @@
+"""The systemd unit as it is shipped: valid, and exposed no more than promised."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+UNIT = ROOT / "systemd" / "defectd.service"
+DROP_INS = ROOT / "systemd" / "defectd.service.d"
+COMMAND = "/opt/defectd/current/bin/defectd run"
+MANUAL = "file:/opt/defectd/current/share/defectd/README.md"
+
+
+def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """systemd-analyze, or a skip; not in CI, where it has to be there."""
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        if os.environ.get("CI"):
+            pytest.fail("systemd-analyze is not installed, and CI is set: install the package systemd")
+        pytest.skip("systemd-analyze is not installed")
+    return subprocess.run([program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+
+
+def placed(folder: Path, drop_ins: tuple[str, ...], text: str) -> Path:
+    """The unit in a folder of units, with some of its drop-ins."""
+    (folder / "defectd.service.d").mkdir(parents=True)
+    (folder / "defectd.service").write_text(text)
+    for name in drop_ins:
+        shutil.copy(DROP_INS / name, folder / "defectd.service.d")
+    return folder / "defectd.service"
+
+
+ALL = tuple(sorted(path.name for path in DROP_INS.iterdir()))
+
+
+@pytest.mark.parametrize("drop_ins", [(), *((name,) for name in ALL), ALL])
+def test_unit_is_verified_without_a_remark(drop_ins, tmp_path):
+    """systemd-analyze verify says nothing, for the unit alone and with each drop-in; installed files stand in."""
+    text = UNIT.read_text()
+    assert COMMAND in text
+    assert MANUAL in text
+    text = text.replace(COMMAND, "/bin/true run").replace(MANUAL, "man:true(1)")
+    done = analyze("verify", str(placed(tmp_path, drop_ins, text)))
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
+
+
+def test_verification_finds_a_mistyped_key(tmp_path):
+    """The check can fail: an unknown key is remarked."""
+    text = UNIT.read_text().replace("WatchdogSec=", "WatchdogSecs=").replace(COMMAND, "/bin/true run")
+    assert "WatchdogSecs" in analyze("verify", str(placed(tmp_path, (), text))).stderr
+
+
+@pytest.mark.parametrize(
+    ("drop_ins", "most"),
+    [((), 17), (("addresses.conf",), 17), (ALL, 11)],
+    ids=["local cameras", "local cameras and addresses", "network cameras"],
+)
+def test_unit_is_exposed_no_more_than_promised(drop_ins, most, tmp_path):
+    """systemd's own measure, times ten: 17 with USB cameras, 11 as install.sh --network-cameras has it."""
+    placed(tmp_path / "etc/systemd/system", drop_ins, UNIT.read_text())
+    arguments = ("security", "--offline=true", f"--root={tmp_path}", "--no-pager")
+    done = analyze(*arguments, f"--threshold={most}", "defectd.service")
+    assert done.returncode == 0, done.stdout[-200:]
+    assert analyze(*arguments, "--threshold=5", "defectd.service").returncode != 0, "the check can fail"
+
+
+def test_exit_codes_of_the_command_line_are_those_of_the_unit():
+    """What the daemon calls a refused configuration is what systemd does not restart on."""
+    from edge.cli.refusal import EXIT_CONFIG
+
+    assert f"RestartPreventExitStatus={EXIT_CONFIG}" in UNIT.read_text().splitlines()
