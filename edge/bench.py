@@ -26,7 +26,7 @@ from edge.camera.supervisor import Notice, Supervisor
 from edge.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from edge.errors import BundleError
 from edge.frame import Frame, Gray
-from edge.line import Line, Report, Station
+from edge.line import Line, Picture, Report, Station
 from edge.metrics import Histogram, Summary
 from edge.vision.classifier import Classifier, foreign
 from edge.vision.scheduler import Head
@@ -238,7 +238,7 @@ class _FramePath:
 class _Nowhere:
     """Takes the events of a benchmark."""
 
-    def put(self, event: event.Event) -> None:
+    def put(self, event: event.Event, picture: Picture | None = None) -> None:
         """Forgotten."""
 
 
@@ -279,9 +279,7 @@ def hold(loaded: Bundle, count: int, fps: float, seconds: float, clock: Clock) -
     """Run so many cameras of 1600x256 for a while."""
     width, height = SIDE_BY_SIDE
     url = SecretStr(f"strip:?width={width}&height={height}")
-    cameras = [
-        config.Camera(name=f"c{n}", source=url, fps=fps, tile_px=loaded.card.tile_px) for n in range(count)
-    ]
+    cameras = [config.Camera(name=f"c{n}", source=url, fps=fps, tile_px=loaded.card.tile_px) for n in range(count)]
     classifier = Classifier(loaded)
     stations = [Station(camera, classifier, clock, live=True) for camera in cameras]
     supervisor = Supervisor(cameras, clock)

@@ -252,7 +252,7 @@ class Outbox(_Section):
     durability: Literal["full", "normal"] = Field("full", description="full: each commit survives power loss")
 
 
-Verb = Literal["ping", "state", "snapshot", "pause", "resume", "set", "reload", "dead-letters"]
+Verb = Literal["ping", "state", "snapshot", "pause", "resume", "set", "reload", "dead-letters", "evidence"]
 ReplyPrefix = Annotated[str, Field(max_length=200, pattern=r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*[^/+#\s\x00-\x1f]$")]
 
 
@@ -288,6 +288,28 @@ class Metrics(_Section):
             return None
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
+
+
+class Evidence(_Section):
+    enabled: bool = Field(True, description="keep pictures of defects and tiles for labelling")
+    dir: File | None = Field(None, description="folder of the pictures, of one node alone; null: state_dir/evidence")
+    max_mb: int = Field(256, ge=1, le=1_000_000, description="MiB of pictures")
+    min_free_mb: int = Field(256, ge=1, le=1_000_000, description="MiB that stay free on that disk")
+    tiles_mb: int = Field(0, ge=0, le=1_000_000, description="MiB of max_mb that events leave to tiles")
+    frames: bool = Field(False, description="keep the whole frame of each defect as well")
+    quality: int = Field(85, ge=10, le=100, description="JPEG quality of events; tiles have 95")
+    longest_px: int = Field(1600, ge=64, le=8192, description="longer side, above which a picture is made smaller")
+    per_minute: int = Field(120, ge=1, le=100_000, description="most pictures a minute")
+    unsure_per_hour: float = Field(30.0, ge=0.0, le=36_000.0, description="tiles in doubt kept of each camera; 0: none")
+    audit_per_hour: float = Field(
+        6.0, ge=0.0, le=36_000.0, description="tiles kept of each camera at random, whatever they show; 0: none"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Evidence:
+        if self.tiles_mb > self.max_mb:
+            raise ValueError(f"tiles_mb ({self.tiles_mb}) is above max_mb ({self.max_mb}); lower it")
+        return self
 
 
 class Decision(_Section):
@@ -425,6 +447,7 @@ class Config(_Section):
     model: Model = Model()
     mqtt: Mqtt = Mqtt()
     outbox: Outbox = Outbox()
+    evidence: Evidence = Evidence()
     commands: Commands = Commands()
     sparkplug: Sparkplug = Sparkplug()
     metrics: Metrics = Metrics()
@@ -455,6 +478,10 @@ class Config(_Section):
     @property
     def active_cameras(self) -> tuple[Camera, ...]:
         return tuple(c for c in self.cameras if c.enabled)
+
+    @property
+    def evidence_dir(self) -> Path:
+        return self.evidence.dir or self.state_dir / "evidence"
 
     @property
     def sha256(self) -> str:
@@ -541,6 +568,7 @@ def _anchored(config: Config, base: Path, env: Mapping[str, str]) -> Config:
     return config.model_copy(
         update={
             "state_dir": absolute(config.state_dir),
+            "evidence": config.evidence.model_copy(update={"dir": absolute(config.evidence.dir)}),
             "mqtt": config.mqtt.model_copy(update=files),
             "sparkplug": config.sparkplug.model_copy(
                 update={"password_file": absolute(config.sparkplug.password_file)}

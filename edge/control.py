@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import logging
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
-from edge import __version__, config, line
+from edge import __version__, archive, config, line
 from edge.clock import NS_PER_S, Clock, stamp
 from edge.delivery.commands import (
     Commands,
     DeadLetters,
+    Evidence,
     Pause,
     Ping,
     Request,
@@ -23,15 +26,16 @@ from edge.delivery.commands import (
 from edge.delivery.outbox import Outbox
 from edge.delivery.publisher import Publisher
 from edge.delivery.recorder import Recorder
-from edge.errors import CommandError, ConfigError
+from edge.errors import CommandError, ConfigError, EvidenceError
 from edge.node import ORDER_S, Node
-from edge.picture import jpeg
+from edge.picture import decoded, jpeg
 
 log = logging.getLogger(__name__)
 
 MAX_PICTURE_BYTES: Final = 512 * 1024
 REPLY_ROOM_BYTES: Final = 2048
 """What a reply holds beside the picture."""
+_EVIDENCE_CODES: Final = {"path": "bad_value", "gone": "gone", "damaged": "gone"}
 
 
 class Verbs:
@@ -69,6 +73,8 @@ class Verbs:
                 answer = self._node.set_thresholds(request.camera, request.wanted)
             case DeadLetters():
                 answer = self._dead_letters(request)
+            case Evidence():
+                answer = self._evidence(request)
             case Ping():
                 up_s = (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
                 answer = {"version": __version__, "since": self._node.since, "up_s": round(up_s, 3)}
@@ -111,8 +117,7 @@ class Verbs:
 
     def _snapshot(self, request: Snapshot) -> dict[str, Any]:
         picture, number, label = self._orders.ask(line.Show(request.camera), ORDER_S)
-        limit = self._publisher.packet_limit
-        most = MAX_PICTURE_BYTES if limit is None else min(MAX_PICTURE_BYTES, (limit - REPLY_ROOM_BYTES) * 3 // 4)
+        most = self._most_picture_bytes()
         coded = jpeg(picture, longest_px=request.longest_px, quality=request.quality, most_bytes=most)
         return {
             "camera": request.camera,
@@ -120,6 +125,29 @@ class Verbs:
             "size_px": [int(picture.shape[1]), int(picture.shape[0])],
             "format": "jpeg",
             "base64": base64.b64encode(coded).decode("ascii"),
+        }
+
+    def _most_picture_bytes(self) -> int:
+        limit = self._publisher.packet_limit
+        return MAX_PICTURE_BYTES if limit is None else min(MAX_PICTURE_BYTES, (limit - REPLY_ROOM_BYTES) * 3 // 4)
+
+    def _evidence(self, request: Evidence) -> dict[str, Any]:
+        folder = self._node.settings.evidence_dir
+        try:
+            if request.path is None:
+                return {"pictures": _newest(folder, request)}
+            data = archive.read(folder, request.path)
+        except EvidenceError as error:
+            raise CommandError(_EVIDENCE_CODES.get(error.cause, "failed"), str(error)) from error
+        most = self._most_picture_bytes()
+        sent = data if len(data) <= most else jpeg(decoded(data), longest_px=4096, quality=80, most_bytes=most)
+        return {
+            "path": request.path,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "facts": archive.facts_of(data),
+            "reduced": sent is not data,
+            "format": "jpeg",
+            "base64": base64.b64encode(sent).decode("ascii"),
         }
 
     def _dead_letters(self, request: DeadLetters) -> dict[str, Any]:
@@ -147,3 +175,15 @@ class Verbs:
                 for letter in letters
             ],
         }
+
+
+def _newest(folder: Path, request: Evidence) -> list[dict[str, Any]]:
+    found = [
+        stored
+        for stored in archive.pictures(folder)
+        if request.camera in (None, stored.camera) and request.kind in (None, stored.kind)
+    ]
+    return [
+        {"path": stored.path, "size_bytes": stored.size_bytes, "facts": archive.facts(folder, stored)}
+        for stored in found[: -request.limit - 1 : -1]
+    ]

@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, Final, Protocol
 
 from edge import __version__, box, config, event
+from edge.archive import Archive
 from edge.camera.supervisor import CameraLost, CameraOpened, Supervisor
 from edge.clock import NS_PER_S, Clock, boot_id
 from edge.control import Verbs
@@ -28,6 +29,7 @@ from edge.delivery.refusals import Refusals
 from edge.delivery.sparkplug import views_of
 from edge.delivery.topics import Topics
 from edge.errors import CommandError, ConfigError, Problem
+from edge.evidence import Keeper, Witness
 from edge.exporter import Exporter, Reading
 from edge.ledger import Ledger
 from edge.line import Control, Line, Report, make
@@ -47,6 +49,7 @@ PROBE_SPARE_S: Final = 2.0
 STOP_CAMERAS_S: Final = 0.7
 STOP_LINE_S: Final = 0.8
 STOP_RECORDER_S: Final = 0.4
+STOP_EVIDENCE_S: Final = 0.3
 STOP_PUBLISHER_S: Final = 1.6
 STOP_BROKER_S: Final = 0.3
 STOP_COMMANDS_S: Final = 0.1
@@ -99,6 +102,7 @@ class Parts:
     refusals: Refusals
     ledger: Ledger
     trail: Trail
+    evidence: Keeper | None
 
     @property
     def threads(self) -> dict[str, Alive]:
@@ -206,10 +210,23 @@ class Daemon:
             orders, cameras, recorder, publisher, commands, trail, views, lambda new: views_of(new, outbox, clock)
         )
         node = Node(self._prepared, self._origin, self._topics, reach, clock, self._path, self._more_status)
-        line = self._line(node, reach, refusals, ledger)
+        evidence = self._keeper()
+        line = self._line(node, reach, refusals, ledger, evidence)
         verbs = Verbs(node, orders, outbox, recorder, publisher, commands, clock)
         commands.attach(publisher.reply, verbs.perform)
-        return Parts(cameras, line, recorder, publisher, views, node, commands, refusals, ledger, trail)
+        return Parts(cameras, line, recorder, publisher, views, node, commands, refusals, ledger, trail, evidence)
+
+    def _keeper(self) -> Keeper | None:
+        settings = self._settings.evidence
+        if not settings.enabled:
+            return None
+        archive = Archive(
+            self._settings.evidence_dir,
+            max_bytes=settings.max_mb * MIB,
+            min_free_bytes=settings.min_free_mb * MIB,
+            tiles_bytes=settings.tiles_mb * MIB,
+        )
+        return Keeper(settings, archive, self._clock)
 
     def _start(self, building: ExitStack, parts: Parts) -> None:
         """Consumers before producers."""
@@ -219,6 +236,8 @@ class Daemon:
         for view in parts.views:
             view.start()
         parts.recorder.start()
+        if parts.evidence is not None:
+            parts.evidence.start()
         parts.line.start()
         parts.cameras.start()
         self._export(building, parts)
@@ -239,13 +258,16 @@ class Daemon:
             parts.trail,
             self._clock,
             lambda: parts.node.info,
+            parts.evidence,
         )
         exporter = Exporter(address, reading)
         if exporter.start():
             building.callback(exporter.stop)
             log.info("metrics on http://%s:%d/metrics", *address)
 
-    def _line(self, node: Node, reach: Reach, refusals: Refusals, ledger: Ledger) -> Line:
+    def _line(
+        self, node: Node, reach: Reach, refusals: Refusals, ledger: Ledger, evidence: Keeper | None
+    ) -> Line:
         def retain_coverage(camera: str, message: dict[str, Any]) -> None:
             reach.publisher.retain(self._topics.coverage(camera), ledger.note(camera, message))
 
@@ -269,6 +291,7 @@ class Daemon:
             report_s=self._settings.report_s,
             control=reach.orders,
             on_removed=node.forget,
+            witness=None if evidence is None else Witness(self._settings.evidence, evidence.keep, self._clock),
         )
 
     def _more_status(self) -> dict[str, Any]:
@@ -332,6 +355,8 @@ class Daemon:
             log.warning("the line still had frames to inspect and was left behind")
         parts.recorder.put(make(self._clock, event.NODE_CAMERA, "node.stopped"))
         parts.recorder.stop(STOP_RECORDER_S)
+        if parts.evidence is not None:
+            parts.evidence.stop(STOP_EVIDENCE_S)
         for view in parts.views:
             view.ask_stop(STOP_VIEW_S)
         parts.publisher.stop(STOP_PUBLISHER_S)

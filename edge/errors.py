@@ -5,6 +5,7 @@ DefectdError
  |- BundleError        refuse the model, keep the one in use
  |- ImageError         this one image cannot be inspected; the others can
  |- PayloadError       a message from outside makes no sense: drop it, count it
+ |- EvidenceError      a picture cannot be kept or shown; its event goes on without
  |- CommandError       a command is not carried out: answer with the reason
  |- CameraError        restart this camera
  |   `- EndOfRecording   a file or folder came to its end; do not restart
@@ -55,6 +56,14 @@ class ImageError(DefectdError):
 
 class PayloadError(DefectdError):
     """A message from outside cannot be read."""
+
+
+class EvidenceError(DefectdError):
+    """A picture cannot be kept, or is not there.  cause: one word for counting."""
+
+    def __init__(self, cause: str, reason: str) -> None:
+        self.cause = cause
+        super().__init__(reason)
 
 
 class CommandError(DefectdError):

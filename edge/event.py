@@ -97,6 +97,17 @@ class FrameRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """A picture that was kept.  path: within the folder of evidence."""
+
+    path: str
+    sha256: str
+
+    def as_json(self) -> dict[str, str]:
+        return {"path": self.path, "sha256": self.sha256}
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One fact, as decided. `seq` is added when the outbox stores it, `replayed` when it is sent."""
 
@@ -111,6 +122,7 @@ class Event:
     latency_ms: Latency | None = None
     detail: dict[str, Any] | None = None
     """What else there is to say: the reason, counts, a time range."""
+    evidence: Evidence | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +155,6 @@ def as_json(event: Event, origin: Origin) -> dict[str, Any]:
         "latency_ms": None if event.latency_ms is None else event.latency_ms.as_json(),
         "model": origin.model,
         "config_sha256": origin.config_sha256,
-        "evidence": None,
+        "evidence": None if event.evidence is None else event.evidence.as_json(),
         "detail": event.detail,
     }

@@ -23,6 +23,7 @@ from prometheus_client.core import (
 )
 
 from edge import box
+from edge.archive import Archive
 from edge.camera.supervisor import CameraStatus
 from edge.clock import NS_PER_S, Clock
 from edge.delivery import publisher
@@ -60,6 +61,13 @@ class Events(Protocol):
     def dropped(self) -> int: ...
 
 
+class Evidence(Protocol):
+    """The keeper of pictures, or a fake."""
+
+    archive: Archive
+    lost: dict[str, int]
+
+
 class Reading:
     """A collector: reads everything anew for each request.  Called by the threads of the HTTP server."""
 
@@ -72,6 +80,7 @@ class Reading:
         trail: Trail,
         clock: Clock,
         info: Callable[[], dict[str, str]],
+        evidence: Evidence | None = None,
     ) -> None:
         self._stations = stations
         self._cameras = cameras
@@ -80,6 +89,7 @@ class Reading:
         self._trail = trail
         self._clock = clock
         self._info = info
+        self._evidence = evidence
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("defectd", "Version and model.", self._info())
@@ -89,6 +99,7 @@ class Reading:
         yield from self._camera_states(status, now_ns)
         yield self._durations()
         yield from self._deliveries(now_ns)
+        yield from self._pictures()
         yield from self._processes(status)
         yield from _machine()
 
@@ -160,6 +171,22 @@ class Reading:
         if link.last_ack_ns is not None:
             age_s = (now_ns - link.last_ack_ns) / NS_PER_S
             yield GaugeMetricFamily("defectd_last_ack_age_seconds", "Since the last PUBACK.", age_s)
+
+    def _pictures(self) -> Iterator[Metric]:
+        if self._evidence is None:
+            return
+        archive = self._evidence.archive
+        kept = GaugeMetricFamily("defectd_evidence_files", "Pictures on disk, by kind.", labels=["kind"])
+        for kind, n in tuple(archive.files.items()):
+            kept.add_metric([kind], n)
+        lost = CounterMetricFamily("defectd_evidence_lost", "Pictures that were not kept.", labels=["cause"])
+        for cause, n in tuple(self._evidence.lost.items()):
+            lost.add_metric([cause], n)
+        yield from (kept, lost)
+        yield GaugeMetricFamily("defectd_evidence_bytes", "Bytes of these pictures.", archive.bytes)
+        written = archive.written_bytes
+        yield CounterMetricFamily("defectd_evidence_written_bytes", "Bytes written: the wear of a card.", written)
+        yield CounterMetricFamily("defectd_evidence_evicted", "Pictures that made room.", archive.evicted)
 
     def _processes(self, status: dict[str, CameraStatus]) -> Iterator[Metric]:
         memory = GaugeMetricFamily(

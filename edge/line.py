@@ -22,8 +22,9 @@ from edge.frame import Frame, Gray
 from edge.metrics import Counts, Histogram, Summary
 from edge.shadow import Shadow
 from edge.vision.classifier import Classifier
+from edge.vision.decision import Box, Findings
 from edge.vision.health import Look
-from edge.vision.inspector import Inspector, Verdict
+from edge.vision.inspector import NOTHING, Inspector, Verdict
 from edge.vision.scheduler import Head, Scheduler
 from edge.vision.tracks import Change, Tracks, at_once
 
@@ -177,7 +178,20 @@ class _Paused:
 class Sink(Protocol):
     """Where events go: `edge.delivery.recorder.Recorder`, or a fake."""
 
-    def put(self, event: event.Event) -> None: ...
+    def put(self, event: event.Event, picture: Picture | None = None) -> None: ...
+
+
+Picture = Callable[[float], event.Evidence | None]
+"""Asked by whoever stores an event, with the seconds there are: what it may say of its picture."""
+
+
+class Witness(Protocol):
+    """Keeps pictures: `edge.evidence.Witness`, or a fake.  Copies what it wants of a frame before it returns."""
+
+    def see(
+        self, fact: event.Event, camera: config.Camera, frame: Frame | None, findings: Findings
+    ) -> Picture | None: ...
+    def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[Gray], Sequence[Box]]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +282,7 @@ class Line:
         report_s: float,
         control: Control | None = None,
         on_removed: Callable[[str], None] = lambda _camera: None,
+        witness: Witness | None = None,
     ) -> None:
         """retain_*: called with the camera's name and the latest retained message.  on_report: each report_s.
 
@@ -282,6 +297,7 @@ class Line:
         self._on_report = on_report
         self._control = control or Control()
         self._on_removed = on_removed
+        self._witness = witness
         self._report_ns = int(report_s * NS_PER_S)
         self._next_report_ns = clock.monotonic_ns() + self._report_ns
         self._stopping = threading.Event()
@@ -425,11 +441,13 @@ class Line:
         )
         for histogram, ns in zip(station.stages.values(), spent_ns, strict=True):
             histogram.add(ns)
-        if not changes:
-            return
         latency = event.Latency(*(ns / NS_PER_MS for ns in spent_ns))
         for change in changes:
-            self._tell(station, change.type, defect=change.defect, frame=_ref(frame), latency=latency)
+            self._tell(
+                station, change.type, defect=change.defect, frame=frame, findings=verdict.findings, latency=latency
+            )
+        if self._witness is not None:
+            self._witness.sample(frame, verdict, station.inspector.boxes)
 
     def _changes(self, station: Station, frame: Frame, verdict: Verdict, now_ns: int) -> list[Change]:
         if station.camera.mode == "parts":
@@ -646,13 +664,13 @@ class Line:
                 station.bad_since_ns = now_ns
             station.bad_reason = look.began
             self._enter_running(station)
-            self._tell(station, "image.bad", frame=_ref(frame), detail={"reason": look.began})
+            self._tell(station, "image.bad", frame=frame, detail={"reason": look.began})
         elif look.ended is not None:
             since_ns, station.bad_since_ns = station.bad_since_ns or now_ns, None
             self._enter_running(station)
             seconds = round((now_ns - since_ns) / NS_PER_S, 3)
             detail = {"reason": look.ended, "seconds": seconds}
-            self._tell(station, "image.restored", frame=_ref(frame), detail=detail)
+            self._tell(station, "image.restored", frame=frame, detail=detail)
 
     # ---- telling ---------------------------------------------------------------------------------------
 
@@ -685,12 +703,16 @@ class Line:
         kind: event.EventType,
         *,
         defect: event.Defect | None = None,
-        frame: event.FrameRef | None = None,
+        frame: Frame | None = None,
+        findings: Findings = NOTHING,
         latency: event.Latency | None = None,
         detail: dict[str, Any] | None = None,
     ) -> None:
         fact = make(self._clock, station.camera.name, kind, detail)
-        self._sink.put(replace(fact, defect=defect, frame=frame, latency_ms=latency))
+        ref = None if frame is None else event.FrameRef(frame.number, frame.label)
+        fact = replace(fact, defect=defect, frame=ref, latency_ms=latency)
+        picture = None if self._witness is None else self._witness.see(fact, station.camera, frame, findings)
+        self._sink.put(fact, picture)
 
     def _tell_gap(self, station: Station, gap: coverage.Gap) -> None:
         detail = gap.as_json(self._clock.wall_ns(), self._clock.monotonic_ns())
@@ -738,7 +760,3 @@ def make(clock: Clock, camera: str, kind: event.EventType, detail: dict[str, Any
 
 def _thresholds(decision: config.Decision) -> dict[str, Any]:
     return {"confidence": decision.confidence, "unsure": decision.unsure, "classes": dict(decision.classes)}
-
-
-def _ref(frame: Frame) -> event.FrameRef:
-    return event.FrameRef(frame.number, frame.label)

@@ -50,6 +50,14 @@ def jpeg(image: Gray, *, longest_px: int, quality: int, most_bytes: int) -> byte
         scale *= 0.7
 
 
+def decoded(coded: bytes) -> Gray:
+    """(H, W) uint8 of a picture file's bytes.  Raises ImageError."""
+    image = cv2.imdecode(np.frombuffer(coded or b"\0", np.uint8), cv2.IMREAD_GRAYSCALE)
+    if image is None:
+        raise ImageError("the picture is damaged")
+    return np.asarray(image, np.uint8)
+
+
 def save(path: Path, image: Gray, findings: Findings) -> None:
     """Write the drawn picture as PNG.  Raises ImageError when it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from edge.clock import SystemClock, uuid7
 from edge.delivery.mqtt import Acknowledged, Connected, Disconnected, Notice, Refused, Will
 from edge.delivery.outbox import Draft
 from edge.errors import BrokerError
-from edge.event import NODE_CAMERA, Defect, Event, EventType, FrameRef, Latency, Origin
+from edge.event import NODE_CAMERA, Defect, Event, EventType, Evidence, FrameRef, Latency, Origin
 
 ORIGIN = Origin("line3", "boot-1", {"name": "student", "version": "1", "sha256": "ab" * 32}, "cd" * 32)
 
@@ -43,6 +43,7 @@ def every_event() -> list[Event]:
         rest: dict[str, Any] = {}
         if event_type.startswith("defect."):
             rest = {"defect": defect, "frame": FrameRef(7, "a.png"), "latency_ms": Latency(0.1, 0.2, 1.5, 0.1, 2.0)}
+            rest["evidence"] = Evidence("defect/0000000001-top-0123456789abcdef.jpg", "0123456789abcdef" * 4)
         if event_type == "events.dropped":
             rest = {"detail": {"first_seq": 3, "last_seq": 9, "count": 7, "cause": "full"}}
         if event_type == "events.refused":

@@ -29,6 +29,8 @@ from trainer.recipe import TrainingError
 SPLITS = ("train", "valid", "test")
 SPLIT_NAMES = {"train": ("train", "training"), "valid": ("valid", "val", "validation"), "test": ("test", "testing")}
 GOOD_NAMES = ("good", "normal")
+LEFT_OUT = "unsure"
+"""A folder that `defectd evidence export` writes: pictures that nobody has named yet."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 HELD_OUT = 0.08
 """Share of the training pictures of each class that is kept from training, for the temperature."""
@@ -164,7 +166,7 @@ def _parts(root: Path) -> dict[str, dict[str, list[Path]]]:
 
 
 def _by_class(folder: Path) -> dict[str, list[Path]]:
-    folders = [f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".")]
+    folders = [f for f in folder.iterdir() if f.is_dir() and not f.name.startswith(".") and f.name != LEFT_OUT]
     inside = [f for f in folders if f.name.lower() == "images"]
     if inside and all(f.name.lower() in ("images", "annotations", "labels") for f in folders):
         return _by_class(inside[0])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from edge.cli.options import Seconds, config_option, json_option
+from edge.cli.options import Seconds, config_option, json_option, since_option, since_wall_ns
 from edge.cli.refusal import EXIT_FAILED, refusals_told
 from edge.cli.terminal import tell
 from edge.errors import PayloadError
@@ -112,7 +111,7 @@ def _event_line(text: str) -> str:
 @click.command()
 @config_option
 @json_option
-@click.option("--since", help="Only events from this time on: 10m, 2h, or 2026-11-22T13:00:00Z.")
+@since_option
 @click.option("-n", "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
 @click.option("--refused", is_flag=True, help="Only those that the broker refused.")
 @refusals_told
@@ -124,7 +123,7 @@ def events(config_path: Path, as_json: bool, since: str | None, limit: int, refu
 
     settings = config.load(config_path)
     store = settings.state_dir / OUTBOX_FILE
-    stored = read_events(store, since_wall_ns=_since(since), limit=limit, only_refused=refused)
+    stored = read_events(store, since_wall_ns=since_wall_ns(since), limit=limit, only_refused=refused)
     for row in stored:
         if as_json:
             click.echo(json.dumps({"delivery": row.state, "reason": row.reason, **json.loads(row.payload)}))
@@ -199,15 +198,3 @@ def _settle(config_path: Path, action: Literal["retry", "discard"], seqs: tuple[
     if seqs and done < len(set(seqs)):
         tell(f"{len(set(seqs)) - done} of them are no dead letters: see `defectd dead-letters list`")
         sys.exit(EXIT_FAILED)
-
-
-def _since(text: str | None) -> int:
-    from edge.clock import NS_PER_S, SystemClock
-
-    if text is None:
-        return 0
-    try:
-        moment = datetime.fromisoformat(text)
-        return int(moment.astimezone(UTC).timestamp() * NS_PER_S)
-    except ValueError:
-        return SystemClock().wall_ns() - int(Seconds().convert(text, None, None) * NS_PER_S)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeVar
 
@@ -28,6 +29,10 @@ def json_option(command: Callable[P, R]) -> Callable[P, R]:
     return click.option("--json", "as_json", is_flag=True, help="One JSON object per line, for scripts.")(command)
 
 
+def since_option(command: Callable[P, R]) -> Callable[P, R]:
+    return click.option("--since", help="Only from this time on: 10m, 2h, or 2026-11-22T13:00:00Z.")(command)
+
+
 class Seconds(click.ParamType[float]):
     """30, 30s, 5m, 2h, 1d -> seconds."""
 
@@ -44,3 +49,16 @@ class Seconds(click.ParamType[float]):
         if not 0 < seconds < 1e9:
             self.fail(f"{value!r} is not a duration; write for example 30s, 5m or 2h", param, ctx)
         return seconds
+
+
+def since_wall_ns(text: str | None) -> int:
+    """What `--since` means: a moment, or so long ago.  Raises click.BadParameter."""
+    from edge.clock import NS_PER_S, SystemClock
+
+    if text is None:
+        return 0
+    try:
+        moment = datetime.fromisoformat(text)
+        return int(moment.astimezone(UTC).timestamp() * NS_PER_S)
+    except ValueError:
+        return SystemClock().wall_ns() - int(Seconds().convert(text, None, None) * NS_PER_S)

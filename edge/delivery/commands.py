@@ -20,6 +20,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edge import config
+from edge.archive import Kind
 from edge.clock import NS_PER_S, Clock, stamp
 from edge.config import Name, Share, Verb, redact
 from edge.delivery.mqtt import Received
@@ -103,6 +104,15 @@ class Set(Request):
         return {key: getattr(self, key) for key in ("confidence", "unsure", "classes") if key in self.model_fields_set}
 
 
+class Evidence(Request):
+    """A picture by the path that an event carries; without one, which there are, the newest first."""
+
+    path: str | None = Field(None, max_length=200)
+    camera: Name | None = None
+    kind: Kind | None = None
+    limit: int = Field(20, ge=1, le=50)
+
+
 class Reload(Request):
     """Read the configuration again."""
 
@@ -140,6 +150,7 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "set": Set,
     "reload": Reload,
     "dead-letters": DeadLetters,
+    "evidence": Evidence,
 }
 
 

@@ -7,14 +7,14 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from edge.clock import NS_PER_S, Clock, clock_synced, uuid7
 from edge.delivery.outbox import Draft, Loss, Outbox, Severity
 from edge.delivery.topics import Topics
 from edge.errors import OutboxError
-from edge.event import NODE_CAMERA, Event, EventType, Origin, as_json
+from edge.event import NODE_CAMERA, Event, EventType, Evidence, Origin, as_json
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +26,11 @@ REMIND_S: Final = 60.0
 """Seconds between two log lines about the same outage."""
 IDLE_S: Final = 1.0
 """Longest wait for an event, so that the watchdog sees that the loop lives."""
+PATIENCE_S: Final = 0.1
+"""For the pictures of all events of a group; an event whose picture is not on disk by then goes without."""
+
+Picture = Callable[[float], Evidence | None]
+"""Asked once, with the seconds there are: what the event may say of its picture."""
 
 SEVERITIES: Final[dict[EventType, Severity]] = {
     "defect.opened": "alarm",
@@ -55,6 +60,7 @@ class _Waiting:
 
     event: Event
     origin: Origin
+    picture: Picture | None = None
 
 
 class Recorder:
@@ -102,14 +108,14 @@ class Recorder:
     def start(self) -> None:
         self._thread.start()
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event, picture: Picture | None = None) -> None:
         """Hand over an event; from any thread."""
         with self._changed:
             if len(self._queue) >= self._max_waiting:
                 self._queue.popleft()
                 self._dropped += 1
                 self._untold += 1
-            self._queue.append(_Waiting(event, self.origin))
+            self._queue.append(_Waiting(event, self.origin, picture))
             self._changed.notify()
 
     def stop(self, timeout_s: float) -> bool:
@@ -170,6 +176,7 @@ class Recorder:
         told_ns = 0
         failures = 0
         untold = self._untold
+        self._ask_for_pictures()
         while True:
             self.beat_ns = self._clock.monotonic_ns()
             try:
@@ -200,6 +207,13 @@ class Recorder:
         if self._on_stored is not None:
             self._on_stored()
         return True
+
+    def _ask_for_pictures(self) -> None:
+        until_ns = self._clock.monotonic_ns() + int(PATIENCE_S * NS_PER_S)
+        for place, waiting in enumerate(self._in_hand):
+            if waiting.picture is not None:
+                found = waiting.picture(max(0.0, (until_ns - self._clock.monotonic_ns()) / NS_PER_S))
+                self._in_hand[place] = replace(waiting, event=replace(waiting.event, evidence=found), picture=None)
 
     def _pause(self, delay_s: float) -> bool:
         """Wait before the next attempt; False when the stop's time is up."""

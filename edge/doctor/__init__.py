@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edge import config
 from edge.clock import Clock
-from edge.doctor import broker, cameras, certificates, machine
+from edge.doctor import broker, cameras, certificates, machine, pictures
 from edge.doctor.finding import Finding
 from edge.errors import DefectdError
 from edge.prepared import prepare
@@ -18,6 +18,7 @@ def examine(settings: config.Config, clock: Clock, *, open_cameras: bool = True)
     """Findings as they are made.  open_cameras: also open each for a moment, unless a daemon has them."""
     yield _model(settings, clock)
     yield machine.disk(settings.state_dir)
+    yield from pictures.findings(settings)
     yield machine.memory()
     yield machine.clock()
     yield from machine.power_and_heat()

@@ -32,6 +32,8 @@ class Region:
     confidence: float
     box_px: Box
     tiles: int
+    peak_px: Box | None = None
+    """The most certain of its tiles."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ def decide(probabilities: Floats, boxes: Ints, cells: Ints, thresholds: Threshol
                 float(confidence[members].max()),
                 _hull(boxes[members]),
                 len(members),
+                _box(boxes[members[int(confidence[members].argmax())]]),
             ),
             frozenset((int(row), int(column)) for row, column in cells[members]),
         )
@@ -162,5 +165,10 @@ def _hull(boxes: Ints) -> Box:
     return int(left), int(top), int(right - left), int(bottom - top)
 
 
+def _box(row: Ints) -> Box:
+    x, y, w, h = row.tolist()
+    return x, y, w, h
+
+
 def _rows(boxes: Ints, chosen: Flags) -> tuple[Box, ...]:
-    return tuple((int(x), int(y), int(w), int(h)) for x, y, w, h in boxes[chosen])
+    return tuple(_box(row) for row in boxes[chosen])

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from edge import config
 from edge.camera.v4l2 import Device, Format, ask
 from edge.clock import SystemClock
-from edge.doctor import Finding, cameras, certificates, examine, machine
+from edge.doctor import Finding, cameras, certificates, examine, machine, pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -374,3 +374,22 @@ def test_opencv_that_cannot_open_a_camera_is_told(monkeypatch: pytest.MonkeyPatc
     assert cameras.opencv([config.Camera(name="a", source=SecretStr("0"))]).grade == "good"
     finding = cameras.opencv([stream])
     assert (finding.grade, "FFMPEG" in finding.says) == ("bad", True)
+
+
+# Pictures
+
+
+def test_doctor_tells_why_no_pictures_are_kept(tmp_path: Path) -> None:
+    """Too little free, a quota that the disk cannot hold, a folder that cannot be used: each with its remedy."""
+
+    def told(**values: object) -> Finding:
+        (finding,) = pictures.findings(settings(tmp_path, evidence=config.Evidence(**values)))  # type: ignore[arg-type]
+        return finding
+
+    assert told().grade == "good"
+    assert "pictures, 0 of 256 MiB" in told().says
+    assert "lower evidence.min_free_mb" in told(min_free_mb=1_000_000).remedy
+    assert "lower evidence.max_mb" in told(max_mb=1_000_000).remedy
+    (tmp_path / "file").write_text("")
+    assert told(dir=tmp_path / "file" / "below").grade == "bad"
+    assert list(pictures.findings(settings(tmp_path, evidence=config.Evidence(enabled=False)))) == []

@@ -42,6 +42,10 @@ class Parts:
             self.trail,
             self.clock,
             lambda: {"version": "1"},
+            SimpleNamespace(
+                archive=SimpleNamespace(files={"defect": 3, "audit": 2}, bytes=500, written_bytes=900, evicted=4),
+                lost={"queue": 1, "disk": 0},
+            ),
         )
 
 
@@ -93,6 +97,9 @@ def test_endpoint_says_what_the_line_counted(free_port):
     assert seen["defectd_process_resident_bytes", "", "daemon"] > 1 << 20
     assert seen["defectd_process_resident_bytes", "top", "camera"] > 1 << 20
     assert seen["defectd_camera_state", "top", "no_signal"] == 1
+    assert (seen["defectd_evidence_files", "defect"], seen["defectd_evidence_bytes",]) == (3, 500)
+    assert (seen["defectd_evidence_written_bytes_total",], seen["defectd_evidence_evicted_total",]) == (900, 4)
+    assert seen["defectd_evidence_lost_total", "queue"] == 1
 
 
 def test_port_that_is_taken_is_told_and_stops_nothing(caplog):

@@ -71,6 +71,9 @@ class ScriptedInspector:
     def tiles(self, pixels: Any) -> int:
         return 8
 
+    def boxes(self, pixels: Any) -> list[Any]:
+        return [(0, 0, 200, 200)]
+
     def inspect(
         self, pixels: Any, *, looked: bool = False, most: int | None = None, deadline_ns: int | None = None
     ) -> Verdict:
@@ -86,10 +89,11 @@ class ScriptedInspector:
 class Scene:
     """One line with its fakes."""
 
-    def __init__(self, *cameras: dict[str, Any], report_s: float = 10.0) -> None:
+    def __init__(self, *cameras: dict[str, Any], report_s: float = 10.0, witness: Any = None) -> None:
         self.clock = FakeClock()
         self.cameras = FakeCameras()
         self.events: list[Event] = []
+        self.pictures: list[Any] = []
         self.states: list[tuple[str, dict[str, Any]]] = []
         self.coverage: list[tuple[str, dict[str, Any]]] = []
         self.stations = [self._station(**camera) for camera in cameras or ({},)]
@@ -102,6 +106,7 @@ class Scene:
             retain_coverage=lambda name, message: self.coverage.append((name, message)),
             on_report=lambda _reports: None,
             report_s=report_s,
+            witness=witness,
         )
         self.number = 0
 
@@ -117,8 +122,9 @@ class Scene:
         station.inspector = ScriptedInspector(self.clock)  # type: ignore[assignment]
         return station
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event, picture: Any = None) -> None:
         self.events.append(event)
+        self.pictures.append(picture)
 
     def play(self, *pictures: int, camera: str = "top", age_ms: float = 0.0, every_s: float = 0.033) -> None:
         for picture in pictures:
@@ -477,3 +483,39 @@ def test_orders_are_bounded_and_void_when_nobody_waits_any_more() -> None:
         full._waiting.put(Asked(Resume("top")))
     with pytest.raises(CommandError, match="too many"):
         full.ask(Resume("top"), 0.01)
+
+
+class FakeWitness:
+    """Names a picture after its event, and notes what it was shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int | None, Findings]] = []
+        self.sampled: list[str] = []
+
+    def see(self, fact: Event, camera: config.Camera, frame: Frame | None, findings: Findings) -> Any:
+        self.seen.append((fact.type, None if frame is None else int(frame.pixels[0, 0]), findings))
+        return fact.type
+
+    def sample(self, frame: Frame, verdict: Verdict, boxes: Any) -> None:
+        self.sampled.append(verdict.state)
+
+
+def test_line_shows_the_frame_of_each_event_while_it_is_there() -> None:
+    """The picture goes along with its event; opening and closing in one frame both see it, a lost camera none."""
+    witness = FakeWitness()
+    scene = Scene({"mode": "parts"}, witness=witness)
+    scene.note(scene.opened())
+    scene.play(0, 1)
+    scene.note(CameraLost("top", scene.clock.monotonic_ns(), "gone"))
+    assert scene.kinds() == scene.pictures == ["defect.opened", "defect.closed", "camera.lost"]
+    assert witness.seen[:2] == [("defect.opened", 1, FLAW.findings), ("defect.closed", 1, FLAW.findings)]
+    assert witness.seen[2][:2] == ("camera.lost", None)
+
+
+def test_line_samples_inspected_frames_only() -> None:
+    """Late and bad frames have no tiles that were judged."""
+    witness = FakeWitness()
+    scene = Scene({"budget_ms": 20}, witness=witness)
+    scene.play(0, 1, 2)
+    scene.play(0, age_ms=100)
+    assert witness.sampled == ["ok", "defect"]

@@ -10,9 +10,10 @@ from fakes_delivery import ORIGIN, event, until
 
 from edge.clock import SystemClock
 from edge.delivery.outbox import Outbox
-from edge.delivery.recorder import GROUP, Recorder
+from edge.delivery.recorder import GROUP, PATIENCE_S, Recorder
 from edge.delivery.topics import Topics
 from edge.errors import OutboxError
+from edge.event import Evidence
 
 TOPICS = Topics("defectd", "line3")
 
@@ -83,6 +84,41 @@ def test_what_waits_is_stored_in_groups_and_in_order(disk):
     assert len(disk.groups) <= 3
     assert max(disk.groups) <= GROUP
     assert [e["event_id"] for e in stored(disk)] == [e.event_id for e in events]
+
+
+def test_event_carries_its_picture_when_that_is_on_disk_in_time(disk):
+    """What has come by the time of the commit is referred to; the rest is null, and waits for nobody twice."""
+    recorder = recorder_for(disk)
+    disk.gate.clear()
+    recorder.put(event())
+    until(lambda: recorder.waiting == 1)
+    kept = Evidence("defect/0000000001-top-0123456789abcdef.jpg", "ab" * 32)
+    asked = []
+
+    def never(timeout_s: float) -> None:
+        asked.append(timeout_s)
+        threading.Event().wait(timeout_s)
+
+    events = [event() for _ in range(6)]
+    for one, picture in zip(events, [lambda _s: kept, never, never, never, lambda _s: kept, None], strict=True):
+        recorder.put(one, picture)
+    disk.gate.set()
+    assert recorder.stop(5)
+    found = [e["evidence"] for e in stored(disk)[1:]]
+    assert found == [kept.as_json(), None, None, None, kept.as_json(), None]
+    assert sum(asked) < 1.5 * PATIENCE_S
+
+
+def test_disk_that_is_away_asks_for_a_picture_once(disk):
+    """Attempts to store are repeated, questions are not."""
+    disk.is_away = True
+    recorder = recorder_for(disk)
+    asked = []
+    recorder.put(event(), asked.append)
+    until(lambda: asked)
+    disk.is_away = False
+    assert recorder.stop(5)
+    assert (len(asked), stored(disk)[0]["evidence"]) == (1, None)
 
 
 def test_put_does_not_wait_for_the_disk(disk):

@@ -127,7 +127,7 @@ class Plant:
             report_s=0.5,
         )
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event, picture: object = None) -> None:
         self.events.append(event)
 
     def __enter__(self) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import logging
 import queue
@@ -24,7 +25,7 @@ from paho.mqtt.properties import Properties
 
 pytestmark = pytest.mark.system
 
-ALL = ["ping", "state", "snapshot", "pause", "resume", "set", "reload", "dead-letters"]
+ALL = ["ping", "state", "snapshot", "pause", "resume", "set", "reload", "dead-letters", "evidence"]
 CAMERA = {"name": "top", "source": "strip:?width=640&height=256", "fps": 20, "budget_ms": 2000}
 
 
@@ -137,6 +138,42 @@ def test_operator_looks_pauses_and_sets(tmp_path, broker, operator):
         assert again["config_sha256"] == done["config_sha256"]
         assert operator.ask("set", camera="top", confidence=None, classes=None)["result"]["set"] == {}
         assert operator.ask("state")["result"]["config_sha256"] == before["config_sha256"]
+        assert node.stop() == 0
+
+
+def test_operator_fetches_the_picture_of_an_event(tmp_path, broker, operator):
+    """Path and hash in the event are those of the picture on disk, also after kill -9; what has gone is told."""
+    with Node(tmp_path / "node", broker.port, [CAMERA], commands={"allow": ALL, "rate_per_s": 50}) as node:
+        node.start()
+        opened = until(lambda: operator.events("defect.opened"), 30, "a defect")[0]
+        kept = opened["evidence"]
+        fetched = operator.ask("evidence", path=kept["path"])["result"]
+        picture = base64.b64decode(fetched["base64"])
+        assert hashlib.sha256(picture).hexdigest() == fetched["sha256"] == kept["sha256"]
+        assert fetched["facts"]["event_id"] == opened["event_id"]
+        x, y, w, h = fetched["facts"]["crop_px"]
+        assert cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_GRAYSCALE).shape == (h, w)
+        left, top, width, height = opened["defect"]["box_px"]
+        assert x <= left
+        assert y <= top
+        assert x + w >= left + width
+        assert y + h >= top + height
+        track = opened["defect"]["track_id"]
+        closed = until(
+            lambda: [e for e in operator.events("defect.closed") if e["defect"]["track_id"] == track], 30, "its end"
+        )
+        assert closed[0]["evidence"] == kept
+        node.kill()
+        node.start()
+        until(lambda: "pictures, " in node.log().rpartition("inspects")[0], 20, "the folder is taken up")
+        until(lambda: operator.latest("defectd/line3/status")["online"], 20, "the second start")
+        again = operator.ask("evidence", path=kept["path"])["result"]
+        assert (again["sha256"], again["reduced"]) == (kept["sha256"], False)
+        newest = operator.ask("evidence", kind="defect", limit=5)["result"]["pictures"]
+        assert [entry["path"] for entry in newest] == sorted((entry["path"] for entry in newest), reverse=True)
+        assert operator.ask("evidence", path="../../etc/passwd")["error"]["code"] == "bad_value"
+        gone = f"defect/0000000000-top-{'0' * 16}.jpg"
+        assert operator.ask("evidence", path=gone)["error"]["code"] == "gone"
         assert node.stop() == 0
 
 

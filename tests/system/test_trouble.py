@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from fakes_delivery import ORIGIN, draft, event, until
 from mosquitto import Mosquitto, need_mosquitto
 
+from edge import archive
 from edge.clock import SystemClock
 from edge.config import Mqtt
-from edge.delivery.mqtt import opener
+from edge.delivery.mqtt import listen, opener
 from edge.delivery.outbox import Outbox
 from edge.delivery.publisher import Publisher
 from edge.delivery.recorder import Recorder
@@ -131,6 +135,59 @@ def test_daemon_on_a_full_disk_goes_on_inspecting(small_disk, broker, tmp_path):
     finally:
         node.terminate()
         assert node.wait(10) == 0
+
+
+def test_full_disk_costs_pictures_but_no_frame_and_no_event(small_disk, broker, tmp_path):
+    """Pictures keep to the least free space; a disk that is filled gets theirs back; events go on with null."""
+    pictures = small_disk / "pictures"
+    settings = {
+        "node": "line3",
+        "state_dir": str(tmp_path / "state"),
+        "report_s": 0.5,
+        "log": {"format": "plain"},
+        "mqtt": {"broker": broker.url},
+        "evidence": {"dir": str(pictures), "min_free_mb": 1, "frames": True, "quality": 100, "per_minute": 100_000},
+        "cameras": [{"name": "top", "source": "strip:?seed=5", "fps": 120, "live": False, "mode": "parts"}],
+    }
+    path = tmp_path / "c.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    log = tmp_path / "log"
+    told: list[dict[str, Any]] = []
+    over = threading.Event()
+
+    def hear() -> None:
+        topics = ["defectd/line3/top/event"]
+        heard = listen(Mqtt(broker=broker.url), topics, on_state=str, stopped=over)
+        told.extend(json.loads(message.payload) for message in heard)
+
+    ear = threading.Thread(target=hear)
+    ear.start()
+    with log.open("wb") as file:
+        node = subprocess.Popen([sys.executable, "-m", "edge.cli", "run", "-c", str(path)], stdout=file, stderr=file)
+    try:
+        until(lambda: "mqtt up" in log.read_text() and any(fact["evidence"] for fact in told), 30)
+        first = archive.pictures(pictures)[0]
+        until(lambda: first.path not in {stored.path for stored in archive.pictures(pictures)}, 60)  # the ring turns
+        assert shutil.disk_usage(small_disk).free >= 1 << 20
+        filler = fill(small_disk)
+        at = len(told)
+        until(lambda: len(told) > at + 20 and told[-1]["evidence"] is None, 30)
+        assert "evidence is not kept, inspection and events go on" in log.read_text()
+        lines = len(log.read_text().splitlines())
+        until(lambda: sum(" defect " in line for line in log.read_text().splitlines()[lines:]) >= 3, 20)
+        filler.unlink()
+        until(lambda: told[-1]["evidence"] is not None, 30)
+        assert node.poll() is None
+    finally:
+        node.terminate()
+        assert node.wait(10) == 0
+        over.set()
+        ear.join(10)
+    references = [fact["evidence"] for fact in told if fact["evidence"] is not None]
+    for kept in references:
+        if (pictures / kept["path"]).exists():
+            assert hashlib.sha256(archive.read(pictures, kept["path"])).hexdigest() == kept["sha256"]
+    assert [fact["seq"] for fact in told] == sorted(fact["seq"] for fact in told)
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])

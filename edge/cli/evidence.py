@@ -1,0 +1,87 @@
+"""evidence: the pictures on this box, listed and exported for labelling."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from edge.cli.options import config_option, json_option, since_option, since_wall_ns
+from edge.cli.refusal import refusals_told
+from edge.cli.terminal import progress, tell
+
+KINDS = click.Choice(["defect", "frame", "image", "unsure", "audit"])
+
+
+@click.group()
+def evidence() -> None:
+    """Pictures of defects, and tiles for labelling, as they lie on this box.
+
+    Works whether the daemon runs or not.
+    """
+
+
+@evidence.command("list")
+@config_option
+@json_option
+@since_option
+@click.option("--camera", help="Only this camera.")
+@click.option("--kind", "kinds", type=KINDS, multiple=True, help="Only these; may be given several times.")
+@click.option("-n", "--limit", type=click.IntRange(1), default=100, show_default=True, help="The newest of them.")
+@refusals_told
+def list_evidence(
+    config_path: Path, as_json: bool, since: str | None, camera: str | None, kinds: tuple[str, ...], limit: int
+) -> None:
+    """What there is, oldest first: kind, time, what it shows, path."""
+    from edge import config
+    from edge.relabelling import chosen
+
+    folder = config.load(config_path).evidence_dir
+    found = list(chosen(folder, since_wall_ns=since_wall_ns(since), camera=camera, kinds=kinds))
+    for stored, facts in found[-limit:]:
+        if as_json:
+            click.echo(json.dumps({"path": stored.path, "size_bytes": stored.size_bytes, **facts}))
+        else:
+            what = facts.get("label") or facts.get("reason", "")
+            click.echo(f"{stored.kind:7} {facts.get('time', '')} {what:16} {stored.size_bytes:>7} {stored.path}")
+    if not as_json:
+        size = sum(stored.size_bytes for stored, _ in found)
+        tell(f"{len(found)} pictures, {size / (1 << 20):.1f} MiB, in {folder}")
+
+
+@evidence.command()
+@config_option
+@json_option
+@since_option
+@click.option("--camera", help="Only this camera.")
+@click.option("--kind", "kinds", type=KINDS, multiple=True, help="Only these; may be given several times.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that is not there yet.")
+@refusals_told
+def export(
+    config_path: Path, as_json: bool, since: str | None, camera: str | None, kinds: tuple[str, ...], out: Path
+) -> None:
+    r"""Tiles in class folders with a manifest.csv, as defectd-train takes them.
+
+    The folders say what the model said. Look through them, and move what is wrong; defectd-train leaves out `unsure`.
+
+    \b
+    defectd evidence export --since 7d --out relabel
+    """
+    from edge import config
+    from edge.relabelling import chosen
+    from edge.relabelling import export as write
+
+    folder = config.load(config_path).evidence_dir
+    found = list(chosen(folder, since_wall_ns=since_wall_ns(since), camera=camera, kinds=kinds))
+    counts: Counter[str] = Counter()
+    with progress(len(found), "exporting", hidden=as_json) as advance:
+        for tile in write(folder, found, out):
+            counts[tile.label] += 1
+            advance()
+            if as_json:
+                click.echo(json.dumps(asdict(tile)))
+    if not as_json:
+        click.echo(f"{out}: {counts.total()} tiles" + "".join(f", {n} {label}" for label, n in sorted(counts.items())))
