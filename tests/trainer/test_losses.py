@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainer.losses import DistillationLoss, LabelLoss
+from trainer.losses import DistillationLoss, LabelLoss, folded
 from trainer.recipe import Distillation, TrainingError
 
 
@@ -76,6 +76,20 @@ def test_teachers_are_not_trained_and_the_image_of_the_features_is():
         loss.images[0].bias.fill_(2.0)
         without = DistillationLoss([Fixed(TAUGHT, TAUGHT_GOOD)], Distillation())
         assert float(loss(STUDENT, LABELS, TILES)) == pytest.approx(float(without(STUDENT, LABELS, TILES)), rel=1e-5)
+
+
+def test_folded_teacher_says_the_same():
+    """BatchNorm in a Sequential disappears from the copy, not from the original, and the outputs stay."""
+    torch.manual_seed(0)
+    whole = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3), nn.ReLU())
+    for _ in range(3):
+        whole(torch.rand(8, 1, 9, 9) * 3)
+    copied = folded(whole)
+    tiles = torch.rand(4, 1, 9, 9)
+    assert torch.allclose(copied(tiles), whole.eval()(tiles), atol=1e-5)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in copied.modules())
+    assert any(isinstance(m, nn.BatchNorm2d) for m in whole.modules())
+    assert all(p.requires_grad for p in whole.parameters())
 
 
 def test_teacher_with_other_outputs_is_refused():
