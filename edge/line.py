@@ -22,9 +22,9 @@ from edge.frame import Frame, Gray
 from edge.metrics import Counts, Histogram, Summary
 from edge.shadow import Shadow
 from edge.vision.classifier import Classifier
-from edge.vision.decision import Box, Findings
+from edge.vision.decision import NOTHING, Box, Findings
 from edge.vision.health import Look
-from edge.vision.inspector import NOTHING, Inspector, Verdict
+from edge.vision.inspector import Inspector, Verdict
 from edge.vision.scheduler import Head, Scheduler
 from edge.vision.tracks import Change, Tracks, at_once
 
@@ -150,6 +150,8 @@ class Control:
         return said
 
     def take(self) -> Asked | None:
+        if self._waiting.empty():  # nearly always, and cheaper than the exception
+            return None
         try:
             return self._waiting.get_nowait()
         except queue.Empty:

@@ -45,13 +45,13 @@ class Scores:
 
         A row sums to 1 without a good output, and to the probability of any defect with one.
         """
-        logits = self.logits if self.good is None else np.concatenate([self.logits, self.good], axis=1)
-        scaled = logits / np.float32(temperature)
+        logits = self.logits if self.good is None else np.concatenate((self.logits, self.good), 1)
+        exp = logits / np.float32(temperature)
         with np.errstate(invalid="ignore"):  # a network that yields infinities: NaN, which `decide` never calls good
-            scaled -= scaled.max(axis=1, keepdims=True)
-            exp = np.exp(scaled)
-            exp /= exp.sum(axis=1, keepdims=True)
-        return np.asarray(exp[:, : self.logits.shape[1]], np.float32)
+            exp -= np.maximum.reduce(exp, 1, keepdims=True)
+            np.exp(exp, exp)
+            exp /= np.add.reduce(exp, 1, keepdims=True)
+        return exp[:, : self.logits.shape[1]]
 
 
 class Classifier:

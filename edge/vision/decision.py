@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -44,9 +45,15 @@ class Findings:
     suspects: tuple[Box, ...]
 
 
+NOTHING: Final = Findings((), ())
+
+
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """per_class: (classes,) float32, probability from which a tile is a defect.  unsure: the lower end of doubt."""
+    """per_class: (classes,) float32, probability from which a tile is a defect.  unsure: the lower end of doubt.
+
+    No class's threshold is below `unsure`: the configuration sees to it.
+    """
 
     classes: tuple[str, ...]
     per_class: Floats
@@ -75,11 +82,13 @@ def decide(probabilities: Floats, boxes: Ints, cells: Ints, thresholds: Threshol
     A tile is a defect when its best class reaches that class's threshold. It is unsure when the probability
     of any defect (without `has_good`: of the best class) reaches `unsure`, and when its scores are not numbers.
     """
+    suspicion = (np.add if has_good else np.maximum).reduce(probabilities, 1)
+    if suspicion.max(initial=0.0) < thresholds.unsure:  # no class's threshold is lower; NaN is below nothing
+        return NOTHING
     best = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     defect = confidence >= thresholds.per_class[best]
-    suspicion = probabilities.sum(axis=1) if has_good else confidence
-    unsure = ~defect & ~(suspicion < thresholds.unsure)  # NaN is below nothing
+    unsure = ~defect & ~(suspicion < thresholds.unsure)
     if not defect.any():
         return Findings((), _rows(boxes, unsure))
     flaws = [

@@ -60,6 +60,8 @@ EVEN: Final = 2.0
 STRUCTURE: Final = 8.0
 """Standard deviation of the mean columns, gray levels: below it nothing in the picture stands still enough."""
 SHIFT_EVERY: Final = 8
+PROFILE_EVERY: Final = 8
+"""Good frames of which one changes the known columns, once these are known."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -277,15 +279,18 @@ class _Own:
         self.seam = max(self.seam * (1 - ADAPT), traits.seam)
         self.repeated = max(self.repeated * (1 - ADAPT), traits.repeated)
         self.blocky = max(self.blocky * (1 - ADAPT), traits.blocky)
+        if self.known and self.frames % PROFILE_EVERY:
+            return
         profile = _profile(sample)
         if self._profile is None:
             self._profile, self._recent = profile.copy(), profile.copy()
             return
         assert self._recent is not None
+        if self.known:
+            share = max(ADAPT * PROFILE_EVERY, 1 / self.frames)
         self._usual += share * (float(np.abs(profile - self._profile).mean()) - self._usual)
         self._profile += np.float32(share) * (profile - self._profile)
-        if self.frames % LEARN_FRAMES == 0:
-            self._structured = float(self._profile.std()) >= STRUCTURE
+        self._structured = float(self._profile.std()) >= STRUCTURE
 
     def displaced(self, sample: Gray, least: float) -> bool:
         """Whether what stands still in the picture has moved sideways by `least` of the width or more.
@@ -360,6 +365,8 @@ def _seam(by_row: Floats) -> float:
 
 def _repeated(by_row: Floats, sample: Gray) -> float:
     """Share of the rows in the longest run of rows that equal the one above them, where these show anything."""
+    if len(by_row) - cv2.countNonZero(by_row) < REPEATED / 4 * len(sample):
+        return 0.0
     changed = np.flatnonzero(by_row)
     edges = np.concatenate(([-1], changed, [len(by_row)]))
     lengths = np.diff(edges) - 1

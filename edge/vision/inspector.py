@@ -14,12 +14,11 @@ from edge.errors import ImageError
 from edge.frame import Gray
 from edge.vision import health, tiles
 from edge.vision.classifier import Classifier, Scores
-from edge.vision.decision import Box, Findings, Thresholds, decide
+from edge.vision.decision import NOTHING, Box, Findings, Thresholds, decide
 from edge.vision.rotation import Ints, Rotation
 from edge.vision.tiles import TileGrid
 
 FrameState = Literal["ok", "defect", "unsure", "bad_image", "late", "dropped"]
-NOTHING: Final = Findings((), ())
 GRIDS_KEPT: Final = 8
 """A camera has one frame size; a folder of images may have several."""
 

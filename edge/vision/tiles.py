@@ -53,11 +53,11 @@ class TileGrid:
     input_px: int
     boxes: npt.NDArray[np.int32]
     cells: npt.NDArray[np.int32]
-    corners: tuple[tuple[int, int], ...]
-    """Left and top of each tile in the shrunk window."""
+    places: tuple[tuple[slice, slice], ...]
+    """Rows and columns of each tile in the shrunk window."""
 
     def __len__(self) -> int:
-        return len(self.corners)
+        return len(self.places)
 
     def cut(self, image: Gray, out: Gray | None = None, chosen: npt.NDArray[np.intp] | None = None) -> Gray:
         """Tiles of one frame, in the order of `boxes`.
@@ -67,8 +67,8 @@ class TileGrid:
         Returns (N, input_px, input_px) uint8, copies: the frame may be released after the call.
         Raises ImageError for a picture of another shape.
         """
-        corners = self.corners if chosen is None else [self.corners[i] for i in chosen.tolist()]
-        side, count = self.input_px, len(corners)
+        places = self.places if chosen is None else [self.places[i] for i in chosen.tolist()]
+        side, count = self.input_px, len(places)
         if image.shape != self.frame_shape:
             raise ImageError(f"a picture of shape {image.shape} where {self.frame_shape} was expected")
         x, y, w, h = self.window
@@ -77,8 +77,8 @@ class TileGrid:
         if right or below:
             small = np.pad(small, ((0, below), (0, right)), mode="symmetric")
         tiles = np.empty((count, side, side), np.uint8) if out is None else out[:count]
-        for tile, (left, top) in zip(tiles, corners, strict=True):
-            tile[:] = small[top : top + side, left : left + side]
+        for tile, place in zip(tiles, places, strict=True):
+            tile[:] = small[place]
         return tiles
 
 
@@ -104,7 +104,7 @@ def lay(
         raise ImageError(
             f"{len(lefts) * len(tops)} tiles for {w}x{h} px, at most {MAX_TILES}: raise tile_px or lower overlap"
         )
-    boxes, cells, corners = [], [], []
+    boxes, cells, places = [], [], []
     for row, ((from_y, to_y), top) in enumerate(zip(rows, tops, strict=True)):
         for column, ((from_x, to_x), left) in enumerate(zip(columns, lefts, strict=True)):
             box = (x + from_x, y + from_y, to_x - from_x, to_y - from_y)
@@ -112,11 +112,11 @@ def lay(
                 continue
             boxes.append(box)
             cells.append((row, column))
-            corners.append((left, top))
+            places.append((slice(top, top + input_px), slice(left, left + input_px)))
     if not boxes:
         raise ImageError("the region of interest holds no tile: no tile lies at least half inside the polygon")
     return TileGrid(
-        frame_shape, window, small, input_px, np.array(boxes, np.int32), np.array(cells, np.int32), tuple(corners)
+        frame_shape, window, small, input_px, np.array(boxes, np.int32), np.array(cells, np.int32), tuple(places)
     )
 
 

@@ -202,3 +202,14 @@ def test_overlap_and_union_agree_with_each_other(a, b):
     around = union(a, b)
     assert overlap_px(around, a) == a[2] * a[3]
     assert overlap_px(around, b) == b[2] * b[3]
+
+
+@pytest.mark.parametrize("has_good", [True, False])
+def test_what_reaches_the_lowest_threshold_is_told(has_good):
+    """Sound frames are done with early: not what is at the threshold, above it, or no number."""
+    for level in (0.3499, 0.35, 0.3501, float("nan")):
+        scores = np.zeros((3, 6), np.float32)
+        scores[1, 2] = level
+        boxes, cells = np.array([[0, 0, 9, 9]] * 3, np.int32), np.array([[0, 0], [0, 4], [0, 8]], np.int32)
+        found = decide(scores, boxes, cells, thresholds(unsure=0.35), has_good=has_good)
+        assert bool(found.suspects) is not (level < 0.35), level

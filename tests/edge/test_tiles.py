@@ -71,7 +71,7 @@ def test_boxes_say_where_the_cut_pixels_come_from(height, width, tile_px, input_
     grid = try_lay((height, width), tile_px=tile_px, input_px=input_px, overlap=overlap)
     if grid is None:
         return
-    corners = np.array(grid.corners)
+    corners = np.array([(columns.start, rows.start) for rows, columns in grid.places])
     for axis, full in ((0, width), (1, height)):
         scale = full / grid.small[axis]
         begin, end = corners[:, axis] * scale, np.minimum(full, (corners[:, axis] + input_px) * scale)
