@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
 
 from edge.bundle import FP32, INT8, Bundle
 from edge.camera.strip import Strip
@@ -82,8 +84,8 @@ def score_images(classifier: Classifier, images: Sequence[Gray]) -> Scores:
 
 
 def by_file(classifier: Classifier, temperature: float | None = None) -> Judge:
-    """The shipped file as a judge of pictures.  temperature: the card's when None."""
-    temperature = classifier.card.temperature if temperature is None else temperature
+    """The shipped file as a judge of pictures.  temperature: that which the card gives this file when None."""
+    temperature = classifier.temperature if temperature is None else temperature
     return lambda images: score_images(classifier, images).probabilities(temperature)
 
 
@@ -257,6 +259,21 @@ class GoodScores:
     defect: tuple[float, ...]
     free_from: tuple[str, ...]
     defect_from: tuple[str, ...]
+
+    def write(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(GOOD_SCORES.dump_json(self) + b"\n")
+
+    @classmethod
+    def load(cls, path: Path) -> GoodScores:
+        """Raises TrainingError for a file that is none."""
+        try:
+            return GOOD_SCORES.validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise TrainingError(f"{path}: no scores of crops. Delete it: they are measured again") from error
+
+
+GOOD_SCORES = TypeAdapter(GoodScores)
 
 
 def good_scores(classifier: Classifier, crops: Crops) -> GoodScores:

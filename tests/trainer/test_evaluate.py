@@ -8,10 +8,11 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.bundle import FP32, MAX_STUDENT_BYTES, load
+from edge.bundle import FP32, MAX_STUDENT_BYTES, Bundle, Variant, load
 from edge.camera.strip import CLASSES, Strip
 from edge.vision.classifier import Classifier, Scores
 from trainer import data, evaluate
+from trainer.recipe import TrainingError
 
 NEU = Path(__file__).parents[3] / "shared" / "data" / "neu-cls"
 
@@ -78,6 +79,34 @@ def test_no_boxes_no_crops(boxed, shipped):
     scores = evaluate.good_scores(shipped, crops)
     assert (scores.free, scores.defect) == ((), ())
     assert evaluate.good_ranking([scores]) is None
+
+
+def test_scores_of_crops_come_back_from_their_file(boxed, shipped, tmp_path):
+    """Fold by fold on disk, pooled later; a damaged file is refused by name."""
+    crops = evaluate.crops_for_good(*boxed, ("patches", "crazing"), 64, seed=0)
+    scores = evaluate.good_scores(shipped, crops)
+    scores.write(tmp_path / "good" / "64-0.json")
+    assert evaluate.GoodScores.load(tmp_path / "good" / "64-0.json") == scores
+    (tmp_path / "damaged.json").write_bytes(b"{")
+    with pytest.raises(TrainingError, match=r"damaged\.json: no scores of crops"):
+        evaluate.GoodScores.load(tmp_path / "damaged.json")
+
+
+def test_int8_is_judged_with_its_own_temperature(shipped):
+    """The card may give another network another temperature: that one makes the probabilities."""
+    bundle = load("builtin")
+    variants = {"other.onnx": Variant(selftest=bundle.card.selftest, temperature=3.0)}
+    files = bundle.card.files | {"other.onnx": bundle.card.files[FP32]}
+    other = Bundle(
+        "test",
+        bundle.card.model_copy(update={"variants": variants, "files": files}),
+        bundle.networks | {"other.onnx": bundle.networks[FP32]},
+    )
+    image = Strip(width=400, height=320, seed=5).frame(30)[:200, :200]
+    plain = evaluate.by_file(shipped)([image])
+    flat = evaluate.by_file(Classifier(other, network="other.onnx"))([image])
+    assert np.array_equal(plain, shipped.score(data.cut(image, 100)).probabilities(bundle.card.temperature))
+    assert np.array_equal(flat, shipped.score(data.cut(image, 100)).probabilities(3.0))
 
 
 def test_sound_steel_ranks_below_defects_pooled_over_folds(shipped, boxed):

@@ -176,11 +176,11 @@ def test_plots_are_the_same_each_time(record):
     assert b"<dc:date>" not in plots.latency(record.latency)
 
 
-def test_report_can_be_made_from_the_file_alone(folder, tmp_path):
-    """What record.json holds is enough, and gives the same pages."""
-    report.write(Record.load(folder / "record.json"), tmp_path)
-    for name in ("report.md", "report.html", "model-card.md"):
-        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+def test_report_can_be_made_from_the_file_alone(folder):
+    """What record.json holds is enough, and gives the same words."""
+    again = Record.load(folder / "record.json")
+    assert page.to_markdown(report.report(again)) == (folder / "report.md").read_text("utf-8")
+    assert page.to_markdown(report.model_card(again)) == (folder / "model-card.md").read_text("utf-8")
 
 
 def test_words_from_outside_are_only_words():
