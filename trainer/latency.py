@@ -132,7 +132,9 @@ def measure(
         for ((network, what), (count, _)), ns in zip(calls.items(), times, strict=True)
     }
     best_us = {
-        name: np.percentile(ns, 5) / 1e3 for (name, what), ns in zip(calls, times, strict=True) if what == PRODUCT
+        name: float(np.percentile(ns, 5)) / 1e3
+        for (name, what), ns in zip(calls, times, strict=True)
+        if what == PRODUCT
     }
     gops = {name: round(2 * SIDE**3 / max(us, 1e-3) / 1e3, 1) for name, us in best_us.items()}
     files = {LABELS[file]: loaded.networks[file] for file in LABELS if file in loaded.networks}

@@ -135,7 +135,7 @@ def _glance(record: Record) -> Iterator[Block]:
         )
     rows += [
         (
-            f"good surface, AUROC, {g.side_px} px crops",
+            f"good surface, AUROC, {g.side_px} px crops, {g.variant}",
             f"{g.ranking.auroc:.3f}",
             f"{g.ranking.low:.3f} to {g.ranking.high:.3f}",
         )
@@ -289,6 +289,7 @@ def _surface(record: Record) -> Iterator[Block]:
                 )
                 for g in record.good
             ),
+            words=2,
         )  # fmt: skip
     if record.unknown:
         yield Heading("Unknown classes")
@@ -303,6 +304,7 @@ def _surface(record: Record) -> Iterator[Block]:
                 )
                 for u in record.unknown
             ),
+            words=2,
         )  # fmt: skip
 
 
@@ -421,8 +423,8 @@ def _speed(record: Record) -> Iterator[Block]:
             )
         )  # fmt: skip
     yield Table(
-        "Work of one tile. Limit: what its multiply-accumulates take at the best speed of large products that this "
-        f"core showed in the same run, {measured.gops['fp32']:.0f} GFLOP/s in fp32 and {measured.gops['int8']:.0f} "
+        "Work of one tile, padding counted in. Limit: what its multiply-accumulates take at the best speed of large "
+        f"products that this core showed in the same run, {measured.gops['fp32']:.0f} GFLOP/s in fp32 and {measured.gops['int8']:.0f} "
         "Gop/s in int8.",
         ("network", "bytes", "parameters", "multiply-accumulates", "limit, µs", "reached, one tile", "reached, 32"),
         tuple(rows),
