@@ -424,8 +424,8 @@ def _speed(record: Record) -> Iterator[Block]:
         )  # fmt: skip
     yield Table(
         "Work of one tile, padding counted in. Limit: what its multiply-accumulates take at the best speed of large "
-        f"products that this core showed in the same run, {measured.gops['fp32']:.0f} GFLOP/s in fp32 and {measured.gops['int8']:.0f} "
-        "Gop/s in int8.",
+        f"products that this core showed in the same run, {measured.gops['fp32']:.0f} GFLOP/s in fp32 and "
+        f"{measured.gops['int8']:.0f} Gop/s in int8.",
         ("network", "bytes", "parameters", "multiply-accumulates", "limit, µs", "reached, one tile", "reached, 32"),
         tuple(rows),
     )
