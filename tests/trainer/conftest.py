@@ -5,8 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from edge.camera.strip import Strip
+
+torch.set_num_threads(1)  # networks this small gain nothing from a second one, and wait for it when the machine is busy
 
 CLASSES = ("inclusion", "patches", "scratches")
 

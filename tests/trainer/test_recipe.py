@@ -1,0 +1,56 @@
+"""The numbers of a run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields, is_dataclass
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from trainer.recipe import Distillation, Fit, Recipe, TeacherRecipe, quick
+
+
+@pytest.mark.parametrize("kind", [Fit, Recipe, Distillation, TeacherRecipe])
+def test_usual_settings_are_within_their_ranges(kind):
+    """What is shipped passes the check that a user's file has to pass."""
+    assert TypeAdapter(kind).validate_python(asdict(kind())) == kind()
+
+
+def numbers(kind, prefix=()):
+    """The place of each number of a recipe."""
+    for one in fields(kind):
+        value = getattr(kind, one.name)
+        if is_dataclass(value):
+            yield from numbers(value, (*prefix, one.name))
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            yield (*prefix, one.name)
+
+
+@pytest.mark.parametrize("kind", [Recipe, Distillation, TeacherRecipe])
+def test_every_number_has_a_range(kind):
+    """No negative number and no infinite one is let through, whichever key it stands at."""
+    for place in numbers(kind()):
+        for wrong in (-1, float("nan")):
+            given = asdict(kind())
+            inner = given
+            for key in place[:-1]:
+                inner = inner[key]
+            inner[place[-1]] = wrong
+            with pytest.raises(ValidationError) as refused:
+                TypeAdapter(kind).validate_python(given)
+            assert place[-1] in str(refused.value)
+
+
+@pytest.mark.parametrize("change", [{"trained": "tail"}, {"epochs": 0}, {"learning_rate": 0}])
+def test_stage_that_cannot_be_is_refused(change):
+    """A stage trains head, last or all, for at least an epoch, at some rate."""
+    given = asdict(TeacherRecipe())
+    given["scratch"][0].update(change)
+    with pytest.raises(ValidationError, match=next(iter(change))):
+        TypeAdapter(TeacherRecipe).validate_python(given)
+
+
+def test_quick_is_shorter_and_nothing_else():
+    """A hurried run differs in epochs and strips alone."""
+    changed = {k for k, v in asdict(quick(Recipe())).items() if v != asdict(Recipe())[k]}
+    assert changed == {"epochs", "strip_seeds"}
