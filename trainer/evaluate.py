@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import TypeAdapter, ValidationError
 
 from edge.bundle import FP32, INT8, Bundle
 from edge.camera.strip import Strip
@@ -18,20 +16,14 @@ from edge.frame import Gray
 from edge.vision.classifier import Classifier, Floats, Scores
 from edge.vision.tiles import lay
 from trainer.corruptions import SUITE, Corruption
-from trainer.data import Boxes, Picture, cut, read
-from trainer.measures import Bools, Labels, Ranking, defectiveness, ranking, strangeness
-from trainer.outcomes import Judge, Outcomes, judge_pictures, picture_key
-from trainer.recipe import TrainingError
-from trainer.samples import COARSE, Samples
+from trainer.data import Picture, cut, read
+from trainer.outcomes import Judge, Outcomes, judge_pictures
+from trainer.samples import Samples
 
 CONFIDENCE, UNSURE = Decision().confidence, Decision().unsure
 """Where the daemon draws its lines as long as nothing is configured or calibrated."""
-FREE_GAP_PX = 4
-"""Between sound crops and boxes."""
 NETWORKS = {FP32: "fp32", INT8: "int8"}
 """Files of a bundle, and what they are called in a report."""
-TRIES = 200
-"""Places for a crop that are looked at in each picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,130 +172,6 @@ def _meeting(boxes: npt.NDArray[np.int32], box: tuple[int, int, int, int]) -> np
     x, y, w, h = box
     left, top, right, bottom = boxes[:, 0], boxes[:, 1], boxes[:, 0] + boxes[:, 2], boxes[:, 1] + boxes[:, 3]
     return np.asarray((left < x + w) & (x < right) & (top < y + h) & (y < bottom))
-
-
-@dataclass(frozen=True, slots=True)
-class Crops:
-    """Squares of one size out of pictures of defects, as native tiles.
-
-    free, defect: (N, T, T) uint8, T the side of a picture; without and with a defect.  free_from, defect_from: (N,)
-    keys of the pictures that they come from.
-    """
-
-    side_px: int
-    free: Gray
-    defect: Gray
-    free_from: tuple[str, ...]
-    defect_from: tuple[str, ...]
-
-
-def crops_for_good(
-    pictures: Sequence[Picture], boxes: Boxes, classes: Sequence[str], side_px: int, *, seed: int, most: int = 2
-) -> Crops:
-    """Up to `most` squares of each kind from each picture, at their own scale, mirrored out to a whole tile.
-
-    Free ones keep 4 px away from every box; of the COARSE classes, whose boxes do not tell where the surface is sound,
-    there are none. Defective ones show at least 0.3 of a box, or are covered by it to 0.3. Both come to the network in
-    the same way, so that neither sharpness nor repetition tells them apart. Smaller pictures are left out.
-    """
-    free: list[tuple[str, Gray]] = []
-    defect: list[tuple[str, Gray]] = []
-    for picture in pictures:
-        found = boxes.get(picture.path.stem)
-        if not found or picture.label >= len(classes):
-            continue
-        image = read(picture.path)
-        height, width = image.shape
-        if min(height, width) < side_px:
-            continue
-        key = picture_key(picture)
-        rng = np.random.default_rng([seed, side_px, int(key, 16)])
-        x = rng.integers(0, width - side_px + 1, TRIES)
-        y = rng.integers(0, height - side_px + 1, TRIES)
-        near, shown = _touched(x, y, side_px, np.array(found))
-        if classes[picture.label] in COARSE:
-            near[:] = True
-        for crops, usable in ((free, ~near), (defect, shown)):
-            for i in np.flatnonzero(usable)[:most]:
-                crop = image[y[i] : y[i] + side_px, x[i] : x[i] + side_px]
-                crops.append((key, np.pad(crop, (0, min(height, width) - side_px), mode="symmetric")))
-    if len({crop.shape for _, crop in free + defect}) > 1:
-        raise TrainingError("pictures of several sizes: sound surface is measured on pictures of one size")
-    empty = np.empty((0, side_px, side_px), np.uint8)
-    return Crops(
-        side_px,
-        np.stack([crop for _, crop in free]) if free else empty,
-        np.stack([crop for _, crop in defect]) if defect else empty,
-        tuple(key for key, _ in free),
-        tuple(key for key, _ in defect),
-    )
-
-
-def _touched(x: Labels, y: Labels, side: int, boxes: Labels) -> tuple[Bools, Bools]:
-    """Of squares at x, y, (N,): which come near a box, and which show enough of one."""
-    left, top, right, bottom = boxes.T[:, None, :]  # (1, boxes) each, px
-    across = np.minimum(x[:, None] + side, right) - np.maximum(x[:, None], left)
-    along = np.minimum(y[:, None] + side, bottom) - np.maximum(y[:, None], top)
-    near = ((across > -FREE_GAP_PX) & (along > -FREE_GAP_PX)).any(1)
-    area = across.clip(0) * along.clip(0)
-    shown = ((area >= 0.3 * (right - left) * (bottom - top)) | (area >= 0.3 * side * side)) & (area > 0)
-    return near, shown.any(1)
-
-
-@dataclass(frozen=True, slots=True)
-class GoodScores:
-    """Log-odds of a defect, of crops of one side without and with one, and the key of the picture of each."""
-
-    side_px: int
-    free: tuple[float, ...]
-    defect: tuple[float, ...]
-    free_from: tuple[str, ...]
-    defect_from: tuple[str, ...]
-
-    def write(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(GOOD_SCORES.dump_json(self) + b"\n")
-
-    @classmethod
-    def load(cls, path: Path) -> GoodScores:
-        """Raises TrainingError for a file that is none."""
-        try:
-            return GOOD_SCORES.validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            raise TrainingError(f"{path}: no scores of crops. Delete it: they are measured again") from error
-
-
-GOOD_SCORES = TypeAdapter(GoodScores)
-
-
-def good_scores(classifier: Classifier, crops: Crops) -> GoodScores:
-    """What the file says of the crops of a fold that it was not trained on."""
-
-    def odds(tiles: Gray) -> tuple[float, ...]:
-        return tuple(defectiveness(score_images(classifier, list(tiles))).round(5).tolist()) if len(tiles) else ()
-
-    return GoodScores(crops.side_px, odds(crops.free), odds(crops.defect), crops.free_from, crops.defect_from)
-
-
-def good_ranking(parts: Sequence[GoodScores], *, seed: int = 0) -> Ranking | None:
-    """AUROC of defective against free crops, pooled over folds; None where there are none of one kind."""
-    return ranking(
-        [v for part in parts for v in part.defect],
-        [v for part in parts for v in part.free],
-        positive_from=[key for part in parts for key in part.defect_from],
-        negative_from=[key for part in parts for key in part.free_from],
-        seed=seed,
-    )
-
-
-def unknown_ranking(
-    classifier: Classifier, unknown: Sequence[Picture], known: Sequence[Picture], *, seed: int = 0
-) -> dict[str, Ranking]:
-    """AUROC of pictures of a class that the file never saw against those of its own classes, by kind of score."""
-    strange = strangeness(score_pictures(classifier, unknown))
-    usual = strangeness(score_pictures(classifier, known))
-    found = {name: ranking(strange[name], usual[name], seed=seed) for name in strange}
-    return {name: one for name, one in found.items() if one is not None}
 
 
 def as_scored(classifier: Classifier, samples: Samples) -> Scores:
