@@ -376,6 +376,9 @@ class Camera(_Section):
     budget_ms: float = Field(20.0, gt=0.0, le=60_000.0, description="from grab to verdict")
     see_all_frames: int = Field(6, ge=1, le=1000, description="frames in which every tile is seen under overload")
     roi: Rectangle | Polygon | None = Field(None, description="[x, y, w, h] or [[x, y], ...] in px; null: whole frame")
+    exclude: list[Rectangle | Polygon] = Field(
+        [], max_length=32, description="regions like `roi` that are not inspected"
+    )
     tile_px: int = Field(200, ge=16, le=8192, description="side of a tile in the frame")
     overlap: float = Field(0.1, ge=0.0, le=0.9, description="least share of a tile that its neighbour covers too")
     decision: Decision = Field(Decision(), description="this camera's own values over the top-level `decision`")

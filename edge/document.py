@@ -6,6 +6,7 @@ documents that expand without end. No message repeats the text of the file: it m
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +47,20 @@ def read(path: Path) -> object:
         raise _refused(origin, f"is not usable YAML: {_where_and_why(error)}", "Mend it there") from None
     except RecursionError:
         raise _refused(origin, "is nested too deeply", f"At most {MAX_DEPTH} levels can be read") from None
+
+
+def write(path: Path, value: Mapping[str, Any]) -> None:
+    """Write plain values as a whole: after a power cut there is the old file or the new one.  Raises OSError."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        with fresh.open("w", encoding="utf-8") as file:
+            yaml.safe_dump(dict(value), file, sort_keys=False, default_flow_style=None, width=110)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def fill(value: object, *, origin: str, base: Path, env: Mapping[str, str], problems: list[Problem]) -> Any:

@@ -5,6 +5,7 @@ DefectdError
  |- BundleError        refuse the model, keep the one in use
  |- ImageError         this one image cannot be inspected; the others can
  |- PayloadError       a message from outside makes no sense: drop it, count it
+ |- CalibrationError   the footage does not support a calibration: nothing was written
  |- EvidenceError      a picture cannot be kept or shown; its event goes on without
  |- CommandError       a command is not carried out: answer with the reason
  |- CameraError        restart this camera
@@ -56,6 +57,10 @@ class ImageError(DefectdError):
 
 class PayloadError(DefectdError):
     """A message from outside cannot be read."""
+
+
+class CalibrationError(DefectdError):
+    """The footage does not support a calibration, or says that it would not help."""
 
 
 class EvidenceError(DefectdError):

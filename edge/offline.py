@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from edge import bundle, config
+from edge import bundle, calibration, config
 from edge.camera.source import Picture, Unreadable, find_images, iter_recording
 from edge.clock import NS_PER_MS, Clock, SystemClock
 from edge.errors import ConfigError, DefectdError, Problem
@@ -30,18 +30,23 @@ def settings_of(config_path: Path | None, camera: str | None, bundle_path: str, 
     """The settings of a configured camera, or the defaults.  Raises ConfigError for a camera that is not there."""
     if config_path is None:
         model = config.Model(bundle=bundle_path)
-        chosen = config.Camera(name="recording", source=SecretStr("recording"), mode="parts")
+        one = config.Camera(name="recording", source=SecretStr("recording"), mode="parts")
     else:
-        settings = config.load(config_path)
+        settings = calibration.applied(config.load(config_path))
         model = settings.model
-        names = [c.name for c in settings.cameras]
-        if camera is not None and camera not in names:
-            remedy = f"The configuration has: {', '.join(names)}"
-            raise ConfigError(str(config_path), (Problem("--camera", camera, "no such camera", remedy),))
-        chosen = settings.cameras[names.index(camera) if camera else 0]
+        one = chosen(settings, camera, str(config_path))
     if tile_px is not None:
-        chosen = chosen.model_copy(update={"tile_px": tile_px})
-    return Settings(model, chosen)
+        one = one.model_copy(update={"tile_px": tile_px})
+    return Settings(model, one)
+
+
+def chosen(settings: config.Config, camera: str | None, origin: str) -> config.Camera:
+    """A camera by name, or the first.  Raises ConfigError when there is none of that name."""
+    names = [c.name for c in settings.cameras]
+    if camera is not None and camera not in names:
+        remedy = f"The configuration has: {', '.join(names)}"
+        raise ConfigError(origin, (Problem("--camera", camera, "no such camera", remedy),))
+    return settings.cameras[names.index(camera) if camera else 0]
 
 
 class Offline:

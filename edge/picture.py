@@ -58,6 +58,21 @@ def decoded(coded: bytes) -> Gray:
     return np.asarray(image, np.uint8)
 
 
+def write(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+    """Write a picture as PNG, whole or not at all.  Raises ImageError when it cannot be written."""
+    done, coded = cv2.imencode(".png", picture)
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(bytes(coded))
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise ImageError(f"{path} cannot be written: {error.strerror or error}") from error
+    if not done:
+        raise ImageError(f"{path} cannot be coded")
+
+
 def save(path: Path, image: Gray, findings: Findings) -> None:
     """Write the drawn picture as PNG.  Raises ImageError when it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)

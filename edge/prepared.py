@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from edge import bundle, config, overrides
+from edge import bundle, calibration, config, overrides
 from edge.camera.source import SourceSpec
 from edge.clock import Clock
 from edge.errors import ConfigError, Problem
@@ -28,7 +28,7 @@ class Prepared:
 
 def prepare(settings: config.Config, clock: Clock) -> Prepared:
     """Load and test the model, fit the thresholds to it.  Raises ConfigError or BundleError; connects to nothing."""
-    configured = settings
+    configured = settings = calibration.applied(settings)
     loaded = bundle.load(settings.model.bundle)
     classifier = choose(loaded, settings.model, clock).classifier
     changes = overrides.load(configured, classifier.card.classes)

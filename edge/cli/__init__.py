@@ -7,7 +7,7 @@ import logging
 import click
 
 from edge import __version__
-from edge.cli import bench, doctor, events, evidence, inspection, model, node, support
+from edge.cli import bench, calibrate, doctor, events, evidence, inspection, model, node, support
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -30,6 +30,7 @@ for _command in (
     events.events,
     events.dead_letters,
     evidence.evidence,
+    calibrate.calibrate,
     bench.bench,
     doctor.doctor,
     support.support_bundle,

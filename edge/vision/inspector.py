@@ -191,7 +191,14 @@ class Inspector:
         layout = self._learned.grids.get(shape)
         if layout is None:
             camera, side = self._camera, self._classifier.card.input_px
-            grid = tiles.lay(shape, tile_px=camera.tile_px, input_px=side, overlap=camera.overlap, roi=camera.roi)
+            grid = tiles.lay(
+                shape,
+                tile_px=camera.tile_px,
+                input_px=side,
+                overlap=camera.overlap,
+                roi=camera.roi,
+                exclude=camera.exclude,
+            )
             layout = _Layout(grid, Rotation(grid.boxes))
             if len(grid) > len(self._learned.batch):
                 self._learned.batch = np.empty((len(grid), side, side), np.uint8)

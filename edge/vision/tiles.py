@@ -8,6 +8,7 @@ the same bytes as shrinking each tile alone.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -20,7 +21,8 @@ from edge.frame import Gray
 
 Rectangle = tuple[int, int, int, int]
 Polygon = tuple[tuple[int, int], ...]
-Roi = Rectangle | Polygon | None
+Zone = Rectangle | Polygon
+Roi = Zone | None
 """None for the whole frame, x y w h, or the corners of a polygon, in px of the frame."""
 
 MAX_TILES = 10_000
@@ -83,12 +85,19 @@ class TileGrid:
 
 
 def lay(
-    frame_shape: tuple[int, int], *, tile_px: int, input_px: int, overlap: float = 0.0, roi: Roi = None
+    frame_shape: tuple[int, int],
+    *,
+    tile_px: int,
+    input_px: int,
+    overlap: float = 0.0,
+    roi: Roi = None,
+    exclude: Sequence[Zone] = (),
 ) -> TileGrid:
     """Lay tiles over frames of one size.
 
     frame_shape: height, width.  overlap: least share of a tile that its neighbour covers too, 0 to 0.9.
-    Every pixel of the window is in a tile; with a polygon, tiles less than half inside are left out.
+    Every pixel of the window is in a tile; with a polygon, tiles less than half inside are left out, and so are tiles
+    of which more than half lies in one of the zones to `exclude`.
     Raises ImageError when the region is outside the frame or too small to be judged.
     """
     window = _window(frame_shape, roi)
@@ -110,11 +119,13 @@ def lay(
             box = (x + from_x, y + from_y, to_x - from_x, to_y - from_y)
             if _is_polygon(roi) and _share_inside(roi, box, input_px) < 0.5:
                 continue
+            if any(_share_inside(_corners(zone), box, input_px) > 0.5 for zone in exclude):
+                continue
             boxes.append(box)
             cells.append((row, column))
             places.append((slice(top, top + input_px), slice(left, left + input_px)))
     if not boxes:
-        raise ImageError("the region of interest holds no tile: no tile lies at least half inside the polygon")
+        raise ImageError("no tile is left: none lies at least half inside the region of interest and outside `exclude`")
     return TileGrid(
         frame_shape, window, small, input_px, np.array(boxes, np.int32), np.array(cells, np.int32), tuple(places)
     )
@@ -162,6 +173,13 @@ def _window(frame_shape: tuple[int, int], roi: Roi) -> Rectangle:
     if left >= right or top >= bottom:
         raise ImageError(f"the region of interest {roi} lies outside the frame of {width}x{height} px")
     return left, top, right - left, bottom - top
+
+
+def _corners(zone: Zone) -> Polygon:
+    if _is_rectangle(zone):
+        x, y, w, h = zone
+        return (x, y), (x + w, y), (x + w, y + h), (x, y + h)
+    return tuple(corner for corner in zone if isinstance(corner, tuple))
 
 
 def _share_inside(polygon: Polygon, box: Rectangle, side: int) -> float:

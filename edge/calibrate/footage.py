@@ -1,0 +1,98 @@
+"""Frames to calibrate with: of one camera and one size, recorded or live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from edge import config
+from edge.camera.source import Unreadable, iter_recording
+from edge.camera.supervisor import CameraEnded, CameraLost, Supervisor
+from edge.clock import NS_PER_S, Clock
+from edge.errors import CalibrationError
+from edge.frame import Gray
+
+MOST_BYTES: Final = 512 << 20
+STOP_S: Final = 0.7
+WAIT_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Footage:
+    """frames: (H, W) uint8 each, all of one shape.  source: in words, without credentials."""
+
+    frames: tuple[Gray, ...]
+    source: str
+
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height."""
+        height, width = self.frames[0].shape
+        return width, height
+
+
+def gather(
+    camera: config.Camera,
+    sources: Sequence[str],
+    clock: Clock,
+    *,
+    most: int,
+    least: int = 1,
+    on_frame: Callable[[], None] = lambda: None,
+) -> Footage:
+    """Up to `most` frames from recordings, or from the camera where none are given.
+
+    Raises CalibrationError for an input that cannot be read, frames of several sizes, or fewer than `least`.
+    """
+    frames: list[Gray] = []
+    held = 0
+    for label, pixels in _recorded(sources) if sources else _live(camera, clock):
+        if frames and pixels.shape != frames[0].shape:
+            (h, w), (height, width) = pixels.shape, frames[0].shape
+            raise CalibrationError(f"{label} is {w}x{h} px, the frames before are {width}x{height}: give one size")
+        frames.append(pixels.copy())
+        held += pixels.nbytes
+        on_frame()
+        if len(frames) >= most or held >= MOST_BYTES:
+            break
+    where = ", ".join(sources) if sources else config.redact(camera.source.get_secret_value())
+    if len(frames) < least:
+        raise CalibrationError(f"{where} gave {len(frames)} frames, at least {least} are needed")
+    return Footage(tuple(frames), where[:500])
+
+
+def _recorded(sources: Sequence[str]) -> Iterator[tuple[str, Gray]]:
+    for source in sources:
+        for picture in iter_recording(source):
+            if isinstance(picture, Unreadable):
+                raise CalibrationError(f"{picture.label} cannot be read: {picture.error}")
+            yield picture.label, picture.pixels
+
+
+def _live(camera: config.Camera, clock: Clock) -> Iterator[tuple[str, Gray]]:
+    """From the camera itself, in a process of its own as the daemon does it, until nobody wants more."""
+    supervisor = Supervisor([camera], clock)
+    limit_ns = int((camera.open_timeout_s + 2 * camera.read_timeout_s) * NS_PER_S)
+    supervisor.start()
+    try:
+        until_ns = clock.monotonic_ns() + limit_ns
+        while clock.monotonic_ns() < until_ns:
+            supervisor.wait(WAIT_S)
+            for name, _ in supervisor.heads():
+                frame = supervisor.pop(name)
+                try:
+                    yield f"frame {frame.number}", frame.pixels
+                finally:
+                    supervisor.release(frame)
+                until_ns = clock.monotonic_ns() + limit_ns
+            for notice in supervisor.take_notices():
+                if isinstance(notice, CameraLost):
+                    said = config.redact(notice.reason)
+                    raise CalibrationError(f"camera {camera.name}: {said}. If the daemon has it, stop that first")
+                if isinstance(notice, CameraEnded):
+                    return
+        raise CalibrationError(f"camera {camera.name} gives no picture")
+    finally:
+        supervisor.stop(STOP_S)
+        supervisor.close()

@@ -1,0 +1,93 @@
+"""What calibrations found, one file per camera: `state_dir/calibration/CAMERA.yaml`.
+
+`applied` lays it under the configuration: what stands there by hand wins. A file that cannot be read refuses the start,
+because inspection without it would be another one than was calibrated.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge import config, document
+from edge.errors import CalibrationError, ConfigError, Problem
+
+SCHEMA: Final = "defectd.calibration/1"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Made(_Part):
+    """Where a part comes from."""
+
+    time: str
+    version: str
+    source: str
+    """Of the frames, or `by hand`; without credentials."""
+    frames: int = Field(ge=0)
+    frame_px: tuple[int, int] | None
+    """Width and height."""
+
+
+class Region(_Part):
+    """What is inspected.  edges: as they were found, for people."""
+
+    roi: config.Rectangle | config.Polygon | None
+    exclude: tuple[config.Rectangle | config.Polygon, ...] = ()
+    edges: dict[str, dict[str, float]] = {}
+    made: Made
+
+
+class Calibration(_Part):
+    """All that is known of one camera."""
+
+    schema_: str = Field(SCHEMA, alias="schema", pattern="^defectd.calibration/1$")
+    roi: Region | None = None
+
+
+def path_of(settings: config.Config, camera: str) -> Path:
+    return settings.state_dir / "calibration" / f"{camera}.yaml"
+
+
+def load(path: Path) -> Calibration:
+    """What a file says; nothing where there is none.  Raises ConfigError."""
+    if not path.exists():
+        return Calibration.model_validate({"schema": SCHEMA})
+    raw = document.read(path)
+    try:
+        return Calibration.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "file"
+        remedy = "Calibrate again, or remove the file"
+        raise ConfigError(str(path), (Problem(where, "not usable", str(first["msg"]), remedy),)) from None
+
+
+def save(path: Path, **parts: _Part) -> None:
+    """Put parts into the file and leave the others as they are.  Raises ConfigError, CalibrationError."""
+    known = load(path).model_dump(mode="json", by_alias=True, exclude_none=True)
+    fresh: dict[str, Any] = {name: part.model_dump(mode="json") for name, part in parts.items()}
+    try:
+        document.write(path, {**known, **fresh})
+    except OSError as error:
+        raise CalibrationError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def applied(settings: config.Config) -> config.Config:
+    """The configuration with what was calibrated where it says nothing itself.  Raises ConfigError."""
+    cameras = tuple(_applied(camera, load(path_of(settings, camera.name))) for camera in settings.cameras)
+    return settings.model_copy(update={"cameras": cameras})
+
+
+def _applied(camera: config.Camera, found: Calibration) -> config.Camera:
+    changes: dict[str, Any] = {}
+    if found.roi is not None:
+        if camera.roi is None:
+            changes["roi"] = found.roi.roi
+        if not camera.exclude:
+            changes["exclude"] = list(found.roi.exclude)
+    return camera.model_copy(update=changes) if changes else camera
