@@ -81,27 +81,7 @@ def fit(
     trained = DistributedDataParallel(step, forward_sync_buffers=False) if place.size > 1 else step
     while not _finished(epochs, recipe):
         number = len(epochs) + 1
-        # Numbers are drawn anew for each epoch: nothing but its number is needed to go on from there.
-        order = epoch_order([len(s) for s in sources], shares(recipe), _generator(seed, number))
-        draws, changes = _generator(seed, number, place.rank), _generator(seed, number, place.rank, 1, device=device)
-        torch.manual_seed(int(torch.randint(2**31, (1,), generator=draws)))  # of dropout
-        run.model.train()
-        total = torch.zeros((), device=device)
-        for batch in _batches(order, run.steps_per_epoch):
-            own = batch[place.rank :: place.size]
-            tiles, labels = _drawn(sources, own, draws)
-            strength = 1.0 if run.step < recipe.light_from * run.steps else recipe.light_strength
-            x = augment(tiles.to(device), strength, recipe.warped_share, changes)  # (B, 1, S, S)
-            value = trained(x, labels.to(device)) * (len(own) * place.size / len(batch))
-            run.advance(value)
-            total += value.detach() * len(batch) / place.size
-        share_buffers(run.model)
-        share_buffers(run.averaged)
-        mean = float(summed(total)) / len(order)
-        if not math.isfinite(mean):
-            raise TrainingError(
-                f"the loss is no number after epoch {number}: lower learning_rate ({recipe.learning_rate})"
-            )
+        mean = _epoch(trained, run, sources, recipe, seed, number)
         epochs.append(from_first(_measured(run.averaged, held_out, number, mean)))
         run.keep_best(epochs)
         if place.first and checkpoint:
@@ -109,6 +89,33 @@ def fit(
         if place.first:
             report(epochs[-1])
     return run.best if recipe.patience else run.averaged
+
+
+def _epoch(trained: nn.Module, run: _Run, sources: Sequence[Samples], recipe: Fit, seed: int, number: int) -> float:
+    """Go through the sources once: the mean loss.
+
+    Numbers are drawn anew for each epoch: nothing but its number is needed to go on from there.
+    """
+    place, device = world(), next(run.model.parameters()).device
+    order = epoch_order([len(s) for s in sources], shares(recipe), _generator(seed, number))
+    draws, changes = _generator(seed, number, place.rank), _generator(seed, number, place.rank, 1, device=device)
+    torch.manual_seed(int(torch.randint(2**31, (1,), generator=draws)))  # of dropout
+    run.model.train()
+    total = torch.zeros((), device=device)
+    for batch in _batches(order, run.steps_per_epoch):
+        own = batch[place.rank :: place.size]
+        tiles, labels = _drawn(sources, own, draws)
+        strength = 1.0 if run.step < recipe.light_from * run.steps else recipe.light_strength
+        x = augment(tiles.to(device), strength, recipe.warped_share, changes)  # (B, 1, S, S)
+        loss = trained(x, labels.to(device)) * (len(own) * place.size / len(batch))  # DDP takes the mean of gradients
+        run.advance(loss)
+        total += loss.detach() * len(batch) / place.size
+    share_buffers(run.model)
+    share_buffers(run.averaged)
+    mean = float(summed(total)) / len(order)
+    if not math.isfinite(mean):
+        raise TrainingError(f"the loss is no number after epoch {number}: lower learning_rate ({recipe.learning_rate})")
+    return mean
 
 
 def predict(model: nn.Module, samples: Samples) -> Tensor:
@@ -127,8 +134,9 @@ class _Run:
         self.steps_per_epoch, self.steps, self.step = steps_per_epoch, recipe.epochs * steps_per_epoch, 0
         free = [p for p in (*model.parameters(), *loss.parameters()) if p.requires_grad]
         self.optimizer = torch.optim.AdamW(free, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+        warm_up = min(max(recipe.warm_up, 1.5 / self.steps), 0.99)  # OneCycleLR divides by zero where it is one step
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimizer, recipe.learning_rate, total_steps=self.steps, pct_start=recipe.warm_up
+            self.optimizer, recipe.learning_rate, total_steps=self.steps, pct_start=warm_up
         )
 
     def advance(self, loss: Tensor) -> None:

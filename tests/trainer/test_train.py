@@ -212,6 +212,14 @@ def test_bfloat16_trains_the_same_network_a_little_differently():
     assert all(torch.allclose(a, b, atol=0.05) for a, b in pairs)
 
 
+@pytest.mark.parametrize(("epochs", "batch", "warm_up"), [(1, 30, 0.15), (2, 30, 0.5), (1, 3, 0.1)])
+def test_shortest_schedules_run(epochs, batch, warm_up):
+    """One step, two steps, and a warm-up of exactly one step are schedules too."""
+    seen = []
+    train(Fit(epochs=epochs, batch=batch, warm_up=warm_up), report=seen.append)
+    assert len(seen) == epochs
+
+
 def test_loss_that_is_no_number_ends_the_run():
     """A learning rate beyond all sense is said after the first epoch, not at the end."""
     with pytest.raises(TrainingError, match=r"the loss is no number after epoch 1: lower learning_rate"):
