@@ -49,13 +49,18 @@ class Calibration(_Part):
     roi: Region | None = None
 
 
-def path_of(settings: config.Config, camera: str) -> Path:
-    return settings.state_dir / "calibration" / f"{camera}.yaml"
+def path_of(state_dir: Path, camera: str) -> Path:
+    return state_dir / "calibration" / f"{camera}.yaml"
 
 
 def load(path: Path) -> Calibration:
     """What a file says; nothing where there is none.  Raises ConfigError."""
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        problem = Problem("file", "cannot be looked for", str(error.strerror or error), "Choose another state_dir")
+        raise ConfigError(str(path), (problem,)) from None
+    if not there:
         return Calibration.model_validate({"schema": SCHEMA})
     raw = document.read(path)
     try:
@@ -77,9 +82,13 @@ def save(path: Path, **parts: _Part) -> None:
         raise CalibrationError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def applied(settings: config.Config) -> config.Config:
-    """The configuration with what was calibrated where it says nothing itself.  Raises ConfigError."""
-    cameras = tuple(_applied(camera, load(path_of(settings, camera.name))) for camera in settings.cameras)
+def applied(settings: config.Config, state_dir: Path | None = None) -> config.Config:
+    """The configuration with what was calibrated where it says nothing itself.
+
+    state_dir: of the running node, which another one in the file does not move.  Raises ConfigError.
+    """
+    folder = state_dir or settings.state_dir
+    cameras = tuple(_applied(camera, load(path_of(folder, camera.name))) for camera in settings.cameras)
     return settings.model_copy(update={"cameras": cameras})
 
 

@@ -222,7 +222,7 @@ class Node:
     def _read(self) -> config.Config:
         if self._path is None:
             raise CommandError("unsupported", "this node was started without a configuration file")
-        wanted = calibration.applied(config.load(self._path))
+        wanted = calibration.applied(config.load(self._path), self.configured.state_dir)
         active(wanted)
         return wanted
 

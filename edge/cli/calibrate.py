@@ -119,7 +119,7 @@ class _Run:
 
         self.settings: config.Config = config.load(config_path)
         self.camera = chosen(self.settings, camera, str(config_path))
-        self.path = calibration.path_of(self.settings, self.camera.name)
+        self.path = calibration.path_of(self.settings.state_dir, self.camera.name)
         self._as_json = as_json
         self._dry_run = dry_run
         self._written: list[str] = []

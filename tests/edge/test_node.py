@@ -68,7 +68,7 @@ class Crew:
         self.retained: dict[str, Any] = {}
         self.status: dict[str, Any] = {}
 
-    def put(self, event: Event) -> None:
+    def put(self, event: Event, picture: object = None) -> None:
         self.events.append((event, self.origin))
 
     def retain(self, topic: str, message: dict[str, Any]) -> bool:
