@@ -259,6 +259,7 @@ class Daemon:
             self._clock,
             lambda: parts.node.info,
             parts.evidence,
+            parts.loops,
         )
         exporter = Exporter(address, reading)
         if exporter.start():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -30,6 +30,7 @@ from edge.delivery import publisher
 from edge.line import Station
 from edge.metrics import Counts
 from edge.trail import Trail
+from edge.watchdog import LOOP_AGE, Loop
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,7 @@ class Reading:
         clock: Clock,
         info: Callable[[], dict[str, str]],
         evidence: Evidence | None = None,
+        loops: Callable[[], Mapping[str, Loop]] = dict,
     ) -> None:
         self._stations = stations
         self._cameras = cameras
@@ -90,6 +92,7 @@ class Reading:
         self._clock = clock
         self._info = info
         self._evidence = evidence
+        self._loops = loops
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("defectd", "Version and model.", self._info())
@@ -100,6 +103,7 @@ class Reading:
         yield self._durations()
         yield from self._deliveries(now_ns)
         yield from self._pictures()
+        yield self._rounds(now_ns)
         yield from self._processes(status)
         yield from _machine()
 
@@ -187,6 +191,14 @@ class Reading:
         written = archive.written_bytes
         yield CounterMetricFamily("defectd_evidence_written_bytes", "Bytes written: the wear of a card.", written)
         yield CounterMetricFamily("defectd_evidence_evicted", "Pictures that made room.", archive.evicted)
+
+    def _rounds(self, now_ns: int) -> Metric:
+        family = GaugeMetricFamily(
+            LOOP_AGE, "Since the loop last came round; it hangs when this grows.", labels=["loop"]
+        )
+        for name, loop in self._loops().items():
+            _add_age(family, name, loop.beat_ns, now_ns)
+        return family
 
     def _processes(self, status: dict[str, CameraStatus]) -> Iterator[Metric]:
         memory = GaugeMetricFamily(

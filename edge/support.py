@@ -15,7 +15,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -30,6 +29,7 @@ from edge.daemon import LEDGER_FILE, OUTBOX_FILE
 from edge.delivery.outbox import read_dead_letters, read_statistics
 from edge.doctor.machine import UNIT, directives, drop_ins, installed_unit
 from edge.errors import ConfigError, DefectdError
+from edge.liveness import metrics
 from edge.overrides import FILE as CHANGES_FILE
 
 MOST_PART_BYTES: Final = 4 << 20
@@ -43,7 +43,7 @@ BLOT: Final = "***"
 
 _KEY_SAYS_SECRET: Final = re.compile("pass|pwd|secret|token|auth|credential", re.IGNORECASE)
 _PRIVATE_KEY: Final = re.compile("-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL)
-_REFERENCE: Final = re.compile(r"\$\{(?P<file>file:)?(?P<name>[^}]*?)(?P<default>:-[^}]*)?\}")
+_REFERENCE: Final = re.compile(r"\$\{(?P<file>file:|credential:)?(?P<name>[^}]*?)(?P<default>:-[^}]*)?\}")
 _SETS_SECRET: Final = re.compile("^(Environment|SetCredential[A-Za-z]*)=.*", re.IGNORECASE)
 _NAMED: Final = re.compile(
     r"""(?P<name>(?:pass(?:word|wd)?|pwd|secret|token|api_?key)["']?\s*[:=]\s*["']?)(?!null\b)[^\s"',}]+""",
@@ -105,7 +105,7 @@ def _parts(
         state = settings.state_dir
         yield "doctor.json", lambda: _json([asdict(f) for f in doctor.examine(settings, clock, open_cameras=False)])
         yield "outbox.json", lambda: _outbox(state / OUTBOX_FILE)
-        yield "metrics.txt", lambda: _metrics(settings)
+        yield "metrics.txt", lambda: metrics(settings.metrics)
         for name in (LEDGER_FILE, CHANGES_FILE):
             yield f"state/{name}", lambda name=name: _tail(state / name)  # type: ignore[misc]
         yield "state/files.json", lambda: _json(list(_files(state)))
@@ -163,15 +163,16 @@ def secrets_of(raw: Any, base: Path, env: Mapping[str, str], key: str = "") -> s
     found = set[str]()
 
     def referenced(match: re.Match[str]) -> str:
-        if not match["file"]:
+        where = match["file"] or ""
+        if not where:
             return env.get(match["name"], (match["default"] or "").removeprefix(":-"))
-        content = _content(base / match["name"])
+        content = _content(document.located(where.removeprefix("file:") + match["name"], base=base, env=env))
         found.update((content, *content.splitlines()))
         return content
 
     filled = _REFERENCE.sub(referenced, text)
     if _KEY_SAYS_SECRET.search(key):
-        content = _content(base / filled) if key.endswith("_file") else filled
+        content = _content(document.located(filled, base=base, env=env)) if key.endswith("_file") else filled
         found.update((content, *content.splitlines()))
     if "://" in filled:
         found |= _of_url(filled)
@@ -250,18 +251,6 @@ def _outbox(path: Path) -> bytes:
     statistics = read_statistics(path)
     letters = [(e.seq, e.topic, f"0x{e.code:02x}", e.reason) for e in read_dead_letters(path, DEAD_LETTERS)]
     return _json({"statistics": None if statistics is None else asdict(statistics), "dead_letters": letters})
-
-
-def _metrics(settings: config.Config) -> bytes:
-    address = settings.metrics.address
-    if address is None:
-        raise ValueError("metrics.listen is null")
-    host, port = address
-    host = "127.0.0.1" if host in ("0.0.0.0", "") else host  # noqa: S104 (compared, not bound)
-    url = f"http://[{host}]:{port}/metrics" if ":" in host else f"http://{host}:{port}/metrics"
-    with urllib.request.urlopen(url, timeout=ANSWER_S) as answer:  # noqa: S310 (http, as written above)
-        content: bytes = answer.read(MOST_PART_BYTES)
-    return content
 
 
 def _tail(path: Path) -> bytes:

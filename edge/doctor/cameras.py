@@ -6,7 +6,6 @@ import fcntl
 import grp
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ from edge.camera.source import device_path, kind_of
 from edge.clock import Clock
 from edge.daemon import probed
 from edge.doctor.finding import Finding
+from edge.liveness import daemon_runs
 
 PROC: Final = Path("/proc")
 ETHERNET_MTU: Final = 1500
@@ -180,27 +180,6 @@ def opened(settings: config.Config, clock: Clock) -> Iterator[Finding]:
             given = found["given"]
             size = f"{given['width']}x{given['height']}"
             yield Finding(about, "good", f"{given['backend']} {size} at {given['fps']:g} fps")
-
-
-def daemon_runs(state_dir: Path) -> bool:
-    """Whether a daemon holds this state directory."""
-    try:
-        with _handle(state_dir / "lock") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-
-
-@contextmanager
-def _handle(path: Path) -> Iterator[int]:
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
 
 
 def _url(camera: config.Camera) -> str:

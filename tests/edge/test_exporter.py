@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import urllib.request
-from types import SimpleNamespace
 
 import pytest
-from fakes import FakeClock
+from fakes_node import Parts
 from prometheus_client.parser import text_string_to_metric_families
-from pydantic import SecretStr, ValidationError
+from pydantic import ValidationError
 
 from edge import config
-from edge.camera.supervisor import CameraStatus
 from edge.clock import NS_PER_MS, NS_PER_S
-from edge.exporter import Exporter, Reading, _machine
-from edge.line import Station, make
-from edge.trail import Trail
-
-
-class Parts:
-    """A node of which nothing runs."""
-
-    def __init__(self) -> None:
-        self.clock = FakeClock()
-        network = SimpleNamespace(card=SimpleNamespace(classes=("scratches",)), batch=32)
-        camera = config.Camera(name="top", source=SecretStr("strip:"))
-        self.station = Station(camera, network, self.clock, live=True)  # type: ignore[arg-type]
-        self.trail = Trail(["top"], self.clock)
-        now = self.clock.monotonic_ns()
-        status = CameraStatus("running", now, os.getpid(), 2, now - NS_PER_S, 3, 40, None, "")
-        link = SimpleNamespace(
-            connected=True, depth=5, acknowledged=7, refused=1, connections=2, last_ack_ns=now - 4 * NS_PER_S
-        )
-        self.reading = Reading(
-            lambda: [self.station],
-            SimpleNamespace(snapshot=lambda: {"top": status}),
-            SimpleNamespace(snapshot=lambda: link),
-            SimpleNamespace(waiting=1, stored=9, dropped=0),
-            self.trail,
-            self.clock,
-            lambda: {"version": "1"},
-            SimpleNamespace(
-                archive=SimpleNamespace(files={"defect": 3, "audit": 2}, bytes=500, written_bytes=900, evicted=4),
-                lost={"queue": 1, "disk": 0},
-            ),
-        )
+from edge.exporter import Exporter, _machine
+from edge.line import make
 
 
 def fetch(port: int) -> dict[tuple[str, ...], float]:

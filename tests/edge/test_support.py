@@ -234,6 +234,8 @@ def test_command_prints_the_path_and_what_is_in(plant: Path) -> None:
         ({"password": "alpha-beta"}, "alpha-beta"),
         ({"password": 123456}, "123456"),
         ({"password": "${PW}"}, "from-env"),
+        ({"password": "${credential:pw}"}, "from-a-credential"),
+        ({"password_file": "credential:pw"}, "from-a-credential"),
         ({"password": "a${PW}z"}, "afrom-envz"),
         ({"cameras": [{"source": "rtsp://u:${PW}@h/x"}]}, "from-env"),
         ({"source": "rtsp://u:a%2Fb%20c@h/x"}, "a/b c"),
@@ -243,6 +245,7 @@ def test_command_prints_the_path_and_what_is_in(plant: Path) -> None:
 )
 def test_secret_is_known_in_every_form(tmp_path: Path, raw: Any, secret: str) -> None:
     """As written, as filled in, as a URL spells it."""
+    (tmp_path / "pw").write_text("from-a-credential\n")
     assert secret in secrets_of(raw, tmp_path, {"PW": "from-env"})
 
 

@@ -1,0 +1,46 @@
+"""A node of which nothing runs: what its metrics are read from."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+from fakes import FakeClock
+from pydantic import SecretStr
+
+from edge import config
+from edge.camera.supervisor import CameraStatus
+from edge.clock import NS_PER_S
+from edge.exporter import Reading
+from edge.line import Station
+from edge.trail import Trail
+
+
+class Parts:
+    """A node of which nothing runs."""
+
+    def __init__(self) -> None:
+        self.clock = FakeClock()
+        network = SimpleNamespace(card=SimpleNamespace(classes=("scratches",)), batch=32)
+        camera = config.Camera(name="top", source=SecretStr("strip:"))
+        self.station = Station(camera, network, self.clock, live=True)  # type: ignore[arg-type]
+        self.trail = Trail(["top"], self.clock)
+        now = self.clock.monotonic_ns()
+        status = CameraStatus("running", now, os.getpid(), 2, now - NS_PER_S, 3, 40, None, "")
+        link = SimpleNamespace(
+            connected=True, depth=5, acknowledged=7, refused=1, connections=2, last_ack_ns=now - 4 * NS_PER_S
+        )
+        self.reading = Reading(
+            lambda: [self.station],
+            SimpleNamespace(snapshot=lambda: {"top": status}),
+            SimpleNamespace(snapshot=lambda: link),
+            SimpleNamespace(waiting=1, stored=9, dropped=0),
+            self.trail,
+            self.clock,
+            lambda: {"version": "1"},
+            SimpleNamespace(
+                archive=SimpleNamespace(files={"defect": 3, "audit": 2}, bytes=500, written_bytes=900, evicted=4),
+                lost={"queue": 1, "disk": 0},
+            ),
+            lambda: {"line": SimpleNamespace(beat_ns=now - NS_PER_S // 2)},
+        )
