@@ -123,7 +123,7 @@ def reliability(summaries: Sequence[Summary]) -> bytes:
             bottom.set(ylabel="pictures", xlabel="published confidence", yscale="log")
             for axes in (top, bottom):
                 axes.set_xlim(-0.02, 1.02)
-            top.set_ylim(-0.02, 1.02)
+            top.set_ylim(-0.03, 1.05)
         return _drawn(figure)
 
 
