@@ -32,7 +32,7 @@ TRIES: Final = 200
 class Crops:
     """Squares of one size out of pictures of defects, as native tiles.
 
-    free, defect: (N, T, T) uint8, T the side of a picture; without and with a defect.  free_from, defect_from: (N,)
+    free, defect: (N, T, T) uint8, T the side of a tile; without and with a defect.  free_from, defect_from: (N,)
     keys of the pictures that they come from.
     """
 
@@ -44,9 +44,16 @@ class Crops:
 
 
 def crops_for_good(
-    pictures: Sequence[Picture], boxes: Boxes, classes: Sequence[str], side_px: int, *, seed: int, most: int = 2
+    pictures: Sequence[Picture],
+    boxes: Boxes,
+    classes: Sequence[str],
+    side_px: int,
+    *,
+    tile_px: int,
+    seed: int,
+    most: int = 2,
 ) -> Crops:
-    """Up to `most` squares of each kind from each picture, at their own scale, mirrored out to a whole tile.
+    """Up to `most` squares of each kind from each picture, at their own scale, mirrored out to tile_px.
 
     Free ones keep 4 px away from every box; of the COARSE classes, whose boxes do not tell where the surface is sound,
     there are none. Defective ones show at least 0.3 of a box, or are covered by it to 0.3. Both come to the network in
@@ -60,7 +67,7 @@ def crops_for_good(
             continue
         image = read(picture.path)
         height, width = image.shape
-        if min(height, width) < side_px:
+        if min(height, width) < side_px or tile_px < side_px:
             continue
         key = picture_key(picture)
         rng = np.random.default_rng([seed, side_px, int(key, 16)])
@@ -72,10 +79,8 @@ def crops_for_good(
         for crops, usable in ((free, ~near), (defect, shown)):
             for i in np.flatnonzero(usable)[:most]:
                 crop = image[y[i] : y[i] + side_px, x[i] : x[i] + side_px]
-                crops.append((key, np.pad(crop, (0, min(height, width) - side_px), mode="symmetric")))
-    if len({crop.shape for _, crop in free + defect}) > 1:
-        raise TrainingError("pictures of several sizes: sound surface is measured on pictures of one size")
-    empty = np.empty((0, side_px, side_px), np.uint8)
+                crops.append((key, np.pad(crop, (0, tile_px - side_px), mode="symmetric")))
+    empty = np.empty((0, tile_px, tile_px), np.uint8)
     return Crops(
         side_px,
         np.stack([crop for _, crop in free]) if free else empty,

@@ -151,6 +151,14 @@ def measure(
     )
 
 
+def call_us(bundles: Sequence[Bundle], *, rounds: int = ROUNDS, clock: Clock | None = None) -> list[float]:
+    """Median of a call with one tile of the fp32 network of each, in turns, one thread."""
+    scores = [Classifier(one).score for one in bundles]
+    tiles = [selftest_tiles(1, 1, one.card.input_px) for one in bundles]
+    times = _in_turns([_bound(*pair) for pair in zip(scores, tiles, strict=True)], rounds, clock or SystemClock())
+    return [_percentiles_us(ns)[0] for ns in times]
+
+
 def _percentiles_us(ns: Sequence[int]) -> tuple[float, float]:
     median, p99 = np.percentile(ns, [50, 99])
     return round(float(median) / 1e3, 2), round(float(p99) / 1e3, 2)

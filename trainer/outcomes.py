@@ -176,6 +176,7 @@ class Comparison:
 
     first: str
     second: str
+    split: str
     clean: Paired
     change: float
     mean_change: float | None
@@ -277,6 +278,7 @@ def compare(first: Outcomes, second: Outcomes) -> Comparison:
     return Comparison(
         first.variant,
         second.variant,
+        first.split,
         paired(first.right()[one], second.right()[other]),
         round(clean, 5),
         round(float(np.mean(list(changes.values()))), 5) if changes else None,

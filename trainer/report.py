@@ -332,19 +332,23 @@ def _ablation(record: Record) -> Iterator[Block]:
     yield Figure("ablation", f"Variants on {shown[0].split}, clean and corrupted.", partial(plots.ablation, shown))
     if record.comparisons:
         yield Table(
-            "Pair by pair, on the same pictures. p: McNemar's exact test, two-sided. Changes in points, of the second "
-            f"against the first: clean, mean over the corruptions, and the worst of these. {_where(record)}",
-            ("first, second", "n", "only first right", "only second", "p", "change", "corruptions", "worst change"),
+            "Pair by pair: the pictures that only one of the two gets right. p: McNemar's exact test, two-sided. "
+            "Changes in points, of the second against the first: clean, mean over the corruptions, the worst of these. "
+            f"{_where(record)}",
+            ("first, second", "split", "n", "only first", "only second", "p", "change", "corruptions", "worst"),
             tuple(
                 (
-                    f"{c.first}, {c.second}", str(_pairs(c)), str(c.clean.only_first), str(c.clean.only_second),
-                    f"{c.clean.p_value:.3g}", _points(c.change), _points(c.mean_change),
+                    f"{c.first}, {c.second}", c.split, str(_pairs(c)), str(c.clean.only_first),
+                    str(c.clean.only_second), f"{c.clean.p_value:.3g}", _points(c.change), _points(c.mean_change),
                     "" if c.worst is None else f"{_points(c.worst_change)} ({c.worst})",
                 )
                 for c in record.comparisons
             ),
+            words=2,
         )  # fmt: skip
-        yield Items(tuple(_said(c) for c in record.comparisons))
+        told = tuple(_said(c) for c in record.comparisons if c.split == shown[0].split)
+        if told:
+            yield Items(told)
 
 
 def _said(c: Comparison) -> str:

@@ -39,20 +39,32 @@ def boxed(tmp_path_factory):
 def test_crops_show_what_their_names_say(boxed, side_px):
     """Free ones are black all over, defective ones are not; both whole tiles, none free around a coarse box."""
     pictures, boxes = boxed
-    found = crops.crops_for_good(pictures, boxes, CLASSES, side_px, seed=0)
+    found = crops.crops_for_good(pictures, boxes, CLASSES, side_px, tile_px=200, seed=0)
     assert found.free.shape == (6, 200, 200)
     assert found.defect.shape == (12, 200, 200)
     assert found.free.max() == 0
     assert (found.defect.max((1, 2)) == 255).all()
     assert len(set(found.free_from)) == 3
     assert len(set(found.defect_from)) == 6
-    again = crops.crops_for_good(pictures[::-1], boxes, CLASSES, side_px, seed=0)
+    again = crops.crops_for_good(pictures[::-1], boxes, CLASSES, side_px, tile_px=200, seed=0)
     assert sorted(again.defect.mean((1, 2))) == sorted(found.defect.mean((1, 2)))
+
+
+def test_crops_of_pictures_of_several_sizes_are_tiles_of_one_size(boxed, tmp_path):
+    """Large pictures give crops at the same scale; those smaller than a crop give none."""
+    pictures, boxes = boxed
+    for name, size in (("large", 330), ("small", 90)):
+        cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((size, size), np.uint8))
+    added = [data.Picture(tmp_path / f"{name}.png", 0) for name in ("large", "small")]
+    boxes = boxes | {"large": [(300, 300, 320, 320)], "small": [(0, 0, 4, 4)]}
+    found = crops.crops_for_good([*pictures, *added], boxes, CLASSES, 100, tile_px=200, seed=0)
+    assert found.free.shape == (8, 200, 200)
+    assert crops.crops_for_good(added, boxes, CLASSES, 100, tile_px=64, seed=0).free.shape == (0, 64, 64)
 
 
 def test_no_boxes_no_crops(boxed, shipped):
     """Nothing to rank is no figure, not an error."""
-    found = crops.crops_for_good(boxed[0], {}, CLASSES, 64, seed=0)
+    found = crops.crops_for_good(boxed[0], {}, CLASSES, 64, tile_px=200, seed=0)
     scores = crops.good_scores(shipped, found)
     assert (scores.free, scores.defect) == ((), ())
     assert crops.good_ranking([scores]) is None
@@ -60,7 +72,7 @@ def test_no_boxes_no_crops(boxed, shipped):
 
 def test_scores_of_crops_come_back_from_their_file(boxed, shipped, tmp_path):
     """Fold by fold on disk, pooled later; a damaged file is refused by name."""
-    found = crops.crops_for_good(*boxed, CLASSES, 64, seed=0)
+    found = crops.crops_for_good(*boxed, CLASSES, 64, tile_px=200, seed=0)
     scores = crops.good_scores(shipped, found)
     scores.write(tmp_path / "good" / "64-0.json")
     assert crops.GoodScores.load(tmp_path / "good" / "64-0.json") == scores

@@ -83,6 +83,12 @@ def test_shipped_file_and_reference_take_turns(tmp_path):
     assert 0 <= found.waited <= 1
 
 
+def test_networks_are_timed_beside_each_other():
+    """One median for each, in their order."""
+    one, two = latency.call_us([load("builtin"), load("builtin")], rounds=4)
+    assert 0 < one < 10 * two < 100 * one
+
+
 def test_without_a_reference_there_are_no_ratios():
     """The figures of the shipped file stand alone."""
     found = latency.measure(load("builtin"), rounds=1)

@@ -152,7 +152,7 @@ def test_variants_are_compared_on_the_pictures_that_both_have():
     )
     found = compare(first, shuffled)
     assert (found.clean.both, found.clean.only_first, found.clean.only_second, found.clean.neither) == (2, 1, 0, 1)
-    assert found.change == -0.25
+    assert (found.change, found.split) == (-0.25, "3-fold")
     assert (found.worst, found.worst_change, found.mean_change) == ("fog", 0, 0)
     with pytest.raises(TrainingError, match="no picture in common"):
         compare(first, outcomes([True], "other", start=99))

@@ -107,7 +107,7 @@ def test_figures_are_those_of_the_record(folder, record):
     worst = headline.robustness[headline.robust_worst]
     assert f"worst {100 * worst.share:.2f} % ({headline.robust_worst})" in text
     pair = record.comparisons[0]
-    assert f"| scratch, distilled | 600 | {pair.clean.only_first} | {pair.clean.only_second} |" in text
+    assert f"| scratch, distilled | grouped 5-fold | 600 | {pair.clean.only_first} | {pair.clean.only_second} |" in text
     assert "| one prepared tile | int8 | 50.0 | 80.0 | 44.0 | 44.0 |" in text
     assert "| fp32 | 467,080 | 116,407 | 4,533,664 | 84.0 | 92% | 96% |" in text
 
