@@ -3,6 +3,7 @@
     student.onnx        fp32 network
     student.int8.onnx   only if it wins on the box
     card.json           what the network expects, gives, and was measured at
+    card.sig            who vouches for it (`edge.signature`); only where it is asked for
 
 Network contract: input `tiles`, uint8 (N, input_px, input_px), grayscale; outputs `logits`, float32
 (N, classes), and `features`, float32 (N, F), the pooled features before the last layer; optionally
@@ -29,12 +30,14 @@ from edge.errors import BundleError
 from edge.frame import Gray
 
 CARD = "card.json"
+SIGNATURE = "card.sig"
 FP32 = "student.onnx"
 INT8 = "student.int8.onnx"
 MAX_STUDENT_BYTES = 626_688
 """612 KB: the size promised for the fp32 network."""
 
 MAX_CARD_BYTES: Final = 1 << 20
+MAX_SIGNATURE_BYTES: Final = 4096
 MAX_NETWORK_BYTES: Final = 32 << 20
 """Far above any student; bounds what a damaged or hostile bundle can make the box read."""
 MAX_INPUT_PX: Final = 1024
@@ -109,6 +112,8 @@ class ModelCard(_Part):
             raise ValueError(f"outputs: {', '.join(sorted(missing))} missing")
         if FP32 not in self.files:
             raise ValueError(f"files: {FP32} missing")
+        if not all(name.endswith(".onnx") for name in self.files):
+            raise ValueError("files: a network's name ends in .onnx")
         unknown = set(self.variants) - set(self.files)
         if unknown:
             raise ValueError(f"variants: {', '.join(sorted(unknown))} is not among the files")
@@ -142,6 +147,15 @@ class Bundle:
     card: ModelCard
     networks: dict[str, bytes]
     """File name to ONNX bytes."""
+    card_bytes: bytes = b""
+    """card.json as it was read."""
+    signature: bytes | None = None
+    """card.sig as it was read."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of card.json, which names the sha256 of each network: it stands for the bundle as a whole."""
+        return hashlib.sha256(self.card_bytes).hexdigest()
 
     def sha256(self, network: str = FP32) -> str:
         return self.card.files[network]
@@ -164,6 +178,23 @@ def load(where: str | Path) -> Bundle:
     raise BundleError(f"{path}: no such bundle. Give a directory or zip with {CARD}, or `builtin`")
 
 
+def attach_signature(where: Path, content: bytes) -> None:
+    """Put card.sig into a bundle, in the place of an older one.  Raises BundleError."""
+    try:
+        if where.is_dir():
+            (where / SIGNATURE).write_bytes(content)
+            return
+        fresh = where.with_name(where.name + ".new")
+        with zipfile.ZipFile(where) as old, zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED) as new:
+            for member in old.infolist():
+                if member.filename != SIGNATURE:
+                    new.writestr(member, _bounded(str(where), member.filename, old.open, MAX_NETWORK_BYTES))  # type: ignore[arg-type]
+            new.writestr(SIGNATURE, content)
+        fresh.replace(where)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{where}: the signature cannot be written: {error}") from error
+
+
 def _read(origin: str, path: Path) -> Bundle:
     try:
         if path.is_dir():
@@ -177,8 +208,9 @@ def _read(origin: str, path: Path) -> Bundle:
 
 
 def _check(origin: str, open_member: Callable[[str], BinaryIO]) -> Bundle:
+    card_bytes = _bounded(origin, CARD, open_member, MAX_CARD_BYTES)
     try:
-        card = ModelCard.model_validate(json.loads(_bounded(origin, CARD, open_member, MAX_CARD_BYTES)))
+        card = ModelCard.model_validate(json.loads(card_bytes))
     except (ValueError, RecursionError) as error:  # json and pydantic errors both are the first
         details = _first_line(error)
         raise BundleError(f"{origin}: {CARD} is not a model card: {details}") from error
@@ -191,7 +223,11 @@ def _check(origin: str, open_member: Callable[[str], BinaryIO]) -> Bundle:
                 f"{origin}: {name} is damaged: sha256 {found[:12]}..., the card says {expected[:12]}.... "
                 "Export or copy the bundle again"
             )
-    return Bundle(origin, card, networks)
+    try:
+        signature = _bounded(origin, SIGNATURE, open_member, MAX_SIGNATURE_BYTES)
+    except (FileNotFoundError, KeyError):
+        signature = None
+    return Bundle(origin, card, networks, card_bytes, signature)
 
 
 def _bounded(origin: str, name: str, open_member: Callable[[str], BinaryIO], limit: int) -> bytes:
@@ -199,7 +235,7 @@ def _bounded(origin: str, name: str, open_member: Callable[[str], BinaryIO], lim
     with open_member(name) as member:
         content = member.read(limit + 1)
     if len(content) > limit:
-        raise BundleError(f"{origin}: {name} is larger than {limit >> 20} MiB. This is no student network")
+        raise BundleError(f"{origin}: {name} is larger than {limit >> 10} KiB. This is no student network")
     return content
 
 

@@ -7,6 +7,7 @@ their ranges, and `edge.document` reads the file. `load` either returns a frozen
 
 from __future__ import annotations
 
+import base64
 import difflib
 import hashlib
 import ipaddress
@@ -21,6 +22,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -83,6 +85,29 @@ def _has_switch(value: Any) -> bool:
     return isinstance(value, bool)
 
 
+def _public_key(value: str) -> str:
+    try:
+        good = len(base64.b64decode(value, validate=True)) == 32
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("should be a public key as `defectd model keygen` prints it: base64 of 32 bytes")
+    return value
+
+
+PublicKey = Annotated[str, AfterValidator(_public_key)]
+
+
+class Shadow(_Section):
+    bundle: str = Field(description="path of a bundle directory or zip")
+    share: float = Field(0.1, gt=0.0, le=1.0, description="share of the frames that it judges too, time permitting")
+
+    @field_validator("bundle")
+    @classmethod
+    def _can_be_a_path(cls, value: str) -> str:
+        return str(_path(value))
+
+
 class Model(_Section):
     bundle: str = Field("builtin", description="`builtin`, or the path of a bundle directory or zip")
     threads: int = Field(1, ge=1, le=64, description="threads of the ONNX Runtime session")
@@ -90,6 +115,15 @@ class Model(_Section):
     precision: Literal["auto", "fp32", "int8"] = Field(
         "auto", description="which network of the bundle; auto: int8 where it is right and faster on this box"
     )
+
+    trusted_keys: Annotated[tuple[PublicKey, ...], Field(max_length=16)] = Field(
+        (), description="Ed25519 public keys of those whose bundles may be installed; see `defectd model keygen`"
+    )
+    allow_unsigned: bool = Field(False, description="bundles that nobody has signed may be installed too")
+    keep: int = Field(5, ge=2, le=100, description="most installed bundles; the one in use and its predecessor stay")
+    keep_mb: int = Field(200, ge=1, le=10_000, description="MB of installed bundles")
+    watch_s: float = Field(600.0, ge=0.0, le=604_800.0, description="how long a new model is watched, at least")
+    shadow: Shadow | None = Field(None, description="a second model that looks on; it never decides")
 
     @field_validator("bundle")
     @classmethod
@@ -252,7 +286,7 @@ class Outbox(_Section):
     durability: Literal["full", "normal"] = Field("full", description="full: each commit survives power loss")
 
 
-Verb = Literal["ping", "state", "snapshot", "pause", "resume", "set", "reload", "dead-letters", "evidence"]
+Verb = Literal["ping", "state", "snapshot", "pause", "resume", "set", "reload", "dead-letters", "evidence", "model"]
 ReplyPrefix = Annotated[str, Field(max_length=200, pattern=r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*[^/+#\s\x00-\x1f]$")]
 
 
@@ -568,6 +602,9 @@ def _anchored(config: Config, base: Path, env: Mapping[str, str]) -> Config:
     model = config.model
     if model.bundle != "builtin":
         model = model.model_copy(update={"bundle": str(absolute(Path(model.bundle)))})
+    if model.shadow is not None and model.shadow.bundle != "builtin":
+        shadow = model.shadow.model_copy(update={"bundle": str(absolute(Path(model.shadow.bundle)))})
+        model = model.model_copy(update={"shadow": shadow})
     return config.model_copy(
         update={
             "state_dir": absolute(config.state_dir),

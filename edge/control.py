@@ -15,6 +15,7 @@ from edge.delivery.commands import (
     Commands,
     DeadLetters,
     Evidence,
+    Model,
     Pause,
     Ping,
     Request,
@@ -26,9 +27,10 @@ from edge.delivery.commands import (
 from edge.delivery.outbox import Outbox
 from edge.delivery.publisher import Publisher
 from edge.delivery.recorder import Recorder
-from edge.errors import CommandError, ConfigError, EvidenceError
+from edge.errors import BundleError, CommandError, ConfigError, EvidenceError
 from edge.node import ORDER_S, Node
 from edge.picture import decoded, jpeg
+from edge.succession import Succession
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +46,7 @@ class Verbs:
     def __init__(
         self,
         node: Node,
+        succession: Succession,
         orders: line.Control,
         outbox: Outbox,
         recorder: Recorder,
@@ -52,6 +55,7 @@ class Verbs:
         clock: Clock,
     ) -> None:
         self._node = node
+        self._succession = succession
         self._orders = orders
         self._outbox = outbox
         self._recorder = recorder
@@ -80,6 +84,8 @@ class Verbs:
                 answer = {"version": __version__, "since": self._node.since, "up_s": round(up_s, 3)}
             case State():
                 answer = self._state()
+            case Model():
+                answer = self._succession.perform(request)
             case _:
                 answer = self._reload()
         return answer
@@ -87,7 +93,7 @@ class Verbs:
     def _reload(self) -> dict[str, Any]:
         try:
             return self._node.reload()
-        except ConfigError as error:
+        except (ConfigError, BundleError) as error:
             raise CommandError("bad_config", str(error)) from None
 
     def _order(self, order: line.Order) -> dict[str, Any]:

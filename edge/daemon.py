@@ -15,9 +15,11 @@ from types import FrameType
 from typing import Any, Final, Protocol
 
 from edge import __version__, box, config, event
+from edge.admission import identity
 from edge.archive import Archive
 from edge.camera.supervisor import CameraLost, CameraOpened, Supervisor
 from edge.clock import NS_PER_S, Clock, boot_id
+from edge.console import Console
 from edge.control import Verbs
 from edge.delivery.commands import Commands
 from edge.delivery.embedded import EmbeddedBroker
@@ -28,7 +30,7 @@ from edge.delivery.recorder import Recorder
 from edge.delivery.refusals import Refusals
 from edge.delivery.sparkplug import views_of
 from edge.delivery.topics import Topics
-from edge.errors import CommandError, ConfigError, Problem
+from edge.errors import BundleError, CommandError, ConfigError, Problem
 from edge.evidence import Keeper, Witness
 from edge.exporter import Exporter, Reading
 from edge.ledger import Ledger
@@ -36,6 +38,7 @@ from edge.line import Control, Line, Report, make
 from edge.node import STOP_VIEW_S, Node, Reach, View
 from edge.prepared import Prepared
 from edge.service import Service, status_line
+from edge.succession import Succession
 from edge.trail import Trail
 from edge.watchdog import LIMIT_S, Loop, Stuck, Watchdog
 
@@ -98,7 +101,9 @@ class Parts:
     publisher: Publisher
     views: list[View]
     node: Node
+    succession: Succession
     commands: Commands
+    console: Console
     refusals: Refusals
     ledger: Ledger
     trail: Trail
@@ -139,8 +144,7 @@ class Daemon:
         """A signal came."""
         self._signals = 0
         self._topics = Topics(settings.mqtt.topic_prefix, settings.node)
-        card = prepared.classifier.card
-        model = {"name": card.name, "version": card.version, "sha256": prepared.classifier.sha256}
+        model = identity(prepared.bundle, prepared.classifier)
         self._origin = event.Origin(settings.node, boot_id(), model, settings.sha256)
 
     def run(self, for_s: float | None = None) -> int:
@@ -155,6 +159,8 @@ class Daemon:
             broken = self._watch(parts, for_s)
             self._service.stopping()
             self._shut(parts, broker)
+            if not broken:
+                parts.succession.close()
             return 1 if broken else 0
 
     def _start_broker(self, building: ExitStack) -> EmbeddedBroker | None:
@@ -212,9 +218,25 @@ class Daemon:
         node = Node(self._prepared, self._origin, self._topics, reach, clock, self._path, self._more_status)
         evidence = self._keeper()
         line = self._line(node, reach, refusals, ledger, evidence)
-        verbs = Verbs(node, orders, outbox, recorder, publisher, commands, clock)
+        succession = Succession(node, self._prepared, orders, lambda: line.stations, clock)
+        verbs = Verbs(node, succession, orders, outbox, recorder, publisher, commands, clock)
         commands.attach(publisher.reply, verbs.perform)
-        return Parts(cameras, line, recorder, publisher, views, node, commands, refusals, ledger, trail, evidence)
+        console = Console(settings.state_dir, verbs.perform)
+        return Parts(
+            cameras,
+            line,
+            recorder,
+            publisher,
+            views,
+            node,
+            succession,
+            commands,
+            console,
+            refusals,
+            ledger,
+            trail,
+            evidence,
+        )
 
     def _keeper(self) -> Keeper | None:
         settings = self._settings.evidence
@@ -244,6 +266,8 @@ class Daemon:
         names = ", ".join(camera.name for camera in self._settings.active_cameras)
         log.info("node %s inspects %s with %s", self._settings.node, names, self._origin.model["name"])
         parts.recorder.put(make(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
+        parts.succession.resume()
+        parts.console.start()
 
     def _export(self, building: ExitStack, parts: Parts) -> None:
         """Open the Prometheus endpoint, if there is to be one."""
@@ -260,6 +284,7 @@ class Daemon:
             lambda: parts.node.info,
             parts.evidence,
             parts.loops,
+            lambda: parts.line.shadow,
         )
         exporter = Exporter(address, reading)
         if exporter.start():
@@ -293,6 +318,7 @@ class Daemon:
             control=reach.orders,
             on_removed=node.forget,
             witness=None if evidence is None else Witness(self._settings.evidence, evidence.keep, self._clock),
+            shadow=self._prepared.shadow,
         )
 
     def _more_status(self) -> dict[str, Any]:
@@ -313,6 +339,7 @@ class Daemon:
                 return self._give_up(stuck)
             self._service.alive()
             parts.ledger.save()
+            parts.succession.look()
             if self._power.look(self._clock.monotonic_ns()):
                 parts.node.announce()
             if self._reload.is_set():
@@ -330,7 +357,7 @@ class Daemon:
         self._service.reloading(self._clock.monotonic_ns())
         try:
             node.reload()
-        except (ConfigError, CommandError):
+        except (ConfigError, BundleError, CommandError):
             pass  # told by an event and in the log
         finally:
             self._service.ready()
@@ -350,6 +377,7 @@ class Daemon:
         """Along the flow: no new frames, none left over, nothing unwritten, nothing unsent that can be sent."""
         log.info("stopping")
         parts.refusals.tell(at_once=True)
+        parts.console.stop(STOP_COMMANDS_S)
         parts.commands.stop(STOP_COMMANDS_S)
         parts.cameras.stop(STOP_CAMERAS_S)
         if not parts.line.stop(STOP_LINE_S):

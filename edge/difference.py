@@ -9,6 +9,8 @@ from edge.config import Camera, Config
 
 LIVE: Final = ("cameras", "decision", "report_s", "commands", "log")
 """Sections that a running node takes over; of `log` the level."""
+LIVE_MODEL: Final = ("trusted_keys", "allow_unsigned", "keep", "keep_mb", "watch_s", "shadow")
+"""Keys of `model` of which the same is true."""
 THRESHOLDS: Final = ("confidence", "unsure", "classes")
 OPENING: Final = (
     *("source", "fps", "loop", "live", "width", "height", "pixel_format", "exposure", "gain"),
@@ -44,8 +46,9 @@ def merged(running: Config, wanted: Config) -> Config:
     allow = wanted.commands
     if bool(allow.allow) != bool(running.commands.allow):  # the subscription is made with the connection
         allow = running.commands
+    model = running.model.model_copy(update={name: getattr(wanted.model, name) for name in LIVE_MODEL})
     taken = {name: getattr(wanted, name) for name in LIVE}
-    return running.model_copy(update={**taken, "log": level, "commands": allow})
+    return running.model_copy(update={**taken, "log": level, "commands": allow, "model": model})
 
 
 def compare(running: Config, wanted: Config) -> Difference:

@@ -23,6 +23,8 @@ EventType = Literal[
     "image.bad",
     "image.restored",
     "model.changed",
+    "model.rolled_back",
+    "model.refused",
     "thresholds.changed",
     "config.changed",
     "config.refused",

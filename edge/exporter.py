@@ -29,6 +29,7 @@ from edge.clock import NS_PER_S, Clock
 from edge.delivery import publisher
 from edge.line import Station
 from edge.metrics import Counts
+from edge.shadow import Shadow
 from edge.trail import Trail
 from edge.watchdog import LOOP_AGE, Loop
 
@@ -83,6 +84,7 @@ class Reading:
         info: Callable[[], dict[str, str]],
         evidence: Evidence | None = None,
         loops: Callable[[], Mapping[str, Loop]] = dict,
+        shadow: Callable[[], Shadow | None] = lambda: None,
     ) -> None:
         self._stations = stations
         self._cameras = cameras
@@ -93,6 +95,7 @@ class Reading:
         self._info = info
         self._evidence = evidence
         self._loops = loops
+        self._shadow = shadow
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("defectd", "Version and model.", self._info())
@@ -104,6 +107,7 @@ class Reading:
         yield from self._deliveries(now_ns)
         yield from self._pictures()
         yield self._rounds(now_ns)
+        yield from self._second_opinions()
         yield from self._processes(status)
         yield from _machine()
 
@@ -191,6 +195,21 @@ class Reading:
         written = archive.written_bytes
         yield CounterMetricFamily("defectd_evidence_written_bytes", "Bytes written: the wear of a card.", written)
         yield CounterMetricFamily("defectd_evidence_evicted", "Pictures that made room.", archive.evicted)
+
+    def _second_opinions(self) -> Iterator[Metric]:
+        shadow = self._shadow()
+        if shadow is None:
+            return
+        frames = CounterMetricFamily(
+            "defectd_shadow_frames",
+            "Frames for the model that looks on: agreed or disagreed with, left out for want of time, failed.",
+            labels=["camera", "outcome"],
+        )
+        for name, tally in shadow.tallies.items():
+            outcomes = {"agreed": tally.frames - tally.disagreed, "disagreed": tally.disagreed}
+            for outcome, n in {**outcomes, "no_time": tally.no_time, "failed": tally.failed}.items():
+                frames.add_metric([name, outcome], n)
+        yield frames
 
     def _rounds(self, now_ns: int) -> Metric:
         family = GaugeMetricFamily(

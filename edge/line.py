@@ -285,6 +285,7 @@ class Line:
         control: Control | None = None,
         on_removed: Callable[[str], None] = lambda _camera: None,
         witness: Witness | None = None,
+        shadow: Shadow | None = None,
     ) -> None:
         """retain_*: called with the camera's name and the latest retained message.  on_report: each report_s.
 
@@ -309,7 +310,9 @@ class Line:
         self._names = frozenset(self._stations)
         self._former: Classifier | None = None
         self._on_failure: Callable[[str], None] = lambda _reason: None
-        self._shadow: Shadow | None = None
+        self._shadow = shadow
+        self._classifier: Classifier | None = None
+        """Of the last order that brought one."""
         self._thread = threading.Thread(target=self._run, name="line", daemon=True)
         self.failure: BaseException | None = None
         """What ended the thread, if it was not `stop`."""
@@ -419,6 +422,7 @@ class Line:
 
     def _fall_back(self, reason: str) -> None:
         former, self._former = self._former, None
+        self._classifier = former
         for station in self._stations.values():
             station.inspector = station.inspector.fitted(former)
         log.error("the model on trial failed, the former one goes on: %s", reason)
@@ -502,6 +506,9 @@ class Line:
             for name, station in self._stations.items()
             if name not in order.stations and (order.classifier is not None or name in order.thresholds)
         }
+        for fresh in order.stations.values():
+            if self._classifier is not None:  # it may be another one by now than when the station was made
+                fresh.inspector = fresh.inspector.fitted(self._classifier)
         for name in order.stations:
             if name in self._stations:
                 self._close_tracks(self._stations[name])
@@ -510,6 +517,7 @@ class Line:
         if order.report_s is not None:
             self._report_ns = int(order.report_s * NS_PER_S)
         if order.classifier is not None:
+            self._classifier = order.classifier
             self._former, self._on_failure = order.former, order.on_failure or (lambda _reason: None)
         for name, inspector in inspectors.items():
             self._stations[name].inspector = inspector
@@ -519,14 +527,18 @@ class Line:
             self._tell(station, "thresholds.changed", detail=_thresholds(decision))
             self._tell_state(station)
         for name, fresh in order.stations.items():
-            known = self._stations.get(name)
-            if known is None:
-                self._stations = {**self._stations, name: fresh}  # other threads read them
-            else:
-                known.become(fresh)
-                self._forget_ailment(known)
-            self._schedule(known or fresh)
-            self._tell_state(known or fresh)
+            self._place(name, fresh)
+
+    def _place(self, name: str, fresh: Station) -> None:
+        """A new camera, or one that is looked at otherwise."""
+        known = self._stations.get(name)
+        if known is None:
+            self._stations = {**self._stations, name: fresh}  # other threads read them
+        else:
+            known.become(fresh)
+            self._forget_ailment(known)
+        self._schedule(known or fresh)
+        self._tell_state(known or fresh)
 
     def _carry_out(self, station: Station, order: Order) -> dict[str, Any]:
         now_ns = self._clock.monotonic_ns()

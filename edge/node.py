@@ -20,10 +20,13 @@ from edge.delivery.commands import Commands
 from edge.delivery.publisher import Publisher
 from edge.delivery.recorder import Recorder
 from edge.delivery.topics import Topics
+from edge.difference import Difference
 from edge.errors import BundleError, CommandError, ConfigError
-from edge.line import Control, JudgeBy, Refit, make
-from edge.prepared import Prepared, active, station_of
+from edge.line import Accompany, Control, JudgeBy, Refit, make
+from edge.prepared import Prepared, active, shadow_of, station_of
 from edge.trail import Trail
+from edge.vision.classifier import Classifier
+from edge.vision.decision import Thresholds
 
 log = logging.getLogger(__name__)
 
@@ -84,13 +87,17 @@ class Node:
         self.changes = prepared.changes
         self.origin = origin
         self.classifier = prepared.classifier
+        self.former = None if prepared.former is None else prepared.former.classifier
+        """The one before, while the other is on trial."""
         self.since = stamp(clock.wall_ns())
         self._topics = topics
         self._reach = reach
         self._clock = clock
         self._path = path
         self._more_status = more_status
-        self._changing = threading.RLock()
+        self.changing = threading.RLock()
+        """Held by whoever makes a change."""
+        self._being = threading.Lock()
         self._noting = threading.Lock()
         self._states: dict[str, dict[str, Any]] = {}
 
@@ -155,17 +162,26 @@ class Node:
         """An event about the node itself."""
         self._reach.recorder.put(make(self._clock, event.NODE_CAMERA, kind, detail))
 
-    def _be(self, settings: config.Config, **origin: Any) -> None:
+    def _be(self, settings: config.Config) -> None:
         """From here on events say so."""
         self.settings = settings
-        self.origin = replace(self.origin, config_sha256=settings.sha256, **origin)
-        self._reach.recorder.origin = self.origin
+        self._sign(config_sha256=settings.sha256)
+
+    def decide_by(self, classifier: Classifier, model: dict[str, str], former: Classifier | None) -> None:
+        """From here on this model decides, and events say so.  former: it may still be gone back to that one."""
+        self.classifier, self.former = classifier, former
+        self._sign(model=model)
+
+    def _sign(self, **origin: Any) -> None:
+        with self._being:  # the line may do so while someone else makes a change
+            self.origin = replace(self.origin, **origin)
+            self._reach.recorder.origin = self.origin
 
     # ---- thresholds ----------------------------------------------------------------------------------
 
     def set_thresholds(self, name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
         """Change thresholds of a camera over its configuration, kept over restarts.  Raises CommandError."""
-        with self._changing:
+        with self.changing:
             if name not in {camera.name for camera in self.configured.active_cameras}:
                 raise CommandError("unknown_camera", f"no camera {name!r} is inspected here")
             classes = self.classifier.card.classes
@@ -210,12 +226,12 @@ class Node:
     def reload(self) -> dict[str, Any]:
         """Read the configuration again and take over what a running node can.  What to tell whoever asked.
 
-        Raises ConfigError or CommandError: then nothing was changed, and an event `config.refused` says why.
+        Raises ConfigError, BundleError, CommandError: then nothing was changed, an event `config.refused` says why.
         """
-        with self._changing:
+        with self.changing:
             try:
                 return self._take_over(self._read())
-            except (ConfigError, CommandError) as error:
+            except (ConfigError, BundleError, CommandError) as error:
                 self._tell_refused(error)
                 raise
 
@@ -234,8 +250,11 @@ class Node:
         by_name = {camera.name: camera for camera in settings.active_cameras}
         fresh = (*found.added, *found.reopened, *found.looked_at)
         stations = {name: station_of(by_name[name], self.classifier, self._clock) for name in fresh}
-        for name in found.thresholds:
-            station_of(by_name[name], self.classifier, self._clock)  # refuses what does not fit the model
+        for camera in by_name.values():  # refuses what does not fit the model, or the one that may come back
+            Thresholds.of(camera.decision, (self.former or self.classifier).card.classes, camera.name)
+            Thresholds.of(camera.decision, self.classifier.card.classes, camera.name)
+        looks_on = bool(settings.model.shadow) and (found != Difference() or settings.model != self.settings.model)
+        shadow = shadow_of(settings, self._clock) if looks_on else None
         before = self.origin.config_sha256
         told = {**found.as_json(), "config_sha256": settings.sha256, "config_sha256_before": before}
 
@@ -248,6 +267,8 @@ class Node:
         thresholds = {name: by_name[name].decision for name in found.thresholds}
         order = Refit(stations, thresholds, names=frozenset(by_name), report_s=settings.report_s, then=then)
         self._reach.orders.ask(order, ORDER_S)
+        if looks_on or settings.model.shadow is None:
+            self._reach.orders.ask(Accompany(shadow), ORDER_S)
         self._reach.cameras.rearrange(settings.active_cameras)
         self._reach.commands.follow(settings.commands, tuple(by_name))
         logging.getLogger("edge").setLevel(settings.log.level.upper())

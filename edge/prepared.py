@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from typing import Final
 
 from edge import bundle, calibration, config, overrides
+from edge.admission import Admitted, admit, identity
 from edge.camera.source import SourceSpec
 from edge.clock import Clock
-from edge.errors import ConfigError, Problem
+from edge.errors import BundleError, ConfigError, Problem
 from edge.line import Station
+from edge.shadow import Shadow
+from edge.store import CONFIGURED, Standing, Store
 from edge.vision.classifier import Classifier
+from edge.vision.inspector import Inspector
 from edge.vision.precision import choose
+
+log = logging.getLogger(__name__)
+
+MOST_STARTS: Final = 2
+"""Of a model on trial that did not come to a proper end: a third is not tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,18 +35,100 @@ class Prepared:
     configured: config.Config
     """The settings without what commands have changed."""
     changes: overrides.Changes
+    standing: Standing
+    former: Admitted | None = None
+    """The predecessor of a model on trial."""
+    passed_over: str = ""
+    """Why an installed model is not used, when it is not."""
+    shadow: Shadow | None = None
 
 
 def prepare(settings: config.Config, clock: Clock) -> Prepared:
     """Load and test the model, fit the thresholds to it.  Raises ConfigError or BundleError; connects to nothing."""
     configured = settings = calibration.applied(settings)
-    loaded = bundle.load(settings.model.bundle)
-    classifier = choose(loaded, settings.model, clock).classifier
-    changes = overrides.load(configured, classifier.card.classes)
+    standing, chosen, passed_over = _chosen(configured, clock)
+    classes = chosen.classifier.card.classes
+    changes = overrides.load(configured, classes)
     settings = overrides.adjusted(configured, changes)
     active(settings)
-    stations = tuple(station_of(camera, classifier, clock) for camera in settings.active_cameras)
-    return Prepared(settings, loaded, classifier, stations, configured, changes)
+    stations = tuple(station_of(camera, chosen.classifier, clock) for camera in settings.active_cameras)
+    former = None
+    if standing.on_trial:
+        try:
+            former = _loaded(settings, standing.previous or CONFIGURED, clock)
+        except BundleError as error:
+            log.warning("the model on trial has no predecessor to go back to: %s", error)
+    shadow = shadow_of(settings, clock)
+    return Prepared(
+        settings,
+        chosen.bundle,
+        chosen.classifier,
+        stations,
+        configured,
+        changes,
+        standing,
+        former,
+        passed_over,
+        shadow,
+    )
+
+
+def _chosen(settings: config.Config, clock: Clock) -> tuple[Standing, Admitted, str]:
+    """The installed model, or its predecessor where it cannot be used, or what the configuration names."""
+    standing = Store(settings.state_dir).standing(settings.model.bundle)
+    passed_over = ""
+    if standing.on_trial and standing.starts >= MOST_STARTS:
+        passed_over = f"{standing.starts} starts with it on trial came to no proper end"
+        standing = standing.back(passed_over)
+    while standing.current != CONFIGURED:
+        try:
+            return standing, _loaded(settings, standing.current, clock), passed_over
+        except BundleError as error:
+            passed_over = str(error)
+            log.error("the installed model is not used: %s", error)  # noqa: TRY400 (all is said)
+            standing = standing.back(passed_over)
+    return standing, _loaded(settings, CONFIGURED, clock), passed_over
+
+
+def _loaded(settings: config.Config, which: str, clock: Clock) -> Admitted:
+    found = bundle.load(settings.model.bundle) if which == CONFIGURED else Store(settings.state_dir).get(which)
+    return Admitted(found, choose(found, settings.model, clock).classifier, 0.0)
+
+
+def used_from_next_start(settings: config.Config, digest: str, clock: Clock) -> None:
+    """With no daemon to do it: let an installed bundle decide, on trial.  Raises BundleError."""
+    store = Store(settings.state_dir)
+    standing = store.standing(settings.model.bundle)
+    if digest != standing.current:
+        configured = calibration.applied(settings)
+        adjusted = overrides.adjusted(configured, overrides.load(configured, store.get(digest).card.classes))
+        admit(store.get(digest), settings.model, adjusted.active_cameras or settings.cameras, clock)
+        standing = standing.after(digest, {})
+        store.write(standing)
+        store.prune(keep=settings.model.keep, keep_bytes=settings.model.keep_mb << 20, standing=standing)
+
+
+def rolled_back(settings: config.Config, clock: Clock) -> Standing | None:
+    """With no daemon to do it: let the predecessor decide; None when there is none.  Raises BundleError."""
+    store = Store(settings.state_dir)
+    standing = store.standing(settings.model.bundle)
+    if standing.current == CONFIGURED:
+        return None
+    standing = standing.back()
+    _loaded(settings, standing.current, clock)
+    store.write(standing)
+    return standing
+
+
+def shadow_of(settings: config.Config, clock: Clock) -> Shadow | None:
+    """The model that is to look on.  Raises BundleError, ConfigError."""
+    wanted = settings.model.shadow
+    if wanted is None:
+        return None
+    loaded = bundle.load(wanted.bundle)
+    classifier = choose(loaded, settings.model, clock).classifier
+    inspectors = {camera.name: Inspector(camera, classifier, clock) for camera in settings.active_cameras}
+    return Shadow(identity(loaded, classifier), wanted.share, inspectors, clock)
 
 
 def active(settings: config.Config) -> tuple[config.Camera, ...]:

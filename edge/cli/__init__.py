@@ -25,6 +25,7 @@ def main() -> None:
 for _command in (
     node.run,
     node.check,
+    node.reload,
     inspection.inspect,
     events.tail,
     events.events,

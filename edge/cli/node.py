@@ -94,3 +94,35 @@ def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
         "broker": settings.mqtt.broker,
         "cameras": cameras,
     }
+
+
+@click.command()
+@config_option
+@json_option
+@refusals_told
+def reload(config_path: Path, as_json: bool) -> None:
+    """Have the running daemon read its configuration again; says what changed, or why nothing did.
+
+    For `systemctl reload`: exit code 1 when the file is refused, or no daemon runs.
+    """
+    from edge import config
+    from edge.console import ask
+    from edge.errors import CommandError
+
+    settings = config.load(config_path)
+    told = ask(settings.state_dir, "reload")
+    if told is None:
+        raise CommandError("failed", f"no daemon runs on {settings.state_dir}")
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    words = {
+        "added": "added",
+        "removed": "removed",
+        "reopened": "started again",
+        "looked_at": "looked at otherwise",
+        "thresholds": "other thresholds",
+        "needs_restart": "waits for a restart of the service",
+    }
+    said = [f"{words[key]}: {', '.join(told[key])}" for key in words if told[key]]
+    click.echo("\n".join(said) or "nothing is different")

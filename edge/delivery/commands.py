@@ -141,6 +141,20 @@ class DeadLetters(Request):
         return self
 
 
+class Model(Request):
+    """Which models are installed, which one decides; another one, or the one before."""
+
+    action: Literal["list", "install", "use", "rollback"] = "list"
+    url: str | None = Field(None, max_length=1000, pattern=r"^https://[^\s]+$")
+    digest: str | None = Field(None, pattern=r"^[0-9a-f]{6,64}$")
+
+    @model_validator(mode="after")
+    def _says_which(self) -> Model:
+        if (self.action == "install") != (self.url is not None) or (self.action == "use") != (self.digest is not None):
+            raise ValueError("install takes a url, use takes a digest, list and rollback take nothing")
+        return self
+
+
 REQUESTS: Final[Mapping[str, type[Request]]] = {
     "ping": Ping,
     "state": State,
@@ -151,6 +165,7 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "reload": Reload,
     "dead-letters": DeadLetters,
     "evidence": Evidence,
+    "model": Model,
 }
 
 
