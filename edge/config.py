@@ -552,6 +552,14 @@ def load(path: Path, env: Mapping[str, str] | None = None) -> Config:
     return parse(raw, origin=str(path), base=path.resolve().parent, env=os.environ if env is None else env)
 
 
+def state_dir_of(path: Path) -> Path:
+    """Where the state is by a file that is wrong elsewhere.  Raises ConfigError when it cannot be read at all."""
+    raw = document.read(path)
+    named = raw.get("state_dir") if isinstance(raw, dict) else None
+    default = Config.model_fields["state_dir"].get_default()
+    return path.resolve().parent / Path(named if isinstance(named, str) else default).expanduser()
+
+
 def parse(raw: object, *, origin: str, base: Path, env: Mapping[str, str]) -> Config:
     """Check a configuration that was read already.  base: what relative paths are relative to."""
     if not isinstance(raw, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import json
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -109,10 +110,15 @@ def reload(config_path: Path, as_json: bool) -> None:
     from edge.console import ask
     from edge.errors import CommandError
 
-    settings = config.load(config_path)
-    told = ask(settings.state_dir, "reload")
+    try:
+        state_dir = config.load(config_path).state_dir
+    except ConfigError:
+        with suppress(CommandError):  # what it would say is what is said here
+            ask(config.state_dir_of(config_path), "reload")  # so that it tells those who listen
+        raise
+    told = ask(state_dir, "reload")
     if told is None:
-        raise CommandError("failed", f"no daemon runs on {settings.state_dir}")
+        raise CommandError("failed", f"no daemon runs on {state_dir}")
     if as_json:
         click.echo(json.dumps(told))
         return

@@ -1,0 +1,157 @@
+"""Models of a real daemon under load: installed by its own command line, watched, refused, rolled back."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes_models import rebuilt
+from mosquitto import Mosquitto, need_mosquitto
+from node import Node, Subscriber, subscriber, until
+
+from edge import bundle
+
+pytestmark = pytest.mark.system
+
+BUILTIN = Path(bundle.__file__).parent / "models" / "builtin"
+TOP = {
+    "name": "top",
+    "source": "strip:?width=640&height=256",
+    "fps": 30,
+    "budget_ms": 2000,
+    "ring_frames": 64,
+    "mode": "parts",
+    "decision": {"confidence": 0.4, "unsure": 0.2, "classes": {"scratches": 0.5}},
+}
+SIDE = {**TOP, "name": "side"}
+
+
+def defectd(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "edge.cli", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Mosquitto]:
+    need_mosquitto()
+    folder = tmp_path / "broker"
+    folder.mkdir()
+    broker = Mosquitto(folder).start()
+    yield broker
+    broker.stop()
+
+
+class Release:
+    """Whoever trains models: a key, and bundles signed with it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.key = folder / "release.pem"
+        self.public = defectd("model", "keygen", self.key).stdout.strip()
+
+    def made(self, version: str, key: Path | None = None, **changes: Any) -> Path:
+        path = rebuilt(BUILTIN, self.folder / version, version, **changes)
+        done = defectd("model", "sign", path, "--key", key or self.key)
+        assert done.returncode == 0, done.stderr
+        return path
+
+
+def running(scada: Subscriber) -> None:
+    for name in ("top", "side"):
+        state = f"defectd/line3/{name}/state"
+        until(lambda state=state: (scada.latest(state) or {}).get("state") == "running", 30, state)
+
+
+def goes_on(scada: Subscriber, frames: int = 60) -> None:
+    """Both cameras are inspected further on."""
+    for name in ("top", "side"):
+        topic = f"defectd/line3/{name}/coverage"
+        until(lambda topic=topic: scada.latest(topic), 15, topic)
+        goal = scada.latest(topic)["since_start"]["delivered"] + frames
+        until(lambda topic=topic, goal=goal: scada.latest(topic)["since_start"]["delivered"] >= goal, 30, "frames")
+
+
+def test_swap_under_load_loses_no_frame_and_bad_bundles_change_nothing(tmp_path: Path, broker: Mosquitto) -> None:
+    """Two cameras at 30 fps: old and new hash in the events, every frame inspected; all that is wrong is refused."""
+    release = Release(tmp_path)
+    good = release.made("2.0")
+    flipped = release.made("2.1")
+    content = bytearray((flipped / "student.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (flipped / "student.onnx").write_bytes(content)
+    stranger = tmp_path / "stranger.pem"
+    defectd("model", "keygen", stranger)
+    foreign = release.made("2.2", key=stranger)
+    names = [f"kind{n}" for n in range(6)]
+    renamed = release.made("2.3", classes=names)
+    model = {"trusted_keys": [release.public], "precision": "fp32"}
+    with (
+        subscriber(broker.port) as scada,
+        Node(tmp_path / "node", broker.port, [TOP, SIDE], model=model) as node,
+    ):
+        node.start()
+        running(scada)
+        goes_on(scada)
+        for wrong, said in ((flipped, "damaged"), (foreign, "not among model.trusted_keys"), (renamed, "scratches")):
+            done = defectd("model", "install", wrong, "-c", node.config)
+            assert done.returncode != 0
+            assert said in done.stderr
+            assert "Traceback" not in done.stderr
+        unsigned = rebuilt(BUILTIN, tmp_path / "2.4", "2.4")
+        assert "is not signed" in defectd("model", "install", unsigned, "-c", node.config).stderr
+        done = defectd("model", "install", good, "-c", node.config, "--json")
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)
+        goes_on(scada)
+        old, new = told["from"]["sha256"], told["to"]["sha256"]
+        assert old != new
+        until(
+            lambda: {e["model"]["sha256"] for e in scada.events("defect.")} == {old, new}, 30, "events of both models"
+        )
+        hashes = [event["model"]["sha256"] for event in sorted(scada.events(), key=lambda event: event["seq"])]
+        assert hashes == sorted(hashes, key=[old, new].index), "the new one after the old one"
+        assert [e["detail"]["to"]["version"] for e in scada.events("model.changed")] == ["2.0"]
+        listed = defectd("model", "list", "-c", node.config).stdout
+        assert "on trial" in listed
+        assert len(scada.events("model.refused")) == 1, "the one that the daemon itself refused"
+
+        done = defectd("model", "rollback", "-c", node.config)
+        assert done.returncode == 0, done.stderr
+        until(lambda: scada.events("model.rolled_back"), 10, "the event")
+        goes_on(scada, 30)
+        assert scada.latest("defectd/line3/status")["model"]["sha256"] == old
+        assert node.stop() == 0
+        for name in ("top", "side"):
+            last = scada.latest(f"defectd/line3/{name}/coverage")["since_start"]
+            assert last["delivered"] == sum(last["frames"].values()) > 150
+            assert (last["frames"]["dropped"], last["frames"]["late"], last["no_signal_s"] < 5) == (0, 0, True)
+        assert [gap for gap in scada.events("coverage.gap") if gap["detail"]["frames"]] == []
+        assert "Traceback" not in node.log()
+
+
+def test_installed_model_holds_over_a_restart_and_without_a_daemon(tmp_path: Path, broker: Mosquitto) -> None:
+    """Put there while nothing runs, it decides from the start on; `defectd reload` works without the broker's help."""
+    release = Release(tmp_path)
+    good = release.made("3.0")
+    model = {"trusted_keys": [release.public], "precision": "fp32", "watch_s": 0}
+    with subscriber(broker.port) as scada, Node(tmp_path / "node", broker.port, [TOP, SIDE], model=model) as node:
+        done = defectd("model", "install", good, "-c", node.config)
+        assert "from the next start on" in done.stdout, done.stderr
+        node.start()
+        running(scada)
+        assert scada.latest("defectd/line3/status")["model"]["version"] == "3.0"
+        done = defectd("reload", "-c", node.config)
+        assert (done.returncode, done.stdout.strip()) == (0, "nothing is different")
+        node.config.write_text(node.config.read_text() + "unknown: 1\n")
+        done = defectd("reload", "-c", node.config)
+        assert done.returncode != 0
+        assert "unknown key" in done.stderr
+        assert until(lambda: scada.events("config.refused"), 10, "the event")
+        assert node.stop() == 0
+    done = defectd("reload", "-c", node.config)
+    assert done.returncode != 0
