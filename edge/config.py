@@ -116,8 +116,10 @@ class Model(_Section):
         "auto", description="which network of the bundle; auto: int8 where it is right and faster on this box"
     )
 
-    trusted_keys: Annotated[tuple[PublicKey, ...], Field(max_length=16)] = Field(
-        (), description="Ed25519 public keys of those whose bundles may be installed; see `defectd model keygen`"
+    trusted_keys: list[PublicKey] = Field(
+        [],
+        max_length=16,
+        description="Ed25519 public keys of those whose bundles may be installed; see `defectd model keygen`",
     )
     allow_unsigned: bool = Field(False, description="bundles that nobody has signed may be installed too")
     keep: int = Field(5, ge=2, le=100, description="most installed bundles; the one in use and its predecessor stay")
