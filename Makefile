@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick lint soak-delivery bench clean
+.PHONY: help run test test-quick train-quick lint soak-delivery bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,10 @@ test: $(VENV)/.dev ## install everything and run the whole suite
 
 test-quick: $(VENV)/.dev ## the suite without the tests that start brokers, servers and daemons
 	$(BIN)/python -m pytest -m "not system"
+
+train-quick: $(VENV)/.dev ## the whole training pipeline on generated pictures, in a few minutes; DATA=, OUT=
+	@test -n "$(DATA)" || $(BIN)/python tests/trainer/textures.py runs/textures
+	$(BIN)/defectd-train all --quick --data $(or $(DATA),runs/textures) --out $(or $(OUT),runs/quick)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,84 +18,274 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from edge.bundle import FP32, INT8, load
 from edge.camera.strip import CLASSES as STRIP_CLASSES
 from edge.camera.strip import Strip
+from edge.clock import NS_PER_S, SystemClock
 from edge.errors import DefectdError
 from edge.vision.classifier import Classifier
-from trainer import data, evaluate, export, quantize
-from trainer import student as student_room
-from trainer.recipe import Recipe, TrainingError, quick
-from trainer.train import Epoch
+from trainer import data, evaluate, export, plan, quantize, show
+from trainer.pipeline import Pipeline, Task, Watch
+from trainer.processes import together
+from trainer.recipe import TrainingError
+from trainer.run import Done, Run
 
 FOLDER = click.Path(path_type=Path)
+QUIET_S = 20
+"""Between two lines about one stage where there is no terminal for a bar."""
+Command = Callable[..., Any]
 
 
 @click.group()
 def main() -> None:
-    """Train and evaluate the networks that defectd runs."""
+    """Train and evaluate the networks that defectd runs.
+
+    `all` makes everything: data, teacher, student, pruning, fine-tuning, ONNX, int8, evaluation, report. `teacher`,
+    `distill`, `prune`, `finetune`, `export`, `quantize` and `evaluate` stop behind their stage. All work on the same
+    run folder, go on where one of them stopped, and do again only what other data, another recipe or seed ask for.
+    """
 
 
-@main.command()
-@click.option("--data", "folder", type=FOLDER, required=True, help="Class folders, or train, valid and test with them.")
-@click.option("--out", type=FOLDER, required=True, help="Where the bundle is written.")
-@click.option("--boxes", type=FOLDER, help="Boxes of the defects; found by itself in DATA or beside it.")
-@click.option("--epochs", type=click.IntRange(1), default=Recipe().epochs, show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--quick", "hurried", is_flag=True, help="Two epochs: shows that everything works.")
-@click.option("--test", "with_test", is_flag=True, help="Measure the test split too: once, for a model you release.")
-@click.option("--sound", type=FOLDER, multiple=True, help="Pictures of sound surface, only measured. Several times.")
-def student(
-    folder: Path,
-    out: Path,
-    boxes: Path | None,
-    epochs: int,
-    seed: int,
-    hurried: bool,
-    with_test: bool,
-    sound: tuple[Path, ...],
-) -> None:
-    """Train a student from scratch and write it as a bundle."""
-    recipe = replace(Recipe(), epochs=epochs)
-    recipe = quick(recipe) if hurried else recipe
-    terminal = sys.stderr.isatty()
-    bar = tqdm(total=recipe.epochs, unit="epoch", disable=not terminal)
+@contextmanager
+def told() -> Iterator[None]:
+    """Errors as one line and exit code 1; SIGTERM stops like Ctrl-C."""
 
-    def report(epoch: Epoch) -> None:
-        bar.set_postfix_str(f"loss {epoch.loss:.3f}, held out {epoch.right}/{epoch.of}", refresh=False)
-        bar.update()
-        if not terminal and (epoch.number == recipe.epochs or epoch.number % 10 == 0):
-            click.echo(f"epoch {epoch.number}: loss {epoch.loss:.3f}, held out {epoch.right}/{epoch.of}", err=True)
+    def stop(_signal: int, _frame: object) -> None:
+        raise KeyboardInterrupt
 
+    before = signal.signal(signal.SIGTERM, stop)
     try:
-        made = student_room.make(
-            folder,
-            recipe,
-            seed=seed,
-            boxes=boxes or student_room.find_boxes(folder),
-            with_test=with_test,
-            sound=sound,
-            frames=20 if hurried else 400,
-            report=report,
-        )
-        export.write(made, out)
+        yield
     except (TrainingError, DefectdError, OSError) as error:
         raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        raise click.ClickException("stopped. The same command goes on from here") from None
     finally:
-        bar.close()
-    size = sum(len(network) for network in made.networks.values())
-    click.echo(f"{out}: {made.card.name}, {size} bytes, temperature {made.card.temperature:g}")
-    for split in ("held_out", "valid", "test"):
-        if split in made.card.metrics:
-            click.echo(_line(split, made.card.metrics[split]))
+        signal.signal(signal.SIGTERM, before)
+
+
+# The run -----------------------------------------------------------------------------------------------------------
+
+
+def run_options(*, out_required: bool = True) -> Callable[[Command], Command]:
+    """What every stage is told."""
+    options = [
+        click.option(
+            "--data", "folder", type=FOLDER, required=True, help="Class folders, or train, valid, test with them."
+        ),
+        click.option("--out", type=FOLDER, required=out_required, help="The run folder."),
+        click.option("--recipe", default="default", show_default=True, help=f"A file, or {' or '.join(plan.SHIPPED)}."),
+        click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+        click.option("--quick", "hurried", is_flag=True, help="A trial of minutes on a part of the pictures."),
+        click.option(
+            "--folds", type=click.IntRange(2), help="Cross-validate too: the whole recipe so many times again."
+        ),
+        click.option(
+            "--fold-by", type=click.Choice(["numbers", "twins"]), help="What stays together [default: numbers]."
+        ),
+        click.option("--boxes", type=FOLDER, help="Boxes of the defects; found by itself in DATA or beside it."),
+        click.option("--weights", help="Of the teacher's backbone: imagenet, none, auto or a file."),
+        click.option("--teacher", "teachers", type=FOLDER, multiple=True, help="A trained teacher. Several times."),
+        click.option("--sound", type=FOLDER, multiple=True, help="Pictures of sound surface, only measured."),
+    ]
+
+    def with_options(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return with_options
+
+
+def make(until: str, folder: Path, out: Path, recipe: str, **given: Any) -> Done:
+    """Make a run up to a stage, told on stderr."""
+    with told(), together() as world:
+        task, run = _task(folder, recipe, **given), Run(out, SystemClock(), command=_command())
+        if task.plan.folds and world.size > 1:
+            raise TrainingError("folds are trained one after another in one process: leave torchrun or --folds out")
+        bars = Bars(quiet=not world.first)
+        try:
+            with run.held():
+                return Pipeline(task, run, bars.watch).make(until)
+        finally:
+            bars.close()
+
+
+def _task(
+    folder: Path,
+    recipe: str,
+    *,
+    seed: int,
+    hurried: bool,
+    folds: int | None,
+    fold_by: data.Grouping | None,
+    boxes: Path | None,
+    weights: str | None,
+    teachers: tuple[Path, ...],
+    sound: tuple[Path, ...],
+    asked: dict[str, float] | None = None,
+) -> Task:
+    wanted = plan.load(recipe)
+    if asked and wanted.quantize:
+        wanted = replace(wanted, quantize=replace(wanted.quantize, **asked))
+    if weights is not None or teachers:
+        if wanted.teacher is None:
+            raise TrainingError(f"the recipe {wanted.name} has no teacher. Leave --weights and --teacher out")
+        wanted = replace(wanted, teacher=replace(wanted.teacher, weights=weights or wanted.teacher.weights))
+    wanted = plan.quick(wanted) if hurried else wanted
+    if folds or fold_by:
+        kept = wanted.folds or plan.Folds()
+        wanted = replace(wanted, folds=plan.Folds(folds or kept.count, fold_by or kept.by))
+    return Task(folder, wanted, seed, boxes or data.find_boxes(folder), teachers, sound)
+
+
+def _command() -> str:
+    """As it can be typed again, without the places of this machine."""
+    return shlex.join(["defectd-train", *(Path(word).name if "/" in word else word for word in sys.argv[1:])])
+
+
+class Bars:
+    """A bar with time left for the stage that is made; without a terminal, a line now and then."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._terminal, self._quiet = sys.stderr.isatty(), quiet
+        self._bar: Any = None
+        self._name, self._told_ns = "", 0
+        self._clock = SystemClock()
+        self.watch = Watch(self._begin, self._step, self._done)
+
+    def _begin(self, stage: str, number: int, of: int) -> None:
+        self.close()
+        self._name, self._told_ns = f"{number}/{of} {stage}", self._clock.monotonic_ns()
+        if self._terminal and not self._quiet:
+            self._bar = tqdm(total=None, desc=self._name, dynamic_ncols=True, leave=False)
+        else:
+            self._say(f"{self._name} ...")
+
+    def _step(self, done: int, of: int, what: str) -> None:
+        if self._bar is not None:
+            if of and self._bar.total != of:
+                self._bar.reset(total=of)
+            self._bar.set_postfix_str(what, refresh=False)
+            self._bar.update(max(0, done - self._bar.n) if of else 1)
+        elif self._clock.monotonic_ns() - self._told_ns > QUIET_S * NS_PER_S:
+            self._told_ns = self._clock.monotonic_ns()
+            self._say(f"{self._name}: {f'{done} of {of} ' if of else ''}{what}")
+
+    def _done(self, done: Done) -> None:
+        self.close()
+        if done.made_now:
+            self._say(f"{self._name or done.stage}: done in {done.seconds:.0f} s")
+        for note in done.notes.get("notes", ()) if done.stage == "data" else ():
+            self._say(f"  note: {note}")
+
+    def _say(self, text: str) -> None:
+        if not self._quiet:
+            click.echo(text, err=True)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+@main.command(name="all")
+@run_options()
+def all_(folder: Path, out: Path, recipe: str, **given: Any) -> None:
+    """Everything, from pictures to a bundle and a report."""
+    make("report", folder, out, recipe, **given)
+    finished = load(out / "bundle")
+    sizes = ", ".join(f"{name} {len(network)} bytes" for name, network in finished.networks.items())
+    click.echo(f"{out / 'bundle'}: {finished.card.name}, {sizes}, temperature {finished.card.temperature:g}")
+    for split in ("valid", "test"):
+        if split in finished.card.metrics:
+            click.echo(_line(split, finished.card.metrics[split]))
+    click.echo(f"{out / 'report.html'}: the report")
+
+
+def _stage(command: str, stage: str, words: str) -> None:
+    @main.command(name=command, help=f"{words} What it needs is made first.")
+    @run_options()
+    def made(folder: Path, out: Path, recipe: str, **given: Any) -> None:
+        done = make(stage, folder, out, recipe, **given)
+        for name in sorted({file.split("/")[0] for file in done.outputs}):
+            click.echo(str(out / name))
+
+
+_stage("teacher", "teacher", "Train EfficientNet-B0.")
+_stage("distill", "student", "Train the student: from the teacher if the recipe has one, else from the labels.")
+_stage("prune", "prune", "Take the channels that are worth least out of the student.")
+_stage("finetune", "finetune", "Train the student once more, gently.")
+_stage("export", "export", "Write the student as ONNX, compared with torch.")
+
+
+@main.command(name="quantize")
+@click.argument("where", metavar="[BUNDLE]", required=False)
+@click.option("--accuracy-drop", type=click.FloatRange(0, 1), help="Share of the pictures that it may lose to fp32.")
+@click.option("--agreement", type=click.FloatRange(0, 1), help="Share of the pictures of which both say the same.")
+@click.option("--gain", type=click.FloatRange(0), help="How many times as long fp32 has to take.")
+@run_options(out_required=False)
+def quantize_(where: str | None, folder: Path, out: Path | None, recipe: str, **given: Any) -> None:
+    """Add an int8 network, if it is as right as fp32 and faster on this box.
+
+    Without BUNDLE this is the stage of a run. With it, that bundle (a directory, zip or `builtin`) is quantised and
+    written to --out, or to BUNDLE itself if it is a folder. What int8 has to reach stands under `quantize` in the
+    recipe, or is given here. A bundle is only written if it does; otherwise the exit code is 1.
+    """
+    asked = {name: given.pop(name) for name in ("accuracy_drop", "agreement", "gain")}
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if out is None and (where is None or not Path(where).is_dir()):
+        raise click.UsageError(f"{where or 'the run'} is no folder: say with --out where it is to be written")
+    target = out or Path(str(where))
+    if where is None:
+        done = make("quantize", folder, target, recipe, asked=asked, **given)
+        kept, refusals, found = done.notes["kept"], done.notes["refusals"], done.notes["measured"]
+    else:
+        with told():
+            outcome = quantize.quantize(
+                load(where),
+                data.index(folder),
+                gate=replace(plan.load(recipe).quantize or quantize.Gate(), **asked),
+                seed=given["seed"],
+                report=lambda line: click.echo(line, err=True),
+            )
+            if outcome.kept:
+                export.write(outcome.bundle, target)
+        kept, refusals, found = outcome.kept, outcome.refusals, outcome.measured
+    if not kept:
+        raise click.ClickException("int8 is not kept: " + "; ".join(refusals))
+    click.echo(
+        f"{target}: {INT8}, {found['bytes']} bytes, calibrated by {found['calibration']}; {found['right']} of "
+        f"{found['n']} right, fp32 {found['fp32_right']}; fp32 takes "
+        + ", ".join(f"{times} times as long for {tiles}" for tiles, times in found["times_fp32"].items())
+        + " tiles"
+    )
+
+
+# One bundle, one folder --------------------------------------------------------------------------------------------
 
 
 @main.command(name="evaluate")
-@click.option("--bundle", "where", required=True, help="A bundle: directory, zip or `builtin`.")
-@click.option("--data", "folder", type=FOLDER, required=True, help="As for `student`.")
+@click.option(
+    "--bundle", "where", help="A bundle to measure: directory, zip or `builtin`. Without it: the stage of a run."
+)
 @click.option("--split", type=click.Choice(["train", "held_out", *data.SPLITS[1:]]), default="test", show_default=True)
 @click.option("--precision", type=click.Choice(["fp32", "int8"]), default="fp32", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def evaluate_(where: str, folder: Path, split: str, precision: str, as_json: bool) -> None:
-    """Measure a bundle's file on pictures, through the code that ships."""
-    try:
+@run_options(out_required=False)
+def evaluate_(
+    where: str | None, split: str, precision: str, as_json: bool, folder: Path, out: Path | None, **given: Any
+) -> None:
+    """Measure the finished files of a run, or any bundle, on pictures, through the code that ships."""
+    if where is None:
+        if out is None:
+            raise click.UsageError("give --out RUN for the stage of a run, or --bundle BUNDLE")
+        done = make("evaluate", folder, out, given.pop("recipe"), **given)
+        metrics = done.notes["metrics"]
+        click.echo(
+            json.dumps(metrics)
+            if as_json
+            else "\n".join(_line(s, metrics[s]) for s in ("valid", "test") if s in metrics)
+        )
+        return
+    with told():
         classifier = Classifier(load(where), network=INT8 if precision == "int8" else FP32)
         classifier.selftest()
         index = data.index(folder)
@@ -103,8 +297,6 @@ def evaluate_(where: str, folder: Path, split: str, precision: str, as_json: boo
         if card.classes == STRIP_CLASSES and card.has_good:
             strip = evaluate.measure_strip(classifier, Strip(seed=1), range(100), temperature=classifier.temperature)
             found["strip"] = strip
-    except (TrainingError, DefectdError, OSError) as error:
-        raise click.ClickException(str(error)) from error
     if as_json:
         click.echo(json.dumps(found))
         return
@@ -120,42 +312,20 @@ def evaluate_(where: str, folder: Path, split: str, precision: str, as_json: boo
         )
 
 
-@main.command(name="quantize")
-@click.argument("where", metavar="BUNDLE")
-@click.option("--data", "folder", type=FOLDER, required=True, help="What the student was trained on, as for `student`.")
-@click.option("--out", type=FOLDER, help="Where the bundle is written [default: BUNDLE, if it is a folder].")
+@main.command(name="show")
+@click.option("--data", "folder", type=FOLDER, required=True, help="As for `all`.")
+@click.option("--out", type=FOLDER, required=True, help="The sheet, a PNG.")
+@click.option("--recipe", default="default", show_default=True, help="Whose augmentation is shown.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
-@click.option("--accuracy-drop", type=click.FloatRange(0, 1), default=quantize.Gate().accuracy_drop, show_default=True)
-@click.option("--agreement", type=click.FloatRange(0, 1), default=quantize.Gate().agreement, show_default=True)
-@click.option("--gain", type=click.FloatRange(0), default=quantize.Gate().gain, show_default=True)
-def quantize_(
-    where: str, folder: Path, out: Path | None, seed: int, accuracy_drop: float, agreement: float, gain: float
-) -> None:
-    """Add an int8 network to a bundle, if it is as right as fp32 and faster on this box.
-
-    Kept only if it loses no more than --accuracy-drop of the pictures that fp32 names rightly, agrees with it on
-    --agreement of them, and fp32 takes --gain times as long. Otherwise nothing is written and the exit code is 1.
-    """
-    gate = quantize.Gate(accuracy_drop=accuracy_drop, agreement=agreement, gain=gain)
-    if out is None and not Path(where).is_dir():
-        raise click.UsageError(f"{where} is no folder: say with --out where the bundle is to be written")
-    try:
-        outcome = quantize.quantize(
-            load(where), data.index(folder), gate=gate, seed=seed, report=lambda line: click.echo(line, err=True)
-        )
-        if outcome.kept:
-            export.write(outcome.bundle, out or Path(where))
-    except (TrainingError, DefectdError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-    if not outcome.kept:
-        raise click.ClickException("int8 is not kept: " + "; ".join(outcome.refusals))
-    found = outcome.measured
-    click.echo(
-        f"{out or where}: {INT8}, {found['bytes']} bytes, calibrated by {found['calibration']}; {found['right']} of "
-        f"{found['n']} right, fp32 {found['fp32_right']}; fp32 takes "
-        + ", ".join(f"{times} times as long for {tiles}" for tiles, times in found["times_fp32"].items())
-        + " tiles"
-    )
+def show_(folder: Path, out: Path, recipe: str, seed: int) -> None:
+    """Draw a sheet to look at: pictures of each class, and what augmentation makes of them."""
+    with told():
+        wanted = plan.load(recipe)
+        index = data.index(folder)
+        show.save(show.page(index, wanted.student, input_px=wanted.architecture.input_px, seed=seed), out)
+    for note in index.notes:
+        click.echo(f"note: {note}", err=True)
+    click.echo(str(out))
 
 
 def _line(split: str, counts: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -51,6 +51,15 @@ NEU = {
 }  # fmt: skip
 """NEU's classes by the prefix that its files carry."""
 
+NEU_SOURCE = (
+    "NEU-CLS by K. Song and Y. Yan, Northeastern University (China), Applied Surface Science 285 (2013) 858-864; "
+    "published for research with a request to cite, no licence of the images is stated. "
+    "Boxes: NEU-DET by Y. He, K. Song, Q. Meng and Y. Yan, IEEE Trans. Instrum. Meas. 69 (2020) 1493-1504"
+)
+NEU_SHA256 = "fa19b8a4a5865c71c9d4c057e4e4c2a035a2a53e55962ec709c0c6f103cfcdc1"
+"""`Index.sha256` of NEU-CLS in its common split by file number, as PNG."""
+
+INDEX_SCHEMA = "defectd.index/1"
 Boxes = dict[str, list[tuple[int, int, int, int]]]
 """Stem of a picture to the boxes of its defects: xmin, ymin, xmax, ymax in px."""
 Grouping = Literal["numbers", "twins"]
@@ -89,6 +98,8 @@ class Index:
     left_out: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
     """What a person should know of this data, one sentence each."""
+    source: str = "pictures of the user"
+    """Whose they are, and under which terms, as far as known."""
 
     @property
     def good(self) -> int:
@@ -99,6 +110,45 @@ class Index:
     def pictures(self) -> tuple[Picture, ...]:
         """All of them, by label and number, whatever their split."""
         return tuple(sorted((p for split in self.splits.values() for p in split), key=_place))
+
+    def as_json(self, root: Path) -> dict[str, Any]:
+        """Names are relative to `root`: nothing tells where it lay."""
+
+        def row(p: Picture) -> dict[str, Any]:
+            return {"path": p.path.relative_to(root).as_posix(), "label": p.label, "sha256": p.sha256, "group": p.group}
+
+        return {
+            "schema": INDEX_SCHEMA,
+            "classes": self.classes,
+            "sha256": self.sha256,
+            "splits": {split: [row(p) for p in pictures] for split, pictures in self.splits.items()},
+            "left_out": [
+                {"path": one.path.relative_to(root).as_posix(), "reason": one.reason} for one in self.left_out
+            ],
+            "notes": self.notes,
+            "source": self.source,
+        }
+
+    @classmethod
+    def from_json(cls, path: Path, root: Path) -> Index:
+        """What `as_json` gave, from a file.  Raises TrainingError."""
+        try:
+            content = json.loads(path.read_text("utf-8"))
+            if content["schema"] != INDEX_SCHEMA:
+                raise ValueError(f"schema {content['schema']}")
+            return cls(
+                tuple(content["classes"]),
+                {
+                    split: tuple(replace(Picture(**row), path=root / row["path"]) for row in rows)
+                    for split, rows in content["splits"].items()
+                },
+                content["sha256"],
+                tuple(LeftOut(root / one["path"], one["reason"]) for one in content["left_out"]),
+                tuple(content["notes"]),
+                content["source"],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TrainingError(f"{path}: not an index of pictures: {error}. Delete it: it is made again") from error
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Pictures by split and class; sound surface as `good`."""
@@ -150,7 +200,9 @@ def index(
                 f"{root}: too few pictures of {name}: at least {FEWEST + 3} are needed, better hundreds{why}"
             )
     notes = (*notes, *_notes(splits, classes, left_out))
-    return Index(classes, splits, _sha256(root, read_.values()), tuple(left_out), notes)
+    sha256 = _sha256(root, read_.values())
+    source = NEU_SOURCE if sha256 == NEU_SHA256 else "pictures of the user"
+    return Index(classes, splits, sha256, tuple(left_out), notes, source)
 
 
 # What lies where ---------------------------------------------------------------------------------------------------
@@ -392,6 +444,55 @@ def folds(
     ]
 
 
+def part(index: Index, pictures: Sequence[Picture], name: str) -> Index:
+    """Some of the pictures as data of their own, without a test split: what is trained on in a fold."""
+    rest, valid = _slice(tuple(sorted(pictures, key=_place)), 0.0, OWN_SPLIT)
+    train, kept = _slice(rest, 0.5, HELD_OUT)
+    return Index(
+        index.classes,
+        {"train": train, "held_out": kept, "valid": valid, "test": ()},
+        _hash_of(index.sha256, name, *(p.sha256 for p in sorted(pictures, key=_place))),
+        source=index.source,
+    )
+
+
+def fewer(index: Index, most: int) -> Index:
+    """About `most` pictures of each class, spread evenly over its numbers; shares of the splits as they are."""
+    sizes = Counter(p.label for p in index.pictures)
+    splits = {}
+    for split, pictures in index.splits.items():
+        kept: list[Picture] = []
+        for label, size in sorted(sizes.items()):
+            own = [p for p in pictures if p.label == label]
+            count = min(len(own), max(2 if split == "train" else 1, round(len(own) * min(1.0, most / size))))
+            kept += [own[i * len(own) // count] for i in range(count)]
+        splits[split] = tuple(kept)
+    return replace(index, splits=splits, sha256=_hash_of(index.sha256, str(most)))
+
+
+def fingerprint(root: Path) -> str:
+    """Changes when a picture is added, removed or written to; reads none.  Raises TrainingError."""
+    if not root.is_dir():
+        raise TrainingError(f"{root}: no such folder. Give a folder with one folder of pictures for each class")
+    seen = []
+    for path in sorted(p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES):
+        status = path.stat()
+        seen.append(f"{path.relative_to(root).as_posix()} {status.st_size} {status.st_mtime_ns}")
+    return _hash_of(*seen)
+
+
+def file_sha256(path: Path) -> str:
+    """Raises TrainingError when it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise TrainingError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _hash_of(*words: str) -> str:
+    return hashlib.sha256("\n".join(words).encode()).hexdigest()
+
+
 def held_out(pictures: Sequence[Picture]) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
     """Take a small run of neighbouring pictures of each class out of training, for the temperature: (rest, taken)."""
     return _slice(tuple(pictures), 0.5, HELD_OUT)
@@ -427,3 +528,11 @@ def cut(image: Gray, input_px: int) -> Gray:
     """One picture as the tiles that the edge would make of it.  Returns (N, input_px, input_px) uint8."""
     height, width = image.shape
     return lay((height, width), tile_px=min(height, width), input_px=input_px).cut(image)
+
+
+def find_boxes(folder: Path) -> Path | None:
+    """boxes.json in the data folder, or where NEU-DET lies beside NEU-CLS."""
+    for path in (folder / "boxes.json", folder.parent / "neu-det" / "boxes.json"):
+        if path.is_file():
+            return path
+    return None

@@ -8,6 +8,8 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from trainer.recipe import Count
+
 CENTRE, SPREAD = 127.5, 64.0
 """Gray values are shifted and scaled by these; export folds them into the first convolution."""
 
@@ -16,9 +18,9 @@ CENTRE, SPREAD = 127.5, 64.0
 class Conv:
     """A dense convolution with BatchNorm and ReLU, padded by kernel // 2 except where kernel equals stride."""
 
-    channels: int
-    kernel: int
-    stride: int
+    channels: Count
+    kernel: Count
+    stride: Count
 
     @property
     def padding(self) -> int:
@@ -30,7 +32,7 @@ class Architecture:
     """Grayscale convolutions, then global average pooling and linear outputs."""
 
     name: str
-    input_px: int
+    input_px: Count
     convs: tuple[Conv, ...]
 
     @property

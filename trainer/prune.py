@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from trainer.models import Architecture, Student
-from trainer.recipe import TrainingError
+from trainer.recipe import Count, TrainingError
 from trainer.train import joined
 
 Criterion = Literal["l1", "taylor"]
@@ -29,12 +29,12 @@ Neural Network Pruning, CVPR 2019), here at the activation behind the ReLU."""
 class Pruning:
     """How a wide student becomes a narrow one."""
 
-    macs: int = 4_500_000
+    macs: Count = 4_500_000
     """Multiplications of one tile that the result may cost at most."""
-    rounds: int = 2
+    rounds: Count = 2
     """Fine-tuned in between; each round goes the same ratio of MACs."""
     criterion: Criterion = "taylor"
-    multiple: int = 16
+    multiple: Count = 16
     """Channels are kept in multiples of this: the CPU kernels work on blocks of 8 or 16."""
 
     def targets(self, macs: int) -> tuple[int, ...]:

@@ -274,7 +274,8 @@ def _give_each_its_own(graph: onnx.GraphProto) -> None:
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, planes: Floats) -> None:
-        self._parts: Iterator[Floats] = iter(np.array_split(planes, max(1, len(planes) // 32)))
+        whole = planes[: len(planes) // 32 * 32] if len(planes) > 32 else planes  # parts of one size: it stacks them
+        self._parts: Iterator[Floats] = iter(np.array_split(whole, max(1, len(whole) // 32)))
 
     def get_next(self) -> dict[str, Floats] | None:
         part = next(self._parts, None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -100,8 +100,3 @@ class TeacherRecipe:
     fit: Fit = field(default_factory=lambda: Fit(batch=32, weight_decay=0.05, label_smoothing=0.05, average=0.998))
     pretrained: Stages = PRETRAINED
     scratch: Stages = SCRATCH
-
-
-def quick(recipe: Recipe) -> Recipe:
-    """A run of seconds that shows whether everything works; its model is worth nothing."""
-    return replace(recipe, epochs=min(recipe.epochs, 2), strip_seeds=min(recipe.strip_seeds, 3))

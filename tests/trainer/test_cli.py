@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import pytest
+import textures
 from click.testing import CliRunner
 
 from edge.bundle import load
@@ -16,22 +18,37 @@ def run(*arguments):
     return CliRunner().invoke(main, [str(a) for a in arguments])
 
 
+BRIEF = """
+architecture: {name: brief, input_px: 100, convs: [{channels: 16, kernel: 4, stride: 4}]}
+student: {epochs: 1, strip_seeds: 2}
+measure: {latency_rounds: 1, strip_frames: 3, robustness: false}
+"""
+
+
 @pytest.fixture(scope="module")
-def made(split_folder, tmp_path_factory):
+def recipe(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "brief.yaml"
+    path.write_text(BRIEF, "utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def made(split_folder, recipe, tmp_path_factory):
     """A bundle trained in a hurry on the small folder."""
-    out = tmp_path_factory.mktemp("bundle")
-    result = run("student", "--data", split_folder, "--out", out, "--quick", "--test")
+    out = tmp_path_factory.mktemp("run")
+    result = run("all", "--data", split_folder, "--out", out, "--recipe", recipe)
     assert result.exit_code == 0, result.output
-    return out
+    return out / "bundle"
 
 
-def test_student_writes_a_bundle_that_the_edge_accepts(made):
+def test_all_writes_a_bundle_that_the_edge_accepts(made):
     """Trained, exported, described: it loads, passes its self-test and has a card with counts."""
     bundle = load(made)
     Classifier(bundle).selftest()
     assert bundle.card.has_good
     assert bundle.card.metrics["test"]["n"] == 9
-    assert bundle.card.training["pictures"] == {"train": 28, "held_out": 4, "valid": 12, "test": 12}
+    assert bundle.card.metrics["strip"]["seed 1"]["frames"] == 3
+    assert sum(bundle.card.training["pictures"].values()) == 56
 
 
 def test_card_names_no_place_of_this_machine(made, split_folder):
@@ -41,17 +58,25 @@ def test_card_names_no_place_of_this_machine(made, split_folder):
     assert "/home/" not in text
 
 
-def test_student_without_sound_examples_has_no_good_output(class_folder, tmp_path):
+def test_without_sound_examples_there_is_no_good_output(recipe, tmp_path):
     """Classes the strip does not know, no boxes, no good folder: the bundle promises no `good`."""
-    for name in ("dent", "rust"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        for n, picture in enumerate(sorted((class_folder / "patches").iterdir())):
-            (tmp_path / "data" / name / f"{n}.png").write_bytes(picture.read_bytes())
-    result = run("student", "--data", tmp_path / "data", "--out", tmp_path / "out", "--quick")
+    textures.write(tmp_path / "data", 8, ("hole", "oil_drop"))
+    result = run("all", "--data", tmp_path / "data", "--out", tmp_path / "out", "--recipe", recipe)
     assert result.exit_code == 0, result.output
-    bundle = load(tmp_path / "out")
+    bundle = load(tmp_path / "out" / "bundle")
     assert not bundle.card.has_good
-    assert bundle.card.classes == ("dent", "rust")
+    assert bundle.card.classes == ("hole", "oil_drop")
+
+
+def test_show_draws_a_sheet(split_folder, tmp_path):
+    """A page with a row for each class and two of its augmentation; nothing else is written."""
+    result = run("show", "--data", split_folder, "--out", tmp_path / "page.png")
+    assert result.exit_code == 0, result.output
+    sheet = cv2.imread(str(tmp_path / "page.png"), cv2.IMREAD_GRAYSCALE)
+    assert sheet.shape[1] == 12 * 104
+    assert sheet.shape[0] > 4 * 3 * 100
+    assert [p.name for p in tmp_path.iterdir()] == ["page.png"]
+    assert sheet.std() > 20
 
 
 def test_evaluate_measures_the_file(made, split_folder):
@@ -72,10 +97,10 @@ def test_evaluate_refuses_other_classes(made, class_folder, tmp_path):
     assert "dent, rust; the bundle knows inclusion, patches, scratches" in result.output
 
 
-@pytest.mark.parametrize("command", ["student", "evaluate"])
+@pytest.mark.parametrize("command", ["all", "distill", "show", "evaluate"])
 def test_commands_say_what_is_wrong_with_the_data(command, made, tmp_path):
     """An empty folder, a missing class and an unreadable picture end with one line and exit 1."""
-    where = ("--out", tmp_path / "out") if command == "student" else ("--bundle", made)
+    where = ("--bundle", made) if command == "evaluate" else ("--out", tmp_path / "out")
     data = tmp_path / "data"
     data.mkdir()
     result = run(command, "--data", data, *where)
@@ -93,4 +118,15 @@ def test_commands_say_what_is_wrong_with_the_data(command, made, tmp_path):
 
 def test_help_lists_the_commands():
     """`defectd-train --help` shows what there is."""
-    assert {"student", "evaluate", "quantize"} <= set(run("--help").output.split())
+    wanted = {"all", "teacher", "distill", "prune", "finetune", "export", "quantize", "evaluate", "show"}
+    assert wanted <= set(run("--help").output.split())
+
+
+def test_options_that_lead_nowhere_are_refused(split_folder, recipe, tmp_path):
+    """No folder to write to is a usage error; weights for a recipe without teacher, or an unknown recipe, a failure."""
+    assert run("evaluate", "--data", split_folder).exit_code == 2
+    words = ("all", "--data", split_folder, "--out", tmp_path / "run", "--recipe")
+    result = run(*words, recipe, "--weights", "none")
+    assert (result.exit_code, "has no teacher" in result.output) == (1, True)
+    result = run(*words, "nowhere.yaml")
+    assert (result.exit_code, "no such recipe" in result.output) == (1, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from trainer import data, student, twins
+from trainer import data, twins
 from trainer.recipe import TrainingError
 
 
@@ -314,6 +315,29 @@ def test_one_place_only_is_split_by_number_and_told(tmp_path):
     assert "all pictures of rust show the same place: training and test cannot be kept apart" in index.notes
 
 
+def test_an_index_can_be_written_and_read_again(twin_folder, tmp_path):
+    """With its splits, groups, notes and what is left out; without the place where it lay."""
+    (twin_folder / "dent" / "bad.png").write_bytes(b"no picture")
+    index = data.index(twin_folder)
+    text = json.dumps(index.as_json(twin_folder))
+    assert str(tmp_path) not in text
+    (tmp_path / "index.json").write_text(text, "utf-8")
+    assert data.Index.from_json(tmp_path / "index.json", twin_folder) == index
+    (tmp_path / "index.json").write_text("{}", "utf-8")
+    with pytest.raises(TrainingError, match="not an index of pictures"):
+        data.Index.from_json(tmp_path / "index.json", twin_folder)
+
+
+def test_fewer_pictures_keep_every_class_in_every_split(twin_folder):
+    """For trials: about as many of each class as asked for, and other data than before."""
+    index = data.index(twin_folder)
+    some = data.fewer(index, 8)
+    assert all({p.label for p in pictures} == {0, 1} for pictures in some.splits.values())
+    assert 12 <= len(some.pictures) <= 20
+    assert some.sha256 != index.sha256
+    assert set(some.pictures) < set(index.pictures)
+
+
 NEU = Path(__file__).parents[3] / "shared" / "data" / "neu-cls"
 
 
@@ -321,7 +345,7 @@ NEU = Path(__file__).parents[3] / "shared" / "data" / "neu-cls"
 def test_neu_is_the_data_that_the_shipped_model_was_trained_on():
     """Hash and split are those of the record."""
     index = data.index(NEU, look_for_twins=False)
-    assert index.sha256 == student.NEU_SHA256
+    assert index.sha256 == data.NEU_SHA256
     assert {split: len(pictures) for split, pictures in index.splits.items()} == {
         "train": 1524, "held_out": 132, "valid": 72, "test": 72,
     }  # fmt: skip

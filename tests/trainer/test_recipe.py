@@ -7,7 +7,7 @@ from dataclasses import asdict, fields, is_dataclass
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from trainer.recipe import Distillation, Fit, Recipe, TeacherRecipe, quick
+from trainer.recipe import Distillation, Fit, Recipe, TeacherRecipe
 
 
 @pytest.mark.parametrize("kind", [Fit, Recipe, Distillation, TeacherRecipe])
@@ -48,9 +48,3 @@ def test_stage_that_cannot_be_is_refused(change):
     given["scratch"][0].update(change)
     with pytest.raises(ValidationError, match=next(iter(change))):
         TypeAdapter(TeacherRecipe).validate_python(given)
-
-
-def test_quick_is_shorter_and_nothing_else():
-    """A hurried run differs in epochs and strips alone."""
-    changed = {k for k, v in asdict(quick(Recipe())).items() if v != asdict(Recipe())[k]}
-    assert changed == {"epochs", "strip_seeds"}

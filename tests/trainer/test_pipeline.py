@@ -1,0 +1,355 @@
+"""From a folder of pictures to a bundle and a report, stage by stage, on cloth instead of steel."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+import textures
+import torch
+from click.testing import CliRunner
+
+from edge.bundle import FP32, INT8, load
+from edge.clock import SystemClock
+from edge.vision.classifier import Classifier
+from trainer import plan, teacher
+from trainer.cli import main
+from trainer.pipeline import Pipeline, Task, Watch
+from trainer.recipe import TeacherRecipe, TrainingError
+from trainer.record import Record
+from trainer.run import Run
+
+TINY = """
+architecture:
+  name: tiny
+  input_px: 64
+  convs: [{channels: 16, kernel: 4, stride: 4}, {channels: 48, kernel: 3, stride: 2}]
+teacher: {weights: none, input_px: 32, scratch: [{name: scratch, trained: all, epochs: 1, learning_rate: 0.001}]}
+distillation:
+student: {epochs: 2, batch: 16}
+prune: {macs: 200000, rounds: 2, multiple: 8}
+finetune: {epochs: 2, batch: 16, learning_rate: 0.001}
+quantize: {gain: 0, agreement: 0, accuracy_drop: 1, rounds: 2}
+measure: {latency_rounds: 1}
+"""
+PLAIN = "".join(line for line in TINY.splitlines(keepends=True) if not line.startswith(("teacher", "distillation")))
+BRIEF = "".join(line for line in PLAIN.splitlines(keepends=True) if not line.startswith(("prune", "finetune")))
+STAGES = ("data", "teacher", "student", "prune", "finetune", "export", "quantize", "evaluate", "report")
+
+
+@pytest.fixture(scope="module")
+def cloth(tmp_path_factory):
+    return textures.write(tmp_path_factory.mktemp("cloth"), 10)
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory):
+    """tiny: every stage.  plain: no teacher.  brief: no pruning either."""
+    folder = tmp_path_factory.mktemp("recipes")
+    for name, text in (("tiny", TINY), ("plain", PLAIN), ("brief", BRIEF)):
+        (folder / f"{name}.yaml").write_text(text, "utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(recipes):
+    return recipes / "tiny.yaml"
+
+
+@pytest.fixture(scope="module")
+def plain(recipes):
+    return recipes / "plain.yaml"
+
+
+@pytest.fixture(scope="module")
+def brief(recipes):
+    return recipes / "brief.yaml"
+
+
+@pytest.fixture(scope="module")
+def finished(cloth, tiny, tmp_path_factory):
+    """A run folder in which all stages are done."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    made = defectd_train("all", "--data", cloth, "--out", out, "--recipe", tiny)
+    assert made.exit_code == 0, made.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def finished_plain(cloth, plain, tmp_path_factory):
+    """The same without a teacher."""
+    out = tmp_path_factory.mktemp("runs") / "plain"
+    Pipeline(Task(cloth, plan.load(plain)), Run(out, SystemClock())).make()
+    return out
+
+
+@pytest.fixture
+def copied(finished_plain, tmp_path):
+    """A finished run without a teacher, to be changed."""
+    shutil.copytree(finished_plain, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def defectd_train(*words):
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def made_again(cloth, out, wanted, until="report", **given):
+    """Go through the stages; returns those that had to be made."""
+    seen = []
+    watch = Watch(done=lambda done: seen.append(done.stage) if done.made_now else None)
+    Pipeline(Task(cloth, wanted, **given), Run(out, SystemClock()), watch).make(until)
+    return tuple(seen)
+
+
+def leftovers(out):
+    return [
+        p for p in out.rglob("*") if p.name.startswith(".") and p.name != ".lock" and (p.is_file() or any(p.iterdir()))
+    ]
+
+
+# What comes out ----------------------------------------------------------------------------------------------------
+
+
+def test_all_ends_with_a_bundle_and_a_report(finished):
+    """Both networks pass their self-test; record, report and model card lie beside them."""
+    bundle = load(finished / "bundle")
+    assert bundle.card.classes == textures.CLASSES
+    assert bundle.card.has_good
+    for network in (FP32, INT8):
+        Classifier(bundle, network=network).selftest()
+    record = Record.load(finished / "record.json")
+    assert {s.variant for s in record.summaries} == {"fp32", "int8", "unpruned", "teacher-1"}
+    assert [c.stage for c in record.curves] == ["teacher", "student", "finetune"]
+    assert bundle.card.metrics["test"]["n"] == record.headline().right.of == 3
+    for name in ("report.md", "report.html", "model-card.md"):
+        assert (finished / name).stat().st_size > 1000
+    assert leftovers(finished) == []
+
+
+def test_the_card_says_how_the_bundle_was_made(finished):
+    """Recipe, seed, data, versions, commit and stages; and no place of this machine in any text of the run."""
+    training = load(finished / "bundle").card.training
+    assert training["recipe"]["student"]["epochs"] == 2
+    assert {"seed", "data_sha256", "versions", "commit", "pictures"} <= set(training)
+    assert training["stages"] == ["teacher", "student", "prune", "finetune", "export", "quantize"]
+    places = (str(finished.parent), "pytest-of", "/home/")
+    for path in finished.rglob("*"):
+        if path.suffix in (".json", ".md", ".html", ".svg"):
+            text = path.read_text("utf-8")
+            assert not any(place in text for place in places), path
+
+
+def test_pruning_took_real_channels(finished):
+    """The file that ships is the narrower network."""
+    record = json.loads((finished / "stages" / "prune.json").read_text())
+    assert [one["macs"] for one in record["notes"]["rounds"]][-1] <= 200_000
+    assert len(load(finished / "bundle").networks[FP32]) < 4 * 5_000
+    assert json.loads((finished / "stages" / "student.json").read_text())["notes"]["macs"] > 400_000
+
+
+# What is done again ------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_is_not_made_again(cloth, plain, copied):
+    """The same command looks, and does nothing."""
+    assert made_again(cloth, copied, plan.load(plain)) == ()
+
+
+def test_only_what_a_change_concerns_is_made_again(cloth, plain, copied):
+    """A gentler fine-tuning leaves teacher, student and pruning; another seed leaves the data."""
+    wanted = plan.load(plain)
+    longer = replace(
+        wanted,
+        finetune=replace(wanted.finetune, learning_rate=5e-4),
+        measure=plan.Measures(latency_rounds=1, robustness=False),
+    )
+    # The rounds of pruning are tuned with the same settings.
+    assert made_again(cloth, copied, longer, "finetune") == ("prune", "finetune")
+    assert made_again(cloth, copied, replace(wanted, quantize=None), "export") == ("prune", "finetune", "export")
+    assert made_again(cloth, copied, wanted, "student", seed=1) == ("student",)
+
+
+def test_new_pictures_start_it_anew_and_touched_ones_do_not(cloth, plain, copied, tmp_path):
+    """A file that is written with the same bytes changes nothing but the index's record."""
+    pictures = tmp_path / "cloth"
+    shutil.copytree(cloth, pictures)
+    os.utime(pictures / "hole" / "hole_3.png")
+    assert made_again(pictures, copied, plan.load(plain), "student") == ("data",)
+    (pictures / "hole" / "hole_3.png").write_bytes((pictures / "hole" / "hole_5.png").read_bytes() + b" ")
+    assert made_again(pictures, copied, plan.load(plain), "student") == ("data", "student")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_ctrl_c_in_a_stage_and_the_same_again(cloth, recipes, finished, finished_plain, tmp_path, stage):
+    """Stopped within any stage: nothing is half written, and going on gives the same files as without the stop."""
+    taught = stage in ("teacher", "student")
+    copied, wanted = tmp_path / "run", plan.load(recipes / ("tiny.yaml" if taught else "plain.yaml"))
+    shutil.copytree(finished if taught else finished_plain, copied)
+    record = copied / "stages" / f"{stage}.json"
+    before = json.loads(record.read_text())["outputs"]
+    record.unlink()
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    # Stages that tell of steps are stopped behind their first, the others as they begin.
+    steps = stage in ("data", "teacher", "student", "prune", "finetune", "quantize", "evaluate")
+    watch = Watch(step=stop) if steps else Watch(begin=stop)
+    task, run = Task(cloth, wanted), Run(copied, SystemClock())
+    with pytest.raises(KeyboardInterrupt):
+        Pipeline(task, run, watch).make()
+    assert not record.exists()
+    assert leftovers(copied) == []
+    checkpoints = list((copied / "checkpoints").rglob("*.pt"))
+    assert bool(checkpoints) == (stage in ("teacher", "student", "prune", "finetune"))
+
+    told = []
+    Pipeline(task, run, Watch(step=lambda done, of, _what: told.append((done, of)))).make(stage)
+    after = json.loads(record.read_text())["outputs"]
+    assert after.keys() == before.keys()
+    if stage not in ("quantize", "evaluate", "report"):  # those hold times
+        assert after == before
+    assert not (copied / "checkpoints").exists()
+
+
+def test_a_stage_command_makes_what_it_needs(cloth, brief, tmp_path):
+    """`export` trains first; `evaluate` afterwards finds all that, and tells the counts."""
+    made = defectd_train("export", "--data", cloth, "--out", tmp_path / "run", "--recipe", brief)
+    assert made.exit_code == 0, made.output
+    assert made.stdout.split() == [str(tmp_path / "run" / "fp32")]
+    assert not (tmp_path / "run" / "bundle").exists()
+    made = defectd_train("evaluate", "--data", cloth, "--out", tmp_path / "run", "--recipe", brief, "--json")
+    assert made.exit_code == 0, made.output
+    assert "student: done" not in made.stderr
+    assert json.loads(made.stdout)["valid"]["n"] == 3
+    refused = defectd_train("prune", "--data", cloth, "--out", tmp_path / "run", "--recipe", brief)
+    assert (refused.exit_code, "has no stage prune; it has data, student" in refused.output) == (1, True)
+
+
+def test_folds_measure_every_picture_once(cloth, brief, tmp_path):
+    """Each fold is trained anew on the others; pooled, all pictures of faults were left out once."""
+    made = defectd_train("all", "--data", cloth, "--out", tmp_path / "run", "--recipe", brief, "--folds", "2")
+    assert made.exit_code == 0, made.output
+    record = Record.load(tmp_path / "run" / "record.json")
+    pooled = next(s for s in record.summaries if (s.variant, s.split) == ("fp32", "2 folds by numbers"))
+    assert pooled.right.of == 3 * 10
+    assert [count.of for count in pooled.folds] == [15, 15]
+    assert {s.variant for s in record.summaries} == {"fp32", "int8"}
+
+
+# What goes wrong ---------------------------------------------------------------------------------------------------
+
+
+def test_a_teacher_for_other_classes_is_refused(cloth, tiny, tmp_path):
+    """The message names both lists of classes; a file of something else is named too."""
+    other = teacher.Teacher(2, good=True, input_px=32)
+    teacher.save(other, tmp_path / "other.pt", classes=("dent", "rust"), recipe=TeacherRecipe(), origin="none")
+    torch.save({"weights": 1}, tmp_path / "none.pt")
+    lines = {
+        "other.pt": "is a teacher for dent, rust; here are hole, loose_thread, oil_drop",
+        "none.pt": "not a teacher",
+        "missing.pt": "cannot be read",
+    }
+    for name, said in lines.items():
+        words = ("--data", cloth, "--out", tmp_path / "run", "--recipe", tiny, "--teacher", tmp_path / name)
+        made = defectd_train("distill", *words)
+        assert (made.exit_code, said in made.output) == (1, True), made.output
+    assert not (tmp_path / "run" / "student.pt").exists()
+
+
+def test_a_teacher_that_is_given_is_used(cloth, tiny, finished, tmp_path):
+    """Trained once, it teaches in another run; cross-validation with it is refused, for it has seen everything."""
+    words = ("--data", cloth, "--out", tmp_path / "run", "--recipe", tiny, "--teacher", finished / "teacher-1.pt")
+    made = defectd_train("distill", *words)
+    assert made.exit_code == 0, made.output
+    assert (tmp_path / "run" / "student.pt").read_bytes() == (finished / "student.pt").read_bytes()
+    made = defectd_train("all", *words, "--folds", "2")
+    assert (made.exit_code, "has seen the pictures that a fold leaves out" in made.output) == (1, True)
+
+
+def test_a_checkpoint_that_is_damaged_is_named(cloth, plain, copied):
+    """A checkpoint of an earlier try that cannot be read: the message says which file to delete."""
+    (copied / "stages" / "student.json").unlink()
+    task, run = Task(cloth, plan.load(plain)), Run(copied, SystemClock())
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Pipeline(task, run, Watch(step=stop)).make()
+    (checkpoint,) = (copied / "checkpoints").rglob("*.pt")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match=rf"{checkpoint.name}: not a file of weights.*Delete it"):
+        Pipeline(task, run).make()
+
+
+@pytest.mark.system
+def test_sigint_and_sigterm_in_a_real_process_then_the_same_command(cloth, tmp_path):
+    """A training that is stopped by the terminal, then by the system, goes on behind its last epoch and ends well."""
+    recipe = tmp_path / "long.yaml"
+    recipe.write_text(
+        "architecture: {name: tiny, input_px: 64, convs: [{channels: 16, kernel: 4, stride: 4}]}\n"
+        "student: {epochs: 30, batch: 16}\nmeasure: {latency_rounds: 1, robustness: false}\n",
+        "utf-8",
+    )
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "trainer.cli", "all", "--data", cloth, "--out", out, "--recipe", recipe]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with subprocess.Popen(command, env=alone, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            first = {p.stat().st_mtime_ns for p in out.rglob("fit.pt")}
+            until = time.monotonic() + 120
+            while {p.stat().st_mtime_ns for p in out.rglob("fit.pt")} <= first and time.monotonic() < until:
+                assert process.poll() is None, process.stderr.read()
+                time.sleep(0.01)  # waits for a file of another process
+            process.send_signal(number)
+            _, said = process.communicate(timeout=60)
+        assert (process.returncode, "stopped. The same command goes on from here" in said) == (1, True), said
+        assert leftovers(out) == []
+        assert not (out / "student.pt").exists()
+    done = subprocess.run(command, env=alone, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    Classifier(load(out / "bundle")).selftest()
+
+
+@pytest.mark.system
+def test_the_bundle_runs_in_the_daemon(cloth, finished, tmp_path):
+    """`defectd inspect` names the classes of the cloth; the daemon inspects a folder of it to its end."""
+    faults = sorted((cloth / "hole").iterdir())[:3]
+    inspect = [sys.executable, "-m", "edge.cli", "inspect", "--json", "--bundle", finished / "bundle", *faults]
+    done = subprocess.run(inspect, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(lines) == 3
+    assert {region["class"] for line in lines for region in line["regions"]} <= set(textures.CLASSES)
+
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        f"node: loom\nstate_dir: {tmp_path / 'var'}\nmodel: {{bundle: {finished / 'bundle'}}}\n"
+        "mqtt: {broker: embedded}\nmetrics: {listen: null}\n"
+        f"cameras:\n  - {{name: cloth, source: '{cloth}/hole/*.png', mode: parts, fps: 20, tile_px: {textures.SIDE}}}"
+        "\n",
+        "utf-8",
+    )
+    command = [sys.executable, "-m", "edge.cli", "run", "-c", config, "--for", "6s"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    events = subprocess.run(
+        [sys.executable, "-m", "edge.cli", "events", "-c", config, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    told = [json.loads(line) for line in events.stdout.splitlines()]
+    assert "node.started" in {event["type"] for event in told}
+    assert "camera.ended" in {event["type"] for event in told}
+    assert {event["model"]["name"] for event in told if event.get("model")} == {load(finished / "bundle").card.name}

@@ -1,0 +1,170 @@
+"""What a run makes and how, read from a recipe file: a part that the file does not name is left out of the run."""
+
+from __future__ import annotations
+
+import importlib.resources
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from edge.bundle import MAX_STUDENT_BYTES
+from edge.document import read
+from edge.errors import ConfigError
+from trainer.data import Grouping
+from trainer.models import ARCHITECTURES, I100_S4, Architecture
+from trainer.prune import Pruning
+from trainer.quantize import Gate
+from trainer.recipe import Distillation, Fit, Recipe, Stage, TeacherRecipe, TrainingError
+
+SHIPPED: Final = ("default", "scratch")
+QUICK_PICTURES: Final = 40
+"""Of each class. With 8 % held out and 10 % each for valid and test that is the least that shows everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measures:
+    """What is found out about the finished files."""
+
+    test: bool = True
+    """The test split too. It has no part in anything that is decided here."""
+    robustness: bool = True
+    latency_rounds: Annotated[int, Field(ge=1)] = 200
+    strip_frames: Annotated[int, Field(ge=0)] = 400
+    """Of each generated strip, where its classes are known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folds:
+    """Cross-validation: everything that the run names is made anew for each fold, on the pictures of the others."""
+
+    count: Annotated[int, Field(ge=2)] = 5
+    by: Grouping = "numbers"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A run, stage by stage.  None: the stage is left out."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
+    architecture: Architecture = I100_S4
+    student: Recipe = field(default_factory=Recipe)
+    teacher: TeacherRecipe | None = None
+    distillation: Distillation | None = None
+    """How the student learns from the teacher; None: from the labels alone."""
+    prune: Pruning | None = None
+    finetune: Fit | None = None
+    """After pruning, and for a quarter of the epochs between its rounds."""
+    quantize: Gate | None = None
+    measure: Measures = field(default_factory=Measures)
+    folds: Folds | None = None
+    most_per_class: Annotated[int, Field(ge=5)] | None = None
+    """Pictures; the rest are left out. For trials."""
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """In the order in which they are made."""
+        made = {
+            "teacher": self.teacher, "prune": self.prune, "finetune": self.finetune, "quantize": self.quantize,
+            "folds": self.folds,
+        }  # fmt: skip
+        every = "data", "teacher", "student", "prune", "finetune", "export", "quantize", "folds", "evaluate", "report"
+        return tuple(name for name in every if made.get(name, True) is not None)
+
+
+PLANS: Final = TypeAdapter(list[Plan], config=ConfigDict(extra="forbid"))
+"""A list, because pydantic hands strictness on to plain dataclasses only from something around them."""
+
+
+def load(name: str | Path) -> Plan:
+    """A recipe: one of those that are shipped, by name, or a file.  Raises TrainingError with key, value and remedy."""
+    shipped = importlib.resources.files("trainer") / "recipes" / f"{name}.yaml"
+    path = Path(str(shipped)) if str(name) in SHIPPED else Path(name)
+    if str(name) not in SHIPPED and not path.is_file():
+        raise TrainingError(f"{name}: no such recipe. Give a file, or one of {', '.join(SHIPPED)}")
+    try:
+        content = read(path)
+    except ConfigError as error:
+        raise TrainingError(str(error)) from error
+    if not isinstance(content, dict):
+        raise TrainingError(f"{path}: a recipe is a list of keys and values; see the shipped ones")
+    named = {"name": path.stem} | {k: {} if v is None and k in SECTIONS else v for k, v in content.items()}
+    known = ARCHITECTURES.get(named.get("architecture")) if isinstance(named.get("architecture"), str) else None
+    named |= {"architecture": asdict(known)} if known else {}
+    try:
+        plan = PLANS.validate_json(json.dumps([named]), strict=True)[0]
+    except ValidationError as error:
+        raise TrainingError("\n".join(f"{path}: {_told(one)}" for one in error.errors()[:5])) from error
+    return check(plan)
+
+
+SECTIONS: Final = ("student", "teacher", "distillation", "prune", "finetune", "quantize", "measure", "folds")
+"""A key alone, without values, asks for the stage with its usual settings."""
+
+
+def _told(problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"][1:])
+    if problem["type"] == "unexpected_keyword_argument":
+        return f"{where}: no such key. Remove it, or see the shipped recipes for how it is spelled"
+    if where == "architecture" and problem["type"] == "dataclass_type":
+        return f"{where}: {problem['input']!r}: there are {', '.join(ARCHITECTURES)}, or spell it out"
+    return f"{where}: {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
+
+
+def check(plan: Plan) -> Plan:
+    """The same plan.  Raises TrainingError when its parts do not go together."""
+    _check_architecture(plan.name, plan.architecture, shipped=plan.prune is None)
+    if plan.distillation and not plan.teacher:
+        raise TrainingError(f"{plan.name}: distillation without a teacher. Add `teacher:`, or remove `distillation:`")
+    if plan.teacher and not plan.distillation:
+        raise TrainingError(
+            f"{plan.name}: a teacher that nothing learns from. Add `distillation:`, or remove `teacher:`"
+        )
+    if plan.prune and not plan.finetune:
+        raise TrainingError(f"{plan.name}: pruning without fine-tuning loses what was learned. Add `finetune:`")
+    if plan.prune and plan.architecture.macs <= plan.prune.macs:
+        raise TrainingError(
+            f"{plan.name}: prune.macs: {plan.prune.macs}: {plan.architecture.name} has {plan.architecture.macs} "
+            "already. Start from a wider architecture, or ask for fewer"
+        )
+    return plan
+
+
+def _check_architecture(name: str, architecture: Architecture, *, shipped: bool) -> None:
+    if not architecture.convs:
+        raise TrainingError(f"{name}: architecture.convs: (): at least one convolution is needed")
+    stem = architecture.convs[0]
+    if stem.padding:
+        raise TrainingError(
+            f"{name}: architecture.convs.0: kernel {stem.kernel}, stride {stem.stride}: the first convolution needs a "
+            "kernel as large as its stride, because the input scaling goes into it"
+        )
+    inputs = (1, *(conv.channels for conv in architecture.convs))
+    weights = sum(c.kernel**2 * before * c.channels for c, before in zip(architecture.convs, inputs, strict=False))
+    if shipped and 4 * weights > MAX_STUDENT_BYTES:
+        raise TrainingError(
+            f"{name}: architecture: {architecture.name} has {4 * weights:,} bytes of weights; at most "
+            f"{MAX_STUDENT_BYTES:,} ship. Make it narrower, or add `prune:`"
+        )
+
+
+def quick(plan: Plan) -> Plan:
+    """The same stages in a minute or two, on a part of the pictures: shows whether everything works, no more."""
+    teacher = plan.teacher and replace(
+        plan.teacher,
+        weights="none",
+        input_px=64,
+        scratch=(Stage("scratch", "all", 1, 1e-3),),
+    )
+    return replace(
+        plan,
+        student=replace(plan.student, epochs=min(plan.student.epochs, 4), strip_seeds=min(plan.student.strip_seeds, 3)),
+        teacher=teacher,
+        prune=plan.prune and replace(plan.prune, rounds=1),
+        finetune=plan.finetune and replace(plan.finetune, epochs=min(plan.finetune.epochs, 2)),
+        quantize=plan.quantize and replace(plan.quantize, rounds=min(plan.quantize.rounds, 20)),
+        measure=replace(plan.measure, latency_rounds=10, strip_frames=20),
+        most_per_class=QUICK_PICTURES,
+    )
