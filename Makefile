@@ -6,10 +6,10 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick train-quick lint soak-delivery bench clean
+.PHONY: help run test test-quick train-quick lint wheels-arm64 test-arm64 soak-delivery bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: $(VENV)/.run ## install what the daemon needs and start it: generated strip, embedded broker
 	@exec $(BIN)/defectd run -c $(CONFIG)
@@ -28,6 +28,12 @@ lint: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+wheels-arm64: $(VENV)/.run ## does every dependency of the edge have a wheel for aarch64?
+	PYTHON=$(BIN)/python tests/arm64.sh wheels
+
+test-arm64: $(VENV)/.run ## the edge tests on an emulated aarch64, as root, on Debian; the first time takes long
+	PYTHON=$(BIN)/python tests/arm64.sh test -q
 
 soak-delivery: $(VENV)/.dev ## 15 minutes of kills and cuts: is any event lost? MINUTES=, SEED=
 	$(BIN)/python tests/system/soak_delivery.py --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED))

@@ -251,7 +251,7 @@ def test_device_tells_its_formats_without_a_picture(tmp_path: Path, capabilities
 def test_what_is_no_device_is_an_error(tmp_path: Path) -> None:
     """A plain file answers no ioctl."""
     (tmp_path / "video0").touch()
-    with pytest.raises(OSError, match="ioctl"):
+    with pytest.raises(OSError, match=r"ioctl|not implemented"):  # the second in an emulator
         ask(tmp_path / "video0")
 
 
