@@ -1,0 +1,58 @@
+"""A camera with a V4L2 driver, opened by the real OpenCV: pulled out, and plugged in again under another number."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.system
+
+HERE = Path(__file__).parent
+SCENE = HERE / "v4l2_scene.py"
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for a driver, compiled."""
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None or not Path("/usr/include/linux/videodev2.h").exists():
+        pytest.skip("a C compiler with the kernel's headers is missing")
+    library = tmp_path_factory.mktemp("v4l2") / "v4l2_camera.so"
+    command = [compiler, "-shared", "-fPIC", "-o", library, HERE / "v4l2_camera.c", "-ldl"]
+    subprocess.run(command, check=True, capture_output=True)
+    return library
+
+
+def test_camera_that_returns_under_another_number_is_found_by_its_name(driver: Path, tmp_path: Path) -> None:
+    """Pulled out: lost within 3 s. Plugged in as video3: back within 5 s by its lasting name; all is counted."""
+    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("a /dev of our own needs root and unshare")
+    environment = {
+        **os.environ,
+        "LD_PRELOAD": str(driver),
+        "V4L2_CAMERA": "/dev/video",
+        "PYTHONPATH": os.pathsep.join(map(str, (HERE.parents[1], HERE.parent, HERE))),
+    }
+    done = subprocess.run(
+        ["unshare", "--mount", sys.executable, SCENE, tmp_path],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    sys.stdout.write(f"noticed after {said['noticed_s']:.2f} s, back after {said['back_s']:.2f} s\n")
+    assert said["given"]["backend"] == "V4L2"
+    assert (said["given"]["width"], said["given"]["height"], said["given"]["fps"]) == (320, 240, 25.0)
+    assert said["device"] == {"card": "Plant Camera", "formats": ["YUYV"]}
+    assert said["noticed_s"] < 3
+    assert said["back_s"] < 5
+    assert "/dev/v4l/by-id/usb-Plant_Camera-video-index0" in said["reason"]

@@ -1,0 +1,68 @@
+"""Plays the scene of test_v4l2.py in a mount namespace of its own: `python v4l2_scene.py FOLDER`, as root.
+
+/dev is replaced, so that the camera can lie where udev would put it; nothing of it is seen outside.
+"""
+
+import json
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+BY_ID = Path("/dev/v4l/by-id/usb-Plant_Camera-video-index0")
+
+
+def own_dev(folder: Path) -> None:
+    """A /dev with what Python and the libraries need, and nothing more."""
+    dev = folder / "dev"
+    dev.mkdir()
+    for name in ("null", "zero", "full", "random", "urandom", "tty"):
+        (dev / name).touch()
+        subprocess.run(["mount", "--bind", f"/dev/{name}", dev / name], check=True)
+    (dev / "shm").mkdir()
+    (dev / "fd").symlink_to("/proc/self/fd")
+    (dev / "v4l/by-id").mkdir(parents=True)
+    subprocess.run(["mount", "--rbind", dev, "/dev"], check=True)
+
+
+def plug_in(number: int) -> None:
+    Path(f"/dev/video{number}").touch()
+    BY_ID.symlink_to(f"../../video{number}")
+
+
+def pull_out(number: int) -> None:
+    BY_ID.unlink()
+    Path(f"/dev/video{number}").unlink()
+
+
+def main(folder: Path) -> None:
+    own_dev(folder)
+    from studio import Plant
+
+    from edge.camera import v4l2
+
+    plug_in(0)
+    device = v4l2.ask(BY_ID)
+    other = {"name": "other", "source": "strip:?width=256&height=128", "fps": 40, "ring_frames": 64}
+    with Plant({"name": "a", "source": str(BY_ID)}, other) as plant:
+        plant.until(plant.more("a", 20))
+        given = plant.supervisor.snapshot()["a"].given
+        pull_out(0)
+        noticed_s = plant.until(lambda: plant.has("a", "camera.lost"))
+        reason = next(detail["reason"] for _, kind, detail in plant.told("a") if kind == "camera.lost")
+        plant.until(lambda: plant.supervisor.snapshot()["a"].restarts >= 2)
+        plug_in(3)
+        back_s = plant.until(lambda: plant.has("a", "camera.restored"))
+        plant.until(plant.more("a", 20))
+        assert plant.count("other", "dropped") == 0
+    said = {
+        "given": asdict(given),
+        "device": {"card": device.card, "formats": [form.code for form in device.formats]},
+        "noticed_s": noticed_s,
+        "back_s": back_s,
+        "reason": reason,
+    }
+    sys.stdout.write(json.dumps(said))
+
+
+main(Path(sys.argv[1]))
