@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick train-quick lint wheels-arm64 test-arm64 soak-delivery bench clean
+.PHONY: help run test test-quick train-quick lint wheels-arm64 test-arm64 soak-delivery test-install deb bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,12 @@ test-arm64: $(VENV)/.run ## the edge tests on an emulated aarch64, as root, on D
 
 soak-delivery: $(VENV)/.dev ## 15 minutes of kills and cuts: is any event lost? MINUTES=, SEED=
 	$(BIN)/python tests/system/soak_delivery.py --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED))
+
+test-install: $(VENV)/.dev ## install.sh and the unit in a booted Debian container; as root, minutes
+	$(BIN)/python -m pytest -m plant tests/plant
+
+deb: ## a Debian package in dist/, for this release and architecture; needs dpkg-deb
+	deploy/deb.sh dist
 
 bench: $(VENV)/.run ## latency and throughput of this box
 	$(BIN)/defectd bench

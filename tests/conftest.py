@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-for folder in ("", "system", "trainer"):
+for folder in ("", "system", "trainer", "plant"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
 settings.register_profile("repeatable", deadline=None, max_examples=60, derandomize=True, database=None)

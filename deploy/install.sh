@@ -1,0 +1,461 @@
+#!/usr/bin/env bash
+# Installs defectd as a service: Debian 12 and newer, Raspberry Pi OS (64 bit), Ubuntu 22.04 and newer. See --help.
+#
+# The way of an install: preflight -> version folder -> check the configuration -> switch -> ready, or back.
+# Nothing that runs is touched before the new version stands whole beside it and has accepted the configuration.
+set -euo pipefail
+umask 022
+
+PREFIX=/opt/defectd
+CONFIG_DIR=/etc/defectd
+STATE_DIR=/var/lib/defectd
+LOG_DIR=/var/log/defectd
+UNIT_DIR=/etc/systemd/system
+UNIT=defectd.service
+UDEV_RULES=/etc/udev/rules.d/60-defectd-cameras.rules
+JOURNALD_CONF=/etc/systemd/journald.conf.d/60-defectd.conf
+COMMAND=/usr/local/bin/defectd
+OWN_USER=defectd
+LEAST_SYSTEMD=249
+LEAST_DISK_MIB=1000
+SETTLE_S=${DEFECTD_SETTLE_S:-10} # a new version has to stay up so long after it was ready
+
+HERE=$(cd "$(dirname "$0")" && pwd)
+SELF=$HERE/$(basename "$0")
+
+usage() {
+  cat <<END
+install.sh                       install or upgrade, from this checkout or from the bundle that this script lies in
+install.sh --offline FOLDER      install or upgrade from a bundle, without a network
+install.sh --bundle FOLDER       make such a bundle (no root needed); more than one target may share a folder
+install.sh --rollback            go back to the version before
+install.sh --uninstall           remove the program and the unit; configuration and state stay
+install.sh --uninstall --purge   remove these too
+
+  --config FILE           becomes $CONFIG_DIR/config.yaml, if there is none yet
+  --python PATH           the Python to use, 3.11 or newer
+  --network-cameras       no camera is a device: hides all devices from the service (kept by upgrades)
+  --local-cameras         takes that back
+  --no-start              install, but do not start or restart
+  --arch ARCH             for --bundle: x86_64 or aarch64 instead of this machine's
+  --python-version X.Y    for --bundle: instead of this machine's
+
+Once installed: edit $CONFIG_DIR/config.yaml, then \`systemctl enable --now defectd\`. docs/plant.md tells the rest.
+END
+}
+
+say() { printf '%s\n' "$*"; }
+fail() {
+  printf 'install.sh: %s\n' "$*" >&2
+  exit 1
+}
+usage_error() {
+  printf 'install.sh: %s\n\n' "$*" >&2
+  usage >&2
+  exit 2
+}
+
+main() {
+  read_arguments "$@"
+  case $ACTION in
+    install) install_or_upgrade ;;
+    bundle) make_bundle ;;
+    rollback) go_back ;;
+    uninstall) uninstall ;;
+  esac
+}
+
+read_arguments() {
+  ACTION=install BUNDLE="" CONFIG="" PYTHON="" CAMERAS="" START=yes PURGE=no ARCH="" PYTHON_VERSION=""
+  while (($#)); do
+    case $1 in
+      --offline | --bundle | --config | --python | --arch | --python-version)
+        (($# > 1)) || usage_error "$1 needs a value"
+        ;;
+    esac
+    case $1 in
+      -h | --help) usage; exit 0 ;;
+      --offline) BUNDLE=$2; shift ;;
+      --bundle) ACTION=bundle BUNDLE=$2; shift ;;
+      --rollback) ACTION=rollback ;;
+      --uninstall) ACTION=uninstall ;;
+      --purge) PURGE=yes ;;
+      --config) CONFIG=$2; shift ;;
+      --python) PYTHON=$2; shift ;;
+      --network-cameras) CAMERAS=network ;;
+      --local-cameras) CAMERAS=local ;;
+      --no-start) START=no ;;
+      --arch) ARCH=$2; shift ;;
+      --python-version) PYTHON_VERSION=$2; shift ;;
+      *) usage_error "unknown option $1" ;;
+    esac
+    shift
+  done
+  [[ $PURGE == no || $ACTION == uninstall ]] || usage_error "--purge goes with --uninstall"
+  [[ -z $ARCH$PYTHON_VERSION || $ACTION == bundle ]] || usage_error "--arch and --python-version go with --bundle"
+  if [[ $ACTION == install && -z $BUNDLE && -d $HERE/wheels ]]; then BUNDLE=$HERE; fi
+}
+
+# ---- installing -----------------------------------------------------------------------------------------------------
+
+install_or_upgrade() {
+  preflight
+  find_source
+  make_version
+  add_user
+  place_configuration
+  check_configuration
+  switch_to "$VERSION"
+}
+
+preflight() {
+  need_root
+  [[ -d /run/systemd/system ]] || fail "no systemd runs here. Use the container instead, or run defectd from a checkout: make run"
+  local version
+  version=$(systemctl --version | awk 'NR == 1 { print int($2) }')
+  ((version >= LEAST_SYSTEMD)) || fail "systemd $version is too old: $LEAST_SYSTEMD or newer is needed (Debian 12, Ubuntu 22.04)"
+  [[ -z $CONFIG || -r $CONFIG ]] || fail "--config $CONFIG: cannot be read"
+  find_python
+  mkdir -p "$PREFIX/versions"
+  exec 9>"$PREFIX/.lock"
+  flock -n 9 || fail "another install.sh is at work (it holds $PREFIX/.lock)"
+  local free_mib
+  free_mib=$(df --output=avail -m "$PREFIX" | tail -n 1)
+  ((free_mib >= LEAST_DISK_MIB)) || fail "only $free_mib MiB are free at $PREFIX: make room for $LEAST_DISK_MIB MiB"
+}
+
+need_root() {
+  [[ $(id -u) == 0 ]] || fail "needs root: sudo $SELF"
+}
+
+# The newest Python is not better than the system's own: its security updates come by themselves.
+find_python() {
+  local candidate found=""
+  for candidate in ${PYTHON:-python3 python3.11 python3.12 python3.13 python3.14}; do
+    command -v "$candidate" >/dev/null || continue
+    found+=" $candidate=$("$candidate" -c 'import platform; print(platform.python_version())')"
+    "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || continue
+    "$candidate" -c 'import struct, sys; sys.exit(struct.calcsize("P") != 8)' ||
+      fail "$candidate is a 32-bit program: defectd needs a 64-bit system (Raspberry Pi OS 64 bit)"
+    "$candidate" -c 'import ensurepip, venv' 2>/dev/null ||
+      fail "$candidate cannot make virtual environments: apt-get install $("$candidate" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')"
+    PYTHON=$(command -v "$candidate")
+    return
+  done
+  fail "Python 3.11 or newer is needed; found:${found:- none}
+  Debian 12, Raspberry Pi OS 12, Ubuntu 24.04:  apt-get install python3 python3-venv
+  Ubuntu 22.04:  apt-get install python3.11 python3.11-venv   (in universe), then run this again
+  elsewhere:  install a Python 3.11 beside it, and give --python /path/to/python3.11"
+}
+
+# Where the wheel, the unit and the rest come from: SHARE holds the files beside the program.
+find_source() {
+  SCRATCH=$(mktemp -d)
+  trap 'rm -rf "$SCRATCH"' EXIT
+  if [[ -n $BUNDLE ]]; then
+    BUNDLE=$(cd "$BUNDLE" 2>/dev/null && pwd) || fail "--offline $BUNDLE: there is no such folder"
+    [[ -f $BUNDLE/SHA256SUMS ]] || fail "$BUNDLE is no bundle: make one with install.sh --bundle FOLDER"
+    (cd "$BUNDLE" && sha256sum --quiet --strict --check SHA256SUMS) ||
+      fail "the bundle $BUNDLE is damaged: copy it again"
+    SHARE=$BUNDLE/share
+    need_target
+    WHEEL=$(echo "$BUNDLE"/wheels/defectd-*.whl)
+    NETWORK=(--no-index --find-links "$BUNDLE/wheels")
+  else
+    SHARE=$SCRATCH/share
+    build_from_checkout "$SCRATCH"
+    NETWORK=()
+  fi
+  [[ -f $WHEEL ]] || fail "there has to be exactly one wheel of defectd in $BUNDLE/wheels"
+  local stamp
+  stamp=$({ sha256sum <"$WHEEL"; cd "$SHARE" && find . -type f -print0 | sort -z | xargs -0 sha256sum; } | sha256sum)
+  VERSION=$(basename "$WHEEL" | cut -d- -f2)-${stamp:0:8}
+}
+
+target_of_python() {
+  "$PYTHON" -c 'import platform, sys; print("%d.%d" % sys.version_info[:2], platform.machine())'
+}
+
+need_target() {
+  local target
+  target=$(target_of_python)
+  grep -qxF "$target" "$BUNDLE/targets" ||
+    fail "the bundle is for $(paste -sd, "$BUNDLE/targets"), this box is $target (Python, machine).
+  Where there is a network: install.sh --bundle FOLDER --python-version ${target% *} --arch ${target#* }"
+}
+
+# A wheel and the files beside it.  $1: a folder.  Sets WHEEL.  The checkout itself is not written to.
+build_from_checkout() {
+  local checkout folder=$1
+  checkout=$(cd "$HERE/.." && pwd)
+  [[ -f $checkout/setup.cfg && -d $checkout/edge ]] || fail "$HERE is neither in a checkout nor a bundle of defectd"
+  say "Building defectd from $checkout ..."
+  mkdir -p "$folder/source"
+  cp -r "$checkout"/{edge,trainer,systemd,setup.cfg,pyproject.toml,README.md,LICENSE} "$folder/source"
+  "$PYTHON" -m venv "$folder/tools"
+  export SOURCE_DATE_EPOCH=946684800 # the same source gives the same wheel, to the byte
+  quietly "$folder/tools/bin/python" -m pip --disable-pip-version-check wheel --no-deps -w "$folder/built" "$folder/source"
+  WHEEL=$(echo "$folder"/built/defectd-*.whl)
+  mkdir -p "$folder/share"
+  cp -r "$checkout/systemd/." "$checkout/deploy/udev" "$checkout/deploy/journald" "$folder/share"
+  cp "$checkout"/{README.md,LICENSE,CHANGELOG.md,config.yaml} "$checkout/docs/plant.md" "$folder/share"
+}
+
+quietly() {
+  local log
+  log=$(mktemp)
+  if ! "$@" >"$log" 2>&1; then
+    tail -n 40 "$log" >&2
+    rm -f "$log"
+    fail "this failed: $*"
+  fi
+  rm -f "$log"
+}
+
+# The virtual environment of this version, whole or not at all: `complete` is written last.
+make_version() {
+  FOLDER=$PREFIX/versions/$VERSION
+  if [[ -f $FOLDER/complete ]]; then
+    say "defectd $VERSION is already there."
+    return
+  fi
+  say "Installing defectd $VERSION into $FOLDER ..."
+  rm -rf "$FOLDER"
+  "$PYTHON" -m venv "$FOLDER"
+  quietly "$FOLDER/bin/python" -m pip --disable-pip-version-check install --no-cache-dir "${NETWORK[@]}" "$WHEEL"
+  mkdir -p "$FOLDER/share/defectd"
+  cp -r "$SHARE/." "$FOLDER/share/defectd"
+  install -m 755 "$SELF" "$FOLDER/share/defectd/install.sh"
+  "$FOLDER/bin/defectd" model verify >/dev/null || fail "the shipped model does not work on this processor"
+  sync -f "$FOLDER"
+  touch "$FOLDER/complete"
+}
+
+add_user() {
+  getent group video >/dev/null || groupadd --system video
+  getent passwd $OWN_USER >/dev/null ||
+    useradd --system --user-group --no-create-home --home-dir $STATE_DIR --shell /usr/sbin/nologin $OWN_USER
+}
+
+place_configuration() {
+  mkdir -p $CONFIG_DIR
+  sed -e "s#^state_dir: .*#state_dir: $STATE_DIR#" -e 's#^  broker: embedded$#  broker: mqtt://127.0.0.1:1883#' \
+    "$FOLDER/share/defectd/config.yaml" >$CONFIG_DIR/config.example.yaml
+  if [[ ! -e $CONFIG_DIR/mqtt-password ]]; then install -m 600 /dev/null $CONFIG_DIR/mqtt-password; fi
+  if [[ -n $CONFIG && ! -e $CONFIG_DIR/config.yaml ]]; then
+    "$FOLDER/bin/defectd" check -c "$CONFIG" >/dev/null || fail "--config $CONFIG is refused: what runs was not touched"
+    install -m 640 -g $OWN_USER "$CONFIG" $CONFIG_DIR/config.yaml
+  elif [[ -n $CONFIG ]] && ! cmp -s "$CONFIG" $CONFIG_DIR/config.yaml; then
+    say "$CONFIG_DIR/config.yaml is there already and stays as it is; $CONFIG is not used."
+  fi
+}
+
+check_configuration() {
+  [[ -e $CONFIG_DIR/config.yaml ]] || return 0
+  "$FOLDER/bin/defectd" check -c $CONFIG_DIR/config.yaml >/dev/null ||
+    fail "version $VERSION refuses $CONFIG_DIR/config.yaml: what runs was not touched. Mend it and run this again"
+}
+
+# ---- switching, and back --------------------------------------------------------------------------------------------
+
+# $1: a version that stands whole in its folder.
+switch_to() {
+  local old
+  old=$(version_behind current)
+  trap '' INT TERM HUP # between here and the end the box must not be left halfway
+  point_at current "$1"
+  place_unit "$1"
+  place_surroundings "$1"
+  if ! shall_run "$old"; then
+    told_done "$1" "$old"
+    return
+  fi
+  systemctl --quiet enable $UNIT
+  if runs_unchanged "$old" "$1" || came_up; then
+    told_done "$1" "$old"
+    return
+  fi
+  show_journal
+  if [[ -z $old || $old == "$1" ]]; then
+    fail "defectd $1 is installed, but does not become ready: see above, and journalctl -u defectd"
+  fi
+  point_at current "$old"
+  place_unit "$old"
+  place_surroundings "$old"
+  if came_up; then
+    fail "defectd $1 does not become ready (see above): $old runs again, nothing is lost"
+  fi
+  show_journal
+  fail "defectd $1 does not become ready, and neither does $old any more: see above, and journalctl -u defectd"
+}
+
+version_behind() { basename "$(readlink "$PREFIX/$1" 2>/dev/null)" 2>/dev/null || true; }
+
+point_at() {
+  ln -sfn "versions/$2" "$PREFIX/.$1"
+  mv -T "$PREFIX/.$1" "$PREFIX/$1"
+}
+
+place_unit() {
+  local from=$PREFIX/versions/$1/share/defectd drop_ins=$UNIT_DIR/$UNIT.d
+  UNIT_CHANGED=no
+  if placed "$from/$UNIT" $UNIT_DIR/$UNIT; then UNIT_CHANGED=yes; fi
+  if [[ -z $CAMERAS && -e $drop_ins/network-cameras.conf ]]; then CAMERAS=network; fi
+  case $CAMERAS in
+    network)
+      if placed "$from/$UNIT.d/network-cameras.conf" $drop_ins/network-cameras.conf; then UNIT_CHANGED=yes; fi
+      # Fitted to the site, it is the site's.
+      if [[ ! -e $drop_ins/addresses.conf ]]; then placed "$from/$UNIT.d/addresses.conf" $drop_ins/addresses.conf; fi
+      ;;
+    local)
+      if [[ -e $drop_ins/network-cameras.conf ]]; then
+        rm -f $drop_ins/network-cameras.conf
+        UNIT_CHANGED=yes
+      fi
+      ;;
+  esac
+  systemctl daemon-reload
+}
+
+place_surroundings() {
+  local from=$PREFIX/versions/$1/share/defectd
+  if placed "$from/udev/60-defectd-cameras.rules" $UDEV_RULES && [[ -S /run/udev/control ]]; then
+    udevadm control --reload && udevadm trigger --subsystem-match=video4linux
+  fi
+  if placed "$from/journald/60-defectd.conf" $JOURNALD_CONF; then systemctl restart systemd-journald; fi
+  ln -sfn "$PREFIX/current/bin/defectd" $COMMAND
+}
+
+# Whether the file was new or changed.
+placed() {
+  cmp -s "$1" "$2" && return 1
+  install -D -m 644 "$1" "$2"
+}
+
+# What was stopped by hand stays stopped; a first install starts if it has a configuration.  $1: the version before.
+shall_run() {
+  [[ $START == yes && -e $CONFIG_DIR/config.yaml ]] || return 1
+  [[ -z $1 ]] || systemctl --quiet is-enabled $UNIT 2>/dev/null || systemctl --quiet is-active $UNIT
+}
+
+# A second run of the same install does not interrupt the inspection.
+runs_unchanged() {
+  [[ $1 == "$2" && $UNIT_CHANGED == no ]] && systemctl --quiet is-active $UNIT
+}
+
+# Ready, and still the same process a while later.
+came_up() {
+  local pid
+  systemctl reset-failed $UNIT 2>/dev/null || true
+  systemctl restart $UNIT 2>/dev/null || return 1
+  pid=$(main_pid)
+  sleep "$SETTLE_S"
+  systemctl --quiet is-active $UNIT && [[ $(main_pid) == "$pid" && $pid != 0 ]]
+}
+
+main_pid() { systemctl show -P MainPID $UNIT; }
+
+show_journal() {
+  journalctl --unit $UNIT --no-pager --lines 15 --output cat >&2 || true
+}
+
+# $1: the version now, $2: the one before.
+told_done() {
+  if [[ -n $2 && $2 != "$1" ]]; then point_at previous "$2"; fi
+  remove_old_versions
+  if systemctl --quiet is-active $UNIT; then
+    say "defectd $1 runs: $(systemctl show -P StatusText $UNIT)"
+  else
+    say "defectd $1 is installed, and not started. Next:
+  cp $CONFIG_DIR/config.example.yaml $CONFIG_DIR/config.yaml    # unless it is there; edit it: node, broker, cameras
+  defectd check -c $CONFIG_DIR/config.yaml --probe
+  systemctl enable --now defectd"
+  fi
+}
+
+# Two stay: the one that runs, and the one to go back to.
+remove_old_versions() {
+  local folder
+  for folder in "$PREFIX"/versions/*; do
+    case $(basename "$folder") in
+      "$(version_behind current)" | "$(version_behind previous)") ;;
+      *) rm -rf "$folder" ;;
+    esac
+  done
+}
+
+go_back() {
+  preflight
+  local old
+  old=$(version_behind previous)
+  [[ -n $old && -d $PREFIX/versions/$old ]] || fail "there is no version to go back to"
+  VERSION=$old FOLDER=$PREFIX/versions/$old
+  check_configuration
+  switch_to "$old"
+}
+
+# ---- removing -------------------------------------------------------------------------------------------------------
+
+uninstall() {
+  need_root
+  if [[ -d /run/systemd/system && -e $UNIT_DIR/$UNIT ]]; then systemctl --quiet disable --now $UNIT; fi
+  rm -f $UNIT_DIR/$UNIT $UNIT_DIR/$UNIT.d/network-cameras.conf $UDEV_RULES $COMMAND $CONFIG_DIR/config.example.yaml
+  rm -rf "$PREFIX"
+  if [[ $PURGE == yes ]]; then
+    rm -rf $CONFIG_DIR $STATE_DIR $LOG_DIR $UNIT_DIR/$UNIT.d
+    if getent passwd $OWN_USER >/dev/null; then userdel $OWN_USER; fi
+  else
+    rmdir --ignore-fail-on-non-empty $UNIT_DIR/$UNIT.d 2>/dev/null || true
+  fi
+  if [[ -d /run/systemd/system ]]; then
+    systemctl daemon-reload
+    systemctl reset-failed $UNIT 2>/dev/null || true
+    if [[ -S /run/udev/control ]]; then udevadm control --reload; fi
+    if [[ -e $JOURNALD_CONF ]]; then
+      rm -f $JOURNALD_CONF
+      systemctl restart systemd-journald
+    fi
+  fi
+  if [[ $PURGE == yes ]]; then
+    say "defectd is gone, with its configuration and state."
+  else
+    say "defectd is gone. $CONFIG_DIR and $STATE_DIR are still there; --purge removes them too."
+  fi
+}
+
+# ---- bundling -------------------------------------------------------------------------------------------------------
+
+# A folder with everything a box without a network needs: wheels, this script, the files beside the program.
+make_bundle() {
+  find_python
+  SCRATCH=$(mktemp -d)
+  trap 'rm -rf "$SCRATCH"' EXIT
+  if [[ -e $BUNDLE && ! -e $BUNDLE/targets && -n $(ls -A "$BUNDLE") ]]; then
+    fail "--bundle $BUNDLE: there is something else in it; give a new or empty folder"
+  fi
+  build_from_checkout "$SCRATCH"
+  mkdir -p "$BUNDLE/wheels"
+  BUNDLE=$(cd "$BUNDLE" && pwd)
+  local target download=(download --only-binary=:all: --dest "$BUNDLE/wheels")
+  target=$(target_of_python)
+  target="${PYTHON_VERSION:-${target% *}} ${ARCH:-${target#* }}"
+  if [[ $target != "$(target_of_python)" ]]; then
+    local glibc
+    for glibc in 2_28 2_27 2_17; do download+=(--platform "manylinux_${glibc}_${target#* }"); done
+    download+=(--platform "manylinux2014_${target#* }" --python-version "${target% *}" --implementation cp)
+  fi
+  say "Fetching the wheels for Python ${target% *} on ${target#* } ..."
+  quietly "$SCRATCH/tools/bin/python" -m pip --disable-pip-version-check "${download[@]}" "$WHEEL"
+  rm -f "$BUNDLE"/wheels/defectd-*.whl
+  cp "$WHEEL" "$BUNDLE/wheels"
+  rm -rf "$BUNDLE/share"
+  cp -r "$SCRATCH/share" "$BUNDLE/share"
+  install -m 755 "$SELF" "$BUNDLE/install.sh"
+  { cat "$BUNDLE/targets" 2>/dev/null || true; printf '%s\n' "$target"; } | sort -u >"$SCRATCH/targets"
+  cp "$SCRATCH/targets" "$BUNDLE/targets"
+  (cd "$BUNDLE" && find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum >"$SCRATCH/sums")
+  cp "$SCRATCH/sums" "$BUNDLE/SHA256SUMS"
+  say "$BUNDLE is ready ($(du -sh "$BUNDLE" | cut -f1), for $(paste -sd, "$BUNDLE/targets")). On the box: sudo FOLDER/install.sh"
+}
+
+main "$@"

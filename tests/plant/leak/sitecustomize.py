@@ -1,0 +1,22 @@
+"""A camera process with a driver that leaks on demand: once /run/defectd/leak is there, it takes memory without end."""
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+ORDER = Path("/run/defectd/leak")
+
+
+def leak() -> None:
+    while not ORDER.exists():
+        time.sleep(0.05)
+    ORDER.unlink()
+    held = []
+    while True:
+        held.append(bytearray(b"x") * (8 << 20))
+        time.sleep(0.01)
+
+
+if "edge.camera.grabber" in sys.orig_argv:
+    threading.Thread(target=leak, daemon=True).start()
