@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from edge.camera.strip import Strip
 from edge.clock import NS_PER_S, SystemClock
 from edge.errors import DefectdError
 from edge.vision.classifier import Classifier
-from trainer import data, evaluate, export, plan, quantize, show
+from trainer import data, evaluate, export, latency, plan, quantize, show
 from trainer.pipeline import Pipeline, Task, Watch
 from trainer.processes import together
 from trainer.recipe import TrainingError
@@ -84,6 +84,7 @@ def run_options(*, out_required: bool = True) -> Callable[[Command], Command]:
         click.option("--weights", help="Of the teacher's backbone: imagenet, none, auto or a file."),
         click.option("--teacher", "teachers", type=FOLDER, multiple=True, help="A trained teacher. Several times."),
         click.option("--sound", type=FOLDER, multiple=True, help="Pictures of sound surface, only measured."),
+        click.option("--reference", type=FOLDER, help="A network to be timed beside it: ONNX, 1x3xHxW float32."),
     ]
 
     def with_options(command: Command) -> Command:
@@ -120,6 +121,7 @@ def _task(
     weights: str | None,
     teachers: tuple[Path, ...],
     sound: tuple[Path, ...],
+    reference: Path | None,
     asked: dict[str, float] | None = None,
 ) -> Task:
     wanted = plan.load(recipe)
@@ -133,7 +135,7 @@ def _task(
     if folds or fold_by:
         kept = wanted.folds or plan.Folds()
         wanted = replace(wanted, folds=plan.Folds(folds or kept.count, fold_by or kept.by))
-    return Task(folder, wanted, seed, boxes or data.find_boxes(folder), teachers, sound)
+    return Task(folder, wanted, seed, boxes or data.find_boxes(folder), teachers, sound, reference)
 
 
 def _command() -> str:
@@ -309,6 +311,32 @@ def evaluate_(
             f"generated strip: of {strip['sound_tiles']} sound tiles {strip['sound_tiles_defect']} false and "
             f"{strip['sound_tiles_unsure']} unsure, "
             f"{strip['defects_right_3_frames_running']} of {strip['defects']} defects right"
+        )
+
+
+@main.command(name="latency")
+@click.option("--bundle", "where", required=True, help="A bundle: directory, zip or `builtin`.")
+@click.option("--reference", type=FOLDER, help="A network to be timed beside it: ONNX, 1x3xHxW float32.")
+@click.option("--rounds", type=click.IntRange(1), default=latency.ROUNDS, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def latency_(where: str, reference: Path | None, rounds: int, as_json: bool) -> None:
+    """Time a bundle's networks in turns, one thread, beside another network and the limit of this core."""
+    with told():
+        measured = latency.measure(load(where), reference=reference, rounds=rounds)
+    if as_json:
+        click.echo(json.dumps(asdict(measured) | {"ratios": latency.ratios(measured)}))
+        return
+    click.echo(
+        f"{measured.machine}, onnxruntime {measured.onnxruntime}; waited {100 * measured.waited:.0f} % of the time"
+    )
+    for timed in measured.paths:
+        each = f"{timed.median_us / timed.tiles:9.1f} us a tile, p99 {timed.p99_us / timed.tiles:9.1f}, n {timed.n}"
+        click.echo(f"{timed.network:<10} {timed.what:<12} {each}")
+    for work in measured.work:
+        click.echo(f"{work.network:<10} {work.macs:,} multiply-accumulates, at best {work.bound_us:.1f} us")
+    for network, found in latency.ratios(measured).items():
+        click.echo(
+            f"{network}: the reference takes " + ", ".join(f"{v:g} ({name})" for name, v in found.items()) + " times"
         )
 
 

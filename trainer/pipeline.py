@@ -29,7 +29,7 @@ from edge.camera.strip import Strip
 from edge.clock import stamp
 from edge.frame import Gray
 from edge.vision.classifier import Classifier, Floats
-from trainer import data, evaluate, export, latency, outcomes, prune, quantize, report, student, teacher
+from trainer import crops, data, evaluate, export, latency, outcomes, prune, quantize, report, student, teacher, unknown
 from trainer.augment import augment
 from trainer.corruptions import SUITE
 from trainer.losses import DistillationLoss, joined
@@ -37,11 +37,11 @@ from trainer.models import Student
 from trainer.plan import Plan
 from trainer.processes import world
 from trainer.recipe import Fit, Stage, TrainingError
-from trainer.record import Curve, Record, Shipped
+from trainer.record import Curve, GoodSurface, Narrowed, Record, Shipped, UnknownClass
 from trainer.run import Done, Run, commit, write
 from trainer.train import Epoch, fit
 
-FIRST_PROCESS_ALONE: Final = ("export", "quantize", "folds", "evaluate", "report")
+FIRST_PROCESS_ALONE: Final = ("export", "quantize", "folds", "unknown", "evaluate", "report")
 """Of several that train together."""
 NOTE: Final = "Train on pictures of your own surface before relying on the verdicts."
 SPLITS: Final = (
@@ -49,6 +49,12 @@ SPLITS: Final = (
     "test had no part in training, temperature or the choice of the recipe"
 )
 LATENCIES: Final = TypeAdapter(latency.Latency)
+UNKNOWN: Final = TypeAdapter(tuple[UnknownClass, ...])
+NARROWED: Final = TypeAdapter(tuple[Narrowed, ...])
+UNSEEN: Final = ("held_out", "valid", "test")
+"""Splits whose pictures no weights were fitted to."""
+MOST_WIDE_BYTES: Final = 32 << 20
+"""Of a network before pruning, which is measured and does not ship."""
 STRIP_CHECK_SEEDS: Final = (1, 900, 901)
 """Strips that nothing was trained on."""
 BETWEEN_ROUNDS: Final = 4
@@ -59,7 +65,11 @@ LABELS: Final = {FP32: "fp32", INT8: "int8"}
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What is given.  teachers: files, instead of one that is trained.  sound: folders that are only measured."""
+    """What is given.
+
+    teachers: files, instead of one that is trained.  sound: folders that are only measured.  reference: an ONNX file to
+    be timed beside the student.
+    """
 
     folder: Path
     plan: Plan
@@ -67,6 +77,7 @@ class Task:
     boxes: Path | None = None
     teachers: tuple[Path, ...] = ()
     sound: tuple[Path, ...] = ()
+    reference: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +128,8 @@ class Pipeline:
             index = self.given or data.index(self.task.folder, report=lambda n, of: self.watch.step(n, of, "pictures"))
             if self.task.plan.most_per_class and not self.given:
                 index = data.fewer(index, self.task.plan.most_per_class)
+            for name in () if self.given else self.task.plan.measure.unknown:
+                unknown.without(index, name)  # a slip is told before anything is trained
             write(draft / "data.json", json.dumps(index.as_json(self.task.folder), indent=1) + "\n")
             return {"classes": index.classes, "pictures": index.counts(), "notes": index.notes}
 
@@ -205,6 +218,7 @@ class Pipeline:
                 if number < len(targets):
                     between = replace(tune, epochs=max(1, tune.epochs // BETWEEN_ROUNDS))
                     now, _ = self._tuned(now, between, checkpoints / f"round-{number}.pt")
+                    student.save(now, draft / f"round-{number}.pt")
             student.save(now, draft / "pruned.pt")
             return {"rounds": rounds}
 
@@ -294,10 +308,38 @@ class Pipeline:
                     )  # fmt: skip
                     found.write(draft / "folds-outcomes" / f"{variant}-{number}.json")
                     notes[f"{variant} {number}"] = [int(found.right().sum()), len(found)]
+                self._crops(own.finished(), out, draft / "folds-good", number)
             return {"right_of": notes, "by": folds.by}
 
         settings = {"folds": asdict(folds), "plan": asdict(replace(plan, folds=None)), "seed": self.task.seed}
         return self.run.stage("folds", settings, [done["data"]], make, started=started)
+
+    def unknown(self, done: dict[str, Done], started: Callable[[], None]) -> Done:
+        """Open set: for each class that is asked for a student that never saw it, a run of its own as for a fold."""
+        plan = self.task.plan
+        bare = replace(
+            plan, teacher=None, distillation=None, quantize=None, folds=None, measure=replace(plan.measure, unknown=())
+        )
+
+        def make(draft: Path, _checkpoints: Path) -> dict[str, Any]:
+            found: list[UnknownClass] = []
+            for name in plan.measure.unknown:
+                rest, gone = unknown.without(self.index, name)
+                own = Pipeline(
+                    replace(self.task, plan=bare, teachers=()),
+                    Run(self.run.path(f"unknown/{name}"), self.run.clock, command=self.run.command),
+                    self.watch, rest, f"without {name}: ",
+                )  # fmt: skip
+                own.make("export")
+                started()
+                known = [p for split in UNSEEN for p in rest.splits[split]]
+                classifier = Classifier(own.finished())
+                found += unknown.rankings(classifier, name, gone, known, seed=self.task.seed)
+            (draft / "unknown.json").write_bytes(UNKNOWN.dump_json(tuple(found)))
+            return {}
+
+        settings = {"unknown": plan.measure.unknown, "plan": asdict(bare), "seed": self.task.seed}
+        return self.run.stage("unknown", settings, [done["data"]], make, started=started)
 
     def evaluate(self, done: dict[str, Done], started: Callable[[], None]) -> Done:
         """The finished files on the pictures that training did not see, and on this machine's clock."""
@@ -316,11 +358,18 @@ class Pipeline:
                     found.write(draft / "outcomes" / f"{variant}-{split}.json")
             metrics = self._metrics(bundle, splits)
             write(draft / "metrics.json", json.dumps(metrics, indent=1) + "\n")
-            timed = latency.measure(bundle, rounds=plan.measure.latency_rounds, clock=self.run.clock)
+            unseen = [p for split in UNSEEN if split in ("held_out", *splits) for p in self.index.splits[split]]
+            self._crops(bundle, unseen, draft / "good", 0)
+            (draft / "pruning.json").write_bytes(NARROWED.dump_json(self._pruning(done)))
+            timed = latency.measure(
+                bundle, reference=self.task.reference, rounds=plan.measure.latency_rounds, clock=self.run.clock
+            )
             write(draft / "latency.json", json.dumps(asdict(timed), indent=1) + "\n")
             return {"metrics": metrics}
 
-        settings = {"measure": asdict(plan.measure), "sound": [str(f) for f in self.task.sound], "seed": self.task.seed}
+        reference = data.file_sha256(self.task.reference) if self.task.reference else None
+        sound = [str(f) for f in self.task.sound]
+        settings = {"measure": asdict(plan.measure), "sound": sound, "reference": reference, "seed": self.task.seed}
         return self.run.stage(
             "evaluate",
             settings,
@@ -365,6 +414,47 @@ class Pipeline:
             files = sorted(self.run.folder.glob("teacher-*.pt"))
             found += [(path.stem, _by_network(teacher.load(path, classes=classes), side)) for path in files]
         return found
+
+    def _crops(self, finished: Bundle, pictures: Sequence[data.Picture], where: Path, number: int) -> None:
+        """Scores of squares with and without a defect, one file for each network and side."""
+        where.mkdir(parents=True, exist_ok=True)
+        if self.task.boxes is None or not finished.card.has_good:
+            return
+        boxes, classes = data.read_boxes(self.task.boxes), finished.card.classes
+        for side in crops.SIDES_PX:
+            found = crops.crops_for_good(
+                pictures, boxes, classes, side, tile_px=finished.card.tile_px, seed=self.task.seed
+            )
+            for name, variant in LABELS.items():
+                if name in finished.networks:
+                    scores = crops.good_scores(Classifier(finished, network=name), found)
+                    scores.write(where / f"{variant}-{side}-{number}.json")
+
+    def _pruning(self, done: dict[str, Done]) -> tuple[Narrowed, ...]:
+        """The trade-off: the network before pruning, after each round that was tuned, and as it ships."""
+        if "prune" not in done:
+            return ()
+        rounds = sorted((f for f in done["prune"].outputs if f.startswith("round-")), key=lambda f: int(f[6:-3]))
+        files = [self.run.path(name) for name in ("student.pt", *rounds)]
+        networks = [student.load(file) for file in (*files, self._before_export(done))]
+        made = [
+            export.bundle(
+                network, classes=self.index.classes, tile_px=self.finished().card.tile_px, version=edge.__version__,
+                most_bytes=MOST_WIDE_BYTES,
+            )
+            for network in networks
+        ]  # fmt: skip
+        pictures = (*self.index.splits["held_out"], *self.index.splits["valid"])
+        split = "held_out and valid"
+        times = latency.call_us(made, rounds=self.task.plan.measure.latency_rounds, clock=self.run.clock)
+        points = []
+        for network, bundle, us in zip(networks, made, times, strict=True):
+            judge = evaluate.by_file(Classifier(bundle))
+            found = outcomes.judge_pictures("fp32", judge, pictures, self.index.classes, split=split, corruptions=())
+            widths = "-".join(str(conv.channels) for conv in network.architecture.convs)
+            size = len(bundle.networks[FP32])
+            points.append(Narrowed(widths, network.architecture.macs, size, us, found.count(), split))
+        return tuple(points)
 
     # Within -----------------------------------------------------------------------------------------------------------
 
@@ -513,8 +603,22 @@ class Pipeline:
                 Curve.of(name, [Epoch(**epoch) for epoch in d.notes["epochs"]], d.seconds)
                 for name, d in done.items() if d.notes.get("epochs")
             ),
+            good=self._good(done, shipped),
+            unknown=UNKNOWN.validate_json(self.run.path("unknown.json").read_bytes()) if "unknown" in done else (),
+            pruning=NARROWED.validate_json(self.run.path("pruning.json").read_bytes()),
             latency=LATENCIES.validate_json(self.run.path("latency.json").read_bytes()),
             notes=(SPLITS, *index.notes, *self._remarks(done), NOTE),
+        )  # fmt: skip
+
+    def _good(self, done: dict[str, Done], shipped: Sequence[str]) -> tuple[GoodSurface, ...]:
+        """Over the folds where there are some, else on the few pictures that the shipped files did not see."""
+        folder, whose = ("folds-good", "the folds' held-out") if "folds" in done else ("good", "held-out and valid")
+        if folder == "good" and self.task.plan.measure.test:
+            whose = "held-out, valid and test"
+        how = f"{whose} pictures, mirrored out to a whole tile"
+        return tuple(
+            one for name in shipped
+            for one in crops.good_surface(name, self.run.path(folder).glob(f"{name}-*.json"), how)
         )  # fmt: skip
 
     def _remarks(self, done: dict[str, Done]) -> list[str]:

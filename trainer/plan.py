@@ -34,6 +34,8 @@ class Measures:
     latency_rounds: Annotated[int, Field(ge=1)] = 200
     strip_frames: Annotated[int, Field(ge=0)] = 400
     """Of each generated strip, where its classes are known."""
+    unknown: tuple[str, ...] = ()
+    """Classes that are left out, one after another, of a student made without a teacher: do they stand out?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,12 @@ class Plan:
         """In the order in which they are made."""
         made = {
             "teacher": self.teacher, "prune": self.prune, "finetune": self.finetune, "quantize": self.quantize,
-            "folds": self.folds,
+            "folds": self.folds, "unknown": self.measure.unknown or None,
         }  # fmt: skip
-        every = "data", "teacher", "student", "prune", "finetune", "export", "quantize", "folds", "evaluate", "report"
+        every = (
+            "data", "teacher", "student", "prune", "finetune", "export", "quantize", "folds", "unknown", "evaluate",
+            "report",
+        )  # fmt: skip
         return tuple(name for name in every if made.get(name, True) is not None)
 
 

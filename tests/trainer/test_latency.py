@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.bundle import FP32, load
 from trainer import latency
+from trainer.cli import main
 from trainer.recipe import TrainingError
 
 
@@ -105,6 +109,19 @@ def test_other_files_than_the_reference_are_refused(content, said, tmp_path):
     (tmp_path / "other.onnx").write_bytes(content)
     with pytest.raises(TrainingError, match=rf"other\.onnx: the reference {said}"):
         latency.measure(load("builtin"), reference=tmp_path / "other.onnx", rounds=1)
+
+
+def test_command_tells_times_and_ratios(tmp_path):
+    """As lines for a person, as JSON for a script; a missing file ends with one line and exit 1."""
+    (tmp_path / "reference.onnx").write_bytes(reference())
+    words = ["latency", "--bundle", "builtin", "--rounds", "1", "--reference", str(tmp_path / "reference.onnx")]
+    told = CliRunner().invoke(main, words)
+    assert told.exit_code == 0, told.output
+    assert "fp32: the reference takes" in told.stdout
+    found = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)
+    assert found["ratios"]["fp32"].keys() >= {"call", "batch_32_per_tile"}
+    missing = CliRunner().invoke(main, [*words[:-1], str(tmp_path / "none.onnx")])
+    assert (missing.exit_code, "none.onnx" in missing.output) == (1, True)
 
 
 def test_machine_is_named():

@@ -1,0 +1,124 @@
+"""What a run measures beside its accuracy: sound surface, classes it never saw, the price of width, the reference."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import textures
+from onnx import TensorProto, helper, numpy_helper
+
+from edge.clock import SystemClock
+from trainer import plan
+from trainer.pipeline import Pipeline, Task, Watch
+from trainer.recipe import TrainingError
+from trainer.record import Record
+from trainer.run import Run
+
+RECIPE = """
+architecture:
+  name: tiny
+  input_px: 64
+  convs: [{channels: 16, kernel: 4, stride: 4}, {channels: 48, kernel: 3, stride: 2}]
+student: {epochs: 1, batch: 16}
+prune: {macs: 200000, rounds: 2, multiple: 8}
+finetune: {epochs: 1, batch: 16, learning_rate: 0.001}
+measure: {latency_rounds: 1, robustness: false, unknown: [oil_drop]}
+folds: {count: 2, by: twins}
+"""
+
+
+def reference(path):
+    """A stand-in for the reference: one convolution."""
+    conv = helper.make_node("Conv", ["x", "w"], ["y"], strides=[4, 4])
+    graph = helper.make_graph(
+        [conv],
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 32, 32])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.ones((2, 3, 4, 4), np.float32), "w")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory):
+    """Cloth with boxes around its faults, in the lower half of the corner that crops are cut from."""
+    folder = tmp_path_factory.mktemp("cloth")
+    textures.write(folder, 8)
+    stems = [f"{name}_{n}" for name in textures.CLASSES for n in range(1, 9)]
+    (folder / "boxes.json").write_text(json.dumps({stem: [["fault", 0, 0, 40, 40]] for stem in stems}), "utf-8")
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(RECIPE, "utf-8")
+    return Task(folder, plan.load(recipe), 0, folder / "boxes.json")
+
+
+@pytest.fixture(scope="module")
+def run(task, tmp_path_factory):
+    made = Run(tmp_path_factory.mktemp("runs") / "cloth", SystemClock())
+    Pipeline(task, made).make()
+    return made
+
+
+@pytest.fixture(scope="module")
+def record(run):
+    return Record.load(run.path("record.json"))
+
+
+def test_sound_surface_is_ranked_out_of_fold(record):
+    """Both sides, pooled over all pictures, since every one is left out once."""
+    assert [(one.variant, one.side_px) for one in record.good] == [("fp32", 100), ("fp32", 64)]
+    assert all("the folds' held-out pictures" in one.how for one in record.good)
+    assert all(one.ranking.positives and one.ranking.negatives for one in record.good)
+    assert record.good[1].ranking.negatives == 2 * 24
+
+
+def test_class_that_was_left_out_is_ranked(run, record):
+    """All its pictures against those of the others that were not trained on, by a student that never heard of it."""
+    assert {(one.name, one.score) for one in record.unknown} == {("oil_drop", "energy"), ("oil_drop", "max-softmax")}
+    assert all(one.ranking.positives == 8 and one.ranking.negatives > 0 for one in record.unknown)
+    own = json.loads(run.path("unknown/oil_drop/fp32/card.json").read_text("utf-8"))
+    assert own["classes"] == ["hole", "loose_thread"]
+
+
+def test_curve_of_pruning_goes_from_wide_to_shipped(record):
+    """Before pruning, after the round that was tuned, and the network that ships: real channels, real bytes."""
+    widths = [one.name for one in record.pruning]
+    assert (len(widths), widths[0]) == (3, "16-48")
+    macs = [one.macs for one in record.pruning]
+    assert macs == sorted(macs, reverse=True)
+    assert macs[-1] <= 200_000
+    assert record.pruning[-1].bytes == record.files[0].bytes
+    assert all(one.median_us > 0 and one.right.of for one in record.pruning)
+
+
+def test_all_of_it_stands_in_report_and_card(run):
+    """Sections with figures, and the same figures in card.json."""
+    headings = re.findall(r"^## (.+)$", run.path("report.md").read_text("utf-8"), re.MULTILINE)
+    assert {"Good surface", "Unknown classes", "Pruning: accuracy against cost", "Speed and work"} <= set(headings)
+    metrics = json.loads(run.path("bundle/card.json").read_text("utf-8"))["metrics"]
+    assert {"good_surface", "unknown_class", "latency", "accuracy"} <= set(metrics)
+
+
+def test_reference_is_timed_beside_the_student_without_training_again(task, run, tmp_path):
+    """Another reference asks for the measurement and the report only."""
+    began = []
+    watch = Watch(lambda stage, _number, _of: began.append(stage))
+    Pipeline(replace(task, reference=reference(tmp_path / "reference.onnx")), run, watch).make()
+    assert began == ["evaluate", "report"]
+    found = Record.load(run.path("record.json"))
+    assert found.latency.ratio("fp32", "call") > 0
+    assert "latency" in found.metrics()
+
+
+def test_class_to_be_left_out_must_exist(task, tmp_path):
+    """A misspelt class is named, with those that there are."""
+    wrong = replace(task, plan=replace(task.plan, folds=None, measure=replace(task.plan.measure, unknown=("oil",))))
+    with pytest.raises(TrainingError, match=r"oil: no such class to be left out\. There are hole, loose_thread"):
+        Pipeline(wrong, Run(tmp_path / "run", SystemClock())).make()
