@@ -42,11 +42,21 @@ class Region(_Part):
     made: Made
 
 
+class Metric(_Part):
+    """Millimetres.  rms_px: of the board's corners in the frame that gave the plane; None: by a known length."""
+
+    scale: config.Scale
+    rms_px: float | None = None
+    views: int = 0
+    made: Made
+
+
 class Calibration(_Part):
     """All that is known of one camera."""
 
     schema_: str = Field(SCHEMA, alias="schema", pattern="^defectd.calibration/1$")
     roi: Region | None = None
+    scale: Metric | None = None
 
 
 def path_of(state_dir: Path, camera: str) -> Path:
@@ -99,4 +109,6 @@ def _applied(camera: config.Camera, found: Calibration) -> config.Camera:
             changes["roi"] = found.roi.roi
         if not camera.exclude:
             changes["exclude"] = list(found.roi.exclude)
+    if found.scale is not None and camera.scale is None:
+        changes["scale"] = found.scale.scale
     return camera.model_copy(update=changes) if changes else camera

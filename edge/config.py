@@ -396,6 +396,15 @@ Point = tuple[Coordinate, Coordinate]
 Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=64)]
 
 
+Numbers9 = Annotated[tuple[float, ...], Field(min_length=9, max_length=9)]
+
+
+class Scale(_Section):
+    mm_per_px: float = Field(gt=0.0, le=1000.0, description="on the strip, in the middle of the frame")
+    lens: Numbers9 | None = Field(None, description="fx, fy, cx, cy, k1, k2, p1, p2, k3; by `calibrate scale`")
+    plane: Numbers9 | None = Field(None, description="undistorted px to mm, row by row; by `calibrate scale`")
+
+
 class Camera(_Section):
     name: Name = Field(description="part of the camera's topics")
     source: SecretStr = Field(
@@ -415,6 +424,7 @@ class Camera(_Section):
     exclude: list[Rectangle | Polygon] = Field(
         [], max_length=32, description="regions like `roi` that are not inspected"
     )
+    scale: Scale | None = Field(None, description="{mm_per_px: ...}: events say where a defect lies in mm, too")
     tile_px: int = Field(200, ge=16, le=8192, description="side of a tile in the frame")
     overlap: float = Field(0.1, ge=0.0, le=0.9, description="least share of a tile that its neighbour covers too")
     decision: Decision = Field(Decision(), description="this camera's own values over the top-level `decision`")

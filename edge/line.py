@@ -25,6 +25,7 @@ from edge.vision.classifier import Classifier
 from edge.vision.decision import NOTHING, Box, Findings
 from edge.vision.health import Look
 from edge.vision.inspector import Inspector, Verdict
+from edge.vision.ruler import Ruler
 from edge.vision.scheduler import Head, Scheduler
 from edge.vision.tracks import Change, Tracks, at_once
 
@@ -222,6 +223,7 @@ class Station:
         sensor_noise = is_live(url) and not url.startswith("strip:")
         self.inspector = Inspector(camera, classifier, clock, sensor_noise=sensor_noise)
         self.tracks = Tracks(camera.decision, camera.tile_px, lambda: uuid7(clock.wall_ns()))
+        self.ruler = None if camera.scale is None else Ruler.of(camera.scale)
         self.account = coverage.Coverage(clock.monotonic_ns())
         self.gaps = coverage.Gaps()
         self.losses: dict[tuple[str, str], int] = {}
@@ -253,6 +255,10 @@ class Station:
         self.camera, self.live, self.budget_ns = other.camera, other.live, other.budget_ns
         self.inspector, self.tracks = other.inspector, other.tracks
         self.last_number = -1
+
+    def measured(self, defect: event.Defect) -> event.Defect:
+        """With its box in mm, where the scale is known."""
+        return defect if self.ruler is None else replace(defect, box_mm=self.ruler.box_mm(defect.box_px))
 
     def miss(self, cause: coverage.Cause, at_ns: int, state: str, reason: str = "", frames: int = 1) -> None:
         """Book frames that nobody looked at."""
@@ -449,9 +455,8 @@ class Line:
             histogram.add(ns)
         latency = event.Latency(*(ns / NS_PER_MS for ns in spent_ns))
         for change in changes:
-            self._tell(
-                station, change.type, defect=change.defect, frame=frame, findings=verdict.findings, latency=latency
-            )
+            defect = station.measured(change.defect)
+            self._tell(station, change.type, defect=defect, frame=frame, findings=verdict.findings, latency=latency)
         if self._witness is not None:
             self._witness.sample(frame, verdict, station.inspector.boxes)
 
@@ -661,7 +666,7 @@ class Line:
 
     def _close_tracks(self, station: Station) -> None:
         for change in station.tracks.close_all():
-            self._tell(station, change.type, defect=change.defect)
+            self._tell(station, change.type, defect=station.measured(change.defect))
 
     def _enter_running(self, station: Station) -> None:
         """A camera that comes back shows the same bad picture until it has shown good ones."""

@@ -519,3 +519,11 @@ def test_line_samples_inspected_frames_only() -> None:
     scene.play(0, 1, 2)
     scene.play(0, age_ms=100)
     assert witness.sampled == ["ok", "defect"]
+
+
+def test_line_tells_boxes_in_mm_where_the_scale_is_known() -> None:
+    """The same box in both units; without a scale there is none."""
+    for scale, box in ((None, None), (config.Scale(mm_per_px=0.25), (0.0, 0.0, 50.0, 50.0))):
+        scene = Scene({"mode": "parts", "scale": scale})
+        scene.play(1)
+        assert [event.defect.box_mm for event in scene.events if event.defect] == [box, box]
