@@ -26,9 +26,10 @@ from edge.camera.supervisor import Notice, Supervisor
 from edge.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from edge.errors import BundleError
 from edge.frame import Frame, Gray
-from edge.line import Line, Picture, Report, Station
-from edge.metrics import Histogram, Summary
+from edge.line import STAGES, Line, Picture, Report, Station
+from edge.metrics import Counts, Histogram, Summary
 from edge.vision.classifier import Classifier, foreign
+from edge.vision.precision import NETWORKS, choose
 from edge.vision.scheduler import Head
 
 THREADS: Final = (1, 2)
@@ -39,6 +40,10 @@ LEAST_PX: Final = 256
 """The generated strip comes no narrower."""
 WARM_UP: Final = 10
 SIDE_BY_SIDE: Final = (1600, 256)
+DAEMON: Final = "daemon: health, tiles, network, decision, accounts"
+ALONE: Final = "of it, the network alone"
+NAIVE: Final = "naive: cv2.resize and one run per tile, same student"
+REFERENCE: Final = "reference: PIL, 224 px, normalise, its network"
 REFERENCE_PX: Final = 224
 REFERENCE_MEAN: Final = (0.485, 0.456, 0.406)
 REFERENCE_STD: Final = (0.229, 0.224, 0.225)
@@ -53,28 +58,28 @@ LOST: Final = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One measured figure.  tiles: how many the call judged; batch: how many at once."""
+    """One measured call.  network: fp32 or int8.  tiles: how many the call judged; batch: how many at once."""
 
     what: str
+    network: str
     threads: int
     batch: int
     tiles: int
-    median_ms: float
-    p99_ms: float
-    n: int
+    ms: Summary
 
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the paths that were measured side by side, per tile."""
+    """One of the paths that were measured side by side.
+
+    us: per tile.  ratios: of its median to that of the daemon's frame path, by the network that the daemon runs.
+    """
 
     what: str
+    network: str
     tiles: int
-    median_us: float
-    p99_us: float
-    ratio: float
-    """Of its median to that of the daemon's frame path."""
-    n: int
+    us: Summary
+    ratios: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +88,11 @@ class Load:
 
     cameras: int
     fps: float
+    network: str
     verdict: str
     """stable: every tile of every frame.  degrading: tiles left out, or up to 1 % missed.  failing: more than that."""
-    total: Summary
-    """From grab to verdict."""
+    stages: dict[str, Summary]
+    """`line.STAGES` of the inspected frames; total is from grab to verdict."""
     partial: float
     """Share of the frames inspected in part."""
     missed: float
@@ -98,57 +104,84 @@ class Load:
     camera_bytes: int
 
 
-ROWS: Final = len(THREADS) * (len(BATCHES) + len(FRAMES))
+def rows(loaded: Bundle) -> int:
+    """How many `measure` gives."""
+    return len(THREADS) * (len(loaded.networks) * len(BATCHES) + len(FRAMES))
 
 
-def measure(loaded: Bundle, calls: int, clock: Clock | None = None) -> Iterator[Row]:
-    """Rows as they are measured.  calls: n of each row; big frames get fewer, never under 10."""
+def measure(loaded: Bundle, model: config.Model, calls: int, clock: Clock | None = None) -> Iterator[Row]:
+    """Rows as they are measured: every network, and frames with the one that `model` asks for.
+
+    calls: n of each row; big frames get fewer, never under 10.  Raises BundleError.
+    """
     clock = clock or SystemClock()
     side = loaded.card.input_px
+    for network, file in _networks(loaded).items():
+        for threads in THREADS:
+            for batch in BATCHES:
+                classifier = Classifier(loaded, threads=threads, batch=batch, network=file)
+                tiles = selftest_tiles(1, batch, side)
+                yield Row(
+                    "network", network, threads, batch, batch, _time(partial(classifier.score, tiles), calls, clock)
+                )
+    chosen = choose(loaded, model, clock).classifier.network
     for threads in THREADS:
-        for batch in BATCHES:
-            classifier = Classifier(loaded, threads=threads, batch=batch)
-            tiles = selftest_tiles(1, batch, side)
-            median, p99 = _time(partial(classifier.score, tiles), calls, clock)
-            yield Row("network", threads, batch, batch, median, p99, calls)
-    for threads in THREADS:
-        classifier = Classifier(loaded, threads=threads)
+        classifier = Classifier(loaded, threads=threads, network=chosen)
         for width, height in FRAMES:
             path = _FramePath(classifier, loaded, (width, height), clock)
             share = max(10, calls // max(1, path.tiles // 16))
             what = f"frame {width}x{height}, {path.tiles} tiles"
-            median, p99 = _time(path.turn, share, clock)
-            yield Row(what, threads, 32, path.tiles, median, p99, share)
+            yield Row(what, NETWORKS[chosen], threads, 32, path.tiles, _time(path.turn, share, clock))
 
 
 def side_by_side(loaded: Bundle, calls: int, reference: Path | None, clock: Clock | None = None) -> list[Side]:
     """The daemon's frame path, and the same tiles as others would judge them: one thread, frames in turns.
 
-    reference: an ONNX file that takes (1, 3, 224, 224) float32; left out when None.  Raises BundleError.
+    Each network of the bundle in each path.  reference: an ONNX file that takes (1, 3, 224, 224) float32; left out
+    when None.  Raises BundleError.
     """
     clock = clock or SystemClock()
-    classifier = Classifier(loaded)
-    path = _FramePath(classifier, loaded, SIDE_BY_SIDE, clock)
-    paths: list[tuple[str, int, Callable[[], object]]] = [
-        ("daemon: health, tiles, network, decision, accounts", path.tiles, path.turn),
-        ("of it, the network alone", path.tiles, partial(classifier.score, path.cut())),
-        ("naive: cv2.resize and one run per tile, same student", path.tiles, path.naive),
-    ]
+    paths: list[tuple[str, str, int, Callable[[], object]]] = []
+    for network, file in _networks(loaded).items():
+        classifier = Classifier(loaded, network=file)
+        path = _FramePath(classifier, loaded, SIDE_BY_SIDE, clock)
+        paths += [
+            (DAEMON, network, path.tiles, path.turn),
+            (ALONE, network, path.tiles, partial(classifier.score, path.cut())),
+            (NAIVE, network, path.tiles, path.naive),
+        ]
     if reference is not None:
-        paths.append(("reference: PIL, 224 px, normalise, its network", 1, path.reference(reference)))
-    times = _interleaved([call for _, _, call in paths], calls, clock)
-    daemon_us = float(np.median(times[0])) / path.tiles
-    return [
-        Side(
-            what,
-            tiles,
-            float(np.median(ns)) / tiles / 1e3,
-            float(np.percentile(ns, 99)) / tiles / 1e3,
-            float(np.median(ns)) / tiles / daemon_us if daemon_us else 0.0,
-            len(ns),
-        )
-        for (what, tiles, _), ns in zip(paths, times, strict=True)
+        paths.append((REFERENCE, "its own", 1, path.reference(reference)))
+    times = _interleaved([call for *_, call in paths], calls, clock)
+    sides = [
+        (what, network, tiles, _summary(ns, 1e3 * tiles))
+        for (what, network, tiles, _), ns in zip(paths, times, strict=True)
     ]
+    daemon = {network: us.p50 for what, network, _, us in sides if what == DAEMON}
+    return [
+        Side(what, network, tiles, us, {own: us.p50 / p50 if p50 else 0.0 for own, p50 in daemon.items()})
+        for what, network, tiles, us in sides
+    ]
+
+
+def around(sides: Sequence[Side]) -> dict[str, float]:
+    """What the frame path costs beside the network, as a share of the network's time, by network."""
+    alone = {side.network: side.us.p50 for side in sides if side.what == ALONE}
+    return {
+        side.network: (side.us.p50 - alone[side.network]) / alone[side.network]
+        for side in sides
+        if side.what == DAEMON and alone[side.network]
+    }
+
+
+def _networks(loaded: Bundle) -> dict[str, str]:
+    return {name: file for file, name in NETWORKS.items() if file in loaded.networks}
+
+
+def _summary(ns: Sequence[int], unit: float) -> Summary:
+    """Quantiles of measured durations, in this many ns."""
+    p50, p95, p99, p999 = (float(value) / unit for value in np.percentile(ns, [50, 95, 99, 99.9]))
+    return Summary(len(ns), p50, p95, p99, p999, max(ns) / unit)
 
 
 def _interleaved(calls: Sequence[Callable[[], object]], rounds: int, clock: Clock) -> list[list[int]]:
@@ -262,25 +295,28 @@ def _line(
     )
 
 
-def loads(loaded: Bundle, seconds: float, clock: Clock | None = None) -> Iterator[Load]:
+def loads(loaded: Bundle, model: config.Model, seconds: float, clock: Clock | None = None) -> Iterator[Load]:
     """For each pace more and more cameras, real processes with the generated strip, until the box fails."""
     clock = clock or SystemClock()
     for fps in PACES:
         count = 1
         while count <= MOST_CAMERAS:
-            load = hold(loaded, count, fps, seconds, clock)
+            load = hold(loaded, model, count, fps, seconds, clock)
             yield load
             if load.verdict == "failing":
                 break
             count *= 2
 
 
-def hold(loaded: Bundle, count: int, fps: float, seconds: float, clock: Clock) -> Load:
-    """Run so many cameras of 1600x256 for a while."""
+def hold(
+    loaded: Bundle, model: config.Model, count: int, fps: float, seconds: float, clock: Clock | None = None
+) -> Load:
+    """Run so many cameras of 1600x256 for a while: real processes, the line in a thread, nothing delivered."""
+    clock = clock or SystemClock()
     width, height = SIDE_BY_SIDE
     url = SecretStr(f"strip:?width={width}&height={height}")
     cameras = [config.Camera(name=f"c{n}", source=url, fps=fps, tile_px=loaded.card.tile_px) for n in range(count)]
-    classifier = Classifier(loaded)
+    classifier = choose(loaded, model, clock).classifier
     stations = [Station(camera, classifier, clock, live=True) for camera in cameras]
     supervisor = Supervisor(cameras, clock)
     line = _line(stations, supervisor, clock, on_report=lambda _reports: None, report_s=3600.0)
@@ -308,8 +344,9 @@ def hold(loaded: Bundle, count: int, fps: float, seconds: float, clock: Clock) -
     return Load(
         count,
         fps,
+        NETWORKS[classifier.network],
         "failing" if missed_share > LOST else "stable" if whole else "degrading",
-        after.total.counts().since(before.total.counts()).summary(),
+        {stage: counts.since(before.stages[stage]).summary() for stage, counts in after.stages.items()},
         partial_share,
         max(0.0, missed_share),
         (spent[0] - used[0]) / elapsed_s,
@@ -324,19 +361,20 @@ class _Sum:
     frames: int
     partial: int
     missed: int
-    total: Histogram
+    stages: dict[str, Counts]
 
 
 def _accounts(stations: Sequence[Station]) -> _Sum:
     sums = [station.account.total() for station in stations]
-    total = Histogram()
+    stages = {stage: Histogram() for stage in STAGES}
     for station in stations:
-        total.take(station.stages["total"].counts())
+        for stage, histogram in stages.items():
+            histogram.take(station.stages[stage].counts())
     return _Sum(
         sum(s["delivered"] for s in sums),
         sum(s["partial"] for s in sums),
         sum(s["frames"]["late"] + s["frames"]["dropped"] for s in sums),
-        total,
+        {stage: histogram.counts() for stage, histogram in stages.items()},
     )
 
 
@@ -359,8 +397,7 @@ def _wait(clock: Clock, supervisor: Supervisor, seconds: float, running: int) ->
         pause.wait(LOOK_S)
 
 
-def _time(call: Callable[[], object], calls: int, clock: Clock) -> tuple[float, float]:
-    """Median and 99th percentile of the call, ms, after a warm-up."""
+def _time(call: Callable[[], object], calls: int, clock: Clock) -> Summary:
+    """The call, ms, after a warm-up."""
     (times,) = _interleaved([call], calls, clock)
-    median, p99 = np.percentile(times, [50, 99]) / NS_PER_MS
-    return float(median), float(p99)
+    return _summary(times, NS_PER_MS)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
@@ -16,12 +16,25 @@ from edge.cli.refusal import refusals_told
 from edge.cli.terminal import progress
 from edge.cli.threads import one_thread_each
 
+if TYPE_CHECKING:
+    from edge.bench import Load, Side
+    from edge.metrics import Summary
+
 
 @click.command()
 @json_option
 @click.option("--bundle", "bundle_path", default="builtin", show_default=True, help="The model bundle.")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "int8"]),
+    default="auto",
+    show_default=True,
+    help="Network of whole frames and cameras.",
+)
 @click.option("--calls", type=click.IntRange(10, 100_000), default=300, show_default=True, help="n of each figure.")
 @click.option("--cameras", "with_cameras", is_flag=True, help="Also find out how many cameras this box holds; minutes.")
+@click.option("--hold", "count", type=click.IntRange(1, 64), help="Only run so many cameras, and show every stage.")
+@click.option("--fps", type=click.FloatRange(0.1, 1000), default=30, show_default=True, help="Their pace, with --hold.")
 @click.option("--for", "for_s", type=Seconds(), default="10s", show_default=True, help="For each number of cameras.")
 @click.option(
     "--reference",
@@ -30,41 +43,87 @@ from edge.cli.threads import one_thread_each
 )
 @refusals_told
 def bench(
-    as_json: bool, bundle_path: str, calls: int, with_cameras: bool, for_s: float, reference: Path | None
+    as_json: bool,
+    bundle_path: str,
+    precision: Literal["auto", "fp32", "int8"],
+    calls: int,
+    with_cameras: bool,
+    count: int | None,
+    fps: float,
+    for_s: float,
+    reference: Path | None,
 ) -> None:
     """Latency of this box per tile and per frame, beside the loops of others."""
     one_thread_each()
-    from edge import bundle
-    from edge.bench import ROWS, loads, measure, side_by_side
+    from edge import bundle, config
+    from edge.bench import around, hold, loads, measure, rows, side_by_side
 
     loaded = bundle.load(bundle_path)
+    model = config.Model(bundle=bundle_path, precision=precision)
+    if count is not None:
+        _tell_stages(hold(loaded, model, count, fps, for_s), as_json=as_json)
+        return
     if not as_json:
         click.echo(f"{loaded.card.name} {loaded.card.version}; times in ms; quote ratios, not milliseconds")
-        click.echo(f"{'what':34} {'threads':>7} {'batch':>5} {'median':>9} {'p99':>9} {'per tile':>9} {'n':>6}")
-    with progress(ROWS, "measuring", hidden=sys.stdout.isatty()) as advance:
-        for row in measure(loaded, calls):
+        click.echo(f"{'what':30} {'network':>7} {'threads':>7} {'batch':>5} {QUANTILES} {'per tile':>9} {'n':>6}")
+    with progress(rows(loaded), "measuring", hidden=sys.stdout.isatty()) as advance:
+        for row in measure(loaded, model, calls):
             if as_json:
                 click.echo(json.dumps(asdict(row)))
             else:
                 click.echo(
-                    f"{row.what:34} {row.threads:>7} {row.batch:>5} {row.median_ms:>9.3f} {row.p99_ms:>9.3f} "
-                    f"{row.median_ms / row.tiles:>9.4f} {row.n:>6}"
+                    f"{row.what:30} {row.network:>7} {row.threads:>7} {row.batch:>5} {_quantiles(row.ms, 3)} "
+                    f"{row.ms.p50 / row.tiles:>9.4f} {row.ms.n:>6}"
                 )
             advance()
-    if not as_json:
-        click.echo(f"\n{'one thread, in turns, us per tile':56} {'median':>9} {'p99':>9} {'ratio':>7} {'n':>6}")
-    for side in side_by_side(loaded, calls, reference):
-        if as_json:
+    sides = side_by_side(loaded, calls, reference)
+    if as_json:
+        for side in sides:
             click.echo(json.dumps(asdict(side)))
-        else:
-            click.echo(f"{side.what:56} {side.median_us:>9.1f} {side.p99_us:>9.1f} {side.ratio:>7.2f} {side.n:>6}")
+        click.echo(json.dumps({"what": "around the network", "share_of_it": around(sides)}))
+    else:
+        _tell_sides(sides, around(sides))
     if reference is None and not as_json:
         click.echo("the reference's recipe is left out: give its network with --reference")
     if with_cameras:
-        _bench_cameras(loads(loaded, for_s), as_json=as_json)
+        _tell_loads(loads(loaded, model, for_s), as_json=as_json)
 
 
-def _bench_cameras(measured: Iterator[Any], *, as_json: bool) -> None:
+QUANTILES: Final = " ".join(f"{name:>8}" for name in ("p50", "p95", "p99", "p99.9", "max"))
+
+
+def _quantiles(summary: Summary, digits: int) -> str:
+    found = (summary.p50, summary.p95, summary.p99, summary.p999, summary.max)
+    return " ".join(f"{value:>8.{digits}f}" for value in found)
+
+
+def _tell_sides(sides: Sequence[Side], shares: Mapping[str, float]) -> None:
+    beside = " ".join(f"{'x ' + network:>7}" for network in shares)
+    click.echo(f"\n{'one thread, in turns, us per tile':52} {'network':>7} {QUANTILES} {beside} {'n':>6}")
+    for side in sides:
+        ratios = " ".join(f"{ratio:>7.2f}" for ratio in side.ratios.values())
+        click.echo(f"{side.what:52} {side.network:>7} {_quantiles(side.us, 1)} {ratios} {side.us.n:>6}")
+    told = ", ".join(f"{share:.2f} of the network's time with {network}" for network, share in shares.items())
+    click.echo(f"around the network: {told}; x fp32, x int8: times the daemon's median with that network")
+
+
+def _tell_stages(load: Load, *, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(asdict(load)))
+        return
+    click.echo(
+        f"{load.cameras} x 1600x256 at {load.fps:g} fps, {load.network}: {load.verdict}; ms from grab to verdict"
+    )
+    click.echo(f"{'stage':12} {QUANTILES} {'n':>7}")
+    for stage, summary in load.stages.items():
+        click.echo(f"{stage:12} {_quantiles(summary, 2)} {summary.n:>7}")
+    click.echo(
+        f"inspected in part {load.partial:.2%}, missed {load.missed:.2%}; this process {load.daemon_cpu:.1%} of a core "
+        f"and {load.daemon_bytes >> 20} MB, each camera {load.camera_cpu:.1%} and {load.camera_bytes >> 20} MB"
+    )
+
+
+def _tell_loads(measured: Iterable[Load], *, as_json: bool) -> None:
     if not as_json:
         click.echo("\ncameras of 1600x256: grab to verdict in ms; cores and MB of the daemon, and of each camera")
         head = ("cameras", "fps", "verdict", "p50", "p99", "p99.9", "max", "partial", "missed", "cores", "MB", "n")
@@ -73,7 +132,7 @@ def _bench_cameras(measured: Iterator[Any], *, as_json: bool) -> None:
         if as_json:
             click.echo(json.dumps(asdict(load)))
             continue
-        total = load.total
+        total = load.stages["total"]
         cores = f"{load.daemon_cpu:.2f}/{load.camera_cpu:.2f}"
         memory = f"{load.daemon_bytes >> 20}/{load.camera_bytes >> 20}"
         click.echo(

@@ -15,6 +15,8 @@ from edge.vision.classifier import Classifier
 
 log = logging.getLogger(__name__)
 
+NETWORKS: Final = {FP32: "fp32", INT8: "int8"}
+"""What people call the networks of a bundle, by file."""
 TILES: Final = 8
 """In each timed call: about half a line-scan frame."""
 LONGEST_NS: Final = 100 * NS_PER_MS

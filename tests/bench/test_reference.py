@@ -31,4 +31,4 @@ def test_daemon_beside_the_naive_loop_and_the_reference(tmp_path):
     pytest.importorskip("PIL", reason="pillow is not installed")
     reference.export(tmp_path / "reference.onnx")
     for side in side_by_side(bundle.load("builtin"), 200, tmp_path / "reference.onnx"):
-        sys.stderr.write(f"\n{side.what}: {side.median_us:.1f} us, ratio {side.ratio:.2f}, n {side.n}")
+        sys.stderr.write(f"\n{side.what}, {side.network}: {side.us.p50:.1f} us, ratios {side.ratios}, n {side.us.n}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -200,16 +201,28 @@ def test_durations_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
     assert "30s" in result.stderr
 
 
-def test_bench_names_threads_batch_median_p99_and_n() -> None:
-    """Every figure says how it was measured."""
+def test_bench_says_of_each_figure_how_it_was_measured() -> None:
+    """Network, threads, batch, quantiles and n of each; the paths side by side with their ratios."""
     rows = lines(call("bench", "--json", "--calls", "10"))
-    network = {(row["threads"], row["batch"]) for row in rows if row["what"] == "network"}
-    assert network == {(threads, batch) for threads in (1, 2) for batch in (1, 8, 32)}
-    alone, beside = [row for row in rows if "median_ms" in row], [row for row in rows if "ratio" in row]
-    assert all(row["n"] >= 10 and 0 < row["median_ms"] <= row["p99_ms"] for row in alone)
-    assert beside[0]["ratio"] == 1.0
-    assert len(beside) == 3
+    network = {(row["network"], row["threads"], row["batch"]) for row in rows if row["what"] == "network"}
+    assert network == set(product(("fp32", "int8"), (1, 2), (1, 8, 32)))
     assert any("1600x256" in row["what"] for row in rows)
+    alone, beside = [row for row in rows if "ms" in row], [row for row in rows if "ratios" in row]
+    for found in [row["ms"] for row in alone] + [row["us"] for row in beside]:
+        assert found["n"] >= 10
+        assert 0 < found["p50"] <= found["p95"] <= found["p99"] <= found["p999"] <= found["max"]
+    assert len(beside) == 6
+    assert all(row["ratios"][row["network"]] == 1.0 for row in beside if row["what"].startswith("daemon"))
+    assert set(rows[-1]["share_of_it"]) == {"fp32", "int8"}
+
+
+def test_bench_holds_a_camera_and_shows_every_stage() -> None:
+    """One real camera process for a moment: stages with quantiles, cores and memory."""
+    told = call("bench", "--hold", "1", "--fps", "20", "--for", "1s").output
+    assert "1 x 1600x256 at 20 fps" in told
+    for stage in ("queue", "preprocess", "inference", "decide", "total"):
+        assert f"\n{stage} " in told
+    assert "of a core" in told
 
 
 def test_model_show_and_verify_speak_of_the_shipped_bundle() -> None:
