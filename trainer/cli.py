@@ -221,6 +221,7 @@ _stage("export", "export", "Write the student as ONNX, compared with torch.")
 @main.command(name="quantize")
 @click.argument("where", metavar="[BUNDLE]", required=False)
 @click.option("--accuracy-drop", type=click.FloatRange(0, 1), help="Share of the pictures that it may lose to fp32.")
+@click.option("--corruption-drop", type=click.FloatRange(0, 1), help="The same under each corruption.")
 @click.option("--agreement", type=click.FloatRange(0, 1), help="Share of the pictures of which both say the same.")
 @click.option("--gain", type=click.FloatRange(0), help="How many times as long fp32 has to take.")
 @run_options(out_required=False)
@@ -231,7 +232,7 @@ def quantize_(where: str | None, folder: Path, out: Path | None, recipe: str, **
     written to --out, or to BUNDLE itself if it is a folder. What int8 has to reach stands under `quantize` in the
     recipe, or is given here. A bundle is only written if it does; otherwise the exit code is 1.
     """
-    asked = {name: given.pop(name) for name in ("accuracy_drop", "agreement", "gain")}
+    asked = {name: given.pop(name) for name in ("accuracy_drop", "corruption_drop", "agreement", "gain")}
     asked = {name: value for name, value in asked.items() if value is not None}
     if out is None and (where is None or not Path(where).is_dir()):
         raise click.UsageError(f"{where or 'the run'} is no folder: say with --out where it is to be written")

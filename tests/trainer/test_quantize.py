@@ -196,7 +196,7 @@ def test_network_of_another_make_is_refused():
 
 def test_command_writes_the_bundle(six_classes, tmp_path):
     """`defectd-train quantize` puts the network into the folder, and says what it is worth."""
-    lenient = ["--gain", "0", "--agreement", "0", "--accuracy-drop", "1"]
+    lenient = ["--gain", "0", "--agreement", "0", "--accuracy-drop", "1", "--corruption-drop", "1"]
     made = CliRunner().invoke(
         main, ["quantize", "builtin", "--data", str(six_classes), "--out", str(tmp_path), *lenient]
     )
