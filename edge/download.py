@@ -79,5 +79,7 @@ def download(
                     raise BundleError(f"{shown}: is not here after {limit_s:g} s ({size >> 10} KiB came). Try again")
                 file.write(piece)
     except (OSError, http.client.HTTPException, ValueError) as error:  # URLError is an OSError
-        reason = getattr(error, "reason", None) or error
+        reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
         raise BundleError(f"{shown}: cannot be fetched: {redact(str(reason))[:200]}") from error

@@ -86,6 +86,8 @@ class Refit:
     """With a network on trial: what to go back to, at once, when it fails."""
     on_failure: Callable[[str], None] | None = None
     """Called by the line when it went back, with the reason."""
+    shadow: tuple[Shadow | None] | None = None
+    """The model that is to look on, or that none is to; None: as before."""
     then: Callable[[], None] = lambda: None
     """Called by the line between the last event of before and the first after the change."""
 
@@ -95,14 +97,7 @@ class Trust:
     """Order: the trial of the network is over."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accompany:
-    """Order: another model is to look on, or none."""
-
-    shadow: Shadow | None
-
-
-Order = Show | Pause | Resume | JudgeBy | Refit | Trust | Accompany
+Order = Show | Pause | Resume | JudgeBy | Refit | Trust
 
 
 class Asked:
@@ -145,7 +140,10 @@ class Control:
                 who = f"camera {order.camera}" if hasattr(order, "camera") else "the line"
                 words = "gives no picture" if isinstance(order, Show) else "is not reached"
                 raise CommandError("timeout", f"{who} {words} within {timeout_s:g} s") from None
-            said = asked.wait(timeout_s)  # it is at it
+            try:
+                said = asked.wait(timeout_s)  # it is at it
+            except queue.Empty:
+                raise CommandError("failed", "the line is at it and does not come to an end") from None
         if isinstance(said, CommandError):
             raise said
         return said
@@ -472,7 +470,7 @@ class Line:
     def _obey(self) -> None:
         """Carry out what was ordered, and end the pauses whose time is over."""
         while (asked := self._control.take()) is not None:
-            if isinstance(asked.order, Refit | Trust | Accompany):
+            if isinstance(asked.order, Refit | Trust):
                 if asked.claim():
                     asked.answer(self._carry_out_for_all(asked.order))
                 continue
@@ -491,12 +489,10 @@ class Line:
             if pause is not None and pause.until_ns is not None and self._clock.monotonic_ns() >= pause.until_ns:
                 self._resume(station)
 
-    def _carry_out_for_all(self, order: Refit | Trust | Accompany) -> CommandError | None:
+    def _carry_out_for_all(self, order: Refit | Trust) -> CommandError | None:
         match order:
             case Trust():
                 self._former = None
-            case Accompany(shadow=shadow):
-                self._shadow = shadow
             case Refit():
                 try:
                     self._refit(order)
@@ -518,12 +514,7 @@ class Line:
             if name in self._stations:
                 self._close_tracks(self._stations[name])
         order.then()
-        self._names = self._names if order.names is None else order.names
-        if order.report_s is not None:
-            self._report_ns = int(order.report_s * NS_PER_S)
-        if order.classifier is not None:
-            self._classifier = order.classifier
-            self._former, self._on_failure = order.former, order.on_failure or (lambda _reason: None)
+        self._adopt(order)
         for name, inspector in inspectors.items():
             self._stations[name].inspector = inspector
         for name, decision in order.thresholds.items():
@@ -533,6 +524,17 @@ class Line:
             self._tell_state(station)
         for name, fresh in order.stations.items():
             self._place(name, fresh)
+
+    def _adopt(self, order: Refit) -> None:
+        """What holds for all cameras."""
+        self._names = self._names if order.names is None else order.names
+        if order.shadow is not None:
+            (self._shadow,) = order.shadow
+        if order.report_s is not None:
+            self._report_ns = int(order.report_s * NS_PER_S)
+        if order.classifier is not None:
+            self._classifier = order.classifier
+            self._former, self._on_failure = order.former, order.on_failure or (lambda _reason: None)
 
     def _place(self, name: str, fresh: Station) -> None:
         """A new camera, or one that is looked at otherwise."""

@@ -22,7 +22,7 @@ from edge.delivery.recorder import Recorder
 from edge.delivery.topics import Topics
 from edge.difference import Difference
 from edge.errors import BundleError, CommandError, ConfigError
-from edge.line import Accompany, Control, JudgeBy, Refit, make
+from edge.line import Control, JudgeBy, Refit, make
 from edge.prepared import Prepared, active, shadow_of, station_of
 from edge.trail import Trail
 from edge.vision.classifier import Classifier
@@ -253,8 +253,8 @@ class Node:
         for camera in by_name.values():  # refuses what does not fit the model, or the one that may come back
             Thresholds.of(camera.decision, (self.former or self.classifier).card.classes, camera.name)
             Thresholds.of(camera.decision, self.classifier.card.classes, camera.name)
-        looks_on = bool(settings.model.shadow) and (found != Difference() or settings.model != self.settings.model)
-        shadow = shadow_of(settings, self._clock) if looks_on else None
+        is_same = settings.model.shadow == self.settings.model.shadow and found == Difference()
+        shadow = None if is_same else (shadow_of(settings, self._clock),)
         before = self.origin.config_sha256
         told = {**found.as_json(), "config_sha256": settings.sha256, "config_sha256_before": before}
 
@@ -265,10 +265,15 @@ class Node:
 
         self._reach.trail.follow(by_name)
         thresholds = {name: by_name[name].decision for name in found.thresholds}
-        order = Refit(stations, thresholds, names=frozenset(by_name), report_s=settings.report_s, then=then)
+        order = Refit(
+            stations,
+            thresholds,
+            names=frozenset(by_name),
+            report_s=settings.report_s,
+            shadow=shadow,
+            then=then,
+        )
         self._reach.orders.ask(order, ORDER_S)
-        if looks_on or settings.model.shadow is None:
-            self._reach.orders.ask(Accompany(shadow), ORDER_S)
         self._reach.cameras.rearrange(settings.active_cameras)
         self._reach.commands.follow(settings.commands, tuple(by_name))
         logging.getLogger("edge").setLevel(settings.log.level.upper())

@@ -214,3 +214,20 @@ def test_no_load_breaks_the_promises(data):
         assert all(fate >= least_tiles(cam.tiles, cam.see_all) for fate in cam.fates if fate > 0)
         # A cost is learned from the first frame; after it, no frame ends later than its own batch after the deadline.
         assert cam.overrun_ms <= cam.fixed_ms + cam.tiles * cam.tile_ms
+
+
+def test_time_to_spare_leaves_room_for_a_frame_of_every_camera():
+    """The shortest budget less what a whole frame of each live camera costs; nothing under overload."""
+    scheduler = Scheduler()
+    assert scheduler.spare_ns() == 0
+    for name, budget_ms in (("a", 20), ("b", 50)):
+        scheduler.add(name, budget_ns=budget_ms * NS_PER_MS, live=True, see_all_frames=6)
+    for number in range(2):
+        for name in ("a", "b"):
+            now = number * 100 * NS_PER_MS
+            assert scheduler.plan(name, number, now, 10, (), now) == 10
+            scheduler.done(name, 10, 3 * NS_PER_MS, 4 * NS_PER_MS)
+    assert scheduler.spare_ns() == pytest.approx(12 * NS_PER_MS, abs=1000)
+    for number in range(2, 40):
+        scheduler.plan("a", number, 200 * NS_PER_MS + number * NS_PER_MS, 10, (), 200 * NS_PER_MS + number * NS_PER_MS)
+    assert scheduler.spare_ns() == 0
