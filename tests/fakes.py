@@ -1,10 +1,13 @@
-"""Small real things to test with: a clock that is told the time, networks that can be worked out by hand."""
+"""Small real things to test with: a clock that is told the time, networks that can be worked out by hand, a wait."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import socket
+import time
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.bundle import CARD, FP32, INT8, Bundle, ModelCard, SelfTest, Variant, selftest_tiles
+from edge.camera.strip import Strip
 from edge.clock import NS_PER_S
 
 CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
@@ -157,3 +161,29 @@ def zip_bundle(folder: Path, to: Path, compression: int = zipfile.ZIP_DEFLATED) 
         for member in sorted(folder.iterdir()):
             archive.write(member, member.name)
     return to
+
+
+def until(fact: Callable[[], Any], timeout_s: float = 10.0, what: str = "") -> Any:
+    """Wait for a fact to hold; its value. Fails with `what` when it does not in time."""
+    end = time.monotonic() + timeout_s
+    while not (value := fact()):
+        assert time.monotonic() < end, f"not within {timeout_s:g} s: {what or fact}"
+        time.sleep(0.005)
+    return value
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def defects_of(strip: Strip, frames: int, trailing: int) -> list[tuple[str, int, int]]:
+    """Class, first and last frame of each defect that comes and goes, the last `trailing` frames left out."""
+    span: dict[int, tuple[str, int, int]] = {}
+    for number in range(frames):
+        for defect, _ in strip.truth(number):
+            name, first, _last = span.get(defect.track, (defect.class_name, number, number))
+            span[defect.track] = name, first, number
+    return [(name, first, last) for name, first, last in span.values() if first > 0 and last < frames - trailing]

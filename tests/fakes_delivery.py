@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, get_args
+
+from fakes import until  # noqa: F401 (those who play with a broker wait, too)
 
 from edge.clock import SystemClock, uuid7
 from edge.delivery.mqtt import Acknowledged, Connected, Disconnected, Notice, Refused, Will
@@ -16,17 +17,6 @@ from edge.errors import BrokerError
 from edge.event import NODE_CAMERA, Defect, Event, EventType, Evidence, FrameRef, Latency, Origin
 
 ORIGIN = Origin("line3", "boot-1", {"name": "student", "version": "1", "sha256": "ab" * 32}, "cd" * 32)
-
-
-def until(condition: Callable[[], Any], deadline_s: float = 10.0, what: str = "") -> Any:
-    """Wait for a condition; fails by the deadline."""
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.005)
-    raise AssertionError(f"not within {deadline_s} s: {what or condition}")
 
 
 def event(event_type: EventType = "image.bad", camera: str = "top", **rest: Any) -> Event:

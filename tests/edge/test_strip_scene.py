@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
+from fakes import defects_of
 from pydantic import SecretStr
 
 from edge import bundle, config
@@ -33,21 +34,11 @@ def events_of(strip: Strip) -> list[tuple[str, str, int]]:
     ]
 
 
-def defects_of(strip: Strip) -> list[tuple[str, int, int]]:
-    """Class, first and last frame of each defect that comes and goes within the scene."""
-    span: dict[int, tuple[str, int, int]] = {}
-    for number in range(FRAMES):
-        for defect, _ in strip.truth(number):
-            name, first, _last = span.get(defect.track, (defect.class_name, number, number))
-            span[defect.track] = name, first, number
-    return [item for item in span.values() if item[1] > 0 and item[2] < FRAMES - TRAILING_FRAMES]
-
-
 @pytest.mark.parametrize("seed", [1, 3])
 def test_strip_defects_are_each_opened_once_and_closed_once_with_their_class(seed: int) -> None:
     """Twenty seconds of strip: every defect is told right, exactly once, and nothing else is."""
     strip = Strip(seed=seed)
-    events, truth = events_of(strip), defects_of(strip)
+    events, truth = events_of(strip), defects_of(strip, FRAMES, TRAILING_FRAMES)
     assert len(truth) >= 10
     for kind, slack in (("defect.opened", 0), ("defect.closed", TRAILING_FRAMES)):
         told = [(name, number) for type_, name, number in events if type_ == kind and number <= truth[-1][2] + slack]

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fakes import free_port
 
 PROGRAM = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 NOBODY = 65534
@@ -22,12 +23,6 @@ def need_mosquitto() -> None:
         if os.environ.get("CI"):
             pytest.fail("mosquitto is not installed, and CI is set: install the package mosquitto")
         pytest.skip("mosquitto is not installed")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Mosquitto:

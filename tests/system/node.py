@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +18,7 @@ from typing import Any, Self
 import paho.mqtt.client as paho
 import pytest
 import yaml
+from fakes import until  # noqa: F401 (those who play with a node wait, too)
 from paho.mqtt.enums import CallbackAPIVersion
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -29,16 +30,6 @@ def needs_data(part: str) -> Path:
     if not folder.exists():
         pytest.skip(f"the real images are not here: shared/data/{part}")
     return folder
-
-
-def until(fact: Callable[[], Any], timeout_s: float, what: str) -> Any:
-    """Wait for a fact to hold; its value. Fails with `what` when it does not in time."""
-    end = time.monotonic() + timeout_s
-    while not (value := fact()):
-        if time.monotonic() > end:
-            pytest.fail(f"not within {timeout_s:g} s: {what}")
-        time.sleep(0.01)
-    return value
 
 
 class Node:

@@ -17,6 +17,7 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
+from fakes import defects_of
 from mosquitto import Mosquitto, need_mosquitto
 from node import Node, needs_data, subscriber, until
 from slides import SlideShow, needs_gstreamer
@@ -69,21 +70,11 @@ def test_generated_strip_gives_one_opening_and_one_closing_for_each_defect(broke
         opened = [e for e in events if e["type"] == "defect.opened"]
         closed = [e for e in events if e["type"] == "defect.closed"]
         assert Counter(e["defect"]["track_id"] for e in opened) == Counter(e["defect"]["track_id"] for e in closed)
-        truth = _defects_passed(Strip(seed=1), client.latest("defectd/line3/top/coverage"))
+        frames = client.latest("defectd/line3/top/coverage")["since_start"]["delivered"]
+        truth = defects_of(Strip(seed=1), frames, 10)
         assert len(truth) >= 5
         wrong = _compare(truth, closed)
         assert not wrong, f"{wrong}\n{node.log()}"
-
-
-def _defects_passed(strip: Strip, coverage: dict[str, Any]) -> list[tuple[str, int, int]]:
-    """Class, first and last frame of each defect that went by whole before the end."""
-    frames = coverage["since_start"]["delivered"]
-    span: dict[int, tuple[str, int, int]] = {}
-    for number in range(frames):
-        for defect, _ in strip.truth(number):
-            name, first, _last = span.get(defect.track, (defect.class_name, number, number))
-            span[defect.track] = name, first, number
-    return [(name, first, last) for name, first, last in span.values() if first > 0 and last < frames - 10]
 
 
 def _compare(truth: list[tuple[str, int, int]], closed: list[dict[str, Any]]) -> list[str]:
