@@ -607,7 +607,7 @@ class Pipeline:
             unknown=UNKNOWN.validate_json(self.run.path("unknown.json").read_bytes()) if "unknown" in done else (),
             pruning=NARROWED.validate_json(self.run.path("pruning.json").read_bytes()),
             latency=LATENCIES.validate_json(self.run.path("latency.json").read_bytes()),
-            notes=(SPLITS, *index.notes, *self._remarks(done), NOTE),
+            notes=(SPLITS, *index.notes, *self._remarks(done)),
         )  # fmt: skip
 
     def _good(self, done: dict[str, Done], shipped: Sequence[str]) -> tuple[GoodSurface, ...]:

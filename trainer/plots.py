@@ -55,17 +55,19 @@ def training(curves: Sequence[Curve]) -> bytes:
         for row, curve in enumerate(curves):
             loss, held = (figure.add_subplot(len(curves), 2, 2 * row + column) for column in (1, 2))
             epochs = [p.epoch for p in curve.points]
-            loss.plot(epochs, [p.loss for p in curve.points], color=COLOURS[0], lw=1.6)
+            mark = "." if len(epochs) < 10 else ""  # a line of one point cannot be seen
+            loss.plot(epochs, [p.loss for p in curve.points], color=COLOURS[0], lw=1.6, marker=mark)
             loss.set(title=curve.stage, ylabel="training loss", xlabel="epoch")
-            loss.set_ylim(bottom=0)
+            loss.set_ylim(0, 1.08 * max((p.loss for p in curve.points), default=1.0))
             known = [(p.epoch, 100 * p.held_out) for p in curve.points if p.held_out is not None]
             if known:
-                held.plot(*zip(*known, strict=True), color=COLOURS[1], lw=1.6)
+                held.plot(*zip(*known, strict=True), color=COLOURS[1], lw=1.6, marker=mark)
                 held.set(ylabel="held out, right (%)", xlabel="epoch")
-                held.set_ylim(max(0, min(100, min(v for _, v in known[len(known) // 5 :]) - 3)), 100.5)
+                held.set_ylim(max(-2, min(v for _, v in known[len(known) // 5 :]) - 3), 101)
             else:
                 held.set_axis_off()
             for axes in (loss, held):
+                axes.set_xlim(0, max(epochs, default=1) + 0.5)
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         return _drawn(figure)
 
@@ -187,7 +189,7 @@ def tradeoff(points: Sequence[Narrowed]) -> bytes:
                 ecolor="#9db8d6", elinewidth=1.2, ms=5, lw=1.3,
             )  # fmt: skip
             axes.set_xlabel(label)
-            axes.set_xlim(left=0)
+            axes.set_xlim(0, 1.08 * max(x))
             if first is None:
                 axes.set_ylabel("right (%), 95 % interval")
                 first = axes
