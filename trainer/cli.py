@@ -22,7 +22,7 @@ from edge.clock import NS_PER_S, SystemClock
 from edge.errors import DefectdError
 from edge.vision.classifier import Classifier
 from trainer import data, evaluate, export, latency, plan, quantize, show
-from trainer.pipeline import Pipeline, Task, Watch
+from trainer.pipeline import FIRST_PROCESS_ALONE, Pipeline, Task, Watch
 from trainer.processes import together
 from trainer.recipe import TrainingError
 from trainer.run import Done, Run
@@ -97,11 +97,18 @@ def run_options(*, out_required: bool = True) -> Callable[[Command], Command]:
 
 def make(until: str, folder: Path, out: Path, recipe: str, **given: Any) -> Done:
     """Make a run up to a stage, told on stderr."""
-    with told(), together() as world:
+    with told():
         task, run = _task(folder, recipe, **given), Run(out, SystemClock(), command=_command())
-        if task.plan.folds and world.size > 1:
-            raise TrainingError("folds are trained one after another in one process: leave torchrun or --folds out")
-        bars = Bars(quiet=not world.first)
+        trained = [name for name in task.plan.up_to(until) if name not in FIRST_PROCESS_ALONE]
+        with together() as world:
+            bars = Bars(quiet=not world.first)
+            if world.size > 1:
+                if task.plan.folds:
+                    raise TrainingError("folds are trained one after another: leave torchrun or --folds out")
+                with run.held():
+                    Pipeline(task, run, bars.watch).make(trained[-1])
+        if not world.first:
+            sys.exit(0)
         try:
             with run.held():
                 return Pipeline(task, run, bars.watch).make(until)

@@ -301,7 +301,10 @@ def _notes(splits: dict[str, tuple[Picture, ...]], classes: tuple[str, ...], lef
     sizes = Counter(p.label for pictures in splits.values() for p in pictures if p.label < len(classes))
     if max(sizes.values()) >= UNEVEN * min(sizes.values()):
         most, least = sizes.most_common()[0], sizes.most_common()[-1]
-        notes.append(f"uneven classes: {most[1]} pictures of {classes[most[0]]}, {least[1]} of {classes[least[0]]}")
+        notes.append(
+            f"uneven classes: {most[1]} pictures of {classes[most[0]]}, {least[1]} of {classes[least[0]]}. "
+            "The rare ones are trained on more often; more pictures would be better"
+        )
     return notes + _notes_on_twins(splits, classes)
 
 

@@ -104,14 +104,9 @@ class Pipeline:
 
     def make(self, until: str = "report") -> Done:
         """Make every stage of the plan up to `until`, each only if its inputs have changed.  Raises TrainingError."""
-        plan = self.task.plan
-        if until not in plan.stages:
-            raise TrainingError(f"the recipe {plan.name} has no stage {until}; it has {', '.join(plan.stages)}")
-        wanted = plan.stages[: plan.stages.index(until) + 1]
+        wanted = self.task.plan.up_to(until)
         done: dict[str, Done] = {}
         for number, name in enumerate(wanted, 1):
-            if name in FIRST_PROCESS_ALONE and not world().first:
-                break
             stage: Callable[[dict[str, Done], Callable[[], None]], Done] = getattr(self, name)
             done[name] = stage(
                 done, lambda name=name, number=number: self.watch.begin(self.fold + name, number, len(wanted))

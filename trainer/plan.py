@@ -78,6 +78,12 @@ class Plan:
         )  # fmt: skip
         return tuple(name for name in every if made.get(name, True) is not None)
 
+    def up_to(self, stage: str) -> tuple[str, ...]:
+        """The stages until this one.  Raises TrainingError when the plan leaves it out."""
+        if stage not in self.stages:
+            raise TrainingError(f"the recipe {self.name} has no stage {stage}; it has {', '.join(self.stages)}")
+        return self.stages[: self.stages.index(stage) + 1]
+
 
 PLANS: Final = TypeAdapter(list[Plan], config=ConfigDict(extra="forbid"))
 """A list, because pydantic hands strictness on to plain dataclasses only from something around them."""

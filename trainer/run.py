@@ -67,7 +67,10 @@ class Run:
                 ) from None
             for left in self.folder.glob(f"**/{DRAFT}*"):  # of a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
-            yield
+            try:
+                yield
+            finally:
+                shutil.rmtree(self.folder / DRAFT, ignore_errors=True)
 
     def stage(
         self,
@@ -89,7 +92,8 @@ class Run:
             return found
         started()
         begun_ns = self.clock.monotonic_ns()
-        draft, checkpoints = self.folder / DRAFT / name, self.folder / CHECKPOINTS / f"{name}-{key[:12]}"
+        draft = self.folder / DRAFT / (name if world().first else f"{name}-{world().rank}")
+        checkpoints = self.folder / CHECKPOINTS / f"{name}-{key[:12]}"
         try:
             with _told(self.folder):
                 shutil.rmtree(draft, ignore_errors=True)
@@ -98,8 +102,7 @@ class Run:
                 seconds = round((self.clock.monotonic_ns() - begun_ns) / NS_PER_S, 1)
                 made = from_first(self._kept(name, key, settings, draft, notes, seconds) if world().first else None)
         finally:
-            if world().first:
-                shutil.rmtree(draft, ignore_errors=True)
+            shutil.rmtree(draft, ignore_errors=True)
         assert made is not None
         return made
 

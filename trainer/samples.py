@@ -19,6 +19,8 @@ from trainer.recipe import Fit
 
 STRIP_SEED = 1000
 """Strips from this seed on are for training; seed 1 is the demonstration."""
+REPEATED = 4
+"""Times that a rare class is gone through in an epoch at most: more often it would be learned by heart."""
 COARSE = ("crazing", "pitted_surface")
 """Classes that cover more of a picture than their boxes say: what lies outside is not sound."""
 
@@ -161,6 +163,16 @@ def _through_jpeg(image: Gray, quality: int) -> Gray:
     """What compression leaves of a picture: cameras and recordings are often JPEG or H.264."""
     _, packed = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
     return np.asarray(cv2.imdecode(packed, cv2.IMREAD_GRAYSCALE), np.uint8)
+
+
+def balanced(samples: Samples, most: int = REPEATED) -> Samples:
+    """Rare classes again, in whole: as often as they fit into the largest one, `most` times at most."""
+    if not len(samples):
+        return samples
+    counts = samples.labels.bincount()  # (C,)
+    times = (counts.max() // counts.clamp_min(1)).clamp(1, most)
+    picked = torch.arange(len(samples)).repeat_interleave(times[samples.labels])
+    return Samples(samples.tiles[picked], samples.labels[picked])
 
 
 def epoch_order(sizes: Sequence[int], shares: Sequence[float], generator: torch.Generator) -> list[tuple[int, int]]:

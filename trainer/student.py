@@ -46,7 +46,7 @@ def lessons(index: data.Index, boxes: data.Boxes, recipe: Recipe, *, input_px: i
     seeds = range(samples.STRIP_SEED, samples.STRIP_SEED + recipe.strip_seeds)
     strip_good, strip_defects = samples.strip_samples(index.classes, seeds if known else (), input_px)
     made = Lessons(
-        (shown.without(index.good), shown.only(index.good).joined(crops), strip_good, strip_defects),
+        (samples.balanced(shown.without(index.good)), shown.only(index.good).joined(crops), strip_good, strip_defects),
         samples.tiles(held_out, input_px, seed),
         samples.free_crops(held_out, boxes, index.classes, input_px, seed),
     )

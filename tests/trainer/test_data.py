@@ -155,6 +155,14 @@ def test_unusable_pictures_are_listed_and_the_rest_goes_on(tmp_path):
     assert any("3 files are left out" in note for note in index.notes)
 
 
+def test_uneven_classes_are_told(tmp_path):
+    """Five times as many of one class as of another is worth a word."""
+    put(tmp_path / "dent", [f"{k}" for k in range(40)])
+    put(tmp_path / "rust", [f"{k}" for k in range(8)], 50)
+    notes = data.index(tmp_path).notes
+    assert any(note.startswith("uneven classes: 40 pictures of dent, 8 of rust") for note in notes)
+
+
 def test_a_class_of_black_pictures_says_so(tmp_path):
     """When nothing of a class is usable the reason stands in the message."""
     put(tmp_path / "dent", [f"{k}" for k in range(8)])

@@ -321,6 +321,20 @@ def test_sigint_and_sigterm_in_a_real_process_then_the_same_command(cloth, tmp_p
 
 
 @pytest.mark.system
+def test_two_processes_train_one_student(cloth, brief, tmp_path):
+    """Started by torchrun, both take part, the first one writes; the run then goes on in a single process."""
+    out = tmp_path / "run"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = ["-m", "trainer.cli", "distill", "--data", cloth, "--out", out, "--recipe", brief]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*launch, *command], env=alone, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("student: done") == 1
+    assert leftovers(out) == []
+    assert made_again(cloth, out, plan.load(brief), "export") == ("export",)
+
+
+@pytest.mark.system
 def test_the_bundle_runs_in_the_daemon(cloth, finished, tmp_path):
     """`defectd inspect` names the classes of the cloth; the daemon inspects a folder of it to its end."""
     faults = sorted((cloth / "hole").iterdir())[:3]

@@ -68,3 +68,14 @@ def test_epoch_order_goes_through_the_first_source_once_and_mixes_the_others_in(
     assert counts == [100, 40, 0, 40]
     assert len({p for s, p in order if s == 0}) == 100
     assert all(sum(p == i for s, p in order if s == 1) == 4 for i in range(10))
+
+
+def test_rare_classes_are_repeated_in_whole_and_not_without_end():
+    """8, 4, 3 and 1 tiles become 8, 8, 6 and 4; even classes stay as they are."""
+    labels = torch.tensor([0] * 8 + [1] * 4 + [2] * 3 + [3])
+    uneven = samples.Samples(torch.arange(16, dtype=torch.uint8)[:, None, None, None], labels)
+    made = samples.balanced(uneven)
+    assert made.labels.bincount().tolist() == [8, 8, 6, 4]
+    assert made.tiles.flatten()[made.labels == 3].tolist() == [15] * 4
+    even = samples.Samples(uneven.tiles[:12], torch.tensor([0] * 7 + [1] * 5))
+    assert torch.equal(samples.balanced(even).tiles, even.tiles)
