@@ -51,12 +51,22 @@ class Metric(_Part):
     made: Made
 
 
+class Even(_Part):
+    """Light.  file: the map of gains, beside this file.  before, after: unevenness, as a share."""
+
+    file: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    before: float
+    after: float
+    made: Made
+
+
 class Calibration(_Part):
     """All that is known of one camera."""
 
     schema_: str = Field(SCHEMA, alias="schema", pattern="^defectd.calibration/1$")
     roi: Region | None = None
     scale: Metric | None = None
+    flatfield: Even | None = None
 
 
 def path_of(state_dir: Path, camera: str) -> Path:
@@ -98,11 +108,12 @@ def applied(settings: config.Config, state_dir: Path | None = None) -> config.Co
     state_dir: of the running node, which another one in the file does not move.  Raises ConfigError.
     """
     folder = state_dir or settings.state_dir
-    cameras = tuple(_applied(camera, load(path_of(folder, camera.name))) for camera in settings.cameras)
+    cameras = tuple(_applied(camera, path_of(folder, camera.name)) for camera in settings.cameras)
     return settings.model_copy(update={"cameras": cameras})
 
 
-def _applied(camera: config.Camera, found: Calibration) -> config.Camera:
+def _applied(camera: config.Camera, path: Path) -> config.Camera:
+    found, folder = load(path), path.parent
     changes: dict[str, Any] = {}
     if found.roi is not None:
         if camera.roi is None:
@@ -111,4 +122,6 @@ def _applied(camera: config.Camera, found: Calibration) -> config.Camera:
             changes["exclude"] = list(found.roi.exclude)
     if found.scale is not None and camera.scale is None:
         changes["scale"] = found.scale.scale
+    if found.flatfield is not None and camera.flatfield is None:
+        changes["flatfield"] = folder / found.flatfield.file
     return camera.model_copy(update=changes) if changes else camera

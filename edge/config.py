@@ -424,6 +424,7 @@ class Camera(_Section):
     exclude: list[Rectangle | Polygon] = Field(
         [], max_length=32, description="regions like `roi` that are not inspected"
     )
+    flatfield: File | None = Field(None, description="map of gains for even light; by `calibrate flatfield`")
     scale: Scale | None = Field(None, description="{mm_per_px: ...}: events say where a defect lies in mm, too")
     tile_px: int = Field(200, ge=16, le=8192, description="side of a tile in the frame")
     overlap: float = Field(0.1, ge=0.0, le=0.9, description="least share of a tile that its neighbour covers too")
@@ -634,12 +635,15 @@ def _anchored(config: Config, base: Path, env: Mapping[str, str]) -> Config:
                 update={"password_file": absolute(config.sparkplug.password_file)}
             ),
             "model": model,
-            "cameras": tuple(
-                c.model_copy(update={"source": SecretStr(anchored_source(c.source.get_secret_value(), base))})
-                for c in config.cameras
-            ),
+            "cameras": tuple(_anchored_camera(camera, base) for camera in config.cameras),
         }
     )
+
+
+def _anchored_camera(camera: Camera, base: Path) -> Camera:
+    source = SecretStr(anchored_source(camera.source.get_secret_value(), base))
+    flatfield = None if camera.flatfield is None else base / camera.flatfield
+    return camera.model_copy(update={"source": source, "flatfield": flatfield})
 
 
 def _is_device_or_url(source: str) -> bool:

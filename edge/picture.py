@@ -58,7 +58,7 @@ def decoded(coded: bytes) -> Gray:
     return np.asarray(image, np.uint8)
 
 
-def write(path: Path, picture: npt.NDArray[np.uint8]) -> None:
+def write(path: Path, picture: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
     """Write a picture as PNG, whole or not at all.  Raises ImageError when it cannot be written."""
     done, coded = cv2.imencode(".png", picture)
     fresh = path.with_name(f".{path.name}.new")

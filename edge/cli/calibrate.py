@@ -188,6 +188,40 @@ def scale(
     run.done({"mm_per_px": round(ruler.mm_per_px, 6), "rms_px": rms_px, "views": views, "lens": lens})
 
 
+@calibrate.command()
+@config_option
+@json_option
+@frames_options
+@refusals_told
+def flatfield(
+    config_path: Path, as_json: bool, camera: str | None, sources: tuple[str, ...], frames: int, dry_run: bool
+) -> None:
+    r"""Even light: a gain per pixel from frames of good, moving surface; refused where it would not help.
+
+    \b
+    defectd calibrate flatfield --camera top --source good/ --frames 200
+    """
+    one_thread_each()
+    from edge.calibrate import flatfield as room
+    from edge.calibrate.roi import outline
+    from edge.calibration import Even, applied, load
+    from edge.offline import chosen
+
+    run = _Run(config_path, camera, as_json=as_json, dry_run=dry_run)
+    before = load(run.path).flatfield
+    footage = run.footage(sources, frames)
+    region = outline(chosen(applied(run.settings), camera, str(config_path)).roi, footage.frames[0])
+    (left, top), (right, bottom) = region.min(axis=0).tolist(), region.max(axis=0).tolist()
+    light = room.measure(footage.frames, (left, top, right - left + 1, bottom - top + 1))
+    name = run.keep_beside("flatfield", room.coded(light.gain))
+    part = Even(file=name, before=round(light.before, 4), after=round(light.after, 4), made=run.made(footage))
+    run.keep("flatfield", part, room.overlay(footage.frames[-1], light.gain))
+    if before is not None and before.file != name and not dry_run:
+        run.path.with_name(before.file).unlink(missing_ok=True)
+    run.say(f"the light differed by {light.before:.1%} from side to side, with the gain by {light.after:.1%}")
+    run.done({"gain": [round(float(light.gain.min()), 3), round(float(light.gain.max()), 3)], "file": name})
+
+
 class _Run:
     """What one calibration reads, says and writes."""
 
@@ -228,6 +262,17 @@ class _Run:
         write(beside, picture)
         calibration.save(self.path, **{name: part})
         self._written = [str(self.path), str(beside)]
+
+    def keep_beside(self, name: str, values: Any) -> str:
+        """Data of a part, as a PNG named by its content: a changed calibration is a changed configuration."""
+        import hashlib
+
+        from edge.picture import write
+
+        file = f"{self.camera.name}.{name}-{hashlib.sha256(values.tobytes()).hexdigest()[:12]}.png"
+        if not self._dry_run:
+            write(self.path.with_name(file), values)
+        return file
 
     def say(self, sentence: str) -> None:
         if not self._as_json:

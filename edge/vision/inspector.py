@@ -15,6 +15,7 @@ from edge.frame import Gray
 from edge.vision import health, tiles
 from edge.vision.classifier import Classifier, Scores
 from edge.vision.decision import NOTHING, Box, Findings, Thresholds, decide
+from edge.vision.flatfield import Flatfield, Floats
 from edge.vision.rotation import Ints, Rotation
 from edge.vision.tiles import TileGrid
 
@@ -48,6 +49,7 @@ class _Layout:
 
     grid: TileGrid
     turns: Rotation
+    gain: Floats | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +57,7 @@ class Learned:
     """What an inspector knows of its camera's pictures."""
 
     watch: health.Watch
+    light: Flatfield | None = None
     grids: OrderedDict[tuple[int, int], _Layout] = field(default_factory=OrderedDict)
     batch: Gray = field(default_factory=lambda: np.empty((0, 0, 0), np.uint8))
     """As long as the largest grid needs it; written anew for each frame."""
@@ -75,13 +78,16 @@ class Inspector:
         """sensor_noise: two equal pictures in a row are no coincidence, the picture is frozen.
 
         learned: by an inspector of the same camera whose place this one takes.
-        Raises ConfigError when a threshold names a class that the model does not know.
+        Raises ConfigError when the map of gains cannot be used, or a threshold names a class the model does not know.
         """
         self._camera = camera
         self._classifier = classifier
         self._clock = clock
         self._thresholds = Thresholds.of(camera.decision, classifier.card.classes, camera.name)
-        self._learned = learned or Learned(health.Watch(camera.health, frozen=sensor_noise))
+        if learned is None:
+            light = None if camera.flatfield is None else Flatfield.read(camera.flatfield)
+            learned = Learned(health.Watch(camera.health, frozen=sensor_noise), light)
+        self._learned = learned
 
     def judge_by(self, decision: config.Decision) -> None:
         """Use other thresholds from the next frame on.  Raises ConfigError for a class that the model does not know."""
@@ -97,16 +103,20 @@ class Inspector:
         classifier = classifier or self._classifier
         learned = self._learned
         if classifier.card.input_px != self._classifier.card.input_px:
-            learned = Learned(learned.watch)
+            learned = Learned(learned.watch, learned.light)
         return Inspector(camera, classifier, self._clock, learned=learned)
 
     def look(self, image: Gray, now_ns: int) -> health.Look:
         """Health, in the order of the camera's frames, whether or not they are inspected after it."""
         try:
-            x, y, w, h = self._layout(image).grid.window
+            layout = self._layout(image)
         except ImageError as error:
             return self._learned.watch.tell(str(error))
-        return self._learned.watch.step(image[y : y + h, x : x + w], now_ns)
+        x, y, w, h = layout.grid.window
+        window = image[y : y + h, x : x + w]
+        if self._learned.light is not None and layout.gain is not None:
+            self._learned.light.watch(window, layout.gain, now_ns)
+        return self._learned.watch.step(window, now_ns)
 
     def tiles(self, image: Gray) -> int:
         """How many tiles a frame of this size has.  Raises ImageError where `look` finds an ailment."""
@@ -118,7 +128,8 @@ class Inspector:
 
     def cut(self, image: Gray) -> Gray:
         """(N, side, side) uint8: the network's input for this frame, valid until the next.  Raises ImageError."""
-        return self._layout(image).grid.cut(image, self._learned.batch)
+        layout = self._layout(image)
+        return layout.grid.cut(image, self._learned.batch, gain=layout.gain)
 
     def inspect(
         self, image: Gray, *, looked: bool = False, most: int | None = None, deadline_ns: int | None = None
@@ -139,7 +150,7 @@ class Inspector:
         if ailment is not None:
             return Verdict("bad_image", NOTHING, 0, ailment, self._clock.monotonic_ns() - started)
         chosen = self._chosen(layout, most, cuttable=deadline_ns is not None)
-        cut = grid.cut(image, self._learned.batch, chosen)
+        cut = grid.cut(image, self._learned.batch, chosen, layout.gain)
         prepared = self._clock.monotonic_ns()
         scores = self._score(cut, deadline_ns)
         inferred = self._clock.monotonic_ns()
@@ -199,7 +210,9 @@ class Inspector:
                 roi=camera.roi,
                 exclude=camera.exclude,
             )
-            layout = _Layout(grid, Rotation(grid.boxes))
+            light = self._learned.light
+            gain = None if light is None else light.over(shape, grid.window, grid.small)
+            layout = _Layout(grid, Rotation(grid.boxes), gain)
             if len(grid) > len(self._learned.batch):
                 self._learned.batch = np.empty((len(grid), side, side), np.uint8)
             self._learned.grids[shape] = layout

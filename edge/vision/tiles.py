@@ -61,11 +61,17 @@ class TileGrid:
     def __len__(self) -> int:
         return len(self.places)
 
-    def cut(self, image: Gray, out: Gray | None = None, chosen: npt.NDArray[np.intp] | None = None) -> Gray:
+    def cut(
+        self,
+        image: Gray,
+        out: Gray | None = None,
+        chosen: npt.NDArray[np.intp] | None = None,
+        gain: npt.NDArray[np.float32] | None = None,
+    ) -> Gray:
         """Tiles of one frame, in the order of `boxes`.
 
         image: frame_shape, uint8.  out: (>= N, input_px, input_px) uint8 to be filled; made when None.
-        chosen: only these tiles, by index and in this order.
+        chosen: only these tiles, by index and in this order.  gain: of the shrunk window, for even light.
         Returns (N, input_px, input_px) uint8, copies: the frame may be released after the call.
         Raises ImageError for a picture of another shape.
         """
@@ -75,6 +81,8 @@ class TileGrid:
             raise ImageError(f"a picture of shape {image.shape} where {self.frame_shape} was expected")
         x, y, w, h = self.window
         small = shrink(image[y : y + h, x : x + w], *self.small)
+        if gain is not None:
+            small = np.asarray(cv2.multiply(small, gain, dtype=cv2.CV_8U), np.uint8)
         right, below = max(0, side - self.small[0]), max(0, side - self.small[1])
         if right or below:
             small = np.pad(small, ((0, below), (0, right)), mode="symmetric")
