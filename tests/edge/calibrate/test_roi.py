@@ -1,18 +1,23 @@
 """The strip's edges: on frames of known truth, and on real ones where they are there."""
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from node import needs_data
+from node import needs_data, until
 
 from edge import calibration, config
 from edge.calibrate.roi import find, line_of
 from edge.camera.strip import Strip
 from edge.cli import main
+from edge.difference import compare
 from edge.errors import CalibrationError, ConfigError
 from edge.offline import settings_of
 from edge.vision.tiles import lay
@@ -207,3 +212,35 @@ def test_region_is_calibrated_from_the_camera_itself(plant):
     found = json.loads(said)
     assert found["edges"]["left"]["frames"] == 3
     assert found["roi"][0] == pytest.approx(156, abs=4)
+
+
+def test_reload_takes_a_new_calibration_over(plant):
+    """The camera is looked at otherwise, its process goes on, and the configuration has another hash."""
+    before = calibration.applied(config.load(plant / "c.yaml"))
+    assert call(plant, "roi", "--source", str(plant / "recorded"))[0] == 0
+    after = calibration.applied(config.load(plant / "c.yaml"))
+    found = compare(before, after)
+    assert (found.looked_at, found.reopened, found.needs_restart) == (("top",), (), ())
+    assert before.sha256 != after.sha256
+
+
+@pytest.mark.system
+def test_interrupted_calibration_leaves_nothing(plant):
+    """Ctrl-C while frames are gathered: no file, no camera process, a plain end."""
+    raw = yaml.safe_load((plant / "c.yaml").read_text())
+    raw["cameras"][0]["source"] = "strip:?width=640&height=256"
+    (plant / "c.yaml").write_text(yaml.safe_dump(raw))
+    command = [sys.executable, "-m", "edge.cli", "calibrate", "roi", "-c", str(plant / "c.yaml"), "--frames", "100000"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    tasks = Path(f"/proc/{running.pid}/task")
+
+    def born():
+        return [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+
+    camera = until(born, 30, "the camera process")
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate(timeout=20)
+    assert running.returncode == 1
+    assert "Traceback" not in said
+    assert not (plant / "var").exists()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in camera), 10, "no camera process is left")
