@@ -50,7 +50,11 @@ def read(path: Path) -> object:
 
 
 def write(path: Path, value: Mapping[str, Any]) -> None:
-    """Write plain values as a whole: after a power cut there is the old file or the new one.  Raises OSError."""
+    """Write plain values as a whole: after a power cut there is the old file or the new one.  Raises OSError.
+
+    What root writes belongs to the user whose folder it is: the daemon has to read it.
+    """
+    owner = next(folder for folder in path.absolute().parents if folder.exists()).stat()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.new")
     try:
@@ -58,6 +62,9 @@ def write(path: Path, value: Mapping[str, Any]) -> None:
             yaml.safe_dump(dict(value), file, sort_keys=False, default_flow_style=None, width=110)
             file.flush()
             os.fsync(file.fileno())
+        if os.geteuid() == 0:
+            for place in (path.parent, fresh):
+                os.chown(place, owner.st_uid, owner.st_gid)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ import copy
 import dataclasses
 import json
 import logging
+import os
 import traceback
 from pathlib import Path
 
@@ -806,3 +807,16 @@ def test_bounds_of_the_reader_are_far_above_the_shipped_file():
     """The manual itself uses a small part of what may be read."""
     assert SHIPPED.stat().st_size * 20 < document.MAX_BYTES
     assert len(ALL_PLACES) * 20 < document.MAX_VALUES
+
+
+# ---- what is written -----------------------------------------------------------------------------
+
+
+@pytest.mark.skipif("os.geteuid() != 0", reason="only root writes for somebody else")
+def test_what_root_writes_belongs_to_the_user_whose_folder_it_is(tmp_path):
+    """`sudo defectd calibrate` on a box leaves files that the daemon's own user can read."""
+    os.chown(tmp_path, 65_534, 65_534)
+    path = tmp_path / "calibration" / "top.yaml"
+    document.write(path, {"roi": [1, 2, 3, 4]})
+    assert document.read(path) == {"roi": [1, 2, 3, 4]}
+    assert [(place.stat().st_uid, place.stat().st_gid) for place in (path, path.parent)] == [(65_534, 65_534)] * 2

@@ -107,8 +107,10 @@ class Machine:
         assert self._nspawn is not None
         for children in Path(f"/proc/{self._nspawn.pid}/task").glob("*/children"):
             for pid in children.read_text().split():
-                if "systemd" in Path(f"/proc/{pid}/cmdline").read_text().split("\0")[0]:
-                    return int(pid)
+                # Not nspawn's own child on the way there, which is called systemd-nspawn.
+                with contextlib.suppress(OSError):
+                    if Path(f"/proc/{pid}/comm").read_text() == "systemd\n":
+                        return int(pid)
         return 0
 
     def _let_limit_memory(self) -> None:
