@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 UNIT = ROOT / "systemd" / "defectd.service"
 DROP_INS = ROOT / "systemd" / "defectd.service.d"
-COMMAND = "/opt/defectd/current/bin/defectd run"
+PROGRAM = "/opt/defectd/current/bin/defectd"
 MANUAL = "file:/opt/defectd/current/share/defectd/README.md"
 
 
@@ -42,16 +42,16 @@ ALL = tuple(sorted(path.name for path in DROP_INS.iterdir()))
 def test_unit_is_verified_without_a_remark(drop_ins, tmp_path):
     """systemd-analyze verify says nothing, for the unit alone and with each drop-in; installed files stand in."""
     text = UNIT.read_text()
-    assert COMMAND in text
+    assert PROGRAM in text
     assert MANUAL in text
-    text = text.replace(COMMAND, "/bin/true run").replace(MANUAL, "man:true(1)")
+    text = text.replace(PROGRAM, "/bin/true").replace(MANUAL, "man:true(1)")
     done = analyze("verify", str(placed(tmp_path, drop_ins, text)))
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "")
 
 
 def test_verification_finds_a_mistyped_key(tmp_path):
     """The check can fail: an unknown key is remarked."""
-    text = UNIT.read_text().replace("WatchdogSec=", "WatchdogSecs=").replace(COMMAND, "/bin/true run")
+    text = UNIT.read_text().replace("WatchdogSec=", "WatchdogSecs=").replace(PROGRAM, "/bin/true")
     assert "WatchdogSecs" in analyze("verify", str(placed(tmp_path, (), text))).stderr
 
 
