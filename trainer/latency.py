@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float32]
 
 BATCH: Final = 32
 BURST: Final = 5
-"""Calls of one path in a row before the next has its turn: as long as others' weights are out of the caches."""
+"""Timed calls of one path in a row before the next has its turn, after one that brings its weights into the caches."""
 WARM_UP: Final = 10
 ROUNDS: Final = 200
 SIDE: Final = 1024
@@ -241,6 +241,7 @@ def _in_turns(calls: Sequence[Callable[[], object]], rounds: int, clock: Clock) 
     times: list[list[int]] = [[] for _ in calls]
     for _ in range(rounds):
         for kept, call in zip(times, calls, strict=True):
+            call()
             for _ in range(BURST):
                 started = clock.monotonic_ns()
                 call()

@@ -405,7 +405,7 @@ def _speed(record: Record) -> Iterator[Block]:
     where = f"In turns, one thread, n = {n} calls each; {measured.machine}, onnxruntime {measured.onnxruntime}."
     yield Table(
         f"µs a tile, median and 99th percentile; preprocessing from {side} px; how many times longer the reference "
-        f"takes, by the median and by the 99th percentile. {where}",
+        f"takes, by the median and by the 99th percentile. The first call of a turn is not counted. {where}",
         ("way", "network", "median", "p99", "reference / own", "p99 / p99"),
         tuple(_timed_rows(measured)),
         words=2,
