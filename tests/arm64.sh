@@ -12,10 +12,12 @@ root=$dir/root
 wheels=$dir/wheels
 
 # What emulation cannot do. test_box: qemu shows no processor time in /proc/self. test_strip_scene: hundreds of frames through
-# the network, which takes some 50 times as long. The rest states how fast something is, or waits 30 s for what is slow here.
+# the network, which takes some 50 times as long. The rest measures, states how fast something is, or waits 30 s for what
+# takes longer here.
 left_out="
     tests/edge/test_box.py::test_own_process_has_memory_and_time
     tests/edge/test_strip_scene.py
+    tests/edge/test_cli.py::test_bench_names_threads_batch_median_p99_and_n
     tests/edge/test_source.py::test_read_image_is_quick_with_rubbish
     tests/edge/test_supervisor.py::test_chatter_of_a_child_is_bounded_and_redacted
     tests/edge/test_supervisor.py::test_hundreds_of_restarts_leave_nothing_open
