@@ -245,6 +245,22 @@ def test_folds_measure_every_picture_once(cloth, brief, tmp_path):
     assert {s.variant for s in record.summaries} == {"fp32", "int8"}
 
 
+def test_folds_go_on_where_they_stopped(cloth, brief, tmp_path):
+    """Stopped in the second of three: what was trained in the first two is not trained again."""
+    wanted = replace(plan.load(brief), quantize=None, folds=plan.Folds(3))
+    task, run, begun = Task(cloth, wanted), Run(tmp_path / "run", SystemClock()), []
+
+    def stop(stage, _number, _of):
+        if stage == "fold 2 of 3: export":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Pipeline(task, run, Watch(begin=stop)).make("folds")
+    Pipeline(task, run, Watch(begin=lambda stage, *_: begun.append(stage))).make("folds")
+    folds = [stage.removeprefix("fold ") for stage in begun if stage.startswith("fold ")]
+    assert folds == ["2 of 3: export", "3 of 3: data", "3 of 3: student", "3 of 3: export"]
+
+
 # What goes wrong ---------------------------------------------------------------------------------------------------
 
 
