@@ -21,7 +21,7 @@ MARGIN: Final = 0.05
 SIGMAS: Final = 4.0
 """And by so many standard errors: few frames prove nothing."""
 
-Judgement = Literal["watching", "good", "bad"]
+Judgement = Literal["watching", "good", "unsure", "missed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,30 +70,32 @@ class Probation:
         self._until_ns = now_ns + int(watch_s * NS_PER_S)
 
     def judge(self, now: Mapping[str, Record], now_ns: int) -> tuple[Judgement, str]:
-        """now: what is counted now, by camera.  The judgement, and for a bad one the reason."""
+        """now: what is counted now, by camera.  The judgement, and for `unsure` and `missed` the complaint."""
         after = {name: record.since(self._at.get(name, Record())) for name, record in now.items()}
         for name, record in after.items():
-            reason = _complaint(self._before.get(name, Record()), record)
-            if reason:
-                return "bad", f"camera {name}: {reason}"
+            before = self._before.get(name, Record())
+            rates = _rise(before.unsure, before.inspected, record.unsure, record.inspected)
+            if rates:
+                return "unsure", f"camera {name}: unsure frames: {rates}"
+            rates = _rise(before.missed, before.delivered, record.missed, record.delivered)
+            if rates:
+                return "missed", f"camera {name}: frames late, dropped or inspected in part: {rates}"
         enough = any(record.inspected >= LEAST_FRAMES for record in after.values())
         return ("good" if enough and now_ns >= self._until_ns else "watching"), ""
 
-
-def _complaint(before: Record, after: Record) -> str:
-    if after.delivered >= LEAST_FRAMES and before.delivered >= LEAST_FRAMES:
-        rates = _rise(before.missed, before.delivered, after.missed, after.delivered)
-        if rates:
-            return f"frames late, dropped or inspected in part: {rates}"
-    if after.inspected >= LEAST_FRAMES and before.inspected >= LEAST_FRAMES:
-        rates = _rise(before.unsure, before.inspected, after.unsure, after.inspected)
-        if rates:
-            return f"unsure frames: {rates}"
-    return ""
+    def excuse(self, now: Mapping[str, Record]) -> None:
+        """What was missed is not the model's doing: from here on that much is taken to be usual."""
+        for name, record in now.items():
+            at, before = self._at.get(name, Record()), self._before.get(name, Record())
+            after = record.since(at)
+            self._before[name] = Record(after.delivered, before.inspected, before.unsure, after.missed)
+            self._at[name] = Record(record.delivered, at.inspected, at.unsure, record.missed)
 
 
 def _rise(before: int, of_before: int, after: int, of_after: int) -> str:
     """In words, if the share has risen by more than the margin and more than chance explains; else ""."""
+    if of_before < LEAST_FRAMES or of_after < LEAST_FRAMES:
+        return ""
     old, new = before / of_before, after / of_after
     pooled = (before + after) / (of_before + of_after)
     error = math.sqrt(pooled * (1 - pooled) * (1 / of_before + 1 / of_after))

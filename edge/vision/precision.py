@@ -61,7 +61,7 @@ def _faster(bundle: Bundle, model: config.Model, fp32: Classifier, clock: Clock)
         int8 = _tested(bundle, model, INT8)
     except BundleError as error:
         return Choice(fp32, f"int8 is not right on this processor: {error}")
-    gain = _gain(fp32, int8, clock)
+    gain = gain_of(fp32, int8, clock)
     said = f"int8 takes {1 / gain:.2f} of the time of fp32"
     return Choice(int8 if gain * GAIN >= 1 else fp32, said, gain)
 
@@ -72,8 +72,8 @@ def _tested(bundle: Bundle, model: config.Model, network: str) -> Classifier:
     return classifier
 
 
-def _gain(fp32: Classifier, int8: Classifier, clock: Clock) -> float:
-    """Time of fp32 over that of int8, in turns, so that both see the same moods of the machine."""
+def gain_of(fp32: Classifier, int8: Classifier, clock: Clock) -> float:
+    """Time of the first over that of the second, in turns, so that both see the same moods of the machine."""
     tiles = selftest_tiles(1, TILES, fp32.card.input_px)
     spent: tuple[list[int], list[int]] = [], []
     until_ns = clock.monotonic_ns() + LONGEST_NS

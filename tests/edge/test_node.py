@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import random
 from collections.abc import Iterator
@@ -222,7 +223,7 @@ LINES = ("cameras:", "- name: top", "  source: 'strip:'", "node: [", "&a *a", "\
 
 def broken(rng: random.Random, good: dict[str, Any]) -> str:
     """A file that someone edited in a hurry: values exchanged, keys lost or doubled, lines torn."""
-    content: Any = yaml.safe_load(yaml.safe_dump(good))
+    content: Any = copy.deepcopy(good)
     for _ in range(rng.randint(0, 3)):
         at = content
         while True:

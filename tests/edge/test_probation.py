@@ -31,7 +31,7 @@ def judged(new: Record, seconds: float = 1, before: dict[str, Record] = BEFORE) 
 def test_new_model_is_judged_by_what_rises_beyond_chance(new, said):
     """A share that doubles within the margin is no complaint; one that rises by more than that is."""
     judgement, reason = judged(new)
-    assert (judgement == "bad") == bool(said)
+    assert (judgement in ("unsure", "missed")) == bool(said)
     assert said in reason
 
 
@@ -53,4 +53,15 @@ def test_one_bad_camera_of_several_is_enough():
     before = dict.fromkeys("abcd", BEFORE["top"])
     now = {**{name: Record(1000, 1000, 20, 0) for name in "abc"}, "d": Record(500, 500, 400, 0)}
     judgement, reason = Probation(before, {}, 0, 60).judge(now, 1)
-    assert (judgement, reason.split(":")[0]) == ("bad", "camera d")
+    assert (judgement, reason.split(":")[0]) == ("unsure", "camera d")
+
+
+def test_what_is_excused_is_usual_from_then_on():
+    """Frames missed because the box is busy: only more of them are a complaint; doubt is judged as before."""
+    probation = Probation(BEFORE, {}, 0, 60)
+    busy = {"top": Record(1000, 900, 20, 400)}
+    assert probation.judge(busy, 1)[0] == "missed"
+    probation.excuse(busy)
+    assert probation.judge({"top": Record(2000, 1800, 40, 800)}, 1)[0] == "watching"
+    assert probation.judge({"top": Record(2000, 1800, 40, 1200)}, 1)[0] == "missed"
+    assert probation.judge({"top": Record(2000, 1800, 400, 800)}, 1)[0] == "unsure"

@@ -20,6 +20,7 @@ from fakes_models import bundle_of, that_breaks, that_is_slow, with_a_hole
 
 from edge import config
 from edge.admission import identity
+from edge.camera.supervisor import FramesLost
 from edge.clock import SystemClock, boot_id
 from edge.delivery.commands import Commands, Model
 from edge.errors import BundleError, CommandError
@@ -211,6 +212,22 @@ def test_model_that_leaves_more_in_doubt_goes_back(plant: Plant) -> None:
     assert "camera top: unsure frames" in detail["reason"]
     assert signer == "first"
     assert not plant.succession.shown()["on_trial"]
+
+
+@pytest.mark.parametrize("make", [network, that_is_slow])
+def test_missed_frames_are_put_down_to_a_model_only_if_it_is_slower(plant: Plant, make: Any) -> None:
+    """Timed beside its predecessor on the spot: a box that has become busy is no fault of the model."""
+    plant.goes_on(120)
+    plant.node.settings = plant.node.settings.model_copy(
+        update={"model": plant.node.settings.model.model_copy(update={"watch_s": 3600.0})}
+    )
+    plant.succession.use(plant.kept("second", make, weights=(0, 0, 0, 0, 0.5, 1)))
+    plant.goes_on(10)
+    plant.strip.tell(FramesLost("top", 200, "overflow"))
+    until(lambda: plant.line.stations[0].account.total()["frames"]["dropped"] >= 200, 5, "the lost frames")
+    plant.succession.look()
+    assert bool(plant.told("model.rolled_back")) == (make is that_is_slow)
+    plant.goes_on(10)
 
 
 @pytest.mark.parametrize(
