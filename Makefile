@@ -26,6 +26,7 @@ train-quick: $(VENV)/.dev ## the whole training pipeline on generated pictures, 
 
 lint: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

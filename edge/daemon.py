@@ -291,9 +291,7 @@ class Daemon:
             building.callback(exporter.stop)
             log.info("metrics on http://%s:%d/metrics", *address)
 
-    def _line(
-        self, node: Node, reach: Reach, refusals: Refusals, ledger: Ledger, evidence: Keeper | None
-    ) -> Line:
+    def _line(self, node: Node, reach: Reach, refusals: Refusals, ledger: Ledger, evidence: Keeper | None) -> Line:
         def retain_coverage(camera: str, message: dict[str, Any]) -> None:
             reach.publisher.retain(self._topics.coverage(camera), ledger.note(camera, message))
 

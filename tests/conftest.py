@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +11,9 @@ from hypothesis import settings
 
 for folder in ("", "system", "trainer", "plant"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
+
+# A shell that starts the suite in the background lets it ignore Ctrl-C, and every process that it starts with it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("repeatable", deadline=None, max_examples=60, derandomize=True, database=None)
 settings.load_profile("repeatable")

@@ -178,8 +178,12 @@ def test_damaged_or_foreign_bundle_is_refused_before_anything_happens(box):
     assert "damaged" in damaged.stderr
     box.must("sh", "-c", "cp /site/first/wheels/defectd-* /root/bundle/wheels/ && rm /root/bundle/wheels/numpy*")
     assert "damaged" in box.run(install).stderr
-    box.must("sh", "-c", "cd /root/bundle && echo '3.13 aarch64' > targets && sed -i '/targets/d' SHA256SUMS && "
-             "rm -f x && sha256sum ./targets >> SHA256SUMS && cp /site/first/wheels/numpy* wheels/")
+    box.must(
+        "sh",
+        "-c",
+        "cd /root/bundle && echo '3.13 aarch64' > targets && sed -i '/targets/d' SHA256SUMS && "
+        "rm -f x && sha256sum ./targets >> SHA256SUMS && cp /site/first/wheels/numpy* wheels/",
+    )
     foreign = box.run(install)
     assert foreign.returncode == 1
     assert "this box is 3.11" in foreign.stderr

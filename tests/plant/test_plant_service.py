@@ -33,7 +33,6 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
     passwd.write_text("")
     passwd.chmod(0o600)
 
-
     subprocess.run(["mosquitto_passwd", "-b", str(passwd), "line3", "right"], check=True, capture_output=True)
     running = Mosquitto(folder, f"password_file {passwd}").start()
     try:

@@ -234,9 +234,7 @@ class Sender:
         self.config.write_text(yaml.safe_dump({**content, "cameras": [camera]}))
         self.outbox = open_outbox(folder / "state")
         settings = Mqtt(broker=broker.url)
-        self.publisher = Publisher(
-            opener(settings, "sender"), self.outbox, TOPICS, CLOCK, settings, version="test"
-        )
+        self.publisher = Publisher(opener(settings, "sender"), self.outbox, TOPICS, CLOCK, settings, version="test")
         self.recorder = Recorder(self.outbox, ORIGIN, TOPICS, CLOCK, on_stored=self.publisher.wake)
         self.publisher.start()
         self.recorder.start()

@@ -231,15 +231,18 @@ def test_interrupted_calibration_leaves_nothing(plant):
     raw["cameras"][0]["source"] = "strip:?width=640&height=256"
     (plant / "c.yaml").write_text(yaml.safe_dump(raw))
     command = [sys.executable, "-m", "edge.cli", "calibrate", "roi", "-c", str(plant / "c.yaml"), "--frames", "100000"]
-    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    tasks = Path(f"/proc/{running.pid}/task")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        tasks = Path(f"/proc/{running.pid}/task")
 
-    def born():
-        return [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+        def born():
+            return [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
 
-    camera = until(born, 30, "the camera process")
-    running.send_signal(signal.SIGINT)
-    _, said = running.communicate(timeout=20)
+        try:
+            camera = until(born, 30, "the camera process")
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=20)
+        finally:
+            running.kill()
     assert running.returncode == 1
     assert "Traceback" not in said
     assert not (plant / "var").exists()
