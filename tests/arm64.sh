@@ -55,10 +55,11 @@ make_root() {
         command -v "$program" >/dev/null || die "install first: apt-get install qemu-user-static binfmt-support debootstrap"
     done
     mirror=${MIRROR:-$(apt-get indextargets --format "\$(REPO_URI)" "Created-By: Packages" | head -n 1)}
+    [ -n "$mirror" ] || die "no Debian mirror in the sources of apt: give one in MIRROR"
     say "making $root; some minutes"
     rm -rf "$root"
     debootstrap --arch=arm64 --variant=minbase --include=python3,python3-venv,python3-pip,openssl,procps bookworm "$root" \
-        "${mirror:-http://deb.debian.org/debian}" >"$dir/debootstrap.log" 2>&1 || die "debootstrap failed: $dir/debootstrap.log"
+        "$mirror" >"$dir/debootstrap.log" 2>&1 || die "debootstrap failed: $dir/debootstrap.log"
     touch "$root/.complete"
 }
 
