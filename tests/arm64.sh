@@ -19,6 +19,7 @@ left_out="
     tests/edge/test_strip_scene.py
     tests/edge/test_cli.py::test_bench_names_threads_batch_median_p99_and_n
     tests/edge/test_source.py::test_read_image_is_quick_with_rubbish
+    tests/edge/test_succession.py::test_missed_frames_are_put_down_to_a_model_only_if_it_is_slower[that_is_slow]
     tests/edge/test_supervisor.py::test_chatter_of_a_child_is_bounded_and_redacted
     tests/edge/test_supervisor.py::test_hundreds_of_restarts_leave_nothing_open
     tests/edge/test_tiles.py::test_laying_a_large_frame_is_quick
