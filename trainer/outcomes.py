@@ -29,6 +29,7 @@ from trainer.measures import (
     reliability,
 )
 from trainer.recipe import TrainingError
+from trainer.run import write
 
 Floats = npt.NDArray[np.float32]
 Judge = Callable[[Sequence[Gray]], Floats]
@@ -117,10 +118,7 @@ class Outcomes:
                 for name, values in self.probabilities.items()
             },
         }
-        path.parent.mkdir(parents=True, exist_ok=True)
-        half = path.with_name(path.name + ".part")
-        half.write_text(json.dumps(content, separators=(",", ":")) + "\n", "utf-8")
-        half.replace(path)
+        write(path, json.dumps(content, separators=(",", ":")) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Outcomes:

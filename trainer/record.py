@@ -14,6 +14,7 @@ from trainer.latency import Latency, ratios
 from trainer.measures import Count, Ranking
 from trainer.outcomes import Comparison, Summary
 from trainer.recipe import TrainingError
+from trainer.run import write
 from trainer.train import Epoch
 
 
@@ -132,10 +133,7 @@ class Record:
 
     def write(self, path: Path) -> None:
         """As JSON; appears whole or not at all."""
-        half = path.with_name(path.name + ".part")
-        half.parent.mkdir(parents=True, exist_ok=True)
-        half.write_bytes(RECORDS.dump_json(self, indent=1) + b"\n")
-        half.replace(path)
+        write(path, RECORDS.dump_json(self, indent=1) + b"\n")
 
     @classmethod
     def load(cls, path: Path) -> Record:

@@ -155,13 +155,13 @@ class Run:
         return Done(name, key, outputs, notes, seconds, made_now=True)
 
 
-def write(path: Path, text: str) -> None:
-    """Replace a file at once.  Raises OSError."""
+def write(path: Path, content: str | bytes | memoryview) -> None:
+    """Replace a file at once: who is interrupted, or has a full disk, keeps the old one.  Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with half.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with half.open("wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         half.replace(path)

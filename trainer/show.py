@@ -15,6 +15,7 @@ from edge.frame import Gray
 from trainer import data, samples
 from trainer.augment import augment
 from trainer.recipe import Fit, TrainingError
+from trainer.run import write
 
 GAP_PX: Final = 4
 LINE_PX: Final = 22
@@ -54,13 +55,7 @@ def save(sheet: Gray, path: Path) -> None:
     done, coded = cv2.imencode(".png", sheet)
     if not done:
         raise TrainingError(f"{path}: the sheet cannot be coded")
-    half = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        half.write_bytes(coded.tobytes())
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    write(path, coded.tobytes())
 
 
 def _row(tiles: Sequence[Gray], words: Sequence[str], across: int, side: int) -> Gray:
