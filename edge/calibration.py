@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from edge import config, document
 from edge.errors import CalibrationError, ConfigError, Problem
@@ -60,6 +60,58 @@ class Even(_Part):
     made: Made
 
 
+class Spread(_Part):
+    """Quantiles over frames: one in a hundred is below `low`, half below `middle`, 99 in a hundred below `high`."""
+
+    low: float
+    middle: float
+    high: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Spread:
+        if not self.low <= self.middle <= self.high:
+            raise ValueError("low, middle and high do not rise")
+        return self
+
+
+class Features(_Part):
+    """Mean and scale of each of the network's features over good tiles.
+
+    network: sha256 of the bundle's fp32 network, whichever of its networks runs.
+    """
+
+    network: str = Field(pattern="^[0-9a-f]{64}$")
+    mean: tuple[float, ...] = Field(min_length=1, max_length=4096)
+    scale: tuple[PositiveFloat, ...] = Field(min_length=1, max_length=4096)
+
+    @model_validator(mode="after")
+    def _as_many(self) -> Features:
+        if len(self.mean) != len(self.scale):
+            raise ValueError(f"{len(self.mean)} means and {len(self.scale)} scales")
+        return self
+
+
+class Reference(_Part):
+    """What good frames looked like: the drift watch compares with it.  Made by `edge.vision.drift.reference`.
+
+    brightness: gray levels.  sharpness: change to the next pixel over change to the fourth.  distance: of the median
+    tile of a frame from the good ones.  unsure: share of the frames.
+    """
+
+    brightness: Spread
+    sharpness: Spread
+    distance: Spread | None = None
+    features: Features | None = None
+    unsure: float | None = Field(None, ge=0.0, le=1.0)
+    made: Made
+
+    @model_validator(mode="after")
+    def _belong_together(self) -> Reference:
+        if (self.distance is None) != (self.features is None):
+            raise ValueError("distance and features stand together or not at all")
+        return self
+
+
 class Calibration(_Part):
     """All that is known of one camera."""
 
@@ -67,6 +119,7 @@ class Calibration(_Part):
     roi: Region | None = None
     scale: Metric | None = None
     flatfield: Even | None = None
+    reference: Reference | None = None
 
 
 def path_of(state_dir: Path, camera: str) -> Path:

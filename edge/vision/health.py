@@ -81,6 +81,22 @@ class Look:
 WELL: Final = Look()
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """Two figures of one picture.
+
+    brightness: mean gray.  sharpness: change to the next pixel over change to the fourth, 0.25 without any edge.
+    """
+
+    brightness: float
+    sharpness: float
+
+
+def sight(image: Gray) -> Sight:
+    """The figures of one picture, as a `Watch` has them.  image: (H, W) uint8, what is inspected of the frame."""
+    return Sight(float(cv2.mean(_columns(image))[0]), _softness(_lines(image))[0])
+
+
 def ailment(image: Gray) -> str | None:
     """Why this picture, taken alone, cannot be judged, or None.
 
@@ -338,15 +354,23 @@ def _profile(sample: Gray) -> Floats:
 
 def _traits(image: Gray, sample: Gray) -> _Traits:
     """image: (H, W) uint8.  sample: its `_columns`."""
-    lines = np.ascontiguousarray(image[:: max(1, image.shape[0] // LINES)])
-    near = _mean_change(lines, 1)
-    far = _mean_change(lines, 4)
-    softness = near / far if far > 0 else 1.0
+    softness, near = _softness(_lines(image))
     if len(sample) < 2 * BLOCK_PX:
         return _Traits(softness, near, 0.0, 0.0, 0.0)
     jumps: Gray = np.asarray(cv2.absdiff(sample[1:], sample[:-1]), np.uint8)
     by_row: Floats = np.asarray(cv2.reduce(jumps, 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F)[:, 0], np.float32)
     return _Traits(softness, near, _seam(by_row), _repeated(by_row, sample), _blocky(jumps, sample))
+
+
+def _lines(image: Gray) -> Gray:
+    """(about LINES, W) uint8, a copy: evenly spread rows."""
+    return np.ascontiguousarray(image[:: max(1, image.shape[0] // LINES)])
+
+
+def _softness(lines: Gray) -> tuple[float, float]:
+    """Change to the next pixel over change to the fourth, and the former, gray."""
+    near, far = _mean_change(lines, 1), _mean_change(lines, 4)
+    return near / far if far > 0 else 1.0, near
 
 
 def _mean_change(lines: Gray, distance_px: int) -> float:
