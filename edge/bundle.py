@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
+import io
 import json
 import zipfile
 import zlib
@@ -26,6 +27,7 @@ from typing import Annotated, Any, BinaryIO, Final, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edge import durable
 from edge.errors import BundleError
 from edge.frame import Gray
 
@@ -182,15 +184,15 @@ def attach_signature(where: Path, content: bytes) -> None:
     """Put card.sig into a bundle, in the place of an older one.  Raises BundleError."""
     try:
         if where.is_dir():
-            (where / SIGNATURE).write_bytes(content)
+            durable.replace(where / SIGNATURE, content, mode=durable.SHARED)
             return
-        fresh = where.with_name(where.name + ".new")
-        with zipfile.ZipFile(where) as old, zipfile.ZipFile(fresh, "w", zipfile.ZIP_DEFLATED) as new:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(where) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
             for member in old.infolist():
                 if member.filename != SIGNATURE:
                     new.writestr(member, _bounded(str(where), member.filename, old.open, MAX_NETWORK_BYTES))  # type: ignore[arg-type]
             new.writestr(SIGNATURE, content)
-        fresh.replace(where)
+        durable.replace(where, packed.getvalue(), mode=durable.SHARED)
     except (OSError, zipfile.BadZipFile) as error:
         raise BundleError(f"{where}: the signature cannot be written: {error}") from error
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import yaml
 
+from edge import durable
 from edge.errors import ConfigError, Problem
 
 MAX_BYTES: Final = 512 * 1024
@@ -56,18 +57,10 @@ def write(path: Path, value: Mapping[str, Any]) -> None:
     """
     owner = next(folder for folder in path.absolute().parents if folder.exists()).stat()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        with fresh.open("w", encoding="utf-8") as file:
-            yaml.safe_dump(dict(value), file, sort_keys=False, default_flow_style=None, width=110)
-            file.flush()
-            os.fsync(file.fileno())
-        if os.geteuid() == 0:
-            for place in (path.parent, fresh):
-                os.chown(place, owner.st_uid, owner.st_gid)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    if os.geteuid() == 0:
+        os.chown(path.parent, owner.st_uid, owner.st_gid)
+    text = yaml.safe_dump(dict(value), sort_keys=False, default_flow_style=None, width=110)
+    durable.replace(path, text.encode(), mode=durable.SHARED, owner=owner)
 
 
 def fill(value: object, *, origin: str, base: Path, env: Mapping[str, str], problems: list[Problem]) -> Any:

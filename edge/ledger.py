@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from pathlib import Path
 from typing import Any, Final
 
+from edge import durable
 from edge.clock import NS_PER_S, Clock, stamp
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class Ledger:
             whole = {"schema": SCHEMA, "ever": self._ever, "days": self._days, "runs": self._runs}
             text = json.dumps(whole, separators=(",", ":"))
         try:
-            _replace(self._path, text)
+            durable.replace(self._path, text.encode(), mode=durable.SHARED)
             self._told = False
         except OSError as error:
             if not self._told:
@@ -110,13 +110,3 @@ def _read(path: Path) -> dict[str, Any]:
         except OSError:
             pass  # the next save replaces it
         return {}
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write the file as a whole: after a power cut there is the old one or the new one."""
-    fresh = path.with_suffix(".new")
-    with fresh.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
-from edge import config
+from edge import config, durable
 
 logger = logging.getLogger(__name__)
 
@@ -74,20 +73,7 @@ def load(configured: config.Config, classes: Sequence[str]) -> Changes:
 
 def save(state_dir: Path, changes: Changes) -> None:
     """Keep the changes over restarts, power cuts included.  Raises OSError; the file is then as before."""
-    path = state_dir / FILE
-    fresh = path.with_name(path.name + ".new")
-    handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        os.write(handle, json.dumps({"cameras": changes}, indent=1).encode() + b"\n")
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    fresh.replace(path)
-    folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    durable.replace(state_dir / FILE, json.dumps({"cameras": changes}, indent=1).encode() + b"\n")
 
 
 def _camera(camera: config.Camera, changes: Mapping[str, Any]) -> config.Camera:

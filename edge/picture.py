@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edge import durable
 from edge.errors import ImageError
 from edge.frame import Gray
 from edge.vision.decision import Findings
@@ -61,16 +62,13 @@ def decoded(coded: bytes) -> Gray:
 def write(path: Path, picture: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
     """Write a picture as PNG, whole or not at all.  Raises ImageError when it cannot be written."""
     done, coded = cv2.imencode(".png", picture)
-    fresh = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fresh.write_bytes(bytes(coded))
-        fresh.replace(path)
-    except OSError as error:
-        fresh.unlink(missing_ok=True)
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}") from error
     if not done:
         raise ImageError(f"{path} cannot be coded")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.replace(path, bytes(coded), mode=durable.SHARED)
+    except OSError as error:
+        raise ImageError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def save(path: Path, image: Gray, findings: Findings) -> None:

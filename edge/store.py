@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from edge import bundle
+from edge import bundle, durable
 from edge.clock import Clock, stamp
 from edge.errors import BundleError
 
@@ -126,13 +126,12 @@ class Store:
             try:
                 fresh.mkdir(mode=0o700)
                 for name, content in files.items():
-                    _write(fresh / name, content)
-                _sync(fresh)
+                    durable.replace(fresh / name, content)
                 self._give(fresh)
                 if place.exists():
                     place.rename(old)
                 fresh.rename(place)
-                _sync(self.folder)
+                durable.sync(self.folder)
             except OSError as error:
                 raise BundleError(f"{place}: cannot be written: {error.strerror}") from error
         return loaded.digest
@@ -202,13 +201,10 @@ class Store:
     def write(self, standing: Standing) -> None:
         """Make it durable.  Raises BundleError."""
         place = self.folder / STANDING
-        fresh = place.with_name(STANDING + ".new")
+        text = json.dumps({"schema": SCHEMA, **asdict(standing)}, indent=1)
         try:
             self._make()
-            _write(fresh, json.dumps({"schema": SCHEMA, **asdict(standing)}, indent=1).encode())
-            self._give(fresh)
-            fresh.replace(place)
-            _sync(self.folder)
+            durable.replace(place, text.encode(), owner=self._state_dir.stat())
         except OSError as error:
             raise BundleError(f"{place}: cannot be written: {error.strerror}") from error
 
@@ -234,19 +230,3 @@ def _json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
-
-
-def _write(path: Path, content: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

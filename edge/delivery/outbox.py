@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
+from edge import durable
 from edge.clock import NS_PER_S, Clock, boot_id, stamp
 from edge.errors import OutboxError
 
@@ -731,19 +732,7 @@ class Outbox:
         if seq <= self._reserved:
             return
         reserved = seq + SEQ_BLOCK
-        fresh = self._side_file.with_name(self._side_file.name + ".new")
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.write(handle, b"%d\n" % reserved)
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        fresh.replace(self._side_file)
-        directory = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        durable.replace(self._side_file, b"%d\n" % reserved)
         self._reserved = reserved
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from edge import durable
 from edge.clock import NS_PER_S, Clock
 from edge.config import Config, Mqtt
 from edge.delivery.caller import Caller
@@ -88,20 +88,8 @@ class Memory:
 
     def write(self, path: Path) -> None:
         """Durable when it returns.  Raises OSError."""
-        fresh = path.with_name(path.name + ".new")
         words = json.dumps({"bd_seq": self.bd_seq, "settled_seq": self.settled_seq}) + "\n"
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.write(handle, words.encode("ascii"))
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        fresh.replace(path)
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        durable.replace(path, words.encode("ascii"))
 
 
 @dataclass(frozen=True, slots=True)
