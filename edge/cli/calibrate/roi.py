@@ -1,0 +1,61 @@
+"""calibrate roi: where the strip is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge.cli.calibrate.run import Run, Shape, frames_options
+from edge.cli.options import config_option, json_option
+from edge.cli.refusal import refusals_told
+from edge.cli.threads import one_thread_each
+
+
+@click.command()
+@config_option
+@json_option
+@frames_options
+@click.option("--shape", type=Shape(), help="The region by hand: x,y,w,h or 'x,y x,y x,y ...', px of the frame.")
+@click.option("--exclude", type=Shape(), multiple=True, help="A zone that is not inspected; repeatable.")
+@click.option("--margin-px", type=click.IntRange(0, 1000), default=4, show_default=True, help="Kept off each edge.")
+@click.option(
+    "--wander-px", type=click.FloatRange(0, 1000), default=20.0, show_default=True, help="Most that is fixed."
+)
+@refusals_told
+def roi(
+    config_path: Path,
+    as_json: bool,
+    camera: str | None,
+    sources: tuple[str, ...],
+    frames: int,
+    dry_run: bool,
+    shape: Any,
+    exclude: tuple[Any, ...],
+    margin_px: int,
+    wander_px: float,
+) -> None:
+    r"""Where the strip is: its edges against the dark beside it, or a shape by hand.
+
+    \b
+    defectd calibrate roi --camera top --source recorded/
+    defectd calibrate roi --camera top --exclude 700,0,90,256
+    """
+    one_thread_each()
+    from edge.calibrate import roi as room
+    from edge.calibration import Region
+
+    run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
+    footage = run.footage(sources, frames)
+    edges: dict[str, dict[str, Any]] = {}
+    region = shape
+    if region is None:
+        strip = room.find(footage.frames, margin_px=margin_px, most_wander_px=wander_px)
+        region, edges = strip.roi, {edge.side: edge.as_json() for edge in strip.edges}
+    room.check(run.camera, footage.frames[0], region, exclude)
+    part = Region(roi=region, exclude=exclude, edges=edges, made=run.made(footage))
+    run.keep("roi", part, room.overlay(footage.frames[-1], region, exclude))
+    for side, edge in edges.items():
+        run.say(f"{side} edge at {edge['start_px']} to {edge['end_px']} px, seen in {edge['frames']} frames")
+    run.done({"roi": region, "exclude": exclude, "edges": edges})

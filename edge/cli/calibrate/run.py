@@ -1,0 +1,122 @@
+"""One calibration at the command line: what all of them take, read, say and write."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import click
+
+from edge.cli.terminal import progress, tell
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edge import calibration, config
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def frames_options(command: Callable[P, R]) -> Callable[P, R]:
+    """What all calibrations take."""
+    for option in (
+        click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing."),
+        click.option("--frames", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most."),
+        click.option(
+            "--source", "sources", multiple=True, metavar="PATH", help="Recording instead of the camera; repeatable."
+        ),
+        click.option("--camera", help="Which camera of the configuration; the first when not given."),
+    ):
+        command = option(command)
+    return command
+
+
+class Shape(click.ParamType[Any]):
+    """`x,y,w,h`, or `x,y x,y x,y ...`."""
+
+    name = "shape"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        words = str(value).split()
+        corners = [tuple(int(n) for n in word.split(",")) for word in words if _NUMBERS.match(word)]
+        lengths = {len(corner) for corner in corners}
+        if len(corners) != len(words) or ((len(corners), lengths) != (1, {4}) and (len(corners) < 3 or lengths != {2})):
+            self.fail(f"{value!r}: write x,y,w,h for a rectangle, or at least three corners 'x,y x,y x,y'", param, ctx)
+        return corners[0] if lengths == {4} else tuple(corners)
+
+
+_NUMBERS = re.compile(r"\d{1,5}(,\d{1,5})+$")
+
+
+class Run:
+    """What one calibration reads, says and writes."""
+
+    def __init__(self, config_path: Path, camera: str | None, *, as_json: bool, dry_run: bool) -> None:
+        from edge import calibration, config
+        from edge.offline import chosen
+
+        self.settings: config.Config = config.load(config_path)
+        self.camera = chosen(self.settings, camera, str(config_path))
+        self.path = calibration.path_of(self.settings.state_dir, self.camera.name)
+        self._as_json = as_json
+        self._dry_run = dry_run
+        self._written: list[str] = []
+
+    def footage(self, sources: tuple[str, ...], most: int, least: int = 1) -> Any:
+        from edge.calibrate.footage import gather
+        from edge.clock import SystemClock
+
+        with progress(most, "frames", hidden=self._as_json) as advance:
+            return gather(self.camera, sources, SystemClock(), most=most, least=least, on_frame=advance)
+
+    def made(self, footage: Any) -> calibration.Made:
+        from edge import __version__, calibration
+        from edge.clock import SystemClock, stamp
+
+        now = stamp(SystemClock().wall_ns())
+        frames, size_px = len(footage.frames), footage.size_px
+        return calibration.Made(time=now, version=__version__, source=footage.source, frames=frames, frame_px=size_px)
+
+    def keep(self, name: str, part: Any, picture: Any) -> None:
+        """The part into the file, its picture beside it: the picture first, so that a file never promises one."""
+        from edge import calibration
+        from edge.picture import write
+
+        if self._dry_run:
+            return
+        beside = self.path.with_name(f"{self.camera.name}.{name}.png")
+        write(beside, picture)
+        calibration.save(self.path, **{name: part})
+        self._written = [str(self.path), str(beside)]
+
+    def keep_beside(self, name: str, values: Any) -> str:
+        """Data of a part, as a PNG named by its content: a changed calibration is a changed configuration."""
+        import hashlib
+
+        from edge.picture import write
+
+        file = f"{self.camera.name}.{name}-{hashlib.sha256(values.tobytes()).hexdigest()[:12]}.png"
+        if not self._dry_run:
+            write(self.path.with_name(file), values)
+        return file
+
+    def say(self, sentence: str) -> None:
+        if not self._as_json:
+            click.echo(sentence)
+
+    def done(self, found: dict[str, Any]) -> None:
+        if self._as_json:
+            click.echo(json.dumps({"camera": self.camera.name, **found, "written": self._written}))
+            return
+        for name, value in found.items():
+            if value and name != "edges":
+                click.echo(f"{name}: {json.dumps(value)}")
+        if self._written:
+            tell(f"written: {', '.join(self._written)}; `defectd reload` takes it over")
+            if self.camera.roi is not None and "roi" in found:
+                tell("the configuration has a roi of its own, which goes before this one: remove it there")
+        else:
+            tell("dry run: nothing was written")

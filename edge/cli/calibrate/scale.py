@@ -1,0 +1,93 @@
+"""calibrate scale: millimetres per pixel and the lens."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge.cli.calibrate.run import Run, Shape, frames_options
+from edge.cli.options import config_option, json_option
+from edge.cli.refusal import refusals_told
+from edge.cli.terminal import tell
+from edge.cli.threads import one_thread_each
+
+
+class Squares(click.ParamType[tuple[int, int]]):
+    """Columns x rows."""
+
+    name = "COLUMNSxROWS"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[int, int]:
+        named = re.fullmatch(r"(\d{1,2})x(\d{1,2})", str(value))
+        columns, rows = (int(named[1]), int(named[2])) if named else (0, 0)
+        if not (3 <= columns <= 30 and 3 <= rows <= 30 and columns * rows <= 400):
+            self.fail(f"{value!r}: write for example 10x7: 3 to 30 squares each way, at most 400", param, ctx)
+        return columns, rows
+
+
+@click.command()
+@config_option
+@json_option
+@frames_options
+@click.option("--squares", type=Squares(), default="10x7", show_default=True, help="Of the board.")
+@click.option("--square-mm", type=click.FloatRange(1, 500), default=20.0, show_default=True, help="As measured on it.")
+@click.option("--print", "board_path", type=click.Path(path_type=Path), help="Only write the board: .pdf or .png.")
+@click.option("--length-mm", type=click.FloatRange(0, 100_000, min_open=True), help="Without a board: a known length,")
+@click.option("--points", type=Shape(), help="and its ends in the frame: x,y,x,y px.")
+@refusals_told
+def scale(
+    config_path: Path,
+    as_json: bool,
+    camera: str | None,
+    sources: tuple[str, ...],
+    frames: int,
+    dry_run: bool,
+    squares: tuple[int, int],
+    square_mm: float,
+    board_path: Path | None,
+    length_mm: float | None,
+    points: Any,
+) -> None:
+    r"""Millimetres per pixel and the lens, from a printed board, or from one known length.
+
+    Print the board, measure a square, and glue it onto something flat. Show it at five angles or more, and lay it onto
+    the strip's plane for the last frame: that one says where the plane is, the others what the lens does.
+
+    \b
+    defectd calibrate scale --print board.pdf
+    defectd calibrate scale --camera top --source board/*.png --square-mm 19.9
+    defectd calibrate scale --camera top --length-mm 1250 --points 152,130,1490,131
+    """
+    one_thread_each()
+    from edge import config
+    from edge.calibrate import scale as room
+    from edge.calibration import Metric
+    from edge.errors import CalibrationError
+
+    board = room.Board(*squares, square_mm)
+    if board_path is not None:
+        room.print_board(board, board_path)
+        tell(f"{board_path}: print it at 100 %, then measure a square: {square_mm:g} mm")
+        return
+    if (length_mm is None) != (points is None) or (points is not None and isinstance(points[0], tuple)):
+        raise click.UsageError("--length-mm and --points x,y,x,y go together")
+    run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
+    footage = run.footage(sources, frames)
+    rms_px, views = None, 0
+    if length_mm is not None:
+        ruler = room.known_length(length_mm, points[:2], points[2:])
+    else:
+        measured = room.measure(footage.frames, board)
+        ruler, rms_px, views = measured.ruler, round(measured.rms_px, 4), measured.views
+        run.say(f"{measured.corners} corners in the last frame, {rms_px} px off; {views} frames show the board")
+        run.say("the lens is corrected" if ruler.lens is not None else "no lens: give five frames at different angles")
+    if not ruler.mm_per_px > 0:
+        raise CalibrationError("the board gives no scale; is it seen from the front?")
+    lens, plane = (None if a is None else tuple(a.ravel().tolist()) for a in (ruler.lens, ruler.plane))
+    found = config.Scale(mm_per_px=ruler.mm_per_px, lens=lens, plane=plane)
+    part = Metric(scale=found, rms_px=rms_px, views=views, made=run.made(footage))
+    run.keep("scale", part, room.overlay(footage.frames[-1], board, ruler))
+    run.done({"mm_per_px": round(ruler.mm_per_px, 6), "rms_px": rms_px, "views": views, "lens": lens})
