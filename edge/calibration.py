@@ -1,11 +1,14 @@
 """What calibrations found, one file per camera: `state_dir/calibration/CAMERA.yaml`.
 
 `applied` lays it under the configuration: what stands there by hand wins. A file that cannot be read refuses the start,
-because inspection without it would be another one than was calibrated.
+because inspection without it would be another one than was calibrated. Each part knows the size of the frames it was
+made with, and is refused for others.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,31 +36,32 @@ class Made(_Part):
     """Width and height."""
 
 
-class Region(_Part):
+class _Made(_Part):
+    made: Made
+
+
+class Region(_Made):
     """What is inspected.  edges: as they were found, for people."""
 
     roi: config.Rectangle | config.Polygon | None
     exclude: tuple[config.Rectangle | config.Polygon, ...] = ()
     edges: dict[str, dict[str, float]] = {}
-    made: Made
 
 
-class Metric(_Part):
+class Metric(_Made):
     """Millimetres.  rms_px: of the board's corners in the frame that gave the plane; None: by a known length."""
 
     scale: config.Scale
     rms_px: float | None = None
     views: int = 0
-    made: Made
 
 
-class Even(_Part):
+class Even(_Made):
     """Light.  file: the map of gains, beside this file.  before, after: unevenness, as a share."""
 
     file: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     before: float
     after: float
-    made: Made
 
 
 class Spread(_Part):
@@ -91,7 +95,7 @@ class Features(_Part):
         return self
 
 
-class Reference(_Part):
+class Reference(_Made):
     """What good frames looked like: the drift watch compares with it.  Made by `edge.vision.drift.reference`.
 
     brightness: gray levels.  sharpness: change to the next pixel over change to the fourth.  distance: of the median
@@ -103,7 +107,6 @@ class Reference(_Part):
     distance: Spread | None = None
     features: Features | None = None
     unsure: float | None = Field(None, ge=0.0, le=1.0)
-    made: Made
 
     @model_validator(mode="after")
     def _belong_together(self) -> Reference:
@@ -120,6 +123,80 @@ class Calibration(_Part):
     scale: Metric | None = None
     flatfield: Even | None = None
     reference: Reference | None = None
+
+
+class Fitted(config.Camera):
+    """A camera of the configuration with what was calibrated.  made_px: width and height by part, of those in use."""
+
+    made_px: dict[str, tuple[int, int]] = Field({})
+
+
+COMMANDS: Final = {"roi": "roi", "scale": "scale", "flatfield": "flatfield", "reference": "normal"}
+"""The calibration that makes a part."""
+_EFFECTS: Final = {
+    "roi": "frames are bad_image",
+    "scale": "nothing is told in mm",
+    "flatfield": "the light is not made even",
+    "reference": "drift is not watched",
+}
+"""Of a part that is refused. Without its region a frame would be inspected elsewhere than was meant: no verdict."""
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """A part that was made with frames of another size than the camera gives: it is not used.
+
+    made_px, frame_px: width and height.  blocks: frames cannot be inspected without it.
+    """
+
+    camera: str
+    part: str
+    made_px: tuple[int, int]
+    frame_px: tuple[int, int]
+    blocks: bool
+
+    @property
+    def reason(self) -> str:
+        """Why a frame is bad."""
+        return f"{self.part} calibrated for {_size(self.made_px)} px, not for {_size(self.frame_px)}"
+
+    @property
+    def effect(self) -> str:
+        if self.part == "scale" and self.blocks:
+            return "tile_mm has no scale: frames are bad_image"
+        return _EFFECTS.get(self.part, "it is not used")
+
+    @property
+    def remedy(self) -> str:
+        return f"Run `defectd calibrate {COMMANDS.get(self.part, self.part)} --camera {self.camera}` again"
+
+    def __str__(self) -> str:
+        return (
+            f"{self.part} was calibrated for frames of {_size(self.made_px)} px, the camera gives "
+            f"{_size(self.frame_px)}: {self.effect}. {self.remedy}"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        sizes = {"made_px": list(self.made_px), "frame_px": list(self.frame_px)}
+        return {"part": self.part, **sizes, "effect": self.effect, "remedy": self.remedy}
+
+
+def _size(size_px: tuple[int, int]) -> str:
+    return f"{size_px[0]}x{size_px[1]}"
+
+
+def made_px(camera: config.Camera) -> Mapping[str, tuple[int, int]]:
+    """Width and height of the frames that the calibrated parts in use were made with."""
+    return camera.made_px if isinstance(camera, Fitted) else {}
+
+
+def misfits(camera: config.Camera, frame_px: tuple[int, int]) -> tuple[Misfit, ...]:
+    """The calibrated parts that do not hold for frames of this size.  frame_px: width and height."""
+    return tuple(
+        Misfit(camera.name, part, made, frame_px, part == "roi" or (part == "scale" and camera.tile_mm is not None))
+        for part, made in made_px(camera).items()
+        if made != frame_px
+    )
 
 
 def path_of(state_dir: Path, camera: str) -> Path:
@@ -168,13 +245,36 @@ def applied(settings: config.Config, state_dir: Path | None = None) -> config.Co
 def _applied(camera: config.Camera, path: Path) -> config.Camera:
     found, folder = load(path), path.parent
     changes: dict[str, Any] = {}
+    used: dict[str, _Made] = {}
     if found.roi is not None:
         if camera.roi is None:
             changes["roi"] = found.roi.roi
         if not camera.exclude:
             changes["exclude"] = list(found.roi.exclude)
+        if changes.get("roi") or changes.get("exclude"):
+            used["roi"] = found.roi
     if found.scale is not None and camera.scale is None:
-        changes["scale"] = found.scale.scale
+        changes["scale"], used["scale"] = found.scale.scale, found.scale
     if found.flatfield is not None and camera.flatfield is None:
-        changes["flatfield"] = folder / found.flatfield.file
-    return camera.model_copy(update=changes) if changes else camera
+        changes["flatfield"], used["flatfield"] = folder / found.flatfield.file, found.flatfield
+    if camera.tile_mm is not None and camera.enabled:
+        changes["tile_px"] = _tile_px(camera, changes.get("scale", camera.scale), path)
+    camera = camera.model_copy(update=changes) if changes else camera
+    if not used:
+        return camera
+    sizes = {name: part.made.frame_px for name, part in used.items() if part.made.frame_px is not None}
+    return Fitted.model_construct(camera.model_fields_set, **dict(camera), made_px=sizes)
+
+
+def _tile_px(camera: config.Camera, scale: config.Scale | None, path: Path) -> int:
+    """Side of a tile in px, by the scale in the middle of the frame.  Raises ConfigError."""
+    key, value = f"cameras.{camera.name}.tile_mm", f"{camera.tile_mm:g}"
+    if scale is None:
+        remedy = f"Run `defectd calibrate scale --camera {camera.name}`, or give cameras.scale, or tile_px in its place"
+        raise ConfigError(str(path), (Problem(key, value, "needs a scale, and there is none", remedy),))
+    side_px = round((camera.tile_mm or 0.0) / scale.mm_per_px)
+    least, most = config.TILE_PX
+    if not least <= side_px <= most:
+        words = f"is {side_px} px by the scale of {scale.mm_per_px:g} mm per px, not {least} to {most}"
+        raise ConfigError(str(path), (Problem(key, value, words, "Give another tile_mm, or check the scale"),))
+    return side_px

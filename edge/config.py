@@ -43,6 +43,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
 RESERVED_CAMERA_NAMES = {"status", "cmd", "node"}
+TILE_PX = (16, 8192)
 MAX_PIXEL = 65_535
 """Beyond any sensor, and small enough for OpenCV's drawing."""
 
@@ -426,7 +427,10 @@ class Camera(_Section):
     )
     flatfield: File | None = Field(None, description="map of gains for even light; by `calibrate flatfield`")
     scale: Scale | None = Field(None, description="{mm_per_px: ...}: events say where a defect lies in mm, too")
-    tile_px: int = Field(200, ge=16, le=8192, description="side of a tile in the frame")
+    tile_px: int = Field(200, ge=TILE_PX[0], le=TILE_PX[1], description="side of a tile in the frame")
+    tile_mm: float | None = Field(
+        None, gt=0.0, le=100_000.0, description="the same in mm, in its place, where there is a scale"
+    )
     overlap: float = Field(0.1, ge=0.0, le=0.9, description="least share of a tile that its neighbour covers too")
     decision: Decision = Field(Decision(), description="this camera's own values over the top-level `decision`")
     health: Health = Field(Health(), description="when a picture is no picture of the surface")
@@ -480,6 +484,13 @@ class Camera(_Section):
         ):
             raise ValueError("is a polygon without area; move a corner")
         return roi
+
+    @field_validator("tile_mm")
+    @classmethod
+    def _not_beside_tile_px(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("tile_px", 200) != 200:
+            raise ValueError(f"stands beside tile_px ({info.data['tile_px']}); give one of them")
+        return value
 
     @field_validator("name")
     @classmethod
@@ -536,7 +547,7 @@ class Config(_Section):
     @property
     def sha256(self) -> str:
         """Hash of everything that was set, without the secrets: events carry it."""
-        dump = self.model_dump(mode="json", exclude={"mqtt": {"password"}})
+        dump = self.model_dump(mode="json", exclude={"mqtt": {"password"}}, serialize_as_any=True)
         for kept, camera in zip(dump["cameras"], self.cameras, strict=True):
             kept["source"] = redact(camera.source.get_secret_value())
         return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()

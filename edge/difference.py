@@ -71,11 +71,12 @@ def compare(running: Config, wanted: Config) -> Difference:
 
 
 def _differ(one: Any, other: Any, keys: tuple[str, ...]) -> bool:
-    return any(getattr(one, key) != getattr(other, key) for key in keys)
+    return any(getattr(one, key, None) != getattr(other, key, None) for key in keys)
 
 
 def _is_looked_at_otherwise(one: Camera, other: Camera) -> bool:
-    keys = tuple(key for key in Camera.model_fields if key not in (*OPENING, *BESIDE, "decision"))
+    fields = {**type(one).model_fields, **type(other).model_fields}  # what was calibrated has some of its own
+    keys = tuple(key for key in fields if key not in (*OPENING, *BESIDE, "decision"))
     tracking = tuple(key for key in type(one.decision).model_fields if key not in THRESHOLDS)
     return _differ(one, other, keys) or _differ(one.decision, other.decision, tracking)
 

@@ -26,6 +26,7 @@ EventType = Literal[
     "model.rolled_back",
     "model.refused",
     "thresholds.changed",
+    "calibration.refused",
     "config.changed",
     "config.refused",
     "events.dropped",

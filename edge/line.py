@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from edge import config, coverage, event
+from edge import calibration, config, coverage, event
 from edge.camera.source import is_live
 from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, CameraRemoved, FramesLost, Notice
 from edge.clock import NS_PER_MS, NS_PER_S, Clock, clock_synced, stamp, uuid7
@@ -37,6 +37,8 @@ IDLE_S = 0.2
 """Longest wait for a frame: reports and stops are noticed within it."""
 FROZEN = "frozen"
 """The one reason for bad pictures that is a state of its own."""
+MOST_MISFITS = 16
+"""Parts and frame sizes that are told of one camera, until it is looked at otherwise."""
 MAX_ORDERS = 8
 """Commands that may wait for the line."""
 
@@ -221,7 +223,13 @@ class Station:
         sensor_noise = is_live(url) and not url.startswith("strip:")
         self.inspector = Inspector(camera, classifier, clock, sensor_noise=sensor_noise)
         self.tracks = Tracks(camera.decision, camera.tile_px, lambda: uuid7(clock.wall_ns()))
-        self.ruler = None if camera.scale is None else Ruler.of(camera.scale)
+        self._ruler = None if camera.scale is None else Ruler.of(camera.scale)
+        self.frame_px: tuple[int, int] | None = None
+        """Width and height of the last frame."""
+        self.misfits: tuple[calibration.Misfit, ...] = ()
+        """Calibrated parts that do not hold for such frames."""
+        self.told: set[tuple[str, tuple[int, int]]] = set()
+        """Parts and sizes of which that was said."""
         self.account = coverage.Coverage(clock.monotonic_ns())
         self.gaps = coverage.Gaps()
         self.losses: dict[tuple[str, str], int] = {}
@@ -252,11 +260,18 @@ class Station:
         """Be set as the other is; what was counted and how the camera stands goes on."""
         self.camera, self.live, self.budget_ns = other.camera, other.live, other.budget_ns
         self.inspector, self.tracks = other.inspector, other.tracks
+        self._ruler, self.frame_px, self.misfits, self.told = other._ruler, None, (), set()
         self.last_number = -1
+
+    @property
+    def ruler(self) -> Ruler | None:
+        """None where no scale is known for frames of this size."""
+        return None if any(misfit.part == "scale" for misfit in self.misfits) else self._ruler
 
     def measured(self, defect: event.Defect) -> event.Defect:
         """With its box in mm, where the scale is known."""
-        return defect if self.ruler is None else replace(defect, box_mm=self.ruler.box_mm(defect.box_px))
+        ruler = self.ruler
+        return defect if ruler is None else replace(defect, box_mm=ruler.box_mm(defect.box_px))
 
     def miss(self, cause: coverage.Cause, at_ns: int, state: str, reason: str = "", frames: int = 1) -> None:
         """Book frames that nobody looked at."""
@@ -387,6 +402,7 @@ class Line:
             if station.paused is not None:
                 station.miss("paused", frame.grabbed_ns, "dropped", "paused")
                 return
+            self._fit(station, frame)
             look = station.inspector.look(frame.pixels, dequeued_ns)
             self._heed(station, look, frame)
             if look.ailment is not None:
@@ -408,6 +424,23 @@ class Line:
                 self._shadow.watch(name, frame.pixels, verdict, spare_ns)
         finally:
             self._cameras.release(frame)
+
+    def _fit(self, station: Station, frame: Frame) -> None:
+        """Where frames begin to have another size: tell which calibrated parts do not hold for it."""
+        height, width = frame.pixels.shape
+        if station.frame_px == (width, height):
+            return
+        station.frame_px = (width, height)
+        station.misfits = calibration.misfits(station.camera, station.frame_px)
+        fresh = [misfit for misfit in station.misfits if (misfit.part, misfit.frame_px) not in station.told]
+        if len(station.told) + len(fresh) > MOST_MISFITS:
+            return  # the size comes and goes: the state topic says how it stands
+        for misfit in fresh:
+            station.told.add((misfit.part, misfit.frame_px))
+            log.warning("camera %s: %s", station.camera.name, misfit)
+            self._tell(station, "calibration.refused", frame=frame, detail=misfit.as_json())
+        if fresh:
+            self._tell_state(station)
 
     def _inspect(self, station: Station, frame: Frame, most: int) -> Verdict:
         """The verdict.  Where a network on trial fails, the former one gives it, and goes on."""
@@ -714,6 +747,7 @@ class Line:
                 "mode": station.camera.mode,
                 "given": station.given,
                 "thresholds": _thresholds(station.camera.decision),
+                "calibration": _calibration(station),
                 "shadow": None if self._shadow is None else self._shadow.as_json(station.camera.name),
             },
         )
@@ -777,6 +811,15 @@ def make(clock: Clock, camera: str, kind: event.EventType, detail: dict[str, Any
     """A new event, stamped now."""
     wall_ns = clock.wall_ns()
     return event.Event(uuid7(wall_ns), camera, kind, wall_ns, clock.monotonic_ns(), clock_synced(), detail=detail)
+
+
+def _calibration(station: Station) -> dict[str, Any] | None:
+    """Which calibrated parts are in use, and which are refused for frames of this size."""
+    parts = calibration.made_px(station.camera)
+    if not parts:
+        return None
+    refused = {misfit.part: misfit.as_json() for misfit in station.misfits}
+    return {"used": [part for part in parts if part not in refused], "refused": list(refused.values())}
 
 
 def _thresholds(decision: config.Decision) -> dict[str, Any]:

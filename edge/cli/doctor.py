@@ -20,7 +20,8 @@ from edge.cli.refusal import EXIT_FAILED, refusals_told
 @click.option("--live", is_flag=True, help="Only ask the running daemon whether its loops move: a health check.")
 @refusals_told
 def doctor(config_path: Path, as_json: bool, no_cameras: bool, live: bool) -> None:
-    """What is wrong with this box: model, disk, memory, clock, heat, certificates, broker, cameras.
+    """What is wrong with this box: model, disk, memory, clock, heat, certificates, broker, cameras and their
+    calibrations.
 
     Each finding has a remedy. Ends with 1 when something is bad.
     """

@@ -47,6 +47,7 @@ SEVERITIES: Final[dict[EventType, Severity]] = {
     "model.rolled_back": "alarm",
     "model.refused": "warning",
     "thresholds.changed": "warning",
+    "calibration.refused": "warning",
     "config.changed": "warning",
     "config.refused": "alarm",
     "events.dropped": "alarm",

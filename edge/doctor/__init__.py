@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edge import config
 from edge.clock import Clock
-from edge.doctor import broker, cameras, certificates, machine, pictures
+from edge.doctor import broker, calibrations, cameras, certificates, machine, pictures
 from edge.doctor.finding import Finding
 from edge.errors import DefectdError
 from edge.prepared import prepare
@@ -19,6 +19,7 @@ def examine(settings: config.Config, clock: Clock, *, open_cameras: bool = True)
     yield _model(settings, clock)
     yield machine.disk(settings.state_dir)
     yield from pictures.findings(settings)
+    yield from calibrations.findings(settings)
     yield machine.memory()
     yield machine.clock()
     yield from machine.power_and_heat()

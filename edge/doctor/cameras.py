@@ -16,6 +16,7 @@ from edge.camera import v4l2
 from edge.camera.source import device_path, kind_of
 from edge.clock import Clock
 from edge.daemon import probed
+from edge.doctor import calibrations
 from edge.doctor.finding import Finding
 from edge.liveness import daemon_runs
 
@@ -171,7 +172,9 @@ def opened(settings: config.Config, clock: Clock) -> Iterator[Finding]:
     if daemon_runs(settings.state_dir):
         remedy = "Their state is in the state topics; stop the daemon to open them here"
         yield Finding("cameras", "good", "not opened: a daemon has them", remedy)
+        yield from calibrations.of_daemon(settings)
         return
+    given_px: dict[str, tuple[int, int]] = {}
     for name, found in probed(settings.active_cameras, clock).items():
         about = f"camera {name}"
         if "error" in found:
@@ -179,7 +182,9 @@ def opened(settings: config.Config, clock: Clock) -> Iterator[Finding]:
         else:
             given = found["given"]
             size = f"{given['width']}x{given['height']}"
+            given_px[name] = (given["width"], given["height"])
             yield Finding(about, "good", f"{given['backend']} {size} at {given['fps']:g} fps")
+    yield from calibrations.held_against(settings, given_px)
 
 
 def _url(camera: config.Camera) -> str:

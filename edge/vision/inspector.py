@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 import numpy as np
 
-from edge import config
+from edge import calibration, config
 from edge.clock import Clock
 from edge.errors import ImageError
 from edge.frame import Gray
@@ -202,6 +202,10 @@ class Inspector:
         layout = self._learned.grids.get(shape)
         if layout is None:
             camera, side = self._camera, self._classifier.card.input_px
+            unfit = calibration.misfits(camera, (shape[1], shape[0]))
+            for misfit in unfit:
+                if misfit.blocks:
+                    raise ImageError(misfit.reason)
             grid = tiles.lay(
                 shape,
                 tile_px=camera.tile_px,
@@ -210,7 +214,7 @@ class Inspector:
                 roi=camera.roi,
                 exclude=camera.exclude,
             )
-            light = self._learned.light
+            light = None if any(misfit.part == "flatfield" for misfit in unfit) else self._learned.light
             gain = None if light is None else light.over(shape, grid.window, grid.small)
             layout = _Layout(grid, Rotation(grid.boxes), gain)
             if len(grid) > len(self._learned.batch):

@@ -11,7 +11,7 @@ import pytest
 from fakes import FakeClock
 from pydantic import SecretStr
 
-from edge import config
+from edge import calibration, config
 from edge.camera.source import Given
 from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost, Notice
 from edge.clock import NS_PER_MS, NS_PER_S
@@ -527,3 +527,52 @@ def test_line_tells_boxes_in_mm_where_the_scale_is_known() -> None:
         scene = Scene({"mode": "parts", "scale": scale})
         scene.play(1)
         assert [event.defect.box_mm for event in scene.events if event.defect] == [box, box]
+
+
+def resized(scene: Scene, *sizes: tuple[int, int]) -> None:
+    """Good frames of these widths and heights."""
+    for width, height in sizes:
+        grabbed = scene.clock.monotonic_ns()
+        scene.cameras.give(Frame("top", scene.number, np.zeros((height, width), np.uint8), grabbed))
+        scene.number += 1
+        scene.line.turn()
+
+
+def fit(scene: Scene, **made_px: tuple[int, int]) -> Station:
+    """Its camera with calibrated parts in use."""
+    (station,) = scene.stations
+    camera = station.camera
+    station.camera = calibration.Fitted.model_construct(camera.model_fields_set, **dict(camera), made_px=made_px)
+    return station
+
+
+def test_line_tells_once_of_a_calibration_that_does_not_fit(caplog: pytest.LogCaptureFixture) -> None:
+    """At the first frame or later: one event, a log line with the command, and the state."""
+    scene = Scene({"scale": config.Scale(mm_per_px=0.25)})
+    station = fit(scene, scale=(8, 8))
+    resized(scene, (8, 8), (8, 8))
+    assert scene.kinds() == []
+    assert station.ruler is not None
+    resized(scene, (4, 4), (4, 4), (4, 4))
+    assert station.ruler is None
+    assert scene.kinds() == ["calibration.refused"]
+    detail = scene.events[0].detail or {}
+    assert (detail["part"], detail["made_px"], detail["frame_px"]) == ("scale", [8, 8], [4, 4])
+    assert "camera top" in caplog.text
+    assert "`defectd calibrate scale --camera top`" in caplog.text
+    told = scene.states[-1][1]["calibration"]
+    assert (told["used"], [part["part"] for part in told["refused"]]) == ([], ["scale"])
+    resized(scene, (8, 8))
+    assert station.ruler is not None
+    scene.clock.advance(10)
+    scene.line.turn()
+    assert scene.states[-1][1]["calibration"] == {"used": ["scale"], "refused": []}
+
+
+def test_line_tells_of_sizes_that_come_and_go_a_bounded_number_of_times() -> None:
+    """A stream that gives another size with each frame makes no flood."""
+    scene = Scene()
+    fit(scene, flatfield=(8, 8))
+    resized(scene, *[(4 + n % 50, 4) for n in range(200)])
+    assert scene.kinds().count("calibration.refused") == 16
+    assert len(scene.cameras.released) == 200
