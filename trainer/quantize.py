@@ -171,7 +171,7 @@ def _best(plain: Bundle, index: data.Index, seed: int, report: Callable[[str], N
         "calibration_pictures": len(as_taken),
         "probabilities_differ": {name: round(error, 5) for error, name, _ in tried},
         "probabilities_differ_n": len(views),
-        "float_stem": not front.is_view,
+        "float_stem": not front.has_patches,
     }
 
 
@@ -194,18 +194,18 @@ def _changed(tiles: Gray, generator: torch.Generator) -> Gray:
 class Front:
     """The float network from its first plane on, ready to be quantised.
 
-    A stem whose kernel is its stride k sees each pixel once. Then (N, S, S) bytes, looked at as (N, S, S / k, k), are
-    the same to a (k, 1) convolution with stride (k, 1) over k channels: no copy, no float picture, and enough
-    channels for the integer kernels. Any other stem stays as it is, in float.
+    A stem whose kernel is its stride k sees each pixel once. Then (N, S, S) bytes, sorted into (N, S / k, S / k, k * k)
+    patches, are the same to a 1x1 convolution over k * k channels: one copy of bytes, no float picture, and a plain
+    matrix product, which is what the integer kernels are quickest at. Any other stem stays as it is, in float.
     """
 
     network: onnx.ModelProto
-    """Input `planes`: (N, k, S, S / k) float32, or (N, 1, S, S)."""
+    """Input `planes`: (N, k * k, S / k, S / k) float32, or (N, 1, S, S)."""
     side: int
     k: int
     stem: str
     """Name of the stem's node."""
-    is_view: bool
+    has_patches: bool
 
     @classmethod
     def of(cls, network: onnx.ModelProto) -> Front:
@@ -231,36 +231,34 @@ class Front:
         kernel = numpy_helper.to_array(weights[stem.input[1]])  # (O, 1, k, k): row, column
         k = kernel.shape[-1]
         facts = {a.name: helper.get_attribute_value(a) for a in stem.attribute}
-        is_view = (
+        has_patches = (
             kernel.shape[1:] == (1, k, k)
             and list(facts.get("strides", [1, 1])) == [k, k]
             and not any(facts.get("pads", [0]))
             and k > 1
             and side % k == 0
         )
-        if is_view:
-            turned = kernel[:, 0].transpose(0, 2, 1)[..., None]  # (O, k, k, 1): column as channel, row, 1
-            weights[stem.input[1]].CopyFrom(numpy_helper.from_array(np.ascontiguousarray(turned), stem.input[1]))
+        if has_patches:
+            flat = kernel.reshape(-1, k * k, 1, 1)  # row after row of the patch
+            weights[stem.input[1]].CopyFrom(numpy_helper.from_array(flat, stem.input[1]))
             del stem.attribute[:]
-            stem.attribute.extend(
-                [helper.make_attribute("kernel_shape", [k, 1]), helper.make_attribute("strides", [k, 1])]
-            )
-        planes = ["N", k, side, side // k] if is_view else ["N", 1, side, side]
+            stem.attribute.append(helper.make_attribute("kernel_shape", [1, 1]))
+        planes = ["N", k * k, side // k, side // k] if has_patches else ["N", 1, side, side]
         del graph.input[:]
         graph.input.append(helper.make_tensor_value_info("planes", TensorProto.FLOAT, planes))
         used = {name for node in graph.node for name in node.input}
         for unused in [i for i in graph.initializer if i.name not in used]:
             graph.initializer.remove(unused)
         onnx.checker.check_model(network, full_check=True)
-        return cls(network, side, k, stem.name, is_view)
+        return cls(network, side, k, stem.name, has_patches)
 
     def planes(self, tiles: Gray) -> Floats:
         """(N, S, S) uint8 as the input of `network`."""
-        if not self.is_view:
+        if not self.has_patches:
             return tiles[:, None].astype(np.float32)
-        return np.ascontiguousarray(
-            tiles.reshape(-1, self.side, self.side // self.k, self.k).transpose(0, 3, 1, 2)
-        ).astype(np.float32)
+        count = self.side // self.k
+        apart = tiles.reshape(-1, count, self.k, count, self.k).transpose(0, 2, 4, 1, 3)  # (N, k, k, S / k, S / k)
+        return np.ascontiguousarray(apart).reshape(-1, self.k * self.k, count, count).astype(np.float32)
 
 
 def _only_user(graph: onnx.GraphProto, name: str, kind: str) -> onnx.NodeProto:
@@ -308,7 +306,7 @@ def _quantized(front: Front, tiles: Gray, method: CalibrationMethod) -> onnx.Mod
             _Reader(front.planes(tiles)),
             quant_format=QuantFormat.QOperator,
             op_types_to_quantize=["Conv", "Relu"],
-            nodes_to_exclude=[] if front.is_view else [front.stem],
+            nodes_to_exclude=[] if front.has_patches else [front.stem],
             per_channel=True,
             reduce_range=WEIGHT_BITS == 7,
             activation_type=QuantType.QUInt8,
@@ -322,24 +320,28 @@ def _finished(front: Front, quantized: onnx.ModelProto, seen: Seen) -> bytes:
     """The same with `tiles` in front, and rounded with a view to what the weights see."""
     graph = quantized.graph
     values = {i.name: i for i in graph.initializer}
-    if front.is_view:
+    if front.has_patches:
         # The bytes are the integers: scale 1, zero 0, whatever the brightest picture of the calibration was.
         first = next(node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "planes")
         values[first.input[1]].CopyFrom(numpy_helper.from_array(np.float32(1), first.input[1]))
         values[first.input[2]].CopyFrom(numpy_helper.from_array(np.uint8(0), first.input[2]))
         graph.node.remove(first)
-        planes, shape = first.output[0], [-1, front.side, front.side // front.k, front.k]
+        planes, count, k = first.output[0], front.side // front.k, front.k
+        shapes = {"view": [-1, count, k, count, k], "patches_shape": [-1, count, count, k * k]}
         head = [
             helper.make_node("Reshape", ["tiles", "view"], ["tiles_view"], name="view"),
-            helper.make_node("Transpose", ["tiles_view"], [planes], perm=[0, 3, 1, 2], name="planes"),
+            helper.make_node("Transpose", ["tiles_view"], ["sorted"], perm=[0, 1, 3, 2, 4], name="sorted"),
+            helper.make_node("Reshape", ["sorted", "patches_shape"], ["patches"], name="patches"),
+            # To (N, C, H, W), for the file alone: onnxruntime's integer kernels turn it back, and both are left out.
+            helper.make_node("Transpose", ["patches"], [planes], perm=[0, 3, 1, 2], name="planes"),
         ]
     else:
-        shape = [-1, 1, front.side, front.side]
+        shapes = {"view": [-1, 1, front.side, front.side]}
         head = [
             helper.make_node("Cast", ["tiles"], ["tiles_float"], to=TensorProto.FLOAT, name="cast"),
             helper.make_node("Reshape", ["tiles_float", "view"], ["planes"], name="planes"),
         ]
-    graph.initializer.append(numpy_helper.from_array(np.array(shape, np.int64), "view"))
+    graph.initializer.extend(numpy_helper.from_array(np.array(shape, np.int64), name) for name, shape in shapes.items())
     seen.refine(graph, bits=WEIGHT_BITS)
     rest = list(graph.node)
     del graph.node[:], graph.input[:], graph.value_info[:], quantized.metadata_props[:]
@@ -355,7 +357,7 @@ def _check(content: bytes, front: Front) -> None:
     """Every convolution but a float stem became an integer one, with nothing between them.  Raises TrainingError."""
     made = [node.op_type for node in onnx.load_from_string(content).graph.node]
     wanted = sum(node.op_type == "Conv" for node in front.network.graph.node)
-    left, whole = made.count("Conv") - (not front.is_view), made.count("QLinearConv") + (not front.is_view)
+    left, whole = made.count("Conv") - (not front.has_patches), made.count("QLinearConv") + (not front.has_patches)
     if left or whole != wanted:
         raise TrainingError(f"{wanted - whole} of {wanted} convolutions stayed float: int8 would be slower than fp32")
 

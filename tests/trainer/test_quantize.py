@@ -75,10 +75,10 @@ def test_int8_says_what_fp32_says(outcome, draw):
 
 
 def test_every_convolution_is_an_integer_one_and_reads_raw_bytes(outcome):
-    """The stem reads the tiles as a view; nothing is turned into floats and back before the pooling."""
+    """The stem reads patches of the tiles; nothing is turned into floats and back before the pooling."""
     kinds = [node.op_type for node in graph_of(outcome.bundle).node]
-    assert kinds[:2] == ["Reshape", "Transpose"]
-    assert kinds[2:7] == ["QLinearConv"] * 5
+    assert kinds[:4] == ["Reshape", "Transpose"] * 2
+    assert kinds[4:9] == ["QLinearConv"] * 5
     assert "QuantizeLinear" not in kinds
     assert kinds.count("DequantizeLinear") == 1
 
@@ -115,26 +115,26 @@ def test_quantising_again_gives_the_same_bytes(outcome, six_classes):
 
 
 @pytest.mark.parametrize(
-    ("convs", "is_view"),
+    ("convs", "has_patches"),
     [
         ((Conv(8, 2, 2), Conv(12, 3, 2), Conv(16, 3, 2)), True),
         ((Conv(8, 5, 5), Conv(12, 3, 2)), True),
         ((Conv(8, 3, 3), Conv(12, 3, 2)), False),  # 3 is no part of 100
     ],
 )
-def test_any_stem_gives_an_int8_network(convs, is_view, six_classes, draw):
-    """A stem that sees each pixel once becomes a view; another one stays float, the others become integer."""
+def test_any_stem_gives_an_int8_network(convs, has_patches, six_classes, draw):
+    """A stem that sees each pixel once becomes a matrix product; another one stays float, the others become integer."""
     made = exported(*convs)
     found = quantize.quantize(made, data.index(six_classes), gate=LENIENT, suite=())
     kinds = [node.op_type for node in graph_of(found.bundle).node]
-    assert kinds.count("QLinearConv") == len(convs) - (not is_view)
-    assert found.measured["float_stem"] is not is_view
+    assert kinds.count("QLinearConv") == len(convs) - (not has_patches)
+    assert found.measured["float_stem"] is not has_patches
     tiles = np.concatenate([data.cut(p, 100) for name in CLASSES for p in draw(name, 2, 70)])
     ones, others = (Classifier(found.bundle, network=name).score(tiles).features for name in (FP32, INT8))
     assert np.abs(ones - others).max() < 0.1 * np.abs(ones).max()
 
 
-def test_view_computes_what_the_stem_did():
+def test_patches_compute_what_the_stem_did():
     """The rewritten float network gives the same numbers, before anything is rounded."""
     made = exported(Conv(8, 4, 4), Conv(12, 3, 2))
     front = Front.of(onnx.load_from_string(made.networks[FP32]))
