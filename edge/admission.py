@@ -60,7 +60,7 @@ def admit(loaded: Bundle, model: config.Model, cameras: Iterable[config.Camera],
             Thresholds.of(camera.decision, loaded.card.classes, camera.name)
         except ConfigError as error:
             raise BundleError(f"{loaded.origin}: does not fit the thresholds: {error.problems[0]}") from None
-    classifier.score(selftest_tiles(1, model.batch, loaded.card.input_px))  # the largest call allocates
+    classifier.score(selftest_tiles(1, classifier.batch, loaded.card.input_px))  # the largest call allocates
     frame_ms = _frame_ms(classifier, clock)
     tightest = min(cameras, key=lambda camera: camera.budget_ms)
     if frame_ms > tightest.budget_ms:

@@ -128,7 +128,7 @@ def measure(loaded: Bundle, model: config.Model, calls: int, clock: Clock | None
     for threads in THREADS:
         classifier = Classifier(loaded, threads=threads, network=chosen)
         for width, height in FRAMES:
-            path = _FramePath(classifier, loaded, (width, height), clock)
+            path = FramePath(classifier, _camera(loaded), generated(width, height), clock)
             share = max(10, calls // max(1, path.tiles // 16))
             what = f"frame {width}x{height}, {path.tiles} tiles"
             yield Row(what, NETWORKS[chosen], threads, 32, path.tiles, _time(path.turn, share, clock))
@@ -144,7 +144,7 @@ def side_by_side(loaded: Bundle, calls: int, reference: Path | None, clock: Cloc
     paths: list[tuple[str, str, int, Callable[[], object]]] = []
     for network, file in _networks(loaded).items():
         classifier = Classifier(loaded, network=file)
-        path = _FramePath(classifier, loaded, SIDE_BY_SIDE, clock)
+        path = FramePath(classifier, _camera(loaded), generated(*SIDE_BY_SIDE), clock)
         paths += [
             (DAEMON, network, path.tiles, path.turn),
             (ALONE, network, path.tiles, partial(classifier.score, path.cut())),
@@ -152,9 +152,9 @@ def side_by_side(loaded: Bundle, calls: int, reference: Path | None, clock: Cloc
         ]
     if reference is not None:
         paths.append((REFERENCE, "its own", 1, path.reference(reference)))
-    times = _interleaved([call for *_, call in paths], calls, clock)
+    times = interleaved([call for *_, call in paths], calls, clock)
     sides = [
-        (what, network, tiles, _summary(ns, 1e3 * tiles))
+        (what, network, tiles, summary(ns, 1e3 * tiles))
         for (what, network, tiles, _), ns in zip(paths, times, strict=True)
     ]
     daemon = {network: us.p50 for what, network, _, us in sides if what == DAEMON}
@@ -178,13 +178,15 @@ def _networks(loaded: Bundle) -> dict[str, str]:
     return {name: file for file, name in NETWORKS.items() if file in loaded.networks}
 
 
-def _summary(ns: Sequence[int], unit: float) -> Summary:
+def summary(ns: Sequence[int], unit: float) -> Summary:
     """Quantiles of measured durations, in this many ns."""
     p50, p95, p99, p999 = (float(value) / unit for value in np.percentile(ns, [50, 95, 99, 99.9]))
     return Summary(len(ns), p50, p95, p99, p999, max(ns) / unit)
 
 
-def _interleaved(calls: Sequence[Callable[[], object]], rounds: int, clock: Clock) -> list[list[int]]:
+def interleaved(
+    calls: Sequence[Callable[[], object]], rounds: int, clock: Clock, on_round: Callable[[], None] = lambda: None
+) -> list[list[int]]:
     """Each call once per round, so that all of them see the same moods of the machine.  Returns ns."""
     for call in calls:
         for _ in range(WARM_UP):
@@ -195,17 +197,26 @@ def _interleaved(calls: Sequence[Callable[[], object]], rounds: int, clock: Cloc
             started = clock.monotonic_ns()
             call()
             kept.append(clock.monotonic_ns() - started)
+        on_round()
     return times
 
 
-class _FramePath:
+def generated(width: int, height: int, *, count: int = 8, step: int = 1) -> list[Gray]:
+    """Frames of the generated strip, (height, width) uint8.  step: of their numbers."""
+    strip = Strip(width=max(width, LEAST_PX), height=max(height, LEAST_PX))
+    return [np.ascontiguousarray(strip.frame(n * step)[:height, :width]) for n in range(count)]
+
+
+def _camera(loaded: Bundle) -> config.Camera:
+    return config.Camera(name="bench", source=SecretStr("strip:"), tile_px=loaded.card.tile_px)
+
+
+class FramePath:
     """The line as the daemon runs it, with frames from memory; and the same frames for other loops."""
 
-    def __init__(self, classifier: Classifier, loaded: Bundle, size: tuple[int, int], clock: Clock) -> None:
-        width, height = size
-        strip = Strip(width=max(width, LEAST_PX), height=max(height, LEAST_PX))
-        self._frames = [np.ascontiguousarray(strip.frame(n)[:height, :width]) for n in range(8)]
-        camera = config.Camera(name="bench", source=SecretStr("strip:"), tile_px=loaded.card.tile_px)
+    def __init__(self, classifier: Classifier, camera: config.Camera, frames: Sequence[Gray], clock: Clock) -> None:
+        self._frames = list(frames)
+        self._name = camera.name
         self._station = Station(camera, classifier, clock, live=False)
         self._classifier = classifier
         self._clock = clock
@@ -221,6 +232,11 @@ class _FramePath:
     def cut(self) -> Gray:
         """The tiles of one frame."""
         return self._station.inspector.cut(self._frames[0]).copy()
+
+    def missed(self) -> int:
+        """Frames that were not judged: bad pictures."""
+        frames: dict[str, int] = self._station.account.total()["frames"]
+        return sum(frames.values()) - frames["ok"] - frames["defect"] - frames["unsure"]
 
     def naive(self) -> None:
         """What one writes in an afternoon: crop, resize, run, softmax, for each tile."""
@@ -255,7 +271,7 @@ class _FramePath:
         return True
 
     def heads(self) -> tuple[Head, ...]:
-        return (("bench", self._clock.monotonic_ns()),)
+        return ((self._name, self._clock.monotonic_ns()),)
 
     def pop(self, name: str) -> Frame:
         self._number += 1
@@ -309,13 +325,25 @@ def loads(loaded: Bundle, model: config.Model, seconds: float, clock: Clock | No
 
 
 def hold(
-    loaded: Bundle, model: config.Model, count: int, fps: float, seconds: float, clock: Clock | None = None
+    loaded: Bundle,
+    model: config.Model,
+    count: int,
+    fps: float,
+    seconds: float,
+    clock: Clock | None = None,
+    *,
+    like: config.Camera | None = None,
+    size: tuple[int, int] = SIDE_BY_SIDE,
 ) -> Load:
-    """Run so many cameras of 1600x256 for a while: real processes, the line in a thread, nothing delivered."""
+    """Run so many cameras for a while: real processes with the generated strip, the line in a thread, no broker.
+
+    like: whose tiles and budget they have.  size: width and height of a frame, px.
+    """
     clock = clock or SystemClock()
-    width, height = SIDE_BY_SIDE
-    url = SecretStr(f"strip:?width={width}&height={height}")
-    cameras = [config.Camera(name=f"c{n}", source=url, fps=fps, tile_px=loaded.card.tile_px) for n in range(count)]
+    width, height = (max(LEAST_PX, side) for side in size)
+    opened = {"source": SecretStr(f"strip:?width={width}&height={height}"), "fps": fps, "live": True, "loop": False}
+    like = (like or _camera(loaded)).model_copy(update={**opened, "width": None, "height": None})
+    cameras = [like.model_copy(update={"name": f"c{n}"}) for n in range(count)]
     classifier = choose(loaded, model, clock).classifier
     stations = [Station(camera, classifier, clock, live=True) for camera in cameras]
     supervisor = Supervisor(cameras, clock)
@@ -399,5 +427,5 @@ def _wait(clock: Clock, supervisor: Supervisor, seconds: float, running: int) ->
 
 def _time(call: Callable[[], object], calls: int, clock: Clock) -> Summary:
     """The call, ms, after a warm-up."""
-    (times,) = _interleaved([call], calls, clock)
-    return _summary(times, NS_PER_MS)
+    (times,) = interleaved([call], calls, clock)
+    return summary(times, NS_PER_MS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ PROC: Final = Path("/proc")
 SYS: Final = Path("/sys")
 REASONS: Final = ("under_voltage", "frequency_capped", "throttled", "hot")
 """Why a box is slower than it should be, in the order of the Raspberry Pi's bits."""
+VECTORS: Final = ("sse4", "avx", "fma", "amx", "asimd", "sve", "i8mm", "bf16", "dot")
+"""Begins of the flags that say which kernels a network can use."""
 LOOK_NS: Final = 2_000_000_000
 
 
@@ -45,6 +48,28 @@ def cpu_seconds(pid: int, proc: Path = PROC) -> float | None:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return None
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def processor(proc: Path = PROC) -> str:
+    """Which processor this is: its name, and a short hash of what decides how fast and how right a network runs."""
+    try:
+        lines = (proc / "cpuinfo").read_text("utf-8", "replace").partition("\n\n")[0].splitlines()
+    except OSError:
+        return "unknown"
+    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = said.get("model name") or " ".join(
+        f"{key.removeprefix('CPU ')} {said[key]}" for key in ("CPU implementer", "CPU part") if key in said
+    )
+    able = (said.get("flags") or said.get("Features") or "").split()
+    vectors = sorted(flag for flag in able if flag.startswith(VECTORS))
+    kind = [said.get(key, "") for key in ("cpu family", "model", "stepping", "CPU variant", "CPU revision")]
+    digest = hashlib.sha256(" ".join([*kind, *vectors]).encode()).hexdigest()[:8]
+    return f"{name or 'unnamed'} ({digest})"
 
 
 def temperatures(sys: Path = SYS) -> Iterator[tuple[str, float]]:

@@ -216,10 +216,14 @@ def load(path: Path) -> Calibration:
     try:
         return Calibration.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "file"
-        remedy = "Calibrate again, or remove the file"
-        raise ConfigError(str(path), (Problem(where, "not usable", str(first["msg"]), remedy),)) from None
+        raise unusable(path, error) from None
+
+
+def unusable(path: Path, error: ValidationError) -> ConfigError:
+    """What is wrong with a file of a calibration, and what to do."""
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"]) or "file"
+    return ConfigError(str(path), (Problem(where, "not usable", str(first["msg"]), "Calibrate again, or remove it"),))
 
 
 def save(path: Path, **parts: _Part) -> None:

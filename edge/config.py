@@ -111,10 +111,14 @@ class Shadow(_Section):
 
 class Model(_Section):
     bundle: str = Field("builtin", description="`builtin`, or the path of a bundle directory or zip")
-    threads: int = Field(1, ge=1, le=64, description="threads of the ONNX Runtime session")
-    batch: int = Field(32, ge=1, le=512, description="most tiles in one call of the network")
+    threads: int | None = Field(
+        None, ge=1, le=64, description="threads of the ONNX Runtime session; null: by `calibrate latency`, or 1"
+    )
+    batch: int | None = Field(
+        None, ge=1, le=512, description="most tiles in one call of the network; null: by `calibrate latency`, or 32"
+    )
     precision: Literal["auto", "fp32", "int8"] = Field(
-        "auto", description="which network of the bundle; auto: int8 where it is right and faster on this box"
+        "auto", description="network of the bundle; auto: by `calibrate latency`, or int8 where it is right and faster"
     )
 
     trusted_keys: list[PublicKey] = Field(

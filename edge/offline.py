@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from edge import bundle, calibration, config
+from edge import bundle, calibration, config, tuning
 from edge.camera.source import Picture, Unreadable, find_images, iter_recording
 from edge.clock import NS_PER_MS, Clock, SystemClock
 from edge.errors import ConfigError, DefectdError, Problem
@@ -24,6 +24,7 @@ class Settings:
 
     model: config.Model
     camera: config.Camera
+    state_dir: Path | None = None
 
 
 def settings_of(config_path: Path | None, camera: str | None, bundle_path: str, tile_px: int | None) -> Settings:
@@ -31,13 +32,14 @@ def settings_of(config_path: Path | None, camera: str | None, bundle_path: str, 
     if config_path is None:
         model = config.Model(bundle=bundle_path)
         one = config.Camera(name="recording", source=SecretStr("recording"), mode="parts")
+        state_dir = None
     else:
         settings = calibration.applied(config.load(config_path))
-        model = settings.model
+        model, state_dir = settings.model, settings.state_dir
         one = chosen(settings, camera, str(config_path))
     if tile_px is not None:
         one = one.model_copy(update={"tile_px": tile_px})
-    return Settings(model, one)
+    return Settings(model, one, state_dir)
 
 
 def chosen(settings: config.Config, camera: str | None, origin: str) -> config.Camera:
@@ -55,7 +57,10 @@ class Offline:
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         """Raises BundleError or ConfigError."""
         clock = clock or SystemClock()
-        classifier = choose(bundle.load(settings.model.bundle), settings.model, clock).classifier
+        loaded, model = bundle.load(settings.model.bundle), settings.model
+        if settings.state_dir is not None:
+            model = tuning.fitted(model, loaded.digest, settings.state_dir)
+        classifier = choose(loaded, model, clock).classifier
         self._inspector = Inspector(settings.camera, classifier, clock)
 
     def verdicts(self, paths: Iterable[str], pictures: Path | None = None) -> Iterator[dict[str, Any]]:

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from edge import bundle, calibration, config, overrides
+from edge import bundle, calibration, config, overrides, tuning
 from edge.admission import Admitted, admit, identity
 from edge.camera.source import SourceSpec
 from edge.clock import Clock
@@ -91,8 +91,18 @@ def _chosen(settings: config.Config, clock: Clock) -> tuple[Standing, Admitted, 
 
 
 def _loaded(settings: config.Config, which: str, clock: Clock) -> Admitted:
-    found = bundle.load(settings.model.bundle) if which == CONFIGURED else Store(settings.state_dir).get(which)
-    return Admitted(found, choose(found, settings.model, clock).classifier, 0.0)
+    found = _bundle_of(settings, which)
+    model = tuning.fitted(settings.model, found.digest, settings.state_dir)
+    return Admitted(found, choose(found, model, clock).classifier, 0.0)
+
+
+def _bundle_of(settings: config.Config, which: str) -> bundle.Bundle:
+    return bundle.load(settings.model.bundle) if which == CONFIGURED else Store(settings.state_dir).get(which)
+
+
+def bundle_in_use(settings: config.Config) -> bundle.Bundle:
+    """The one that decides here: installed, or named by the configuration.  Raises BundleError."""
+    return _bundle_of(settings, Store(settings.state_dir).standing(settings.model.bundle).current)
 
 
 def used_from_next_start(settings: config.Config, digest: str, clock: Clock) -> None:
@@ -102,7 +112,8 @@ def used_from_next_start(settings: config.Config, digest: str, clock: Clock) -> 
     if digest != standing.current:
         configured = calibration.applied(settings)
         adjusted = overrides.adjusted(configured, overrides.load(configured, store.get(digest).card.classes))
-        admit(store.get(digest), settings.model, adjusted.active_cameras or settings.cameras, clock)
+        model = tuning.fitted(settings.model, digest, settings.state_dir)
+        admit(store.get(digest), model, adjusted.active_cameras or settings.cameras, clock)
         standing = standing.after(digest, {})
         store.write(standing)
         store.prune(keep=settings.model.keep, keep_bytes=settings.model.keep_mb << 20, standing=standing)
@@ -126,7 +137,8 @@ def shadow_of(settings: config.Config, clock: Clock) -> Shadow | None:
     if wanted is None:
         return None
     loaded = bundle.load(wanted.bundle)
-    classifier = choose(loaded, settings.model, clock).classifier
+    model = tuning.fitted(settings.model, loaded.digest, settings.state_dir)
+    classifier = choose(loaded, model, clock).classifier
     inspectors = {camera.name: Inspector(camera, classifier, clock) for camera in settings.active_cameras}
     return Shadow(identity(loaded, classifier), wanted.share, inspectors, clock)
 

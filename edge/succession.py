@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from edge import admission, bundle, config
+from edge import admission, bundle, config, tuning
 from edge.admission import Admitted, admit
 from edge.clock import Clock
 from edge.delivery.commands import Model
@@ -144,8 +144,7 @@ class Succession:
                 return {"changed": False, "model": self._node.origin.model, "on_trial": self._standing.on_trial}
             try:
                 settings = self._node.settings
-                fresh = admit(self._store.get(digest), settings.model, settings.active_cameras, self._clock)
-                return self._swap(fresh)
+                return self._swap(self._admitted(self._store.get(digest), settings))
             except (BundleError, CommandError) as error:
                 self._tell_refused(digest, error)
                 raise
@@ -213,7 +212,11 @@ class Succession:
     def _loaded(self, which: str) -> Admitted:
         settings = self._node.settings
         found = bundle.load(settings.model.bundle) if which == CONFIGURED else self._store.get(which)
-        return admit(found, settings.model, settings.active_cameras, self._clock)
+        return self._admitted(found, settings)
+
+    def _admitted(self, found: bundle.Bundle, settings: config.Config) -> Admitted:
+        model = tuning.fitted(settings.model, found.digest, settings.state_dir)
+        return admit(found, model, settings.active_cameras, self._clock)
 
     # ---- the trial -------------------------------------------------------------------------------------
 

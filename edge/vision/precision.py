@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 
 NETWORKS: Final = {FP32: "fp32", INT8: "int8"}
 """What people call the networks of a bundle, by file."""
+THREADS: Final = 1
+BATCH: Final = 32
+"""Where neither the configuration nor a calibration says anything."""
 TILES: Final = 8
 """In each timed call: about half a line-scan frame."""
 LONGEST_NS: Final = 100 * NS_PER_MS
@@ -67,7 +70,7 @@ def _faster(bundle: Bundle, model: config.Model, fp32: Classifier, clock: Clock)
 
 
 def _tested(bundle: Bundle, model: config.Model, network: str) -> Classifier:
-    classifier = Classifier(bundle, threads=model.threads, batch=model.batch, network=network)
+    classifier = Classifier(bundle, threads=model.threads or THREADS, batch=model.batch or BATCH, network=network)
     classifier.selftest()
     return classifier
 

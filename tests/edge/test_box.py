@@ -100,3 +100,18 @@ def test_change_of_power_is_noticed_once_and_logged(tmp_path, caplog):
     assert seen == [False, True, False, True, False]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "under_voltage" in caplog.text
+
+
+def test_processors_are_told_apart_by_what_their_kernels_can(tmp_path):
+    """The name alone is not enough on a virtual machine; a flag that no kernel uses changes nothing."""
+    page = "processor : 0\nmodel name : AMD EPYC\nflags : fpu avx avx2 {}\n\nprocessor : 1\n"
+    found = []
+    for flag in ("", "avx512_vnni", "lm"):
+        (tmp_path / "cpuinfo").write_text(page.format(flag))
+        found.append(box.processor(tmp_path))
+    assert found[0] == found[2] != found[1]
+    assert all(name.startswith("AMD EPYC (") for name in found)
+    (tmp_path / "cpuinfo").write_text("processor : 0\nCPU implementer : 0x41\nCPU part : 0xd08\n")
+    assert box.processor(tmp_path).startswith("implementer 0x41 part 0xd08 (")
+    assert box.processor(tmp_path / "none") == "unknown"
+    assert box.cores() >= 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge.cli.calibrate import flatfield, roi, scale
+from edge.cli.calibrate import flatfield, latency, roi, scale
 
 
 @click.group()
@@ -20,5 +20,6 @@ for _command in (
     roi.roi,
     flatfield.flatfield,
     scale.scale,
+    latency.latency,
 ):
     calibrate.add_command(_command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
@@ -65,11 +66,15 @@ class Run:
         self._dry_run = dry_run
         self._written: list[str] = []
 
+    def progress(self, total: int, label: str) -> AbstractContextManager[Callable[[], None]]:
+        """A bar with the time left, where a person is looking."""
+        return progress(total, label, hidden=self._as_json)
+
     def footage(self, sources: tuple[str, ...], most: int, least: int = 1) -> Any:
         from edge.calibrate.footage import gather
         from edge.clock import SystemClock
 
-        with progress(most, "frames", hidden=self._as_json) as advance:
+        with self.progress(most, "frames") as advance:
             return gather(self.camera, sources, SystemClock(), most=most, least=least, on_frame=advance)
 
     def made(self, footage: Any) -> calibration.Made:
@@ -107,7 +112,11 @@ class Run:
         if not self._as_json:
             click.echo(sentence)
 
-    def done(self, found: dict[str, Any]) -> None:
+    def written(self, *paths: Path) -> None:
+        """What this run has written, to be told at its end."""
+        self._written += [str(path) for path in paths]
+
+    def done(self, found: dict[str, Any], then: str = "`defectd reload` takes it over") -> None:
         if self._as_json:
             click.echo(json.dumps({"camera": self.camera.name, **found, "written": self._written}))
             return
@@ -115,7 +124,7 @@ class Run:
             if value and name != "edges":
                 click.echo(f"{name}: {json.dumps(value)}")
         if self._written:
-            tell(f"written: {', '.join(self._written)}; `defectd reload` takes it over")
+            tell(f"written: {', '.join(self._written)}; {then}")
             if self.camera.roi is not None and "roi" in found:
                 tell("the configuration has a roi of its own, which goes before this one: remove it there")
         else:
