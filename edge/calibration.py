@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
@@ -18,6 +18,9 @@ from edge import config, document
 from edge.errors import CalibrationError, ConfigError, Problem
 
 SCHEMA: Final = "defectd.calibration/1"
+
+
+Side = Literal["left", "right", "top", "bottom"]
 
 
 class _Part(BaseModel):
@@ -40,12 +43,23 @@ class _Made(_Part):
     made: Made
 
 
+class Track(_Part):
+    """Edges that are found in each frame, since the strip wanders.
+
+    seen_px: from where to where each edge lay in calibration, from the left or the top.  margin_px: kept off each.
+    """
+
+    seen_px: dict[Side, tuple[float, float]] = Field(min_length=1)
+    margin_px: int = Field(ge=0, le=1000)
+
+
 class Region(_Made):
-    """What is inspected.  edges: as they were found, for people."""
+    """What is inspected.  edges: as they were found, for people.  track: the region follows them, or else is roi."""
 
     roi: config.Rectangle | config.Polygon | None
     exclude: tuple[config.Rectangle | config.Polygon, ...] = ()
     edges: dict[str, dict[str, float]] = {}
+    track: Track | None = None
 
 
 class Metric(_Made):
@@ -126,9 +140,13 @@ class Calibration(_Part):
 
 
 class Fitted(config.Camera):
-    """A camera of the configuration with what was calibrated.  made_px: width and height by part, of those in use."""
+    """A camera of the configuration with what was calibrated, beyond the keys of the configuration.
+
+    made_px: width and height by part, of those in use.  track: of a region that is found in each frame.
+    """
 
     made_px: dict[str, tuple[int, int]] = Field({})
+    track: Track | None = None
 
 
 COMMANDS: Final = {"roi": "roi", "scale": "scale", "flatfield": "flatfield", "reference": "normal"}
@@ -188,6 +206,11 @@ def _size(size_px: tuple[int, int]) -> str:
 def made_px(camera: config.Camera) -> Mapping[str, tuple[int, int]]:
     """Width and height of the frames that the calibrated parts in use were made with."""
     return camera.made_px if isinstance(camera, Fitted) else {}
+
+
+def track(camera: config.Camera) -> Track | None:
+    """How the region follows the strip; None where it is fixed."""
+    return camera.track if isinstance(camera, Fitted) else None
 
 
 def misfits(camera: config.Camera, frame_px: tuple[int, int]) -> tuple[Misfit, ...]:
@@ -267,7 +290,8 @@ def _applied(camera: config.Camera, path: Path) -> config.Camera:
     if not used:
         return camera
     sizes = {name: part.made.frame_px for name, part in used.items() if part.made.frame_px is not None}
-    return Fitted.model_construct(camera.model_fields_set, **dict(camera), made_px=sizes)
+    follows = found.roi.track if found.roi is not None and "roi" in changes else None
+    return Fitted.model_construct(camera.model_fields_set, **dict(camera), made_px=sizes, track=follows)
 
 
 def _tile_px(camera: config.Camera, scale: config.Scale | None, path: Path) -> int:

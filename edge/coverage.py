@@ -18,6 +18,7 @@ class _Tally:
     frames: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
     inspected: int = 0
     skipped: int = 0
+    outside: int = 0
     partial: int = 0
     no_signal_ns: int = 0
     paused_ns: int = 0
@@ -27,7 +28,11 @@ class _Tally:
         return {
             "delivered": sum(self.frames.values()),
             "frames": dict(self.frames),
-            "tiles": {"inspected": self.inspected, "skipped": self.skipped},
+            "tiles": {
+                "inspected": self.inspected,
+                "skipped": self.skipped,
+                **({"outside": self.outside} if self.outside else {}),
+            },
             "partial": self.partial,
             "no_signal_s": round(self.no_signal_ns / NS_PER_S, 3),
             "paused_s": round(self.paused_ns / NS_PER_S, 3),
@@ -113,11 +118,15 @@ class Coverage:
         for tally in (self._window, self._total):
             tally.frames[state] += frames
 
-    def count_tiles(self, inspected: int, skipped: int = 0) -> None:
-        """Count the tiles of one inspected frame; it is partial when some were left out."""
+    def count_tiles(self, inspected: int, skipped: int = 0, outside: int = 0) -> None:
+        """Count the tiles of one inspected frame; it is partial when some were left out.
+
+        outside: beside the strip, where the region follows it.
+        """
         for tally in (self._window, self._total):
             tally.inspected += inspected
             tally.skipped += skipped
+            tally.outside += outside
             tally.partial += skipped > 0
 
     def signal(self, *, present: bool, now_ns: int) -> None:

@@ -103,6 +103,7 @@ class Reading:
         status = self._cameras.snapshot()
         yield from self._coverage()
         yield from self._camera_states(status, now_ns)
+        yield from self._strips()
         yield self._durations()
         yield from self._deliveries(now_ns)
         yield from self._pictures()
@@ -149,6 +150,22 @@ class Reading:
                 waiting.add_metric([name], status[name].waiting)
                 restarts.add_metric([name], status[name].restarts)
         yield from (state, fps, frame, verdict, waiting, restarts)
+
+    def _strips(self) -> Iterator[Metric]:
+        place = GaugeMetricFamily(
+            "defectd_edge_px", "Place of a followed edge of the strip.", labels=["camera", "edge"]
+        )
+        lost = CounterMetricFamily(
+            "defectd_edge_lost_frames",
+            "Frames in which it was lost and the fixed region held.",
+            labels=["camera", "edge"],
+        )
+        for station in self._stations():
+            for side, edge in station.inspector.edges.items():
+                if edge.at_px is not None:
+                    place.add_metric([station.camera.name, side], edge.at_px)
+                lost.add_metric([station.camera.name, side], edge.lost_frames)
+        yield from (place, lost)
 
     def _durations(self) -> Metric:
         family = HistogramMetricFamily(

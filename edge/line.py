@@ -226,6 +226,8 @@ class Station:
         self._ruler = None if camera.scale is None else Ruler.of(camera.scale)
         self.frame_px: tuple[int, int] | None = None
         """Width and height of the last frame."""
+        self.lost_edges: frozenset[str] = frozenset()
+        """Of a region that follows the strip: told as lost."""
         self.misfits: tuple[calibration.Misfit, ...] = ()
         """Calibrated parts that do not hold for such frames."""
         self.told: set[tuple[str, tuple[int, int]]] = set()
@@ -469,7 +471,7 @@ class Line:
         """Book the verdict and tell what it changed."""
         now_ns = self._clock.monotonic_ns()
         station.account.count(verdict.state)
-        station.account.count_tiles(verdict.tiles, verdict.skipped)
+        station.account.count_tiles(verdict.tiles, verdict.skipped, verdict.outside)
         if verdict.skipped:
             station.gaps.skip(frame.grabbed_ns, verdict.skipped)
         changes = self._changes(station, frame, verdict, now_ns)
@@ -787,6 +789,7 @@ class Line:
             message = station.account.report(now_ns)
             for gap in station.gaps.take():
                 self._tell_gap(station, gap)
+            _log_edges(station)
             self._retain_coverage(station.camera.name, message)
             self._tell_state(station)
             counts = {stage: histogram.counts() for stage, histogram in station.stages.items()}
@@ -813,13 +816,30 @@ def make(clock: Clock, camera: str, kind: event.EventType, detail: dict[str, Any
     return event.Event(uuid7(wall_ns), camera, kind, wall_ns, clock.monotonic_ns(), clock_synced(), detail=detail)
 
 
+def _log_edges(station: Station) -> None:
+    """Say which edges of the strip are lost, and which are seen again."""
+    lost = frozenset(side for side, edge in station.inspector.edges.items() if edge.sight == "lost")
+    for side in sorted(lost - station.lost_edges):
+        words = "camera %s: the %s edge of the strip is lost: the fixed region holds there until it is seen"
+        log.warning(words, station.camera.name, side)
+    for side in sorted(station.lost_edges - lost):
+        log.info("camera %s: the %s edge of the strip is seen again", station.camera.name, side)
+    station.lost_edges = lost
+
+
 def _calibration(station: Station) -> dict[str, Any] | None:
     """Which calibrated parts are in use, and which are refused for frames of this size."""
     parts = calibration.made_px(station.camera)
     if not parts:
         return None
     refused = {misfit.part: misfit.as_json() for misfit in station.misfits}
-    return {"used": [part for part in parts if part not in refused], "refused": list(refused.values())}
+    told: dict[str, Any] = {"used": [part for part in parts if part not in refused], "refused": list(refused.values())}
+    if station.inspector.edges:
+        told["edges"] = {
+            side: {"sight": edge.sight, "px": edge.at_px, "lost_frames": edge.lost_frames}
+            for side, edge in station.inspector.edges.items()
+        }
+    return told
 
 
 def _thresholds(decision: config.Decision) -> dict[str, Any]:

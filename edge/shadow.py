@@ -70,6 +70,7 @@ class Shadow:
         self._owed[camera] -= 1.0
         inspector, cost = self._inspectors[camera], self._cost[camera]
         try:
+            inspector.follow(pixels)
             # Before the first time its cost is taken to be that of the model it stands beside.
             expected_ns = cost.of(inspector.tiles(pixels)) or verdict.preprocess_ns + verdict.inference_ns
             if SPARE * expected_ns > spare_ns:

@@ -9,36 +9,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from edge import config
+from edge.calibration import Side, Track
 from edge.errors import CalibrationError, ImageError
 from edge.frame import Gray
 from edge.vision import tiles
+from edge.vision.edges import (
+    AGREE,
+    BANDS,
+    BORDER_PX,
+    DARK,
+    FLAT,
+    LOOK_BACK_PX,
+    REACH_PX,
+    STEP,
+    STRAIGHT_PX,
+)
 
-Side = Literal["left", "right", "top", "bottom"]
 SIDES: Final[tuple[Side, ...]] = ("left", "right", "top", "bottom")
-BANDS: Final = 8
-BORDER_PX: Final = 8
-"""So much background must be seen before an edge."""
-DARK: Final = 0.2
-"""Of the strip's brightness: background is darker."""
-FLAT: Final = 6.0
-"""Gray levels: background scatters less."""
-STEP: Final = 0.08
-"""Of the strip's brightness: an edge rises by more, within REACH_PX."""
-REACH_PX: Final = 16
-LOOK_BACK_PX: Final = 30
-STRAIGHT_PX: Final = 4.0
-"""Bands that lie further from the line are no part of it."""
 SLANT_PX: Final = 3.0
 """Across the frame: an edge that slants by more makes a polygon."""
-AGREE: Final = 0.6
-"""Share of the bands, and of the frames, that must show an edge for it to be one."""
+MOST_SLANT_PX: Final = 16.0
+"""Of an edge that is followed: the region is upright then, and what lies in the slant is not inspected."""
 
 Floats = npt.NDArray[np.float64]
 Point = tuple[int, int]
@@ -69,20 +67,23 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """What the frames show.  roi: x y w h, or a polygon where an edge slants."""
+    """What the frames show.  roi: x y w h, or a polygon where an edge slants.  track: how to follow it."""
 
     edges: tuple[Edge, ...]
     roi: tuple[int, int, int, int] | tuple[Point, ...]
+    track: Track | None = None
 
 
-def find(frames: Sequence[Gray], *, margin_px: int, most_wander_px: float) -> Strip:
+def find(frames: Sequence[Gray], *, margin_px: int, most_wander_px: float, track: bool = False) -> Strip:
     """The strip in frames of one size from one camera that stands still.
 
-    margin_px: kept off each edge, besides what the strip wanders.
-    Raises CalibrationError when no side shows an edge, or the strip does not lie still enough for a fixed region.
+    margin_px: kept off each edge, besides what the strip wanders.  track: it may wander, the edges are to be followed.
+    Raises CalibrationError when no side shows an edge, the strip does not lie still enough for a fixed region, or no
+    place is inside it at all times.
     """
     height, width = frames[0].shape
     edges = []
+    seen_px: dict[Side, tuple[float, float]] = {}
     for side in SIDES:
         lines = [line for frame in frames if (line := line_of(frame, side)) is not None]
         if len(lines) < max(1, AGREE * len(frames)):
@@ -90,18 +91,26 @@ def find(frames: Sequence[Gray], *, margin_px: int, most_wander_px: float) -> St
         starts, ends = np.array(lines).T
         start, end = float(np.median(starts)), float(np.median(ends))
         wander = float(max(np.abs(starts - start).max(), np.abs(ends - end).max()))
-        if wander > most_wander_px:
+        if track and abs(end - start) > MOST_SLANT_PX:
+            raise CalibrationError(
+                f"the {side} edge slants by {abs(end - start):.0f} px, more than {MOST_SLANT_PX:g}: it cannot be "
+                "followed. Level the camera, or do without --track"
+            )
+        if wander > most_wander_px and not track:
             raise CalibrationError(
                 f"the {side} edge lies up to {wander:.0f} px from its middle place, more than {most_wander_px:g}: "
-                "the camera or the strip moves too much for a fixed region. Fix the camera, or give more --wander-px"
+                "the camera or the strip moves too much for a fixed region. Fix the camera, give more --wander-px, "
+                "or have the edges followed in each frame with --track"
             )
         edges.append(Edge(side, start, end, wander, len(lines)))
+        seen_px[side] = (round(float(min(starts.min(), ends.min())), 1), round(float(max(starts.max(), ends.max())), 1))
     if not edges:
         raise CalibrationError(
             "no side of the frames shows a dark background beside the strip. If the strip fills the frame, leave roi "
             "out; otherwise give it with --shape"
         )
-    return Strip(tuple(edges), _region(edges, width, height, margin_px))
+    followed = Track(seen_px=seen_px, margin_px=margin_px) if track else None
+    return Strip(tuple(edges), _region(edges, width, height, margin_px, upright=track), followed)
 
 
 def line_of(frame: Gray, side: Side) -> tuple[float, float] | None:
@@ -156,8 +165,8 @@ def _line(points: Floats) -> tuple[float, float]:
     return slope, float(np.median(across - slope * along))
 
 
-def _region(edges: Sequence[Edge], width: int, height: int, margin_px: int) -> tuple[Any, ...]:
-    """Inside all edges, wherever the strip wandered."""
+def _region(edges: Sequence[Edge], width: int, height: int, margin_px: int, *, upright: bool) -> tuple[Any, ...]:
+    """Inside all edges, wherever the strip wandered.  upright: never a polygon."""
     lines = {"left": (0.0, 0.0), "right": (width, width), "top": (0.0, 0.0), "bottom": (height, height)}
     for edge in edges:
         inwards = 1 if edge.side in ("left", "top") else -1
@@ -166,7 +175,7 @@ def _region(edges: Sequence[Edge], width: int, height: int, margin_px: int) -> t
     (l0, l1), (r0, r1), (t0, t1), (b0, b1) = (lines[side] for side in SIDES)
     if min(r0 - l0, r1 - l1, b0 - t0, b1 - t1) < 1:
         raise CalibrationError("the edges leave no strip between them; look at the pictures, or give less --margin-px")
-    if all(abs(edge.end_px - edge.start_px) <= SLANT_PX for edge in edges):
+    if upright or all(abs(edge.end_px - edge.start_px) <= SLANT_PX for edge in edges):
         left, top = int(np.ceil(max(l0, l1))), int(np.ceil(max(t0, t1)))
         return left, top, int(min(r0, r1)) - left, int(min(b0, b1)) - top
     corners = ((l0, t0), (r0, t1), (r1, b1), (l1, b0))

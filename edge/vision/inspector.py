@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -15,13 +16,16 @@ from edge.frame import Gray
 from edge.vision import health, tiles
 from edge.vision.classifier import Classifier, Scores
 from edge.vision.decision import NOTHING, Box, Findings, Thresholds, decide
+from edge.vision.edges import Followed, Follower
 from edge.vision.flatfield import Flatfield, Floats
 from edge.vision.rotation import Ints, Rotation
-from edge.vision.tiles import TileGrid
+from edge.vision.tiles import Rectangle, Roi, TileGrid
 
 FrameState = Literal["ok", "defect", "unsure", "bad_image", "late", "dropped"]
 GRIDS_KEPT: Final = 8
 """A camera has one frame size; a folder of images may have several."""
+PLACES_KEPT: Final = 32
+"""Of a region that follows the strip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class Verdict:
     """Tiles left out to keep the deadline: then a frame in which nothing was found is unsure, never ok."""
     broken: int = 0
     """Tiles whose scores are no numbers: they are unsure, never ok."""
+    outside: int = 0
+    """Tiles of the frame that lie beside the strip, where the region follows it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +56,7 @@ class _Layout:
     grid: TileGrid
     turns: Rotation
     gain: Floats | None = None
+    outside: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -58,7 +65,12 @@ class Learned:
 
     watch: health.Watch
     light: Flatfield | None = None
+    follower: Follower | None = None
+    region: Rectangle | None = None
+    """Of the strip in this frame; None: the fixed one."""
     grids: OrderedDict[tuple[int, int], _Layout] = field(default_factory=OrderedDict)
+    places: OrderedDict[tuple[tuple[int, int], Rectangle], _Layout] = field(default_factory=OrderedDict)
+    """The same for regions that follow the strip."""
     batch: Gray = field(default_factory=lambda: np.empty((0, 0, 0), np.uint8))
     """As long as the largest grid needs it; written anew for each frame."""
 
@@ -86,7 +98,7 @@ class Inspector:
         self._thresholds = Thresholds.of(camera.decision, classifier.card.classes, camera.name)
         if learned is None:
             light = None if camera.flatfield is None else Flatfield.read(camera.flatfield)
-            learned = Learned(health.Watch(camera.health, frozen=sensor_noise), light)
+            learned = Learned(health.Watch(camera.health, frozen=sensor_noise), light, _follower(camera))
         self._learned = learned
 
     def judge_by(self, decision: config.Decision) -> None:
@@ -103,20 +115,38 @@ class Inspector:
         classifier = classifier or self._classifier
         learned = self._learned
         if classifier.card.input_px != self._classifier.card.input_px:
-            learned = Learned(learned.watch, learned.light)
+            learned = Learned(learned.watch, learned.light, learned.follower)
         return Inspector(camera, classifier, self._clock, learned=learned)
 
     def look(self, image: Gray, now_ns: int) -> health.Look:
         """Health, in the order of the camera's frames, whether or not they are inspected after it."""
         try:
-            layout = self._layout(image)
+            layout = self._fixed(image)
         except ImageError as error:
             return self._learned.watch.tell(str(error))
+        self.follow(image)
         x, y, w, h = layout.grid.window
         window = image[y : y + h, x : x + w]
         if self._learned.light is not None and layout.gain is not None:
             self._learned.light.watch(window, layout.gain, now_ns)
         return self._learned.watch.step(window, now_ns)
+
+    def follow(self, image: Gray) -> None:
+        """Find the strip in the next frame, where the region follows it: `look` does so, too."""
+        learned = self._learned
+        if learned.follower is None:
+            return
+        learned.region = learned.follower.step(image)
+        try:
+            self._layout(image)
+        except ImageError:
+            learned.region = None  # so narrow that no tile fits: the fixed region holds
+
+    @property
+    def edges(self) -> Mapping[str, Followed]:
+        """How the edges stand that the region follows, by side; none where it is fixed."""
+        follower = self._learned.follower
+        return {} if follower is None else {str(side): edge for side, edge in follower.edges.items()}
 
     def tiles(self, image: Gray) -> int:
         """How many tiles a frame of this size has.  Raises ImageError where `look` finds an ailment."""
@@ -141,14 +171,17 @@ class Inspector:
         """
         started = self._clock.monotonic_ns()
         try:
+            x, y, w, h = self._fixed(image).grid.window
+            if not looked:
+                self.follow(image)
             layout = self._layout(image)
         except ImageError as error:
             return Verdict("bad_image", NOTHING, 0, str(error))
         grid = layout.grid
-        x, y, w, h = grid.window
         ailment = None if looked else health.ailment(image[y : y + h, x : x + w])
         if ailment is not None:
             return Verdict("bad_image", NOTHING, 0, ailment, self._clock.monotonic_ns() - started)
+        layout.turns.over(grid.boxes)
         chosen = self._chosen(layout, most, cuttable=deadline_ns is not None)
         cut = grid.cut(image, self._learned.batch, chosen, layout.gain)
         prepared = self._clock.monotonic_ns()
@@ -173,6 +206,7 @@ class Inspector:
             decide_ns=decided - inferred,
             skipped=skipped,
             broken=len(probabilities) - int(np.isfinite(probabilities).all(axis=1).sum()),
+            outside=layout.outside,
         )
 
     def _chosen(self, layout: _Layout, most: int | None, *, cuttable: bool) -> Ints | None:
@@ -198,32 +232,59 @@ class Inspector:
         return Scores.joined(parts)
 
     def _layout(self, image: Gray) -> _Layout:
-        shape = (image.shape[0], image.shape[1])
-        layout = self._learned.grids.get(shape)
+        """The tiles of this frame, wherever the strip is.  Raises ImageError."""
+        fixed, learned = self._fixed(image), self._learned
+        if learned.region is None:
+            return fixed
+        key = (fixed.grid.frame_shape, learned.region)
+        layout = learned.places.get(key)
         if layout is None:
-            camera, side = self._camera, self._classifier.card.input_px
-            unfit = calibration.misfits(camera, (shape[1], shape[0]))
-            for misfit in unfit:
+            layout = self._lay(fixed.grid.frame_shape, learned.region, fixed.turns)
+            whole = self._grid(fixed.grid.frame_shape, None)
+            layout.outside = max(0, len(whole) - len(layout.grid))
+            learned.places[key] = layout
+            if len(learned.places) > PLACES_KEPT:
+                learned.places.popitem(last=False)
+        learned.places.move_to_end(key)
+        return layout
+
+    def _fixed(self, image: Gray) -> _Layout:
+        """The tiles of the fixed region.  Raises ImageError, also where the region was calibrated for another size."""
+        shape, grids = (image.shape[0], image.shape[1]), self._learned.grids
+        layout = grids.get(shape)
+        if layout is None:
+            for misfit in calibration.misfits(self._camera, (shape[1], shape[0])):
                 if misfit.blocks:
                     raise ImageError(misfit.reason)
-            grid = tiles.lay(
-                shape,
-                tile_px=camera.tile_px,
-                input_px=side,
-                overlap=camera.overlap,
-                roi=camera.roi,
-                exclude=camera.exclude,
-            )
-            light = None if any(misfit.part == "flatfield" for misfit in unfit) else self._learned.light
-            gain = None if light is None else light.over(shape, grid.window, grid.small)
-            layout = _Layout(grid, Rotation(grid.boxes), gain)
-            if len(grid) > len(self._learned.batch):
-                self._learned.batch = np.empty((len(grid), side, side), np.uint8)
-            self._learned.grids[shape] = layout
-            if len(self._learned.grids) > GRIDS_KEPT:
-                self._learned.grids.popitem(last=False)
-        self._learned.grids.move_to_end(shape)
+            layout = grids[shape] = self._lay(shape, self._camera.roi, None)
+            if len(grids) > GRIDS_KEPT:
+                grids.popitem(last=False)
+        grids.move_to_end(shape)
         return layout
+
+    def _lay(self, shape: tuple[int, int], roi: Roi, turns: Rotation | None) -> _Layout:
+        grid, learned = self._grid(shape, roi), self._learned
+        unfit = {misfit.part for misfit in calibration.misfits(self._camera, (shape[1], shape[0]))}
+        light = None if "flatfield" in unfit else learned.light
+        gain = None if light is None else light.over(shape, grid.window, grid.small)
+        if len(grid) > len(learned.batch):
+            learned.batch = np.empty((len(grid), grid.input_px, grid.input_px), np.uint8)
+        return _Layout(grid, turns or Rotation(grid.boxes), gain)
+
+    def _grid(self, shape: tuple[int, int], roi: Roi) -> TileGrid:
+        camera, side = self._camera, self._classifier.card.input_px
+        return tiles.lay(
+            shape, tile_px=camera.tile_px, input_px=side, overlap=camera.overlap, roi=roi, exclude=camera.exclude
+        )
+
+
+def _follower(camera: config.Camera) -> Follower | None:
+    """Only a rectangle follows the strip; that is what calibration makes."""
+    track, roi = calibration.track(camera), camera.roi
+    if track is None or roi is None or isinstance(roi[0], tuple):
+        return None
+    x, y, w, h = (int(side) for side in roi if not isinstance(side, tuple))
+    return Follower(track, (x, y, w, h))
 
 
 def _state(findings: Findings, skipped: int) -> FrameState:

@@ -23,6 +23,14 @@ class Rotation:
         self._round = 0
         self._suspicious: Sequence[Box] = ()
 
+    def over(self, boxes: npt.NDArray[np.int32]) -> None:
+        """The tiles lie elsewhere from now on: each takes over the turn of the one that was nearest.  boxes: (M, 4)."""
+        if boxes is self._boxes:
+            return
+        before, after = (box[:, :2] + box[:, 2:] / 2 for box in (self._boxes, boxes))
+        apart = np.abs(after[:, None, :] - before[None, :, :]).sum(axis=2)
+        self._seen, self._boxes = self._seen[apart.argmin(axis=1)], boxes
+
     def order(self, count: int) -> Ints:
         """The `count` tiles to look at, the most important first.  Returns (count,) indices.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -58,6 +58,8 @@ class FakeCameras:
 
 class ScriptedInspector:
     """Says what the frame's first pixel stands for; 8 tiles of 0.25 ms each."""
+
+    edges: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock

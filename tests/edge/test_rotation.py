@@ -46,3 +46,16 @@ def test_suspects_take_half_of_the_turns_at_most():
     turns.saw(np.arange(5), [(0, 0, 500, 100)])
     chosen = turns.order(4).tolist()
     assert sum(tile < 5 for tile in chosen) == 2
+
+
+def test_tiles_that_lie_elsewhere_keep_their_turns():
+    """Each takes over from the one that was nearest, also where there are fewer now: none waits for ever."""
+    boxes = np.array([[x, 0, 10, 10] for x in range(0, 100, 10)], np.int32)
+    turns = Rotation(boxes)
+    turns.saw(turns.order(5), ())
+    turns.over(boxes + np.array([3, 0, 0, 0], np.int32))
+    assert turns.order(5).tolist() == [5, 6, 7, 8, 9]
+    turns.saw(turns.order(5), ())
+    turns.over(boxes[2:])
+    assert len(turns.order(8)) == 8
+    assert turns.order(3).tolist() == [0, 1, 2]

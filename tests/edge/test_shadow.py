@@ -28,6 +28,9 @@ class Second:
         self.takes_ms = 4
         self.asked = 0
 
+    def follow(self, _pixels: Any) -> None:
+        """Its region is fixed."""
+
     def tiles(self, _pixels: Any) -> int:
         return 8
 

@@ -23,6 +23,7 @@ from edge.cli.threads import one_thread_each
 @click.option(
     "--wander-px", type=click.FloatRange(0, 1000), default=20.0, show_default=True, help="Most that is fixed."
 )
+@click.option("--track", is_flag=True, help="The strip wanders: find its edges in each frame.")
 @refusals_told
 def roi(
     config_path: Path,
@@ -35,27 +36,34 @@ def roi(
     exclude: tuple[Any, ...],
     margin_px: int,
     wander_px: float,
+    track: bool,
 ) -> None:
     r"""Where the strip is: its edges against the dark beside it, or a shape by hand.
 
     \b
     defectd calibrate roi --camera top --source recorded/
     defectd calibrate roi --camera top --exclude 700,0,90,256
+    defectd calibrate roi --camera top --track
     """
     one_thread_each()
+    if track and shape is not None:
+        raise click.UsageError("--shape is a fixed region, and --track finds it in each frame: give one of them")
     from edge.calibrate import roi as room
     from edge.calibration import Region
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
     footage = run.footage(sources, frames)
     edges: dict[str, dict[str, Any]] = {}
-    region = shape
+    region, followed = shape, None
     if region is None:
-        strip = room.find(footage.frames, margin_px=margin_px, most_wander_px=wander_px)
-        region, edges = strip.roi, {edge.side: edge.as_json() for edge in strip.edges}
+        strip = room.find(footage.frames, margin_px=margin_px, most_wander_px=wander_px, track=track)
+        region, edges, followed = strip.roi, {edge.side: edge.as_json() for edge in strip.edges}, strip.track
     room.check(run.camera, footage.frames[0], region, exclude)
-    part = Region(roi=region, exclude=exclude, edges=edges, made=run.made(footage))
+    part = Region(roi=region, exclude=exclude, edges=edges, track=followed, made=run.made(footage))
     run.keep("roi", part, room.overlay(footage.frames[-1], region, exclude))
     for side, edge in edges.items():
         run.say(f"{side} edge at {edge['start_px']} to {edge['end_px']} px, seen in {edge['frames']} frames")
-    run.done({"roi": region, "exclude": exclude, "edges": edges})
+    if followed is not None:
+        run.say("the region follows these edges in each frame; roi holds where they are not seen")
+    tracked = None if followed is None else followed.model_dump()
+    run.done({"roi": region, "exclude": exclude, "edges": edges, "track": tracked})

@@ -80,6 +80,20 @@ def test_strip_that_lies_across_is_found_too():
     assert strip.roi[1] == pytest.approx(90, abs=3)
 
 
+def test_strip_that_wanders_far_can_be_followed():
+    """With `track`: where each edge was, and a fixed region for when it is not seen; a slant is refused."""
+    frames = [frame(n, left=(100 + 30 * n, 100 + 30 * n)) for n in range(5)]
+    with pytest.raises(CalibrationError, match="--track"):
+        find(frames, margin_px=4, most_wander_px=20)
+    strip = find(frames, margin_px=4, most_wander_px=20, track=True)
+    low, high = strip.track.seen_px["left"]
+    assert (low, high) == (pytest.approx(100, abs=2), pytest.approx(220, abs=2))
+    assert strip.track.margin_px == 4
+    assert 220 < strip.roi[0] < 232
+    with pytest.raises(CalibrationError, match="slants by"):
+        find([frame(n, left=(100, 140)) for n in range(3)], margin_px=4, most_wander_px=20, track=True)
+
+
 def test_strip_that_wanders_a_little_is_inside_the_region_at_any_time():
     """The region begins where the strip always is; one that wanders far is refused with the distance."""
     frames = [frame(n, left=(100 + 2 * n, 100 + 2 * n)) for n in range(5)]
@@ -158,6 +172,18 @@ def test_command_writes_file_and_picture_that_the_daemon_uses(plant):
     raw["cameras"][0]["roi"] = [1, 2, 300, 300]
     (plant / "c.yaml").write_text(yaml.safe_dump(raw))
     assert settings_of(plant / "c.yaml", None, "builtin", None).camera.roi == (1, 2, 300, 300)
+
+
+def test_command_stores_that_edges_are_followed(plant):
+    """In the file, and on the camera that the daemon gets; a region by hand in the configuration is not followed."""
+    code, said, _ = call(plant, "roi", "--source", str(plant / "recorded"), "--track", "--json")
+    assert code == 0
+    assert set(json.loads(said)["track"]["seen_px"]) == {"left"}
+    camera = settings_of(plant / "c.yaml", None, "builtin", None).camera
+    assert calibration.track(camera) == calibration.load(plant / "var/calibration/top.yaml").roi.track
+    assert calibration.track(camera.model_copy(update={"track": None})) is None
+    code, _, remark = call(plant, "roi", "--track", "--shape", "0,0,100,100")
+    assert (code, "one of them" in remark) == (2, True)
 
 
 def test_dry_run_writes_nothing(plant):
