@@ -143,10 +143,12 @@ class Fitted(config.Camera):
     """A camera of the configuration with what was calibrated, beyond the keys of the configuration.
 
     made_px: width and height by part, of those in use.  track: of a region that is found in each frame.
+    reference: what good frames looked like.
     """
 
     made_px: dict[str, tuple[int, int]] = Field({})
     track: Track | None = None
+    reference: Reference | None = None
 
 
 COMMANDS: Final = {"roi": "roi", "scale": "scale", "flatfield": "flatfield", "reference": "normal"}
@@ -211,6 +213,11 @@ def made_px(camera: config.Camera) -> Mapping[str, tuple[int, int]]:
 def track(camera: config.Camera) -> Track | None:
     """How the region follows the strip; None where it is fixed."""
     return camera.track if isinstance(camera, Fitted) else None
+
+
+def reference(camera: config.Camera) -> Reference | None:
+    """What the watch over drift compares with; None where there is nothing, or nobody wants it."""
+    return camera.reference if isinstance(camera, Fitted) and camera.drift_s else None
 
 
 def misfits(camera: config.Camera, frame_px: tuple[int, int]) -> tuple[Misfit, ...]:
@@ -284,6 +291,8 @@ def _applied(camera: config.Camera, path: Path) -> config.Camera:
         changes["scale"], used["scale"] = found.scale.scale, found.scale
     if found.flatfield is not None and camera.flatfield is None:
         changes["flatfield"], used["flatfield"] = folder / found.flatfield.file, found.flatfield
+    if found.reference is not None and camera.drift_s:
+        used["reference"] = found.reference
     if camera.tile_mm is not None and camera.enabled:
         changes["tile_px"] = _tile_px(camera, changes.get("scale", camera.scale), path)
     camera = camera.model_copy(update=changes) if changes else camera
@@ -291,7 +300,9 @@ def _applied(camera: config.Camera, path: Path) -> config.Camera:
         return camera
     sizes = {name: part.made.frame_px for name, part in used.items() if part.made.frame_px is not None}
     follows = found.roi.track if found.roi is not None and "roi" in changes else None
-    return Fitted.model_construct(camera.model_fields_set, **dict(camera), made_px=sizes, track=follows)
+    return Fitted.model_construct(
+        camera.model_fields_set, **dict(camera), made_px=sizes, track=follows, reference=found.reference
+    )
 
 
 def _tile_px(camera: config.Camera, scale: config.Scale | None, path: Path) -> int:

@@ -438,6 +438,9 @@ class Camera(_Section):
     overlap: float = Field(0.1, ge=0.0, le=0.9, description="least share of a tile that its neighbour covers too")
     decision: Decision = Field(Decision(), description="this camera's own values over the top-level `decision`")
     health: Health = Field(Health(), description="when a picture is no picture of the surface")
+    drift_s: float = Field(
+        300.0, ge=0.0, le=86_400.0, description="window of the watch over drift; 0: no watch, otherwise 60 at least"
+    )
     ring_frames: int = Field(8, ge=2, le=256, description="frames that wait in memory; the oldest goes when full")
     memory_mb: int = Field(500, ge=50, le=65_536, description="a camera process that grows larger is replaced")
     width: int | None = Field(None, ge=16, le=32_768, description="asked of a device")
@@ -494,6 +497,13 @@ class Camera(_Section):
     def _not_beside_tile_px(cls, value: float | None, info: ValidationInfo) -> float | None:
         if value is not None and info.data.get("tile_px", 200) != 200:
             raise ValueError(f"stands beside tile_px ({info.data['tile_px']}); give one of them")
+        return value
+
+    @field_validator("drift_s")
+    @classmethod
+    def _minutes(cls, value: float) -> float:
+        if 0.0 < value < 60.0:
+            raise ValueError("is shorter than a minute; a watch over seconds would alarm at every coil")
         return value
 
     @field_validator("name")

@@ -27,6 +27,8 @@ EventType = Literal[
     "model.refused",
     "thresholds.changed",
     "calibration.refused",
+    "camera.drifted",
+    "camera.settled",
     "config.changed",
     "config.refused",
     "events.dropped",

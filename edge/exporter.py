@@ -104,6 +104,7 @@ class Reading:
         yield from self._coverage()
         yield from self._camera_states(status, now_ns)
         yield from self._strips()
+        yield from self._drifts()
         yield self._durations()
         yield from self._deliveries(now_ns)
         yield from self._pictures()
@@ -166,6 +167,22 @@ class Reading:
                     place.add_metric([station.camera.name, side], edge.at_px)
                 lost.add_metric([station.camera.name, side], edge.lost_frames)
         yield from (place, lost)
+
+    def _drifts(self) -> Iterator[Metric]:
+        labels = ["camera", "figure"]
+        now = GaugeMetricFamily(
+            "defectd_drift_figure", "Median over the window of the watch over drift.", labels=labels
+        )
+        known = GaugeMetricFamily("defectd_drift_calibrated", "The same of good footage: the middle.", labels=labels)
+        drifted = GaugeMetricFamily("defectd_drifted", "1 for a figure that is not as calibrated.", labels=labels)
+        for station in self._stations():
+            watch = station.drift
+            for name, told in watch.figures().items() if watch is not None else ():
+                if told["now"] is not None:
+                    now.add_metric([station.camera.name, name], told["now"])
+                known.add_metric([station.camera.name, name], told["calibrated"][1])
+                drifted.add_metric([station.camera.name, name], float(told["drifted"]))
+        yield from (now, known, drifted)
 
     def _durations(self) -> Metric:
         family = HistogramMetricFamily(

@@ -21,6 +21,7 @@ from edge.errors import CommandError, ConfigError
 from edge.frame import Frame, Gray
 from edge.metrics import Counts, Histogram, Summary
 from edge.shadow import Shadow
+from edge.vision import drift
 from edge.vision.classifier import Classifier
 from edge.vision.decision import NOTHING, Box, Findings
 from edge.vision.health import Look
@@ -232,6 +233,10 @@ class Station:
         """Calibrated parts that do not hold for such frames."""
         self.told: set[tuple[str, tuple[int, int]]] = set()
         """Parts and sizes of which that was said."""
+        reference = calibration.reference(camera)
+        self.drift = None if reference is None else drift.Watch(reference, camera.drift_s)
+        self.drift_since_ns: int | None = None
+        """Wall time since when the camera does not look as calibrated."""
         self.account = coverage.Coverage(clock.monotonic_ns())
         self.gaps = coverage.Gaps()
         self.losses: dict[tuple[str, str], int] = {}
@@ -264,6 +269,9 @@ class Station:
         self.inspector, self.tracks = other.inspector, other.tracks
         self._ruler, self.frame_px, self.misfits, self.told = other._ruler, None, (), set()
         self.last_number = -1
+        ours, new = self.drift, other.drift
+        if ours is None or new is None or (ours.reference, ours.window_s) != (new.reference, new.window_s):
+            self.drift, self.drift_since_ns = new, None
 
     @property
     def ruler(self) -> Ruler | None:
@@ -420,6 +428,7 @@ class Line:
                 return
             verdict = self._inspect(station, frame, most)
             self._settle(station, frame, verdict, dequeued_ns, looked_ns)
+            self._compare(station, frame, verdict)
             self._scheduler.done(name, verdict.tiles, verdict.inference_ns, self._clock.monotonic_ns() - dequeued_ns)
             if self._shadow is not None:
                 spare_ns = 0 if self._cameras.heads() else self._scheduler.spare_ns()
@@ -492,6 +501,38 @@ class Line:
             self._tell(station, change.type, defect=defect, frame=frame, findings=verdict.findings, latency=latency)
         if self._witness is not None:
             self._witness.sample(frame, verdict, station.inspector.boxes)
+
+    def _compare(self, station: Station, frame: Frame, verdict: Verdict) -> None:
+        """Hold an inspected frame against the calibration, now and then, and tell when the camera has drifted."""
+        watch, now_ns = station.drift, self._clock.monotonic_ns()
+        if watch is None or not watch.due(now_ns) or any(misfit.part == "reference" for misfit in station.misfits):
+            return
+        sight, distance, unsure = station.inspector.sight(frame.pixels), None, None
+        if not verdict.skipped:  # what was looked at first is no fair sample
+            distance = watch.distance(verdict.features, station.inspector.network)
+            unsure = bool(verdict.findings.suspects)
+        change = watch.step(drift.Figures(sight.brightness, sight.sharpness, distance, unsure), now_ns)
+        if change is None:
+            return
+        wall_ns = self._clock.wall_ns()
+        if change.began:
+            station.drift_since_ns = station.drift_since_ns or wall_ns
+            figures = {name: told for name, told in watch.figures().items() if told["drifted"]}
+            log.warning("camera %s no longer looks as calibrated: %s", station.camera.name, ", ".join(figures))
+            self._enter_running(station)
+            detail = {"began": list(change.began), "window_s": watch.window_s, "figures": figures}
+            self._tell(station, "camera.drifted", frame=frame, detail=detail)
+        elif station.drift_since_ns is not None:
+            self._settled(station, station.drift_since_ns, {"recalibrated": False})
+
+    def _settled(self, station: Station, since_ns: int, detail: dict[str, Any]) -> None:
+        """It looks as calibrated again, or will be compared with something else from now on."""
+        station.drift_since_ns = None
+        log.info("camera %s looks as calibrated again", station.camera.name)
+        if station.state == "running":
+            self._enter_running(station)
+        seconds = round((self._clock.wall_ns() - since_ns) / NS_PER_S, 3)
+        self._tell(station, "camera.settled", detail={"seconds": seconds, **detail})
 
     def _changes(self, station: Station, frame: Frame, verdict: Verdict, now_ns: int) -> list[Change]:
         if station.camera.mode == "parts":
@@ -577,8 +618,11 @@ class Line:
         if known is None:
             self._stations = {**self._stations, name: fresh}  # other threads read them
         else:
+            since_ns = known.drift_since_ns
             known.become(fresh)
             self._forget_ailment(known)
+            if since_ns is not None and known.drift_since_ns is None:
+                self._settled(known, since_ns, {"recalibrated": True})
         self._schedule(known or fresh)
         self._tell_state(known or fresh)
 
@@ -708,7 +752,8 @@ class Line:
     def _enter_running(self, station: Station) -> None:
         """A camera that comes back shows the same bad picture until it has shown good ones."""
         if station.bad_since_ns is None:
-            self._enter(station, "running", "")
+            drifted = () if station.drift is None else station.drift.drifted
+            self._enter(station, "running", f"drifted: {', '.join(drifted)}" if drifted else "")
         else:
             self._enter(station, "frozen" if station.bad_reason == FROZEN else "bad_image", station.bad_reason)
 
@@ -750,6 +795,7 @@ class Line:
                 "given": station.given,
                 "thresholds": _thresholds(station.camera.decision),
                 "calibration": _calibration(station),
+                "drift": _drift(station),
                 "shadow": None if self._shadow is None else self._shadow.as_json(station.camera.name),
             },
         )
@@ -814,6 +860,14 @@ def make(clock: Clock, camera: str, kind: event.EventType, detail: dict[str, Any
     """A new event, stamped now."""
     wall_ns = clock.wall_ns()
     return event.Event(uuid7(wall_ns), camera, kind, wall_ns, clock.monotonic_ns(), clock_synced(), detail=detail)
+
+
+def _drift(station: Station) -> dict[str, Any] | None:
+    """How the camera looks against its calibration; None where there is nothing to compare with."""
+    if station.drift is None:
+        return None
+    since = None if station.drift_since_ns is None else stamp(station.drift_since_ns)
+    return {"drifted": list(station.drift.drifted), "since": since, "figures": station.drift.figures()}
 
 
 def _log_edges(station: Station) -> None:

@@ -18,8 +18,11 @@ from compose_spec import PyCompose
 from fakes_node import Parts
 
 from edge import config
+from edge.calibration import Made
 from edge.cli import main
 from edge.exporter import _machine
+from edge.vision.drift import Watch, reference
+from edge.vision.health import Sight
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -174,6 +177,9 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     parts = Parts()
     parts.station.miss("overload", parts.clock.monotonic_ns(), "late", frames=2)
     parts.station.last_verdict_ns = parts.clock.monotonic_ns()
+    parts.station.drift = Watch(
+        reference([Sight(100.0, 0.5)], Made(time="", version="", source="", frames=1, frame_px=None)), 60
+    )
     found: dict[str, set[str]] = {}
     for family in (*parts.reading.collect(), *_machine(sysfs)):
         for sample in family.samples:

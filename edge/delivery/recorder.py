@@ -48,6 +48,8 @@ SEVERITIES: Final[dict[EventType, Severity]] = {
     "model.refused": "warning",
     "thresholds.changed": "warning",
     "calibration.refused": "warning",
+    "camera.drifted": "warning",
+    "camera.settled": "info",
     "config.changed": "warning",
     "config.refused": "alarm",
     "events.dropped": "alarm",

@@ -148,12 +148,15 @@ class Watch:
         self._episodes = Episodes()
         self._shape: tuple[int, ...] = ()
         self._last: Gray | None = None
+        self._brightness = 0.0
         self._dim = False
         self._glare = False
         self._standing = _Lasting()
         self._softness = _Lasting()
         self._displaced = _Lasting()
         self._own = _Own()
+        self.sight: Sight | None = None
+        """Of the last picture that was looked at closely."""
 
     @property
     def reason(self) -> str | None:
@@ -180,6 +183,7 @@ class Watch:
         if stands:
             return "frozen"
         traits = _traits(image, sample)
+        self.sight = Sight(self._brightness, traits.softness)
         found = self._damaged(traits)
         if found is not None:
             return found
@@ -199,6 +203,7 @@ class Watch:
         """Dark, saturated or blank.  What is dark stays so until it is clearly brighter."""
         mean, spread = (float(value[0, 0]) for value in cv2.meanStdDev(sample))
         settings = self._settings
+        self._brightness = mean
         self._dim = mean < settings.dark * (1.25 if self._dim else 1.0)
         self._glare = mean > (settings.bright - 2.0 if self._glare else settings.bright)
         if self._dim:

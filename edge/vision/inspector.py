@@ -10,6 +10,7 @@ from typing import Final, Literal
 import numpy as np
 
 from edge import calibration, config
+from edge.bundle import FP32
 from edge.clock import Clock
 from edge.errors import ImageError
 from edge.frame import Gray
@@ -47,6 +48,8 @@ class Verdict:
     """Tiles whose scores are no numbers: they are unsure, never ok."""
     outside: int = 0
     """Tiles of the frame that lie beside the strip, where the region follows it."""
+    features: Floats | None = field(default=None, compare=False, repr=False)
+    """(tiles, F) float32: what the network saw."""
 
 
 @dataclass(slots=True, eq=False)
@@ -148,6 +151,19 @@ class Inspector:
         follower = self._learned.follower
         return {} if follower is None else {str(side): edge for side, edge in follower.edges.items()}
 
+    @property
+    def network(self) -> str:
+        """sha256 of the bundle's fp32 network."""
+        return self._classifier.card.files.get(FP32, "")
+
+    def sight(self, image: Gray) -> health.Sight:
+        """Brightness and sharpness of a frame that was just looked at.  Raises ImageError."""
+        known = self._learned.watch.sight if self._camera.health.enabled else None
+        if known is not None:
+            return known
+        x, y, w, h = self._fixed(image).grid.window
+        return health.sight(image[y : y + h, x : x + w])
+
     def tiles(self, image: Gray) -> int:
         """How many tiles a frame of this size has.  Raises ImageError where `look` finds an ailment."""
         return len(self._layout(image).grid)
@@ -207,6 +223,7 @@ class Inspector:
             skipped=skipped,
             broken=len(probabilities) - int(np.isfinite(probabilities).all(axis=1).sum()),
             outside=layout.outside,
+            features=scores.features,
         )
 
     def _chosen(self, layout: _Layout, most: int | None, *, cuttable: bool) -> Ints | None:

@@ -20,7 +20,8 @@ from edge.event import Event
 from edge.frame import Frame
 from edge.line import Asked, Control, JudgeBy, Line, Order, Pause, Resume, Show, Station
 from edge.vision.decision import Findings, Region
-from edge.vision.health import Episodes, Look
+from edge.vision.drift import Watch
+from edge.vision.health import Episodes, Look, Sight
 from edge.vision.inspector import Verdict
 
 GOOD = Verdict("ok", Findings((), ()), 8)
@@ -66,6 +67,11 @@ class ScriptedInspector:
         self.episodes = Episodes()
         self.tile_ns = NS_PER_MS // 4
         self.asked: list[int | None] = []
+        self.brightness = 100.0
+        self.network = ""
+
+    def sight(self, pixels: Any) -> Sight:
+        return Sight(self.brightness, 0.5)
 
     def look(self, pixels: Any, now_ns: int) -> Look:
         return self.episodes.step((None, None, "dark", "frozen")[int(pixels[0, 0])])
@@ -578,3 +584,48 @@ def test_line_tells_of_sizes_that_come_and_go_a_bounded_number_of_times() -> Non
     resized(scene, *[(4 + n % 50, 4) for n in range(200)])
     assert scene.kinds().count("calibration.refused") == 16
     assert len(scene.cameras.released) == 200
+
+
+def test_line_tells_of_drift_and_of_its_end() -> None:
+    """An event with the figure and its limits, the state running with the reason, and an event when it is over."""
+    made = {"time": "t", "version": "1", "source": "s", "frames": 9, "frame_px": [4, 4]}
+    bright, sharp = ({"low": 0.95 * x, "middle": x, "high": 1.05 * x} for x in (100.0, 0.5))
+    known = calibration.Reference.model_validate({"brightness": bright, "sharpness": sharp, "made": made})
+    scene = Scene(report_s=1000)
+    (station,) = scene.stations
+    station.drift = Watch(known, 60)
+    scene.play(*[0] * 90, every_s=1.0)
+    assert scene.kinds() == []
+    scene.stations[0].inspector.brightness = 40.0  # type: ignore[attr-defined]
+    scene.play(*[0] * 90, every_s=1.0)
+    assert scene.kinds() == ["camera.drifted"]
+    detail = scene.events[0].detail or {}
+    assert (detail["began"], set(detail["figures"])) == (["brightness"], {"brightness"})
+    assert detail["figures"]["brightness"]["now"] == 40
+    assert detail["figures"]["brightness"]["limits"] == [pytest.approx(70), pytest.approx(130)]
+    state = scene.states[-1][1]
+    assert (state["state"], state["reason"]) == ("running", "drifted: brightness")
+    assert state["drift"]["drifted"] == ["brightness"]
+    scene.stations[0].inspector.brightness = 100.0  # type: ignore[attr-defined]
+    scene.play(*[0] * 90, every_s=1.0)
+    assert scene.kinds() == ["camera.drifted", "camera.settled"]
+    assert (scene.events[1].detail or {})["seconds"] == pytest.approx(60, abs=40)
+    state = scene.states[-1][1]
+    assert (state["state"], state["reason"], state["drift"]["since"]) == ("running", None, None)
+
+
+def test_line_keeps_what_it_gathered_when_the_reference_is_the_same() -> None:
+    """A reload for another reason begins no new minutes; another calibration does, and ends the drift."""
+    made = {"time": "t", "version": "1", "source": "s", "frames": 9, "frame_px": [4, 4]}
+    same = {"low": 95.0, "middle": 100.0, "high": 105.0}
+    known = calibration.Reference.model_validate({"brightness": same, "sharpness": same, "made": made})
+    scene = Scene()
+    (station,) = scene.stations
+    station.drift, other = Watch(known, 60), scene._station()
+    station.drift_since_ns, watch = 1, station.drift
+    other.drift = Watch(known, 60)
+    station.become(other)
+    assert (station.drift, station.drift_since_ns) == (watch, 1)
+    other.drift = Watch(known, 120)
+    station.become(other)
+    assert (station.drift, station.drift_since_ns) == (other.drift, None)
