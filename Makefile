@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   ?= .venv
 CONFIG ?= config.yaml
+WORKERS ?= 2
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
 
@@ -14,8 +15,9 @@ help: ## this list
 run: $(VENV)/.run ## install what the daemon needs and start it: generated strip, embedded broker
 	@exec $(BIN)/defectd run -c $(CONFIG)
 
-test: $(VENV)/.dev ## install everything and run the whole suite
-	$(BIN)/python -m pytest
+# Half of the suite is waiting for processes: two workers wait at the same time. WORKERS=0 runs one test after the other.
+test: $(VENV)/.dev ## install everything and run the whole suite; WORKERS=
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test-quick: $(VENV)/.dev ## the suite without the tests that start brokers, servers and daemons
 	$(BIN)/python -m pytest -m "not system"

@@ -233,19 +233,19 @@ def test_cells_are_rows_and_columns():
 @pytest.mark.parametrize("options", [{"tile_px": 16, "overlap": 0.9}, {"tile_px": 16, "overlap": 0.0}])
 def test_more_tiles_than_make_sense_are_refused(options):
     """A slip in the configuration neither fills the memory nor takes minutes."""
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ImageError, match=str(MAX_TILES)):
         lay((8192, 32_768), input_px=100, **options)
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("roi", [None, ((0, 0), (8191, 0), (8191, 8191), (0, 8000))])
 def test_laying_a_large_frame_is_quick(roi):
     """The grid of a 67-megapixel frame, with a polygon too, takes well under a second or two."""
-    started = time.perf_counter()
+    started = time.process_time()
     grid = lay((8192, 8192), tile_px=100, input_px=100, overlap=0.1, roi=roi)
     assert len(grid) > 8000
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_shrink_averages_areas():

@@ -326,10 +326,10 @@ def test_close_all_closes_what_is_open_and_forgets_the_rest():
 def test_number_of_tracks_is_bounded():
     """Noise all over for a long time, with a patience of ten thousand frames, neither fills nor stalls the box."""
     scene = Scene(confirm_frames=1, confirm_window=1, close_frames=10_000, max_shift_px=0)
-    started = time.perf_counter()
+    started = time.process_time()
     for n in range(60):
         scene.show(*(scratch(1000 * i, 1000 * n) for i in range(40)))
-    assert time.perf_counter() - started < 10
+    assert time.process_time() - started < 10
     assert len(scene.tracks._tracks) <= MAX_TRACKS
     scene.end()
     assert scene.counts() == (2400, 2400)

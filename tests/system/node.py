@@ -13,12 +13,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import paho.mqtt.client as paho
 import pytest
 import yaml
-from fakes import until  # noqa: F401 (those who play with a node wait, too)
+from fakes import until
 from paho.mqtt.enums import CallbackAPIVersion
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -141,6 +141,19 @@ class Subscriber:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+
+
+class Hearing(Protocol):
+    """Who hears what the node says."""
+
+    def latest(self, topic: str) -> Any: ...
+
+
+def running(client: Hearing, *cameras: str) -> None:
+    """Wait until these cameras are inspected."""
+    for name in cameras:
+        topic = f"defectd/line3/{name}/state"
+        until(lambda topic=topic: (client.latest(topic) or {}).get("state") == "running", 30, topic)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
-from mosquitto import Mosquitto, need_mosquitto
 from node import subscriber, until
 from pydantic import SecretStr
 
@@ -18,18 +17,16 @@ from edge.prepared import prepare
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from mosquitto import Mosquitto
+
 pytestmark = pytest.mark.system
 
 
-def test_status_of_the_node_tells_throttling(tmp_path: Path) -> None:
+def test_status_of_the_node_tells_throttling(tmp_path: Path, broker: Mosquitto) -> None:
     """Under-voltage stands in the retained status within seconds, and so does its end."""
-    need_mosquitto()
     flags = tmp_path / "sys/devices/platform/soc/soc:firmware/get_throttled"
     flags.parent.mkdir(parents=True)
     flags.write_text("0\n")
-    folder = tmp_path / "broker"
-    folder.mkdir()
-    broker = Mosquitto(folder).start()
     camera = config.Camera(name="top", source=SecretStr("strip:?width=256&height=64"), fps=5)
     settings = config.Config(
         node="line3",
@@ -56,4 +53,3 @@ def test_status_of_the_node_tells_throttling(tmp_path: Path) -> None:
     finally:
         daemon.stop()
         running.join(10)
-        broker.stop()

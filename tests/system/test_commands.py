@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 import paho.mqtt.client as paho
 import pytest
-from mosquitto import Mosquitto, need_mosquitto
-from node import Node, until
+from mosquitto import Mosquitto
+from node import Node, running, until
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -79,16 +79,6 @@ class Operator:
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    need_mosquitto()
-    folder = tmp_path / "broker"
-    folder.mkdir()
-    broker = Mosquitto(folder).start()
-    yield broker
-    broker.stop()
-
-
-@pytest.fixture
 def operator(broker: Mosquitto) -> Iterator[Operator]:
     operator = Operator(broker.port)
     yield operator
@@ -103,7 +93,7 @@ def test_operator_looks_pauses_and_sets(tmp_path, broker, operator):
     """ping, state, snapshot, pause, resume and set on a running node; what was set holds after a restart."""
     with Node(tmp_path / "node", broker.port, [CAMERA], commands={"allow": ALL, "rate_per_s": 50}) as node:
         node.start()
-        until(lambda: (operator.latest("defectd/line3/top/state") or {}).get("state") == "running", 30, "the camera")
+        running(operator, "top")
         assert operator.ask("ping")["result"]["up_s"] > 0
         shown = operator.ask("snapshot", camera="top", longest_px=320)["result"]
         picture = cv2.imdecode(np.frombuffer(base64.b64decode(shown["base64"]), np.uint8), cv2.IMREAD_GRAYSCALE)
@@ -181,7 +171,7 @@ def test_flood_and_huge_commands_cost_neither_memory_nor_latency(tmp_path, broke
     """1,000 commands a second and ten of 10 MB: refused and counted, memory bounded, frames still in time."""
     with Node(tmp_path / "node", broker.port, [CAMERA]) as node:
         node.start()
-        until(lambda: (operator.latest("defectd/line3/top/state") or {}).get("state") == "running", 30, "the camera")
+        running(operator, "top")
         time.sleep(1.0)
         assert operator.ask("ping")["ok"]
         before_mib = rss_mib(node.pid)

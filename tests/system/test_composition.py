@@ -122,10 +122,10 @@ def test_health_check_tells_a_daemon_that_lives_from_one_that_does_not(tmp_path:
     with Node(tmp_path / "n", 9, [camera], metrics={"listen": f"0.0.0.0:{free_port}"}) as node:
         assert health(node)[0] == 1
         node.start()
-        until(lambda: health(node)[0] == 0, 20, "a healthy daemon")
+        until(lambda: health(node)[0] == 0, 30, "a healthy daemon")
         assert "loops move" in health(node)[1]
         os.kill(node.pid, 19)
         code, said = health(node)
         assert (code, "do not answer" in said) == (1, True)
         os.kill(node.pid, 18)
-        until(lambda: health(node)[0] == 0, 20, "a healthy daemon again")
+        until(lambda: health(node)[0] == 0, 30, "a healthy daemon again")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes_models import rebuilt
-from mosquitto import Mosquitto, need_mosquitto
-from node import Node, Subscriber, subscriber, until
+from mosquitto import Mosquitto
+from node import Node, Subscriber, running, subscriber, until
 
 from edge import bundle
 
@@ -36,16 +35,6 @@ def defectd(*words: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    need_mosquitto()
-    folder = tmp_path / "broker"
-    folder.mkdir()
-    broker = Mosquitto(folder).start()
-    yield broker
-    broker.stop()
-
-
 class Release:
     """Whoever trains models: a key, and bundles signed with it."""
 
@@ -59,12 +48,6 @@ class Release:
         done = defectd("model", "sign", path, "--key", key or self.key)
         assert done.returncode == 0, done.stderr
         return path
-
-
-def running(scada: Subscriber) -> None:
-    for name in ("top", "side"):
-        state = f"defectd/line3/{name}/state"
-        until(lambda state=state: (scada.latest(state) or {}).get("state") == "running", 30, state)
 
 
 def goes_on(scada: Subscriber, frames: int = 60) -> None:
@@ -95,7 +78,7 @@ def test_swap_under_load_loses_no_frame_and_bad_bundles_change_nothing(tmp_path:
         Node(tmp_path / "node", broker.port, [TOP, SIDE], model=model) as node,
     ):
         node.start()
-        running(scada)
+        running(scada, "top", "side")
         goes_on(scada)
         for wrong, said in ((flipped, "damaged"), (foreign, "not among model.trusted_keys"), (renamed, "scratches")):
             done = defectd("model", "install", wrong, "-c", node.config)
@@ -143,7 +126,7 @@ def test_installed_model_holds_over_a_restart_and_without_a_daemon(tmp_path: Pat
         done = defectd("model", "install", good, "-c", node.config)
         assert "from the next start on" in done.stdout, done.stderr
         node.start()
-        running(scada)
+        running(scada, "top", "side")
         assert scada.latest("defectd/line3/status")["model"]["version"] == "3.0"
         done = defectd("reload", "-c", node.config)
         assert (done.returncode, done.stdout.strip()) == (0, "nothing is different")

@@ -3,29 +3,18 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from mosquitto import Mosquitto, need_mosquitto
-from node import Node, subscriber, until
+from mosquitto import Mosquitto
+from node import Node, running, subscriber, until
 
 pytestmark = pytest.mark.system
 
 KEPT = {"name": "kept", "source": "strip:?width=640&height=256", "fps": 30, "budget_ms": 2000, "ring_frames": 64}
 OTHER = {**KEPT, "name": "other"}
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    need_mosquitto()
-    folder = tmp_path / "broker"
-    folder.mkdir()
-    broker = Mosquitto(folder).start()
-    yield broker
-    broker.stop()
 
 
 def rewrite(node: Node, **changes: Any) -> None:
@@ -43,8 +32,7 @@ def test_reload_under_load_costs_an_unchanged_camera_no_frame(tmp_path: Path, br
     ):
         node.start()
         state = "defectd/line3/{}/state"
-        for name in ("kept", "other", "gone"):
-            until(lambda name=name: (scada.latest(state.format(name)) or {}).get("state") == "running", 30, name)
+        running(scada, "kept", "other", "gone")
         pids = set(node.children())
         rewrite(node, cameras=[KEPT, {**OTHER, "source": "strip:?width=320&height=256"}, {**OTHER, "name": "new"}])
         node.process.send_signal(signal.SIGHUP)
@@ -57,7 +45,7 @@ def test_reload_under_load_costs_an_unchanged_camera_no_frame(tmp_path: Path, br
             "looked_at": [],
             "needs_restart": [],
         }
-        until(lambda: (scada.latest(state.format("new")) or {}).get("state") == "running", 30, "the new camera")
+        running(scada, "new")
         until(lambda: [e for e in scada.events("camera.restored") if e["camera"] == "other"], 30, "the changed camera")
         until(lambda: scada.latest(state.format("gone")) is None, 15, "nothing retained of the camera that is gone")
         until(lambda: len(node.children()) == 3 and len(pids & set(node.children())) == 1, 15, "the old processes' end")

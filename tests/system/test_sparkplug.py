@@ -15,7 +15,7 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
-from mosquitto import Mosquitto, need_mosquitto
+from mosquitto import Mosquitto
 from node import Node, until
 from paho.mqtt.enums import CallbackAPIVersion
 from sparkplug_host import Heard, HostView
@@ -137,11 +137,8 @@ class Host:
 
 
 @pytest.fixture
-def scene(tmp_path: Path) -> Any:
+def scene(tmp_path: Path, broker: Mosquitto) -> Any:
     """A broker, a host that is online, and a node that is not started yet."""
-    need_mosquitto()
-    (tmp_path / "broker").mkdir()
-    broker = Mosquitto(tmp_path / "broker").start()
     host = Host(broker.port)
     camera = {"name": "top", "source": "strip:?seed=1", "fps": 40, "budget_ms": 500}
     view = {"enabled": True, "group_id": "plant", "primary_host": "scada1", "resend_s": 2.0}
@@ -150,7 +147,6 @@ def scene(tmp_path: Path) -> Any:
     with node:
         yield broker, host, node
     host.close()
-    broker.stop()
 
 
 def events_heard(host: Host) -> set[int]:
