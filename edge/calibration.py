@@ -266,6 +266,18 @@ def save(path: Path, **parts: _Part) -> None:
         raise CalibrationError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+def tiled(camera: config.Camera, path: Path) -> config.Camera:
+    """The camera with `tile_px` by its `tile_mm`, where the configuration or the file has a scale.
+
+    Raises ConfigError.
+    """
+    known = load(path).scale
+    scale = camera.scale or (None if known is None else known.scale)
+    if camera.tile_mm is None or scale is None:
+        return camera
+    return camera.model_copy(update={"tile_px": _tile_px(camera, scale, path)})
+
+
 def applied(settings: config.Config, state_dir: Path | None = None) -> config.Config:
     """The configuration with what was calibrated where it says nothing itself.
 

@@ -1,13 +1,16 @@
 """What was calibrated holds for frames of the size it was made with, and for no others."""
 
+import cv2
 import numpy as np
 import pytest
 import yaml
+from click.testing import CliRunner
 from fakes import SIDE, FakeClock, bundle
 from pydantic import SecretStr
 
 from edge import calibration, config
 from edge.calibration import Even, Fitted, Made, Metric, Region
+from edge.cli import main
 from edge.difference import compare
 from edge.doctor import calibrations, cameras
 from edge.errors import ConfigError
@@ -42,8 +45,6 @@ def written(tmp_path, **camera):
 
 
 def write_gain(path, size):
-    import cv2
-
     gain = np.full((size[1] // 8, size[0] // 8), 2 * 16_384, np.uint16)  # twice as bright everywhere
     cv2.imwrite(str(path), gain)
 
@@ -163,6 +164,26 @@ def test_doctor_asks_the_daemon_that_has_the_cameras(tmp_path, monkeypatch):
     assert all("--camera top" in f.remedy for f in found[1:])
     monkeypatch.setattr(calibrations, "ask", lambda *_: None)
     assert list(calibrations.of_daemon(settings)) == []
+
+
+def test_calibration_with_tiles_in_mm_uses_the_scale_as_far_as_there_is_one(tmp_path):
+    """The region is checked with the tiles that the daemon will lay; without a scale yet nothing is refused."""
+    settings = plant(tmp_path, tile_mm=SIDE)
+    path = calibration.path_of(tmp_path / "var", "top")
+    assert calibration.tiled(settings.cameras[0], path).tile_px == 2 * SIDE
+    assert calibration.tiled(settings.cameras[0], tmp_path / "none.yaml").tile_px == 200
+    assert calibration.tiled(settings.cameras[0].model_copy(update={"tile_mm": None}), path).tile_px == 200
+
+
+def test_light_is_not_measured_in_a_region_for_another_size(tmp_path):
+    """It would be the light beside the strip: refused with the command that comes first."""
+    plant(tmp_path, source="recorded")
+    (tmp_path / "recorded").mkdir()
+    for n in range(12):
+        cv2.imwrite(str(tmp_path / "recorded" / f"{n}.png"), np.roll(frame((400, 256)), n, axis=0))
+    result = CliRunner().invoke(main, ["calibrate", "flatfield", "-c", str(tmp_path / "c.yaml")])
+    assert result.exit_code == 1
+    assert "defectd calibrate roi --camera top" in result.stderr
 
 
 def test_fitted_camera_is_a_camera():

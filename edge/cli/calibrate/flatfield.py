@@ -28,13 +28,18 @@ def flatfield(
     one_thread_each()
     from edge.calibrate import flatfield as room
     from edge.calibrate.roi import outline
-    from edge.calibration import Even, applied, load
+    from edge.calibration import Even, applied, load, misfits
+    from edge.errors import CalibrationError
     from edge.offline import chosen
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
     before = load(run.path).flatfield
     footage = run.footage(sources, frames)
-    region = outline(chosen(applied(run.settings), camera, str(config_path)).roi, footage.frames[0])
+    fitted = chosen(applied(run.settings), camera, str(config_path))
+    for misfit in misfits(fitted, footage.size_px):
+        if misfit.part == "roi":  # the light would be measured beside the strip
+            raise CalibrationError(str(misfit))
+    region = outline(fitted.roi, footage.frames[0])
     (left, top), (right, bottom) = region.min(axis=0).tolist(), region.max(axis=0).tolist()
     light = room.measure(footage.frames, (left, top, right - left + 1, bottom - top + 1))
     name = run.keep_beside("flatfield", room.coded(light.gain))

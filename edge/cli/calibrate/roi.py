@@ -49,7 +49,7 @@ def roi(
     if track and shape is not None:
         raise click.UsageError("--shape is a fixed region, and --track finds it in each frame: give one of them")
     from edge.calibrate import roi as room
-    from edge.calibration import Region
+    from edge.calibration import Region, tiled
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
     footage = run.footage(sources, frames)
@@ -58,7 +58,7 @@ def roi(
     if region is None:
         strip = room.find(footage.frames, margin_px=margin_px, most_wander_px=wander_px, track=track)
         region, edges, followed = strip.roi, {edge.side: edge.as_json() for edge in strip.edges}, strip.track
-    room.check(run.camera, footage.frames[0], region, exclude)
+    room.check(tiled(run.camera, run.path), footage.frames[0], region, exclude)
     part = Region(roi=region, exclude=exclude, edges=edges, track=followed, made=run.made(footage))
     run.keep("roi", part, room.overlay(footage.frames[-1], region, exclude))
     for side, edge in edges.items():
