@@ -129,6 +129,41 @@ class Reference(_Made):
         return self
 
 
+class ClassPoint(_Part):
+    """One class at the working point, on pictures that had no say in it.
+
+    before, level: probability; None: kept.  n: pictures; found as any defect; named right.  alarms: sound tiles.
+    """
+
+    name: str
+    before: float
+    level: float | None
+    n: int
+    found: int
+    named: int
+    alarms: int
+
+
+class Reliability(_Part):
+    """Expected calibration error in 15 bins, before and after."""
+
+    before: float
+    after: float
+    n: int
+
+
+class Judged(_Made):
+    """Thresholds.  recall, false_alarms_per_hour: as asked.  sound: tiles.  tiles_per_hour: of the camera, if known."""
+
+    levels: config.Levels
+    classes: tuple[ClassPoint, ...]
+    reliability: Reliability
+    sound: int
+    recall: float | None = None
+    false_alarms_per_hour: float | None = None
+    tiles_per_hour: float | None = None
+
+
 class Calibration(_Part):
     """All that is known of one camera."""
 
@@ -137,6 +172,7 @@ class Calibration(_Part):
     scale: Metric | None = None
     flatfield: Even | None = None
     reference: Reference | None = None
+    thresholds: Judged | None = None
 
 
 class Fitted(config.Camera):
@@ -305,6 +341,7 @@ def _applied(camera: config.Camera, path: Path) -> config.Camera:
         changes["flatfield"], used["flatfield"] = folder / found.flatfield.file, found.flatfield
     if found.reference is not None and camera.drift_s:
         used["reference"] = found.reference
+    changes |= _levels(found, camera)
     if camera.tile_mm is not None and camera.enabled:
         changes["tile_px"] = _tile_px(camera, changes.get("scale", camera.scale), path)
     camera = camera.model_copy(update=changes) if changes else camera
@@ -315,6 +352,10 @@ def _applied(camera: config.Camera, path: Path) -> config.Camera:
     return Fitted.model_construct(
         camera.model_fields_set, **dict(camera), made_px=sizes, track=follows, reference=found.reference
     )
+
+
+def _levels(found: Calibration, camera: config.Camera) -> dict[str, Any]:
+    return {} if found.thresholds is None or camera.levels is not None else {"levels": found.thresholds.levels}
 
 
 def _tile_px(camera: config.Camera, scale: config.Scale | None, path: Path) -> int:

@@ -410,6 +410,15 @@ class Scale(_Section):
     plane: Numbers9 | None = Field(None, description="undistorted px to mm, row by row; by `calibrate scale`")
 
 
+class Levels(_Section):
+    bundle: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        None, description="sha256 of the card of the one bundle it holds for; null: any"
+    )
+    tile_px: int | None = Field(None, description="side of the tiles it holds for; null: any")
+    temperature: float | None = Field(None, gt=0.0, le=1000.0, description="of the softmax; null: the bundle's")
+    classes: dict[str, Share] = Field({}, description="probability from which a tile is a defect, by class")
+
+
 class Camera(_Section):
     name: Name = Field(description="part of the camera's topics")
     source: SecretStr = Field(
@@ -430,6 +439,7 @@ class Camera(_Section):
         [], max_length=32, description="regions like `roi` that are not inspected"
     )
     flatfield: File | None = Field(None, description="map of gains for even light; by `calibrate flatfield`")
+    levels: Levels | None = Field(None, description="thresholds for one model; by `calibrate thresholds`")
     scale: Scale | None = Field(None, description="{mm_per_px: ...}: events say where a defect lies in mm, too")
     tile_px: int = Field(200, ge=TILE_PX[0], le=TILE_PX[1], description="side of a tile in the frame")
     tile_mm: float | None = Field(

@@ -794,6 +794,7 @@ class Line:
                 "mode": station.camera.mode,
                 "given": station.given,
                 "thresholds": _thresholds(station.camera.decision),
+                "levels": _levels(station),
                 "calibration": _calibration(station),
                 "drift": _drift(station),
                 "shadow": None if self._shadow is None else self._shadow.as_json(station.camera.name),
@@ -894,6 +895,12 @@ def _calibration(station: Station) -> dict[str, Any] | None:
             for side, edge in station.inspector.edges.items()
         }
     return told
+
+
+def _levels(station: Station) -> dict[str, Any] | None:
+    """Thresholds that were calibrated for the model in use."""
+    levels = station.inspector.levels
+    return None if levels is None else {"temperature": levels.temperature, "classes": dict(levels.classes)}
 
 
 def _thresholds(decision: config.Decision) -> dict[str, Any]:

@@ -92,8 +92,7 @@ def _chosen(settings: config.Config, clock: Clock) -> tuple[Standing, Admitted, 
 
 def _loaded(settings: config.Config, which: str, clock: Clock) -> Admitted:
     found = _bundle_of(settings, which)
-    model = tuning.fitted(settings.model, found.digest, settings.state_dir)
-    return Admitted(found, choose(found, model, clock).classifier, 0.0)
+    return Admitted(found, classifier_in_use(settings, found, clock), 0.0)
 
 
 def _bundle_of(settings: config.Config, which: str) -> bundle.Bundle:
@@ -103,6 +102,11 @@ def _bundle_of(settings: config.Config, which: str) -> bundle.Bundle:
 def bundle_in_use(settings: config.Config) -> bundle.Bundle:
     """The one that decides here: installed, or named by the configuration.  Raises BundleError."""
     return _bundle_of(settings, Store(settings.state_dir).standing(settings.model.bundle).current)
+
+
+def classifier_in_use(settings: config.Config, loaded: bundle.Bundle, clock: Clock) -> Classifier:
+    """Its network as this box runs it, tested.  Raises BundleError."""
+    return choose(loaded, tuning.fitted(settings.model, loaded.digest, settings.state_dir), clock).classifier
 
 
 def used_from_next_start(settings: config.Config, digest: str, clock: Clock) -> None:
@@ -137,8 +141,7 @@ def shadow_of(settings: config.Config, clock: Clock) -> Shadow | None:
     if wanted is None:
         return None
     loaded = bundle.load(wanted.bundle)
-    model = tuning.fitted(settings.model, loaded.digest, settings.state_dir)
-    classifier = choose(loaded, model, clock).classifier
+    classifier = classifier_in_use(settings, loaded, clock)
     inspectors = {camera.name: Inspector(camera, classifier, clock) for camera in settings.active_cameras}
     return Shadow(identity(loaded, classifier), wanted.share, inspectors, clock)
 

@@ -24,7 +24,7 @@ from edge.errors import BundleError, CalibrationError
 from edge.frame import Gray
 from edge.tuning import Held, Parity, Timed, Tuning
 from edge.vision.classifier import Classifier
-from edge.vision.decision import Findings, Thresholds, decide
+from edge.vision.decision import Findings, decide
 from edge.vision.inspector import Inspector
 from edge.vision.precision import GAIN, choose
 
@@ -84,7 +84,7 @@ def parity(loaded: Bundle, camera: config.Camera, frames: Sequence[Gray], clock:
     except BundleError as error:
         return Parity(tiles=0, defects=0, moved=0, contradicted=0, why_not=str(error)[:500])
     height, width = frames[0].shape
-    kept = {name: getattr(camera, name) for name in ("name", "source", "tile_px", "overlap", "decision")}
+    kept = {name: getattr(camera, name) for name in ("name", "source", "tile_px", "overlap", "decision", "levels")}
     plain = config.Camera.model_construct(**kept)
     strip = generated(max(width, 256), max(height, 256), count=12, step=23)
     pairs = [
@@ -108,9 +108,9 @@ GOOD: Final = "good"
 def _verdicts(camera: config.Camera, network: Classifier, images: Sequence[Gray], clock: Clock) -> Iterator[str]:
     """A word for every tile."""
     inspector = Inspector(camera, network, clock)
-    thresholds = Thresholds.of(camera.decision, network.card.classes, camera.name)
+    thresholds = inspector.thresholds
     for image in images:
-        probabilities = network.score(inspector.cut(image)).probabilities(network.temperature)
+        probabilities = network.score(inspector.cut(image)).probabilities(inspector.temperature)
         boxes = np.array(inspector.boxes(image), np.int32)
         for row in range(len(boxes)):
             one = slice(row, row + 1)

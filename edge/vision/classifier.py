@@ -62,6 +62,7 @@ class Classifier:
         self.card: ModelCard = bundle.card
         self.network = network
         self.sha256 = bundle.card.files.get(network, "")
+        self.bundle = bundle.digest
         self.temperature = bundle.card.temperature_of(network)
         self.batch = batch
         options = ort.SessionOptions()

@@ -60,18 +60,27 @@ class Thresholds:
     unsure: float
 
     @classmethod
-    def of(cls, decision: config.Decision, classes: Sequence[str], camera: str) -> Thresholds:
-        """The thresholds in the model's class order.  Raises ConfigError for a class the model does not know."""
-        unknown = [name for name in decision.classes if name not in classes]
+    def of(
+        cls, decision: config.Decision, classes: Sequence[str], camera: str, levels: config.Levels | None = None
+    ) -> Thresholds:
+        """The thresholds in the model's class order.  Raises ConfigError for a class the model does not know.
+
+        levels: go before `confidence`, and after the classes that `decision` names.
+        """
+        calibrated = {} if levels is None else levels.classes
+        named = {f"decision.classes.{name}": name for name in decision.classes}
+        named |= {f"levels.classes.{name}": name for name in calibrated}
+        unknown = {key: name for key, name in named.items() if name not in classes}
         if unknown:
             remedy = f"The model knows: {', '.join(classes)}"
             problems = [
-                Problem(f"decision.classes.{name} of camera {camera}", name, "not a class of the model", remedy)
-                for name in unknown
+                Problem(f"{key} of camera {camera}", name, "not a class of the model", remedy)
+                for key, name in unknown.items()
             ]
             raise ConfigError("configuration", tuple(problems))
-        levels = [decision.classes.get(name, decision.confidence) for name in classes]
-        return cls(tuple(classes), np.array(levels, np.float32), decision.unsure)
+        general = {name: max(calibrated.get(name, decision.confidence), decision.unsure) for name in classes}
+        per_class = [decision.classes.get(name, general[name]) for name in classes]
+        return cls(tuple(classes), np.array(per_class, np.float32), decision.unsure)
 
 
 def decide(probabilities: Floats, boxes: Ints, cells: Ints, thresholds: Thresholds, *, has_good: bool) -> Findings:

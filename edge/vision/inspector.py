@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from edge.vision.rotation import Ints, Rotation
 from edge.vision.tiles import Rectangle, Roi, TileGrid
 
 FrameState = Literal["ok", "defect", "unsure", "bad_image", "late", "dropped"]
+log = logging.getLogger(__name__)
+
 GRIDS_KEPT: Final = 8
 """A camera has one frame size; a folder of images may have several."""
 PLACES_KEPT: Final = 32
@@ -98,7 +101,9 @@ class Inspector:
         self._camera = camera
         self._classifier = classifier
         self._clock = clock
-        self._thresholds = Thresholds.of(camera.decision, classifier.card.classes, camera.name)
+        self.levels = _holding(camera, classifier)
+        """Of the camera's, those that hold for this model."""
+        self._thresholds = self._by(camera.decision)
         if learned is None:
             light = None if camera.flatfield is None else Flatfield.read(camera.flatfield)
             learned = Learned(health.Watch(camera.health, frozen=sensor_noise), light, _follower(camera))
@@ -106,8 +111,21 @@ class Inspector:
 
     def judge_by(self, decision: config.Decision) -> None:
         """Use other thresholds from the next frame on.  Raises ConfigError for a class that the model does not know."""
-        self._thresholds = Thresholds.of(decision, self._classifier.card.classes, self._camera.name)
+        self._thresholds = self._by(decision)
         self._camera = self._camera.model_copy(update={"decision": decision})
+
+    def _by(self, decision: config.Decision) -> Thresholds:
+        return Thresholds.of(decision, self._classifier.card.classes, self._camera.name, self.levels)
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by at this camera."""
+        own = None if self.levels is None else self.levels.temperature
+        return self._classifier.temperature if own is None else own
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return self._thresholds
 
     def fitted(self, classifier: Classifier | None = None, decision: config.Decision | None = None) -> Inspector:
         """One with another network or other thresholds, to take the place of this one: what is learned goes on.
@@ -203,7 +221,7 @@ class Inspector:
         prepared = self._clock.monotonic_ns()
         scores = self._score(cut, deadline_ns)
         inferred = self._clock.monotonic_ns()
-        probabilities = scores.probabilities(self._classifier.temperature)
+        probabilities = scores.probabilities(self.temperature)
         boxes, cells = grid.boxes, grid.cells
         if chosen is not None:
             chosen = chosen[: len(probabilities)]
@@ -302,6 +320,22 @@ def _follower(camera: config.Camera) -> Follower | None:
         return None
     x, y, w, h = (int(side) for side in roi if not isinstance(side, tuple))
     return Follower(track, (x, y, w, h))
+
+
+def _holding(camera: config.Camera, classifier: Classifier) -> config.Levels | None:
+    levels = camera.levels
+    if levels is None:
+        return None
+    card, why = classifier.card, ""
+    if levels.bundle not in (None, classifier.bundle):
+        why = f"another model than {card.name} {card.version} ({classifier.bundle[:12]})"
+    elif levels.tile_px not in (None, camera.tile_px):
+        why = f"tiles of {levels.tile_px} px, not {camera.tile_px}"
+    if why:
+        again = f"Run `defectd calibrate thresholds --camera {camera.name}` again"
+        log.warning("camera %s: thresholds were calibrated for %s: not used. %s", camera.name, why, again)
+        return None
+    return levels
 
 
 def _state(findings: Findings, skipped: int) -> FrameState:

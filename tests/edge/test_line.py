@@ -61,6 +61,7 @@ class ScriptedInspector:
     """Says what the frame's first pixel stands for; 8 tiles of 0.25 ms each."""
 
     edges: ClassVar[dict[str, Any]] = {}
+    levels = None
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock

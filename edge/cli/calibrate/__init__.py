@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge.cli.calibrate import flatfield, latency, roi, scale
+from edge.cli.calibrate import flatfield, latency, roi, scale, thresholds
 
 
 @click.group()
@@ -20,6 +20,7 @@ for _command in (
     roi.roi,
     flatfield.flatfield,
     scale.scale,
+    thresholds.thresholds,
     latency.latency,
 ):
     calibrate.add_command(_command)

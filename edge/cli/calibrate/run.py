@@ -78,12 +78,14 @@ class Run:
             return gather(self.camera, sources, SystemClock(), most=most, least=least, on_frame=advance)
 
     def made(self, footage: Any) -> calibration.Made:
+        return self.made_of(footage.source, len(footage.frames), footage.size_px)
+
+    def made_of(self, source: str, frames: int, size_px: tuple[int, int] | None) -> calibration.Made:
         from edge import __version__, calibration
         from edge.clock import SystemClock, stamp
 
         now = stamp(SystemClock().wall_ns())
-        frames, size_px = len(footage.frames), footage.size_px
-        return calibration.Made(time=now, version=__version__, source=footage.source, frames=frames, frame_px=size_px)
+        return calibration.Made(time=now, version=__version__, source=source, frames=frames, frame_px=size_px)
 
     def keep(self, name: str, part: Any, picture: Any) -> None:
         """The part into the file, its picture beside it: the picture first, so that a file never promises one."""
