@@ -293,7 +293,9 @@ class Outbox(_Section):
     durability: Literal["full", "normal"] = Field("full", description="full: each commit survives power loss")
 
 
-Verb = Literal["ping", "state", "snapshot", "pause", "resume", "set", "reload", "dead-letters", "evidence", "model"]
+Verb = Literal[
+    "ping", "state", "snapshot", "pause", "resume", "set", "reload", "dead-letters", "evidence", "model", "coil"
+]
 ReplyPrefix = Annotated[str, Field(max_length=200, pattern=r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*[^/+#\s\x00-\x1f]$")]
 
 
@@ -401,6 +403,49 @@ Point = tuple[Coordinate, Coordinate]
 Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=64)]
 
 
+PATH_STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[([0-9]{1,6})\]|\['([^'\\]{1,100})'\]")
+"""One step of a JSON path: a name, an index, a name in quotes."""
+_PATH = re.compile(rf"\$?(?:{PATH_STEP.pattern}){{1,16}}")
+TopicName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^+#\s\x00-\x1f$][^+#\x00-\x1f]*$")]
+
+
+class Travel(_Section):
+    speed_m_per_s: float | None = Field(None, gt=0.0, le=100.0, description="of a strip whose speed never changes")
+    topic: TopicName | None = Field(None, description="topic at `mqtt.broker` that tells the speed; no wildcards")
+    path: str | None = Field(None, max_length=200, description="JSON path of it, such as $.line.speed; null: all of it")
+    factor: float = Field(
+        1.0, gt=0.0, le=1e6, description="from the topic's unit to m/s: 0.001 for mm/s, 1/60 for m/min"
+    )
+    max_m_per_s: float = Field(50.0, gt=0.0, le=1000.0, description="what is faster cannot be true and is refused")
+    delay_s: float = Field(0.0, ge=0.0, le=10.0, description="how old a speed is, on average, when its message comes")
+    stale_s: float = Field(5.0, ge=0.2, le=3600.0, description="without a message for so long the speed is unknown")
+    between: Literal["ramp", "hold"] = Field("ramp", description="hold: the source tells changes only")
+    coil_topic: TopicName | None = Field(None, description="topic that names the coil; a change begins one at 0 m")
+    coil_path: str | None = Field(None, max_length=200, description="JSON path of the name; null: all of it")
+
+    @field_validator("path", "coil_path")
+    @classmethod
+    def _is_a_path(cls, value: str | None) -> str | None:
+        if value is not None and not _PATH.fullmatch(value):
+            raise ValueError("should be names and indices, such as $.line.speed, values[0].v or $['line speed']")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Travel:
+        wrong = []
+        if self.speed_m_per_s is not None and self.topic is not None:
+            wrong.append("speed_m_per_s and topic are both set; keep one of them")
+        for key in ("topic", "coil_topic"):
+            path = key.replace("topic", "path")
+            if getattr(self, path) is not None and getattr(self, key) is None:
+                wrong.append(f"{path} is set but no {key}; set it too")
+        if self.topic is not None and self.topic == self.coil_topic and self.path == self.coil_path:
+            wrong.append("topic and coil_topic are one and the same value; give each its path")
+        if wrong:
+            raise ValueError("; also, ".join(wrong))
+        return self
+
+
 Numbers9 = Annotated[tuple[float, ...], Field(min_length=9, max_length=9)]
 
 
@@ -441,6 +486,15 @@ class Camera(_Section):
     flatfield: File | None = Field(None, description="map of gains for even light; by `calibrate flatfield`")
     levels: Levels | None = Field(None, description="thresholds for one model; by `calibrate thresholds`")
     scale: Scale | None = Field(None, description="{mm_per_px: ...}: events say where a defect lies in mm, too")
+    direction: Literal["up", "down", "left", "right"] | None = Field(
+        None, description="where the strip runs to in the picture; events then say where on the strip a defect lies"
+    )
+    at_m: float = Field(
+        0.0,
+        ge=-10_000.0,
+        le=10_000.0,
+        description="metres from where coils begin to the edge at which the strip leaves",
+    )
     tile_px: int = Field(200, ge=TILE_PX[0], le=TILE_PX[1], description="side of a tile in the frame")
     tile_mm: float | None = Field(
         None, gt=0.0, le=100_000.0, description="the same in mm, in its place, where there is a scale"
@@ -536,6 +590,7 @@ class Config(_Section):
     commands: Commands = Commands()
     sparkplug: Sparkplug = Sparkplug()
     metrics: Metrics = Metrics()
+    travel: Travel = Travel()
     decision: Decision = Decision()
     cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=64)]
 

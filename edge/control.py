@@ -12,6 +12,7 @@ from typing import Any, Final
 from edge import __version__, archive, config, line
 from edge.clock import NS_PER_S, Clock, stamp
 from edge.delivery.commands import (
+    Coil,
     Commands,
     DeadLetters,
     Evidence,
@@ -69,10 +70,8 @@ class Verbs:
         match request:
             case Snapshot():
                 answer = self._snapshot(request)
-            case Pause(camera=camera, for_s=for_s):
-                answer = self._order(line.Pause(camera, for_s))
-            case Resume(camera=camera):
-                answer = self._order(line.Resume(camera))
+            case Pause() | Resume() | Coil():
+                answer = self._order(_order_of(request))
             case Set():
                 answer = self._node.set_thresholds(request.camera, request.wanted)
             case DeadLetters():
@@ -181,6 +180,16 @@ class Verbs:
                 for letter in letters
             ],
         }
+
+
+def _order_of(request: Pause | Resume | Coil) -> line.Order:
+    match request:
+        case Pause(camera=camera, for_s=for_s):
+            return line.Pause(camera, for_s)
+        case Resume(camera=camera):
+            return line.Resume(camera)
+        case Coil(action=action, coil=name):
+            return line.CoilOrder(action, name)
 
 
 def _newest(folder: Path, request: Evidence) -> list[dict[str, Any]]:

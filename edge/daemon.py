@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 
-from edge import __version__, box, config, event
+from edge import __version__, box, config, event, travel
 from edge.admission import identity
 from edge.archive import Archive
 from edge.camera.supervisor import CameraLost, CameraOpened, Supervisor
@@ -29,6 +29,7 @@ from edge.delivery.publisher import Publisher
 from edge.delivery.recorder import Recorder
 from edge.delivery.refusals import Refusals
 from edge.delivery.sparkplug import views_of
+from edge.delivery.telemetry import Telemetry
 from edge.delivery.topics import Topics
 from edge.errors import BundleError, CommandError, ConfigError, Problem
 from edge.evidence import Keeper, Witness
@@ -108,6 +109,7 @@ class Parts:
     ledger: Ledger
     trail: Trail
     evidence: Keeper | None
+    telemetry: Telemetry
 
     @property
     def threads(self) -> dict[str, Alive]:
@@ -196,6 +198,7 @@ class Daemon:
         recorder = Recorder(outbox, self._origin, self._topics, clock, on_stored=on_stored, on_commit=trail.stored)
         refusals = Refusals(recorder.put, clock)
         commands = Commands(self._topics, settings.commands, names, clock)
+        telemetry = Telemetry(settings.travel, clock)
         publisher = Publisher(
             opener(settings.mqtt, settings.node),
             outbox,
@@ -203,8 +206,9 @@ class Daemon:
             clock,
             settings.mqtt,
             version=__version__,
-            subscriptions=commands.subscriptions,
+            subscriptions=(*commands.subscriptions, *telemetry.subscriptions),
             on_command=commands.take,
+            overhear=telemetry.take,
             on_refused=refusals.note,
             on_acknowledged=trail.acknowledged,
         )
@@ -217,7 +221,7 @@ class Daemon:
         )
         node = Node(self._prepared, self._origin, self._topics, reach, clock, self._path, self._more_status)
         evidence = self._keeper()
-        line = self._line(node, reach, refusals, ledger, evidence)
+        line = self._line(node, reach, refusals, ledger, evidence, telemetry)
         succession = Succession(node, self._prepared, orders, lambda: line.stations, clock)
         verbs = Verbs(node, succession, orders, outbox, recorder, publisher, commands, clock)
         commands.attach(publisher.reply, verbs.perform)
@@ -236,6 +240,7 @@ class Daemon:
             ledger,
             trail,
             evidence,
+            telemetry,
         )
 
     def _keeper(self) -> Keeper | None:
@@ -265,6 +270,10 @@ class Daemon:
         self._export(building, parts)
         names = ", ".join(camera.name for camera in self._settings.active_cameras)
         log.info("node %s inspects %s with %s", self._settings.node, names, self._origin.model["name"])
+        for camera in self._settings.active_cameras:
+            lacks = [key for key in ("scale", "direction") if getattr(camera, key) is None]
+            if lacks and parts.line.reading.state != "off":
+                log.warning("camera %s tells no positions: it has no %s", camera.name, " and no ".join(lacks))
         parts.recorder.put(make(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
         parts.succession.resume()
         parts.console.start()
@@ -285,26 +294,37 @@ class Daemon:
             parts.evidence,
             parts.loops,
             lambda: parts.line.shadow,
+            lambda: parts.line.reading,
+            parts.telemetry,
         )
         exporter = Exporter(address, reading)
         if exporter.start():
             building.callback(exporter.stop)
             log.info("metrics on http://%s:%d/metrics", *address)
 
-    def _line(self, node: Node, reach: Reach, refusals: Refusals, ledger: Ledger, evidence: Keeper | None) -> Line:
+    def _line(
+        self,
+        node: Node,
+        reach: Reach,
+        refusals: Refusals,
+        ledger: Ledger,
+        evidence: Keeper | None,
+        telemetry: Telemetry,
+    ) -> Line:
         def retain_coverage(camera: str, message: dict[str, Any]) -> None:
             reach.publisher.retain(self._topics.coverage(camera), ledger.note(camera, message))
 
         def on_report(reports: Sequence[Report]) -> None:
             _log_period(reports, reach.recorder, reach.publisher)
             refusals.tell()
+            _describe_strip(reach.views, line.reading)
             self._service.status(status_line(reports, reach.publisher.snapshot(), self._clock.monotonic_ns()))
             for report in reports:
                 total, account = report.latency, report.coverage
                 for view in tuple(reach.views):
                     view.report(report.camera, fps=report.fps, p50_ms=total.p50, p99_ms=total.p99, coverage=account)
 
-        return Line(
+        line = Line(
             self._prepared.stations,
             reach.cameras,
             reach.recorder,
@@ -317,7 +337,11 @@ class Daemon:
             on_removed=node.forget,
             witness=None if evidence is None else Witness(self._settings.evidence, evidence.keep, self._clock),
             shadow=self._prepared.shadow,
+            travel=travel.Travel(self._settings.travel, self._clock.monotonic_ns()),
+            news=telemetry.news,
+            why_stale=lambda: telemetry.last_refusal,
         )
+        return line
 
     def _more_status(self) -> dict[str, Any]:
         return {"throttling": None if self._power.found is None else asdict(self._power.found)}
@@ -429,6 +453,19 @@ class Daemon:
         """Ask `run` to end; from any thread."""
         self._stop.set()
         self._news.set()
+
+
+def _describe_strip(views: Sequence[View], reading: travel.Reading) -> None:
+    if reading.state == "off":
+        return
+    for view in tuple(views):
+        view.describe(
+            {
+                "Strip/Speed m per s": reading.m_per_s,
+                "Strip/Position m": None if reading.position_m is None else round(reading.position_m, 3),
+                "Strip/Coil": reading.coil,
+            }
+        )
 
 
 @contextmanager

@@ -20,6 +20,10 @@ EventType = Literal[
     "camera.ended",
     "camera.paused",
     "camera.resumed",
+    "coil.started",
+    "coil.ended",
+    "speed.stale",
+    "speed.restored",
     "image.bad",
     "image.restored",
     "model.changed",
@@ -73,6 +77,8 @@ class Defect:
     box_mm: tuple[float, float, float, float] | None = None
     position_m: float | None = None
     length_mm: float | None = None
+    coil: str | None = None
+    """What `position_m` counts from the begin of; None: from the start of the node."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -84,6 +90,7 @@ class Defect:
             "box_mm": None if self.box_mm is None else list(self.box_mm),
             "position_m": self.position_m,
             "length_mm": self.length_mm,
+            "coil": self.coil,
             "frames": self.frames,
             "tiles": self.tiles,
             "duration_s": round(self.duration_s, 3),

@@ -31,6 +31,7 @@ from edge.line import Station
 from edge.metrics import Counts
 from edge.shadow import Shadow
 from edge.trail import Trail
+from edge.travel import Reading as Strip
 from edge.watchdog import LOOP_AGE, Loop
 
 logger = logging.getLogger(__name__)
@@ -70,6 +71,13 @@ class Evidence(Protocol):
     lost: dict[str, int]
 
 
+class Telemetry(Protocol):
+    """What was heard of the strip, or a fake."""
+
+    refused: dict[str, int]
+    dropped: int
+
+
 class Reading:
     """A collector: reads everything anew for each request.  Called by the threads of the HTTP server."""
 
@@ -85,6 +93,8 @@ class Reading:
         evidence: Evidence | None = None,
         loops: Callable[[], Mapping[str, Loop]] = dict,
         shadow: Callable[[], Shadow | None] = lambda: None,
+        strip: Callable[[], Strip] = lambda: Strip("off"),
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._stations = stations
         self._cameras = cameras
@@ -96,6 +106,8 @@ class Reading:
         self._evidence = evidence
         self._loops = loops
         self._shadow = shadow
+        self._strip = strip
+        self._telemetry = telemetry
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("defectd", "Version and model.", self._info())
@@ -110,6 +122,7 @@ class Reading:
         yield from self._pictures()
         yield self._rounds(now_ns)
         yield from self._second_opinions()
+        yield from self._positions()
         yield from self._processes(status)
         yield from _machine()
 
@@ -244,6 +257,36 @@ class Reading:
             for outcome, n in {**outcomes, "no_time": tally.no_time, "failed": tally.failed}.items():
                 frames.add_metric([name, outcome], n)
         yield frames
+
+    def _positions(self) -> Iterator[Metric]:
+        strip = self._strip()
+        if strip.state == "off":
+            return
+        known = float(strip.state == "known")
+        yield GaugeMetricFamily("defectd_strip_speed_known", "1 while the speed of the strip is known.", known)
+        if strip.m_per_s is not None:
+            yield GaugeMetricFamily("defectd_strip_speed_m_per_s", "Speed of the strip.", strip.m_per_s)
+        if strip.position_m is not None:
+            yield GaugeMetricFamily(
+                "defectd_strip_position_m", "Metres of this coil that have passed.", strip.position_m
+            )
+        yield CounterMetricFamily("defectd_strip_speed_stale", "Times no speed came for too long.", strip.stale)
+        if self._telemetry is not None:
+            refused = CounterMetricFamily(
+                "defectd_strip_messages_refused", "Messages about speed and coil that are of no use.", labels=["reason"]
+            )
+            for reason, n in tuple(self._telemetry.refused.items()):
+                refused.add_metric([reason], n)
+            yield refused
+            dropped = self._telemetry.dropped
+            yield CounterMetricFamily("defectd_strip_messages_dropped", "Messages that newer ones pushed out.", dropped)
+        metres = CounterMetricFamily("defectd_strip_metres", "Metres that have passed.", labels=["camera", "fate"])
+        for station in self._stations():
+            passed = station.account.total()["strip"] or {}
+            for fate in ("inspected", "partial", "missed"):
+                if passed:
+                    metres.add_metric([station.camera.name, fate], passed[f"{fate}_m"])
+        yield metres
 
     def _rounds(self, now_ns: int) -> Metric:
         family = GaugeMetricFamily(

@@ -77,6 +77,7 @@ class Ledger:
 
 
 def _sum(known: Tally | None, more: Tally) -> Tally:
+    strip = _metres((known or {}).get("strip"), more.get("strip"))
     known = known or {"delivered": 0, "frames": {}, "tiles": {}, "partial": 0, "no_signal_s": 0.0}
     return {
         "delivered": known["delivered"] + more["delivered"],
@@ -86,7 +87,14 @@ def _sum(known: Tally | None, more: Tally) -> Tally:
         "no_signal_s": round(known["no_signal_s"] + more["no_signal_s"], 3),
         "paused_s": round(known.get("paused_s", 0.0) + more.get("paused_s", 0.0), 3),
         "paused_frames": known.get("paused_frames", 0) + more.get("paused_frames", 0),
+        "strip": strip,
     }
+
+
+def _metres(known: Tally | None, more: Tally | None) -> Tally | None:
+    if known is None or more is None:
+        return known or more
+    return {what: round(known[what] + n, 3) for what, n in more.items()}
 
 
 def _read(path: Path) -> dict[str, Any]:

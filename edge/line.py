@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from edge import calibration, config, coverage, event
 from edge.camera.source import is_live
@@ -21,14 +21,15 @@ from edge.errors import CommandError, ConfigError
 from edge.frame import Frame, Gray
 from edge.metrics import Counts, Histogram, Summary
 from edge.shadow import Shadow
+from edge.travel import Coil, CoilNamed, Mark, News, Reading, Span, Speed, Travel
 from edge.vision import drift
 from edge.vision.classifier import Classifier
 from edge.vision.decision import NOTHING, Box, Findings
 from edge.vision.health import Look
 from edge.vision.inspector import Inspector, Verdict
-from edge.vision.ruler import Ruler
+from edge.vision.ruler import Heading, Ruler
 from edge.vision.scheduler import Head, Scheduler
-from edge.vision.tracks import Change, Tracks, at_once
+from edge.vision.tracks import Change, Motion, Tracks, at_once
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +101,15 @@ class Trust:
     """Order: the trial of the network is over."""
 
 
-Order = Show | Pause | Resume | JudgeBy | Refit | Trust
+@dataclass(frozen=True, slots=True)
+class CoilOrder:
+    """Order: a coil begins, or the one that runs is over; show: say how it stands."""
+
+    action: Literal["show", "start", "stop"]
+    name: str | None = None
+
+
+Order = Show | Pause | Resume | JudgeBy | Refit | Trust | CoilOrder
 
 
 class Asked:
@@ -176,6 +185,8 @@ class _Paused:
 
     since_ns: int
     until_ns: int | None
+    mark: Mark | None
+    """Where the strip stood at its begin."""
     frames: int = 0
 
 
@@ -237,6 +248,9 @@ class Station:
         self.drift = None if reference is None else drift.Watch(reference, camera.drift_s)
         self.drift_since_ns: int | None = None
         """Wall time since when the camera does not look as calibrated."""
+        self._heading = Heading.of(self._ruler, camera.direction)
+        self.last_mark: Mark | None = None
+        """Where the strip stood in the last frame that the tracks were shown."""
         self.account = coverage.Coverage(clock.monotonic_ns())
         self.gaps = coverage.Gaps()
         self.losses: dict[tuple[str, str], int] = {}
@@ -252,14 +266,15 @@ class Station:
         self.bad_reason = ""
         """When the bad time of the picture began, while it lasts, and why."""
         self.lost_ns: int | None = None
+        self.lost_mark: Mark | None = None
         self.paused: _Paused | None = None
         self.wanted: list[Asked] = []
         """Who waits for this camera's next picture."""
-        self.state = "no_signal"
-        self.reason = "opening"
+        self.state, self.reason = "no_signal", "opening"
         self.since_ns = clock.wall_ns()
         self.given: dict[str, Any] | None = None
-        self.fps = 0.0
+        self.fps, self.view_m = 0.0, 0.0
+        """view_m: metres of strip in the last frame."""
         self.window_from_ns = clock.monotonic_ns()
         self.delivered_before = 0
 
@@ -268,7 +283,8 @@ class Station:
         self.camera, self.live, self.budget_ns = other.camera, other.live, other.budget_ns
         self.inspector, self.tracks = other.inspector, other.tracks
         self._ruler, self.frame_px, self.misfits, self.told = other._ruler, None, (), set()
-        self.last_number = -1
+        self._heading = other._heading
+        self.last_number, self.last_mark = -1, None
         ours, new = self.drift, other.drift
         if ours is None or new is None or (ours.reference, ours.window_s) != (new.reference, new.window_s):
             self.drift, self.drift_since_ns = new, None
@@ -278,19 +294,58 @@ class Station:
         """None where no scale is known for frames of this size."""
         return None if any(misfit.part == "scale" for misfit in self.misfits) else self._ruler
 
-    def measured(self, defect: event.Defect) -> event.Defect:
-        """With its box in mm, where the scale is known."""
-        ruler = self.ruler
-        return defect if ruler is None else replace(defect, box_mm=ruler.box_mm(defect.box_px))
+    @property
+    def heading(self) -> Heading | None:
+        """None where that or the direction is not known."""
+        return None if self.ruler is None else self._heading
 
-    def miss(self, cause: coverage.Cause, at_ns: int, state: str, reason: str = "", frames: int = 1) -> None:
-        """Book frames that nobody looked at."""
+    def measured(self, change: Change, travel: Travel) -> event.Defect:
+        """The defect with its box in mm and its place on the strip, as far as they are known."""
+        defect = change.defect
+        if self.ruler is None:
+            return defect
+        box_mm = self.ruler.box_mm(defect.box_px)
+        if self.heading is None:
+            return replace(defect, box_mm=box_mm)
+        if change.span is None:
+            length_mm = box_mm[3] if self.heading.direction in ("up", "down") else box_mm[2]
+            return replace(defect, box_mm=box_mm, length_mm=round(length_mm, 1))
+        coil, m = self.place(change.span.near, travel)
+        position_m = None if m is None else round(m, 3)
+        return replace(defect, box_mm=box_mm, position_m=position_m, length_mm=change.span.length_mm, coil=coil)
+
+    def place(self, mark: Mark, travel: Travel) -> tuple[str | None, float | None]:
+        """The coil that lies at a mark of this camera, and metres from its begin."""
+        return travel.on_coil(mark.plus(-self.camera.at_m))
+
+    def motion(self, mark: Mark | None, frame_px: tuple[int, int]) -> Motion | None:
+        """How the picture has moved since the last one that the tracks were shown."""
+        before, self.last_mark = self.last_mark, mark
+        if self.heading is None or mark is None:
+            return None
+        run_m = mark.since(before)
+        return None if run_m is None else Motion(self.heading.drift_px(run_m), frame_px)
+
+    def span(self, box: Box, frame_px: tuple[int, int], mark: Mark | None) -> Span | None:
+        """What a box takes up of the strip; None where that is not known."""
+        return None if self.heading is None or mark is None else self.heading.span(box, frame_px, mark)
+
+    def miss(
+        self,
+        cause: coverage.Cause,
+        at_ns: int,
+        state: str,
+        reason: str = "",
+        frames: int = 1,
+        mark: Mark | None = None,
+    ) -> None:
+        """Book frames that nobody looked at.  mark: where the strip stood."""
         if self.paused is not None and cause == "paused":
             self.account.count_paused()
             self.paused.frames += frames  # one gap, told at the end of the pause
         else:
             self.account.count(state, frames)
-            self.gaps.miss(cause, at_ns, state, frames, reason if state == "bad_image" else "")
+            self.gaps.miss(cause, at_ns, state, frames, reason if state == "bad_image" else "", mark)
         key = (state, reason or state)
         if key not in self.losses and len(self.losses) >= coverage.MOST_REASONS:
             key = (state, "other")
@@ -315,10 +370,14 @@ class Line:
         on_removed: Callable[[str], None] = lambda _camera: None,
         witness: Witness | None = None,
         shadow: Shadow | None = None,
+        travel: Travel | None = None,
+        news: Callable[[], Iterable[News]] = tuple,
+        why_stale: Callable[[], str] = str,
     ) -> None:
         """retain_*: called with the camera's name and the latest retained message.  on_report: each report_s.
 
-        on_removed: called after the last message about a camera.
+        on_removed: called after the last message about a camera.  news: what was told of the strip since the last
+        call.  why_stale: what else is known when it tells no speed.
         """
         self._stations = {station.camera.name: station for station in stations}
         self._cameras = cameras
@@ -330,6 +389,10 @@ class Line:
         self._control = control or Control()
         self._on_removed = on_removed
         self._witness = witness
+        self._travel = travel or Travel(config.Travel(), clock.monotonic_ns())
+        self._news = news
+        self._why_stale = why_stale
+        self._stale_since_ns = 0
         self._report_ns = int(report_s * NS_PER_S)
         self._next_report_ns = clock.monotonic_ns() + self._report_ns
         self._stopping = threading.Event()
@@ -345,6 +408,7 @@ class Line:
         self._thread = threading.Thread(target=self._run, name="line", daemon=True)
         self.failure: BaseException | None = None
         """What ended the thread, if it was not `stop`."""
+        self._reading = self._travel.reading(clock.monotonic_ns())
         self.beat_ns = clock.monotonic_ns()
         """When the loop last came round: the watchdog looks at it."""
 
@@ -358,6 +422,11 @@ class Line:
     def stations(self) -> tuple[Station, ...]:
         """Those of this moment; any thread may read what they count."""
         return tuple(self._stations.values())
+
+    @property
+    def reading(self) -> Reading:
+        """How the strip runs, of the last report; any thread may ask."""
+        return self._reading
 
     @property
     def shadow(self) -> Shadow | None:
@@ -390,6 +459,7 @@ class Line:
     def turn(self) -> None:
         """One round: orders, notices, one frame, and the report when it is due."""
         self.beat_ns = self._clock.monotonic_ns()
+        self._hear()
         self._obey()
         if self._cameras.wait(0.0 if self._stopping.is_set() else IDLE_S):
             for notice in self._cameras.take_notices():
@@ -408,26 +478,29 @@ class Line:
         try:
             dequeued_ns = self._clock.monotonic_ns()
             station.last_frame_ns = frame.grabbed_ns
+            self._hear()  # a frame is never placed by what was known before it was grabbed
+            mark = self._travel.at(frame.grabbed_ns)
+            self._fit(station, frame)
+            self._measure(station, frame, mark)
             self._show(station, frame)
             if station.paused is not None:
-                station.miss("paused", frame.grabbed_ns, "dropped", "paused")
+                station.miss("paused", frame.grabbed_ns, "dropped", "paused", mark=mark)
                 return
-            self._fit(station, frame)
             look = station.inspector.look(frame.pixels, dequeued_ns)
             self._heed(station, look, frame)
             if look.ailment is not None:
                 # Says nothing of the surface: the tracks wait.
-                station.miss("bad_image", frame.grabbed_ns, "bad_image", look.ailment)
+                station.miss("bad_image", frame.grabbed_ns, "bad_image", look.ailment, mark=mark)
                 return
             looked_ns = self._clock.monotonic_ns()
             count = station.inspector.tiles(frame.pixels)
             most = self._scheduler.plan(name, frame.number, frame.grabbed_ns, count, others, looked_ns)
             if most == 0:
-                station.miss("overload", frame.grabbed_ns, "late")
+                station.miss("overload", frame.grabbed_ns, "late", mark=mark)
                 self._scheduler.missed(name)
                 return
             verdict = self._inspect(station, frame, most)
-            self._settle(station, frame, verdict, dequeued_ns, looked_ns)
+            self._settle(station, frame, verdict, mark, dequeued_ns, looked_ns)
             self._compare(station, frame, verdict)
             self._scheduler.done(name, verdict.tiles, verdict.inference_ns, self._clock.monotonic_ns() - dequeued_ns)
             if self._shadow is not None:
@@ -476,14 +549,30 @@ class Line:
         log.error("the model on trial failed, the former one goes on: %s", reason)
         self._on_failure(reason)
 
-    def _settle(self, station: Station, frame: Frame, verdict: Verdict, dequeued_ns: int, looked_ns: int) -> None:
+    def _measure(self, station: Station, frame: Frame, mark: Mark | None) -> None:
+        """Book the metres that have run by until this frame."""
+        if station.heading is not None and self._travel.is_on:
+            station.view_m = station.heading.view_m(_size_px(frame))
+            station.account.measure(mark)
+
+    def _settle(
+        self,
+        station: Station,
+        frame: Frame,
+        verdict: Verdict,
+        mark: Mark | None,
+        dequeued_ns: int,
+        looked_ns: int,
+    ) -> None:
         """Book the verdict and tell what it changed."""
         now_ns = self._clock.monotonic_ns()
         station.account.count(verdict.state)
         station.account.count_tiles(verdict.tiles, verdict.skipped, verdict.outside)
         if verdict.skipped:
-            station.gaps.skip(frame.grabbed_ns, verdict.skipped)
-        changes = self._changes(station, frame, verdict, now_ns)
+            station.gaps.skip(frame.grabbed_ns, verdict.skipped, mark)
+        if mark is not None and station.heading is not None and verdict.state != "bad_image":
+            station.account.see(mark, station.view_m, whole=not verdict.skipped)
+        changes = self._changes(station, frame, verdict, mark, now_ns)
         decided_ns = self._clock.monotonic_ns()
         station.last_verdict_ns = decided_ns
         spent_ns = (
@@ -497,7 +586,7 @@ class Line:
             histogram.add(ns)
         latency = event.Latency(*(ns / NS_PER_MS for ns in spent_ns))
         for change in changes:
-            defect = station.measured(change.defect)
+            defect = station.measured(change, self._travel)
             self._tell(station, change.type, defect=defect, frame=frame, findings=verdict.findings, latency=latency)
         if self._witness is not None:
             self._witness.sample(frame, verdict, station.inspector.boxes)
@@ -534,19 +623,73 @@ class Line:
         seconds = round((self._clock.wall_ns() - since_ns) / NS_PER_S, 3)
         self._tell(station, "camera.settled", detail={"seconds": seconds, **detail})
 
-    def _changes(self, station: Station, frame: Frame, verdict: Verdict, now_ns: int) -> list[Change]:
+    def _changes(
+        self, station: Station, frame: Frame, verdict: Verdict, mark: Mark | None, now_ns: int
+    ) -> list[Change]:
+        size = _size_px(frame)
+
+        def place(box: Box) -> Span | None:
+            return station.span(box, size, mark)
+
         if station.camera.mode == "parts":
-            return at_once(verdict.findings, lambda: uuid7(self._clock.wall_ns()))
+            return at_once(verdict.findings, lambda: uuid7(self._clock.wall_ns()), place)
         elapsed = frame.number - station.last_number if station.last_number >= 0 else 1
         station.last_number = frame.number
-        return station.tracks.step(verdict.findings, now_ns, elapsed)
+        return station.tracks.step(verdict.findings, now_ns, elapsed, station.motion(mark, size), place)
+
+    # ---- how the strip runs --------------------------------------------------------------------------
+
+    def _hear(self) -> None:
+        """Take in what was told of speed and coil, and tell when the speed is no longer known."""
+        for told in self._news():
+            match told:
+                case Speed(at_ns=at_ns, m_per_s=m_per_s):
+                    self._travel.sample(at_ns, m_per_s)
+                case CoilNamed():
+                    over = self._travel.hear(told)
+                    if over is not None:
+                        self._tell_coil(over, "topic")
+        now_ns = self._clock.monotonic_ns()
+        match self._travel.look(now_ns):
+            case "stale":
+                self._stale_since_ns = now_ns - self._travel.silent_ns(now_ns)
+                silent_s = round(self._travel.silent_ns(now_ns) / NS_PER_S, 3)
+                detail = {"silent_s": silent_s, "reason": self._why_stale() or None}
+                log.warning("no speed of the strip for %.1f s: positions are unknown. %s", silent_s, self._why_stale())
+                self._tell_node("speed.stale", detail)
+            case "restored":
+                seconds = round((now_ns - self._stale_since_ns) / NS_PER_S, 3)
+                log.info("the speed of the strip is known again; positions begin with the next coil")
+                self._tell_node("speed.restored", {"seconds": seconds})
+
+    def _tell_coil(self, over: Coil, by: str) -> None:
+        """What ended and what began."""
+        if over.name is not None:
+            length_m = None if over.length_m is None else round(over.length_m, 3)
+            self._tell_node("coil.ended", {"coil": over.name, "length_m": length_m, "by": by})
+        if self._travel.coil is not None:
+            reading = self._travel.reading(self._clock.monotonic_ns())
+            known = reading.position_m is not None
+            self._tell_node("coil.started", {"coil": self._travel.coil, "position_known": known, "by": by})
+
+    def _tell_node(self, kind: event.EventType, detail: dict[str, Any]) -> None:
+        self._sink.put(make(self._clock, event.NODE_CAMERA, kind, detail))
+
+    def _order_coil(self, order: CoilOrder) -> dict[str, Any]:
+        now_ns = self._clock.monotonic_ns()
+        if order.action == "start" and order.name is not None:
+            self._tell_coil(self._travel.begin(order.name, now_ns), "command")
+        elif order.action == "stop":
+            self._tell_coil(self._travel.end(now_ns), "command")
+        self._reading = self._travel.reading(now_ns)
+        return self._reading.as_json()
 
     # ---- what is ordered -----------------------------------------------------------------------------
 
     def _obey(self) -> None:
         """Carry out what was ordered, and end the pauses whose time is over."""
         while (asked := self._control.take()) is not None:
-            if isinstance(asked.order, Refit | Trust):
+            if isinstance(asked.order, Refit | Trust | CoilOrder):
                 if asked.claim():
                     asked.answer(self._carry_out_for_all(asked.order))
                 continue
@@ -565,8 +708,10 @@ class Line:
             if pause is not None and pause.until_ns is not None and self._clock.monotonic_ns() >= pause.until_ns:
                 self._resume(station)
 
-    def _carry_out_for_all(self, order: Refit | Trust) -> CommandError | None:
+    def _carry_out_for_all(self, order: Refit | Trust | CoilOrder) -> CommandError | dict[str, Any] | None:
         match order:
+            case CoilOrder():
+                return self._order_coil(order)
             case Trust():
                 self._former = None
             case Refit():
@@ -634,7 +779,7 @@ class Line:
                 if station.paused is not None:
                     station.paused.until_ns = until_ns
                 else:
-                    station.paused = _Paused(now_ns, until_ns)
+                    station.paused = _Paused(now_ns, until_ns, self._travel.at(now_ns))
                     station.account.pause(on=True, now_ns=now_ns)
                     self._close_tracks(station)
                     self._tell(station, "camera.paused", detail={"for_s": for_s})
@@ -657,10 +802,12 @@ class Line:
             return
         now_ns = self._clock.monotonic_ns()
         station.account.pause(on=False, now_ns=now_ns)
-        station.last_number = -1
+        station.last_number, station.last_mark = -1, None
         seconds = round((now_ns - pause.since_ns) / NS_PER_S, 3)
         self._tell(station, "camera.resumed", detail={"seconds": seconds})
-        self._tell_gap(station, coverage.Gap("paused", pause.since_ns, now_ns, {"dropped": pause.frames}, 0, 0, {}))
+        frames = {"dropped": pause.frames}
+        marks = pause.mark, self._travel.at(now_ns)
+        self._tell_gap(station, coverage.Gap("paused", pause.since_ns, now_ns, frames, 0, 0, {}, *marks))
         if station.state == "paused":
             self._enter_running(station)
 
@@ -686,16 +833,18 @@ class Line:
                 self._gone(station, notice.monotonic_ns, reason)
                 if station.lost_ns is None:
                     station.lost_ns = notice.monotonic_ns
+                    station.lost_mark = self._travel.at(notice.monotonic_ns)
                     self._tell(station, "camera.lost", detail={"reason": reason})
             case CameraEnded(frames=frames):
                 self._gone(station, notice.monotonic_ns, "end of recording")
                 self._tell(station, "camera.ended", detail={"frames": frames})
             case FramesLost(count=count, reason=reason):
                 now_ns = self._clock.monotonic_ns()
+                mark = self._travel.at(now_ns)
                 if reason == "unreadable":
-                    station.miss("bad_image", now_ns, "bad_image", reason, count)
+                    station.miss("bad_image", now_ns, "bad_image", reason, count, mark)
                 else:
-                    station.miss("overload", now_ns, "dropped", reason, count)
+                    station.miss("overload", now_ns, "dropped", reason, count, mark)
                     if reason == "overflow":
                         self._scheduler.missed(notice.camera, count)
 
@@ -724,7 +873,7 @@ class Line:
     def _opened(self, station: Station, notice: CameraOpened) -> None:
         station.account.signal(present=True, now_ns=notice.monotonic_ns)
         station.given = notice.given.as_json()
-        station.last_number = -1
+        station.last_number, station.last_mark = -1, None
         self._enter_running(station)
         if station.lost_ns is not None:
             away_s = (notice.monotonic_ns - station.lost_ns) / NS_PER_S
@@ -734,7 +883,8 @@ class Line:
     def _tell_silence(self, station: Station, to_ns: int) -> None:
         """The time without a picture, now that it is over."""
         if station.lost_ns is not None:
-            gap = coverage.Gap("no_signal", station.lost_ns, to_ns, {}, 0, 0, {})
+            marks = station.lost_mark, self._travel.at(to_ns)
+            gap = coverage.Gap("no_signal", station.lost_ns, to_ns, {}, 0, 0, {}, *marks)
             station.lost_ns = None
             self._tell_gap(station, gap)
 
@@ -747,7 +897,7 @@ class Line:
 
     def _close_tracks(self, station: Station) -> None:
         for change in station.tracks.close_all():
-            self._tell(station, change.type, defect=station.measured(change.defect))
+            self._tell(station, change.type, defect=station.measured(change, self._travel))
 
     def _enter_running(self, station: Station) -> None:
         """A camera that comes back shows the same bad picture until it has shown good ones."""
@@ -798,6 +948,7 @@ class Line:
                 "calibration": _calibration(station),
                 "drift": _drift(station),
                 "shadow": None if self._shadow is None else self._shadow.as_json(station.camera.name),
+                "strip": self._reading.as_json(),
             },
         )
 
@@ -820,6 +971,12 @@ class Line:
 
     def _tell_gap(self, station: Station, gap: coverage.Gap) -> None:
         detail = gap.as_json(self._clock.wall_ns(), self._clock.monotonic_ns())
+        if gap.from_mark is not None and station.heading is not None:
+            coil, from_m = station.place(gap.from_mark, self._travel)
+            run_m = None if gap.to_mark is None else gap.to_mark.since(gap.from_mark)
+            if from_m is not None and run_m is not None:
+                to_m = from_m + max(0.0, run_m) + station.view_m
+                detail |= {"from_m": round(from_m, 3), "to_m": round(to_m, 3), "coil": coil}
         self._tell(station, "coverage.gap", detail=detail)
 
     def _report(self, stations: Sequence[Station] | None = None) -> None:
@@ -827,12 +984,16 @@ class Line:
         now_ns = self._clock.monotonic_ns()
         if stations is None:
             self._next_report_ns = now_ns + self._report_ns
+        self._reading = self._travel.reading(now_ns)
+        mark = self._travel.at(now_ns)
         reports = []
         for station in self.stations if stations is None else stations:
             window_s = max(1e-9, (now_ns - station.window_from_ns) / NS_PER_S)
             delivered = station.account.delivered()
             station.fps = (delivered - station.delivered_before) / window_s
             station.delivered_before, station.window_from_ns = delivered, now_ns
+            if station.state == "no_signal" and mark is not None and station.heading is not None and station.view_m:
+                station.account.stand(mark)  # what runs by unseen is not seen later either
             message = station.account.report(now_ns)
             for gap in station.gaps.take():
                 self._tell_gap(station, gap)
@@ -901,6 +1062,11 @@ def _levels(station: Station) -> dict[str, Any] | None:
     """Thresholds that were calibrated for the model in use."""
     levels = station.inspector.levels
     return None if levels is None else {"temperature": levels.temperature, "classes": dict(levels.classes)}
+
+
+def _size_px(frame: Frame) -> tuple[int, int]:
+    """Width and height."""
+    return int(frame.pixels.shape[1]), int(frame.pixels.shape[0])
 
 
 def _thresholds(decision: config.Decision) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import logging
 import click
 
 from edge import __version__
-from edge.cli import bench, calibrate, doctor, events, evidence, inspection, model, node, support
+from edge.cli import bench, calibrate, coil, doctor, events, evidence, inspection, model, node, support
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -26,6 +26,7 @@ for _command in (
     node.run,
     node.check,
     node.reload,
+    coil.coil,
     inspection.inspect,
     events.tail,
     events.events,

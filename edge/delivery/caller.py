@@ -38,12 +38,22 @@ MAX_HEARD_BYTES: Final = 512 * 1024
 
 
 class Caller:
-    """Owned by one thread; only `wake` may be called from others.  heard_bytes: of one message, the rest is cut off."""
+    """Owned by one thread; only `wake` may be called from others.  heard_bytes: of one message, the rest is cut off.
+
+    overhear: asked of each message first, in the link's thread; what it takes goes no further.
+    """
 
     def __init__(
-        self, open_link: OpenLink, settings: Mqtt, clock: Clock, *, heard_bytes: int = MAX_HEARD_BYTES
+        self,
+        open_link: OpenLink,
+        settings: Mqtt,
+        clock: Clock,
+        *,
+        heard_bytes: int = MAX_HEARD_BYTES,
+        overhear: Callable[[Received], bool] = lambda _received: False,
     ) -> None:
         self._heard_bytes = heard_bytes
+        self._overhear = overhear
         self._open_link = open_link
         self._settings = settings
         self._clock = clock
@@ -110,6 +120,8 @@ class Caller:
 
     def _delivery(self, generation: int) -> Callable[[Notice], None]:
         def deliver(notice: Notice) -> None:
+            if isinstance(notice, Received) and self._overhear(notice):
+                return
             if isinstance(notice, Received) and self._inbox.qsize() >= MAX_UNHEARD:
                 self.unheard += 1  # what the broker answers must not drown in a flood of messages
                 return

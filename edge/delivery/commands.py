@@ -155,6 +155,24 @@ class Model(Request):
         return self
 
 
+class Coil(Request):
+    """Which coil runs; a new one begins at 0 m; none runs any more."""
+
+    action: Literal["show", "start", "stop"] = "show"
+    coil: str | None = Field(
+        None,
+        min_length=1,
+        max_length=128,
+        pattern=r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
+    )
+
+    @model_validator(mode="after")
+    def _says_which(self) -> Coil:
+        if (self.action == "start") != (self.coil is not None):
+            raise ValueError("start takes a coil, its name; show and stop take nothing")
+        return self
+
+
 REQUESTS: Final[Mapping[str, type[Request]]] = {
     "ping": Ping,
     "state": State,
@@ -166,6 +184,7 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "dead-letters": DeadLetters,
     "evidence": Evidence,
     "model": Model,
+    "coil": Coil,
 }
 
 
@@ -397,6 +416,14 @@ def parsed(payload: bytes) -> dict[str, Any]:
         return {}
     if len(payload) > MAX_BYTES:
         raise CommandError("too_large", f"a command has at most {MAX_BYTES} bytes")
+    value = json_value(payload)
+    if not isinstance(value, dict):
+        raise CommandError("bad_json", "the payload must be a JSON object")
+    return value
+
+
+def json_value(payload: bytes) -> Any:
+    """What the text says, without anything that could harm a reader.  Raises CommandError."""
     if _depth(payload) > MAX_DEPTH:
         raise CommandError("too_deep", f"at most {MAX_DEPTH} levels can be read")
     try:
@@ -413,8 +440,6 @@ def parsed(payload: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         why = str(error) if isinstance(error, _Unwanted) else "it cannot be parsed"
         raise CommandError("bad_json", f"the payload is not JSON: {why}") from None
-    if not isinstance(value, dict):
-        raise CommandError("bad_json", "the payload must be a JSON object")
     return value
 
 

@@ -161,7 +161,8 @@ class Publisher:
     """The thread `publisher`: owns the connection, sends what the outbox holds, keeps retained messages current.
 
     open_link: makes a connection attempt.  version: of defectd, for the status message.  on_command: takes messages
-    of `subscriptions`, in the publisher's thread; must not block.  on_refused: told of each event that became a dead
+    of `subscriptions`, in the publisher's thread; must not block.  overhear: asked of each first, in the thread of the
+    connection; the same.  on_refused: told of each event that became a dead
     letter, with code and reason; the same.  on_acknowledged: told the id of each event that the broker confirmed; the
     same.  Every public method may be called from any thread.
     """
@@ -177,6 +178,7 @@ class Publisher:
         version: str,
         subscriptions: tuple[str, ...] = (),
         on_command: Callable[[Received], None] | None = None,
+        overhear: Callable[[Received], bool] = lambda _received: False,
         on_refused: Callable[[Row, int, str], None] | None = None,
         on_acknowledged: Callable[[str], None] | None = None,
         backoff: Backoff | None = None,
@@ -192,7 +194,7 @@ class Publisher:
         self._on_acknowledged = on_acknowledged
         self._backoff = backoff or Backoff.to(settings)
         self._rare = _Rare(clock)
-        self._caller = Caller(open_link, settings, clock, heard_bytes=MAX_HEARD_BYTES)
+        self._caller = Caller(open_link, settings, clock, heard_bytes=MAX_HEARD_BYTES, overhear=overhear)
         self._lock = threading.Lock()
         self._retained: dict[str, bytes] = {}
         self._stale: dict[str, None] = {}
@@ -531,7 +533,9 @@ class Publisher:
             case Refused():
                 raise BrokerError(str(notice))
             case Subscribed(ok=False, reason=reason):
-                self._rare.log(logging.WARNING, f"the broker refuses the subscription to commands: {reason}")
+                self._rare.log(
+                    logging.WARNING, f"the broker refuses a subscription (commands, speed or coil): {reason}"
+                )
             case Received():
                 if self._on_command is not None:
                     self._on_command(notice)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge import config
+from edge import calibration, config
 from edge.clock import Clock
-from edge.doctor import broker, calibrations, cameras, certificates, machine, pictures
+from edge.doctor import broker, calibrations, cameras, certificates, machine, pictures, position
 from edge.doctor.finding import Finding
-from edge.errors import DefectdError
+from edge.errors import ConfigError, DefectdError
 from edge.prepared import prepare
 
 __all__ = ["Finding", "examine"]
@@ -20,6 +20,7 @@ def examine(settings: config.Config, clock: Clock, *, open_cameras: bool = True)
     yield machine.disk(settings.state_dir)
     yield from pictures.findings(settings)
     yield from calibrations.findings(settings)
+    yield from _position(settings)
     yield machine.memory()
     yield machine.clock()
     yield from machine.power_and_heat()
@@ -32,6 +33,14 @@ def examine(settings: config.Config, clock: Clock, *, open_cameras: bool = True)
     yield from cameras.networks(settings.active_cameras)
     if open_cameras:
         yield from cameras.opened(settings, clock)
+
+
+def _position(settings: config.Config) -> Iterator[Finding]:
+    try:
+        settings = calibration.applied(settings)
+    except ConfigError:
+        return  # the model cannot be loaded with it either, which was told
+    yield from position.findings(settings)
 
 
 def _model(settings: config.Config, clock: Clock) -> Finding:

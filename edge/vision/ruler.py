@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from edge import config
+from edge.travel import Mark, Span
 from edge.vision.decision import Box
 
+SIZES_KEPT: Final = 8
+"""A camera has one frame size; a folder of images may have several."""
+Direction = Literal["up", "down", "left", "right"]
+_WAY: Final[dict[Direction, tuple[int, int]]] = {"up": (0, -1), "down": (0, 1), "left": (-1, 0), "right": (1, 0)}
 Floats = npt.NDArray[np.float64]
 
 
@@ -48,6 +54,58 @@ class Ruler:
         corners = self.points_mm([(x, y), (x + w, y), (x + w, y + h), (x, y + h)])
         (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
         return round(float(left), 2), round(float(top), 2), round(float(right - left), 2), round(float(bottom - top), 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """Where the strip runs to in the picture: from places in a frame to places on the strip.
+
+    A mark says where the strip stands at the edge at which it leaves the picture.  frame_px: width, height.
+    """
+
+    ruler: Ruler
+    direction: Direction
+    _views: dict[tuple[int, int], tuple[float, float, float, float]] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, ruler: Ruler | None, direction: Direction | None) -> Heading | None:
+        """None where one of them is not known."""
+        return None if ruler is None or direction is None else cls(ruler, direction)
+
+    def view_m(self, frame_px: tuple[int, int]) -> float:
+        """Metres of strip in a frame."""
+        _, _, w, h = self._view(frame_px)
+        return (h if self.direction in ("up", "down") else w) / 1000
+
+    def span(self, box: Box, frame_px: tuple[int, int], mark: Mark) -> Span:
+        """What a box takes up of the strip."""
+        left, top, w, h = self.ruler.box_mm(box)
+        view_left, view_top, view_w, view_h = self._view(frame_px)
+        match self.direction:
+            case "up":
+                near_mm, long_mm = top - view_top, h
+            case "down":
+                near_mm, long_mm = view_top + view_h - top - h, h
+            case "left":
+                near_mm, long_mm = left - view_left, w
+            case "right":
+                near_mm, long_mm = view_left + view_w - left - w, w
+        near_m = mark.m + near_mm / 1000
+        return Span(mark.leg, near_m, near_m + long_mm / 1000)
+
+    def drift_px(self, m: float) -> tuple[float, float]:
+        """Right and down, px, that the middle of the picture moves while the strip runs so far."""
+        right, down = _WAY[self.direction]
+        px = m * 1000 / self.ruler.mm_per_px
+        return right * px, down * px
+
+    def _view(self, frame_px: tuple[int, int]) -> tuple[float, float, float, float]:
+        view = self._views.get(frame_px)
+        if view is None:
+            if len(self._views) >= SIZES_KEPT:
+                self._views.clear()
+            view = self._views[frame_px] = self.ruler.box_mm((0, 0, *frame_px))
+        return view
 
 
 def matrix(lens: Floats) -> Floats:

@@ -18,7 +18,8 @@ from edge.clock import NS_PER_MS, NS_PER_S
 from edge.errors import CommandError
 from edge.event import Event
 from edge.frame import Frame
-from edge.line import Asked, Control, JudgeBy, Line, Order, Pause, Resume, Show, Station
+from edge.line import Asked, CoilOrder, Control, JudgeBy, Line, Order, Pause, Resume, Show, Station
+from edge.travel import CoilNamed, News, Speed, Travel
 from edge.vision.decision import Findings, Region
 from edge.vision.drift import Watch
 from edge.vision.health import Episodes, Look, Sight
@@ -98,8 +99,16 @@ class ScriptedInspector:
 class Scene:
     """One line with its fakes."""
 
-    def __init__(self, *cameras: dict[str, Any], report_s: float = 10.0, witness: Any = None) -> None:
+    def __init__(
+        self,
+        *cameras: dict[str, Any],
+        report_s: float = 10.0,
+        witness: Any = None,
+        travel: dict[str, Any] | None = None,
+    ) -> None:
         self.clock = FakeClock()
+        self.news: deque[News] = deque()
+        self.control = Control()
         self.cameras = FakeCameras()
         self.events: list[Event] = []
         self.pictures: list[Any] = []
@@ -116,8 +125,20 @@ class Scene:
             on_report=lambda _reports: None,
             report_s=report_s,
             witness=witness,
+            control=self.control,
+            travel=Travel(config.Travel.model_validate(travel or {}), self.clock.monotonic_ns()),
+            news=self._take_news,
+            why_stale=lambda: "the last one was negative",
         )
         self.number = 0
+
+    def _take_news(self) -> tuple[News, ...]:
+        taken = tuple(self.news)
+        self.news.clear()
+        return taken
+
+    def drive(self, m_per_s: float) -> None:
+        self.news.append(Speed(self.clock.monotonic_ns(), m_per_s))
 
     def _station(self, *, live: bool = True, **settings: Any) -> Station:
         class Card:
@@ -630,3 +651,102 @@ def test_line_keeps_what_it_gathered_when_the_reference_is_the_same() -> None:
     other.drift = Watch(known, 120)
     station.become(other)
     assert (station.drift, station.drift_since_ns) == (other.drift, None)
+
+
+# ---- where on the strip ------------------------------------------------------------------------------
+
+PLACED = {"scale": config.Scale(mm_per_px=0.25), "direction": "up", "at_m": -100.0}
+"""Boxes of 200 px: a defect takes up 0.05 m from the edge on; the count begins 100 m up the line."""
+
+
+def told(scene: Scene, kind: str) -> list[Any]:
+    return [event.detail for event in scene.events if event.type == kind]
+
+
+def test_line_tells_where_on_the_strip_a_defect_lies() -> None:
+    """By the frame's own time, not by when it is inspected; the closing event tells the whole extent."""
+    scene = Scene(PLACED, travel={"topic": "drive"})
+    scene.drive(2.0)
+    scene.play(0, 1, 1, 1, 0, 0, 0, every_s=0.1, age_ms=10)
+    opened, closed = (event.defect for event in scene.events if event.defect)
+    assert opened is not None
+    assert closed is not None
+    assert opened.position_m == closed.position_m == pytest.approx(100 + 2 * 0.1 - 2 * 0.01, abs=0.01)
+    assert opened.length_mm == pytest.approx(50 + 200, abs=10)
+    assert closed.length_mm == pytest.approx(50 + 400, abs=10)
+    assert (opened.box_mm, opened.coil) == ((0.0, 0.0, 50.0, 50.0), None)
+
+
+@pytest.mark.parametrize("lacks", ["scale", "direction", "speed"])
+def test_line_invents_no_position(lacks: str) -> None:
+    """Without a scale, a direction or a speed it is null; the line goes on as ever."""
+    scene = Scene({**PLACED, lacks: None} if lacks != "speed" else PLACED, travel={"topic": "drive"})
+    if lacks != "speed":
+        scene.drive(2.0)
+    scene.play(1, 1, 1, 0, 0, 0)
+    assert [event.type for event in scene.events] == ["defect.opened", "defect.closed"]
+    assert [event.defect.position_m for event in scene.events if event.defect] == [None, None]
+
+
+def test_line_tells_when_the_speed_is_no_longer_known_and_again() -> None:
+    """Once each, with the reason; positions are null until a coil begins."""
+    scene = Scene({**PLACED, "mode": "parts"}, travel={"topic": "drive", "stale_s": 1.0})
+    scene.drive(2.0)
+    scene.play(1, 0, every_s=1.5)
+    scene.play(0, 1)
+    assert told(scene, "speed.stale") == [
+        {"silent_s": pytest.approx(1.5, abs=0.1), "reason": "the last one was negative"}
+    ]
+    for _ in range(3):
+        scene.drive(2.0)
+        scene.play(1, every_s=0.5)
+    assert [detail["seconds"] for detail in told(scene, "speed.restored")] == [pytest.approx(4.0, abs=0.2)]
+    scene.news.append(CoilNamed(scene.clock.monotonic_ns(), "A"))
+    scene.news.append(CoilNamed(scene.clock.monotonic_ns(), "B"))
+    scene.play(1)
+    opened = [event.defect for event in scene.events if event.type == "defect.opened" and event.defect]
+    assert [defect.position_m is None for defect in opened] == [False, True, True, True, True, False]
+    assert opened[-1].coil == "B"
+
+
+def test_line_tells_of_coils_by_topic_and_by_command() -> None:
+    """What ended with its length, what began, and who said so; the state message shows it."""
+    scene = Scene({**PLACED, "at_m": 0.0}, travel={"topic": "drive"}, report_s=1.0)
+    scene.drive(2.0)
+
+    def order(action: Any, name: str | None = None) -> Any:
+        asked = Asked(CoilOrder(action, name))
+        scene.control._waiting.put(asked)
+        scene.line.turn()
+        return asked.wait(1)
+
+    scene.play(0, every_s=1.0)
+    assert order("start", "A")["position_m"] == 0.0
+    scene.play(0, every_s=1.0)
+    assert order("show")["position_m"] == pytest.approx(2.0, abs=0.05)
+    scene.news.append(CoilNamed(scene.clock.monotonic_ns(), "A"))
+    scene.play(0, every_s=1.0)
+    assert order("stop")["coil"] is None
+    assert told(scene, "coil.started") == [{"coil": "A", "position_known": True, "by": "command"}]
+    assert told(scene, "coil.ended") == [{"coil": "A", "length_m": pytest.approx(4.0, abs=0.1), "by": "command"}]
+    scene.play(0)
+    strip = scene.states[-1][1]["strip"]
+    assert (strip["speed"], strip["speed_m_per_s"], strip["coil"], strip["position_m"]) == ("known", 2.0, None, None)
+
+
+def test_line_tells_coverage_in_metres() -> None:
+    """Late frames leave a hole in the strip; the gap says from where to where; the sums add up."""
+    scene = Scene({**PLACED, "scale": config.Scale(mm_per_px=250.0)}, travel={"topic": "drive"}, report_s=2.0)
+    scene.drive(1.0)
+    scene.play(0, 0, 0, 0, 0, every_s=0.1)  # 4 px are 1 m
+    scene.clock.advance(0.1)
+    scene.play(0, 0, 0, every_s=0.1)
+    scene.clock.advance(2.0)
+    scene.play(0, age_ms=900)
+    scene.play(0, 0)
+    (gap,) = told(scene, "coverage.gap")
+    assert gap["cause"] == "overload"
+    assert (gap["from_m"], gap["to_m"]) == (pytest.approx(102.0, abs=0.1), pytest.approx(103.0, abs=0.1))
+    strip = scene.coverage[-1][1]["strip"]
+    assert strip["passed_m"] == pytest.approx(strip["inspected_m"] + strip["missed_m"])
+    assert strip["unplaced_frames"] == 0

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge import config
+from edge.travel import Span
 from edge.vision.decision import Findings, Region
-from edge.vision.tracks import MAX_HELD, MAX_TRACKS, Tracks, at_once
+from edge.vision.tracks import MAX_HELD, MAX_TRACKS, Motion, Tracks, at_once
 
 TILE = 200
 FRAME_NS = 33_000_000
@@ -38,19 +39,20 @@ class Scene:
         self.frame = 0
         self.told = []
 
-    def show(self, *things, elapsed=1):
+    def show(self, *things, elapsed=1, motion=None, place=lambda _box: None):
         self.frame += elapsed
         self.now_ns += elapsed * FRAME_NS
         regions = tuple(thing for thing in things if isinstance(thing, Region))
         suspects = tuple(thing for thing in things if not isinstance(thing, Region))
-        changes = self.tracks.step(Findings(regions, suspects), self.now_ns, elapsed)
+        changes = self.tracks.step(Findings(regions, suspects), self.now_ns, elapsed, motion, place)
         self.told += [(self.frame, change) for change in changes]
         return [(change.type.removeprefix("defect."), change.defect.track_id) for change in changes]
 
-    def play(self, frames):
-        """One list of things for each frame."""
+    def play(self, frames, drift=None):
+        """One list of things for each frame.  drift: px to the right per frame, by the speed of the strip."""
+        motion = None if drift is None else Motion((drift, 0.0), (1600, TILE))
         for things in frames:
-            self.show(*things)
+            self.show(*things, motion=motion)
         return self
 
     def end(self):
@@ -413,6 +415,71 @@ def test_every_opened_defect_is_closed_exactly_once(frames, decision):
         assert defect.frames >= before[defect.track_id].frames >= 1
         assert defect.tiles >= 1
         assert defect.confidence >= 0
+
+
+# ---- with the speed of the strip --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [24, 150, 350, 600])
+def test_flaw_of_a_fast_strip_is_one_defect_where_the_speed_is_known(step):
+    """However far it moves from frame to frame; without the speed it is none at all at 600 px."""
+    flaw = passing(step=step) + NOTHING * 3
+    assert Scene().play(flaw, drift=step).counts() == (1, 1)
+    if step == 600:
+        assert Scene().play(flaw).counts() != (1, 1)
+
+
+def test_equal_flaws_as_far_apart_as_the_strip_moves_are_told_apart():
+    """A flaw at each turn of a roll: by the picture alone they would be one that stands still."""
+    step, count = 400, 30
+    frames = [[scratch((n - k) * step) for k in range(count) if 0 <= n - k < 4] for n in range(count + 6)]
+    assert Scene().play(frames + NOTHING * 3, drift=step).counts() == (count, count)
+    assert Scene().play(frames + NOTHING * 3).counts() != (count, count)
+
+
+@pytest.mark.parametrize("drift", [0, -60, 600, 3600])
+def test_wrong_speed_costs_no_defect(drift):
+    """Zero, backwards, ten times and sixty times too fast: the picture alone is good enough."""
+    for step in (24, 60, 150):
+        scene = Scene().play((passing(step=step) + NOTHING * 3) * 6, drift=drift)
+        assert scene.counts() == (6, 6), step
+
+
+def test_speed_that_becomes_wrong_is_mistrusted_again():
+    """After a fast strip was followed by its speed, a speed in the wrong unit costs few flaws."""
+    scene = Scene().play((passing(step=600) + NOTHING) * 12, drift=600)
+    assert scene.counts()[0] == 12
+    scene.play((passing(step=90) + NOTHING) * 6, drift=36_000)
+    assert scene.counts()[0] >= 12 + 5
+
+
+def test_flaw_that_is_not_seen_for_a_while_is_still_one_while_it_is_in_view():
+    """Eight frames without a sighting are one defect with the speed, two without."""
+    seen = passing(start=0, step=90)
+    frames = [things if n < 4 or n > 11 else [] for n, things in enumerate(seen)]
+    assert Scene().play(frames + NOTHING * 4, drift=90).counts() == (1, 1)
+    assert Scene().play(frames + NOTHING * 4).counts() == (2, 2)
+
+
+def test_defect_of_a_strip_that_stands_still_closes_as_ever():
+    """A flaw that is no longer seen has not moved on: it is over after close_frames."""
+    scene = Scene().play([[scratch(0)]] * 3, drift=0).play([[]] * 3, drift=0)
+    assert scene.counts() == (1, 1)
+
+
+def test_defect_takes_up_what_all_its_sightings_take_up():
+    """Along the strip, from the first end to the last; a sighting without a place leaves the length unknown."""
+    for missing, length_mm in ((None, 500.0), (2, None)):
+        scene = Scene()
+        for n in range(6):
+            box = [scratch(100 * n)] if n < 5 else []
+            known = n != missing
+            place = (
+                (lambda box, n=n: Span(0, 5.0 + n * 0.1, 5.0 + n * 0.1 + box[2] / 2000)) if known else lambda _: None
+            )
+            scene.show(*box, place=place)
+        span = scene.end().told[-1][1].span
+        assert (span.near_m, span.length_mm) == (5.0, length_mm)
 
 
 @settings(max_examples=100)
