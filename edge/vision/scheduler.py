@@ -147,8 +147,8 @@ class Scheduler:
         if left_ns < 0:
             return 0
         if lane.cost.fitting(left_ns) < least:
-            if lane.cost.fitting(lane.budget_ns) < least:
-                lane.cost.relieve()  # not the queue is in the way, the estimate is
+            if lane.cost.fitting(lane.budget_ns) < least or lane.debt >= DEBT:
+                lane.cost.relieve()  # not the queue is in the way, the estimate is, or it would be so for ever
             return 0
         share = min(self._share_of_load(), self._share_of_queue(lane, tiles, grabbed_ns, heads, now_ns))
         wanted = math.floor(share * tiles + 1e-9)

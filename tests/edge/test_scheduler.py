@@ -231,3 +231,21 @@ def test_time_to_spare_leaves_room_for_a_frame_of_every_camera():
     for number in range(2, 40):
         scheduler.plan("a", number, 200 * NS_PER_MS + number * NS_PER_MS, 10, (), 200 * NS_PER_MS + number * NS_PER_MS)
     assert scheduler.spare_ns() == 0
+
+
+@pytest.mark.parametrize("slow_ms", range(18, 120, 3))
+def test_slow_moment_stops_no_camera_for_ever(slow_ms):
+    """Whatever one frame took: with a millisecond gone before each plan, frames are soon inspected again."""
+    scheduler = Scheduler()
+    scheduler.add("a", budget_ns=20 * NS_PER_MS, live=True, see_all_frames=6)
+    scheduler.done("a", 8, slow_ms * NS_PER_MS // 4, slow_ms * NS_PER_MS)
+    inspected = []
+    for n in range(120):
+        grabbed = n * 33 * NS_PER_MS
+        tiles = scheduler.plan("a", n, grabbed, 8, (), grabbed + NS_PER_MS)
+        if tiles:
+            scheduler.done("a", tiles, 2 * NS_PER_MS, 3 * NS_PER_MS)
+        else:
+            scheduler.missed("a")
+        inspected.append(tiles)
+    assert all(inspected[60:])
