@@ -11,6 +11,7 @@ from edge import bundle, config, signature
 from edge.bundle import Bundle, selftest_tiles
 from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.errors import BundleError, ConfigError
+from edge.vision import normality
 from edge.vision.classifier import Classifier
 from edge.vision.decision import Thresholds
 from edge.vision.precision import choose
@@ -60,6 +61,10 @@ def admit(loaded: Bundle, model: config.Model, cameras: Iterable[config.Camera],
             Thresholds.of(camera.decision, loaded.card.classes, camera.name)
         except ConfigError as error:
             raise BundleError(f"{loaded.origin}: does not fit the thresholds: {error.problems[0]}") from None
+        try:
+            normality.of_camera(camera, loaded.card)
+        except ConfigError as error:
+            raise BundleError(f"{loaded.origin}: does not fit the calibration: {error.problems[0]}") from None
     classifier.score(selftest_tiles(1, classifier.batch, loaded.card.input_px))  # the largest call allocates
     frame_ms = _frame_ms(classifier, clock)
     tightest = min(cameras, key=lambda camera: camera.budget_ms)

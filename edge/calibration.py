@@ -164,6 +164,48 @@ class Judged(_Made):
     tiles_per_hour: float | None = None
 
 
+class Promised(_Part):
+    """What the threshold means, in the unit of `asked`.
+
+    expected: on average, low and high: 90 % interval.  exact: counted, not carried beyond the footage.
+    shown: the most that the footage leaves possible whatever the tail, with 95 % confidence.
+    """
+
+    threshold: float
+    exact: bool
+    expected: float
+    low: float
+    high: float
+    shown: float
+
+
+class Surface(_Made):
+    """Good surface, as one model sees it.  file: its Gaussians and the thresholds in use, beside this file.
+
+    model: name, version and sha256 of the fp32 network.  alone: the same without confirmation over frames.
+    pieces: of surface that are independent of each other, of piece_frames frames each.  left_out: frames.
+    """
+
+    file: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    model: dict[str, str]
+    false_alarms_per_hour: float | None = None
+    false_alarm_rate: float | None = None
+    promised: Promised
+    alone: Promised | None = None
+    doubt: float
+    tiles: int
+    pieces: int
+    piece_frames: int
+    fps: float
+    confirm: tuple[int, int]
+    left_out: int
+    made: Made
+
+
+MOST_SURFACES: Final = 4
+"""Models whose view of good surface is kept: those before and after a change, and some to try."""
+
+
 class Calibration(_Part):
     """All that is known of one camera."""
 
@@ -173,6 +215,8 @@ class Calibration(_Part):
     flatfield: Even | None = None
     reference: Reference | None = None
     thresholds: Judged | None = None
+    normal: tuple[Surface, ...] = Field((), max_length=MOST_SURFACES)
+    """The newest first, one for each model."""
 
 
 class Fitted(config.Camera):
@@ -187,13 +231,14 @@ class Fitted(config.Camera):
     reference: Reference | None = None
 
 
-COMMANDS: Final = {"roi": "roi", "scale": "scale", "flatfield": "flatfield", "reference": "normal"}
+COMMANDS: Final = {"roi": "roi", "scale": "scale", "flatfield": "flatfield", "reference": "normal", "normal": "normal"}
 """The calibration that makes a part."""
 _EFFECTS: Final = {
     "roi": "frames are bad_image",
     "scale": "nothing is told in mm",
     "flatfield": "the light is not made even",
     "reference": "drift is not watched",
+    "normal": "the classes decide, false alarms are not governed",
 }
 """Of a part that is refused. Without its region a frame would be inspected elsewhere than was meant: no verdict."""
 
@@ -292,10 +337,13 @@ def unusable(path: Path, error: ValidationError) -> ConfigError:
     return ConfigError(str(path), (Problem(where, "not usable", str(first["msg"]), "Calibrate again, or remove it"),))
 
 
-def save(path: Path, **parts: _Part) -> None:
+def save(path: Path, **parts: _Part | tuple[_Part, ...]) -> None:
     """Put parts into the file and leave the others as they are.  Raises ConfigError, CalibrationError."""
     known = load(path).model_dump(mode="json", by_alias=True, exclude_none=True)
-    fresh: dict[str, Any] = {name: part.model_dump(mode="json") for name, part in parts.items()}
+    fresh: dict[str, Any] = {
+        name: [one.model_dump(mode="json") for one in part] if isinstance(part, tuple) else part.model_dump(mode="json")
+        for name, part in parts.items()
+    }
     try:
         document.write(path, {**known, **fresh})
     except OSError as error:
@@ -342,6 +390,7 @@ def _applied(camera: config.Camera, path: Path) -> config.Camera:
     if found.reference is not None and camera.drift_s:
         used["reference"] = found.reference
     changes |= _levels(found, camera)
+    _put_normal(camera, found, folder, changes, used)
     if camera.tile_mm is not None and camera.enabled:
         changes["tile_px"] = _tile_px(camera, changes.get("scale", camera.scale), path)
     camera = camera.model_copy(update=changes) if changes else camera
@@ -356,6 +405,14 @@ def _applied(camera: config.Camera, path: Path) -> config.Camera:
 
 def _levels(found: Calibration, camera: config.Camera) -> dict[str, Any]:
     return {} if found.thresholds is None or camera.levels is not None else {"levels": found.thresholds.levels}
+
+
+def _put_normal(
+    camera: config.Camera, found: Calibration, folder: Path, changes: dict[str, Any], used: dict[str, _Made]
+) -> None:
+    """Good surface as each model sees it: which one decides is found when the model is."""
+    if found.normal and camera.normality is None:
+        changes["normality"], used["normal"] = tuple(folder / one.file for one in found.normal), found.normal[0]
 
 
 def _tile_px(camera: config.Camera, scale: config.Scale | None, path: Path) -> int:

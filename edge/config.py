@@ -485,6 +485,9 @@ class Camera(_Section):
     )
     flatfield: File | None = Field(None, description="map of gains for even light; by `calibrate flatfield`")
     levels: Levels | None = Field(None, description="thresholds for one model; by `calibrate thresholds`")
+    normality: Literal["classes"] | tuple[File, ...] | None = Field(
+        None, description="good surface, by `calibrate normal`; null: what was calibrated, `classes`: not used"
+    )
     scale: Scale | None = Field(None, description="{mm_per_px: ...}: events say where a defect lies in mm, too")
     direction: Literal["up", "down", "left", "right"] | None = Field(
         None, description="where the strip runs to in the picture; events then say where on the strip a defect lies"

@@ -27,6 +27,7 @@ from edge.prepared import Prepared, active, shadow_of, station_of
 from edge.trail import Trail
 from edge.vision.classifier import Classifier
 from edge.vision.decision import Thresholds
+from edge.vision.normality import of_camera
 
 log = logging.getLogger(__name__)
 
@@ -253,6 +254,8 @@ class Node:
         for camera in by_name.values():  # refuses what does not fit the model, or the one that may come back
             Thresholds.of(camera.decision, (self.former or self.classifier).card.classes, camera.name)
             Thresholds.of(camera.decision, self.classifier.card.classes, camera.name)
+            if self.former is not None:
+                of_camera(camera, self.former.card)
         is_same = settings.model.shadow == self.settings.model.shadow and found == Difference()
         shadow = None if is_same else (shadow_of(settings, self._clock),)
         before = self.origin.config_sha256

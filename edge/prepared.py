@@ -16,6 +16,7 @@ from edge.shadow import Shadow
 from edge.store import CONFIGURED, Standing, Store
 from edge.vision.classifier import Classifier
 from edge.vision.inspector import Inspector
+from edge.vision.normality import of_camera
 from edge.vision.precision import choose
 
 log = logging.getLogger(__name__)
@@ -142,8 +143,25 @@ def shadow_of(settings: config.Config, clock: Clock) -> Shadow | None:
         return None
     loaded = bundle.load(wanted.bundle)
     classifier = classifier_in_use(settings, loaded, clock)
-    inspectors = {camera.name: Inspector(camera, classifier, clock) for camera in settings.active_cameras}
+    inspectors = {
+        camera.name: Inspector(_looked_on(camera, classifier), classifier, clock) for camera in settings.active_cameras
+    }
     return Shadow(identity(loaded, classifier), wanted.share, inspectors, clock)
+
+
+def _looked_on(camera: config.Camera, classifier: Classifier) -> config.Camera:
+    """The camera for a model that only looks on: by its classes, where good surface was not calibrated with it."""
+    try:
+        of_camera(camera, classifier.card)
+    except ConfigError as error:
+        log.warning("the model that looks on judges camera %s by its classes: %s", camera.name, error.problems[0])
+        return camera.model_copy(update={"normality": "classes"})
+    return camera
+
+
+def deciding(settings: config.Config, clock: Clock) -> Classifier:
+    """The network of the model that would decide if the daemon started now.  Raises BundleError."""
+    return _chosen(settings, clock)[1].classifier
 
 
 def active(settings: config.Config) -> tuple[config.Camera, ...]:

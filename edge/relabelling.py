@@ -20,7 +20,7 @@ from edge.clock import stamp
 from edge.errors import EvidenceError, ImageError
 from edge.frame import Gray
 from edge.picture import decoded
-from edge.vision.decision import Box
+from edge.vision.decision import ANOMALY, Box
 
 MANIFEST: Final = "manifest.csv"
 UNSURE: Final = "unsure"
@@ -96,7 +96,7 @@ def _write(folder: Path, stored: Stored, facts: dict[str, Any], out: Path) -> Ti
     except (EvidenceError, ImageError, ValueError, TypeError, KeyError):
         return None
     said = str(facts.get("label", UNSURE))
-    label = said if _CLASS.fullmatch(said) else UNSURE
+    label = said if _CLASS.fullmatch(said) and said != ANOMALY else UNSURE
     name = Path(stored.path).with_suffix(suffix).name
     (out / label).mkdir(exist_ok=True)
     (out / label / name).write_bytes(content)

@@ -32,6 +32,40 @@ class Footage:
         return width, height
 
 
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One frame on its way.  pixels: valid until the next.  follows: the one before it was its neighbour in time.
+
+    grabbed_ns: monotonic, of a camera.  number: counts all frames that the camera gave.
+    """
+
+    label: str
+    pixels: Gray
+    follows: bool = False
+    number: int = 0
+    grabbed_ns: int | None = None
+
+
+def shots(camera: config.Camera, sources: Sequence[str], clock: Clock, *, consecutive: bool = False) -> Iterator[Shot]:
+    """Frame after frame, of one size, none of them kept: for footage that no memory would hold.
+
+    consecutive: image files are neighbouring frames, too; those of a video always are.
+    Raises CalibrationError for an input that cannot be read and for frames of several sizes.
+    """
+    shape: tuple[int, ...] | None = None
+    for shot in _recorded(sources, consecutive=consecutive) if sources else _live(camera, clock):
+        if shape is not None and shot.pixels.shape != shape:
+            (h, w), (height, width) = shot.pixels.shape, shape
+            raise CalibrationError(f"{shot.label} is {w}x{h} px, the frames before are {width}x{height}: give one size")
+        shape = shot.pixels.shape
+        yield shot
+
+
+def where(camera: config.Camera, sources: Sequence[str]) -> str:
+    """Where frames come from, in words, without credentials."""
+    return (", ".join(sources) if sources else config.redact(camera.source.get_secret_value()))[:500]
+
+
 def gather(
     camera: config.Camera,
     sources: Sequence[str],
@@ -47,33 +81,33 @@ def gather(
     """
     frames: list[Gray] = []
     held = 0
-    for label, pixels in _recorded(sources) if sources else _live(camera, clock):
-        if frames and pixels.shape != frames[0].shape:
-            (h, w), (height, width) = pixels.shape, frames[0].shape
-            raise CalibrationError(f"{label} is {w}x{h} px, the frames before are {width}x{height}: give one size")
-        frames.append(pixels.copy())
-        held += pixels.nbytes
+    for shot in shots(camera, sources, clock):
+        frames.append(shot.pixels.copy())
+        held += shot.pixels.nbytes
         on_frame()
         if len(frames) >= most or held >= MOST_BYTES:
             break
-    where = ", ".join(sources) if sources else config.redact(camera.source.get_secret_value())
     if len(frames) < least:
-        raise CalibrationError(f"{where} gave {len(frames)} frames, at least {least} are needed")
-    return Footage(tuple(frames), where[:500])
+        raise CalibrationError(f"{where(camera, sources)} gave {len(frames)} frames, at least {least} are needed")
+    return Footage(tuple(frames), where(camera, sources))
 
 
-def _recorded(sources: Sequence[str]) -> Iterator[tuple[str, Gray]]:
+def _recorded(sources: Sequence[str], *, consecutive: bool) -> Iterator[Shot]:
     for source in sources:
+        before: str | None = None
         for picture in iter_recording(source):
             if isinstance(picture, Unreadable):
                 raise CalibrationError(f"{picture.label} cannot be read: {picture.error}")
-            yield picture.label, picture.pixels
+            is_neighbour = before is not None and (consecutive or picture.label == before)
+            before = picture.label
+            yield Shot(picture.label, picture.pixels, is_neighbour)
 
 
-def _live(camera: config.Camera, clock: Clock) -> Iterator[tuple[str, Gray]]:
+def _live(camera: config.Camera, clock: Clock) -> Iterator[Shot]:
     """From the camera itself, in a process of its own as the daemon does it, until nobody wants more."""
     supervisor = Supervisor([camera], clock)
     limit_ns = int((camera.open_timeout_s + 2 * camera.read_timeout_s) * NS_PER_S)
+    before: int | None = None
     supervisor.start()
     try:
         until_ns = clock.monotonic_ns() + limit_ns
@@ -82,7 +116,9 @@ def _live(camera: config.Camera, clock: Clock) -> Iterator[tuple[str, Gray]]:
             for name, _ in supervisor.heads():
                 frame = supervisor.pop(name)
                 try:
-                    yield f"frame {frame.number}", frame.pixels
+                    follows = before is not None and frame.number == before + 1
+                    yield Shot(f"frame {frame.number}", frame.pixels, follows, frame.number, frame.grabbed_ns)
+                    before = frame.number
                 finally:
                     supervisor.release(frame)
                 until_ns = clock.monotonic_ns() + limit_ns

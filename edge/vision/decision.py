@@ -25,9 +25,16 @@ CLEAR = 0.9
 """From this confidence on, a region that touches a stronger one of another class is a flaw of its own."""
 
 
+ANOMALY: Final = "anomaly"
+"""Stands in the place of a class where surface is not as it should be, and no class is sure."""
+
+
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Touching tiles of one class."""
+    """Touching tiles of one class.
+
+    anomaly: the largest strangeness among them, in units of the threshold; None without a calibration of good surface.
+    """
 
     class_name: str
     confidence: float
@@ -35,6 +42,7 @@ class Region:
     tiles: int
     peak_px: Box | None = None
     """The most certain of its tiles."""
+    anomaly: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +91,38 @@ class Thresholds:
         return cls(tuple(classes), np.array(per_class, np.float32), decision.unsure)
 
 
-def decide(probabilities: Floats, boxes: Ints, cells: Ints, thresholds: Thresholds, *, has_good: bool) -> Findings:
+@dataclass(frozen=True, slots=True)
+class Strangeness:
+    """How far tiles are from calibrated good surface: `edge.vision.normality`.
+
+    scores: (N,) float32.  threshold: above it a tile is a defect.  doubt: from there to the threshold it is unsure.
+    """
+
+    scores: Floats
+    threshold: float
+    doubt: float
+
+
+def decide(
+    probabilities: Floats,
+    boxes: Ints,
+    cells: Ints,
+    thresholds: Thresholds,
+    *,
+    has_good: bool,
+    strangeness: Strangeness | None = None,
+) -> Findings:
     """Judge each tile and join what belongs together.
 
     probabilities: (N, classes) of `Scores.probabilities`.  boxes: (N, 4).  cells: (N, 2) row and column.
     has_good: the rows leave room for "no defect", so that their sum is the probability of any defect.
     A tile is a defect when its best class reaches that class's threshold. It is unsure when the probability
     of any defect (without `has_good`: of the best class) reaches `unsure`, and when its scores are not numbers.
+    With `strangeness`, whose score has the class evidence in it, that alone says which tiles are defects and which are
+    unsure: one number governs false alarms. The classes only give the name, `anomaly` where none reaches its threshold.
     """
+    if strangeness is not None:
+        return _by_strangeness(probabilities, boxes, cells, thresholds, strangeness)
     suspicion = (np.add if has_good else np.maximum).reduce(probabilities, 1)
     if suspicion.max(initial=0.0) < thresholds.unsure:  # no class's threshold is lower; NaN is below nothing
         return NOTHING
@@ -100,21 +132,71 @@ def decide(probabilities: Floats, boxes: Ints, cells: Ints, thresholds: Threshol
     unsure = ~defect & ~(suspicion < thresholds.unsure)
     if not defect.any():
         return Findings((), _rows(boxes, unsure))
+    return Findings(_joined(best, confidence, defect, boxes, cells, thresholds.classes), _rows(boxes, unsure))
+
+
+def _by_strangeness(
+    probabilities: Floats, boxes: Ints, cells: Ints, thresholds: Thresholds, strangeness: Strangeness
+) -> Findings:
+    scores = strangeness.scores
+    plain = scores <= strangeness.doubt  # NaN is not
+    if plain.all():
+        return NOTHING
+    defect = scores > strangeness.threshold
+    unsure = ~defect & ~plain
+    if not defect.any():
+        return Findings((), _rows(boxes, unsure))
+    best = probabilities.argmax(axis=1)
+    confidence = probabilities.max(axis=1)
+    nameless = defect & ~(confidence >= thresholds.per_class[best])
+    best[nameless] = len(thresholds.classes)
+    _name_neighbours(best, defect, nameless, cells)
+    names = (*thresholds.classes, ANOMALY)
+    ratios = scores / np.float32(strangeness.threshold)
+    return Findings(_joined(best, np.nan_to_num(confidence), defect, boxes, cells, names, ratios), _rows(boxes, unsure))
+
+
+def _name_neighbours(best: npt.NDArray[np.intp], defect: Flags, nameless: Flags, cells: Ints) -> None:
+    """A tile without a class that touches one with a class is of that flaw, and so on outwards; in place."""
+    at = {(int(cells[i, 0]), int(cells[i, 1])): int(i) for i in np.flatnonzero(nameless)}
+    front = [int(i) for i in np.flatnonzero(defect & ~nameless)]
+    while front and at:
+        row, column = (int(v) for v in cells[front[0]])
+        for neighbour in [(row + dr, column + dc) for dr in (-1, 0, 1) for dc in (-1, 0, 1)]:
+            index = at.pop(neighbour, None)
+            if index is not None:
+                best[index] = best[front[0]]
+                front.append(index)
+        front.pop(0)
+
+
+def _joined(
+    best: npt.NDArray[np.intp],
+    confidence: Floats,
+    defect: Flags,
+    boxes: Ints,
+    cells: Ints,
+    names: Sequence[str],
+    anomaly: Floats | None = None,
+) -> tuple[Region, ...]:
+    """Regions of the tiles that are defects, strongest first."""
+    certain = confidence if anomaly is None else anomaly
     flaws = [
         _Flaw(
             Region(
-                thresholds.classes[int(best[members[0]])],
+                names[int(best[members[0]])],
                 float(confidence[members].max()),
                 _hull(boxes[members]),
                 len(members),
-                _box(boxes[members[int(confidence[members].argmax())]]),
+                _box(boxes[members[int(certain[members].argmax())]]),
+                None if anomaly is None else round(float(anomaly[members].max()), 3),
             ),
             frozenset((int(row), int(column)) for row, column in cells[members]),
         )
         for members in _components(best, defect, cells)
     ]
     flaws.sort(key=lambda flaw: (-flaw.region.confidence, flaw.region.box_px))
-    return Findings(tuple(flaw.region for flaw in _without_shadows(flaws)), _rows(boxes, unsure))
+    return tuple(flaw.region for flaw in _without_shadows(flaws))
 
 
 @dataclass(frozen=True, slots=True)

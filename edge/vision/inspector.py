@@ -15,11 +15,12 @@ from edge.bundle import FP32
 from edge.clock import Clock
 from edge.errors import ImageError
 from edge.frame import Gray
-from edge.vision import health, tiles
+from edge.vision import health, normality, tiles
 from edge.vision.classifier import Classifier, Scores
-from edge.vision.decision import NOTHING, Box, Findings, Thresholds, decide
+from edge.vision.decision import NOTHING, Box, Findings, Strangeness, Thresholds, decide
 from edge.vision.edges import Followed, Follower
 from edge.vision.flatfield import Flatfield, Floats
+from edge.vision.normality import Normality
 from edge.vision.rotation import Ints, Rotation
 from edge.vision.tiles import Rectangle, Roi, TileGrid
 
@@ -63,6 +64,8 @@ class _Layout:
     turns: Rotation
     gain: Floats | None = None
     outside: int = 0
+    is_known: bool = True
+    """Whether what is known of good surface holds for frames of this size."""
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +77,8 @@ class Learned:
     follower: Follower | None = None
     region: Rectangle | None = None
     """Of the strip in this frame; None: the fixed one."""
+    normal: tuple[Normality, ...] = ()
+    """Good surface, as each model sees it that a calibration was made with."""
     grids: OrderedDict[tuple[int, int], _Layout] = field(default_factory=OrderedDict)
     places: OrderedDict[tuple[tuple[int, int], Rectangle], _Layout] = field(default_factory=OrderedDict)
     """The same for regions that follow the strip."""
@@ -96,7 +101,8 @@ class Inspector:
         """sensor_noise: two equal pictures in a row are no coincidence, the picture is frozen.
 
         learned: by an inspector of the same camera whose place this one takes.
-        Raises ConfigError when the map of gains cannot be used, or a threshold names a class the model does not know.
+        Raises ConfigError when the map of gains or the calibration of good surface cannot be used, when the latter was
+        made with other models only, or when a threshold names a class the model does not know.
         """
         self._camera = camera
         self._classifier = classifier
@@ -106,8 +112,14 @@ class Inspector:
         self._thresholds = self._by(camera.decision)
         if learned is None:
             light = None if camera.flatfield is None else Flatfield.read(camera.flatfield)
-            learned = Learned(health.Watch(camera.health, frozen=sensor_noise), light, _follower(camera))
+            learned = Learned(
+                health.Watch(camera.health, frozen=sensor_noise),
+                light,
+                _follower(camera),
+                normal=normality.known_of(camera),
+            )
         self._learned = learned
+        self._normality = normality.fitting(learned.normal, classifier.card, camera.name)
 
     def judge_by(self, decision: config.Decision) -> None:
         """Use other thresholds from the next frame on.  Raises ConfigError for a class that the model does not know."""
@@ -136,7 +148,7 @@ class Inspector:
         classifier = classifier or self._classifier
         learned = self._learned
         if classifier.card.input_px != self._classifier.card.input_px:
-            learned = Learned(learned.watch, learned.light, learned.follower)
+            learned = Learned(learned.watch, learned.light, learned.follower, normal=learned.normal)
         return Inspector(camera, classifier, self._clock, learned=learned)
 
     def look(self, image: Gray, now_ns: int) -> health.Look:
@@ -182,6 +194,11 @@ class Inspector:
         x, y, w, h = self._fixed(image).grid.window
         return health.sight(image[y : y + h, x : x + w])
 
+    def window(self, image: Gray) -> Gray:
+        """What is inspected of a frame: a view of it.  Raises ImageError."""
+        x, y, w, h = self._layout(image).grid.window
+        return image[y : y + h, x : x + w]
+
     def tiles(self, image: Gray) -> int:
         """How many tiles a frame of this size has.  Raises ImageError where `look` finds an ailment."""
         return len(self._layout(image).grid)
@@ -226,7 +243,18 @@ class Inspector:
         if chosen is not None:
             chosen = chosen[: len(probabilities)]
             boxes, cells = boxes[chosen], cells[chosen]
-        findings = decide(probabilities, boxes, cells, self._thresholds, has_good=self._classifier.card.has_good)
+        strangeness = None
+        if self._normality is not None and layout.is_known:
+            known = self._normality
+            strangeness = Strangeness(known.score(cut[: len(probabilities)], scores), known.threshold, known.doubt)
+        findings = decide(
+            probabilities,
+            boxes,
+            cells,
+            self._thresholds,
+            has_good=self._classifier.card.has_good,
+            strangeness=strangeness,
+        )
         layout.turns.saw(chosen, (*(region.box_px for region in findings.regions), *findings.suspects))
         skipped = len(grid) - len(probabilities)
         decided = self._clock.monotonic_ns()
@@ -304,7 +332,7 @@ class Inspector:
         gain = None if light is None else light.over(shape, grid.window, grid.small)
         if len(grid) > len(learned.batch):
             learned.batch = np.empty((len(grid), grid.input_px, grid.input_px), np.uint8)
-        return _Layout(grid, turns or Rotation(grid.boxes), gain)
+        return _Layout(grid, turns or Rotation(grid.boxes), gain, is_known="normal" not in unfit)
 
     def _grid(self, shape: tuple[int, int], roi: Roi) -> TileGrid:
         camera, side = self._camera, self._classifier.card.input_px

@@ -22,7 +22,7 @@ from edge import config
 from edge.clock import NS_PER_S
 from edge.event import Defect
 from edge.travel import Span
-from edge.vision.decision import Box, Findings, Region, overlap_px, union
+from edge.vision.decision import ANOMALY, Box, Findings, Region, overlap_px, union
 
 SAME_FLAW = 0.3
 """Share of the smaller box that two sightings of different class must have in common to be one flaw."""
@@ -87,6 +87,8 @@ class _Track:
     """How far it has moved since the last sighting, px, by the speed of the strip; None: unknown."""
     extent: Span | None = None
     """What it takes up of the strip."""
+    anomaly: float | None = None
+    """The largest so far."""
 
     def see(self, regions: Sequence[Region], now_ns: int, place: Place) -> None:
         """Take in what this frame shows of the flaw; several regions are parts of one."""
@@ -94,6 +96,8 @@ class _Track:
         for region in regions:
             self.votes[region.class_name] = self.votes.get(region.class_name, 0.0) + region.confidence
             self.best[region.class_name] = max(self.best.get(region.class_name, 0.0), region.confidence)
+            if region.anomaly is not None:
+                self.anomaly = max(self.anomaly or 0.0, region.anomaly)
             box = union(box, region.box_px)
         self.box = box
         self.drift = (0.0, 0.0)
@@ -134,6 +138,7 @@ class _Track:
             frames=self.frames,
             tiles=self.tiles,
             duration_s=(self.last_ns - self.first_ns) / NS_PER_S,
+            anomaly=self.anomaly,
         )
 
 
@@ -239,7 +244,7 @@ class Tracks:
     def _assign(self, regions: Sequence[Region], elapsed: int) -> dict[int, list[Region]]:
         """Regions by id() of their track; those of no track under 0."""
         pairs = [
-            (region.class_name != track.class_name, distance, r, t)
+            (not _are_alike(region.class_name, track.class_name), distance, r, t)
             for r, region in enumerate(regions)
             for t, track in enumerate(self._tracks)
             if (distance := self._distance(track, region)) is not None
@@ -266,7 +271,8 @@ class Tracks:
         for track in self._tracks:
             if id(track) not in assigned and track.unseen == elapsed:  # seen until now
                 box = _drifted(track) if self._trust >= PROVEN else track.box
-                hiding = [r for r in regions if r.class_name == track.class_name and _is_part(box, r.box_px)]
+                alike = [r for r in regions if _are_alike(r.class_name, track.class_name)]
+                hiding = [r for r in alike if _is_part(box, r.box_px)]
                 if hiding:
                     assigned[id(track)] = hiding[:1]
         self._doubt_the_flow(assigned)
@@ -283,7 +289,7 @@ class Tracks:
         if self._is_where_it_must_be(track, region):
             smaller = min(track.box[2] * track.box[3], region.box_px[2] * region.box_px[3])
             expected = _drifted(track)
-            is_same = region.class_name == track.class_name
+            is_same = _are_alike(region.class_name, track.class_name)
             if is_same or overlap_px(expected, region.box_px) >= SAME_FLAW * smaller:
                 (x0, y0), (x1, y1) = _centre(expected), _centre(region.box_px)
                 return math.hypot(x1 - x0, y1 - y0)
@@ -295,7 +301,7 @@ class Tracks:
         (x0, y0), (x1, y1) = _centre(track.box), _centre(region.box_px)
         moved = (x1 - x0, y1 - y0)
         speed = math.hypot(*flow)
-        if region.class_name != track.class_name:
+        if not _are_alike(region.class_name, track.class_name):
             smaller = min(track.box[2] * track.box[3], region.box_px[2] * region.box_px[3])
             expected = _moved(track.box, flow, track.unseen)
             if max(overlap_px(track.box, region.box_px), overlap_px(expected, region.box_px)) < SAME_FLAW * smaller:
@@ -353,10 +359,23 @@ def at_once(findings: Findings, new_id: Callable[[], str], place: Place = lambda
     """For frames that are pieces of their own: every region is opened and closed by its frame."""
     changes = []
     for region in findings.regions:
-        defect = Defect(new_id(), region.class_name, region.confidence, region.box_px, frames=1, tiles=region.tiles)
+        defect = Defect(
+            new_id(),
+            region.class_name,
+            region.confidence,
+            region.box_px,
+            frames=1,
+            tiles=region.tiles,
+            anomaly=region.anomaly,
+        )
         span = place(region.box_px)
         changes += [Change("defect.opened", defect, span), Change("defect.closed", defect, span)]
     return changes
+
+
+def _are_alike(one: str, other: str) -> bool:
+    """What no class is sure of may be a weaker sight of any class."""
+    return one == other or ANOMALY in (one, other)
 
 
 def _common(a: int, b: int) -> int:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edge import config
 from edge.errors import ConfigError
-from edge.vision.decision import Thresholds, decide, overlap_px, union
+from edge.vision.decision import NOTHING, Strangeness, Thresholds, decide, overlap_px, union
 
 TILE = 100
 LETTERS = {"c": 0, "i": 1, "p": 2, "t": 3, "r": 4, "s": 5}
@@ -19,7 +19,7 @@ def thresholds(**decision):
     return Thresholds.of(config.Decision(**decision), CLASSES, "top")
 
 
-def judge(drawing, levels=None, *, has_good=True, overlap=0, limits=None):
+def judge(drawing, levels=None, *, has_good=True, overlap=0, limits=None, strangeness=None):
     """Findings of a drawn grid: a class's letter for a defect at 0.9, ? for doubt, . for good.
 
     levels: confidence of single letters.  overlap: px that neighbouring tiles share.
@@ -41,6 +41,7 @@ def judge(drawing, levels=None, *, has_good=True, overlap=0, limits=None):
         np.array(cells, np.int32),
         limits or thresholds(),
         has_good=has_good,
+        strangeness=strangeness,
     )
 
 
@@ -213,3 +214,41 @@ def test_what_reaches_the_lowest_threshold_is_told(has_good):
         boxes, cells = np.array([[0, 0, 9, 9]] * 3, np.int32), np.array([[0, 0], [0, 4], [0, 8]], np.int32)
         found = decide(scores, boxes, cells, thresholds(unsure=0.35), has_good=has_good)
         assert bool(found.suspects) is not (level < 0.35), level
+
+
+# ---- with good surface calibrated ----------------------------------------------------------------
+
+
+def strange(drawing, scores):
+    """The same grid, judged by strangeness with a threshold of 2 and doubt from 1."""
+    rows = np.array([float(score) for line in scores.split(";") for score in line.split()], np.float32)
+    return judge(drawing, strangeness=Strangeness(rows, 2.0, 1.0))
+
+
+def test_only_strangeness_makes_a_defect():
+    """A class that is sure of a tile which looks like good surface is not heard; doubt is doubt."""
+    assert strange("s.. ...", "0 0 0; 0 0 0") == NOTHING
+    found = strange("s.. ...", "0 0 0; 0 0 1.5")
+    assert found.regions == ()
+    assert found.suspects == ((200, 100, 100, 100),)
+
+
+def test_strange_surface_without_a_class_is_an_anomaly():
+    """With the network's own confidence, and the strangeness over the threshold."""
+    (region,) = strange("... ...", "0 0 3; 0 0 5").regions
+    assert (region.class_name, region.anomaly, region.tiles) == ("anomaly", 2.5, 2)
+    assert region.peak_px == (200, 100, 100, 100)
+    assert region.confidence < 0.1
+
+
+def test_what_touches_a_class_is_of_that_class():
+    """One scratch that two tiles of six are sure of is one scratch."""
+    assert told(strange("s.. ...", "3 3 3; 0 0 0")) == [("scratches", (0, 0, 300, 100), 3)]
+    assert [r.class_name for r in strange("s.. ...", "3 0 3; 0 0 3").regions] == ["scratches", "anomaly"]
+
+
+def test_a_strangeness_that_is_no_number_is_never_good():
+    """Neither defect nor ok."""
+    found = strange("... ...", "0 nan 0; 0 0 0")
+    assert found.regions == ()
+    assert found.suspects == ((100, 0, 100, 100),)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge.cli.calibrate import flatfield, latency, roi, scale, thresholds
+from edge.cli.calibrate import flatfield, latency, normal, roi, scale, thresholds
 
 
 @click.group()
@@ -22,5 +22,6 @@ for _command in (
     scale.scale,
     thresholds.thresholds,
     latency.latency,
+    normal.normal,
 ):
     calibrate.add_command(_command)

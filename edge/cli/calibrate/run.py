@@ -62,13 +62,13 @@ class Run:
         self.settings: config.Config = config.load(config_path)
         self.camera = chosen(self.settings, camera, str(config_path))
         self.path = calibration.path_of(self.settings.state_dir, self.camera.name)
-        self._as_json = as_json
+        self.as_json = as_json
         self._dry_run = dry_run
         self._written: list[str] = []
 
     def progress(self, total: int, label: str) -> AbstractContextManager[Callable[[], None]]:
         """A bar with the time left, where a person is looking."""
-        return progress(total, label, hidden=self._as_json)
+        return progress(total, label, hidden=self.as_json)
 
     def footage(self, sources: tuple[str, ...], most: int, least: int = 1) -> Any:
         from edge.calibrate.footage import gather
@@ -110,8 +110,38 @@ class Run:
             write(self.path.with_name(file), values)
         return file
 
+    def named(self, name: str, content: bytes, suffix: str) -> str:
+        """A file name by its content: a changed calibration is a changed configuration."""
+        import hashlib
+
+        return f"{self.camera.name}.{name}-{hashlib.sha256(content).hexdigest()[:12]}.{suffix}"
+
+    def keep_parts(self, parts: dict[str, Any], *, pictures: dict[str, Any], files: dict[str, bytes]) -> None:
+        """Several parts at once, after their data and pictures; data that nothing refers to any more is removed."""
+        from edge import calibration, durable
+        from edge.errors import CalibrationError
+        from edge.picture import write
+
+        if self._dry_run:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            for name, content in files.items():
+                durable.replace(self.path.with_name(name), content, mode=durable.SHARED)
+        except OSError as error:
+            raise CalibrationError(f"{self.path.parent} cannot be written: {error.strerror or error}") from error
+        before = {one.file for one in calibration.load(self.path).normal}
+        for name, picture in pictures.items():
+            beside = self.path.with_name(f"{self.camera.name}.{name}.png")
+            write(beside, picture)
+            self._written.append(str(beside))
+        calibration.save(self.path, **parts)
+        for file in before - {one.file for one in calibration.load(self.path).normal}:
+            self.path.with_name(file).unlink(missing_ok=True)
+        self._written.insert(0, str(self.path))
+
     def say(self, sentence: str) -> None:
-        if not self._as_json:
+        if not self.as_json:
             click.echo(sentence)
 
     def written(self, *paths: Path) -> None:
@@ -119,7 +149,7 @@ class Run:
         self._written += [str(path) for path in paths]
 
     def done(self, found: dict[str, Any], then: str = "`defectd reload` takes it over") -> None:
-        if self._as_json:
+        if self.as_json:
             click.echo(json.dumps({"camera": self.camera.name, **found, "written": self._written}))
             return
         for name, value in found.items():

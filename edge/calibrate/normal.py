@@ -1,0 +1,542 @@
+"""What good surface looks like to the model that decides, and from where on a tile is not that.
+
+`Collected` takes footage in frame by frame and keeps only scores. `fit` leaves out what stands out from it, makes the
+Gaussians of `edge.vision.normality`, and sets the threshold on surface that these were not made of. Neighbouring frames
+show the same surface, so rates are counted in pieces that are long enough to be independent (`edge.calibrate.tail`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from edge.calibrate import tail
+from edge.calibrate.binomial import upper
+from edge.calibrate.tail import Tail
+from edge.errors import CalibrationError, ImageError
+from edge.frame import Gray
+from edge.vision import drift, health
+from edge.vision.classifier import Classifier
+from edge.vision.inspector import Inspector
+from edge.vision.normality import Contrast, Model, Normality, View, evidence, joined
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+Flags = npt.NDArray[np.bool_]
+Views = tuple[Floats, Floats, Floats]
+"""Features, logits and contrast of N tiles, (N, D) each."""
+
+LEAST_TILES: Final = 20
+MOST_TILES: Final = 600_000
+"""Held in memory as scores: about 270 MB."""
+SPLIT_FROM: Final = 4000
+"""Tiles from which on one half is fitted and the other half counted; below, every fifth in turn."""
+BLOCKS: Final = 10
+FOLDS: Final = 5
+MOST_FITTED: Final = 20_000
+FIRST_TILES: Final = 2000
+"""All are kept as pictures until so many are there; then those that look strangest by them."""
+MOST_PICTURES: Final = 400
+OFF: Final = 1.5
+"""A tile stands out from so many times the largest score that an exponential tail gives footage of that length."""
+MOST_PLACES: Final = 12
+MOST_LEFT_OUT: Final = 0.2
+MOST_BAD: Final = 0.2
+DOUBT: Final = 10.0
+"""A tile is unsure where alarms would come so many times as often as was asked."""
+MOST_DOUBT: Final = 0.01
+SURE: Final = 0.95
+"""Of the bounds that are promised."""
+DEFAULT_FPS: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What was asked for: one of the two.  per_tile: share of good tiles that may be called a defect."""
+
+    per_hour: float | None
+    per_tile: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """fps: frames in a second on the line.  k, n: frames that confirm a defect; 1 of 1 where each is alone."""
+
+    fps: float
+    k: int
+    n: int
+
+
+@dataclass(slots=True)
+class Album:
+    """Pictures of the tiles that may be asked for: all of the first ones, then the strangest."""
+
+    tiles: dict[int, Gray] = field(default_factory=dict)
+    score: Callable[[Views], Floats] | None = None
+    scores: dict[int, float] = field(default_factory=dict)
+
+    def offer(self, first: int, cut: Gray, views: Views) -> None:
+        if self.score is None:
+            self.tiles |= {first + i: tile.copy() for i, tile in enumerate(cut)}
+            return
+        for i, score in enumerate(self.score(views).tolist()):
+            if score > 0 and (len(self.tiles) < 2 * MOST_PICTURES or score > min(self.scores.values(), default=0.0)):
+                self.tiles[first + i], self.scores[first + i] = cut[i].copy(), score
+        if len(self.tiles) > 2 * MOST_PICTURES:
+            self._thin()
+
+    def settle(self, views: Views) -> None:
+        """From here on by a first idea of good surface.  views: of all tiles until now."""
+        model = _fitted(views)
+        self.score = lambda seen: joined([v.strangeness(x) for v, x in zip(model, seen, strict=True)])
+        self.scores = dict(enumerate(self.score(views).tolist()))
+        self._thin()
+
+    def _thin(self) -> None:
+        kept = sorted(self.scores, key=lambda i: -self.scores[i])[:MOST_PICTURES]
+        self.scores = {i: self.scores[i] for i in kept}
+        self.tiles = {i: self.tiles[i] for i in kept if i in self.tiles}
+
+
+@dataclass(slots=True)
+class Collected:
+    """Scores of good footage.  Raises CalibrationError where a frame cannot be used at all."""
+
+    inspector: Inspector
+    classifier: Classifier
+    album: Album = field(default_factory=Album)
+    labels: list[str] = field(default_factory=list)
+    """Of the frames."""
+    runs: list[int] = field(default_factory=list)
+    sights: list[health.Sight] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    """Tiles of each frame."""
+    bad: dict[str, int] = field(default_factory=dict)
+    """Frames that show no surface, by reason."""
+    repeated: int = 0
+    _parts: list[Views] = field(default_factory=list)
+    _tiles: int = 0
+    _contrast: Contrast | None = None
+    _before: Gray | None = None
+    _broken: bool = True
+
+    def see(self, label: str, pixels: Gray, *, follows: bool) -> bool:
+        """Take in a frame; False when no more of them can be held.  follows: on the one before, in time."""
+        ailment = health.ailment(pixels)
+        if ailment is not None:
+            self.bad[ailment] = self.bad.get(ailment, 0) + 1
+            self._broken = True
+            return True
+        self.inspector.follow(pixels)
+        try:
+            cut = self.inspector.cut(pixels)
+            window = self.inspector.window(pixels)
+        except ImageError as error:
+            raise CalibrationError(f"{label}: {error}") from None
+        if self._before is not None and np.array_equal(self._before, window):
+            self.repeated += 1
+        self._before = window.copy()
+        scores = self.classifier.score(cut)
+        if self._contrast is None:
+            self._contrast = Contrast(cut.shape[1])
+        views = (scores.features.copy(), evidence(scores).copy(), self._contrast(cut))
+        if not all(np.isfinite(view).all() for view in views):
+            raise CalibrationError(f"{label}: the model's scores are no numbers")
+        self.runs.append(self.runs[-1] + (not follows or self._broken) if self.runs else 0)
+        self._broken = False
+        self.labels.append(label)
+        self.sights.append(health.sight(window))
+        self.counts.append(len(cut))
+        self._parts.append(views)
+        self.album.offer(self._tiles, cut, views)
+        self._tiles += len(cut)
+        if self.album.score is None and self._tiles >= FIRST_TILES:
+            self.album.settle(self.views())
+        return self._tiles < MOST_TILES
+
+    def views(self) -> Views:
+        features, logits, contrast = zip(*self._parts, strict=True)
+        return np.concatenate(features), np.concatenate(logits), np.concatenate(contrast)
+
+    def check(self) -> None:
+        """Raises CalibrationError when this is no footage to learn from."""
+        seen = len(self.labels)
+        bad = sum(self.bad.values())
+        if bad > MOST_BAD * (seen + bad):
+            said = ", ".join(f"{count} {reason}" for reason, count in sorted(self.bad.items()))
+            raise CalibrationError(f"{bad} of {seen + bad} frames show no surface ({said}): look at the camera first")
+        if self._tiles < LEAST_TILES:
+            raise CalibrationError(f"{self._tiles} tiles in {seen} frames: at least {LEAST_TILES} are needed")
+        if self.repeated > seen / 2:
+            raise CalibrationError("the frames repeat: the strip must move, or only one picture of it is learned")
+
+
+@dataclass(frozen=True, slots=True)
+class Odd:
+    """A tile, for the contact sheet.  frame: counts from 0 over the frames used.  picture: None where none was kept."""
+
+    frame: int
+    label: str
+    score: float
+    left_out: bool
+    picture: Gray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What a threshold means, in the unit that was asked for: alarms in an hour, or share of tiles.
+
+    expected: on average.  low, high: 90 % interval of that; equal to `expected` where it was counted and not inferred.
+    shown: the most that this footage leaves possible, exact, with 95 % confidence, whatever the tail.
+    """
+
+    threshold: float
+    exact: bool
+    """Counted on the footage (conformal); False: carried beyond it by the generalised Pareto tail."""
+    expected: float
+    low: float
+    high: float
+    shown: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What `fit` found."""
+
+    normality: Normality
+    promise: Promise
+    alone: Promise | None
+    """The same without confirmation over frames; None where each frame is alone."""
+    unit: str
+    asked: float
+    frames: int
+    tiles: int
+    pieces: int
+    """Independent of each other, for the count."""
+    piece_frames: int
+    split: bool
+    """Fitted on one half and counted on the other; False: in turns."""
+    needed_hours: float | None
+    """Of good footage without any alarm that would show what was asked."""
+    needed_pieces: int
+    left_out: tuple[int, ...]
+    """Frames."""
+    places: int
+    odd: tuple[Odd, ...]
+    maxima: Doubles
+    """Largest score in each piece, as an alarm needs it."""
+    tail: Tail | None
+    per_piece: float
+    """`asked` as a probability per piece."""
+    kept: tuple[int, ...]
+    """Frames that were used."""
+    unsure: float
+
+
+def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) -> Fit:
+    """From scores of good footage to a calibration.  keep_all: nothing that stands out is left out.
+
+    Raises CalibrationError when the footage does not support one.
+    """
+    seen.check()
+    views = seen.views()
+    frame_of = np.repeat(np.arange(len(seen.counts)), seen.counts)
+    runs = np.array(seen.runs, np.intp)
+    strange = _strange(views, frame_of)
+    left_out = np.zeros(len(runs), np.bool_) if keep_all else _left_out(strange, frame_of, runs, pace)
+    places = _places(left_out, runs)
+    if places > MOST_PLACES or left_out.mean() > MOST_LEFT_OUT:
+        raise CalibrationError(
+            f"{places} places in {int(left_out.sum())} of {len(runs)} frames stand out: this is no good surface, or "
+            "it is of several kinds. Look at the footage; if all of it is good, give --keep-all"
+        )
+    kept = ~left_out[frame_of]
+    if kept.sum() < LEAST_TILES:
+        raise CalibrationError(f"{int(kept.sum())} good tiles are left, at least {LEAST_TILES} are needed")
+    of_kept = frame_of[kept]
+    model, scores, counted = _scored(_rows(views, kept), of_kept)
+    owner, blocks = of_kept[counted], _runs_of(of_kept[counted], runs)
+    counts = _Counts(scores[counted], owner, blocks, pace, wanted)
+    promise, doubt = counts.promise(), counts.doubt()
+    alone = None if pace.n == 1 else _Counts(scores[counted], owner, blocks, Pace(pace.fps, 1, 1), wanted).promise()
+    card = seen.classifier.card
+    normality = Normality(
+        Model.of(card), card.input_px, model, promise.threshold, min(promise.threshold, max(1e-3, doubt))
+    )
+    whole = np.full(len(frame_of), np.nan, np.float32)
+    whole[kept] = scores
+    whole[~kept] = strange[~kept]
+    worst = np.maximum.reduceat(scores, np.flatnonzero(np.diff(of_kept, prepend=-1)))
+    return Fit(
+        normality=normality,
+        promise=promise,
+        alone=alone,
+        unit="alarms an hour" if wanted.per_hour is not None else "of good tiles",
+        asked=counts.asked,
+        frames=len(runs),
+        tiles=len(frame_of),
+        pieces=len(counts.maxima),
+        piece_frames=counts.length,
+        split=bool((~counted).any()),
+        needed_hours=None if wanted.per_hour is None else -math.log(1 - SURE) / wanted.per_hour,
+        needed_pieces=math.ceil(-math.log(1 - SURE) / counts.per_piece),
+        left_out=tuple(np.flatnonzero(left_out).tolist()),
+        places=places,
+        odd=_odd(seen, whole, frame_of, left_out),
+        maxima=counts.maxima,
+        tail=counts.tail,
+        per_piece=counts.per_piece,
+        kept=tuple(np.flatnonzero(~left_out).tolist()),
+        unsure=float(((worst > normality.doubt) & (worst <= normality.threshold)).mean()),
+    )
+
+
+# ---- Gaussians ---------------------------------------------------------------------------------------
+
+
+def _gaussian(values: Floats) -> tuple[Doubles, Doubles]:
+    """Whitening (D, D) and offset (D,) of a shrunk covariance.
+
+    Source: Ledoit and Wolf, Journal of Multivariate Analysis 88 (2004) 365-411, on standardised columns.
+    """
+    wide = np.asarray(values, np.float64)
+    count, size = wide.shape
+    scale = np.maximum(wide.std(0), 1e-3 * max(1e-6, float(wide.std())))
+    centre = wide.mean(0)
+    columns = (wide - centre) / scale
+    covariance = columns.T @ columns / count
+    mean = float(np.trace(covariance)) / size
+    apart = float(((covariance - mean * np.eye(size)) ** 2).sum())
+    noise = float(((columns**2).sum(1) ** 2).mean() - (covariance**2).sum()) / count
+    shrink = min(1.0, max(noise, 0.0) / apart) if apart > 0 else 1.0
+    values_, vectors = np.linalg.eigh((1 - shrink) * covariance + shrink * mean * np.eye(size))
+    whitening = vectors / np.sqrt(np.maximum(values_, 1e-6 * mean)) / scale[:, None]
+    return whitening, centre @ whitening
+
+
+def _fitted(views: Views, rulers: Sequence[tuple[float, float]] | None = None) -> tuple[View, ...]:
+    """rulers: middle and spread of each; by default from the same tiles."""
+    model = []
+    for index, values in enumerate(views):
+        step = max(1, len(values) // MOST_FITTED)
+        whitening, offset = (np.asarray(part, np.float32) for part in _gaussian(values[::step]))
+        view = View(whitening, offset, 0.0, 1.0)
+        middle, spread = _ruler(view.strangeness(values)) if rulers is None else rulers[index]
+        model.append(View(whitening, offset, middle, spread))
+    return tuple(model)
+
+
+def _ruler(logarithms: Floats) -> tuple[float, float]:
+    middle, tenth = np.quantile(logarithms, (0.5, 0.9))
+    return float(middle), max(1e-3, float(tenth - middle))
+
+
+def _scored(views: Views, frame_of: Ints) -> tuple[tuple[View, ...], Floats, Flags]:
+    """The Gaussians; scores of tiles that they were not made of; which those are."""
+    count = len(frame_of)
+    if count >= SPLIT_FROM:
+        counted = _blocks(frame_of, BLOCKS) % 2 == 1
+        model = _fitted(_rows(views, ~counted))
+        return model, _score(model, views), counted
+    whole = np.ones(count, np.bool_)
+    scores, rulers = _in_turns(views, frame_of, whole)
+    return _fitted(views, rulers), scores, whole
+
+
+def _in_turns(views: Views, frame_of: Ints, usable: Flags) -> tuple[Floats, list[tuple[float, float]]]:
+    """Scores of each fifth by what the others are like, as far as these are usable; middle and spread of each view."""
+    folds = _blocks(frame_of, FOLDS)
+    held = [np.empty(len(frame_of), np.float32) for _ in views]
+    for fold in range(FOLDS):
+        inside = folds == fold
+        others = ~inside & usable
+        if not inside.any() or not others.any():
+            raise CalibrationError("all tiles are of a few frames: several are needed")
+        for one, values in zip(held, views, strict=True):
+            whitening, offset = (np.asarray(part, np.float32) for part in _gaussian(values[others]))
+            one[inside] = View(whitening, offset, 0.0, 1.0).strangeness(values[inside])
+    rulers = [_ruler(one[usable]) for one in held]
+    return joined([(one - middle) / spread for one, (middle, spread) in zip(held, rulers, strict=True)]), rulers
+
+
+def _rows(views: Views, chosen: Flags) -> Views:
+    features, logits, contrast = views
+    return features[chosen], logits[chosen], contrast[chosen]
+
+
+def _blocks(frame_of: Ints, count: int) -> Ints:
+    """Stretches of whole frames, about as many tiles in each.  (N,) 0 to count - 1."""
+    _, frames = np.unique(frame_of, return_inverse=True)
+    return np.asarray(frames * count // (frames.max() + 1), np.intp)
+
+
+def _score(model: Sequence[View], views: Views) -> Floats:
+    return joined([view.strangeness(values) for view, values in zip(model, views, strict=True)])
+
+
+# ---- what stands out ---------------------------------------------------------------------------------
+
+
+def _strange(views: Views, frame_of: Ints) -> Floats:
+    """Scores by Gaussians of the nine tenths that look most alike: a few defects must not hide themselves."""
+    if len(frame_of) < SPLIT_FROM:  # a small Gaussian lies too near to what it was made of
+        scores, _ = _in_turns(views, frame_of, np.ones(len(frame_of), np.bool_))
+        return _in_turns(views, frame_of, scores <= np.quantile(scores, 0.9))[0]
+    scores = _score(_fitted(views), views)
+    alike = scores <= np.quantile(scores, 0.9)
+    return _score(_fitted(_rows(views, alike)), views)
+
+
+def _left_out(scores: Floats, frame_of: Ints, runs: Ints, pace: Pace) -> Flags:
+    """(F,) frames with a tile far beyond the others, and their neighbours, which may show a part of the same."""
+    count = len(scores)
+    middle, quarter = (float(value) for value in np.quantile(scores, (0.5, 0.75)))
+    scale = max(quarter - middle, 0.02 * quarter) / math.log(2)
+    limit = quarter + OFF * scale * math.log(10 * count)
+    frames = np.zeros(len(runs), np.bool_)
+    frames[frame_of[scores > limit]] = True
+    if pace.n > 1 and frames.any():
+        reach = pace.n + 2
+        for frame in np.flatnonzero(frames):
+            near = slice(max(0, frame - reach), frame + reach + 1)
+            frames[near] |= runs[near] == runs[frame]
+    return frames
+
+
+def _places(left_out: Flags, runs: Ints) -> int:
+    """Stretches of neighbouring frames that were left out."""
+    at = np.flatnonzero(left_out)
+    if len(at) == 0:
+        return 0
+    return 1 + int(((np.diff(at) > 1) | (np.diff(runs[at]) != 0)).sum())
+
+
+def _runs_of(owner: Ints, runs: Ints) -> Ints:
+    """For each frame that is counted, which unbroken run of such frames it is in."""
+    frames = np.unique(owner)
+    breaks = (np.diff(frames) > 1) | (np.diff(runs[frames]) != 0)
+    return np.concatenate(([0], np.cumsum(breaks))).astype(np.intp)
+
+
+# ---- how often ---------------------------------------------------------------------------------------
+
+
+class _Counts:
+    """Scores of good surface as counts of what would be an alarm."""
+
+    def __init__(self, scores: Floats, owner: Ints, runs: Ints, pace: Pace, wanted: Wanted) -> None:
+        """scores, owner: (N,) of tiles and the frames they are in.  runs: of those frames."""
+        frames, index = np.unique(owner, return_inverse=True)
+        largest = np.full(len(frames), -np.inf)
+        np.maximum.at(largest, index, scores)
+        self._scores = np.asarray(scores, np.float64)
+        is_hour = wanted.per_hour is not None
+        held = tail.confirmed(largest, runs, pace.k, pace.n) if is_hour else largest
+        alone = len(np.unique(runs)) > len(runs) / 2
+        self.length = 1 if alone else max(pace.n, min(tail.memory(largest, runs), max(1, len(runs) // 20)))
+        piece_of = tail.pieces_of(runs, self.length)
+        maxima = np.full(int(piece_of[-1]) + 1, -np.inf)
+        np.maximum.at(maxima, piece_of, held)
+        self.maxima: Doubles = maxima[np.isfinite(maxima)]
+        self._tile_pieces = piece_of[index]
+        if len(self.maxima) == 0:
+            raise CalibrationError("no run of frames is long enough for a defect to be confirmed: give more, in order")
+        self.tail = Tail.of(self.maxima) if len(self.maxima) >= 2 * tail.FEWEST_PEAKS else None
+        if is_hour:
+            assert wanted.per_hour is not None
+            self.asked = wanted.per_hour
+            self._unit = pace.fps * 3600 / self.length
+        else:
+            assert wanted.per_tile is not None
+            self.asked = wanted.per_tile
+            self._unit = self._crowd()
+        self._per_tile = not is_hour
+        self.per_piece = min(0.5, self.asked / self._unit)
+
+    def _crowd(self) -> float:
+        """Of a piece that has a peak, the share of the tiles that are one: turns pieces into tiles."""
+        if self.tail is None:
+            return 1.0
+        peaks = self._scores > self.tail.above
+        pieces, sizes = np.unique(self._tile_pieces, return_counts=True)
+        mine = np.bincount(self._tile_pieces[peaks], minlength=int(pieces.max()) + 1)[pieces]
+        return float((mine / sizes)[mine > 0].mean())
+
+    def level(self, per_piece: float) -> tuple[float, bool]:
+        """A threshold and whether it was counted.  Raises CalibrationError for too little footage."""
+        if self._per_tile:
+            share = min(0.5, per_piece * self._unit)
+            counted = tail.conformal_share(self._scores, self._tile_pieces, share)
+        else:
+            counted = tail.conformal(self.maxima, per_piece)
+        if counted is not None:
+            return counted, True
+        if self.tail is None:
+            raise CalibrationError(
+                f"{len(self.maxima)} pieces of surface are too few to say anything of so rare an alarm: "
+                f"at least {2 * tail.FEWEST_PEAKS} are needed"
+            )
+        return self.tail.level(per_piece), False
+
+    def promise(self) -> Promise:
+        threshold, exact = self.level(self.per_piece)
+        above = int((self.maxima > threshold).sum())
+        shown = min(1.0, upper(above, len(self.maxima), SURE)) * self._unit
+        if exact or self.tail is None:
+            mean = self.asked
+            return Promise(threshold, exact, mean, mean, mean, shown)
+        estimate = self.tail.beyond(threshold)
+        return Promise(
+            threshold,
+            exact,
+            estimate.mean * self._unit,
+            estimate.low * self._unit,
+            estimate.high * self._unit,
+            shown,
+        )
+
+    def doubt(self) -> float:
+        return self.level(max(self.per_piece, min(DOUBT * self.per_piece, MOST_DOUBT)))[0]
+
+    def curve(self, levels: Doubles) -> Doubles:
+        """How often pieces were above each level, in the unit asked for."""
+        return np.asarray([(self.maxima > level).mean() for level in levels]) * self._unit
+
+
+# ---- for people --------------------------------------------------------------------------------------
+
+
+def _odd(seen: Collected, scores: Floats, frame_of: Ints, left_out: Flags) -> tuple[Odd, ...]:
+    """The strangest tiles: those that were left out first, then those that were kept."""
+    order = np.lexsort((-scores, ~left_out[frame_of]))
+    first = [i for i in order[:MOST_PICTURES] if left_out[frame_of[i]]]
+    kept = np.argsort(np.where(left_out[frame_of], np.inf, -scores))[:24]
+    return tuple(
+        Odd(
+            int(frame_of[i]),
+            seen.labels[frame_of[i]],
+            float(scores[i]),
+            bool(left_out[frame_of[i]]),
+            seen.album.tiles.get(int(i)),
+        )
+        for i in (*first[:48], *kept)
+    )
+
+
+def reference_of(seen: Collected, found: Fit, made: Any) -> Any:
+    """What good frames look like, for the watch over drift: `edge.calibration.Reference`."""
+    features = seen.views()[0]
+    ends = np.cumsum(seen.counts)
+    kept = set(found.kept)
+    rows = np.concatenate([np.arange(ends[f] - seen.counts[f], ends[f]) for f in found.kept])
+    step = max(1, len(rows) // MOST_FITTED)
+    known = drift.features_of(features[rows[::step]], found.normality.model.sha256)
+    distances = [drift.median_distance(features[ends[f] - seen.counts[f] : ends[f]], known) for f in found.kept]
+    sights = [sight for f, sight in enumerate(seen.sights) if f in kept]
+    return drift.reference(sights, made, distances=distances, features=known, unsure=round(found.unsure, 6))

@@ -1,0 +1,204 @@
+"""Good against defective steel of two mills, by the shipped model: `calibrate normal` beside baselines.
+
+    python tests/bench/normal_surface.py FOLDER     # that holds cr7-det/ and severstal/, each with labels.json
+
+Half of the good crops calibrates, by source frame; the other half, and tiles with defects from frames that were not
+calibrated with, are measured. A defective tile is a 200 px square (every 100 px) that holds half of a box or is covered
+by boxes to 0.3; tiles with more than 1 % of black beside the strip are left out, since they would be found by that.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge import bundle
+from edge.calibrate import normal, tail
+from edge.calibrate.binomial import interval
+from edge.vision.classifier import Classifier, Scores
+from edge.vision.normality import Contrast, Normality, evidence, joined
+from edge.vision.normality import Model as Made
+from edge.vision.tiles import shrink
+
+SIDE = 200
+RATES = (0.05, 0.01, 0.001)
+SPLITS = 10
+
+
+@dataclass
+class Tiles:
+    """Tiles at the network's size, the frames they come from, and what the network says of them."""
+
+    cut: Any
+    frames: Any
+    scores: Scores
+
+    @property
+    def views(self):
+        return self.scores.features, evidence(self.scores), Contrast(self.cut.shape[1])(self.cut)
+
+
+def read(path):
+    return cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+
+
+def holds(x, y, box):
+    left, top, right, bottom = box
+    area = max(0, min(x + SIDE, right) - max(x, left)) * max(0, min(y + SIDE, bottom) - max(y, top))
+    return area >= 0.5 * max(1, (right - left) * (bottom - top)) or area >= 0.3 * SIDE * SIDE
+
+
+def crops(folder):
+    """(good, their frames), (defective, their frames)."""
+    good, bad = [], []
+    for name, said in json.loads((folder / "labels.json").read_text()).items():
+        if name.startswith(("normal/", "patches-clean/")):
+            good.append((read(folder / name), said["from"]))
+        elif said.get("boxes"):
+            image = read(folder / name)
+            height, width = image.shape
+            tops = range(0, height - SIDE + 1, 100) if height >= 2 * SIDE else (0, (height - SIDE) // 2, height - SIDE)
+            for y in tops:
+                for x in range(0, width - SIDE + 1, 100):
+                    tile = image[y : y + SIDE, x : x + SIDE]
+                    if (tile < 12).mean() < 0.01 and any(holds(x, y, box[1:]) for box in said["boxes"]):
+                        bad.append((tile, Path(name).name))
+    return good, bad
+
+
+def tiles_of(found, classifier):
+    cut = np.stack([shrink(tile, classifier.card.input_px, classifier.card.input_px) for tile, _ in found])
+    return Tiles(cut, np.array([frame for _, frame in found]), classifier.score(cut))
+
+
+def auroc(good, bad):
+    values = np.concatenate((good, bad))
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    return float((ranks[len(good) :].sum() - len(bad) * (len(bad) + 1) / 2) / (len(good) * len(bad)))
+
+
+def rows(views, chosen):
+    return tuple(view[chosen] for view in views)
+
+
+def nearest(bank, values):
+    """Distance to the nearest of a memory of good tiles, thinned to a half greedily by the farthest point."""
+    centre, scale = bank.mean(0), bank.std(0) + 1e-9
+    bank, values = (bank - centre) / scale, (values - centre) / scale
+    kept, apart = [0], ((bank - bank[0]) ** 2).sum(1)
+    while len(kept) < max(1, len(bank) // 2):
+        kept.append(int(apart.argmax()))
+        apart = np.minimum(apart, ((bank - bank[kept[-1]]) ** 2).sum(1))
+    return np.sqrt(((values[:, None] - bank[kept][None]) ** 2).sum(2).min(1))
+
+
+def baselines(scores):
+    logits = np.asarray(scores.logits, np.float64)
+    top = logits.max(1, keepdims=True)
+    energy = (top + np.log(np.exp(logits - top).sum(1, keepdims=True)))[:, 0]
+    found = {"maximum softmax": 1 / np.exp(logits - top).sum(1), "energy": energy}
+    if scores.good is not None:
+        found["odds of any class against good"] = energy - scores.good[:, 0]
+    return found
+
+
+def measure(name, folder, classifier, splits=SPLITS):
+    good, bad = (tiles_of(found, classifier) for found in crops(folder))
+    seen, strange = good.views, bad.views
+    table = {}
+    base_good, base_bad = baselines(good.scores), baselines(bad.scores)
+    for split in range(splits):
+        frames = np.unique(good.frames)
+        chosen = np.random.default_rng(split).permutation(frames)[: len(frames) // 2]
+        fit = np.isin(good.frames, chosen)
+        other = ~np.isin(bad.frames, chosen)
+        order = np.argsort(good.frames[fit], kind="stable")
+        calibrate = rows(rows(seen, fit), order)
+        owner = np.unique(good.frames[fit][order], return_inverse=True)[1]
+        model, held, _ = normal._scored(calibrate, owner)
+        columns = {}
+        for view, label in zip(range(3), ("features", "logits", "contrast"), strict=True):
+            columns[f"Gaussian of {label}"] = [
+                model[view].strangeness(values[view]) for values in (rows(seen, ~fit), rows(strange, other))
+            ]
+        for view, label in ((0, "features"), (2, "contrast")):
+            columns[f"nearest neighbour, {label}"] = [
+                nearest(calibrate[view], values[view]) for values in (rows(seen, ~fit), rows(strange, other))
+            ]
+        for label in base_good:
+            columns[label] = [base_good[label][~fit], base_bad[label][other]]
+        joint = [
+            joined([m.strangeness(v) for m, v in zip(model, values, strict=True)])
+            for values in (rows(seen, ~fit), rows(strange, other))
+        ]
+        columns["joined: calibrate normal"] = joint
+        for label, (fine, odd) in columns.items():
+            cell = table.setdefault(label, {"auroc": [], **{rate: [] for rate in RATES}})
+            cell["auroc"].append(auroc(fine, odd))
+            reference = held if label.startswith("joined") else None
+            for rate in RATES:
+                if reference is None:  # baselines get the level that the measured half itself would give
+                    level = np.quantile(fine, 1 - rate, method="higher")
+                else:
+                    level = tail.conformal_share(reference, owner, rate)
+                    level = tail.Tail.of(reference).level(rate) if level is None else level
+                cell[rate].append((int((fine > level).sum()), len(fine), int((odd > level).sum()), len(odd)))
+    write(f"\n{name}: {len(good.cut)} good tiles of {len(np.unique(good.frames))} frames, {len(bad.cut)} defective")
+    for label, cell in table.items():
+        said = [
+            f"{label:32s} AUROC {np.mean(cell['auroc']):.3f} ({min(cell['auroc']):.3f} to {max(cell['auroc']):.3f})"
+        ]
+        for rate in RATES:
+            false, of, hit, odd = cell[rate][0]
+            mean_false = np.mean([a / b for a, b, _, _ in cell[rate]])
+            mean_hit = np.mean([a / b for _, _, a, b in cell[rate]])
+            low, high = interval(hit, odd)
+            first = f"first split {hit}/{odd} [{low:.2f} {high:.2f}], {false}/{of} false"
+            said.append(f"  at {rate:5.1%}: recall {mean_hit:.3f}, false {mean_false:.4f}; {first}")
+        write("\n".join(said))
+    return {label: float(np.mean(cell["auroc"])) for label, cell in table.items()}, good, normal._fitted(seen)
+
+
+def cost(tiles, model, classifiers, rounds=200):
+    """Time of the score beside the networks', in turns, us for each tile of a batch of 32."""
+    cut = np.ascontiguousarray(tiles.cut[:32])
+    known = Normality(Made.of(classifiers[0].card), classifiers[0].card.input_px, model, 1.0, 1.0)
+    scores = classifiers[0].score(cut)
+    jobs = [lambda: known.score(cut, scores), *(lambda c=c: c.score(cut) for c in classifiers)]
+    spent = [[] for _ in jobs]
+    for _ in range(rounds):
+        for job, times in zip(jobs, spent, strict=True):
+            begun = time.perf_counter()
+            job()
+            times.append(time.perf_counter() - begun)
+    ours, *networks = (float(np.median(times)) / len(cut) * 1e6 for times in spent)
+    write(f"\nthe score costs {ours:.1f} us a tile (median of {rounds}, batch {len(cut)})")
+    for classifier, us in zip(classifiers, networks, strict=True):
+        write(f"  {classifier.network}: {us:.1f} us a tile, so {ours / us:.0%} of it")
+
+
+def write(words):
+    sys.stderr.write(f"{words}\n")
+
+
+def main(folder, splits=SPLITS):
+    cv2.setNumThreads(1)
+    shipped = bundle.load("builtin")
+    classifiers = [Classifier(shipped, network=network) for network in shipped.networks]
+    found = {}
+    for name in ("cr7-det", "severstal"):
+        found[name], good, model = measure(name, folder / name, classifiers[0], splits)
+    cost(good, model, classifiers)
+    return found
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

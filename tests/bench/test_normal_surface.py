@@ -1,0 +1,27 @@
+"""Good surface is told from defects on pictures of two mills; what it takes to be measured."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "normal-steel"
+SPEC = importlib.util.spec_from_file_location("normal_surface", Path(__file__).with_name("normal_surface.py"))
+assert SPEC is not None
+assert SPEC.loader is not None
+bench = importlib.util.module_from_spec(SPEC)
+sys.modules["normal_surface"] = bench
+SPEC.loader.exec_module(bench)
+
+
+@pytest.mark.bench
+def test_defects_are_told_from_good_surface_of_two_mills():
+    """AUROC of the joined score, one split by source frame: at least 0.95 on CR7, 0.85 on Severstal."""
+    if not DATA.is_dir():
+        pytest.skip("no pictures of good surface beside the repository: shared/data/normal-steel")
+    found = bench.main(DATA, splits=1)
+    assert found["cr7-det"]["joined: calibrate normal"] >= 0.95
+    assert found["severstal"]["joined: calibrate normal"] >= 0.85

@@ -1,0 +1,65 @@
+"""Ten minutes of good strip calibrate; then an hour with defects."""
+
+import itertools
+
+import pytest
+from fakes import FakeClock
+from pydantic import SecretStr
+
+from edge import bundle, config
+from edge.calibrate.normal import Collected, Pace, Wanted, fit
+from edge.camera.strip import Strip
+from edge.clock import NS_PER_S
+from edge.vision.classifier import Classifier
+from edge.vision.decision import overlap_px
+from edge.vision.inspector import Inspector
+from edge.vision.tracks import Tracks
+
+FPS = 30
+LEAST_PX = 20
+"""5 mm at a quarter of a millimetre per px."""
+
+
+def hour(folder, *, good_frames, frames):
+    """False alarms, defects of the strip, and those that were found."""
+    classifier = Classifier(bundle.load("builtin"), network="student.int8.onnx")
+    camera = config.Camera(name="top", source=SecretStr("strip:"))
+    seen = Collected(Inspector(camera, classifier, FakeClock()), classifier)
+    clean = Strip(spacing_px=1_000_000)
+    for number in range(good_frames):
+        seen.see(str(number), clean.frame(number), follows=number > 0)
+    path = folder / "top.npz"
+    path.write_bytes(fit(seen, Wanted(1.0, None), Pace(FPS, 2, 3)).normality.coded())
+    inspector = Inspector(camera.model_copy(update={"normality": (path,)}), classifier, FakeClock())
+    ids = itertools.count()
+    tracks = Tracks(camera.decision, camera.tile_px, lambda: str(next(ids)))
+    strip = Strip()
+    false, there, found = 0, set(), set()
+    for number in range(frames):
+        shown = strip.truth(number)
+        there |= {defect.track for defect, box in shown if min(box[2:]) >= LEAST_PX}
+        findings = inspector.inspect(strip.frame(number)).findings
+        for change in tracks.step(findings, number * NS_PER_S // FPS):
+            if change.type == "defect.opened":
+                hits = {defect.track for defect, box in shown if overlap_px(change.defect.box_px, box)}
+                found |= hits
+                false += not hits
+    last = {defect.track for defect, _ in strip.truth(frames - 1)}
+    return false, there - last, found
+
+
+@pytest.mark.soak
+def test_an_hour_of_strip_gives_no_more_alarms_than_asked_and_every_defect(tmp_path):
+    """108,000 frames: at most one false alarm, and every defect of at least 5 mm."""
+    false, there, found = hour(tmp_path, good_frames=18_000, frames=108_000)
+    assert false <= 1
+    assert there - found == set()
+    assert len(there) > 2000
+
+
+def test_half_a_minute_of_strip_gives_no_alarm_and_every_defect(tmp_path):
+    """The same, short: after 300 good frames."""
+    false, there, found = hour(tmp_path, good_frames=300, frames=200)
+    assert false == 0
+    assert there
+    assert there - found == set()
