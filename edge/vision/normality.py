@@ -253,12 +253,12 @@ def evidence(scores: Scores) -> Floats:
 
 def fitting(known: Sequence[Normality], card: ModelCard, camera: str) -> Normality | None:
     """The calibration that was made with this model; None when there is none at all.  Raises ConfigError."""
+    if not known:
+        return None
     ours = Model.of(card)
     for normality in known:
         if normality.model.sha256 == ours.sha256:
             return normality
-    if not known:
-        return None
     theirs = ", ".join(str(normality.model) for normality in known)
     remedy = (
         f"Run `defectd calibrate normal --camera {camera}` (with --bundle for a model that does not decide yet), "
