@@ -1,19 +1,49 @@
-"""What is done to tiles while training, the whole batch at once."""
+"""What is done to tiles while training, the whole batch at once.
+
+Two kinds of tiles are in each batch. Some are changed as much as cameras, lamps and links may change them; the others
+stay nearly as they are, so that faint defects are learned from pictures in which they can be seen.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, grid_sample, pad
 
+PLAIN_STRENGTH: Final = 0.25
+"""Of the changes in light, for a tile that is left nearly as it is."""
+NOISY, BLURRED, MOVED = 0.6, 0.45, 0.35
+"""Shares of the tiles that are not left plain: with noise, with blur, and of those, blurred along a line."""
+REACH_PX: Final = 3
+"""Of a blurring kernel to each side."""
+BANK: Final = 1 << 22
+"""Normal numbers, drawn once and read from any place on: drawing them anew costs more than a step of the network."""
 
-def augment(tiles: Tensor, strength: float, warped_share: float, generator: torch.Generator) -> Tensor:
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How much.  strength: 1 as in training, 0 only turns and mirrors.
+
+    warped, plain: shares of a batch, drawn independently.  warp: strength of the warp.  noise: largest standard
+    deviation, in gray levels at the size of the network's input.
+    """
+
+    strength: float = 1.0
+    warped: float = 0.5
+    plain: float = 0.5
+    warp: float = 1.0
+    noise: float = 17.0
+
+
+def augment(tiles: Tensor, changes: Changes, generator: torch.Generator) -> Tensor:
     """Change tiles at random, each on its own.
 
-    tiles: (B, S, S) uint8.  strength: 1 strong, 0 only turns and mirrors.
-    Returns (B, 1, S, S) float32, 0 to 255.
+    tiles: (B, S, S) uint8.  Returns (B, 1, S, S) float32, 0 to 255.
     """
     count, device = len(tiles), tiles.device
 
@@ -21,32 +51,48 @@ def augment(tiles: Tensor, strength: float, warped_share: float, generator: torc
         return torch.empty(count, 1, 1, 1, device=device).uniform_(low, high, generator=generator)
 
     def some(share: float) -> Tensor:
-        return torch.rand(count, 1, 1, 1, generator=generator, device=device) < share
+        return torch.rand(count, generator=generator, device=device) < share
 
     x = tiles[:, None].clone()  # (B, 1, S, S), bytes as long as they are only moved
     for moved in (lambda t: t.flip(-1), lambda t: t.flip(-2), lambda t: t.transpose(-1, -2)):
-        chosen = some(0.5).flatten()
+        chosen = some(0.5)
         x[chosen] = moved(x[chosen])
     x = x.float()
-    warped = max(1, int(count * warped_share))
-    x[:warped] = _warp(x[:warped], strength, generator)
-    chosen = some(0.3 * strength).flatten()
-    x[chosen] = _blur(x[chosen], generator)
+    warped = max(1, int(count * changes.warped))
+    x[:warped] = _warp(x[:warped], changes.strength * changes.warp, generator)
+    plain = some(changes.plain)
+    blurred = some(BLURRED * changes.strength) & ~plain
+    x[blurred] = _blur(x[blurred], generator)
 
     # From here on in place: fresh memory costs more than the arithmetic.
     # Brightness alone tells most NEU classes apart: it must not be enough.
-    x.div_(255).clamp_min_(1e-4).pow_(torch.exp(draw(-0.35, 0.35) * strength))
-    x.mul_(255)
+    strength = torch.where(plain, PLAIN_STRENGTH, 1.0)[:, None, None, None] * changes.strength
+    bend = draw(-0.4, 0.4) * strength
+    x.mul_((x * (-1 / 255)).add_(1).mul_(bend).add_(1))  # much as a gamma of 0.7 to 1.5 does, without a power
     mean = x.mean((-1, -2), keepdim=True)
     contrast, gain = torch.exp(draw(-0.5, 0.45) * strength), torch.exp(draw(-0.6, 0.45) * strength)
     x.sub_(mean).mul_(contrast).add_(mean * gain)
     line = torch.linspace(-1, 1, x.shape[-1], device=device)
     tilt_x, tilt_y = draw(-0.4, 0.4) * strength, draw(-0.4, 0.4) * strength
     x.mul_(tilt_x * line + (1 + tilt_y * line[:, None]))
-    # Half the pixels of the native tile each way: averaging has halved its noise.
-    noise = torch.empty_like(x).normal_(generator=generator)
-    x.addcmul_(noise, 14 * draw(0, 1) ** 2 * strength)  # mostly little: faint defects must not drown
+    # A lamp that is too bright drives a camera to white before its noise is added.
+    x.clamp_(0, 255)
+    noisy = some(NOISY) & ~plain
+    _add_noise(x, noisy, changes.noise * changes.strength * draw(0, 1).flatten(), generator)
     return x.clamp_(0, 255)
+
+
+def _add_noise(x: Tensor, chosen: Tensor, sigma: Tensor, generator: torch.Generator) -> None:
+    """x: (B, 1, S, S), changed in place.  chosen: (B,) bool.  sigma: (B,) gray levels."""
+    bank, size = _bank(x.device), x[0].numel()
+    places = torch.randint(0, BANK - size, (len(x),), generator=generator, device=x.device).tolist()
+    for n in chosen.nonzero().flatten().tolist():
+        x[n].view(-1).add_(bank[places[n] : places[n] + size], alpha=float(sigma[n]))
+
+
+@lru_cache(maxsize=2)
+def _bank(device: torch.device) -> Tensor:
+    return torch.randn(BANK, generator=torch.Generator(device).manual_seed(0), device=device)
 
 
 def _warp(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
@@ -70,16 +116,21 @@ def _warp(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 
 def _blur(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Out of focus or moving: a kernel of its own for each tile.  (B, 1, S, S) float32."""
+    """Out of focus, or moved along a line: a kernel of its own for each tile.  (B, 1, S, S) float32."""
     count, device = len(x), x.device
     if not count:
         return x
-    place = torch.arange(-2, 3, dtype=torch.float32, device=device)
-    across = torch.empty(count, 1, 1, device=device).uniform_(0.05, 1.3, generator=generator)
-    along = torch.empty(count, 1, 1, device=device).uniform_(0.05, 1.3, generator=generator)
-    kernel_x = torch.exp(-(place**2)[None, None, :] / (2 * across**2))  # (B, 1, 5)
-    kernel_y = torch.exp(-(place**2)[None, :, None] / (2 * along**2))  # (B, 5, 1)
-    kernel = kernel_x * kernel_y
+
+    def draw(low: float, high: float) -> Tensor:
+        return torch.empty(count, 1, 1, device=device).uniform_(low, high, generator=generator)
+
+    place = torch.arange(-REACH_PX, REACH_PX + 1, dtype=torch.float32, device=device)
+    moved = torch.rand(count, 1, 1, generator=generator, device=device) < MOVED
+    along, angle = draw(0.1, 1.9), draw(0, math.pi)
+    across = torch.where(moved, torch.full_like(along, 0.3), along)  # equal in all directions unless it moved
+    u = place[None, None, :] * torch.cos(angle) + place[None, :, None] * torch.sin(angle)  # (B, 7, 7)
+    v = place[None, :, None] * torch.cos(angle) - place[None, None, :] * torch.sin(angle)
+    kernel = torch.exp(-(u / along).square() / 2 - (v / across).square() / 2)
     kernel = kernel / kernel.sum((-1, -2), keepdim=True)
-    padded = pad(x.transpose(0, 1), (2, 2, 2, 2), mode="reflect")  # (1, B, S + 4, S + 4)
+    padded = pad(x.transpose(0, 1), (REACH_PX,) * 4, mode="reflect")  # (1, B, S + 6, S + 6)
     return conv2d(padded, kernel[:, None], groups=count).transpose(0, 1)

@@ -80,6 +80,9 @@ def run_options(*, out_required: bool = True) -> Callable[[Command], Command]:
         click.option(
             "--fold-by", type=click.Choice(["numbers", "twins"]), help="What stays together [default: numbers]."
         ),
+        click.option(
+            "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Folds that are trained at a time."
+        ),
         click.option("--boxes", type=FOLDER, help="Boxes of the defects; found by itself in DATA or beside it."),
         click.option("--weights", help="Of the teacher's backbone: imagenet, none, auto or a file."),
         click.option("--teacher", "teachers", type=FOLDER, multiple=True, help="A trained teacher. Several times."),
@@ -124,6 +127,7 @@ def _task(
     hurried: bool,
     folds: int | None,
     fold_by: data.Grouping | None,
+    jobs: int,
     boxes: Path | None,
     weights: str | None,
     teachers: tuple[Path, ...],
@@ -142,7 +146,7 @@ def _task(
     if folds or fold_by:
         kept = wanted.folds or plan.Folds()
         wanted = replace(wanted, folds=plan.Folds(folds or kept.count, fold_by or kept.by))
-    return Task(folder, wanted, seed, boxes or data.find_boxes(folder), teachers, sound, reference)
+    return Task(folder, wanted, seed, boxes or data.find_boxes(folder), teachers, sound, reference, jobs)
 
 
 def _command() -> str:

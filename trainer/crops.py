@@ -14,16 +14,14 @@ from edge.frame import Gray
 from edge.vision.classifier import Classifier
 from trainer.data import Boxes, Picture, read
 from trainer.evaluate import score_images
-from trainer.measures import Bools, Labels, Ranking, defectiveness, ranking
+from trainer.measures import Ranking, defectiveness, ranking
 from trainer.outcomes import picture_key
 from trainer.recipe import TrainingError
 from trainer.record import GoodSurface
-from trainer.samples import COARSE
+from trainer.samples import COARSE, touched
 
 SIDES_PX: Final = (100, 64)
 """Crops that are measured: half a tile and a third of one."""
-FREE_GAP_PX: Final = 4
-"""Between sound crops and boxes."""
 TRIES: Final = 200
 """Places for a crop that are looked at in each picture."""
 
@@ -73,7 +71,7 @@ def crops_for_good(
         rng = np.random.default_rng([seed, side_px, int(key, 16)])
         x = rng.integers(0, width - side_px + 1, TRIES)
         y = rng.integers(0, height - side_px + 1, TRIES)
-        near, shown = _touched(x, y, side_px, np.array(found))
+        near, shown = touched(x, y, side_px, np.array(found))
         if classes[picture.label] in COARSE:
             near[:] = True
         for crops, usable in ((free, ~near), (defect, shown)):
@@ -88,17 +86,6 @@ def crops_for_good(
         tuple(key for key, _ in free),
         tuple(key for key, _ in defect),
     )
-
-
-def _touched(x: Labels, y: Labels, side: int, boxes: Labels) -> tuple[Bools, Bools]:
-    """Of squares at x, y, (N,): which come near a box, and which show enough of one."""
-    left, top, right, bottom = boxes.T[:, None, :]  # (1, boxes) each, px
-    across = np.minimum(x[:, None] + side, right) - np.maximum(x[:, None], left)
-    along = np.minimum(y[:, None] + side, bottom) - np.maximum(y[:, None], top)
-    near = ((across > -FREE_GAP_PX) & (along > -FREE_GAP_PX)).any(1)
-    area = across.clip(0) * along.clip(0)
-    shown = ((area >= 0.3 * (right - left) * (bottom - top)) | (area >= 0.3 * side * side)) & (area > 0)
-    return near, shown.any(1)
 
 
 @dataclass(frozen=True, slots=True)

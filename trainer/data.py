@@ -32,7 +32,7 @@ GOOD_NAMES = ("good", "normal")
 LEFT_OUT = "unsure"
 """A folder that `defectd evidence export` writes: pictures that nobody has named yet."""
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
-HELD_OUT = 0.08
+HELD_OUT = 0.04
 """Share of the training pictures of each class that is kept from training, for the temperature."""
 OWN_SPLIT = 0.1
 """Share of each class for valid, and for test, where the folder does not say."""
@@ -449,7 +449,7 @@ def folds(
 
 def part(index: Index, pictures: Sequence[Picture], name: str) -> Index:
     """Some of the pictures as data of their own, without a test split: what is trained on in a fold."""
-    rest, valid = _slice(tuple(sorted(pictures, key=_place)), 0.0, OWN_SPLIT)
+    rest, valid = _slice(tuple(sorted(pictures, key=_place)), 0.0, HELD_OUT)  # what a fold learns from is scarce
     train, kept = _slice(rest, 0.5, HELD_OUT)
     return Index(
         index.classes,

@@ -35,7 +35,7 @@ from trainer.corruptions import SUITE
 from trainer.losses import DistillationLoss, joined
 from trainer.models import Student
 from trainer.plan import Plan
-from trainer.processes import world
+from trainer.processes import beside, world
 from trainer.recipe import Fit, Stage, TrainingError
 from trainer.record import Curve, GoodSurface, Narrowed, Record, Shipped, UnknownClass
 from trainer.run import Done, Run, commit, write
@@ -68,7 +68,7 @@ class Task:
     """What is given.
 
     teachers: files, instead of one that is trained.  sound: folders that are only measured.  reference: an ONNX file to
-    be timed beside the student.
+    be timed beside the student.  jobs: folds that are trained beside each other.
     """
 
     folder: Path
@@ -78,6 +78,7 @@ class Task:
     teachers: tuple[Path, ...] = ()
     sound: tuple[Path, ...] = ()
     reference: Path | None = None
+    jobs: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +191,10 @@ class Pipeline:
             )
             return self._fitted(fresh, plan.student, draft / "student.pt", checkpoints)
 
+        taught = plan.teacher and plan.distillation
         settings = {
             "architecture": asdict(plan.architecture), "recipe": asdict(plan.student),
-            "distillation": plan.distillation and asdict(plan.distillation), **self._lesson_settings,
+            "distillation": taught and asdict(taught), **self._lesson_settings,
         }  # fmt: skip
         return self.run.stage("student", settings, needs, make, started=started)
 
@@ -212,7 +214,7 @@ class Pipeline:
                 rounds.append({"channels": [c.channels for c in now.architecture.convs], "macs": now.architecture.macs})
                 if number < len(targets):
                     between = replace(tune, epochs=max(1, tune.epochs // BETWEEN_ROUNDS))
-                    now, _ = self._tuned(now, between, checkpoints / f"round-{number}.pt")
+                    now, _ = self._tuned(now, between, checkpoints / f"round-{number}.pt", pruned=True)
                     student.save(now, draft / f"round-{number}.pt")
             student.save(now, draft / "pruned.pt")
             return {"rounds": rounds}
@@ -226,7 +228,8 @@ class Pipeline:
         assert recipe is not None
 
         def make(draft: Path, checkpoints: Path) -> dict[str, Any]:
-            return self._fitted(student.load(self._before_export(done)), recipe, draft / "finetuned.pt", checkpoints)
+            now = student.load(self._before_export(done))
+            return self._fitted(now, recipe, draft / "finetuned.pt", checkpoints, pruned="prune" in done)
 
         settings = {"recipe": asdict(recipe), **self._taught_settings}
         return self.run.stage("finetune", settings, self._so_far(done), make, started=started)
@@ -284,26 +287,27 @@ class Pipeline:
             )
 
         def make(draft: Path, _checkpoints: Path) -> dict[str, Any]:
-            notes = {}
             parts = data.folds(self.index.pictures, folds.count, by=folds.by, seed=self.task.seed)
             split = f"{folds.count} folds by {folds.by}"
-            for number, (rest, out) in enumerate(parts, 1):
-                own = Pipeline(
-                    replace(self.task, plan=replace(plan, folds=None)),
+            wanted = [
+                Fold(
+                    replace(self.task, plan=replace(plan, folds=None), jobs=1),
                     Run(self.run.path(f"folds/{number}"), self.run.clock, command=self.run.command),
-                    self.watch, data.part(self.index, rest, f"{split} {number}"), f"fold {number} of {folds.count}: ",
-                )  # fmt: skip
-                own.make("quantize" if plan.quantize else "export")
-                started()
-                for variant, judge in own.judges():
-                    found = outcomes.judge_pictures(
-                        variant, judge, out, self.index.classes, split=split, fold=number, seed=self.task.seed,
-                        corruptions=SUITE if plan.measure.robustness and variant in LABELS.values() else (),
-                        progress=lambda what, number=number: self.watch.step(number, folds.count, what),  # type: ignore[misc]
-                    )  # fmt: skip
-                    found.write(draft / "folds-outcomes" / f"{variant}-{number}.json")
-                    notes[f"{variant} {number}"] = [int(found.right().sum()), len(found)]
-                self._crops(own.finished(), out, draft / "folds-good", number)
+                    data.part(self.index, rest, f"{split} {number}"), out, split, number, folds.count, draft,
+                )
+                for number, (rest, out) in enumerate(parts, 1)
+            ]  # fmt: skip
+            notes: dict[str, list[int]] = {}
+            if self.task.jobs == 1:
+                for fold in wanted:
+                    notes |= fold.make(self.watch)
+                    started()
+            else:
+                for finished, found in enumerate(
+                    beside(_fold, wanted, self.task.jobs, lambda line: self.watch.step(0, 0, line)), 1
+                ):
+                    notes |= found
+                    self.watch.step(finished, folds.count, "folds")
             return {"right_of": notes, "by": folds.by}
 
         settings = {"folds": asdict(folds), "plan": asdict(replace(plan, folds=None)), "seed": self.task.seed}
@@ -354,7 +358,7 @@ class Pipeline:
             metrics = self._metrics(bundle, splits)
             write(draft / "metrics.json", json.dumps(metrics, indent=1) + "\n")
             unseen = [p for split in UNSEEN if split in ("held_out", *splits) for p in self.index.splits[split]]
-            self._crops(bundle, unseen, draft / "good", 0)
+            self.write_crops(bundle, unseen, draft / "good", 0)
             (draft / "pruning.json").write_bytes(NARROWED.dump_json(self._pruning(done)))
             timed = latency.measure(
                 bundle, reference=self.task.reference, rounds=plan.measure.latency_rounds, clock=self.run.clock
@@ -410,7 +414,7 @@ class Pipeline:
             found += [(path.stem, _by_network(teacher.load(path, classes=classes), side)) for path in files]
         return found
 
-    def _crops(self, finished: Bundle, pictures: Sequence[data.Picture], where: Path, number: int) -> None:
+    def write_crops(self, finished: Bundle, pictures: Sequence[data.Picture], where: Path, number: int) -> None:
         """Scores of squares with and without a defect, one file for each network and side."""
         where.mkdir(parents=True, exist_ok=True)
         if self.task.boxes is None or not finished.card.has_good:
@@ -480,19 +484,22 @@ class Pipeline:
         files = {"student": "student.pt", "prune": "pruned.pt", "finetune": "finetuned.pt"}
         return self.run.path(files[[name for name in files if name in done][-1]])
 
-    def _fitted(self, model: Student, recipe: Fit, out: Path, checkpoints: Path) -> dict[str, Any]:
-        made, epochs = self._tuned(model, recipe, checkpoints / "fit.pt")
+    def _fitted(
+        self, model: Student, recipe: Fit, out: Path, checkpoints: Path, *, pruned: bool = False
+    ) -> dict[str, Any]:
+        made, epochs = self._tuned(model, recipe, checkpoints / "fit.pt", pruned=pruned)
         if world().first:
             student.save(made, out)
         return {"epochs": _curve(epochs), "tiles": self.lessons.counts, "macs": made.architecture.macs}
 
-    def _tuned(self, model: Student, recipe: Fit, checkpoint: Path) -> tuple[Student, list[Epoch]]:
-        """Trained on the labels, and on what the teacher says if there is one."""
+    def _tuned(
+        self, model: Student, recipe: Fit, checkpoint: Path, *, pruned: bool = False
+    ) -> tuple[Student, list[Epoch]]:
+        """Trained on the labels, and on what its teachers say if there are any."""
         plan, device = self.task.plan, _device()
+        teachers = [found.to(device) for found in self._teachers(pruned=pruned)]
         loss = None
-        if plan.distillation:
-            files = sorted(self.run.folder.glob("teacher-*.pt"))
-            teachers = [teacher.load(path, classes=self.index.classes).to(device) for path in files]
+        if plan.distillation and teachers:
             loss = DistillationLoss(
                 teachers, plan.distillation, smoothing=recipe.label_smoothing,
                 student_features=model.architecture.features,
@@ -503,6 +510,12 @@ class Pipeline:
             checkpoint=checkpoint, report=self._epochs(epochs, recipe.epochs),
         )  # fmt: skip
         return made.cpu().eval(), epochs
+
+    def _teachers(self, *, pruned: bool) -> list[nn.Module]:
+        """The large network, if the plan has one, and after pruning the student as it was before."""
+        files = sorted(self.run.folder.glob("teacher-*.pt")) if self.task.plan.teacher else []
+        found: list[nn.Module] = [teacher.load(path, classes=self.index.classes) for path in files]
+        return [*found, student.load(self.run.path("student.pt"))] if pruned else found
 
     def _epochs(self, seen: list[Epoch], of: int) -> Callable[[Epoch], None]:
         def report(epoch: Epoch) -> None:
@@ -518,8 +531,8 @@ class Pipeline:
         labels = torch.cat([source.labels for source in self.lessons.sources])
         size = self.task.plan.student.batch
         picked = torch.randperm(len(labels), generator=generator)[: WORTH_BATCHES * size]
-        share = self.task.plan.student.warped_share
-        return [(augment(tiles[some], 0.5, share, generator), labels[some]) for some in picked.split(size)]
+        how = self.task.plan.student.changes()
+        return [(augment(tiles[some], how, generator), labels[some]) for some in picked.split(size)]
 
     def _training(self) -> dict[str, Any]:
         """The card's account of how it was made."""
@@ -627,6 +640,48 @@ class Pipeline:
         if "quantize" in done and not done["quantize"].notes["kept"]:
             remarks.append(f"int8 is not kept: {'; '.join(done['quantize'].notes['refusals'])}.")
         return remarks
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One part of a cross-validation.  index: what it is trained on.  out: what it is asked about afterwards."""
+
+    task: Task
+    run: Run
+    index: data.Index
+    out: tuple[data.Picture, ...]
+    split: str
+    number: int
+    of: int
+    draft: Path
+
+    def make(self, watch: Watch) -> dict[str, list[int]]:
+        """Train it and ask: [right, of] for each variant. What was said goes into files in `draft`."""
+        plan, notes = self.task.plan, {}
+        own = Pipeline(self.task, self.run, watch, self.index, f"fold {self.number} of {self.of}: ")
+        own.make("quantize" if plan.quantize else "export")
+        for variant, judge in own.judges():
+            found = outcomes.judge_pictures(
+                variant, judge, self.out, self.index.classes, split=self.split, fold=self.number, seed=self.task.seed,
+                corruptions=SUITE if plan.measure.robustness and variant in LABELS.values() else (),
+                progress=lambda what: watch.step(0, 0, what),
+            )  # fmt: skip
+            found.write(self.draft / "folds-outcomes" / f"{variant}-{self.number}.json")
+            notes[f"{variant} {self.number}"] = [int(found.right().sum()), len(found)]
+        own.write_crops(own.finished(), self.out, self.draft / "folds-good", self.number)
+        return notes
+
+
+def _fold(fold: Fold, tell: Callable[[str], None]) -> dict[str, list[int]]:
+    """In a process of its own."""
+    stage = [""]
+
+    def begin(name: str, _number: int, _of: int) -> None:
+        stage[0] = name
+
+    return fold.make(
+        Watch(begin, lambda done, of, what: tell(f"{stage[0]} {f'{done} of {of} ' if of else ''}{what}"))
+    )
 
 
 def versions() -> dict[str, str]:

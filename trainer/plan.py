@@ -55,7 +55,8 @@ class Plan:
     student: Recipe = field(default_factory=Recipe)
     teacher: TeacherRecipe | None = None
     distillation: Distillation | None = None
-    """How the student learns from the teacher; None: from the labels alone."""
+    """How the student learns from the teacher, and what is left after pruning from both the teacher and itself as it
+    was before; None: from the labels alone."""
     prune: Pruning | None = None
     finetune: Fit | None = None
     """After pruning, and for a quarter of the epochs between its rounds."""
@@ -127,8 +128,11 @@ def _told(problem: Any) -> str:
 def check(plan: Plan) -> Plan:
     """The same plan.  Raises TrainingError when its parts do not go together."""
     _check_architecture(plan.name, plan.architecture, shipped=plan.prune is None)
-    if plan.distillation and not plan.teacher:
-        raise TrainingError(f"{plan.name}: distillation without a teacher. Add `teacher:`, or remove `distillation:`")
+    if plan.distillation and not plan.teacher and not plan.prune:
+        raise TrainingError(
+            f"{plan.name}: distillation without anyone to learn from. Add `teacher:`, or `prune:`, where the student "
+            "as it was before teaches what is left of it, or remove `distillation:`"
+        )
     if plan.teacher and not plan.distillation:
         raise TrainingError(
             f"{plan.name}: a teacher that nothing learns from. Add `distillation:`, or remove `teacher:`"

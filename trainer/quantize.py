@@ -29,7 +29,7 @@ from edge.clock import Clock, SystemClock
 from edge.frame import Gray
 from edge.vision.classifier import Classifier, Scores
 from trainer import data, evaluate
-from trainer.augment import augment
+from trainer.augment import Changes, augment
 from trainer.corruptions import SUITE, Corruption
 from trainer.recipe import TrainingError
 from trainer.rounding import Seen
@@ -183,7 +183,7 @@ def _tiles(pictures: Sequence[data.Picture], side: int) -> Gray:
 
 def _changed(tiles: Gray, generator: torch.Generator) -> Gray:
     """Other light, noise, blur and shape, as in training."""
-    changed = augment(torch.from_numpy(tiles), STRENGTH, 0.5, generator)[:, 0]
+    changed = augment(torch.from_numpy(tiles), Changes(STRENGTH, plain=0.0), generator)[:, 0]
     return np.asarray(changed.round().to(torch.uint8).numpy(), np.uint8)
 
 

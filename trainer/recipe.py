@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from trainer.augment import Changes
+
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -35,18 +37,34 @@ class Fit:
     """Share that the running average of the weights keeps at each step."""
     warped_share: Share = 0.5
     """Of a batch. The rest stays sharp: with every picture warped the student under-fits."""
-    light_from: Share = 0.6
-    """Share of the steps after which augmentation is lightened."""
+    plain_share: Share = 0.4
+    """Of a batch. Without noise and blur, and with little change of light: where every tile is changed much, faint
+    defects are not learned, and where few are, noise is not."""
+    noise: Weight = 20.0
+    """Largest standard deviation, in gray levels at the size of the network's input."""
+    light_from: Share = 0.75
+    """Share of the steps after which tiles are warped less. Light and noise change as before: lightened with the rest,
+    they cost 5 points under noise."""
     light_strength: Share = 0.35
     share_defects: Rate = 0.5
     """Shares of an epoch by source; what is missing is made up by the others."""
     share_good: Weight = 0.16
     share_strip_good: Weight = 0.14
     share_strip_defects: Weight = 0.16
+    share_crops: Weight = 0.16
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a lower held-out loss after which it ends with the best average; 0 never."""
     bf16: bool = False
-    """Convolutions in bfloat16 where the processor or GPU has it; weights, sums and losses stay float32."""
+    """Convolutions in bfloat16 where the processor or GPU is fast at it; weights, sums and losses stay float32."""
+
+    def changes(self, *, late: bool = False) -> Changes:
+        """How tiles are changed.  late: after `light_from`."""
+        return Changes(
+            warped=self.warped_share,
+            plain=self.plain_share,
+            warp=self.light_strength if late else 1.0,
+            noise=self.noise,
+        )
 
 
 @dataclass(frozen=True, slots=True)

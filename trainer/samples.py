@@ -17,12 +17,22 @@ from edge.frame import Gray
 from trainer.data import Boxes, Picture, cut, read
 from trainer.recipe import Fit
 
+SOURCES = ("defects", "good", "strip_good", "strip_defects", "crops")
+"""Of tiles: pictures of defects, sound steel, generated strips without and with defects, parts of the pictures."""
 STRIP_SEED = 1000
 """Strips from this seed on are for training; seed 1 is the demonstration."""
 REPEATED = 4
 """Times that a rare class is gone through in an epoch at most: more often it would be learned by heart."""
 COARSE = ("crazing", "pitted_surface")
 """Classes that cover more of a picture than their boxes say: what lies outside is not sound."""
+SMALLEST_PX, LARGEST_PX = 64, 200
+"""Sides of squares out of pictures with boxes."""
+FREE_GAP_PX = 4
+"""Between sound squares and boxes."""
+TRIES = 120
+"""Places that are looked at in each picture."""
+CROPS = 2
+"""Defective squares of each picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,42 +65,56 @@ def tiles(pictures: Sequence[Picture], input_px: int, seed: int) -> Samples:
     return _samples(((read(p.path), p.label) for p in pictures), input_px, rng)
 
 
-def free_crops(pictures: Sequence[Picture], boxes: Boxes, classes: Sequence[str], input_px: int, seed: int) -> Samples:
-    """Squares of 64 to 200 px away from every box: the sound steel around the defects.
+def box_crops(
+    pictures: Sequence[Picture], boxes: Boxes, classes: Sequence[str], input_px: int, seed: int
+) -> tuple[Samples, Samples]:
+    """Squares of 64 to 200 px out of pictures with boxes: (sound, defective).
 
-    Pictures of COARSE classes give none. Half are enlarged and half mirrored out to the size of the picture, so that
-    neither sharpness nor repetition tells sound from defective.
+    Sound ones lie away from every box; pictures of COARSE classes give none. Defective ones show enough of a box. Half
+    of either kind are enlarged and half mirrored out to the size of the picture, so that neither sharpness nor
+    repetition tells sound from defective.
     """
     rng = np.random.default_rng([seed, 2])
-    dense = [p for p in pictures if p.label < len(classes) and classes[p.label] not in COARSE]
-    return _samples(_crops(dense, boxes, len(classes), rng), input_px, rng)
-
-
-def _crops(
-    pictures: Sequence[Picture], boxes: Boxes, good: int, rng: np.random.Generator
-) -> Iterator[tuple[Gray, int]]:
+    sound: list[tuple[Gray, int]] = []
+    defective: list[tuple[Gray, int]] = []
     for picture in pictures:
-        if picture.path.stem not in boxes:
+        found = boxes.get(picture.path.stem)
+        if not found or picture.label >= len(classes):
             continue
         image = read(picture.path)
         height, width = image.shape
-        if min(height, width) < 64:
+        if min(height, width) < SMALLEST_PX:
             continue
-        found: list[tuple[int, int, int]] = []
-        for _ in range(80):
-            side = int(rng.integers(64, min(200, height, width) + 1))
-            x, y = int(rng.integers(0, width - side + 1)), int(rng.integers(0, height - side + 1))
-            if not any(_meet((x, y, x + side, y + side), box) for box in boxes[picture.path.stem]):
-                found.append((side, x, y))
-        for side, x, y in sorted(found, reverse=True)[:2]:
-            crop = image[y : y + side, x : x + side]
-            if rng.random() < 0.5:
-                crop = np.pad(crop, (0, min(height, width) - side), mode="symmetric")
-            yield crop, good
+        side = rng.integers(SMALLEST_PX, min(LARGEST_PX, height, width) + 1, TRIES)
+        x, y = rng.integers(0, width - side + 1), rng.integers(0, height - side + 1)
+        near, shown = touched(x, y, side, np.array(found))
+        coarse = classes[picture.label] in COARSE
+        free = [] if coarse else np.flatnonzero(~near).tolist()
+        # The two largest, and one more: small ones are many, and large ones show most.
+        free = [*sorted(free, key=lambda i: -side[i])[:2], *free[:1]]
+        for made, label, places in (
+            (sound, len(classes), free), (defective, picture.label, np.flatnonzero(shown)[:CROPS].tolist())
+        ):  # fmt: skip
+            for i in places:
+                crop = image[y[i] : y[i] + side[i], x[i] : x[i] + side[i]]
+                if rng.random() < 0.5:
+                    crop = np.pad(crop, (0, min(height, width) - side[i]), mode="symmetric")
+                made.append((crop, label))
+    return _samples(iter(sound), input_px, rng), _samples(iter(defective), input_px, rng)
 
 
-def _meet(a: tuple[int, int, int, int], b: tuple[int, int, int, int], gap: int = 4) -> bool:
-    return a[0] < b[2] + gap and b[0] < a[2] + gap and a[1] < b[3] + gap and b[1] < a[3] + gap
+def touched(
+    x: npt.NDArray[np.int64], y: npt.NDArray[np.int64], side: npt.NDArray[np.int64] | int, boxes: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Of squares at x, y, (N,), px: which come near a box, and which show at least 0.3 of one or of themselves."""
+    left, top, right, bottom = boxes.T[:, None, :]  # (1, boxes) each, px
+    side = np.broadcast_to(side, x.shape)[:, None]
+    across = np.minimum(x[:, None] + side, right) - np.maximum(x[:, None], left)
+    along = np.minimum(y[:, None] + side, bottom) - np.maximum(y[:, None], top)
+    near = ((across > -FREE_GAP_PX) & (along > -FREE_GAP_PX)).any(1)
+    area = across.clip(0) * along.clip(0)
+    shown = ((area >= 0.3 * (right - left) * (bottom - top)) | (area >= 0.3 * side * side)) & (area > 0)
+    return near, shown.any(1)
 
 
 def strip_samples(
@@ -190,6 +214,6 @@ def epoch_order(sizes: Sequence[int], shares: Sequence[float], generator: torch.
     return [picked[i] for i in torch.randperm(len(picked), generator=generator).tolist()]
 
 
-def shares(recipe: Fit) -> tuple[float, float, float, float]:
-    """In the order of the sources: defects, good, strip good, strip defects."""
-    return recipe.share_defects, recipe.share_good, recipe.share_strip_good, recipe.share_strip_defects
+def shares(recipe: Fit) -> tuple[float, ...]:
+    """In the order of SOURCES."""
+    return tuple(getattr(recipe, f"share_{name}") for name in SOURCES)

@@ -41,9 +41,9 @@ def page(index: data.Index, fit: Fit, *, input_px: int, seed: int = 0, across: i
         rows.append(_line(f"{name}: {counts}", across, input_px))
         rows.append(_row(tiles, [f"{p.path.stem} {split_of[p.path]}" for p in chosen], across, input_px))
         first = samples.tiles(chosen[:1], input_px, seed).tiles[0]  # (2, S, S): as it is, and compressed
-        for words, strength in (("augmented", 1.0), ("augmented, in the last part", fit.light_strength)):
+        for words, late in (("augmented", False), ("augmented, in the last part", True)):
             same = torch.stack([first[int(n % 4 == 3)] for n in range(across)])
-            changed = augment(same, strength, fit.warped_share, generator)[:, 0].round().to(torch.uint8).numpy()
+            changed = augment(same, fit.changes(late=late), generator)[:, 0].round().to(torch.uint8).numpy()
             rows.append(_row(list(changed), [words], across, input_px))
     notes = (*index.notes, *(f"left out: {one.path.name} {one.reason}" for one in index.left_out[:10]))
     rows += [_line(note, across, input_px) for note in notes]

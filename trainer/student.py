@@ -21,9 +21,9 @@ FORMAT = "defectd.student/1"
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """Tiles in memory.  sources: in the order of `samples.shares`.  held_out, held_out_sound: kept from training."""
+    """Tiles in memory.  sources: in the order of `samples.SOURCES`.  held_out, held_out_sound: kept from training."""
 
-    sources: tuple[Samples, Samples, Samples, Samples]
+    sources: tuple[Samples, ...]
     held_out: Samples
     held_out_sound: Samples
 
@@ -34,21 +34,27 @@ class Lessons:
 
     @property
     def counts(self) -> dict[str, int]:
-        return dict(zip(("defects", "good", "strip_good", "strip_defects"), map(len, self.sources), strict=True))
+        return dict(zip(samples.SOURCES, map(len, self.sources), strict=True))
 
 
 def lessons(index: data.Index, boxes: data.Boxes, recipe: Recipe, *, input_px: int, seed: int) -> Lessons:
     """Sound surface comes from around the defects, from the user's own folder and from the generated strip."""
     train, held_out = index.splits["train"], index.splits["held_out"]
     shown = samples.tiles(train, input_px, seed)
-    crops = samples.free_crops(train, boxes, index.classes, input_px, seed)
+    sound, parts = samples.box_crops(train, boxes, index.classes, input_px, seed)
     known = set(index.classes) <= set(STRIP_CLASSES)
     seeds = range(samples.STRIP_SEED, samples.STRIP_SEED + recipe.strip_seeds)
     strip_good, strip_defects = samples.strip_samples(index.classes, seeds if known else (), input_px)
     made = Lessons(
-        (samples.balanced(shown.without(index.good)), shown.only(index.good).joined(crops), strip_good, strip_defects),
+        (
+            samples.balanced(shown.without(index.good)),
+            shown.only(index.good).joined(sound),
+            strip_good,
+            strip_defects,
+            parts,
+        ),
         samples.tiles(held_out, input_px, seed),
-        samples.free_crops(held_out, boxes, index.classes, input_px, seed),
+        samples.box_crops(held_out, boxes, index.classes, input_px, seed)[0],
     )
     if made.has_good:
         return made

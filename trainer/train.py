@@ -57,9 +57,9 @@ def fit(
 ) -> Network:
     """Train what is free in `model` and return the running average of its weights, ready for export.
 
-    sources: in the order of `samples.shares`, some may be empty.  loss: cross-entropy with the labels if None.  It runs
-    where the model is.  The same seed gives the same weights on the same machine with the same number of threads and
-    processes, interrupted or not.  checkpoint: written after each epoch; a run that finds its own goes on behind it,
+    sources: in the order of `samples.SOURCES`, some may be empty.  loss: cross-entropy with the labels if None.  It
+    runs where the model is.  The same seed gives the same weights on the same machine with the same number of threads
+    and processes, interrupted or not.  checkpoint: written after each epoch; a run that finds its own goes on behind it,
     and reports the epochs it finds there too.  In several processes (`processes.together`) each takes its part of every
     batch with BatchNorm statistics of its own; their running means are averaged after the epoch.  Raises TrainingError.
     """
@@ -105,8 +105,8 @@ def _epoch(trained: nn.Module, run: _Run, sources: Sequence[Samples], recipe: Fi
     for batch in _batches(order, run.steps_per_epoch):
         own = batch[place.rank :: place.size]
         tiles, labels = _drawn(sources, own, draws)
-        strength = 1.0 if run.step < recipe.light_from * run.steps else recipe.light_strength
-        x = augment(tiles.to(device), strength, recipe.warped_share, changes)  # (B, 1, S, S)
+        how = recipe.changes(late=run.step >= recipe.light_from * run.steps)
+        x = augment(tiles.to(device), how, changes)  # (B, 1, S, S)
         loss = trained(x, labels.to(device)) * (len(own) * place.size / len(batch))  # DDP takes the mean of gradients
         run.advance(loss)
         total += loss.detach() * len(batch) / place.size

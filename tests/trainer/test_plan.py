@@ -63,7 +63,7 @@ def test_everything_in_a_plan_is_data(tmp_path):
         ("student: {epochs: '3'}", "student.epochs: '3'"),
         ("architecture: resnet", "architecture: 'resnet': there are i100_s4"),
         ("teacher:\ndistillation: {alpha: 1.5}", "distillation.alpha: 1.5: Input should be less than or equal to 1"),
-        ("distillation:", "distillation without a teacher. Add `teacher:`"),
+        ("distillation:", "distillation without anyone to learn from. Add `teacher:`"),
         ("teacher:", "a teacher that nothing learns from"),
         ("prune: {macs: 3000000}", "pruning without fine-tuning"),
         ("prune: {macs: 9000000}\nfinetune:", "prune.macs: 9000000: i100_s4 has"),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 
-from trainer.processes import World, from_first, summed, together
+from trainer.processes import World, beside, from_first, summed, together
 
 HERE = Path(__file__).parent
 
@@ -67,3 +69,39 @@ def test_one_process_is_a_world_of_its_own(monkeypatch):
         assert world.first
         assert from_first("value") == "value"
         assert float(summed(torch.tensor(2.0))) == 2.0
+
+
+def squared(number, tell):
+    """What a process of `beside` does here."""
+    if number < 0:
+        raise ValueError(f"{number} is below zero")
+    tell(f"squaring {number}")
+    return number * number
+
+
+def asleep(number, tell):
+    tell("asleep")
+    threading.Event().wait(0 if number == 0 else 600)
+    return number
+
+
+def test_work_beside_each_other_gives_every_result_and_is_heard():
+    """Three items in two processes: all results, and a line from each."""
+    lines = []
+    assert sorted(beside(squared, [1, 2, 3], 2, lines.append)) == [1, 4, 9]
+    assert sorted(lines) == ["squaring 1", "squaring 2", "squaring 3"]
+
+
+def test_an_error_ends_the_work_beside_it():
+    """What one item raises arrives, and the process that still sleeps is gone."""
+    found = beside(asleep, [0, 1], 2, lambda _line: None)
+    assert next(found) == 0
+    with pytest.raises(KeyboardInterrupt):
+        found.throw(KeyboardInterrupt())
+    assert multiprocessing.active_children() == []
+
+
+def test_the_message_of_an_error_arrives():
+    """A process that fails says why."""
+    with pytest.raises(ValueError, match="-1 is below zero"):
+        list(beside(squared, [-1], 1, lambda _line: None))

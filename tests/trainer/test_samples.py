@@ -24,24 +24,42 @@ def test_tiles_hold_the_picture_and_its_compressed_variant(class_folder):
     assert 0 < np.abs(plain - packed).mean() < 10
 
 
-def test_free_crops_touch_no_box(tmp_path):
-    """Sound squares come from outside the boxes: the marked area is white and never shows."""
+def half_white(folder):
+    """A picture that is defective, white, in its right part, and its box."""
     image = np.full((200, 200), 90, np.uint8)
     image[:, 110:] = 255
-    path = tmp_path / "a_1.png"
+    path = folder / "a_1.png"
     cv2.imwrite(str(path), image)
-    boxes_path = tmp_path / "boxes.json"
+    boxes_path = folder / "boxes.json"
     boxes_path.write_text(json.dumps({"a_1": [["rust", 110, 0, 200, 200]]}), "utf-8")
-    boxes = data.read_boxes(boxes_path)
-    crops = samples.free_crops([data.Picture(path, 1)], boxes, STRIP_CLASSES, 100, seed=3)
-    assert len(crops) == 2
-    assert set(crops.labels.tolist()) == {6}
-    assert crops.tiles[:, 0].max() < 100
+    return path, data.read_boxes(boxes_path)
 
 
-def test_free_crops_need_boxes(class_folder):
-    """Without boxes nothing is taken for sound."""
-    assert len(samples.free_crops(data.index(class_folder).splits["train"], {}, STRIP_CLASSES, 100, seed=0)) == 0
+def test_sound_crops_touch_no_box_and_defective_ones_show_one(tmp_path):
+    """Sound squares come from outside the boxes, where nothing is white; the others have a good part of it."""
+    path, boxes = half_white(tmp_path)
+    sound, defective = samples.box_crops([data.Picture(path, 1)], boxes, STRIP_CLASSES, 100, seed=3)
+    assert len(sound) == 3
+    assert set(sound.labels.tolist()) == {6}
+    assert sound.tiles[:, 0].max() < 100
+    assert len(defective) == 2
+    assert set(defective.labels.tolist()) == {1}
+    assert (defective.tiles[:, 0] > 200).float().mean((-1, -2)).min() > 0.25
+
+
+def test_classes_without_firm_outlines_give_no_sound_crops(tmp_path):
+    """Crazing covers more than its boxes say."""
+    path, boxes = half_white(tmp_path)
+    sound, defective = samples.box_crops(
+        [data.Picture(path, STRIP_CLASSES.index("crazing"))], boxes, STRIP_CLASSES, 100, seed=3
+    )
+    assert (len(sound), len(defective)) == (0, 2)
+
+
+def test_crops_need_boxes(class_folder):
+    """Without boxes nothing is taken for sound, or for a part of a defect."""
+    sound, defective = samples.box_crops(data.index(class_folder).splits["train"], {}, STRIP_CLASSES, 100, seed=0)
+    assert (len(sound), len(defective)) == (0, 0)
 
 
 def test_strip_samples_are_labelled_by_what_they_show():

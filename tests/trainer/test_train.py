@@ -30,8 +30,8 @@ def run(samples, seed, epochs):
     student = Student(I100_S4, 3, good=False)
     epochs_seen = []
     none = Samples(torch.empty((0, 2, 100, 100), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
-    recipe = Recipe(epochs=epochs, batch=9, average=0.9, light_from=0.2)
-    trained = fit(student, [samples, none, none, none], samples, recipe, seed=seed, report=epochs_seen.append)
+    recipe = Recipe(epochs=epochs, batch=9, average=0.9, light_from=0.2, noise=5)
+    trained = fit(student, [samples, none, none, none, none], samples, recipe, seed=seed, report=epochs_seen.append)
     return trained, epochs_seen
 
 
@@ -79,7 +79,7 @@ def tiny(seed=0):
 
 
 def train(recipe=SHORT, **options):
-    return fit(tiny(), [SHADES, NONE, NONE, NONE], KEPT, recipe, **{"seed": 3} | options)
+    return fit(tiny(), [SHADES, NONE, NONE, NONE, NONE], KEPT, recipe, **{"seed": 3} | options)
 
 
 def equal(one, other):
@@ -120,7 +120,7 @@ def test_interrupted_run_goes_on_bit_for_bit(tmp_path, make_loss):
     whole, epochs = [], []
     expected = train(loss=make_loss(), report=whole.append)
     path = tmp_path / "run.pt"
-    broken = [Interrupting(80), NONE, NONE, NONE]
+    broken = [Interrupting(80), NONE, NONE, NONE, NONE]
     with pytest.raises(KeyboardInterrupt):
         fit(tiny(), broken, KEPT, SHORT, seed=3, loss=make_loss(), checkpoint=path, report=epochs.append)
     assert [e.number for e in epochs] == [1, 2]
@@ -149,11 +149,11 @@ def test_checkpoint_of_another_run_is_refused(tmp_path, change):
         "seed": lambda: train(recipe, seed=4, loss=distilling(), checkpoint=path),
         "recipe": lambda: train(Fit(epochs=2, batch=8), loss=distilling(), checkpoint=path),
         "data": lambda: fit(
-            tiny(), [shades(30, 5), NONE, NONE, NONE], KEPT, recipe, seed=3, loss=distilling(), checkpoint=path
+            tiny(), [shades(30, 5), NONE, NONE, NONE, NONE], KEPT, recipe, seed=3, loss=distilling(), checkpoint=path
         ),
         "loss": lambda: train(recipe, loss=distilling(0.1), checkpoint=path),
         "weights": lambda: fit(
-            tiny(1), [SHADES, NONE, NONE, NONE], KEPT, recipe, seed=3, loss=distilling(), checkpoint=path
+            tiny(1), [SHADES, NONE, NONE, NONE, NONE], KEPT, recipe, seed=3, loss=distilling(), checkpoint=path
         ),
     }
     with pytest.raises(TrainingError, match=r"run\.pt is from a run with other data, another recipe"):
@@ -192,15 +192,15 @@ def test_patience_ends_early_with_the_best_average(tmp_path):
     recipe = Fit(epochs=30, batch=8, average=0.5, patience=2, light_from=0.0)
     path = tmp_path / "run.pt"
     made = fit(
-        tiny(), [SHADES, NONE, NONE, NONE], wrong, recipe, seed=3, checkpoint=path, report=epochs.append
+        tiny(), [SHADES, NONE, NONE, NONE, NONE], wrong, recipe, seed=3, checkpoint=path, report=epochs.append
     )  # fmt: skip
     best = min(epochs, key=lambda e: e.held_out_loss)
     assert len(epochs) == best.number + 2 < 30
     assert int((predict(made, wrong) == wrong.labels).sum()) == best.right
-    again = fit(tiny(), [SHADES, NONE, NONE, NONE], wrong, recipe, seed=3, checkpoint=path)
+    again = fit(tiny(), [SHADES, NONE, NONE, NONE, NONE], wrong, recipe, seed=3, checkpoint=path)
     assert equal(made, again)
     with pytest.raises(TrainingError, match="patience"):
-        fit(tiny(), [SHADES, NONE, NONE, NONE], NONE, recipe, seed=3)
+        fit(tiny(), [SHADES, NONE, NONE, NONE, NONE], NONE, recipe, seed=3)
 
 
 def test_bfloat16_trains_the_same_network_a_little_differently():
@@ -231,6 +231,6 @@ def test_frozen_weights_stay(tmp_path):
     model = tiny()
     model.convs[0].requires_grad_(False)
     before = copy.deepcopy(model)
-    made = fit(model, [SHADES, NONE, NONE, NONE], KEPT, SHORT, seed=3)
+    made = fit(model, [SHADES, NONE, NONE, NONE, NONE], KEPT, SHORT, seed=3)
     assert torch.equal(made.convs[0].weight, before.convs[0].weight)
     assert not torch.equal(made.convs[1].weight, before.convs[1].weight)

@@ -16,7 +16,7 @@ from trainer.samples import Samples
 from trainer.train import fit
 
 TINY = Architecture("tiny", 20, (Conv(4, 4, 4), Conv(8, 3, 2)))
-RECIPE = Fit(epochs=4, batch=8, average=0.8, learning_rate=0.02)
+RECIPE = Fit(epochs=8, batch=8, average=0.8, learning_rate=0.02, plain_share=0.9)
 
 
 def shades(count: int, seed: int) -> Samples:
@@ -33,7 +33,7 @@ def train(seed: int, checkpoint: Path, report=lambda _: None) -> Student:
     torch.manual_seed(seed)
     student = Student(TINY, 3, good=False, dropout=0.2)
     loss = DistillationLoss([teacher], Distillation(alpha=0.9, features=0.1), student_features=8)
-    sources = [shades(61, 0), none, none, none]
+    sources = [shades(61, 0), none, none, none, none]
     return fit(student, sources, shades(30, 1), RECIPE, seed=3, loss=loss, checkpoint=checkpoint, report=report)
 
 
