@@ -19,7 +19,7 @@ from trainer.prune import Pruning
 from trainer.quantize import Gate
 from trainer.recipe import Distillation, Fit, Recipe, Stage, TeacherRecipe, TrainingError
 
-SHIPPED: Final = ("default", "scratch")
+SHIPPED: Final = ("default", "wide", "scratch")
 QUICK_PICTURES: Final = 40
 """Of each class. With 8 % held out and 10 % each for valid and test that is the least that shows everything."""
 

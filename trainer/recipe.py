@@ -55,7 +55,7 @@ class Fit:
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a lower held-out loss after which it ends with the best average; 0 never."""
     bf16: bool = False
-    """Convolutions in bfloat16 where the processor or GPU is fast at it; weights, sums and losses stay float32."""
+    """Convolutions in bfloat16 where the processor or GPU has it; weights, sums and losses stay float32."""
 
     def changes(self, *, late: bool = False) -> Changes:
         """How tiles are changed.  late: after `light_from`."""

@@ -177,6 +177,14 @@ def test_only_what_a_change_concerns_is_made_again(cloth, plain, copied):
     assert made_again(cloth, copied, wanted, "student", seed=1) == ("student",)
 
 
+def test_without_a_teacher_the_student_teaches_what_is_left_of_it(cloth, plain, copied):
+    """Distillation asked for after the fact leaves the student, and changes what comes after pruning."""
+    wanted = replace(plan.load(plain), distillation=plan.Distillation(alpha=0.1, tau=2.0))
+    before = (copied / "finetuned.pt").read_bytes()
+    assert made_again(cloth, copied, wanted, "finetune") == ("prune", "finetune")
+    assert (copied / "finetuned.pt").read_bytes() != before
+
+
 def test_new_pictures_start_it_anew_and_touched_ones_do_not(cloth, plain, copied, tmp_path):
     """A file that is written with the same bytes changes nothing but the index's record."""
     pictures = tmp_path / "cloth"

@@ -92,5 +92,5 @@ def test_a_wrong_recipe_is_refused_with_its_key(tmp_path, text, said):
 
 def test_a_recipe_that_is_not_there_is_told_with_those_that_are(tmp_path):
     """The message lists the shipped ones."""
-    with pytest.raises(TrainingError, match=r"no such recipe\. Give a file, or one of default, scratch"):
+    with pytest.raises(TrainingError, match=r"no such recipe\. Give a file, or one of default, wide, scratch"):
         plan.load(tmp_path / "none.yaml")

@@ -50,7 +50,7 @@ def test_only_the_first_process_writes_and_reports(results):
     """One checkpoint, no drafts, and epochs that are told once."""
     folder, (first, second) = results
     assert sorted(p.name for p in folder.iterdir()) == ["half.pt", "result-0.pt", "result-1.pt", "run.pt"]
-    assert len(first["right"]) == 4
+    assert len(first["right"]) == 6
     assert second["right"] == []
 
 

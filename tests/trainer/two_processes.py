@@ -16,7 +16,7 @@ from trainer.samples import Samples
 from trainer.train import fit
 
 TINY = Architecture("tiny", 20, (Conv(4, 4, 4), Conv(8, 3, 2)))
-RECIPE = Fit(epochs=8, batch=8, average=0.8, learning_rate=0.02, plain_share=0.9)
+RECIPE = Fit(epochs=6, batch=8, average=0.8, learning_rate=0.02, plain_share=0.9)
 
 
 def shades(count: int, seed: int) -> Samples:
