@@ -679,9 +679,7 @@ def _fold(fold: Fold, tell: Callable[[str], None]) -> dict[str, list[int]]:
     def begin(name: str, _number: int, _of: int) -> None:
         stage[0] = name
 
-    return fold.make(
-        Watch(begin, lambda done, of, what: tell(f"{stage[0]} {f'{done} of {of} ' if of else ''}{what}"))
-    )
+    return fold.make(Watch(begin, lambda done, of, what: tell(f"{stage[0]} {f'{done} of {of} ' if of else ''}{what}")))
 
 
 def versions() -> dict[str, str]:

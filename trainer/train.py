@@ -57,11 +57,12 @@ def fit(
 ) -> Network:
     """Train what is free in `model` and return the running average of its weights, ready for export.
 
-    sources: in the order of `samples.SOURCES`, some may be empty.  loss: cross-entropy with the labels if None.  It
-    runs where the model is.  The same seed gives the same weights on the same machine with the same number of threads
-    and processes, interrupted or not.  checkpoint: written after each epoch; a run that finds its own goes on behind it,
-    and reports the epochs it finds there too.  In several processes (`processes.together`) each takes its part of every
-    batch with BatchNorm statistics of its own; their running means are averaged after the epoch.  Raises TrainingError.
+    sources: in the order of `samples.SOURCES`, some may be empty. loss: cross-entropy with the labels if None. It
+    runs where the model is. The same seed gives the same weights on the same machine with the same number of
+    threads and processes, interrupted or not. checkpoint: written after each epoch; a run that finds its own goes
+    on behind it, and reports the epochs it finds there too. In several processes (`processes.together`) each takes
+    its part of every batch with BatchNorm statistics of its own; their running means are averaged after the epoch.
+    Raises TrainingError.
     """
     if recipe.patience and not len(held_out):
         raise TrainingError("patience: stopping early needs tiles that are held out. Set it to 0")

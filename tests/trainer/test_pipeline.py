@@ -244,7 +244,9 @@ def test_a_stage_command_makes_what_it_needs(cloth, brief, tmp_path):
 
 def test_folds_measure_every_picture_once(cloth, brief, tmp_path):
     """Each fold is trained anew on the others; pooled, all pictures of faults were left out once."""
-    made = defectd_train("all", "--data", cloth, "--out", tmp_path / "run", "--recipe", brief, "--folds", "2", "--jobs", "2")
+    made = defectd_train(
+        "all", "--data", cloth, "--out", tmp_path / "run", "--recipe", brief, "--folds", "2", "--jobs", "2"
+    )
     assert made.exit_code == 0, made.output
     record = Record.load(tmp_path / "run" / "record.json")
     pooled = next(s for s in record.summaries if (s.variant, s.split) == ("fp32", "2 folds by numbers"))
