@@ -144,7 +144,7 @@ def test_stages_follow_each_other_and_are_not_trained_twice(backbone, tmp_path):
 
     def run():
         return teach(
-            [stripes(), NONE, NONE, NONE], stripes(4, 1), recipe, classes=2, good=False, seed=1, folder=tmp_path,
+            [stripes(), NONE, NONE, NONE, NONE], stripes(4, 1), recipe, classes=2, good=False, seed=1, folder=tmp_path,
             report=lambda stage, epoch: seen.append((stage.name, epoch.number)),
         )[0]  # fmt: skip
 
@@ -162,11 +162,11 @@ def test_stages_follow_each_other_and_are_not_trained_twice(backbone, tmp_path):
 def test_teacher_from_scratch_learns():
     """One schedule for everything from the first step on: the loss falls fast on easy pictures."""
     recipe = TeacherRecipe(
-        weights="none", input_px=32, fit=Fit(batch=8), scratch=(Stage("scratch", "all", 6, 3e-3),)
+        weights="none", input_px=32, fit=Fit(batch=8, plain_share=1), scratch=(Stage("scratch", "all", 6, 3e-3),)
     )  # fmt: skip
     losses = []
     made, origin = teach(
-        [stripes(), NONE, NONE, NONE], stripes(4, 1), recipe, classes=2, good=False, seed=1,
+        [stripes(), NONE, NONE, NONE, NONE], stripes(4, 1), recipe, classes=2, good=False, seed=1,
         report=lambda _, epoch: losses.append(epoch.loss),
     )  # fmt: skip
     assert origin == "none"
