@@ -39,6 +39,8 @@ FRAMES: Final = ((200, 200), (800, 400), (1600, 256), (2048, 2048))
 LEAST_PX: Final = 256
 """The generated strip comes no narrower."""
 WARM_UP: Final = 10
+BURST: Final = 5
+"""Calls in a row that count before the next path has its turn, behind one that brings its weights into the caches."""
 SIDE_BY_SIDE: Final = (1600, 256)
 DAEMON: Final = "daemon: health, tiles, network, decision, accounts"
 ALONE: Final = "of it, the network alone"
@@ -135,7 +137,7 @@ def measure(loaded: Bundle, model: config.Model, calls: int, clock: Clock | None
 
 
 def side_by_side(loaded: Bundle, calls: int, reference: Path | None, clock: Clock | None = None) -> list[Side]:
-    """The daemon's frame path, and the same tiles as others would judge them: one thread, frames in turns.
+    """The daemon's frame path, and the same tiles as others would judge them: one thread, BURST frames in turns.
 
     Each network of the bundle in each path.  reference: an ONNX file that takes (1, 3, 224, 224) float32; left out
     when None.  Raises BundleError.
@@ -152,7 +154,7 @@ def side_by_side(loaded: Bundle, calls: int, reference: Path | None, clock: Cloc
         ]
     if reference is not None:
         paths.append((REFERENCE, "its own", 1, path.reference(reference)))
-    times = interleaved([call for *_, call in paths], calls, clock)
+    times = interleaved([call for *_, call in paths], -(-calls // BURST), clock, burst=BURST)
     sides = [
         (what, network, tiles, summary(ns, 1e3 * tiles))
         for (what, network, tiles, _), ns in zip(paths, times, strict=True)
@@ -185,18 +187,30 @@ def summary(ns: Sequence[int], unit: float) -> Summary:
 
 
 def interleaved(
-    calls: Sequence[Callable[[], object]], rounds: int, clock: Clock, on_round: Callable[[], None] = lambda: None
+    calls: Sequence[Callable[[], object]],
+    rounds: int,
+    clock: Clock,
+    on_round: Callable[[], None] = lambda: None,
+    *,
+    burst: int = 0,
 ) -> list[list[int]]:
-    """Each call once per round, so that all of them see the same moods of the machine.  Returns ns."""
+    """Each call in every round, so that all of them see the same moods of the machine.  Returns ns.
+
+    burst: so often in a row, behind a call that does not count: the neighbours in turn have emptied its caches. 0: once,
+    with what the neighbours left.
+    """
     for call in calls:
         for _ in range(WARM_UP):
             call()
     times: list[list[int]] = [[] for _ in calls]
     for _ in range(rounds):
         for kept, call in zip(times, calls, strict=True):
-            started = clock.monotonic_ns()
-            call()
-            kept.append(clock.monotonic_ns() - started)
+            if burst:
+                call()
+            for _ in range(burst or 1):
+                started = clock.monotonic_ns()
+                call()
+                kept.append(clock.monotonic_ns() - started)
         on_round()
     return times
 

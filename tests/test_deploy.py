@@ -20,8 +20,9 @@ from fakes_node import Parts
 from edge import config
 from edge.calibration import Made
 from edge.cli import main
+from edge.clock import NS_PER_S
 from edge.exporter import _machine
-from edge.vision.drift import Watch, reference
+from edge.vision.drift import Figures, Watch, reference
 from edge.vision.health import Sight
 
 ROOT = Path(__file__).parents[1]
@@ -180,6 +181,8 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     parts.station.drift = Watch(
         reference([Sight(100.0, 0.5)], Made(time="", version="", source="", frames=1, frame_px=None)), 60
     )
+    for second in range(120):
+        parts.station.drift.step(Figures(100.0, 0.5), second * NS_PER_S)
     found: dict[str, set[str]] = {}
     for family in (*parts.reading.collect(), *_machine(sysfs)):
         for sample in family.samples:

@@ -19,6 +19,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from edge.bench import BURST, interleaved
 from edge.bundle import FP32, INT8, Bundle, selftest_tiles
 from edge.camera.strip import Strip
 from edge.clock import Clock, SystemClock
@@ -30,9 +31,6 @@ from trainer.recipe import TrainingError
 Floats = npt.NDArray[np.float32]
 
 BATCH: Final = 32
-BURST: Final = 5
-"""Timed calls of one path in a row before the next has its turn, after one that brings its weights into the caches."""
-WARM_UP: Final = 10
 ROUNDS: Final = 200
 SIDE: Final = 1024
 """Of the matrices that are multiplied to find out what the core can do."""
@@ -125,7 +123,7 @@ def measure(
     calls |= {(name, PRODUCT): (1, _matrices(name)) for name in ("fp32", "int8")}
 
     before_ns = clock.monotonic_ns(), time.thread_time_ns()
-    times = _in_turns([call for _, call in calls.values()], rounds, clock)
+    times = interleaved([call for _, call in calls.values()], rounds, clock, burst=BURST)
     elapsed_ns, used_ns = clock.monotonic_ns() - before_ns[0], time.thread_time_ns() - before_ns[1]
     timed = {
         (network, what): Timed(network, what, count, *_percentiles_us(ns), n=len(ns))
@@ -155,7 +153,8 @@ def call_us(bundles: Sequence[Bundle], *, rounds: int = ROUNDS, clock: Clock | N
     """Median of a call with one tile of the fp32 network of each, in turns, one thread."""
     scores = [Classifier(one).score for one in bundles]
     tiles = [selftest_tiles(1, 1, one.card.input_px) for one in bundles]
-    times = _in_turns([_bound(*pair) for pair in zip(scores, tiles, strict=True)], rounds, clock or SystemClock())
+    paths = [_bound(*pair) for pair in zip(scores, tiles, strict=True)]
+    times = interleaved(paths, rounds, clock or SystemClock(), burst=BURST)
     return [_percentiles_us(ns)[0] for ns in times]
 
 
@@ -231,22 +230,6 @@ def _matrices(kind: str) -> Callable[[], object]:
     model.ir_version = 8
     session = session_of(model.SerializeToString())
     return lambda: session.run(None, {"left": left})
-
-
-def _in_turns(calls: Sequence[Callable[[], object]], rounds: int, clock: Clock) -> list[list[int]]:
-    """A burst of each in every round, so that all of them see the same moods of the machine.  Returns ns."""
-    for call in calls:
-        for _ in range(WARM_UP):
-            call()
-    times: list[list[int]] = [[] for _ in calls]
-    for _ in range(rounds):
-        for kept, call in zip(times, calls, strict=True):
-            call()
-            for _ in range(BURST):
-                started = clock.monotonic_ns()
-                call()
-                kept.append(clock.monotonic_ns() - started)
-    return times
 
 
 def _work(network: str, content: bytes, gops: float) -> Work:

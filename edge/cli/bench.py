@@ -99,7 +99,7 @@ def _quantiles(summary: Summary, digits: int) -> str:
 
 def _tell_sides(sides: Sequence[Side], shares: Mapping[str, float]) -> None:
     beside = " ".join(f"{'x ' + network:>7}" for network in shares)
-    click.echo(f"\n{'one thread, in turns, us per tile':52} {'network':>7} {QUANTILES} {beside} {'n':>6}")
+    click.echo(f"\n{'one thread, in turns of five, us per tile':52} {'network':>7} {QUANTILES} {beside} {'n':>6}")
     for side in sides:
         ratios = " ".join(f"{ratio:>7.2f}" for ratio in side.ratios.values())
         click.echo(f"{side.what:52} {side.network:>7} {_quantiles(side.us, 1)} {ratios} {side.us.n:>6}")
