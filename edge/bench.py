@@ -196,8 +196,8 @@ def interleaved(
 ) -> list[list[int]]:
     """Each call in every round, so that all of them see the same moods of the machine.  Returns ns.
 
-    burst: so often in a row, behind a call that does not count: the neighbours in turn have emptied its caches. 0: once,
-    with what the neighbours left.
+    burst: so often in a row, behind a call that does not count, because the neighbours have emptied its caches.
+    0: once, with what they left.
     """
     for call in calls:
         for _ in range(WARM_UP):

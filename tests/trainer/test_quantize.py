@@ -201,7 +201,7 @@ def test_command_writes_the_bundle(six_classes, tmp_path):
         main, ["quantize", "builtin", "--data", str(six_classes), "--out", str(tmp_path), *lenient]
     )
     assert made.exit_code == 0, made.output
-    assert f"{INT8}, {len(load(tmp_path / 'out').networks[INT8])} bytes" in made.output
+    assert f"{INT8}, {len(load(tmp_path).networks[INT8])} bytes" in made.output
     Classifier(load(tmp_path), network=INT8).selftest()
 
 
