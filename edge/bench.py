@@ -28,6 +28,7 @@ from edge.errors import BundleError
 from edge.frame import Frame, Gray
 from edge.line import STAGES, Line, Picture, Report, Station
 from edge.metrics import Counts, Histogram, Summary
+from edge.turns import BURST, interleaved
 from edge.vision.classifier import Classifier, foreign
 from edge.vision.precision import NETWORKS, choose
 from edge.vision.scheduler import Head
@@ -38,9 +39,6 @@ FRAMES: Final = ((200, 200), (800, 400), (1600, 256), (2048, 2048))
 """Width and height: a patch, the default strip, a line-scan frame, an area frame."""
 LEAST_PX: Final = 256
 """The generated strip comes no narrower."""
-WARM_UP: Final = 10
-BURST: Final = 5
-"""Calls in a row that count before the next path has its turn, behind one that brings its weights into the caches."""
 SIDE_BY_SIDE: Final = (1600, 256)
 DAEMON: Final = "daemon: health, tiles, network, decision, accounts"
 ALONE: Final = "of it, the network alone"
@@ -184,35 +182,6 @@ def summary(ns: Sequence[int], unit: float) -> Summary:
     """Quantiles of measured durations, in this many ns."""
     p50, p95, p99, p999 = (float(value) / unit for value in np.percentile(ns, [50, 95, 99, 99.9]))
     return Summary(len(ns), p50, p95, p99, p999, max(ns) / unit)
-
-
-def interleaved(
-    calls: Sequence[Callable[[], object]],
-    rounds: int,
-    clock: Clock,
-    on_round: Callable[[], None] = lambda: None,
-    *,
-    burst: int = 0,
-) -> list[list[int]]:
-    """Each call in every round, so that all of them see the same moods of the machine.  Returns ns.
-
-    burst: so often in a row, behind a call that does not count, because the neighbours have emptied its caches.
-    0: once, with what they left.
-    """
-    for call in calls:
-        for _ in range(WARM_UP):
-            call()
-    times: list[list[int]] = [[] for _ in calls]
-    for _ in range(rounds):
-        for kept, call in zip(times, calls, strict=True):
-            if burst:
-                call()
-            for _ in range(burst or 1):
-                started = clock.monotonic_ns()
-                call()
-                kept.append(clock.monotonic_ns() - started)
-        on_round()
-    return times
 
 
 def generated(width: int, height: int, *, count: int = 8, step: int = 1) -> list[Gray]:

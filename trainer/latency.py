@@ -19,11 +19,11 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from edge.bench import BURST, interleaved
 from edge.bundle import FP32, INT8, Bundle, selftest_tiles
 from edge.camera.strip import Strip
 from edge.clock import Clock, SystemClock
 from edge.frame import Gray
+from edge.turns import BURST, interleaved
 from edge.vision.classifier import Classifier
 from edge.vision.tiles import lay
 from trainer.recipe import TrainingError

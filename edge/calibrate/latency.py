@@ -17,12 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edge import config
-from edge.bench import FramePath, Load, generated, hold, interleaved, summary
+from edge.bench import FramePath, Load, generated, hold, summary
 from edge.bundle import INT8, Bundle
 from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.errors import BundleError, CalibrationError
 from edge.frame import Gray
 from edge.tuning import Held, Parity, Timed, Tuning
+from edge.turns import interleaved
 from edge.vision.classifier import Classifier
 from edge.vision.decision import Findings, decide
 from edge.vision.inspector import Inspector
