@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from trainer.recipe import TrainingError
+from trainer.run import write as replace
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
     """Replace `path` at once: who is interrupted, or has a full disk, keeps the old file.  Raises TrainingError."""
     packed = io.BytesIO()
     torch.save(content, packed)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("wb") as file:
-            file.write(packed.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        replace(path, packed.getbuffer())
     except OSError as error:
         raise TrainingError(
             f"{path}: cannot be written: {error.strerror}. Make room, then run the same again"
         ) from error
-    finally:
-        with suppress(OSError):
-            draft.unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Any]:

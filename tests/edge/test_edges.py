@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from fakes import FakeClock
-from node import needs_data
+from node import SEVERSTAL, needs_data
 from pydantic import SecretStr
 
 from edge import bundle, calibration, config
@@ -18,17 +18,6 @@ from edge.vision.classifier import Classifier
 from edge.vision.edges import HOLD_FRAMES, NEW_FRAMES, Follower, locate
 from edge.vision.inspector import Inspector
 
-SEVERSTAL = {
-    "frames-unlabelled/1d32009ed": ("right", 182),
-    "frames-unlabelled/1dd8107e9": ("right", 1493),
-    "frames-unlabelled/1f6915575": ("right", 968),
-    "frames-unlabelled/1fd098a38": ("left", 663),
-    "frames/0c6720401": ("right", 1500),
-    "frames/0d17b6b4f": ("left", 1278),
-    "frames/0e1925eb6": ("right", 703),
-    "frames/0fb56c62d": ("right", 1533),
-}
-"""Where a person sees the edge at half height, px from the left. No other frame shows one."""
 STEEL = [Strip(width=1600, height=256).frame(n).astype(np.float32) for n in range(3)]
 NOISE = np.random.default_rng(0).normal(0, 2, (256, 1600)).astype(np.float32)
 TRACK = Track(seen_px={"left": (120.0, 200.0), "right": (1400.0, 1480.0)}, margin_px=4)

@@ -24,6 +24,19 @@ from paho.mqtt.enums import CallbackAPIVersion
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 
 
+SEVERSTAL = {
+    "frames-unlabelled/1d32009ed": ("right", 182),
+    "frames-unlabelled/1dd8107e9": ("right", 1493),
+    "frames-unlabelled/1f6915575": ("right", 968),
+    "frames-unlabelled/1fd098a38": ("left", 663),
+    "frames/0c6720401": ("right", 1500),
+    "frames/0d17b6b4f": ("left", 1278),
+    "frames/0e1925eb6": ("right", 703),
+    "frames/0fb56c62d": ("right", 1533),
+}
+"""Where a person sees the edge at half height, px from the left. No other frame shows one."""
+
+
 def needs_data(part: str) -> Path:
     """The folder of real images, or a skip that says so."""
     folder = DATA / part

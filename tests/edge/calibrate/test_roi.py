@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from node import needs_data, until
+from node import SEVERSTAL, needs_data, until
 
 from edge import calibration, config
 from edge.calibrate.roi import find, line_of
@@ -21,18 +21,6 @@ from edge.difference import compare
 from edge.errors import CalibrationError, ConfigError
 from edge.offline import settings_of
 from edge.vision.tiles import lay
-
-SEVERSTAL = {
-    "frames-unlabelled/1d32009ed": ("right", 182),
-    "frames-unlabelled/1dd8107e9": ("right", 1493),
-    "frames-unlabelled/1f6915575": ("right", 968),
-    "frames-unlabelled/1fd098a38": ("left", 663),
-    "frames/0c6720401": ("right", 1500),
-    "frames/0d17b6b4f": ("left", 1278),
-    "frames/0e1925eb6": ("right", 703),
-    "frames/0fb56c62d": ("right", 1533),
-}
-"""Where a person sees the edge at half height, px from the left. No other frame shows one."""
 
 
 def frame(number=0, *, left=(0, 0), right=(800, 800), dark=8):
