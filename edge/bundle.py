@@ -7,7 +7,8 @@
 
 Network contract: input `tiles`, uint8 (N, input_px, input_px), grayscale; outputs `logits`, float32
 (N, classes), and `features`, float32 (N, F), the pooled features before the last layer; optionally
-`good`, float32 (N, 1), the logit of "no defect", to be joined with the class logits in one softmax.
+`good`, float32 (N, 1), the logit of "no defect", to be joined with the class logits in one softmax, and
+`peaks`, float32 (N, P), the largest activations of the first layers, wherever in the tile.
 Everything after the resize (scaling, offsets) is inside the network.
 """
 
@@ -129,6 +130,10 @@ class ModelCard(_Part):
     @property
     def has_good(self) -> bool:
         return "good" in self.outputs
+
+    @property
+    def has_peaks(self) -> bool:
+        return "peaks" in self.outputs
 
     def selftest_of(self, network: str) -> SelfTest:
         """What a network of the bundle must give."""

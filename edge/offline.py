@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,14 @@ def _as_json(picture: Picture, verdict: Verdict) -> dict[str, Any]:
         **({"reason": verdict.reason} if verdict.reason else {}),
         "size_px": [int(picture.pixels.shape[1]), int(picture.pixels.shape[0])],
         "tiles": verdict.tiles,
+        **_anomaly(verdict.anomaly),
         "regions": [
-            {"class": r.class_name, "confidence": round(r.confidence, 4), "box_px": list(r.box_px)}
+            {
+                "class": r.class_name,
+                "confidence": round(r.confidence, 4),
+                **_anomaly(r.anomaly),
+                "box_px": list(r.box_px),
+            }
             for r in verdict.findings.regions
         ],
         "latency_ms": {
@@ -100,6 +107,11 @@ def _as_json(picture: Picture, verdict: Verdict) -> dict[str, Any]:
             "total": round(inspect_ns / NS_PER_MS, 3),
         },
     }
+
+
+def _anomaly(value: float | None) -> dict[str, float]:
+    """Nothing without a calibration of good surface, or where the network gave no numbers."""
+    return {} if value is None or not math.isfinite(value) else {"anomaly": round(value, 4)}
 
 
 def _file_name(picture: Picture) -> str:

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge.bundle import CARD, FP32, MAX_STUDENT_BYTES, Bundle, ModelCard, SelfTest, selftest_tiles
 from edge.vision.classifier import Classifier
+from trainer import peaks
 from trainer.models import CENTRE, SPREAD, Student
 from trainer.recipe import TrainingError
 
@@ -48,7 +49,7 @@ def fold(student: Student) -> list[tuple[Floats, Floats]]:
 
 
 def to_onnx(student: Student, most_bytes: int = MAX_STUDENT_BYTES) -> bytes:
-    """The network of `edge.bundle`: `tiles` uint8 (N, S, S) to logits, features and, where trained, good.
+    """The network of `edge.bundle`: `tiles` uint8 (N, S, S) to logits, features, peaks and, where trained, good.
 
     Raises TrainingError when it is larger than most_bytes.
     """
@@ -94,6 +95,7 @@ def to_onnx(student: Student, most_bytes: int = MAX_STUDENT_BYTES) -> bytes:
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="defectd-train")
+    peaks.add(model)
     model.ir_version = 8  # what opset 17 came with: older onnxruntimes on old boxes read it too
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString()
@@ -122,8 +124,14 @@ def bundle(
     tiles = selftest_tiles(SELFTEST_SEED, SELFTEST_TILES, side)
     student.eval()
     with torch.inference_mode():
-        logits, features, good = student(torch.from_numpy(tiles.copy())[:, None].float())
-    outputs = {"logits": "one for each class", "features": "pooled, before the last layer"}
+        planes = torch.from_numpy(tiles.copy())[:, None].float()
+        logits, features, good = student(planes)
+        largest = student.peaks(planes, peaks.LAYERS)
+    outputs = {
+        "logits": "one for each class",
+        "features": "pooled, before the last layer",
+        peaks.NAME: "largest activation of each channel of the first convolutions",
+    }
     if good is not None:
         outputs["good"] = "logit of sound surface, joined with the class logits in one softmax"
     card = ModelCard(
@@ -148,6 +156,8 @@ def bundle(
     made = Bundle("export", card, {FP32: content})
     scores = Classifier(made).score(tiles)
     pairs = [(scores.logits, logits), (scores.features, features)]
+    if scores.peaks is not None:
+        pairs.append((scores.peaks, largest))
     if good is not None and scores.good is not None:
         pairs.append((scores.good, good))
     worst = max(float(np.abs(file - torch_.numpy()).max()) for file, torch_ in pairs)

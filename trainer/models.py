@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import cast
 
+import torch
 from torch import Tensor, nn
 
 from trainer.recipe import Count
@@ -88,3 +90,11 @@ class Student(nn.Module):
         features = x.mean((-1, -2))  # (B, F)
         kept = self.dropout(features)
         return self.classes(kept), features, None if self.good is None else self.good(kept)
+
+    def peaks(self, tiles: Tensor, layers: int) -> Tensor:
+        """The largest activation of each channel of the first convolutions.  tiles: as `forward`.  Returns (B, P)."""
+        x, found = (tiles - CENTRE) / SPREAD, []
+        for conv, norm in islice(self.pairs(), layers):
+            x = norm(conv(x)).relu()
+            found.append(x.amax((-1, -2)))
+        return torch.cat(found, 1)

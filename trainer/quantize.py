@@ -28,7 +28,7 @@ from edge.bundle import FP32, INT8, Bundle, SelfTest, Variant, selftest_tiles
 from edge.clock import Clock, SystemClock
 from edge.frame import Gray
 from edge.vision.classifier import Classifier, Scores
-from trainer import data, evaluate
+from trainer import data, evaluate, peaks
 from trainer.augment import Changes, augment
 from trainer.corruptions import SUITE, Corruption
 from trainer.recipe import TrainingError
@@ -221,6 +221,7 @@ class Front:
             raise TrainingError(f"{FP32}: not a network of `defectd-train`: {error}") from error
         if any(a.name == "group" and a.i != 1 for node in graph.node for a in node.attribute):
             raise TrainingError(f"{FP32}: convolutions in groups gain nothing from int8 on processors: not quantised")
+        peaks.remove(graph)  # they come back as peaks of the integers
         _give_each_its_own(graph)
         for number, node in enumerate(graph.node):
             node.name = node.name or f"{node.op_type}_{number}"
@@ -347,6 +348,7 @@ def _finished(front: Front, quantized: onnx.ModelProto, seen: Seen) -> bytes:
     del graph.node[:], graph.input[:], graph.value_info[:], quantized.metadata_props[:]
     graph.node.extend([*head, *rest])
     graph.input.append(helper.make_tensor_value_info("tiles", TensorProto.UINT8, ["N", front.side, front.side]))
+    peaks.add(quantized)
     quantized.producer_name = "defectd-train"
     onnx.checker.check_model(quantized, full_check=True)
     content: bytes = quantized.SerializeToString()

@@ -7,9 +7,10 @@ show the same surface, so rates are counted in pieces that are long enough to be
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,28 +18,27 @@ import numpy.typing as npt
 
 from edge.calibrate import tail
 from edge.calibrate.binomial import upper
+from edge.calibrate.focus import Focus
 from edge.calibrate.tail import Tail
 from edge.errors import CalibrationError, ImageError
 from edge.frame import Gray
 from edge.vision import drift, health
 from edge.vision.classifier import Classifier
 from edge.vision.inspector import Inspector
-from edge.vision.normality import Contrast, Model, Normality, View, evidence, joined
+from edge.vision.normality import Gaussians, Model, Normality, joined, views_of
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
-Views = tuple[Floats, Floats, Floats]
-"""Features, logits and contrast of N tiles, (N, D) each."""
 
 LEAST_TILES: Final = 20
 MOST_TILES: Final = 600_000
-"""Held in memory as scores: about 270 MB."""
+"""Held in memory as scores: about 130 MB."""
 SPLIT_FROM: Final = 4000
-"""Tiles from which on one half is fitted and the other half counted; below, every fifth in turn."""
+"""Tiles from which on one half is fitted and the other half counted; below, part by part in turn."""
 BLOCKS: Final = 10
-FOLDS: Final = 5
+FOLDS: Final = 20
 MOST_FITTED: Final = 20_000
 FIRST_TILES: Final = 2000
 """All are kept as pictures until so many are there; then those that look strangest by them."""
@@ -73,29 +73,41 @@ class Pace:
     n: int
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Which columns of the values belong to which view.  names: (V).  starts: (V,)."""
+
+    names: tuple[str, ...]
+    starts: Ints
+
+    @classmethod
+    def of(cls, views: Mapping[str, Floats]) -> Layout:
+        widths = [view.shape[1] for view in views.values()]
+        return cls(tuple(views), np.cumsum([0, *widths[:-1]], dtype=np.intp))
+
+
 @dataclass(slots=True)
 class Album:
     """Pictures of the tiles that may be asked for: all of the first ones, then the strangest."""
 
     tiles: dict[int, Gray] = field(default_factory=dict)
-    score: Callable[[Views], Floats] | None = None
+    score: Callable[[Floats], Floats] | None = None
     scores: dict[int, float] = field(default_factory=dict)
 
-    def offer(self, first: int, cut: Gray, views: Views) -> None:
+    def offer(self, first: int, cut: Gray, values: Floats) -> None:
         if self.score is None:
             self.tiles |= {first + i: tile.copy() for i, tile in enumerate(cut)}
             return
-        for i, score in enumerate(self.score(views).tolist()):
+        for i, score in enumerate(self.score(values).tolist()):
             if score > 0 and (len(self.tiles) < 2 * MOST_PICTURES or score > min(self.scores.values(), default=0.0)):
                 self.tiles[first + i], self.scores[first + i] = cut[i].copy(), score
         if len(self.tiles) > 2 * MOST_PICTURES:
             self._thin()
 
-    def settle(self, views: Views) -> None:
-        """From here on by a first idea of good surface.  views: of all tiles until now."""
-        model = _fitted(views)
-        self.score = lambda seen: joined([v.strangeness(x) for v, x in zip(model, seen, strict=True)])
-        self.scores = dict(enumerate(self.score(views).tolist()))
+    def settle(self, score: Callable[[Floats], Floats], values: Floats) -> None:
+        """From here on by a first idea of good surface.  values: of all tiles until now."""
+        self.score = score
+        self.scores = dict(enumerate(score(values).tolist()))
         self._thin()
 
     def _thin(self) -> None:
@@ -120,9 +132,14 @@ class Collected:
     bad: dict[str, int] = field(default_factory=dict)
     """Frames that show no surface, by reason."""
     repeated: int = 0
-    _parts: list[Views] = field(default_factory=list)
+    features: dict[int, Floats] = field(default_factory=dict)
+    """Of the tiles of some frames, evenly spread, for the watch over drift."""
+    layout: Layout | None = None
+    focus: Focus = field(default_factory=Focus)
+    _parts: list[Floats] = field(default_factory=list)
     _tiles: int = 0
-    _contrast: Contrast | None = None
+    _stride: int = 1
+    _featured: int = 0
     _before: Gray | None = None
     _broken: bool = True
 
@@ -143,26 +160,39 @@ class Collected:
             self.repeated += 1
         self._before = window.copy()
         scores = self.classifier.score(cut)
-        if self._contrast is None:
-            self._contrast = Contrast(cut.shape[1])
-        views = (scores.features.copy(), evidence(scores).copy(), self._contrast(cut))
-        if not all(np.isfinite(view).all() for view in views):
+        views = views_of(scores)
+        if self.layout is None:
+            self.layout = Layout.of(views)
+        values = np.concatenate(list(views.values()), 1)
+        if not np.isfinite(values).all():
             raise CalibrationError(f"{label}: the model's scores are no numbers")
+        self._keep(len(self.labels), scores.features)
         self.runs.append(self.runs[-1] + (not follows or self._broken) if self.runs else 0)
         self._broken = False
         self.labels.append(label)
         self.sights.append(health.sight(window))
+        self.focus.see(window)
         self.counts.append(len(cut))
-        self._parts.append(views)
-        self.album.offer(self._tiles, cut, views)
+        self._parts.append(values)
+        self.album.offer(self._tiles, cut, values)
         self._tiles += len(cut)
         if self.album.score is None and self._tiles >= FIRST_TILES:
-            self.album.settle(self.views())
+            so_far = self.values()
+            self.album.settle(_fitted(so_far, self.layout).score, so_far)
         return self._tiles < MOST_TILES
 
-    def views(self) -> Views:
-        features, logits, contrast = zip(*self._parts, strict=True)
-        return np.concatenate(features), np.concatenate(logits), np.concatenate(contrast)
+    def values(self) -> Floats:
+        """(N, D): all views of all tiles."""
+        return np.concatenate(self._parts)
+
+    def _keep(self, frame: int, features: Floats) -> None:
+        if frame % self._stride == 0:
+            self.features[frame] = features
+            self._featured += len(features)
+        if self._featured > 2 * MOST_FITTED:
+            self._stride *= 2
+            self.features = {at: kept for at, kept in self.features.items() if at % self._stride == 0}
+            self._featured = sum(map(len, self.features.values()))
 
     def check(self) -> None:
         """Raises CalibrationError when this is no footage to learn from."""
@@ -175,6 +205,10 @@ class Collected:
             raise CalibrationError(f"{self._tiles} tiles in {seen} frames: at least {LEAST_TILES} are needed")
         if self.repeated > seen / 2:
             raise CalibrationError("the frames repeat: the strip must move, or only one picture of it is learned")
+        if self.focus.is_soft:
+            raise CalibrationError(
+                "the picture is out of focus: small flaws do not show in it. Focus the lens, clean it, and record anew"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,10 +279,11 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
     Raises CalibrationError when the footage does not support one.
     """
     seen.check()
-    views = seen.views()
+    values, layout = seen.values(), seen.layout
+    assert layout is not None
     frame_of = np.repeat(np.arange(len(seen.counts)), seen.counts)
     runs = np.array(seen.runs, np.intp)
-    strange = _strange(views, frame_of)
+    strange = _strange(values, layout, frame_of)
     left_out = np.zeros(len(runs), np.bool_) if keep_all else _left_out(strange, frame_of, runs, pace)
     places = _places(left_out, runs)
     if places > MOST_PLACES or left_out.mean() > MOST_LEFT_OUT:
@@ -260,15 +295,13 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
     if kept.sum() < LEAST_TILES:
         raise CalibrationError(f"{int(kept.sum())} good tiles are left, at least {LEAST_TILES} are needed")
     of_kept = frame_of[kept]
-    model, scores, counted = _scored(_rows(views, kept), of_kept)
+    surface, scores, counted = _scored(values[kept], layout, of_kept)
     owner, blocks = of_kept[counted], _runs_of(of_kept[counted], runs)
     counts = _Counts(scores[counted], owner, blocks, pace, wanted)
     promise, doubt = counts.promise(), counts.doubt()
     alone = None if pace.n == 1 else _Counts(scores[counted], owner, blocks, Pace(pace.fps, 1, 1), wanted).promise()
     card = seen.classifier.card
-    normality = Normality(
-        Model.of(card), card.input_px, model, promise.threshold, min(promise.threshold, max(1e-3, doubt))
-    )
+    normality = Normality(Model.of(card), surface, promise.threshold, min(promise.threshold, max(1e-3, doubt)))
     whole = np.full(len(frame_of), np.nan, np.float32)
     whole[kept] = scores
     whole[~kept] = strange[~kept]
@@ -320,54 +353,58 @@ def _gaussian(values: Floats) -> tuple[Doubles, Doubles]:
     return whitening, centre @ whitening
 
 
-def _fitted(views: Views, rulers: Sequence[tuple[float, float]] | None = None) -> tuple[View, ...]:
-    """rulers: middle and spread of each; by default from the same tiles."""
-    model = []
-    for index, values in enumerate(views):
-        step = max(1, len(values) // MOST_FITTED)
-        whitening, offset = (np.asarray(part, np.float32) for part in _gaussian(values[::step]))
-        view = View(whitening, offset, 0.0, 1.0)
-        middle, spread = _ruler(view.strangeness(values)) if rulers is None else rulers[index]
-        model.append(View(whitening, offset, middle, spread))
-    return tuple(model)
+def _unscaled(values: Floats, layout: Layout) -> Gaussians:
+    """Gaussians whose distances are in no unit yet."""
+    columns, views = values.shape[1], len(layout.names)
+    whitening, offset = np.zeros((columns, columns), np.float32), np.empty(columns, np.float32)
+    some = values[:: max(1, len(values) // MOST_FITTED)]
+    for start, end in itertools.pairwise([*layout.starts.tolist(), columns]):
+        whitening[start:end, start:end], offset[start:end] = _gaussian(some[:, start:end])
+    return Gaussians(
+        layout.names, layout.starts, whitening, offset, np.ones(views, np.float32), np.zeros(views, np.float32)
+    )
 
 
-def _ruler(logarithms: Floats) -> tuple[float, float]:
-    middle, tenth = np.quantile(logarithms, (0.5, 0.9))
-    return float(middle), max(1e-3, float(tenth - middle))
+def _fitted(values: Floats, layout: Layout) -> Gaussians:
+    """Gaussians, and the unit of their distances from the same tiles."""
+    surface = _unscaled(values, layout)
+    return _scaled(surface, *_ruler(surface.logarithms(values)))
 
 
-def _scored(views: Views, frame_of: Ints) -> tuple[tuple[View, ...], Floats, Flags]:
+def _scaled(surface: Gaussians, gain: Floats, shift: Floats) -> Gaussians:
+    return replace(surface, gain=gain, shift=shift)
+
+
+def _ruler(logarithms: Floats) -> tuple[Floats, Floats]:
+    """Gain and shift of each view, by which its middle is 1 and its last tenth begins at 2.  logarithms: (N, V)."""
+    middle, tenth = np.quantile(logarithms, (0.5, 0.9), axis=0).astype(np.float32)
+    gain = 1 / np.maximum(np.float32(2e-3), tenth - middle)
+    return gain, 1 - middle * gain
+
+
+def _scored(values: Floats, layout: Layout, frame_of: Ints) -> tuple[Gaussians, Floats, Flags]:
     """The Gaussians; scores of tiles that they were not made of; which those are."""
     count = len(frame_of)
     if count >= SPLIT_FROM:
         counted = _blocks(frame_of, BLOCKS) % 2 == 1
-        model = _fitted(_rows(views, ~counted))
-        return model, _score(model, views), counted
+        surface = _fitted(values[~counted], layout)
+        return surface, surface.score(values), counted
     whole = np.ones(count, np.bool_)
-    scores, rulers = _in_turns(views, frame_of, whole)
-    return _fitted(views, rulers), scores, whole
+    held, ruler = _in_turns(values, layout, frame_of, whole)
+    return _scaled(_unscaled(values, layout), *ruler), joined(held, *ruler), whole
 
 
-def _in_turns(views: Views, frame_of: Ints, usable: Flags) -> tuple[Floats, list[tuple[float, float]]]:
-    """Scores of each fifth by what the others are like, as far as these are usable; middle and spread of each view."""
+def _in_turns(values: Floats, layout: Layout, frame_of: Ints, usable: Flags) -> tuple[Floats, tuple[Floats, Floats]]:
+    """(N, V) distances of each part by what the others are like, as far as these are usable; and their unit."""
     folds = _blocks(frame_of, FOLDS)
-    held = [np.empty(len(frame_of), np.float32) for _ in views]
-    for fold in range(FOLDS):
+    held = np.empty((len(frame_of), len(layout.names)), np.float32)
+    for fold in np.unique(folds):
         inside = folds == fold
         others = ~inside & usable
-        if not inside.any() or not others.any():
+        if not others.any():
             raise CalibrationError("all tiles are of a few frames: several are needed")
-        for one, values in zip(held, views, strict=True):
-            whitening, offset = (np.asarray(part, np.float32) for part in _gaussian(values[others]))
-            one[inside] = View(whitening, offset, 0.0, 1.0).strangeness(values[inside])
-    rulers = [_ruler(one[usable]) for one in held]
-    return joined([(one - middle) / spread for one, (middle, spread) in zip(held, rulers, strict=True)]), rulers
-
-
-def _rows(views: Views, chosen: Flags) -> Views:
-    features, logits, contrast = views
-    return features[chosen], logits[chosen], contrast[chosen]
+        held[inside] = _unscaled(values[others], layout).logarithms(values[inside])
+    return held, _ruler(held[usable])
 
 
 def _blocks(frame_of: Ints, count: int) -> Ints:
@@ -376,21 +413,18 @@ def _blocks(frame_of: Ints, count: int) -> Ints:
     return np.asarray(frames * count // (frames.max() + 1), np.intp)
 
 
-def _score(model: Sequence[View], views: Views) -> Floats:
-    return joined([view.strangeness(values) for view, values in zip(model, views, strict=True)])
-
-
 # ---- what stands out ---------------------------------------------------------------------------------
 
 
-def _strange(views: Views, frame_of: Ints) -> Floats:
+def _strange(values: Floats, layout: Layout, frame_of: Ints) -> Floats:
     """Scores by Gaussians of the nine tenths that look most alike: a few defects must not hide themselves."""
     if len(frame_of) < SPLIT_FROM:  # a small Gaussian lies too near to what it was made of
-        scores, _ = _in_turns(views, frame_of, np.ones(len(frame_of), np.bool_))
-        return _in_turns(views, frame_of, scores <= np.quantile(scores, 0.9))[0]
-    scores = _score(_fitted(views), views)
-    alike = scores <= np.quantile(scores, 0.9)
-    return _score(_fitted(_rows(views, alike)), views)
+        held, ruler = _in_turns(values, layout, frame_of, np.ones(len(frame_of), np.bool_))
+        scores = joined(held, *ruler)
+        held, ruler = _in_turns(values, layout, frame_of, scores <= np.quantile(scores, 0.9))
+        return joined(held, *ruler)
+    scores = _fitted(values, layout).score(values)
+    return _fitted(values[scores <= np.quantile(scores, 0.9)], layout).score(values)
 
 
 def _left_out(scores: Floats, frame_of: Ints, runs: Ints, pace: Pace) -> Flags:
@@ -531,12 +565,9 @@ def _odd(seen: Collected, scores: Floats, frame_of: Ints, left_out: Flags) -> tu
 
 def reference_of(seen: Collected, found: Fit, made: Any) -> Any:
     """What good frames look like, for the watch over drift: `edge.calibration.Reference`."""
-    features = seen.views()[0]
-    ends = np.cumsum(seen.counts)
     kept = set(found.kept)
-    rows = np.concatenate([np.arange(ends[f] - seen.counts[f], ends[f]) for f in found.kept])
-    step = max(1, len(rows) // MOST_FITTED)
-    known = drift.features_of(features[rows[::step]], found.normality.model.sha256)
-    distances = [drift.median_distance(features[ends[f] - seen.counts[f] : ends[f]], known) for f in found.kept]
+    features = {frame: tiles for frame, tiles in seen.features.items() if frame in kept}
+    known = drift.features_of(np.concatenate(list(features.values())), found.normality.model.sha256)
+    distances = [drift.median_distance(tiles, known) for tiles in features.values()]
     sights = [sight for f, sight in enumerate(seen.sights) if f in kept]
     return drift.reference(sights, made, distances=distances, features=known, unsure=round(found.unsure, 6))

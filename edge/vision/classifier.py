@@ -22,11 +22,13 @@ class Scores:
     """What the network says of N tiles.
 
     logits: (N, classes) float32.  features: (N, F) float32.  good: (N, 1) float32, or None.
+    peaks: (N, P) float32, or None.
     """
 
     logits: Floats
     features: Floats
     good: Floats | None
+    peaks: Floats | None = None
 
     @classmethod
     def joined(cls, parts: Sequence[Scores]) -> Scores:
@@ -34,10 +36,12 @@ class Scores:
         if len(parts) == 1:
             return parts[0]
         good = [part.good for part in parts if part.good is not None]
+        peaks = [part.peaks for part in parts if part.peaks is not None]
         return cls(
             np.concatenate([part.logits for part in parts]),
             np.concatenate([part.features for part in parts]),
             np.concatenate(good) if good else None,
+            np.concatenate(peaks) if peaks else None,
         )
 
     def probabilities(self, temperature: float) -> Floats:
@@ -94,7 +98,8 @@ class Classifier:
         missing = [name for name in self.card.outputs if name not in given]
         if missing:
             raise BundleError(f"{origin}: {self.network}: no output {', '.join(missing)}")
-        self._outputs = ["logits", "features"] + (["good"] if self.card.has_good else [])
+        optional = (("good", self.card.has_good), ("peaks", self.card.has_peaks))
+        self._outputs = ["logits", "features"] + [name for name, is_there in optional if is_there]
         for name in self._outputs:
             if given[name].type != "tensor(float)":
                 raise BundleError(f"{origin}: {self.network}: output {name} is {given[name].type}, not float32")
@@ -109,7 +114,8 @@ class Classifier:
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
             raise BundleError(f"{self.card.name}: {self.network} does not run: {_short(error)}") from error
         joined = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
-        return Scores(joined[0], joined[1], joined[2] if self.card.has_good else None)
+        named = dict(zip(self._outputs, joined, strict=True))
+        return Scores(named["logits"], named["features"], named.get("good"), named.get("peaks"))
 
     def _parts(self, tiles: Gray) -> Iterator[Gray]:
         for start in range(0, len(tiles), self.batch):
@@ -126,9 +132,10 @@ class Classifier:
             raise BundleError(f"{self.card.name}: self-test: features of shape {scores.features.shape}")
         if scores.good is not None and scores.good.shape != (test.tiles, 1):
             raise BundleError(f"{self.card.name}: self-test: `good` of shape {scores.good.shape}, not (N, 1)")
-        if not all(
-            np.isfinite(part).all() for part in (scores.logits, scores.features, scores.good) if part is not None
-        ):
+        if scores.peaks is not None and (scores.peaks.ndim != 2 or len(scores.peaks) != test.tiles):
+            raise BundleError(f"{self.card.name}: self-test: `peaks` of shape {scores.peaks.shape}, not (N, P)")
+        parts = (scores.logits, scores.features, scores.good, scores.peaks)
+        if not all(np.isfinite(part).all() for part in parts if part is not None):
             raise BundleError(f"{self.card.name} {self.card.version}: self-test failed: a score is not finite")
         error = float(np.max(np.abs(scores.logits - expected), initial=0.0))
         if not error <= test.tolerance:

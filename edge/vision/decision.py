@@ -102,6 +102,11 @@ class Strangeness:
     threshold: float
     doubt: float
 
+    @property
+    def worst(self) -> float:
+        """The largest score in units of the threshold; NaN when one is no number."""
+        return float(np.maximum.reduce(self.scores)) / self.threshold
+
 
 def decide(
     probabilities: Floats,

@@ -52,6 +52,8 @@ class Verdict:
     """Tiles whose scores are no numbers: they are unsure, never ok."""
     outside: int = 0
     """Tiles of the frame that lie beside the strip, where the region follows it."""
+    anomaly: float | None = None
+    """The strangest tile, in units of the threshold; None without a calibration of good surface."""
     features: Floats | None = field(default=None, compare=False, repr=False)
     """(tiles, F) float32: what the network saw."""
 
@@ -246,7 +248,7 @@ class Inspector:
         strangeness = None
         if self._normality is not None and layout.is_known:
             known = self._normality
-            strangeness = Strangeness(known.score(cut[: len(probabilities)], scores), known.threshold, known.doubt)
+            strangeness = Strangeness(known.score(scores), known.threshold, known.doubt)
         findings = decide(
             probabilities,
             boxes,
@@ -269,6 +271,7 @@ class Inspector:
             skipped=skipped,
             broken=len(probabilities) - int(np.isfinite(probabilities).all(axis=1).sum()),
             outside=layout.outside,
+            anomaly=None if strangeness is None else strangeness.worst,
             features=scores.features,
         )
 

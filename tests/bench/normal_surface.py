@@ -12,20 +12,22 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 
 from edge import bundle
 from edge.calibrate import normal, tail
 from edge.calibrate.binomial import interval
 from edge.vision.classifier import Classifier, Scores
-from edge.vision.normality import Contrast, Normality, evidence, joined
 from edge.vision.normality import Model as Made
+from edge.vision.normality import Normality, views_of
 from edge.vision.tiles import shrink
+from trainer import peaks
 
 SIDE = 200
 RATES = (0.05, 0.01, 0.001)
@@ -42,7 +44,8 @@ class Tiles:
 
     @property
     def views(self):
-        return self.scores.features, evidence(self.scores), Contrast(self.cut.shape[1])(self.cut)
+        """By name: what the score is made of, and the features."""
+        return {"features": self.scores.features, **views_of(self.scores)}
 
 
 def read(path):
@@ -86,7 +89,11 @@ def auroc(good, bad):
 
 
 def rows(views, chosen):
-    return tuple(view[chosen] for view in views)
+    return {name: view[chosen] for name, view in views.items()}
+
+
+def side_by_side(views, names):
+    return np.concatenate([views[name] for name in names], 1)
 
 
 def nearest(bank, values):
@@ -123,23 +130,19 @@ def measure(name, folder, classifier, splits=SPLITS):
         order = np.argsort(good.frames[fit], kind="stable")
         calibrate = rows(rows(seen, fit), order)
         owner = np.unique(good.frames[fit][order], return_inverse=True)[1]
-        model, held, _ = normal._scored(calibrate, owner)
+        measured = rows(seen, ~fit), rows(strange, other)
         columns = {}
-        for view, label in zip(range(3), ("features", "logits", "contrast"), strict=True):
-            columns[f"Gaussian of {label}"] = [
-                model[view].strangeness(values[view]) for values in (rows(seen, ~fit), rows(strange, other))
-            ]
-        for view, label in ((0, "features"), (2, "contrast")):
-            columns[f"nearest neighbour, {label}"] = [
-                nearest(calibrate[view], values[view]) for values in (rows(seen, ~fit), rows(strange, other))
-            ]
+        for label in seen:
+            alone = normal._fitted(calibrate[label], normal.Layout.of({label: calibrate[label]}))
+            columns[f"Gaussian of {label}"] = [alone.score(values[label]) for values in measured]
+        for label in ("features", "peaks"):
+            columns[f"nearest neighbour, {label}"] = [nearest(calibrate[label], v[label]) for v in measured]
         for label in base_good:
             columns[label] = [base_good[label][~fit], base_bad[label][other]]
-        joint = [
-            joined([m.strangeness(v) for m, v in zip(model, values, strict=True)])
-            for values in (rows(seen, ~fit), rows(strange, other))
-        ]
-        columns["joined: calibrate normal"] = joint
+        names = tuple(views_of(good.scores))
+        layout = normal.Layout.of({name: calibrate[name] for name in names})
+        surface, held, _ = normal._scored(side_by_side(calibrate, names), layout, owner)
+        columns["joined: calibrate normal"] = [surface.score(side_by_side(values, names)) for values in measured]
         for label, (fine, odd) in columns.items():
             cell = table.setdefault(label, {"auroc": [], **{rate: [] for rate in RATES}})
             cell["auroc"].append(auroc(fine, odd))
@@ -164,25 +167,46 @@ def measure(name, folder, classifier, splits=SPLITS):
             first = f"first split {hit}/{odd} [{low:.2f} {high:.2f}], {false}/{of} false"
             said.append(f"  at {rate:5.1%}: recall {mean_hit:.3f}, false {mean_false:.4f}; {first}")
         write("\n".join(said))
-    return {label: float(np.mean(cell["auroc"])) for label, cell in table.items()}, good, normal._fitted(seen)
+    return {label: float(np.mean(cell["auroc"])) for label, cell in table.items()}, good, surface
 
 
-def cost(tiles, model, classifiers, rounds=200):
-    """Time of the score beside the networks', in turns, us for each tile of a batch of 32."""
-    cut = np.ascontiguousarray(tiles.cut[:32])
-    known = Normality(Made.of(classifiers[0].card), classifiers[0].card.input_px, model, 1.0, 1.0)
-    scores = classifiers[0].score(cut)
-    jobs = [lambda: known.score(cut, scores), *(lambda c=c: c.score(cut) for c in classifiers)]
-    spent = [[] for _ in jobs]
-    for _ in range(rounds):
-        for job, times in zip(jobs, spent, strict=True):
-            begun = time.perf_counter()
-            job()
-            times.append(time.perf_counter() - begun)
-    ours, *networks = (float(np.median(times)) / len(cut) * 1e6 for times in spent)
-    write(f"\nthe score costs {ours:.1f} us a tile (median of {rounds}, batch {len(cut)})")
-    for classifier, us in zip(classifiers, networks, strict=True):
-        write(f"  {classifier.network}: {us:.1f} us a tile, so {ours / us:.0%} of it")
+def without_peaks(bundle):
+    """The same networks, cut down to what they give without `peaks`."""
+    networks = {}
+    for name, content in bundle.networks.items():
+        network = onnx.load_from_string(content)
+        peaks.remove(network.graph)
+        networks[name] = network.SerializeToString()
+    card = bundle.card.model_copy(update={"outputs": {k: v for k, v in bundle.card.outputs.items() if k != "peaks"}})
+    return replace(bundle, card=card, networks=networks)
+
+
+def cost(tiles, surface, shipped, rounds=400):
+    """What good surface costs on top of the network, as the frame path calls it: us for each tile of a line-scan frame.
+
+    Each network without peaks, with peaks, and with peaks and the score right behind it, in turns.
+    """
+    cut = np.ascontiguousarray(tiles.cut[:18])
+    known = Normality(Made.of(shipped.card), surface, 1.0, 1.0)
+    bare = without_peaks(shipped)
+    for network in shipped.networks:
+        alone, told = Classifier(bare, network=network), Classifier(shipped, network=network)
+        jobs = (
+            lambda c=alone: c.score(cut),
+            lambda c=told: c.score(cut),
+            lambda c=told: known.score(c.score(cut)),
+        )
+        spent = [[] for _ in jobs]
+        for _ in range(rounds):
+            for job, times in zip(jobs, spent, strict=True):
+                begun = time.perf_counter()
+                job()
+                times.append(time.perf_counter() - begun)
+        plain, peaked, whole = (float(np.median(times)) / len(cut) * 1e6 for times in spent)
+        write(
+            f"{network}: {plain:.1f} us a tile, with peaks {peaked:.1f}, with the score {whole:.1f}: "
+            f"good surface costs {whole / plain - 1:.0%} (medians of {rounds} in turns, {len(cut)} tiles)"
+        )
 
 
 def write(words):
@@ -192,11 +216,11 @@ def write(words):
 def main(folder, splits=SPLITS):
     cv2.setNumThreads(1)
     shipped = bundle.load("builtin")
-    classifiers = [Classifier(shipped, network=network) for network in shipped.networks]
+    classifier = Classifier(shipped)
     found = {}
     for name in ("cr7-det", "severstal"):
-        found[name], good, model = measure(name, folder / name, classifiers[0], splits)
-    cost(good, model, classifiers)
+        found[name], good, surface = measure(name, folder / name, classifier, splits)
+    cost(good, surface, shipped)
     return found
 
 

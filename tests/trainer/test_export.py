@@ -31,11 +31,13 @@ def bundle(student):
 
 @pytest.mark.parametrize("good", [True, False])
 def test_exported_file_agrees_with_torch(good):
-    """Logits, features and good of the file are those of the module, on tiles it was not checked with."""
+    """Every output of the file is that of the module, on tiles it was not checked with."""
     student = trained(good=good)
     scores = Classifier(bundle(student)).score(selftest_tiles(99, 40, 100))
     with torch.inference_mode():
-        logits, features, sound = student(torch.from_numpy(selftest_tiles(99, 40, 100).copy())[:, None].float())
+        planes = torch.from_numpy(selftest_tiles(99, 40, 100).copy())[:, None].float()
+        logits, features, sound = student(planes)
+        assert np.abs(scores.peaks - student.peaks(planes, 2).numpy()).max() < 1e-3
     assert np.abs(scores.logits - logits.numpy()).max() < 1e-3
     assert np.abs(scores.features - features.numpy()).max() < 1e-3
     assert (scores.good is None) == (sound is None)
@@ -50,7 +52,7 @@ def test_exported_file_keeps_the_contract():
     tensor = graph.input[0].type.tensor_type
     assert (graph.input[0].name, tensor.elem_type) == ("tiles", onnx.TensorProto.UINT8)
     assert tensor.shape.dim[0].dim_param == "N"
-    assert [o.name for o in graph.output] == ["logits", "features", "good"]
+    assert [o.name for o in graph.output] == ["logits", "features", "good", "peaks"]
     assert "BatchNormalization" not in {n.op_type for n in graph.node}
     assert len(content) <= MAX_STUDENT_BYTES
 

@@ -17,6 +17,7 @@ from trainer import data, export, quantize
 from trainer.cli import main
 from trainer.corruptions import SUITE
 from trainer.models import Architecture, Conv, Student
+from trainer.peaks import LAYERS
 from trainer.quantize import Front, Gate
 from trainer.recipe import TrainingError
 from trainer.rounding import Seen
@@ -75,12 +76,13 @@ def test_int8_says_what_fp32_says(outcome, draw):
 
 
 def test_every_convolution_is_an_integer_one_and_reads_raw_bytes(outcome):
-    """The stem reads patches of the tiles; nothing is turned into floats and back before the pooling."""
+    """The stem reads patches of the tiles; nothing is turned into floats and back before a pooling."""
     kinds = [node.op_type for node in graph_of(outcome.bundle).node]
+    assert kinds.count("MaxPool") == LAYERS
     assert kinds[:4] == ["Reshape", "Transpose"] * 2
     assert kinds[4:9] == ["QLinearConv"] * 5
     assert "QuantizeLinear" not in kinds
-    assert kinds.count("DequantizeLinear") == 1
+    assert kinds.count("DequantizeLinear") == 1 + LAYERS
 
 
 def test_contract_is_that_of_fp32(outcome):

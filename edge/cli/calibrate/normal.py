@@ -210,7 +210,7 @@ def _told(seen: Collected, found: Fit, pace: Pace, classifier: Classifier) -> li
         )
     said.append("assumed: the line will show surface like this footage, piece by piece in any order")
     if not found.split:
-        said.append("  few tiles, each fifth counted by what the others say: nearly exact, not strictly")
+        said.append("  few tiles, each twentieth counted by what the others say: nearly exact, not strictly")
     said.append(f"shown by this footage alone, whatever the tail: at most {promise.shown:.3g} {found.unit} (95 %)")
     if promise.shown > found.asked:
         need = f"{found.needed_pieces} independent pieces of good surface without one"

@@ -1,6 +1,7 @@
 """Good surface, learned from footage: one number governs false alarms."""
 
 import json
+from dataclasses import replace
 from functools import cache
 
 import cv2
@@ -107,7 +108,7 @@ def test_share_of_tiles_is_kept_on_other_tiles():
     """Five of a hundred tiles asked: on frames that were not seen, no more than chance allows."""
     half = fit(collected(good(), follow=False), Wanted(None, 0.05), Pace(30.0, 1, 1))
     seen = collected([good_frame(n) for n in range(700, 740)], follow=False)
-    scores = normal._score(half.normality.views, seen.views())
+    scores = half.normality.surface.score(seen.values())
     assert (scores > half.promise.threshold).mean() <= 0.09
     assert half.promise.exact
 
@@ -136,11 +137,12 @@ def test_a_few_defects_are_found_shown_and_left_out():
         (lambda: [good_frame(0)] * 60, "the frames repeat"),
         (lambda: with_defects(range(0, 120, 8), 120), "stand out: this is no good surface"),
         (lambda: good(30) + [np.zeros((200, 400), np.uint8)] * 12, "12 of 42 frames show no surface"),
+        (lambda: [cv2.GaussianBlur(frame, (0, 0), 3) for frame in good(40)], "out of focus"),
     ],
-    ids=["few", "still", "bad", "dark"],
+    ids=["few", "still", "bad", "dark", "blurred"],
 )
 def test_footage_that_says_nothing_is_refused(frames, words):
-    """Too few tiles, one picture, defects all over, no surface."""
+    """Too few tiles, one picture, defects all over, no surface, a lens that is out of focus."""
     with pytest.raises(CalibrationError, match=words):
         fit(collected(frames()), Wanted(1.0, None), HOURLY)
 
@@ -217,6 +219,6 @@ def test_another_model_is_not_admitted(tmp_path):
     other = found().normality
     path = tmp_path / "top.npz"
     changed = normal.Model(other.model.name, "0", "b" * 64)
-    path.write_bytes(normal.Normality(changed, other.side, other.views, other.threshold, other.doubt).coded())
+    path.write_bytes(replace(other, model=changed).coded())
     with pytest.raises(BundleError, match=r"does not fit the calibration.*calibrate normal --camera top"):
         admit(bundle.load("builtin"), config.Model(), [camera(normality=(path,))], FakeClock())
