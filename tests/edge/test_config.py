@@ -673,7 +673,7 @@ def test_odd_file_is_refused_with_a_reason(tmp_path, text, said):
 def test_file_that_expands_without_end_is_refused(tmp_path, bomb):
     """A few lines of aliases cannot fill the memory; PyYAML 6.0.4 merges equal keys into one, which is as good."""
     message = refusal(tmp_path, bomb)
-    assert "too m" in message or ("a11: unknown" in message and "<<" in bomb)
+    assert "too m" in message or ("a11: a mapping" in message and "<<" in bomb)
 
 
 def test_huge_file_is_not_read(tmp_path):
