@@ -1,31 +1,32 @@
 """What good surface looks like to the model that decides, and from where on a tile is not that.
 
-`Collected` takes footage in frame by frame and keeps only scores. `fit` leaves out what stands out from it, makes the
-Gaussians of `edge.vision.normality`, and sets the threshold on surface that these were not made of. Neighbouring frames
+`Collected` takes footage in frame by frame and keeps only scores. `fit` leaves out what stands out from it, makes
+`edge.calibrate.gaussians`, and sets the threshold on surface that these were not made of. Neighbouring frames
 show the same surface, so rates are counted in pieces that are long enough to be independent (`edge.calibrate.tail`).
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from edge.calibrate import tail
+from edge.calibrate import gaussians, tail
 from edge.calibrate.binomial import upper
 from edge.calibrate.focus import Focus
+from edge.calibrate.gaussians import Layout
 from edge.calibrate.tail import Tail
 from edge.errors import CalibrationError, ImageError
 from edge.frame import Gray
 from edge.vision import drift, health
 from edge.vision.classifier import Classifier
+from edge.vision.decision import Box
 from edge.vision.inspector import Inspector
-from edge.vision.normality import Gaussians, Model, Normality, joined, views_of
+from edge.vision.normality import Model, Normality, views_of
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -35,14 +36,11 @@ Flags = npt.NDArray[np.bool_]
 LEAST_TILES: Final = 20
 MOST_TILES: Final = 600_000
 """Held in memory as scores: about 130 MB."""
-SPLIT_FROM: Final = 4000
-"""Tiles from which on one half is fitted and the other half counted; below, part by part in turn."""
-BLOCKS: Final = 10
-FOLDS: Final = 20
-MOST_FITTED: Final = 20_000
 FIRST_TILES: Final = 2000
 """All are kept as pictures until so many are there; then those that look strangest by them."""
 MOST_PICTURES: Final = 400
+MOST_FEATURES: Final = 40_000
+"""Tiles whose features are kept for the watch over drift."""
 OFF: Final = 1.5
 """A tile stands out from so many times the largest score that an exponential tail gives footage of that length."""
 MOST_PLACES: Final = 12
@@ -71,19 +69,6 @@ class Pace:
     fps: float
     k: int
     n: int
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Which columns of the values belong to which view.  names: (V).  starts: (V,)."""
-
-    names: tuple[str, ...]
-    starts: Ints
-
-    @classmethod
-    def of(cls, views: Mapping[str, Floats]) -> Layout:
-        widths = [view.shape[1] for view in views.values()]
-        return cls(tuple(views), np.cumsum([0, *widths[:-1]], dtype=np.intp))
 
 
 @dataclass(slots=True)
@@ -141,6 +126,9 @@ class Collected:
     _stride: int = 1
     _featured: int = 0
     _before: Gray | None = None
+    picture: Gray | None = None
+    """The last frame, and where its tiles lie."""
+    boxes: tuple[Box, ...] = ()
     _broken: bool = True
 
     def see(self, label: str, pixels: Gray, *, follows: bool) -> bool:
@@ -169,6 +157,7 @@ class Collected:
         self._keep(len(self.labels), scores.features)
         self.runs.append(self.runs[-1] + (not follows or self._broken) if self.runs else 0)
         self._broken = False
+        self.picture, self.boxes = pixels.copy(), tuple(self.inspector.boxes(pixels))
         self.labels.append(label)
         self.sights.append(health.sight(window))
         self.focus.see(window)
@@ -178,7 +167,7 @@ class Collected:
         self._tiles += len(cut)
         if self.album.score is None and self._tiles >= FIRST_TILES:
             so_far = self.values()
-            self.album.settle(_fitted(so_far, self.layout).score, so_far)
+            self.album.settle(gaussians.fitted(so_far, self.layout).score, so_far)
         return self._tiles < MOST_TILES
 
     def values(self) -> Floats:
@@ -189,7 +178,7 @@ class Collected:
         if frame % self._stride == 0:
             self.features[frame] = features
             self._featured += len(features)
-        if self._featured > 2 * MOST_FITTED:
+        if self._featured > MOST_FEATURES:
             self._stride *= 2
             self.features = {at: kept for at, kept in self.features.items() if at % self._stride == 0}
             self._featured = sum(map(len, self.features.values()))
@@ -271,6 +260,12 @@ class Fit:
     kept: tuple[int, ...]
     """Frames that were used."""
     unsure: float
+    picture: Gray
+    """The last frame."""
+    boxes: tuple[Box, ...]
+    """Of its tiles."""
+    hot: Floats
+    """(T,) the largest score that was kept at each of these places; NaN where there was none."""
 
 
 def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) -> Fit:
@@ -279,11 +274,12 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
     Raises CalibrationError when the footage does not support one.
     """
     seen.check()
-    values, layout = seen.values(), seen.layout
+    values, layout, picture = seen.values(), seen.layout, seen.picture
     assert layout is not None
+    assert picture is not None
     frame_of = np.repeat(np.arange(len(seen.counts)), seen.counts)
     runs = np.array(seen.runs, np.intp)
-    strange = _strange(values, layout, frame_of)
+    strange = gaussians.strange(values, layout, frame_of)
     left_out = np.zeros(len(runs), np.bool_) if keep_all else _left_out(strange, frame_of, runs, pace)
     places = _places(left_out, runs)
     if places > MOST_PLACES or left_out.mean() > MOST_LEFT_OUT:
@@ -295,7 +291,7 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
     if kept.sum() < LEAST_TILES:
         raise CalibrationError(f"{int(kept.sum())} good tiles are left, at least {LEAST_TILES} are needed")
     of_kept = frame_of[kept]
-    surface, scores, counted = _scored(values[kept], layout, of_kept)
+    surface, scores, counted = gaussians.scored(values[kept], layout, of_kept)
     owner, blocks = of_kept[counted], _runs_of(of_kept[counted], runs)
     counts = _Counts(scores[counted], owner, blocks, pace, wanted)
     promise, doubt = counts.promise(), counts.doubt()
@@ -327,104 +323,13 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
         per_piece=counts.per_piece,
         kept=tuple(np.flatnonzero(~left_out).tolist()),
         unsure=float(((worst > normality.doubt) & (worst <= normality.threshold)).mean()),
+        picture=picture,
+        boxes=seen.boxes,
+        hot=_hot(whole, kept, frame_of, np.array(seen.counts)),
     )
-
-
-# ---- Gaussians ---------------------------------------------------------------------------------------
-
-
-def _gaussian(values: Floats) -> tuple[Doubles, Doubles]:
-    """Whitening (D, D) and offset (D,) of a shrunk covariance.
-
-    Source: Ledoit and Wolf, Journal of Multivariate Analysis 88 (2004) 365-411, on standardised columns.
-    """
-    wide = np.asarray(values, np.float64)
-    count, size = wide.shape
-    scale = np.maximum(wide.std(0), 1e-3 * max(1e-6, float(wide.std())))
-    centre = wide.mean(0)
-    columns = (wide - centre) / scale
-    covariance = columns.T @ columns / count
-    mean = float(np.trace(covariance)) / size
-    apart = float(((covariance - mean * np.eye(size)) ** 2).sum())
-    noise = float(((columns**2).sum(1) ** 2).mean() - (covariance**2).sum()) / count
-    shrink = min(1.0, max(noise, 0.0) / apart) if apart > 0 else 1.0
-    values_, vectors = np.linalg.eigh((1 - shrink) * covariance + shrink * mean * np.eye(size))
-    whitening = vectors / np.sqrt(np.maximum(values_, 1e-6 * mean)) / scale[:, None]
-    return whitening, centre @ whitening
-
-
-def _unscaled(values: Floats, layout: Layout) -> Gaussians:
-    """Gaussians whose distances are in no unit yet."""
-    columns, views = values.shape[1], len(layout.names)
-    whitening, offset = np.zeros((columns, columns), np.float32), np.empty(columns, np.float32)
-    some = values[:: max(1, len(values) // MOST_FITTED)]
-    for start, end in itertools.pairwise([*layout.starts.tolist(), columns]):
-        whitening[start:end, start:end], offset[start:end] = _gaussian(some[:, start:end])
-    return Gaussians(
-        layout.names, layout.starts, whitening, offset, np.ones(views, np.float32), np.zeros(views, np.float32)
-    )
-
-
-def _fitted(values: Floats, layout: Layout) -> Gaussians:
-    """Gaussians, and the unit of their distances from the same tiles."""
-    surface = _unscaled(values, layout)
-    return _scaled(surface, *_ruler(surface.logarithms(values)))
-
-
-def _scaled(surface: Gaussians, gain: Floats, shift: Floats) -> Gaussians:
-    return replace(surface, gain=gain, shift=shift)
-
-
-def _ruler(logarithms: Floats) -> tuple[Floats, Floats]:
-    """Gain and shift of each view, by which its middle is 1 and its last tenth begins at 2.  logarithms: (N, V)."""
-    middle, tenth = np.quantile(logarithms, (0.5, 0.9), axis=0).astype(np.float32)
-    gain = 1 / np.maximum(np.float32(2e-3), tenth - middle)
-    return gain, 1 - middle * gain
-
-
-def _scored(values: Floats, layout: Layout, frame_of: Ints) -> tuple[Gaussians, Floats, Flags]:
-    """The Gaussians; scores of tiles that they were not made of; which those are."""
-    count = len(frame_of)
-    if count >= SPLIT_FROM:
-        counted = _blocks(frame_of, BLOCKS) % 2 == 1
-        surface = _fitted(values[~counted], layout)
-        return surface, surface.score(values), counted
-    whole = np.ones(count, np.bool_)
-    held, ruler = _in_turns(values, layout, frame_of, whole)
-    return _scaled(_unscaled(values, layout), *ruler), joined(held, *ruler), whole
-
-
-def _in_turns(values: Floats, layout: Layout, frame_of: Ints, usable: Flags) -> tuple[Floats, tuple[Floats, Floats]]:
-    """(N, V) distances of each part by what the others are like, as far as these are usable; and their unit."""
-    folds = _blocks(frame_of, FOLDS)
-    held = np.empty((len(frame_of), len(layout.names)), np.float32)
-    for fold in np.unique(folds):
-        inside = folds == fold
-        others = ~inside & usable
-        if not others.any():
-            raise CalibrationError("all tiles are of a few frames: several are needed")
-        held[inside] = _unscaled(values[others], layout).logarithms(values[inside])
-    return held, _ruler(held[usable])
-
-
-def _blocks(frame_of: Ints, count: int) -> Ints:
-    """Stretches of whole frames, about as many tiles in each.  (N,) 0 to count - 1."""
-    _, frames = np.unique(frame_of, return_inverse=True)
-    return np.asarray(frames * count // (frames.max() + 1), np.intp)
 
 
 # ---- what stands out ---------------------------------------------------------------------------------
-
-
-def _strange(values: Floats, layout: Layout, frame_of: Ints) -> Floats:
-    """Scores by Gaussians of the nine tenths that look most alike: a few defects must not hide themselves."""
-    if len(frame_of) < SPLIT_FROM:  # a small Gaussian lies too near to what it was made of
-        held, ruler = _in_turns(values, layout, frame_of, np.ones(len(frame_of), np.bool_))
-        scores = joined(held, *ruler)
-        held, ruler = _in_turns(values, layout, frame_of, scores <= np.quantile(scores, 0.9))
-        return joined(held, *ruler)
-    scores = _fitted(values, layout).score(values)
-    return _fitted(values[scores <= np.quantile(scores, 0.9)], layout).score(values)
 
 
 def _left_out(scores: Floats, frame_of: Ints, runs: Ints, pace: Pace) -> Flags:
@@ -561,6 +466,15 @@ def _odd(seen: Collected, scores: Floats, frame_of: Ints, left_out: Flags) -> tu
         )
         for i in (*first[:48], *kept)
     )
+
+
+def _hot(scores: Floats, kept: Flags, frame_of: Ints, counts: Ints) -> Floats:
+    """By place in the frame, over all frames of as many tiles as the last has."""
+    usable = kept & (counts[frame_of] == counts[-1])
+    place = np.arange(len(scores)) - (np.cumsum(counts) - counts)[frame_of]
+    found = np.full(counts[-1], -np.inf, np.float32)
+    np.maximum.at(found, place[usable], scores[usable])
+    return np.where(np.isfinite(found), found, np.float32(np.nan))
 
 
 def reference_of(seen: Collected, found: Fit, made: Any) -> Any:

@@ -95,6 +95,31 @@ def contact_sheet(odd: tuple[Odd, ...]) -> Canvas:
     return np.vstack(rows)
 
 
+def heat_map(found: Fit) -> Canvas:
+    """(H + 28, W, 3) uint8 BGR: how near good surface came to the threshold, where in the picture.
+
+    An edge of the strip, a reflex or a stain on the glass shows as tiles that are hotter than the others.
+    """
+    picture, boxes = cv2.cvtColor(found.picture, cv2.COLOR_GRAY2BGR), found.boxes
+    shares = np.nan_to_num(found.hot / np.float32(found.promise.threshold))
+    colours = cv2.applyColorMap(np.clip(shares * 255, 0, 255).astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0]
+    tint = np.zeros(picture.shape, np.float32)
+    covered = np.zeros(found.picture.shape, np.float32)
+    for (x, y, w, h), colour in zip(boxes, colours, strict=True):
+        tint[y : y + h, x : x + w] += colour
+        covered[y : y + h, x : x + w] += 1
+    mixed = 0.55 * picture + 0.45 * tint / np.maximum(covered, 1)[:, :, None]
+    canvas = np.where(covered[:, :, None] > 0, mixed, picture).astype(np.uint8)
+    for (x, y, w, h), share in zip(boxes, shares.tolist(), strict=True):
+        words = f"{share:.2f}"
+        at = (x + w // 2 - 18, y + h // 2 + 5)
+        cv2.putText(canvas, words, at, FONT, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
+        cv2.putText(canvas, words, at, FONT, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
+    title = np.full((28, canvas.shape[1], 3), 240, np.uint8)
+    _write(title, "largest score of good surface over the threshold, by place", (6, 19))
+    return np.vstack([title, canvas])
+
+
 def _cell(one: Odd) -> Canvas:
     assert one.picture is not None
     side = CELL_PX - 10

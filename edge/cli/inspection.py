@@ -57,4 +57,5 @@ def _sentence(line: dict[str, Any]) -> str:
         return f"{line['source']}: {line['error']}"
     what = ", ".join(f"{r['class']} {r['confidence']:.2f} at {r['box_px']}" for r in line["regions"])
     why = f" ({line['reason']})" if line.get("reason") else ""
-    return f"{line['source']} [{line['frame']}]: {line['state']}{why}{': ' + what if what else ''}"
+    strange = f", {line['anomaly']:.2f} of the threshold" if "anomaly" in line else ""
+    return f"{line['source']} [{line['frame']}]: {line['state']}{why}{strange}{': ' + what if what else ''}"

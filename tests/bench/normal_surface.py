@@ -21,8 +21,9 @@ import numpy as np
 import onnx
 
 from edge import bundle
-from edge.calibrate import normal, tail
+from edge.calibrate import gaussians, tail
 from edge.calibrate.binomial import interval
+from edge.calibrate.gaussians import Layout
 from edge.vision.classifier import Classifier, Scores
 from edge.vision.normality import Model as Made
 from edge.vision.normality import Normality, views_of
@@ -133,15 +134,15 @@ def measure(name, folder, classifier, splits=SPLITS):
         measured = rows(seen, ~fit), rows(strange, other)
         columns = {}
         for label in seen:
-            alone = normal._fitted(calibrate[label], normal.Layout.of({label: calibrate[label]}))
+            alone = gaussians.fitted(calibrate[label], Layout.of({label: calibrate[label]}))
             columns[f"Gaussian of {label}"] = [alone.score(values[label]) for values in measured]
         for label in ("features", "peaks"):
             columns[f"nearest neighbour, {label}"] = [nearest(calibrate[label], v[label]) for v in measured]
         for label in base_good:
             columns[label] = [base_good[label][~fit], base_bad[label][other]]
         names = tuple(views_of(good.scores))
-        layout = normal.Layout.of({name: calibrate[name] for name in names})
-        surface, held, _ = normal._scored(side_by_side(calibrate, names), layout, owner)
+        layout = Layout.of({name: calibrate[name] for name in names})
+        surface, held, _ = gaussians.scored(side_by_side(calibrate, names), layout, owner)
         columns["joined: calibrate normal"] = [surface.score(side_by_side(values, names)) for values in measured]
         for label, (fine, odd) in columns.items():
             cell = table.setdefault(label, {"auroc": [], **{rate: [] for rate in RATES}})

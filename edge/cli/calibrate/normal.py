@@ -93,14 +93,15 @@ def normal(
     wanted = room.Wanted(1.0 if per_hour is None and per_tile is None else per_hour, per_tile)
     pace = room.Pace(fps, k, n)
     found = room.fit(seen, wanted, pace, keep_all=keep_all)
-    made = run.made_of(source, found.frames, size_px)
+    are_tiles = per_tile is not None and not consecutive and size_px == (fitted.tile_px, fitted.tile_px)
+    made = run.made_of(source, found.frames, None if are_tiles else size_px)
     content = found.normality.coded()
     name = run.named("normal", content, "npz")
     part = _part(found, pace, wanted, name, made)
     others = tuple(
         one
         for one in calibration.load(run.path).normal
-        if one.model["sha256"] != part.model["sha256"] and one.made.frame_px == size_px
+        if one.model["sha256"] != part.model["sha256"] and one.made.frame_px == made.frame_px
     )
     parts: dict[str, Any] = {
         "normal": (part, *others)[: calibration.MOST_SURFACES],
@@ -108,11 +109,17 @@ def normal(
     }
     run.keep_parts(
         parts,
-        pictures={"normal": plates.tail_plot(found), "normal-tiles": plates.contact_sheet(found.odd)},
+        pictures={
+            "normal": plates.tail_plot(found),
+            "normal-tiles": plates.contact_sheet(found.odd),
+            "normal-map": plates.heat_map(found),
+        },
         files={name: content},
     )
     for sentence in _told(seen, found, pace, classifier):
         run.say(sentence)
+    if are_tiles:
+        run.say("the pictures are single tiles: this holds for frames of any size, as long as tile_px stays")
     run.done(part.model_dump(mode="json", exclude={"made"}) | {"left_out_frames": list(found.left_out[:1000])})
 
 

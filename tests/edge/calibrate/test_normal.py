@@ -16,7 +16,7 @@ from edge import bundle, calibration, config
 from edge.admission import admit
 from edge.calibrate import normal
 from edge.calibrate.normal import Collected, Pace, Wanted, fit
-from edge.calibrate.plates import contact_sheet, tail_plot
+from edge.calibrate.plates import contact_sheet, heat_map, tail_plot
 from edge.camera.strip import Strip
 from edge.cli import main
 from edge.errors import BundleError, CalibrationError
@@ -130,6 +130,19 @@ def test_a_few_defects_are_found_shown_and_left_out():
     assert tail_plot(result).shape == (560, 920, 3)
 
 
+def test_map_shows_where_good_surface_is_strangest():
+    """A reflex that comes and goes at one place: the tile there is the hottest, and every tile has its figure."""
+    frames = [frame.copy() for frame in good()]
+    for frame in frames[::9]:
+        cv2.circle(frame, (330, 60), 8, 230, cv2.FILLED)
+    result = fit(collected(frames), Wanted(10.0, None), HOURLY, keep_all=True)
+    x, y, w, h = result.boxes[int(np.nanargmax(result.hot))]
+    assert x <= 330 <= x + w
+    assert y <= 60 <= y + h
+    assert len(result.hot) == len(result.boxes) > 1
+    assert heat_map(result).shape == (228, 400, 3)
+
+
 @pytest.mark.parametrize(
     ("frames", "words"),
     [
@@ -178,7 +191,8 @@ def test_command_writes_what_the_daemon_uses(tmp_path, footage):
     assert told["false_alarms_per_hour"] == 1.0
     assert told["confirm"] == [2, 3]
     folder = tmp_path / "var" / "calibration"
-    assert {p.name for p in folder.iterdir()} == {"top.yaml", "top.normal.png", "top.normal-tiles.png", told["file"]}
+    pictures = {"top.normal.png", "top.normal-tiles.png", "top.normal-map.png"}
+    assert {p.name for p in folder.iterdir()} == {"top.yaml", told["file"], *pictures}
     assert calibration.load(folder / "top.yaml").reference is not None
     settings = settings_of(path, "top", "builtin", None)
     assert settings.camera.normality == (folder / told["file"],)
@@ -199,6 +213,22 @@ def test_command_again_replaces_and_removes_its_data(tmp_path, footage):
     assert dry.exit_code == 0
     assert "threshold" in dry.output
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+
+
+def test_single_tiles_hold_for_frames_of_any_size(tmp_path, footage):
+    """With a share of tiles asked; alarms an hour are of the frames that were shown."""
+    tiles = tmp_path / "tiles"
+    tiles.mkdir()
+    for number in range(0, FRAMES, 4):
+        cv2.imwrite(str(tiles / f"{number}.png"), good_frame(number)[:, 100:300])
+    path = written_config(tmp_path)
+    for asked, frame_px in ((("--false-alarm-rate", "0.05"), None), (("--false-alarms-per-hour", "90000"), [200, 200])):
+        assert run("-c", path, "--source", tiles, *asked).exit_code == 0
+        made = yaml.safe_load((tmp_path / "var" / "calibration" / "top.yaml").read_text())["normal"][0]["made"]
+        assert made.get("frame_px") == frame_px
+    assert run("-c", path, "--source", tiles, "--false-alarm-rate", "0.05").exit_code == 0
+    inspector = Inspector(settings_of(path, "top", "builtin", None).camera, classifier(), FakeClock())
+    assert inspector.inspect(good_frame(801)).anomaly is not None
 
 
 def test_command_says_when_footage_is_too_short(tmp_path, footage):
