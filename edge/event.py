@@ -74,7 +74,10 @@ class Defect:
     tiles: int
     duration_s: float = 0.0
     anomaly: float | None = None
+    extent_px: tuple[int, int, int, int] | None = None
+    """Where in the box, which is that of whole tiles, the flaw itself shows; None where nothing stands out."""
     box_mm: tuple[float, float, float, float] | None = None
+    """Of the flaw itself, where its extent is known."""
     position_m: float | None = None
     length_mm: float | None = None
     coil: str | None = None
@@ -87,6 +90,7 @@ class Defect:
             "confidence": round(self.confidence, 4),
             "anomaly": self.anomaly,
             "box_px": list(self.box_px),
+            "extent_px": None if self.extent_px is None else list(self.extent_px),
             "box_mm": None if self.box_mm is None else list(self.box_mm),
             "position_m": self.position_m,
             "length_mm": self.length_mm,

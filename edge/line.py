@@ -304,7 +304,7 @@ class Station:
         defect = change.defect
         if self.ruler is None:
             return defect
-        box_mm = self.ruler.box_mm(defect.box_px)
+        box_mm = self.ruler.box_mm(defect.extent_px or defect.box_px)
         if self.heading is None:
             return replace(defect, box_mm=box_mm)
         if change.span is None:

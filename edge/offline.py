@@ -96,6 +96,7 @@ def _as_json(picture: Picture, verdict: Verdict) -> dict[str, Any]:
                 "confidence": round(r.confidence, 4),
                 **_anomaly(r.anomaly),
                 "box_px": list(r.box_px),
+                **({} if r.extent_px is None else {"extent_px": list(r.extent_px)}),
             }
             for r in verdict.findings.regions
         ],

@@ -34,6 +34,7 @@ class Region:
     """Touching tiles of one class.
 
     anomaly: the largest strangeness among them, in units of the threshold; None without a calibration of good surface.
+    extent_px: where in the box the flaw itself shows (`edge.vision.extent`); None where nothing stands out.
     """
 
     class_name: str
@@ -43,6 +44,7 @@ class Region:
     peak_px: Box | None = None
     """The most certain of its tiles."""
     anomaly: float | None = None
+    extent_px: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +257,13 @@ def overlap_px(a: Box, b: Box) -> int:
     width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     return max(0, width) * max(0, height)
+
+
+def within(a: Box, b: Box) -> Box | None:
+    """What two boxes share; None where that is nothing."""
+    left, top = max(a[0], b[0]), max(a[1], b[1])
+    right, bottom = min(a[0] + a[2], b[0] + b[2]), min(a[1] + a[3], b[1] + b[3])
+    return (left, top, right - left, bottom - top) if left < right and top < bottom else None
 
 
 def union(a: Box, b: Box) -> Box:

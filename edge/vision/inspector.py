@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -19,6 +19,7 @@ from edge.vision import health, normality, tiles
 from edge.vision.classifier import Classifier, Scores
 from edge.vision.decision import NOTHING, Box, Findings, Strangeness, Thresholds, decide
 from edge.vision.edges import Followed, Follower
+from edge.vision.extent import extent
 from edge.vision.flatfield import Flatfield, Floats
 from edge.vision.normality import Normality
 from edge.vision.rotation import Ints, Rotation
@@ -31,6 +32,8 @@ GRIDS_KEPT: Final = 8
 """A camera has one frame size; a folder of images may have several."""
 PLACES_KEPT: Final = 32
 """Of a region that follows the strip."""
+MOST_MEASURED: Final = 4
+"""Flaws of a frame whose extent is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +260,7 @@ class Inspector:
             has_good=self._classifier.card.has_good,
             strangeness=strangeness,
         )
+        findings = self._measured(findings, image, deadline_ns)
         layout.turns.saw(chosen, (*(region.box_px for region in findings.regions), *findings.suspects))
         skipped = len(grid) - len(probabilities)
         decided = self._clock.monotonic_ns()
@@ -274,6 +278,17 @@ class Inspector:
             anomaly=None if strangeness is None else strangeness.worst,
             features=scores.features,
         )
+
+    def _measured(self, findings: Findings, image: Gray, deadline_ns: int | None) -> Findings:
+        """With the extent of the strongest flaws, as far as the time goes."""
+        regions, spent_ns = list(findings.regions), 0
+        for place, region in enumerate(regions[:MOST_MEASURED]):
+            begun_ns = self._clock.monotonic_ns()
+            if deadline_ns is not None and begun_ns + spent_ns > deadline_ns:
+                break
+            regions[place] = replace(region, extent_px=extent(image, region, self._camera.tile_px))
+            spent_ns = self._clock.monotonic_ns() - begun_ns
+        return replace(findings, regions=tuple(regions)) if regions else findings
 
     def _chosen(self, layout: _Layout, most: int | None, *, cuttable: bool) -> Ints | None:
         """Which tiles, in which order; None for all as they lie."""

@@ -16,6 +16,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Final, Literal
 
 from edge import config
@@ -87,27 +88,30 @@ class _Track:
     """How far it has moved since the last sighting, px, by the speed of the strip; None: unknown."""
     extent: Span | None = None
     """What it takes up of the strip."""
+    shown: Box | None = None
+    """Where in the box the flaw itself shows."""
+    largest_shown: Box | None = None
     anomaly: float | None = None
     """The largest so far."""
 
     def see(self, regions: Sequence[Region], now_ns: int, place: Place) -> None:
         """Take in what this frame shows of the flaw; several regions are parts of one."""
-        box = regions[0].box_px
+        box, shown = regions[0].box_px, _shown(regions)
         for region in regions:
             self.votes[region.class_name] = self.votes.get(region.class_name, 0.0) + region.confidence
             self.best[region.class_name] = max(self.best.get(region.class_name, 0.0), region.confidence)
             if region.anomaly is not None:
                 self.anomaly = max(self.anomaly or 0.0, region.anomaly)
             box = union(box, region.box_px)
-        self.box = box
+        self.box, self.shown = box, shown
         self.drift = (0.0, 0.0)
-        seen_at = place(box)
+        seen_at = place(shown or box)
         if self.extent is not None:
             self.extent = self.extent.joined(seen_at)
         elif seen_at is not None:
             self.extent = replace(seen_at, whole=self.frames == 0)
-        if box[2] * box[3] > self.largest[2] * self.largest[3]:
-            self.largest = box
+        if self.frames == 0 or box[2] * box[3] > self.largest[2] * self.largest[3]:
+            self.largest, self.largest_shown = box, shown
         self.frames += 1
         self.tiles = max(self.tiles, sum(region.tiles for region in regions))
         self.last_ns = now_ns
@@ -129,12 +133,13 @@ class _Track:
     def can_be_confirmed(self) -> bool:
         return self.is_open or any(self.recent)
 
-    def as_defect(self, box: Box) -> Defect:
+    def as_defect(self, box: Box, shown: Box | None) -> Defect:
         return Defect(
             track_id=self.track_id,
             class_name=self.class_name,
             confidence=self.best[self.class_name],
             box_px=box,
+            extent_px=shown,
             frames=self.frames,
             tiles=self.tiles,
             duration_s=(self.last_ns - self.first_ns) / NS_PER_S,
@@ -226,7 +231,7 @@ class Tracks:
         for track in self._tracks:
             if not track.is_open and sum(track.recent) >= self._decision.confirm_frames:
                 track.is_open = True
-                yield Change("defect.opened", track.as_defect(track.box), track.extent)
+                yield Change("defect.opened", track.as_defect(track.box, track.shown), track.extent)
 
     def _finish(self, is_over: Callable[[_Track], bool]) -> Iterable[Change]:
         kept = []
@@ -238,7 +243,7 @@ class Tracks:
             if track.frames == 1:  # it was not where it had to be: the speed may be wrong
                 self._trust = max(self._trust - 1, 0)
             if track.is_open:
-                yield Change("defect.closed", track.as_defect(track.largest), track.extent)
+                yield Change("defect.closed", track.as_defect(track.largest, track.largest_shown), track.extent)
         self._tracks = kept
 
     def _assign(self, regions: Sequence[Region], elapsed: int) -> dict[int, list[Region]]:
@@ -308,8 +313,10 @@ class Tracks:
                 return None
         elif speed > 0 and not _is_part(region.box_px, track.box):
             along = (moved[0] * flow[0] + moved[1] * flow[1]) / speed
-            if along < -self._tile_px / 2:
-                return None  # against the strip's direction: the next flaw coming in
+            abreast = _moved(track.box, (flow[0] / speed, flow[1] / speed), round(along))
+            is_beside = not overlap_px(_grown(abreast, self._tile_px // 2), region.box_px)
+            if is_beside or along < -self._tile_px / 2:
+                return None  # a strip does not run sideways; against its direction, the next flaw is coming in
         return math.hypot(*moved)
 
     def _is_where_it_must_be(self, track: _Track, region: Region) -> bool:
@@ -367,10 +374,19 @@ def at_once(findings: Findings, new_id: Callable[[], str], place: Place = lambda
             frames=1,
             tiles=region.tiles,
             anomaly=region.anomaly,
+            extent_px=region.extent_px,
         )
-        span = place(region.box_px)
+        span = place(region.extent_px or region.box_px)
         changes += [Change("defect.opened", defect, span), Change("defect.closed", defect, span)]
     return changes
+
+
+def _shown(regions: Sequence[Region]) -> Box | None:
+    """Around all parts of a flaw; None where a part says nothing of its extent."""
+    extents = [region.extent_px for region in regions]
+    if not all(extents):
+        return None
+    return reduce(union, (one for one in extents if one is not None))
 
 
 def _are_alike(one: str, other: str) -> bool:

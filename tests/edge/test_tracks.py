@@ -108,6 +108,40 @@ def test_closing_event_tells_the_whole():
     assert closed.duration_s == pytest.approx(2 * FRAME_NS / 1e9)
 
 
+def test_what_is_seen_beside_a_flaw_that_has_left_is_not_it():
+    """A speck of one frame on the other side of the strip, while the flaw is still open; then another flaw there."""
+    leaving = [[scratch(0, y=y)] for y in range(400, -1, -50)]
+    other = [[scratch(600, y=y)] for y in range(400, -1, -50)]
+    scene = Scene().play([*leaving, [], [scratch(600, y=200)], [], *other, *NOTHING])
+    assert scene.counts() == (2, 2)
+    assert [defect.box_px[0] for defect in scene.closed] == [0, 600]
+
+
+def test_extent_of_a_flaw_is_around_all_its_parts():
+    """In the opening event as it is then, in the closing one as it was where the flaw was largest."""
+    one = replace(scratch(0), extent_px=(40, 50, 30, 20))
+    parts = [replace(scratch(0), extent_px=(10, 50, 60, 20)), replace(scratch(200), extent_px=(200, 40, 50, 90))]
+    whole = [replace(scratch(0, w=400), extent_px=(12, 42, 230, 80))]
+    scene = Scene().play([[one], whole, [one], *NOTHING])
+    assert scene.opened[0].extent_px == scene.closed[0].extent_px == (12, 42, 230, 80)
+    assert Scene().play([whole, parts, *NOTHING]).opened[0].extent_px == (10, 40, 240, 90)
+    assert Scene().play([[one], [scratch(0)], *NOTHING]).opened[0].extent_px is None
+
+
+def test_place_on_the_strip_is_that_of_the_extent():
+    """Of the box of tiles only where nothing more is known."""
+    asked = []
+
+    def place(box):
+        asked.append(box)
+        return Span(0, box[0] / 1000, (box[0] + box[2]) / 1000)
+
+    scene = Scene()
+    scene.show(replace(scratch(0), extent_px=(40, 50, 30, 20)), place=place)
+    scene.show(scratch(0), place=place)
+    assert asked == [(40, 50, 30, 20), (0, 0, TILE, TILE)]
+
+
 def test_flaw_in_one_frame_is_not_confirmed():
     """A flash in one of three frames is no defect."""
     assert Scene().play([[scratch(0)], *NOTHING]).end().counts() == (0, 0)
