@@ -70,6 +70,14 @@ class Coil:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What was known of the coil before a restart.  name: None: none ran.  since: UTC, when that was told."""
+
+    name: str | None
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """How it stands: for state messages and metrics."""
 
@@ -79,6 +87,8 @@ class Reading:
     position_m: float | None = None
     stale: int = 0
     """How often the speed became stale."""
+    kept_since: str | None = None
+    """Since when the coil runs, where its name is of before a restart and nobody has said it again."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -87,6 +97,7 @@ class Reading:
             "coil": self.coil,
             "position_m": None if self.position_m is None else round(self.position_m, 3),
             "stale": self.stale,
+            "kept_since": self.kept_since,
         }
 
 
@@ -110,8 +121,12 @@ class _Stretch:
 class Travel:
     """The strip of one node. Owned by one thread; memory is bounded."""
 
-    def __init__(self, settings: config.Travel, now_ns: int) -> None:
-        """Without coils, positions count from the first speed; with a topic of coils, from the first that begins."""
+    def __init__(self, settings: config.Travel, now_ns: int, kept: Kept | None = None) -> None:
+        """Without coils, positions count from the first speed; with a topic of coils, from the first that begins.
+
+        kept: of before a restart, None where no coil was ever named.  Nobody knows how far the strip ran meanwhile:
+        the coil has its name and no positions.
+        """
         self._fixed = settings.speed_m_per_s
         self._is_on = settings.speed_m_per_s is not None or settings.topic is not None
         self._ramps = settings.between == "ramp"
@@ -121,9 +136,11 @@ class Travel:
         if self._fixed is not None:
             self._knots.append(_Knot(now_ns, 0.0, self._fixed, 0))
         self._leg = 0
-        waits = settings.coil_topic is not None
+        waits = settings.coil_topic is not None or kept is not None
+        self._kept = kept
+        name = None if kept is None else kept.name
         self._stretches: deque[_Stretch] = deque(maxlen=MOST_COILS)
-        self._stretches.append(_Stretch(None, None if waits else Mark(0, 0.0), counted=not waits))
+        self._stretches.append(_Stretch(name, None if waits else Mark(0, 0.0), counted=not waits))
         self._names_heard = False
         self._stale = False
         self._good = 0
@@ -211,6 +228,7 @@ class Travel:
         witnessed = self._names_heard and not said.retained
         self._names_heard = True
         if said.name == self.coil:
+            self._kept = None
             return None
         if said.name is None:
             return self.end(said.at_ns)
@@ -223,6 +241,7 @@ class Travel:
         return self._stretches[-1].name
 
     def _turn_to(self, stretch: _Stretch, at_ns: int) -> Coil:
+        self._kept = None
         over, mark = self._stretches[-1], self.at(at_ns)
         length = None if mark is None or not over.counted else mark.since(over.start)
         self._stretches.append(stretch)
@@ -241,13 +260,14 @@ class Travel:
     # ---- telling -------------------------------------------------------------------------------------
 
     def reading(self, now_ns: int) -> Reading:
+        kept_since = self._kept.since if self._kept is not None and self._kept.name is not None else None
         if not self._is_on:
-            return Reading("off", coil=self.coil)
+            return Reading("off", coil=self.coil, kept_since=kept_since)
         mark = self.at(now_ns)
         state: State = "stale" if self._stale else "known" if mark is not None else "waiting"
         speed = self._knots[-1].m_per_s if mark is not None else None
         position = None if mark is None else self.on_coil(mark)[1]
-        return Reading(state, speed, self.coil, position, self._stale_count)
+        return Reading(state, speed, self.coil, position, self._stale_count, kept_since)
 
     @property
     def is_on(self) -> bool:

@@ -709,6 +709,16 @@ def test_line_tells_when_the_speed_is_no_longer_known_and_again() -> None:
     assert opened[-1].coil == "B"
 
 
+def test_line_names_the_coil_while_the_speed_is_unknown() -> None:
+    """Which coil runs does not hang on how fast it runs."""
+    scene = Scene({**PLACED, "mode": "parts"}, travel={"topic": "drive", "coil_topic": "coil"})
+    scene.news.append(CoilNamed(scene.clock.monotonic_ns(), "A", retained=True))
+    scene.play(1)
+    (opened, _) = (event.defect for event in scene.events if event.defect)
+    assert opened is not None
+    assert (opened.coil, opened.position_m) == ("A", None)
+
+
 def test_line_tells_of_coils_by_topic_and_by_command() -> None:
     """What ended with its length, what began, and who said so; the state message shows it."""
     scene = Scene({**PLACED, "at_m": 0.0}, travel={"topic": "drive"}, report_s=1.0)

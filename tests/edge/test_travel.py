@@ -10,7 +10,7 @@ import pytest
 
 from edge import config
 from edge.clock import NS_PER_MS, NS_PER_S
-from edge.travel import MOST_KNOTS, Coil, CoilNamed, Mark, Span, Travel
+from edge.travel import MOST_KNOTS, Coil, CoilNamed, Kept, Mark, Span, Travel
 
 START = 5 * NS_PER_S
 
@@ -91,6 +91,7 @@ def test_constant_speed_needs_no_messages():
         "coil": None,
         "position_m": 1.8,
         "stale": 0,
+        "kept_since": None,
     }
 
 
@@ -203,6 +204,47 @@ def test_only_a_change_that_was_witnessed_begins_a_coil():
     assert strip.coil is None
     strip.hear(CoilNamed(ns(5.5), "D"))
     assert strip.on_coil(strip.at(ns(6))) == ("D", pytest.approx(0.5))
+
+
+BEFORE = "2026-11-22T13:46:11.482Z"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"speed_m_per_s": 2.0}, {"topic": "drive"}, {"topic": "drive", "coil_topic": "coil"}]
+)
+def test_coil_of_before_a_restart_has_its_name_and_no_position(settings):
+    """Nobody knows how far it ran meanwhile, not even at a fixed speed; the next coil begins at 0 m."""
+    strip = Travel(config.Travel(**settings), START, Kept("A", BEFORE))
+    strip.sample(ns(0), 2.0)
+    assert strip.on_coil(strip.at(ns(1))) == ("A", None)
+    assert (strip.reading(ns(1)).coil, strip.reading(ns(1)).kept_since) == ("A", BEFORE)
+    assert strip.begin("B", ns(1)) == Coil("A", None)
+    assert strip.on_coil(strip.at(ns(2))) == ("B", pytest.approx(2.0))
+    assert strip.on_coil(strip.at(ns(0.5))) == ("A", None), "a camera far down the line"
+    assert strip.reading(ns(2)).kept_since is None
+
+
+def test_coil_that_was_stopped_before_a_restart_stays_stopped():
+    """Positions do not begin to count by themselves."""
+    strip = Travel(config.Travel(speed_m_per_s=2.0), START, Kept(None, BEFORE))
+    assert strip.on_coil(strip.at(ns(1))) == (None, None)
+    assert (strip.reading(ns(1)).coil, strip.reading(ns(1)).kept_since) == (None, None)
+    assert strip.end(ns(2)) == Coil(None, None)
+
+
+@pytest.mark.parametrize("retained", [True, False])
+def test_topic_goes_before_the_coil_of_before_a_restart(retained):
+    """The same name says that it is still there; another one, or none, that it is not; its begin was not seen."""
+    strip = Travel(config.Travel(topic="drive", coil_topic="coil"), START, Kept("A", BEFORE))
+    strip.sample(ns(0), 2.0)
+    assert strip.hear(CoilNamed(ns(0), "A", retained)) is None
+    assert strip.reading(ns(0)).kept_since is None
+    assert strip.on_coil(strip.at(ns(1))) == ("A", None)
+    strip = Travel(config.Travel(topic="drive", coil_topic="coil"), START, Kept("A", BEFORE))
+    strip.sample(ns(0), 2.0)
+    assert strip.hear(CoilNamed(ns(0), "B", retained)) == Coil("A", None)
+    assert strip.on_coil(strip.at(ns(1))) == ("B", None)
+    assert strip.hear(CoilNamed(ns(1), None, retained)) == Coil("B", None)
 
 
 def test_without_a_speed_nothing_is_on():
