@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from edge import config
@@ -28,13 +28,17 @@ State = Literal["off", "waiting", "known", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place on the strip.  m: along it; only marks of one leg can be compared."""
+    """A place on the strip.  m: along it; only marks of one leg can be compared.
+
+    at_ns: when the strip stood there, monotonic.
+    """
 
     leg: int
     m: float
+    at_ns: int = field(default=0, compare=False)
 
     def plus(self, m: float) -> Mark:
-        return Mark(self.leg, self.m + m)
+        return replace(self, m=self.m + m)
 
     def since(self, other: Mark | None) -> float | None:
         """Metres from the other mark to this one; None when they are not of one leg."""
@@ -184,12 +188,20 @@ class Travel:
         s = (at_ns - knot.at_ns) / NS_PER_S
         if after is not None and after.leg == knot.leg:
             if not self._ramps:
-                return Mark(knot.leg, knot.m + knot.m_per_s * s)
+                return Mark(knot.leg, knot.m + knot.m_per_s * s, at_ns)
             whole_s = (after.at_ns - knot.at_ns) / NS_PER_S
-            return Mark(knot.leg, knot.m + knot.m_per_s * s + (after.m_per_s - knot.m_per_s) * s * s / (2 * whole_s))
+            ramp_m = (after.m_per_s - knot.m_per_s) * s * s / (2 * whole_s)
+            return Mark(knot.leg, knot.m + knot.m_per_s * s + ramp_m, at_ns)
         if self._fixed is None and at_ns - knot.at_ns > self._stale_ns:
             return None
-        return Mark(knot.leg, knot.m + knot.m_per_s * s)
+        return Mark(knot.leg, knot.m + knot.m_per_s * s, at_ns)
+
+    def settled(self, span: Span) -> Span:
+        """The span by what is known now: the speed at the time of a frame may have been told after it was inspected."""
+        near, far = self.at(span.near.mark.at_ns), self.at(span.far.mark.at_ns)
+        if near is None or far is None or not near.leg == far.leg == span.near.mark.leg:
+            return span  # too long ago: what was known then holds
+        return replace(span, near=replace(span.near, mark=near), far=replace(span.far, mark=far))
 
     def look(self, now_ns: int) -> Literal["stale", "restored"] | None:
         """What has changed since the last look.  A source that comes and goes is not told each time: see STEADY."""
@@ -276,28 +288,36 @@ class Travel:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """The stretch of the strip that a flaw takes up.  whole: no sighting of it is missing from it."""
+class Spot:
+    """A place that a frame showed.  mark: where the strip stood then.  ahead_m: from there to the place."""
 
-    leg: int
-    near_m: float
-    far_m: float
+    mark: Mark
+    ahead_m: float
+
+    @property
+    def place(self) -> Mark:
+        return self.mark.plus(self.ahead_m)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The stretch of the strip that a flaw takes up, both ends of one leg.  whole: no sighting of it is missing."""
+
+    near: Spot
+    far: Spot
     whole: bool = True
 
     def joined(self, other: Span | None) -> Span:
         """With another sighting; one whose place is unknown, or of another leg, leaves it incomplete."""
-        if other is None or other.leg != self.leg:
-            return Span(self.leg, self.near_m, self.far_m, whole=False)
-        near, far = min(self.near_m, other.near_m), max(self.far_m, other.far_m)
-        return Span(self.leg, near, far, self.whole and other.whole)
-
-    @property
-    def near(self) -> Mark:
-        return Mark(self.leg, self.near_m)
+        if other is None or other.near.mark.leg != self.near.mark.leg:
+            return replace(self, whole=False)
+        near = min(self.near, other.near, key=lambda spot: spot.place.m)
+        far = max(self.far, other.far, key=lambda spot: spot.place.m)
+        return Span(near, far, self.whole and other.whole)
 
     @property
     def length_mm(self) -> float | None:
-        return round((self.far_m - self.near_m) * 1000, 1) if self.whole else None
+        return round((self.far.place.m - self.near.place.m) * 1000, 1) if self.whole else None
 
 
 def steps(path: str) -> Iterator[str | int]:

@@ -677,6 +677,20 @@ def test_line_tells_where_on_the_strip_a_defect_lies() -> None:
     assert (opened.box_mm, opened.coil) == ((0.0, 0.0, 50.0, 50.0), None)
 
 
+def test_line_tells_with_the_closing_event_what_the_speed_was_meanwhile() -> None:
+    """A speed that comes while a defect is in view says how far the strip had run when it was first seen."""
+    scene = Scene(PLACED, travel={"topic": "drive"})
+    scene.drive(1.0)
+    scene.play(0, 1, 1, every_s=0.1)
+    scene.drive(3.0)
+    scene.play(0, 0, 0)
+    opened, closed = (event.defect for event in scene.events if event.defect)
+    assert opened is not None
+    assert closed is not None
+    assert opened.position_m == pytest.approx(100.1, abs=0.005)
+    assert closed.position_m == pytest.approx(100.1 + (3.0 - 1.0) / 0.3 * 0.1**2 / 2, abs=0.005)
+
+
 @pytest.mark.parametrize("lacks", ["scale", "direction", "speed"])
 def test_line_invents_no_position(lacks: str) -> None:
     """Without a scale, a direction or a speed it is null; the line goes on as ever."""
