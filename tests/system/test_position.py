@@ -148,3 +148,20 @@ def test_coil_survives_a_kill(tmp_path: Path, broker: Mosquitto) -> None:
         shown = coil("show")
         assert (shown["coil"], shown["position_m"], shown["kept_since"]) == (None, None, None)
         assert node.stop() == 0
+
+
+def test_coil_of_a_node_that_was_off_for_days_is_told_as_ended(tmp_path: Path, broker: Mosquitto) -> None:
+    """Nobody said what ran since: no name is better than a wrong one, and positions wait for the next coil."""
+    state = tmp_path / "node" / "var"
+    state.mkdir(parents=True)
+    kept = {"schema": "defectd.coil/1", "coil": "A4711", "since": "2026-01-05T06:00:00.000Z"}
+    (state / "coil.json").write_text(json.dumps(kept))
+    travel = {"speed_m_per_s": SPEED}
+    with subscriber(broker.port) as scada, Node(tmp_path / "node", broker.port, [CAMERA], travel=travel) as node:
+        node.start()
+        ended = until(lambda: scada.events("coil.ended"), 30, "the end of the coil")[0]
+        assert ended["detail"] == {"coil": "A4711", "length_m": None, "by": "restart"}
+        shown = until(lambda: ask(state, "coil", action="show"), 30, "the answer")
+        assert (shown["coil"], shown["position_m"], shown["kept_since"]) == (None, None, None)
+        assert json.loads((state / "coil.json").read_text())["coil"] is None
+        assert node.stop() == 0
