@@ -42,6 +42,11 @@ def stamp(wall_ns: int) -> str:
     return f"{text}.{rest // NS_PER_MS:03d}Z"
 
 
+def wall_ns_of(text: str) -> int:
+    """The wall time of a `stamp`.  Raises ValueError."""
+    return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000) * NS_PER_MS
+
+
 def boot_id() -> str:
     """The kernel's id of this boot: monotonic stamps compare only where it is equal."""
     try:

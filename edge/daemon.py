@@ -9,7 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
@@ -19,6 +19,7 @@ from edge.admission import identity
 from edge.archive import Archive
 from edge.camera.supervisor import CameraLost, CameraOpened, Supervisor
 from edge.clock import NS_PER_S, Clock, boot_id
+from edge.coil import LONGEST_AWAY_S, Coils
 from edge.console import Console
 from edge.control import Verbs
 from edge.delivery.commands import Commands
@@ -47,6 +48,7 @@ log = logging.getLogger(__name__)
 
 OUTBOX_FILE: Final = "outbox.db"
 LEDGER_FILE: Final = "coverage.json"
+COIL_FILE: Final = "coil.json"
 LOOK_S: Final = 0.5
 PROBE_SPARE_S: Final = 2.0
 """For a camera process to start."""
@@ -195,7 +197,16 @@ class Daemon:
 
         ledger = Ledger(settings.state_dir / LEDGER_FILE, clock)
         trail = Trail(names, clock)
-        recorder = Recorder(outbox, self._origin, self._topics, clock, on_stored=on_stored, on_commit=trail.stored)
+        coils = Coils(settings.state_dir / COIL_FILE, clock)
+        recorder = Recorder(
+            outbox,
+            self._origin,
+            self._topics,
+            clock,
+            before_commit=coils.heed,
+            on_stored=on_stored,
+            on_commit=trail.stored,
+        )
         refusals = Refusals(recorder.put, clock)
         commands = Commands(self._topics, settings.commands, names, clock)
         telemetry = Telemetry(settings.travel, clock)
@@ -221,7 +232,8 @@ class Daemon:
         )
         node = Node(self._prepared, self._origin, self._topics, reach, clock, self._path, self._more_status)
         evidence = self._keeper()
-        line = self._line(node, reach, refusals, ledger, evidence, telemetry)
+        kept = self._recalled(coils, ledger, recorder)
+        line = self._line(node, reach, refusals, ledger, evidence, telemetry, kept)
         succession = Succession(node, self._prepared, orders, lambda: line.stations, clock)
         verbs = Verbs(node, succession, orders, outbox, recorder, publisher, commands, clock)
         commands.attach(publisher.reply, verbs.perform)
@@ -254,6 +266,20 @@ class Daemon:
             tiles_bytes=settings.tiles_mb * MIB,
         )
         return Keeper(settings, archive, self._clock)
+
+    def _recalled(self, coils: Coils, ledger: Ledger, recorder: Recorder) -> travel.Kept | None:
+        """The coil of before this start; one that cannot be there any more is told as ended."""
+        kept = coils.kept
+        if kept is None or kept.name is None:
+            return kept
+        if coils.may_be_there(ledger.before_ns):
+            log.info("coil %s, begun %s, goes on; positions are unknown until the next one", kept.name, kept.since)
+            return kept
+        words = "coil %s, begun %s, is not taken up again: the node was off for more than %d minutes"
+        log.warning(words, kept.name, kept.since, LONGEST_AWAY_S // 60)
+        ended = {"coil": kept.name, "length_m": None, "by": "restart"}
+        recorder.put(make(self._clock, event.NODE_CAMERA, "coil.ended", ended))
+        return replace(kept, name=None)
 
     def _start(self, building: ExitStack, parts: Parts) -> None:
         """Consumers before producers."""
@@ -310,6 +336,7 @@ class Daemon:
         ledger: Ledger,
         evidence: Keeper | None,
         telemetry: Telemetry,
+        kept: travel.Kept | None,
     ) -> Line:
         def retain_coverage(camera: str, message: dict[str, Any]) -> None:
             reach.publisher.retain(self._topics.coverage(camera), ledger.note(camera, message))
@@ -337,7 +364,7 @@ class Daemon:
             on_removed=node.forget,
             witness=None if evidence is None else Witness(self._settings.evidence, evidence.keep, self._clock),
             shadow=self._prepared.shadow,
-            travel=travel.Travel(self._settings.travel, self._clock.monotonic_ns()),
+            travel=travel.Travel(self._settings.travel, self._clock.monotonic_ns(), kept),
             news=telemetry.news,
             why_stale=lambda: telemetry.last_refusal,
         )

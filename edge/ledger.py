@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge import durable
-from edge.clock import NS_PER_S, Clock, stamp
+from edge.clock import NS_PER_S, Clock, stamp, wall_ns_of
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ class Ledger:
         self._ever: dict[str, Tally] = known.get("ever", {})
         self._days: dict[str, dict[str, Tally]] = known.get("days", {})
         self._runs: list[dict[str, Any]] = known.get("runs", [])[-(RUNS - 1) :]
+        self.before_ns = wall_ns_of(self._runs[-1]["to"]) if self._runs else None
+        """Wall time of the last that is known of the run before: its end, or up to a minute earlier."""
         self._run: dict[str, Any] = {"from": now, "to": now, "ended": False, "cameras": {}}
         self._runs.append(self._run)
 
@@ -108,6 +110,8 @@ def _read(path: Path) -> dict[str, Any]:
         for cameras in (known["ever"], *known["days"].values(), *(run["cameras"] for run in known["runs"])):
             for tally in cameras.values():
                 _sum(tally, empty)
+        for run in known["runs"]:
+            wall_ns_of(run["to"])
         return dict(known)
     except FileNotFoundError:
         return {}

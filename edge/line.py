@@ -309,10 +309,11 @@ class Station:
             return replace(defect, box_mm=box_mm)
         if change.span is None:
             length_mm = box_mm[3] if self.heading.direction in ("up", "down") else box_mm[2]
-            return replace(defect, box_mm=box_mm, length_mm=round(length_mm, 1))
-        coil, m = self.place(change.span.near, travel)
+            return replace(defect, box_mm=box_mm, length_mm=round(length_mm, 1), coil=travel.coil)
+        span = travel.settled(change.span)
+        coil, m = self.place(span.near.place, travel)
         position_m = None if m is None else round(m, 3)
-        return replace(defect, box_mm=box_mm, position_m=position_m, length_mm=change.span.length_mm, coil=coil)
+        return replace(defect, box_mm=box_mm, position_m=position_m, length_mm=span.length_mm, coil=coil)
 
     def place(self, mark: Mark, travel: Travel) -> tuple[str | None, float | None]:
         """The coil that lies at a mark of this camera, and metres from its begin."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from edge import __version__, calibration, config, difference, event, overrides
+from edge import __version__, calibration, config, demo, difference, event, overrides
 from edge.camera.supervisor import Supervisor
 from edge.clock import Clock, stamp
 from edge.delivery.commands import Commands
@@ -239,7 +239,7 @@ class Node:
     def _read(self) -> config.Config:
         if self._path is None:
             raise CommandError("unsupported", "this node was started without a configuration file")
-        wanted = calibration.applied(config.load(self._path), self.configured.state_dir)
+        wanted = demo.described(calibration.applied(config.load(self._path), self.configured.state_dir))
         active(wanted)
         return wanted
 

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 from typing import Final
 
-from edge import bundle, calibration, config, overrides, tuning
+from edge import bundle, calibration, config, demo, overrides, tuning
 from edge.admission import Admitted, admit, identity
 from edge.camera.source import SourceSpec
 from edge.clock import Clock
@@ -46,7 +46,7 @@ class Prepared:
 
 def prepare(settings: config.Config, clock: Clock) -> Prepared:
     """Load and test the model, fit the thresholds to it.  Raises ConfigError or BundleError; connects to nothing."""
-    configured = settings = calibration.applied(settings)
+    configured = settings = demo.described(calibration.applied(settings))
     standing, chosen, passed_over = _chosen(configured, clock)
     classes = chosen.classifier.card.classes
     changes = overrides.load(configured, classes)

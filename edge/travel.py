@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 from edge import config
@@ -28,13 +28,17 @@ State = Literal["off", "waiting", "known", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place on the strip.  m: along it; only marks of one leg can be compared."""
+    """A place on the strip.  m: along it; only marks of one leg can be compared.
+
+    at_ns: when the strip stood there, monotonic.
+    """
 
     leg: int
     m: float
+    at_ns: int = field(default=0, compare=False)
 
     def plus(self, m: float) -> Mark:
-        return Mark(self.leg, self.m + m)
+        return replace(self, m=self.m + m)
 
     def since(self, other: Mark | None) -> float | None:
         """Metres from the other mark to this one; None when they are not of one leg."""
@@ -70,6 +74,14 @@ class Coil:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """What was known of the coil before a restart.  name: None: none ran.  since: UTC, when that was told."""
+
+    name: str | None
+    since: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """How it stands: for state messages and metrics."""
 
@@ -79,6 +91,8 @@ class Reading:
     position_m: float | None = None
     stale: int = 0
     """How often the speed became stale."""
+    kept_since: str | None = None
+    """Since when the coil runs, where its name is of before a restart and nobody has said it again."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -87,6 +101,7 @@ class Reading:
             "coil": self.coil,
             "position_m": None if self.position_m is None else round(self.position_m, 3),
             "stale": self.stale,
+            "kept_since": self.kept_since,
         }
 
 
@@ -110,8 +125,12 @@ class _Stretch:
 class Travel:
     """The strip of one node. Owned by one thread; memory is bounded."""
 
-    def __init__(self, settings: config.Travel, now_ns: int) -> None:
-        """Without coils, positions count from the first speed; with a topic of coils, from the first that begins."""
+    def __init__(self, settings: config.Travel, now_ns: int, kept: Kept | None = None) -> None:
+        """Without coils, positions count from the first speed; with a topic of coils, from the first that begins.
+
+        kept: of before a restart, None where no coil was ever named.  Nobody knows how far the strip ran meanwhile:
+        the coil has its name and no positions.
+        """
         self._fixed = settings.speed_m_per_s
         self._is_on = settings.speed_m_per_s is not None or settings.topic is not None
         self._ramps = settings.between == "ramp"
@@ -121,9 +140,11 @@ class Travel:
         if self._fixed is not None:
             self._knots.append(_Knot(now_ns, 0.0, self._fixed, 0))
         self._leg = 0
-        waits = settings.coil_topic is not None
+        waits = settings.coil_topic is not None or kept is not None
+        self._kept = kept
+        name = None if kept is None else kept.name
         self._stretches: deque[_Stretch] = deque(maxlen=MOST_COILS)
-        self._stretches.append(_Stretch(None, None if waits else Mark(0, 0.0), counted=not waits))
+        self._stretches.append(_Stretch(name, None if waits else Mark(0, 0.0), counted=not waits))
         self._names_heard = False
         self._stale = False
         self._good = 0
@@ -167,12 +188,20 @@ class Travel:
         s = (at_ns - knot.at_ns) / NS_PER_S
         if after is not None and after.leg == knot.leg:
             if not self._ramps:
-                return Mark(knot.leg, knot.m + knot.m_per_s * s)
+                return Mark(knot.leg, knot.m + knot.m_per_s * s, at_ns)
             whole_s = (after.at_ns - knot.at_ns) / NS_PER_S
-            return Mark(knot.leg, knot.m + knot.m_per_s * s + (after.m_per_s - knot.m_per_s) * s * s / (2 * whole_s))
+            ramp_m = (after.m_per_s - knot.m_per_s) * s * s / (2 * whole_s)
+            return Mark(knot.leg, knot.m + knot.m_per_s * s + ramp_m, at_ns)
         if self._fixed is None and at_ns - knot.at_ns > self._stale_ns:
             return None
-        return Mark(knot.leg, knot.m + knot.m_per_s * s)
+        return Mark(knot.leg, knot.m + knot.m_per_s * s, at_ns)
+
+    def settled(self, span: Span) -> Span:
+        """The span by what is known now: the speed at the time of a frame may have been told after it was inspected."""
+        near, far = self.at(span.near.mark.at_ns), self.at(span.far.mark.at_ns)
+        if near is None or far is None or not near.leg == far.leg == span.near.mark.leg:
+            return span  # too long ago: what was known then holds
+        return replace(span, near=replace(span.near, mark=near), far=replace(span.far, mark=far))
 
     def look(self, now_ns: int) -> Literal["stale", "restored"] | None:
         """What has changed since the last look.  A source that comes and goes is not told each time: see STEADY."""
@@ -211,6 +240,7 @@ class Travel:
         witnessed = self._names_heard and not said.retained
         self._names_heard = True
         if said.name == self.coil:
+            self._kept = None
             return None
         if said.name is None:
             return self.end(said.at_ns)
@@ -223,6 +253,7 @@ class Travel:
         return self._stretches[-1].name
 
     def _turn_to(self, stretch: _Stretch, at_ns: int) -> Coil:
+        self._kept = None
         over, mark = self._stretches[-1], self.at(at_ns)
         length = None if mark is None or not over.counted else mark.since(over.start)
         self._stretches.append(stretch)
@@ -241,13 +272,14 @@ class Travel:
     # ---- telling -------------------------------------------------------------------------------------
 
     def reading(self, now_ns: int) -> Reading:
+        kept_since = self._kept.since if self._kept is not None and self._kept.name is not None else None
         if not self._is_on:
-            return Reading("off", coil=self.coil)
+            return Reading("off", coil=self.coil, kept_since=kept_since)
         mark = self.at(now_ns)
         state: State = "stale" if self._stale else "known" if mark is not None else "waiting"
         speed = self._knots[-1].m_per_s if mark is not None else None
         position = None if mark is None else self.on_coil(mark)[1]
-        return Reading(state, speed, self.coil, position, self._stale_count)
+        return Reading(state, speed, self.coil, position, self._stale_count, kept_since)
 
     @property
     def is_on(self) -> bool:
@@ -256,28 +288,36 @@ class Travel:
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """The stretch of the strip that a flaw takes up.  whole: no sighting of it is missing from it."""
+class Spot:
+    """A place that a frame showed.  mark: where the strip stood then.  ahead_m: from there to the place."""
 
-    leg: int
-    near_m: float
-    far_m: float
+    mark: Mark
+    ahead_m: float
+
+    @property
+    def place(self) -> Mark:
+        return self.mark.plus(self.ahead_m)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The stretch of the strip that a flaw takes up, both ends of one leg.  whole: no sighting of it is missing."""
+
+    near: Spot
+    far: Spot
     whole: bool = True
 
     def joined(self, other: Span | None) -> Span:
         """With another sighting; one whose place is unknown, or of another leg, leaves it incomplete."""
-        if other is None or other.leg != self.leg:
-            return Span(self.leg, self.near_m, self.far_m, whole=False)
-        near, far = min(self.near_m, other.near_m), max(self.far_m, other.far_m)
-        return Span(self.leg, near, far, self.whole and other.whole)
-
-    @property
-    def near(self) -> Mark:
-        return Mark(self.leg, self.near_m)
+        if other is None or other.near.mark.leg != self.near.mark.leg:
+            return replace(self, whole=False)
+        near = min(self.near, other.near, key=lambda spot: spot.place.m)
+        far = max(self.far, other.far, key=lambda spot: spot.place.m)
+        return Span(near, far, self.whole and other.whole)
 
     @property
     def length_mm(self) -> float | None:
-        return round((self.far_m - self.near_m) * 1000, 1) if self.whole else None
+        return round((self.far.place.m - self.near.place.m) * 1000, 1) if self.whole else None
 
 
 def steps(path: str) -> Iterator[str | int]:

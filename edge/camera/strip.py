@@ -25,6 +25,8 @@ LONGEST_PX = 220
 """No defect is longer or wider."""
 CLEAR_PX = 260
 """Clean steel between two defects, so that each is an event of its own."""
+SPEED_PX = 24
+"""Travel per frame, where nothing else is said."""
 PERIOD_PX = 2048
 """The surface without its defects repeats after this many rows."""
 CACHED_DEFECTS = 16
@@ -62,13 +64,15 @@ class Strip:
         width: int = 800,
         height: int = 400,
         seed: int = 1,
-        speed_px: int = 24,
+        speed_px: int = SPEED_PX,
         spacing_px: int = 900,
         noise: float = 2.0,
         classes: tuple[str, ...] = CLASSES,
+        mm_per_px: float | None = None,
     ) -> None:
         """speed_px: travel per frame.  spacing_px: mean distance between defects.  noise: sigma of the sensor, gray.
 
+        mm_per_px: how large the steel is said to be; no frame looks different for it.
         Raises CameraError for a value outside its limits.
         """
         _check("width", width, 256, 8192)
@@ -77,6 +81,8 @@ class Strip:
         _check("speed_px", speed_px, 0, 4096)
         _check("spacing_px", spacing_px, LONGEST_PX + CLEAR_PX, 1_000_000)
         _check("noise", noise, 0, 32)
+        if mm_per_px is not None:
+            _check("mm_per_px", mm_per_px, 0.001, 1000)
         if not classes or set(classes) - set(CLASSES):
             raise _refusal("classes", ",".join(classes), f"some of {','.join(CLASSES)}")
         self.width, self.height, self.seed = width, height, seed
@@ -94,21 +100,7 @@ class Strip:
     @classmethod
     def from_url(cls, url: str) -> Strip:
         """A strip from `strip:` or `strip:?width=1600&seed=7&classes=scratches,patches`.  Raises CameraError."""
-        parts = urlsplit(url)
-        if parts.scheme != "strip" or parts.netloc or parts.path:
-            raise _refusal("source", url, "strip: or strip:?key=value&...")
-        values: dict[str, int | float | tuple[str, ...]] = {}
-        for key, text in parse_qsl(parts.query, keep_blank_values=True):
-            if key not in _READERS:
-                raise _refusal(key, text, f"a strip has only {', '.join(_READERS)}")
-            if key in values:
-                raise _refusal(key, text, "given once")
-            try:
-                values[key] = _READERS[key](text)
-            except ValueError:
-                kind = "a number" if _READERS[key] is float else "a whole number"
-                raise _refusal(key, text, kind) from None
-        return cls(**values)  # type: ignore[arg-type]
+        return cls(**parameters(url))
 
     def frame(self, n: int) -> Gray:
         """Frame n >= 0.  Returns (height, width) uint8, a fresh array."""
@@ -160,6 +152,25 @@ class Strip:
         return drawn
 
 
+def parameters(url: str) -> dict[str, Any]:
+    """What the URL sets, by the names of `Strip`; within its limits or not.  Raises CameraError."""
+    parts = urlsplit(url)
+    if parts.scheme != "strip" or parts.netloc or parts.path:
+        raise _refusal("source", url, "strip: or strip:?key=value&...")
+    values: dict[str, Any] = {}
+    for key, text in parse_qsl(parts.query, keep_blank_values=True):
+        if key not in _READERS:
+            raise _refusal(key, text, f"a strip has only {', '.join(_READERS)}")
+        if key in values:
+            raise _refusal(key, text, "given once")
+        try:
+            values[key] = _READERS[key](text)
+        except ValueError:
+            kind = "a number" if _READERS[key] is float else "a whole number"
+            raise _refusal(key, text, kind) from None
+    return values
+
+
 def _paint(picture: Gray, drawn: _Drawn, top: int) -> None:
     x, y, w, h = drawn.defect.box
     first, last = max(0, y - top), min(picture.shape[0], y - top + h)
@@ -191,6 +202,7 @@ _READERS: dict[str, Callable[[str], int | float | tuple[str, ...]]] = {
     "spacing_px": int,
     "noise": float,
     "classes": _names,
+    "mm_per_px": float,
 }
 
 

@@ -63,6 +63,8 @@ def _order(config_path: Any, as_json: bool, **fields: Any) -> None:
         click.echo(json.dumps(told))
         return
     name = "no coil" if told["coil"] is None else f"coil {told['coil']}"
+    if told["kept_since"] is not None:
+        name += f" (begun {told['kept_since']}, before the restart)"
     position = "position unknown" if told["position_m"] is None else f"at {told['position_m']:.3f} m"
     speed = "speed " + (told["speed"] if told["speed_m_per_s"] is None else f"{told['speed_m_per_s']:g} m/s")
     click.echo(f"{name}, {position}, {speed}")

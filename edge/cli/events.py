@@ -99,6 +99,10 @@ def _event_line(text: str) -> str:
         if flaw:
             x, y, w, h = flaw["box_px"]
             head += f" {flaw['class']:16} {flaw['confidence']:.2f}  at {x},{y} {w}x{h} px"
+            if flaw.get("position_m") is not None:
+                head += f", {flaw['position_m']:.3f} m"
+            if flaw.get("coil") is not None:
+                head += f" on {flaw['coil']}"
             if fact["type"] == "defect.closed":
                 head += f", {flaw['frames']} frames"
         if detail:

@@ -76,8 +76,9 @@ class Recorder:
     """The thread `recorder`: takes events from anyone, stores them in groups.
 
     put() costs microseconds and never waits for the disk.  max_waiting: events in memory while the disk is away;
-    the oldest go and are told by one events.dropped event.  on_stored: called by the recorder thread after
-    each commit; must not block.  on_commit: the same, with the events that were stored.
+    the oldest go and are told by one events.dropped event.  before_commit: called by the recorder thread with the
+    events that it is about to store.  on_stored: called by it after each commit; must not block.  on_commit: the same,
+    with the events that were stored.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Recorder:
         clock: Clock,
         max_waiting: int = 10_000,
         *,
+        before_commit: Callable[[Sequence[Event]], None] | None = None,
         on_stored: Callable[[], None] | None = None,
         on_commit: Callable[[Sequence[Event]], None] | None = None,
     ) -> None:
@@ -96,6 +98,7 @@ class Recorder:
         self._outbox = outbox
         self._topics = topics
         self._clock = clock
+        self._before_commit = before_commit
         self._on_stored = on_stored
         self._on_commit = on_commit
         self._max_waiting = max_waiting
@@ -186,6 +189,8 @@ class Recorder:
         failures = 0
         untold = self._untold
         self._ask_for_pictures()
+        if self._before_commit is not None:
+            self._before_commit([waiting.event for waiting in self._in_hand])
         while True:
             self.beat_ns = self._clock.monotonic_ns()
             try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge import calibration, config
+from edge import calibration, config, demo
 from edge.clock import Clock
 from edge.doctor import broker, calibrations, cameras, certificates, machine, pictures, position
 from edge.doctor.finding import Finding
@@ -37,7 +37,7 @@ def examine(settings: config.Config, clock: Clock, *, open_cameras: bool = True)
 
 def _position(settings: config.Config) -> Iterator[Finding]:
     try:
-        settings = calibration.applied(settings)
+        settings = demo.described(calibration.applied(settings))
     except ConfigError:
         return  # the model cannot be loaded with it either, which was told
     yield from position.findings(settings)

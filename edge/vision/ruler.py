@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge import config
-from edge.travel import Mark, Span
+from edge.travel import Mark, Span, Spot
 from edge.vision.decision import Box
 
 SIZES_KEPT: Final = 8
@@ -90,8 +90,7 @@ class Heading:
                 near_mm, long_mm = left - view_left, w
             case "right":
                 near_mm, long_mm = view_left + view_w - left - w, w
-        near_m = mark.m + near_mm / 1000
-        return Span(mark.leg, near_m, near_m + long_mm / 1000)
+        return Span(Spot(mark, near_mm / 1000), Spot(mark, (near_mm + long_mm) / 1000))
 
     def drift_px(self, m: float) -> tuple[float, float]:
         """Right and down, px, that the middle of the picture moves while the strip runs so far."""

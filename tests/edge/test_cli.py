@@ -246,6 +246,8 @@ def test_tail_prints_an_event_on_one_line() -> None:
     assert "\n" not in line
     for part in ("13:46:11.482", "#7", "scratches", "0.97", "1,2 3x4", "5 frames", "replayed"):
         assert part in line
+    placed = {**defect, "position_m": 812.4, "coil": "A4711"}
+    assert "3x4 px, 812.400 m on A4711, 5 frames" in _event_line(json.dumps({**fact, "defect": placed}))
 
 
 def test_help_is_quick_because_libraries_wait() -> None:

@@ -9,7 +9,7 @@ from fakes import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.clock import NS_PER_S
+from edge.clock import NS_PER_MS, NS_PER_S
 from edge.coverage import STATES, Coverage
 from edge.ledger import DAYS, RUNS, Ledger
 
@@ -44,6 +44,18 @@ def test_totals_go_on_after_a_restart(tmp_path):
     assert whole["ever"]["top"]["frames"]["late"] == 4
     assert [run["cameras"]["top"]["delivered"] for run in whole["runs"]] == [7, 7]
     assert [run["ended"] for run in whole["runs"]] == [True, True]
+
+
+def test_ledger_tells_how_long_the_run_before_lived(tmp_path):
+    """Until its last window that was saved."""
+    clock = FakeClock()
+    first = Ledger(tmp_path / "coverage.json", clock)
+    assert first.before_ns is None
+    first.note("top", window(clock, ok=5))
+    first.save(ended=True)
+    last_ns = clock.wall_ns()
+    clock.advance(86_400)
+    assert Ledger(tmp_path / "coverage.json", clock).before_ns == pytest.approx(last_ns, abs=NS_PER_MS)
 
 
 def test_days_are_told_apart(tmp_path):

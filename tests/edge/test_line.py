@@ -677,6 +677,20 @@ def test_line_tells_where_on_the_strip_a_defect_lies() -> None:
     assert (opened.box_mm, opened.coil) == ((0.0, 0.0, 50.0, 50.0), None)
 
 
+def test_line_tells_with_the_closing_event_what_the_speed_was_meanwhile() -> None:
+    """A speed that comes while a defect is in view says how far the strip had run when it was first seen."""
+    scene = Scene(PLACED, travel={"topic": "drive"})
+    scene.drive(1.0)
+    scene.play(0, 1, 1, every_s=0.1)
+    scene.drive(3.0)
+    scene.play(0, 0, 0)
+    opened, closed = (event.defect for event in scene.events if event.defect)
+    assert opened is not None
+    assert closed is not None
+    assert opened.position_m == pytest.approx(100.1, abs=0.005)
+    assert closed.position_m == pytest.approx(100.1 + (3.0 - 1.0) / 0.3 * 0.1**2 / 2, abs=0.005)
+
+
 @pytest.mark.parametrize("lacks", ["scale", "direction", "speed"])
 def test_line_invents_no_position(lacks: str) -> None:
     """Without a scale, a direction or a speed it is null; the line goes on as ever."""
@@ -707,6 +721,16 @@ def test_line_tells_when_the_speed_is_no_longer_known_and_again() -> None:
     opened = [event.defect for event in scene.events if event.type == "defect.opened" and event.defect]
     assert [defect.position_m is None for defect in opened] == [False, True, True, True, True, False]
     assert opened[-1].coil == "B"
+
+
+def test_line_names_the_coil_while_the_speed_is_unknown() -> None:
+    """Which coil runs does not hang on how fast it runs."""
+    scene = Scene({**PLACED, "mode": "parts"}, travel={"topic": "drive", "coil_topic": "coil"})
+    scene.news.append(CoilNamed(scene.clock.monotonic_ns(), "A", retained=True))
+    scene.play(1)
+    (opened, _) = (event.defect for event in scene.events if event.defect)
+    assert opened is not None
+    assert (opened.coil, opened.position_m) == ("A", None)
 
 
 def test_line_tells_of_coils_by_topic_and_by_command() -> None:

@@ -114,6 +114,15 @@ def test_reload_takes_over_what_it_can_and_names_the_rest(stage: Stage) -> None:
     assert stage.node.settings.mqtt.broker == "embedded"
 
 
+def test_reload_reads_what_a_strip_tells_of_itself(stage: Stage) -> None:
+    """As the start does: its scale and direction at once, its speed from the next start on."""
+    told = stage.reload({**CAMERA, "source": "strip:?mm_per_px=0.5"})
+    camera = stage.stations()["top"]
+    assert (camera.scale, camera.direction) == (config.Scale(mm_per_px=0.5), "up")
+    assert told["needs_restart"] == ["travel.speed_m_per_s"]
+    stage.is_whole()
+
+
 def test_account_of_a_camera_goes_on_over_a_change(stage: Stage) -> None:
     """What was counted before stays counted; only how it is looked at is new."""
     station = stage.line.stations[0]

@@ -70,6 +70,17 @@ def test_event_is_stored_on_its_topic_and_the_publisher_is_woken(disk):
     assert recorder.stored == 1
 
 
+def test_event_is_shown_before_it_is_stored(disk):
+    """What an event stands for can be kept first: then whoever was told of it can rely on that."""
+    shown = []
+    recorder = recorder_for(disk, before_commit=lambda events: shown.append((list(events), disk.last_seq)))
+    one = event()
+    recorder.put(one)
+    assert recorder.stop(5)
+    assert shown == [([one], 0)]
+    assert disk.last_seq == 1
+
+
 def test_what_waits_is_stored_in_groups_and_in_order(disk):
     """While a commit lasts, the next group gathers; the order is that of put."""
     recorder = recorder_for(disk)

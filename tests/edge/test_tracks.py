@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge import config
-from edge.travel import Span
+from edge.travel import Mark, Span, Spot
 from edge.vision.decision import Findings, Region
 from edge.vision.tracks import MAX_HELD, MAX_TRACKS, Motion, Tracks, at_once
 
@@ -507,13 +507,14 @@ def test_defect_takes_up_what_all_its_sightings_take_up():
         scene = Scene()
         for n in range(6):
             box = [scratch(100 * n)] if n < 5 else []
-            known = n != missing
-            place = (
-                (lambda box, n=n: Span(0, 5.0 + n * 0.1, 5.0 + n * 0.1 + box[2] / 2000)) if known else lambda _: None
-            )
+            mark = Mark(0, 5.0 + n * 0.1)
+
+            def place(box, mark=mark, known=n != missing):
+                return Span(Spot(mark, 0.0), Spot(mark, box[2] / 2000)) if known else None
+
             scene.show(*box, place=place)
         span = scene.end().told[-1][1].span
-        assert (span.near_m, span.length_mm) == (5.0, length_mm)
+        assert (span.near.place.m, span.length_mm) == (5.0, length_mm)
 
 
 @settings(max_examples=100)

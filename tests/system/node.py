@@ -154,6 +154,8 @@ class Subscriber:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
+        # paho closes its last sockets when it is freed: at once, now that it no longer refers to us.
+        self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
 
 
 class Hearing(Protocol):

@@ -188,9 +188,9 @@ def _stored(node: Node) -> list[dict[str, Any]]:
 
 
 def test_first_run_needs_nothing_but_the_daemon_and_ends_quickly(tmp_path: Path, free_port: int) -> None:
-    """Embedded broker and generated strip: `defectd tail` shows defects, Ctrl-C ends within 3 s, nothing is left."""
+    """Embedded broker and generated strip: `defectd tail` shows defects and their place, Ctrl-C ends it within 3 s."""
     pytest.importorskip("amqtt")
-    camera = {"name": "top", "source": "strip:", "fps": 30, "budget_ms": 500}
+    camera = {"name": "top", "source": "strip:?mm_per_px=0.25", "fps": 30, "budget_ms": 500}
     with Node(tmp_path / "node", 0, [camera], mqtt={"broker": f"embedded:{free_port}"}) as node:
         began = time.monotonic()
         node.start()
@@ -203,6 +203,7 @@ def test_first_run_needs_nothing_but_the_daemon_and_ends_quickly(tmp_path: Path,
                 EVENT.validate(event)
                 if event["type"] == "defect.opened":
                     break
+            assert all(event["defect"][key] is not None for key in ("position_m", "length_mm", "box_mm"))
             assert time.monotonic() - began < 40
             tail.kill()
         interrupted = time.monotonic()

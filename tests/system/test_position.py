@@ -14,6 +14,8 @@ from mosquitto import Mosquitto
 from node import Node, subscriber, until
 from paho.mqtt.enums import CallbackAPIVersion
 
+from edge.console import ask
+
 pytestmark = pytest.mark.system
 
 MM_PER_PX, FPS, SPEED_PX = 0.25, 30, 60
@@ -110,3 +112,56 @@ def test_events_tell_where_on_the_coil_a_defect_lies(tmp_path: Path, broker: Mos
         coverage["inspected_m"] + coverage["partial_m"] + coverage["missed_m"], abs=0.002
     )
     assert coverage["inspected_m"] > 0.5
+
+
+def test_coil_survives_a_kill(tmp_path: Path, broker: Mosquitto) -> None:
+    """Its name is known again from the first defect on, its position from the next coil on; a stopped one stays so."""
+    travel = {"speed_m_per_s": SPEED}
+    with subscriber(broker.port) as scada, Node(tmp_path / "node", broker.port, [CAMERA], travel=travel) as node:
+
+        def coil(action: str, **name: str) -> dict[str, Any]:
+            return until(lambda: ask(node.folder / "var", "coil", action=action, **name), 30, f"the answer to {action}")
+
+        def told(kind: str, count: int = 1, after: int = 0) -> list[dict[str, Any]]:
+            def found() -> list[dict[str, Any]]:
+                events = [event for event in scada.events(kind) if event["seq"] > after]
+                return events if len(events) >= count else []
+
+            return until(found, 30, f"{count} {kind}")
+
+        node.start()
+        coil("start", coil="A4711")
+        begun = told("coil.started")[0]["time"]
+        node.kill()
+        node.start()
+        shown = coil("show")
+        assert (shown["coil"], shown["position_m"], shown["kept_since"]) == ("A4711", None, begun)
+        restarted = told("node.started", 2)[-1]["seq"]
+        defect = told("defect.opened", after=restarted)[0]["defect"]
+        assert (defect["coil"], defect["position_m"]) == ("A4711", None)
+        assert coil("start", coil="A4712")["position_m"] == 0.0
+        coil("stop")
+        ended = [(event["detail"]["coil"], event["detail"]["length_m"] is None) for event in told("coil.ended", 2)]
+        assert ended == [("A4711", True), ("A4712", False)]
+        node.kill()
+        node.start()
+        shown = coil("show")
+        assert (shown["coil"], shown["position_m"], shown["kept_since"]) == (None, None, None)
+        assert node.stop() == 0
+
+
+def test_coil_of_a_node_that_was_off_for_days_is_told_as_ended(tmp_path: Path, broker: Mosquitto) -> None:
+    """Nobody said what ran since: no name is better than a wrong one, and positions wait for the next coil."""
+    state = tmp_path / "node" / "var"
+    state.mkdir(parents=True)
+    kept = {"schema": "defectd.coil/1", "coil": "A4711", "since": "2026-01-05T06:00:00.000Z"}
+    (state / "coil.json").write_text(json.dumps(kept))
+    travel = {"speed_m_per_s": SPEED}
+    with subscriber(broker.port) as scada, Node(tmp_path / "node", broker.port, [CAMERA], travel=travel) as node:
+        node.start()
+        ended = until(lambda: scada.events("coil.ended"), 30, "the end of the coil")[0]
+        assert ended["detail"] == {"coil": "A4711", "length_m": None, "by": "restart"}
+        shown = until(lambda: ask(state, "coil", action="show"), 30, "the answer")
+        assert (shown["coil"], shown["position_m"], shown["kept_since"]) == (None, None, None)
+        assert json.loads((state / "coil.json").read_text())["coil"] is None
+        assert node.stop() == 0
