@@ -39,7 +39,7 @@ LEAST: Final = np.float32(1e-30)
 def views_of(scores: Scores) -> dict[str, Floats]:
     """What good surface is told by, by name: (N, D) float32 each.
 
-    A network without `peaks` is told by its features: they see small flaws less well (docs/decisions/020).
+    A network without `peaks` is told by its features: they see small flaws less well (docs/decisions/021).
     """
     logits = scores.logits if scores.good is None else np.concatenate((scores.logits, scores.good), 1)
     if scores.peaks is None:

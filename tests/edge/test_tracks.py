@@ -134,7 +134,7 @@ def test_place_on_the_strip_is_that_of_the_extent():
 
     def place(box):
         asked.append(box)
-        return Span(0, box[0] / 1000, (box[0] + box[2]) / 1000)
+        return Span(Spot(Mark(0, 0.0), box[0] / 1000), Spot(Mark(0, 0.0), (box[0] + box[2]) / 1000))
 
     scene = Scene()
     scene.show(replace(scratch(0), extent_px=(40, 50, 30, 20)), place=place)
