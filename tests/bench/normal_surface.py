@@ -110,47 +110,64 @@ def baselines(scores):
     return found
 
 
+def halves(good, bad, splits):
+    """For each split: the good tiles that calibrate, by frame; these frames from 0; which of both are measured."""
+    frames = np.unique(good.frames)
+    for split in range(splits):
+        chosen = np.random.default_rng(split).permutation(frames)[: len(frames) // 2]
+        fit = np.flatnonzero(np.isin(good.frames, chosen))
+        fit = fit[np.argsort(good.frames[fit], kind="stable")]
+        owner = np.unique(good.frames[fit], return_inverse=True)[1]
+        yield fit, owner, ~np.isin(good.frames, chosen), ~np.isin(bad.frames, chosen)
+
+
+def best_levels(fine):
+    """What the measured half itself would give: an advantage that baselines have."""
+    return [np.quantile(fine, 1 - rate, method="higher") for rate in RATES]
+
+
+def promised_levels(held, owner):
+    """What `calibrate normal` would set from scores of tiles that were held out from each Gaussian."""
+    counted = [tail.conformal_share(held, owner, rate) for rate in RATES]
+    return [
+        tail.Tail.of(held).level(rate) if level is None else level for level, rate in zip(counted, RATES, strict=True)
+    ]
+
+
+def note(table, label, fine, odd, levels):
+    """Adds one split to a row of the table."""
+    cell = table.setdefault(label, {"auroc": [], **{rate: [] for rate in RATES}})
+    cell["auroc"].append(auroc(fine, odd))
+    for rate, level in zip(RATES, levels, strict=True):
+        cell[rate].append((int((fine > level).sum()), len(fine), int((odd > level).sum()), len(odd)))
+
+
 def measure(name, folder, classifier, splits=SPLITS):
     good, bad = (tiles_of(found, classifier) for found in crops(folder))
     seen, strange = good.views, bad.views
     table = {}
     base_good, base_bad = baselines(good.scores), baselines(bad.scores)
-    for split in range(splits):
-        frames = np.unique(good.frames)
-        chosen = np.random.default_rng(split).permutation(frames)[: len(frames) // 2]
-        fit = np.isin(good.frames, chosen)
-        other = ~np.isin(bad.frames, chosen)
-        order = np.argsort(good.frames[fit], kind="stable")
-        calibrate = rows(rows(seen, fit), order)
-        owner = np.unique(good.frames[fit][order], return_inverse=True)[1]
+    for fit, owner, rest, other in halves(good, bad, splits):
+        calibrate = rows(seen, fit)
         model, held, _ = normal._scored(calibrate, owner)
         columns = {}
         for view, label in zip(range(3), ("features", "logits", "contrast"), strict=True):
             columns[f"Gaussian of {label}"] = [
-                model[view].strangeness(values[view]) for values in (rows(seen, ~fit), rows(strange, other))
+                model[view].strangeness(values[view]) for values in (rows(seen, rest), rows(strange, other))
             ]
         for view, label in ((0, "features"), (2, "contrast")):
             columns[f"nearest neighbour, {label}"] = [
-                nearest(calibrate[view], values[view]) for values in (rows(seen, ~fit), rows(strange, other))
+                nearest(calibrate[view], values[view]) for values in (rows(seen, rest), rows(strange, other))
             ]
         for label in base_good:
-            columns[label] = [base_good[label][~fit], base_bad[label][other]]
+            columns[label] = [base_good[label][rest], base_bad[label][other]]
+        for label, (fine, odd) in columns.items():
+            note(table, label, fine, odd, best_levels(fine))
         joint = [
             joined([m.strangeness(v) for m, v in zip(model, values, strict=True)])
-            for values in (rows(seen, ~fit), rows(strange, other))
+            for values in (rows(seen, rest), rows(strange, other))
         ]
-        columns["joined: calibrate normal"] = joint
-        for label, (fine, odd) in columns.items():
-            cell = table.setdefault(label, {"auroc": [], **{rate: [] for rate in RATES}})
-            cell["auroc"].append(auroc(fine, odd))
-            reference = held if label.startswith("joined") else None
-            for rate in RATES:
-                if reference is None:  # baselines get the level that the measured half itself would give
-                    level = np.quantile(fine, 1 - rate, method="higher")
-                else:
-                    level = tail.conformal_share(reference, owner, rate)
-                    level = tail.Tail.of(reference).level(rate) if level is None else level
-                cell[rate].append((int((fine > level).sum()), len(fine), int((odd > level).sum()), len(odd)))
+        note(table, "joined: calibrate normal", *joint, promised_levels(held, owner))
     write(f"\n{name}: {len(good.cut)} good tiles of {len(np.unique(good.frames))} frames, {len(bad.cut)} defective")
     for label, cell in table.items():
         said = [
