@@ -14,6 +14,8 @@ from __future__ import annotations
 import io
 import sys
 import time
+import warnings
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -230,15 +232,17 @@ def ways_of(before):
             f"{index} deviations": (Whole, clipped.std((2, 3)), False),
             f"{index} extremes before relu": (Whole, extremes(raw), False),
         }
+    tops = np.concatenate([peaks(maps) for maps in after[:2]], 1)
     return ways | {
-        "1+2 peaks": (Whole, np.concatenate([peaks(maps) for maps in after[:2]], 1), False),
+        "1+2 peaks": (Whole, tops, False),
+        "1+2 peaks, nearest neighbours": (lambda known: partial(surface.nearest, known), tops, False),
         "1+2 extremes before relu": (Whole, np.concatenate([extremes(maps) for maps in before[:2]], 1), False),
         "1+2+4 peaks": (Whole, np.concatenate([peaks(after[layer]) for layer in (0, 1, 3)], 1), False),
     }
 
 
 def student(good, bad, network, table, splits, slow):
-    """Every layer's views alone, in place of `contrast`, beside it, and in place of `features` and `contrast`."""
+    """Every layer's views alone, and joined: in place of `contrast`, of `features`, of both, and of none."""
     run, names = network
     ways, odd_ways = (ways_of(in_batches(run, tiles.cut, names)) for tiles in (good, bad))
     three = ("features", "logits", "contrast")
@@ -261,6 +265,7 @@ def student(good, bad, network, table, splits, slow):
             note(table, name, seen[name])
             note(table, f"features, logits, {name}", join("features", "logits", name), owner)
             note(table, f"features, logits, contrast, {name}", join(*three, name), owner)
+            note(table, f"logits, contrast, {name}", join("logits", "contrast", name), owner)
             note(table, f"logits, {name}", join("logits", name), owner)
 
 
@@ -281,7 +286,8 @@ def quantized(crops, bundled, sides, table, splits):
         seen = {
             name: scaled(Whole, mine[fit], owner, mine[rest], theirs[other]) for name, (mine, theirs) in views.items()
         }
-        for names in (("features", "logits", "contrast"), ("features", "logits", "1+2 peaks"), ("logits", "1+2 peaks")):
+        three = ("features", "logits", "contrast")
+        for names in (three, (*three[:2], "1+2 peaks"), (*three[1:], "1+2 peaks"), ("logits", "1+2 peaks")):
             scores = [joined([seen[name][part] for name in names]) for part in range(3)]
             note(table, f"int8: {', '.join(names)}", scores, owner)
 
@@ -320,7 +326,8 @@ def pretrained():
 
     file = io.BytesIO()
     example = torch.zeros(1, 3, PEER_PX, PEER_PX)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter that needs nothing more is on its way out
         torch.onnx.export(
             Middle().eval(),
             (example,),
