@@ -376,7 +376,7 @@ def patchcore(good, bad, maps, odd_maps, table, splits, slow):
             for name, fine, odd in zip(
                 ("", ", weighted"), memory.both(maps[rest]), memory.both(odd_maps[other]), strict=True
             ):
-                note(table, f"PatchCore, {share:.0%} of {len(patches)} patches{name}", [None, fine, odd])
+                note(table, f"PatchCore, {share:.0%} of the patches{name}", [None, fine, odd])
 
 
 # ---- tables --------------------------------------------------------------------------------------------
