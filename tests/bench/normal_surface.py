@@ -33,6 +33,7 @@ from trainer import peaks
 SIDE = 200
 RATES = (0.05, 0.01, 0.001)
 SPLITS = 10
+OURS = "joined: calibrate normal"
 
 
 @dataclass
@@ -118,43 +119,60 @@ def baselines(scores):
     return found
 
 
+def halves(good, bad, splits):
+    """For each split: the good tiles that calibrate, by frame; these frames from 0; which of both are measured."""
+    frames = np.unique(good.frames)
+    for split in range(splits):
+        chosen = np.random.default_rng(split).permutation(frames)[: len(frames) // 2]
+        fit = np.flatnonzero(np.isin(good.frames, chosen))
+        fit = fit[np.argsort(good.frames[fit], kind="stable")]
+        owner = np.unique(good.frames[fit], return_inverse=True)[1]
+        yield fit, owner, ~np.isin(good.frames, chosen), ~np.isin(bad.frames, chosen)
+
+
+def best_levels(fine):
+    """What the measured half itself would give: an advantage that baselines have."""
+    return [np.quantile(fine, 1 - rate, method="higher") for rate in RATES]
+
+
+def promised_levels(held, owner):
+    """What `calibrate normal` would set from scores of tiles that were held out from each Gaussian."""
+    counted = [tail.conformal_share(held, owner, rate) for rate in RATES]
+    return [
+        tail.Tail.of(held).level(rate) if level is None else level for level, rate in zip(counted, RATES, strict=True)
+    ]
+
+
+def note(table, label, fine, odd, levels):
+    """Adds one split to a row of the table."""
+    cell = table.setdefault(label, {"auroc": [], **{rate: [] for rate in RATES}})
+    cell["auroc"].append(auroc(fine, odd))
+    for rate, level in zip(RATES, levels, strict=True):
+        cell[rate].append((int((fine > level).sum()), len(fine), int((odd > level).sum()), len(odd)))
+
+
 def measure(name, folder, classifier, splits=SPLITS):
     good, bad = (tiles_of(found, classifier) for found in crops(folder))
     seen, strange = good.views, bad.views
     table = {}
     base_good, base_bad = baselines(good.scores), baselines(bad.scores)
-    for split in range(splits):
-        frames = np.unique(good.frames)
-        chosen = np.random.default_rng(split).permutation(frames)[: len(frames) // 2]
-        fit = np.isin(good.frames, chosen)
-        other = ~np.isin(bad.frames, chosen)
-        order = np.argsort(good.frames[fit], kind="stable")
-        calibrate = rows(rows(seen, fit), order)
-        owner = np.unique(good.frames[fit][order], return_inverse=True)[1]
-        measured = rows(seen, ~fit), rows(strange, other)
-        columns = {}
+    for fit, owner, rest, other in halves(good, bad, splits):
+        calibrate, measured = rows(seen, fit), (rows(seen, rest), rows(strange, other))
         for label in seen:
             alone = gaussians.fitted(calibrate[label], Layout.of({label: calibrate[label]}))
-            columns[f"Gaussian of {label}"] = [alone.score(values[label]) for values in measured]
+            fine, odd = (alone.score(values[label]) for values in measured)
+            note(table, f"Gaussian of {label}", fine, odd, best_levels(fine))
         for label in ("features", "peaks"):
-            columns[f"nearest neighbour, {label}"] = [nearest(calibrate[label], v[label]) for v in measured]
+            fine, odd = (nearest(calibrate[label], values[label]) for values in measured)
+            note(table, f"nearest neighbour, {label}", fine, odd, best_levels(fine))
         for label in base_good:
-            columns[label] = [base_good[label][~fit], base_bad[label][other]]
+            fine, odd = base_good[label][rest], base_bad[label][other]
+            note(table, label, fine, odd, best_levels(fine))
         names = tuple(views_of(good.scores))
         layout = Layout.of({name: calibrate[name] for name in names})
         surface, held, _ = gaussians.scored(side_by_side(calibrate, names), layout, owner)
-        columns["joined: calibrate normal"] = [surface.score(side_by_side(values, names)) for values in measured]
-        for label, (fine, odd) in columns.items():
-            cell = table.setdefault(label, {"auroc": [], **{rate: [] for rate in RATES}})
-            cell["auroc"].append(auroc(fine, odd))
-            reference = held if label.startswith("joined") else None
-            for rate in RATES:
-                if reference is None:  # baselines get the level that the measured half itself would give
-                    level = np.quantile(fine, 1 - rate, method="higher")
-                else:
-                    level = tail.conformal_share(reference, owner, rate)
-                    level = tail.Tail.of(reference).level(rate) if level is None else level
-                cell[rate].append((int((fine > level).sum()), len(fine), int((odd > level).sum()), len(odd)))
+        fine, odd = (surface.score(side_by_side(values, names)) for values in measured)
+        note(table, OURS, fine, odd, promised_levels(held, owner))
     write(f"\n{name}: {len(good.cut)} good tiles of {len(np.unique(good.frames))} frames, {len(bad.cut)} defective")
     for label, cell in table.items():
         said = [

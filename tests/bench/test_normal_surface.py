@@ -23,5 +23,5 @@ def test_defects_are_told_from_good_surface_of_two_mills():
     if not DATA.is_dir():
         pytest.skip("no pictures of good surface beside the repository: shared/data/normal-steel")
     found = bench.main(DATA, splits=1)
-    assert found["cr7-det"]["joined: calibrate normal"] >= 0.95
-    assert found["severstal"]["joined: calibrate normal"] >= 0.85
+    assert found["cr7-det"][bench.OURS] >= 0.95
+    assert found["severstal"][bench.OURS] >= 0.85
