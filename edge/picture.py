@@ -15,18 +15,22 @@ from edge.frame import Gray
 from edge.vision.decision import Findings
 
 DEFECT_BGR: Final = (60, 60, 235)
+EXTENT_BGR: Final = (80, 220, 80)
 UNSURE_BGR: Final = (0, 190, 240)
 FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def draw(image: Gray, findings: Findings) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR: regions in red with class and confidence, unsure tiles in thin yellow."""
+    """(H, W, 3) uint8 BGR: tiles with a defect in red, the flaw itself in green, unsure tiles in thin yellow."""
     canvas = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     for x, y, w, h in findings.suspects:
         cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), UNSURE_BGR, 1)
     for region in findings.regions:
         x, y, w, h = region.box_px
         cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), DEFECT_BGR, 2)
+        if region.extent_px is not None:
+            left, top, across, down = region.extent_px
+            cv2.rectangle(canvas, (left, top), (left + across - 1, top + down - 1), EXTENT_BGR, 1)
         words = f"{region.class_name} {region.confidence:.2f}"
         (width, height), _ = cv2.getTextSize(words, FONT, 0.5, 1)
         cv2.rectangle(canvas, (x + 1, y + 1), (x + width + 8, y + height + 10), DEFECT_BGR, cv2.FILLED)
