@@ -97,13 +97,14 @@ def _event_line(text: str) -> str:
         flaw, detail = fact.get("defect"), fact.get("detail")
         head = f"{fact['time'][11:23]} #{fact['seq']:<6} {fact['camera']:10} {fact['type']:15}"
         if flaw:
-            x, y, w, h = flaw["box_px"]
+            x, y, w, h = flaw.get("extent_px") or flaw["box_px"]
             head += f" {flaw['class']:16} {flaw['confidence']:.2f}  at {x},{y} {w}x{h} px"
             if flaw.get("position_m") is not None:
                 head += f", {flaw['position_m']:.3f} m"
             if flaw.get("coil") is not None:
                 head += f" on {flaw['coil']}"
             if fact["type"] == "defect.closed":
+                head += "" if flaw.get("length_mm") is None else f", {flaw['length_mm']:.1f} mm long"
                 head += f", {flaw['frames']} frames"
         if detail:
             head += " " + json.dumps(detail)

@@ -248,6 +248,8 @@ def test_tail_prints_an_event_on_one_line() -> None:
         assert part in line
     placed = {**defect, "position_m": 812.4, "coil": "A4711"}
     assert "3x4 px, 812.400 m on A4711, 5 frames" in _event_line(json.dumps({**fact, "defect": placed}))
+    measured = {**placed, "extent_px": [1, 3, 2, 1], "length_mm": 31.5}
+    assert "1,3 2x1 px, 812.400 m on A4711, 31.5 mm long, 5" in _event_line(json.dumps({**fact, "defect": measured}))
 
 
 def test_help_is_quick_because_libraries_wait() -> None:
