@@ -223,5 +223,7 @@ def _told(seen: Collected, found: Fit, pace: Pace, classifier: Classifier) -> li
         need = f"{found.needed_pieces} independent pieces of good surface without one"
         if found.needed_hours is not None:
             need = f"{found.needed_hours:.2g} h of good footage without an alarm"
-        said.append(f"  to show {found.asked:g} needs {need}: this footage is too short for that")
+        is_short = found.pieces < found.needed_pieces
+        why = "this footage is too short for that" if is_short else "of this footage some are above the threshold"
+        said.append(f"  to show {found.asked:g} needs {need}: {why}")
     return said
