@@ -24,6 +24,8 @@ BLOCKS: Final = 10
 FOLDS: Final = 20
 """In turn: with so many, a Gaussian of the others is nearly that of all."""
 MOST_FITTED: Final = 20_000
+LEAST_SPREAD: Final = 0.2
+"""Of the middle column's: one that never moved on good surface must not call its first faint movement a defect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,11 @@ def _gaussian(values: Floats) -> tuple[Doubles, Doubles]:
     """
     wide = np.asarray(values, np.float64)
     count, size = wide.shape
-    scale = np.maximum(wide.std(0), 1e-3 * max(1e-6, float(wide.std())))
+    spread = wide.std(0)
+    scale = np.maximum(spread, max(LEAST_SPREAD * float(np.median(spread)), 1e-6))
     centre = wide.mean(0)
     columns = (wide - centre) / scale
-    covariance = columns.T @ columns / count
+    covariance = columns.T @ columns / count + np.diag(1 - (spread / scale) ** 2)  # what moved less: as if with noise
     mean = float(np.trace(covariance)) / size
     apart = float(((covariance - mean * np.eye(size)) ** 2).sum())
     noise = float(((columns**2).sum(1) ** 2).mean() - (covariance**2).sum()) / count
