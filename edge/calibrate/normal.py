@@ -34,6 +34,8 @@ Ints = npt.NDArray[np.intp]
 Flags = npt.NDArray[np.bool_]
 
 LEAST_TILES: Final = 20
+LEAST_FRAMES: Final = 20
+"""Of footage most of which repeats."""
 MOST_TILES: Final = 600_000
 """Held in memory as scores: about 130 MB."""
 FIRST_TILES: Final = 2000
@@ -117,6 +119,7 @@ class Collected:
     bad: dict[str, int] = field(default_factory=dict)
     """Frames that show no surface, by reason."""
     repeated: int = 0
+    """Frames that had come before, to the last bit: a recording in a loop, a camera that stands still. Left out."""
     features: dict[int, Floats] = field(default_factory=dict)
     """Of the tiles of some frames, evenly spread, for the watch over drift."""
     layout: Layout | None = None
@@ -125,7 +128,7 @@ class Collected:
     _tiles: int = 0
     _stride: int = 1
     _featured: int = 0
-    _before: Gray | None = None
+    _known: set[int] = field(default_factory=set)
     picture: Gray | None = None
     """The last frame, and where its tiles lie."""
     boxes: tuple[Box, ...] = ()
@@ -144,9 +147,11 @@ class Collected:
             window = self.inspector.window(pixels)
         except ImageError as error:
             raise CalibrationError(f"{label}: {error}") from None
-        if self._before is not None and np.array_equal(self._before, window):
+        mark = hash(window.tobytes())
+        if mark in self._known:
             self.repeated += 1
-        self._before = window.copy()
+            return True
+        self._known.add(mark)
         scores = self.classifier.score(cut)
         views = views_of(scores)
         if self.layout is None:
@@ -190,10 +195,13 @@ class Collected:
         if bad > MOST_BAD * (seen + bad):
             said = ", ".join(f"{count} {reason}" for reason, count in sorted(self.bad.items()))
             raise CalibrationError(f"{bad} of {seen + bad} frames show no surface ({said}): look at the camera first")
+        if self.repeated > seen and seen < LEAST_FRAMES:
+            raise CalibrationError(
+                f"{self.repeated} of {seen + self.repeated} frames repeat others: the strip must move, or only one "
+                "picture of it is learned"
+            )
         if self._tiles < LEAST_TILES:
             raise CalibrationError(f"{self._tiles} tiles in {seen} frames: at least {LEAST_TILES} are needed")
-        if self.repeated > seen / 2:
-            raise CalibrationError("the frames repeat: the strip must move, or only one picture of it is learned")
         if self.focus.is_soft:
             raise CalibrationError(
                 "the picture is out of focus: small flaws do not show in it. Focus the lens, clean it, and record anew"

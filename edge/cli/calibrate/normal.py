@@ -200,6 +200,8 @@ def _told(seen: Collected, found: Fit, pace: Pace, classifier: Classifier) -> li
     if seen.bad:
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(seen.bad.items()))
         said.append(f"left aside, since they show no surface: {reasons} frames")
+    if seen.repeated:
+        said.append(f"left aside, since they repeat an earlier one: {seen.repeated} frames")
     if found.left_out:
         said += [
             f"{found.places} places ({len(found.left_out)} frames) stand out and were LEFT OUT: look at the picture",

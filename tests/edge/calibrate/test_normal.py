@@ -147,7 +147,7 @@ def test_map_shows_where_good_surface_is_strangest():
     ("frames", "words"),
     [
         (lambda: good(6), "at least 20 are needed"),
-        (lambda: [good_frame(0)] * 60, "the frames repeat"),
+        (lambda: [good_frame(0)] * 60, "59 of 60 frames repeat others: the strip must move"),
         (lambda: with_defects(range(0, 120, 8), 120), "stand out: this is no good surface"),
         (lambda: good(30) + [np.zeros((200, 400), np.uint8)] * 12, "12 of 42 frames show no surface"),
         (lambda: [cv2.GaussianBlur(frame, (0, 0), 3) for frame in good(40)], "out of focus"),
@@ -158,6 +158,14 @@ def test_footage_that_says_nothing_is_refused(frames, words):
     """Too few tiles, one picture, defects all over, no surface, a lens that is out of focus."""
     with pytest.raises(CalibrationError, match=words):
         fit(collected(frames()), Wanted(1.0, None), HOURLY)
+
+
+def test_frames_that_come_again_are_counted_once():
+    """A recording in a loop is no more footage than once."""
+    once, looped = collected(good(60)), collected(good(60) * 4)
+    assert looped.repeated == 180
+    assert looped.counts == once.counts
+    assert fit(looped, Wanted(10.0, None), HOURLY).promise == fit(once, Wanted(10.0, None), HOURLY).promise
 
 
 # ---- the command ---------------------------------------------------------------------------------
