@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -65,7 +66,18 @@ class Run:
         calibration.load(self.path)  # a file that cannot be read is told before anything is gathered
         self.as_json = as_json
         self._dry_run = dry_run
+        if not dry_run:
+            self._look_where_to_write()
         self._written: list[str] = []
+
+    def _look_where_to_write(self) -> None:
+        """Ten minutes of footage shall not be for nothing.  Raises CalibrationError."""
+        from edge.errors import CalibrationError
+
+        there = next(place for place in self.path.absolute().parents if place.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            why = "is no folder" if not there.is_dir() else "may not be written to"
+            raise CalibrationError(f"{there} {why}: give rights there, or choose another state_dir")
 
     def progress(self, total: int, label: str) -> AbstractContextManager[Callable[[], None]]:
         """A bar with the time left, where a person is looking."""

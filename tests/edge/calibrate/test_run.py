@@ -117,6 +117,15 @@ def test_damaged_calibration_is_told_before_frames_are_gathered(plant, content):
     assert "Remove the file, then calibrate again" in done.stderr
 
 
+def test_place_that_cannot_be_written_is_told_before_frames_are_gathered(plant):
+    """Not after ten minutes of footage; a dry run needs no such place."""
+    (plant / "var").write_text("a file")
+    done = call(plant, "flatfield", source="nowhere")
+    assert done.exit_code == 1
+    assert "is no folder" in done.stderr
+    assert call(plant, "flatfield", "--dry-run").exit_code == 0
+
+
 def test_disk_that_fails_in_the_middle_leaves_nothing(plant):
     """The map and the picture could be written, the file that refers to them could not: all is as it was before."""
     folder = plant / "var/calibration"
