@@ -75,7 +75,7 @@ def test_help_shows_examples_line_by_line(command):
 )
 def test_numbers_that_are_none_are_refused_as_usage(option):
     """`nan` is within all bounds, for it is compared with nothing; so are numbers that mean nothing."""
-    done = CliRunner().invoke(main, ["calibrate", *option])
+    done = CliRunner().invoke(main, ["calibrate", *option, "-c", "nowhere.yaml"])
     assert done.exit_code == 2, done.output
 
 
