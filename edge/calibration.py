@@ -18,6 +18,7 @@ from edge import config, document
 from edge.errors import CalibrationError, ConfigError, Problem
 
 SCHEMA: Final = "defectd.calibration/1"
+REMOVE: Final = "Remove the file, then calibrate again"
 
 
 Side = Literal["left", "right", "top", "bottom"]
@@ -218,6 +219,16 @@ class Calibration(_Part):
     normal: tuple[Surface, ...] = Field((), max_length=MOST_SURFACES)
     """The newest first, one for each model."""
 
+    @property
+    def files(self) -> frozenset[str]:
+        """Names of the data beside the file that it refers to."""
+        return frozenset(one.file for one in (*self.normal, self.flatfield) if one is not None)
+
+    def coded(self) -> bytes:
+        """As the file holds it: parts that are not there are left out, what a part leaves open is not."""
+        values = self.model_dump(mode="json", by_alias=True)
+        return document.coded({name: value for name, value in values.items() if value is not None and value != []})
+
 
 class Fitted(config.Camera):
     """A camera of the configuration with what was calibrated, beyond the keys of the configuration.
@@ -323,7 +334,11 @@ def load(path: Path) -> Calibration:
         raise ConfigError(str(path), (problem,)) from None
     if not there:
         return Calibration.model_validate({"schema": SCHEMA})
-    raw = document.read(path)
+    try:
+        raw = document.read(path)
+    except ConfigError as error:
+        (found,) = error.problems
+        raise ConfigError(str(path), (Problem(found.key, "damaged", found.allowed, REMOVE),)) from None
     try:
         return Calibration.model_validate(raw)
     except ValidationError as error:
@@ -334,20 +349,23 @@ def unusable(path: Path, error: ValidationError) -> ConfigError:
     """What is wrong with a file of a calibration, and what to do."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "file"
-    return ConfigError(str(path), (Problem(where, "not usable", str(first["msg"]), "Calibrate again, or remove it"),))
+    return ConfigError(str(path), (Problem(where, "not usable", str(first["msg"]), REMOVE),))
 
 
-def save(path: Path, **parts: _Part | tuple[_Part, ...]) -> None:
-    """Put parts into the file and leave the others as they are.  Raises ConfigError, CalibrationError."""
-    known = load(path).model_dump(mode="json", by_alias=True, exclude_none=True)
-    fresh: dict[str, Any] = {
-        name: [one.model_dump(mode="json") for one in part] if isinstance(part, tuple) else part.model_dump(mode="json")
-        for name, part in parts.items()
-    }
+def save(path: Path, beside: Mapping[str, bytes] | None = None, **parts: _Part | tuple[_Part, ...]) -> None:
+    """Put parts into the file and leave the others as they are; data that nothing refers to any more is removed.
+
+    beside: files by name, written with it, all or none.  Raises ConfigError, CalibrationError.
+    """
+    before = load(path)
+    after = before.model_copy(update=parts)
     try:
-        document.write(path, {**known, **fresh})
+        document.place({**{path.with_name(name): data for name, data in (beside or {}).items()}, path: after.coded()})
+        for name in before.files - after.files:
+            path.with_name(name).unlink(missing_ok=True)
     except OSError as error:
-        raise CalibrationError(f"{path} cannot be written: {error.strerror or error}") from error
+        why = f"{path} cannot be written: {error.strerror or error}"
+        raise CalibrationError(f"{why}. Make room or rights there, or choose another state_dir") from error
 
 
 def tiled(camera: config.Camera, path: Path) -> config.Camera:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -50,17 +51,30 @@ def read(path: Path) -> object:
         raise _refused(origin, "is nested too deeply", f"At most {MAX_DEPTH} levels can be read") from None
 
 
-def write(path: Path, value: Mapping[str, Any]) -> None:
-    """Write plain values as a whole: after a power cut there is the old file or the new one.  Raises OSError.
+def coded(value: Mapping[str, Any]) -> bytes:
+    """Plain values as `read` reads them."""
+    return yaml.safe_dump(dict(value), sort_keys=False, default_flow_style=None, width=110).encode()
 
-    What root writes belongs to the user whose folder it is: the daemon has to read it.
+
+def place(files: Mapping[Path, bytes]) -> None:
+    """Write files of one folder, all or none, the last one after the others; the folder is made where it is missing.
+
+    After a power cut each is the old one or the new one. What root writes belongs to the user whose folder it is: the
+    daemon has to read it.  Raises OSError.
     """
-    owner = next(folder for folder in path.absolute().parents if folder.exists()).stat()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.geteuid() == 0:
-        os.chown(path.parent, owner.st_uid, owner.st_gid)
-    text = yaml.safe_dump(dict(value), sort_keys=False, default_flow_style=None, width=110)
-    durable.replace(path, text.encode(), mode=durable.SHARED, owner=owner)
+    inner = next(iter(files)).absolute().parent
+    missing = [folder for folder in (inner, *inner.parents) if not folder.exists()]
+    owner = next(folder for folder in (inner, *inner.parents) if folder.exists()).stat()
+    inner.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in missing if os.geteuid() == 0 else ():
+        os.chown(folder, owner.st_uid, owner.st_gid)
+    try:
+        durable.replace_all(files, mode=durable.SHARED, owner=owner)
+    except BaseException:
+        for folder in missing:  # the innermost first
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def fill(value: object, *, origin: str, base: Path, env: Mapping[str, str], problems: list[Problem]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,23 +17,40 @@ def replace(path: Path, content: bytes, *, mode: int = 0o600, owner: os.stat_res
     owner: whose it becomes when root writes it; None: root's.
     Raises OSError: the old file is then as it was, unless the folder alone could not be brought to the disk.
     """
-    fresh = path.with_name(path.name + ".new")
+    replace_all({path: content}, mode=mode, owner=owner)
+
+
+def replace_all(files: Mapping[Path, bytes], *, mode: int = 0o600, owner: os.stat_result | None = None) -> None:
+    """Put contents in the places of files of one folder, the last one after the others it may refer to.
+
+    All are on the disk before the first takes its place, so that a disk that is full leaves all as they were.
+    owner: as above.  Raises OSError.
+    """
+    fresh = {path: path.with_name(path.name + ".new") for path in files}
     try:
-        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if owner is not None and os.geteuid() == 0:
-            os.chown(fresh, owner.st_uid, owner.st_gid)
-        fresh.replace(path)
-    except OSError:
-        try:
-            fresh.unlink(missing_ok=True)
-        except OSError:
-            pass  # what stands in the way is not ours to clear
+        for path, content in files.items():
+            _put(fresh[path], content, mode, owner)
+        for path, new in fresh.items():
+            new.replace(path)
+    except BaseException:  # Ctrl-C leaves nothing unfinished either
+        for new in fresh.values():
+            try:
+                new.unlink(missing_ok=True)
+            except OSError:
+                pass  # what stands in the way is not ours to clear
         raise
-    sync(path.parent)
+    for folder in {path.parent for path in files}:
+        sync(folder)
+
+
+def _put(path: Path, content: bytes, mode: int, owner: os.stat_result | None) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+    with os.fdopen(handle, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    if owner is not None and os.geteuid() == 0:
+        os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def sync(folder: Path) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge import durable
 from edge.errors import ImageError
 from edge.frame import Gray
 from edge.vision.decision import Findings
@@ -38,6 +37,16 @@ def draw(image: Gray, findings: Findings) -> npt.NDArray[np.uint8]:
     return np.asarray(canvas, np.uint8)
 
 
+def label(canvas: npt.NDArray[Any], words: str, at: tuple[int, int]) -> None:
+    """Words onto a picture, white on black: readable on any.  at: lower left; they are shrunk to its width."""
+    wide = cv2.getTextSize(words, FONT, 0.5, 1)[0][0]
+    size = 0.5 * min(1.0, (canvas.shape[1] - 2 * at[0]) / max(1, wide))
+    (width, height), below = cv2.getTextSize(words, FONT, size, 1)
+    left, top = at[0] - 4, at[1] - height - 4
+    cv2.rectangle(canvas, (left, top), (at[0] + width + 4, at[1] + below + 2), (0, 0, 0), cv2.FILLED)
+    cv2.putText(canvas, words, at, FONT, size, (255, 255, 255), 1, cv2.LINE_AA)
+
+
 def jpeg(image: Gray, *, longest_px: int, quality: int, most_bytes: int) -> bytes:
     """The picture as JPEG, made smaller until it fits.  quality: 1 to 100.  Raises ImageError."""
     side_px = max(image.shape)
@@ -63,16 +72,12 @@ def decoded(coded: bytes) -> Gray:
     return np.asarray(image, np.uint8)
 
 
-def write(path: Path, picture: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> None:
-    """Write a picture as PNG, whole or not at all.  Raises ImageError when it cannot be written."""
+def png(picture: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
+    """The picture as the bytes of a PNG file.  Raises ImageError."""
     done, coded = cv2.imencode(".png", picture)
     if not done:
-        raise ImageError(f"{path} cannot be coded")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        durable.replace(path, bytes(coded), mode=durable.SHARED)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}") from error
+        raise ImageError("the picture cannot be coded")
+    return bytes(coded)
 
 
 def save(path: Path, image: Gray, findings: Findings) -> None:

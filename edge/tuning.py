@@ -7,6 +7,7 @@ as if nothing had been measured, and says so: that costs time, never a verdict.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -115,12 +116,14 @@ def load(path: Path) -> Tuning | None:
         raise unusable(path, error) from None
 
 
-def save(path: Path, tuning: Tuning) -> None:
-    """Raises CalibrationError; the old file is then as it was."""
+def save(path: Path, tuning: Tuning, beside: Mapping[str, bytes] | None = None) -> None:
+    """beside: files by name, written with it, all or none.  Raises CalibrationError; all is then as it was."""
+    content = document.coded(tuning.model_dump(mode="json", by_alias=True))
     try:
-        document.write(path, tuning.model_dump(mode="json", by_alias=True))
+        document.place({**{path.with_name(name): data for name, data in (beside or {}).items()}, path: content})
     except OSError as error:
-        raise CalibrationError(f"{path} cannot be written: {error.strerror or error}") from error
+        why = f"{path} cannot be written: {error.strerror or error}"
+        raise CalibrationError(f"{why}. Make room or rights there, or choose another state_dir") from error
 
 
 def fitted(model: config.Model, digest: str, state_dir: Path) -> config.Model:

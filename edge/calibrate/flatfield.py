@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edge.calibrate.stillness import Stillness
 from edge.errors import CalibrationError
 from edge.frame import Gray
+from edge.picture import label
 from edge.vision.flatfield import FACTOR, UNIT, Floats, cells, unevenness
 
 LEAST_FRAMES: Final = 10
@@ -41,8 +43,15 @@ def measure(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None = None
     """
     if len(frames) < LEAST_FRAMES:
         raise CalibrationError(f"{len(frames)} frames: at least {LEAST_FRAMES} of different good surface are needed")
-    if all((frame == frames[0]).all() for frame in frames[1:4]):
-        raise CalibrationError("the frames repeat: the strip must move, or the gain would be that of one picture")
+    x, y, w, h = roi or (0, 0, frames[0].shape[1], frames[0].shape[0])
+    if min(w, h) < 2 * FACTOR:
+        raise CalibrationError(
+            f"{w}x{h} px of surface are too few to tell light from steel: at least {2 * FACTOR} each way"
+        )
+    stillness = Stillness()
+    for frame in frames:
+        stillness.see(frame[y : y + h, x : x + w])
+    stillness.check()
     light = _light(frames[::2], roi)
     level = float(np.median(light))
     if level < DARK or level > BRIGHT:
@@ -54,7 +63,8 @@ def measure(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None = None
     if after > HELPS * before:
         raise CalibrationError(
             f"it would not help: the light differs by {100 * before:.1f} % from side to side, and by "
-            f"{100 * after:.1f} % with the gain. Give more frames of good surface, or do without"
+            f"{100 * after:.1f} % with the gain. Give more frames of good surface, or do without. Where the "
+            "picture shows dark background, find the strip first: `defectd calibrate roi`"
         )
     return Light(gain, before, after)
 
@@ -88,13 +98,23 @@ def coded(gain: Floats) -> npt.NDArray[np.uint16]:
     return np.clip(np.rint(gain * UNIT), 1, 65_535).astype(np.uint16)
 
 
-def overlay(frame: Gray, gain: Floats) -> npt.NDArray[np.uint8]:
-    """(3 H, W, 3) uint8 BGR: the frame, the gain as a heat map, and the frame with it."""
+def overlay(frame: Gray, light: Light) -> npt.NDArray[np.uint8]:
+    """(3 H, W, 3) uint8 BGR: the frame, the gain as a heat map with its scale, and the frame with it."""
     height, width = frame.shape
+    gain = light.gain
     whole = cv2.resize(gain, (width, height), interpolation=cv2.INTER_LINEAR)
     even = np.asarray(cv2.multiply(frame, whole, dtype=cv2.CV_8U), np.uint8)
-    heat = cv2.applyColorMap(np.clip((whole - 0.5) * 170, 0, 255).astype(np.uint8), cv2.COLORMAP_VIRIDIS)
-    words = f"gain {gain.min():.2f} to {gain.max():.2f}"
-    cv2.putText(heat, words, (10, 24), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (255, 255, 255), 2, cv2.LINE_AA)
+    low, high = float(gain.min()), float(gain.max())
+    whole[-max(8, height // 20) :] = np.linspace(low, high, width)  # the scale
+    shade = 255 * np.clip((whole - low) / max(high - low, 1e-3), 0, 1)
+    heat = cv2.applyColorMap(shade.astype(np.uint8), cv2.COLORMAP_VIRIDIS)
     gray = [cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) for picture in (frame, even)]
-    return np.asarray(np.vstack([gray[0], heat, gray[1]]), np.uint8)
+    panels = [np.asarray(panel, np.uint8) for panel in (gray[0], heat, gray[1])]
+    words = (
+        f"as it is: {light.before:.1%} uneven (mean of the frames checked)",
+        f"gain: dark {low:.2f} times, bright {high:.2f} times",
+        f"with the gain: {light.after:.1%} uneven",
+    )
+    for panel, said in zip(panels, words, strict=True):
+        label(panel, said, (8, 20))
+    return np.vstack(panels)

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from edge import config
-from edge.camera.source import Unreadable, iter_recording
+from edge.camera.source import Unreadable, count_pictures, iter_recording
 from edge.camera.supervisor import CameraEnded, CameraLost, Supervisor
 from edge.clock import NS_PER_S, Clock
 from edge.errors import CalibrationError
 from edge.frame import Gray
+from edge.vision import health
 
 MOST_BYTES: Final = 512 << 20
 STOP_S: Final = 0.7
 WAIT_S: Final = 0.2
+MOST_BAD: Final = 0.2
+"""Share of the frames."""
+LEAST_SIDE_PX: Final = 32
+"""Of a frame that can be told to be blurred."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ def shots(camera: config.Camera, sources: Sequence[str], clock: Clock, *, consec
 
 def where(camera: config.Camera, sources: Sequence[str]) -> str:
     """Where frames come from, in words, without credentials."""
-    return (", ".join(sources) if sources else config.redact(camera.source.get_secret_value()))[:500]
+    return config.redact(", ".join(sources) if sources else camera.source.get_secret_value())[:500]
 
 
 def gather(
@@ -73,15 +79,19 @@ def gather(
     *,
     most: int,
     least: int = 1,
+    every_s: float = 0.0,
+    surface: bool = True,
     on_frame: Callable[[], None] = lambda: None,
 ) -> Footage:
-    """Up to `most` frames from recordings, or from the camera where none are given.
+    """Up to `most` frames from recordings, or from the camera where none are given, one each `every_s`.
 
-    Raises CalibrationError for an input that cannot be read, frames of several sizes, or fewer than `least`.
+    surface: they show steel, so that it can be told whether they are blurred.
+    Raises CalibrationError for an input that cannot be read, frames of several sizes, fewer than `least`, or frames of
+    which many are no pictures of anything.
     """
     frames: list[Gray] = []
     held = 0
-    for shot in shots(camera, sources, clock):
+    for shot in thinned(shots(camera, sources, clock), every_s):
         frames.append(shot.pixels.copy())
         held += shot.pixels.nbytes
         on_frame()
@@ -89,7 +99,42 @@ def gather(
             break
     if len(frames) < least:
         raise CalibrationError(f"{where(camera, sources)} gave {len(frames)} frames, at least {least} are needed")
+    look_at(frames, surface=surface)
     return Footage(tuple(frames), where(camera, sources))
+
+
+def about(sources: Sequence[str], most: int) -> int:
+    """How many frames will come, to tell how long that takes."""
+    known = sum(count_pictures(source) for source in sources)
+    return min(most, known or most)
+
+
+def thinned(shots: Iterator[Shot], every_s: float) -> Iterator[Shot]:
+    """One each so many seconds, of frames that know when they were grabbed."""
+    due_ns: int | None = None
+    for shot in shots:
+        if due_ns is not None and shot.grabbed_ns is not None and shot.grabbed_ns < due_ns:
+            continue
+        due_ns = None if shot.grabbed_ns is None else shot.grabbed_ns + int(every_s * NS_PER_S)
+        yield shot
+
+
+def look_at(frames: Sequence[Gray], *, surface: bool) -> None:
+    """Raises CalibrationError where many are pictures that the daemon would not judge, whatever they are given for."""
+    found = Counter(reason for frame in frames if (reason := _ailment(frame, surface=surface)) is not None)
+    if found.total() > MOST_BAD * len(frames):
+        said = ", ".join(f"{count} {reason}" for reason, count in sorted(found.items()))
+        raise CalibrationError(
+            f"{found.total()} of {len(frames)} frames are no pictures to calibrate with ({said}): see to lamp, "
+            "exposure, lens cap and focus first"
+        )
+
+
+def _ailment(frame: Gray, *, surface: bool) -> str | None:
+    reason = health.ailment(frame)
+    if reason is None and surface and min(frame.shape) >= LEAST_SIDE_PX:
+        return "blurred" if health.sight(frame).sharpness < health.SOFT else None
+    return reason
 
 
 def _recorded(sources: Sequence[str], *, consecutive: bool) -> Iterator[Shot]:

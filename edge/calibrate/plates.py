@@ -73,11 +73,13 @@ def tail_plot(found: Fit) -> Canvas:
     cv2.line(canvas, (x, TOP), (x, height - BELOW), ASKED, 2, cv2.LINE_AA)
     _write(canvas, f"asked: {found.asked:g} {found.unit}", (LEFT + 10, y - 6), ASKED)
     _write(canvas, f"threshold {threshold:.3f}", (max(LEFT, x - 150), TOP + 16), ASKED)
-    words = (
-        f"{len(maxima)} pieces of {found.piece_frames} frames: points; generalised Pareto tail and 90 %: line and band"
-    )
-    _write(canvas, words, (LEFT, 24))
-    _write(canvas, f"{found.unit}, over the score that an alarm needs", (LEFT, height - 14))
+    length = "1 frame" if found.piece_frames == 1 else f"{found.piece_frames} frames"
+    words = f"points: {len(maxima)} pieces of {length}"
+    words += "" if found.tail is None else "; line and band: generalised Pareto tail and 90 %"
+    _write(canvas, words, (LEFT, 18))
+    what = "share of good tiles" if found.unit == "of good tiles" else found.unit
+    _write(canvas, f"{what} above a score", (8, 44))
+    _write(canvas, "score (no unit): the stranger a tile, the higher", (LEFT, height - 14))
     return canvas
 
 

@@ -6,7 +6,7 @@ of a frame is searched alone, so that a slanting edge is a line and a scratch ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -19,6 +19,7 @@ from edge import config
 from edge.calibration import Side, Track
 from edge.errors import CalibrationError, ImageError
 from edge.frame import Gray
+from edge.picture import label
 from edge.vision import tiles
 from edge.vision.edges import (
     AGREE,
@@ -33,10 +34,19 @@ from edge.vision.edges import (
 )
 
 SIDES: Final[tuple[Side, ...]] = ("left", "right", "top", "bottom")
+LEAST_FRAMES: Final = 3
+"""The median of fewer is no defence against one that shows something else."""
 SLANT_PX: Final = 3.0
 """Across the frame: an edge that slants by more makes a polygon."""
 MOST_SLANT_PX: Final = 16.0
 """Of an edge that is followed: the region is upright then, and what lies in the slant is not inspected."""
+
+SOFT_PX: Final = 8
+SOFT: Final = 0.4
+"""Share of an edge's rise within SOFT_PX. Eight edges of real line-scan frames have 0.49 to 0.78; blurred by a sigma of
+8 px, which moves what is found by 10, they have 0.26 to 0.36."""
+BESIDE_PX: Final = (24, 40)
+"""From an edge: there the background and the strip are themselves."""
 
 Floats = npt.NDArray[np.float64]
 Point = tuple[int, int]
@@ -74,20 +84,38 @@ class Strip:
     track: Track | None = None
 
 
-def find(frames: Sequence[Gray], *, margin_px: int, most_wander_px: float, track: bool = False) -> Strip:
+def find(
+    frames: Sequence[Gray],
+    *,
+    margin_px: int,
+    most_wander_px: float,
+    track: bool = False,
+    on_frame: Callable[[], None] = lambda: None,
+) -> Strip:
     """The strip in frames of one size from one camera that stands still.
 
     margin_px: kept off each edge, besides what the strip wanders.  track: it may wander, the edges are to be followed.
-    Raises CalibrationError when no side shows an edge, the strip does not lie still enough for a fixed region, or no
-    place is inside it at all times.
+    on_frame: called for each frame on each side.
+    Raises CalibrationError when no side shows an edge, one is too soft to say where it is, the strip does not lie still
+    enough for a fixed region, or no place is inside it at all times.
     """
     height, width = frames[0].shape
     edges = []
     seen_px: dict[Side, tuple[float, float]] = {}
     for side in SIDES:
-        lines = [line for frame in frames if (line := line_of(frame, side)) is not None]
+        lines, rises = list[tuple[float, float]](), list[float]()
+        for frame in frames:
+            if (line := line_of(frame, side)) is not None:
+                lines.append(line)
+                rises.append(_rise(frame, side, line))
+            on_frame()
         if len(lines) < max(1, AGREE * len(frames)):
             continue
+        if np.median(rises) < SOFT:
+            raise CalibrationError(
+                f"the {side} edge is too soft to say where it is: {np.median(rises):.0%} of it are within {SOFT_PX} "
+                f"px, at least {SOFT:.0%} must be. Focus the lens, or give the region with --shape"
+            )
         starts, ends = np.array(lines).T
         start, end = float(np.median(starts)), float(np.median(ends))
         wander = float(max(np.abs(starts - start).max(), np.abs(ends - end).max()))
@@ -115,8 +143,7 @@ def find(frames: Sequence[Gray], *, margin_px: int, most_wander_px: float, track
 
 def line_of(frame: Gray, side: Side) -> tuple[float, float] | None:
     """Where the edge of one frame lies at its begin and end, px; None where this side shows none."""
-    turned = frame if side in ("left", "right") else frame.T
-    turned = turned[:, ::-1] if side in ("right", "bottom") else turned
+    turned = _inwards(frame, side)
     length, depth = turned.shape
     strip_level = float(np.percentile(turned[:: max(1, length // 64), :: max(1, depth // 512)], 90))
     bounds = np.linspace(0, length, min(BANDS, length) + 1).astype(int)
@@ -136,6 +163,31 @@ def line_of(frame: Gray, side: Side) -> tuple[float, float] | None:
     if side in ("right", "bottom"):
         ends = (depth - ends[0], depth - ends[1])
     return ends
+
+
+def _inwards(frame: Gray, side: Side) -> Gray:
+    """Rows that begin at this side's border."""
+    turned = frame if side in ("left", "right") else frame.T
+    return turned[:, ::-1] if side in ("right", "bottom") else turned
+
+
+def _rise(frame: Gray, side: Side, line: tuple[float, float]) -> float:
+    """How much of an edge lies within SOFT_PX, in the median band.  line: of `line_of`."""
+    turned = _inwards(frame, side)
+    length, depth = turned.shape
+    start, end = line if side in ("left", "top") else (depth - line[0], depth - line[1])
+    bounds = np.linspace(0, length, min(BANDS, length) + 1).astype(int)
+    near, far = BESIDE_PX
+    shares = []
+    for top, bottom in pairwise(bounds):
+        profile = np.median(turned[top:bottom], axis=0)
+        at = int(np.clip(start + (end - start) * (top + bottom) / 2 / length, 1, depth - 1))
+        before = float(np.median(profile[max(0, at - far) : max(1, at - near)]))
+        behind = float(np.median(profile[min(at + near, depth - 1) : at + far]))
+        reach = profile[max(0, at - near) : at + near]
+        most = float((reach[SOFT_PX:] - reach[:-SOFT_PX]).max()) if len(reach) > SOFT_PX else behind - before
+        shares.append(most / max(1.0, behind - before))
+    return float(np.median(shares))
 
 
 def _edge_of(profile: Floats, scatter: float, strip_level: float) -> float | None:
@@ -183,7 +235,12 @@ def _region(edges: Sequence[Edge], width: int, height: int, margin_px: int, *, u
 
 
 def check(camera: config.Camera, frame: Gray, roi: Any, exclude: Sequence[Any]) -> int:
-    """How many tiles that leaves.  Raises CalibrationError when there are none."""
+    """How many tiles that leaves.  Raises CalibrationError when there are none, or a zone is not in the frame."""
+    height, width = frame.shape
+    for zone in exclude:
+        left, top = outline(zone, frame).min(axis=0)
+        if left >= width or top >= height or (isinstance(zone[0], int) and min(zone[2:]) < 1):
+            raise CalibrationError(f"the zone {zone} leaves out nothing of a frame of {width}x{height} px")
     try:
         grid = tiles.lay(
             (frame.shape[0], frame.shape[1]),
@@ -198,8 +255,8 @@ def check(camera: config.Camera, frame: Gray, roi: Any, exclude: Sequence[Any]) 
     return len(grid)
 
 
-def overlay(frame: Gray, roi: Any, exclude: Sequence[Any]) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR: the region in green, what is left out of it darkened and red."""
+def overlay(frame: Gray, roi: Any, exclude: Sequence[Any], track: Track | None = None) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR: the region in green, what is left out of it darkened and red; in yellow where edges were."""
     canvas = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)
     inside = np.zeros(frame.shape, np.uint8)
     cv2.fillPoly(inside, [outline(roi, frame)], (255,))
@@ -209,6 +266,15 @@ def overlay(frame: Gray, roi: Any, exclude: Sequence[Any]) -> npt.NDArray[np.uin
     for zone in exclude:
         cv2.polylines(canvas, [outline(zone, frame)], True, (60, 60, 235), 2)
     cv2.polylines(canvas, [outline(roi, frame)], True, (80, 220, 80), 2)
+    height, width = frame.shape
+    for side, seen in track.seen_px.items() if track is not None else ():
+        for at in map(round, seen):
+            begin, end = ((at, 0), (at, height)) if side in ("left", "right") else ((0, at), (width, at))
+            cv2.line(canvas, begin, end, (0, 200, 240), 1)
+    words = ["green: inspected"]
+    words += ["red: left out"] if exclude else []
+    words += ["yellow: where its edges were"] if track is not None else []
+    label(canvas, "; ".join(words), (8, height - 10))
     return np.asarray(canvas, np.uint8)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,13 +17,24 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edge import durable
 from edge.errors import CalibrationError
 from edge.frame import Gray
+from edge.picture import label
 from edge.vision.ruler import Floats, Ruler, undistorted
 
 MARKER_SHARE: Final = 0.7
 """Of a square's side."""
 DICTIONARY: Final = cv2.aruco.DICT_5X5_250
+OTHERS: Final = (
+    cv2.aruco.DICT_4X4_1000,
+    cv2.aruco.DICT_6X6_1000,
+    cv2.aruco.DICT_7X7_1000,
+    cv2.aruco.DICT_ARUCO_ORIGINAL,
+    cv2.aruco.DICT_APRILTAG_36h11,
+)
+FOREIGN: Final = 4
+"""Markers of another dictionary that are no chance."""
 LEAST_CORNERS: Final = 12
 LENS_VIEWS: Final = 5
 """Fewer views at different angles say nothing of the lens."""
@@ -36,6 +47,8 @@ STRAIGHT: Final = 0.6
 """Without views for a lens, a bent one may not explain the corners so much better."""
 DPI: Final = 300
 MARGIN_MM: Final = 10.0
+MOST_MM: Final = 1500.0
+"""Of a printed board, either way: at 300 dpi that is a picture of 300 megapixels."""
 MM_PER_INCH: Final = 25.4
 
 
@@ -79,9 +92,12 @@ class Measured:
     corners: int
 
 
-def measure(frames: Sequence[Gray], board: Board) -> Measured:
+def measure(frames: Sequence[Gray], board: Board, on_frame: Callable[[], None] = lambda: None) -> Measured:
     """Plane and lens from frames that show the board.  Raises CalibrationError with what is wrong with them."""
-    found = [_corners(frame, board) for frame in frames]
+    found = []
+    for frame in frames:
+        found.append(_corners(frame, board))
+        on_frame()
     views = [view for view in found if view is not None]
     if found[-1] is None or not views:
         raise CalibrationError(_why_not(frames[-1], board))
@@ -111,8 +127,17 @@ def measure(frames: Sequence[Gray], board: Board) -> Measured:
     return Measured(ruler, rms, len(views), len(px))
 
 
-def known_length(length_mm: float, one: tuple[float, float], other: tuple[float, float]) -> Ruler:
-    """From one length between two points of a frame.  Raises CalibrationError when they are one point."""
+def known_length(
+    length_mm: float, one: tuple[float, float], other: tuple[float, float], size_px: tuple[int, int] | None = None
+) -> Ruler:
+    """From one length between two points of a frame.  size_px: width and height, if known.
+
+    Raises CalibrationError when they are one point, or not in the frame.
+    """
+    if size_px is not None and not all(0 <= x <= size_px[0] and 0 <= y <= size_px[1] for x, y in (one, other)):
+        raise CalibrationError(
+            f"the points are {one} and {other}, the frame has {size_px[0]}x{size_px[1]} px: give px of it"
+        )
     length_px = float(np.hypot(other[0] - one[0], other[1] - one[1]))
     if length_px < 10:
         raise CalibrationError(f"the two points are {length_px:.1f} px apart: give points far from each other")
@@ -133,13 +158,22 @@ def _why_not(frame: Gray, board: Board) -> str:
     wanted = board.columns * board.rows // 2
     words = f"the last frame shows no board of {board.columns}x{board.rows} squares"
     if ids is None or not len(ids):
+        if any(len(_ids(frame, other)) >= FOREIGN for other in OTHERS):
+            return f"{words}, but markers of another kind: print this one with --print"
         return f"{words}: no marker is seen. Is it in the picture, lit and sharp?"
     if int(np.max(ids)) >= wanted:
         return f"{words}: marker {int(np.max(ids))} is not on it. Name the board with --squares"
+    if len(ids) >= LEAST_CORNERS and int(np.max(ids)) + 1 <= len(ids) + 1 < wanted:
+        return f"{words}: markers 0 to {int(np.max(ids))} are seen, it has {wanted}. Name the board with --squares"
     side_px = float(np.median([cv2.arcLength(corner, True) / 4 for corner in corners]))
     return (
         f"{words}: {len(ids)} of {wanted} markers are seen, {side_px:.0f} px wide. Show more of it, larger and sharper"
     )
+
+
+def _ids(frame: Gray, dictionary: int) -> list[int]:
+    _, ids, _ = cv2.aruco.ArucoDetector(cv2.aruco.getPredefinedDictionary(dictionary)).detectMarkers(frame)
+    return [] if ids is None else [int(one) for one in np.ravel(ids)]
 
 
 def _different(views: Sequence[tuple[Floats, Floats]]) -> list[tuple[Floats, Floats]]:
@@ -206,8 +240,13 @@ def _mm_per_px(ruler: Ruler, at: tuple[float, float]) -> float:
     return float((np.linalg.norm(p[1] - p[0]) + np.linalg.norm(p[3] - p[2])) / 2)
 
 
-def overlay(frame: Gray, board: Board, ruler: Ruler) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR: the corners that were found, and a grid of the strip's plane, a line each 50 mm or so."""
+def overlay(
+    frame: Gray, board: Board, ruler: Ruler, length: tuple[tuple[int, int], tuple[int, int]] | None = None
+) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR: the corners that were found, and a grid of the strip's plane, a line each 50 mm or so.
+
+    length: ends of the known length, in place of a board.
+    """
     canvas = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)
     height, width = frame.shape
     xs, ys = np.meshgrid(np.linspace(0, width - 1, 200), np.linspace(0, height - 1, 100))
@@ -218,11 +257,16 @@ def overlay(frame: Gray, board: Board, ruler: Ruler) -> npt.NDArray[np.uint8]:
         changes = np.argwhere(np.diff(line, axis=1 - axis) != 0)
         for row, column in changes:
             cv2.circle(canvas, (round(float(xs[row, column])), round(float(ys[row, column]))), 1, (200, 160, 40), -1)
-    found = _corners(frame, board)
+    found = None if length is not None else _corners(frame, board)
+    if length is not None:
+        cv2.line(canvas, *length, (80, 220, 80), 2, cv2.LINE_AA)
+        for end in length:
+            cv2.drawMarker(canvas, end, (80, 220, 80), cv2.MARKER_TILTED_CROSS, 14, 2, cv2.LINE_AA)
     for x, y in [] if found is None else found[0]:
         cv2.circle(canvas, (round(float(x)), round(float(y))), 4, (80, 220, 80), 1)
-    words = f"grid {step:g} mm, {ruler.mm_per_px:.4f} mm/px in the middle"
-    cv2.putText(canvas, words, (10, height - 12), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (80, 220, 80), 1, cv2.LINE_AA)
+    words = f"blue: each {step:g} mm; {ruler.mm_per_px:.4f} mm/px in the middle"
+    words += "; green: the corners found" if found is not None else "; green: the known length" if length else ""
+    label(canvas, words, (8, height - 10))
     return np.asarray(canvas, np.uint8)
 
 
@@ -231,17 +275,21 @@ def _round_step(about: float) -> float:
     return float(next(step * power for step in (1, 2, 5, 10) if step * power >= about))
 
 
-def print_board(board: Board, path: Path) -> None:
-    """Write the board at its true size as PDF or PNG.  Raises CalibrationError."""
-    picture = board.picture()
-    if path.suffix.lower() == ".pdf":
-        data = _pdf(picture)
-    elif path.suffix.lower() == ".png":
-        data = _png(picture)
-    else:
+def print_board(board: Board, path: Path, *, dry_run: bool = False) -> None:
+    """Write the board at its true size as PDF or PNG, whole or not at all.  Raises CalibrationError."""
+    coded = {".pdf": _pdf, ".png": _png}.get(path.suffix.lower())
+    if coded is None:
         raise CalibrationError(f"{path}: give a name that ends in .pdf or .png")
+    longest_mm = max(board.columns, board.rows) * board.square_mm
+    if longest_mm > MOST_MM:
+        raise CalibrationError(
+            f"a board of {longest_mm:g} mm is longer than the {MOST_MM:g} that can be printed: give fewer --squares or "
+            "a smaller --square-mm"
+        )
+    data = coded(board.picture())
     try:
-        path.write_bytes(data)
+        if not dry_run:
+            durable.replace(path, data, mode=durable.SHARED)
     except OSError as error:
         raise CalibrationError(f"{path} cannot be written: {error.strerror or error}") from error
 

@@ -25,6 +25,8 @@ LEAST: Final = 10
 RECALL: Final = 0.95
 """Kept of each class when nothing is asked for."""
 TEMPERATURES: Final = (0.05, 20.0)
+BELIEVED: Final = (0.1, 10.0)
+"""Where every picture is judged right, the smallest temperature is the most probable: that says nothing."""
 BINS: Final = 15
 """As the model's report has them."""
 MOST_LEVEL: Final = 0.999
@@ -160,7 +162,8 @@ def calibrate(
     known = [(test, test.fits_temperature) for _, _, test in warm]
     plain = np.concatenate([losses(test.part(fits), temperature) for test, fits in known])
     fitted = np.concatenate([losses(t.part(f), own) for (t, f), (_, own, _) in zip(known, warm, strict=True)])
-    helps = bool(len(plain)) and float(fitted.mean()) < float(plain.mean())
+    believed = all(BELIEVED[0] < own < BELIEVED[1] for _, own, _ in warm)
+    helps = believed and bool(len(plain)) and float(fitted.mean()) < float(plain.mean())
     counts = np.zeros((3, sample.classes), np.int64)
     alarms = np.zeros(sample.classes, np.int64)
     sure: dict[str, list[npt.NDArray[np.float64]]] = {"before": [], "after": [], "right": []}
@@ -362,7 +365,7 @@ def said(found: Found, temperature: float, per_hour: float | None) -> Iterator[s
             f"ECE {r.before:.1%} before, {r.after:.1%} after (n = {r.n})"
         )
     else:
-        yield f"the bundle's temperature {temperature:g} stays: no other describes unseen pictures better (n = {r.n})"
+        yield f"the bundle's temperature {temperature:g} stays: no other is shown to be better (n = {r.n})"
     for one in found.points:
         if one.level is None:
             yield f"{one.name:18} no pictures: keeps its threshold {one.before:g}"

@@ -80,7 +80,10 @@ def chart(sample: Sample, found: Found, names: Sequence[str], unsure: float, per
     canvas = np.full((TOP + HIGH * -(-len(shown) // COLUMNS), COLUMNS * WIDE, 3), 250, np.uint8)
     unit = "false alarms an hour, one class, before confirmation" if per_hour else "share of sound tiles, one class"
     _write(canvas, f"recall (named right) over {unit}", (12, 22), 0.5)
-    legend = f"bands and bars: exact 95 %; n sound = {found.sound}; lane 0: no sound tile; dot: chosen level"
+    legend = (
+        "on the pictures that set the levels; bands and bars: exact 95 %; "
+        f"n sound = {found.sound}; lane 0: no sound tile; dot: chosen level"
+    )
     _write(canvas, legend, (12, 44), 0.45)
     for place, i in enumerate(shown):
         x, y = (place % COLUMNS) * WIDE, TOP + (place // COLUMNS) * HIGH
@@ -124,7 +127,7 @@ def _panel(canvas: Canvas, curve: _Curve, chosen: float, unsure: float, per_hour
         cv2.line(canvas, (x(reach[0]), _y(kept / n)), (x(reach[1]), _y(kept / n)), RED, 1, cv2.LINE_AA)
     cv2.circle(canvas, (x(alarms / of), _y(kept / n)), 5, RED, -1, cv2.LINE_AA)
     low, high = binomial.interval(kept, n)
-    words = f"{curve.name}: {chosen:.3f} -> {kept}/{n} [{low:.2f}, {high:.2f}], {alarms} alarms"
+    words = f"{curve.name} at {chosen:.3f}: {kept} of {n} [{low:.2f}, {high:.2f}], {alarms} alarms"
     _write(canvas, words, (8, 18), 0.4)
 
 

@@ -443,6 +443,29 @@ def iter_recording(url: str | Path) -> Iterator[Picture | Unreadable]:
         yield from _pictures_of(base / name)
 
 
+def count_pictures(url: str) -> int:
+    """About how many `iter_recording` gives, to tell how long that takes; 0 where it gives none."""
+    if kind_of(url) in ("device", "stream", "strip"):
+        return 0
+    try:
+        base, names = _find(url, IMAGE_SUFFIXES | VIDEO_SUFFIXES)
+    except DefectdError:
+        return 0
+    return sum(1 if Path(name).suffix.lower() in IMAGE_SUFFIXES else _length_of(base / name) for name in names)
+
+
+def _length_of(video: Path) -> int:
+    """As its container says, which may be wrong."""
+    try:
+        source = _VideoSource(SourceSpec(str(video)), SystemClock())
+    except DefectdError:
+        return 0
+    try:
+        return source.length
+    finally:
+        source.close()
+
+
 def _pictures_of(path: Path) -> Iterator[Picture | Unreadable]:
     label = str(path)
     clock = SystemClock()
@@ -565,6 +588,12 @@ class _VideoSource:
         own_fps = _sane_fps(self._capture.get(cv2.CAP_PROP_FPS)) or DEFAULT_FPS
         self.period_s = _pace_s(own_fps if spec.fps is None else spec.fps)
         self.given = _given_by(self._capture, fps=own_fps)
+
+    @property
+    def length(self) -> int:
+        """Pictures, as the container says; 0 where it does not."""
+        told = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        return int(told) if math.isfinite(told) and 0 < told < MOST_PIXELS else 0
 
     def _open(self) -> cv2.VideoCapture:
         if not self._path.exists():

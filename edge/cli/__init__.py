@@ -13,7 +13,7 @@ from edge.cli import bench, calibrate, coil, doctor, events, evidence, inspectio
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="defectd")
 def main() -> None:
-    r"""Inspect the surface of moving steel: cameras in, defect events out over MQTT.
+    """Inspect the surface of moving steel: cameras in, defect events out over MQTT.
 
     \b
     Try it without a camera:   defectd run -c config.yaml

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
-from edge.cli.options import Seconds, json_option
+from edge.cli.options import Number, Seconds, json_option
 from edge.cli.refusal import refusals_told
 from edge.cli.terminal import progress
 from edge.cli.threads import one_thread_each
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 @click.option("--calls", type=click.IntRange(10, 100_000), default=300, show_default=True, help="n of each figure.")
 @click.option("--cameras", "with_cameras", is_flag=True, help="Also find out how many cameras this box holds; minutes.")
 @click.option("--hold", "count", type=click.IntRange(1, 64), help="Only run so many cameras, and show every stage.")
-@click.option("--fps", type=click.FloatRange(0.1, 1000), default=30, show_default=True, help="Their pace, with --hold.")
+@click.option("--fps", type=Number(0.1, 1000), default=30, show_default=True, help="Their pace, with --hold.")
 @click.option("--for", "for_s", type=Seconds(), default="10s", show_default=True, help="For each number of cameras.")
 @click.option(
     "--reference",

@@ -13,7 +13,7 @@ from edge.cli.refusal import refusals_told
 
 @click.group()
 def coil() -> None:
-    r"""The coil on the line: positions count from its begin.
+    """The coil on the line: positions count from its begin.
 
     \b
     defectd coil start A4711    it begins now, at 0 m

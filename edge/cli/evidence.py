@@ -63,7 +63,7 @@ def list_evidence(
 def export(
     config_path: Path, as_json: bool, since: str | None, camera: str | None, kinds: tuple[str, ...], out: Path
 ) -> None:
-    r"""Tiles in class folders with a manifest.csv, as defectd-train takes them.
+    """Tiles in class folders with a manifest.csv, as defectd-train takes them.
 
     The folders say what the model said. Look through them, and move what is wrong; defectd-train leaves out `unsure`.
 

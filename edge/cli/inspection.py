@@ -32,7 +32,7 @@ def inspect(
     tile_px: int | None,
     pictures: Path | None,
 ) -> None:
-    r"""Verdicts for images, folders, patterns or videos; no broker, no daemon.
+    """Verdicts for images, folders, patterns or videos; no broker, no daemon.
 
     \b
     defectd inspect photo.png

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +32,16 @@ def json_option(command: Callable[P, R]) -> Callable[P, R]:
 
 def since_option(command: Callable[P, R]) -> Callable[P, R]:
     return click.option("--since", help="Only from this time on: 10m, 2h, or 2026-11-22T13:00:00Z.")(command)
+
+
+class Number(click.FloatRange):
+    """A number within bounds.  click lets `nan` through: it is below nothing and above nothing."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return number
 
 
 class Seconds(click.ParamType[float]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,3 +22,17 @@ def progress(total: int | None, label: str, *, hidden: bool) -> Iterator[Callabl
         return
     with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
         yield lambda: bar.update(1)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """What is written in a moment is finished, whoever presses Ctrl-C; the second time it ends at once."""
+
+    def once(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

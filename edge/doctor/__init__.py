@@ -46,6 +46,8 @@ def _position(settings: config.Config) -> Iterator[Finding]:
 def _model(settings: config.Config, clock: Clock) -> Finding:
     try:
         classifier = prepare(settings, clock).classifier
+    except ConfigError as error:
+        return Finding("model", "bad", f"it was not looked at: {error}", "Do that first, then look again")
     except DefectdError as error:
         return Finding("model", "bad", str(error), "Install a bundle that fits: model.bundle")
     card = classifier.card

@@ -818,6 +818,6 @@ def test_what_root_writes_belongs_to_the_user_whose_folder_it_is(tmp_path):
     """`sudo defectd calibrate` on a box leaves files that the daemon's own user can read."""
     os.chown(tmp_path, 65_534, 65_534)
     path = tmp_path / "calibration" / "top.yaml"
-    document.write(path, {"roi": [1, 2, 3, 4]})
+    document.place({path: document.coded({"roi": [1, 2, 3, 4]})})
     assert document.read(path) == {"roi": [1, 2, 3, 4]}
     assert [(place.stat().st_uid, place.stat().st_gid) for place in (path, path.parent)] == [(65_534, 65_534)] * 2

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 from pydantic import SecretStr
 
-from edge import config
+from edge import calibration, config
 from edge.camera.v4l2 import Device, Format, ask
 from edge.clock import SystemClock
 from edge.doctor import Finding, cameras, certificates, examine, machine, pictures
@@ -62,6 +62,16 @@ def test_doctor_names_a_remedy_for_everything_that_is_not_good(tmp_path: Path) -
     findings = found(tmp_path, model=config.Model(bundle="nowhere"), mqtt=config.Mqtt(broker="mqtt://127.0.0.1:1"))
     assert (findings["model"].grade, findings["broker"].grade) == ("bad", "bad")
     assert all(finding.remedy for finding in findings.values() if finding.grade != "good")
+
+
+def test_doctor_does_not_blame_the_model_for_a_damaged_calibration(tmp_path: Path) -> None:
+    """The remedy is that of the calibration: another bundle would change nothing."""
+    path = calibration.path_of(tmp_path, "top")
+    path.parent.mkdir()
+    path.write_text("{")
+    findings = found(tmp_path)
+    assert "Remove the file" in findings["model"].says
+    assert "bundle" not in findings["model"].remedy
 
 
 @pytest.mark.parametrize(("days", "grade"), [(400, "good"), (10, "warning")])

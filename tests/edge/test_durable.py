@@ -54,3 +54,23 @@ def test_folder_that_is_missing_is_told(tmp_path):
     """Making folders is not its business: who makes one says whose it is."""
     with pytest.raises(FileNotFoundError):
         durable.replace(tmp_path / "missing" / "totals.json", b"new")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_files_that_belong_together_are_all_replaced_or_none(tmp_path, monkeypatch, error):
+    """The disk is full at the second one, or somebody has had enough: the first stays as it was, too."""
+    places = {tmp_path / name: b"new" for name in ("map.png", "top.yaml")}
+    (tmp_path / "map.png").write_bytes(b"old")
+    synced = []
+
+    def fsync(handle):
+        synced.append(handle)
+        if len(synced) == 2:
+            raise error
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(type(error)):
+        durable.replace_all(places)
+    assert {place.name: place.read_bytes() for place in tmp_path.iterdir()} == {"map.png": b"old"}
+    durable.replace_all(places)
+    assert {place.read_bytes() for place in tmp_path.iterdir()} == {b"new"}

@@ -9,7 +9,7 @@ from edge.cli.calibrate import flatfield, latency, normal, roi, scale, threshold
 
 @click.group()
 def calibrate() -> None:
-    r"""Fit the daemon to a camera: each writes state_dir/calibration/CAMERA.yaml and a picture beside it.
+    """Fit the daemon to a camera: each writes state_dir/calibration/CAMERA.yaml and a picture beside it.
 
     Frames come from the camera, or from recordings with --source. What stands in the configuration goes before what
     was calibrated. A running daemon takes it over with `defectd reload`.

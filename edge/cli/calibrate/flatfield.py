@@ -20,7 +20,7 @@ from edge.cli.threads import one_thread_each
 def flatfield(
     config_path: Path, as_json: bool, camera: str | None, sources: tuple[str, ...], frames: int, dry_run: bool
 ) -> None:
-    r"""Even light: a gain per pixel from frames of good, moving surface; refused where it would not help.
+    """Even light: a gain per pixel from frames of good, moving surface; refused where it would not help.
 
     \b
     defectd calibrate flatfield --camera top --source good/ --frames 200
@@ -28,12 +28,12 @@ def flatfield(
     one_thread_each()
     from edge.calibrate import flatfield as room
     from edge.calibrate.roi import outline
-    from edge.calibration import Even, applied, load, misfits
+    from edge.calibration import Even, applied, misfits
     from edge.errors import CalibrationError
     from edge.offline import chosen
+    from edge.picture import png
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
-    before = load(run.path).flatfield
     footage = run.footage(sources, frames)
     fitted = chosen(applied(run.settings), camera, str(config_path))
     for misfit in misfits(fitted, footage.size_px):
@@ -42,10 +42,10 @@ def flatfield(
     region = outline(fitted.roi, footage.frames[0])
     (left, top), (right, bottom) = region.min(axis=0).tolist(), region.max(axis=0).tolist()
     light = room.measure(footage.frames, (left, top, right - left + 1, bottom - top + 1))
-    name = run.keep_beside("flatfield", room.coded(light.gain))
+    content = png(room.coded(light.gain))
+    name = run.named("flatfield", content, "png")
     part = Even(file=name, before=round(light.before, 4), after=round(light.after, 4), made=run.made(footage))
-    run.keep("flatfield", part, room.overlay(footage.frames[-1], light.gain))
-    if before is not None and before.file != name and not dry_run:
-        run.path.with_name(before.file).unlink(missing_ok=True)
+    picture = room.overlay(footage.frames[-1], light)
+    run.keep({"flatfield": part}, pictures={"flatfield": picture}, files={name: content})
     run.say(f"the light differed by {light.before:.1%} from side to side, with the gain by {light.after:.1%}")
     run.done({"gain": [round(float(light.gain.min()), 3), round(float(light.gain.max()), 3)], "file": name})

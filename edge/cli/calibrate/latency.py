@@ -11,7 +11,7 @@ import click
 from edge.cli.calibrate.run import Run, frames_options
 from edge.cli.options import Seconds, config_option, json_option
 from edge.cli.refusal import refusals_told
-from edge.cli.terminal import tell
+from edge.cli.terminal import tell, uninterrupted
 from edge.cli.threads import one_thread_each
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def latency(
     hold: bool,
     hold_s: float,
 ) -> None:
-    r"""Precision, threads and batch of the network on this box, at the camera's frame size and tiles.
+    """Precision, threads and batch of the network on this box, at the camera's frame size and tiles.
 
     Every combination takes its turn in every round. int8 has to give fp32's verdicts first, on the camera's frames and
     on generated ones. What is within 5 % of the fastest and simpler goes before it. Stop the daemon meanwhile: it would
@@ -57,7 +57,7 @@ def latency(
     from edge.calibration import applied
     from edge.clock import SystemClock
     from edge.offline import chosen
-    from edge.picture import write
+    from edge.picture import png
     from edge.prepared import bundle_in_use
     from edge.vision.inspector import Inspector
 
@@ -100,10 +100,10 @@ def latency(
     )
     path = tuning.path_of(run.settings.state_dir)
     if not dry_run:
-        beside = path.with_name("node.latency.png")
-        write(beside, room.chart(rows, best))
-        tuning.save(path, kept)
-        run.written(path, beside)
+        beside = "node.latency.png"
+        with uninterrupted():
+            tuning.save(path, kept, {beside: png(room.chart(rows, best))})
+        run.written(path, path.with_name(beside))
     for line in room.said(kept, run.camera.budget_ms):
         run.say(line)
     model = run.settings.model

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge.cli.calibrate.run import Run
-from edge.cli.options import config_option, json_option
+from edge.cli.options import Number, config_option, json_option
 from edge.cli.refusal import refusals_told
-from edge.cli.terminal import progress
 from edge.cli.threads import one_thread_each
 
 if TYPE_CHECKING:
@@ -33,13 +32,13 @@ TEN_MINUTES = 18_000
 @click.option(
     "--false-alarms-per-hour",
     "per_hour",
-    type=click.FloatRange(0, 100_000, min_open=True),
+    type=Number(1e-6, 100_000),
     help="Allowed of this camera; 1 when neither is given.",
 )
 @click.option(
     "--false-alarm-rate",
     "per_tile",
-    type=click.FloatRange(0, 0.5, min_open=True),
+    type=Number(1e-9, 0.5),
     help="Or: share of good tiles, each taken alone.",
 )
 @click.option("--consecutive", is_flag=True, help="Image files are neighbouring frames, as those of a video are.")
@@ -59,7 +58,7 @@ def normal(
     keep_all: bool,
     bundle_path: str | None,
 ) -> None:
-    r"""Good surface, from footage that you vouch for: then one number governs false alarms.
+    """Good surface, from footage that you vouch for: then one number governs false alarms.
 
     Ten minutes of good, moving product are a good begin. Tiles that stand out are left out and shown: look at them.
 
@@ -107,7 +106,7 @@ def normal(
         "normal": (part, *others)[: calibration.MOST_SURFACES],
         "reference": room.reference_of(seen, found, made),
     }
-    run.keep_parts(
+    run.keep(
         parts,
         pictures={
             "normal": plates.tail_plot(found),
@@ -127,25 +126,29 @@ def _gather(
     run: Run, seen: Collected, sources: tuple[str, ...], most: int, *, consecutive: bool
 ) -> tuple[str, tuple[int, int], float]:
     """Take footage in.  Returns where it comes from, width and height, and frames in a second."""
-    from edge.calibrate.footage import shots, where
+    from edge.calibrate.footage import about, shots, where
     from edge.calibrate.normal import DEFAULT_FPS
+    from edge.calibrate.stillness import Stillness
     from edge.clock import NS_PER_S, SystemClock
     from edge.errors import CalibrationError
 
     first = last = None
     size_px = (0, 0)
-    with progress(most, "frames", hidden=run.as_json) as advance:
+    stillness = Stillness()
+    with run.progress(about(sources, most), "frames") as advance:
         for number, shot in enumerate(shots(run.camera, sources, SystemClock(), consecutive=consecutive), 1):
             height, width = shot.pixels.shape
             size_px = (width, height)
             first, last = first or shot, shot
             more = seen.see(shot.label, shot.pixels, follows=shot.follows)
+            stillness.see(seen.inspector.window(shot.pixels))
             advance()
             if number >= most or not more:
                 break
     source = where(run.camera, sources)
     if first is None or last is None:
         raise CalibrationError(f"{source} gave no frame")
+    stillness.check()
     fps = run.camera.fps or DEFAULT_FPS
     if not run.camera.fps and first.grabbed_ns is not None and last.grabbed_ns is not None and last is not first:
         measured = (last.number - first.number) * NS_PER_S / max(1, last.grabbed_ns - first.grabbed_ns)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edge.cli.calibrate.run import Run, Shape, frames_options
-from edge.cli.options import config_option, json_option
+from edge.cli.options import Number, config_option, json_option
 from edge.cli.refusal import refusals_told
 from edge.cli.threads import one_thread_each
 
@@ -20,9 +20,7 @@ from edge.cli.threads import one_thread_each
 @click.option("--shape", type=Shape(), help="The region by hand: x,y,w,h or 'x,y x,y x,y ...', px of the frame.")
 @click.option("--exclude", type=Shape(), multiple=True, help="A zone that is not inspected; repeatable.")
 @click.option("--margin-px", type=click.IntRange(0, 1000), default=4, show_default=True, help="Kept off each edge.")
-@click.option(
-    "--wander-px", type=click.FloatRange(0, 1000), default=20.0, show_default=True, help="Most that is fixed."
-)
+@click.option("--wander-px", type=Number(0, 1000), default=20.0, show_default=True, help="Most that is fixed.")
 @click.option("--track", is_flag=True, help="The strip wanders: find its edges in each frame.")
 @refusals_told
 def roi(
@@ -38,7 +36,7 @@ def roi(
     wander_px: float,
     track: bool,
 ) -> None:
-    r"""Where the strip is: its edges against the dark beside it, or a shape by hand.
+    """Where the strip is: its edges against the dark beside it, or a shape by hand.
 
     \b
     defectd calibrate roi --camera top --source recorded/
@@ -52,15 +50,18 @@ def roi(
     from edge.calibration import Region, tiled
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
-    footage = run.footage(sources, frames)
+    footage = run.footage(sources, frames, least=1 if shape is not None else room.LEAST_FRAMES)
     edges: dict[str, dict[str, Any]] = {}
     region, followed = shape, None
     if region is None:
-        strip = room.find(footage.frames, margin_px=margin_px, most_wander_px=wander_px, track=track)
+        with run.progress(len(room.SIDES) * len(footage.frames), "edges") as advance:
+            strip = room.find(
+                footage.frames, margin_px=margin_px, most_wander_px=wander_px, track=track, on_frame=advance
+            )
         region, edges, followed = strip.roi, {edge.side: edge.as_json() for edge in strip.edges}, strip.track
     room.check(tiled(run.camera, run.path), footage.frames[0], region, exclude)
     part = Region(roi=region, exclude=exclude, edges=edges, track=followed, made=run.made(footage))
-    run.keep("roi", part, room.overlay(footage.frames[-1], region, exclude))
+    run.keep({"roi": part}, pictures={"roi": room.overlay(footage.frames[-1], region, exclude, followed)})
     for side, edge in edges.items():
         run.say(f"{side} edge at {edge['start_px']} to {edge['end_px']} px, seen in {edge['frames']} frames")
     if followed is not None:

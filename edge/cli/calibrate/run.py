@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
-from edge.cli.terminal import progress, tell
+from edge.cli.terminal import progress, tell, uninterrupted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,20 +63,33 @@ class Run:
         self.settings: config.Config = config.load(config_path)
         self.camera = chosen(self.settings, camera, str(config_path))
         self.path = calibration.path_of(self.settings.state_dir, self.camera.name)
+        calibration.load(self.path)  # a file that cannot be read is told before anything is gathered
         self.as_json = as_json
         self._dry_run = dry_run
+        if not dry_run:
+            self._look_where_to_write()
         self._written: list[str] = []
+
+    def _look_where_to_write(self) -> None:
+        """Ten minutes of footage shall not be for nothing.  Raises CalibrationError."""
+        from edge.errors import CalibrationError
+
+        there = next(place for place in self.path.absolute().parents if place.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            why = "is no folder" if not there.is_dir() else "may not be written to"
+            raise CalibrationError(f"{there} {why}: give rights there, or choose another state_dir")
 
     def progress(self, total: int, label: str) -> AbstractContextManager[Callable[[], None]]:
         """A bar with the time left, where a person is looking."""
         return progress(total, label, hidden=self.as_json)
 
-    def footage(self, sources: tuple[str, ...], most: int, least: int = 1) -> Any:
-        from edge.calibrate.footage import gather
+    def footage(self, sources: tuple[str, ...], most: int, **wanted: Any) -> Any:
+        """wanted: as `edge.calibrate.footage.gather` takes it."""
+        from edge.calibrate.footage import about, gather
         from edge.clock import SystemClock
 
-        with self.progress(most, "frames") as advance:
-            return gather(self.camera, sources, SystemClock(), most=most, least=least, on_frame=advance)
+        with self.progress(about(sources, most), "frames") as advance:
+            return gather(self.camera, sources, SystemClock(), most=most, on_frame=advance, **wanted)
 
     def made(self, footage: Any) -> calibration.Made:
         return self.made_of(footage.source, len(footage.frames), footage.size_px)
@@ -87,28 +101,16 @@ class Run:
         now = stamp(SystemClock().wall_ns())
         return calibration.Made(time=now, version=__version__, source=source, frames=frames, frame_px=size_px)
 
-    def keep(self, name: str, part: Any, picture: Any) -> None:
-        """The part into the file, its picture beside it: the picture first, so that a file never promises one."""
+    def keep(self, parts: dict[str, Any], *, pictures: dict[str, Any], files: dict[str, bytes] | None = None) -> None:
+        """Parts into the camera's file, with their pictures and data, all or none.  Raises CalibrationError."""
         from edge import calibration
-        from edge.picture import write
+        from edge.picture import png
 
-        if self._dry_run:
-            return
-        beside = self.path.with_name(f"{self.camera.name}.{name}.png")
-        write(beside, picture)
-        calibration.save(self.path, **{name: part})
-        self._written = [str(self.path), str(beside)]
-
-    def keep_beside(self, name: str, values: Any) -> str:
-        """Data of a part, as a PNG named by its content: a changed calibration is a changed configuration."""
-        import hashlib
-
-        from edge.picture import write
-
-        file = f"{self.camera.name}.{name}-{hashlib.sha256(values.tobytes()).hexdigest()[:12]}.png"
+        shown = {f"{self.camera.name}.{name}.png": png(picture) for name, picture in pictures.items()}
         if not self._dry_run:
-            write(self.path.with_name(file), values)
-        return file
+            with uninterrupted():
+                calibration.save(self.path, {**(files or {}), **shown}, **parts)
+            self.written(self.path, *map(self.path.with_name, shown))
 
     def named(self, name: str, content: bytes, suffix: str) -> str:
         """A file name by its content: a changed calibration is a changed configuration."""
@@ -116,37 +118,13 @@ class Run:
 
         return f"{self.camera.name}.{name}-{hashlib.sha256(content).hexdigest()[:12]}.{suffix}"
 
-    def keep_parts(self, parts: dict[str, Any], *, pictures: dict[str, Any], files: dict[str, bytes]) -> None:
-        """Several parts at once, after their data and pictures; data that nothing refers to any more is removed."""
-        from edge import calibration, durable
-        from edge.errors import CalibrationError
-        from edge.picture import write
-
-        if self._dry_run:
-            return
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            for name, content in files.items():
-                durable.replace(self.path.with_name(name), content, mode=durable.SHARED)
-        except OSError as error:
-            raise CalibrationError(f"{self.path.parent} cannot be written: {error.strerror or error}") from error
-        before = {one.file for one in calibration.load(self.path).normal}
-        for name, picture in pictures.items():
-            beside = self.path.with_name(f"{self.camera.name}.{name}.png")
-            write(beside, picture)
-            self._written.append(str(beside))
-        calibration.save(self.path, **parts)
-        for file in before - {one.file for one in calibration.load(self.path).normal}:
-            self.path.with_name(file).unlink(missing_ok=True)
-        self._written.insert(0, str(self.path))
-
     def say(self, sentence: str) -> None:
         if not self.as_json:
             click.echo(sentence)
 
     def written(self, *paths: Path) -> None:
         """What this run has written, to be told at its end."""
-        self._written += [str(path) for path in paths]
+        self._written += map(str, paths)
 
     def done(self, found: dict[str, Any], then: str = "`defectd reload` takes it over") -> None:
         if self.as_json:

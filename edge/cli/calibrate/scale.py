@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,9 @@ from typing import Any
 import click
 
 from edge.cli.calibrate.run import Run, Shape, frames_options
-from edge.cli.options import config_option, json_option
+from edge.cli.options import Number, Seconds, config_option, json_option
 from edge.cli.refusal import refusals_told
-from edge.cli.terminal import tell
+from edge.cli.terminal import tell, uninterrupted
 from edge.cli.threads import one_thread_each
 
 
@@ -33,9 +34,12 @@ class Squares(click.ParamType[tuple[int, int]]):
 @json_option
 @frames_options
 @click.option("--squares", type=Squares(), default="10x7", show_default=True, help="Of the board.")
-@click.option("--square-mm", type=click.FloatRange(1, 500), default=20.0, show_default=True, help="As measured on it.")
+@click.option("--square-mm", type=Number(1, 500), default=20.0, show_default=True, help="As measured on it.")
+@click.option(
+    "--every", "every_s", type=Seconds(), default="1s", show_default=True, help="From frame to frame of a live camera."
+)
 @click.option("--print", "board_path", type=click.Path(path_type=Path), help="Only write the board: .pdf or .png.")
-@click.option("--length-mm", type=click.FloatRange(0, 100_000, min_open=True), help="Without a board: a known length,")
+@click.option("--length-mm", type=Number(0, 100_000, min_open=True), help="Without a board: a known length,")
 @click.option("--points", type=Shape(), help="and its ends in the frame: x,y,x,y px.")
 @refusals_told
 def scale(
@@ -47,11 +51,12 @@ def scale(
     dry_run: bool,
     squares: tuple[int, int],
     square_mm: float,
+    every_s: float,
     board_path: Path | None,
     length_mm: float | None,
     points: Any,
 ) -> None:
-    r"""Millimetres per pixel and the lens, from a printed board, or from one known length.
+    """Millimetres per pixel and the lens, from a printed board, or from one known length.
 
     Print the board, measure a square, and glue it onto something flat. Show it at five angles or more, and lay it onto
     the strip's plane for the last frame: that one says where the plane is, the others what the lens does.
@@ -65,22 +70,35 @@ def scale(
     from edge import config
     from edge.calibrate import scale as room
     from edge.calibration import Metric
+    from edge.camera import source
     from edge.errors import CalibrationError
 
     board = room.Board(*squares, square_mm)
     if board_path is not None:
-        room.print_board(board, board_path)
-        tell(f"{board_path}: print it at 100 %, then measure a square: {square_mm:g} mm")
+        with uninterrupted():
+            room.print_board(board, board_path, dry_run=dry_run)
+        if as_json:
+            click.echo(json.dumps({"written": [] if dry_run else [str(board_path)]}))
+        elif dry_run:
+            tell("dry run: nothing was written")
+        else:
+            tell(f"{board_path}: print it at 100 %, then measure a square: {square_mm:g} mm")
         return
     if (length_mm is None) != (points is None) or (points is not None and isinstance(points[0], tuple)):
         raise click.UsageError("--length-mm and --points x,y,x,y go together")
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
-    footage = run.footage(sources, frames)
-    rms_px, views = None, 0
+    rms_px, views, length = None, 0, None
     if length_mm is not None:
-        ruler = room.known_length(length_mm, points[:2], points[2:])
+        footage = run.footage(sources, 1, surface=False)
+        length = (points[:2], points[2:])
+        ruler = room.known_length(length_mm, *length, footage.size_px)
     else:
-        measured = room.measure(footage.frames, board)
+        is_live = not sources and source.is_live(run.camera.source.get_secret_value())
+        if is_live:
+            tell(f"a frame each {every_s:g} s: show the board at five angles or more, and lay it flat for the last")
+        footage = run.footage(sources, frames, every_s=every_s if is_live else 0.0, surface=False)
+        with run.progress(len(footage.frames), "corners") as advance:
+            measured = room.measure(footage.frames, board, advance)
         ruler, rms_px, views = measured.ruler, round(measured.rms_px, 4), measured.views
         run.say(f"{measured.corners} corners in the last frame, {rms_px} px off; {views} frames show the board")
         run.say("the lens is corrected" if ruler.lens is not None else "no lens: give five frames at different angles")
@@ -89,5 +107,5 @@ def scale(
     lens, plane = (None if a is None else tuple(a.ravel().tolist()) for a in (ruler.lens, ruler.plane))
     found = config.Scale(mm_per_px=ruler.mm_per_px, lens=lens, plane=plane)
     part = Metric(scale=found, rms_px=rms_px, views=views, made=run.made(footage))
-    run.keep("scale", part, room.overlay(footage.frames[-1], board, ruler))
+    run.keep({"scale": part}, pictures={"scale": room.overlay(footage.frames[-1], board, ruler, length)})
     run.done({"mm_per_px": round(ruler.mm_per_px, 6), "rms_px": rms_px, "views": views, "lens": lens})

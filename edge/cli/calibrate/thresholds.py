@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge.cli.calibrate.run import Run
-from edge.cli.options import config_option, json_option
+from edge.cli.options import Number, config_option, json_option
 from edge.cli.refusal import refusals_told
 from edge.cli.terminal import tell
 from edge.cli.threads import one_thread_each
@@ -35,16 +35,14 @@ if TYPE_CHECKING:
 )
 @click.option("--good", multiple=True, metavar="PATH", help="Frames of sound surface, all tiles count; repeatable.")
 @click.option("--frames", type=click.IntRange(1, 100_000), default=300, show_default=True, help="Of --good, at most.")
-@click.option(
-    "--recall", type=click.FloatRange(0, 1, min_open=True), help="Least share found of each class [default: 0.95]."
-)
+@click.option("--recall", type=Number(0, 1, min_open=True), help="Least share found of each class [default: 0.95].")
 @click.option(
     "--false-alarms-per-hour",
     "per_hour",
-    type=click.FloatRange(0, min_open=True),
+    type=Number(1e-6, 1e9),
     help="In its place: most tile alarms an hour, before confirmation, shown by sound tiles with 95 %.",
 )
-@click.option("--fps", type=click.FloatRange(0, 10_000, min_open=True), help="Frames a second [default: the camera's].")
+@click.option("--fps", type=Number(0, 10_000, min_open=True), help="Frames a second [default: the camera's].")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 @refusals_told
 def thresholds(
@@ -59,7 +57,7 @@ def thresholds(
     fps: float | None,
     dry_run: bool,
 ) -> None:
-    r"""Softmax temperature and a threshold for each class, from tiles that people have labelled.
+    """Softmax temperature and a threshold for each class, from tiles that people have labelled.
 
     The folder may be an export of confirmed evidence: move what is wrong first. By default each threshold is the
     highest that still finds 95 of 100 of its class, lowered halfway to the next sound tile: no false alarm more, and
@@ -91,6 +89,8 @@ def thresholds(
     an_hour = _tiles_an_hour(fitted, fps, tiles_a_frame)
     if per_hour and not an_hour:
         raise click.UsageError("an hour has how many tiles? Give frames of sound surface with --good, and --fps")
+    if per_hour and an_hour and per_hour >= an_hour:
+        raise click.UsageError(f"{per_hour:g} false alarms an hour are as many as there are tiles ({an_hour:,.0f})")
     wish = room.Wish(recall or room.RECALL, per_hour / an_hour if per_hour and an_hour else None)
     before = Inspector(fitted, network, SystemClock()).thresholds.per_class.tolist()
     unsure = fitted.decision.unsure
@@ -114,7 +114,7 @@ def thresholds(
         tiles_per_hour=an_hour,
         made=run.made_of(", ".join([*map(str, folders), *good])[:500], int(sample.fits_temperature.sum()), None),
     )
-    run.keep("thresholds", part, tradeoff.chart(sample, found, names, unsure, an_hour))
+    run.keep({"thresholds": part}, pictures={"thresholds": tradeoff.chart(sample, found, names, unsure, an_hour)})
     _tell_what_goes_before(run.camera)
     table = [{"level": r.level, "alarms": r.alarms, "recall": dict(zip(names, r.recall, strict=True))} for r in rows]
     run.done({**part.model_dump(mode="json"), "table": table, "left_out": unread} if as_json else {})

@@ -17,7 +17,7 @@ from edge.camera.strip import Strip
 from edge.cli import main
 from edge.errors import CalibrationError, ConfigError, ImageError
 from edge.offline import settings_of
-from edge.picture import write
+from edge.picture import png
 from edge.vision.classifier import Classifier
 from edge.vision.flatfield import Flatfield
 from edge.vision.inspector import Inspector
@@ -90,7 +90,7 @@ def fitted(path, roi=None):
 @pytest.fixture
 def written(frames, tmp_path):
     path = tmp_path / "map.png"
-    write(path, coded(measure(frames).gain))
+    path.write_bytes(png(coded(measure(frames).gain)))
     return path
 
 
@@ -174,5 +174,5 @@ def test_command_measures_and_the_camera_has_it(frames, tmp_path):
 
 def test_picture_shows_frame_gain_and_result(frames):
     """Three stripes, the last one even."""
-    picture = overlay(frames[0], measure(frames).gain)
+    picture = overlay(frames[0], measure(frames))
     assert picture.shape == (3 * HEIGHT, WIDTH, 3)

@@ -98,6 +98,15 @@ def test_frames_without_an_edge_are_refused(picture):
         find([picture], margin_px=4, most_wander_px=20)
 
 
+def test_edge_that_is_out_of_focus_is_refused():
+    """Also under the noise of the sensor, which is sharp: what is found would lie beside the strip by ten px."""
+    soft = [cv2.GaussianBlur(frame(n, left=(150, 150)), (0, 0), 8) for n in range(3)]
+    noisy = [np.clip(f + np.random.default_rng(7).normal(0, 2, f.shape), 0, 255).astype(np.uint8) for f in soft]
+    assert line_of(noisy[0], "left")[0] < 142
+    with pytest.raises(CalibrationError, match="left edge is too soft"):
+        find(noisy, margin_px=4, most_wander_px=20)
+
+
 def test_real_edges_are_found_within_8_px_and_no_others():
     """Every Severstal frame that shows an edge: eight of 27, by eye."""
     folder = needs_data("normal-steel/severstal")
@@ -167,6 +176,8 @@ def test_command_stores_that_edges_are_followed(plant):
     code, said, _ = call(plant, "roi", "--source", str(plant / "recorded"), "--track", "--json")
     assert code == 0
     assert set(json.loads(said)["track"]["seen_px"]) == {"left"}
+    picture = cv2.imread(str(plant / "var/calibration/top.roi.png"))
+    assert picture[100, 148:154].tolist().count([0, 200, 240]) >= 1  # where the edge was seen
     camera = settings_of(plant / "c.yaml", None, "builtin", None).camera
     assert calibration.track(camera) == calibration.load(plant / "var/calibration/top.yaml").roi.track
     assert calibration.track(camera.model_copy(update={"track": None})) is None
@@ -191,6 +202,9 @@ def test_dry_run_writes_nothing(plant):
         (["--shape", "900,0,10,10"], "outside the frame"),
         (["--shape", "0,0,800,400", "--exclude", "0,0,800,400"], "no tile is left"),
         (["--shape", "1,2,3"], "at least three corners"),
+        (["--exclude", "9000,0,10,10"], "leaves out nothing"),
+        (["--exclude", "10,10,0,0"], "leaves out nothing"),
+        (["--frames", "2"], "at least 3 are needed"),
     ],
 )
 def test_bad_input_is_refused_with_the_reason(plant, args, words):

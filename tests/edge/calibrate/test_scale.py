@@ -119,7 +119,7 @@ def test_lens_that_was_not_shown_is_refused(views):
     [
         (np.full((480, 640), 120, np.uint8), BOARD, "no marker is seen"),
         (None, Board(5, 4, 20.0), "is not on it"),
-        (None, Board(24, 12, 20.0), "of 144 markers are seen"),
+        (None, Board(24, 12, 20.0), "it has 144. Name the board with --squares"),
         ("blurred", BOARD, "sharp"),
     ],
 )
@@ -129,6 +129,14 @@ def test_bad_boards_are_refused(views, picture, board, words):
         picture = cv2.GaussianBlur(views[-1], (0, 0), 9)
     with pytest.raises(CalibrationError, match=words):
         measure([views[-1] if picture is None else picture], board)
+
+
+def test_markers_of_another_kind_are_told():
+    """A board from somewhere else looks right to a person."""
+    other = cv2.aruco.CharucoBoard((10, 7), 20, 14, cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_100))
+    sheet = np.pad(other.generateImage((600, 420)), 30, constant_values=255)
+    with pytest.raises(CalibrationError, match="another kind: print this one"):
+        measure([sheet], BOARD)
 
 
 def test_bent_board_is_refused():
@@ -147,6 +155,8 @@ def test_known_length_gives_one_number():
     assert ruler.box_mm((10, 20, 30, 40)) == (10, 20, 30, 40)
     with pytest.raises(CalibrationError, match="far from each other"):
         known_length(10, (5, 5), (6, 6))
+    with pytest.raises(CalibrationError, match="the frame has 640x480 px"):
+        known_length(100, (0, 0), (5000, 0), SIZE)
 
 
 def test_board_is_printed_at_its_size(tmp_path):
@@ -163,6 +173,8 @@ def test_board_is_printed_at_its_size(tmp_path):
     assert [n / 72 * 25.4 for n in box[2:]] == pytest.approx([220, 160], abs=0.2)
     start = int(pdf.rpartition(b"startxref\n")[2].split()[0])
     assert pdf[start : start + 4] == b"xref"
+    with pytest.raises(CalibrationError, match="longer than the 1500"):
+        print_board(Board(20, 20, 500), tmp_path / "huge.pdf")
     with pytest.raises(CalibrationError, match=r"\.pdf or \.png"):
         print_board(BOARD, tmp_path / "board.doc")
 
@@ -172,6 +184,8 @@ def test_picture_shows_corners_and_grid(views):
     picture = overlay(views[-1], BOARD, measure(views, BOARD).ruler)
     assert picture.shape == (480, 640, 3)
     assert (picture[..., 0] != picture[..., 1]).sum() > 500
+    line = overlay(np.full((480, 640), 90, np.uint8), BOARD, Ruler(0.1), ((50, 60), (450, 60)))
+    assert line[60, 250].tolist() == [80, 220, 80]
 
 
 def test_command_measures_and_the_camera_has_it(views, tmp_path):
@@ -196,4 +210,7 @@ def test_command_measures_and_the_camera_has_it(views, tmp_path):
     assert call("--length-mm", "100").exit_code == 2
     assert call("--length-mm", "100", "--points", "0,0,200,0", "--source", str(tmp_path / "board/5.png")).exit_code == 0
     assert settings_of(path, None, "builtin", None).camera.scale == config.Scale(mm_per_px=0.5)
-    assert call("--print", str(tmp_path / "b.pdf")).exit_code == 0
+    assert call("--print", str(tmp_path / "b.pdf"), "--dry-run").exit_code == 0
+    assert not (tmp_path / "b.pdf").exists()
+    printed = call("--print", str(tmp_path / "b.pdf"), "--json")
+    assert (printed.exit_code, json.loads(printed.stdout)) == (0, {"written": [str(tmp_path / "b.pdf")]})

@@ -97,6 +97,14 @@ def test_a_temperature_that_would_not_help_is_not_taken():
     assert found.fit.temperature == 1.1
 
 
+def test_a_temperature_that_nothing_holds_back_is_not_taken():
+    """With every picture judged right the smallest is the most probable, and all tiles would be sure of themselves."""
+    sample = two_classes([0.9, 0.8, 0.95, 0.85] * 5, [])
+    assert fit_temperature(sample) < 0.1
+    found = calibrate(sample, Wish(), names="ab", temperature=1.1, unsure=UNSURE, levels=[0.6] * 2)
+    assert (found.helps, found.fit.temperature) == (False, 1.1)
+
+
 def test_calibration_error_is_the_gap_between_confidence_and_truth():
     """Worked out by hand: 0.9 sure and right half of the time; 0.5 sure and right half of the time."""
     sure = np.array([0.9] * 10 + [0.5] * 10)
@@ -398,6 +406,7 @@ def test_the_command_tells_people_what_it_costs(place):
     [
         (["--recall", "0.9", "--false-alarms-per-hour", "3"], 2, "give one"),
         (["--false-alarms-per-hour", "3"], 2, "--good"),
+        (["--false-alarms-per-hour", "1e8", "--good", "sound"], 2, "as many as there are tiles"),
         (["--false-alarms-per-hour", "3", "--good", "sound"], 1, "sound tiles cannot promise"),
     ],
 )
