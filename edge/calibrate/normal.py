@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
@@ -44,13 +45,17 @@ MOST_PICTURES: Final = 400
 MOST_FEATURES: Final = 40_000
 """Tiles whose features are kept for the watch over drift."""
 OFF: Final = 1.5
-"""A tile stands out from so many times the largest score that an exponential tail gives footage of that length."""
+"""A tile stands out from so many times as far from the middle as the farthest of so many normal scores. Good surface of
+two mills and of the generated strip, which is a little wider than that, reached 0.6 to 0.85 of it."""
 MOST_PLACES: Final = 12
 MOST_LEFT_OUT: Final = 0.2
 MOST_BAD: Final = 0.2
 DOUBT: Final = 10.0
 """A tile is unsure where alarms would come so many times as often as was asked."""
 MOST_DOUBT: Final = 0.01
+FAR: Final = 2.0
+"""Times the largest score of good surface: a threshold beyond that finds gross defects only."""
+PER_HOUR: Final = "alarms an hour"
 SURE: Final = 0.95
 """Of the bounds that are promised."""
 DEFAULT_FPS: Final = 30.0
@@ -265,6 +270,8 @@ class Fit:
     tail: Tail | None
     per_piece: float
     """`asked` as a probability per piece."""
+    carried: float | None
+    """The rate that would bring a threshold FAR beyond all that was seen back to there; None where it is not."""
     kept: tuple[int, ...]
     """Frames that were used."""
     unsure: float
@@ -274,6 +281,11 @@ class Fit:
     """Of its tiles."""
     hot: Floats
     """(T,) the largest score that was kept at each of these places; NaN where there was none."""
+
+    @property
+    def wish(self) -> str:
+        """What was asked for, in words."""
+        return "1 alarm an hour" if (self.asked, self.unit) == (1.0, PER_HOUR) else f"{self.asked:g} {self.unit}"
 
 
 def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) -> Fit:
@@ -292,7 +304,7 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
     places = _places(left_out, runs)
     if places > MOST_PLACES or left_out.mean() > MOST_LEFT_OUT:
         raise CalibrationError(
-            f"{places} places in {int(left_out.sum())} of {len(runs)} frames stand out: this is no good surface, or "
+            f"{_counted(places)} in {int(left_out.sum())} of {len(runs)} frames stand out: this is no good surface, or "
             "it is of several kinds. Look at the footage; if all of it is good, give --keep-all"
         )
     kept = ~left_out[frame_of]
@@ -314,7 +326,7 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
         normality=normality,
         promise=promise,
         alone=alone,
-        unit="alarms an hour" if wanted.per_hour is not None else "of good tiles",
+        unit=PER_HOUR if wanted.per_hour is not None else "of good tiles",
         asked=counts.asked,
         frames=len(runs),
         tiles=len(frame_of),
@@ -329,6 +341,7 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
         maxima=counts.maxima,
         tail=counts.tail,
         per_piece=counts.per_piece,
+        carried=counts.carried(promise.threshold),
         kept=tuple(np.flatnonzero(~left_out).tolist()),
         unsure=float(((worst > normality.doubt) & (worst <= normality.threshold)).mean()),
         picture=picture,
@@ -342,10 +355,9 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
 
 def _left_out(scores: Floats, frame_of: Ints, runs: Ints, pace: Pace) -> Flags:
     """(F,) frames with a tile far beyond the others, and their neighbours, which may show a part of the same."""
-    count = len(scores)
     middle, quarter = (float(value) for value in np.quantile(scores, (0.5, 0.75)))
-    scale = max(quarter - middle, 0.02 * quarter) / math.log(2)
-    limit = quarter + OFF * scale * math.log(10 * count)
+    sigma = max(quarter - middle, 0.02 * quarter) / NormalDist().inv_cdf(0.75)
+    limit = middle + OFF * sigma * NormalDist().inv_cdf(1 - 0.1 / len(scores))
     frames = np.zeros(len(runs), np.bool_)
     frames[frame_of[scores > limit]] = True
     if pace.n > 1 and frames.any():
@@ -362,6 +374,10 @@ def _places(left_out: Flags, runs: Ints) -> int:
     if len(at) == 0:
         return 0
     return 1 + int(((np.diff(at) > 1) | (np.diff(runs[at]) != 0)).sum())
+
+
+def _counted(places: int) -> str:
+    return "1 place" if places == 1 else f"{places} places"
 
 
 def _runs_of(owner: Ints, runs: Ints) -> Ints:
@@ -447,6 +463,11 @@ class _Counts:
             estimate.high * self._unit,
             shown,
         )
+
+    def carried(self, threshold: float) -> float | None:
+        """What this footage carries, in the unit asked for, when what was asked leads too far beyond it."""
+        far = FAR * float(self.maxima.max())
+        return None if self.tail is None or threshold <= far else self.tail.beyond(far).mean * self._unit
 
     def doubt(self) -> float:
         return self.level(max(self.per_piece, min(DOUBT * self.per_piece, MOST_DOUBT)))[0]

@@ -71,7 +71,7 @@ def tail_plot(found: Fit) -> Canvas:
     x, y = place(threshold, found.asked)
     cv2.line(canvas, (LEFT, y), (width - RIGHT, y), ASKED, 1, cv2.LINE_AA)
     cv2.line(canvas, (x, TOP), (x, height - BELOW), ASKED, 2, cv2.LINE_AA)
-    _write(canvas, f"asked: {found.asked:g} {found.unit}", (LEFT + 10, y - 6), ASKED)
+    _write(canvas, f"asked: {found.wish}", (LEFT + 10, y - 6), ASKED)
     _write(canvas, f"threshold {threshold:.3f}", (max(LEFT, x - 150), TOP + 16), ASKED)
     length = "1 frame" if found.piece_frames == 1 else f"{found.piece_frames} frames"
     words = f"points: {len(maxima)} pieces of {length}"

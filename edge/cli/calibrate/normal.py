@@ -119,7 +119,8 @@ def normal(
         run.say(sentence)
     if are_tiles:
         run.say("the pictures are single tiles: this holds for frames of any size, as long as tile_px stays")
-    run.done(part.model_dump(mode="json", exclude={"made"}) | {"left_out_frames": list(found.left_out[:1000])})
+    more = {"left_out_frames": list(found.left_out[:1000]), "carried": found.carried}
+    run.done(part.model_dump(mode="json", exclude={"made"}) | more)
 
 
 def _gather(
@@ -212,9 +213,15 @@ def _told(seen: Collected, found: Fit, pace: Pace, classifier: Classifier) -> li
         ]
     promise = found.promise
     how = "counted on this footage" if promise.exact else "carried beyond this footage by a generalised Pareto tail"
-    said.append(f"threshold {promise.threshold:.3f} for {found.asked:g} {found.unit}: {how}")
+    said.append(f"threshold {promise.threshold:.3f} for {found.wish}: {how}")
     if not promise.exact:
         said.append(f"  expected there: {promise.expected:.3g}, 90 % interval {promise.low:.2g} to {promise.high:.2g}")
+    if found.carried is not None:
+        times = promise.threshold / float(found.maxima.max())
+        said += [
+            f"  WARNING: that is {times:.1f} times the largest score of this footage: small flaws will be missed.",
+            f"  Give more footage; this much carries about {found.carried:.2g} {found.unit}",
+        ]
     if found.alone is not None:
         said.append(
             f"  {pace.k} of {pace.n} frames have to confirm it; with single frames the threshold would be "

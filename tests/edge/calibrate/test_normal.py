@@ -104,6 +104,33 @@ def test_threshold_rises_with_what_is_asked_and_says_what_is_shown():
     assert rare.alone is not None
 
 
+def test_threshold_far_beyond_the_footage_is_told():
+    """With the rate that the footage carries: asked for, it gives a threshold near what was seen."""
+    seen = collected(good())
+    rare = fit(seen, Wanted(1.0, None), HOURLY)
+    largest = rare.maxima.max()
+    assert rare.promise.threshold > 2 * largest
+    assert rare.carried is not None
+    assert rare.carried > 1
+    enough = fit(seen, Wanted(1.01 * rare.carried, None), HOURLY)
+    assert enough.promise.threshold == pytest.approx(2 * largest, rel=0.02)
+    assert enough.carried is None
+
+
+def test_footage_with_defects_in_many_frames_is_refused():
+    """They must not pass for good surface; a few are found, in all frames that show much of them."""
+    strip = Strip()
+    with pytest.raises(CalibrationError, match="stand out: this is no good surface"):
+        fit(collected([strip.frame(number) for number in range(60)]), Wanted(10.0, None), HOURLY)
+    rare = Strip(**STRIP, spacing_px=3600)
+    seen = collected([rare.frame(number) for number in range(40, 340)])
+    result = fit(seen, Wanted(10.0, None), HOURLY)
+    shown = {n - 40 for n in range(40, 340) for _, box in rare.truth(n) if box[2] * box[3] > 3000}
+    assert len(shown) > 10
+    assert shown <= set(result.left_out)
+    assert result.places == len({defect.track for n in range(40, 340) for defect, _ in rare.truth(n)})
+
+
 def test_share_of_tiles_is_kept_on_other_tiles():
     """Five of a hundred tiles asked: on frames that were not seen, no more than chance allows."""
     half = fit(collected(good(), follow=False), Wanted(None, 0.05), Pace(30.0, 1, 1))
