@@ -20,6 +20,7 @@ from edge.calibrate import gaussians, tail
 from edge.calibrate.binomial import upper
 from edge.calibrate.focus import Focus
 from edge.calibrate.gaussians import Layout
+from edge.calibrate.stillness import Stillness
 from edge.calibrate.tail import Tail
 from edge.errors import CalibrationError, ImageError
 from edge.frame import Gray
@@ -128,15 +129,16 @@ class Collected:
     features: dict[int, Floats] = field(default_factory=dict)
     """Of the tiles of some frames, evenly spread, for the watch over drift."""
     layout: Layout | None = None
+    picture: Gray | None = None
+    """The last frame, and where its tiles lie."""
+    boxes: tuple[Box, ...] = ()
     focus: Focus = field(default_factory=Focus)
+    stillness: Stillness = field(default_factory=Stillness)
     _parts: list[Floats] = field(default_factory=list)
     _tiles: int = 0
     _stride: int = 1
     _featured: int = 0
     _known: set[int] = field(default_factory=set)
-    picture: Gray | None = None
-    """The last frame, and where its tiles lie."""
-    boxes: tuple[Box, ...] = ()
     _broken: bool = True
 
     def see(self, label: str, pixels: Gray, *, follows: bool) -> bool:
@@ -171,6 +173,7 @@ class Collected:
         self.labels.append(label)
         self.sights.append(health.sight(window))
         self.focus.see(window)
+        self.stillness.see(window)
         self.counts.append(len(cut))
         self._parts.append(values)
         self.album.offer(self._tiles, cut, values)
@@ -185,6 +188,7 @@ class Collected:
         return np.concatenate(self._parts)
 
     def _keep(self, frame: int, features: Floats) -> None:
+        """Of every frame, then of every second, every fourth...: bounded, and spread over all of the footage."""
         if frame % self._stride == 0:
             self.features[frame] = features
             self._featured += len(features)
@@ -205,6 +209,7 @@ class Collected:
                 f"{self.repeated} of {seen + self.repeated} frames repeat others: the strip must move, or only one "
                 "picture of it is learned"
             )
+        self.stillness.check()
         if self._tiles < LEAST_TILES:
             raise CalibrationError(f"{self._tiles} tiles in {seen} frames: at least {LEAST_TILES} are needed")
         if self.focus.is_soft:

@@ -129,27 +129,23 @@ def _gather(
     """Take footage in.  Returns where it comes from, width and height, and frames in a second."""
     from edge.calibrate.footage import about, shots, where
     from edge.calibrate.normal import DEFAULT_FPS
-    from edge.calibrate.stillness import Stillness
     from edge.clock import NS_PER_S, SystemClock
     from edge.errors import CalibrationError
 
     first = last = None
     size_px = (0, 0)
-    stillness = Stillness()
     with run.progress(about(sources, most), "frames") as advance:
         for number, shot in enumerate(shots(run.camera, sources, SystemClock(), consecutive=consecutive), 1):
             height, width = shot.pixels.shape
             size_px = (width, height)
             first, last = first or shot, shot
             more = seen.see(shot.label, shot.pixels, follows=shot.follows)
-            stillness.see(seen.inspector.window(shot.pixels))
             advance()
             if number >= most or not more:
                 break
     source = where(run.camera, sources)
     if first is None or last is None:
         raise CalibrationError(f"{source} gave no frame")
-    stillness.check()
     fps = run.camera.fps or DEFAULT_FPS
     if not run.camera.fps and first.grabbed_ns is not None and last.grabbed_ns is not None and last is not first:
         measured = (last.number - first.number) * NS_PER_S / max(1, last.grabbed_ns - first.grabbed_ns)
