@@ -187,6 +187,23 @@ def test_footage_that_says_nothing_is_refused(frames, words):
         fit(collected(frames()), Wanted(1.0, None), HOURLY)
 
 
+def test_bundle_without_peaks_is_told_by_logits_and_features():
+    """One that was trained before there were any: good frames are good, a blot is not."""
+    shipped = bundle.load("builtin")
+    outputs = {name: words for name, words in shipped.card.outputs.items() if name != "peaks"}
+    before = Classifier(replace(shipped, card=shipped.card.model_copy(update={"outputs": outputs})))
+    seen = Collected(Inspector(camera(), before, FakeClock()), before)
+    for number, frame in enumerate(good()):
+        seen.see(str(number), frame, follows=number > 0)
+    known = fit(seen, Wanted(500.0, None), HOURLY).normality
+    assert known.surface.names == ("logits", "features")
+    blotted = good_frame(7).copy()
+    cv2.circle(blotted, (100, 100), 25, 20, cv2.FILLED)
+    inspector = Inspector(camera(), before, FakeClock())
+    scores = [known.score(before.score(inspector.cut(frame))).max() for frame in (clean().frame(900), blotted)]
+    assert scores[0] < known.threshold < scores[1]
+
+
 def test_frames_that_come_again_are_counted_once():
     """A recording in a loop is no more footage than once."""
     once, looped = collected(good(60)), collected(good(60) * 4)
