@@ -22,6 +22,11 @@ MOST_PEAKS: Final = 400
 FEWEST_PEAKS: Final = 10
 SHAPES: Final = np.linspace(-0.2, 0.5, 43)
 """That are thought possible. Logarithms of distances have light tails, but no end that can be relied on."""
+PRIOR: Final = 0.3
+"""Sigma of the shape around 0, an exponential tail, before a peak is seen. Tried with 25, 100 and 1,000 normal,
+exponential and log-normal (0.3, 0.6) pieces, for levels 3, 10 and 100 times rarer than these show, 100 draws each: none
+was passed more often than asked on average, but one 1.16 times (1,000 of 0.6, 3 times rarer). They lie up to a fifth
+lower than without it."""
 SCALES: Final = np.exp(np.linspace(-1.6, 1.6, 81))
 """In units of the mean peak."""
 
@@ -62,7 +67,7 @@ class Tail:
             peaks = np.array([1e-6])
         scales = SCALES * float(peaks.mean())
         shape, scale = (grid.ravel() for grid in np.meshgrid(SHAPES, scales, indexing="ij"))
-        likelihood = np.concatenate([_likelihood(peaks, float(one), scales) for one in SHAPES])
+        likelihood = np.concatenate([_likelihood(peaks, float(one), scales) - (one / PRIOR) ** 2 / 2 for one in SHAPES])
         weights = np.exp(likelihood - likelihood.max())
         kept = weights > 1e-9
         weights = weights[kept] / weights[kept].sum()

@@ -72,6 +72,17 @@ def test_a_level_far_beyond_the_footage_is_right_on_average(draw, beyond):
     assert held >= 7
 
 
+@pytest.mark.parametrize("count", [25, 100])
+@pytest.mark.parametrize("sigma", [0.3, 0.6])
+def test_a_level_from_few_pieces_is_not_passed_more_often_than_asked(count, sigma):
+    """Ten times rarer than what was seen: the mean over 60 pieces of footage, of which a few may be unlucky."""
+    probability, true = 0.1 / count, []
+    for seed in range(60):
+        level = Tail.of(np.exp(sigma * np.random.default_rng(seed).standard_normal(count))).level(probability)
+        true.append(math.erfc(math.log(level) / sigma / math.sqrt(2)) / 2)
+    assert np.mean(true) < 1.2 * probability
+
+
 def test_equal_scores_give_a_level():
     """A footage that never changes is no reason to fail."""
     found = Tail.of(np.ones(50))
