@@ -1,0 +1,101 @@
+"""How well `extent_px` tells where a flaw is: against boxes drawn by people, and against the generated strip's truth.
+
+    python tests/bench/flaw_extent.py FOLDER     # that holds cr7-det/ and severstal/, each with labels.json
+
+Pictures: the overlap (intersection over union) of a region's tiles, and of its extent, with the boxes that lie in its
+tiles by more than half. Strip: length and place of closed defects, with tiles of 50 mm and a known speed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from functools import partial, reduce
+from pathlib import Path
+
+import cv2
+import numpy as np
+from pydantic import SecretStr
+
+from edge import bundle, config
+from edge.camera.strip import Strip
+from edge.clock import NS_PER_S, SystemClock
+from edge.demo import described
+from edge.travel import Travel
+from edge.vision.classifier import Classifier
+from edge.vision.decision import overlap_px, union, within
+from edge.vision.inspector import Inspector
+from edge.vision.ruler import Heading, Ruler
+from edge.vision.tracks import Tracks
+
+SHIPPED = Path(__file__).parents[2] / "config.yaml"
+FRAMES = 6000
+
+
+def inspector_of(camera):
+    return Inspector(camera, Classifier(bundle.load("builtin"), network="student.int8.onnx"), SystemClock())
+
+
+def shared(a, b):
+    """Intersection over union."""
+    common = overlap_px(a, b)
+    return common / (a[2] * a[3] + b[2] * b[3] - common)
+
+
+def pictures(folder):
+    """[(overlap of the tiles, of the extent)] of each region that shows a box."""
+    inspector = inspector_of(config.Camera(name="top", source=SecretStr("0")))
+    found = []
+    for name, said in json.loads((folder / "labels.json").read_text()).items():
+        drawn = [(x, y, right - x, bottom - y) for _, x, y, right, bottom in said.get("boxes", ())]
+        if not drawn:
+            continue
+        for region in inspector.inspect(cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)).findings.regions:
+            inside = [box for box in drawn if overlap_px(box, region.box_px) > 0.5 * box[2] * box[3]]
+            if inside:
+                truth = within(reduce(union, inside), region.box_px)
+                found.append([shared(box, truth) for box in (region.box_px, region.extent_px or region.box_px)])
+    return np.array(found)
+
+
+def strip(frames=FRAMES):
+    """[(off at the near end, in length)] in mm of each closed defect of the shipped configuration's strip."""
+    settings = described(config.load(SHIPPED))
+    (camera,) = settings.cameras
+    travel, heading = Travel(settings.travel, 0), Heading.of(Ruler.of(camera.scale), camera.direction)
+    steel, ids, inspector = Strip.from_url(camera.source.get_secret_value()), itertools.count(), inspector_of(camera)
+    tracks, truths, off = Tracks(camera.decision, camera.tile_px, lambda: str(next(ids))), {}, []
+    for n in range(frames):
+        at_ns = int(n / camera.fps * NS_PER_S)
+        place = partial(heading.span, frame_px=(steel.width, steel.height), mark=travel.at(at_ns))
+        truths |= {defect.track: defect.box for defect, _ in steel.truth(n)}
+        for change in tracks.step(inspector.inspect(steel.frame(n)).findings, at_ns, place=place):
+            if change.type == "defect.closed":
+                near_mm = change.span.near.place.m * 1000
+                _, y, _, h = min(truths.values(), key=lambda box: abs(box[1] * camera.scale.mm_per_px - near_mm))
+                mm = camera.scale.mm_per_px
+                off.append((near_mm - y * mm, change.span.length_mm - h * mm))
+    return np.abs(off)
+
+
+def write(words):
+    sys.stderr.write(f"{words}\n")
+
+
+def main(folder):
+    cv2.setNumThreads(1)
+    for name in ("cr7-det", "severstal"):
+        tiles, extent = pictures(folder / name).T
+        write(
+            f"{name}: overlap with drawn boxes {tiles.mean():.3f} of tiles, {extent.mean():.3f} of extents ({len(tiles)})"
+        )
+    for what, values in zip(("place", "length"), strip().T, strict=True):
+        middle, most = np.quantile(values, (0.5, 0.9))
+        write(
+            f"strip: {what} off by {middle:.2f} mm, nine of ten by less than {most:.1f} ({len(values)} closed defects)"
+        )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
