@@ -87,14 +87,11 @@ def main(folder):
     cv2.setNumThreads(1)
     for name in ("cr7-det", "severstal"):
         tiles, extent = pictures(folder / name).T
-        write(
-            f"{name}: overlap with drawn boxes {tiles.mean():.3f} of tiles, {extent.mean():.3f} of extents ({len(tiles)})"
-        )
+        means = f"tiles {tiles.mean():.3f}, extents {extent.mean():.3f}"
+        write(f"{name}, {len(tiles)} regions: overlap with the boxes drawn: {means}")
     for what, values in zip(("place", "length"), strip().T, strict=True):
         middle, most = np.quantile(values, (0.5, 0.9))
-        write(
-            f"strip: {what} off by {middle:.2f} mm, nine of ten by less than {most:.1f} ({len(values)} closed defects)"
-        )
+        write(f"strip, {len(values)} closed defects: {what} off by {middle:.2f} mm, nine of ten by less than {most:.1f}")
 
 
 if __name__ == "__main__":
