@@ -91,7 +91,8 @@ def main(folder):
         write(f"{name}, {len(tiles)} regions: overlap with the boxes drawn: {means}")
     for what, values in zip(("place", "length"), strip().T, strict=True):
         middle, most = np.quantile(values, (0.5, 0.9))
-        write(f"strip, {len(values)} closed defects: {what} off by {middle:.2f} mm, nine of ten by less than {most:.1f}")
+        off = f"{middle:.2f} mm, nine of ten by less than {most:.1f}"
+        write(f"strip, {len(values)} closed defects: {what} off by {off}")
 
 
 if __name__ == "__main__":
