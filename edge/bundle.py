@@ -208,6 +208,7 @@ def _read(origin: str, path: Path) -> Bundle:
             return _check(origin, lambda name: (path / name).open("rb"))
         with zipfile.ZipFile(path) as archive:
             return _check(origin, archive.open)  # type: ignore[arg-type]
+    # NotImplementedError and RuntimeError are what zipfile says to foreign compressions and to encryption.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise BundleError(f"{origin}: neither a directory nor a readable zip: {error}") from error
     except (OSError, KeyError) as error:

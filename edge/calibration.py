@@ -7,7 +7,7 @@ made with, and is refused for others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -359,9 +359,17 @@ def save(path: Path, beside: Mapping[str, bytes] | None = None, **parts: _Part |
     """
     before = load(path)
     after = before.model_copy(update=parts)
+    write(path, after.coded(), beside, idle=before.files - after.files)
+
+
+def write(path: Path, content: bytes, beside: Mapping[str, bytes] | None = None, idle: Iterable[str] = ()) -> None:
+    """Write a file of a calibration, with those beside it by name, all or none; then remove the idle ones.
+
+    Raises CalibrationError.
+    """
     try:
-        document.place({**{path.with_name(name): data for name, data in (beside or {}).items()}, path: after.coded()})
-        for name in before.files - after.files:
+        document.place({**{path.with_name(name): data for name, data in (beside or {}).items()}, path: content})
+        for name in idle:
             path.with_name(name).unlink(missing_ok=True)
     except OSError as error:
         why = f"{path} cannot be written: {error.strerror or error}"

@@ -15,8 +15,8 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge import box, config, document
-from edge.calibration import Made, unusable
-from edge.errors import CalibrationError, ConfigError
+from edge.calibration import Made, unusable, write
+from edge.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
@@ -118,12 +118,7 @@ def load(path: Path) -> Tuning | None:
 
 def save(path: Path, tuning: Tuning, beside: Mapping[str, bytes] | None = None) -> None:
     """beside: files by name, written with it, all or none.  Raises CalibrationError; all is then as it was."""
-    content = document.coded(tuning.model_dump(mode="json", by_alias=True))
-    try:
-        document.place({**{path.with_name(name): data for name, data in (beside or {}).items()}, path: content})
-    except OSError as error:
-        why = f"{path} cannot be written: {error.strerror or error}"
-        raise CalibrationError(f"{why}. Make room or rights there, or choose another state_dir") from error
+    write(path, document.coded(tuning.model_dump(mode="json", by_alias=True)), beside)
 
 
 def fitted(model: config.Model, digest: str, state_dir: Path) -> config.Model:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -123,11 +123,15 @@ def look_at(frames: Sequence[Gray], *, surface: bool) -> None:
     """Raises CalibrationError where many are pictures that the daemon would not judge, whatever they are given for."""
     found = Counter(reason for frame in frames if (reason := _ailment(frame, surface=surface)) is not None)
     if found.total() > MOST_BAD * len(frames):
-        said = ", ".join(f"{count} {reason}" for reason, count in sorted(found.items()))
         raise CalibrationError(
-            f"{found.total()} of {len(frames)} frames are no pictures to calibrate with ({said}): see to lamp, "
-            "exposure, lens cap and focus first"
+            f"{found.total()} of {len(frames)} frames are no pictures to calibrate with ({listed(found)}): see to "
+            "lamp, exposure, lens cap and focus first"
         )
+
+
+def listed(bad: Mapping[str, int]) -> str:
+    """How many frames there are of each ailment, in words."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(bad.items()))
 
 
 def _ailment(frame: Gray, *, surface: bool) -> str | None:

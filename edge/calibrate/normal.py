@@ -19,6 +19,7 @@ import numpy.typing as npt
 from edge.calibrate import gaussians, tail
 from edge.calibrate.binomial import upper
 from edge.calibrate.focus import Focus
+from edge.calibrate.footage import MOST_BAD, listed
 from edge.calibrate.gaussians import Layout
 from edge.calibrate.stillness import Stillness
 from edge.calibrate.tail import Tail
@@ -50,7 +51,6 @@ OFF: Final = 1.5
 two mills and of the generated strip, which is a little wider than that, reached 0.6 to 0.85 of it."""
 MOST_PLACES: Final = 12
 MOST_LEFT_OUT: Final = 0.2
-MOST_BAD: Final = 0.2
 DOUBT: Final = 10.0
 """A tile is unsure where alarms would come so many times as often as was asked."""
 MOST_DOUBT: Final = 0.01
@@ -202,8 +202,10 @@ class Collected:
         seen = len(self.labels)
         bad = sum(self.bad.values())
         if bad > MOST_BAD * (seen + bad):
-            said = ", ".join(f"{count} {reason}" for reason, count in sorted(self.bad.items()))
-            raise CalibrationError(f"{bad} of {seen + bad} frames show no surface ({said}): look at the camera first")
+            reasons = listed(self.bad)
+            raise CalibrationError(
+                f"{bad} of {seen + bad} frames show no surface ({reasons}): look at the camera first"
+            )
         if self.repeated > seen and seen < LEAST_FRAMES:
             raise CalibrationError(
                 f"{self.repeated} of {seen + self.repeated} frames repeat others: the strip must move, or only one "
@@ -506,9 +508,9 @@ def _hot(scores: Floats, kept: Flags, frame_of: Ints, counts: Ints) -> Floats:
     """By place in the frame, over all frames of as many tiles as the last has."""
     usable = kept & (counts[frame_of] == counts[-1])
     place = np.arange(len(scores)) - (np.cumsum(counts) - counts)[frame_of]
-    found = np.full(counts[-1], -np.inf, np.float32)
-    np.maximum.at(found, place[usable], scores[usable])
-    return np.where(np.isfinite(found), found, np.float32(np.nan))
+    found = np.full(counts[-1], np.nan, np.float32)
+    np.fmax.at(found, place[usable], scores[usable])
+    return found
 
 
 def reference_of(seen: Collected, found: Fit, made: Any) -> Any:

@@ -254,9 +254,8 @@ def _without_shadows(flaws: Sequence[_Flaw]) -> list[_Flaw]:
 
 def overlap_px(a: Box, b: Box) -> int:
     """Shared area of two boxes, px."""
-    width = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
-    height = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
-    return max(0, width) * max(0, height)
+    shared = within(a, b)
+    return 0 if shared is None else shared[2] * shared[3]
 
 
 def within(a: Box, b: Box) -> Box | None:

@@ -18,7 +18,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import onnx
 
 from edge import bundle
 from edge.calibrate import gaussians, tail
@@ -28,7 +27,6 @@ from edge.vision.classifier import Classifier, Scores
 from edge.vision.normality import Model as Made
 from edge.vision.normality import Normality, views_of
 from edge.vision.tiles import shrink
-from trainer import peaks
 
 SIDE = 200
 RATES = (0.05, 0.01, 0.001)
@@ -191,6 +189,10 @@ def measure(name, folder, classifier, splits=SPLITS):
 
 def without_peaks(bundle):
     """The same networks, cut down to what they give without `peaks`."""
+    import onnx
+
+    from trainer import peaks
+
     networks = {}
     for name, content in bundle.networks.items():
         network = onnx.load_from_string(content)

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 
+import normal_surface as bench
 import pytest
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "normal-steel"
-SPEC = importlib.util.spec_from_file_location("normal_surface", Path(__file__).with_name("normal_surface.py"))
-assert SPEC is not None
-assert SPEC.loader is not None
-bench = importlib.util.module_from_spec(SPEC)
-sys.modules["normal_surface"] = bench
-SPEC.loader.exec_module(bench)
 
 
 @pytest.mark.bench

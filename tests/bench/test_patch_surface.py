@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 
+import normal_surface as surface
 import numpy as np
+import patch_surface as bench
 import pytest
 
 from edge import bundle
@@ -14,21 +14,6 @@ from edge.bundle import FP32, selftest_tiles
 from edge.vision.classifier import Classifier
 
 SEED = 7
-
-
-def _load(name):
-    """A bench of this folder, which is no package; once, under the name by which benches know each other."""
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
-        assert spec is not None
-        assert spec.loader is not None
-        sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(sys.modules[name])
-    return sys.modules[name]
-
-
-surface = _load("normal_surface")
-bench = _load("patch_surface")
 
 
 def _maps(count, *, spots=False):

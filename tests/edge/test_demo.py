@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-from functools import partial
 from pathlib import Path
 
+import flaw_extent
 import numpy as np
 import pytest
-from fakes import FakeClock
 
-from edge import bundle, config
+from edge import config
 from edge.camera.strip import Strip
 from edge.clock import NS_PER_S
 from edge.demo import described
 from edge.travel import Travel
-from edge.vision.classifier import Classifier
-from edge.vision.inspector import Inspector
 from edge.vision.ruler import Heading, Ruler
-from edge.vision.tracks import Tracks
 
 SHIPPED = Path(__file__).parents[2] / "config.yaml"
 
@@ -86,24 +81,7 @@ def test_two_strips_have_a_speed_only_if_it_is_one():
 
 def test_closing_events_measure_the_flaws_of_the_first_run():
     """Length and place of most within a few millimetres of the truth, where tiles alone are 50 mm."""
-    settings = described(config.load(SHIPPED))
-    (camera,) = settings.cameras
-    travel, heading = Travel(settings.travel, 0), Heading.of(Ruler.of(camera.scale), camera.direction)
-    strip, ids = Strip.from_url(camera.source.get_secret_value()), itertools.count()
-    inspector = Inspector(camera, Classifier(bundle.load("builtin"), network="student.int8.onnx"), FakeClock())
-    tracks = Tracks(camera.decision, camera.tile_px, lambda: str(next(ids)))
-    truths, spans, size = {}, [], (strip.width, strip.height)
-    for n in range(500):
-        at_ns = int(n / camera.fps * NS_PER_S)
-        place = partial(heading.span, frame_px=size, mark=travel.at(at_ns))
-        truths |= {defect.track: defect.box for defect, _ in strip.truth(n)}
-        changes = tracks.step(inspector.inspect(strip.frame(n)).findings, at_ns, place=place)
-        spans += [change.span for change in changes if change.type == "defect.closed"]
-    assert len(spans) > 8
-    off = []
-    for span in spans:
-        near_mm = span.near.place.m * 1000
-        _, y, _, h = min(truths.values(), key=lambda box: abs(box[1] * 0.25 - near_mm))
-        off.append((abs(near_mm - y * 0.25), abs(span.length_mm - h * 0.25)))
+    off = flaw_extent.strip(500)
+    assert len(off) > 8
     assert np.median(off, axis=0).max() < 4
     assert np.quantile(off, 0.8, axis=0).max() < 10

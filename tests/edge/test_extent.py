@@ -6,9 +6,10 @@ import time
 import cv2
 import numpy as np
 import pytest
+from flaw_extent import shared
 
 from edge.camera.strip import Strip
-from edge.vision.decision import Region, overlap_px, union
+from edge.vision.decision import Region
 from edge.vision.extent import extent
 
 TILE = 200
@@ -97,10 +98,8 @@ def test_generated_flaws_are_measured_several_times_better_than_by_their_tiles()
         box = (left, top, -(-(x + w) // 100) * 100 - left, -(-(y + h) // 100) * 100 - top)
         found = extent(strip.frame(number), region(*box), TILE)
         assert found is not None
-        shared = [overlap_px(one, truth) for one in (found, box)]
-        joint = [np.prod(union(one, one)[2:]) + w * h - part for one, part in zip((found, box), shared, strict=True)]
-        ours.append(shared[0] / joint[0])
-        tiles.append(shared[1] / joint[1])
+        ours.append(shared(found, truth))
+        tiles.append(shared(box, truth))
     assert len(ours) >= 100
     assert np.mean(ours) > 0.7
     assert np.mean(ours) > 1.5 * np.mean(tiles)

@@ -191,6 +191,8 @@ def _short(value: float) -> float:
 
 def _told(seen: Collected, found: Fit, pace: Pace, classifier: Classifier) -> list[str]:
     """The report, sentence by sentence."""
+    from edge.calibrate.footage import listed
+
     minutes = found.frames / pace.fps / 60
     model = f"model {found.normality.model}, {classifier.network}"
     said = [
@@ -198,8 +200,7 @@ def _told(seen: Collected, found: Fit, pace: Pace, classifier: Classifier) -> li
         f"good surface resembles itself for {found.piece_frames} frames: {found.pieces} independent pieces",
     ]
     if seen.bad:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(seen.bad.items()))
-        said.append(f"left aside, since they show no surface: {reasons} frames")
+        said.append(f"left aside, since they show no surface: {listed(seen.bad)} frames")
     if seen.repeated:
         said.append(f"left aside, since they repeat an earlier one: {seen.repeated} frames")
     if found.left_out:

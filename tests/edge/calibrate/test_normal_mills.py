@@ -1,10 +1,10 @@
 """Real steel of two mills, as a user does it: calibrate on half of the good pictures, inspect what is left."""
 
 import json
-import sys
 from pathlib import Path
 
 import cv2
+import normal_surface
 import numpy as np
 import pytest
 import yaml
@@ -12,9 +12,6 @@ from click.testing import CliRunner
 
 from edge.calibrate.binomial import interval
 from edge.cli import main
-
-sys.path.append(str(Path(__file__).parents[2] / "bench"))
-import normal_surface
 
 DATA = Path(__file__).parents[3].parent / "shared" / "data" / "normal-steel"
 AUROC = {"cr7-det": 0.95, "severstal": 0.85}
