@@ -22,14 +22,15 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from edge import __version__, config, doctor, document
+from edge import __version__, config, document
 from edge.camera.source import public
 from edge.clock import NS_PER_S, Clock, stamp
 from edge.daemon import LEDGER_FILE, OUTBOX_FILE
 from edge.delivery.outbox import read_dead_letters, read_statistics
-from edge.doctor.machine import UNIT, directives, drop_ins, installed_unit
 from edge.errors import ConfigError, DefectdError
 from edge.liveness import metrics
+from edge.monitoring import doctor
+from edge.monitoring.doctor.machine import UNIT, directives, drop_ins, installed_unit
 from edge.overrides import FILE as CHANGES_FILE
 
 MOST_PART_BYTES: Final = 4 << 20

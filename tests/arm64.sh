@@ -16,7 +16,7 @@ wheels=$dir/wheels
 # takes longer here.
 left_out="
     tests/edge/test_box.py::test_own_process_has_memory_and_time
-    tests/edge/test_strip_scene.py
+    tests/edge/camera/sources/test_strip_scene.py
     tests/edge/test_cli.py::test_bench_names_threads_batch_median_p99_and_n
     tests/edge/test_source.py::test_read_image_is_quick_with_rubbish
     tests/edge/test_succession.py::test_missed_frames_are_put_down_to_a_model_only_if_it_is_slower[that_is_slow]

@@ -29,9 +29,22 @@ from edge.camera.strip import Strip
 from edge.clock import stamp
 from edge.frame import Gray
 from edge.vision.classifier import Classifier, Floats
-from trainer import crops, data, evaluate, export, latency, outcomes, prune, quantize, report, student, teacher, unknown
+from trainer import (
+    crops,
+    data,
+    evaluate,
+    export,
+    latency,
+    outcomes,
+    prune,
+    quantize,
+    report,
+    student,
+    teacher,
+)
 from trainer.augment import augment
 from trainer.corruptions import SUITE
+from trainer.evaluation import open_set as unknown
 from trainer.losses import DistillationLoss, joined
 from trainer.models import Student
 from trainer.plan import Plan

@@ -35,7 +35,7 @@ def doctor(config_path: Path, as_json: bool, no_cameras: bool, live: bool) -> No
         click.echo(json.dumps(asdict(found)) if as_json else found.says)
         sys.exit(0 if found.alive else EXIT_FAILED)
     from edge.clock import SystemClock
-    from edge.doctor import examine
+    from edge.monitoring.doctor import examine
 
     bad = False
     for finding in examine(settings, SystemClock(), open_cameras=not no_cameras):

@@ -12,8 +12,8 @@ from edge import calibration, config
 from edge.calibration import Even, Fitted, Made, Metric, Region
 from edge.cli import main
 from edge.difference import compare
-from edge.doctor import calibrations, cameras
 from edge.errors import ConfigError
+from edge.monitoring.doctor import calibrations, cameras
 from edge.vision.classifier import Classifier
 from edge.vision.inspector import Inspector
 

@@ -18,7 +18,7 @@ from pydantic import SecretStr
 from edge import calibration, config
 from edge.camera.v4l2 import Device, Format, ask
 from edge.clock import SystemClock
-from edge.doctor import Finding, cameras, certificates, examine, machine, pictures
+from edge.monitoring.doctor import Finding, cameras, certificates, examine, machine, pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,9 +17,9 @@ from pydantic import SecretStr
 
 from edge import config
 from edge.clock import SystemClock
-from edge.doctor import broker as broker_of
-from edge.doctor import certificates
-from edge.doctor.finding import Finding
+from edge.monitoring.doctor import broker as broker_of
+from edge.monitoring.doctor import certificates
+from edge.monitoring.doctor.finding import Finding
 
 pytestmark = pytest.mark.system
 

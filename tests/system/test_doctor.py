@@ -10,7 +10,7 @@ from pydantic import SecretStr
 
 from edge import config
 from edge.clock import SystemClock
-from edge.doctor import broker as broker_of
+from edge.monitoring.doctor import broker as broker_of
 
 if TYPE_CHECKING:
     from pathlib import Path

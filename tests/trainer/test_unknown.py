@@ -6,7 +6,8 @@ import pytest
 
 from edge.bundle import load
 from edge.vision.classifier import Classifier
-from trainer import data, unknown
+from trainer import data
+from trainer.evaluation import open_set as unknown
 from trainer.recipe import TrainingError
 
 

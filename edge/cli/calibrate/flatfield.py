@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge.cli.calibrate.run import Run, frames_options
+from edge.cli.calibrate.session import Run, frames_options
 from edge.cli.options import config_option, json_option
 from edge.cli.refusal import refusals_told
 from edge.cli.threads import one_thread_each

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge.cli.calibrate.run import Run, frames_options
+from edge.cli.calibrate.session import Run, frames_options
 from edge.cli.options import Seconds, config_option, json_option
 from edge.cli.refusal import refusals_told
 from edge.cli.terminal import tell, uninterrupted

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.cli.calibrate.run import Run
+from edge.cli.calibrate.session import Run
 from edge.cli.options import Number, config_option, json_option
 from edge.cli.refusal import refusals_told
 from edge.cli.threads import one_thread_each

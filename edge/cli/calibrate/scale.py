@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from edge.cli.calibrate.run import Run, Shape, frames_options
+from edge.cli.calibrate.session import Run, Shape, frames_options
 from edge.cli.options import Number, Seconds, config_option, json_option
 from edge.cli.refusal import refusals_told
 from edge.cli.terminal import tell, uninterrupted

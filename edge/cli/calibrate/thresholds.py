@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge.cli.calibrate.run import Run
+from edge.cli.calibrate.session import Run
 from edge.cli.options import Number, config_option, json_option
 from edge.cli.refusal import refusals_told
 from edge.cli.terminal import tell

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Iterator
 
 from edge import archive, config
-from edge.doctor.finding import Finding
 from edge.errors import EvidenceError
+from edge.monitoring.doctor.finding import Finding
 
 
 def findings(settings: config.Config) -> Iterator[Finding]:

@@ -16,9 +16,9 @@ from edge.camera import v4l2
 from edge.camera.source import device_path, kind_of
 from edge.clock import Clock
 from edge.daemon import probed
-from edge.doctor import calibrations
-from edge.doctor.finding import Finding
 from edge.liveness import daemon_runs
+from edge.monitoring.doctor import calibrations
+from edge.monitoring.doctor.finding import Finding
 
 PROC: Final = Path("/proc")
 ETHERNET_MTU: Final = 1500

@@ -13,7 +13,7 @@ from typing import Final
 import edge
 from edge import box
 from edge.clock import clock_synced
-from edge.doctor.finding import Finding, Grade
+from edge.monitoring.doctor.finding import Finding, Grade
 
 LEAST_DISK_BYTES: Final = 500 << 20
 LEAST_MEMORY_BYTES: Final = 300 << 20

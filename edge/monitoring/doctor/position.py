@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edge import config
-from edge.doctor.finding import Finding
+from edge.monitoring.doctor.finding import Finding
 
 
 def findings(settings: config.Config) -> Iterator[Finding]:

@@ -11,8 +11,8 @@ from edge.clock import NS_PER_S, Clock
 from edge.delivery.caller import Caller
 from edge.delivery.mqtt import Acknowledged, Link, Notice, Protocol, Will
 from edge.delivery.topics import Topics
-from edge.doctor.finding import Finding
 from edge.errors import BrokerError
+from edge.monitoring.doctor.finding import Finding
 
 ANSWER_S: Final = 5.0
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 
 from edge import calibration, config
 from edge.console import ask
-from edge.doctor.finding import Finding
 from edge.errors import CommandError, ConfigError
+from edge.monitoring.doctor.finding import Finding
 
 ASK_S = 3.0
 

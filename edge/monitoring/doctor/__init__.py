@@ -6,9 +6,17 @@ from collections.abc import Iterator
 
 from edge import calibration, config, demo
 from edge.clock import Clock
-from edge.doctor import broker, calibrations, cameras, certificates, machine, pictures, position
-from edge.doctor.finding import Finding
 from edge.errors import ConfigError, DefectdError
+from edge.monitoring.doctor import (
+    broker,
+    calibrations,
+    cameras,
+    certificates,
+    machine,
+    pictures,
+    position,
+)
+from edge.monitoring.doctor.finding import Finding
 from edge.prepared import prepare
 
 __all__ = ["Finding", "examine"]

@@ -11,7 +11,7 @@ from typing import Final
 
 from edge import config
 from edge.clock import NS_PER_S, Clock
-from edge.doctor.finding import Finding
+from edge.monitoring.doctor.finding import Finding
 
 SOON_S: Final = 30 * 86_400
 """A certificate that ends within this time is worth a warning."""
