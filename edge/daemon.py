@@ -14,35 +14,37 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 
-from edge import __version__, box, config, event, travel
-from edge.admission import identity
-from edge.archive import Archive
+from edge import __version__, config, event
 from edge.camera.supervisor import CameraLost, CameraOpened, Supervisor
-from edge.clock import NS_PER_S, Clock, boot_id
-from edge.coil import LONGEST_AWAY_S, Coils
-from edge.console import Console
-from edge.control import Verbs
-from edge.delivery.commands import Commands
-from edge.delivery.embedded import EmbeddedBroker
-from edge.delivery.mqtt import opener
-from edge.delivery.outbox import MIB, Outbox
-from edge.delivery.publisher import Publisher
+from edge.control.handlers import Verbs
+from edge.control.model_rollout import Succession
+from edge.control.model_validation import identity
+from edge.control.mqtt_commands import Commands
+from edge.control.reload import STOP_VIEW_S, Node, Reach, View
+from edge.control.startup import Prepared
+from edge.control.unix_socket import Console
+from edge.coverage import strip_position as travel
+from edge.coverage.coil_store import LONGEST_AWAY_S, Coils
+from edge.coverage.totals import Ledger
+from edge.delivery.mqtt.client import opener
+from edge.delivery.mqtt.embedded_broker import EmbeddedBroker
+from edge.delivery.mqtt.line_signals import Telemetry
+from edge.delivery.mqtt.publisher import Publisher
+from edge.delivery.mqtt.topics import Topics
+from edge.delivery.outbox.store import MIB, Outbox
 from edge.delivery.recorder import Recorder
-from edge.delivery.refusals import Refusals
-from edge.delivery.sparkplug import views_of
-from edge.delivery.telemetry import Telemetry
-from edge.delivery.topics import Topics
+from edge.delivery.refused_alarm import Refusals
+from edge.delivery.sparkplug.output import views_of
 from edge.errors import BundleError, CommandError, ConfigError, Problem
-from edge.evidence import Keeper, Witness
-from edge.exporter import Exporter, Reading
-from edge.ledger import Ledger
-from edge.line import Control, Line, Report, make
-from edge.node import STOP_VIEW_S, Node, Reach, View
-from edge.prepared import Prepared
-from edge.service import Service, status_line
-from edge.succession import Succession
-from edge.trail import Trail
-from edge.watchdog import LIMIT_S, Loop, Stuck, Watchdog
+from edge.evidence.archive import Archive
+from edge.evidence.writer import Keeper, Witness
+from edge.host import machine as box
+from edge.host.clock import NS_PER_S, Clock, boot_id
+from edge.host.systemd import Service, status_line
+from edge.host.watchdog import LIMIT_S, Loop, Stuck, Watchdog
+from edge.monitoring.prometheus import Exporter, Reading
+from edge.pipeline.event_latency import Trail
+from edge.pipeline.loop import Control, Line, Report, make
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from edge.clock import stamp
+from edge.host.clock import stamp
 
 SCHEMA: Final = "defectd.event/1"
 NODE_CAMERA: Final = "node"

@@ -15,9 +15,18 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.bundle import CARD, FP32, INT8, Bundle, ModelCard, SelfTest, Variant, selftest_tiles
-from edge.camera.strip import Strip
-from edge.clock import NS_PER_S
+from edge.camera.sources.simulator import Strip
+from edge.host.clock import NS_PER_S
+from edge.model.bundle import (
+    CARD,
+    FP32,
+    INT8,
+    Bundle,
+    ModelCard,
+    SelfTest,
+    Variant,
+    selftest_tiles,
+)
 
 CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
 SIDE = 16
@@ -131,7 +140,7 @@ def card(
 
 
 def bundle(*, good: tuple[float, float] | None = None, **network_options: Any) -> Bundle:
-    """A bundle in memory, as `edge.bundle.load` returns it."""
+    """A bundle in memory, as `edge.model.bundle.load` returns it."""
     onnx_bytes = network(good=good, **network_options)
     known = {k: v for k, v in network_options.items() if k in ("side", "weights", "offsets")}
     described = ModelCard.model_validate(card(onnx_bytes, good=good is not None, **known))

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 from edge import config
-from edge.delivery.topics import Topics
+from edge.delivery.mqtt.topics import Topics
 from edge.event import Event, Origin
 
 TOPICS = Topics("defectd", "line3")

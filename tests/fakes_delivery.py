@@ -10,11 +10,11 @@ from typing import Any, get_args
 
 from fakes import until  # noqa: F401 (those who play with a broker wait, too)
 
-from edge.clock import SystemClock, uuid7
-from edge.delivery.mqtt import Acknowledged, Connected, Disconnected, Notice, Refused, Will
-from edge.delivery.outbox import Draft
+from edge.delivery.mqtt.client import Acknowledged, Connected, Disconnected, Notice, Refused, Will
+from edge.delivery.outbox.store import Draft
 from edge.errors import BrokerError
 from edge.event import NODE_CAMERA, Defect, Event, EventType, Evidence, FrameRef, Latency, Origin
+from edge.host.clock import SystemClock, uuid7
 
 ORIGIN = Origin("line3", "boot-1", {"name": "student", "version": "1", "sha256": "ab" * 32}, "cd" * 32)
 
@@ -62,7 +62,7 @@ class Sent:
 
 @dataclass
 class FakeBroker:
-    """Answers as it is told; makes links as `edge.delivery.mqtt.opener` does."""
+    """Answers as it is told; makes links as `edge.delivery.mqtt.client.opener` does."""
 
     receive_maximum: int = 65_535
     maximum_packet_size: int | None = None

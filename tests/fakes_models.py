@@ -12,7 +12,7 @@ import onnx
 from fakes import card, network, write_bundle
 from onnx import helper, numpy_helper
 
-from edge import bundle
+from edge.model import bundle
 
 
 def _changed(make: Any, **options: Any) -> bytes:

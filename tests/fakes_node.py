@@ -10,10 +10,10 @@ from pydantic import SecretStr
 
 from edge import config
 from edge.camera.supervisor import CameraStatus
-from edge.clock import NS_PER_S
-from edge.exporter import Reading
-from edge.line import Station
-from edge.trail import Trail
+from edge.host.clock import NS_PER_S
+from edge.monitoring.prometheus import Reading
+from edge.pipeline.event_latency import Trail
+from edge.pipeline.loop import Station
 
 
 class Parts:

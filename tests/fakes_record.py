@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from trainer.corruptions import CLEAN, SUITE
-from trainer.latency import Latency, Timed, Work
-from trainer.measures import Count, Ranking
-from trainer.outcomes import Outcomes, compare
-from trainer.record import Curve, GoodSurface, Narrowed, Record, Shipped, UnknownClass
-from trainer.train import Epoch
+from trainer.data.corruptions import CLEAN, SUITE
+from trainer.evaluation.latency import Latency, Timed, Work
+from trainer.evaluation.outcomes import Outcomes, compare
+from trainer.evaluation.record import Curve, GoodSurface, Narrowed, Record, Shipped, UnknownClass
+from trainer.evaluation.statistics import Count, Ranking
+from trainer.training.loop import Epoch
 
 CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
 

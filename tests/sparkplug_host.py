@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from edge.delivery.sparkplug_codec import Metric, Payload, decode
+from edge.delivery.sparkplug.payload import Metric, Payload, decode
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from edge.delivery.sparkplug_codec import DataType, Metric, Payload
+from edge.delivery.sparkplug.payload import DataType, Metric, Payload
 
 VALUE_FIELDS = {
     **dict.fromkeys(("INT8", "INT16", "INT32", "UINT8", "UINT16", "UINT32"), 10),

@@ -18,12 +18,12 @@ from compose_spec import PyCompose
 from fakes_node import Parts
 
 from edge import config
-from edge.calibration import Made
 from edge.cli import main
-from edge.clock import NS_PER_S
-from edge.exporter import _machine
+from edge.config.calibration import Made
+from edge.host.clock import NS_PER_S
+from edge.monitoring.prometheus import _machine
 from edge.vision.drift import Figures, Watch, reference
-from edge.vision.health import Sight
+from edge.vision.image_quality import Sight
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"

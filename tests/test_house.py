@@ -187,13 +187,13 @@ def test_import_contracts_hold():
 # ---- doors ---------------------------------------------------------------------------------------
 
 LIBRARY_DOORS = {
-    "onnxruntime": {"edge/vision/classifier.py"},
-    "paho": {"edge/delivery/mqtt.py"},
-    "sqlite3": {"edge/delivery/outbox.py"},
-    "amqtt": {"edge/delivery/embedded.py"},
-    "yaml": {"edge/document.py"},
-    "prometheus_client": {"edge/exporter.py"},
-    "google": {"edge/delivery/sparkplug_codec.py"},
+    "onnxruntime": {"edge/model/classifier.py"},
+    "paho": {"edge/delivery/mqtt/client.py"},
+    "sqlite3": {"edge/delivery/outbox/store.py"},
+    "amqtt": {"edge/delivery/mqtt/embedded_broker.py"},
+    "yaml": {"edge/config/yaml_file.py"},
+    "prometheus_client": {"edge/monitoring/prometheus.py"},
+    "google": {"edge/delivery/sparkplug/payload.py"},
 }
 
 
@@ -226,9 +226,9 @@ def names_used(tree):
 
 
 def test_cameras_have_one_door():
-    """cv2.VideoCapture is named in edge/camera/source.py only."""
+    """cv2.VideoCapture is named in edge/camera/sources/device.py only."""
     users = {name for name, tree in TREES.items() if any(use.endswith("VideoCapture") for use in names_used(tree))}
-    assert users <= {"edge/camera/source.py"}
+    assert users <= {"edge/camera/sources/device.py"}
 
 
 CLOCKS = re.compile(
@@ -236,7 +236,7 @@ CLOCKS = re.compile(
     r"|datetime\.(now|utcnow|today)|date\.today|datetime\.datetime)$"
 )
 ASKS_THE_TIME: dict[str, str] = {
-    "edge/clock.py": "the room for it",
+    "edge/host/clock.py": "the room for it",
 }
 """Rooms that ask for the time themselves, and why they may."""
 
@@ -258,8 +258,8 @@ def test_only_the_command_line_prints():
 
 
 SLEEPERS = {
-    "edge/camera/source.py": "paces recordings and the strip, in the camera's own process",
-    "edge/clock.py": "the room for it",
+    "edge/camera/sources/device.py": "paces recordings and the strip, in the camera's own process",
+    "edge/host/clock.py": "the room for it",
 }
 
 

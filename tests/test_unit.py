@@ -71,6 +71,6 @@ def test_unit_is_exposed_no_more_than_promised(drop_ins, most, tmp_path):
 
 def test_exit_codes_of_the_command_line_are_those_of_the_unit():
     """What the daemon calls a refused configuration is what systemd does not restart on."""
-    from edge.cli.refusal import EXIT_CONFIG
+    from edge.cli.exit_codes import EXIT_CONFIG
 
     assert f"RestartPreventExitStatus={EXIT_CONFIG}" in UNIT.read_text().splitlines()

@@ -15,17 +15,22 @@ from typing import Any
 import click
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from edge.bundle import FP32, INT8, load
-from edge.camera.strip import CLASSES as STRIP_CLASSES
-from edge.camera.strip import Strip
-from edge.clock import NS_PER_S, SystemClock
+from edge.camera.sources.simulator import CLASSES as STRIP_CLASSES
+from edge.camera.sources.simulator import Strip
 from edge.errors import DefectdError
-from edge.vision.classifier import Classifier
-from trainer import data, evaluate, export, latency, plan, quantize, show
+from edge.host.clock import NS_PER_S, SystemClock
+from edge.model.bundle import FP32, INT8, load
+from edge.model.classifier import Classifier
+from trainer import plan
+from trainer.compression import export_onnx as export
+from trainer.compression import quantize
+from trainer.data import contact_sheet as show
+from trainer.data import index as data
+from trainer.distributed import together
+from trainer.evaluation import evaluate, latency
 from trainer.pipeline import FIRST_PROCESS_ALONE, Pipeline, Task, Watch
-from trainer.processes import together
 from trainer.recipe import TrainingError
-from trainer.run import Done, Run
+from trainer.run_folder import Done, Run
 
 FOLDER = click.Path(path_type=Path)
 QUIET_S = 20

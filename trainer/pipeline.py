@@ -22,37 +22,31 @@ from pydantic import TypeAdapter
 from torch import nn
 
 import edge
-from edge import bundle as bundles
-from edge.bundle import FP32, INT8, Bundle
-from edge.camera.strip import CLASSES as STRIP_CLASSES
-from edge.camera.strip import Strip
-from edge.clock import stamp
+from edge.camera.sources.simulator import CLASSES as STRIP_CLASSES
+from edge.camera.sources.simulator import Strip
 from edge.frame import Gray
-from edge.vision.classifier import Classifier, Floats
-from trainer import (
-    crops,
-    data,
-    evaluate,
-    export,
-    latency,
-    outcomes,
-    prune,
-    quantize,
-    report,
-    student,
-    teacher,
-)
+from edge.host.clock import stamp
+from edge.model import bundle as bundles
+from edge.model.bundle import FP32, INT8, Bundle
+from edge.model.classifier import Classifier, Floats
 from trainer.augment import augment
-from trainer.corruptions import SUITE
+from trainer.compression import export_onnx as export
+from trainer.compression import prune, quantize
+from trainer.data import index as data
+from trainer.data.corruptions import SUITE
+from trainer.distributed import beside, world
+from trainer.evaluation import evaluate, latency, outcomes
+from trainer.evaluation import good_surface as crops
 from trainer.evaluation import open_set as unknown
-from trainer.losses import DistillationLoss, joined
-from trainer.models import Student
+from trainer.evaluation.record import Curve, GoodSurface, Narrowed, Record, Shipped, UnknownClass
+from trainer.networks import student, teacher
+from trainer.networks.architecture import Student
 from trainer.plan import Plan
-from trainer.processes import beside, world
 from trainer.recipe import Fit, Stage, TrainingError
-from trainer.record import Curve, GoodSurface, Narrowed, Record, Shipped, UnknownClass
-from trainer.run import Done, Run, commit, write
-from trainer.train import Epoch, fit
+from trainer.reporting import report
+from trainer.run_folder import Done, Run, commit, write
+from trainer.training.loop import Epoch, fit
+from trainer.training.losses import DistillationLoss, joined
 
 FIRST_PROCESS_ALONE: Final = ("export", "quantize", "folds", "unknown", "evaluate", "report")
 """Of several that train together."""

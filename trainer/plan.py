@@ -10,13 +10,13 @@ from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from edge.bundle import MAX_STUDENT_BYTES
-from edge.document import read
+from edge.config.yaml_file import read
 from edge.errors import ConfigError
-from trainer.data import Grouping
-from trainer.models import ARCHITECTURES, I100_S4, Architecture
-from trainer.prune import Pruning
-from trainer.quantize import Gate
+from edge.model.bundle import MAX_STUDENT_BYTES
+from trainer.compression.prune import Pruning
+from trainer.compression.quantize import Gate
+from trainer.data.index import Grouping
+from trainer.networks.architecture import ARCHITECTURES, I100_S4, Architecture
 from trainer.recipe import Distillation, Fit, Recipe, Stage, TeacherRecipe, TrainingError
 
 SHIPPED: Final = ("default", "wide", "scratch")

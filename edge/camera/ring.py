@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from edge.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.errors import CameraError
 from edge.frame import Frame, Gray
+from edge.host.clock import NS_PER_MS, NS_PER_S, Clock
 
 RING_BYTES = 512 << 20
 """Most memory of one ring: for huge frames there are fewer slots instead."""

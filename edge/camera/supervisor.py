@@ -29,14 +29,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from edge import box
-from edge.camera.grabber import Job
+from edge.camera.process import Job
 from edge.camera.ring import Hangup, Note, Received, RingReader, open_ring
-from edge.camera.source import Given, SourceSpec, capture_environment, is_live, public
-from edge.clock import NS_PER_S, Clock
+from edge.camera.sources.device import Given, SourceSpec, capture_environment, is_live, public
 from edge.config import Camera, redact
 from edge.errors import CameraError
 from edge.frame import Frame
+from edge.host import machine as box
+from edge.host.clock import NS_PER_S, Clock
 
 logger = logging.getLogger(__name__)
 
@@ -765,7 +765,7 @@ def _start(job: Job, link: int, memory: int) -> subprocess.Popen[bytes]:
         "OMP_NUM_THREADS": "1",
     }
     # -P: nothing in the working directory can stand in for a library.
-    command = [sys.executable, "-P", "-m", "edge.camera.grabber", str(link), str(memory), str(os.getpid())]
+    command = [sys.executable, "-P", "-m", "edge.camera.process", str(link), str(memory), str(os.getpid())]
     process = subprocess.Popen(  # noqa: S603 (our own module)
         command,
         stdin=subprocess.PIPE,

@@ -7,7 +7,22 @@ import logging
 import click
 
 from edge import __version__
-from edge.cli import bench, calibrate, coil, doctor, events, evidence, inspection, model, node, support
+from edge.cli import (
+    bench,
+    calibrate,
+    coil,
+    doctor,
+    events,
+    evidence,
+    model,
+    support,
+)
+from edge.cli import (
+    inspect as inspection,
+)
+from edge.cli import (
+    run as node,
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

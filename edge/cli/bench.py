@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
+from edge.cli.exit_codes import refusals_told
+from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, Seconds, json_option
-from edge.cli.refusal import refusals_told
-from edge.cli.terminal import progress
-from edge.cli.threads import one_thread_each
+from edge.cli.progress import progress
 
 if TYPE_CHECKING:
-    from edge.bench import Load, Side
-    from edge.metrics import Summary
+    from edge.pipeline.benchmark import Load, Side
+    from edge.pipeline.histogram import Summary
 
 
 @click.command()
@@ -55,8 +55,9 @@ def bench(
 ) -> None:
     """Latency of this box per tile and per frame, beside the loops of others."""
     one_thread_each()
-    from edge import bundle, config
-    from edge.bench import around, hold, loads, measure, rows, side_by_side
+    from edge import config
+    from edge.model import bundle
+    from edge.pipeline.benchmark import around, hold, loads, measure, rows, side_by_side
 
     loaded = bundle.load(bundle_path)
     model = config.Model(bundle=bundle_path, precision=precision)

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from edge.cli.exit_codes import refusals_told
 from edge.cli.options import config_option, json_option
-from edge.cli.refusal import refusals_told
 
 
 @click.group()
@@ -52,7 +52,7 @@ def show(config_path: Any, as_json: bool) -> None:
 
 def _order(config_path: Any, as_json: bool, **fields: Any) -> None:
     from edge import config
-    from edge.console import ask
+    from edge.control.unix_socket import ask
     from edge.errors import CommandError
 
     state_dir = config.load(config_path).state_dir

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 
+from edge.cli.exit_codes import EXIT_FAILED, refusals_told
 from edge.cli.options import config_option, json_option
-from edge.cli.refusal import EXIT_FAILED, refusals_told
 
 
 @click.command()
@@ -29,12 +29,12 @@ def doctor(config_path: Path, as_json: bool, no_cameras: bool, live: bool) -> No
 
     settings = config.load(config_path)
     if live:
-        from edge.liveness import sign
+        from edge.monitoring.health_check import sign
 
         found = sign(settings)
         click.echo(json.dumps(asdict(found)) if as_json else found.says)
         sys.exit(0 if found.alive else EXIT_FAILED)
-    from edge.clock import SystemClock
+    from edge.host.clock import SystemClock
     from edge.monitoring.doctor import examine
 
     bad = False

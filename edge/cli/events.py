@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from edge.cli.exit_codes import EXIT_FAILED, refusals_told
 from edge.cli.options import Seconds, config_option, json_option, since_option, since_wall_ns
-from edge.cli.refusal import EXIT_FAILED, refusals_told
-from edge.cli.terminal import tell
+from edge.cli.progress import tell
 from edge.errors import PayloadError
 
 if TYPE_CHECKING:
-    from edge.delivery.proof import Proof
+    from edge.delivery.sequence_audit import Proof
 
 
 @click.command()
@@ -37,9 +37,9 @@ def tail(
     import threading
 
     from edge import config
-    from edge.delivery.mqtt import listen
-    from edge.delivery.proof import Proof
-    from edge.delivery.topics import Topics
+    from edge.delivery.mqtt.client import listen
+    from edge.delivery.mqtt.topics import Topics
+    from edge.delivery.sequence_audit import Proof
 
     if verify and camera is not None:
         raise click.UsageError("--verify needs all cameras: seq counts over all of them")
@@ -124,7 +124,7 @@ def events(config_path: Path, as_json: bool, since: str | None, limit: int, refu
     """What is stored on this box, delivered or not, oldest first."""
     from edge import config
     from edge.daemon import OUTBOX_FILE
-    from edge.delivery.outbox import read_events
+    from edge.delivery.outbox.store import read_events
 
     settings = config.load(config_path)
     store = settings.state_dir / OUTBOX_FILE
@@ -154,9 +154,9 @@ def dead_letters() -> None:
 def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
     """What was refused, oldest first: seq, topic, code and the broker's reason."""
     from edge import config
-    from edge.clock import stamp
     from edge.daemon import OUTBOX_FILE
-    from edge.delivery.outbox import read_dead_letters
+    from edge.delivery.outbox.store import read_dead_letters
+    from edge.host.clock import stamp
 
     found = read_dead_letters(config.load(config_path).state_dir / OUTBOX_FILE, limit)
     for letter in found:
@@ -193,7 +193,7 @@ def discard(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
 def _settle(config_path: Path, action: Literal["retry", "discard"], seqs: tuple[int, ...], *, everything: bool) -> None:
     from edge import config
     from edge.daemon import OUTBOX_FILE
-    from edge.delivery.outbox import settle_dead_letters
+    from edge.delivery.outbox.store import settle_dead_letters
 
     if bool(seqs) == everything:
         raise click.UsageError("give the seq of one or more dead letters, or --all")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
+from edge.cli.exit_codes import refusals_told
 from edge.cli.options import config_option, json_option, since_option, since_wall_ns
-from edge.cli.refusal import refusals_told
-from edge.cli.terminal import progress, tell
+from edge.cli.progress import progress, tell
 
 KINDS = click.Choice(["defect", "frame", "image", "unsure", "audit"])
 
@@ -37,7 +37,7 @@ def list_evidence(
 ) -> None:
     """What there is, oldest first: kind, time, what it shows, path."""
     from edge import config
-    from edge.relabelling import chosen
+    from edge.evidence.export import chosen
 
     folder = config.load(config_path).evidence_dir
     found = list(chosen(folder, since_wall_ns=since_wall_ns(since), camera=camera, kinds=kinds))
@@ -71,8 +71,8 @@ def export(
     defectd evidence export --since 7d --out relabel
     """
     from edge import config
-    from edge.relabelling import chosen
-    from edge.relabelling import export as write
+    from edge.evidence.export import chosen
+    from edge.evidence.export import export as write
 
     folder = config.load(config_path).evidence_dir
     found = list(chosen(folder, since_wall_ns=since_wall_ns(since), camera=camera, kinds=kinds))

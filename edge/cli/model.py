@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
+from edge.cli.exit_codes import refusals_told
+from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import config_option, json_option
-from edge.cli.refusal import refusals_told
-from edge.cli.threads import one_thread_each
 
 
 @click.group()
@@ -25,7 +25,7 @@ def model() -> None:
 @refusals_told
 def show(bundle_path: str, as_json: bool) -> None:
     """What a bundle says of itself."""
-    from edge import bundle
+    from edge.model import bundle
 
     card = bundle.load(bundle_path).card.model_dump(mode="json", by_alias=True, exclude={"selftest", "variants"})
     click.echo(json.dumps(card) if as_json else json.dumps(card, indent=2))
@@ -36,8 +36,8 @@ def show(bundle_path: str, as_json: bool) -> None:
 @refusals_told
 def verify(bundle_path: str) -> None:
     """Check a bundle's hashes and run its self-test on this processor."""
-    from edge import bundle
-    from edge.vision.classifier import Classifier
+    from edge.model import bundle
+    from edge.model.classifier import Classifier
 
     loaded = bundle.load(bundle_path)
     for network in loaded.networks:
@@ -54,7 +54,7 @@ def keygen(key_file: Path) -> None:
 
     The printed line goes into `model.trusted_keys` of every box; FILE stays with whoever releases models.
     """
-    from edge.signature import keygen as make
+    from edge.model.signature import keygen as make
 
     click.echo(make(key_file))
 
@@ -65,7 +65,7 @@ def keygen(key_file: Path) -> None:
 @refusals_told
 def sign(bundle_path: Path, key_file: Path) -> None:
     """Sign a bundle, a directory or a zip: card.sig is put into it."""
-    from edge import bundle, signature
+    from edge.model import bundle, signature
 
     loaded = bundle.load(bundle_path)
     bundle.attach_signature(bundle_path, signature.sign(loaded.card_bytes, key_file))
@@ -87,9 +87,9 @@ def install(where: str, config_path: Path, as_json: bool, allow_unsigned: bool, 
     """
     one_thread_each()
     from edge import config
-    from edge.clock import SystemClock
-    from edge.store import Store
-    from edge.succession import install as put
+    from edge.control.model_rollout import install as put
+    from edge.host.clock import SystemClock
+    from edge.model.store import Store
 
     settings = config.load(config_path)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -109,7 +109,7 @@ def use(digest: str, config_path: Path, as_json: bool) -> None:
     """Let an installed bundle decide; the beginning of its digest will do."""
     one_thread_each()
     from edge import config
-    from edge.store import Store
+    from edge.model.store import Store
 
     settings = config.load(config_path)
     _use(settings, Store(settings.state_dir).find(digest), as_json=as_json)
@@ -123,10 +123,10 @@ def rollback(config_path: Path, as_json: bool) -> None:
     """Let the model before this one decide again."""
     one_thread_each()
     from edge import config
-    from edge.clock import SystemClock
-    from edge.console import ask
+    from edge.control.startup import rolled_back
+    from edge.control.unix_socket import ask
     from edge.errors import CommandError
-    from edge.prepared import rolled_back
+    from edge.host.clock import SystemClock
 
     settings = config.load(config_path)
     told = ask(settings.state_dir, "model", action="rollback")
@@ -147,7 +147,7 @@ def rollback(config_path: Path, as_json: bool) -> None:
 def list_models(config_path: Path, as_json: bool) -> None:
     """What is installed, which one decides, which was rolled back and why."""
     from edge import config
-    from edge.store import Store
+    from edge.model.store import Store
 
     settings = config.load(config_path)
     store = Store(settings.state_dir)
@@ -168,9 +168,9 @@ def list_models(config_path: Path, as_json: bool) -> None:
 
 
 def _use(settings: Any, digest: str, *, as_json: bool) -> None:
-    from edge.clock import SystemClock
-    from edge.console import ask
-    from edge.prepared import used_from_next_start
+    from edge.control.startup import used_from_next_start
+    from edge.control.unix_socket import ask
+    from edge.host.clock import SystemClock
 
     told = ask(settings.state_dir, "model", action="use", digest=digest)
     if told is None:

@@ -64,7 +64,7 @@ class Seconds(click.ParamType[float]):
 
 def since_wall_ns(text: str | None) -> int:
     """What `--since` means: a moment, or so long ago.  Raises click.BadParameter."""
-    from edge.clock import NS_PER_S, SystemClock
+    from edge.host.clock import NS_PER_S, SystemClock
 
     if text is None:
         return 0

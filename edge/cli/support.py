@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
+from edge.cli.exit_codes import refusals_told
 from edge.cli.options import config_option
-from edge.cli.refusal import refusals_told
-from edge.cli.terminal import tell
+from edge.cli.progress import tell
 
 
 @click.command("support-bundle")
@@ -29,8 +29,8 @@ def support_bundle(config_path: Path, output: Path | None, logs: tuple[Path, ...
 
     For whoever helps you with this node. It is readable by you alone; look through it before you send it.
     """
-    from edge.clock import SystemClock, stamp
-    from edge.support import pack
+    from edge.host.clock import SystemClock, stamp
+    from edge.monitoring.support_bundle import pack
 
     clock = SystemClock()
     if output is None:

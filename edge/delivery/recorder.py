@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from edge.clock import NS_PER_S, Clock, clock_synced, uuid7
-from edge.delivery.outbox import Draft, Loss, Outbox, Severity
-from edge.delivery.topics import Topics
+from edge.delivery.mqtt.topics import Topics
+from edge.delivery.outbox.store import Draft, Loss, Outbox, Severity
 from edge.errors import OutboxError
 from edge.event import NODE_CAMERA, Event, EventType, Evidence, Origin, as_json
+from edge.host.clock import NS_PER_S, Clock, clock_synced, uuid7
 
 logger = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ class Region:
     """Touching tiles of one class.
 
     anomaly: the largest strangeness among them, in units of the threshold; None without a calibration of good surface.
-    extent_px: where in the box the flaw itself shows (`edge.vision.extent`); None where nothing stands out.
+    extent_px: where in the box the flaw itself shows (`edge.vision.defect_extent`); None where nothing stands out.
     """
 
     class_name: str
@@ -95,7 +95,7 @@ class Thresholds:
 
 @dataclass(frozen=True, slots=True)
 class Strangeness:
-    """How far tiles are from calibrated good surface: `edge.vision.normality`.
+    """How far tiles are from calibrated good surface: `edge.vision.anomaly`.
 
     scores: (N,) float32.  threshold: above it a tile is a defect.  doubt: from there to the threshold it is unsure.
     """

@@ -16,9 +16,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edge.calibration import Features, Made, Reference, Spread
-from edge.clock import NS_PER_S
-from edge.vision.health import Sight
+from edge.config.calibration import Features, Made, Reference, Spread
+from edge.host.clock import NS_PER_S
+from edge.vision.image_quality import Sight
 
 LOOK_NS: Final = NS_PER_S // 5
 """At most five frames a second are looked at."""

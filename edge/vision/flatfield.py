@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.clock import NS_PER_S
 from edge.errors import ConfigError, ImageError, Problem
 from edge.frame import Gray
+from edge.host.clock import NS_PER_S
 from edge.vision.tiles import Rectangle
 
 logger = logging.getLogger(__name__)

@@ -10,19 +10,22 @@ from typing import Final, Literal
 
 import numpy as np
 
-from edge import calibration, config
-from edge.bundle import FP32
-from edge.clock import Clock
+from edge import config
+from edge.config import calibration
 from edge.errors import ImageError
 from edge.frame import Gray
-from edge.vision import health, normality, tiles
-from edge.vision.classifier import Classifier, Scores
+from edge.host.clock import Clock
+from edge.model.bundle import FP32
+from edge.model.classifier import Classifier, Scores
+from edge.vision import anomaly as normality
+from edge.vision import image_quality as health
+from edge.vision import tiles
+from edge.vision.anomaly import Normality
 from edge.vision.decision import NOTHING, Box, Findings, Strangeness, Thresholds, decide
-from edge.vision.edges import Followed, Follower
-from edge.vision.extent import extent
+from edge.vision.defect_extent import extent
 from edge.vision.flatfield import Flatfield, Floats
-from edge.vision.normality import Normality
-from edge.vision.rotation import Ints, Rotation
+from edge.vision.strip_edges import Followed, Follower
+from edge.vision.tile_order import Ints, Rotation
 from edge.vision.tiles import Rectangle, Roi, TileGrid
 
 FrameState = Literal["ok", "defect", "unsure", "bad_image", "late", "dropped"]

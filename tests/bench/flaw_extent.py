@@ -18,16 +18,17 @@ import cv2
 import numpy as np
 from pydantic import SecretStr
 
-from edge import bundle, config
-from edge.camera.strip import Strip
-from edge.clock import NS_PER_S, SystemClock
-from edge.demo import described
-from edge.travel import Travel
-from edge.vision.classifier import Classifier
+from edge import config
+from edge.camera.simulator_defaults import described
+from edge.camera.sources.simulator import Strip
+from edge.coverage.strip_position import Travel
+from edge.host.clock import NS_PER_S, SystemClock
+from edge.model import bundle
+from edge.model.classifier import Classifier
 from edge.vision.decision import overlap_px, union, within
 from edge.vision.inspector import Inspector
-from edge.vision.ruler import Heading, Ruler
-from edge.vision.tracks import Tracks
+from edge.vision.metrology import Heading, Ruler
+from edge.vision.tracker import Tracks
 
 SHIPPED = Path(__file__).parents[2] / "config.yaml"
 FRAMES = 6000

@@ -19,13 +19,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge import bundle
-from edge.calibrate import gaussians, tail
-from edge.calibrate.binomial import interval
-from edge.calibrate.gaussians import Layout
-from edge.vision.classifier import Classifier, Scores
-from edge.vision.normality import Model as Made
-from edge.vision.normality import Normality, views_of
+from edge.calibration import gaussian_fit as gaussians
+from edge.calibration import tail_model as tail
+from edge.calibration.binomial import interval
+from edge.calibration.gaussian_fit import Layout
+from edge.model import bundle
+from edge.model.classifier import Classifier, Scores
+from edge.vision.anomaly import Model as Made
+from edge.vision.anomaly import Normality, views_of
 from edge.vision.tiles import shrink
 
 SIDE = 200
@@ -191,7 +192,7 @@ def without_peaks(bundle):
     """The same networks, cut down to what they give without `peaks`."""
     import onnx
 
-    from trainer import peaks
+    from trainer.networks import peaks
 
     networks = {}
     for name, content in bundle.networks.items():

@@ -23,12 +23,12 @@ import normal_surface as surface
 import numpy as np
 import onnxruntime as ort
 
-from edge import bundle
-from edge.calibrate import gaussians
-from edge.calibrate.gaussians import Layout
-from edge.vision.classifier import Classifier
-from edge.vision.normality import Model as Made
-from edge.vision.normality import Normality, joined, views_of
+from edge.calibration import gaussian_fit as gaussians
+from edge.calibration.gaussian_fit import Layout
+from edge.model import bundle
+from edge.model.classifier import Classifier
+from edge.vision.anomaly import Model as Made
+from edge.vision.anomaly import Normality, joined, views_of
 
 SLOW = 3
 SHARES = (0.1, 0.01)

@@ -9,9 +9,9 @@ import numpy as np
 import patch_surface as bench
 import pytest
 
-from edge import bundle
-from edge.bundle import FP32, selftest_tiles
-from edge.vision.classifier import Classifier
+from edge.model import bundle
+from edge.model.bundle import FP32, selftest_tiles
+from edge.model.classifier import Classifier
 
 SEED = 7
 

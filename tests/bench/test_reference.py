@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from edge import bundle
-from edge.bench import side_by_side
+from edge.model import bundle
+from edge.pipeline.benchmark import side_by_side
 
 torch = pytest.importorskip("torch", reason="the trainer extra is not installed")
 reference = importlib.import_module("reference")  # after torch, which it needs

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 from fakes_delivery import ORIGIN, event, every_event
 
-from edge.coverage import Coverage
+from edge.coverage.accounting import Coverage
 from edge.event import EventType, as_json
 
 

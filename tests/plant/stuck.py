@@ -14,9 +14,9 @@ from typing import Any
 
 from edge.camera.supervisor import Supervisor
 from edge.cli import main
-from edge.delivery.caller import Caller
-from edge.delivery.outbox import Outbox
-from edge.line import Line
+from edge.delivery.mqtt.connection import Caller
+from edge.delivery.outbox.store import Outbox
+from edge.pipeline.loop import Line
 
 ORDER = Path(os.environ["DEFECTD_STUCK"])
 PLACES: dict[str, tuple[type, str]] = {

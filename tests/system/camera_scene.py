@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from edge.camera.supervisor import FramesLost, Notice, Supervisor
-from edge.clock import SystemClock
 from edge.config import Camera
+from edge.host.clock import SystemClock
 
 PATIENCE_S = 30.0
 """Longer than anything takes, even on a loaded machine; a test that needs it has failed."""
@@ -118,6 +118,6 @@ def children_of(parent: int) -> list[int]:
             command = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if int(fields[1]) == parent and b"edge.camera.grabber" in command:
+        if int(fields[1]) == parent and b"edge.camera.process" in command:
             found.append(int(folder.name))
     return found

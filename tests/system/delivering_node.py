@@ -12,12 +12,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from edge.clock import SystemClock, uuid7
 from edge.config import Mqtt
-from edge.delivery.mqtt import opener
-from edge.delivery.outbox import Draft, Outbox, Row
-from edge.delivery.publisher import Publisher
-from edge.delivery.topics import Topics
+from edge.delivery.mqtt.client import opener
+from edge.delivery.mqtt.publisher import Publisher
+from edge.delivery.mqtt.topics import Topics
+from edge.delivery.outbox.store import Draft, Outbox, Row
+from edge.host.clock import SystemClock, uuid7
 
 path, port, pause_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
 clock = SystemClock()

@@ -19,16 +19,16 @@ from mosquitto import Mosquitto
 from proxy import Proxy
 
 from edge import config
-from edge.clock import SystemClock, uuid7
 from edge.config import Mqtt
+from edge.control.startup import prepare
 from edge.daemon import Daemon
-from edge.delivery.mqtt import opener
-from edge.delivery.outbox import Draft, Outbox
-from edge.delivery.publisher import Publisher
-from edge.delivery.topics import Topics
+from edge.delivery.mqtt.client import opener
+from edge.delivery.mqtt.publisher import Publisher
+from edge.delivery.mqtt.topics import Topics
+from edge.delivery.outbox.store import Draft, Outbox
 from edge.event import Defect, Event, FrameRef, Latency, Origin, as_json
-from edge.metrics import Counts
-from edge.prepared import prepare
+from edge.host.clock import SystemClock, uuid7
+from edge.pipeline.histogram import Counts
 
 CLOCK = SystemClock()
 TOPICS = Topics("defectd", "line3")

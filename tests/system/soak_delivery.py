@@ -32,12 +32,12 @@ from mosquitto import Mosquitto, free_port
 from paho.mqtt.enums import CallbackAPIVersion
 from proxy import Mode, Proxy
 
-from edge.clock import SystemClock
 from edge.config import Mqtt
-from edge.delivery.mqtt import opener
-from edge.delivery.outbox import Outbox, read_events
-from edge.delivery.publisher import Publisher
-from edge.delivery.topics import Topics
+from edge.delivery.mqtt.client import opener
+from edge.delivery.mqtt.publisher import Publisher
+from edge.delivery.mqtt.topics import Topics
+from edge.delivery.outbox.store import Outbox, read_events
+from edge.host.clock import SystemClock
 
 NODE = Path(__file__).with_name("soak_node.py")
 CUTS: tuple[Mode, ...] = ("reset", "refuse", "blackhole", "slow")

@@ -11,14 +11,14 @@ import sys
 import time
 from pathlib import Path
 
-from edge.clock import SystemClock, clock_synced, uuid7
 from edge.config import Mqtt
-from edge.delivery.mqtt import opener
-from edge.delivery.outbox import Outbox, Row
-from edge.delivery.publisher import Publisher
+from edge.delivery.mqtt.client import opener
+from edge.delivery.mqtt.publisher import Publisher
+from edge.delivery.mqtt.topics import Topics
+from edge.delivery.outbox.store import Outbox, Row
 from edge.delivery.recorder import Recorder
-from edge.delivery.topics import Topics
 from edge.event import Event, FrameRef, Origin
+from edge.host.clock import SystemClock, clock_synced, uuid7
 
 CAMERAS = ("top", "bottom", "edge")
 BURST = 40

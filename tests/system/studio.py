@@ -15,15 +15,17 @@ import cv2
 import numpy as np
 from camera_scene import children_of
 
-from edge import box, bundle, config
-from edge.camera.source import SourceSpec
-from edge.camera.strip import Strip
+from edge import config
+from edge.camera.sources.device import SourceSpec
+from edge.camera.sources.simulator import Strip
 from edge.camera.supervisor import Supervisor
-from edge.clock import SystemClock
 from edge.event import Event
 from edge.frame import Gray
-from edge.line import Line, Station
-from edge.vision.classifier import Classifier
+from edge.host import machine as box
+from edge.host.clock import SystemClock
+from edge.model import bundle
+from edge.model.classifier import Classifier
+from edge.pipeline.loop import Line, Station
 
 log = logging.getLogger(__name__)
 FPS = 25.0

@@ -20,7 +20,7 @@ import pytest
 from camera_scene import PATIENCE_S, Scene, camera, children_of
 from rtsp_camera import RtspServer, need_gstreamer
 
-from edge.camera.source import SourceSpec, open_source
+from edge.camera.sources.device import SourceSpec, open_source
 from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost, stall_limit_s
 from edge.errors import CameraError
 

@@ -16,7 +16,7 @@ from node import Node, until
 from pydantic import SecretStr
 
 from edge import config
-from edge.clock import SystemClock
+from edge.host.clock import SystemClock
 from edge.monitoring.doctor import broker as broker_of
 from edge.monitoring.doctor import certificates
 from edge.monitoring.doctor.finding import Finding

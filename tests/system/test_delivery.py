@@ -18,14 +18,14 @@ from fakes_delivery import ORIGIN, draft, event, every_event, until
 from mosquitto import Mosquitto, certificates, free_port, need_mosquitto
 from proxy import Proxy
 
-from edge.clock import NS_PER_S, SystemClock
 from edge.config import Mqtt
-from edge.delivery.embedded import EmbeddedBroker
-from edge.delivery.mqtt import Received, listen, opener
-from edge.delivery.outbox import Outbox, read_events
-from edge.delivery.publisher import Publisher
+from edge.delivery.mqtt.client import Received, listen, opener
+from edge.delivery.mqtt.embedded_broker import EmbeddedBroker
+from edge.delivery.mqtt.publisher import Publisher
+from edge.delivery.mqtt.topics import Topics
+from edge.delivery.outbox.store import Outbox, read_events
 from edge.delivery.recorder import Recorder
-from edge.delivery.topics import Topics
+from edge.host.clock import NS_PER_S, SystemClock
 
 pytestmark = pytest.mark.system
 
@@ -350,7 +350,7 @@ def test_denied_topic_becomes_dead_letters_and_others_arrive(stage, caplog):
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
 def test_oversized_event_does_not_stop_the_others(stage, protocol, monkeypatch):
     """max_packet_size: announced with 5, found out by the broker hanging up with 3.1.1."""
-    monkeypatch.setattr("edge.delivery.publisher.POISON_STRIKES", 3)
+    monkeypatch.setattr("edge.delivery.mqtt.publisher.POISON_STRIKES", 3)
     broker = stage.broker("max_packet_size 10000")
     subscriber = stage.subscriber(broker.url)
     outbox = stage.outbox()

@@ -9,7 +9,7 @@ from mosquitto import Mosquitto, need_mosquitto
 from pydantic import SecretStr
 
 from edge import config
-from edge.clock import SystemClock
+from edge.host.clock import SystemClock
 from edge.monitoring.doctor import broker as broker_of
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from proxy import Proxy
 from rtsp_camera import RtspServer, need_gstreamer
 from studio import CHANGES, STRIP, Plant, Studio
 
-from edge import box
-from edge.vision.health import LEARN_FRAMES
+from edge.host import machine as box
+from edge.vision.image_quality import LEARN_FRAMES
 
 pytestmark = pytest.mark.system
 log = logging.getLogger(__name__)

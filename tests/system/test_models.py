@@ -13,11 +13,11 @@ from fakes_models import rebuilt
 from mosquitto import Mosquitto
 from node import Node, Subscriber, running, subscriber, until
 
-from edge import bundle
+from edge.model import bundle
 
 pytestmark = pytest.mark.system
 
-BUILTIN = Path(bundle.__file__).parent / "models" / "builtin"
+BUILTIN = Path(bundle.__file__).parent / "builtin"
 TOP = {
     "name": "top",
     "source": "strip:?width=640&height=256",

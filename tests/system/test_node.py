@@ -22,8 +22,8 @@ from node import Node, needs_data, running, subscriber, until
 from slides import SlideShow, needs_gstreamer
 
 import edge
-from edge.camera.strip import Strip
-from edge.delivery.outbox import read_events
+from edge.camera.sources.simulator import Strip
+from edge.delivery.outbox.store import read_events
 
 pytestmark = pytest.mark.system
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from mosquitto import Mosquitto
 from node import Node, subscriber, until
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.console import ask
+from edge.control.unix_socket import ask
 
 pytestmark = pytest.mark.system
 

@@ -139,7 +139,7 @@ def test_sigabrt_leaves_a_trace_of_every_thread(tmp_path: Path, free_port: int) 
         assert node.process.wait(10) == -signal.SIGABRT
         log = node.log()
         assert "Fatal Python error: Aborted" in log
-        for room in ("line.py", "recorder.py", "caller.py", "supervisor.py"):
+        for room in ("loop.py", "recorder.py", "connection.py", "supervisor.py"):
             assert room in log
 
 

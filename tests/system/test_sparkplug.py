@@ -20,8 +20,8 @@ from node import Node, until
 from paho.mqtt.enums import CallbackAPIVersion
 from sparkplug_host import Heard, HostView
 
-from edge.delivery.outbox import read_events
-from edge.delivery.sparkplug_codec import DataType, Metric, Payload, decode, encode
+from edge.delivery.outbox.store import read_events
+from edge.delivery.sparkplug.payload import DataType, Metric, Payload, decode, encode
 
 pytestmark = pytest.mark.system
 ORACLE = Path(__file__).with_name("sparkplug_oracle.js")

@@ -20,14 +20,14 @@ import yaml
 from fakes_delivery import ORIGIN, draft, event, until
 from mosquitto import Mosquitto, need_mosquitto
 
-from edge import archive
-from edge.clock import SystemClock
 from edge.config import Mqtt
-from edge.delivery.mqtt import listen, opener
-from edge.delivery.outbox import Outbox
-from edge.delivery.publisher import Publisher
+from edge.delivery.mqtt.client import listen, opener
+from edge.delivery.mqtt.publisher import Publisher
+from edge.delivery.mqtt.topics import Topics
+from edge.delivery.outbox.store import Outbox
 from edge.delivery.recorder import Recorder
-from edge.delivery.topics import Topics
+from edge.evidence import archive
+from edge.host.clock import SystemClock
 
 pytestmark = pytest.mark.system
 

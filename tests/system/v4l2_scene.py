@@ -39,7 +39,7 @@ def main(folder: Path) -> None:
     own_dev(folder)
     from studio import Plant
 
-    from edge.camera import v4l2
+    from edge.camera.sources import v4l2_query as v4l2
 
     plug_in(0)
     device = v4l2.ask(BY_ID)

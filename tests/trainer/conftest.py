@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge.camera.strip import Strip
+from edge.camera.sources.simulator import Strip
 
 torch.set_num_threads(1)  # networks this small gain nothing from a second one, and wait for it when the machine is busy
 

@@ -9,8 +9,8 @@ import pytest
 import textures
 from click.testing import CliRunner
 
-from edge.bundle import load
-from edge.vision.classifier import Classifier
+from edge.model.bundle import load
+from edge.model.classifier import Classifier
 from trainer.cli import main
 
 

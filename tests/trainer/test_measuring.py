@@ -11,12 +11,12 @@ import pytest
 import textures
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.clock import SystemClock
+from edge.host.clock import SystemClock
 from trainer import plan
+from trainer.evaluation.record import Record
 from trainer.pipeline import Pipeline, Task, Watch
 from trainer.recipe import TrainingError
-from trainer.record import Record
-from trainer.run import Run
+from trainer.run_folder import Run
 
 RECIPE = """
 architecture:

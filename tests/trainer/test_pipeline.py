@@ -16,15 +16,16 @@ import textures
 import torch
 from click.testing import CliRunner
 
-from edge.bundle import FP32, INT8, load
-from edge.clock import SystemClock
-from edge.vision.classifier import Classifier
-from trainer import plan, teacher
+from edge.host.clock import SystemClock
+from edge.model.bundle import FP32, INT8, load
+from edge.model.classifier import Classifier
+from trainer import plan
 from trainer.cli import main
+from trainer.evaluation.record import Record
+from trainer.networks import teacher
 from trainer.pipeline import Pipeline, Task, Watch
 from trainer.recipe import TeacherRecipe, TrainingError
-from trainer.record import Record
-from trainer.run import Run
+from trainer.run_folder import Run
 
 TINY = """
 architecture:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 
 from trainer import plan
-from trainer.models import I100_S4
+from trainer.networks.architecture import I100_S4
 from trainer.recipe import TrainingError
 
 WIDE = """

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import torch
 
-from trainer.losses import DistillationLoss
-from trainer.models import Architecture, Conv, Student
-from trainer.processes import together
+from trainer.data.samples import Samples
+from trainer.distributed import together
+from trainer.networks.architecture import Architecture, Conv, Student
 from trainer.recipe import Distillation, Fit
-from trainer.samples import Samples
-from trainer.train import fit
+from trainer.training.loop import fit
+from trainer.training.losses import DistillationLoss
 
 TINY = Architecture("tiny", 20, (Conv(4, 4, 4), Conv(8, 3, 2)))
 RECIPE = Fit(epochs=6, batch=8, average=0.8, learning_rate=0.02, plain_share=0.9)

@@ -6,12 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from edge.vision.classifier import Classifier
-from trainer.data import Index, Picture
-from trainer.evaluate import score_pictures
-from trainer.measures import ranking, strangeness
+from edge.model.classifier import Classifier
+from trainer.data.index import Index, Picture
+from trainer.evaluation.evaluate import score_pictures
+from trainer.evaluation.record import UnknownClass
+from trainer.evaluation.statistics import ranking, strangeness
 from trainer.recipe import TrainingError
-from trainer.record import UnknownClass
 
 
 def without(index: Index, name: str) -> tuple[Index, tuple[Picture, ...]]:

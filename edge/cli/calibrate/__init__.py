@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from edge.cli.calibrate import flatfield, latency, normal, roi, scale, thresholds
+from edge.cli.calibrate import anomaly as normal
+from edge.cli.calibrate import flatfield, latency, roi, scale, thresholds
 
 
 @click.group()

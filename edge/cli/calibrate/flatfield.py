@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from edge.cli.calibrate.session import Run, frames_options
+from edge.cli.exit_codes import refusals_told
+from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import config_option, json_option
-from edge.cli.refusal import refusals_told
-from edge.cli.threads import one_thread_each
 
 
 @click.command()
@@ -26,12 +26,12 @@ def flatfield(
     defectd calibrate flatfield --camera top --source good/ --frames 200
     """
     one_thread_each()
-    from edge.calibrate import flatfield as room
-    from edge.calibrate.roi import outline
-    from edge.calibration import Even, applied, misfits
+    from edge.calibration import flatfield as room
+    from edge.calibration.roi import outline
+    from edge.config.calibration import Even, applied, misfits
     from edge.errors import CalibrationError
-    from edge.offline import chosen
-    from edge.picture import png
+    from edge.pipeline.offline import chosen
+    from edge.vision.drawing import png
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
     footage = run.footage(sources, frames)

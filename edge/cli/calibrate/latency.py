@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from edge.cli.calibrate.session import Run, frames_options
+from edge.cli.exit_codes import refusals_told
+from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Seconds, config_option, json_option
-from edge.cli.refusal import refusals_told
-from edge.cli.terminal import tell, uninterrupted
-from edge.cli.threads import one_thread_each
+from edge.cli.progress import tell, uninterrupted
 
 if TYPE_CHECKING:
-    from edge.bench import Load
-    from edge.tuning import Held
+    from edge.config.tuning import Held
+    from edge.pipeline.benchmark import Load
 
 
 @click.command()
@@ -52,13 +52,14 @@ def latency(
     defectd calibrate latency --camera top --source recorded/ --no-hold
     """
     one_thread_each()
-    from edge import box, tuning
-    from edge.calibrate import latency as room
-    from edge.calibration import applied
-    from edge.clock import SystemClock
-    from edge.offline import chosen
-    from edge.picture import png
-    from edge.prepared import bundle_in_use
+    from edge.calibration import latency as room
+    from edge.config import tuning
+    from edge.config.calibration import applied
+    from edge.control.startup import bundle_in_use
+    from edge.host import machine as box
+    from edge.host.clock import SystemClock
+    from edge.pipeline.offline import chosen
+    from edge.vision.drawing import png
     from edge.vision.inspector import Inspector
 
     run, clock = Run(config_path, camera, as_json=as_json, dry_run=dry_run), SystemClock()
@@ -117,7 +118,7 @@ def latency(
 
 
 def _held(run: Run, look: Callable[[int, float], Load], fps: float) -> Held:
-    from edge.calibrate import latency as room
+    from edge.calibration import latency as room
 
     with run.progress(room.LOOKS, f"cameras at {fps:g} fps") as advance:
 

@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from edge.cli.calibrate.session import Run, Shape, frames_options
+from edge.cli.exit_codes import refusals_told
+from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, config_option, json_option
-from edge.cli.refusal import refusals_told
-from edge.cli.threads import one_thread_each
 
 
 @click.command()
@@ -46,8 +46,8 @@ def roi(
     one_thread_each()
     if track and shape is not None:
         raise click.UsageError("--shape is a fixed region, and --track finds it in each frame: give one of them")
-    from edge.calibrate import roi as room
-    from edge.calibration import Region, tiled
+    from edge.calibration import roi as room
+    from edge.config.calibration import Region, tiled
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
     footage = run.footage(sources, frames, least=1 if shape is not None else room.LEAST_FRAMES)

@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from edge.cli.calibrate.session import Run, Shape, frames_options
+from edge.cli.exit_codes import refusals_told
+from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, Seconds, config_option, json_option
-from edge.cli.refusal import refusals_told
-from edge.cli.terminal import tell, uninterrupted
-from edge.cli.threads import one_thread_each
+from edge.cli.progress import tell, uninterrupted
 
 
 class Squares(click.ParamType[tuple[int, int]]):
@@ -68,9 +68,9 @@ def scale(
     """
     one_thread_each()
     from edge import config
-    from edge.calibrate import scale as room
-    from edge.calibration import Metric
-    from edge.camera import source
+    from edge.calibration import scale as room
+    from edge.camera.sources import device as source
+    from edge.config.calibration import Metric
     from edge.errors import CalibrationError
 
     board = room.Board(*squares, square_mm)

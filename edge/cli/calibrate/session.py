@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
-from edge.cli.terminal import progress, tell, uninterrupted
+from edge.cli.progress import progress, tell, uninterrupted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from edge import calibration, config
+    from edge import config
+    from edge.config import calibration
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,8 +58,9 @@ class Run:
     """What one calibration reads, says and writes."""
 
     def __init__(self, config_path: Path, camera: str | None, *, as_json: bool, dry_run: bool) -> None:
-        from edge import calibration, config
-        from edge.offline import chosen
+        from edge import config
+        from edge.config import calibration
+        from edge.pipeline.offline import chosen
 
         self.settings: config.Config = config.load(config_path)
         self.camera = chosen(self.settings, camera, str(config_path))
@@ -84,9 +86,9 @@ class Run:
         return progress(total, label, hidden=self.as_json)
 
     def footage(self, sources: tuple[str, ...], most: int, **wanted: Any) -> Any:
-        """wanted: as `edge.calibrate.footage.gather` takes it."""
-        from edge.calibrate.footage import about, gather
-        from edge.clock import SystemClock
+        """wanted: as `edge.calibration.footage.gather` takes it."""
+        from edge.calibration.footage import about, gather
+        from edge.host.clock import SystemClock
 
         with self.progress(about(sources, most), "frames") as advance:
             return gather(self.camera, sources, SystemClock(), most=most, on_frame=advance, **wanted)
@@ -95,16 +97,17 @@ class Run:
         return self.made_of(footage.source, len(footage.frames), footage.size_px)
 
     def made_of(self, source: str, frames: int, size_px: tuple[int, int] | None) -> calibration.Made:
-        from edge import __version__, calibration
-        from edge.clock import SystemClock, stamp
+        from edge import __version__
+        from edge.config import calibration
+        from edge.host.clock import SystemClock, stamp
 
         now = stamp(SystemClock().wall_ns())
         return calibration.Made(time=now, version=__version__, source=source, frames=frames, frame_px=size_px)
 
     def keep(self, parts: dict[str, Any], *, pictures: dict[str, Any], files: dict[str, bytes] | None = None) -> None:
         """Parts into the camera's file, with their pictures and data, all or none.  Raises CalibrationError."""
-        from edge import calibration
-        from edge.picture import png
+        from edge.config import calibration
+        from edge.vision.drawing import png
 
         shown = {f"{self.camera.name}.{name}.png": png(picture) for name, picture in pictures.items()}
         if not self._dry_run:

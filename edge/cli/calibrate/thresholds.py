@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from edge.cli.calibrate.session import Run
+from edge.cli.exit_codes import refusals_told
+from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, config_option, json_option
-from edge.cli.refusal import refusals_told
-from edge.cli.terminal import tell
-from edge.cli.threads import one_thread_each
+from edge.cli.progress import tell
 
 if TYPE_CHECKING:
     from edge import config
-    from edge.calibrate.thresholds import Sample
-    from edge.calibrate.tradeoff import Row
-    from edge.vision.classifier import Classifier
+    from edge.calibration.threshold_plots import Row
+    from edge.calibration.thresholds import Sample
+    from edge.model.classifier import Classifier
 
 
 @click.command()
@@ -70,12 +70,12 @@ def thresholds(
     """
     one_thread_each()
     from edge import config
-    from edge.calibrate import thresholds as room
-    from edge.calibrate import tradeoff
-    from edge.calibration import Judged, applied
-    from edge.clock import SystemClock
-    from edge.offline import chosen
-    from edge.prepared import bundle_in_use, classifier_in_use
+    from edge.calibration import threshold_plots as tradeoff
+    from edge.calibration import thresholds as room
+    from edge.config.calibration import Judged, applied
+    from edge.control.startup import bundle_in_use, classifier_in_use
+    from edge.host.clock import SystemClock
+    from edge.pipeline.offline import chosen
     from edge.vision.inspector import Inspector
 
     if recall is not None and per_hour is not None:
@@ -134,9 +134,9 @@ def _gathered(
     frames: int,
 ) -> tuple[Sample, int | None, list[str]]:
     """What the network says of all that was given, tiles of a frame where its size is known, what could not be read."""
-    from edge.calibrate import labelled
-    from edge.calibrate.thresholds import LEAST, Gathering
-    from edge.clock import SystemClock
+    from edge.calibration import labelled_tiles as labelled
+    from edge.calibration.thresholds import LEAST, Gathering
+    from edge.host.clock import SystemClock
     from edge.vision.inspector import Inspector
 
     card = network.card

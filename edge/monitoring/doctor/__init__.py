@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge import calibration, config, demo
-from edge.clock import Clock
+from edge import config
+from edge.camera import simulator_defaults as demo
+from edge.config import calibration
+from edge.control.startup import prepare
 from edge.errors import ConfigError, DefectdError
+from edge.host.clock import Clock
 from edge.monitoring.doctor import (
     broker,
     calibrations,
@@ -17,7 +20,6 @@ from edge.monitoring.doctor import (
     position,
 )
 from edge.monitoring.doctor.finding import Finding
-from edge.prepared import prepare
 
 __all__ = ["Finding", "examine"]
 

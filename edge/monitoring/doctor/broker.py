@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 from edge import config
-from edge.clock import NS_PER_S, Clock
-from edge.delivery.caller import Caller
-from edge.delivery.mqtt import Acknowledged, Link, Notice, Protocol, Will
-from edge.delivery.topics import Topics
+from edge.delivery.mqtt.client import Acknowledged, Link, Notice, Protocol, Will
+from edge.delivery.mqtt.connection import Caller
+from edge.delivery.mqtt.topics import Topics
 from edge.errors import BrokerError
+from edge.host.clock import NS_PER_S, Clock
 from edge.monitoring.doctor.finding import Finding
 
 ANSWER_S: Final = 5.0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from edge import calibration, config
-from edge.console import ask
+from edge import config
+from edge.config import calibration
+from edge.control.unix_socket import ask
 from edge.errors import CommandError, ConfigError
 from edge.monitoring.doctor.finding import Finding
 

@@ -11,14 +11,15 @@ from typing import Final
 
 import cv2
 
-from edge import box, config
-from edge.camera import v4l2
-from edge.camera.source import device_path, kind_of
-from edge.clock import Clock
+from edge import config
+from edge.camera.sources import v4l2_query as v4l2
+from edge.camera.sources.device import device_path, kind_of
 from edge.daemon import probed
-from edge.liveness import daemon_runs
+from edge.host import machine as box
+from edge.host.clock import Clock
 from edge.monitoring.doctor import calibrations
 from edge.monitoring.doctor.finding import Finding
+from edge.monitoring.health_check import daemon_runs
 
 PROC: Final = Path("/proc")
 ETHERNET_MTU: Final = 1500

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from edge import config
-from edge.clock import NS_PER_S, Clock
+from edge.host.clock import NS_PER_S, Clock
 from edge.monitoring.doctor.finding import Finding
 
 SOON_S: Final = 30 * 86_400

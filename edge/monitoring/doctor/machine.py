@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Final
 
 import edge
-from edge import box
-from edge.clock import clock_synced
+from edge.host import machine as box
+from edge.host.clock import clock_synced
 from edge.monitoring.doctor.finding import Finding, Grade
 
 LEAST_DISK_BYTES: Final = 500 << 20

@@ -6,8 +6,9 @@ import os
 import shutil
 from collections.abc import Iterator
 
-from edge import archive, config
+from edge import config
 from edge.errors import EvidenceError
+from edge.evidence import archive
 from edge.monitoring.doctor.finding import Finding
 
 

@@ -6,14 +6,15 @@ import pytest
 from fakes import FakeClock
 from pydantic import SecretStr
 
-from edge import bundle, config
-from edge.calibrate.normal import Collected, Pace, Wanted, fit
-from edge.camera.strip import Strip
-from edge.clock import NS_PER_S
-from edge.vision.classifier import Classifier
+from edge import config
+from edge.calibration.anomaly import Collected, Pace, Wanted, fit
+from edge.camera.sources.simulator import Strip
+from edge.host.clock import NS_PER_S
+from edge.model import bundle
+from edge.model.classifier import Classifier
 from edge.vision.decision import overlap_px
 from edge.vision.inspector import Inspector
-from edge.vision.tracks import Tracks
+from edge.vision.tracker import Tracks
 
 FPS = 30
 LEAST_PX = 20

@@ -18,5 +18,5 @@ def leak() -> None:
         time.sleep(0.01)
 
 
-if "edge.camera.grabber" in sys.orig_argv:
+if "edge.camera.process" in sys.orig_argv:
     threading.Thread(target=leak, daemon=True).start()

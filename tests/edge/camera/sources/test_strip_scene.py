@@ -8,12 +8,13 @@ import pytest
 from fakes import defects_of
 from pydantic import SecretStr
 
-from edge import bundle, config
-from edge.camera.strip import Strip
-from edge.clock import SystemClock
-from edge.vision.classifier import Classifier
+from edge import config
+from edge.camera.sources.simulator import Strip
+from edge.host.clock import SystemClock
+from edge.model import bundle
+from edge.model.classifier import Classifier
 from edge.vision.inspector import Inspector
-from edge.vision.tracks import Tracks
+from edge.vision.tracker import Tracks
 
 FRAMES = 600
 FRAME_NS = 33_000_000

@@ -1,1 +1,0 @@
-"""Calibrations: one room each, from frames to what `edge.calibration` keeps."""

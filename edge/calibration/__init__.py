@@ -1,0 +1,1 @@
+"""Calibrations: one room each, from frames to what `edge.config.calibration` keeps."""

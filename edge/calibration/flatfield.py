@@ -1,0 +1,120 @@
+"""Even light from frames of good surface: what the mean of many shows, smoothed, is the lamp and not the steel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.calibration.motion_check import Stillness
+from edge.errors import CalibrationError
+from edge.frame import Gray
+from edge.vision.drawing import label
+from edge.vision.flatfield import FACTOR, UNIT, Floats, cells, unevenness
+
+LEAST_FRAMES: Final = 10
+MOST_GAIN: Final = 3.0
+SMOOTH: Final = 0.04
+"""Of the longer side: finer structure than this is not taken for light."""
+HELPS: Final = 0.8
+"""Unevenness of frames that were not used must fall below this share."""
+DARK: Final = 20.0
+BRIGHT: Final = 245.0
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """gain: (h, w) float32.  before, after: unevenness of the frames kept for the check."""
+
+    gain: Floats
+    before: float
+    after: float
+
+
+def measure(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None = None) -> Light:
+    """Gains from every second frame, checked on the others.
+
+    roi: x y w h where the surface is.  Raises CalibrationError when the frames are too few, too much alike, too dark,
+    saturated, or when a gain would not help.
+    """
+    if len(frames) < LEAST_FRAMES:
+        raise CalibrationError(f"{len(frames)} frames: at least {LEAST_FRAMES} of different good surface are needed")
+    x, y, w, h = roi or (0, 0, frames[0].shape[1], frames[0].shape[0])
+    if min(w, h) < 2 * FACTOR:
+        raise CalibrationError(
+            f"{w}x{h} px of surface are too few to tell light from steel: at least {2 * FACTOR} each way"
+        )
+    stillness = Stillness()
+    for frame in frames:
+        stillness.see(frame[y : y + h, x : x + w])
+    stillness.check()
+    light = _light(frames[::2], roi)
+    level = float(np.median(light))
+    if level < DARK or level > BRIGHT:
+        words = "too dark" if level < DARK else "saturated"
+        raise CalibrationError(f"a median of {level:.0f} gray levels is {words}: set exposure or lamp first")
+    gain = np.clip(level / np.maximum(light, 1.0), 1 / MOST_GAIN, MOST_GAIN).astype(np.float32)
+    before = float(np.mean([_uneven(frame, None, roi) for frame in frames[1::2]]))
+    after = float(np.mean([_uneven(frame, gain, roi) for frame in frames[1::2]]))
+    if after > HELPS * before:
+        raise CalibrationError(
+            f"it would not help: the light differs by {100 * before:.1f} % from side to side, and by "
+            f"{100 * after:.1f} % with the gain. Give more frames of good surface, or do without. Where the "
+            "picture shows dark background, find the strip first: `defectd calibrate roi`"
+        )
+    return Light(gain, before, after)
+
+
+def _light(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None) -> Floats:
+    height, width = frames[0].shape
+    size = (round(width / FACTOR), round(height / FACTOR))
+    small = np.median([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames], axis=0)
+    if roi is not None:  # what lies beside the strip is no light: the strip's border goes on there
+        x, y, w, h = roi
+        left, top = min(-(-x // FACTOR), size[0] - 1), min(-(-y // FACTOR), size[1] - 1)
+        right, below = min((x + w) // FACTOR, size[0]), min((y + h) // FACTOR, size[1])
+        inner = small[top : max(top + 1, below), left : max(left + 1, right)]
+        beside = ((top, size[1] - top - inner.shape[0]), (left, size[0] - left - inner.shape[1]))
+        small = np.pad(inner, beside, mode="edge")
+    sigma = SMOOTH * max(size)
+    return np.asarray(cv2.GaussianBlur(small.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE))
+
+
+def _uneven(frame: Gray, gain: Floats | None, roi: tuple[int, int, int, int] | None) -> float:
+    height, width = frame.shape
+    if gain is not None:
+        whole = cv2.resize(gain, (width, height), interpolation=cv2.INTER_LINEAR)
+        frame = np.asarray(cv2.multiply(frame, whole, dtype=cv2.CV_8U), np.uint8)
+    x, y, w, h = roi or (0, 0, width, height)
+    return unevenness(cells(frame[y : y + h, x : x + w]))
+
+
+def coded(gain: Floats) -> npt.NDArray[np.uint16]:
+    """As the file holds it."""
+    return np.clip(np.rint(gain * UNIT), 1, 65_535).astype(np.uint16)
+
+
+def overlay(frame: Gray, light: Light) -> npt.NDArray[np.uint8]:
+    """(3 H, W, 3) uint8 BGR: the frame, the gain as a heat map with its scale, and the frame with it."""
+    height, width = frame.shape
+    gain = light.gain
+    whole = cv2.resize(gain, (width, height), interpolation=cv2.INTER_LINEAR)
+    even = np.asarray(cv2.multiply(frame, whole, dtype=cv2.CV_8U), np.uint8)
+    low, high = float(gain.min()), float(gain.max())
+    whole[-max(8, height // 20) :] = np.linspace(low, high, width)  # the scale
+    shade = 255 * np.clip((whole - low) / max(high - low, 1e-3), 0, 1)
+    heat = cv2.applyColorMap(shade.astype(np.uint8), cv2.COLORMAP_VIRIDIS)
+    gray = [cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) for picture in (frame, even)]
+    panels = [np.asarray(panel, np.uint8) for panel in (gray[0], heat, gray[1])]
+    words = (
+        f"as it is: {light.before:.1%} uneven (mean of the frames checked)",
+        f"gain: dark {low:.2f} times, bright {high:.2f} times",
+        f"with the gain: {light.after:.1%} uneven",
+    )
+    for panel, said in zip(panels, words, strict=True):
+        label(panel, said, (8, 20))
+    return np.vstack(panels)

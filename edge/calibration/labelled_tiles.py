@@ -1,0 +1,151 @@
+"""Labelled tiles: a folder for each class, and one named `good` or `normal` with sound surface."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from edge.camera.sources.device import Unreadable, find_images, iter_recording
+from edge.errors import CalibrationError, CameraError
+from edge.evidence.export import MANIFEST, UNSURE
+from edge.frame import Gray
+
+SOUND: Final = ("good", "normal")
+MOST: Final = 200_000
+MOST_TOLD: Final = 10
+"""Files that cannot be used, told one by one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One picture.  label: number of its class; as many as there are classes: sound surface."""
+
+    path: Path
+    label: int
+
+
+@dataclass(slots=True)
+class LeftOut:
+    """Files that were not used, and why."""
+
+    reasons: list[tuple[Path, str]] = field(default_factory=list)
+
+    def said(self) -> Iterator[str]:
+        for path, why in self.reasons[:MOST_TOLD]:
+            yield f"left out: {path}: {why}"
+        if len(self.reasons) > MOST_TOLD:
+            yield f"left out: {len(self.reasons) - MOST_TOLD} more"
+
+
+def find(folders: Sequence[Path], classes: Sequence[str]) -> list[Labelled]:
+    """What is in the class folders, in order.  `unsure`, as `defectd evidence export` makes it, is left out.
+
+    Raises CalibrationError for folders that name no class of the model, or when there are no pictures.
+    """
+    numbers = {_plain(name): number for number, name in enumerate(classes)} | dict.fromkeys(SOUND, len(classes))
+    found, unknown = list[Labelled](), list[str]()
+    for folder in folders:
+        try:
+            inner = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+        except OSError as error:
+            raise CalibrationError(
+                f"{folder} cannot be read: {error.strerror}. Give a folder of class folders"
+            ) from None
+        for path in inner:
+            if _plain(path.name) == UNSURE:
+                continue
+            if _plain(path.name) not in numbers:
+                unknown.append(str(path))
+                continue
+            try:
+                base, names = find_images(str(path))
+            except CameraError:
+                continue  # an empty folder: its class has no pictures
+            found += [Labelled(base / name, numbers[_plain(path.name)]) for name in names]
+    if unknown:
+        raise CalibrationError(
+            f"no class of this model: {', '.join(unknown)}. It knows: {', '.join(classes)}; good or normal is sound "
+            f"surface, {UNSURE} is left out"
+        )
+    if not found:
+        where = ", ".join(map(str, folders))
+        raise CalibrationError(f"{where} holds no class folders with pictures: {', '.join(classes)}, good")
+    if len(found) > MOST:
+        raise CalibrationError(f"{len(found)} pictures are too many, at most {MOST}: give a sample")
+    return found
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace(" ", "_")
+
+
+def read(found: Sequence[Labelled], side: int, allowed_px: Sequence[int], left: LeftOut) -> Iterator[tuple[int, Gray]]:
+    """Label and (side, side) uint8 of each picture that can be read, cut down as the daemon does with tiles.
+
+    allowed_px: sides that a tile may have; all pictures have one of them.  Raises CalibrationError.
+    """
+    first: tuple[Path, tuple[int, int]] | None = None
+    for one in found:
+        for picture in iter_recording(one.path):
+            if isinstance(picture, Unreadable):
+                left.reasons.append((one.path, str(picture.error)))
+                continue
+            height, width = picture.pixels.shape
+            if first is None:
+                _check(one.path, width, height, allowed_px)
+                first = one.path, (width, height)
+            if (width, height) != first[1]:
+                raise CalibrationError(
+                    f"{one.path} is {width}x{height} px, {first[0]} is {first[1][0]}x{first[1][1]}: give one size, for "
+                    "a tile shows the same length of steel everywhere"
+                )
+            pixels = picture.pixels
+            if height != side:
+                pixels = np.asarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
+            yield one.label, pixels
+
+
+def _check(path: Path, width: int, height: int, allowed_px: Sequence[int]) -> None:
+    if width != height or width not in allowed_px:
+        sides = " or ".join(f"{px}x{px}" for px in sorted(set(allowed_px)))
+        raise CalibrationError(
+            f"{path} is {width}x{height} px: give tiles of {sides} px (the camera's tile_px, or that of the model's "
+            "training), as `defectd evidence export` writes them"
+        )
+
+
+def least(labels: Sequence[int], classes: Sequence[str], wanted: int) -> None:
+    """Raises CalibrationError where a class has some pictures but too few, or none has any."""
+    counts = Counter(labels)
+    few = [f"{name} has {counts[n]}" for n, name in enumerate((*classes, "good")) if 0 < counts[n] < wanted]
+    if few:
+        raise CalibrationError(
+            f"too few pictures: {', '.join(few)}; at least {wanted} are needed of each class that has any. Give more, "
+            "or take the folder out: its class then keeps its threshold"
+        )
+    if not any(counts[number] for number in range(len(classes))):
+        raise CalibrationError(f"no picture of a defect: thresholds need some of {', '.join(classes)}")
+
+
+def unconfirmed(folders: Sequence[Path]) -> tuple[int, int, int]:
+    """Pictures of evidence exports: how many there are, that stand where the model put them, that it found itself."""
+    total = unmoved = own = 0
+    for folder in folders:
+        try:
+            with (folder / MANIFEST).open(newline="", encoding="utf-8") as file:
+                for row in csv.DictReader(file):
+                    name = row.get("file") or ""
+                    is_there = bool(name) and not name.startswith(UNSURE) and (folder / name).is_file()
+                    unmoved += is_there
+                    own += row.get("kind") == "defect"
+                    total += 1
+        except (OSError, ValueError, csv.Error):
+            continue  # no export
+    return total, unmoved, own

@@ -1,0 +1,288 @@
+"""Where the strip is: its edges against the dark beside it.
+
+On each side, seen from the frame's border, the picture is dark and without texture until the strip begins. Each band
+of a frame is searched alone, so that a slanting edge is a line and a scratch near it is outvoted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge import config
+from edge.config.calibration import Side, Track
+from edge.errors import CalibrationError, ImageError
+from edge.frame import Gray
+from edge.vision import tiles
+from edge.vision.drawing import label
+from edge.vision.strip_edges import (
+    AGREE,
+    BANDS,
+    BORDER_PX,
+    DARK,
+    FLAT,
+    LOOK_BACK_PX,
+    REACH_PX,
+    STEP,
+    STRAIGHT_PX,
+)
+
+SIDES: Final[tuple[Side, ...]] = ("left", "right", "top", "bottom")
+LEAST_FRAMES: Final = 3
+"""The median of fewer is no defence against one that shows something else."""
+SLANT_PX: Final = 3.0
+"""Across the frame: an edge that slants by more makes a polygon."""
+MOST_SLANT_PX: Final = 16.0
+"""Of an edge that is followed: the region is upright then, and what lies in the slant is not inspected."""
+
+SOFT_PX: Final = 8
+SOFT: Final = 0.4
+"""Share of an edge's rise within SOFT_PX. Eight edges of real line-scan frames have 0.49 to 0.78; blurred by a sigma of
+8 px, which moves what is found by 10, they have 0.26 to 0.36."""
+BESIDE_PX: Final = (24, 40)
+"""From an edge: there the background and the strip are themselves."""
+
+Floats = npt.NDArray[np.float64]
+Point = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """A line from one border of the frame to the opposite one.
+
+    start_px, end_px: distance from the left (of a side edge) or from the top, at the begin and end of the line.
+    wander_px: largest distance of a frame's edge from this one.  frames: that showed it.
+    """
+
+    side: Side
+    start_px: float
+    end_px: float
+    wander_px: float
+    frames: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "start_px": round(self.start_px, 1),
+            "end_px": round(self.end_px, 1),
+            "wander_px": round(self.wander_px, 1),
+            "frames": self.frames,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """What the frames show.  roi: x y w h, or a polygon where an edge slants.  track: how to follow it."""
+
+    edges: tuple[Edge, ...]
+    roi: tuple[int, int, int, int] | tuple[Point, ...]
+    track: Track | None = None
+
+
+def find(
+    frames: Sequence[Gray],
+    *,
+    margin_px: int,
+    most_wander_px: float,
+    track: bool = False,
+    on_frame: Callable[[], None] = lambda: None,
+) -> Strip:
+    """The strip in frames of one size from one camera that stands still.
+
+    margin_px: kept off each edge, besides what the strip wanders.  track: it may wander, the edges are to be followed.
+    on_frame: called for each frame on each side.
+    Raises CalibrationError when no side shows an edge, one is too soft to say where it is, the strip does not lie still
+    enough for a fixed region, or no place is inside it at all times.
+    """
+    height, width = frames[0].shape
+    edges = []
+    seen_px: dict[Side, tuple[float, float]] = {}
+    for side in SIDES:
+        lines, rises = list[tuple[float, float]](), list[float]()
+        for frame in frames:
+            if (line := line_of(frame, side)) is not None:
+                lines.append(line)
+                rises.append(_rise(frame, side, line))
+            on_frame()
+        if len(lines) < max(1, AGREE * len(frames)):
+            continue
+        if np.median(rises) < SOFT:
+            raise CalibrationError(
+                f"the {side} edge is too soft to say where it is: {np.median(rises):.0%} of it are within {SOFT_PX} "
+                f"px, at least {SOFT:.0%} must be. Focus the lens, or give the region with --shape"
+            )
+        starts, ends = np.array(lines).T
+        start, end = float(np.median(starts)), float(np.median(ends))
+        wander = float(max(np.abs(starts - start).max(), np.abs(ends - end).max()))
+        if track and abs(end - start) > MOST_SLANT_PX:
+            raise CalibrationError(
+                f"the {side} edge slants by {abs(end - start):.0f} px, more than {MOST_SLANT_PX:g}: it cannot be "
+                "followed. Level the camera, or do without --track"
+            )
+        if wander > most_wander_px and not track:
+            raise CalibrationError(
+                f"the {side} edge lies up to {wander:.0f} px from its middle place, more than {most_wander_px:g}: "
+                "the camera or the strip moves too much for a fixed region. Fix the camera, give more --wander-px, "
+                "or have the edges followed in each frame with --track"
+            )
+        edges.append(Edge(side, start, end, wander, len(lines)))
+        seen_px[side] = (round(float(min(starts.min(), ends.min())), 1), round(float(max(starts.max(), ends.max())), 1))
+    if not edges:
+        raise CalibrationError(
+            "no side of the frames shows a dark background beside the strip. If the strip fills the frame, leave roi "
+            "out; otherwise give it with --shape"
+        )
+    followed = Track(seen_px=seen_px, margin_px=margin_px) if track else None
+    return Strip(tuple(edges), _region(edges, width, height, margin_px, upright=track), followed)
+
+
+def line_of(frame: Gray, side: Side) -> tuple[float, float] | None:
+    """Where the edge of one frame lies at its begin and end, px; None where this side shows none."""
+    turned = _inwards(frame, side)
+    length, depth = turned.shape
+    strip_level = float(np.percentile(turned[:: max(1, length // 64), :: max(1, depth // 512)], 90))
+    bounds = np.linspace(0, length, min(BANDS, length) + 1).astype(int)
+    found: list[tuple[float, float]] = []
+    for top, bottom in pairwise(bounds):
+        band = turned[top:bottom]
+        at = _edge_of(np.median(band, axis=0), float(band[:, :BORDER_PX].std()), strip_level)
+        if at is not None:
+            found.append(((top + bottom) / 2, at))
+    if len(found) < (len(bounds) - 1) * AGREE:
+        return None
+    points = np.array(found)
+    slope, offset = _line(points)
+    if (np.abs(points[:, 1] - slope * points[:, 0] - offset) <= STRAIGHT_PX).mean() < AGREE:
+        return None
+    ends = (offset, slope * length + offset)
+    if side in ("right", "bottom"):
+        ends = (depth - ends[0], depth - ends[1])
+    return ends
+
+
+def _inwards(frame: Gray, side: Side) -> Gray:
+    """Rows that begin at this side's border."""
+    turned = frame if side in ("left", "right") else frame.T
+    return turned[:, ::-1] if side in ("right", "bottom") else turned
+
+
+def _rise(frame: Gray, side: Side, line: tuple[float, float]) -> float:
+    """How much of an edge lies within SOFT_PX, in the median band.  line: of `line_of`."""
+    turned = _inwards(frame, side)
+    length, depth = turned.shape
+    start, end = line if side in ("left", "top") else (depth - line[0], depth - line[1])
+    bounds = np.linspace(0, length, min(BANDS, length) + 1).astype(int)
+    near, far = BESIDE_PX
+    shares = []
+    for top, bottom in pairwise(bounds):
+        profile = np.median(turned[top:bottom], axis=0)
+        at = int(np.clip(start + (end - start) * (top + bottom) / 2 / length, 1, depth - 1))
+        before = float(np.median(profile[max(0, at - far) : max(1, at - near)]))
+        behind = float(np.median(profile[min(at + near, depth - 1) : at + far]))
+        reach = profile[max(0, at - near) : at + near]
+        most = float((reach[SOFT_PX:] - reach[:-SOFT_PX]).max()) if len(reach) > SOFT_PX else behind - before
+        shares.append(most / max(1.0, behind - before))
+    return float(np.median(shares))
+
+
+def _edge_of(profile: Floats, scatter: float, strip_level: float) -> float | None:
+    """Half way up the step that ends the background, px from the border.  profile: gray, from the border inwards."""
+    if profile[:BORDER_PX].max() > DARK * strip_level or scatter > FLAT:
+        return None
+    step = max(6.0, STEP * strip_level)
+    for at in range(BORDER_PX, len(profile) - REACH_PX):
+        level = float(np.median(profile[max(0, at - LOOK_BACK_PX) : at]))
+        ahead = profile[at : at + 4]
+        if ahead.min() < level + step:
+            continue
+        plateau = float(np.median(profile[at : at + REACH_PX // 2]))
+        half = (level + plateau) / 2
+        near = max(0, at - REACH_PX)
+        above = near + int(np.argmax(profile[near : at + REACH_PX] >= half))
+        below, over = profile[above - 1], profile[above]
+        return above - 1 + float((half - below) / (over - below)) if over > below else float(above)
+    return None
+
+
+def _line(points: Floats) -> tuple[float, float]:
+    """Slope and offset that most points agree on.  points: (N, 2).  Source: Theil and Sen's medians."""
+    along, across = points.T
+    i, j = np.triu_indices(len(points), 1)
+    slope = float(np.median((across[j] - across[i]) / (along[j] - along[i]))) if len(points) > 1 else 0.0
+    return slope, float(np.median(across - slope * along))
+
+
+def _region(edges: Sequence[Edge], width: int, height: int, margin_px: int, *, upright: bool) -> tuple[Any, ...]:
+    """Inside all edges, wherever the strip wandered.  upright: never a polygon."""
+    lines = {"left": (0.0, 0.0), "right": (width, width), "top": (0.0, 0.0), "bottom": (height, height)}
+    for edge in edges:
+        inwards = 1 if edge.side in ("left", "top") else -1
+        off = inwards * (margin_px + edge.wander_px)
+        lines[edge.side] = (edge.start_px + off, edge.end_px + off)
+    (l0, l1), (r0, r1), (t0, t1), (b0, b1) = (lines[side] for side in SIDES)
+    if min(r0 - l0, r1 - l1, b0 - t0, b1 - t1) < 1:
+        raise CalibrationError("the edges leave no strip between them; look at the pictures, or give less --margin-px")
+    if upright or all(abs(edge.end_px - edge.start_px) <= SLANT_PX for edge in edges):
+        left, top = int(np.ceil(max(l0, l1))), int(np.ceil(max(t0, t1)))
+        return left, top, int(min(r0, r1)) - left, int(min(b0, b1)) - top
+    corners = ((l0, t0), (r0, t1), (r1, b1), (l1, b0))
+    return tuple((min(width, max(0, round(x))), min(height, max(0, round(y)))) for x, y in corners)
+
+
+def check(camera: config.Camera, frame: Gray, roi: Any, exclude: Sequence[Any]) -> int:
+    """How many tiles that leaves.  Raises CalibrationError when there are none, or a zone is not in the frame."""
+    height, width = frame.shape
+    for zone in exclude:
+        left, top = outline(zone, frame).min(axis=0)
+        if left >= width or top >= height or (isinstance(zone[0], int) and min(zone[2:]) < 1):
+            raise CalibrationError(f"the zone {zone} leaves out nothing of a frame of {width}x{height} px")
+    try:
+        grid = tiles.lay(
+            (frame.shape[0], frame.shape[1]),
+            tile_px=camera.tile_px,
+            input_px=camera.tile_px,
+            overlap=camera.overlap,
+            roi=roi,
+            exclude=exclude,
+        )
+    except ImageError as error:
+        raise CalibrationError(f"{error}") from error
+    return len(grid)
+
+
+def overlay(frame: Gray, roi: Any, exclude: Sequence[Any], track: Track | None = None) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR: the region in green, what is left out of it darkened and red; in yellow where edges were."""
+    canvas = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)
+    inside = np.zeros(frame.shape, np.uint8)
+    cv2.fillPoly(inside, [outline(roi, frame)], (255,))
+    for zone in exclude:
+        cv2.fillPoly(inside, [outline(zone, frame)], (0,))
+    canvas[inside == 0] //= 2
+    for zone in exclude:
+        cv2.polylines(canvas, [outline(zone, frame)], True, (60, 60, 235), 2)
+    cv2.polylines(canvas, [outline(roi, frame)], True, (80, 220, 80), 2)
+    height, width = frame.shape
+    for side, seen in track.seen_px.items() if track is not None else ():
+        for at in map(round, seen):
+            begin, end = ((at, 0), (at, height)) if side in ("left", "right") else ((0, at), (width, at))
+            cv2.line(canvas, begin, end, (0, 200, 240), 1)
+    words = ["green: inspected"]
+    words += ["red: left out"] if exclude else []
+    words += ["yellow: where its edges were"] if track is not None else []
+    label(canvas, "; ".join(words), (8, height - 10))
+    return np.asarray(canvas, np.uint8)
+
+
+def outline(region: Any, frame: Gray) -> npt.NDArray[np.int32]:
+    """The corners of x y w h, of a polygon, or of the whole frame for None."""
+    if region is None:
+        region = (0, 0, frame.shape[1], frame.shape[0])
+    if isinstance(region[0], int):
+        x, y, w, h = region
+        region = ((x, y), (x + w - 1, y), (x + w - 1, y + h - 1), (x, y + h - 1))
+    return np.array(region, np.int32)

@@ -1,0 +1,87 @@
+"""Thresholds that a command has set: laid over the configuration, kept in `state_dir` over restarts.
+
+Only what was changed is kept, per camera and key, so that an edit of the configuration still holds for the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from edge import config
+from edge.host import atomic_files as durable
+
+logger = logging.getLogger(__name__)
+
+FILE: Final = "thresholds.json"
+KEYS: Final = ("confidence", "unsure", "classes")
+"""What may be changed while inspection runs."""
+MAX_BYTES: Final = 256 * 1024
+
+Changes = dict[str, dict[str, Any]]
+"""By camera and key."""
+
+
+def adjusted(configured: config.Config, changes: Changes) -> config.Config:
+    """The configuration with the changes laid over it.  Raises ValueError when they do not fit together."""
+    return configured.model_copy(
+        update={"cameras": tuple(_camera(camera, changes.get(camera.name, {})) for camera in configured.cameras)}
+    )
+
+
+def merged(changes: Changes, camera: str, wanted: Mapping[str, Any]) -> Changes:
+    """A copy with the wanted values of one camera; None goes back to the configuration."""
+    own = {**changes.get(camera, {}), **wanted}
+    kept = {key: value for key, value in own.items() if value is not None}
+    rest = {name: values for name, values in changes.items() if name != camera}
+    return {**rest, camera: kept} if kept else rest
+
+
+def load(configured: config.Config, classes: Sequence[str]) -> Changes:
+    """What was kept, as far as it fits this configuration and the model's classes; the rest is left out and logged."""
+    path = configured.state_dir / FILE
+    try:
+        with path.open("rb") as file:
+            kept = json.loads(file.read(MAX_BYTES))["cameras"]
+        items = dict(kept).items()
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        logger.error("%s cannot be used (%s): the thresholds are those of the configuration", path, error)  # noqa: TRY400
+        return {}
+    changes: Changes = {}
+    for name, values in items:
+        fitting = {key: values[key] for key in KEYS if isinstance(values, dict) and key in values}
+        try:
+            if name not in {camera.name for camera in configured.cameras}:
+                raise ValueError("no such camera")
+            unknown = sorted(set(fitting.get("classes") or {}) - set(classes))
+            if unknown:
+                raise ValueError(f"the model does not know {unknown}")
+            adjusted(configured, {name: fitting})
+        except ValueError as error:
+            logger.warning("thresholds set for camera %r by a command are left out: %s", str(name)[:80], error)
+            continue
+        changes[name] = fitting
+        logger.info("camera %s: thresholds set by a command hold: %s", name, json.dumps(fitting))
+    return changes
+
+
+def save(state_dir: Path, changes: Changes) -> None:
+    """Keep the changes over restarts, power cuts included.  Raises OSError; the file is then as before."""
+    durable.replace(state_dir / FILE, json.dumps({"cameras": changes}, indent=1).encode() + b"\n")
+
+
+def _camera(camera: config.Camera, changes: Mapping[str, Any]) -> config.Camera:
+    if not changes:
+        return camera
+    try:
+        decision = config.Decision.model_validate({**camera.decision.model_dump(), **changes})
+    except ValidationError as error:
+        raise ValueError("; ".join(str(e["msg"]).removeprefix("Value error, ") for e in error.errors())) from None
+    return camera.model_copy(update={"decision": decision})

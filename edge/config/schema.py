@@ -1,0 +1,884 @@
+"""The configuration: one YAML file, checked whole before anything starts.
+
+`config.yaml` at the top of the repository is the manual of every key; these models are the same keys with
+their ranges, and `edge.config.yaml_file` reads the file. `load` either returns a frozen `Config` or raises a
+`ConfigError` that lists every problem.
+"""
+
+from __future__ import annotations
+
+import base64
+import difflib
+import hashlib
+import ipaddress
+import json
+import os
+import re
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
+
+from edge.config import yaml_file as document
+from edge.errors import ConfigError, Problem
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+"""A part of a topic: no spaces, slashes, or MQTT wildcards."""
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
+RESERVED_CAMERA_NAMES = {"status", "cmd", "node"}
+TILE_PX = (16, 8192)
+MAX_PIXEL = 65_535
+"""Beyond any sensor, and small enough for OpenCV's drawing."""
+
+
+def _path(value: Any) -> Any:
+    """A text that can be a path, with ~ resolved."""
+    if not isinstance(value, str):
+        return value
+    if not value or "\0" in value:
+        raise ValueError("is no path; leave the key out, or give one")
+    if value.startswith(document.CREDENTIAL) and not re.fullmatch(r"[\w.-]+", value.removeprefix(document.CREDENTIAL)):
+        raise ValueError("is no credential; write credential:NAME, with the NAME of a LoadCredential= of the unit")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~, but there is no such home directory; write the whole path") from None
+
+
+File = Annotated[Path, BeforeValidator(_path)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's yes, no, on and off are true and false; Python would take them for 1 and 0."""
+        expected = cls.model_fields[str(info.field_name)].annotation
+        if bool not in (expected, *typing.get_args(expected)) and _model_in(expected) is None and _has_switch(value):
+            raise ValueError("true, false, yes, no, on, off stand for a switch; write a number, or a text in quotes")
+        return value
+
+
+def _has_switch(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_switch(inner) for inner in value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_switch(inner) for inner in value)
+    return isinstance(value, bool)
+
+
+def _public_key(value: str) -> str:
+    try:
+        good = len(base64.b64decode(value, validate=True)) == 32
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("should be a public key as `defectd model keygen` prints it: base64 of 32 bytes")
+    return value
+
+
+PublicKey = Annotated[str, AfterValidator(_public_key)]
+
+
+class Shadow(_Section):
+    bundle: str = Field(description="path of a bundle directory or zip")
+    share: float = Field(0.1, gt=0.0, le=1.0, description="share of the frames that it judges too, time permitting")
+
+    @field_validator("bundle")
+    @classmethod
+    def _can_be_a_path(cls, value: str) -> str:
+        return str(_path(value))
+
+
+class Model(_Section):
+    bundle: str = Field("builtin", description="`builtin`, or the path of a bundle directory or zip")
+    threads: int | None = Field(
+        None, ge=1, le=64, description="threads of the ONNX Runtime session; null: by `calibrate latency`, or 1"
+    )
+    batch: int | None = Field(
+        None, ge=1, le=512, description="most tiles in one call of the network; null: by `calibrate latency`, or 32"
+    )
+    precision: Literal["auto", "fp32", "int8"] = Field(
+        "auto", description="network of the bundle; auto: by `calibrate latency`, or int8 where it is right and faster"
+    )
+
+    trusted_keys: list[PublicKey] = Field(
+        [],
+        max_length=16,
+        description="Ed25519 public keys of those whose bundles may be installed; see `defectd model keygen`",
+    )
+    allow_unsigned: bool = Field(False, description="bundles that nobody has signed may be installed too")
+    keep: int = Field(5, ge=2, le=100, description="most installed bundles; the one in use and its predecessor stay")
+    keep_mb: int = Field(200, ge=1, le=10_000, description="MB of installed bundles")
+    watch_s: float = Field(600.0, ge=0.0, le=604_800.0, description="how long a new model is watched, at least")
+    shadow: Shadow | None = Field(None, description="a second model that looks on; it never decides")
+
+    @field_validator("bundle")
+    @classmethod
+    def _can_be_a_path(cls, value: str) -> str:
+        return str(_path(value))
+
+
+class Mqtt(_Section):
+    broker: str = Field("embedded", description="`embedded`, `embedded:PORT`, mqtt://HOST:PORT or mqtts://HOST:PORT")
+    topic_prefix: str = Field(
+        "defectd", max_length=200, pattern=r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*$", description="root of all topics"
+    )
+    client_id: str | None = Field(
+        None, min_length=1, max_length=128, description="MQTT client id; defectd-NODE when null"
+    )
+    username: str | None = Field(None, description="user name at the broker")
+    password: SecretStr | None = Field(None, description="password; better a reference: ${ENV} or ${file:PATH}")
+    password_file: File | None = Field(None, description="file with the password alone, or credential:NAME")
+    ca_file: File | None = Field(None, description="PEM file of the authority that signed the broker's certificate")
+    cert_file: File | None = Field(None, description="PEM file of this node's client certificate")
+    key_file: File | None = Field(None, description="PEM file of this node's private key")
+    allow_plaintext: bool = Field(False, description="allow mqtt:// to another machine: everything is readable")
+    protocol: Literal["auto", "5", "3.1.1"] = Field("auto", description="MQTT version; auto tries 5, then 3.1.1")
+    keepalive_s: int = Field(30, ge=2, le=3600, description="keepalive sent to the broker")
+    inflight: int = Field(20, ge=1, le=1000, description="most events sent and not yet acknowledged")
+
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def _a_number_names_a_version(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value
+
+    @field_validator("broker")
+    @classmethod
+    def _known_form(cls, value: str) -> str:
+        embedded_port(value)
+        if not value.startswith("embedded"):
+            broker_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Mqtt:
+        wrong = []
+        if self.password and self.password_file:
+            wrong.append("password and password_file are both set; keep one of them")
+        if (self.password or self.password_file) and not self.username:
+            wrong.append("a password is set but no username; set mqtt.username")
+        if bool(self.cert_file) != bool(self.key_file):
+            wrong.append("cert_file and key_file go together; set both or none")
+        if not self.is_embedded:
+            host, _, tls = broker_address(self.broker)
+            if not tls and not _is_loopback(host) and not self.allow_plaintext:
+                wrong.append(
+                    f"{host} would be reached without encryption; use mqtts://, or set mqtt.allow_plaintext: true"
+                )
+        if wrong:
+            raise ValueError("; also, ".join(wrong))
+        return self
+
+    @property
+    def is_embedded(self) -> bool:
+        return self.broker.startswith("embedded")
+
+    @property
+    def address(self) -> tuple[str, int, bool]:
+        """Host, port, and whether TLS is used."""
+        if self.is_embedded:
+            return "127.0.0.1", embedded_port(self.broker), False
+        return broker_address(self.broker)
+
+    def read_password(self) -> str | None:
+        """The password as it stands now; a file is read anew each time, so that it can be rotated."""
+        if self.password_file:
+            return self.password_file.read_text("utf-8").strip()
+        return self.password.get_secret_value() if self.password else None
+
+
+def embedded_port(broker: str) -> int:
+    """Port of `embedded` or `embedded:PORT`; 1883 for anything else."""
+    if broker == "embedded" or not broker.startswith("embedded"):
+        return 1883
+    port = broker.removeprefix("embedded:")
+    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
+        raise ValueError("`embedded:PORT` needs a port from 1 to 65535")
+    return int(port)
+
+
+def broker_address(url: str) -> tuple[str, int, bool]:
+    """Host, port and TLS of an mqtt:// or mqtts:// URL.  Raises ValueError with the remedy."""
+    form = "write `embedded`, mqtt://HOST:PORT or mqtts://HOST:PORT"
+    if "@" in url:
+        raise ValueError("credentials do not belong into the URL; use mqtt.username and mqtt.password_file")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # its text would repeat a part of the URL, which may be a password
+        raise ValueError(f"is no address with a port from 1 to 65535; {form}") from None
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or port == 0 or re.search(r"[\s\x00-\x1f]", url):
+        raise ValueError(form)
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError(f"nothing may follow the port; {form}")
+    tls = parts.scheme == "mqtts"
+    return parts.hostname, port or (8883 if tls else 1883), tls
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+SparkplugId = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^+/#\x00-\x1f\x7f]+$")]
+"""A part of a Sparkplug topic.  Source: tck-id-topic-structure-namespace-valid-group-id, -valid-edge-node-id."""
+
+
+class Sparkplug(_Section):
+    enabled: bool = Field(False, description="show this node as a Sparkplug B edge node as well")
+    broker: str | None = Field(None, description="mqtt:// or mqtts:// address; null: the broker of `mqtt`")
+    username: str | None = Field(None, description="user name there; null: the one of `mqtt`, if the broker is too")
+    password_file: File | None = Field(None, description="file that holds the password of that user")
+    group_id: SparkplugId = Field("defectd", description="second part of every topic, for example the plant")
+    edge_node_id: SparkplugId | None = Field(None, description="fourth part of every topic; null: the name of the node")
+    primary_host: SparkplugId | None = Field(
+        None, description="host without which nothing is published; null: publish to whoever listens"
+    )
+    legacy_state: bool = Field(False, description="true: that host says ONLINE on STATE/HOST, as before 3.0")
+    resend_s: float | None = Field(
+        None, ge=0.0, le=3600.0, description="how far back events are sent again after an outage; null: 2 keepalives"
+    )
+
+    @field_validator("broker")
+    @classmethod
+    def _known_form(cls, value: str | None) -> str | None:
+        if value is not None:
+            broker_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Sparkplug:
+        if self.password_file and not self.username:
+            raise ValueError("a password is set but no username; set sparkplug.username")
+        if self.legacy_state and not self.primary_host:
+            raise ValueError("legacy_state is about the primary host; set sparkplug.primary_host")
+        return self
+
+    def connection(self, mqtt: Mqtt) -> Mqtt:
+        """How this view connects: as `mqtt` does, but for what is set here.  Raises ValueError as `mqtt` would."""
+        changes: dict[str, Any] = {}
+        if self.broker is not None:
+            changes = {"broker": self.broker, "username": None, "password": None, "password_file": None}
+        if self.username is not None:
+            changes |= {"username": self.username, "password": None, "password_file": self.password_file}
+        return Mqtt.model_validate({**{name: getattr(mqtt, name) for name in Mqtt.model_fields}, **changes})
+
+
+class Outbox(_Section):
+    max_rows: int = Field(100_000, ge=100, le=10_000_000, description="most undelivered events kept on disk")
+    max_mb: int = Field(256, ge=1, le=100_000, description="MiB of payload of undelivered events kept on disk")
+    keep_delivered: int = Field(1_000, ge=0, le=1_000_000, description="delivered events kept for `defectd events`")
+    durability: Literal["full", "normal"] = Field("full", description="full: each commit survives power loss")
+
+
+Verb = Literal[
+    "ping", "state", "snapshot", "pause", "resume", "set", "reload", "dead-letters", "evidence", "model", "coil"
+]
+ReplyPrefix = Annotated[str, Field(max_length=200, pattern=r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*[^/+#\s\x00-\x1f]$")]
+
+
+class Commands(_Section):
+    allow: list[Verb] = Field(["ping", "state"], description="verbs that are carried out; all others are refused")
+    reply_prefixes: list[ReplyPrefix] = Field(
+        [], max_length=32, description="where a response topic may lie, besides below this node's own prefix"
+    )
+    rate_per_s: float = Field(5.0, ge=0.1, le=100.0, description="most commands per second, after a burst of 10")
+
+
+class Log(_Section):
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")
+    format: Literal["auto", "plain", "json"] = Field("auto", description="auto: plain on a terminal, else JSON")
+
+
+class Metrics(_Section):
+    listen: str | None = Field("127.0.0.1:9464", description="HOST:PORT of the Prometheus endpoint; null: none")
+
+    @field_validator("listen")
+    @classmethod
+    def _an_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            host, _, port = value.rpartition(":")
+            if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
+                raise ValueError("write HOST:PORT with a port from 1 to 65535, or null")
+        return value
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port, or None."""
+        if self.listen is None:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class Evidence(_Section):
+    enabled: bool = Field(True, description="keep pictures of defects and tiles for labelling")
+    dir: File | None = Field(None, description="folder of the pictures, of one node alone; null: state_dir/evidence")
+    max_mb: int = Field(256, ge=1, le=1_000_000, description="MiB of pictures")
+    min_free_mb: int = Field(256, ge=1, le=1_000_000, description="MiB that stay free on that disk")
+    tiles_mb: int = Field(0, ge=0, le=1_000_000, description="MiB of max_mb that events leave to tiles")
+    frames: bool = Field(False, description="keep the whole frame of each defect as well")
+    quality: int = Field(85, ge=10, le=100, description="JPEG quality of events; tiles have 95")
+    longest_px: int = Field(1600, ge=64, le=8192, description="longer side, above which a picture is made smaller")
+    per_minute: int = Field(120, ge=1, le=100_000, description="most pictures a minute")
+    unsure_per_hour: float = Field(30.0, ge=0.0, le=36_000.0, description="tiles in doubt kept of each camera; 0: none")
+    audit_per_hour: float = Field(
+        6.0, ge=0.0, le=36_000.0, description="tiles kept of each camera at random, whatever they show; 0: none"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Evidence:
+        if self.tiles_mb > self.max_mb:
+            raise ValueError(f"tiles_mb ({self.tiles_mb}) is above max_mb ({self.max_mb}); lower it")
+        return self
+
+
+class Decision(_Section):
+    confidence: Share = Field(0.6, description="probability from which a tile is a defect")
+    unsure: Share = Field(0.35, description="from here to `confidence` a tile is unsure, below it is good")
+    classes: dict[str, Share] = Field({}, description="`confidence` of single classes, by name")
+    confirm_frames: int = Field(2, ge=1, le=1000, description="k: sightings that confirm a defect")
+    confirm_window: int = Field(3, ge=1, le=1000, description="n: frames within which they must fall")
+    close_frames: int = Field(3, ge=1, le=10_000, description="frames without a sighting that close a defect")
+    max_shift_px: int | None = Field(None, ge=0, le=100_000, description="most travel per frame; one tile when null")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Decision:
+        if self.unsure > self.confidence:
+            raise ValueError(f"unsure ({self.unsure}) is above confidence ({self.confidence}); lower it")
+        for name, value in self.classes.items():
+            if value < self.unsure:
+                raise ValueError(f"classes.{name} ({value}) is below unsure ({self.unsure}); raise it")
+        if self.confirm_frames > self.confirm_window:
+            raise ValueError(
+                f"confirm_frames ({self.confirm_frames}) can never be reached in confirm_window "
+                f"({self.confirm_window}) frames; lower the first or raise the second"
+            )
+        return self
+
+
+class Health(_Section):
+    enabled: bool = Field(True, description="look at every picture before it is inspected")
+    frozen: bool | None = Field(None, description="equal pictures are a fault; null: of devices and streams only")
+    after_s: float = Field(1.5, ge=0.0, le=3600.0, description="how long frozen, blurred and shifted must last")
+    dark: float = Field(6.0, ge=0.0, le=255.0, description="mean gray below which a picture is dark")
+    bright: float = Field(249.0, ge=0.0, le=255.0, description="mean gray above which a picture is saturated")
+    focus: Share = Field(0.7, description="share of the own sharpness below which a picture is blurred; 0: never")
+    shift: float = Field(0.1, ge=0.0, le=0.5, description="share of the width that counts as shifted; 0: never")
+    damage: bool = Field(True, description="look for torn and corrupted pictures")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Health:
+        if self.dark >= self.bright:
+            raise ValueError(f"dark ({self.dark:g}) is not below bright ({self.bright:g}); lower it")
+        return self
+
+
+Coordinate = Annotated[int, Field(ge=0, le=MAX_PIXEL)]
+Length = Annotated[int, Field(gt=0, le=MAX_PIXEL)]
+Rectangle = tuple[Coordinate, Coordinate, Length, Length]
+Point = tuple[Coordinate, Coordinate]
+Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=64)]
+
+
+PATH_STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[([0-9]{1,6})\]|\['([^'\\]{1,100})'\]")
+"""One step of a JSON path: a name, an index, a name in quotes."""
+_PATH = re.compile(rf"\$?(?:{PATH_STEP.pattern}){{1,16}}")
+TopicName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^+#\s\x00-\x1f$][^+#\x00-\x1f]*$")]
+
+
+class Travel(_Section):
+    speed_m_per_s: float | None = Field(None, gt=0.0, le=100.0, description="of a strip whose speed never changes")
+    topic: TopicName | None = Field(None, description="topic at `mqtt.broker` that tells the speed; no wildcards")
+    path: str | None = Field(None, max_length=200, description="JSON path of it, such as $.line.speed; null: all of it")
+    factor: float = Field(
+        1.0, gt=0.0, le=1e6, description="from the topic's unit to m/s: 0.001 for mm/s, 1/60 for m/min"
+    )
+    max_m_per_s: float = Field(50.0, gt=0.0, le=1000.0, description="what is faster cannot be true and is refused")
+    delay_s: float = Field(0.0, ge=0.0, le=10.0, description="how old a speed is, on average, when its message comes")
+    stale_s: float = Field(5.0, ge=0.2, le=3600.0, description="without a message for so long the speed is unknown")
+    between: Literal["ramp", "hold"] = Field("ramp", description="hold: the source tells changes only")
+    coil_topic: TopicName | None = Field(None, description="topic that names the coil; a change begins one at 0 m")
+    coil_path: str | None = Field(None, max_length=200, description="JSON path of the name; null: all of it")
+
+    @field_validator("path", "coil_path")
+    @classmethod
+    def _is_a_path(cls, value: str | None) -> str | None:
+        if value is not None and not _PATH.fullmatch(value):
+            raise ValueError("should be names and indices, such as $.line.speed, values[0].v or $['line speed']")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Travel:
+        wrong = []
+        if self.speed_m_per_s is not None and self.topic is not None:
+            wrong.append("speed_m_per_s and topic are both set; keep one of them")
+        for key in ("topic", "coil_topic"):
+            path = key.replace("topic", "path")
+            if getattr(self, path) is not None and getattr(self, key) is None:
+                wrong.append(f"{path} is set but no {key}; set it too")
+        if self.topic is not None and self.topic == self.coil_topic and self.path == self.coil_path:
+            wrong.append("topic and coil_topic are one and the same value; give each its path")
+        if wrong:
+            raise ValueError("; also, ".join(wrong))
+        return self
+
+
+Numbers9 = Annotated[tuple[float, ...], Field(min_length=9, max_length=9)]
+
+
+class Scale(_Section):
+    mm_per_px: float = Field(gt=0.0, le=1000.0, description="on the strip, in the middle of the frame")
+    lens: Numbers9 | None = Field(None, description="fx, fy, cx, cy, k1, k2, p1, p2, k3; by `calibrate scale`")
+    plane: Numbers9 | None = Field(None, description="undistorted px to mm, row by row; by `calibrate scale`")
+
+
+class Levels(_Section):
+    bundle: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        None, description="sha256 of the card of the one bundle it holds for; null: any"
+    )
+    tile_px: int | None = Field(None, description="side of the tiles it holds for; null: any")
+    temperature: float | None = Field(None, gt=0.0, le=1000.0, description="of the softmax; null: the bundle's")
+    classes: dict[str, Share] = Field({}, description="probability from which a tile is a defect, by class")
+
+
+class Camera(_Section):
+    name: Name = Field(description="part of the camera's topics")
+    source: SecretStr = Field(
+        description="device, stream, recording or `strip:`; may hold credentials",
+        json_schema_extra={"type": ["string", "integer"]},
+    )
+    enabled: bool = Field(True, description="false: the camera is left out")
+    fps: float | None = Field(
+        None, ge=0.0, le=10_000.0, description="asked of a device; paces recordings and the strip (0: unpaced)"
+    )
+    loop: bool = Field(False, description="recordings start again at their end")
+    live: bool | None = Field(None, description="false: frames wait instead of being dropped or late; null: by source")
+    mode: Literal["strip", "parts"] = Field("strip", description="strip: tracked surface; parts: each frame alone")
+    budget_ms: float = Field(20.0, gt=0.0, le=60_000.0, description="from grab to verdict")
+    see_all_frames: int = Field(6, ge=1, le=1000, description="frames in which every tile is seen under overload")
+    roi: Rectangle | Polygon | None = Field(None, description="[x, y, w, h] or [[x, y], ...] in px; null: whole frame")
+    exclude: list[Rectangle | Polygon] = Field(
+        [], max_length=32, description="regions like `roi` that are not inspected"
+    )
+    flatfield: File | None = Field(None, description="map of gains for even light; by `calibrate flatfield`")
+    levels: Levels | None = Field(None, description="thresholds for one model; by `calibrate thresholds`")
+    normality: Literal["classes"] | tuple[File, ...] | None = Field(
+        None, description="good surface, by `calibrate normal`; null: what was calibrated, `classes`: not used"
+    )
+    scale: Scale | None = Field(None, description="{mm_per_px: ...}: events say where a defect lies in mm, too")
+    direction: Literal["up", "down", "left", "right"] | None = Field(
+        None, description="where the strip runs to in the picture; events then say where on the strip a defect lies"
+    )
+    at_m: float = Field(
+        0.0,
+        ge=-10_000.0,
+        le=10_000.0,
+        description="metres from where coils begin to the edge at which the strip leaves",
+    )
+    tile_px: int = Field(200, ge=TILE_PX[0], le=TILE_PX[1], description="side of a tile in the frame")
+    tile_mm: float | None = Field(
+        None, gt=0.0, le=100_000.0, description="the same in mm, in its place, where there is a scale"
+    )
+    overlap: float = Field(0.1, ge=0.0, le=0.9, description="least share of a tile that its neighbour covers too")
+    decision: Decision = Field(Decision(), description="this camera's own values over the top-level `decision`")
+    health: Health = Field(Health(), description="when a picture is no picture of the surface")
+    drift_s: float = Field(
+        300.0, ge=0.0, le=86_400.0, description="window of the watch over drift; 0: no watch, otherwise 60 at least"
+    )
+    ring_frames: int = Field(8, ge=2, le=256, description="frames that wait in memory; the oldest goes when full")
+    memory_mb: int = Field(500, ge=50, le=65_536, description="a camera process that grows larger is replaced")
+    width: int | None = Field(None, ge=16, le=32_768, description="asked of a device")
+    height: int | None = Field(None, ge=16, le=32_768, description="asked of a device")
+    pixel_format: Annotated[str, Field(pattern=r"^[A-Za-z0-9 ]{4}$")] | None = Field(
+        None, description="four-letter code asked of a device, such as MJPG or GREY"
+    )
+    exposure: float | None = Field(None, description="asked of a device, in the driver's unit; null: automatic")
+    gain: float | None = Field(None, description="asked of a device, in the driver's unit; null: automatic")
+    rtsp_transport: Literal["tcp", "udp"] = Field("tcp", description="how RTSP carries the picture")
+    open_timeout_s: float = Field(3.0, gt=0.0, le=120.0, description="a source that does not open by then has failed")
+    read_timeout_s: float = Field(2.0, gt=0.0, le=120.0, description="a read slower than this has failed")
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _index_is_a_source(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+    @field_validator("source")
+    @classmethod
+    def _can_be_opened(cls, value: SecretStr) -> SecretStr:
+        source = value.get_secret_value().strip()
+        if not source:
+            raise ValueError("is empty; give a device index, a path, a URL, or `strip:`")
+        if re.fullmatch("-[0-9]+", source):
+            raise ValueError("is below 0; the first device is 0")
+        if _is_device_or_url(source):
+            if re.search(r"[\s\x00-\x1f]", source):
+                raise ValueError("is a URL with a space or line end in it; write %20 and so on")
+        else:
+            _path(source)
+        return SecretStr(source)
+
+    @field_validator("roi", mode="wrap")
+    @classmethod
+    def _one_message_for_a_region(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            roi = check(value)
+        except ValidationError:
+            raise ValueError(
+                "should be [x, y, w, h] with w and h above 0, or 3 to 64 corners [x, y]; "
+                f"whole numbers from 0 to {MAX_PIXEL}"
+            ) from None
+        if (
+            roi is not None
+            and isinstance(roi[0], tuple)
+            and any(len(set(axis)) == 1 for axis in zip(*roi, strict=True))
+        ):
+            raise ValueError("is a polygon without area; move a corner")
+        return roi
+
+    @field_validator("tile_mm")
+    @classmethod
+    def _not_beside_tile_px(cls, value: float | None, info: ValidationInfo) -> float | None:
+        if value is not None and info.data.get("tile_px", 200) != 200:
+            raise ValueError(f"stands beside tile_px ({info.data['tile_px']}); give one of them")
+        return value
+
+    @field_validator("drift_s")
+    @classmethod
+    def _minutes(cls, value: float) -> float:
+        if 0.0 < value < 60.0:
+            raise ValueError("is shorter than a minute; a watch over seconds would alarm at every coil")
+        return value
+
+    @field_validator("name")
+    @classmethod
+    def _not_a_topic_of_ours(cls, value: str) -> str:
+        if value in RESERVED_CAMERA_NAMES:
+            raise ValueError(f"{value!r} is a topic of the node itself; choose another name")
+        return value
+
+
+class Config(_Section):
+    node: Name = Field(description="this box's name; part of every topic")
+    state_dir: File = Field(Path("./var"), description="events, evidence, calibration; relative to the file")
+    report_s: Seconds = Field(10.0, description="seconds between report lines and coverage messages")
+    log: Log = Log()
+    model: Model = Model()
+    mqtt: Mqtt = Mqtt()
+    outbox: Outbox = Outbox()
+    evidence: Evidence = Evidence()
+    commands: Commands = Commands()
+    sparkplug: Sparkplug = Sparkplug()
+    metrics: Metrics = Metrics()
+    travel: Travel = Travel()
+    decision: Decision = Decision()
+    cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=64)]
+
+    @field_validator("cameras")
+    @classmethod
+    def _names_differ(cls, cameras: tuple[Camera, ...]) -> tuple[Camera, ...]:
+        names = [camera.name for camera in cameras]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"the name {', '.join(map(repr, twice))} stands twice; rename one")
+        return cameras
+
+    @field_validator("sparkplug")
+    @classmethod
+    def _connects_as_mqtt_may(cls, value: Sparkplug, info: ValidationInfo) -> Sparkplug:
+        mqtt = info.data.get("mqtt")
+        try:
+            if mqtt is not None:
+                value.connection(mqtt)
+        except ValidationError as error:
+            said = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            raise ValueError(f"broker: {said}") from None
+        return value
+
+    @property
+    def active_cameras(self) -> tuple[Camera, ...]:
+        return tuple(c for c in self.cameras if c.enabled)
+
+    @property
+    def evidence_dir(self) -> Path:
+        return self.evidence.dir or self.state_dir / "evidence"
+
+    @property
+    def sha256(self) -> str:
+        """Hash of everything that was set, without the secrets: events carry it."""
+        dump = self.model_dump(mode="json", exclude={"mqtt": {"password"}}, serialize_as_any=True)
+        for kept, camera in zip(dump["cameras"], self.cameras, strict=True):
+            kept["source"] = redact(camera.source.get_secret_value())
+        return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()
+
+
+_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,20}://)\S*@", re.IGNORECASE)
+_PARAMETER = re.compile(
+    r"(?P<name>pass(?:word|wd|wort)?|pwd|secret|token|auth|(?:api|access)[_-]?key)=[^&\s]+", re.IGNORECASE
+)
+
+
+def redact(text: str) -> str:
+    """The text with credentials in URLs blotted out: for logs, events and errors.
+
+    Blots rather too much: a slash or @ inside a password cannot be told from the one that ends it.
+    """
+    return _PARAMETER.sub(r"\g<name>=***", _USERINFO.sub(r"\g<scheme>***@", text))
+
+
+def load(path: Path, env: Mapping[str, str] | None = None) -> Config:
+    """Read and check a configuration file.  Relative paths in it are relative to its directory.
+
+    Raises ConfigError with all problems found.
+    """
+    raw = document.read(path)
+    return parse(raw, origin=str(path), base=path.resolve().parent, env=os.environ if env is None else env)
+
+
+def state_dir_of(path: Path) -> Path:
+    """Where the state is by a file that is wrong elsewhere.  Raises ConfigError when it cannot be read at all."""
+    raw = document.read(path)
+    named = raw.get("state_dir") if isinstance(raw, dict) else None
+    default = Config.model_fields["state_dir"].get_default()
+    return path.resolve().parent / Path(named if isinstance(named, str) else default).expanduser()
+
+
+def parse(raw: object, *, origin: str, base: Path, env: Mapping[str, str]) -> Config:
+    """Check a configuration that was read already.  base: what relative paths are relative to."""
+    if not isinstance(raw, dict):
+        found = "nothing" if raw is None else type(raw).__name__
+        problem = Problem("file", found, "must be a mapping of keys", "See config.yaml for every key")
+        raise ConfigError(origin, (problem,))
+    problems: list[Problem] = []
+    filled = document.fill(raw, origin=origin, base=base, env=env, problems=problems)
+    own = [set(d) if isinstance(d, dict) else set() for d in _camera_decisions(filled)]
+    _inherit_decision(filled)
+    try:
+        config = Config.model_validate(filled)
+    except ValidationError as error:
+        named = {problem.key for problem in problems}
+        found_too = [_problem(details, raw) for details in _told_once(error.errors(), own)]
+        raise ConfigError(origin, (*problems, *(p for p in found_too if p.key not in named))) from None
+    if problems:
+        raise ConfigError(origin, tuple(problems))
+    return _anchored(config, base, env)
+
+
+def _camera_decisions(raw: dict[Any, Any]) -> list[Any]:
+    cameras = raw.get("cameras")
+    if not isinstance(cameras, list):
+        return []
+    return [camera.get("decision") if isinstance(camera, dict) else None for camera in cameras]
+
+
+def _inherit_decision(raw: dict[Any, Any]) -> None:
+    """Lay each camera's `decision` over the top-level one, key by key."""
+    common = raw.get("decision")
+    cameras = raw.get("cameras")
+    if not isinstance(common, dict) or not isinstance(cameras, list):
+        return
+    for camera in cameras:
+        if isinstance(camera, dict) and isinstance(camera.get("decision", {}), dict):
+            camera["decision"] = {**common, **camera.get("decision", {})}
+
+
+def _anchored(config: Config, base: Path, env: Mapping[str, str]) -> Config:
+    """The configuration with relative paths made absolute, and credentials found."""
+
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else document.located(str(path), base=base, env=env)
+
+    names = ("password_file", "ca_file", "cert_file", "key_file")
+    files = {name: absolute(getattr(config.mqtt, name)) for name in names}
+    model = config.model
+    if model.bundle != "builtin":
+        model = model.model_copy(update={"bundle": str(absolute(Path(model.bundle)))})
+    if model.shadow is not None and model.shadow.bundle != "builtin":
+        shadow = model.shadow.model_copy(update={"bundle": str(absolute(Path(model.shadow.bundle)))})
+        model = model.model_copy(update={"shadow": shadow})
+    return config.model_copy(
+        update={
+            "state_dir": absolute(config.state_dir),
+            "evidence": config.evidence.model_copy(update={"dir": absolute(config.evidence.dir)}),
+            "mqtt": config.mqtt.model_copy(update=files),
+            "sparkplug": config.sparkplug.model_copy(
+                update={"password_file": absolute(config.sparkplug.password_file)}
+            ),
+            "model": model,
+            "cameras": tuple(_anchored_camera(camera, base) for camera in config.cameras),
+        }
+    )
+
+
+def _anchored_camera(camera: Camera, base: Path) -> Camera:
+    source = SecretStr(anchored_source(camera.source.get_secret_value(), base))
+    flatfield = None if camera.flatfield is None else base / camera.flatfield
+    return camera.model_copy(update={"source": source, "flatfield": flatfield})
+
+
+def _is_device_or_url(source: str) -> bool:
+    return re.fullmatch("[0-9]+", source) is not None or source.startswith("strip:") or "://" in source
+
+
+def anchored_source(source: str, base: Path) -> str:
+    """A relative file, folder or glob made absolute; devices and URLs stay as they are."""
+    return source if _is_device_or_url(source) else str(base / Path(source).expanduser())
+
+
+# ---- messages ------------------------------------------------------------------------------------
+
+
+_SAYS_SECRET = re.compile("pass|pwd|secret|token|auth|key|cred|user|url|source", re.IGNORECASE)
+_PLAINER = {
+    "model_type": "should be a mapping of keys",
+    "model_attributes_type": "should be a mapping of keys",
+    "dict_type": "should be a mapping of keys",
+    "tuple_type": "should be a list",
+    "string_type": "should be a text; put it into quotes",
+    "invalid_key": "a key must be a text; put it into quotes",
+}
+
+
+def _told_once(errors: Sequence[Any], own: Sequence[set[Any]]) -> list[Any]:
+    """The errors without those that only follow from another one.
+
+    own: the keys that each camera's `decision` sets itself; what it inherits is told once, where it stands.
+    """
+
+    def follows(details: Any) -> bool:
+        loc = details["loc"]
+        inside = (other["loc"] for other in errors if len(other["loc"]) > len(loc))
+        if details["type"] == "too_short" and any(other[: len(loc)] == loc for other in inside):
+            return True
+        if len(loc) < 3 or loc[0] != "cameras" or loc[2] != "decision" or loc[1] >= len(own):
+            return False
+        inherited = loc[3] not in own[loc[1]] if len(loc) > 3 else not own[loc[1]]
+        return inherited and any(other["loc"] == loc[2:] for other in errors)
+
+    return [details for details in errors if not follows(details)]
+
+
+def _problem(details: Any, raw: Any) -> Problem:
+    """One pydantic error as key, value, allowed range and remedy.  raw: before references were filled in."""
+    path = tuple(details["loc"])
+    if len(path) > 1 and path[-1] == "[key]":  # pydantic's mark for "this key, not its value"
+        path = path[:-1]
+    key = _dotted(path) or "file"
+    kind = details["type"]
+    value = _shown(_dig(raw, path))
+    if "password" in path or "source" in path:
+        value = "(hidden)"
+    if kind == "extra_forbidden":
+        section = _section_at(path[:-1])
+        known = [] if section is None else list(section.model_fields)
+        close = difflib.get_close_matches(str(path[-1]), known, n=1)
+        remedy = f"Write {close[0]!r}" if close else "Remove it"
+        if _SAYS_SECRET.search(str(path[-1])):
+            value = "(hidden)"
+        return Problem(key, value, f"unknown key; known here: {', '.join(known)}", remedy)
+    said = str(details["msg"]).removeprefix("Value error, ")
+    allowed = _PLAINER.get(kind) or re.sub(r"^(Input|String|Tuple) should", "should", said)
+    if kind == "missing":
+        value, allowed = "missing", "the key is required"
+    return Problem(key, value, allowed, _remedy(path, kind))
+
+
+def _remedy(path: tuple[Any, ...], kind: str) -> str:
+    section = _section_at(path[:-1])
+    field = section.model_fields.get(str(path[-1])) if section and path else None
+    if field is None or not field.description:
+        return "See config.yaml for every key"
+    if kind == "missing" or field.is_required():
+        return f"Set it: {field.description}"
+    default = field.get_default(call_default_factory=True)
+    shown = "null" if default is None else default
+    return f"It means: {field.description} (default {shown})"
+
+
+def _section_at(path: tuple[Any, ...]) -> type[BaseModel] | None:
+    """The model that the keys at `path` belong to."""
+    section: type[BaseModel] = Config
+    for part in path:
+        if isinstance(part, int):
+            continue
+        field = section.model_fields.get(str(part))
+        inner = None if field is None else _model_in(field.annotation)
+        if inner is None:
+            return None
+        section = inner
+    return section
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (tuple, types.UnionType, typing.Union):
+        for part in typing.get_args(annotation):
+            found = _model_in(part)
+            if found:
+                return found
+    return None
+
+
+def _dotted(path: tuple[Any, ...]) -> str:
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def _dig(raw: Any, path: tuple[Any, ...]) -> Any:
+    for part in path:
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return raw
+
+
+def _shown(raw: Any, limit: int = 60) -> str:
+    """The value as it stands in the file.  What a reference brought in stays out: it may be a secret."""
+    if isinstance(raw, dict):
+        return "a mapping"
+    if isinstance(raw, list) and any(isinstance(inner, dict | list) for inner in raw):
+        return f"a list of {len(raw)}"
+    if raw is None:
+        return "empty"
+    try:
+        text = repr(raw)
+    except ValueError:  # an integer too long to be written out
+        return "a very large number"
+    if "://" in text:
+        text = redact(re.sub(r"\s", "", text))
+    if isinstance(raw, str) and "${" in raw:
+        text += " (filled in)"
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of the file, for editors."""
+    schema = Config.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "defectd configuration", **schema}

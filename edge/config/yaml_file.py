@@ -1,0 +1,209 @@
+"""A YAML file read into plain values: bounded, without surprises, and with its references filled in.
+
+YAML 1.1 as PyYAML reads it, less what only does harm in a configuration: a key that stands twice, dates, tags,
+documents that expand without end. No message repeats the text of the file: it may hold a password.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from edge.errors import ConfigError, Problem
+from edge.host import atomic_files as durable
+
+MAX_BYTES: Final = 512 * 1024
+MAX_REFERENCED_BYTES: Final = 64 * 1024
+MAX_DEPTH: Final = 24
+MAX_VALUES: Final = 20_000
+"""Keys and values after all aliases are expanded."""
+MAX_INTEGER: Final = 1 << 63
+CREDENTIAL: Final = "credential:"
+CREDENTIALS_DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
+"""Where systemd puts what a unit's LoadCredential= names.  Source: systemd.exec(5)."""
+
+_PLAIN_TAGS: Final = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")}
+_QUOTES: Final = "a text that begins with & * ! % @ or ` needs quotes"
+
+
+def read(path: Path) -> object:
+    """The file's value.  Raises ConfigError, which says where but never what stands there."""
+    origin = str(path)
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        text = raw.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise _refused(origin, f"cannot be read: {error}", "Give a readable YAML file with -c") from error
+    if len(raw) > MAX_BYTES:
+        raise _refused(origin, f"is larger than {MAX_BYTES // 1024} KiB", "Give a configuration, not data")
+    try:
+        return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader that refuses more)
+    except yaml.YAMLError as error:
+        raise _refused(origin, f"is not usable YAML: {_where_and_why(error)}", "Mend it there") from None
+    except RecursionError:
+        raise _refused(origin, "is nested too deeply", f"At most {MAX_DEPTH} levels can be read") from None
+
+
+def coded(value: Mapping[str, Any]) -> bytes:
+    """Plain values as `read` reads them."""
+    return yaml.safe_dump(dict(value), sort_keys=False, default_flow_style=None, width=110).encode()
+
+
+def place(files: Mapping[Path, bytes]) -> None:
+    """Write files of one folder, all or none, the last one after the others; the folder is made where it is missing.
+
+    After a power cut each is the old one or the new one. What root writes belongs to the user whose folder it is: the
+    daemon has to read it.  Raises OSError.
+    """
+    inner = next(iter(files)).absolute().parent
+    missing = [folder for folder in (inner, *inner.parents) if not folder.exists()]
+    owner = next(folder for folder in (inner, *inner.parents) if folder.exists()).stat()
+    inner.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in missing if os.geteuid() == 0 else ():
+        os.chown(folder, owner.st_uid, owner.st_gid)
+    try:
+        durable.replace_all(files, mode=durable.SHARED, owner=owner)
+    except BaseException:
+        for folder in missing:  # the innermost first
+            with suppress(OSError):
+                folder.rmdir()
+        raise
+
+
+def fill(value: object, *, origin: str, base: Path, env: Mapping[str, str], problems: list[Problem]) -> Any:
+    """A copy with ${NAME}, ${NAME:-default}, ${file:PATH} and ${credential:NAME} replaced in every text.
+
+    base: what relative paths are relative to.  problems: gets one for each reference that leads nowhere.
+    Raises ConfigError for a value that is nested too deeply or expands to too much.
+    """
+    return _Filler(origin, base, env, problems).fill(value, "", 0)
+
+
+def located(where: str, *, base: Path, env: Mapping[str, str]) -> Path:
+    """The path meant by a text: relative to `base`, or `credential:NAME`.
+
+    A credential is systemd's inside the unit; at a shell it is the file of that name beside the configuration.
+    """
+    if not where.startswith(CREDENTIAL):
+        return base / where
+    return Path(env.get(CREDENTIALS_DIRECTORY) or base) / where.removeprefix(CREDENTIAL)
+
+
+def _refused(origin: str, allowed: str, remedy: str) -> ConfigError:
+    return ConfigError(origin, (Problem("file", origin, allowed, remedy),))
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without dates, foreign tags, endless numbers, and the silent loss of a key that stands twice."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own class attribute)
+        first: [(tag, form) for tag, form in forms if not tag.endswith(":timestamp")]
+        for first, forms in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if (key.tag, key.value) in seen:
+                raise yaml.MarkedYAMLError(problem="this key stands twice in one section", problem_mark=key.start_mark)
+            seen.add((key.tag, key.value))
+        return node
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > MAX_VALUES:
+            raise yaml.MarkedYAMLError(problem="expands to too many keys", problem_mark=node.start_mark)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 (PyYAML's)
+        if node.tag not in _PLAIN_TAGS:
+            raise yaml.MarkedYAMLError(problem=f"a tag; {_QUOTES}", problem_mark=node.start_mark)
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):  # PyYAML lets them through
+            problem = "looks like a number, but is none; a text needs quotes"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            raise yaml.MarkedYAMLError(problem="a number beyond 64 bits", problem_mark=node.start_mark)
+        return value
+
+
+def _where_and_why(error: yaml.YAMLError) -> str:
+    """What PyYAML found, without the line of the file that it would show."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return "it holds a character that YAML does not allow"
+    problem = str(error.problem)
+    if re.match(r"found undefined alias|found duplicate anchor|found unknown|could not determine", problem):
+        problem = _QUOTES
+    elif problem == "but found another document":
+        problem = "a second document begins"
+    mark = error.problem_mark or error.context_mark
+    where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+    return where + problem
+
+
+_REFERENCE = re.compile(r"\$\{(?P<what>[^}]*)\}")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class _Filler:
+    def __init__(self, origin: str, base: Path, env: Mapping[str, str], problems: list[Problem]) -> None:
+        self._origin = origin
+        self._base = base
+        self._env = env
+        self._problems = problems
+        self._values = 0
+
+    def fill(self, value: Any, key: str, depth: int) -> Any:
+        self._values += 1
+        if depth > MAX_DEPTH or self._values > MAX_VALUES:
+            remedy = f"At most {MAX_DEPTH} levels and {MAX_VALUES} values can be read"
+            raise _refused(self._origin, "is nested too deeply or expands to too much", remedy)
+        if isinstance(value, dict):
+            return {k: self.fill(v, f"{key}.{k}" if key else str(k), depth + 1) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self.fill(v, f"{key}[{i}]", depth + 1) for i, v in enumerate(value)]
+        if isinstance(value, str):
+            return _REFERENCE.sub(lambda match: self._replacement(match, key), value)
+        return value
+
+    def _replacement(self, match: re.Match[str], key: str) -> str:
+        what = match["what"]
+        if what.startswith(("file:", CREDENTIAL)):
+            return self._content(match[0], what.removeprefix("file:"), key)
+        name, has_default, default = what.partition(":-")
+        if not _VARIABLE.fullmatch(name):
+            remedy = "Write ${NAME}, ${NAME:-default}, ${file:PATH} or ${credential:NAME}"
+            self._problems.append(Problem(key, match[0], "is no reference", remedy))
+            return ""
+        if name in self._env:
+            return self._env[name]
+        if not has_default:
+            remedy = f"Set {name}, or write ${{{name}:-default}}"
+            self._problems.append(Problem(key, match[0], "the environment variable is not set", remedy))
+        return default
+
+    def _content(self, reference: str, where: str, key: str) -> str:
+        path = located(where, base=self._base, env=self._env)
+        try:
+            with path.open("rb") as file:
+                raw = file.read(MAX_REFERENCED_BYTES + 1)
+            if len(raw) > MAX_REFERENCED_BYTES:
+                raise ValueError(f"larger than {MAX_REFERENCED_BYTES // 1024} KiB")
+            return raw.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            reason = "it is not UTF-8 text"
+        except (OSError, ValueError) as error:
+            reason = str(error)
+        remedy = f"Create {path}, readable by this user"
+        self._problems.append(Problem(key, reference, f"the file cannot be read: {reason}", remedy))
+        return ""

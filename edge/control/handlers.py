@@ -1,0 +1,206 @@
+"""What commands do: each verb carried out on the running node, by the thread that owns what it touches."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from edge import __version__, config
+from edge.control.model_rollout import Succession
+from edge.control.mqtt_commands import (
+    Coil,
+    Commands,
+    DeadLetters,
+    Evidence,
+    Model,
+    Pause,
+    Ping,
+    Request,
+    Resume,
+    Set,
+    Snapshot,
+    State,
+)
+from edge.control.reload import ORDER_S, Node
+from edge.delivery.mqtt.publisher import Publisher
+from edge.delivery.outbox.store import Outbox
+from edge.delivery.recorder import Recorder
+from edge.errors import BundleError, CommandError, ConfigError, EvidenceError
+from edge.evidence import archive
+from edge.host.clock import NS_PER_S, Clock, stamp
+from edge.pipeline import loop as line
+from edge.vision.drawing import decoded, jpeg
+
+log = logging.getLogger(__name__)
+
+MAX_PICTURE_BYTES: Final = 512 * 1024
+REPLY_ROOM_BYTES: Final = 2048
+"""What a reply holds beside the picture."""
+_EVIDENCE_CODES: Final = {"path": "bad_value", "gone": "gone", "damaged": "gone"}
+
+
+class Verbs:
+    """Carries commands out. `perform` is for the thread `commands`."""
+
+    def __init__(
+        self,
+        node: Node,
+        succession: Succession,
+        orders: line.Control,
+        outbox: Outbox,
+        recorder: Recorder,
+        publisher: Publisher,
+        commands: Commands,
+        clock: Clock,
+    ) -> None:
+        self._node = node
+        self._succession = succession
+        self._orders = orders
+        self._outbox = outbox
+        self._recorder = recorder
+        self._publisher = publisher
+        self._commands = commands
+        self._clock = clock
+        self._started_ns = clock.monotonic_ns()
+
+    def perform(self, request: Request) -> dict[str, Any]:
+        """Carry out; what to answer.  Raises CommandError, OutboxError."""
+        match request:
+            case Snapshot():
+                answer = self._snapshot(request)
+            case Pause() | Resume() | Coil():
+                answer = self._order(_order_of(request))
+            case Set():
+                answer = self._node.set_thresholds(request.camera, request.wanted)
+            case DeadLetters():
+                answer = self._dead_letters(request)
+            case Evidence():
+                answer = self._evidence(request)
+            case Ping():
+                up_s = (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
+                answer = {"version": __version__, "since": self._node.since, "up_s": round(up_s, 3)}
+            case State():
+                answer = self._state()
+            case Model():
+                answer = self._succession.perform(request)
+            case _:
+                answer = self._reload()
+        return answer
+
+    def _reload(self) -> dict[str, Any]:
+        try:
+            return self._node.reload()
+        except (ConfigError, BundleError) as error:
+            raise CommandError("bad_config", str(error)) from None
+
+    def _order(self, order: line.Order) -> dict[str, Any]:
+        done: dict[str, Any] = self._orders.ask(order, ORDER_S)
+        return done
+
+    def _state(self) -> dict[str, Any]:
+        link = self._publisher.snapshot()
+        return {
+            "version": __version__,
+            "since": self._node.since,
+            "config_sha256": self._node.origin.config_sha256,
+            "model": self._node.origin.model,
+            "cameras": self._node.states,
+            "delivery": {
+                "last_seq": self._outbox.last_seq,
+                "waiting": link.depth + self._recorder.waiting,
+                "dropped": self._outbox.dropped + self._recorder.dropped,
+                "dead_letters": self._outbox.refused,
+                "connections": link.connections,
+                "protocol": link.protocol,
+                "replayed": link.replayed,
+                "last_error": None if link.last_error is None else config.redact(link.last_error)[:500],
+            },
+            "commands": {**asdict(self._commands.counts), "unheard": self._publisher.unheard},
+        }
+
+    def _snapshot(self, request: Snapshot) -> dict[str, Any]:
+        picture, number, label = self._orders.ask(line.Show(request.camera), ORDER_S)
+        most = self._most_picture_bytes()
+        coded = jpeg(picture, longest_px=request.longest_px, quality=request.quality, most_bytes=most)
+        return {
+            "camera": request.camera,
+            "frame": {"number": number, "label": label[:200]},
+            "size_px": [int(picture.shape[1]), int(picture.shape[0])],
+            "format": "jpeg",
+            "base64": base64.b64encode(coded).decode("ascii"),
+        }
+
+    def _most_picture_bytes(self) -> int:
+        limit = self._publisher.packet_limit
+        return MAX_PICTURE_BYTES if limit is None else min(MAX_PICTURE_BYTES, (limit - REPLY_ROOM_BYTES) * 3 // 4)
+
+    def _evidence(self, request: Evidence) -> dict[str, Any]:
+        folder = self._node.settings.evidence_dir
+        try:
+            if request.path is None:
+                return {"pictures": _newest(folder, request)}
+            data = archive.read(folder, request.path)
+        except EvidenceError as error:
+            raise CommandError(_EVIDENCE_CODES.get(error.cause, "failed"), str(error)) from error
+        most = self._most_picture_bytes()
+        sent = data if len(data) <= most else jpeg(decoded(data), longest_px=4096, quality=80, most_bytes=most)
+        return {
+            "path": request.path,
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "facts": archive.facts_of(data),
+            "reduced": sent is not data,
+            "format": "jpeg",
+            "base64": base64.b64encode(sent).decode("ascii"),
+        }
+
+    def _dead_letters(self, request: DeadLetters) -> dict[str, Any]:
+        seqs = None if request.all else request.seqs
+        done = 0
+        if request.action == "retry":
+            done = self._outbox.retry(seqs)
+            self._publisher.wake()
+        elif request.action == "discard":
+            done = self._outbox.discard(seqs)
+        letters = self._outbox.dead_letters(request.limit) if request.action == "list" else ()
+        return {
+            "action": request.action,
+            "done": done,
+            "count": self._outbox.refused,
+            "letters": [
+                {
+                    "seq": letter.seq,
+                    "event_id": letter.event_id,
+                    "topic": letter.topic,
+                    "refused": stamp(letter.refused_ns),
+                    "code": f"0x{letter.code:02x}",
+                    "reason": config.redact(letter.reason)[:200],
+                }
+                for letter in letters
+            ],
+        }
+
+
+def _order_of(request: Pause | Resume | Coil) -> line.Order:
+    match request:
+        case Pause(camera=camera, for_s=for_s):
+            return line.Pause(camera, for_s)
+        case Resume(camera=camera):
+            return line.Resume(camera)
+        case Coil(action=action, coil=name):
+            return line.CoilOrder(action, name)
+
+
+def _newest(folder: Path, request: Evidence) -> list[dict[str, Any]]:
+    found = [
+        stored
+        for stored in archive.pictures(folder)
+        if request.camera in (None, stored.camera) and request.kind in (None, stored.kind)
+    ]
+    return [
+        {"path": stored.path, "size_bytes": stored.size_bytes, "facts": archive.facts(folder, stored)}
+        for stored in found[: -request.limit - 1 : -1]
+    ]

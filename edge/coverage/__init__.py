@@ -1,0 +1,1 @@
+"""What of the strip was inspected, and where."""

@@ -1,0 +1,124 @@
+"""Coverage that outlives the process: totals per run, per day and altogether, in one small file.
+
+The line adds a window at each report; the daemon saves at most once a minute and at its stop. After `kill -9` the
+last minute is missing from the totals, and the run says that it was not ended.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+from edge.host import atomic_files as durable
+from edge.host.clock import NS_PER_S, Clock, stamp, wall_ns_of
+
+logger = logging.getLogger(__name__)
+
+SCHEMA: Final = "defectd.totals/1"
+SAVE_EVERY_NS: Final = 60 * NS_PER_S
+DAYS: Final = 31
+RUNS: Final = 20
+MOST_BYTES: Final = 1 << 22
+
+Tally = dict[str, Any]
+"""delivered, frames by state, tiles, partial, no_signal_s: as in a coverage message."""
+
+
+class Ledger:
+    """The totals of one node.  `note` belongs to the line, `save` to the daemon."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        """Reads what is there.  A file that cannot be read is put aside and told; it stops nothing."""
+        self._path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._saved_ns = clock.monotonic_ns()
+        self._told = False
+        known = _read(path)
+        now = stamp(clock.wall_ns())
+        self._ever: dict[str, Tally] = known.get("ever", {})
+        self._days: dict[str, dict[str, Tally]] = known.get("days", {})
+        self._runs: list[dict[str, Any]] = known.get("runs", [])[-(RUNS - 1) :]
+        self.before_ns = wall_ns_of(self._runs[-1]["to"]) if self._runs else None
+        """Wall time of the last that is known of the run before: its end, or up to a minute earlier."""
+        self._run: dict[str, Any] = {"from": now, "to": now, "ended": False, "cameras": {}}
+        self._runs.append(self._run)
+
+    def note(self, camera: str, message: dict[str, Any]) -> dict[str, Any]:
+        """Add the window of a coverage message.  Returns the message with the totals of this day (UTC) in it."""
+        now = stamp(self._clock.wall_ns())
+        with self._lock:
+            day = self._days.setdefault(now[:10], {})
+            for cameras in (self._ever, day, self._run["cameras"]):
+                cameras[camera] = _sum(cameras.get(camera), message)
+            self._run["to"] = now
+            while len(self._days) > DAYS:
+                del self._days[min(self._days)]
+            return {**message, "today": {"date": now[:10], **day[camera]}}
+
+    def save(self, *, ended: bool = False) -> None:
+        """Write the file if a minute has passed, and at the end.  A disk that is full is told once."""
+        now_ns = self._clock.monotonic_ns()
+        if not ended and now_ns - self._saved_ns < SAVE_EVERY_NS:
+            return
+        self._saved_ns = now_ns
+        with self._lock:
+            self._run["ended"] = ended
+            whole = {"schema": SCHEMA, "ever": self._ever, "days": self._days, "runs": self._runs}
+            text = json.dumps(whole, separators=(",", ":"))
+        try:
+            durable.replace(self._path, text.encode(), mode=durable.SHARED)
+            self._told = False
+        except OSError as error:
+            if not self._told:
+                logger.warning("the coverage totals cannot be saved: %s", error.strerror or error)
+            self._told = True
+
+
+def _sum(known: Tally | None, more: Tally) -> Tally:
+    strip = _metres((known or {}).get("strip"), more.get("strip"))
+    known = known or {"delivered": 0, "frames": {}, "tiles": {}, "partial": 0, "no_signal_s": 0.0}
+    return {
+        "delivered": known["delivered"] + more["delivered"],
+        "frames": {state: known["frames"].get(state, 0) + n for state, n in more["frames"].items()},
+        "tiles": {what: known["tiles"].get(what, 0) + n for what, n in more["tiles"].items()},
+        "partial": known["partial"] + more["partial"],
+        "no_signal_s": round(known["no_signal_s"] + more["no_signal_s"], 3),
+        "paused_s": round(known.get("paused_s", 0.0) + more.get("paused_s", 0.0), 3),
+        "paused_frames": known.get("paused_frames", 0) + more.get("paused_frames", 0),
+        "strip": strip,
+    }
+
+
+def _metres(known: Tally | None, more: Tally | None) -> Tally | None:
+    if known is None or more is None:
+        return known or more
+    return {what: round(known[what] + n, 3) for what, n in more.items()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError("it is too large")
+        known = json.loads(path.read_text("utf-8"))
+        if known["schema"] != SCHEMA:
+            raise ValueError(f"it is {known['schema']}")
+        empty: Tally = {"delivered": 0, "frames": {}, "tiles": {}, "partial": 0, "no_signal_s": 0.0}
+        for cameras in (known["ever"], *known["days"].values(), *(run["cameras"] for run in known["runs"])):
+            for tally in cameras.values():
+                _sum(tally, empty)
+        for run in known["runs"]:
+            wall_ns_of(run["to"])
+        return dict(known)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        logger.warning("the coverage totals of before cannot be read, they start anew: %s", error)
+        try:
+            path.replace(path.with_suffix(".unreadable"))
+        except OSError:
+            pass  # the next save replaces it
+        return {}

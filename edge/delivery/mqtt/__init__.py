@@ -1,0 +1,1 @@
+"""Events and retained topics over MQTT."""

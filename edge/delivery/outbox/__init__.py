@@ -1,0 +1,1 @@
+"""The outbox: every event on disk until the broker has confirmed it."""

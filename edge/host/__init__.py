@@ -1,0 +1,1 @@
+"""The machine under the daemon: clock, files, threads, service manager, logs."""

@@ -1,0 +1,254 @@
+"""The model bundle: one directory or zip that holds the network and says what it is.
+
+    student.onnx        fp32 network
+    student.int8.onnx   only if it wins on the box
+    card.json           what the network expects, gives, and was measured at
+    card.sig            who vouches for it (`edge.model.signature`); only where it is asked for
+
+Network contract: input `tiles`, uint8 (N, input_px, input_px), grayscale; outputs `logits`, float32
+(N, classes), and `features`, float32 (N, F), the pooled features before the last layer; optionally
+`good`, float32 (N, 1), the logit of "no defect", to be joined with the class logits in one softmax, and
+`peaks`, float32 (N, P), the largest activations of the first layers, wherever in the tile.
+Everything after the resize (scaling, offsets) is inside the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import io
+import json
+import zipfile
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, BinaryIO, Final, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edge.errors import BundleError
+from edge.frame import Gray
+from edge.host import atomic_files as durable
+
+CARD = "card.json"
+SIGNATURE = "card.sig"
+FP32 = "student.onnx"
+INT8 = "student.int8.onnx"
+MAX_STUDENT_BYTES = 626_688
+"""612 KB: the size promised for the fp32 network."""
+
+MAX_CARD_BYTES: Final = 1 << 20
+MAX_SIGNATURE_BYTES: Final = 4096
+MAX_NETWORK_BYTES: Final = 32 << 20
+"""Far above any student; bounds what a damaged or hostile bundle can make the box read."""
+MAX_INPUT_PX: Final = 1024
+
+Positive = Annotated[int, Field(gt=0)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
+"""A name inside the bundle, never a path."""
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Preprocessing(_Part):
+    """How a tile becomes the network's input; `edge.vision.tiles` does it."""
+
+    resize: Literal["area"] = "area"
+    """cv2.INTER_AREA from tile_px to input_px; exact pixel averaging for whole factors."""
+    channels: Literal["gray"] = "gray"
+    dtype: Literal["uint8"] = "uint8"
+
+
+class SelfTest(_Part):
+    """Expected outputs for inputs that any machine can generate from the seed."""
+
+    seed: int
+    tiles: Annotated[int, Field(gt=0, le=256)]
+    logits: tuple[tuple[Finite, ...], ...]
+    tolerance: Annotated[float, Field(gt=0, le=1)] = 1e-3
+
+
+class Variant(_Part):
+    """Another network of the same student, such as int8: what differs from `student.onnx`."""
+
+    selftest: SelfTest
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """None: the card's."""
+
+
+class ModelCard(_Part):
+    """card.json. `metrics` and `training` are free text and numbers for people."""
+
+    card_schema: Literal["defectd.card/1"] = Field("defectd.card/1", alias="schema")
+    name: str
+    version: str
+    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=1000)]
+    tile_px: Positive
+    """Side of a tile at the scale of the training images."""
+    input_px: Annotated[int, Field(gt=0, le=MAX_INPUT_PX)]
+    preprocessing: Preprocessing = Preprocessing()
+    outputs: dict[str, str]
+    """Name of each network output and what it means."""
+    temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+    """Logits are divided by it before the softmax."""
+    metrics: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    files: Annotated[dict[FileName, Sha256], Field(max_length=8)]
+    """sha256 of each network file."""
+    selftest: SelfTest
+    """Of `student.onnx`."""
+    variants: dict[FileName, Variant] = {}
+    """By file. A network that is not named here is held to what the card says of `student.onnx`."""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> ModelCard:
+        if len(set(self.classes)) != len(self.classes):
+            raise ValueError("classes: a name stands twice")
+        missing = {"logits", "features"} - set(self.outputs)
+        if missing:
+            raise ValueError(f"outputs: {', '.join(sorted(missing))} missing")
+        if FP32 not in self.files:
+            raise ValueError(f"files: {FP32} missing")
+        if not all(name.endswith(".onnx") for name in self.files):
+            raise ValueError("files: a network's name ends in .onnx")
+        unknown = set(self.variants) - set(self.files)
+        if unknown:
+            raise ValueError(f"variants: {', '.join(sorted(unknown))} is not among the files")
+        for test in (self.selftest, *(variant.selftest for variant in self.variants.values())):
+            if len(test.logits) != test.tiles:
+                raise ValueError("selftest: as many rows of logits as tiles are needed")
+            if any(len(row) != len(self.classes) for row in test.logits):
+                raise ValueError("selftest: each row of logits needs one number per class")
+        return self
+
+    @property
+    def has_good(self) -> bool:
+        return "good" in self.outputs
+
+    @property
+    def has_peaks(self) -> bool:
+        return "peaks" in self.outputs
+
+    def selftest_of(self, network: str) -> SelfTest:
+        """What a network of the bundle must give."""
+        variant = self.variants.get(network)
+        return self.selftest if variant is None else variant.selftest
+
+    def temperature_of(self, network: str) -> float:
+        """What the logits of a network of the bundle are divided by."""
+        variant = self.variants.get(network)
+        return self.temperature if variant is None or variant.temperature is None else variant.temperature
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was read and whose files match their hashes."""
+
+    origin: str
+    card: ModelCard
+    networks: dict[str, bytes]
+    """File name to ONNX bytes."""
+    card_bytes: bytes = b""
+    """card.json as it was read."""
+    signature: bytes | None = None
+    """card.sig as it was read."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 of card.json, which names the sha256 of each network: it stands for the bundle as a whole."""
+        return hashlib.sha256(self.card_bytes).hexdigest()
+
+    def sha256(self, network: str = FP32) -> str:
+        return self.card.files[network]
+
+
+def selftest_tiles(seed: int, count: int, input_px: int) -> Gray:
+    """(count, input_px, input_px) uint8 that depends on nothing but its arguments (SHAKE-256 bytes)."""
+    size = count * input_px * input_px
+    noise = hashlib.shake_256(f"defectd selftest {seed}".encode()).digest(size)
+    return np.frombuffer(noise, np.uint8).reshape(count, input_px, input_px)
+
+
+def load(where: str | Path) -> Bundle:
+    """Read a bundle: `builtin`, a directory or a zip.  Raises BundleError with what to do."""
+    if str(where) == "builtin":
+        return _read("builtin", Path(str(importlib.resources.files("edge") / "model" / "builtin")))
+    path = Path(where)
+    if path.is_dir() or path.is_file():
+        return _read(str(path), path)
+    raise BundleError(f"{path}: no such bundle. Give a directory or zip with {CARD}, or `builtin`")
+
+
+def attach_signature(where: Path, content: bytes) -> None:
+    """Put card.sig into a bundle, in the place of an older one.  Raises BundleError."""
+    try:
+        if where.is_dir():
+            durable.replace(where / SIGNATURE, content, mode=durable.SHARED)
+            return
+        packed = io.BytesIO()
+        with zipfile.ZipFile(where) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+            for member in old.infolist():
+                if member.filename != SIGNATURE:
+                    new.writestr(member, _bounded(str(where), member.filename, old.open, MAX_NETWORK_BYTES))  # type: ignore[arg-type]
+            new.writestr(SIGNATURE, content)
+        durable.replace(where, packed.getvalue(), mode=durable.SHARED)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{where}: the signature cannot be written: {error}") from error
+
+
+def _read(origin: str, path: Path) -> Bundle:
+    try:
+        if path.is_dir():
+            return _check(origin, lambda name: (path / name).open("rb"))
+        with zipfile.ZipFile(path) as archive:
+            return _check(origin, archive.open)  # type: ignore[arg-type]
+    # NotImplementedError and RuntimeError are what zipfile says to foreign compressions and to encryption.
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise BundleError(f"{origin}: neither a directory nor a readable zip: {error}") from error
+    except (OSError, KeyError) as error:
+        raise BundleError(f"{origin}: incomplete bundle: {error}. Export or copy it again") from error
+
+
+def _check(origin: str, open_member: Callable[[str], BinaryIO]) -> Bundle:
+    card_bytes = _bounded(origin, CARD, open_member, MAX_CARD_BYTES)
+    try:
+        card = ModelCard.model_validate(json.loads(card_bytes))
+    except (ValueError, RecursionError) as error:  # json and pydantic errors both are the first
+        details = _first_line(error)
+        raise BundleError(f"{origin}: {CARD} is not a model card: {details}") from error
+    networks: dict[str, bytes] = {}
+    for name, expected in card.files.items():
+        networks[name] = _bounded(origin, name, open_member, MAX_NETWORK_BYTES)
+        found = hashlib.sha256(networks[name]).hexdigest()
+        if found != expected:
+            raise BundleError(
+                f"{origin}: {name} is damaged: sha256 {found[:12]}..., the card says {expected[:12]}.... "
+                "Export or copy the bundle again"
+            )
+    try:
+        signature = _bounded(origin, SIGNATURE, open_member, MAX_SIGNATURE_BYTES)
+    except (FileNotFoundError, KeyError):
+        signature = None
+    return Bundle(origin, card, networks, card_bytes, signature)
+
+
+def _bounded(origin: str, name: str, open_member: Callable[[str], BinaryIO], limit: int) -> bytes:
+    """A file of the bundle, read no further than the limit: a zip may unpack to a thousand times its size."""
+    with open_member(name) as member:
+        content = member.read(limit + 1)
+    if len(content) > limit:
+        raise BundleError(f"{origin}: {name} is larger than {limit >> 10} KiB. This is no student network")
+    return content
+
+
+def _first_line(error: ValueError | RecursionError) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        return f"{'.'.join(str(p) for p in first['loc']) or 'card'}: {first['msg']}"
+    return str(error).splitlines()[0]

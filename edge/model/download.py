@@ -1,0 +1,85 @@
+"""A file from the network: over https only, bounded in bytes and in time."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import IO, Final
+from urllib.parse import urlsplit
+
+from edge.config import redact
+from edge.errors import BundleError
+from edge.host.clock import NS_PER_S, Clock
+
+MOST_BYTES: Final = 64 << 20
+LIMIT_S: Final = 120.0
+"""For the whole download."""
+SILENCE_S: Final = 10.0
+"""For the answer, and between two pieces of it."""
+PIECE: Final = 64 * 1024
+
+
+class _OnlyHttps(urllib.request.HTTPRedirectHandler):
+    """Follows a few redirections, but never to something that is not https."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> urllib.request.Request | None:
+        _check(newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _check(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme == "https" and bool(parts.hostname)
+    except ValueError:
+        good = False
+    if not good:
+        raise BundleError(f"{redact(url)[:200]}: give a URL that begins with https://")
+
+
+def download(
+    url: str, to: Path, clock: Clock, *, limit_s: float = LIMIT_S, silence_s: float = SILENCE_S, most: int = MOST_BYTES
+) -> None:
+    """Fetch a URL into a file.  Raises BundleError; what came by then stays for the caller to remove.
+
+    Proxies (https_proxy) and authorities of your own (SSL_CERT_FILE) are taken from the environment.
+    """
+    _check(url)
+    shown = redact(url)[:200]
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPSHandler(context=ssl.create_default_context()),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        _OnlyHttps(),
+    ):
+        opener.add_handler(handler)
+    until_ns = clock.monotonic_ns() + int(limit_s * NS_PER_S)
+    size = 0
+    try:
+        with opener.open(url, timeout=silence_s) as answer, to.open("wb") as file:
+            # read1: a piece as it comes, so that the limit is looked at however slowly they come
+            while piece := answer.read1(PIECE):
+                size += len(piece)
+                if size > most:
+                    raise BundleError(f"{shown}: is larger than {most >> 20} MiB. This is no bundle")
+                if clock.monotonic_ns() > until_ns:
+                    raise BundleError(f"{shown}: is not here after {limit_s:g} s ({size >> 10} KiB came). Try again")
+                file.write(piece)
+    except (OSError, http.client.HTTPException, ValueError) as error:  # URLError is an OSError
+        reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
+        if isinstance(error, urllib.error.HTTPError):
+            error.close()
+        raise BundleError(f"{shown}: cannot be fetched: {redact(str(reason))[:200]}") from error

@@ -1,0 +1,91 @@
+"""Which network of a bundle this box runs: fp32, or int8 where it is right and faster here."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from statistics import quantiles
+from typing import Final
+
+from edge import config
+from edge.errors import BundleError
+from edge.host.clock import NS_PER_MS, Clock
+from edge.model.bundle import FP32, INT8, Bundle, selftest_tiles
+from edge.model.classifier import Classifier
+
+log = logging.getLogger(__name__)
+
+NETWORKS: Final = {FP32: "fp32", INT8: "int8"}
+"""What people call the networks of a bundle, by file."""
+THREADS: Final = 1
+BATCH: Final = 32
+"""Where neither the configuration nor a calibration says anything."""
+TILES: Final = 8
+"""In each timed call: about half a line-scan frame."""
+LONGEST_NS: Final = 100 * NS_PER_MS
+"""For the timing, which delays every start."""
+FEWEST_ROUNDS, MOST_ROUNDS = 3, 41
+GAIN: Final = 0.95
+"""Of fp32's time that int8 may take at most: a tie is fp32's, which is the one that was trained."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A classifier that passed its self-test, and why it is this one.  gain: time of fp32 over that of int8."""
+
+    classifier: Classifier
+    why: str
+    gain: float | None = None
+
+
+def choose(bundle: Bundle, model: config.Model, clock: Clock) -> Choice:
+    """The network that `model.precision` asks for, tested on this processor.
+
+    `auto` is int8 if the bundle holds it, it passes its self-test and is faster here; otherwise fp32.
+    Raises BundleError when what is asked for is not in the bundle or fails its self-test.
+    """
+    if model.precision == "int8" and INT8 not in bundle.networks:
+        raise BundleError(
+            f"{bundle.origin}: holds no {INT8}, which `model.precision: int8` asks for. "
+            "Set it to auto or fp32, or make one with `defectd-train quantize`"
+        )
+    if model.precision != "auto":
+        return Choice(_tested(bundle, model, INT8 if model.precision == "int8" else FP32), "as configured")
+    fp32 = _tested(bundle, model, FP32)
+    choice = _faster(bundle, model, fp32, clock)
+    log.info("%s %s runs as %s: %s", bundle.card.name, bundle.card.version, choice.classifier.network, choice.why)
+    return choice
+
+
+def _faster(bundle: Bundle, model: config.Model, fp32: Classifier, clock: Clock) -> Choice:
+    if INT8 not in bundle.networks:
+        return Choice(fp32, "the bundle holds no int8")
+    try:
+        int8 = _tested(bundle, model, INT8)
+    except BundleError as error:
+        return Choice(fp32, f"int8 is not right on this processor: {error}")
+    gain = gain_of(fp32, int8, clock)
+    said = f"int8 takes {1 / gain:.2f} of the time of fp32"
+    return Choice(int8 if gain * GAIN >= 1 else fp32, said, gain)
+
+
+def _tested(bundle: Bundle, model: config.Model, network: str) -> Classifier:
+    classifier = Classifier(bundle, threads=model.threads or THREADS, batch=model.batch or BATCH, network=network)
+    classifier.selftest()
+    return classifier
+
+
+def gain_of(fp32: Classifier, int8: Classifier, clock: Clock) -> float:
+    """Time of the first over that of the second, in turns, so that both see the same moods of the machine."""
+    tiles = selftest_tiles(1, TILES, fp32.card.input_px)
+    spent: tuple[list[int], list[int]] = [], []
+    until_ns = clock.monotonic_ns() + LONGEST_NS
+    for classifier in (fp32, int8):
+        classifier.score(tiles)  # the first call allocates
+    while len(spent[0]) < FEWEST_ROUNDS or (len(spent[0]) < MOST_ROUNDS and clock.monotonic_ns() < until_ns):
+        for times, classifier in zip(spent, (fp32, int8), strict=True):
+            begun_ns = clock.monotonic_ns()
+            classifier.score(tiles)
+            times.append(clock.monotonic_ns() - begun_ns)
+    fast = [quantiles(times, n=4)[0] for times in spent]  # calm moments: other work on the box disturbs the rest
+    return (fast[0] + 1) / (fast[1] + 1)  # ns: a clock too coarse to tell sees a tie

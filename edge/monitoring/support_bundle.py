@@ -1,0 +1,287 @@
+"""What a person elsewhere needs to see why a node misbehaves, packed into one file, and no secret in it.
+
+Secrets are kept out three times: the configuration is copied without them, no file that holds one is read into the
+archive, and whatever the configuration names as secret is blotted out of every text, wherever it comes from.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+from edge import __version__, config
+from edge.camera.sources.device import public
+from edge.config import yaml_file as document
+from edge.config.overrides import FILE as CHANGES_FILE
+from edge.daemon import LEDGER_FILE, OUTBOX_FILE
+from edge.delivery.outbox.store import read_dead_letters, read_statistics
+from edge.errors import ConfigError, DefectdError
+from edge.host.clock import NS_PER_S, Clock, stamp
+from edge.monitoring import doctor
+from edge.monitoring.doctor.machine import UNIT, directives, drop_ins, installed_unit
+from edge.monitoring.health_check import metrics
+
+MOST_PART_BYTES: Final = 4 << 20
+MOST_BYTES: Final = 16 << 20
+"""Of all parts together, before compression."""
+MOST_FILES: Final = 1000
+LOG_LINES: Final = 20_000
+DEAD_LETTERS: Final = 20
+ANSWER_S: Final = 20.0
+BLOT: Final = "***"
+
+_KEY_SAYS_SECRET: Final = re.compile("pass|pwd|secret|token|auth|credential", re.IGNORECASE)
+_PRIVATE_KEY: Final = re.compile("-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL)
+_REFERENCE: Final = re.compile(r"\$\{(?P<file>file:|credential:)?(?P<name>[^}]*?)(?P<default>:-[^}]*)?\}")
+_SETS_SECRET: Final = re.compile("^(Environment|SetCredential[A-Za-z]*)=.*", re.IGNORECASE)
+_NAMED: Final = re.compile(
+    r"""(?P<name>(?:pass(?:word|wd)?|pwd|secret|token|api_?key)["']?\s*[:=]\s*["']?)(?!null\b)[^\s"',}]+""",
+    re.IGNORECASE,
+)
+SHORTEST: Final = 3
+"""A shorter text is no secret: to blot out every "a" would leave nothing to read."""
+
+Part = tuple[str, Callable[[], bytes]]
+
+
+def pack(path: Path, config_path: Path, clock: Clock, logs: Sequence[Path] = ()) -> dict[str, str]:
+    """Write the archive, readable by its owner only.  logs: files whose ends go in too.
+
+    Returns for each part "" or why it is missing or cut.  Raises OSError if the archive cannot be written; one that
+    exists is never written over.
+    """
+    raw, settings, refusal = _read(config_path)
+    blot = Blot(secrets_of(raw, config_path.resolve().parent, os.environ))
+    outcome: dict[str, str] = {}
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    at_s = clock.wall_ns() // NS_PER_S
+    with (
+        os.fdopen(handle, "wb") as file,
+        gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=at_s) as zipped,
+        tarfile.open(fileobj=zipped, mode="w") as archive,
+    ):
+        left = MOST_BYTES
+        for name, collect in _parts(raw, settings, refusal, clock, logs):
+            outcome[name], content = _collected(collect, blot, min(left, MOST_PART_BYTES))
+            if content:
+                _add(archive, f"{path.name.split('.')[0]}/{name}", content, at_s)
+                left -= len(content)
+        told = json.dumps({"made": stamp(clock.wall_ns()), "parts": outcome}, indent=1).encode()
+        _add(archive, f"{path.name.split('.')[0]}/contents.json", told, at_s)
+    return outcome
+
+
+def _read(path: Path) -> tuple[Any, config.Config | None, str]:
+    """The file's own values, the settings if they are good, and otherwise why not."""
+    try:
+        raw = document.read(path)
+    except ConfigError as error:
+        return None, None, str(error)
+    try:
+        return raw, config.load(path), ""
+    except ConfigError as error:
+        return raw, None, str(error)
+
+
+def _parts(
+    raw: Any, settings: config.Config | None, refusal: str, clock: Clock, logs: Sequence[Path]
+) -> Iterator[Part]:
+    """What goes in, the most telling first: when the archive is full, the rest stays out."""
+    yield "versions.json", lambda: _json(versions())
+    # Of a file that is refused only the refusal goes in: what stands under an unknown key may be a password.
+    yield "config.json", lambda: _json(shown(raw)) if settings else refusal.encode()
+    if settings is not None:
+        state = settings.state_dir
+        yield "doctor.json", lambda: _json([asdict(f) for f in doctor.examine(settings, clock, open_cameras=False)])
+        yield "outbox.json", lambda: _outbox(state / OUTBOX_FILE)
+        yield "metrics.txt", lambda: metrics(settings.metrics)
+        for name in (LEDGER_FILE, CHANGES_FILE):
+            yield f"state/{name}", lambda name=name: _tail(state / name)  # type: ignore[misc]
+        yield "state/files.json", lambda: _json(list(_files(state)))
+    yield "unit.txt", _unit
+    for name in ("meminfo", "loadavg", "uptime"):
+        yield f"proc/{name}", lambda name=name: _tail(Path("/proc") / name)  # type: ignore[misc]
+    for n, path in enumerate(logs):
+        yield f"logs/{n}-{path.name}", lambda path=path: _tail(path)  # type: ignore[misc]
+    yield "logs/journal.txt", _journal
+
+
+def _collected(collect: Callable[[], bytes], blot: Blot, most: int) -> tuple[str, bytes]:
+    """Why it is missing or cut, or "", and the content."""
+    try:
+        content = blot(collect().decode("utf-8", "replace")).encode()
+    except (OSError, ValueError, DefectdError, subprocess.SubprocessError) as error:
+        return blot(f"missing: {error}"), b""
+    if len(content) <= most:
+        return "", content
+    return f"cut: its last {most} of {len(content)} bytes", content[len(content) - most :]
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes, at_s: int) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.mtime, entry.mode = len(content), at_s, 0o600
+    archive.addfile(entry, io.BytesIO(content))
+
+
+# ---- secrets -------------------------------------------------------------------------------------
+
+
+class Blot:
+    """Takes known secrets, credentials in URLs and private keys out of a text."""
+
+    def __init__(self, secrets: set[str]) -> None:
+        longest_first = sorted((secret for secret in secrets if len(secret) >= SHORTEST), key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+
+    def __call__(self, text: str) -> str:
+        text = _PRIVATE_KEY.sub(BLOT, text)
+        if self._known is not None:
+            text = self._known.sub(BLOT, text)
+        text = _NAMED.sub(rf"\g<name>{BLOT}", text)
+        # Word by word: it may blot too much, but no more than up to the next quote.
+        return re.sub(r'[^\s"\']+', lambda word: config.redact(word[0]), text) if "://" in text else text
+
+
+def secrets_of(raw: Any, base: Path, env: Mapping[str, str], key: str = "") -> set[str]:
+    """Every text that the configuration makes a secret, in each form in which it may appear elsewhere."""
+    if isinstance(raw, dict):
+        return set().union(*(secrets_of(value, base, env, str(name)) for name, value in raw.items()))
+    if isinstance(raw, list):
+        return set().union(*(secrets_of(value, base, env, key) for value in raw))
+    text = str(raw)
+    found = set[str]()
+
+    def referenced(match: re.Match[str]) -> str:
+        where = match["file"] or ""
+        if not where:
+            return env.get(match["name"], (match["default"] or "").removeprefix(":-"))
+        content = _content(document.located(where.removeprefix("file:") + match["name"], base=base, env=env))
+        found.update((content, *content.splitlines()))
+        return content
+
+    filled = _REFERENCE.sub(referenced, text)
+    if _KEY_SAYS_SECRET.search(key):
+        content = _content(document.located(filled, base=base, env=env)) if key.endswith("_file") else filled
+        found.update((content, *content.splitlines()))
+    if "://" in filled:
+        found |= _of_url(filled)
+    return {form for secret in found for form in (secret, unquote(secret), json.dumps(secret)[1:-1])}
+
+
+def _content(path: Path) -> str:
+    """What a file that holds a secret holds; "" where it cannot be read."""
+    try:
+        with path.expanduser().open("rb") as file:
+            return file.read(document.MAX_REFERENCED_BYTES).decode("utf-8", "replace").strip()
+    except (OSError, ValueError, RuntimeError):
+        return ""
+
+
+def _of_url(url: str) -> set[str]:
+    """The password and the values of the query: cameras take tokens there."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return {url}
+    return {parts.password or "", *(pair.partition("=")[2] for pair in parts.query.split("&"))}
+
+
+def shown(raw: Any, key: str = "") -> Any:
+    """A copy of a configuration that was found good, as it stands in the file, without what may be secret."""
+    if isinstance(raw, dict):
+        return {name: shown(value, str(name)) for name, value in raw.items()}
+    if isinstance(raw, list):
+        return [shown(value, key) for value in raw]
+    if _KEY_SAYS_SECRET.search(key) and not key.endswith("_file"):
+        return BLOT if raw is not None else None
+    if not isinstance(raw, str):
+        return raw
+    text = public(raw) if "://" in raw and not raw.startswith("file://") else raw
+
+    def bare(match: re.Match[str]) -> str:
+        default = f":-{BLOT}" if match["default"] else ""
+        return f"${{{match['file'] or ''}{match['name']}{default}}}"
+
+    return _REFERENCE.sub(bare, text)
+
+
+# ---- parts ---------------------------------------------------------------------------------------
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, indent=1, default=str).encode()
+
+
+def versions() -> dict[str, Any]:
+    """defectd, what it stands on, and the box."""
+    packages = {}
+    for line in metadata.requires("defectd") or ():
+        name = re.split(r"[\s<>=!~;\[]", line, maxsplit=1)[0]
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # of an extra
+    try:
+        system = platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        system = ""
+    return {
+        "defectd": __version__,
+        "python": sys.version,
+        "packages": packages,
+        "system": system,
+        "kernel": platform.release(),
+        "machine": platform.machine(),
+        "processors": os.cpu_count(),
+    }
+
+
+def _outbox(path: Path) -> bytes:
+    statistics = read_statistics(path)
+    letters = [(e.seq, e.topic, f"0x{e.code:02x}", e.reason) for e in read_dead_letters(path, DEAD_LETTERS)]
+    return _json({"statistics": None if statistics is None else asdict(statistics), "dead_letters": letters})
+
+
+def _tail(path: Path) -> bytes:
+    """The end of a file, or of one like those in /proc that does not know its size."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - MOST_PART_BYTES))
+        return file.read(MOST_PART_BYTES)
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int, str]]:
+    """Names, sizes and times of what the node keeps; not what stands in it."""
+    for n, path in enumerate(sorted(folder.rglob("*"))):
+        if n >= MOST_FILES:
+            return
+        status = path.lstat()
+        yield str(path.relative_to(folder)), status.st_size, stamp(status.st_mtime_ns)
+
+
+def _unit() -> bytes:
+    path = installed_unit()
+    if path is None:
+        raise ValueError("no unit is installed")
+    lines = [line for file in (path, *drop_ins()) for line in (f"# {file}", *directives(file))]
+    return "\n".join(_SETS_SECRET.sub(rf"\1={BLOT}", line) for line in lines).encode()
+
+
+def _journal() -> bytes:
+    command = ["journalctl", f"--unit={UNIT}", f"--lines={LOG_LINES}", "--no-pager", "--output=short-iso-precise"]
+    done = subprocess.run(command, capture_output=True, timeout=ANSWER_S, check=False)  # noqa: S603
+    if done.returncode:
+        raise ValueError(done.stderr.decode("utf-8", "replace").strip() or "journalctl failed")
+    return done.stdout

@@ -1,0 +1,1 @@
+"""The inspection loop: frames in, events out."""

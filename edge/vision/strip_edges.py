@@ -1,0 +1,255 @@
+"""Where the strip's edges are in this frame, for a strip that wanders: `edge.calibration.roi`, made cheap.
+
+Only the stretch of the frame is looked at in which calibration saw the edge, and some more, in BANDS bands of a few
+rows each. What is judged is a step from a dark, even background, half way up; the bands vote.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from edge.config.calibration import Side, Track
+from edge.frame import Gray
+from edge.vision.tiles import Rectangle
+
+BANDS: Final = 8
+BORDER_PX: Final = 8
+"""So much background must be seen before an edge."""
+DARK: Final = 0.2
+"""Of the strip's brightness: background is darker."""
+FLAT: Final = 6.0
+"""Gray levels: background scatters less."""
+STEP: Final = 0.08
+"""Of the strip's brightness: an edge rises by more, within REACH_PX."""
+REACH_PX: Final = 16
+LOOK_BACK_PX: Final = 30
+STRAIGHT_PX: Final = 4.0
+"""Bands that lie further from the line are no part of it."""
+AGREE: Final = 0.6
+"""Share of the bands that must show an edge for it to be one."""
+
+ROWS: Final = 4
+"""Of each band that are looked at."""
+MOST_COLUMNS: Final = 256
+"""A longer stretch is shrunk to this."""
+SPARE_PX: Final = 64
+"""Searched beyond where calibration saw the edge, at least; and as far again as it wandered there."""
+SLOW_PX: Final = 24.0
+"""An edge that is further from its last place is believed when it was seen there in NEW_FRAMES frames in a row."""
+NEW_FRAMES: Final = 3
+LEVEL_EVERY: Final = 8
+"""Frames of which one says how bright the strip is."""
+HOLD_FRAMES: Final = 30
+"""Frames without an edge for which the last place holds; then the fixed region does, until it is seen again."""
+QUANTUM_PX: Final = 4
+"""The region moves by so much, so that the noise of an edge lays no new tiles."""
+
+Floats = npt.NDArray[np.float32]
+Sight = Literal["seen", "held", "lost"]
+
+
+@dataclass(slots=True)
+class Followed:
+    """One edge over time.  at_px: its place from the left or the top, at its innermost; None: not seen yet.
+
+    unseen: frames in a row.  lost_frames: in which the fixed region held in its place, since the start.
+    """
+
+    at_px: float | None = None
+    unseen: int = 0
+    lost_frames: int = 0
+    _elsewhere_px: float = 0.0
+    _elsewhere: int = 0
+
+    @property
+    def sight(self) -> Sight:
+        if self.at_px is None or self.unseen > HOLD_FRAMES:
+            return "lost"
+        return "held" if self.unseen else "seen"
+
+    def step(self, found_px: float | None) -> None:
+        """Take in one frame."""
+        if found_px is not None and self._believed(found_px):
+            self.at_px, self.unseen = found_px, 0
+            return
+        self.unseen += 1
+        self.lost_frames += self.sight == "lost"
+
+    def _believed(self, found_px: float) -> bool:
+        if self.sight != "lost" and self.at_px is not None and abs(found_px - self.at_px) <= SLOW_PX:
+            self._elsewhere = 0
+            return True
+        near = self._elsewhere > 0 and abs(found_px - self._elsewhere_px) <= SLOW_PX
+        self._elsewhere, self._elsewhere_px = (self._elsewhere + 1 if near else 1), found_px
+        if self._elsewhere < NEW_FRAMES:
+            return False
+        self._elsewhere = 0
+        return True
+
+
+@dataclass(slots=True)
+class Follower:
+    """The region of one camera, frame by frame.  Owned by one thread.
+
+    fixed: x y w h that holds where an edge is lost: inside wherever it was seen in calibration.
+    """
+
+    track: Track
+    fixed: Rectangle
+    edges: dict[Side, Followed] = field(default_factory=dict)
+    _bounds: dict[Side, int] = field(default_factory=dict)
+    _level: float = 0.0
+    _turn: int = 0
+
+    def __post_init__(self) -> None:
+        self.edges = {side: Followed() for side in self.track.seen_px}
+
+    def step(self, image: Gray) -> Rectangle:
+        """The strip in the next frame, x y w h, inside its edges by the margin.  image: (H, W) uint8, not kept."""
+        height, width = image.shape
+        if self._turn % LEVEL_EVERY == 0:
+            self._level = _strip_level(image)
+        self._turn += 1
+        x, y, w, h = self.fixed
+        bounds: dict[Side, int] = {"left": x, "top": y, "right": x + w, "bottom": y + h}
+        found = locate(image, {side: self._searched(side, width, height) for side in self.edges}, self._level)
+        for side, followed in self.edges.items():
+            followed.step(found[side])
+            bounds[side] = self._bound(side, followed, bounds[side])
+        left, top, right, bottom = bounds["left"], bounds["top"], bounds["right"], bounds["bottom"]
+        if right - left < 1 or bottom - top < 1:
+            return self.fixed
+        return left, top, right - left, bottom - top
+
+    def _searched(self, side: Side, width: int, height: int) -> tuple[int, int]:
+        """From where to where, from the left or the top: around its last place, or everywhere it may be."""
+        followed, end = self.edges[side], width if side in ("left", "right") else height
+        if followed.at_px is not None and followed.unseen == 0:
+            return max(0, int(followed.at_px - SLOW_PX)), min(end, int(followed.at_px + SLOW_PX) + 1)
+        low, high = self.track.seen_px[side]
+        spare = max(SPARE_PX, high - low)
+        return max(0, int(low - spare)), min(end, int(high + spare) + 1)
+
+    def _bound(self, side: Side, followed: Followed, fixed_px: int) -> int:
+        """Where the region begins or ends: never outside the edge, and still while the edge only trembles."""
+        if followed.sight == "lost" or followed.at_px is None:
+            self._bounds.pop(side, None)
+            return fixed_px
+        inwards = 1 if side in ("left", "top") else -1
+        wanted = inwards * followed.at_px + self.track.margin_px
+        now = self._bounds.get(side)
+        if now is None or not wanted <= inwards * now <= wanted + 2 * QUANTUM_PX:
+            now = inwards * int(np.ceil(wanted / QUANTUM_PX) * QUANTUM_PX)
+            self._bounds[side] = now
+        return now
+
+
+def locate(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float) -> dict[Side, float | None]:
+    """Place of the edge of each side at its innermost, px from the left or the top; None where none is to be seen.
+
+    image: (H, W) uint8.  searched: where to look, px from the left or the top.  level: brightness of the strip.
+    """
+    found: dict[Side, float | None] = dict.fromkeys(searched)
+    for upright, turned in ((True, image), (False, image.T)):
+        stretches = {side: at for side, at in searched.items() if (side in ("left", "right")) == upright}
+        if stretches:
+            found.update(_located(turned, stretches, level))
+    return found
+
+
+def _located(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float) -> Iterator[tuple[Side, float]]:
+    """The sides of one direction, in stretches of one length so that they are looked at together."""
+    length, depth = image.shape
+    size = min(depth, max(end - begin for begin, end in searched.values()) + LOOK_BACK_PX + REACH_PX)
+    shrunk = min(size, MOST_COLUMNS)
+    rows = image[:: max(1, length // (BANDS * ROWS))]
+    if shrunk <= LOOK_BACK_PX + REACH_PX or len(rows) < BANDS:
+        return
+    profiles = np.empty((len(searched), BANDS, shrunk), np.uint8)
+    borders = []
+    for profile, (side, (begin, end)) in zip(profiles, searched.items(), strict=True):
+        if side in ("left", "top"):
+            border = min(max(0, begin - LOOK_BACK_PX), depth - size)
+            stretch = rows[:, border : border + size]
+        else:
+            border = max(min(depth, end + LOOK_BACK_PX), size)
+            stretch = rows[:, border - size : border][:, ::-1]
+        borders.append(border)
+        cv2.resize(np.ascontiguousarray(stretch), (shrunk, BANDS), profile, interpolation=cv2.INTER_AREA)
+    places = _places(profiles.reshape(-1, shrunk).astype(np.float32), level).reshape(-1, BANDS).tolist()
+    for side, border, bands in zip(searched, borders, places, strict=True):
+        innermost = _innermost({band: at for band, at in enumerate(bands) if not math.isnan(at)})
+        if innermost is not None:
+            inner = innermost * size / shrunk
+            yield side, border + inner if side in ("left", "top") else border - inner
+
+
+def _places(profiles: Floats, level: float) -> Floats:
+    """Of each profile where its step is, half way up; NaN without one.  profiles: (N, n), from the border inwards."""
+    count, n = profiles.shape
+    sums = np.cumsum(profiles, axis=1)  # of the pixels up to and with this one
+    before = np.empty((count, n - REACH_PX - BORDER_PX), np.float32)
+    few = LOOK_BACK_PX - BORDER_PX
+    before[:, :few] = sums[:, BORDER_PX - 1 : LOOK_BACK_PX - 1] * _SHARES
+    np.subtract(
+        sums[:, LOOK_BACK_PX - 1 : -REACH_PX - 1],
+        np.concatenate((np.zeros((count, 1), np.float32), sums[:, : n - REACH_PX - LOOK_BACK_PX - 1]), axis=1),
+        out=before[:, few:],
+    )
+    before[:, few:] *= np.float32(1 / LOOK_BACK_PX)
+    pair = np.minimum(profiles[:, :-1], profiles[:, 1:])
+    ahead = np.minimum(pair[:, BORDER_PX : n - REACH_PX], pair[:, BORDER_PX + 2 : n - REACH_PX + 2])
+    rises = ahead - before >= max(6.0, STEP * level)
+    first = rises.argmax(axis=1)
+    row = np.arange(count)
+    border, ground = profiles[:, :BORDER_PX], before[row, first]
+    darkest, brightest = border.min(axis=1), border.max(axis=1)
+    seen = rises[row, first] & (np.maximum(brightest, ground) <= DARK * level) & (brightest - darkest <= 4 * FLAT)
+    near = profiles[row[:, None], np.maximum(first[:, None] + _NEAR, 0)]
+    plateau = np.partition(near[:, REACH_PX : REACH_PX + REACH_PX // 2], REACH_PX // 4, axis=1)[:, REACH_PX // 4]
+    half = (ground + plateau) / 2
+    crossing = np.maximum(1, (near >= half[:, None]).argmax(axis=1))
+    over, below = near[row, crossing], near[row, crossing - 1]
+    part = (half - below) / np.maximum(over - below, np.float32(1e-6))
+    return np.where(seen, first + (BORDER_PX - REACH_PX - 1) + crossing + np.minimum(np.maximum(part, 0), 1), np.nan)
+
+
+_SHARES: Final = (1 / np.arange(BORDER_PX, LOOK_BACK_PX)).astype(np.float32)
+_NEAR: Final = np.arange(BORDER_PX - REACH_PX, BORDER_PX + REACH_PX)
+"""Around the pixel in which a step was found, as it is counted."""
+
+
+def _innermost(places: Mapping[int, float]) -> float | None:
+    """The furthest that a line through the places reaches inwards; None when too few lie on one.
+
+    places: by band, rising.  Slope and offset are medians over pairs: Theil and Sen.
+    """
+    if len(places) < AGREE * BANDS:
+        return None
+    slope = 0.0
+    if max(places.values()) - min(places.values()) > STRAIGHT_PX:
+        points = list(places.items())
+        slope = _middle([(q - p) / (j - i) for n, (j, q) in enumerate(points) for i, p in points[:n]])
+    levelled = [place - slope * band for band, place in places.items()]
+    offset = _middle(levelled)
+    if sum(abs(place - offset) <= STRAIGHT_PX for place in levelled) < AGREE * len(places):
+        return None
+    return max(offset - slope / 2, offset + slope * (BANDS - 0.5))
+
+
+def _middle(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
+def _strip_level(image: Gray) -> float:
+    """The brightness that a tenth of the frame reaches: that of the strip, wherever it is."""
+    sample = image[:: max(1, image.shape[0] // 16), :: max(1, image.shape[1] // 64)].ravel()
+    rank = int(0.9 * (len(sample) - 1))
+    return float(np.partition(sample, rank)[rank])

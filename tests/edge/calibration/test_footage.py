@@ -1,0 +1,31 @@
+"""Frames to calibrate with: how many come, and which of a live camera."""
+
+import cv2
+import numpy as np
+
+from edge.calibration.footage import Shot, about, thinned
+
+
+def test_length_of_recordings_is_known_before_they_are_read(tmp_path):
+    """Images count one, videos what their container says: the time left is told by that, not by --frames."""
+    picture = np.full((64, 96), 90, np.uint8)
+    for number in range(3):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
+    writer = cv2.VideoWriter(str(tmp_path / "clip.avi"), cv2.VideoWriter.fourcc(*"MJPG"), 30, (96, 64), isColor=False)
+    for _ in range(7):
+        writer.write(picture)
+    writer.release()
+    (tmp_path / "junk.mp4").write_bytes(b"no video")
+    assert about([str(tmp_path)], 50) == 10
+    assert about([str(tmp_path), str(tmp_path / "0.png")], 50) == 11
+    assert about([str(tmp_path)], 5) == 5
+    assert about([], 50) == about([str(tmp_path / "nowhere")], 50) == 50
+
+
+def test_frames_of_a_live_camera_can_be_thinned_out():
+    """One each second, by when they were grabbed; files have no such time and all count."""
+    pixels = np.zeros((2, 2), np.uint8)
+    live = [Shot("", pixels, number=number, grabbed_ns=number * 300_000_000) for number in range(12)]
+    assert [shot.number for shot in thinned(iter(live), 1.0)] == [0, 4, 8]
+    assert len(list(thinned(iter(live), 0.0))) == 12
+    assert len(list(thinned(iter([Shot("", pixels)] * 5), 1.0))) == 5

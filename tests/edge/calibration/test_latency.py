@@ -1,0 +1,253 @@
+"""How the network runs best on this box: what is tried, what wins, and what holds elsewhere."""
+
+import json
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from fakes import FakeClock, bundle, network, with_int8, write_bundle
+from pydantic import SecretStr
+
+from edge import config
+from edge.calibration import latency
+from edge.calibration.latency import Way, best, held, measure, parity, ways
+from edge.camera.sources.simulator import Strip
+from edge.cli import main
+from edge.config import tuning
+from edge.config.calibration import Made
+from edge.errors import CalibrationError
+from edge.host.clock import SystemClock
+from edge.model.bundle import load
+
+WEIGHTS, OFFSETS = (0, 0, 0, 0, 0, 40), (0, 0, 0, 0, 0, -17)
+"""Bright tiles are scratches, dark ones anything, those between in doubt."""
+FRAMES = [Strip(width=256, height=64).frame(n) for n in range(3)]
+
+
+def camera(**keys):
+    return config.Camera(name="top", source=SecretStr("strip:"), tile_px=32, **keys)
+
+
+def timed(precision, threads, batch, ms):
+    return tuning.Timed(
+        precision=precision, threads=threads, batch=batch, calm_ms=ms, p50_ms=ms, p95_ms=ms, p99_ms=ms, n=20
+    )
+
+
+def test_all_threads_of_the_box_and_batches_of_a_frame_are_tried():
+    """Up to the cores, up to the tiles, the plainest first; a bounded number."""
+    tried = ways(["fp32", "int8"], 3, 18)
+    assert tried[0] == Way("fp32", 1, 1)
+    assert {way.threads for way in tried} == {1, 2, 3}
+    assert {way.batch for way in tried} == {1, 4, 8, 18}
+    assert len(tried) == 3 * 2 * 4
+    assert len(ways(["fp32", "int8"], 128, 2000)) < 120
+
+
+def test_the_fastest_wins_unless_a_plainer_one_is_as_fast():
+    """5 % are nothing: fp32 and the smaller batch go before it."""
+    rows = [timed("fp32", 1, 8, 2.0), timed("int8", 1, 8, 1.03), timed("int8", 1, 18, 1.0)]
+    assert best(rows) == rows[1]
+    assert best([*rows, timed("fp32", 1, 18, 1.04)]).precision == "fp32"
+
+
+def test_more_threads_have_to_save_much():
+    """They are taken from the cameras: a tenth is not enough, a third is."""
+    one, two = timed("int8", 1, 18, 1.0), timed("int8", 2, 18, 0.9)
+    assert best([one, two]) == one
+    assert best([one, timed("int8", 2, 18, 0.66)]).threads == 2
+
+
+@pytest.mark.parametrize(
+    ("int8", "why"),
+    [
+        (None, "no int8"),
+        ({"weights": WEIGHTS, "offsets": OFFSETS}, None),
+        ({"weights": (40, 0, 0, 0, 0, 0), "offsets": (-17, 0, 0, 0, 0, 0)}, "contradicts"),
+        ({"weights": WEIGHTS, "offsets": (0, 0, 0, 0, 0, -17.6)}, "moves"),
+    ],
+)
+def test_int8_counts_only_where_it_gives_the_same_verdicts(int8, why):
+    """On tiles of the camera and of the generated strip; its self-test alone would let all of these pass."""
+    made = bundle(weights=WEIGHTS, offsets=OFFSETS)
+    if int8 is not None:
+        made = with_int8(made, network(**int8), tolerance=1, logits=own_logits(int8))
+    found = parity(made, camera(), FRAMES, FakeClock())
+    assert (found.why_not is None) == (why is None)
+    assert why is None or why in found.why_not
+    if int8 is not None:
+        assert found.tiles > 100
+        assert 0 < found.defects < found.tiles
+
+
+def own_logits(options):
+    """What a network gives for the tiles of its self-test: their mean is known to be about a half."""
+    made = bundle(**options)
+    return made.card.selftest.logits
+
+
+def test_int8_that_fails_its_self_test_is_left_out_with_the_reason():
+    """As on a processor whose integer kernels overflow."""
+    made = bundle()
+    found = parity(with_int8(made, network(offsets=(5,) * 6)), camera(), FRAMES, FakeClock())
+    assert "self-test failed" in found.why_not
+
+
+def test_every_combination_takes_its_turn_in_every_round():
+    """The same n for each, the rounds told, and the time that was allowed bounds them, but for the least."""
+    wanted, told = ways(["fp32"], 2, 8), []
+    rows = measure(
+        bundle(), camera(), FRAMES, SystemClock(), wanted, rounds=500, limit_s=1e-6, on_round=lambda: told.append(1)
+    )
+    assert [Way(row.precision, row.threads, row.batch) for row in rows] == wanted
+    assert {row.n for row in rows} == {20} == {len(told)}
+    assert all(0 < row.calm_ms <= row.p50_ms <= row.p99_ms for row in rows)
+
+
+def test_frames_that_show_no_surface_are_not_timed():
+    """They end before the network: their time would be that of nothing."""
+    with pytest.raises(CalibrationError, match="bad pictures"):
+        measure(bundle(), camera(), [FRAMES[0] * 0], SystemClock(), [Way("fp32", 1, 8)], rounds=20, limit_s=1)
+
+
+@pytest.mark.parametrize(("holds", "tried"), [(0, [1, 1]), (1, [1, 2, 2]), (5, [1, 2, 4, 8, 8, 6, 6, 5]), (99, None)])
+def test_the_most_cameras_are_found_by_doubling_and_halving(holds, tried):
+    """What fails is looked at twice; there is an end to it."""
+    looks = []
+
+    def look(count):
+        looks.append(count)
+        verdict = "stable" if count <= holds else "failing"
+        return SimpleNamespace(verdict=verdict, stages={"total": SimpleNamespace(p99=3.0, n=150)})
+
+    found = held(look, 30.0)
+    assert found.cameras == min(holds, latency.MOST_CAMERAS)
+    assert found.at_least == (holds == 99)
+    assert tried is None or looks == tried
+
+
+def test_one_bad_moment_does_not_make_a_box_too_slow():
+    """The second look decides."""
+    verdicts = iter(["failing", "stable", "failing", "failing"])
+    load = {"stages": {"total": SimpleNamespace(p99=3.0, n=150)}}
+    assert held(lambda _count: SimpleNamespace(verdict=next(verdicts), **load), 10.0).cameras == 1
+
+
+# ---- what is kept, and where it holds ---------------------------------------------------------------
+
+
+def kept(digest, **place):
+    here = tuning.here(digest).model_copy(update=place)
+    row = timed("int8", 2, 18, 1.0)
+    made = Made(time="2026-11-22T12:00:00Z", version="1", source="x", frames=1, frame_px=(256, 64))
+    agreed = tuning.Parity(tiles=9, defects=1, moved=0, contradicted=0)
+    return tuning.Tuning(
+        schema=tuning.SCHEMA, place=here, camera="top", tiles=18, chosen=row, rows=(row,), parity=agreed, made=made
+    )
+
+
+def fitted(tmp_path, digest="d", **model):
+    found = tuning.fitted(config.Model(**model), digest, tmp_path)
+    return found.precision, found.threads, found.batch
+
+
+def test_what_was_measured_fills_what_the_configuration_leaves_open(tmp_path):
+    """And nothing else: values by hand win."""
+    assert fitted(tmp_path) == ("auto", None, None)
+    tuning.save(tuning.path_of(tmp_path), kept("d"))
+    assert fitted(tmp_path) == ("int8", 2, 18)
+    assert fitted(tmp_path, precision="fp32", threads=1, batch=4) == ("fp32", 1, 4)
+    assert fitted(tmp_path, batch=4) == ("int8", 2, 4)
+
+
+@pytest.mark.parametrize(
+    "place", [{"processor": "another"}, {"cores": 777}, {"onnxruntime": "0.1"}, {"bundle": "another"}]
+)
+def test_what_was_measured_elsewhere_is_not_used(tmp_path, caplog, place):
+    """Another processor, onnxruntime or model: one line says to calibrate again."""
+    tuning.save(tuning.path_of(tmp_path), kept("d", **place))
+    assert fitted(tmp_path) == ("auto", None, None)
+    assert "calibrate latency" in caplog.text
+    assert next(iter(map(str, place.values()))) in caplog.text
+
+
+def test_a_damaged_file_costs_time_and_not_the_start(tmp_path, caplog):
+    """Its reason is told."""
+    path = tuning.path_of(tmp_path)
+    path.parent.mkdir()
+    path.write_text("schema: defectd.tuning/1\nplace: 3\n")
+    assert fitted(tmp_path) == ("auto", None, None)
+    assert "place" in caplog.text
+
+
+# ---- the command --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def box(tmp_path):
+    """A configuration with a tiny bundle, and recorded frames."""
+    made = bundle(weights=WEIGHTS, offsets=OFFSETS)
+    described = made.card.model_dump(mode="json", by_alias=True)
+    write_bundle(tmp_path / "bundle", made.networks["student.onnx"], described)
+    (tmp_path / "frames").mkdir()
+    for number, frame in enumerate(FRAMES):
+        cv2.imwrite(str(tmp_path / "frames" / f"{number}.png"), frame)
+    settings = {
+        "node": "n",
+        "state_dir": str(tmp_path / "var"),
+        "model": {"bundle": str(tmp_path / "bundle")},
+        "cameras": [{"name": "top", "source": str(tmp_path / "frames"), "tile_px": 32}],
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
+    return tmp_path
+
+
+def calibrated(box, *more):
+    where = ["--source", str(box / "frames"), "-c", str(box / "c.yaml")]
+    return CliRunner().invoke(main, ["calibrate", "latency", *where, "--rounds", "20", "--no-hold", *more])
+
+
+def test_the_command_writes_what_the_next_start_uses(box):
+    """The file, a picture beside it, and the settings of the network from it."""
+    done = calibrated(box, "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    path = tuning.path_of(box / "var")
+    found = tuning.load(path)
+    assert told["written"] == [str(path), str(path.with_name("node.latency.png"))]
+    assert told["chosen"]["batch"] == found.chosen.batch
+    assert found.made.frame_px == (256, 64)
+    assert cv2.imread(str(path.with_name("node.latency.png"))).shape[1] == 900
+    digest = load(box / "bundle").digest
+    assert tuning.fitted(config.Model(), digest, box / "var").batch == found.chosen.batch
+
+
+def test_a_dry_run_and_an_interrupted_one_write_nothing(box, monkeypatch):
+    """Neither file nor picture."""
+    assert "dry run" in calibrated(box, "--dry-run").stderr
+
+    def interrupted(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(latency, "chart", interrupted)
+    assert calibrated(box).exit_code == 1
+    assert not (box / "var" / "calibration").exists()
+
+
+def test_values_by_hand_are_told(box):
+    """Whoever measures learns that the configuration goes before."""
+    settings = yaml.safe_load((box / "c.yaml").read_text())
+    settings["model"]["threads"] = 1
+    (box / "c.yaml").write_text(yaml.safe_dump(settings))
+    assert "model.threads: 1, which goes before" in calibrated(box, "--dry-run").stderr
+
+
+def test_the_chart_shows_every_combination():
+    """A bar each, also where one bad moment is a hundred times longer than the rest."""
+    rows = [timed("fp32", 1, 8, 1.0), timed("int8", 1, 8, 0.5), timed("int8", 2, 8, 90.0)]
+    drawn = latency.chart(rows, rows[1])
+    bars = [drawn[40 + 22 * n + 8, 250:].astype(int) for n in range(3)]
+    assert all(np.ptp(bar, axis=1).max() > 50 for bar in bars)

@@ -1,0 +1,278 @@
+"""The strip's edges: on frames of known truth, and on real ones where they are there."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from node import SEVERSTAL, needs_data, until
+
+from edge import config
+from edge.calibration.roi import find, line_of
+from edge.camera.sources.simulator import Strip
+from edge.cli import main
+from edge.config import calibration
+from edge.config.diff import compare
+from edge.errors import CalibrationError, ConfigError
+from edge.pipeline.offline import settings_of
+from edge.vision.tiles import lay
+
+
+def frame(number=0, *, left=(0, 0), right=(800, 800), dark=8):
+    """800x400, the strip between two lines from the top to the bottom of the frame, soft and noisy."""
+    rng = np.random.default_rng(number)
+    steel = Strip(width=800, height=400).frame(number).astype(np.float32)
+    rows, columns = np.mgrid[0:400, 0:800].astype(np.float32)
+    share = rows / 399
+    inside = np.clip(columns - (left[0] + (left[1] - left[0]) * share) + 0.5, 0, 1)
+    inside *= np.clip((right[0] + (right[1] - right[0]) * share) - columns + 0.5, 0, 1)
+    soft = cv2.GaussianBlur(inside, (0, 0), 1.5)
+    picture = steel * soft + dark * (1 - soft) + rng.normal(0, 2, steel.shape)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("left", [120, 121.5, 300])
+def test_edges_of_a_generated_strip_are_found(left):
+    """Both sides within 2 px of the truth, and the region lies inside them by the margin."""
+    frames = [frame(n, left=(left, left), right=(700, 700)) for n in range(5)]
+    strip = find(frames, margin_px=4, most_wander_px=20)
+    found = {edge.side: (edge.start_px, edge.end_px) for edge in strip.edges}
+    assert set(found) == {"left", "right"}
+    assert found["left"] == pytest.approx((left, left), abs=2)
+    assert found["right"] == pytest.approx((700, 700), abs=2)
+    x, y, w, h = strip.roi
+    assert left + 3 < x < left + 9
+    assert 693 <= x + w <= 698
+    assert (y, h) == (0, 400)
+
+
+def test_slanting_edge_gives_a_polygon():
+    """A camera that hangs askew sees a slant; the corners follow it."""
+    strip = find([frame(n, left=(100, 140)) for n in range(3)], margin_px=0, most_wander_px=20)
+    (top_left, top_right, bottom_right, bottom_left) = strip.roi
+    assert top_left[0] == pytest.approx(100, abs=3)
+    assert bottom_left[0] == pytest.approx(140, abs=3)
+    assert (top_right, bottom_right) == ((800, 0), (800, 400))
+
+
+def test_strip_that_lies_across_is_found_too():
+    """Background above and below."""
+    turned = [np.ascontiguousarray(frame(n, left=(90, 90), right=(710, 710)).T) for n in range(3)]
+    strip = find(turned, margin_px=0, most_wander_px=20)
+    assert [edge.side for edge in strip.edges] == ["top", "bottom"]
+    assert strip.roi[1] == pytest.approx(90, abs=3)
+
+
+def test_strip_that_wanders_far_can_be_followed():
+    """With `track`: where each edge was, and a fixed region for when it is not seen; a slant is refused."""
+    frames = [frame(n, left=(100 + 30 * n, 100 + 30 * n)) for n in range(5)]
+    with pytest.raises(CalibrationError, match="--track"):
+        find(frames, margin_px=4, most_wander_px=20)
+    strip = find(frames, margin_px=4, most_wander_px=20, track=True)
+    low, high = strip.track.seen_px["left"]
+    assert (low, high) == (pytest.approx(100, abs=2), pytest.approx(220, abs=2))
+    assert strip.track.margin_px == 4
+    assert 220 < strip.roi[0] < 232
+    with pytest.raises(CalibrationError, match="slants by"):
+        find([frame(n, left=(100, 140)) for n in range(3)], margin_px=4, most_wander_px=20, track=True)
+
+
+def test_strip_that_wanders_a_little_is_inside_the_region_at_any_time():
+    """The region begins where the strip always is; one that wanders far is refused with the distance."""
+    frames = [frame(n, left=(100 + 2 * n, 100 + 2 * n)) for n in range(5)]
+    strip = find(frames, margin_px=0, most_wander_px=20)
+    assert strip.roi[0] >= 107
+    with pytest.raises(CalibrationError, match="moves too much"):
+        find([frame(n, left=(100 + 30 * n, 100 + 30 * n)) for n in range(5)], margin_px=0, most_wander_px=20)
+
+
+@pytest.mark.parametrize("picture", [frame(), np.full((400, 800), 3, np.uint8), np.full((400, 800), 200, np.uint8)])
+def test_frames_without_an_edge_are_refused(picture):
+    """Steel from side to side, a dark room and a white wall have no edge."""
+    with pytest.raises(CalibrationError, match="no side of the frames"):
+        find([picture], margin_px=4, most_wander_px=20)
+
+
+def test_edge_that_is_out_of_focus_is_refused():
+    """Also under the noise of the sensor, which is sharp: what is found would lie beside the strip by ten px."""
+    soft = [cv2.GaussianBlur(frame(n, left=(150, 150)), (0, 0), 8) for n in range(3)]
+    noisy = [np.clip(f + np.random.default_rng(7).normal(0, 2, f.shape), 0, 255).astype(np.uint8) for f in soft]
+    assert line_of(noisy[0], "left")[0] < 142
+    with pytest.raises(CalibrationError, match="left edge is too soft"):
+        find(noisy, margin_px=4, most_wander_px=20)
+
+
+def test_real_edges_are_found_within_8_px_and_no_others():
+    """Every Severstal frame that shows an edge: eight of 27, by eye."""
+    folder = needs_data("normal-steel/severstal")
+    for path in sorted(folder.glob("frames*/*.jpg")):
+        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        found = {side: line for side in ("left", "right", "top", "bottom") if (line := line_of(picture, side))}
+        side, truth = SEVERSTAL.get(f"{path.parent.name}/{path.stem}", (None, None))
+        assert set(found) == ({side} if side else set()), path.stem
+        if side:
+            assert abs(sum(found[side]) / 2 - truth) <= 8, path.stem
+            assert max(abs(end - truth) for end in found[side]) <= 8, path.stem
+
+
+def test_excluded_zone_has_no_tiles():
+    """Tiles that lie in it by more than half are left out; with nothing left the frame cannot be judged."""
+    plain = lay((256, 1600), tile_px=200, input_px=100)
+    without = lay((256, 1600), tile_px=200, input_px=100, exclude=[(600, 0, 400, 256)])
+    inside = [box for box in plain.boxes.tolist() if box[0] >= 600 and box[0] + box[2] <= 1000]
+    assert inside
+    assert not {tuple(box) for box in inside} & {tuple(box) for box in without.boxes.tolist()}
+    triangle = lay((256, 1600), tile_px=200, input_px=100, exclude=[((0, 0), (400, 0), (0, 512))])
+    assert 0 < len(plain) - len(triangle) < 5
+
+
+# ---- the command, and what holds of its file ---------------------------------------------------
+
+
+@pytest.fixture
+def plant(tmp_path):
+    """A configuration, and six recorded frames of its camera."""
+    (tmp_path / "recorded").mkdir()
+    for number in range(6):
+        cv2.imwrite(str(tmp_path / "recorded" / f"{number}.png"), frame(number, left=(150, 150)))
+    (tmp_path / "c.yaml").write_text(
+        yaml.safe_dump({"node": "n", "state_dir": "var", "cameras": [{"name": "top", "source": "recorded"}]})
+    )
+    return tmp_path
+
+
+def call(plant, *args):
+    result = CliRunner().invoke(main, ["calibrate", *args, "-c", str(plant / "c.yaml")], catch_exceptions=False)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_command_writes_file_and_picture_that_the_daemon_uses(plant):
+    """The region holds until the configuration says otherwise, and the file says where it is from."""
+    code, said, _ = call(plant, "roi", "--source", str(plant / "recorded"), "--exclude", "500,0,100,400", "--json")
+    assert code == 0
+    found = json.loads(said)
+    assert found["written"] == [str(plant / "var/calibration/top.yaml"), str(plant / "var/calibration/top.roi.png")]
+    picture = cv2.imread(found["written"][1])
+    assert picture.shape == (400, 800, 3)
+    assert picture[200, 50].max() < picture[200, 300].max()
+    kept = calibration.load(plant / "var/calibration/top.yaml").roi
+    assert (kept.made.frames, kept.made.frame_px, kept.made.source) == (6, (800, 400), str(plant / "recorded"))
+    camera = settings_of(plant / "c.yaml", None, "builtin", None).camera
+    assert camera.roi == kept.roi == tuple(found["roi"])
+    assert camera.exclude == [(500, 0, 100, 400)]
+    raw = yaml.safe_load((plant / "c.yaml").read_text())
+    raw["cameras"][0]["roi"] = [1, 2, 300, 300]
+    (plant / "c.yaml").write_text(yaml.safe_dump(raw))
+    assert settings_of(plant / "c.yaml", None, "builtin", None).camera.roi == (1, 2, 300, 300)
+
+
+def test_command_stores_that_edges_are_followed(plant):
+    """In the file, and on the camera that the daemon gets; a region by hand in the configuration is not followed."""
+    code, said, _ = call(plant, "roi", "--source", str(plant / "recorded"), "--track", "--json")
+    assert code == 0
+    assert set(json.loads(said)["track"]["seen_px"]) == {"left"}
+    picture = cv2.imread(str(plant / "var/calibration/top.roi.png"))
+    assert picture[100, 148:154].tolist().count([0, 200, 240]) >= 1  # where the edge was seen
+    camera = settings_of(plant / "c.yaml", None, "builtin", None).camera
+    assert calibration.track(camera) == calibration.load(plant / "var/calibration/top.yaml").roi.track
+    assert calibration.track(camera.model_copy(update={"track": None})) is None
+    code, _, remark = call(plant, "roi", "--track", "--shape", "0,0,100,100")
+    assert (code, "one of them" in remark) == (2, True)
+
+
+def test_dry_run_writes_nothing(plant):
+    """It says what it found."""
+    code, said, remark = call(plant, "roi", "--dry-run")
+    assert code == 0
+    assert "left edge at 1" in said
+    assert "nothing was written" in remark
+    assert not (plant / "var").exists()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--source", "nowhere"], "cannot be read"),
+        (["--camera", "side"], "no such camera"),
+        (["--shape", "900,0,10,10"], "outside the frame"),
+        (["--shape", "0,0,800,400", "--exclude", "0,0,800,400"], "no tile is left"),
+        (["--shape", "1,2,3"], "at least three corners"),
+        (["--exclude", "9000,0,10,10"], "leaves out nothing"),
+        (["--exclude", "10,10,0,0"], "leaves out nothing"),
+        (["--frames", "2"], "at least 3 are needed"),
+    ],
+)
+def test_bad_input_is_refused_with_the_reason(plant, args, words):
+    """And nothing is written."""
+    code, _, remark = call(plant, "roi", *args)
+    assert code != 0
+    assert words in remark
+    assert not (plant / "var").exists()
+
+
+def test_mixed_sizes_and_damaged_files_are_refused(plant):
+    """One camera has one size; a file that cannot be read is named."""
+    cv2.imwrite(str(plant / "recorded/7.png"), np.zeros((100, 100), np.uint8))
+    assert "7.png is 100x100 px" in call(plant, "roi", "--source", str(plant / "recorded"))[2]
+    (plant / "recorded/7.png").write_bytes(b"no picture")
+    assert "7.png cannot be read" in call(plant, "roi", "--source", str(plant / "recorded"))[2]
+
+
+def test_calibration_that_cannot_be_read_refuses_the_start(plant):
+    """Inspection without it would be another one than was calibrated."""
+    path = plant / "var/calibration/top.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text("schema: defectd.calibration/1\nroi: {roi: [0, 0, -5, 3]}\n")
+    with pytest.raises(ConfigError, match=r"top\.yaml"):
+        calibration.applied(config.load(plant / "c.yaml"))
+
+
+@pytest.mark.system
+def test_region_is_calibrated_from_the_camera_itself(plant):
+    """Without --source frames come from the camera, in a process of its own."""
+    code, said, _ = call(plant, "roi", "--frames", "3", "--json")
+    assert code == 0
+    found = json.loads(said)
+    assert found["edges"]["left"]["frames"] == 3
+    assert found["roi"][0] == pytest.approx(156, abs=4)
+
+
+def test_reload_takes_a_new_calibration_over(plant):
+    """The camera is looked at otherwise, its process goes on, and the configuration has another hash."""
+    before = calibration.applied(config.load(plant / "c.yaml"))
+    assert call(plant, "roi", "--source", str(plant / "recorded"))[0] == 0
+    after = calibration.applied(config.load(plant / "c.yaml"))
+    found = compare(before, after)
+    assert (found.looked_at, found.reopened, found.needs_restart) == (("top",), (), ())
+    assert before.sha256 != after.sha256
+
+
+@pytest.mark.system
+def test_interrupted_calibration_leaves_nothing(plant):
+    """Ctrl-C while frames are gathered: no file, no camera process, a plain end."""
+    raw = yaml.safe_load((plant / "c.yaml").read_text())
+    raw["cameras"][0]["source"] = "strip:?width=640&height=256"
+    (plant / "c.yaml").write_text(yaml.safe_dump(raw))
+    command = [sys.executable, "-m", "edge.cli", "calibrate", "roi", "-c", str(plant / "c.yaml"), "--frames", "100000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        tasks = Path(f"/proc/{running.pid}/task")
+
+        def born():
+            return [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+
+        try:
+            camera = until(born, 30, "the camera process")
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=20)
+        finally:
+            running.kill()
+    assert running.returncode == 1
+    assert "Traceback" not in said
+    assert not (plant / "var").exists()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in camera), 10, "no camera process is left")

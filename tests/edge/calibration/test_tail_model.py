@@ -1,0 +1,105 @@
+"""How often good surface is above a threshold: counted, and carried beyond what was seen."""
+
+import math
+
+import numpy as np
+import pytest
+
+from edge.calibration import tail_model as tail
+from edge.calibration.tail_model import Tail
+
+
+def runs_of(*lengths):
+    return np.repeat(np.arange(len(lengths)), lengths)
+
+
+@pytest.mark.parametrize(("count", "probability"), [(19, 0.05), (99, 0.01), (118, 0.01), (118, 0.05), (400, 0.05)])
+def test_a_counted_level_is_exceeded_no_more_often_than_was_asked(count, probability):
+    """Over footage of any distribution, here one with a heavy tail: the mean over 1,000 pieces of footage."""
+    rng = np.random.default_rng(count)
+    seen = rng.standard_cauchy((1000, count))
+    levels = np.array([tail.conformal(one, probability) for one in seen])
+    share = float((rng.standard_cauchy((1000, 200)) > levels[:, None]).mean())
+    assert probability - 1.5 / (count + 1) < share < probability * 1.1
+
+
+def test_too_little_footage_counts_nothing():
+    """One alarm in a hundred pieces cannot be counted on 98 of them."""
+    assert tail.conformal(np.arange(98.0), 0.01) is None
+    assert tail.conformal(np.arange(99.0), 0.01) == 98.0
+    assert tail.conformal_share(np.arange(98.0), np.arange(98), 0.01) is None
+
+
+def test_share_of_tiles_counts_in_frames():
+    """Ten frames of ten tiles are ten pieces: of a further one all tiles might be strange."""
+    frames = np.repeat(np.arange(10), 10)
+    assert tail.conformal_share(np.arange(100.0), frames, 0.05) is None
+    level = tail.conformal_share(np.arange(100.0), frames, 0.2)
+    assert level is not None
+    assert (np.arange(100.0) > level).mean() * 10 + 1 <= 0.2 * 11
+
+
+def test_one_tile_in_each_frame_is_the_usual_count():
+    """Then both bounds are the same."""
+    scores = np.random.default_rng(3).normal(size=300)
+    for probability in (0.01, 0.05, 0.3):
+        assert tail.conformal_share(scores, np.arange(300), probability) == tail.conformal(scores, probability)
+
+
+@pytest.mark.parametrize(
+    ("draw", "beyond"),
+    [
+        (lambda rng: rng.exponential(size=1000), lambda t: math.exp(-t)),
+        (lambda rng: rng.standard_normal(1000), lambda t: math.erfc(t / math.sqrt(2)) / 2),
+        (
+            lambda rng: np.exp(0.5 * rng.standard_normal(1000)),
+            lambda t: math.erfc(math.log(t) / 0.5 / math.sqrt(2)) / 2,
+        ),
+    ],
+    ids=["exponential", "normal", "log-normal"],
+)
+def test_a_level_far_beyond_the_footage_is_right_on_average(draw, beyond):
+    """One in ten thousand from a thousand pieces, over ten pieces of footage; and the interval holds the truth."""
+    true, held = [], 0
+    for seed in range(10):
+        found = Tail.of(draw(np.random.default_rng(seed)))
+        level = found.level(1e-4)
+        estimate = found.beyond(level)
+        assert estimate.mean == pytest.approx(1e-4, rel=0.01)
+        true.append(beyond(level))
+        held += estimate.low <= true[-1] <= estimate.high
+    assert np.mean(true) < 3e-4
+    assert held >= 7
+
+
+@pytest.mark.parametrize("count", [25, 100])
+@pytest.mark.parametrize("sigma", [0.3, 0.6])
+def test_a_level_from_few_pieces_is_not_passed_more_often_than_asked(count, sigma):
+    """Ten times rarer than what was seen: the mean over 60 pieces of footage, of which a few may be unlucky."""
+    probability, true = 0.1 / count, []
+    for seed in range(60):
+        level = Tail.of(np.exp(sigma * np.random.default_rng(seed).standard_normal(count))).level(probability)
+        true.append(math.erfc(math.log(level) / sigma / math.sqrt(2)) / 2)
+    assert np.mean(true) < 1.2 * probability
+
+
+def test_equal_scores_give_a_level():
+    """A footage that never changes is no reason to fail."""
+    found = Tail.of(np.ones(50))
+    assert found.level(1e-6) >= 1.0
+
+
+def test_an_alarm_needs_the_confirming_frames():
+    """2 of 3: the second largest of the last three frames, never over a break."""
+    largest = np.array([9.0, 1.0, 8.0, 2.0, 2.0, 7.0, 7.0])
+    assert tail.confirmed(largest, runs_of(5, 2), 2, 3).tolist() == [-np.inf, 1.0, 8.0, 2.0, 2.0, -np.inf, 7.0]
+    assert tail.confirmed(largest, runs_of(5, 2), 1, 1) is largest
+
+
+def test_surface_that_is_seen_for_ten_frames_is_one_piece():
+    """Independent frames are pieces of their own; those that show the same for ten frames are not."""
+    rng = np.random.default_rng(1)
+    fresh = rng.normal(size=3000)
+    assert tail.memory(fresh, runs_of(3000)) == 1
+    assert 7 <= tail.memory(np.repeat(fresh[:300], 10), runs_of(3000)) <= 13
+    assert tail.pieces_of(runs_of(5, 3), 2).tolist() == [0, 0, 1, 1, 2, 3, 3, 4]

@@ -1,0 +1,433 @@
+"""Temperature and thresholds from labelled tiles: what is fitted, refused, told, and used."""
+
+import csv
+import json
+import logging
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from fakes import CLASSES, SIDE, FakeClock, bundle, write_bundle
+from pydantic import SecretStr
+
+from edge import config
+from edge.calibration import binomial
+from edge.calibration import labelled_tiles as labelled
+from edge.calibration import threshold_plots as tradeoff
+from edge.calibration.thresholds import (
+    Fit,
+    Found,
+    Sample,
+    Wish,
+    calibrate,
+    calibration_error,
+    choose,
+    fit_temperature,
+    halves,
+    outcome,
+    promised,
+)
+from edge.cli import main
+from edge.config import calibration
+from edge.config.calibration import Reliability
+from edge.errors import CalibrationError, ConfigError
+from edge.model.classifier import Classifier, Scores
+from edge.pipeline.offline import settings_of
+from edge.vision.inspector import Inspector
+
+RNG = np.random.default_rng(5)
+UNSURE = 0.35
+
+
+def sample_of(p, labels, *, sound_only=()):
+    """Tiles whose class probabilities are p at temperature 1; what is left of a row is `good`."""
+    p = np.array(p, np.float64)
+    good = np.clip(1 - p.sum(axis=1, keepdims=True), 1e-6, None)
+    logits = np.log(np.maximum(p, 1e-6)).astype(np.float32)
+    scores = Scores(logits, np.zeros((len(p), 2), np.float32), np.log(good).astype(np.float32))
+    fits = ~np.isin(np.arange(len(p)), sound_only)
+    return Sample(scores, np.array(labels, np.int64), halves(labels), fits)
+
+
+def two_classes(own, sound):
+    """Class 0 with these confidences in its pictures, class 1 always sure, sound tiles that look like class 0."""
+    rows = [[v, 0.0] for v in own] + [[0.0, 0.99]] * len(own) + [[v, 0.0] for v in sound]
+    return sample_of(rows, [0] * len(own) + [1] * len(own) + [2] * len(sound))
+
+
+def drawn(n, temperature, spread=3.0):
+    """Labels that follow the softmax of the logits at this temperature."""
+    logits = RNG.normal(0, spread, (n, 4))
+    p = np.exp(logits / temperature)
+    p /= p.sum(axis=1, keepdims=True)
+    labels = np.array([RNG.choice(4, p=row) for row in p])
+    scores = Scores(logits[:, :3].astype(np.float32), np.zeros((n, 2), np.float32), logits[:, 3:].astype(np.float32))
+    return Sample(scores, labels, halves(labels.tolist()), np.ones(n, bool))
+
+
+# ---- what is fitted ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
+def test_the_temperature_of_the_labels_is_found(temperature):
+    """Within a tenth, from three thousand."""
+    assert fit_temperature(drawn(3000, temperature)) == pytest.approx(temperature, rel=0.1)
+
+
+def test_a_model_too_sure_of_itself_is_told_so_on_pictures_it_was_not_fitted_on():
+    """The calibration error falls, and says on how many."""
+    sample = drawn(2000, 2.5)
+    found = calibrate(sample, Wish(), names="abc", temperature=1.0, unsure=UNSURE, levels=[0.6] * 3)
+    assert found.helps
+    assert found.reliability.before > 0.1
+    assert found.reliability.after < 0.04
+    assert found.reliability.n == 2000
+
+
+def test_a_temperature_that_would_not_help_is_not_taken():
+    """Each half asks for what is wrong on the other: the bundle's stays."""
+    one, other = drawn(400, 0.5), drawn(400, 2.5)
+    joined = Sample(
+        Scores.joined([one.scores, other.scores]),
+        np.concatenate([one.labels, other.labels]),
+        np.repeat([0, 1], 400),
+        np.ones(800, bool),
+    )
+    found = calibrate(joined, Wish(), names="abc", temperature=1.1, unsure=UNSURE, levels=[0.6] * 3)
+    assert not found.helps
+    assert found.fit.temperature == 1.1
+
+
+def test_a_temperature_that_nothing_holds_back_is_not_taken():
+    """With every picture judged right the smallest is the most probable, and all tiles would be sure of themselves."""
+    sample = two_classes([0.9, 0.8, 0.95, 0.85] * 5, [])
+    assert fit_temperature(sample) < 0.1
+    found = calibrate(sample, Wish(), names="ab", temperature=1.1, unsure=UNSURE, levels=[0.6] * 2)
+    assert (found.helps, found.fit.temperature) == (False, 1.1)
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_truth():
+    """Worked out by hand: 0.9 sure and right half of the time; 0.5 sure and right half of the time."""
+    sure = np.array([0.9] * 10 + [0.5] * 10)
+    right = np.array([1, 0] * 10, float)
+    assert calibration_error(sure, right) == pytest.approx(0.2)
+    assert calibration_error(np.array([]), np.array([])) == 0.0
+
+
+def test_halves_part_neighbours_only_once():
+    """The first half of each class, then the second: pictures of one place follow each other."""
+    assert halves([0, 0, 0, 0, 1, 1, 2]).tolist() == [0, 0, 1, 1, 0, 1, 1]
+
+
+def levels(sample, wish=None, before=(0.6, 0.6)):
+    return choose(sample, 1.0, wish or Wish(), unsure=UNSURE, before=np.array(before))
+
+
+def test_a_threshold_keeps_the_recall_and_some_margin_to_sound_surface():
+    """Of confidences 0.5 to 1, 90 % are above 0.55; the nearest sound tile is at 0.45: halfway between."""
+    own = np.linspace(0.5, 0.9999, 101)
+    level = levels(two_classes(own, [0.45, 0.4, 0.1]), Wish(recall=0.9))[0]
+    assert level == pytest.approx((0.55 + 0.45) / 2, abs=0.003)
+    assert (own >= level).mean() >= 0.9
+
+
+def test_recall_is_kept_also_where_sound_surface_is_more_certain():
+    """Then it costs false alarms, and no margin is taken off for them."""
+    own = np.linspace(0.5, 0.9999, 101)
+    level = levels(two_classes(own, [0.95] * 5), Wish(recall=0.9))[0]
+    assert (own >= level).mean() >= 0.9
+    assert level == pytest.approx((0.55 + UNSURE) / 2, abs=0.003)
+
+
+def test_no_threshold_falls_below_unsure_and_none_is_made_without_pictures():
+    """A class that is never recognised has the least; one without pictures keeps what it had."""
+    sample = sample_of([[0.3, 0.2, 0.1]] * 12 + [[0.1, 0.1, 0.7]] * 12, [0] * 12 + [2] * 12)
+    found = levels(sample, before=(0.6,) * 3)
+    assert found[0] == UNSURE
+    assert np.isnan(found[1])
+
+
+def test_no_more_sound_tiles_alarm_than_the_rate_allows():
+    """The allowed ones are spent where they find most; the count is that of the exact bound."""
+    own = np.linspace(0.5, 0.9999, 100)
+    sound = [*np.linspace(0.4, 0.95, 12), *([0.05] * 988)]
+    sample = two_classes(own, sound)
+    allowed = promised(0.01, 1000)
+    assert binomial.upper(allowed, 1000) <= 0.01 < binomial.upper(allowed + 1, 1000)
+    strict, loose = levels(sample, Wish(rate=0.004))[0], levels(sample, Wish(rate=0.01))[0]
+    assert (np.array(sound) >= strict).sum() == promised(0.004, 1000)
+    assert (np.array(sound) >= loose).sum() == allowed
+    assert loose < strict
+
+
+def test_a_rate_that_the_sound_tiles_cannot_show_is_refused_with_what_is_needed():
+    """So many that none among them would show it."""
+    with pytest.raises(CalibrationError, match=r"1000 sound tiles.*Give (\d+)") as refused:
+        promised(1e-5, 1000)
+    needed = int(str(refused.value).split("Give ")[1].split()[0])
+    assert binomial.upper(0, needed) <= 1e-5 < binomial.upper(0, needed - 2)
+
+
+def test_what_is_told_is_counted_on_pictures_that_had_no_say():
+    """The second half is never recognised as well as the first: fitted on all, it would look better."""
+    own = np.concatenate([np.full(50, 0.95), np.full(50, 0.5)])
+    found = calibrate(
+        two_classes(own, [0.1] * 20),
+        Wish(recall=0.95),
+        names="ab",
+        temperature=1.0,
+        unsure=UNSURE,
+        levels=[0.6, 0.6],
+    )
+    told, kept = found.points[0], found.levels["a"]
+    assert (own >= kept).mean() >= 0.95
+    assert told.found < 95
+    assert told.n == 100
+
+
+def test_outcomes_are_counted_as_the_decision_makes_them():
+    """Found by any class, named by its own; a sound tile alarms for its best class alone."""
+    p = np.array([[0.7, 0.1], [0.2, 0.7], [0.5, 0.1], [0.65, 0.3], [0.3, 0.5], [0.1, 0.1]])
+    counts, alarms = outcome(p, np.array([0, 0, 0, 2, 2, 2]), np.array([0.6, 0.6]))
+    assert counts.tolist() == [[3, 0], [2, 0], [1, 0]]
+    assert alarms.tolist() == [1, 0]
+
+
+def test_table_and_chart_show_recall_against_false_alarms():
+    """Higher levels, fewer of both; a panel for each class that has pictures."""
+    sample = two_classes(np.linspace(0.4, 0.999, 60), np.linspace(0.0, 0.9, 80))
+    rows = tradeoff.table(sample, 1.0)
+    assert [row.alarms for row in rows] == sorted((row.alarms for row in rows), reverse=True)
+    assert rows[0].recall[0] > rows[-1].recall[0]
+    fit = Fit(1.0, np.array([0.7, 0.6]))
+    found = Found(fit, (), 80, 0, Reliability(before=0.1, after=0.1, n=1), helps=True)
+    picture = tradeoff.chart(sample, found, "ab", UNSURE, 1e6)
+    assert picture.shape == (tradeoff.TOP + tradeoff.HIGH, 3 * tradeoff.WIDE, 3)
+    red = (picture == tradeoff.RED).all(axis=2)
+    assert red[:, : tradeoff.WIDE].any()
+    assert red[:, tradeoff.WIDE : 2 * tradeoff.WIDE].any()
+
+
+# ---- labelled folders ---------------------------------------------------------------------------------
+
+
+def pictures(folder, name, count, side=32, level=200):
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    for number in range(count):
+        tile = np.clip(RNG.normal(level, 3, (side, side)), 0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / name / f"{number}.png"), tile)
+
+
+def read(folder, sides=(32,)):
+    left = labelled.LeftOut()
+    found = labelled.find([folder], CLASSES)
+    return [label for label, _ in labelled.read(found, SIDE, sides, left)], left
+
+
+def test_class_folders_are_read_however_they_are_spelled(tmp_path):
+    """And `unsure`, empty and hidden folders are left out."""
+    for name in ("Scratches", "rolled-in scale", "GOOD", "normal", "unsure", ".trash"):
+        pictures(tmp_path, name, 1)
+    (tmp_path / "crazing").mkdir()
+    labels, left = read(tmp_path)
+    assert sorted(labels) == [4, 5, 6, 6]
+    assert not left.reasons
+
+
+def test_folders_that_are_no_class_are_refused_with_the_classes_there_are(tmp_path):
+    """All at once."""
+    for name in ("scratches", "rust", "holes"):
+        pictures(tmp_path, name, 1)
+    with pytest.raises(CalibrationError, match=r"holes, .*rust.*It knows: crazing, .*scratches"):
+        labelled.find([tmp_path], CLASSES)
+    with pytest.raises(CalibrationError, match="no class folders"):
+        labelled.find([tmp_path / "rust"], CLASSES)
+
+
+def test_files_that_cannot_be_read_are_listed_and_the_rest_goes_on(tmp_path):
+    """A broken picture costs itself."""
+    pictures(tmp_path, "scratches", 3)
+    (tmp_path / "scratches" / "1.png").write_bytes(b"no picture")
+    labels, left = read(tmp_path)
+    assert labels == [5, 5]
+    assert [path.name for path, _ in left.reasons] == ["1.png"]
+    assert "1.png" in next(left.said())
+
+
+@pytest.mark.parametrize(("sides", "words"), [((32, 48), "give one size"), ((48, 48), "give tiles of 32x32")])
+def test_pictures_that_are_no_tiles_are_refused(tmp_path, sides, words):
+    """Mixed sizes, or a size that is neither the camera's nor the model's."""
+    for name, side in zip(("crazing", "scratches"), sides, strict=True):
+        pictures(tmp_path, name, 2, side=side)
+    with pytest.raises(CalibrationError, match=words):
+        read(tmp_path)
+
+
+def test_classes_with_too_few_pictures_are_refused_with_how_many_they_have():
+    """None at all is no fault of a class, unless it is true of all."""
+    with pytest.raises(CalibrationError, match=r"crazing has 3, good has 9; at least 10"):
+        labelled.least([0] * 3 + [1] * 10 + [6] * 9, CLASSES, 10)
+    with pytest.raises(CalibrationError, match="no picture of a defect"):
+        labelled.least([6] * 50, CLASSES, 10)
+    labelled.least([1] * 10, CLASSES, 10)
+
+
+def test_exported_pictures_that_nobody_moved_are_counted(tmp_path):
+    """Their labels are the model's own."""
+    pictures(tmp_path, "scratches", 2)
+    pictures(tmp_path, "good", 1)
+    with (tmp_path / "manifest.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["file", "label", "kind"])
+        rows.writerows([["scratches/0.png", "scratches", "defect"], ["scratches/9.png", "scratches", "defect"]])
+        rows.writerow(["good/0.png", "good", "audit"])
+    assert labelled.unconfirmed([tmp_path]) == (3, 2, 2)
+    assert labelled.unconfirmed([tmp_path / "good"]) == (0, 0, 0)
+
+
+# ---- what the daemon does with it ---------------------------------------------------------------------
+
+MADE = {"weights": (0, 0, 0, 0, 0, 4), "offsets": (0, 0, 0, 0, 0, 0), "good": (0, 2)}
+
+
+def camera(**keys):
+    return config.Camera(name="top", source=SecretStr("x"), tile_px=32, **keys)
+
+
+def seen(levels=None, decision=None, made=None):
+    """State of a bright frame, scratches at 0.79."""
+    keys = {"levels": levels} if levels else {}
+    inspector = Inspector(
+        camera(decision=decision or config.Decision(), **keys), Classifier(made or bundle(**MADE)), FakeClock()
+    )
+    frame = np.full((32, 64), 240, np.uint8)
+    frame[::2] -= 20
+    return inspector.inspect(frame)
+
+
+def test_calibrated_levels_go_before_the_general_threshold_and_after_classes_by_hand():
+    """0.8 of a sure scratch: a defect by default, not at 0.95, and again where the configuration says 0.5."""
+    assert seen().state == "defect"
+    assert seen(config.Levels(classes={"scratches": 0.95})).state == "unsure"
+    by_hand = config.Decision(classes={"scratches": 0.5})
+    assert seen(config.Levels(classes={"scratches": 0.95}), by_hand).state == "defect"
+    assert seen(config.Levels(classes={"scratches": 0.1})).state == "defect"
+
+
+def test_a_calibrated_temperature_goes_before_that_of_the_bundle():
+    """For this camera."""
+    assert seen(config.Levels(temperature=4.0)).state in ("ok", "unsure")
+    sharp = seen(config.Levels(temperature=0.2)).findings.regions[0].confidence
+    assert sharp > seen().findings.regions[0].confidence
+
+
+def test_levels_of_another_model_or_tile_are_not_used_and_a_line_says_so(caplog):
+    """Also after a swap; with the model they were made with they hold again."""
+    made = bundle(**MADE)
+    own = config.Levels(bundle=made.digest, tile_px=32, classes={"scratches": 0.95})
+    assert seen(own, made=made).state == "unsure"
+    with caplog.at_level(logging.WARNING):
+        assert seen(own.model_copy(update={"bundle": "0" * 64}), made=made).state == "defect"
+        assert seen(own.model_copy(update={"tile_px": 64}), made=made).state == "defect"
+    assert caplog.text.count("calibrate thresholds --camera top") == 2
+    inspector = Inspector(camera(levels=own), Classifier(made), FakeClock())
+    other = Classifier(made)
+    other.bundle = "f" * 64
+    assert inspector.fitted(other).levels is None
+    assert inspector.fitted(other).fitted(Classifier(made)).levels == own
+
+
+def test_levels_by_hand_for_a_class_that_is_none_are_refused():
+    """As under `decision.classes`."""
+    with pytest.raises(ConfigError, match=r"levels\.classes\.rust"):
+        seen(config.Levels(classes={"rust": 0.5}))
+
+
+# ---- the command --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A configuration with a tiny bundle: bright is scratches, dark is good; labelled tiles of both."""
+    made = bundle(weights=(0, 0, 0, 0, 0, 12), offsets=(-3, -3, -3, -3, -3, -4), good=(0, 2))
+    write_bundle(tmp_path / "bundle", made.networks["student.onnx"], made.card.model_dump(mode="json", by_alias=True))
+    pictures(tmp_path / "tiles", "scratches", 20, level=200)
+    pictures(tmp_path / "tiles", "good", 20, level=60)
+    for number in range(4):
+        frame = np.clip(RNG.normal(60, 5, (64, 256)), 0, 255).astype(np.uint8)
+        (tmp_path / "sound").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "sound" / f"{number}.png"), frame)
+    settings = {
+        "node": "n",
+        "state_dir": str(tmp_path / "var"),
+        "model": {"bundle": str(tmp_path / "bundle")},
+        "cameras": [{"name": "top", "source": str(tmp_path / "sound"), "tile_px": 32, "fps": 10}],
+    }
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
+    return tmp_path
+
+
+def calibrated(place, *more):
+    words = ["calibrate", "thresholds", "-c", str(place / "c.yaml"), "--labelled", str(place / "tiles"), *more]
+    return CliRunner().invoke(main, words)
+
+
+def test_the_command_writes_levels_that_the_daemon_uses(place):
+    """With the model's digest, a picture, and false alarms at the rate of the camera."""
+    done = calibrated(place, "--good", str(place / "sound"), "--json")
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.stdout)
+    path = calibration.path_of(place / "var", "top")
+    kept = calibration.load(path).thresholds
+    assert told["levels"]["classes"] == kept.levels.classes
+    assert set(kept.levels.classes) == {"scratches"}
+    assert kept.sound == 20 + 4 * tiles_of(place)
+    assert kept.tiles_per_hour == 3600 * 10 * tiles_of(place)
+    assert cv2.imread(str(path.with_name("top.thresholds.png"))).shape[1] == 1080
+    assert settings_of(place / "c.yaml", None, "builtin", None).camera.levels == kept.levels
+
+
+def tiles_of(place):
+    settings = settings_of(place / "c.yaml", None, "builtin", None)
+    return Inspector(settings.camera, Classifier(bundle()), FakeClock()).tiles(np.zeros((64, 256), np.uint8))
+
+
+def test_the_command_tells_people_what_it_costs(place):
+    """Recall with its interval, false alarms an hour, and the table."""
+    done = calibrated(place, "--good", str(place / "sound"), "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert "20 of 20 found [83.2%, 100.0%]" in done.stdout
+    assert "tiles an hour: 0 [0," in done.stdout
+    assert "crazing            no pictures: keeps its threshold 0.6" in done.stdout
+    assert "named right" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        (["--recall", "0.9", "--false-alarms-per-hour", "3"], 2, "give one"),
+        (["--false-alarms-per-hour", "3"], 2, "--good"),
+        (["--false-alarms-per-hour", "1e8", "--good", "sound"], 2, "as many as there are tiles"),
+        (["--false-alarms-per-hour", "3", "--good", "sound"], 1, "sound tiles cannot promise"),
+    ],
+)
+def test_what_cannot_be_had_is_refused(place, monkeypatch, more, code, words):
+    """Two working points, an hour of unknown length, a rate beyond the sound tiles; nothing is written."""
+    monkeypatch.chdir(place)
+    done = calibrated(place, *more)
+    assert done.exit_code == code
+    assert words in done.output
+    assert not (place / "var" / "calibration").exists()
+
+
+def test_an_interrupted_run_writes_nothing(place, monkeypatch):
+    """Ctrl-C while the picture is drawn."""
+
+    def interrupted(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tradeoff, "chart", interrupted)
+    assert calibrated(place).exit_code == 1
+    assert not (place / "var" / "calibration").exists()

@@ -1,0 +1,190 @@
+"""What all calibrations have in common at the command line: help, options, refusals, and what is left on the disk."""
+
+import json
+import os
+import signal
+import stat
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from edge.camera.sources.simulator import Strip
+from edge.cli import main
+from edge.cli.progress import uninterrupted
+from edge.config import calibration
+
+COMMANDS = ("roi", "flatfield", "scale", "normal", "thresholds", "latency")
+LAMP = (1 - 0.35 * np.linspace(-1, 1, 400) ** 2)[None]
+
+
+def lit(number):
+    """A frame of moving strip under a lamp that is brighter in the middle."""
+    return np.clip(Strip(width=400, height=200).frame(20 * number) * LAMP, 0, 255).astype(np.uint8)
+
+
+def recorded(folder, frames):
+    folder.mkdir()
+    for number, frame in enumerate(frames):
+        cv2.imwrite(str(folder / f"{number}.png"), frame)
+
+
+@pytest.fixture
+def plant(tmp_path):
+    """A configuration, and recorded frames of its camera."""
+    recorded(tmp_path / "recorded", [lit(number) for number in range(20)])
+    content = {"node": "n", "state_dir": "var", "cameras": [{"name": "top", "source": "recorded", "tile_px": 100}]}
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path
+
+
+def call(plant, *args, source="recorded"):
+    words = ["calibrate", *args, "-c", str(plant / "c.yaml"), "--source", str(plant / source)]
+    return CliRunner().invoke(main, words, catch_exceptions=False)
+
+
+def left(plant):
+    folder = plant / "var/calibration"
+    return {file.name: file.read_bytes() for file in folder.iterdir()} if folder.exists() else None
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_shows_examples_line_by_line(command):
+    """As they are typed, not run together into a paragraph."""
+    said = CliRunner().invoke(main, ["calibrate", command, "--help"]).stdout
+    assert "\\b" not in said
+    assert any(line.strip().startswith(f"defectd calibrate {command}") for line in said.splitlines())
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("roi", "--wander-px", "nan"),
+        ("scale", "--square-mm", "nan"),
+        ("scale", "--length-mm", "nan", "--points", "0,0,100,0"),
+        ("normal", "--false-alarms-per-hour", "nan"),
+        ("normal", "--false-alarms-per-hour", "1e-300"),
+        ("normal", "--false-alarm-rate", "nan"),
+        ("normal", "--false-alarm-rate", "1e-300"),
+        ("thresholds", "--recall", "nan", "--labelled", "."),
+        ("thresholds", "--false-alarms-per-hour", "inf", "--labelled", "."),
+        ("thresholds", "--fps", "nan", "--labelled", "."),
+    ],
+)
+def test_numbers_that_are_none_are_refused_as_usage(option):
+    """`nan` is within all bounds, for it is compared with nothing; so are numbers that mean nothing."""
+    done = CliRunner().invoke(main, ["calibrate", *option, "-c", "nowhere.yaml"])
+    assert done.exit_code == 2, done.output
+
+
+@pytest.mark.parametrize("command", ["roi", "flatfield", "scale", "normal", "latency"])
+@pytest.mark.parametrize(
+    ("picture", "words"),
+    [
+        (np.full((200, 400), 2, np.uint8), "dark"),
+        (np.full((200, 400), 255, np.uint8), "saturated"),
+    ],
+)
+def test_frames_that_show_nothing_are_refused_with_the_reason(plant, command, picture, words):
+    """Lens cap and exposure are told as such, whatever the calibration would have missed in them."""
+    recorded(plant / "bad", [picture - np.uint8(number % 2) for number in range(12)])
+    done = call(plant, command, source="bad")
+    assert (done.exit_code, left(plant)) == (1, None)
+    assert f"12 {words}" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "words"), [("roi", "12 blurred"), ("flatfield", "12 blurred"), ("scale", "sharp?")]
+)
+def test_blurred_footage_is_refused(plant, command, words):
+    """By the texture of steel; of a board, which has little, by its corners."""
+    recorded(plant / "bad", [cv2.GaussianBlur(lit(number), (0, 0), 8) for number in range(12)])
+    done = call(plant, command, source="bad")
+    assert (done.exit_code, left(plant)) == (1, None)
+    assert words in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"", b"schema: defectd.calibration/1\nroi: {roi: [0, 0]}\n"])
+def test_damaged_calibration_is_told_before_frames_are_gathered(plant, content):
+    """And the remedy is one that works: calibrating again over it would not."""
+    path = calibration.path_of(plant / "var", "top")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    done = call(plant, "flatfield", source="nowhere")
+    assert done.exit_code == 78
+    assert "Remove the file, then calibrate again" in done.stderr
+
+
+def test_place_that_cannot_be_written_is_told_before_frames_are_gathered(plant):
+    """Not after ten minutes of footage; a dry run needs no such place."""
+    (plant / "var").write_text("a file")
+    done = call(plant, "flatfield", source="nowhere")
+    assert done.exit_code == 1
+    assert "is no folder" in done.stderr
+    assert call(plant, "flatfield", "--dry-run").exit_code == 0
+
+
+def test_disk_that_fails_in_the_middle_leaves_nothing(plant):
+    """The map and the picture could be written, the file that refers to them could not: all is as it was before."""
+    folder = plant / "var/calibration"
+    (folder / "top.yaml.new").mkdir(parents=True)
+    done = call(plant, "flatfield")
+    assert done.exit_code == 1
+    assert "cannot be written" in done.stderr
+    assert [file.name for file in folder.iterdir()] == ["top.yaml.new"]
+
+
+def test_interrupt_in_the_middle_of_writing_leaves_all_of_it(plant, monkeypatch):
+    """Ctrl-C as the first file goes to the disk: the others follow, and it is told what is there."""
+    real, pressed = os.fsync, []
+
+    def fsync(handle):
+        if stat.S_ISREG(os.fstat(handle).st_mode) and not pressed:
+            pressed.append(os.kill(os.getpid(), signal.SIGINT))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    done = call(plant, "flatfield", "--json")
+    assert (done.exit_code, len(pressed)) == (0, 1)
+    kept = calibration.load(plant / "var/calibration/top.yaml").flatfield
+    assert set(left(plant)) == {"top.yaml", "top.flatfield.png", kept.file}
+    assert len(json.loads(done.stdout)["written"]) == 2
+
+
+def test_second_interrupt_ends_a_disk_that_hangs():
+    """The first one waits for what is being written, the second one does not."""
+    pressed = []
+
+    def press(times):
+        with uninterrupted():
+            for number in range(times):
+                pressed.append(number)
+                os.kill(os.getpid(), signal.SIGINT)
+
+    press(1)
+    with pytest.raises(KeyboardInterrupt):
+        press(3)
+    assert pressed == [0, 0, 1]
+
+
+@pytest.mark.skipif("os.geteuid() != 0", reason="only root writes for somebody else")
+def test_all_that_root_writes_belongs_to_the_user_of_the_state_folder(plant):
+    """Maps and pictures too: with a strict umask the daemon could not read them."""
+    (plant / "var").mkdir()
+    os.chown(plant / "var", 65_534, 65_534)
+    assert call(plant, "flatfield").exit_code == 0
+    assert len(left(plant)) == 3
+    places = [plant / "var/calibration", *(plant / "var/calibration").iterdir()]
+    assert {place.stat().st_uid for place in places} == {65_534}
+
+
+def test_what_a_part_leaves_open_survives_the_next_calibration(plant):
+    """Thresholds know no frame size, and say so: the file can be read after another part was put beside them."""
+    path = calibration.path_of(plant / "var", "top")
+    made = calibration.Made(time="now", version="1", source="tiles", frames=9, frame_px=None)
+    region = calibration.Region(roi=None, exclude=((0, 0, 9, 9),), made=made)
+    calibration.save(path, roi=region)
+    assert call(plant, "flatfield").exit_code == 0
+    assert calibration.load(path).roi == region

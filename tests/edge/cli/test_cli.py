@@ -1,0 +1,260 @@
+"""The command line as a person or a script meets it: exit codes, messages, one JSON object per line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from edge import config
+from edge.camera.sources.simulator import Strip
+from edge.cli import main
+from edge.cli.events import _event_line
+from edge.cli.options import Seconds
+from edge.event import NODE_CAMERA
+
+MINIMAL: dict[str, Any] = {"node": "line3", "cameras": [{"name": "top", "source": "strip:"}]}
+
+
+def call(*args: str) -> Any:
+    return CliRunner().invoke(main, list(args), catch_exceptions=False)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "strip.png"
+    cv2.imwrite(str(path), Strip(width=800, height=400).frame(3))
+    return path
+
+
+def written(folder: Path, **changes: Any) -> str:
+    path = folder / "c.yaml"
+    path.write_text(yaml.safe_dump({**MINIMAL, "state_dir": str(folder / "var"), **changes}))
+    return str(path)
+
+
+def lines(result: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_every_command_explains_itself() -> None:
+    """--help of every command ends with 0 and says more than its name."""
+    for name, command in main.commands.items():
+        result = call(name, "--help")
+        assert result.exit_code == 0
+        assert command.help, name
+
+
+def test_check_accepts_the_shipped_configuration() -> None:
+    """config.yaml in the repository is good as it is."""
+    shipped = Path(__file__).resolve().parents[3] / "config.yaml"
+    result = call("check", "-c", str(shipped))
+    assert result.exit_code == 0, result.output
+    assert "good" in result.output
+
+
+def test_check_tells_all_problems_at_once_and_ends_with_78(tmp_path: Path) -> None:
+    """Each problem has its key, value and remedy; systemd does not restart on 78."""
+    path = written(tmp_path, report_s=-1, nodes="x", cameras=[{"name": "a b", "source": "strip:", "mode": "belt"}])
+    result = call("check", "-c", path)
+    assert result.exit_code == 78
+    for part in ("report_s: -1", "nodes: 'x'", "Write 'node'", "cameras[0].name: 'a b'", "cameras[0].mode: 'belt'"):
+        assert part in result.stderr
+    as_json = call("check", "-c", path, "--json")
+    assert as_json.exit_code == 78
+    assert {p["key"] for p in lines(as_json)[0]["problems"]} >= {"report_s", "nodes", "cameras[0].mode"}
+
+
+def test_check_finds_a_threshold_for_a_class_that_the_model_does_not_know(tmp_path: Path) -> None:
+    """What configuration and model disagree on is found before anything starts."""
+    result = call("check", "-c", written(tmp_path, decision={"classes": {"scratch": 0.8}}))
+    assert result.exit_code == 78
+    assert "scratches" in result.stderr
+
+
+def test_check_refuses_a_bundle_that_is_not_there(tmp_path: Path) -> None:
+    """A missing model is told by its path, with 78."""
+    result = call("check", "-c", written(tmp_path, model={"bundle": "nowhere"}))
+    assert result.exit_code == 78
+    assert "nowhere" in result.stderr
+
+
+def test_check_prints_a_json_schema(tmp_path: Path) -> None:
+    """Editors get the keys and their meaning."""
+    schema = json.loads(call("check", "--schema").stdout)
+    assert set(schema["properties"]) == set(config.Config.model_fields)
+
+
+def test_check_probe_opens_each_camera(tmp_path: Path) -> None:
+    """--probe says what each camera gives, fails with 1 where one does not open, and hides its password."""
+    cameras = [
+        {"name": "top", "source": "strip:?width=640&height=256"},
+        {"name": "far", "source": "rtsp://admin:hunter2@127.0.0.1:9/", "open_timeout_s": 1},
+    ]
+    result = call("check", "-c", written(tmp_path, cameras=cameras), "--probe", "--json")
+    assert result.exit_code == 1
+    top, far = lines(result)[0]["cameras"]
+    assert top["given"]["width"] == 640
+    assert far["error"]
+    assert "hunter2" not in result.output
+
+
+def test_inspect_gives_one_json_line_per_frame(picture: Path) -> None:
+    """The line holds the promised keys, plain types, the strongest region first."""
+    result = call("inspect", "--json", str(picture))
+    assert result.exit_code == 0, result.output
+    (line,) = lines(result)
+    assert (line["source"], line["frame"], line["size_px"]) == (str(picture), 0, [800, 400])
+    assert line["state"] in ("ok", "defect", "unsure")
+    assert set(line["latency_ms"]) == {"decode", "preprocess", "inference", "decide", "total"}
+    confidences = [region["confidence"] for region in line["regions"]]
+    assert confidences == sorted(confidences, reverse=True)
+
+
+def _bad_inputs(folder: Path) -> dict[str, Path]:
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 255, (300, 300), np.uint8)
+    made = {name: folder / name for name in ("text.png", "empty.png", "cut.png", "dot.png", "thread.png")}
+    made["text.png"].write_text("not a picture")
+    made["empty.png"].write_bytes(b"")
+    made["cut.png"].write_bytes(cv2.imencode(".png", image)[1].tobytes()[:20_000])
+    cv2.imwrite(str(made["dot.png"]), image[:1, :1])
+    cv2.imwrite(str(made["thread.png"]), np.tile(image[:10], (1, 67))[:, :20_000])
+    made["notes.txt"] = folder / "notes.txt"
+    made["notes.txt"].write_text("hello")
+    made["missing.png"] = folder / "missing.png"
+    return made
+
+
+def test_inspect_goes_on_after_every_bad_input(tmp_path: Path, picture: Path) -> None:
+    """Unreadable inputs give an error line each and exit 1; the good one is still done."""
+    bad = _bad_inputs(tmp_path)
+    result = call("inspect", "--json", *map(str, bad.values()), str(picture))
+    assert result.exit_code == 1
+    said = {line["source"]: line for line in lines(result)}
+    for name in ("text.png", "empty.png", "cut.png", "notes.txt", "missing.png"):
+        assert said[str(bad[name])]["error"], name
+    for name in ("dot.png", "thread.png"):
+        assert said[str(bad[name])]["state"] == "bad_image"
+        assert "too small" in said[str(bad[name])]["reason"]
+    assert said[str(picture)]["state"] in ("ok", "defect", "unsure")
+
+
+def test_inspect_answers_the_same_for_16_bit_and_colour_pictures(tmp_path: Path) -> None:
+    """A 16-bit TIFF and a colour file of one gray picture get the verdict of its 8-bit file."""
+    gray = Strip(width=800, height=400).frame(40)
+    files = {"g.png": gray, "w.tif": gray.astype(np.uint16) << 8, "c.png": cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)}
+    for name, image in files.items():
+        cv2.imwrite(str(tmp_path / name), image)
+    verdicts = lines(call("inspect", "--json", *(str(tmp_path / name) for name in files)))
+    assert len({json.dumps([v["state"], v["regions"]]) for v in verdicts}) == 1
+
+
+def test_inspect_without_json_is_for_people(picture: Path, tmp_path: Path) -> None:
+    """Plain sentences on stdout, problems on stderr."""
+    result = call("inspect", str(picture), str(tmp_path / "gone.png"))
+    assert result.exit_code == 1
+    assert f"{picture} [0]:" in result.stdout
+    assert "gone.png" in result.stderr
+
+
+def test_inspect_refuses_a_camera_that_the_configuration_has_not(tmp_path: Path, picture: Path) -> None:
+    """The message names the cameras there are."""
+    result = call("inspect", "-c", written(tmp_path), "--camera", "bottom", str(picture))
+    assert result.exit_code == 78
+    assert "top" in result.stderr
+
+
+def test_events_of_a_fresh_box_are_none(tmp_path: Path) -> None:
+    """No database yet is no error."""
+    result = call("events", "-c", written(tmp_path), "--json")
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_run_refuses_a_bad_configuration_with_78(tmp_path: Path) -> None:
+    """`run` and `check` share one path."""
+    assert call("run", "-c", written(tmp_path, report_s="soon")).exit_code == 78
+    assert call("run", "-c", str(tmp_path / "none.yaml")).exit_code == 78
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("30", 30.0), ("30s", 30.0), ("1.5m", 90.0), ("2h", 7200.0), ("1d", 86_400.0)]
+)
+def test_durations_are_read_with_their_unit(text: str, seconds: float) -> None:
+    """--for and --since take what people write."""
+    assert Seconds().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "-3s", "soon", "0", "nan", "1e99", "3 weeks"])
+def test_durations_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
+    """Usage errors end with 2 and an example."""
+    result = call("run", "-c", written(tmp_path), "--for", text)
+    assert result.exit_code == 2
+    assert "30s" in result.stderr
+
+
+def test_bench_says_of_each_figure_how_it_was_measured() -> None:
+    """Network, threads, batch, quantiles and n of each; the paths side by side with their ratios."""
+    rows = lines(call("bench", "--json", "--calls", "10"))
+    network = {(row["network"], row["threads"], row["batch"]) for row in rows if row["what"] == "network"}
+    assert network == set(product(("fp32", "int8"), (1, 2), (1, 8, 32)))
+    assert any("1600x256" in row["what"] for row in rows)
+    alone, beside = [row for row in rows if "ms" in row], [row for row in rows if "ratios" in row]
+    for found in [row["ms"] for row in alone] + [row["us"] for row in beside]:
+        assert found["n"] >= 10
+        assert 0 < found["p50"] <= found["p95"] <= found["p99"] <= found["p999"] <= found["max"]
+    assert len(beside) == 6
+    assert all(row["ratios"][row["network"]] == 1.0 for row in beside if row["what"].startswith("daemon"))
+    assert set(rows[-1]["share_of_it"]) == {"fp32", "int8"}
+
+
+def test_bench_holds_a_camera_and_shows_every_stage() -> None:
+    """One real camera process for a moment: stages with quantiles, cores and memory."""
+    told = call("bench", "--hold", "1", "--fps", "20", "--for", "1s").output
+    assert "1 x 1600x256 at 20 fps" in told
+    for stage in ("queue", "preprocess", "inference", "decide", "total"):
+        assert f"\n{stage} " in told
+    assert "of a core" in told
+
+
+def test_model_show_and_verify_speak_of_the_shipped_bundle() -> None:
+    """The card is readable, and the self-test holds on this processor."""
+    card = lines(call("model", "show", "--json"))[0]
+    assert card["classes"][-1] == "scratches"
+    assert "good" in call("model", "verify").output
+
+
+def test_tail_prints_what_is_no_event_without_breaking() -> None:
+    """A stranger's message on an event topic is shown as such."""
+    for text in ("", "nonsense", "[1]", "null", '{"seq": 1}'):
+        assert _event_line(text).startswith("not an event")
+
+
+def test_tail_prints_an_event_on_one_line() -> None:
+    """Time, seq, camera, type, and for a defect what and where."""
+    defect = {"class": "scratches", "confidence": 0.97, "box_px": [1, 2, 3, 4], "frames": 5}
+    fact = {"time": "2026-11-22T13:46:11.482Z", "seq": 7, "camera": NODE_CAMERA, "type": "defect.closed"}
+    line = _event_line(json.dumps({**fact, "defect": defect, "detail": None, "replayed": True}))
+    assert "\n" not in line
+    for part in ("13:46:11.482", "#7", "scratches", "0.97", "1,2 3x4", "5 frames", "replayed"):
+        assert part in line
+    placed = {**defect, "position_m": 812.4, "coil": "A4711"}
+    assert "3x4 px, 812.400 m on A4711, 5 frames" in _event_line(json.dumps({**fact, "defect": placed}))
+    measured = {**placed, "extent_px": [1, 3, 2, 1], "length_mm": 31.5}
+    assert "1,3 2x1 px, 812.400 m on A4711, 31.5 mm long, 5" in _event_line(json.dumps({**fact, "defect": measured}))
+
+
+def test_help_is_quick_because_libraries_wait() -> None:
+    """Importing the command line loads neither OpenCV nor ONNX Runtime."""
+    import subprocess
+
+    code = "import sys, edge.cli; sys.exit(bool({'cv2', 'onnxruntime', 'paho', 'pydantic'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,77 @@
+"""What a running node can take over of another configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edge.config import Camera, Config, parse
+from edge.config.diff import BESIDE, OPENING, Difference, compare, merged
+
+CAMERA = {"name": "top", "source": "strip:", "fps": 30}
+
+
+def configured(*cameras: dict[str, Any], **more: Any) -> Config:
+    raw = {"node": "line3", "cameras": [*(cameras or [CAMERA])], **more}
+    return parse(raw, origin="test", base=Path("/"), env={})
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"source": "strip:?width=640"}, "reopened"),
+        ({"fps": 25}, "reopened"),
+        ({"ring_frames": 9}, "reopened"),
+        ({"tile_px": 100}, "looked_at"),
+        ({"roi": [0, 0, 400, 200]}, "looked_at"),
+        ({"budget_ms": 30}, "looked_at"),
+        ({"health": {"dark": 3}}, "looked_at"),
+        ({"decision": {"close_frames": 9}}, "looked_at"),
+        ({"decision": {"confidence": 0.9, "close_frames": 9}}, "looked_at"),
+        ({"decision": {"confidence": 0.9}}, "thresholds"),
+        ({"decision": {"classes": {"scratches": 0.9}}}, "thresholds"),
+        ({"memory_mb": 400}, None),
+        ({}, None),
+    ],
+)
+def test_change_of_a_camera_costs_no_more_than_it_must(changes: dict[str, Any], kind: str | None) -> None:
+    """A process starts again for how the camera is opened, tracks for how it is looked at, nothing for thresholds."""
+    found = compare(configured(), configured({**CAMERA, **changes}))
+    assert found == (Difference() if kind is None else Difference(**{kind: ("top",)}))
+
+
+def test_cameras_come_and_go_also_by_being_disabled() -> None:
+    """Added, removed, and the untouched one in none of the lists."""
+    before = configured(CAMERA, {**CAMERA, "name": "gone"}, {**CAMERA, "name": "off", "enabled": False})
+    after = configured(CAMERA, {**CAMERA, "name": "gone", "enabled": False}, {**CAMERA, "name": "off"})
+    assert compare(before, after) == Difference(added=("off",), removed=("gone",))
+
+
+def test_keys_that_need_a_restart_are_named_and_not_taken_over() -> None:
+    """By section and key; the others of the same file are taken over."""
+    wanted = configured(
+        {**CAMERA, "tile_px": 100},
+        mqtt={"broker": "embedded:1999"},
+        log={"level": "debug", "format": "json"},
+        report_s=3,
+        commands={"allow": ["ping"]},
+    )
+    found = compare(configured(), wanted)
+    assert found.needs_restart == ("log.format", "mqtt.broker")
+    taken = merged(configured(), wanted)
+    assert (taken.mqtt.broker, taken.log.level, taken.log.format) == ("embedded", "debug", "auto")
+    assert (taken.report_s, taken.commands.allow, taken.cameras[0].tile_px) == (3, ["ping"], 100)
+
+
+def test_commands_that_were_not_heard_of_need_a_restart() -> None:
+    """The subscription is made with the connection: from nothing to something takes a new one."""
+    found = compare(configured(commands={"allow": []}), configured(commands={"allow": ["ping"]}))
+    assert found.needs_restart == ("commands.allow",)
+    assert merged(configured(), configured(commands={"allow": []})).commands.allow == ["ping", "state"]
+
+
+def test_every_key_of_a_camera_has_its_place() -> None:
+    """A key that is new and in none of the lists is taken for one of how the camera is looked at."""
+    assert set(OPENING) | set(BESIDE) < set(Camera.model_fields)

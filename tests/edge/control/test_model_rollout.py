@@ -1,0 +1,354 @@
+"""From one model to the next on a real line that inspects frames all the while."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from fakes import CLASSES, card, network, write_bundle
+from fakes_crew import CAMERA, TOPICS, Cameras, Crew, View
+from fakes_delivery import until
+from fakes_models import bundle_of, that_breaks, that_is_slow, with_a_hole
+
+from edge import config
+from edge.camera.supervisor import FramesLost
+from edge.control.model_rollout import Succession
+from edge.control.model_validation import identity
+from edge.control.mqtt_commands import Commands, Model
+from edge.control.reload import Node, Reach
+from edge.control.startup import MOST_STARTS, prepare
+from edge.errors import BundleError, CommandError
+from edge.event import Origin
+from edge.frame import Frame
+from edge.host.clock import SystemClock, boot_id
+from edge.model.store import CONFIGURED, Store
+from edge.pipeline.event_latency import Trail
+from edge.pipeline.loop import Control, Line
+
+STEEL = np.tile(np.linspace(20, 200, 64).astype(np.uint8), (64, 1))
+BRIGHT = np.clip(STEEL.astype(int) // 8 + 230, 0, 244).astype(np.uint8)
+
+EVERY_NS = 5_000_000
+
+
+class Strip(Cameras):
+    """A frame every few milliseconds, as long as the line asks; `shown` is what they show."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shown = STEEL
+        self.rng = np.random.default_rng(1)
+        self.number = itertools.count()
+        self.next_ns = 0
+        self.waiting: deque[Frame] = deque()
+        self.running = True
+
+    def wait(self, timeout_s: float) -> bool:
+        now_ns = SystemClock().monotonic_ns()
+        if self.running and not self.waiting and now_ns >= self.next_ns:
+            self.next_ns = now_ns + EVERY_NS
+            noise = self.rng.integers(0, 8, self.shown.shape, np.uint8)
+            self.waiting.append(Frame("top", next(self.number), self.shown + noise, now_ns))
+        return bool(self.waiting) or super().wait(timeout_s)
+
+    def heads(self) -> tuple[tuple[str, int], ...]:
+        return tuple((frame.camera, frame.grabbed_ns) for frame in self.waiting)
+
+    def pop(self, _name: str) -> Frame:
+        return self.waiting.popleft()
+
+    def release(self, _frame: Frame) -> None:
+        pass
+
+
+class Plant:
+    """A node that inspects, and its models."""
+
+    def __init__(self, folder: Path, **model: Any) -> None:
+        self.folder = folder
+        onnx = network(weights=(0, 0, 0, 0, 0, 1))
+        first = write_bundle(folder / "first", onnx, card(onnx, version="first"))
+        path = folder / "config.yaml"
+        camera = {**CAMERA, "budget_ms": 5000, "tile_px": 32, "mode": "parts", "health": {"enabled": False}}
+        content = {"node": "line3", "model": {"bundle": str(first), **model}, "cameras": [camera]}
+        path.write_text(yaml.safe_dump(content))
+        settings = config.load(path)
+        settings.state_dir.mkdir(exist_ok=True)
+        self.clock = SystemClock()
+        self.prepared = prepare(settings, self.clock)
+        self.crew, self.strip, self.views = Crew(), Strip(), [View()]
+        origin = Origin(
+            "line3", boot_id(), identity(self.prepared.bundle, self.prepared.classifier), self.prepared.settings.sha256
+        )
+        self.crew.origin = origin
+        control = Control()
+        crew: Any = self.crew
+        views: Any = self.views
+        strip: Any = self.strip
+        commands = Commands(TOPICS, settings.commands, ["top"], self.clock)
+        reach = Reach(control, strip, crew, crew, commands, Trail(["top"], self.clock), views, lambda _s: [View()])
+        self.node = Node(self.prepared, origin, TOPICS, reach, self.clock, path)
+        self.line = Line(
+            self.prepared.stations,
+            strip,
+            crew,
+            self.clock,
+            retain_state=self.node.note_state,
+            retain_coverage=lambda *_: None,
+            on_report=lambda _reports: None,
+            report_s=0.05,
+            control=control,
+            shadow=self.prepared.shadow,
+        )
+        self.succession = Succession(self.node, self.prepared, control, lambda: self.line.stations, self.clock)
+        self.store = Store(settings.state_dir)
+        self.line.start()
+        self.succession.resume()
+
+    def stop(self, *, killed: bool = False) -> None:
+        self.strip.running = False
+        assert self.line.stop(5)
+        assert self.line.failure is None
+        if not killed:
+            self.succession.close()
+
+    def kept(self, version: str, make: Any = network, **changes: Any) -> str:
+        return self.store.put(bundle_of(self.folder, version, make, **changes), None, self.clock)
+
+    def inspected(self) -> int:
+        frames = self.line.stations[0].account.total()["frames"]
+        return int(frames["ok"] + frames["defect"] + frames["unsure"])
+
+    def goes_on(self, frames: int = 20) -> None:
+        goal = self.inspected() + frames
+        until(lambda: self.inspected() >= goal, 20, "frames that are inspected")
+
+    def told(self, kind: str) -> list[tuple[dict[str, Any], str]]:
+        """Details of events of this type, and the version of the model that signed them."""
+        return [(e.detail or {}, origin.model["version"]) for e, origin in self.crew.events if e.type == kind]
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Iterator[Plant]:
+    plant = Plant(tmp_path, watch_s=0.0)
+    yield plant
+    plant.stop()
+
+
+def test_swap_changes_who_decides_between_two_frames(plant: Plant) -> None:
+    """Each event is signed by the model that decided it, in order; the account has every frame."""
+    plant.goes_on()
+    done = plant.succession.use(plant.kept("second", weights=(0, 0, 0, 0, 9, 1)))
+    plant.goes_on()
+    assert (done["changed"], done["to"]["version"], done["from"]["version"]) == (True, "second", "first")
+    assert plant.node.origin.model["bundle"] == plant.store.list()[0].digest
+    assert plant.views[0].described["Model/Version"] == "second"
+    assert plant.crew.status["model"]["version"] == "second"
+    opened = [(e.defect.class_name, o.model["version"]) for e, o in plant.crew.events if e.type == "defect.opened"]
+    assert {version for name, version in opened if name == "rolled-in_scale"} == {"second"}
+    signed = [origin.model["version"] for _, origin in plant.crew.events]
+    assert signed == sorted(signed), "first before second"
+    assert plant.told("model.changed")[0][1] == "second"
+    plant.strip.running = False
+    until(lambda: not plant.strip.waiting, 5, "the last frame")
+    total = plant.line.stations[0].account.total()
+    assert total["frames"]["ok"] + total["frames"]["defect"] == total["delivered"] == next(plant.strip.number)
+
+
+def test_model_that_stood_its_trial_is_trusted_and_can_still_be_taken_back(plant: Plant) -> None:
+    """After the time and enough frames; then a rollback by hand works, once."""
+    plant.goes_on(120)
+    digest = plant.kept("second", weights=(0, 0, 0, 0, 0.5, 1))
+    plant.succession.use(digest)
+    assert plant.succession.use(digest) == {"changed": False, "model": plant.node.origin.model, "on_trial": True}
+    plant.goes_on(120)
+    until(lambda: plant.succession.look() or not plant.succession.shown()["on_trial"], 10, "the end of the trial")
+    assert plant.store.standing(plant.node.configured.model.bundle).current == digest
+    done = plant.succession.perform(Model(action="rollback"))
+    assert done["to"]["version"] == "first"
+    plant.goes_on()
+    assert plant.told("model.rolled_back")[0][1] == "first"
+    with pytest.raises(CommandError, match="none to go back to"):
+        plant.succession.perform(Model(action="rollback"))
+
+
+@pytest.mark.parametrize(("make", "said"), [(with_a_hole, "no numbers"), (that_breaks, "does not run")])
+def test_model_that_fails_on_a_frame_is_replaced_within_that_frame(plant: Plant, make: Any, said: str) -> None:
+    """The predecessor gives the verdict; nothing is lost, the reason is told and remembered."""
+    plant.goes_on()
+    digest = plant.kept("hole", make)
+    plant.succession.use(digest)
+    plant.goes_on()
+    assert plant.told("model.rolled_back") == []
+    plant.strip.shown = BRIGHT
+    until(lambda: plant.told("model.rolled_back"), 10, "the way back")
+    plant.goes_on()
+    ((detail, signer),) = plant.told("model.rolled_back")
+    assert said in detail["reason"]
+    assert (signer, detail["from"]["version"], detail["to"]["version"]) == ("first", "hole", "first")
+    plant.succession.look()
+    standing = plant.store.standing(plant.node.configured.model.bundle)
+    assert (standing.current, list(standing.rejected)) == (CONFIGURED, [digest])
+    assert plant.crew.status["model"]["version"] == "first"
+    assert plant.line.stations[0].account.total()["frames"]["unsure"] == 0, "no verdict was that of the broken one"
+    assert plant.succession.use(digest)["changed"], "whoever wants it may try it again"
+
+
+def test_model_that_leaves_more_in_doubt_goes_back(plant: Plant) -> None:
+    """Compared with the one before, at the next look after enough frames."""
+    plant.goes_on(150)
+    plant.succession.use(plant.kept("doubt", weights=(0,) * 6, offsets=(0.0, 0, 0, 0, 0, 1.25)))
+    plant.goes_on(150)
+    until(lambda: plant.succession.look() or plant.told("model.rolled_back"), 10, "the way back")
+    ((detail, signer),) = plant.told("model.rolled_back")
+    assert "camera top: unsure frames" in detail["reason"]
+    assert signer == "first"
+    assert not plant.succession.shown()["on_trial"]
+
+
+@pytest.mark.parametrize("make", [network, that_is_slow])
+def test_missed_frames_are_put_down_to_a_model_only_if_it_is_slower(plant: Plant, make: Any) -> None:
+    """Timed beside its predecessor on the spot: a box that has become busy is no fault of the model."""
+    plant.goes_on(120)
+    plant.node.settings = plant.node.settings.model_copy(
+        update={"model": plant.node.settings.model.model_copy(update={"watch_s": 3600.0})}
+    )
+    plant.succession.use(plant.kept("second", make, weights=(0, 0, 0, 0, 0.5, 1)))
+    plant.goes_on(10)
+    plant.strip.tell(FramesLost("top", 200, "overflow"))
+    until(lambda: plant.line.stations[0].account.total()["frames"]["dropped"] >= 200, 5, "the lost frames")
+    plant.succession.look()
+    assert bool(plant.told("model.rolled_back")) == (make is that_is_slow)
+    plant.goes_on(10)
+
+
+@pytest.mark.parametrize(
+    ("make", "changes", "said"),
+    [
+        (network, {"classes": [*CLASSES[:5], "rust"]}, "not a class of the model"),
+        (that_is_slow, {}, "too slow for this box"),
+        (network, {"selftest": {"seed": 7, "tiles": 1, "logits": [[9.0] * 6]}}, "self-test failed"),
+        (partial(with_a_hole, 0.1), {}, "not finite"),
+    ],
+)
+def test_bundle_that_does_not_fit_is_refused_and_nothing_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, changes: dict[str, Any], said: str
+) -> None:
+    """Wrong classes, too slow, other logits, no numbers: told, and inspection goes on."""
+    plant = Plant(tmp_path)
+    try:
+        plant.node.set_thresholds("top", {"classes": {"scratches": 0.7}})
+        if "slow" in said:
+            camera = plant.node.settings.cameras[0].model_copy(update={"budget_ms": 0.5})
+            monkeypatch.setattr(plant.node, "settings", plant.node.settings.model_copy(update={"cameras": (camera,)}))
+        with pytest.raises(BundleError, match=said):
+            plant.succession.use(plant.kept("wrong", make, **changes))
+        plant.goes_on()
+        ((detail, signer),) = plant.told("model.refused")
+        assert said in detail["reason"]
+        assert (signer, plant.succession.shown()["current"]) == ("first", CONFIGURED)
+        assert plant.node.classifier is plant.prepared.classifier
+    finally:
+        plant.stop()
+
+
+def test_trial_goes_on_over_restarts_until_they_are_too_many(tmp_path: Path) -> None:
+    """A stop in between counts for nothing; a model that takes the daemon down with it is not tried for ever."""
+    plant = Plant(tmp_path, watch_s=3600.0)
+    plant.goes_on()
+    plant.succession.use(plant.kept("second", weights=(0, 0, 0, 0, 0.5, 1)))
+    plant.stop()
+    for starts in (1, 2):
+        plant = Plant(tmp_path, watch_s=3600.0)
+        assert plant.node.origin.model["version"] == "second"
+        standing = plant.store.standing(plant.node.configured.model.bundle)
+        assert (standing.on_trial, standing.starts) == (True, starts)
+        plant.goes_on()
+        plant.stop(killed=True)
+    assert starts == MOST_STARTS
+    plant = Plant(tmp_path, watch_s=3600.0)
+    assert plant.node.origin.model["version"] == "first"
+    assert "no proper end" in plant.told("model.rolled_back")[0][0]["reason"]
+    plant.stop()
+    plant = Plant(tmp_path, watch_s=3600.0)
+    assert (plant.node.origin.model["version"], plant.told("model.rolled_back")) == ("first", [])
+    plant.stop()
+
+
+def test_model_on_trial_after_a_restart_still_has_its_predecessor(tmp_path: Path) -> None:
+    """It fails on a frame then: the way back is as short as before."""
+    plant = Plant(tmp_path, watch_s=3600.0)
+    plant.succession.use(plant.kept("hole", with_a_hole))
+    plant.stop()
+    plant = Plant(tmp_path, watch_s=3600.0)
+    plant.strip.shown = BRIGHT
+    until(lambda: plant.told("model.rolled_back"), 10, "the way back")
+    plant.goes_on()
+    plant.stop()
+
+
+def test_installed_model_that_is_damaged_gives_way_at_the_start(tmp_path: Path) -> None:
+    """A disk that lost bits: the model of the configuration decides, and it is told."""
+    plant = Plant(tmp_path)
+    digest = plant.kept("second", weights=(0, 0, 0, 0, 0.5, 1))
+    plant.succession.use(digest)
+    plant.stop()
+    path = plant.store.folder / digest / "student.onnx"
+    path.write_bytes(path.read_bytes()[:-9])
+    plant = Plant(tmp_path)
+    assert plant.node.origin.model["version"] == "first"
+    assert "damaged" in plant.told("model.rolled_back")[0][0]["reason"]
+    plant.stop()
+
+
+def test_one_installation_at_a_time_and_its_failure_is_told(plant: Plant) -> None:
+    """A URL that leads nowhere ends in an event; the line does not notice."""
+    ready = threading.Event()
+    plant.succession._installing = threading.Thread(target=ready.wait, args=(5,))
+    plant.succession._installing.start()
+    with pytest.raises(CommandError, match="is being installed"):
+        plant.succession.perform(Model(action="install", url="https://127.0.0.1:1/x.zip"))
+    ready.set()
+    plant.succession._installing.join()
+    url = "https://u:secret@127.0.0.1:1/x.zip"
+    assert plant.succession.perform(Model(action="install", url=url)) == {"started": True}
+    until(lambda: plant.told("model.refused"), 10, "the refusal")
+    assert "cannot be fetched" in plant.told("model.refused")[0][0]["reason"]
+    assert "secret" not in str(plant.told("model.refused"))
+    plant.goes_on()
+
+
+def test_second_model_looks_on_and_what_it_judges_otherwise_is_counted(tmp_path: Path) -> None:
+    """On its share of the frames, in the state of the camera; it decides nothing; a broken one is left alone."""
+    bundle_of(tmp_path, "other", weights=(0,) * 6, offsets=(0.0, 0, 0, 0, 0, 1.25))
+    plant = Plant(tmp_path, shadow={"bundle": str(tmp_path / "vother"), "share": 0.5})
+    try:
+        plant.goes_on(60)
+        until(lambda: plant.node.states["top"]["shadow"]["frames"] > 10, 10, "the second opinion")
+        shadow = plant.node.states["top"]["shadow"]
+        assert shadow["model"]["version"] == "other"
+        assert shadow["disagreed"] == sum(shadow["otherwise"].values()) > 0
+        assert shadow["frames"] + shadow["no_time"] <= plant.inspected() / 2 + 1
+        assert plant.node.origin.model["version"] == "first"
+        content = yaml.safe_load((tmp_path / "config.yaml").read_text())
+        content["model"]["shadow"] = None
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+        plant.node.reload()
+        until(lambda: plant.node.states["top"]["shadow"] is None, 10, "no shadow any more")
+        broken = with_a_hole(0.3)
+        wrong = write_bundle(tmp_path / "wrong", broken, card(broken))
+        content["model"]["shadow"] = {"bundle": str(wrong)}
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(content))
+        with pytest.raises(BundleError, match="not finite"):
+            plant.node.reload()
+        assert plant.crew.events[-1][0].type == "config.refused"
+    finally:
+        plant.stop()

@@ -1,0 +1,291 @@
+"""Changes of a running node: a real line, a fake crew around it. All or nothing, whatever is asked."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import random
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fakes import CLASSES, card, network, write_bundle
+from fakes_crew import CAMERA, TOPICS, Cameras, Crew, View
+from fakes_delivery import until
+
+from edge import config
+from edge.camera.supervisor import CameraRemoved
+from edge.config import overrides
+from edge.control.mqtt_commands import Commands
+from edge.control.reload import Node, Reach
+from edge.control.startup import prepare
+from edge.errors import CommandError, ConfigError
+from edge.event import Origin
+from edge.host.clock import SystemClock, boot_id
+from edge.pipeline.event_latency import Trail
+from edge.pipeline.loop import Control, Line
+
+
+class Stage:
+    """A node with its line running, and the file it was made from."""
+
+    def __init__(self, folder: Path, **more: Any) -> None:
+        self.path = folder / "config.yaml"
+        onnx = network()
+        self.bundle = write_bundle(folder / "tiny", onnx, card(onnx))
+        self.first = {"node": "line3", "model": {"bundle": str(self.bundle)}, "cameras": [CAMERA], **more}
+        self.write(self.first)
+        settings = config.load(self.path)
+        settings.state_dir.mkdir(exist_ok=True)
+        clock = SystemClock()
+        prepared = prepare(settings, clock)
+        self.crew, self.cameras, self.views = Crew(), Cameras(), [View()]
+        self.crew.origin = Origin("line3", boot_id(), {"name": "tiny", "version": "1", "sha256": "0" * 64}, "")
+        self.control = Control()
+        commands = Commands(TOPICS, settings.commands, ["top"], clock)
+        crew: Any = self.crew
+        cameras: Any = self.cameras
+        views: Any = self.views
+        reach = Reach(
+            self.control, cameras, crew, crew, commands, Trail(["top"], clock), views, lambda _settings: [View()]
+        )
+        origin = Origin("line3", boot_id(), self.crew.origin.model, settings.sha256)
+        self.node = Node(prepared, origin, TOPICS, reach, clock, self.path)
+        self.line = Line(
+            prepared.stations,
+            cameras,
+            crew,
+            clock,
+            retain_state=self.node.note_state,
+            retain_coverage=lambda camera, message: crew.retain(TOPICS.coverage(camera), message),
+            on_report=lambda _reports: None,
+            report_s=60,
+            control=self.control,
+            on_removed=self.node.forget,
+        )
+        self.line.start()
+
+    def write(self, content: Any) -> None:
+        self.path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+
+    def reload(self, *cameras: dict[str, Any], **more: Any) -> dict[str, Any]:
+        self.write({**self.first, "cameras": [*cameras] or self.first["cameras"], **more})
+        return self.node.reload()
+
+    def stations(self) -> dict[str, config.Camera]:
+        return {station.camera.name: station.camera for station in self.line.stations}
+
+    def is_whole(self) -> None:
+        """Whatever was asked for: line, supervisor, events and settings are of one mind."""
+        settings = self.node.settings
+        active = {camera.name: camera for camera in settings.active_cameras}
+        stations = self.stations()
+        assert {name: stations[name] for name in active} == {
+            name: camera.model_copy(update={"memory_mb": stations[name].memory_mb}) for name, camera in active.items()
+        }
+        assert self.cameras.wanted is None or self.cameras.wanted == list(active.values())
+        assert self.node.origin.config_sha256 == settings.sha256
+        assert self.line.failure is None
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    stage = Stage(tmp_path)
+    level = logging.getLogger("edge").level
+    yield stage
+    logging.getLogger("edge").setLevel(level)  # a reload sets it
+    assert stage.line.stop(5)
+    assert stage.line.failure is None
+
+
+def test_reload_takes_over_what_it_can_and_names_the_rest(stage: Stage) -> None:
+    """Cameras come, change and are told; a broker needs a restart; the event carries the new hash."""
+    before = stage.node.origin.config_sha256
+    side = {"name": "side", "source": "strip:?width=640"}
+    told = stage.reload({**CAMERA, "tile_px": 100}, side, mqtt={"broker": "embedded:1999"}, report_s=5)
+    assert (told["added"], told["looked_at"], told["needs_restart"]) == (["side"], ["top"], ["mqtt.broker"])
+    assert told["config_sha256"] != told["config_sha256_before"] == before
+    stage.is_whole()
+    assert stage.stations()["top"].tile_px == 100
+    event, origin = next(pair for pair in stage.crew.events if pair[0].type == "config.changed")
+    assert (origin.config_sha256, event.detail) == (told["config_sha256"], told)
+    assert stage.crew.status["cameras"] == ["top", "side"]
+    assert stage.node.settings.mqtt.broker == "embedded"
+
+
+def test_reload_reads_what_a_strip_tells_of_itself(stage: Stage) -> None:
+    """As the start does: its scale and direction at once, its speed from the next start on."""
+    told = stage.reload({**CAMERA, "source": "strip:?mm_per_px=0.5"})
+    camera = stage.stations()["top"]
+    assert (camera.scale, camera.direction) == (config.Scale(mm_per_px=0.5), "up")
+    assert told["needs_restart"] == ["travel.speed_m_per_s"]
+    stage.is_whole()
+
+
+def test_account_of_a_camera_goes_on_over_a_change(stage: Stage) -> None:
+    """What was counted before stays counted; only how it is looked at is new."""
+    station = stage.line.stations[0]
+    stage.reload({**CAMERA, "budget_ms": 70, "mode": "parts"})
+    assert stage.line.stations[0] is station
+    assert (station.budget_ns, station.camera.mode) == (70_000_000, "parts")
+
+
+def test_thresholds_apply_at_once_and_are_told(stage: Stage) -> None:
+    """Nothing restarts for them; what a command has set lies over the file still."""
+    stage.node.set_thresholds("top", {"unsure": 0.2})
+    told = stage.reload({**CAMERA, "decision": {"confidence": 0.9}})
+    assert (told["thresholds"], told["reopened"], told["looked_at"]) == (["top"], [], [])
+    assert stage.crew.kinds()[-2:] == ["config.changed", "thresholds.changed"]
+    decision = stage.stations()["top"].decision
+    assert (decision.confidence, decision.unsure) == (0.9, 0.2)
+    stage.is_whole()
+
+
+def test_removed_camera_goes_with_its_last_frame(stage: Stage) -> None:
+    """Its account is closed when the supervisor says so; then nothing retained speaks of it."""
+    stage.reload(CAMERA, {"name": "side", "source": "strip:"})
+    until(lambda: "defectd/line3/side/state" in stage.crew.retained, 5, "the state of the new camera")
+    told = stage.reload(CAMERA)
+    assert told["removed"] == ["side"]
+    assert set(stage.stations()) == {"top", "side"}
+    stage.cameras.tell(CameraRemoved("side", 0))
+    until(lambda: set(stage.stations()) == {"top"}, 5, "the end of the station")
+    until(lambda: not [topic for topic in stage.crew.retained if "/side/" in topic], 5, "nothing retained")
+    assert "side" not in stage.node.states
+
+
+def test_camera_that_is_wanted_again_before_it_is_gone_stays(stage: Stage) -> None:
+    """A late word that it was removed does not end the new one."""
+    stage.reload(CAMERA, {"name": "side", "source": "strip:"})
+    stage.reload(CAMERA)
+    stage.reload(CAMERA, {"name": "side", "source": "strip:"})
+    stage.cameras.tell(CameraRemoved("side", 0))
+    until(lambda: not stage.cameras.notices, 5, "the notice")
+    stage.reload(CAMERA, {"name": "side", "source": "strip:"})
+    assert set(stage.stations()) == {"top", "side"}
+
+
+def test_views_learn_of_cameras_that_come_and_go(stage: Stage) -> None:
+    """They are ended and begun anew, with all that is known; a change of thresholds leaves them alone."""
+    old = stage.views[0]
+    stage.reload({**CAMERA, "decision": {"confidence": 0.9}})
+    assert stage.views == [old]
+    assert old.described["Properties/Config SHA-256"] == stage.node.settings.sha256
+    stage.reload(CAMERA, {"name": "side", "source": "strip:"})
+    assert stage.views != [old]
+    assert (old.running, stage.views[0].running) == (False, True)
+    assert set(stage.views[0].states) >= {"top"}
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("cameras: [", "not usable YAML"),
+        ({"node": "line3"}, "cameras: missing"),
+        ({"node": "line3", "cameras": [{**CAMERA, "fsp": 1}]}, "fsp"),
+        ({"node": "line3", "cameras": [{**CAMERA, "enabled": False}]}, "all disabled"),
+        ({"node": "line3", "cameras": [{**CAMERA, "decision": {"classes": {"rust": 0.9}}}]}, "not a class"),
+        ({"node": "line3", "cameras": [CAMERA], "mqtt": {"password": "hunter2", "broker": 3}}, "mqtt.broker"),
+    ],
+)
+def test_bad_file_changes_nothing_and_says_why(stage: Stage, content: Any, said: str) -> None:
+    """Whoever asked gets the reasons, and so does whoever listens to events; no secret is in them."""
+    before = (stage.node.settings, stage.node.origin, stage.stations())
+    stage.write(content)
+    with pytest.raises(ConfigError, match=said):
+        stage.node.reload()
+    assert (stage.node.settings, stage.node.origin, stage.stations()) == before
+    assert stage.cameras.wanted is None
+    event, _ = stage.crew.events[-1]
+    assert event.type == "config.refused"
+    assert event.detail is not None
+    assert said in str(event.detail["problems"])
+    assert "hunter2" not in str(event.detail)
+
+
+def test_line_that_does_not_come_round_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The change is called off as a whole, and told."""
+    stage = Stage(tmp_path)
+    assert stage.line.stop(5)
+    monkeypatch.setattr("edge.control.reload.ORDER_S", 0.01)
+    before = (stage.node.settings, stage.stations())
+    with pytest.raises(CommandError, match="not reached"):
+        stage.reload({**CAMERA, "tile_px": 100})
+    assert (stage.node.settings, stage.stations(), stage.cameras.wanted) == (*before, None)
+    assert stage.crew.kinds()[-1] == "config.refused"
+
+
+def test_kept_thresholds_that_do_not_fit_the_new_file_are_left_out(stage: Stage) -> None:
+    """As at a start: the file holds, and the log says so."""
+    stage.node.set_thresholds("top", {"confidence": 0.5})
+    stage.reload({**CAMERA, "decision": {"unsure": 0.55, "confidence": 0.8}})
+    assert stage.stations()["top"].decision.confidence == 0.8
+    assert overrides.load(stage.node.configured, CLASSES) == {}
+
+
+# ---- a thousand files --------------------------------------------------------------------------------
+
+SEEDS = (0, None, True, -1, 1e999, "", "x" * 300, "${HOME", "${file:/nope}", [], {}, [[]], "\udcff", "builtin", 17)
+LINES = ("cameras:", "- name: top", "  source: 'strip:'", "node: [", "&a *a", "\t", "decision: {unsure: 0.9}", "%", "?")
+
+
+def broken(rng: random.Random, good: dict[str, Any]) -> str:
+    """A file that someone edited in a hurry: values exchanged, keys lost or doubled, lines torn."""
+    content: Any = copy.deepcopy(good)
+    for _ in range(rng.randint(0, 3)):
+        at = content
+        while True:
+            keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+            key = rng.choice(keys)
+            if isinstance(at[key], dict | list) and at[key] and rng.random() < 0.8:
+                at = at[key]
+                continue
+            if rng.random() < 0.2:
+                del at[key]
+            else:
+                at[key] = rng.choice(SEEDS)
+            break
+        if not content:
+            break
+    text = yaml.safe_dump(content, allow_unicode=False)
+    lines = text.splitlines()
+    for _ in range(rng.choice((0, 0, 0, 1, 2))):
+        spot = rng.randrange(len(lines) + 1)
+        lines[spot:spot] = [rng.choice(LINES)]
+        if rng.random() < 0.5:
+            del lines[rng.randrange(len(lines))]
+    return "\n".join(lines)
+
+
+def test_a_thousand_files_give_no_traceback_and_no_half_of_a_change(stage: Stage) -> None:
+    """Each is taken over as a whole or refused with its reasons, while the line runs."""
+    rng = random.Random(20261122)
+    cameras = [{**CAMERA, "tile_px": 100}, {"name": "side", "source": "strip:", "fps": 20, "decision": {"unsure": 0.3}}]
+    good = {
+        **stage.first,
+        "state_dir": "./var",
+        "report_s": 5,
+        "decision": {"confidence": 0.7, "classes": {"scratches": 0.8}},
+        "mqtt": {"broker": "embedded", "keepalive_s": 20},
+        "log": {"level": "error"},
+        "cameras": cameras,
+    }
+    taken = refused = 0
+    for n in range(1000):
+        before = (stage.node.settings, stage.stations(), stage.cameras.wanted)
+        stage.path.write_text(broken(rng, good), "utf-8", "surrogateescape")
+        try:
+            told = stage.node.reload()
+        except ConfigError:
+            refused += 1
+            assert (stage.node.settings, stage.stations(), stage.cameras.wanted) == before
+        else:
+            taken += 1
+            stage.cameras.tell(*(CameraRemoved(name, 0) for name in told["removed"]))
+            until(lambda told=told: not set(told["removed"]) & set(stage.stations()), 5, "the end of a station")
+        stage.is_whole()
+        assert stage.crew.kinds().count("config.refused") == refused, n
+    assert taken > 150
+    assert refused > 500

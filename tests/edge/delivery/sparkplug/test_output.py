@@ -1,0 +1,313 @@
+"""What carries the Sparkplug node: its memory on disk, its reading of the outbox, its configuration, its thread."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import FakeClock
+from fakes_delivery import draft, until
+from sparkplug_host import HostView
+
+from edge.config import Config, Mqtt, parse
+from edge.delivery.mqtt.client import (
+    Backoff,
+    Connected,
+    Disconnected,
+    Notice,
+    Received,
+    Refused,
+    Subscribed,
+    Will,
+)
+from edge.delivery.outbox.store import PRUNE_BATCH, Outbox
+from edge.delivery.sparkplug.edge_node import Identity
+from edge.delivery.sparkplug.output import MEMORY_FILE, Memory, SparkplugView, views_of
+from edge.delivery.sparkplug.payload import decode
+from edge.errors import BrokerError, ConfigError
+from edge.host.clock import SystemClock
+
+# ---- memory ---------------------------------------------------------------------------------------------------
+
+
+def test_memory_survives(tmp_path: Path) -> None:
+    """tck-id-topics-nbirth-bdseq-increment: what is written is read again, by the owner only, and nothing is left."""
+    path = tmp_path / MEMORY_FILE
+    Memory(254, 4711).write(path)
+    assert Memory.read(path, 5000) == Memory(254, 4711)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in tmp_path.iterdir()] == [MEMORY_FILE]
+
+
+def test_a_view_that_never_was_begins_with_the_newest_event(tmp_path: Path) -> None:
+    """Switched on after a year, it does not send the year."""
+    assert Memory.read(tmp_path / MEMORY_FILE, 77) == Memory(None, 77)
+
+
+@pytest.mark.parametrize("words", ["", "{", "[]", '{"bd_seq":"x","settled_seq":1}', '{"bd_seq":1}', "\xff", "[" * 9000])
+def test_a_damaged_memory_is_told_and_replaced(tmp_path: Path, caplog: Any, words: str) -> None:
+    """A warning, and a beginning as if there were none."""
+    path = tmp_path / MEMORY_FILE
+    path.write_text(words, "latin-1")
+    assert Memory.read(path, 9) == Memory(None, 9)
+    assert "cannot be read" in caplog.text
+
+
+def test_a_cursor_beyond_the_outbox_is_taken_back(tmp_path: Path) -> None:
+    """With another outbox, its numbers mean nothing; bdSeq goes on."""
+    path = tmp_path / MEMORY_FILE
+    Memory(3, 100).write(path)
+    assert Memory.read(path, 10) == Memory(3, 10)
+
+
+# ---- the second reader of the outbox --------------------------------------------------------------------------
+
+
+def outbox(folder: Path, **more: Any) -> Outbox:
+    options: dict[str, Any] = {"max_rows": 1000, "keep_delivered": 10, "durability": "normal"} | more
+    return Outbox(folder / "outbox.db", clock=FakeClock(), **options)
+
+
+def test_a_second_reader_sees_all_whatever_the_first_does(tmp_path: Path) -> None:
+    """Waiting, delivered and refused events, in order, from any place."""
+    box = outbox(tmp_path)
+    box.append([draft(n) for n in range(6)])
+    box.ack([1, 3])
+    box.refuse(2, 0x87, "no")
+    assert [row.seq for row in box.after(0, 100)] == [1, 2, 3, 4, 5, 6]
+    assert [row.seq for row in box.after(2, 2)] == [3, 4]
+    box.close()
+
+
+def test_delivered_events_wait_for_the_second_reader(tmp_path: Path) -> None:
+    """What is held is not pruned; when it is let go, it is."""
+    box = outbox(tmp_path)
+    box.hold(50)
+    seqs = box.append([draft(n) for n in range(2 * PRUNE_BATCH)])
+    box.ack(seqs[:-1])
+    assert [row.seq for row in box.after(0, 10_000)] == list(seqs[50:])
+    box.hold(seqs[-1])
+    box.ack(seqs[-1:])
+    assert len(box.after(0, 10_000)) == 10
+    box.close()
+
+
+def test_the_second_reader_holds_no_more_than_the_bound(tmp_path: Path) -> None:
+    """A host that never comes costs `max_rows` delivered events, not the disk."""
+    box = outbox(tmp_path, max_rows=300)
+    box.hold(0)
+    for start in range(0, 2000, 100):
+        box.ack(box.append([draft(n) for n in range(start, start + 100)]))
+    assert 300 <= len(box.after(0, 10_000)) <= 300 + PRUNE_BATCH
+    box.close()
+
+
+# ---- configuration --------------------------------------------------------------------------------------------
+
+
+def configured(tmp_path: Path, mqtt: dict[str, Any] | None = None, **sparkplug: Any) -> Config:
+    raw = {"node": "line3", "cameras": [{"name": "top", "source": "strip:"}], "sparkplug": sparkplug}
+    return parse(raw | ({"mqtt": mqtt} if mqtt else {}), origin="test", base=tmp_path, env={})
+
+
+@pytest.mark.parametrize("key", ["group_id", "edge_node_id", "primary_host"])
+@pytest.mark.parametrize("value", ["a/b", "a+", "#", "", "a\nb", "x" * 101])
+def test_ids_with_reserved_characters_are_refused(tmp_path: Path, key: str, value: str) -> None:
+    """tck-id-topic-structure-namespace-valid-group-id, -valid-edge-node-id: no plus, slash or number sign."""
+    with pytest.raises(ConfigError, match=f"sparkplug.{key}"):
+        configured(tmp_path, **{key: value})
+
+
+@pytest.mark.parametrize(
+    ("sparkplug", "reason"),
+    [
+        ({"legacy_state": True}, "primary_host"),
+        ({"password_file": "pw"}, "username"),
+        ({"broker": "mqtt://10.1.2.3"}, "without encryption"),
+        ({"broker": "embedded"}, "mqtt://HOST"),
+    ],
+)
+def test_what_cannot_connect_is_refused_before_it_tries(tmp_path: Path, sparkplug: dict[str, Any], reason: str) -> None:
+    """Each message names the section and the remedy."""
+    with pytest.raises(ConfigError, match=rf"sparkplug[\s\S]*{reason}"):
+        configured(tmp_path, **sparkplug)
+
+
+def test_credentials_stay_with_their_broker(tmp_path: Path) -> None:
+    """The password of `mqtt` is never sent to the other broker."""
+    mqtt = {"broker": "mqtt://127.0.0.1", "username": "line3", "password": "secret", "keepalive_s": 7}
+    same = configured(tmp_path, mqtt)
+    other = configured(tmp_path, mqtt, broker="mqtts://scada:8883")
+    assert same.sparkplug.connection(same.mqtt) == same.mqtt
+    connection = other.sparkplug.connection(other.mqtt)
+    assert (connection.address, connection.username, connection.read_password()) == (("scada", 8883, True), None, None)
+    assert connection.keepalive_s == 7
+
+
+def test_it_is_off_by_default(tmp_path: Path) -> None:
+    """Nobody gets a second connection without asking."""
+    assert views_of(configured(tmp_path), outbox(tmp_path), FakeClock()) == ()
+
+
+# ---- the thread -----------------------------------------------------------------------------------------------
+
+
+class FakeSparkplugBroker:
+    """Takes links one after the other; each can be refused, silent or cut."""
+
+    def __init__(self) -> None:
+        self.links: list[FakeSparkplugLink] = []
+        self.view = HostView("plant", "line3")
+        self.refuses = False
+        self.answers = True
+
+    def __call__(self, *, deliver: Callable[[Notice], None], protocol: str, will: Will) -> Any:
+        self.links.append(FakeSparkplugLink(self, deliver, will))
+        return self.links[-1]
+
+
+class FakeSparkplugLink:
+    """Answers at once, in the caller's thread."""
+
+    def __init__(self, broker: FakeSparkplugBroker, deliver: Callable[[Notice], None], will: Will) -> None:
+        self.broker, self.deliver, self.will = broker, deliver, will
+        self.alive = True
+        self.said_goodbye_with_will = False
+
+    def start(self) -> None:
+        if self.broker.refuses:
+            self.deliver(Refused("nothing listens", "start it"))
+        else:
+            self.deliver(Connected("5", 20, None, session_present=False))
+
+    def publish(self, topic: str, payload: bytes, *, qos: int = 1) -> int:
+        if not self.alive:
+            raise BrokerError("gone")
+        assert qos == 0
+        self.broker.view.hear(topic, payload)
+        return 1
+
+    def subscribe(self, _filters: Any) -> int:
+        if self.broker.answers:
+            self.deliver(Subscribed(1, ok=True, reason="granted"))
+        return 1
+
+    def disconnect(self, _timeout_s: float, *, with_will: bool = False) -> bool:
+        self.said_goodbye_with_will = with_will
+        self.alive = False
+        return True
+
+    def discard(self, _timeout_s: float = 1.0) -> bool:
+        self.alive = False
+        return True
+
+    def cut(self) -> None:
+        self.alive = False
+        self.deliver(Disconnected("cut"))
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Any:
+    """A view with a real outbox and a broker made of lists; stopped at the end."""
+    broker = FakeSparkplugBroker()
+    box = outbox(tmp_path)
+    view = SparkplugView(
+        broker,
+        box,
+        Identity("plant", "line3", ("top",)),
+        SystemClock(),
+        Mqtt(broker="mqtt://127.0.0.1", keepalive_s=2),
+        tmp_path / MEMORY_FILE,
+        backoff=Backoff(0.001, 0.002),
+    )
+    view.start()
+    yield view, broker, box
+    view.stop(2)
+    box.close()
+    assert not view.alive
+    assert not broker.view.faults
+
+
+def test_bdseq_is_durable_before_it_is_used(stage: Any, tmp_path: Path) -> None:
+    """tck-id-topics-nbirth-bdseq-increment: however many CONNECTs fail, each number is on disk first."""
+    _view, broker, _box = stage
+    until(lambda: broker.view.alive, what="the birth")
+    for _ in range(5):
+        link = broker.links[-1]
+        number = decode(link.will.payload).metrics[0].value
+        assert json.loads((tmp_path / MEMORY_FILE).read_text())["bd_seq"] == number
+        assert not link.will.retain
+        link.cut()
+        until(lambda before=link: broker.links[-1] is not before, what="the next connection")
+        until(lambda: broker.view.bd_seq == decode(broker.links[-1].will.payload).metrics[0].value, what="its birth")
+
+
+def test_events_flow_and_a_stop_says_goodbye(stage: Any) -> None:
+    """tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50: all is sent, NDEATH, then with the will."""
+    view, broker, box = stage
+    view.state("top", {"state": "running", "reason": None})
+    until(lambda: "top" in broker.view.alive, what="the device")
+    box.append([draft(n) for n in range(500)])
+    view.wake()
+    assert view.stop(5)
+    assert [seq for seq, _ in broker.view.events()] == list(range(1, 501))
+    assert broker.view.verbs()[-1] == "NDEATH"
+    assert broker.links[-1].said_goodbye_with_will
+
+
+def test_a_broker_that_refuses_is_told_once(stage: Any, caplog: Any) -> None:
+    """The same words come once a minute, however often it is tried."""
+    view, broker, _box = stage
+    until(lambda: broker.view.alive, what="the birth")
+    caplog.set_level(logging.WARNING)
+    broker.refuses = True
+    broker.links[-1].cut()
+    until(lambda: len(broker.links) > 20, what="twenty attempts")
+    assert caplog.text.count("nothing listens") == 1
+    assert "nothing listens" in str(view.snapshot().last_error)
+    broker.refuses = False
+    until(lambda: view.snapshot().phase == "born", what="the birth after it")
+
+
+def test_a_broker_that_answers_nothing_is_left(stage: Any) -> None:
+    """Three keepalives without an answer to the subscription end the connection."""
+    _view, broker, _box = stage
+    until(lambda: broker.view.alive, what="the birth")
+    broker.answers = False
+    broker.links[-1].cut()
+    until(lambda: len(broker.links) > 2, 15, "a third connection")
+    broker.answers = True
+
+
+def test_messages_that_make_no_sense_do_not_end_the_view(stage: Any) -> None:
+    """tck-id-topics-ncmd-payload: garbage is counted, and the view lives."""
+    view, broker, _box = stage
+    until(lambda: broker.view.alive, what="the birth")
+    for payload in (b"\xff", b"", b"x" * 300_000):
+        broker.links[-1].deliver(Received("spBv1.0/plant/NCMD/line3", payload, 0, retained=False))
+    until(lambda: view.snapshot().counts.commands_refused == 2, what="two refusals (nothing is an empty payload)")
+    assert view.alive
+
+
+def test_a_memory_that_cannot_be_written_is_told_and_the_view_goes_on(stage: Any, tmp_path: Path, caplog: Any) -> None:
+    """A full disk costs repetitions, not the view."""
+    _view, broker, _box = stage
+    until(lambda: broker.view.alive, what="the birth")
+    (tmp_path / (MEMORY_FILE + ".new")).mkdir()
+    before = broker.links[-1]
+    before.cut()
+    until(lambda: broker.links[-1] is not before and broker.view.bd_seq == 1, what="the next birth")
+    assert "cannot be written" in caplog.text
+
+
+def test_a_changed_setting_reaches_the_host(stage: Any, tmp_path: Path) -> None:
+    """After a change the hash of the configuration is renewed, without a new birth."""
+    view, broker, _ = stage
+    until(lambda: broker.view.alive, what="the birth")
+    view.describe({"Properties/Config SHA-256": "cd" * 32})
+    until(lambda: broker.view.value("Properties/Config SHA-256") == "cd" * 32, what="the new hash")
+    assert broker.view.verbs().count("NBIRTH") == 1

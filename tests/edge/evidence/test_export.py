@@ -1,0 +1,189 @@
+"""From evidence to a training folder."""
+
+import csv
+import hashlib
+import json
+import random
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from fakes import FakeClock
+from fakes_delivery import event
+from pydantic import SecretStr
+
+from edge import config
+from edge.cli import main
+from edge.errors import EvidenceError
+from edge.event import Defect
+from edge.evidence.archive import Archive, pictures
+from edge.evidence.export import chosen, export
+from edge.evidence.writer import Keeper, Witness
+from edge.frame import Frame
+from edge.host.clock import NS_PER_S, SystemClock
+from edge.vision.decision import Findings, Region
+from edge.vision.inspector import Verdict
+from trainer.data import index as data
+
+SIDE = 64
+CAMERA = config.Camera(name="top", source=SecretStr("strip:"), tile_px=SIDE)
+GRAYS = np.kron(np.arange(24, dtype=np.uint8).reshape(4, 6) * 10, np.ones((SIDE, SIDE), np.uint8))
+"""Each tile has a gray of its own: 10 times its place."""
+
+
+def shown(number):
+    """A frame in which no tile looks like one of another frame."""
+    coarse = np.random.default_rng(number).integers(0, 12, (32, 48), np.uint8)
+    pixels = GRAYS + cv2.resize(coarse, GRAYS.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    return Frame("top", number, pixels, 0)
+
+
+def tile(place):
+    return (place % 6) * SIDE, (place // 6) * SIDE, SIDE, SIDE
+
+
+def evidence(folder, clock, **settings):
+    """A keeper and its witness, which takes a tile at every chance."""
+    chosen = config.Evidence(audit_per_hour=36_000, unsure_per_hour=36_000, per_minute=10_000, **settings)
+    keeper = Keeper(chosen, Archive(folder, max_bytes=10**8, min_free_bytes=0), SystemClock())
+    keeper.start()
+    return keeper, Witness(chosen, keeper.keep, clock, random.Random(2))
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Evidence of a short day: eight patches and eight scratches of two tiles, sound tiles and tiles in doubt."""
+    folder, clock = tmp_path / "evidence", FakeClock()
+    keeper, witness = evidence(folder, clock, longest_px=100, frames=True)
+    for number in range(8):
+        for class_name, place in (("patches", 8), ("scratches", 15)):
+            x, y, w, h = tile(place)
+            box = (x, y, 2 * w, h)
+            region = Region(class_name, 0.9, box, 2, tile(place + 1))
+            fact = event("defect.opened", defect=Defect(f"{class_name}{number}", class_name, 0.9, box, 2, 2))
+            exhibit = witness.see(fact, CAMERA, shown(number), Findings((region,), ()))
+            assert exhibit(10) is not None
+    for number in range(30):
+        verdict = Verdict("unsure", Findings((), (tile(3),)), 24)
+        witness.sample(shown(number), verdict, lambda _: [tile(0), tile(1)])
+        clock.advance(1.0)
+    assert keeper.stop(10)
+    return folder
+
+
+def exported(folder, out, **selection):
+    return list(export(folder, list(chosen(folder, **selection)), out))
+
+
+def gray(path):
+    return float(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).mean())
+
+
+def test_export_is_a_folder_that_the_trainer_takes(kept, tmp_path):
+    """Class folders, good beside them, unsure left out; every tile has the side that it had in the frame."""
+    out = tmp_path / "out"
+    tiles = exported(kept, out)
+    assert {path.name for path in out.iterdir()} == {"patches", "scratches", "good", "unsure", "manifest.csv"}
+    index = data.index(out)
+    assert index.classes == ("patches", "scratches")
+    found = [picture for pictures in index.splits.values() for picture in pictures]
+    assert sum(picture.label == index.good for picture in found) == len(list((out / "good").iterdir())) > 5
+    assert len(found) == len(tiles) - len(list((out / "unsure").iterdir()))
+    assert data.tile_px(found) == SIDE
+    assert {data.read(picture.path).shape for picture in found} == {(SIDE, SIDE)}
+
+
+def test_defect_is_exported_as_its_most_certain_tile(kept, tmp_path):
+    """Cut from the crop at its place, also when the crop was made smaller."""
+    out = tmp_path / "out"
+    exported(kept, out)
+    assert all(abs(gray(path) - 95) < 7 for path in (out / "patches").iterdir())
+    assert all(abs(gray(path) - 165) < 7 for path in (out / "scratches").iterdir())
+    assert all(abs(gray(path) - 35) < 4 for path in (out / "unsure").iterdir())
+
+
+def test_manifest_says_where_each_tile_comes_from(kept, tmp_path):
+    """One row a file: label, camera, time, place in the frame, the evidence and its event, the hash of the file."""
+    out = tmp_path / "out"
+    tiles = exported(kept, out)
+    with (out / "manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(tiles)
+    there = {stored.path for stored in pictures(kept)}
+    for row in rows:
+        assert hashlib.sha256((out / row["file"]).read_bytes()).hexdigest() == row["sha256"]
+        assert row["file"].startswith(row["label"] + "/")
+        assert row["evidence"] in there
+    patch = next(row for row in rows if row["label"] == "patches")
+    assert (patch["camera"], patch["confidence"], patch["tile_px"]) == ("top", "0.9", "192 64 64 64")
+    assert patch["event_id"]
+
+
+def test_selection_is_by_time_camera_and_kind(kept):
+    """Only what was asked for."""
+    found = list(chosen(kept))
+    assert {stored.kind for stored, _ in chosen(kept, kinds=["audit"])} == {"audit"}
+    assert list(chosen(kept, camera="side")) == []
+    later = FakeClock().wall_ns() + 10 * NS_PER_S
+    some = list(chosen(kept, since_wall_ns=later, kinds=["audit"]))
+    assert 0 < len(some) < sum(stored.kind == "audit" for stored, _ in found)
+
+
+def test_export_leaves_an_existing_folder_alone(kept, tmp_path):
+    """Someone may have put labels right in it."""
+    with pytest.raises(EvidenceError, match="there already"):
+        exported(kept, tmp_path)
+
+
+def test_export_that_is_broken_off_leaves_nothing(kept, tmp_path):
+    """Ctrl-C half way: no folder that looks whole."""
+    out = tmp_path / "out"
+    running = export(kept, list(chosen(kept)), out)
+    next(running)
+    running.close()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evidence"]
+
+
+def test_damaged_picture_and_foreign_label_do_not_stop_the_export(kept, tmp_path):
+    """The one is left out, the other is no path."""
+    first = next(stored for stored in pictures(kept) if stored.kind == "defect")
+    whole = (kept / first.path).read_bytes()
+    (kept / first.path).write_bytes(whole[:600])
+    archive = Archive(kept, max_bytes=10**8, min_free_bytes=0)
+    archive.open()
+    coded = cv2.imencode(".jpg", GRAYS[:SIDE, :SIDE])[1].tobytes()
+    facts = {"label": "../..", "crop_px": tile(0), "time": "2026-11-22T13:46:11.482Z"}
+    foreign = archive.add("audit", "top", coded, facts)
+    archive.close()
+    tiles = {one.evidence: one for one in exported(kept, tmp_path / "out")}
+    assert first.path not in tiles
+    assert tiles[foreign.path].label == "unsure"
+
+
+def test_command_line_lists_and_exports(kept, tmp_path):
+    """`defectd evidence list` and `export`, for people and for scripts."""
+    path = tmp_path / "c.yaml"
+    camera = {"name": "top", "source": "strip:"}
+    path.write_text(yaml.safe_dump({"node": "n", "evidence": {"dir": str(kept)}, "cameras": [camera]}))
+
+    def call(*args):
+        result = CliRunner().invoke(main, ["evidence", *args, "-c", str(path)], catch_exceptions=False)
+        return result.exit_code, result.stdout, result.stderr
+
+    code, said, remark = call("list", "-n", "3")
+    assert (code, len(said.splitlines())) == (0, 3)
+    assert "pictures" in remark
+    code, said, _ = call("list", "--json", "--kind", "defect")
+    entries = [json.loads(line) for line in said.splitlines()]
+    assert len(entries) == 16
+    assert {entry["label"] for entry in entries} == {"patches", "scratches"}
+    out = tmp_path / "out"
+    code, said, _ = call("export", "--out", str(out), "--kind", "defect")
+    assert (code, said) == (0, f"{out}: 16 tiles, 8 patches, 8 scratches\n")
+    code, _, remark = call("export", "--out", str(out))
+    assert code == 1
+    assert "give a new folder" in remark
+    code, said, _ = call("export", "--out", str(tmp_path / "two"), "--json", "--kind", "audit")
+    assert {json.loads(line)["kind"] for line in said.splitlines()} == {"audit"}

@@ -1,0 +1,76 @@
+"""Files that are replaced as a whole."""
+
+import os
+import stat
+
+import pytest
+
+from edge.host import atomic_files as durable
+
+
+def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_return(tmp_path, monkeypatch):
+    """The unfinished file is synced while the old one stands, the folder once the new one does."""
+    path, synced = tmp_path / "totals.json", []
+    path.write_bytes(b"old")
+    real = os.fsync
+
+    def fsync(handle):
+        real(handle)
+        kind = "folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file"
+        synced.append((kind, os.fstat(handle).st_size if kind == "file" else None, path.read_bytes()))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    durable.replace(path, b"a longer one")
+    assert synced == [("file", 12, b"old"), ("folder", None, b"a longer one")]
+
+
+def test_file_is_its_owners_alone_unless_it_is_said_to_be_shared(tmp_path):
+    """0600 by default; otherwise what the umask leaves."""
+    umask = os.umask(0o022)
+    try:
+        durable.replace(tmp_path / "own", b"")
+        durable.replace(tmp_path / "shared", b"", mode=durable.SHARED)
+    finally:
+        os.umask(umask)
+    assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("own", "shared")] == [0o600, 0o644]
+
+
+def test_what_cannot_be_replaced_stays_and_nothing_unfinished_is_left(tmp_path):
+    """A folder of that name is in the way."""
+    (tmp_path / "totals.json").mkdir()
+    with pytest.raises(IsADirectoryError):
+        durable.replace(tmp_path / "totals.json", b"new")
+    assert [place.name for place in tmp_path.iterdir()] == ["totals.json"]
+
+
+def test_leftovers_of_a_power_cut_do_not_matter(tmp_path):
+    """A longer unfinished file of before is overwritten."""
+    (tmp_path / "totals.json.new").write_bytes(b"half of something much longer")
+    durable.replace(tmp_path / "totals.json", b"whole")
+    assert {place.name: place.read_bytes() for place in tmp_path.iterdir()} == {"totals.json": b"whole"}
+
+
+def test_folder_that_is_missing_is_told(tmp_path):
+    """Making folders is not its business: who makes one says whose it is."""
+    with pytest.raises(FileNotFoundError):
+        durable.replace(tmp_path / "missing" / "totals.json", b"new")
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_files_that_belong_together_are_all_replaced_or_none(tmp_path, monkeypatch, error):
+    """The disk is full at the second one, or somebody has had enough: the first stays as it was, too."""
+    places = {tmp_path / name: b"new" for name in ("map.png", "top.yaml")}
+    (tmp_path / "map.png").write_bytes(b"old")
+    synced = []
+
+    def fsync(handle):
+        synced.append(handle)
+        if len(synced) == 2:
+            raise error
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(type(error)):
+        durable.replace_all(places)
+    assert {place.name: place.read_bytes() for place in tmp_path.iterdir()} == {"map.png": b"old"}
+    durable.replace_all(places)
+    assert {place.read_bytes() for place in tmp_path.iterdir()} == {b"new"}

@@ -1,0 +1,137 @@
+"""What log lines look like, and what never stands in them."""
+
+import io
+import json
+import logging
+
+import pytest
+
+from edge.host import logs as log
+
+SECRET = "hunter2"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def restored():
+    """The root logger as it was."""
+    root = logging.getLogger()
+    kept = root.handlers[:], root.level, logging.getLogger("edge").level
+    yield
+    root.handlers[:], level, edge_level = kept
+    root.setLevel(level)
+    logging.getLogger("edge").setLevel(edge_level)
+
+
+def lines(style, write, level="debug", stream=None):
+    stream = io.StringIO() if stream is None else stream
+    log.start(level, style, stream)
+    write(logging.getLogger("edge.camera.sources.device"))
+    return stream.getvalue()
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize(
+    ("level", "priority"),
+    [("debug", 7), ("info", 6), ("warning", 4), ("error", 3), ("critical", 2)],
+)
+def test_json_line_carries_the_journal_priority(level, priority):
+    """Each line begins with <N>, which journald takes as its severity."""
+    text = lines("json", lambda to: getattr(to, level)("x"))
+    assert text.startswith(f"<{priority}>{{")
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize(
+    "message", ["plain", "two\nlines", 'quote " and \\', "ünï\u2028cödé", "lone \udc80 byte", "\x00\x1b[31m"]
+)
+def test_json_line_is_one_line_of_json(message):
+    """Whatever the message, one line comes out that parses and says the same, in ASCII."""
+    text = lines("json", lambda to: to.info("%s", message))
+    assert text.count("\n") == 1
+    assert text.isascii()
+    line = json.loads(text.partition(">")[2])
+    assert line["message"] == message
+    assert (line["level"], line["room"]) == ("info", "edge.camera.sources.device")
+    assert line["time"].endswith("Z")
+
+
+@pytest.mark.usefixtures("restored")
+@pytest.mark.parametrize("style", ["plain", "json"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"rtsp://admin:{SECRET}@10.0.0.5:554/ch1",
+        f"rtsp://admin:{SECRET}/x?y#z@10.0.0.5/ch1",
+        f"RTSP://:{SECRET}@cam",
+        f"http://cam/video.cgi?user=admin&pwd={SECRET}&x=1",
+        f"rtsp://cam/user=admin&password={SECRET}&channel=1",
+        f"mqtts://{SECRET}@broker:8883",
+        f"https://cam/a?access_token={SECRET}",
+    ],
+)
+def test_log_never_shows_credentials(style, url):
+    """Neither as an argument, nor in a traceback or its cause, does a URL show its credentials."""
+
+    def write(to):
+        to.warning("cannot open %s", url)
+        try:
+            try:
+                raise OSError(url)
+            except OSError as error:
+                raise RuntimeError(f"reading {url} failed") from error
+        except RuntimeError:
+            to.exception("broke at %s", url)
+
+    text = lines(style, write)
+    assert SECRET not in text
+    assert "***" in text
+    assert "RuntimeError" in text
+
+
+@pytest.mark.usefixtures("restored")
+def test_plain_line_names_level_and_room():
+    """A person reads time, level, room and message."""
+    text = lines("plain", lambda to: to.warning("lost for %d s", 3))
+    assert text.split()[1:] == ["warning", "device", "lost", "for", "3", "s"]
+
+
+@pytest.mark.usefixtures("restored")
+def test_auto_style_is_plain_on_a_terminal_only():
+    """A terminal gets plain lines, a pipe gets JSON."""
+    assert not lines("auto", lambda to: to.info("x"), stream=Terminal()).startswith("<")
+    assert lines("auto", lambda to: to.info("x")).startswith("<6>{")
+
+
+@pytest.mark.usefixtures("restored")
+def test_level_bounds_what_edge_says_and_others_only_warn():
+    """`level` is for this program's rooms; libraries are heard from warnings on."""
+    stream = io.StringIO()
+    log.start("info", "plain", stream)
+    logging.getLogger("edge.x").debug("one")
+    logging.getLogger("edge.x").info("two")
+    logging.getLogger("paho").info("three")
+    logging.getLogger("paho").warning("four")
+    assert [line.split()[-1] for line in stream.getvalue().splitlines()] == ["two", "four"]
+
+
+@pytest.mark.usefixtures("restored")
+def test_starting_twice_does_not_double_lines():
+    """A reload leaves one handler."""
+    stream = io.StringIO()
+    log.start("info", "plain", stream)
+    log.start("info", "plain", stream)
+    logging.getLogger("edge").info("x")
+    assert stream.getvalue().count("\n") == 1
+
+
+@pytest.mark.usefixtures("restored")
+def test_stderr_is_the_stream_at_the_time_of_starting(capsys):
+    """A stderr that was replaced since the import is the one written to."""
+    log.start("info", "plain")
+    logging.getLogger("edge").info("here")
+    assert "here" in capsys.readouterr().err

@@ -1,0 +1,138 @@
+"""Bundles over https: whole, or refused within bounds."""
+
+from __future__ import annotations
+
+import datetime as dt
+import http.server
+import ipaddress
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from edge.errors import BundleError
+from edge.host.clock import SystemClock
+from edge.model.download import download
+
+BODY = bytes(range(256)) * 1000
+
+
+class Answers(http.server.BaseHTTPRequestHandler):
+    """One path for each way in which a server can answer."""
+
+    ended = threading.Event()
+
+    def do_GET(self) -> None:
+        if self.path.startswith("/to-"):
+            self.send_response(302)
+            places = {"/to-file": "file:///etc/passwd", "/to-http": "http://127.0.0.1:1/x", "/to-self": "/to-self"}
+            self.send_header("Location", places.get(self.path, "/good.zip"))
+            self.end_headers()
+            return
+        self.send_response(404 if self.path == "/none" else 200)
+        self.end_headers()
+        try:
+            if self.path == "/slow":
+                while not self.ended.wait(0.02):
+                    self.wfile.write(b"x")
+            elif self.path == "/silent":
+                self.ended.wait(20)
+            else:
+                self.wfile.write(BODY)
+        except OSError:
+            pass  # it has gone
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """The URL of a server with a certificate of its own, and that certificate."""
+    folder = tmp_path_factory.mktemp("tls")
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    serving.daemon_threads = True
+    serving.socket = context.wrap_socket(serving.socket, server_side=True)
+    serving.handle_error = lambda *_: None  # type: ignore[method-assign]  # callers that hang up are part of the play
+    thread = threading.Thread(target=serving.serve_forever, args=(0.05,))
+    thread.start()
+    yield f"https://127.0.0.1:{serving.server_address[1]}", folder / "cert.pem"
+    Answers.ended.set()
+    serving.shutdown()
+    serving.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def trusted(server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("SSL_CERT_FILE", str(server[1]))
+    return server[0]
+
+
+def test_file_comes_whole_also_by_a_redirection(trusted, tmp_path):
+    """Byte for byte."""
+    for path in ("/good.zip", "/to-good"):
+        download(trusted + path, tmp_path / "x", SystemClock())
+        assert (tmp_path / "x").read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("path", "said", "limits"),
+    [
+        ("/none", "404", {}),
+        ("/to-file", "https://", {}),
+        ("/to-http", "https://", {}),
+        ("/to-self", "cannot be fetched", {}),
+        ("/good.zip", "larger than", {"most": 1 << 10}),
+        ("/slow", "is not here after", {"limit_s": 0.3}),
+        ("/silent", "timed out", {"silence_s": 0.3}),
+    ],
+)
+def test_server_that_does_not_deliver_is_given_up_within_bounds(trusted, tmp_path, path, said, limits):
+    """Missing, elsewhere, too large, drop by drop, silent."""
+    with pytest.raises(BundleError, match=said):
+        download(trusted + path, tmp_path / "x", SystemClock(), **limits)
+
+
+def test_stranger_is_not_believed(server, tmp_path):
+    """A certificate that nobody here vouches for, and anything but https."""
+    with pytest.raises(BundleError, match="certificate"):
+        download(server[0] + "/good.zip", tmp_path / "x", SystemClock())
+    for url in ("http://127.0.0.1/x", "file:///etc/passwd", "ftp://h/x", "https://", "https://[", "x"):
+        with pytest.raises(BundleError, match="https://"):
+            download(url, tmp_path / "x", SystemClock())
+
+
+def test_credentials_in_a_url_are_not_repeated(tmp_path):
+    """An error is for logs and events."""
+    with pytest.raises(BundleError) as told:
+        download("https://user:secret@127.0.0.1:1/x?token=hidden", tmp_path / "x", SystemClock())
+    assert "secret" not in str(told.value)
+    assert "hidden" not in str(told.value)

@@ -1,0 +1,130 @@
+"""Who vouches for a bundle: made, checked, and refused when anything is not as it was signed."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from fakes import card, network, write_bundle, zip_bundle
+
+from edge.errors import BundleError
+from edge.model import bundle, signature
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    path = tmp_path_factory.mktemp("key") / "release.pem"
+    return path, signature.keygen(path)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    onnx = network()
+    return write_bundle(tmp_path / "tiny", onnx, card(onnx))
+
+
+def checked(path: Path, *trusted: str) -> str:
+    loaded = bundle.load(path)
+    return signature.verify(loaded.origin, loaded.card_bytes, loaded.signature, trusted)
+
+
+def signed(path: Path, key_file: Path) -> Path:
+    bundle.attach_signature(path, signature.sign(bundle.load(path).card_bytes, key_file))
+    return path
+
+
+def test_key_file_is_for_its_owner_only_and_never_overwritten(key, tmp_path):
+    """Mode 0600; a key that others may read signs nothing; a second keygen is refused."""
+    path, _ = key
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    with pytest.raises(BundleError, match="cannot be written"):
+        signature.keygen(path)
+    lax = tmp_path / "lax.pem"
+    lax.write_bytes(path.read_bytes())
+    lax.chmod(0o640)
+    with pytest.raises(BundleError, match="chmod 600"):
+        signature.sign(b"card", lax)
+
+
+def test_signed_directory_and_zip_are_good_also_when_signed_again(key, made, tmp_path):
+    """A second signature takes the place of the first; the members stay as they were."""
+    path, public = key
+    archive = zip_bundle(made, tmp_path / "tiny.zip")
+    for place in (made, archive):
+        before = bundle.load(place)
+        signed(place, path)
+        signed(place, path)
+        assert checked(place, "x" * 44, public) == public
+        assert bundle.load(place).networks == before.networks
+        assert bundle.load(place).digest == before.digest
+
+
+@pytest.mark.parametrize("spot", [0, 100, -3])
+def test_flipped_byte_is_found_wherever_it_is(key, made, spot):
+    """In the network by its hash, in the card by the signature (or because it is no card any more)."""
+    path, public = key
+    signed(made, path)
+    for name in ("student.onnx", "card.json"):
+        good = (made / name).read_bytes()
+        bad = bytearray(good)
+        bad[spot] ^= 1
+        (made / name).write_bytes(bad)
+        with pytest.raises(BundleError):
+            checked(made, public)
+        (made / name).write_bytes(good)
+    assert checked(made, public) == public
+
+
+def test_wrong_signatures_are_refused_with_what_is_wrong(key, made, tmp_path):
+    """None, one of a stranger, one for another card, one that is no signature, nobody trusted."""
+    path, public = key
+    with pytest.raises(BundleError, match="is not signed"):
+        checked(made, public)
+    signed(made, path)
+    with pytest.raises(BundleError, match="no key is trusted"):
+        checked(made)
+    stranger = tmp_path / "stranger.pem"
+    other = signature.keygen(stranger)
+    with pytest.raises(BundleError, match="not among"):
+        checked(made, other)
+    words = json.loads((made / "card.sig").read_text())
+    foreign = json.loads(signature.sign(b"another card", path))
+    for wrong in (
+        {**words, "signature": foreign["signature"]},
+        {**words, "signature": "AAAA"},
+        {**words, "schema": "defectd.signature/9"},
+        {**words, "signature": "%%%"},
+        {"key": public},
+        [],
+    ):
+        (made / "card.sig").write_text(json.dumps(wrong))
+        with pytest.raises(BundleError):
+            checked(made, public)
+    for text in ("{", "[" * 3000, "x" * 5000):
+        (made / "card.sig").write_text(text)
+        with pytest.raises(BundleError):
+            checked(made, public)
+
+
+def test_files_that_are_no_key_sign_nothing(tmp_path):
+    """Missing, empty, text, and a key of another kind."""
+    for content in (None, b"", b"hello"):
+        path = tmp_path / "key"
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.touch(0o600)
+            path.write_bytes(content)
+        with pytest.raises(BundleError, match="keygen"):
+            signature.sign(b"card", path)
+
+
+def test_networks_of_a_bundle_cannot_stand_in_for_its_card(tmp_path):
+    """A file list that names card.sig or card.json is refused: it would be written over them."""
+    onnx = network()
+    described = card(onnx)
+    for name in ("card.sig", "card.json", "from.json"):
+        described["files"] = {**described["files"], name: "0" * 64}
+        with pytest.raises(BundleError, match=r"\.onnx"):
+            bundle.load(write_bundle(tmp_path / "tiny", onnx, described))

@@ -1,0 +1,119 @@
+"""Installed bundles: atomic, bounded, and always one that can be used."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes import FakeClock, card, network, write_bundle
+
+from edge.errors import BundleError
+from edge.model import bundle
+from edge.model.store import CONFIGURED, Standing, Store
+
+ONNX = network()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def made(tmp_path: Path, version: int) -> bundle.Bundle:
+    return bundle.load(write_bundle(tmp_path / f"made{version}", ONNX, card(ONNX, version=str(version))))
+
+
+def test_bundle_is_kept_as_it_was_and_told_by_its_digest(store, tmp_path):
+    """What comes back is what went in; a second time changes nothing; part of the digest finds it."""
+    loaded = made(tmp_path, 1)
+    digest = store.put(loaded, "key", FakeClock())
+    assert store.put(loaded, "key", FakeClock()) == digest == loaded.digest
+    back = store.get(digest)
+    assert (back.card_bytes, back.networks, back.digest) == (loaded.card_bytes, loaded.networks, digest)
+    listed = store.list()
+    assert [(s.digest, s.name, s.version, s.signed_by) for s in listed] == [(digest, "tiny", "1", "key")]
+    assert store.find(digest[:8]) == digest
+    assert sorted(path.name for path in store.folder.iterdir()) == [digest]
+    assert store.folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_bundle_that_is_not_there_or_was_damaged_is_refused(store, tmp_path):
+    """Also when a name is no digest at all."""
+    digest = store.put(made(tmp_path, 1), None, FakeClock())
+    for wrong in ("0" * 64, "../made1", "", digest[:20]):
+        with pytest.raises(BundleError, match="is installed"):
+            store.get(wrong)
+    with pytest.raises(BundleError, match="0 installed bundles"):
+        store.find("ffff")
+    place = store.folder / digest / "card.json"
+    place.write_bytes(place.read_bytes().replace(b'"1"', b'"2"'))
+    with pytest.raises(BundleError, match="damaged"):
+        store.get(digest)
+
+
+def test_quota_takes_the_oldest_but_never_the_one_in_use_or_its_predecessor(store, tmp_path):
+    """By number and by bytes."""
+    clock = FakeClock()
+    digests = []
+    for version in range(6):
+        digests.append(store.put(made(tmp_path, version), None, clock))
+        clock.advance(60)
+    standing = Standing("builtin", current=digests[0], previous=digests[1])
+    gone = store.prune(keep=4, keep_bytes=1 << 30, standing=standing)
+    assert set(gone) == {digests[2], digests[3]}
+    assert {s.digest for s in store.list()} == {digests[0], digests[1], digests[4], digests[5]}
+    size = store.list()[0].size
+    gone = store.prune(keep=4, keep_bytes=3 * size + 10, standing=standing)
+    assert gone == (digests[4],)
+    assert set(store.prune(keep=2, keep_bytes=1, standing=standing)) == {digests[5]}
+    assert {s.digest for s in store.list()} == {digests[0], digests[1]}
+
+
+def test_standing_survives_and_a_trial_knows_its_way_back(store):
+    """After, trusted and back are what they say; a rejected model is remembered until it is tried again."""
+    a, b = "a" * 64, "b" * 64
+    standing = Standing("builtin").after(a, {"top": {"delivered": 9}}).trusted().after(b, {})
+    assert (standing.current, standing.previous, standing.on_trial) == (b, a, True)
+    store.write(standing)
+    assert store.standing("builtin") == standing
+    back = standing.back("too slow")
+    assert (back.current, back.previous, back.on_trial, back.rejected) == (a, None, False, {b: "too slow"})
+    assert back.back().current == CONFIGURED
+    assert back.after(b, {}).rejected == {}
+
+
+def test_standing_gives_way_to_a_configuration_that_names_another_bundle(store):
+    """Whoever edits model.bundle after an installation gets that bundle."""
+    store.write(Standing("builtin").after("a" * 64, {}))
+    assert store.standing("/opt/new.zip").current == CONFIGURED
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "x"}', "null"])
+def test_standing_that_cannot_be_read_is_none(store, text):
+    """The configured bundle decides; nothing breaks."""
+    store.folder.mkdir()
+    (store.folder / "standing.json").write_text(text)
+    assert store.standing("builtin") == Standing("builtin")
+
+
+def test_standing_with_strange_values_is_none(store):
+    """No digest, no path, unknown keys."""
+    store.write(replace(Standing("builtin"), current="a" * 64))
+    path = store.folder / "standing.json"
+    good = json.loads(path.read_text())
+    for wrong in ({"current": "../../etc"}, {"current": 3}, {"previous": ["x"]}, {"more": 1}):
+        path.write_text(json.dumps({**good, **wrong}))
+        assert store.standing("builtin") == Standing("builtin")
+
+
+def test_disk_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path):
+    """A file in the place of the folder, as a full or read-only disk would do."""
+    (tmp_path / "models").write_text("no folder")
+    store = Store(tmp_path)
+    with pytest.raises(BundleError, match="cannot be written"):
+        store.put(made(tmp_path, 1), None, FakeClock())
+    with pytest.raises(BundleError, match="cannot be written"):
+        store.write(Standing("builtin"))
+    assert store.list() == ()

@@ -1,0 +1,406 @@
+"""The doctor's findings, on boxes that are made for the test."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from pydantic import SecretStr
+
+from edge import config
+from edge.camera.sources.v4l2_query import Device, Format, ask
+from edge.config import calibration
+from edge.host.clock import SystemClock
+from edge.monitoring.doctor import Finding, cameras, certificates, examine, machine, pictures
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def settings(folder: Path, **changes: object) -> config.Config:
+    camera = config.Camera(name="top", source=SecretStr("strip:"))
+    return config.Config(**{"node": "n1", "state_dir": folder, "cameras": (camera,), **changes})  # type: ignore[arg-type]
+
+
+def found(folder: Path, **changes: object) -> dict[str, Finding]:
+    return {f.about: f for f in examine(settings(folder, **changes), SystemClock(), open_cameras=False)}
+
+
+def openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def certificate(folder: Path, days: int, name: str = "ca", *more: str) -> Path:
+    """A certificate that signs itself, and its key."""
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", f"{name}.key"]
+    openssl(folder, "req", "-x509", *key, "-days", str(days), "-subj", f"/CN={name}", "-out", f"{name}.crt", *more)
+    return folder / f"{name}.crt"
+
+
+class Later(SystemClock):
+    """500 days on."""
+
+    def wall_ns(self) -> int:
+        return super().wall_ns() + 500 * 86_400 * 10**9
+
+
+def test_doctor_finds_a_healthy_box_good(tmp_path: Path) -> None:
+    """Model, disk and the embedded broker of a fresh box are good."""
+    findings = found(tmp_path)
+    assert {findings[about].grade for about in ("model", "disk", "broker")} == {"good"}
+
+
+def test_doctor_names_a_remedy_for_everything_that_is_not_good(tmp_path: Path) -> None:
+    """A finding without a remedy helps nobody."""
+    findings = found(tmp_path, model=config.Model(bundle="nowhere"), mqtt=config.Mqtt(broker="mqtt://127.0.0.1:1"))
+    assert (findings["model"].grade, findings["broker"].grade) == ("bad", "bad")
+    assert all(finding.remedy for finding in findings.values() if finding.grade != "good")
+
+
+def test_doctor_does_not_blame_the_model_for_a_damaged_calibration(tmp_path: Path) -> None:
+    """The remedy is that of the calibration: another bundle would change nothing."""
+    path = calibration.path_of(tmp_path, "top")
+    path.parent.mkdir()
+    path.write_text("{")
+    findings = found(tmp_path)
+    assert "Remove the file" in findings["model"].says
+    assert "bundle" not in findings["model"].remedy
+
+
+@pytest.mark.parametrize(("days", "grade"), [(400, "good"), (10, "warning")])
+def test_doctor_reads_how_long_the_authority_is_valid(tmp_path: Path, days: int, grade: str) -> None:
+    """A certificate that ends within a month is a warning."""
+    mqtt = config.Mqtt(broker="mqtts://127.0.0.1:1", ca_file=certificate(tmp_path, days))
+    assert found(tmp_path, mqtt=mqtt)["ca_file"].grade == grade
+
+
+def test_doctor_tells_an_authority_that_has_expired(tmp_path: Path) -> None:
+    """After its last day the certificate is bad, and the clock is named as the other cause."""
+
+    mqtt = config.Mqtt(broker="mqtts://127.0.0.1:1", ca_file=certificate(tmp_path, 400))
+    (finding,) = certificates.files(mqtt, Later())
+    assert finding.grade == "bad"
+    assert "clock" in finding.remedy
+
+
+def test_doctor_refuses_a_file_that_holds_no_certificate(tmp_path: Path) -> None:
+    """Text in place of PEM is told with the key to mend."""
+    path = tmp_path / "ca.crt"
+    path.write_text("hello")
+    (finding,) = certificates.files(config.Mqtt(broker="mqtts://h:1", ca_file=path), SystemClock())
+    assert finding.grade == "bad"
+    assert "mqtt.ca_file" in finding.remedy
+
+
+def test_doctor_opens_cameras_and_hides_their_passwords(tmp_path: Path) -> None:
+    """A camera that gives pictures is good, one that is not there is bad."""
+    far = config.Camera(name="far", source=SecretStr("rtsp://u:hunter2@127.0.0.1:9/x"), open_timeout_s=1)
+    near = config.Camera(name="near", source=SecretStr("strip:"))
+    findings = list(cameras.opened(settings(tmp_path, cameras=(near, far)), SystemClock()))
+    assert [finding.grade for finding in findings] == ["good", "bad"]
+    assert "hunter2" not in str(findings)
+
+
+def test_doctor_reads_memory_and_power_of_the_box(tmp_path: Path) -> None:
+    """Little memory is a warning, under-voltage now is bad, and under-voltage in the past a warning."""
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 900000 kB\nMemAvailable: 90000 kB\n")
+    assert machine.memory(meminfo).grade == "warning"
+    flags = tmp_path / "devices/platform/soc/soc:firmware/get_throttled"
+    flags.parent.mkdir(parents=True)
+    for text, grade in (("0", "good"), ("50005", "bad"), ("50000", "warning")):
+        flags.write_text(text + "\n")
+        assert [finding.grade for finding in machine.power_and_heat(tmp_path)] == [grade]
+
+
+# Certificates
+
+
+def test_node_certificate_is_read_too(tmp_path: Path) -> None:
+    """cert_file is no authority; its end is told all the same, and the first end of several in one file counts."""
+    old = certificate(tmp_path, 10, "old", "-addext", "basicConstraints=critical,CA:FALSE")
+    new = certificate(tmp_path, 400, "new")
+    both = tmp_path / "both.crt"
+    both.write_text("a remark\n" + new.read_text() + old.read_text())
+    mqtt = config.Mqtt(broker="mqtts://h:1", ca_file=new, cert_file=both, key_file=tmp_path / "old.key")
+    findings = {f.about: f for f in certificates.files(mqtt, SystemClock())}
+    assert {about: f.grade for about, f in findings.items()} == {"ca_file": "good", "cert_file": "warning"}
+    assert "valid for 10 days" in findings["cert_file"].says
+
+
+@pytest.mark.parametrize("years", [10, 40])
+def test_end_of_a_certificate_is_what_openssl_says(tmp_path: Path, years: int) -> None:
+    """Both forms of time: two digits of the year before 2050, four from then on."""
+    path = certificate(tmp_path, 365 * years)
+    told = subprocess.run(
+        ["openssl", "x509", "-in", str(path), "-noout", "-enddate"], check=True, capture_output=True, text=True
+    ).stdout
+    end_s = certificates.ends_s(ssl.PEM_cert_to_DER_cert(path.read_text()))
+    assert end_s == ssl.cert_time_to_seconds(told.strip().partition("=")[2])
+
+
+@pytest.mark.parametrize("der", [b"", b"\x30", b"\x30\x82", b"\x30\x03\x02\x01\x01", b"\xff" * 50, bytes(300)])
+def test_rubbish_is_no_certificate(der: bytes) -> None:
+    """Whatever a file holds, the answer is one kind of error."""
+    with pytest.raises(ValueError, match=r"X\.509|unpack"):
+        certificates.ends_s(der)
+
+
+@pytest.fixture
+def tls_port(tmp_path: Path) -> Iterator[int]:
+    """Somebody who shows a certificate of ten days, signed by nobody, and says no more."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate(tmp_path, 10, "server"), tmp_path / "server.key")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def shake_hands() -> None:
+            connection, _ = listener.accept()
+            with connection, context.wrap_socket(connection, server_side=True) as link:
+                link.recv(1)
+
+        thread = threading.Thread(target=shake_hands)
+        thread.start()
+        yield listener.getsockname()[1]
+        thread.join(5)
+
+
+@pytest.mark.parametrize(("clock", "grade"), [(SystemClock(), "warning"), (Later(), "bad")])
+def test_certificate_of_the_broker_is_dated_without_trusting_it(tls_port: int, clock: SystemClock, grade: str) -> None:
+    """Its end is told before it comes, whoever signed it."""
+    mqtt = config.Mqtt(broker=f"mqtts://127.0.0.1:{tls_port}")
+    (finding,) = certificates.of_broker(mqtt, clock)
+    assert (finding.about, finding.grade) == ("broker certificate", grade)
+
+
+def test_broker_that_shows_no_certificate_is_told_by_the_connection_alone(free_port: int) -> None:
+    """No TLS, or nobody there: nothing is said of dates."""
+    for broker in ("embedded", f"mqtts://127.0.0.1:{free_port}"):
+        assert list(certificates.of_broker(config.Mqtt(broker=broker), SystemClock())) == []
+
+
+# The unit
+
+UNIT = "[Service]\nExecStart=/opt/defectd/venv/bin/defectd run\nMemoryMax=1G\n"
+
+
+@pytest.mark.parametrize(
+    ("installed", "grade", "said"),
+    [
+        ("# another remark\n\n" + UNIT, "good", "the unit of this version"),
+        (UNIT.replace("1G", "2G"), "warning", "not the unit of this version"),
+    ],
+)
+def test_unit_that_differs_from_the_shipped_one_is_told(tmp_path: Path, installed: str, grade: str, said: str) -> None:
+    """Directives count, remarks do not; drop-ins are the place for own changes and are named."""
+    (tmp_path / "shipped").write_text(UNIT)
+    folder = tmp_path / "etc/systemd/system"
+    (folder / "defectd.service.d").mkdir(parents=True)
+    (folder / "defectd.service.d/site.conf").write_text("[Service]\nMemoryMax=2G\n")
+    (folder / "defectd.service").write_text(installed)
+    (finding,) = machine.unit(tmp_path, (tmp_path / "shipped",))
+    assert (finding.grade, said in finding.says) == (grade, True)
+    assert ("site.conf" in finding.says) == (grade == "good")
+
+
+def test_shipped_unit_is_where_the_doctor_looks(tmp_path: Path) -> None:
+    """In this checkout, and in what pip installs."""
+    assert machine.SHIPPED[0].is_file()
+    listed = (Path(__file__).parents[3] / "setup.cfg").read_text().partition("[options.data_files]")[2]
+    assert "share/defectd =\n    systemd/defectd.service" in listed
+    assert Path(sys.prefix) / "share/defectd/defectd.service" in machine.SHIPPED
+    assert list(machine.unit(tmp_path)) == []
+
+
+# Cameras
+
+
+def driver(formats: dict[str, list[tuple[int, int]]], capabilities: int = 0x1, card: str = "Plant Cam") -> object:
+    """ioctl as a V4L2 driver answers it."""
+
+    def ioctl(_handle: int, request: int, reply: bytearray) -> int:
+        index, kind_or_format = struct.unpack_from("II", reply)
+        try:
+            if request == 0x80685600:  # VIDIOC_QUERYCAP
+                words = (b"uvcvideo", card.encode(), b"usb-1", 0x50F00, 0x80000000 | 0x1, capabilities)
+                reply[:] = struct.pack("16s32s32sIII12x", *words)
+            elif request == 0xC0405602:  # VIDIOC_ENUM_FMT
+                assert kind_or_format == (9 if capabilities & 0x1000 else 1)
+                struct.pack_into("4s", reply, 44, list(formats)[index].encode())
+            elif request == 0xC02C564A:  # VIDIOC_ENUM_FRAMESIZES
+                code = struct.pack("I", kind_or_format).decode()
+                struct.pack_into("III", reply, 8, 1, *formats[code][index])
+            else:
+                raise OSError(errno.ENOTTY, "another request")
+        except IndexError:
+            raise OSError(errno.EINVAL, "the end of the list") from None
+        return 0
+
+    return ioctl
+
+
+SIZES = {"MJPG": [(1920, 1080), (640, 480)], "YUYV": [(640, 480)]}
+
+
+@pytest.mark.parametrize("capabilities", [0x1, 0x1000])
+def test_device_tells_its_formats_without_a_picture(tmp_path: Path, capabilities: int) -> None:
+    """Name, formats and sizes by ioctl, also of drivers with several planes."""
+    node = tmp_path / "video0"
+    node.touch()
+    told = ask(node, driver(SIZES, capabilities))  # type: ignore[arg-type]
+    formats = (Format("MJPG", ((1920, 1080), (640, 480))), Format("YUYV", ((640, 480),)))
+    assert told == Device("Plant Cam", "uvcvideo", captures=True, formats=formats)
+
+
+def test_what_is_no_device_is_an_error(tmp_path: Path) -> None:
+    """A plain file answers no ioctl."""
+    (tmp_path / "video0").touch()
+    with pytest.raises(OSError, match=r"ioctl|not implemented"):  # the second in an emulator
+        ask(tmp_path / "video0")
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Path:
+    """A box with one USB camera: its node, its lasting name, its port."""
+    root = tmp_path / "root"
+    usb = root / "sys/devices/usb1/1-2"
+    for folder in ("dev/v4l/by-id", "sys/class/video4linux/video0"):
+        (root / folder).mkdir(parents=True)
+    (usb / "1-2:1.0").mkdir(parents=True)
+    (usb / "power").mkdir()
+    (root / "dev/video0").touch()
+    (root / "dev/v4l/by-id/usb-Plant_Cam-video-index0").symlink_to("../../video0")
+    (root / "sys/class/video4linux/video0/device").symlink_to("../../../devices/usb1/1-2/1-2:1.0")
+    (usb / "speed").write_text("480\n")
+    (usb / "power/control").write_text("on\n")
+    return root
+
+
+def looked_at(root: Path, source: str = "/dev/v4l/by-id/usb-Plant_Cam-video-index0", **camera: object) -> list[Finding]:
+    one = config.Camera(name="top", source=SecretStr(source), **camera)  # type: ignore[arg-type]
+    return list(cameras.devices([one], root, driver(SIZES)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("asked", "grade", "said"),
+    [
+        ({}, "good", "MJPG up to 1920x1080, YUYV up to 640x480"),
+        ({"pixel_format": "MJPG", "width": 1920, "height": 1080}, "good", "Plant Cam"),
+        ({"pixel_format": "GREY"}, "warning", "not GREY"),
+        ({"pixel_format": "YUYV", "width": 1920, "height": 1080}, "warning", "not 1920x1080"),
+    ],
+)
+def test_camera_is_asked_for_what_it_offers(plant: Path, asked: dict[str, object], grade: str, said: str) -> None:
+    """A format or size that the device does not have is told before the first picture."""
+    finding = looked_at(plant, **asked)[0]
+    assert (finding.grade, said in finding.says) == (grade, True), finding
+
+
+def test_number_that_can_change_is_told_with_the_name_that_lasts(plant: Path) -> None:
+    """/dev/video0 may be another camera tomorrow; its name by id is the remedy."""
+    assert all(finding.grade == "good" for finding in looked_at(plant))
+    (warning,) = (finding for finding in looked_at(plant, "0") if finding.grade == "warning")
+    assert "by-id/usb-Plant_Cam-video-index0" in warning.remedy
+
+
+def test_camera_that_is_not_there_or_takes_no_pictures_is_bad(plant: Path) -> None:
+    """Missing, and the metadata node that UVC cameras have besides."""
+    (missing,) = looked_at(plant, "7")
+    assert missing.grade == "bad"
+    assert "/dev/video0" in missing.remedy
+    one = config.Camera(name="top", source=SecretStr("0"))
+    node = next(cameras.devices([one], plant, driver(SIZES, 0x00800000)))  # type: ignore[arg-type]
+    assert (node.grade, "takes no pictures" in node.says) == ("bad", True)
+
+
+def test_camera_that_may_not_be_opened_names_the_group(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual cause of a camera that does not open."""
+    monkeypatch.setattr(cameras.os, "access", lambda *_: False)
+    (finding,) = (finding for finding in looked_at(plant) if finding.grade == "bad")
+    assert "usermod -aG" in finding.remedy
+
+
+def test_usb_that_is_slow_or_sleeps_is_told(plant: Path) -> None:
+    """A port at 12 Mbit/s carries no pictures; automatic suspend takes the camera away."""
+    usb = plant / "sys/devices/usb1/1-2"
+    (usb / "speed").write_text("12\n")
+    (usb / "power/control").write_text("auto\n")
+    (usb / "power/autosuspend_delay_ms").write_text("2000\n")
+    said = " ".join(finding.says for finding in looked_at(plant) if finding.grade == "warning")
+    assert "12 Mbit/s" in said
+    assert "suspend" in said
+
+
+def interface(sysfs: Path, **numbers: object) -> None:
+    link = sysfs / "class/net/eth0"
+    for folder in ("device", "statistics"):
+        (link / folder).mkdir(parents=True, exist_ok=True)
+    good = {"operstate": "up", "mtu": 1500, "speed": 1000, "statistics/rx_packets": 10**6, "statistics/rx_dropped": 3}
+    for name, value in {**good, **numbers}.items():
+        (link / name).write_text(f"{value}\n")
+
+
+@pytest.mark.parametrize(
+    ("numbers", "grade", "remedy"),
+    [
+        ({}, "good", ""),
+        ({"mtu": 1400}, "warning", "mtu 1500"),
+        ({"speed": 100}, "warning", "cable and switch"),
+        ({"statistics/rx_dropped": 5000}, "warning", "ethtool -G eth0"),
+    ],
+)
+def test_network_of_streams_is_looked_at(tmp_path: Path, numbers: dict[str, object], grade: str, remedy: str) -> None:
+    """MTU, speed and losses of the interfaces that exist as hardware and are up; only when a camera needs them."""
+    interface(tmp_path, **numbers)
+    (tmp_path / "class/net/lo").mkdir()
+    stream = config.Camera(name="a", source=SecretStr("rtsp://10.0.0.9/x"))
+    (finding,) = cameras.networks([stream], tmp_path)
+    assert (finding.about, finding.grade, remedy in finding.remedy) == ("network eth0", grade, True), finding
+    assert list(cameras.networks([config.Camera(name="a", source=SecretStr("strip:"))], tmp_path)) == []
+
+
+@pytest.mark.parametrize(("most", "grade"), [("212992", "warning"), ("8388608", "good")])
+def test_buffer_of_udp_is_looked_at_where_it_is_used(tmp_path: Path, most: str, grade: str) -> None:
+    """The kernel's default holds less than one key frame."""
+    path = tmp_path / "sys/net/core/rmem_max"
+    path.parent.mkdir(parents=True)
+    path.write_text(most + "\n")
+    stream = config.Camera(name="a", source=SecretStr("rtsp://10.0.0.9/x"), rtsp_transport="udp")
+    (finding,) = cameras.networks([stream], tmp_path, tmp_path)
+    assert (finding.about, finding.grade) == ("udp buffer", grade)
+
+
+def test_opencv_that_cannot_open_a_camera_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build without FFmpeg opens no stream; one that lacks nothing needed is good."""
+    stream = config.Camera(name="a", source=SecretStr("rtsp://10.0.0.9/x"))
+    assert cameras.opencv([stream]).grade == "good"
+    monkeypatch.setattr(cameras.cv2.videoio_registry, "getBackends", lambda: (cameras.cv2.CAP_V4L2,))
+    assert cameras.opencv([config.Camera(name="a", source=SecretStr("0"))]).grade == "good"
+    finding = cameras.opencv([stream])
+    assert (finding.grade, "FFMPEG" in finding.says) == ("bad", True)
+
+
+# Pictures
+
+
+def test_doctor_tells_why_no_pictures_are_kept(tmp_path: Path) -> None:
+    """Too little free, a quota that the disk cannot hold, a folder that cannot be used: each with its remedy."""
+
+    def told(**values: object) -> Finding:
+        (finding,) = pictures.findings(settings(tmp_path, evidence=config.Evidence(**values)))  # type: ignore[arg-type]
+        return finding
+
+    assert told().grade == "good"
+    assert "pictures, 0 of 256 MiB" in told().says
+    assert "lower evidence.min_free_mb" in told(min_free_mb=1_000_000).remedy
+    assert "lower evidence.max_mb" in told(max_mb=1_000_000).remedy
+    (tmp_path / "file").write_text("")
+    assert told(dir=tmp_path / "file" / "below").grade == "bad"
+    assert list(pictures.findings(settings(tmp_path, evidence=config.Evidence(enabled=False)))) == []

@@ -1,0 +1,277 @@
+"""The support bundle: what is in it, and that no secret is."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import stat
+import tarfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from fakes import FakeClock
+
+from edge.cli import main
+from edge.delivery.outbox.store import Draft, Outbox
+from edge.host.clock import SystemClock
+from edge.monitoring import support_bundle as support
+from edge.monitoring.support_bundle import Blot, pack, secrets_of, shown
+
+SECRETS = {
+    "mqtt": "hunter2-Mqtt!",
+    "env": "s3cret-from-env",
+    "camera_file": "c4mera-p%40ss%2Fword",
+    "camera_url": "pl%40inUrlPass",
+    "camera_user": "admin-user-7",
+    "token": "tok3n-in-query",
+    "default": "def4ult-of-reference",
+    "sparkplug": "sp4rk-file-secret",
+    "key": "MHcCAQEEIPlantedPrivateKeyLine",
+    "comment": "p4ss-in-a-comment",
+}
+
+
+class Page(http.server.BaseHTTPRequestHandler):
+    """Metrics that were careless."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(f'defectd_x{{url="rtsp://u:{SECRETS["camera_file"]}"}} 1\n'.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def metrics_port() -> Iterator[int]:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+    thread.join(5)
+
+
+@pytest.fixture
+def plant(tmp_path: Path, metrics_port: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A node with a secret wherever one can stand.  Returns its configuration."""
+    monkeypatch.setenv("PLANT_CAMERA", SECRETS["env"])
+    (tmp_path / "camera-password").write_text(SECRETS["camera_file"] + "\n")
+    (tmp_path / "sparkplug-password").write_text(SECRETS["sparkplug"] + "\n")
+    pem = f"-----BEGIN EC PRIVATE KEY-----\n{SECRETS['key']}\n-----END EC PRIVATE KEY-----\n"
+    for name in ("node.key", "node.crt"):
+        (tmp_path / name).write_text(pem)
+    state = tmp_path / "state"
+    clock = SystemClock()
+    outbox = Outbox(
+        state / "outbox.db", max_rows=1000, max_bytes=1 << 20, keep_delivered=10, durability="normal", clock=clock
+    )
+    outbox.append([Draft("defectd/n1/a/event", {"said": SECRETS["mqtt"]}, "id-1")])
+    outbox.append([Draft("defectd/n1/a/event", {"said": "more"}, "id-2")])
+    outbox.refuse(1, 0x87, f"not authorised: {SECRETS['mqtt']}")
+    outbox.close()
+    (state / "coverage.json").write_text(json.dumps({"schema": "x", "note": SECRETS["env"]}))
+    log = [
+        "opening rtsp://viewer:" + SECRETS["camera_file"] + "@10.0.0.5/stream",
+        "opening " + SECRETS["camera_url"] + " and decoded pl@inUrlPass",
+        "GET http://10.0.0.6/v?token=" + SECRETS["token"],
+        '{"password": "' + "never-seen-before" + '"}',
+        pem,
+        "a good line that helps",
+    ]
+    (tmp_path / "own.log").write_text("\n".join(log))
+    cameras = [
+        {"name": "a", "source": "rtsp://viewer:${file:camera-password}@127.0.0.1:9/x"},
+        {"name": "b", "source": f"rtsp://{SECRETS['camera_user']}:{SECRETS['camera_url']}@127.0.0.1:9/y"},
+        {"name": "c", "source": f"http://127.0.0.1:9/v?token={SECRETS['token']}&size=640"},
+        {"name": "d", "source": "rtsp://u:${PLANT_CAMERA}@127.0.0.1:9/z"},
+        {"name": "e", "source": f"rtsp://u:${{NOT_SET:-{SECRETS['default']}}}@127.0.0.1:9/z"},
+    ]
+    content = {
+        "node": "n1",
+        "state_dir": "state",
+        "mqtt": {
+            "broker": "mqtts://127.0.0.1:9",
+            "username": "line3",
+            "password": SECRETS["mqtt"],
+            "cert_file": "node.crt",
+            "key_file": "node.key",
+        },
+        "sparkplug": {"username": "sp", "password_file": "sparkplug-password"},
+        "metrics": {"listen": f"127.0.0.1:{metrics_port}"},
+        "cameras": cameras,
+    }
+    config = tmp_path / "plant.yaml"
+    config.write_text(f"# old password: {SECRETS['comment']}\n" + yaml.safe_dump(content))
+    return config
+
+
+def unpacked(path: Path) -> dict[str, str]:
+    with tarfile.open(path) as archive:
+        return {
+            entry.name.partition("/")[2]: (archive.extractfile(entry) or pytest.fail(entry.name)).read().decode()
+            for entry in archive
+        }
+
+
+def test_no_secret_is_in_the_bundle(plant: Path) -> None:
+    """Passwords, credentials in URLs, tokens, keys, environment, comments: none of them, in no part, in no spelling."""
+    archive = plant.parent / "bundle.tar.gz"
+    outcome = pack(archive, plant, SystemClock(), [plant.parent / "own.log"])
+    parts = unpacked(archive)
+    told = {part: secret for part, text in parts.items() for secret in SECRETS.values() if secret in text}
+    assert told == {}
+    everything = "".join(parts.values())
+    assert "pl@inUrlPass" not in everything
+    assert "never-seen-before" not in everything
+    assert "a good line that helps" in parts["logs/0-own.log"]
+    assert outcome["logs/0-own.log"] == ""
+
+
+def test_planted_secrets_would_be_found_without_the_blot(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: each planted text that a part can bring in, does come in when nothing is blotted out."""
+    monkeypatch.setattr(support.Blot, "__call__", lambda _self, text: text)
+    pack(plant.parent / "bundle.tar.gz", plant, SystemClock(), [plant.parent / "own.log"])
+    everything = "".join(unpacked(plant.parent / "bundle.tar.gz").values())
+    assert {name for name, secret in SECRETS.items() if secret in everything} >= {
+        "mqtt",
+        "env",
+        "camera_file",
+        "camera_url",
+        "token",
+        "key",
+    }
+
+
+def test_bundle_says_what_helps(plant: Path) -> None:
+    """Versions, configuration, findings, outbox, metrics, state; for its owner only; what is missing is told."""
+    archive = plant.parent / "bundle.tar.gz"
+    outcome = pack(archive, plant, SystemClock())
+    assert stat.S_IMODE(archive.stat().st_mode) == 0o600
+    parts = unpacked(archive)
+    assert json.loads(parts["versions.json"])["packages"]["numpy"]
+    shown_config = json.loads(parts["config.json"])
+    assert shown_config["mqtt"]["password"] == "***"
+    assert shown_config["mqtt"]["username"] == "line3"
+    assert shown_config["cameras"][1]["source"] == "rtsp://127.0.0.1:9/y"
+    statistics = json.loads(parts["outbox.json"])
+    assert (statistics["statistics"]["last_seq"], statistics["statistics"]["waiting"]) == (2, 1)
+    assert statistics["dead_letters"][0][2] == "0x87"
+    assert {"model", "disk", "broker"} <= {finding["about"] for finding in json.loads(parts["doctor.json"])}
+    assert "defectd_x" in parts["metrics.txt"]
+    assert "outbox.db" in parts["state/files.json"]
+    assert json.loads(parts["contents.json"])["parts"] == outcome
+    assert outcome["state/thresholds.json"].startswith("missing")
+
+
+def test_bundle_of_a_refused_configuration_holds_the_refusal_alone(plant: Path) -> None:
+    """Under an unknown key anything may stand: the values stay out, and the rest is packed all the same."""
+    text = plant.read_text().replace("mqtt:", "mqtt:\n  passphrase: unkn0wn-Key-Secret", 1)
+    plant.write_text(text)
+    pack(plant.parent / "bundle.tar.gz", plant, SystemClock(), [plant.parent / "own.log"])
+    parts = unpacked(plant.parent / "bundle.tar.gz")
+    assert "unknown key" in parts["config.json"]
+    assert "versions.json" in parts
+    everything = "".join(parts.values())
+    assert "unkn0wn-Key-Secret" not in everything
+    assert not [secret for secret in SECRETS.values() if secret in everything]
+
+
+@pytest.mark.parametrize("text", ["", "a: [", "just words", None])
+def test_bundle_without_a_usable_configuration_is_made(tmp_path: Path, text: str | None) -> None:
+    """No file, no YAML, no mapping: that is when help is needed most."""
+    path = tmp_path / "c.yaml"
+    if text is not None:
+        path.write_text(text)
+    pack(tmp_path / "b.tar.gz", path, FakeClock())
+    assert "c.yaml" in unpacked(tmp_path / "b.tar.gz")["config.json"]
+
+
+def test_bundle_is_bounded_and_keeps_the_end(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A log without end is cut to its last part, which is said; what does not fit at all is left out."""
+    monkeypatch.setattr(support, "MOST_PART_BYTES", 20_000)
+    monkeypatch.setattr(support, "MOST_BYTES", 50_000)
+    log = plant.parent / "big.log"
+    log.write_text("x" * 70_000 + " the last words")
+    outcome = pack(plant.parent / "b.tar.gz", plant, SystemClock(), [log] * 4)
+    parts = unpacked(plant.parent / "b.tar.gz")
+    assert parts["logs/0-big.log"].endswith("the last words")
+    assert len(parts["logs/0-big.log"]) == 20_000
+    assert sum(len(text) for name, text in parts.items() if name != "contents.json") <= 50_000
+    assert outcome["logs/3-big.log"].startswith("cut: its last 0 ")
+
+
+def test_bundle_is_never_written_over_another_file(plant: Path) -> None:
+    """What lies there stays."""
+    (plant.parent / "b.tar.gz").write_text("mine")
+    with pytest.raises(FileExistsError):
+        pack(plant.parent / "b.tar.gz", plant, SystemClock())
+    assert (plant.parent / "b.tar.gz").read_text() == "mine"
+
+
+def test_command_prints_the_path_and_what_is_in(plant: Path) -> None:
+    """The path alone on stdout, for scripts; a file that is there already is an error."""
+    output = plant.parent / "x.tar.gz"
+    ran = CliRunner().invoke(main, ["support-bundle", "-c", str(plant), "-o", str(output)])
+    assert (ran.exit_code, ran.stdout.strip()) == (0, str(output))
+    assert "doctor.json" in ran.stderr
+    again = CliRunner().invoke(main, ["support-bundle", "-c", str(plant), "-o", str(output)])
+    assert again.exit_code == 1
+    assert "exists" in again.output
+
+
+@pytest.mark.parametrize(
+    ("raw", "secret"),
+    [
+        ({"password": "alpha-beta"}, "alpha-beta"),
+        ({"password": 123456}, "123456"),
+        ({"password": "${PW}"}, "from-env"),
+        ({"password": "${credential:pw}"}, "from-a-credential"),
+        ({"password_file": "credential:pw"}, "from-a-credential"),
+        ({"password": "a${PW}z"}, "afrom-envz"),
+        ({"cameras": [{"source": "rtsp://u:${PW}@h/x"}]}, "from-env"),
+        ({"source": "rtsp://u:a%2Fb%20c@h/x"}, "a/b c"),
+        ({"source": "http://h/x?k=abcdef"}, "abcdef"),
+        ({"api_token": "xyz-1"}, "xyz-1"),
+    ],
+)
+def test_secret_is_known_in_every_form(tmp_path: Path, raw: Any, secret: str) -> None:
+    """As written, as filled in, as a URL spells it."""
+    (tmp_path / "pw").write_text("from-a-credential\n")
+    assert secret in secrets_of(raw, tmp_path, {"PW": "from-env"})
+
+
+def test_what_is_no_secret_stays_readable() -> None:
+    """References outside of secrets, host names, short texts: a bundle with everything blotted out helps nobody."""
+    raw = {"node": "${NODE}", "cameras": [{"fps": "${FPS:-30}", "source": "rtsp://u:ab@cam7/x"}]}
+    found = secrets_of(raw, Path("/"), {"NODE": "line3"})
+    text = "line3 cam7 30 fps, a tablet; password_file: /etc/x"
+    assert Blot(found)(text) == text
+    assert shown(raw)["cameras"][0]["fps"] == "${FPS:-***}"
+
+
+def test_environment_of_the_process_is_not_in_the_bundle(plant: Path) -> None:
+    """It often holds what belongs to others."""
+    pack(plant.parent / "b.tar.gz", plant, SystemClock())
+    everything = "".join(unpacked(plant.parent / "b.tar.gz").values())
+    values = {value for name, value in os.environ.items() if len(value) > 30 and "/" not in value}
+    assert not [value for value in values if value in everything]
+
+
+def test_unit_is_shown_without_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the value goes on below."""
+    unit = tmp_path / "defectd.service"
+    unit.write_text('[Service]\nEnvironment=A=1 \\\n  "PW=planted"\nMemoryMax=1G\n')
+    monkeypatch.setattr(support, "installed_unit", lambda: unit)
+    monkeypatch.setattr(support, "drop_ins", list)
+    said = support._unit().decode()
+    assert "planted" not in said
+    assert "Environment=***\nMemoryMax=1G" in said

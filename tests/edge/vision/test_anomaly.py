@@ -1,0 +1,153 @@
+"""How far a tile is from good surface."""
+
+import io
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge.errors import ConfigError
+from edge.model.bundle import FP32, load
+from edge.model.classifier import Scores
+from edge.vision.anomaly import Gaussians, Model, Normality, fitting, joined, views_of
+
+
+def scores_of(count, fill=0.0, peaks=4):
+    rows = [np.full((count, size), fill, np.float32) for size in (6, 8, peaks)]
+    return Scores(rows[0], rows[1], None, rows[2])
+
+
+def plain(*sizes, names=("logits", "peaks")):
+    """Good surface around 0, one wide in each direction."""
+    whole, views = sum(sizes), len(sizes)
+    starts = np.cumsum([0, *sizes[:-1]], dtype=np.intp)
+    return Gaussians(
+        names,
+        starts,
+        np.eye(whole, dtype=np.float32),
+        np.zeros(whole, np.float32),
+        np.ones(views, np.float32),
+        np.zeros(views, np.float32),
+    )
+
+
+def normality(sha256="a" * 64):
+    return Normality(Model("tiny", "1", sha256), plain(6, 4), 3.0, 2.0)
+
+
+def test_a_network_tells_good_surface_by_logits_and_peaks():
+    """With `good` among the logits; one without peaks by its features."""
+    both = scores_of(3)
+    assert {name: view.shape for name, view in views_of(both).items()} == {"logits": (3, 6), "peaks": (3, 4)}
+    good = np.ones((3, 1), np.float32)
+    without = views_of(Scores(both.logits, both.features, good))
+    assert {name: view.shape for name, view in without.items()} == {"logits": (3, 7), "features": (3, 8)}
+
+
+def test_each_view_has_a_distance_of_its_own():
+    """The Mahalanobis distance to its Gaussian, whatever the other says."""
+    generator = np.random.default_rng(4)
+    blocks = [generator.normal(size=(size, size)).astype(np.float32) for size in (6, 4)]
+    offset = generator.normal(size=10).astype(np.float32)
+    whitening = np.zeros((10, 10), np.float32)
+    whitening[:6, :6], whitening[6:, 6:] = blocks
+    surface = replace(plain(6, 4), whitening=whitening, offset=offset)
+    values = generator.normal(size=(7, 10)).astype(np.float32)
+    found = surface.logarithms(values)
+    for view, columns in enumerate((slice(0, 6), slice(6, 10))):
+        apart = values[:, columns] @ blocks[view] - offset[columns]
+        assert found[:, view] == pytest.approx(np.log((apart**2).sum(1)), abs=1e-5)
+
+
+def test_views_are_joined_like_a_length():
+    """What is common does not count; one view that is far off is enough; each in its own unit."""
+    rows = np.array([[-3.0, -3.0], [-3.0, 9.0], [9.0, 9.0]], np.float32)
+    one = np.ones(2, np.float32)
+    assert joined(rows, one, one) == pytest.approx([0.0, 10.0, 10 * 2**0.5])
+    assert joined(rows * 4 + 2, one / 4, one / 2) == pytest.approx([0.0, 10.0, 10 * 2**0.5])
+
+
+def test_scores_that_are_no_numbers_stay_that():
+    """Nobody may take them for good surface, whichever output they come from."""
+    for name in ("logits", "peaks"):
+        broken = scores_of(2, 1.0)
+        getattr(broken, name)[1] = np.nan
+        assert np.isnan(normality().score(broken)).tolist() == [False, True]
+
+
+def test_surface_in_the_very_middle_is_good():
+    """A distance of 0 has no logarithm; its score is 0."""
+    assert normality().score(scores_of(2)).tolist() == [0.0, 0.0]
+
+
+def test_a_file_gives_back_what_was_written(tmp_path):
+    """Bit for bit, without pickles."""
+    made = normality()
+    path = tmp_path / "top.npz"
+    path.write_bytes(made.coded())
+    read = Normality.read(path)
+    assert read.score(scores_of(5, 2.0)).tolist() == made.score(scores_of(5, 2.0)).tolist()
+    assert (read.model, read.threshold, read.doubt) == (made.model, 3.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[:-60], lambda b: b"", lambda b: b"PK" + b[:99], lambda b: b + bytes(9 << 20)]
+)
+def test_a_damaged_file_is_refused(tmp_path, damage):
+    """With the key, the file, and what to run."""
+    path = tmp_path / "top.npz"
+    path.write_bytes(damage(normality().coded()))
+    with pytest.raises(ConfigError, match=r"cameras.normality.*calibrate normal"):
+        Normality.read(path)
+    with pytest.raises(ConfigError, match="No such file"):
+        Normality.read(tmp_path / "none.npz")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"schema": "defectd.normality/1"}, "made by another version"),
+        ({"views": []}, "0 views with arrays of shape"),
+        ({"threshold": -1.0}, "threshold -1.0"),
+    ],
+)
+def test_a_file_that_says_something_else_is_refused(tmp_path, change, words):
+    """Another schema, no view, a threshold that nothing is below."""
+    with np.load(io.BytesIO(normality().coded())) as file:
+        arrays = dict(file)
+    head = json.loads(bytes(arrays.pop("head"))) | change
+    path = tmp_path / "top.npz"
+    np.savez(path, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **arrays)
+    with pytest.raises(ConfigError, match=words):
+        Normality.read(path)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("starts", [0, 0], "views that begin at"),
+        ("starts", [0, 99], "views that begin at"),
+        ("offset", [np.inf] * 10, "not all numbers are finite"),
+        ("gain", [1.0, 0.0], "gain"),
+        ("whitening", np.eye(3), "arrays of shape"),
+    ],
+)
+def test_arrays_that_do_not_belong_together_are_refused(tmp_path, part, value, words):
+    """Of a file that was put together by hand."""
+    made = normality()
+    kind = np.intp if part == "starts" else np.float32
+    path = tmp_path / "top.npz"
+    path.write_bytes(replace(made, surface=replace(made.surface, **{part: np.array(value, kind)})).coded())
+    with pytest.raises(ConfigError, match=words):
+        Normality.read(path)
+
+
+def test_a_calibration_of_another_model_is_refused():
+    """It names both models and the command; the one that fits is found among several; none at all is no fault."""
+    card = load("builtin").card
+    ours = normality(card.files[FP32])
+    assert fitting((), card, "top") is None
+    assert fitting((normality(), ours), card, "top") is ours
+    with pytest.raises(ConfigError, match=r"tiny 1 \(aaaaaaaaaaaa\).*calibrate normal --camera top.*--bundle"):
+        fitting((normality(),), card, "top")

@@ -1,0 +1,113 @@
+"""How far a flaw reaches within the tiles that show it."""
+
+import itertools
+import time
+
+import cv2
+import numpy as np
+import pytest
+from flaw_extent import shared
+
+from edge.camera.sources.simulator import Strip
+from edge.vision.decision import Region
+from edge.vision.defect_extent import extent
+
+TILE = 200
+
+
+def region(*box):
+    return Region("scratches", 0.9, box, 1)
+
+
+def steel(height=400, width=800, sigma=4.0):
+    """Brushed surface with a lamp that is brighter in the middle."""
+    generator = np.random.default_rng(2)
+    grain = cv2.GaussianBlur(generator.normal(0, 30, (height, width)), (0, 0), 1)
+    light = 90 + 50 * np.sin(np.linspace(0, np.pi, width))[None, :]
+    return np.clip(light + grain * sigma / grain.std(), 0, 255).astype(np.uint8)
+
+
+def far(one, other):
+    """The largest distance of two boxes' sides, px."""
+    sides = [(box[0], box[1], box[0] + box[2], box[1] + box[3]) for box in (one, other)]
+    return max(abs(a - b) for a, b in zip(*sides, strict=True))
+
+
+@pytest.mark.parametrize("gray", [30, 235])
+@pytest.mark.parametrize("truth", [(300, 120, 18, 14), (230, 110, 3, 170), (220, 150, 150, 6), (215, 115, 160, 150)])
+def test_a_flaw_is_measured_within_a_few_pixels(truth, gray):
+    """Or a tenth: a pit, lines along and across, a patch that fills its tile; dark and bright, under uneven light."""
+    image = steel()
+    x, y, w, h = truth
+    image[y : y + h, x : x + w] = gray
+    found = extent(image, region(200, 100, 200, 200), TILE)
+    assert found is not None
+    assert far(found, truth) <= max(8, 0.1 * max(w, h))
+
+
+def test_parts_of_a_flaw_belong_together_and_specks_do_not():
+    """Two pits of one size in a box; a single bright pixel far from them."""
+    image = steel()
+    for x, y in ((240, 140), (350, 240)):
+        image[y : y + 20, x : x + 20] = 20
+    image[292:294, 212:214] = 200
+    found = extent(image, region(200, 100, 200, 200), TILE)
+    assert found is not None
+    assert far(found, (240, 140, 130, 120)) <= 8
+
+
+def test_it_stays_in_its_box():
+    """A flaw that goes on beyond the tiles that show it; one at the edge of the frame."""
+    image = steel()
+    image[:, 300:310] = 20
+    found = extent(image, region(200, 100, 200, 200), TILE)
+    assert found is not None
+    assert (found[1], found[3]) == (100, 200)
+    image = steel()
+    image[0:30, 0:30] = 20
+    assert far(extent(image, region(0, 0, 200, 200), TILE), (0, 0, 30, 30)) <= 8
+
+
+@pytest.mark.parametrize("image", [steel(), np.full((400, 800), 120, np.uint8)], ids=["plain steel", "no grain at all"])
+def test_where_nothing_stands_out_nothing_is_told(image):
+    """The tiles saw a texture, or nothing: their box is all that is known."""
+    assert extent(image, region(200, 100, 200, 200), TILE) is None
+
+
+@pytest.mark.parametrize("tile_px", [64, 200, 900])
+def test_tiles_of_any_size(tile_px):
+    """It looks at all of them in about one size."""
+    image = cv2.resize(steel(), None, fx=tile_px / 200, fy=tile_px / 200, interpolation=cv2.INTER_AREA)
+    unit = tile_px / 200
+    truth = tuple(round(side * unit) for side in (260, 150, 60, 40))
+    x, y, w, h = truth
+    image[y : y + h, x : x + w] = 20
+    found = extent(image, region(tile_px, tile_px // 2, tile_px, tile_px), tile_px)
+    assert far(found, truth) <= 8 * max(1.0, unit)
+
+
+def test_generated_flaws_are_measured_several_times_better_than_by_their_tiles():
+    """Whole flaws of all six classes on the strip: the overlap with the truth, of the extent and of the tiles' box."""
+    strip, ours, tiles = Strip(), [], []
+    for number in itertools.islice(itertools.count(0, 7), 400):
+        shown = strip.truth(number)
+        if len(shown) != 1 or shown[0][1][1] <= 0 or shown[0][1][1] + shown[0][1][3] >= 400:
+            continue
+        x, y, w, h = truth = shown[0][1]
+        left, top = x // 100 * 100, y // 100 * 100
+        box = (left, top, -(-(x + w) // 100) * 100 - left, -(-(y + h) // 100) * 100 - top)
+        found = extent(strip.frame(number), region(*box), TILE)
+        assert found is not None
+        ours.append(shared(found, truth))
+        tiles.append(shared(box, truth))
+    assert len(ours) >= 100
+    assert np.mean(ours) > 0.7
+    assert np.mean(ours) > 1.5 * np.mean(tiles)
+
+
+def test_a_flaw_over_the_whole_frame_costs_little():
+    """The picture that is looked at is bounded, whatever the frame's size."""
+    image = cv2.resize(steel(), (4000, 2000))
+    begun = time.process_time()
+    extent(image, region(0, 0, 4000, 2000), TILE)
+    assert time.process_time() - begun < 0.5

@@ -1,0 +1,277 @@
+"""Pictures that show no surface."""
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from edge import config
+from edge.camera.sources.simulator import Strip
+from edge.host.clock import NS_PER_S
+from edge.vision.image_quality import (
+    ENTER_FRAMES,
+    LEARN_FRAMES,
+    LEAVE_FRAMES,
+    Episodes,
+    Look,
+    Watch,
+    ailment,
+)
+
+
+def surface(mean, spread=20.0, shape=(120, 160)):
+    values = np.random.default_rng(3).normal(mean, spread, shape)
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("image", "found"),
+    [
+        (surface(120), None),
+        (surface(20, 5), None),
+        (surface(240, 5), None),
+        (surface(120, 1.5), None),
+        (np.zeros((120, 160), np.uint8), "dark"),
+        (surface(2, 2), "dark"),
+        (np.full((120, 160), 255, np.uint8), "saturated"),
+        (surface(254, 2), "saturated"),
+        (np.full((120, 160), 128, np.uint8), "blank"),
+        (np.full((1, 1), 128, np.uint8), "blank"),
+    ],
+)
+def test_ailment_of_typical_pictures(image, found):
+    """Covered lens, overexposure and a dead sensor are told by name; a dim or flat surface is still judged."""
+    assert ailment(image) == found
+
+
+def test_ailment_looks_at_a_view_without_copying_needs():
+    """A part of a frame, as the region of interest is, is looked at like any picture."""
+    frame = np.zeros((200, 300), np.uint8)
+    frame[50:100, 60:200] = surface(120, shape=(50, 140))
+    assert ailment(frame[50:100, 60:200]) is None
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 255))
+def test_even_picture_is_never_fit(height, width, value):
+    """A picture of one value, of any size, comes from no working sensor."""
+    assert ailment(np.full((height, width), value, np.uint8)) is not None
+
+
+# ---- one camera over time ------------------------------------------------------------------------
+
+GOOD = 40
+"""Frames until a camera is well known."""
+STRIP = Strip(width=512, height=256)
+RNG = np.random.default_rng(5)
+EDGES = np.interp(np.arange(512), [0, 58, 62, 398, 402, 511], [25, 25, 150, 150, 60, 60])
+
+
+def moving(n):
+    """Steel that runs past, with the noise of a sensor."""
+    return STRIP.frame(n)
+
+
+def between_edges(n, moved_px=0):
+    """A strip whose edges are in view and stand still."""
+    picture = np.roll(EDGES, moved_px)[None, :] + RNG.normal(0, 4, (256, 512))
+    return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
+
+
+class Scene:
+    """A watch and the frames it is shown, 30 a second."""
+
+    def __init__(self, *, frozen=True, fps=30.0, **settings):
+        self.watch = Watch(config.Health(**settings), frozen=frozen)
+        self.step_ns = int(NS_PER_S / fps)
+        self.now_ns = 0
+        self.shown = 0
+        self.ailments = []
+        self.told = []
+
+    def show(self, picture, frames, change=lambda image: image):
+        """Frames of a source, each changed.  Returns what was wrong with each."""
+        found = []
+        for _ in range(frames):
+            look = self.watch.step(change(picture(self.shown)), self.now_ns)
+            self.shown += 1
+            self.now_ns += self.step_ns
+            found.append(look.ailment)
+            if look.began:
+                self.told.append(("began", look.began))
+            if look.ended:
+                self.told.append(("ended", look.ended))
+        self.ailments += found
+        return found
+
+
+def copied_rows(image):
+    half = len(image) // 2
+    return np.vstack([image[:half], np.repeat(image[half : half + 1], len(image) - half, axis=0)])
+
+
+def gray_blocks(image):
+    changed = image.copy()
+    changed[64:160, 100:300] = 128
+    return changed
+
+
+def other_half(image):
+    half = len(image) // 2
+    return np.vstack([image[:half], np.clip(image[half:].astype(int) + 60, 0, 255).astype(np.uint8)])
+
+
+FAULTS = {
+    "dark": np.zeros_like,
+    "saturated": lambda image: np.full_like(image, 255),
+    "blank": lambda image: np.full_like(image, 90),
+    "torn": other_half,
+    "corrupted": copied_rows,
+    "blurred": lambda image: cv2.GaussianBlur(image, (0, 0), 2.5),
+}
+
+
+@pytest.mark.parametrize("reason", sorted(FAULTS))
+def test_watch_names_a_fault_within_three_seconds_and_clears_it(reason):
+    """The fault has one event with its name, the first good frames end it, and before and after all is well."""
+    scene = Scene()
+    assert set(scene.show(moving, GOOD)) == {None}
+    found = scene.show(moving, 90, FAULTS[reason])
+    assert found[-1] == reason
+    assert set(found) <= {None, reason}
+    assert scene.show(moving, LEAVE_FRAMES)[-1] is None
+    assert scene.told == [("began", reason), ("ended", reason)]
+    assert set(scene.show(moving, 60)) == {None}
+
+
+def test_watch_finds_the_gray_blocks_of_a_decoder():
+    """A part of the picture that is exactly even, between black and white, comes from no sensor."""
+    scene = Scene()
+    scene.show(moving, GOOD)
+    assert scene.show(moving, 5, gray_blocks) == ["corrupted"] * 5
+
+
+def test_watch_finds_a_picture_that_stands_still():
+    """Equal pictures for long enough are frozen, and two that differ are not."""
+    scene = Scene(after_s=1.0)
+    scene.show(moving, GOOD)
+    still = moving(7)
+    found = scene.show(lambda _n: still, 60)
+    assert (found[29], found[-1]) == (None, "frozen")
+    assert scene.show(moving, LEAVE_FRAMES)[-1] is None
+    assert scene.told == [("began", "frozen"), ("ended", "frozen")]
+
+
+def test_watch_needs_time_and_frames_for_a_frozen_picture():
+    """At one frame a second a few equal ones are no proof, at a thousand a second neither is a hundred."""
+    still = moving(7)
+    assert set(Scene(fps=1.0).show(lambda _n: still, 7)) == {None}
+    assert set(Scene(fps=1000.0).show(lambda _n: still, 1000)) == {None}
+
+
+def test_watch_lets_recordings_repeat_themselves():
+    """A file may hold the same picture twice."""
+    still = moving(7)
+    assert set(Scene(frozen=False).show(lambda _n: still, 200)) == {None}
+
+
+def test_configured_frozen_wins_over_the_kind_of_source():
+    """`frozen: true` watches a recording, `false` leaves a camera alone."""
+    still = moving(7)
+    watched, left = (Watch(config.Health(frozen=flag), frozen=not flag) for flag in (True, False))
+    looks = [(watched.step(still, n * NS_PER_S // 10), left.step(still, n * NS_PER_S // 10)) for n in range(60)]
+    assert looks[-1][0].ailment == "frozen"
+    assert looks[-1][1].ailment is None
+
+
+def test_watch_finds_a_camera_that_was_knocked():
+    """What stands still has moved aside by more than a tenth of the width; weaving by a twentieth is none."""
+    scene = Scene()
+    scene.show(between_edges, 60)
+    assert set(scene.show(lambda n: between_edges(n, 20), 90)) == {None}
+    scene = Scene()
+    scene.show(between_edges, 60)
+    assert scene.show(lambda n: between_edges(n, 90), 90)[-1] == "shifted"
+    assert scene.told == [("began", "shifted")]
+    assert scene.show(between_edges, 30)[-1] is None
+
+
+def test_watch_takes_a_smoother_coil_for_no_blur():
+    """Steel with less texture has less change, but what there is stays sharp."""
+    scene = Scene()
+    scene.show(moving, GOOD)
+    smooth = scene.show(lambda n: np.clip(128 + RNG.normal(0, 1.0, (256, 512)), 0, 255).astype(np.uint8), 90)
+    assert set(smooth) == {None}
+
+
+def test_watch_takes_what_was_always_there_for_no_damage():
+    """A camera whose picture has a hard line or copied rows from the first frame on is like that."""
+    for fault in (other_half, copied_rows, gray_blocks):
+        assert set(Scene().show(moving, 120, fault)) == {None}
+
+
+def test_watch_forgives_another_frame_size():
+    """A stream that changes its size is known anew; nothing is compared across sizes."""
+    scene = Scene()
+    scene.show(moving, GOOD)
+    other = Strip(width=300, height=128)
+    assert set(scene.show(other.frame, LEARN_FRAMES + 30)) == {None}
+
+
+def test_watch_that_is_off_finds_nothing():
+    """`enabled: false` judges every frame; single checks can be off on their own."""
+    assert set(Scene(enabled=False).show(moving, 10, FAULTS["dark"])) == {None}
+    scene = Scene(damage=False, focus=0.0)
+    scene.show(moving, GOOD)
+    assert set(scene.show(moving, 90, copied_rows)) == {None}
+    assert set(scene.show(moving, 90, FAULTS["blurred"])) == {None}
+
+
+def test_single_bad_frame_is_bad_and_no_event():
+    """A torn frame now and then is `bad_image` by itself."""
+    scene = Scene()
+    scene.show(moving, GOOD)
+    for _ in range(5):
+        assert scene.show(moving, 1, other_half) == ["torn"]
+        assert scene.show(moving, 3) == [None] * 3
+    assert scene.told == []
+
+
+def test_dark_picture_that_gets_a_little_brighter_stays_dark():
+    """Enter and clear have different limits, so that light at the limit gives no storm of events."""
+    scene = Scene()
+    levels = [RNG.normal(mean, 2, (64, 64)).clip(0, 255).astype(np.uint8) for mean in (5, 6.8)]
+    scene.show(lambda n: levels[n % 2], 100)
+    assert scene.told == [("began", "dark")]
+
+
+def test_limits_in_the_wrong_order_are_refused():
+    """A picture cannot be too dark and too bright at once."""
+    with pytest.raises(ValidationError, match="not below bright"):
+        config.Health(dark=200, bright=100)
+
+
+@given(st.lists(st.sampled_from([None, "dark", "torn"]), max_size=60))
+def test_episodes_begin_and_end_in_turn_and_hide_no_bad_frame(found):
+    """A bad frame is never well, an episode ends before it begins again, and it ends with a good frame."""
+    episodes, lasting = Episodes(), None
+    for reason in found:
+        look = episodes.step(reason)
+        assert look.ailment is not None or reason is None
+        if look.began:
+            assert look.began != lasting
+            lasting = look.began
+        if look.ended:
+            assert (look.ended, look.ailment) == (lasting, None)
+            lasting = None
+        assert (lasting is None) or look.ailment is not None
+        assert episodes.reason == lasting
+
+
+def test_episodes_change_their_reason_without_an_end_in_between():
+    """Dark after frozen is told as such; the picture was not restored."""
+    episodes = Episodes()
+    looks = [episodes.step(reason) for reason in ["frozen"] * ENTER_FRAMES + ["dark"] * ENTER_FRAMES]
+    assert [look.began for look in looks if look.began] == ["frozen", "dark"]
+    assert looks[-1] == Look("dark", began="dark")

@@ -1,0 +1,225 @@
+"""The region that follows a wandering strip: on frames of known truth, and on real ones."""
+
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+from fakes import FakeClock
+from node import SEVERSTAL, needs_data
+from pydantic import SecretStr
+
+from edge import config
+from edge.camera.sources.simulator import Strip
+from edge.config import calibration
+from edge.config.calibration import Track
+from edge.model import bundle
+from edge.model.classifier import Classifier
+from edge.vision import strip_edges as edges
+from edge.vision.inspector import Inspector
+from edge.vision.strip_edges import HOLD_FRAMES, NEW_FRAMES, Follower, locate
+
+STEEL = [Strip(width=1600, height=256).frame(n).astype(np.float32) for n in range(3)]
+NOISE = np.random.default_rng(0).normal(0, 2, (256, 1600)).astype(np.float32)
+TRACK = Track(seen_px={"left": (120.0, 200.0), "right": (1400.0, 1480.0)}, margin_px=4)
+FIXED = (212, 0, 1176, 256)
+
+
+def frame(number=0, left=150.0, right=1430.0, dark=8):
+    """1600x256: steel between two upright edges, soft, with the noise of a sensor."""
+    columns = np.arange(1600, dtype=np.float32)
+    inside = np.clip(columns - left + 0.5, 0, 1) * np.clip(right - columns + 0.5, 0, 1)
+    soft = cv2.GaussianBlur(inside[None, :], (0, 0), 1.5)
+    picture = STEEL[number % 3] * soft + dark * (1 - soft) + np.roll(NOISE, 7 * number, axis=1)
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def wandering(number):
+    """Forth and back by 35 px, 2 px a frame at most."""
+    off = 35 * np.sin(number / 17.5)
+    return 160 + off, 1440 + off
+
+
+def test_region_follows_the_strip():
+    """Each edge is found within 2 px; the region begins inside it, within margin and two steps, and never outside."""
+    follower = Follower(TRACK, FIXED)
+    regions = set()
+    for number in range(110):
+        left, right = wandering(number)
+        x, y, w, h = follower.step(frame(number, left, right))
+        if number < NEW_FRAMES:
+            continue
+        assert follower.edges["left"].at_px == pytest.approx(left, abs=2)
+        assert follower.edges["right"].at_px == pytest.approx(right, abs=2)
+        assert 2 <= x - left <= 14
+        assert 2 <= right - (x + w) <= 14
+        assert (y, h) == (0, 256)
+        regions.add((x, w))
+    assert 5 < len(regions) < 60
+
+
+def test_region_stands_still_while_the_edge_trembles():
+    """The noise of an edge lays no new tiles."""
+    follower = Follower(TRACK, FIXED)
+    regions = [follower.step(frame(n, 150 + (n % 3) * 0.7, 1430)) for n in range(30)]
+    assert len(set(regions[NEW_FRAMES:])) <= 2
+
+
+def test_lost_edge_holds_and_then_gives_way_to_the_fixed_region():
+    """For a while its last place holds, then the region of calibration; both are said, and it comes back."""
+    follower = Follower(TRACK, FIXED)
+    for n in range(5):
+        x, _, w, _ = follower.step(frame(n))
+    everywhere = frame(left=-10, right=1430)  # the strip fills the left side
+    for _ in range(HOLD_FRAMES):
+        assert follower.step(everywhere)[0] == x
+        assert follower.edges["left"].sight == "held"
+    assert follower.step(everywhere)[0] == FIXED[0]
+    assert (follower.edges["left"].sight, follower.edges["left"].lost_frames) == (
+        "lost",
+        NEW_FRAMES,
+    )  # two of them before it was seen at all
+    assert follower.edges["right"].sight == "seen"
+    assert follower.step(everywhere)[0] + follower.step(everywhere)[2] > 1400
+    for _ in range(NEW_FRAMES):
+        region = follower.step(frame())
+    assert region == (x, 0, w, 256)
+    assert follower.edges["left"].sight == "seen"
+
+
+def test_single_frame_moves_no_edge_far():
+    """What is seen far from the last place is believed after three frames."""
+    follower = Follower(TRACK, FIXED)
+    for n in range(5):
+        before = follower.step(frame(n))
+    assert follower.step(frame(left=205)) == before
+    assert follower.step(frame()) == before
+    for _ in range(1 + NEW_FRAMES):  # the first is not found near the last place
+        after = follower.step(frame(left=205))
+    assert 207 <= after[0] <= 219
+
+
+@pytest.mark.parametrize(
+    "picture", [np.full((256, 1600), 3, np.uint8), np.full((256, 1600), 200, np.uint8), frame(0, -9, 1700)]
+)
+def test_frames_without_an_edge_show_none(picture):
+    """A dark room, a white wall, and steel from side to side."""
+    everywhere = {"left": (0, 1600), "right": (0, 1600), "top": (0, 256), "bottom": (0, 256)}
+    assert set(locate(picture, everywhere, 150.0).values()) == {None}
+
+
+def test_edges_above_and_below_are_followed_too():
+    """A strip that lies across."""
+    turned = np.ascontiguousarray(frame(2, 150, 1430).T)
+    follower = Follower(Track(seen_px={"top": (140, 160), "bottom": (1420, 1440)}, margin_px=0), (0, 170, 256, 1240))
+    for _ in range(NEW_FRAMES):
+        x, y, w, h = follower.step(turned)
+    assert (x, w) == (0, 256)
+    assert follower.edges["top"].at_px == pytest.approx(150, abs=2)
+    assert 150 <= y <= 160
+    assert 1420 <= y + h <= 1430
+
+
+def test_real_edges_are_followed_within_8_px_and_no_others_found():
+    """Every Severstal frame, the whole width searched, and the stretch around the edge."""
+    folder = needs_data("normal-steel/severstal")
+    for path in sorted(folder.glob("frames*/*.jpg")):
+        picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        height, width = picture.shape
+        level = edges._strip_level(picture)
+        whole = {"left": (0, width), "right": (0, width), "top": (0, height), "bottom": (0, height)}
+        found = {side: at for side, at in locate(picture, whole, level).items() if at is not None}
+        side, truth = SEVERSTAL.get(f"{path.parent.name}/{path.stem}", (None, None))
+        assert set(found) == ({side} if side else set()), path.stem
+        if side:
+            assert abs(found[side] - truth) <= 8, path.stem
+            follower = Follower(Track(seen_px={side: (truth - 60, truth + 60)}, margin_px=4), (0, 0, width, height))
+            for _ in range(NEW_FRAMES):
+                x, _, w, _ = follower.step(picture)
+            assert abs(follower.edges[side].at_px - truth) <= 8, path.stem
+            assert abs((x if side == "left" else x + w) - truth) <= 16, path.stem
+
+
+# ---- inspected by it ---------------------------------------------------------------------------
+
+
+def fitted(**keys):
+    camera = config.Camera(name="top", source=SecretStr("strip:"), roi=FIXED, **keys)
+    return calibration.Fitted.model_construct(
+        camera.model_fields_set, **dict(camera), made_px={"roi": (1600, 256)}, track=TRACK
+    )
+
+
+@pytest.fixture(scope="module")
+def network():
+    return Classifier(bundle.load("builtin"))
+
+
+def test_tiles_lie_on_the_strip_of_each_frame(network):
+    """None reaches beyond an edge, those beside it are counted, and the health watch is not disturbed."""
+    inspector = Inspector(fitted(), network, FakeClock())
+    plain = Inspector(config.Camera(name="top", source=SecretStr("strip:")), network, FakeClock())
+    assert inspector.edges["left"].sight == "lost"
+    for number in range(60):
+        left, right = wandering(number)
+        picture = frame(number, left, right)
+        assert inspector.look(picture, number * 33_000_000).ailment is None
+        verdict = inspector.inspect(picture, looked=True)
+        boxes = np.array(inspector.boxes(picture))
+        assert boxes[:, 0].min() > left
+        assert (boxes[:, 0] + boxes[:, 2]).max() < right
+        assert (verdict.tiles, verdict.outside) == (len(boxes), plain.tiles(picture) - len(boxes))
+        assert verdict.outside > 0
+    assert inspector.edges["left"].sight == "seen"
+    assert len(inspector._learned.places) <= 32
+
+
+def test_every_tile_is_seen_under_overload_also_when_the_strip_wanders(network):
+    """Turns go on when the tiles move: with half of them a frame, all places were looked at within six frames."""
+    inspector = Inspector(fitted(), network, FakeClock())
+    seen = np.zeros((6, 1600), bool)
+    for number in range(30):
+        left, right = wandering(number)
+        picture = frame(number, left, right)
+        inspector.look(picture, number * 33_000_000)
+        layout = inspector._layout(picture)
+        inspector.inspect(picture, looked=True, most=len(layout.grid) // 2 + 1)
+        seen[number % 6] = False
+        for x, _, w, _ in layout.grid.boxes[layout.turns._seen == layout.turns._round].tolist():
+            seen[number % 6, x : x + w] = True
+        assert not seen[number % 6].all()
+        if number > 6:
+            assert seen.any(axis=0)[int(left) + 60 : int(right) - 60].all()
+
+
+def test_frames_of_another_size_are_bad_and_disturb_nothing(network):
+    """The region was calibrated for its size; the next frame of that size is followed again."""
+    inspector = Inspector(fitted(), network, FakeClock())
+    for n in range(4):
+        inspector.look(frame(n), n)
+    assert "calibrated for 1600x256" in str(inspector.look(frame()[:, :800], 5).ailment)
+    assert inspector.inspect(frame()[:, :800]).state == "bad_image"
+    assert inspector.look(frame(1), 6).ailment is None
+    assert inspector.inspect(frame(1), looked=True).outside > 0
+
+
+@pytest.mark.bench
+def test_following_beside_the_network(network):
+    """Printed, never judged: two edges of a frame of 1600x256 beside the network's time for its tiles."""
+    inspector = Inspector(fitted(), network, FakeClock())
+    picture, times = frame(), {"follow": [], "network": []}
+    for n in range(220):
+        begun = time.perf_counter_ns()
+        inspector.follow(picture)
+        followed = time.perf_counter_ns()
+        cut = inspector.cut(picture)
+        prepared = time.perf_counter_ns()
+        network.score(cut)
+        if n >= 20:
+            times["follow"].append(followed - begun)
+            times["network"].append(time.perf_counter_ns() - prepared)
+    follow, alone = (float(np.median(ns)) / 1000 for ns in times.values())
+    sys.stderr.write(
+        f"\nfollow {follow:.0f} us, network {alone:.0f} us for {len(cut)} tiles, {follow / alone:.1%}, n 200"
+    )

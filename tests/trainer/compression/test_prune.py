@@ -1,0 +1,96 @@
+"""Structured pruning."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trainer.compression.prune import Pruning, importance, narrowed, plan, shrink
+from trainer.networks.architecture import Architecture, Conv, Student
+from trainer.recipe import TrainingError
+
+SMALL = Architecture("small", 32, (Conv(8, 4, 4), Conv(16, 3, 2), Conv(24, 3, 1)))
+
+
+@pytest.fixture
+def student():
+    torch.manual_seed(0)
+    made = Student(SMALL, 3, good=True)
+    made.train()
+    for _ in range(3):  # BatchNorm has seen something
+        made(torch.rand(16, 1, 32, 32) * 255)
+    return made.eval()
+
+
+def batches(count=2):
+    torch.manual_seed(1)
+    return [(torch.rand(12, 1, 32, 32) * 255, torch.arange(12) % 4) for _ in range(count)]
+
+
+def silenced(student, layer, channels):
+    """The student with some channels that always yield 0."""
+    with torch.no_grad():
+        student.norms[layer].weight[channels] = 0
+        student.norms[layer].bias[channels] = -1
+    return student
+
+
+def test_macs_are_those_of_the_real_layers(student):
+    """The count agrees with what hooks on the real modules see."""
+    seen = []
+    for conv in student.convs:
+        conv.register_forward_hook(lambda m, _, out: seen.append(out[0].numel() * m.weight[0].numel()))
+    student(torch.zeros(1, 1, 32, 32))
+    assert SMALL.macs == sum(seen)
+
+
+@pytest.mark.parametrize("criterion", ["l1", "taylor"])
+def test_channels_that_do_nothing_go_first_and_their_loss_changes_nothing(student, criterion):
+    """Silent channels are found by either criterion, and the smaller network says exactly the same."""
+    silent = {0: [1, 4, 5, 6], 1: [0, 2, 3, 9, 10, 11, 14, 15], 2: [*range(0, 24, 3)]}
+    for layer, channels in silent.items():
+        silenced(student, layer, channels)
+    kept = plan(SMALL, importance(student, batches(), criterion), narrowed(SMALL, (4, 8, 16)).macs, 4)
+    assert [sorted(set(range(c.channels)) - set(k.tolist())) for c, k in zip(SMALL.convs, kept, strict=True)] == [
+        *silent.values()
+    ]
+    tiles = batches()[0][0]
+    logits, features, good = student(tiles)
+    smaller = shrink(student, kept)
+    for new, old in zip(smaller(tiles), (logits, features[:, kept[-1]], good), strict=True):
+        torch.testing.assert_close(new, old, atol=1e-4, rtol=1e-4)
+
+
+def test_channels_are_really_gone(student):
+    """The network has the parameters of its new widths, not masks, and trains on."""
+    kept = plan(SMALL, importance(student, batches(), "taylor"), SMALL.macs // 3, 4)
+    smaller = shrink(student, kept)
+    assert smaller.architecture.macs <= SMALL.macs // 3
+    assert all(c.channels % 4 == 0 for c in smaller.architecture.convs)
+    fresh = Student(smaller.architecture, 3, good=True)
+    assert {n: p.shape for n, p in smaller.named_parameters()} == {n: p.shape for n, p in fresh.named_parameters()}
+    smaller.train()(torch.rand(4, 1, 32, 32))[0].sum().backward()
+    assert all(p.grad is not None for n, p in smaller.named_parameters() if "good" not in n)
+
+
+def test_asking_for_what_a_channel_is_worth_leaves_the_student_as_it_was(student):
+    """No gradient, hook or statistic remains."""
+    before = {n: v.clone() for n, v in student.state_dict().items()}
+    first, second = (importance(student, batches(), "taylor") for _ in range(2))
+    assert all(torch.equal(v, before[n]) for n, v in student.state_dict().items())
+    assert all(p.grad is None for p in student.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not any(norm._forward_hooks for norm in student.norms)
+
+
+def test_rounds_go_down_by_equal_ratios_to_the_target():
+    """Two rounds from 16 to 4 millions pass 8 millions."""
+    assert Pruning(macs=4_000_000, rounds=2).targets(16_000_000) == (8_000_000, 4_000_000)
+    with pytest.raises(TrainingError, match="already no more"):
+        Pruning(macs=4_000_000).targets(3_000_000)
+
+
+def test_a_target_out_of_reach_is_refused(student):
+    """The message says how small the network can become."""
+    with pytest.raises(TrainingError, match=r"multiples of 8: the narrowest network has [\d,]+"):
+        plan(SMALL, importance(student, [], "l1"), 100, 8)

@@ -1,0 +1,109 @@
+"""Each corruption does what its name says, and the same each time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edge.camera.sources.simulator import Strip
+from trainer.data.corruptions import SUITE
+
+BY_NAME = {corruption.name: corruption for corruption in SUITE}
+
+
+@pytest.fixture(scope="module")
+def picture():
+    return np.ascontiguousarray(Strip(width=400, height=320, seed=3).frame(50)[:200, :200])
+
+
+def flat(value):
+    return np.full((200, 200), value, np.uint8)
+
+
+def point():
+    """A bright dot in the middle of black."""
+    image = np.zeros((201, 201), np.uint8)
+    image[100, 100] = 250
+    return image
+
+
+@pytest.mark.parametrize("name", BY_NAME)
+def test_corruption_is_the_same_for_the_same_picture(name, picture):
+    """Key and seed decide alone; the picture keeps its size and type, is changed, and its original stays."""
+    before = picture.copy()
+    once, again = (BY_NAME[name](picture, "a", 0) for _ in range(2))
+    assert (once.shape, once.dtype) == (picture.shape, np.uint8)
+    assert np.array_equal(once, again)
+    assert not np.array_equal(once, picture)
+    assert np.array_equal(picture, before)
+
+
+def test_draws_differ_by_picture_seed_and_corruption():
+    """No two pictures, seeds or corruptions share their noise."""
+    ten, twenty = BY_NAME["noise sigma 10"], BY_NAME["noise sigma 20"]
+    one = ten(flat(128), "a", 0).astype(float) - 128
+    others = [ten(flat(128), "b", 0), ten(flat(128), "a", 1), twenty(flat(128), "a", 0)]
+    assert all(abs(np.corrcoef(one.ravel(), o.ravel())[0, 1]) < 0.03 for o in others)
+
+
+@pytest.mark.parametrize("sigma", [10, 20, 30])
+def test_noise_has_its_sigma(sigma):
+    """Standard deviation in gray levels, around the true value."""
+    noisy = BY_NAME[f"noise sigma {sigma}"](flat(128), "a", 0)
+    assert noisy.std() == pytest.approx(sigma, rel=0.02)
+    assert noisy.mean() == pytest.approx(128, abs=0.5)
+
+
+def test_snr_counts_the_total_power():
+    """20 dB below the power of 100 gray levels is a noise of 10."""
+    assert BY_NAME["noise 20 dB SNR"](flat(100), "a", 0).std() == pytest.approx(10, rel=0.02)
+
+
+def test_photometry_is_exact():
+    """Brightness scales the values and contrast their distance from the mean; both stop at white."""
+    steps = np.repeat(np.array([[80, 120]], np.uint8), 2, 0)
+    assert BY_NAME["brightness x0.6"](steps, "a", 0)[0].tolist() == [48, 72]
+    assert BY_NAME["brightness x1.4"](steps, "a", 0)[0].tolist() == [112, 168]
+    assert BY_NAME["contrast x0.6"](steps, "a", 0)[0].tolist() == [88, 112]
+    assert BY_NAME["contrast x1.4"](steps, "a", 0)[0].tolist() == [72, 128]
+    assert BY_NAME["brightness x1.4"](flat(250), "a", 0).max() == 255
+
+
+def test_illumination_runs_from_60_to_140_percent_in_all_four_directions():
+    """One side dim, the other bright; which one depends on the picture."""
+    brightest = set()
+    for key in range(20):
+        lit = BY_NAME["illumination +-40 %"](flat(100), str(key), 0)
+        assert (lit.min(), lit.max()) == (60, 140)
+        brightest.add(tuple(np.argwhere(lit == 140).mean(0).round().astype(int)))
+    assert len(brightest) == 4
+
+
+@pytest.mark.parametrize("length_px", [5, 9])
+def test_motion_blur_draws_a_point_into_a_line(length_px):
+    """As long as it says, in many directions, without losing light."""
+    directions = set()
+    for key in range(20):
+        drawn = BY_NAME[f"motion blur {length_px} px"](point(), str(key), 0)
+        rows, columns = (int(np.ptp(where)) for where in np.nonzero(drawn > 5))
+        assert length_px - 2 <= np.hypot(rows, columns) + 1 <= length_px + 2
+        assert int(drawn.sum()) == pytest.approx(250, rel=0.1)
+        directions.add((rows, columns))
+    assert len(directions) >= 4
+
+
+@pytest.mark.parametrize("sigma_px", [1, 2])
+def test_defocus_has_its_sigma(sigma_px):
+    """A step becomes a ramp whose slope belongs to the sigma."""
+    step = flat(0)
+    step[:, 100:] = 200
+    slope = np.diff(BY_NAME[f"defocus sigma {sigma_px} px"](step, "a", 0)[100].astype(float)).max()
+    assert slope == pytest.approx(200 / (sigma_px * np.sqrt(2 * np.pi)), rel=0.06)
+
+
+def test_rotation_turns_by_a_right_angle(picture):
+    """Four of them are none."""
+    turned = picture
+    for _ in range(4):
+        turned = BY_NAME["rotation 90 degrees"](turned, "a", 0)
+    assert np.array_equal(turned, picture)

@@ -1,0 +1,158 @@
+"""Outcomes per picture: written, pooled and compared without losing or counting any twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from trainer.data.corruptions import CLEAN, SUITE
+from trainer.data.index import Picture
+from trainer.evaluation.outcomes import Outcomes, compare, judge_pictures, load_all, picture_key, pooled
+from trainer.recipe import TrainingError
+
+CLASSES = ("dark", "bright")
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Ten flat pictures of two classes, and one of sound surface."""
+    made = []
+    for label, name in enumerate((*CLASSES, "good")):
+        (tmp_path / name).mkdir()
+        for n in range(5 if name != "good" else 1):
+            path = tmp_path / name / f"{n}.png"
+            cv2.imwrite(str(path), np.full((64, 64), 60 + 80 * label + n, np.uint8))
+            made.append(Picture(path, label))
+    return made
+
+
+def by_brightness(images):
+    """Sure of `bright` above 100 gray levels."""
+    bright = np.array([image.mean() > 100 for image in images])
+    return np.where(bright[:, None], [0.01, 0.97], [0.9, 0.05]).astype(np.float32)
+
+
+def judged(pictures, **changes):
+    return judge_pictures("student", by_brightness, pictures, CLASSES, **({"split": "test"} | changes))
+
+
+def outcomes(right, variant="student", fold=0, start=0):
+    """Of the first class, right where told; a corruption that nobody survives."""
+    right = np.array(right)
+    probabilities = np.where(right[:, None], [0.8, 0.1], [0.3, 0.6]).astype(np.float32)
+    wrong = np.full_like(probabilities, [0.1, 0.9])
+    keys = tuple(f"{start + i:016x}" for i in range(len(right)))
+    whole = np.full(len(right), fold, np.int64)
+    return Outcomes(
+        variant, "3-fold", 0, CLASSES, keys, whole, np.zeros_like(whole), {CLEAN: probabilities, "fog": wrong}
+    )
+
+
+def test_every_picture_of_a_defect_is_judged_under_every_corruption(pictures):
+    """Ten of eleven, clean and sixteen ways in all; what the judge cannot stand is in the counts."""
+    heard = []
+    found = judged(pictures, progress=heard.append)
+    assert len(found) == 10
+    assert heard == list(found.probabilities) == [CLEAN, *(c.name for c in SUITE)]
+    assert found.count().right == 10
+    assert found.count("brightness x0.6").right == 5  # 140 becomes 84: called dark
+    summary = found.summary()
+    assert summary.robust_worst == "brightness x0.6"
+    shares = [c.right / c.of for c in summary.robustness.values()]
+    assert summary.robust_mean == pytest.approx(np.mean(shares), abs=1e-5)
+
+
+def test_pictures_are_known_by_content_and_name_not_by_place(pictures, tmp_path):
+    """The same file elsewhere has the same key; its twin of another name has another."""
+    elsewhere = tmp_path / "moved" / "dark"
+    elsewhere.mkdir(parents=True)
+    original = pictures[0].path
+    (elsewhere / original.name).write_bytes(original.read_bytes())
+    (elsewhere / "twin.png").write_bytes(original.read_bytes())
+    assert picture_key(Picture(elsewhere / original.name, 0)) == picture_key(pictures[0])
+    assert picture_key(Picture(elsewhere / "twin.png", 0)) != picture_key(pictures[0])
+
+
+def test_outcomes_do_not_depend_on_the_company(pictures):
+    """A picture alone gets the same corruption as among others."""
+    alone, among = judged(pictures[3:4]), judged(pictures)
+    assert all(np.array_equal(alone.probabilities[c][0], among.probabilities[c][3]) for c in among.probabilities)
+
+
+def test_nothing_to_judge_is_said(pictures):
+    """Only sound surface: refused with the name of the split."""
+    with pytest.raises(TrainingError, match="valid: no pictures of dark, bright"):
+        judged(pictures[-1:], split="valid")
+
+
+def test_file_brings_back_what_was_measured(pictures, tmp_path):
+    """Every number, and the summary made of them."""
+    found = judged(pictures)
+    found.write(tmp_path / "out" / "student-0.json")
+    again = Outcomes.load(tmp_path / "out" / "student-0.json")
+    assert all(np.array_equal(again.probabilities[c], p) for c, p in found.probabilities.items())
+    assert again.summary() == found.summary()
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["student-0.json"]
+
+
+@pytest.mark.parametrize("damage", [b"", b"{}", b'{"schema":"other/1"}', "picture"])
+def test_damaged_file_is_refused_by_name(damage, tmp_path):
+    """Cut off, foreign, or with fewer rows than pictures: one line that says what to do."""
+    path = tmp_path / "student-0.json"
+    outcomes([True, False]).write(path)
+    if damage == "picture":
+        path.write_text(path.read_text().replace('"0000000000000001"', '"1","2"'))
+    else:
+        path.write_bytes(damage)
+    with pytest.raises(TrainingError, match=r"student-0\.json: .* Delete it"):
+        Outcomes.load(path)
+
+
+def test_folds_are_pooled_by_variant(tmp_path):
+    """Counts add up, and each fold's own stays known."""
+    outcomes([True, True, False]).write(tmp_path / "student-0.json")
+    outcomes([True, True], fold=1, start=3).write(tmp_path / "student-1.json")
+    outcomes([True], "teacher").write(tmp_path / "teacher-0.json")
+    student, teacher = load_all(tmp_path)
+    assert (student.variant, len(student), teacher.variant, len(teacher)) == ("student", 5, "teacher", 1)
+    summary = student.summary()
+    assert (summary.right.right, summary.right.of) == (4, 5)
+    assert [(f.right, f.of) for f in summary.folds] == [(2, 3), (2, 2)]
+    assert summary.confusion == ((4, 1), (0, 0))
+    assert summary.robustness["fog"].right == 0
+
+
+def test_folds_that_do_not_belong_together_are_refused():
+    """A picture in two folds, or another seed of the corruptions."""
+    one = outcomes([True, True])
+    with pytest.raises(TrainingError, match="a picture stands in two folds"):
+        pooled([one, replace(one, fold=one.fold + 1)])
+    with pytest.raises(TrainingError, match="measured in different ways"):
+        pooled([one, replace(outcomes([True], fold=1, start=9), seed=1)])
+
+
+def test_confidence_is_that_which_the_daemon_publishes():
+    """With a good output two calibration errors: of the published probability, and among the classes."""
+    summary = outcomes([True] * 9 + [False]).summary()
+    assert summary.calibration_error == pytest.approx(0.9 * 0.2 + 0.1 * 0.6)
+    assert summary.calibration_error_among_classes == pytest.approx(0.9 * (1 - 8 / 9) + 0.1 * 6 / 9, abs=1e-4)
+
+
+def test_variants_are_compared_on_the_pictures_that_both_have():
+    """Whatever their order; the others are left out."""
+    first = outcomes([True, True, False, True])
+    other = outcomes([True, False, False, True, True], "int8")
+    shuffled = replace(
+        other,
+        pictures=other.pictures[::-1],
+        probabilities={name: rows[::-1] for name, rows in other.probabilities.items()},
+    )
+    found = compare(first, shuffled)
+    assert (found.clean.both, found.clean.only_first, found.clean.only_second, found.clean.neither) == (2, 1, 0, 1)
+    assert (found.change, found.split) == (-0.25, "3-fold")
+    assert (found.worst, found.worst_change, found.mean_change) == ("fog", 0, 0)
+    with pytest.raises(TrainingError, match="no picture in common"):
+        compare(first, outcomes([True], "other", start=99))

@@ -1,0 +1,190 @@
+"""The report says what the record says, with everything that a figure needs beside it."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import fakes_record
+import pytest
+
+from trainer.evaluation.record import Record
+from trainer.reporting import page, plots, report
+
+EMPTY = {
+    "summaries": (),
+    "comparisons": (),
+    "curves": (),
+    "good": (),
+    "unknown": (),
+    "pruning": (),
+    "latency": None,
+    "recipe": {},
+    "commit": None,
+}
+
+
+@pytest.fixture(scope="module")
+def record():
+    return fakes_record.record()
+
+
+@pytest.fixture(scope="module")
+def folder(record, tmp_path_factory):
+    where = tmp_path_factory.mktemp("run") / "report"
+    report.write(record, where)
+    return where
+
+
+class Reader(HTMLParser):
+    """Tags that are open, everything that is loaded, and the words."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.loaded, self.words, self.pictures = [], [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        self.loaded += [value for name, value in attrs if name in ("src", "href")]
+        self.pictures += tag == "img"
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def read(text):
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    return reader
+
+
+def test_page_needs_no_other_file(folder):
+    """One file: well-formed, seven figures inside, no script, nothing fetched."""
+    text = (folder / "report.html").read_text("utf-8")
+    reader = read(text)
+    assert reader.pictures == 7
+    assert all(source.startswith("data:image/svg+xml;base64,") for source in reader.loaded)
+    assert "<script" not in text
+    assert "@import" not in text
+
+
+def test_page_and_markdown_say_the_same(folder):
+    """Every heading, caption and cell of the one stands in the other; the figures of the Markdown are there."""
+    markdown = (folder / "report.md").read_text("utf-8")
+    words = "".join(read((folder / "report.html").read_text("utf-8")).words)
+    for line in markdown.splitlines():
+        for cell in line.strip("| ").split(" | "):
+            plain = cell.replace("`", "").replace("**", "").lstrip("#- ").strip()
+            if plain and set(plain) > set(":- ") and not plain.startswith("!["):
+                assert plain in words, line
+    named = re.findall(r"\]\((figures/[a-z]+\.svg)\)", markdown)
+    assert sorted(named) == sorted(f"figures/{p.name}" for p in (folder / "figures").iterdir())
+    assert len(named) == 7
+
+
+def test_every_table_of_figures_says_n_split_seed_and_machine(record):
+    """What is counted can be found out from the table and its caption alone."""
+    for block in report.report(record):
+        if isinstance(block, page.Table) and "Seed" in block.caption:
+            assert "Seed 7; Invented 3000, 2 cores, Linux." in block.caption
+            told = block.caption + " ".join(block.head) + " ".join(c for row in block.rows for c in row)
+            counted = "n = " in told or "n" in block.head or "sound" in block.head or "unknown" in block.head
+            assert counted or "epochs" in block.head, block.caption
+    captions = [b.caption for b in report.report(record) if isinstance(b, page.Table) and "Seed 7" in b.caption]
+    assert len(captions) >= 8
+
+
+def test_figures_are_those_of_the_record(folder, record):
+    """The headline counts, the worst corruption, a pair, a ratio and the limit of the core."""
+    text = (folder / "report.md").read_text("utf-8")
+    headline = record.headline()
+    assert f"({headline.right.right:,} of 600)" in text
+    worst = headline.robustness[headline.robust_worst]
+    assert f"worst {100 * worst.share:.2f} % ({headline.robust_worst})" in text
+    pair = record.comparisons[0]
+    assert f"| scratch, distilled | grouped 5-fold | 600 | {pair.clean.only_first} | {pair.clean.only_second} |" in text
+    assert "| one prepared tile | int8 | 50.0 | 80.0 | 44.0 | 44.0 |" in text
+    assert "| fp32 | 467,080 | 116,407 | 4,533,664 | 84.0 | 92% | 96% |" in text
+
+
+def test_chance_is_called_chance(record):
+    """A difference that the pictures cannot show is not called better or worse; a clear one is."""
+    text = page.to_markdown(report.report(record))
+    assert "which 600 pictures cannot tell from chance" in text
+    good, bad = fakes_record.outcomes("good", 0.01), fakes_record.outcomes("bad", 0.10, seed=1)
+    clear = fakes_record.record(comparisons=(fakes_record.compare(good, bad),))
+    assert "**bad** is worse than good" in page.to_markdown(report.report(clear))
+
+
+def test_data_terms_and_warning_stand_in_report_and_card(folder):
+    """Whose pictures, under which terms, and to train on one's own surface first."""
+    for name in ("report.md", "report.html", "model-card.md"):
+        text = (folder / name).read_text("utf-8")
+        assert "Invented pictures by Nobody; no licence is stated" in text
+        assert "Train on pictures of your own surface before you rely on the verdicts" in text
+        assert "The figures of this record are invented." in text
+
+
+def test_model_card_says_what_each_output_is(folder, record):
+    """Classes, outputs, files, temperature, and the command that makes it again."""
+    text = (folder / "model-card.md").read_text("utf-8")
+    assert all(name in text and meaning in text for name, meaning in record.outputs.items())
+    assert "Logits are divided by 0.97" in text
+    assert record.command in text
+    assert "](" not in text
+
+
+def test_what_was_not_measured_has_no_section(tmp_path):
+    """A bare record gives a report without figures, not an error."""
+    report.write(fakes_record.record(**EMPTY), tmp_path)
+    text = (tmp_path / "report.md").read_text("utf-8")
+    headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+    assert headings == ["At a glance", "Data", "Before you rely on it", "How to make it again"]
+    assert list((tmp_path / "figures").iterdir()) == []
+
+
+def test_report_of_the_fp32_file_alone(record):
+    """No int8, no reference, no good output, one split: what is there is shown."""
+    summary = fakes_record.outcomes("fp32", 0.02, count=72, split="test").summary()
+    times = fakes_record.latency()
+    own = tuple(t for t in times.paths if t.network == "fp32")
+    alone = fakes_record.record(
+        **(EMPTY | {"summaries": (summary,), "latency": fakes_record.replace(times, paths=own, work=times.work[:1])})
+    )
+    text = page.to_markdown(report.report(alone))
+    assert "The reference is" not in text
+    assert "int8" not in text.replace("Gop/s in int8", "").replace("student.int8.onnx", "")
+    assert "fp32, test" in text
+
+
+def test_disturbed_run_is_called_so(record):
+    """When others used the core the times are marked, above the table."""
+    disturbed = fakes_record.record(latency=fakes_record.replace(record.latency, waited=0.3))
+    text = page.to_markdown(report.report(disturbed))
+    assert "had to wait 30 % of the time" in text
+    assert "Disturbed" not in page.to_markdown(report.report(record))
+
+
+def test_plots_are_the_same_each_time(record):
+    """No date, no random names: a report that did not change gives no new bytes."""
+    assert plots.robustness(record.of_shipped()[:2]) == plots.robustness(record.of_shipped()[:2])
+    assert b"<dc:date>" not in plots.latency(record.latency)
+
+
+def test_report_can_be_made_from_the_file_alone(folder):
+    """What record.json holds is enough, and gives the same words."""
+    again = Record.load(folder / "record.json")
+    assert page.to_markdown(report.report(again)) == (folder / "report.md").read_text("utf-8")
+    assert page.to_markdown(report.model_card(again)) == (folder / "model-card.md").read_text("utf-8")
+
+
+def test_words_from_outside_are_only_words():
+    """A class or note that looks like HTML, or has a bar in it, stays text."""
+    table = page.Table("<b>", ("a",), (("<script>alert(1)</script> | x",),))
+    assert "<script>" not in page.to_html("<title>", [table, page.Text("a & b"), page.Code("<pre>")], {})
+    assert "\\| x" in page.to_markdown([table])

@@ -1,0 +1,442 @@
+"""From fp32 to int8: rewrite the front, calibrate, round, compare, and keep it only if it wins."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+
+from edge.frame import Gray
+from edge.host.clock import Clock, SystemClock
+from edge.model.bundle import FP32, INT8, Bundle, SelfTest, Variant, selftest_tiles
+from edge.model.classifier import Classifier, Scores
+from trainer.augment import Changes, augment
+from trainer.compression.rounding import Seen
+from trainer.data import index as data
+from trainer.data.corruptions import SUITE, Corruption
+from trainer.evaluation import evaluate
+from trainer.networks import peaks
+from trainer.recipe import TrainingError
+
+WEIGHT_BITS: Final = 7
+"""Eight saturate the 16-bit sums of x86 processors without VNNI: see docs/decisions/007."""
+METHODS: Final = (CalibrationMethod.MinMax, CalibrationMethod.Percentile, CalibrationMethod.Entropy)
+CALIBRATION_TILES: Final = 256
+VIEWS: Final = 4
+"""Of each validation picture, when calibrations are compared: as it is, and changed as in training."""
+STRENGTH: Final = 0.5
+"""Of those changes."""
+TOLERANCE: Final = 0.05
+"""Of an int8 logit in the self-test. Sums are exact with 7 bits; leaves room for a half that is rounded otherwise."""
+SIZES: Final = (1, 18, 32)
+"""Tiles in a timed call: one, a line-scan frame, a full batch."""
+
+Floats = npt.NDArray[np.float32]
+Initializers = dict[str, onnx.TensorProto]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What int8 has to reach on pictures that training did not see, and on this box, to be kept."""
+
+    accuracy_drop: float = 0.003
+    """Share of the pictures that int8 may lose to fp32; one may always go, it says nothing."""
+    corruption_drop: float = 0.015
+    """The same under each corruption of the robustness suite."""
+    agreement: float = 0.98
+    """Share of the pictures of which both say the same class."""
+    gain: float = 1.1
+    """Time of fp32 over that of int8, for one tile and for a line-scan frame."""
+    rounds: int = 200
+    """Of the timing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of it.  bundle: with int8 if it was kept, without if not.  refusals: why it was not."""
+
+    bundle: Bundle
+    measured: dict[str, Any]
+    refusals: tuple[str, ...]
+
+    @property
+    def kept(self) -> bool:
+        return not self.refusals
+
+
+def quantize(
+    made: Bundle,
+    index: data.Index,
+    *,
+    gate: Gate | None = None,
+    seed: int = 0,
+    suite: Sequence[Corruption] = SUITE,
+    clock: Clock | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> Outcome:
+    """Make `student.int8.onnx` of a bundle's fp32 network, and put it in if it passes the gate.
+
+    index: the pictures that the student was trained on: `train` calibrates, `valid` chooses the calibration, both
+    `valid` and `held_out` judge, also corrupted.  report: called with a line for each step.  Raises TrainingError.
+    """
+    gate, clock = gate or Gate(), clock or SystemClock()
+    if index.classes != made.card.classes:
+        known = ", ".join(made.card.classes)
+        raise TrainingError(f"the pictures show {', '.join(index.classes)}; the bundle knows {known}")
+    plain = _without(made)
+    fp32 = Classifier(plain)
+    side = fp32.card.input_px
+    content, measured = _best(plain, index, seed, report)
+    tiles = selftest_tiles(fp32.card.selftest.seed, fp32.card.selftest.tiles, side)
+    joined = _with(plain, content, _expected(plain, content, tiles))
+    int8 = Classifier(joined, network=INT8)
+    int8.selftest()
+    measured |= {"bytes": len(content), "weight_bits": WEIGHT_BITS}
+    unseen = [p for split in ("valid", "held_out") for p in index.splits[split] if p.label < len(fp32.card.classes)]
+    measured |= _compared(fp32, int8, unseen)
+    measured["corrupted"] = _corrupted(fp32, int8, unseen, suite, seed)
+    measured["times_fp32"] = times = _gains(fp32, int8, gate.rounds, clock)
+    for split in ("held_out", "valid"):
+        found = evaluate.evaluate(int8, index.splits[split], temperature=int8.temperature).as_metrics()
+        measured[split] = {name: count for name, count in found.items() if name != "confusion_true_said"}
+    refusals = _refusals(gate, measured, times)
+    if refusals:
+        return Outcome(plain, measured, refusals)
+    kept = joined.card.model_copy(update={"metrics": {**plain.card.metrics, "int8": measured}})
+    return Outcome(Bundle(made.origin, kept, joined.networks), measured, ())
+
+
+def _refusals(gate: Gate, measured: dict[str, Any], times: dict[str, float]) -> tuple[str, ...]:
+    found = []
+    if measured["fp32_right"] - measured["right"] > max(1, gate.accuracy_drop * measured["n"]):
+        found.append(f"it names {measured['right']} of {measured['n']} pictures, fp32 {measured['fp32_right']}")
+    for name, (right, fp32_right) in measured["corrupted"].items():
+        if fp32_right - right > max(1, gate.corruption_drop * measured["n"]):
+            found.append(f"under {name} it names {right} of {measured['n']} pictures, fp32 {fp32_right}")
+    if measured["agreement"] < gate.agreement:
+        found.append(f"it agrees with fp32 on {measured['agreement']:.1%}, at least {gate.agreement:.1%} are asked for")
+    found += [
+        f"fp32 takes only {times[str(n)]:.2f} times as long for {n} tiles, at least {gate.gain:g} is asked for"
+        for n in SIZES[:2]
+        if times[str(n)] < gate.gain
+    ]
+    return tuple(found)
+
+
+# ---- which calibration ---------------------------------------------------------------------------
+
+
+def _best(plain: Bundle, index: data.Index, seed: int, report: Callable[[str], None]) -> tuple[bytes, dict[str, Any]]:
+    """The network of the calibration that comes nearest to fp32 on validation pictures, and what was tried."""
+    side = plain.card.input_px
+    network = onnx.load_from_string(plain.networks[FP32])
+    front = Front.of(network)
+    generator = torch.Generator().manual_seed(seed)
+    train = [p for p in index.splits["train"] if p.label <= len(plain.card.classes)]
+    picked = np.random.default_rng(seed).permutation(len(train))[:CALIBRATION_TILES]
+    as_taken = _tiles([train[i] for i in picked], side)[:CALIBRATION_TILES]
+    sets = {"train": as_taken, "train, changed": np.concatenate([as_taken, _changed(as_taken, generator)])}
+    shown = _tiles(index.splits["valid"], side)
+    views = np.concatenate([shown, *(_changed(shown, generator) for _ in range(VIEWS - 1))])
+    wanted = Classifier(plain).score(views).probabilities(plain.card.temperature)
+    tried: list[tuple[float, str, bytes]] = []
+    for name, tiles in sets.items():
+        seen = Seen(front.network, front.planes(tiles))
+        for method in METHODS:
+            content = _finished(front, _quantized(front, tiles, method), seen)
+            given = _classifier(plain, content).score(views).probabilities(plain.card.temperature)
+            error = float(np.abs(given - wanted).mean())
+            tried.append((error, f"{method.name}, {name}", content))
+            report(f"{method.name} on {name}: probabilities differ by {error:.5f} on average")
+    error, name, content = min(tried, key=lambda one: one[0])  # a tie goes to the first: MinMax on train
+    _check(content, front)
+    return content, {
+        "calibration": name,
+        "calibration_pictures": len(as_taken),
+        "probabilities_differ": {name: round(error, 5) for error, name, _ in tried},
+        "probabilities_differ_n": len(views),
+        "float_stem": not front.has_patches,
+    }
+
+
+def _tiles(pictures: Sequence[data.Picture], side: int) -> Gray:
+    if not pictures:
+        raise TrainingError("no pictures to calibrate or to choose with: give a folder with train and valid pictures")
+    return np.concatenate([data.cut(data.read(p.path), side) for p in pictures])
+
+
+def _changed(tiles: Gray, generator: torch.Generator) -> Gray:
+    """Other light, noise, blur and shape, as in training."""
+    changed = augment(torch.from_numpy(tiles), Changes(STRENGTH, plain=0.0), generator)[:, 0]
+    return np.asarray(changed.round().to(torch.uint8).numpy(), np.uint8)
+
+
+# ---- the network ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The float network from its first plane on, ready to be quantised.
+
+    A stem whose kernel is its stride k sees each pixel once. Then (N, S, S) bytes, sorted into (N, S / k, S / k, k * k)
+    patches, are the same to a 1x1 convolution over k * k channels: one copy of bytes, no float picture, and a plain
+    matrix product, which is what the integer kernels are quickest at. Any other stem stays as it is, in float.
+    """
+
+    network: onnx.ModelProto
+    """Input `planes`: (N, k * k, S / k, S / k) float32, or (N, 1, S, S)."""
+    side: int
+    k: int
+    stem: str
+    """Name of the stem's node."""
+    has_patches: bool
+
+    @classmethod
+    def of(cls, network: onnx.ModelProto) -> Front:
+        """network: as `compression.export_onnx` writes it: `tiles`, Cast, Reshape, stem.  Raises TrainingError."""
+        network = onnx.ModelProto.FromString(network.SerializeToString())
+        graph = network.graph
+        side = graph.input[0].type.tensor_type.shape.dim[-1].dim_value
+        try:
+            cast = _only_user(graph, graph.input[0].name, "Cast")
+            shaped = _only_user(graph, cast.output[0], "Reshape")
+            stem = _only_user(graph, shaped.output[0], "Conv")
+        except LookupError as error:
+            raise TrainingError(f"{FP32}: not a network of `defectd-train`: {error}") from error
+        if any(a.name == "group" and a.i != 1 for node in graph.node for a in node.attribute):
+            raise TrainingError(f"{FP32}: convolutions in groups gain nothing from int8 on processors: not quantised")
+        peaks.remove(graph)  # they come back as peaks of the integers
+        _give_each_its_own(graph)
+        for number, node in enumerate(graph.node):
+            node.name = node.name or f"{node.op_type}_{number}"
+        graph.node.remove(cast)
+        graph.node.remove(shaped)
+        stem.input[0] = "planes"
+        weights = {i.name: i for i in graph.initializer}
+        kernel = numpy_helper.to_array(weights[stem.input[1]])  # (O, 1, k, k): row, column
+        k = kernel.shape[-1]
+        facts = {a.name: helper.get_attribute_value(a) for a in stem.attribute}
+        has_patches = (
+            kernel.shape[1:] == (1, k, k)
+            and list(facts.get("strides", [1, 1])) == [k, k]
+            and not any(facts.get("pads", [0]))
+            and k > 1
+            and side % k == 0
+        )
+        if has_patches:
+            flat = kernel.reshape(-1, k * k, 1, 1)  # row after row of the patch
+            weights[stem.input[1]].CopyFrom(numpy_helper.from_array(flat, stem.input[1]))
+            del stem.attribute[:]
+            stem.attribute.append(helper.make_attribute("kernel_shape", [1, 1]))
+        planes = ["N", k * k, side // k, side // k] if has_patches else ["N", 1, side, side]
+        del graph.input[:]
+        graph.input.append(helper.make_tensor_value_info("planes", TensorProto.FLOAT, planes))
+        used = {name for node in graph.node for name in node.input}
+        for unused in [i for i in graph.initializer if i.name not in used]:
+            graph.initializer.remove(unused)
+        onnx.checker.check_model(network, full_check=True)
+        return cls(network, side, k, stem.name, has_patches)
+
+    def planes(self, tiles: Gray) -> Floats:
+        """(N, S, S) uint8 as the input of `network`."""
+        if not self.has_patches:
+            return tiles[:, None].astype(np.float32)
+        count = self.side // self.k
+        apart = tiles.reshape(-1, count, self.k, count, self.k).transpose(0, 2, 4, 1, 3)  # (N, k, k, S / k, S / k)
+        return np.ascontiguousarray(apart).reshape(-1, self.k * self.k, count, count).astype(np.float32)
+
+
+def _only_user(graph: onnx.GraphProto, name: str, kind: str) -> onnx.NodeProto:
+    users = [node for node in graph.node if name in node.input]
+    if [node.op_type for node in users] != [kind]:
+        raise LookupError(f"{name} should go into one {kind}, not {[node.op_type for node in users]}")
+    return users[0]
+
+
+def _give_each_its_own(graph: onnx.GraphProto) -> None:
+    """Weights and biases that exporters share because they are equal: each convolution scales its own."""
+    known = {i.name: i for i in graph.initializer}
+    taken: set[str] = set()
+    for number, node in enumerate(graph.node):
+        if node.op_type != "Conv":
+            continue
+        for place, name in enumerate(node.input):
+            if name in known and name in taken:
+                own = onnx.TensorProto.FromString(known[name].SerializeToString())
+                own.name = node.input[place] = f"{name}.{number}"
+                graph.initializer.append(own)
+            taken.add(name)
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self, planes: Floats) -> None:
+        whole = planes[: len(planes) // 32 * 32] if len(planes) > 32 else planes  # parts of one size: it stacks them
+        self._parts: Iterator[Floats] = iter(np.array_split(whole, max(1, len(whole) // 32)))
+
+    def get_next(self) -> dict[str, Floats] | None:
+        part = next(self._parts, None)
+        return None if part is None else {"planes": part}
+
+
+def _quantized(front: Front, tiles: Gray, method: CalibrationMethod) -> onnx.ModelProto:
+    """Integer convolutions with their ReLUs, one scale for each output channel; pooling and outputs stay float."""
+    network = onnx.ModelProto.FromString(front.network.SerializeToString())
+    # The tool warns of missing preparation unless the network says that it had it; here nothing is left to fold.
+    network.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # it prints
+        out = Path(folder) / INT8
+        quantize_static(
+            network,
+            out,
+            _Reader(front.planes(tiles)),
+            quant_format=QuantFormat.QOperator,
+            op_types_to_quantize=["Conv", "Relu"],
+            nodes_to_exclude=[] if front.has_patches else [front.stem],
+            per_channel=True,
+            reduce_range=WEIGHT_BITS == 7,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=method,
+        )
+        return onnx.load(out)
+
+
+def _finished(front: Front, quantized: onnx.ModelProto, seen: Seen) -> bytes:
+    """The same with `tiles` in front, and rounded with a view to what the weights see."""
+    graph = quantized.graph
+    values = {i.name: i for i in graph.initializer}
+    if front.has_patches:
+        # The bytes are the integers: scale 1, zero 0, whatever the brightest picture of the calibration was.
+        first = next(node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "planes")
+        values[first.input[1]].CopyFrom(numpy_helper.from_array(np.float32(1), first.input[1]))
+        values[first.input[2]].CopyFrom(numpy_helper.from_array(np.uint8(0), first.input[2]))
+        graph.node.remove(first)
+        planes, count, k = first.output[0], front.side // front.k, front.k
+        shapes = {"view": [-1, count, k, count, k], "patches_shape": [-1, count, count, k * k]}
+        head = [
+            helper.make_node("Reshape", ["tiles", "view"], ["tiles_view"], name="view"),
+            helper.make_node("Transpose", ["tiles_view"], ["sorted"], perm=[0, 1, 3, 2, 4], name="sorted"),
+            helper.make_node("Reshape", ["sorted", "patches_shape"], ["patches"], name="patches"),
+            # To (N, C, H, W), for the file alone: onnxruntime's integer kernels turn it back, and both are left out.
+            helper.make_node("Transpose", ["patches"], [planes], perm=[0, 3, 1, 2], name="planes"),
+        ]
+    else:
+        shapes = {"view": [-1, 1, front.side, front.side]}
+        head = [
+            helper.make_node("Cast", ["tiles"], ["tiles_float"], to=TensorProto.FLOAT, name="cast"),
+            helper.make_node("Reshape", ["tiles_float", "view"], ["planes"], name="planes"),
+        ]
+    graph.initializer.extend(numpy_helper.from_array(np.array(shape, np.int64), name) for name, shape in shapes.items())
+    seen.refine(graph, bits=WEIGHT_BITS)
+    rest = list(graph.node)
+    del graph.node[:], graph.input[:], graph.value_info[:], quantized.metadata_props[:]
+    graph.node.extend([*head, *rest])
+    graph.input.append(helper.make_tensor_value_info("tiles", TensorProto.UINT8, ["N", front.side, front.side]))
+    peaks.add(quantized)
+    quantized.producer_name = "defectd-train"
+    onnx.checker.check_model(quantized, full_check=True)
+    content: bytes = quantized.SerializeToString()
+    return content
+
+
+def _check(content: bytes, front: Front) -> None:
+    """Every convolution but a float stem became an integer one, with nothing between them.  Raises TrainingError."""
+    made = [node.op_type for node in onnx.load_from_string(content).graph.node]
+    wanted = sum(node.op_type == "Conv" for node in front.network.graph.node)
+    left, whole = made.count("Conv") - (not front.has_patches), made.count("QLinearConv") + (not front.has_patches)
+    if left or whole != wanted:
+        raise TrainingError(f"{wanted - whole} of {wanted} convolutions stayed float: int8 would be slower than fp32")
+
+
+# ---- the comparison ------------------------------------------------------------------------------
+
+
+def _without(made: Bundle) -> Bundle:
+    """The bundle with its fp32 network alone."""
+    changes = {"files": {FP32: made.card.files[FP32]}, "variants": {}}
+    changes["metrics"] = {name: value for name, value in made.card.metrics.items() if name != "int8"}
+    return Bundle(made.origin, made.card.model_copy(update=changes), {FP32: made.networks[FP32]})
+
+
+def _with(plain: Bundle, content: bytes, selftest: SelfTest) -> Bundle:
+    changes = {
+        "files": {**plain.card.files, INT8: hashlib.sha256(content).hexdigest()},
+        "variants": {INT8: Variant(selftest=selftest)},
+    }
+    return Bundle(plain.origin, plain.card.model_copy(update=changes), {**plain.networks, INT8: content})
+
+
+def _classifier(plain: Bundle, content: bytes) -> Classifier:
+    return Classifier(_with(plain, content, plain.card.selftest), network=INT8)
+
+
+def _expected(plain: Bundle, content: bytes, tiles: Gray) -> SelfTest:
+    logits = _classifier(plain, content).score(tiles).logits
+    rows = tuple(tuple(round(float(v), 5) for v in row) for row in logits)
+    return SelfTest(seed=plain.card.selftest.seed, tiles=len(tiles), logits=rows, tolerance=TOLERANCE)
+
+
+def _corrupted(
+    fp32: Classifier, int8: Classifier, pictures: Sequence[data.Picture], suite: Sequence[Corruption], seed: int
+) -> dict[str, list[int]]:
+    """Pictures that int8 and fp32 name rightly, by corruption."""
+    truth = np.array([p.label for p in pictures])
+    images = [data.read(p.path) for p in pictures]
+    found = {}
+    for corruption in suite:
+        changed = [corruption(image, p.path.stem, seed) for image, p in zip(images, pictures, strict=True)]
+        said = [evaluate.score_images(c, changed).logits.argmax(1) for c in (int8, fp32)]
+        found[corruption.name] = [int((labels == truth).sum()) for labels in said]
+    return found
+
+
+def _compared(fp32: Classifier, int8: Classifier, shown: Sequence[data.Picture]) -> dict[str, Any]:
+    """Both on the same pictures of defects."""
+    truth = np.array([p.label for p in shown])
+    one, other = (evaluate.score_pictures(c, shown) for c in (fp32, int8))
+    said, also = one.logits.argmax(1), other.logits.argmax(1)
+    return {
+        "n": len(shown),
+        "fp32_right": int((said == truth).sum()),
+        "right": int((also == truth).sum()),
+        "agreement": round(float((said == also).mean()), 4),
+        "largest_probability_difference": round(_apart(one, other, fp32.temperature), 4),
+    }
+
+
+def _apart(one: Scores, other: Scores, temperature: float) -> float:
+    return float(np.abs(one.probabilities(temperature) - other.probabilities(temperature)).max())
+
+
+def _gains(fp32: Classifier, int8: Classifier, rounds: int, clock: Clock) -> dict[str, float]:
+    """Time of fp32 over that of int8 by number of tiles, one thread, in turns."""
+    found = {}
+    for count in SIZES:
+        tiles = selftest_tiles(1, count, fp32.card.input_px)
+        spent: dict[str, list[int]] = {FP32: [], INT8: []}
+        for _ in range(rounds):
+            for classifier in (fp32, int8):
+                begun_ns = clock.monotonic_ns()
+                classifier.score(tiles)
+                spent[classifier.network].append(clock.monotonic_ns() - begun_ns)
+        fast = {name: float(np.percentile(times, 25)) for name, times in spent.items()}  # calm moments: others work too
+        found[str(count)] = round((fast[FP32] + 1) / (fast[INT8] + 1), 2)
+    return found

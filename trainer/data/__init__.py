@@ -1,0 +1,1 @@
+"""Pictures for training: folders, samples, near duplicates, corruptions."""

@@ -1,0 +1,188 @@
+"""What counts mean: exact intervals, rates per class, calibration, ranking, pairs. Numbers in, numbers out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import logsumexp  # type: ignore[import-untyped]
+from scipy.stats import binomtest, rankdata  # type: ignore[import-untyped]
+
+from edge.model.classifier import Scores
+
+Bools = npt.NDArray[np.bool_]
+Doubles = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+
+LEVEL: Final = 0.95
+"""Of every interval in every report."""
+BINS: Final = 15
+RESAMPLES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """So many right of so many, with the exact (Clopper-Pearson) interval for the share."""
+
+    right: int
+    of: int
+    low: float
+    high: float
+
+    @classmethod
+    def exact(cls, right: int, of: int) -> Count:
+        """Of nothing, anything may be true: 0 to 1."""
+        if not of:
+            return cls(0, 0, 0.0, 1.0)
+        interval = binomtest(int(right), int(of)).proportion_ci(LEVEL, "exact")
+        return cls(int(right), int(of), round(float(interval.low), 5), round(float(interval.high), 5))
+
+    @property
+    def share(self) -> float:
+        """NaN of nothing."""
+        return self.right / self.of if self.of else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRates:
+    """One class.  precision: of those called it.  recall: of those that are it.  f1: their harmonic mean, 0 to 1."""
+
+    name: str
+    precision: Count
+    recall: Count
+    f1: float
+
+
+def confusion(truth: Labels, said: Labels, classes: int) -> Labels:
+    """(classes, classes) int64: [true][said]."""
+    matrix = np.zeros((classes, classes), np.int64)
+    np.add.at(matrix, (truth, said), 1)
+    return matrix
+
+
+def class_rates(matrix: Labels, names: Sequence[str]) -> tuple[ClassRates, ...]:
+    """matrix: of `confusion`."""
+    right, called, there = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
+    return tuple(
+        ClassRates(
+            name,
+            Count.exact(right[i], called[i]),
+            Count.exact(right[i], there[i]),
+            round(2 * float(right[i]) / max(1, int(called[i] + there[i])), 5),
+        )
+        for i, name in enumerate(names)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Verdicts of about the same confidence.  confidence, right: means over them."""
+
+    low: float
+    high: float
+    n: int
+    confidence: float
+    right: float
+
+
+def reliability(confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = BINS) -> tuple[Bin, ...]:
+    """Bins of equal width from 0 to 1, the empty ones left out.  confidence, right: (N,)."""
+    sure, true = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
+    place = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
+    found = []
+    for i in np.unique(place):
+        inside = place == i
+        means = round(float(sure[inside].mean()), 5), round(float(true[inside].mean()), 5)
+        found.append(Bin(round(i / bins, 5), round((i + 1) / bins, 5), int(inside.sum()), *means))
+    return tuple(found)
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """ECE: how far confidence and accuracy lie apart, over all verdicts, 0 to 1.  NaN of nothing."""
+    total = sum(b.n for b in bins)
+    return sum(b.n * abs(b.confidence - b.right) for b in bins) / total if total else float("nan")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """AUROC: how often one of the positives scores above one of the negatives.  low, high: bootstrap over pictures."""
+
+    auroc: float
+    low: float
+    high: float
+    positives: int
+    negatives: int
+
+
+def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
+    """Ties count half.  positive, negative: (P,) and (N,) scores, both not empty."""
+    up, down = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
+    ranks = rankdata(np.concatenate([up, down]))[: len(up)]
+    return float((ranks.sum() - len(up) * (len(up) + 1) / 2) / (len(up) * len(down)))
+
+
+def ranking(
+    positive: npt.ArrayLike,
+    negative: npt.ArrayLike,
+    *,
+    positive_from: Sequence[object] | None = None,
+    negative_from: Sequence[object] | None = None,
+    seed: int = 0,
+) -> Ranking | None:
+    """AUROC with an interval that knows that crops of one picture are alike; None where one kind is missing.
+
+    positive_from, negative_from: the picture that each score comes from; each its own when None.
+    """
+    up, down = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
+    if not len(up) or not len(down):
+        return None
+    rng = np.random.default_rng(seed)
+    groups = [_groups(len(up), positive_from), _groups(len(down), negative_from)]
+    found = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        drawn = [np.concatenate([own[g] for g in rng.integers(0, len(own), len(own))]) for own in groups]
+        found[i] = auroc(up[drawn[0]], down[drawn[1]])
+    low, high = np.quantile(found, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Ranking(round(auroc(up, down), 5), round(float(low), 5), round(float(high), 5), len(up), len(down))
+
+
+def _groups(count: int, origin: Sequence[object] | None) -> list[Labels]:
+    place = np.arange(count)
+    if origin is None:
+        return [place[i : i + 1] for i in range(count)]
+    return [place[np.asarray(origin) == one] for one in np.unique(np.asarray(origin))]
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Two verdicts on each of the same pictures.  p_value: McNemar's exact test, two-sided."""
+
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    p_value: float
+
+
+def paired(first: Bools, second: Bools) -> Paired:
+    """first, second: (N,) bool, which of the same pictures each got right."""
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    apart = only_first + only_second
+    p = float(binomtest(only_first, apart).pvalue) if apart else 1.0
+    return Paired(int((first & second).sum()), only_first, only_second, int((~first & ~second).sum()), round(p, 6))
+
+
+def strangeness(scores: Scores) -> dict[str, Doubles]:
+    """How little a tile looks like any class that was trained, (N,) each, for open-set ranking."""
+    logits = scores.logits.astype(np.float64)
+    total = logsumexp(logits, axis=1)
+    return {"energy": np.asarray(-total), "max-softmax": np.asarray(total - logits.max(1))}
+
+
+def defectiveness(scores: Scores) -> Doubles:
+    """(N,): log-odds that a tile shows a defect and not sound surface, or without a `good` output the energy."""
+    total = logsumexp(scores.logits.astype(np.float64), axis=1)
+    return np.asarray(total if scores.good is None else total - scores.good[:, 0])
