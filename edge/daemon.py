@@ -23,7 +23,7 @@ from edge.control.mqtt_commands import Commands
 from edge.control.reload import STOP_VIEW_S, Node, Reach, View
 from edge.control.startup import Prepared
 from edge.control.unix_socket import Console
-from edge.coverage import strip_position as travel
+from edge.coverage import strip_position
 from edge.coverage.coil_store import LONGEST_AWAY_S, Coils
 from edge.coverage.totals import Ledger
 from edge.delivery.mqtt.client import opener
@@ -38,7 +38,7 @@ from edge.delivery.sparkplug.output import views_of
 from edge.errors import BundleError, CommandError, ConfigError, Problem
 from edge.evidence.archive import Archive
 from edge.evidence.writer import Keeper, Witness
-from edge.host import machine as box
+from edge.host import machine
 from edge.host.clock import NS_PER_S, Clock, boot_id
 from edge.host.systemd import Service, status_line
 from edge.host.watchdog import LIMIT_S, Loop, Stuck, Watchdog
@@ -134,13 +134,13 @@ class Daemon:
         prepared: Prepared,
         clock: Clock,
         path: Path | None = None,
-        power: box.PowerWatch | None = None,
+        power: machine.PowerWatch | None = None,
         service: Service | None = None,
     ) -> None:
         """path: of the configuration, to be read again when asked.  service: who is told how it goes; None: nobody."""
         self._service = service or Service()
         self._settings = settings = prepared.settings
-        self._power = power or box.PowerWatch()
+        self._power = power or machine.PowerWatch()
         self._prepared = prepared
         self._clock = clock
         self._path = path
@@ -269,7 +269,7 @@ class Daemon:
         )
         return Keeper(settings, archive, self._clock)
 
-    def _recalled(self, coils: Coils, ledger: Ledger, recorder: Recorder) -> travel.Kept | None:
+    def _recalled(self, coils: Coils, ledger: Ledger, recorder: Recorder) -> strip_position.Kept | None:
         """The coil of before this start; one that cannot be there any more is told as ended."""
         kept = coils.kept
         if kept is None or kept.name is None:
@@ -338,7 +338,7 @@ class Daemon:
         ledger: Ledger,
         evidence: Keeper | None,
         telemetry: Telemetry,
-        kept: travel.Kept | None,
+        kept: strip_position.Kept | None,
     ) -> Line:
         def retain_coverage(camera: str, message: dict[str, Any]) -> None:
             reach.publisher.retain(self._topics.coverage(camera), ledger.note(camera, message))
@@ -366,7 +366,7 @@ class Daemon:
             on_removed=node.forget,
             witness=None if evidence is None else Witness(self._settings.evidence, evidence.keep, self._clock),
             shadow=self._prepared.shadow,
-            travel=travel.Travel(self._settings.travel, self._clock.monotonic_ns(), kept),
+            travel=strip_position.Travel(self._settings.travel, self._clock.monotonic_ns(), kept),
             news=telemetry.news,
             why_stale=lambda: telemetry.last_refusal,
         )
@@ -484,7 +484,7 @@ class Daemon:
         self._news.set()
 
 
-def _describe_strip(views: Sequence[View], reading: travel.Reading) -> None:
+def _describe_strip(views: Sequence[View], reading: strip_position.Reading) -> None:
     if reading.state == "off":
         return
     for view in tuple(views):

@@ -22,9 +22,8 @@ from edge.host.clock import NS_PER_S, SystemClock
 from edge.model.bundle import FP32, INT8, load
 from edge.model.classifier import Classifier
 from trainer import plan
-from trainer.compression import export_onnx as export
-from trainer.compression import quantize
-from trainer.data import contact_sheet as show
+from trainer.compression import export_onnx, quantize
+from trainer.data import contact_sheet
 from trainer.data import index as data
 from trainer.distributed import together
 from trainer.evaluation import evaluate, latency
@@ -266,7 +265,7 @@ def quantize_(where: str | None, folder: Path, out: Path | None, recipe: str, **
                 report=lambda line: click.echo(line, err=True),
             )
             if outcome.kept:
-                export.write(outcome.bundle, target)
+                export_onnx.write(outcome.bundle, target)
         kept, refusals, found = outcome.kept, outcome.refusals, outcome.measured
     if not kept:
         raise click.ClickException("int8 is not kept: " + "; ".join(refusals))
@@ -367,7 +366,9 @@ def show_(folder: Path, out: Path, recipe: str, seed: int) -> None:
     with told():
         wanted = plan.load(recipe)
         index = data.index(folder)
-        show.save(show.page(index, wanted.student, input_px=wanted.architecture.input_px, seed=seed), out)
+        contact_sheet.save(
+            contact_sheet.page(index, wanted.student, input_px=wanted.architecture.input_px, seed=seed), out
+        )
     for note in index.notes:
         click.echo(f"note: {note}", err=True)
     click.echo(str(out))

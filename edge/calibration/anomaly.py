@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from edge.calibration import gaussian_fit as gaussians
+from edge.calibration import gaussian_fit
 from edge.calibration import tail_model as tail
 from edge.calibration.binomial import upper
 from edge.calibration.focus_check import Focus
@@ -27,8 +27,7 @@ from edge.calibration.tail_model import Tail
 from edge.errors import CalibrationError, ImageError
 from edge.frame import Gray
 from edge.model.classifier import Classifier
-from edge.vision import drift
-from edge.vision import image_quality as health
+from edge.vision import drift, image_quality
 from edge.vision.anomaly import Model, Normality, views_of
 from edge.vision.decision import Box
 from edge.vision.inspector import Inspector
@@ -121,7 +120,7 @@ class Collected:
     labels: list[str] = field(default_factory=list)
     """Of the frames."""
     runs: list[int] = field(default_factory=list)
-    sights: list[health.Sight] = field(default_factory=list)
+    sights: list[image_quality.Sight] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     """Tiles of each frame."""
     bad: dict[str, int] = field(default_factory=dict)
@@ -145,7 +144,7 @@ class Collected:
 
     def see(self, label: str, pixels: Gray, *, follows: bool) -> bool:
         """Take in a frame; False when no more of them can be held.  follows: on the one before, in time."""
-        ailment = health.ailment(pixels)
+        ailment = image_quality.ailment(pixels)
         if ailment is not None:
             self.bad[ailment] = self.bad.get(ailment, 0) + 1
             self._broken = True
@@ -173,7 +172,7 @@ class Collected:
         self._broken = False
         self.picture, self.boxes = pixels.copy(), tuple(self.inspector.boxes(pixels))
         self.labels.append(label)
-        self.sights.append(health.sight(window))
+        self.sights.append(image_quality.sight(window))
         self.focus.see(window)
         self.stillness.see(window)
         self.counts.append(len(cut))
@@ -182,7 +181,7 @@ class Collected:
         self._tiles += len(cut)
         if self.album.score is None and self._tiles >= FIRST_TILES:
             so_far = self.values()
-            self.album.settle(gaussians.fitted(so_far, self.layout).score, so_far)
+            self.album.settle(gaussian_fit.fitted(so_far, self.layout).score, so_far)
         return self._tiles < MOST_TILES
 
     def values(self) -> Floats:
@@ -308,7 +307,7 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
     assert picture is not None
     frame_of = np.repeat(np.arange(len(seen.counts)), seen.counts)
     runs = np.array(seen.runs, np.intp)
-    strange = gaussians.strange(values, layout, frame_of)
+    strange = gaussian_fit.strange(values, layout, frame_of)
     left_out = np.zeros(len(runs), np.bool_) if keep_all else _left_out(strange, frame_of, runs, pace)
     places = _places(left_out, runs)
     if places > MOST_PLACES or left_out.mean() > MOST_LEFT_OUT:
@@ -320,7 +319,7 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
     if kept.sum() < LEAST_TILES:
         raise CalibrationError(f"{int(kept.sum())} good tiles are left, at least {LEAST_TILES} are needed")
     of_kept = frame_of[kept]
-    surface, scores, counted = gaussians.scored(values[kept], layout, of_kept)
+    surface, scores, counted = gaussian_fit.scored(values[kept], layout, of_kept)
     owner, blocks = of_kept[counted], _runs_of(of_kept[counted], runs)
     counts = _Counts(scores[counted], owner, blocks, pace, wanted)
     promise, doubt = counts.promise(), counts.doubt()

@@ -13,7 +13,7 @@ from edge.camera.supervisor import CameraEnded, CameraLost, Supervisor
 from edge.errors import CalibrationError
 from edge.frame import Gray
 from edge.host.clock import NS_PER_S, Clock
-from edge.vision import image_quality as health
+from edge.vision import image_quality
 
 MOST_BYTES: Final = 512 << 20
 STOP_S: Final = 0.7
@@ -135,9 +135,9 @@ def listed(bad: Mapping[str, int]) -> str:
 
 
 def _ailment(frame: Gray, *, surface: bool) -> str | None:
-    reason = health.ailment(frame)
+    reason = image_quality.ailment(frame)
     if reason is None and surface and min(frame.shape) >= LEAST_SIDE_PX:
-        return "blurred" if health.sight(frame).sharpness < health.SOFT else None
+        return "blurred" if image_quality.sight(frame).sharpness < image_quality.SOFT else None
     return reason
 
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from edge.errors import CalibrationError
 from edge.frame import Gray
-from edge.host import atomic_files as durable
+from edge.host import atomic_files
 from edge.vision.drawing import label
 from edge.vision.metrology import Floats, Ruler, undistorted
 
@@ -289,7 +289,7 @@ def print_board(board: Board, path: Path, *, dry_run: bool = False) -> None:
     data = coded(board.picture())
     try:
         if not dry_run:
-            durable.replace(path, data, mode=durable.SHARED)
+            atomic_files.replace(path, data, mode=atomic_files.SHARED)
     except OSError as error:
         raise CalibrationError(f"{path} cannot be written: {error.strerror or error}") from error
 

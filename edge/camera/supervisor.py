@@ -35,7 +35,7 @@ from edge.camera.sources.device import Given, SourceSpec, capture_environment, i
 from edge.config import Camera, redact
 from edge.errors import CameraError
 from edge.frame import Frame
-from edge.host import machine as box
+from edge.host import machine
 from edge.host.clock import NS_PER_S, Clock
 
 logger = logging.getLogger(__name__)
@@ -525,7 +525,7 @@ class Supervisor:
     def _weigh(self, lane: _Lane, child: _Child, now: int) -> None:
         """A process that has grown too large is replaced before the box runs out of memory: drivers leak."""
         child.weighed_ns = now
-        held = box.resident_bytes(child.process.pid)
+        held = machine.resident_bytes(child.process.pid)
         limit = lane.camera.memory_mb << 20
         if held is None or held <= limit or child.killed_ns is not None:
             return

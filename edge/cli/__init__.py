@@ -14,14 +14,10 @@ from edge.cli import (
     doctor,
     events,
     evidence,
+    inspect,
     model,
+    run,
     support,
-)
-from edge.cli import (
-    inspect as inspection,
-)
-from edge.cli import (
-    run as node,
 )
 
 
@@ -38,11 +34,11 @@ def main() -> None:
 
 
 for _command in (
-    node.run,
-    node.check,
-    node.reload,
+    run.run,
+    run.check,
+    run.reload,
     coil.coil,
-    inspection.inspect,
+    inspect.inspect,
     events.tail,
     events.events,
     events.dead_letters,

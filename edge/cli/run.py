@@ -28,13 +28,13 @@ def run(config_path: Path, for_s: float | None) -> None:
     from edge import config
     from edge.control.startup import prepare
     from edge.daemon import Daemon
-    from edge.host import logs as log
+    from edge.host import logs
     from edge.host.clock import SystemClock
     from edge.host.systemd import Service
 
     service = Service.from_environment()
     settings = config.load(config_path)
-    log.start(settings.log.level, settings.log.format)
+    logs.start(settings.log.level, settings.log.format)
     faulthandler.enable(2)  # stderr: the watchdog's SIGABRT then says in the journal where each thread stood
     clock = SystemClock()
     service.status("starting: the model is loaded and tested")

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
 
 from edge import config
-from edge.config import yaml_file as document
+from edge.config import yaml_file
 from edge.errors import CalibrationError, ConfigError, Problem
 
 SCHEMA: Final = "defectd.calibration/1"
@@ -228,7 +228,7 @@ class Calibration(_Part):
     def coded(self) -> bytes:
         """As the file holds it: parts that are not there are left out, what a part leaves open is not."""
         values = self.model_dump(mode="json", by_alias=True)
-        return document.coded({name: value for name, value in values.items() if value is not None and value != []})
+        return yaml_file.coded({name: value for name, value in values.items() if value is not None and value != []})
 
 
 class Fitted(config.Camera):
@@ -336,7 +336,7 @@ def load(path: Path) -> Calibration:
     if not there:
         return Calibration.model_validate({"schema": SCHEMA})
     try:
-        raw = document.read(path)
+        raw = yaml_file.read(path)
     except ConfigError as error:
         (found,) = error.problems
         raise ConfigError(str(path), (Problem(found.key, "damaged", found.allowed, REMOVE),)) from None
@@ -369,7 +369,7 @@ def write(path: Path, content: bytes, beside: Mapping[str, bytes] | None = None,
     Raises CalibrationError.
     """
     try:
-        document.place({**{path.with_name(name): data for name, data in (beside or {}).items()}, path: content})
+        yaml_file.place({**{path.with_name(name): data for name, data in (beside or {}).items()}, path: content})
         for name in idle:
             path.with_name(name).unlink(missing_ok=True)
     except OSError as error:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from edge import config
-from edge.host import atomic_files as durable
+from edge.host import atomic_files
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def load(configured: config.Config, classes: Sequence[str]) -> Changes:
 
 def save(state_dir: Path, changes: Changes) -> None:
     """Keep the changes over restarts, power cuts included.  Raises OSError; the file is then as before."""
-    durable.replace(state_dir / FILE, json.dumps({"cameras": changes}, indent=1).encode() + b"\n")
+    atomic_files.replace(state_dir / FILE, json.dumps({"cameras": changes}, indent=1).encode() + b"\n")
 
 
 def _camera(camera: config.Camera, changes: Mapping[str, Any]) -> config.Camera:

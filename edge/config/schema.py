@@ -35,7 +35,7 @@ from pydantic import (
     model_validator,
 )
 
-from edge.config import yaml_file as document
+from edge.config import yaml_file
 from edge.errors import ConfigError, Problem
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
@@ -54,7 +54,9 @@ def _path(value: Any) -> Any:
         return value
     if not value or "\0" in value:
         raise ValueError("is no path; leave the key out, or give one")
-    if value.startswith(document.CREDENTIAL) and not re.fullmatch(r"[\w.-]+", value.removeprefix(document.CREDENTIAL)):
+    if value.startswith(yaml_file.CREDENTIAL) and not re.fullmatch(
+        r"[\w.-]+", value.removeprefix(yaml_file.CREDENTIAL)
+    ):
         raise ValueError("is no credential; write credential:NAME, with the NAME of a LoadCredential= of the unit")
     try:
         return Path(value).expanduser()
@@ -654,13 +656,13 @@ def load(path: Path, env: Mapping[str, str] | None = None) -> Config:
 
     Raises ConfigError with all problems found.
     """
-    raw = document.read(path)
+    raw = yaml_file.read(path)
     return parse(raw, origin=str(path), base=path.resolve().parent, env=os.environ if env is None else env)
 
 
 def state_dir_of(path: Path) -> Path:
     """Where the state is by a file that is wrong elsewhere.  Raises ConfigError when it cannot be read at all."""
-    raw = document.read(path)
+    raw = yaml_file.read(path)
     named = raw.get("state_dir") if isinstance(raw, dict) else None
     default = Config.model_fields["state_dir"].get_default()
     return path.resolve().parent / Path(named if isinstance(named, str) else default).expanduser()
@@ -673,7 +675,7 @@ def parse(raw: object, *, origin: str, base: Path, env: Mapping[str, str]) -> Co
         problem = Problem("file", found, "must be a mapping of keys", "See config.yaml for every key")
         raise ConfigError(origin, (problem,))
     problems: list[Problem] = []
-    filled = document.fill(raw, origin=origin, base=base, env=env, problems=problems)
+    filled = yaml_file.fill(raw, origin=origin, base=base, env=env, problems=problems)
     own = [set(d) if isinstance(d, dict) else set() for d in _camera_decisions(filled)]
     _inherit_decision(filled)
     try:
@@ -709,7 +711,7 @@ def _anchored(config: Config, base: Path, env: Mapping[str, str]) -> Config:
     """The configuration with relative paths made absolute, and credentials found."""
 
     def absolute(path: Path | None) -> Path | None:
-        return None if path is None else document.located(str(path), base=base, env=env)
+        return None if path is None else yaml_file.located(str(path), base=base, env=env)
 
     names = ("password_file", "ca_file", "cert_file", "key_file")
     files = {name: absolute(getattr(config.mqtt, name)) for name in names}

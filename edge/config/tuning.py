@@ -15,10 +15,10 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge import config
-from edge.config import yaml_file as document
+from edge.config import yaml_file
 from edge.config.calibration import Made, unusable, write
 from edge.errors import ConfigError
-from edge.host import machine as box
+from edge.host import machine
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def path_of(state_dir: Path) -> Path:
 def here(digest: str) -> Place:
     """Where a measurement of this moment holds."""
     return Place(
-        processor=box.processor(), cores=box.cores(), onnxruntime=metadata.version("onnxruntime"), bundle=digest
+        processor=machine.processor(), cores=machine.cores(), onnxruntime=metadata.version("onnxruntime"), bundle=digest
     )
 
 
@@ -111,7 +111,7 @@ def load(path: Path) -> Tuning | None:
     """What was measured; None where nothing was.  Raises ConfigError for a file that cannot be used."""
     if not path.exists():
         return None
-    raw = document.read(path)
+    raw = yaml_file.read(path)
     try:
         return Tuning.model_validate(raw)
     except ValidationError as error:
@@ -120,7 +120,7 @@ def load(path: Path) -> Tuning | None:
 
 def save(path: Path, tuning: Tuning, beside: Mapping[str, bytes] | None = None) -> None:
     """beside: files by name, written with it, all or none.  Raises CalibrationError; all is then as it was."""
-    write(path, document.coded(tuning.model_dump(mode="json", by_alias=True)), beside)
+    write(path, yaml_file.coded(tuning.model_dump(mode="json", by_alias=True)), beside)
 
 
 def fitted(model: config.Model, digest: str, state_dir: Path) -> config.Model:

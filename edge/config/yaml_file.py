@@ -16,7 +16,7 @@ from typing import Any, Final
 import yaml
 
 from edge.errors import ConfigError, Problem
-from edge.host import atomic_files as durable
+from edge.host import atomic_files
 
 MAX_BYTES: Final = 512 * 1024
 MAX_REFERENCED_BYTES: Final = 64 * 1024
@@ -69,7 +69,7 @@ def place(files: Mapping[Path, bytes]) -> None:
     for folder in missing if os.geteuid() == 0 else ():
         os.chown(folder, owner.st_uid, owner.st_gid)
     try:
-        durable.replace_all(files, mode=durable.SHARED, owner=owner)
+        atomic_files.replace_all(files, mode=atomic_files.SHARED, owner=owner)
     except BaseException:
         for folder in missing:  # the innermost first
             with suppress(OSError):

@@ -32,7 +32,7 @@ from edge.delivery.recorder import Recorder
 from edge.errors import BundleError, CommandError, ConfigError, EvidenceError
 from edge.evidence import archive
 from edge.host.clock import NS_PER_S, Clock, stamp
-from edge.pipeline import loop as line
+from edge.pipeline import loop
 from edge.vision.drawing import decoded, jpeg
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Verbs:
         self,
         node: Node,
         succession: Succession,
-        orders: line.Control,
+        orders: loop.Control,
         outbox: Outbox,
         recorder: Recorder,
         publisher: Publisher,
@@ -97,7 +97,7 @@ class Verbs:
         except (ConfigError, BundleError) as error:
             raise CommandError("bad_config", str(error)) from None
 
-    def _order(self, order: line.Order) -> dict[str, Any]:
+    def _order(self, order: loop.Order) -> dict[str, Any]:
         done: dict[str, Any] = self._orders.ask(order, ORDER_S)
         return done
 
@@ -123,7 +123,7 @@ class Verbs:
         }
 
     def _snapshot(self, request: Snapshot) -> dict[str, Any]:
-        picture, number, label = self._orders.ask(line.Show(request.camera), ORDER_S)
+        picture, number, label = self._orders.ask(loop.Show(request.camera), ORDER_S)
         most = self._most_picture_bytes()
         coded = jpeg(picture, longest_px=request.longest_px, quality=request.quality, most_bytes=most)
         return {
@@ -184,14 +184,14 @@ class Verbs:
         }
 
 
-def _order_of(request: Pause | Resume | Coil) -> line.Order:
+def _order_of(request: Pause | Resume | Coil) -> loop.Order:
     match request:
         case Pause(camera=camera, for_s=for_s):
-            return line.Pause(camera, for_s)
+            return loop.Pause(camera, for_s)
         case Resume(camera=camera):
-            return line.Resume(camera)
+            return loop.Resume(camera)
         case Coil(action=action, coil=name):
-            return line.CoilOrder(action, name)
+            return loop.CoilOrder(action, name)
 
 
 def _newest(folder: Path, request: Evidence) -> list[dict[str, Any]]:

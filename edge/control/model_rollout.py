@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from edge import config
 from edge.config import tuning
-from edge.control import model_validation as admission
+from edge.control import model_validation
 from edge.control.canary import Probation, Record
 from edge.control.model_validation import Admitted, admit
 from edge.control.mqtt_commands import Model
@@ -301,7 +301,7 @@ def install(where: str, model: config.Model, store: Store, clock: Clock, *, allo
             place = str(work / "bundle.zip")
             download(where, work / "bundle.zip", clock)
         try:
-            loaded, signer = admission.load(place, model, allow_unsigned=allow_unsigned)
+            loaded, signer = model_validation.load(place, model, allow_unsigned=allow_unsigned)
         except BundleError as error:
             raise BundleError(str(error).replace(place, config.redact(where), 1)) from error
         choose(loaded, model, clock)

@@ -14,7 +14,7 @@ from edge.model import bundle, signature
 from edge.model.bundle import Bundle, selftest_tiles
 from edge.model.classifier import Classifier
 from edge.model.variant import choose
-from edge.vision import anomaly as normality
+from edge.vision import anomaly
 from edge.vision.decision import Thresholds
 
 TILES: Final = 16
@@ -63,7 +63,7 @@ def admit(loaded: Bundle, model: config.Model, cameras: Iterable[config.Camera],
         except ConfigError as error:
             raise BundleError(f"{loaded.origin}: does not fit the thresholds: {error.problems[0]}") from None
         try:
-            normality.of_camera(camera, loaded.card)
+            anomaly.of_camera(camera, loaded.card)
         except ConfigError as error:
             raise BundleError(f"{loaded.origin}: does not fit the calibration: {error.problems[0]}") from None
     classifier.score(selftest_tiles(1, classifier.batch, loaded.card.input_px))  # the largest call allocates

@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from edge import __version__, config, event
-from edge.camera import simulator_defaults as demo
+from edge.camera import simulator_defaults
 from edge.camera.supervisor import Supervisor
-from edge.config import calibration, overrides
-from edge.config import diff as difference
+from edge.config import calibration, diff, overrides
 from edge.config.diff import Difference
 from edge.control.mqtt_commands import Commands
 from edge.control.startup import Prepared, active, shadow_of, station_of
@@ -242,15 +241,15 @@ class Node:
     def _read(self) -> config.Config:
         if self._path is None:
             raise CommandError("unsupported", "this node was started without a configuration file")
-        wanted = demo.described(calibration.applied(config.load(self._path), self.configured.state_dir))
+        wanted = simulator_defaults.described(calibration.applied(config.load(self._path), self.configured.state_dir))
         active(wanted)
         return wanted
 
     def _take_over(self, wanted: config.Config) -> dict[str, Any]:
-        configured = difference.merged(self.configured, wanted)
+        configured = diff.merged(self.configured, wanted)
         changes = overrides.load(configured, self.classifier.card.classes)
         settings = overrides.adjusted(configured, changes)
-        found = replace(difference.compare(self.settings, settings), needs_restart=self._needs_restart(wanted))
+        found = replace(diff.compare(self.settings, settings), needs_restart=self._needs_restart(wanted))
         by_name = {camera.name: camera for camera in settings.active_cameras}
         fresh = (*found.added, *found.reopened, *found.looked_at)
         stations = {name: station_of(by_name[name], self.classifier, self._clock) for name in fresh}
@@ -291,7 +290,7 @@ class Node:
         return told
 
     def _needs_restart(self, wanted: config.Config) -> tuple[str, ...]:
-        return difference.compare(self.configured, wanted).needs_restart
+        return diff.compare(self.configured, wanted).needs_restart
 
     def _renew_views(self) -> None:
         """A view knows its cameras from its begin on."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge import config
-from edge.camera import simulator_defaults as demo
+from edge.camera import simulator_defaults
 from edge.camera.sources.device import SourceSpec
 from edge.config import calibration, overrides, tuning
 from edge.control.model_validation import Admitted, admit, identity
@@ -49,7 +49,7 @@ class Prepared:
 
 def prepare(settings: config.Config, clock: Clock) -> Prepared:
     """Load and test the model, fit the thresholds to it.  Raises ConfigError or BundleError; connects to nothing."""
-    configured = settings = demo.described(calibration.applied(settings))
+    configured = settings = simulator_defaults.described(calibration.applied(settings))
     standing, chosen, passed_over = _chosen(configured, clock)
     classes = chosen.classifier.card.classes
     changes = overrides.load(configured, classes)

@@ -15,7 +15,7 @@ from typing import Final
 
 from edge.coverage.strip_position import Kept
 from edge.event import Event
-from edge.host import atomic_files as durable
+from edge.host import atomic_files
 from edge.host.clock import NS_PER_S, Clock, stamp, wall_ns_of
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Coils:
             return
         said = {"schema": SCHEMA, "coil": self._latest.name, "since": self._latest.since}
         try:
-            durable.replace(self._path, json.dumps(said).encode() + b"\n")
+            atomic_files.replace(self._path, json.dumps(said).encode() + b"\n")
         except OSError as error:  # the next events try again
             if not self._told:
                 logger.warning("the coil cannot be kept for a restart: %s", error.strerror or error)

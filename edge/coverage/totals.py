@@ -12,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
-from edge.host import atomic_files as durable
+from edge.host import atomic_files
 from edge.host.clock import NS_PER_S, Clock, stamp, wall_ns_of
 
 logger = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ class Ledger:
             whole = {"schema": SCHEMA, "ever": self._ever, "days": self._days, "runs": self._runs}
             text = json.dumps(whole, separators=(",", ":"))
         try:
-            durable.replace(self._path, text.encode(), mode=durable.SHARED)
+            atomic_files.replace(self._path, text.encode(), mode=atomic_files.SHARED)
             self._told = False
         except OSError as error:
             if not self._told:

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edge.errors import BundleError
 from edge.frame import Gray
-from edge.host import atomic_files as durable
+from edge.host import atomic_files
 
 CARD = "card.json"
 SIGNATURE = "card.sig"
@@ -189,7 +189,7 @@ def attach_signature(where: Path, content: bytes) -> None:
     """Put card.sig into a bundle, in the place of an older one.  Raises BundleError."""
     try:
         if where.is_dir():
-            durable.replace(where / SIGNATURE, content, mode=durable.SHARED)
+            atomic_files.replace(where / SIGNATURE, content, mode=atomic_files.SHARED)
             return
         packed = io.BytesIO()
         with zipfile.ZipFile(where) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
@@ -197,7 +197,7 @@ def attach_signature(where: Path, content: bytes) -> None:
                 if member.filename != SIGNATURE:
                     new.writestr(member, _bounded(str(where), member.filename, old.open, MAX_NETWORK_BYTES))  # type: ignore[arg-type]
             new.writestr(SIGNATURE, content)
-        durable.replace(where, packed.getvalue(), mode=durable.SHARED)
+        atomic_files.replace(where, packed.getvalue(), mode=atomic_files.SHARED)
     except (OSError, zipfile.BadZipFile) as error:
         raise BundleError(f"{where}: the signature cannot be written: {error}") from error
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.errors import BundleError
-from edge.host import atomic_files as durable
+from edge.host import atomic_files
 from edge.host.clock import Clock, stamp
 from edge.model import bundle
 
@@ -127,12 +127,12 @@ class Store:
             try:
                 fresh.mkdir(mode=0o700)
                 for name, content in files.items():
-                    durable.replace(fresh / name, content)
+                    atomic_files.replace(fresh / name, content)
                 self._give(fresh)
                 if place.exists():
                     place.rename(old)
                 fresh.rename(place)
-                durable.sync(self.folder)
+                atomic_files.sync(self.folder)
             except OSError as error:
                 raise BundleError(f"{place}: cannot be written: {error.strerror}") from error
         return loaded.digest
@@ -205,7 +205,7 @@ class Store:
         text = json.dumps({"schema": SCHEMA, **asdict(standing)}, indent=1)
         try:
             self._make()
-            durable.replace(place, text.encode(), owner=self._state_dir.stat())
+            atomic_files.replace(place, text.encode(), owner=self._state_dir.stat())
         except OSError as error:
             raise BundleError(f"{place}: cannot be written: {error.strerror}") from error
 

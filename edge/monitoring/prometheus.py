@@ -26,7 +26,7 @@ from edge.camera.supervisor import CameraStatus
 from edge.coverage.strip_position import Reading as Strip
 from edge.delivery.mqtt import publisher
 from edge.evidence.archive import Archive
-from edge.host import machine as box
+from edge.host import machine
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.watchdog import LOOP_AGE, Loop
 from edge.pipeline.event_latency import Trail
@@ -304,26 +304,26 @@ class Reading:
         found = [("daemon", "", os.getpid())]
         found += [("camera", name, camera.pid) for name, camera in status.items() if camera.pid is not None]
         for process, name, pid in found:
-            held, spent = box.resident_bytes(pid), box.cpu_seconds(pid)
+            held, spent = machine.resident_bytes(pid), machine.cpu_seconds(pid)
             if held is not None and spent is not None:
                 memory.add_metric([process, name], held)
                 used.add_metric([process, name], spent)
         yield from (memory, used)
 
 
-def _machine(sys: Path = box.SYS) -> Iterator[Metric]:
+def _machine(sys: Path = machine.SYS) -> Iterator[Metric]:
     heat = GaugeMetricFamily("defectd_temperature_celsius", "Sensors of the box.", labels=["sensor"])
-    for sensor, celsius in box.temperatures(sys):
+    for sensor, celsius in machine.temperatures(sys):
         heat.add_metric([sensor], celsius)
     if heat.samples:
         yield heat
-    slowed = box.throttlings(sys)
+    slowed = machine.throttlings(sys)
     if slowed is not None:
         yield CounterMetricFamily("defectd_throttlings", "Times the processors were slowed down for heat.", slowed)
-    found = box.throttling(sys)
+    found = machine.throttling(sys)
     if found is not None:
         slow = GaugeMetricFamily("defectd_throttled", "1 for what slows the box down.", labels=["reason", "when"])
-        for reason in box.REASONS:
+        for reason in machine.REASONS:
             slow.add_metric([reason, "now"], float(reason in found.now))
             slow.add_metric([reason, "since_boot"], float(reason in found.since_boot))
         yield slow

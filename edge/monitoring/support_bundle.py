@@ -24,7 +24,7 @@ from urllib.parse import unquote, urlsplit
 
 from edge import __version__, config
 from edge.camera.sources.device import public
-from edge.config import yaml_file as document
+from edge.config import yaml_file
 from edge.config.overrides import FILE as CHANGES_FILE
 from edge.daemon import LEDGER_FILE, OUTBOX_FILE
 from edge.delivery.outbox.store import read_dead_letters, read_statistics
@@ -87,7 +87,7 @@ def pack(path: Path, config_path: Path, clock: Clock, logs: Sequence[Path] = ())
 def _read(path: Path) -> tuple[Any, config.Config | None, str]:
     """The file's own values, the settings if they are good, and otherwise why not."""
     try:
-        raw = document.read(path)
+        raw = yaml_file.read(path)
     except ConfigError as error:
         return None, None, str(error)
     try:
@@ -168,13 +168,13 @@ def secrets_of(raw: Any, base: Path, env: Mapping[str, str], key: str = "") -> s
         where = match["file"] or ""
         if not where:
             return env.get(match["name"], (match["default"] or "").removeprefix(":-"))
-        content = _content(document.located(where.removeprefix("file:") + match["name"], base=base, env=env))
+        content = _content(yaml_file.located(where.removeprefix("file:") + match["name"], base=base, env=env))
         found.update((content, *content.splitlines()))
         return content
 
     filled = _REFERENCE.sub(referenced, text)
     if _KEY_SAYS_SECRET.search(key):
-        content = _content(document.located(filled, base=base, env=env)) if key.endswith("_file") else filled
+        content = _content(yaml_file.located(filled, base=base, env=env)) if key.endswith("_file") else filled
         found.update((content, *content.splitlines()))
     if "://" in filled:
         found |= _of_url(filled)
@@ -185,7 +185,7 @@ def _content(path: Path) -> str:
     """What a file that holds a secret holds; "" where it cannot be read."""
     try:
         with path.expanduser().open("rb") as file:
-            return file.read(document.MAX_REFERENCED_BYTES).decode("utf-8", "replace").strip()
+            return file.read(yaml_file.MAX_REFERENCED_BYTES).decode("utf-8", "replace").strip()
     except (OSError, ValueError, RuntimeError):
         return ""
 

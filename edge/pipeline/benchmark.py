@@ -24,7 +24,7 @@ from edge.camera.sources.simulator import Strip
 from edge.camera.supervisor import Notice, Supervisor
 from edge.errors import BundleError
 from edge.frame import Frame, Gray
-from edge.host import machine as box
+from edge.host import machine
 from edge.host.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
 from edge.model.bundle import Bundle, selftest_tiles
 from edge.model.classifier import Classifier, foreign
@@ -342,8 +342,8 @@ def hold(
         elapsed_s = (clock.monotonic_ns() - begun) / NS_PER_S
         after, spent = _accounts(stations), _used(supervisor)
         pids = [status.pid for status in supervisor.snapshot().values() if status.pid is not None]
-        held = [bytes_ for pid in pids if (bytes_ := box.resident_bytes(pid)) is not None]
-        own_bytes = box.resident_bytes(os.getpid()) or 0
+        held = [bytes_ for pid in pids if (bytes_ := machine.resident_bytes(pid)) is not None]
+        own_bytes = machine.resident_bytes(os.getpid()) or 0
     finally:
         supervisor.stop(2.0)
         line.stop(2.0)
@@ -393,7 +393,7 @@ def _accounts(stations: Sequence[Station]) -> _Sum:
 def _used(supervisor: Supervisor) -> tuple[float, float]:
     """Processor seconds of this process and of all cameras."""
     pids = [status.pid for status in supervisor.snapshot().values() if status.pid is not None]
-    return box.cpu_seconds(os.getpid()) or 0.0, sum(box.cpu_seconds(pid) or 0.0 for pid in pids)
+    return machine.cpu_seconds(os.getpid()) or 0.0, sum(machine.cpu_seconds(pid) or 0.0 for pid in pids)
 
 
 def _wait(clock: Clock, supervisor: Supervisor, seconds: float, running: int) -> None:

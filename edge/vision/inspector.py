@@ -18,8 +18,7 @@ from edge.host.clock import Clock
 from edge.model.bundle import FP32
 from edge.model.classifier import Classifier, Scores
 from edge.vision import anomaly as normality
-from edge.vision import image_quality as health
-from edge.vision import tiles
+from edge.vision import image_quality, tiles
 from edge.vision.anomaly import Normality
 from edge.vision.decision import NOTHING, Box, Findings, Strangeness, Thresholds, decide
 from edge.vision.defect_extent import extent
@@ -80,7 +79,7 @@ class _Layout:
 class Learned:
     """What an inspector knows of its camera's pictures."""
 
-    watch: health.Watch
+    watch: image_quality.Watch
     light: Flatfield | None = None
     follower: Follower | None = None
     region: Rectangle | None = None
@@ -121,7 +120,7 @@ class Inspector:
         if learned is None:
             light = None if camera.flatfield is None else Flatfield.read(camera.flatfield)
             learned = Learned(
-                health.Watch(camera.health, frozen=sensor_noise),
+                image_quality.Watch(camera.health, frozen=sensor_noise),
                 light,
                 _follower(camera),
                 normal=normality.known_of(camera),
@@ -159,7 +158,7 @@ class Inspector:
             learned = Learned(learned.watch, learned.light, learned.follower, normal=learned.normal)
         return Inspector(camera, classifier, self._clock, learned=learned)
 
-    def look(self, image: Gray, now_ns: int) -> health.Look:
+    def look(self, image: Gray, now_ns: int) -> image_quality.Look:
         """Health, in the order of the camera's frames, whether or not they are inspected after it."""
         try:
             layout = self._fixed(image)
@@ -194,13 +193,13 @@ class Inspector:
         """sha256 of the bundle's fp32 network."""
         return self._classifier.card.files.get(FP32, "")
 
-    def sight(self, image: Gray) -> health.Sight:
+    def sight(self, image: Gray) -> image_quality.Sight:
         """Brightness and sharpness of a frame that was just looked at.  Raises ImageError."""
         known = self._learned.watch.sight if self._camera.health.enabled else None
         if known is not None:
             return known
         x, y, w, h = self._fixed(image).grid.window
-        return health.sight(image[y : y + h, x : x + w])
+        return image_quality.sight(image[y : y + h, x : x + w])
 
     def window(self, image: Gray) -> Gray:
         """What is inspected of a frame: a view of it.  Raises ImageError."""
@@ -237,7 +236,7 @@ class Inspector:
         except ImageError as error:
             return Verdict("bad_image", NOTHING, 0, str(error))
         grid = layout.grid
-        ailment = None if looked else health.ailment(image[y : y + h, x : x + w])
+        ailment = None if looked else image_quality.ailment(image[y : y + h, x : x + w])
         if ailment is not None:
             return Verdict("bad_image", NOTHING, 0, ailment, self._clock.monotonic_ns() - started)
         layout.turns.over(grid.boxes)

@@ -19,8 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge.calibration import gaussian_fit as gaussians
-from edge.calibration import tail_model as tail
+from edge.calibration import gaussian_fit, tail_model
 from edge.calibration.binomial import interval
 from edge.calibration.gaussian_fit import Layout
 from edge.model import bundle
@@ -136,9 +135,10 @@ def best_levels(fine):
 
 def promised_levels(held, owner):
     """What `calibrate normal` would set from scores of tiles that were held out from each Gaussian."""
-    counted = [tail.conformal_share(held, owner, rate) for rate in RATES]
+    counted = [tail_model.conformal_share(held, owner, rate) for rate in RATES]
     return [
-        tail.Tail.of(held).level(rate) if level is None else level for level, rate in zip(counted, RATES, strict=True)
+        tail_model.Tail.of(held).level(rate) if level is None else level
+        for level, rate in zip(counted, RATES, strict=True)
     ]
 
 
@@ -158,7 +158,7 @@ def measure(name, folder, classifier, splits=SPLITS):
     for fit, owner, rest, other in halves(good, bad, splits):
         calibrate, measured = rows(seen, fit), (rows(seen, rest), rows(strange, other))
         for label in seen:
-            alone = gaussians.fitted(calibrate[label], Layout.of({label: calibrate[label]}))
+            alone = gaussian_fit.fitted(calibrate[label], Layout.of({label: calibrate[label]}))
             fine, odd = (alone.score(values[label]) for values in measured)
             note(table, f"Gaussian of {label}", fine, odd, best_levels(fine))
         for label in ("features", "peaks"):
@@ -169,7 +169,7 @@ def measure(name, folder, classifier, splits=SPLITS):
             note(table, label, fine, odd, best_levels(fine))
         names = tuple(views_of(good.scores))
         layout = Layout.of({name: calibrate[name] for name in names})
-        surface, held, _ = gaussians.scored(side_by_side(calibrate, names), layout, owner)
+        surface, held, _ = gaussian_fit.scored(side_by_side(calibrate, names), layout, owner)
         fine, odd = (surface.score(side_by_side(values, names)) for values in measured)
         note(table, OURS, fine, odd, promised_levels(held, owner))
     write(f"\n{name}: {len(good.cut)} good tiles of {len(np.unique(good.frames))} frames, {len(bad.cut)} defective")

@@ -23,7 +23,7 @@ import normal_surface as surface
 import numpy as np
 import onnxruntime as ort
 
-from edge.calibration import gaussian_fit as gaussians
+from edge.calibration import gaussian_fit
 from edge.calibration.gaussian_fit import Layout
 from edge.model import bundle
 from edge.model.classifier import Classifier
@@ -52,7 +52,7 @@ class Whole:
     """A Gaussian of one vector for each tile.  values: (N, D)."""
 
     def __init__(self, values):
-        self.made = gaussians.fitted(values, Layout.of({"whole": values}))
+        self.made = gaussian_fit.fitted(values, Layout.of({"whole": values}))
 
     def __call__(self, values):
         return np.exp(0.5 * self.made.logarithms(values)[:, 0])
@@ -72,7 +72,7 @@ class ByPlace:
     """The farthest patch of a tile, each from the Gaussian of its own place (PaDiM).  maps: (N, P, D)."""
 
     def __init__(self, maps):
-        made = [gaussians._gaussian(maps[:, place]) for place in range(maps.shape[1])]
+        made = [gaussian_fit._gaussian(maps[:, place]) for place in range(maps.shape[1])]
         self.whitening, self.offset = (np.stack(part).astype(np.float32) for part in zip(*made, strict=True))
 
     def __call__(self, maps):
@@ -145,11 +145,11 @@ def spread(patches, count, seed=0):
 
 def scaled(make, known, owner, *measured):
     """Distances in units of good surface: of the good tiles, each held out, and of what is measured."""
-    folds = gaussians._blocks(owner, gaussians.FOLDS)
+    folds = gaussian_fit._blocks(owner, gaussian_fit.FOLDS)
     held = np.empty(len(owner), np.float32)
     for fold in np.unique(folds):
         held[folds == fold] = make(known[folds != fold])(known[folds == fold])
-    gain, shift = gaussians._ruler(np.log(held)[:, None])
+    gain, shift = gaussian_fit._ruler(np.log(held)[:, None])
     made = make(known)
     return [np.log(values) * gain[0] + shift[0] for values in (held, *map(made, measured))]
 
@@ -364,7 +364,7 @@ def cost(found, good, bundled, layers, peer, rounds=50):
     tiles = np.stack([tile for tile, _ in found[:BATCH]])
     cut, classifier = np.ascontiguousarray(good.cut[:BATCH]), Classifier(bundled)
     scores, views = classifier.score(cut), views_of(good.scores)
-    made = gaussians.fitted(surface.side_by_side(views, views), Layout.of(views))
+    made = gaussian_fit.fitted(surface.side_by_side(views, views), Layout.of(views))
     known = Normality(Made.of(classifier.card), made, 1.0, 1.0)
     jobs = {}
     for name in bundled.networks:

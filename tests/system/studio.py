@@ -21,7 +21,7 @@ from edge.camera.sources.simulator import Strip
 from edge.camera.supervisor import Supervisor
 from edge.event import Event
 from edge.frame import Gray
-from edge.host import machine as box
+from edge.host import machine
 from edge.host.clock import SystemClock
 from edge.model import bundle
 from edge.model.classifier import Classifier
@@ -173,7 +173,7 @@ class Plant:
     def resident_bytes(self) -> dict[str, int]:
         """Memory of this process and of each camera's."""
         pids = {name: status.pid for name, status in self.supervisor.snapshot().items()}
-        return {name: box.resident_bytes(pid or 0) or 0 for name, pid in {"line": os.getpid(), **pids}.items()}
+        return {name: machine.resident_bytes(pid or 0) or 0 for name, pid in {"line": os.getpid(), **pids}.items()}
 
     def frames(self, name: str) -> int:
         return self.stations[name].account.delivered()

@@ -16,7 +16,7 @@ from proxy import Proxy
 from rtsp_camera import RtspServer, need_gstreamer
 from studio import CHANGES, STRIP, Plant, Studio
 
-from edge.host import machine as box
+from edge.host import machine
 from edge.vision.image_quality import LEARN_FRAMES
 
 pytestmark = pytest.mark.system
@@ -203,10 +203,10 @@ def test_random_faults_leave_no_frame_unaccounted() -> None:
     with Studio() as studio, Plant({"name": "a", "source": studio.url, "read_timeout_s": 0.5}, *fast) as plant:
         names = ["a", "s0", "s1"]
         plant.until(lambda: all(plant.frames(name) > 50 for name in names))
-        held, events = [box.resident_bytes(os.getpid()) or 0], 0
+        held, events = [machine.resident_bytes(os.getpid()) or 0], 0
         while (seen := sum(plant.frames(name) for name in names)) < frames:
             if seen >= frames * len(held) / 10:
-                held.append(box.resident_bytes(os.getpid()) or 0)
+                held.append(machine.resident_bytes(os.getpid()) or 0)
                 events += len(plant.events)
                 plant.events.clear()  # they are the test's own memory
             studio.mode = rng.choice(["good", *CHANGES])
@@ -216,7 +216,7 @@ def test_random_faults_leave_no_frame_unaccounted() -> None:
             pause_until = time.monotonic() + rng.uniform(0.5, 4.0)
             plant.until(lambda: time.monotonic() > pause_until)  # noqa: B023 (called here)
         studio.mode = "good"
-        held.append(box.resident_bytes(os.getpid()) or 0)
+        held.append(machine.resident_bytes(os.getpid()) or 0)
         grown = [(size - held[0]) >> 20 for size in held[1:]]
         log.info("%d frames, %d events, memory grew, MiB by tenths: %s", seen, events + len(plant.events), grown)
         assert grown[-1] < 40

@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from edge import config
 from edge.control.startup import prepare
 from edge.daemon import Daemon
-from edge.host import machine as box
+from edge.host import machine
 from edge.host.clock import SystemClock
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def test_status_of_the_node_tells_throttling(tmp_path: Path, broker: Mosquitto) 
         cameras=(camera,),
     )
     clock = SystemClock()
-    daemon = Daemon(prepare(settings, clock), clock, power=box.PowerWatch(tmp_path / "sys"))
+    daemon = Daemon(prepare(settings, clock), clock, power=machine.PowerWatch(tmp_path / "sys"))
     running = threading.Thread(target=daemon.run)
     running.start()
     try:

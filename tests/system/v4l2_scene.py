@@ -39,10 +39,10 @@ def main(folder: Path) -> None:
     own_dev(folder)
     from studio import Plant
 
-    from edge.camera.sources import v4l2_query as v4l2
+    from edge.camera.sources import v4l2_query
 
     plug_in(0)
-    device = v4l2.ask(BY_ID)
+    device = v4l2_query.ask(BY_ID)
     other = {"name": "other", "source": "strip:?width=256&height=128", "fps": 40, "ring_frames": 64}
     with Plant({"name": "a", "source": str(BY_ID)}, other) as plant:
         plant.until(plant.more("a", 20))

@@ -23,7 +23,7 @@ from edge.camera.sources.device import read_image
 from edge.errors import ImageError
 from edge.frame import Gray
 from edge.vision.tiles import lay
-from trainer.data import near_duplicates as twins
+from trainer.data import near_duplicates
 from trainer.recipe import TrainingError
 
 SPLITS = ("train", "valid", "test")
@@ -266,7 +266,7 @@ def _read_all(
 ) -> tuple[dict[Path, Picture], list[LeftOut]]:
     """The usable pictures with hash and group, by path, and those that are not."""
 
-    def look(picture: Picture) -> tuple[Picture, twins.Mark | None] | LeftOut:
+    def look(picture: Picture) -> tuple[Picture, near_duplicates.Mark | None] | LeftOut:
         try:
             image = read(picture.path)
         except TrainingError as error:
@@ -277,10 +277,10 @@ def _read_all(
         if int(image.max()) - int(image.min()) < FLAT:
             return LeftOut(picture.path, f"shows nothing: every pixel is about {int(image[0, 0])}")
         known = replace(picture, sha256=hashlib.sha256(picture.path.read_bytes()).hexdigest())
-        return known, twins.mark(image) if look_for_twins else None
+        return known, near_duplicates.mark(image) if look_for_twins else None
 
     usable: list[Picture] = []
-    marks: list[twins.Mark] = []
+    marks: list[near_duplicates.Mark] = []
     left_out: list[LeftOut] = []
     with ThreadPoolExecutor() as pool:
         for done, seen in enumerate(pool.map(look, sorted(pictures, key=_place)), 1):
@@ -290,7 +290,7 @@ def _read_all(
                 usable.append(seen[0])
                 marks += [seen[1]] if seen[1] else []
             report(done, len(pictures))
-    groups = twins.groups(marks, [p.label for p in usable]) if look_for_twins else [-1] * len(usable)
+    groups = near_duplicates.groups(marks, [p.label for p in usable]) if look_for_twins else [-1] * len(usable)
     return {p.path: replace(p, group=g) for p, g in zip(usable, groups, strict=True)}, left_out
 
 

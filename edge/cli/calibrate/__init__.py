@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge.cli.calibrate import anomaly as normal
-from edge.cli.calibrate import flatfield, latency, roi, scale, thresholds
+from edge.cli.calibrate import anomaly, flatfield, latency, roi, scale, thresholds
 
 
 @click.group()
@@ -23,6 +22,6 @@ for _command in (
     scale.scale,
     thresholds.thresholds,
     latency.latency,
-    normal.normal,
+    anomaly.normal,
 ):
     calibrate.add_command(_command)

@@ -69,8 +69,7 @@ def normal(
     if per_hour is not None and per_tile is not None:
         raise click.UsageError("give --false-alarms-per-hour or --false-alarm-rate, not both")
     one_thread_each()
-    from edge.calibration import anomaly as room
-    from edge.calibration import anomaly_plots as plates
+    from edge.calibration import anomaly, anomaly_plots
     from edge.config import calibration
     from edge.control.startup import classifier_in_use, deciding
     from edge.host.clock import SystemClock
@@ -86,13 +85,13 @@ def normal(
         classifier = deciding(run.settings, clock)
     else:
         classifier = classifier_in_use(run.settings, bundle.load(bundle_path), clock)
-    seen = room.Collected(Inspector(fitted, classifier, clock), classifier)
+    seen = anomaly.Collected(Inspector(fitted, classifier, clock), classifier)
     source, size_px, fps = _gather(run, seen, sources, frames, consecutive=consecutive)
     in_order = fitted.mode == "strip" and len(set(seen.runs)) <= len(seen.runs) / 2
     k, n = (fitted.decision.confirm_frames, fitted.decision.confirm_window) if in_order else (1, 1)
-    wanted = room.Wanted(1.0 if per_hour is None and per_tile is None else per_hour, per_tile)
-    pace = room.Pace(fps, k, n)
-    found = room.fit(seen, wanted, pace, keep_all=keep_all)
+    wanted = anomaly.Wanted(1.0 if per_hour is None and per_tile is None else per_hour, per_tile)
+    pace = anomaly.Pace(fps, k, n)
+    found = anomaly.fit(seen, wanted, pace, keep_all=keep_all)
     are_tiles = per_tile is not None and not consecutive and size_px == (fitted.tile_px, fitted.tile_px)
     made = run.made_of(source, found.frames, None if are_tiles else size_px)
     content = found.normality.coded()
@@ -105,14 +104,14 @@ def normal(
     )
     parts: dict[str, Any] = {
         "normal": (part, *others)[: calibration.MOST_SURFACES],
-        "reference": room.reference_of(seen, found, made),
+        "reference": anomaly.reference_of(seen, found, made),
     }
     run.keep(
         parts,
         pictures={
-            "normal": plates.tail_plot(found),
-            "normal-tiles": plates.contact_sheet(found.odd),
-            "normal-map": plates.heat_map(found),
+            "normal": anomaly_plots.tail_plot(found),
+            "normal-tiles": anomaly_plots.contact_sheet(found.odd),
+            "normal-map": anomaly_plots.heat_map(found),
         },
         files={name: content},
     )

@@ -56,7 +56,7 @@ def latency(
     from edge.config import tuning
     from edge.config.calibration import applied
     from edge.control.startup import bundle_in_use
-    from edge.host import machine as box
+    from edge.host import machine
     from edge.host.clock import SystemClock
     from edge.pipeline.offline import chosen
     from edge.vision.drawing import png
@@ -74,7 +74,7 @@ def latency(
     else:
         same = found.tiles - found.moved
         run.say(f"int8 says what fp32 says of {same} of {found.tiles} tiles ({found.defects} with defects)")
-    wanted = room.ways(["fp32"] if found.why_not else ["fp32", "int8"], box.cores(), tiles)
+    wanted = room.ways(["fp32"] if found.why_not else ["fp32", "int8"], machine.cores(), tiles)
     width, height = footage.size_px
     run.say(f"frames of {width}x{height} px, {tiles} tiles, {len(wanted)} combinations")
     with run.progress(rounds, "timing") as advance:

@@ -70,7 +70,7 @@ def thresholds(
     """
     one_thread_each()
     from edge import config
-    from edge.calibration import threshold_plots as tradeoff
+    from edge.calibration import threshold_plots
     from edge.calibration import thresholds as room
     from edge.config.calibration import Judged, applied
     from edge.control.startup import bundle_in_use, classifier_in_use
@@ -97,7 +97,7 @@ def thresholds(
     found = room.calibrate(sample, wish, names=names, temperature=network.temperature, unsure=unsure, levels=before)
     for line in room.said(found, network.temperature, an_hour):
         run.say(line)
-    rows = tradeoff.table(sample, found.fit.temperature)
+    rows = threshold_plots.table(sample, found.fit.temperature)
     _tell_table(run, rows, names, found.sound, an_hour)
     part = Judged(
         levels=config.Levels(
@@ -114,7 +114,9 @@ def thresholds(
         tiles_per_hour=an_hour,
         made=run.made_of(", ".join([*map(str, folders), *good])[:500], int(sample.fits_temperature.sum()), None),
     )
-    run.keep({"thresholds": part}, pictures={"thresholds": tradeoff.chart(sample, found, names, unsure, an_hour)})
+    run.keep(
+        {"thresholds": part}, pictures={"thresholds": threshold_plots.chart(sample, found, names, unsure, an_hour)}
+    )
     _tell_what_goes_before(run.camera)
     table = [{"level": r.level, "alarms": r.alarms, "recall": dict(zip(names, r.recall, strict=True))} for r in rows]
     run.done({**part.model_dump(mode="json"), "table": table, "left_out": unread} if as_json else {})
@@ -134,23 +136,23 @@ def _gathered(
     frames: int,
 ) -> tuple[Sample, int | None, list[str]]:
     """What the network says of all that was given, tiles of a frame where its size is known, what could not be read."""
-    from edge.calibration import labelled_tiles as labelled
+    from edge.calibration import labelled_tiles
     from edge.calibration.thresholds import LEAST, Gathering
     from edge.host.clock import SystemClock
     from edge.vision.inspector import Inspector
 
     card = network.card
-    found = labelled.find(folders, card.classes)
-    labelled.least([one.label for one in found], card.classes, LEAST)
-    left, gathering = labelled.LeftOut(), Gathering(network)
+    found = labelled_tiles.find(folders, card.classes)
+    labelled_tiles.least([one.label for one in found], card.classes, LEAST)
+    left, gathering = labelled_tiles.LeftOut(), Gathering(network)
     with run.progress(len(found), "judging") as advance:
-        for label, tile in labelled.read(found, card.input_px, (fitted.tile_px, card.tile_px), left):
+        for label, tile in labelled_tiles.read(found, card.input_px, (fitted.tile_px, card.tile_px), left):
             gathering.add(tile, label)
             advance()
     for line in left.said():
         tell(line)
-    labelled.least(gathering.labels, card.classes, LEAST)
-    total, unmoved, own = labelled.unconfirmed(folders)
+    labelled_tiles.least(gathering.labels, card.classes, LEAST)
+    total, unmoved, own = labelled_tiles.unconfirmed(folders)
     if unmoved:
         tell(
             f"{unmoved} of {total} exported pictures stand where the model put them: has a person looked at them? "

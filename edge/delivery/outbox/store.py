@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from edge.errors import OutboxError
-from edge.host import atomic_files as durable
+from edge.host import atomic_files
 from edge.host.clock import NS_PER_S, Clock, boot_id, stamp
 
 logger = logging.getLogger(__name__)
@@ -732,7 +732,7 @@ class Outbox:
         if seq <= self._reserved:
             return
         reserved = seq + SEQ_BLOCK
-        durable.replace(self._side_file, b"%d\n" % reserved)
+        atomic_files.replace(self._side_file, b"%d\n" % reserved)
         self._reserved = reserved
 
 

@@ -42,7 +42,7 @@ from edge.delivery.sparkplug.edge_node import (
 )
 from edge.delivery.sparkplug.payload import SEQ_MODULUS, Value
 from edge.errors import BrokerError, OutboxError, PayloadError
-from edge.host import atomic_files as durable
+from edge.host import atomic_files
 from edge.host.clock import NS_PER_S, Clock
 
 logger = logging.getLogger(__name__)
@@ -97,7 +97,7 @@ class Memory:
     def write(self, path: Path) -> None:
         """Durable when it returns.  Raises OSError."""
         words = json.dumps({"bd_seq": self.bd_seq, "settled_seq": self.settled_seq}) + "\n"
-        durable.replace(path, words.encode("ascii"))
+        atomic_files.replace(path, words.encode("ascii"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edge import config
-from edge.camera import simulator_defaults as demo
+from edge.camera import simulator_defaults
 from edge.config import calibration
 from edge.control.startup import prepare
 from edge.errors import ConfigError, DefectdError
@@ -47,7 +47,7 @@ def examine(settings: config.Config, clock: Clock, *, open_cameras: bool = True)
 
 def _position(settings: config.Config) -> Iterator[Finding]:
     try:
-        settings = demo.described(calibration.applied(settings))
+        settings = simulator_defaults.described(calibration.applied(settings))
     except ConfigError:
         return  # the model cannot be loaded with it either, which was told
     yield from position.findings(settings)

@@ -12,10 +12,10 @@ from typing import Final
 import cv2
 
 from edge import config
-from edge.camera.sources import v4l2_query as v4l2
+from edge.camera.sources import v4l2_query
 from edge.camera.sources.device import device_path, kind_of
 from edge.daemon import probed
-from edge.host import machine as box
+from edge.host import machine
 from edge.host.clock import Clock
 from edge.monitoring.doctor import calibrations
 from edge.monitoring.doctor.finding import Finding
@@ -43,7 +43,7 @@ def opencv(cameras: Sequence[config.Camera]) -> Finding:
 
 
 def devices(
-    cameras: Sequence[config.Camera], root: Path = Path("/"), ioctl: v4l2.Ioctl = fcntl.ioctl
+    cameras: Sequence[config.Camera], root: Path = Path("/"), ioctl: v4l2_query.Ioctl = fcntl.ioctl
 ) -> Iterator[Finding]:
     """Of each V4L2 camera: permission, name, formats; and how the USB is set up."""
     found = [camera for camera in cameras if kind_of(_url(camera)) == "device"]
@@ -67,9 +67,9 @@ def devices(
         yield from _usbfs(root / "sys")
 
 
-def _offered(about: str, camera: config.Camera, path: Path, ioctl: v4l2.Ioctl) -> Finding:
+def _offered(about: str, camera: config.Camera, path: Path, ioctl: v4l2_query.Ioctl) -> Finding:
     try:
-        device = v4l2.ask(path, ioctl)
+        device = v4l2_query.ask(path, ioctl)
     except OSError as error:
         return Finding(about, "bad", f"{path} is no V4L2 device that answers: {error.strerror}", "Name another device")
     if not device.captures:
@@ -89,7 +89,7 @@ def _offered(about: str, camera: config.Camera, path: Path, ioctl: v4l2.Ioctl) -
     return Finding(about, "good", says)
 
 
-def _largest(form: v4l2.Format) -> str:
+def _largest(form: v4l2_query.Format) -> str:
     if not form.sizes:
         return ""
     w, h = max(form.sizes, key=lambda size: size[0] * size[1])
@@ -129,7 +129,7 @@ def _usbfs(sysfs: Path) -> Iterator[Finding]:
         yield Finding("usbfs", "good", f"usbfs_memory_mb is {megabytes:g}; V4L2 cameras do not use it")
 
 
-def networks(cameras: Sequence[config.Camera], sysfs: Path = box.SYS, proc: Path = PROC) -> Iterator[Finding]:
+def networks(cameras: Sequence[config.Camera], sysfs: Path = machine.SYS, proc: Path = PROC) -> Iterator[Finding]:
     """The interfaces that streams come through: speed, losses, MTU; and the buffer of UDP."""
     streams = [camera for camera in cameras if kind_of(_url(camera)) == "stream"]
     if not streams:

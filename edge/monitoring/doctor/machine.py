@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 import edge
-from edge.host import machine as box
+from edge.host import machine
 from edge.host.clock import clock_synced
 from edge.monitoring.doctor.finding import Finding, Grade
 
@@ -59,8 +59,8 @@ def clock() -> Finding:
     return Finding("clock", "warning", "not synchronised", "Set up NTP: timedatectl set-ntp true, or chrony")
 
 
-def power_and_heat(sysfs: Path = box.SYS) -> Iterator[Finding]:
-    found = box.throttling(sysfs)
+def power_and_heat(sysfs: Path = machine.SYS) -> Iterator[Finding]:
+    found = machine.throttling(sysfs)
     if found is None:
         return
     grade: Grade = "bad" if found.now else "warning" if found.since_boot else "good"

@@ -13,7 +13,7 @@ from fakes import FakeClock
 from pydantic import SecretStr
 
 from edge import config
-from edge.calibration import anomaly as normal
+from edge.calibration import anomaly
 from edge.calibration.anomaly import Collected, Pace, Wanted, fit
 from edge.calibration.anomaly_plots import contact_sheet, heat_map, tail_plot
 from edge.camera.sources.simulator import Strip
@@ -302,7 +302,7 @@ def test_another_model_is_not_admitted(tmp_path):
     """A calibration made with another model: the new one is refused, and the command to run is named."""
     other = found().normality
     path = tmp_path / "top.npz"
-    changed = normal.Model(other.model.name, "0", "b" * 64)
+    changed = anomaly.Model(other.model.name, "0", "b" * 64)
     path.write_bytes(replace(other, model=changed).coded())
     with pytest.raises(BundleError, match=r"does not fit the calibration.*calibrate normal --camera top"):
         admit(bundle.load("builtin"), config.Model(), [camera(normality=(path,))], FakeClock())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edge.calibration import gaussian_fit as gaussians
+from edge.calibration import gaussian_fit
 from edge.calibration.gaussian_fit import Layout
 from edge.errors import CalibrationError
 
@@ -21,8 +21,8 @@ def tiles(count, seed=0):
 def test_scores_are_those_of_tiles_that_were_not_fitted(count):
     """So many of further tiles are above a level as of those that were counted: in turn, and by halves."""
     values, frames = tiles(count), np.arange(count)
-    surface, scores, counted = gaussians.scored(values, LAYOUT, frames)
-    assert counted.sum() == (count if count < gaussians.SPLIT_FROM else count // 2)
+    surface, scores, counted = gaussian_fit.scored(values, LAYOUT, frames)
+    assert counted.sum() == (count if count < gaussian_fit.SPLIT_FROM else count // 2)
     further = surface.score(tiles(4000, 1))
     level = np.quantile(scores[counted], 0.9)
     assert (further > level).mean() == pytest.approx(0.1, abs=0.3 / np.sqrt(counted.sum()) + 0.01)
@@ -30,7 +30,7 @@ def test_scores_are_those_of_tiles_that_were_not_fitted(count):
 
 def test_what_lies_off_is_strange_whatever_its_view():
     """A tile that is far off in one column of either view."""
-    surface = gaussians.fitted(tiles(500), LAYOUT)
+    surface = gaussian_fit.fitted(tiles(500), LAYOUT)
     usual = np.quantile(surface.score(tiles(500, 1)), 0.999)
     for column in range(8):
         off = tiles(1, 2)
@@ -42,7 +42,7 @@ def test_a_few_defects_do_not_hide_themselves():
     """One tile in twenty is a defect: the strangest are these."""
     values = tiles(200)
     values[::20, 4] += 12 * values[:, 4].std()
-    strange = gaussians.strange(values, LAYOUT, np.arange(200))
+    strange = gaussian_fit.strange(values, LAYOUT, np.arange(200))
     assert set(np.argsort(-strange)[:10].tolist()) == set(range(0, 200, 20))
 
 
@@ -50,7 +50,7 @@ def test_a_column_that_never_moved_does_not_decide_alone():
     """The first faint movement of a channel that was silent on good surface is no defect; a clear one is."""
     values = tiles(400)
     values[:, 5] = 0
-    surface = gaussians.fitted(values, LAYOUT)
+    surface = gaussian_fit.fitted(values, LAYOUT)
     others = np.median(values[:, 3:].std(0))
     usual, stirred, awake = (np.tile(values[:50], 1) for _ in range(3))
     stirred[:, 5], awake[:, 5] = 0.05 * others, 10 * others
@@ -62,4 +62,4 @@ def test_a_column_that_never_moved_does_not_decide_alone():
 def test_all_tiles_of_one_frame_are_refused():
     """Nothing is left to hold them against."""
     with pytest.raises(CalibrationError, match="of a few frames"):
-        gaussians.scored(tiles(40), LAYOUT, np.zeros(40, np.intp))
+        gaussian_fit.scored(tiles(40), LAYOUT, np.zeros(40, np.intp))

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from edge.calibration import tail_model as tail
+from edge.calibration import tail_model
 from edge.calibration.tail_model import Tail
 
 
@@ -18,23 +18,23 @@ def test_a_counted_level_is_exceeded_no_more_often_than_was_asked(count, probabi
     """Over footage of any distribution, here one with a heavy tail: the mean over 1,000 pieces of footage."""
     rng = np.random.default_rng(count)
     seen = rng.standard_cauchy((1000, count))
-    levels = np.array([tail.conformal(one, probability) for one in seen])
+    levels = np.array([tail_model.conformal(one, probability) for one in seen])
     share = float((rng.standard_cauchy((1000, 200)) > levels[:, None]).mean())
     assert probability - 1.5 / (count + 1) < share < probability * 1.1
 
 
 def test_too_little_footage_counts_nothing():
     """One alarm in a hundred pieces cannot be counted on 98 of them."""
-    assert tail.conformal(np.arange(98.0), 0.01) is None
-    assert tail.conformal(np.arange(99.0), 0.01) == 98.0
-    assert tail.conformal_share(np.arange(98.0), np.arange(98), 0.01) is None
+    assert tail_model.conformal(np.arange(98.0), 0.01) is None
+    assert tail_model.conformal(np.arange(99.0), 0.01) == 98.0
+    assert tail_model.conformal_share(np.arange(98.0), np.arange(98), 0.01) is None
 
 
 def test_share_of_tiles_counts_in_frames():
     """Ten frames of ten tiles are ten pieces: of a further one all tiles might be strange."""
     frames = np.repeat(np.arange(10), 10)
-    assert tail.conformal_share(np.arange(100.0), frames, 0.05) is None
-    level = tail.conformal_share(np.arange(100.0), frames, 0.2)
+    assert tail_model.conformal_share(np.arange(100.0), frames, 0.05) is None
+    level = tail_model.conformal_share(np.arange(100.0), frames, 0.2)
     assert level is not None
     assert (np.arange(100.0) > level).mean() * 10 + 1 <= 0.2 * 11
 
@@ -43,7 +43,9 @@ def test_one_tile_in_each_frame_is_the_usual_count():
     """Then both bounds are the same."""
     scores = np.random.default_rng(3).normal(size=300)
     for probability in (0.01, 0.05, 0.3):
-        assert tail.conformal_share(scores, np.arange(300), probability) == tail.conformal(scores, probability)
+        assert tail_model.conformal_share(scores, np.arange(300), probability) == tail_model.conformal(
+            scores, probability
+        )
 
 
 @pytest.mark.parametrize(
@@ -92,14 +94,14 @@ def test_equal_scores_give_a_level():
 def test_an_alarm_needs_the_confirming_frames():
     """2 of 3: the second largest of the last three frames, never over a break."""
     largest = np.array([9.0, 1.0, 8.0, 2.0, 2.0, 7.0, 7.0])
-    assert tail.confirmed(largest, runs_of(5, 2), 2, 3).tolist() == [-np.inf, 1.0, 8.0, 2.0, 2.0, -np.inf, 7.0]
-    assert tail.confirmed(largest, runs_of(5, 2), 1, 1) is largest
+    assert tail_model.confirmed(largest, runs_of(5, 2), 2, 3).tolist() == [-np.inf, 1.0, 8.0, 2.0, 2.0, -np.inf, 7.0]
+    assert tail_model.confirmed(largest, runs_of(5, 2), 1, 1) is largest
 
 
 def test_surface_that_is_seen_for_ten_frames_is_one_piece():
     """Independent frames are pieces of their own; those that show the same for ten frames are not."""
     rng = np.random.default_rng(1)
     fresh = rng.normal(size=3000)
-    assert tail.memory(fresh, runs_of(3000)) == 1
-    assert 7 <= tail.memory(np.repeat(fresh[:300], 10), runs_of(3000)) <= 13
-    assert tail.pieces_of(runs_of(5, 3), 2).tolist() == [0, 0, 1, 1, 2, 3, 3, 4]
+    assert tail_model.memory(fresh, runs_of(3000)) == 1
+    assert 7 <= tail_model.memory(np.repeat(fresh[:300], 10), runs_of(3000)) <= 13
+    assert tail_model.pieces_of(runs_of(5, 3), 2).tolist() == [0, 0, 1, 1, 2, 3, 3, 4]

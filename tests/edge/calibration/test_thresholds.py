@@ -13,9 +13,7 @@ from fakes import CLASSES, SIDE, FakeClock, bundle, write_bundle
 from pydantic import SecretStr
 
 from edge import config
-from edge.calibration import binomial
-from edge.calibration import labelled_tiles as labelled
-from edge.calibration import threshold_plots as tradeoff
+from edge.calibration import binomial, labelled_tiles, threshold_plots
 from edge.calibration.thresholds import (
     Fit,
     Found,
@@ -198,16 +196,16 @@ def test_outcomes_are_counted_as_the_decision_makes_them():
 def test_table_and_chart_show_recall_against_false_alarms():
     """Higher levels, fewer of both; a panel for each class that has pictures."""
     sample = two_classes(np.linspace(0.4, 0.999, 60), np.linspace(0.0, 0.9, 80))
-    rows = tradeoff.table(sample, 1.0)
+    rows = threshold_plots.table(sample, 1.0)
     assert [row.alarms for row in rows] == sorted((row.alarms for row in rows), reverse=True)
     assert rows[0].recall[0] > rows[-1].recall[0]
     fit = Fit(1.0, np.array([0.7, 0.6]))
     found = Found(fit, (), 80, 0, Reliability(before=0.1, after=0.1, n=1), helps=True)
-    picture = tradeoff.chart(sample, found, "ab", UNSURE, 1e6)
-    assert picture.shape == (tradeoff.TOP + tradeoff.HIGH, 3 * tradeoff.WIDE, 3)
-    red = (picture == tradeoff.RED).all(axis=2)
-    assert red[:, : tradeoff.WIDE].any()
-    assert red[:, tradeoff.WIDE : 2 * tradeoff.WIDE].any()
+    picture = threshold_plots.chart(sample, found, "ab", UNSURE, 1e6)
+    assert picture.shape == (threshold_plots.TOP + threshold_plots.HIGH, 3 * threshold_plots.WIDE, 3)
+    red = (picture == threshold_plots.RED).all(axis=2)
+    assert red[:, : threshold_plots.WIDE].any()
+    assert red[:, threshold_plots.WIDE : 2 * threshold_plots.WIDE].any()
 
 
 # ---- labelled folders ---------------------------------------------------------------------------------
@@ -221,9 +219,9 @@ def pictures(folder, name, count, side=32, level=200):
 
 
 def read(folder, sides=(32,)):
-    left = labelled.LeftOut()
-    found = labelled.find([folder], CLASSES)
-    return [label for label, _ in labelled.read(found, SIDE, sides, left)], left
+    left = labelled_tiles.LeftOut()
+    found = labelled_tiles.find([folder], CLASSES)
+    return [label for label, _ in labelled_tiles.read(found, SIDE, sides, left)], left
 
 
 def test_class_folders_are_read_however_they_are_spelled(tmp_path):
@@ -241,9 +239,9 @@ def test_folders_that_are_no_class_are_refused_with_the_classes_there_are(tmp_pa
     for name in ("scratches", "rust", "holes"):
         pictures(tmp_path, name, 1)
     with pytest.raises(CalibrationError, match=r"holes, .*rust.*It knows: crazing, .*scratches"):
-        labelled.find([tmp_path], CLASSES)
+        labelled_tiles.find([tmp_path], CLASSES)
     with pytest.raises(CalibrationError, match="no class folders"):
-        labelled.find([tmp_path / "rust"], CLASSES)
+        labelled_tiles.find([tmp_path / "rust"], CLASSES)
 
 
 def test_files_that_cannot_be_read_are_listed_and_the_rest_goes_on(tmp_path):
@@ -268,10 +266,10 @@ def test_pictures_that_are_no_tiles_are_refused(tmp_path, sides, words):
 def test_classes_with_too_few_pictures_are_refused_with_how_many_they_have():
     """None at all is no fault of a class, unless it is true of all."""
     with pytest.raises(CalibrationError, match=r"crazing has 3, good has 9; at least 10"):
-        labelled.least([0] * 3 + [1] * 10 + [6] * 9, CLASSES, 10)
+        labelled_tiles.least([0] * 3 + [1] * 10 + [6] * 9, CLASSES, 10)
     with pytest.raises(CalibrationError, match="no picture of a defect"):
-        labelled.least([6] * 50, CLASSES, 10)
-    labelled.least([1] * 10, CLASSES, 10)
+        labelled_tiles.least([6] * 50, CLASSES, 10)
+    labelled_tiles.least([1] * 10, CLASSES, 10)
 
 
 def test_exported_pictures_that_nobody_moved_are_counted(tmp_path):
@@ -283,8 +281,8 @@ def test_exported_pictures_that_nobody_moved_are_counted(tmp_path):
         rows.writerow(["file", "label", "kind"])
         rows.writerows([["scratches/0.png", "scratches", "defect"], ["scratches/9.png", "scratches", "defect"]])
         rows.writerow(["good/0.png", "good", "audit"])
-    assert labelled.unconfirmed([tmp_path]) == (3, 2, 2)
-    assert labelled.unconfirmed([tmp_path / "good"]) == (0, 0, 0)
+    assert labelled_tiles.unconfirmed([tmp_path]) == (3, 2, 2)
+    assert labelled_tiles.unconfirmed([tmp_path / "good"]) == (0, 0, 0)
 
 
 # ---- what the daemon does with it ---------------------------------------------------------------------
@@ -428,6 +426,6 @@ def test_an_interrupted_run_writes_nothing(place, monkeypatch):
     def interrupted(*_args, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(tradeoff, "chart", interrupted)
+    monkeypatch.setattr(threshold_plots, "chart", interrupted)
     assert calibrated(place).exit_code == 1
     assert not (place / "var" / "calibration").exists()

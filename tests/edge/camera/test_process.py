@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.camera import process as room
+from edge.camera import process
 from edge.camera.process import Job, play
 from edge.camera.ring import Hangup, Note, Received, RingReader, open_ring
 from edge.camera.sources.device import Given, Lost, Picture, SourceSpec
@@ -125,7 +125,7 @@ class Child:
             stdin=subprocess.PIPE,
             stderr=subprocess.PIPE,
             pass_fds=(theirs.fileno(), memory),
-            cwd=Path(room.__file__).parents[2],
+            cwd=Path(process.__file__).parents[2],
         )
         theirs.close()
         assert self.process.stdin
@@ -189,7 +189,7 @@ def test_child_plays_a_recording_and_leaves(start, tmp_path):
     child = start(str(tmp_path), fps=0)
     messages = child.messages(lambda _: False)
     assert kinds(messages) == ["started", "opened", "ring", "frame", "frame", "frame", "ended"]
-    assert child.end() == room.EXIT_DONE
+    assert child.end() == process.EXIT_DONE
     assert child.process.stderr.read() == b""
 
 
@@ -199,13 +199,13 @@ def test_child_reports_what_is_wrong_and_ends(start):
     messages = child.messages(lambda _: False)
     assert kinds(messages) == ["started", "error"]
     assert "does not exist" in messages[1].fields["message"]
-    assert child.end() == room.EXIT_CAMERA
+    assert child.end() == process.EXIT_CAMERA
 
 
 def test_child_with_a_broken_job_ends(start):
     """Nonsense instead of a job is a bug of ours and ends with a traceback."""
     child = start("strip:", job="nonsense")
-    assert child.end() == room.EXIT_BUG
+    assert child.end() == process.EXIT_BUG
     assert b"cannot be read" in child.process.stderr.read()
 
 
@@ -215,7 +215,7 @@ def test_child_stops_when_told_and_when_the_daemon_is_gone(start):
         child = start(FAST, fps=50, live=True)
         child.messages(lambda m: "frame" in kinds(m))
         leave(child)
-        assert child.end() == room.EXIT_DONE
+        assert child.end() == process.EXIT_DONE
         assert child.process.stderr.read() == b""
 
 
@@ -224,12 +224,12 @@ def test_child_leaves_a_long_pause_when_told(start):
     child = start(FAST, fps=0.001, live=True)
     child.messages(lambda m: "frame" in kinds(m))
     child.reader.stop()
-    assert child.end() == room.EXIT_DONE
+    assert child.end() == process.EXIT_DONE
 
 
 def test_child_whose_parent_is_gone_does_not_begin(start):
     """If the daemon died before the child could ask to die with it, it ends by itself."""
-    assert start(FAST, parent=1 << 22).end() == room.EXIT_ORPHAN
+    assert start(FAST, parent=1 << 22).end() == process.EXIT_ORPHAN
 
 
 def test_child_ignores_ctrl_c_and_obeys_sigterm(start):
@@ -253,7 +253,7 @@ def test_child_has_a_name_one_thread_and_goes_first_when_memory_ends(start):
     status = Path(f"/proc/{child.process.pid}/status").read_text()
     assert "Name:\tcam-top\n" in status
     score = int(Path(f"/proc/{child.process.pid}/oom_score_adj").read_text())
-    assert score == room.OOM_SCORE
+    assert score == process.OOM_SCORE
 
 
 def test_child_drops_frames_of_a_live_source_without_slots(start):

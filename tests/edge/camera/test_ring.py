@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge.camera import ring as room
+from edge.camera import ring
 from edge.camera.ring import Hangup, Note, Received, RingReader, RingWriter, open_ring
 from edge.errors import CameraError
 from edge.host.clock import SystemClock
@@ -144,7 +144,7 @@ def test_writer_of_a_live_source_drops_and_counts(live):
 
 def test_drops_are_told_without_waiting_for_a_frame(live, monkeypatch):
     """A camera that gets no slot for long still says how many frames it lost."""
-    monkeypatch.setattr(room, "TELL_EVERY_NS", 0)
+    monkeypatch.setattr(ring, "TELL_EVERY_NS", 0)
     for value in range(6):
         live.writer.put(picture(value), 0)
     live.frames()
@@ -203,7 +203,7 @@ def test_views_outlive_the_ring(pair):
 
 def test_huge_frames_get_fewer_slots(monkeypatch):
     """The memory of one ring is bounded; below two slots the frame is refused."""
-    monkeypatch.setattr(room, "RING_BYTES", 10 * 4096)
+    monkeypatch.setattr(ring, "RING_BYTES", 10 * 4096)
     pair = Pair(slots=11)
     pair.writer.put(picture(1, 3, 4096), 0)
     assert pair.receive() == Note("ring", {"slots": 3, "slot_bytes": 3 * 4096})
@@ -230,14 +230,14 @@ def test_long_labels_are_cut_at_the_front(pair):
     pair.writer.put(picture(1), 0, 0, "ä" * 5000 + "/end.png")
     (one,) = pair.frames()
     assert one.frame.label.endswith("ä/end.png")
-    assert len(one.frame.label) <= room.LABEL_BYTES
+    assert len(one.frame.label) <= ring.LABEL_BYTES
 
 
 def test_names_that_are_no_text_do_not_break_a_message(pair):
     """File names are bytes; what is no UTF-8 becomes a question mark."""
     pair.writer.put(picture(1), 0, 0, os.fsdecode(b"bad\xff.png"))
     assert pair.frames()[0].frame.label == "bad?.png"
-    pair.writer.tell("discarded", count=1, reason="unreadable", detail=room.cut("\U0001f4a9\udcff" * 5000))
+    pair.writer.tell("discarded", count=1, reason="unreadable", detail=ring.cut("\U0001f4a9\udcff" * 5000))
     assert pair.receive().kind == "discarded"
 
 
@@ -303,7 +303,7 @@ def test_memory_cannot_be_shrunk_under_the_daemon(pair):
 
 
 def frame_message(slot=0, h=8, w=16, number=0) -> bytes:
-    return room._FRAME.pack(b"F", slot, h, w, 0, number, 0)
+    return ring._FRAME.pack(b"F", slot, h, w, 0, number, 0)
 
 
 @pytest.mark.parametrize(
@@ -358,7 +358,7 @@ def test_no_message_can_break_the_reader(message):
     pair = Pair()
     pair.writer._room()
     pair.receive()
-    data = message if isinstance(message, bytes) else room._FRAME.pack(b"F", *message, 0)
+    data = message if isinstance(message, bytes) else ring._FRAME.pack(b"F", *message, 0)
     pair.theirs.send(data)
     try:
         received = pair.reader.receive()

@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge import config
-from edge.config import Camera, anchored_source, broker_address, load, parse, redact
-from edge.config import yaml_file as document
+from edge.config import Camera, anchored_source, broker_address, load, parse, redact, yaml_file
 from edge.errors import ConfigError
 
 SHIPPED = Path(__file__).parents[3] / "config.yaml"
@@ -807,8 +806,8 @@ def test_schema_is_json():
 
 def test_bounds_of_the_reader_are_far_above_the_shipped_file():
     """The manual itself uses a small part of what may be read."""
-    assert SHIPPED.stat().st_size * 20 < document.MAX_BYTES
-    assert len(ALL_PLACES) * 20 < document.MAX_VALUES
+    assert SHIPPED.stat().st_size * 20 < yaml_file.MAX_BYTES
+    assert len(ALL_PLACES) * 20 < yaml_file.MAX_VALUES
 
 
 # ---- what is written -----------------------------------------------------------------------------
@@ -819,6 +818,6 @@ def test_what_root_writes_belongs_to_the_user_whose_folder_it_is(tmp_path):
     """`sudo defectd calibrate` on a box leaves files that the daemon's own user can read."""
     os.chown(tmp_path, 65_534, 65_534)
     path = tmp_path / "calibration" / "top.yaml"
-    document.place({path: document.coded({"roi": [1, 2, 3, 4]})})
-    assert document.read(path) == {"roi": [1, 2, 3, 4]}
+    yaml_file.place({path: yaml_file.coded({"roi": [1, 2, 3, 4]})})
+    assert yaml_file.read(path) == {"roi": [1, 2, 3, 4]}
     assert [(place.stat().st_uid, place.stat().st_gid) for place in (path, path.parent)] == [(65_534, 65_534)] * 2

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge import config
-from edge.control import mqtt_commands as room
+from edge.control import mqtt_commands
 from edge.control.mqtt_commands import (
     BURST,
     MAX_BYTES,
@@ -29,7 +29,7 @@ from edge.errors import CommandError, OutboxError
 from edge.host.clock import SystemClock
 
 TOPICS = Topics("defectd", "line3")
-ALL = list(room.VERBS)
+ALL = list(mqtt_commands.VERBS)
 
 
 class Desk:
@@ -238,7 +238,7 @@ def test_commands_that_wait_are_bounded(desk):
     message = Received("defectd/line3/cmd/ping", b"", 1, False)
     desk.commands.take(message)
     assert entered.wait(5)
-    for _ in range(room.MAX_WAITING + 1):
+    for _ in range(mqtt_commands.MAX_WAITING + 1):
         desk.clock.advance(1)
         desk.commands.take(message)
     assert desk.replies.get(timeout=5)[1]["error"]["code"] == "busy"

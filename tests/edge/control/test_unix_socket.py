@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from edge.control import unix_socket as console
+from edge.control import unix_socket
 from edge.control.mqtt_commands import Model, Ping, Request
 from edge.control.unix_socket import Console, ask
 from edge.errors import BundleError, CommandError
@@ -49,7 +49,7 @@ def raw(folder: Path, data: bytes) -> dict[str, Any]:
     handle = os.open(folder, os.O_PATH)
     with socket.socket(socket.AF_UNIX) as caller:
         caller.settimeout(5)
-        caller.connect(f"/proc/self/fd/{handle}/{console.FILE}")
+        caller.connect(f"/proc/self/fd/{handle}/{unix_socket.FILE}")
         caller.sendall(data)
         caller.shutdown(socket.SHUT_WR)
         answer = caller.makefile().readline()
@@ -64,7 +64,7 @@ def test_command_is_carried_out_and_answered(desk):
     assert ask(folder, "ping") == {"did": "Ping"}
     assert ask(folder, "model", action="use", digest="abcdef") == {"did": "Model"}
     assert node.asked == [Ping(), Model(action="use", digest="abcdef")]
-    assert stat.S_IMODE((folder / console.FILE).stat().st_mode) == 0o600
+    assert stat.S_IMODE((folder / unix_socket.FILE).stat().st_mode) == 0o600
 
 
 def test_refusals_say_why(desk):
@@ -92,10 +92,10 @@ def test_refusals_say_why(desk):
 def test_caller_who_says_nothing_keeps_nobody_waiting(desk, monkeypatch):
     """After a while the next one has its turn."""
     _, folder = desk
-    monkeypatch.setattr(console, "ASK_S", 0.1)
+    monkeypatch.setattr(unix_socket, "ASK_S", 0.1)
     handle = os.open(folder, os.O_PATH)
     with socket.socket(socket.AF_UNIX) as mute:
-        mute.connect(f"/proc/self/fd/{handle}/{console.FILE}")
+        mute.connect(f"/proc/self/fd/{handle}/{unix_socket.FILE}")
         assert ask(folder, "ping", 5.0) == {"did": "Ping"}
     os.close(handle)
 
@@ -104,7 +104,7 @@ def test_without_a_daemon_there_is_no_answer(tmp_path):
     """Nobody ever was there; and somebody was, and was killed: the socket it left is taken by the next."""
     assert ask(tmp_path, "ping") is None
     left = socket.socket(socket.AF_UNIX)
-    left.bind(str(tmp_path / console.FILE))
+    left.bind(str(tmp_path / unix_socket.FILE))
     left.close()
     assert ask(tmp_path, "ping") is None
     listening = Console(tmp_path, Desk().perform)

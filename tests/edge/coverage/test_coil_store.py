@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from edge.coverage.coil_store import LONGEST_AWAY_S, Coils
 from edge.coverage.strip_position import Kept
-from edge.host import atomic_files as durable
+from edge.host import atomic_files
 from edge.host.clock import stamp
 
 
@@ -63,7 +63,7 @@ def test_file_is_written_at_changes_only(box, monkeypatch):
             raise OSError(28, "No space left on device")
         written.append(json.loads(content)["coil"])
 
-    monkeypatch.setattr(durable, "replace", write)
+    monkeypatch.setattr(atomic_files, "replace", write)
     box.tell(("coil.started", "A"))
     is_full = False
     for _ in range(3):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.delivery import sequence_audit as room
+from edge.delivery import sequence_audit
 from edge.delivery.sequence_audit import Hole, Proof
 from edge.errors import PayloadError
 
@@ -107,15 +107,15 @@ def test_what_is_no_event_is_refused(payload):
 
 def test_memory_is_bounded(monkeypatch):
     """Holes, ids and nodes beyond their bounds are counted only."""
-    monkeypatch.setattr(room, "MAX_IDS", 50)
-    monkeypatch.setattr(room, "MAX_HOLES", 10)
+    monkeypatch.setattr(sequence_audit, "MAX_IDS", 50)
+    monkeypatch.setattr(sequence_audit, "MAX_HOLES", 10)
     proof = Proof()
     for n in range(1, 2001, 2):
         proof.add(said(n))
     (result,) = proof.results()
     assert (result.missing, len(result.holes)) == (999, 10)
     assert proof.add(said(1)).kind == "duplicate"
-    for n in range(room.MAX_NODES - 1):
+    for n in range(sequence_audit.MAX_NODES - 1):
         proof.add(said(1, node=f"n{n}"))
     with pytest.raises(PayloadError):
         proof.add(said(1, node="one-more"))

@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from edge.host import atomic_files as durable
+from edge.host import atomic_files
 
 
 def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_return(tmp_path, monkeypatch):
@@ -20,7 +20,7 @@ def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_return(tmp
         synced.append((kind, os.fstat(handle).st_size if kind == "file" else None, path.read_bytes()))
 
     monkeypatch.setattr(os, "fsync", fsync)
-    durable.replace(path, b"a longer one")
+    atomic_files.replace(path, b"a longer one")
     assert synced == [("file", 12, b"old"), ("folder", None, b"a longer one")]
 
 
@@ -28,8 +28,8 @@ def test_file_is_its_owners_alone_unless_it_is_said_to_be_shared(tmp_path):
     """0600 by default; otherwise what the umask leaves."""
     umask = os.umask(0o022)
     try:
-        durable.replace(tmp_path / "own", b"")
-        durable.replace(tmp_path / "shared", b"", mode=durable.SHARED)
+        atomic_files.replace(tmp_path / "own", b"")
+        atomic_files.replace(tmp_path / "shared", b"", mode=atomic_files.SHARED)
     finally:
         os.umask(umask)
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("own", "shared")] == [0o600, 0o644]
@@ -39,21 +39,21 @@ def test_what_cannot_be_replaced_stays_and_nothing_unfinished_is_left(tmp_path):
     """A folder of that name is in the way."""
     (tmp_path / "totals.json").mkdir()
     with pytest.raises(IsADirectoryError):
-        durable.replace(tmp_path / "totals.json", b"new")
+        atomic_files.replace(tmp_path / "totals.json", b"new")
     assert [place.name for place in tmp_path.iterdir()] == ["totals.json"]
 
 
 def test_leftovers_of_a_power_cut_do_not_matter(tmp_path):
     """A longer unfinished file of before is overwritten."""
     (tmp_path / "totals.json.new").write_bytes(b"half of something much longer")
-    durable.replace(tmp_path / "totals.json", b"whole")
+    atomic_files.replace(tmp_path / "totals.json", b"whole")
     assert {place.name: place.read_bytes() for place in tmp_path.iterdir()} == {"totals.json": b"whole"}
 
 
 def test_folder_that_is_missing_is_told(tmp_path):
     """Making folders is not its business: who makes one says whose it is."""
     with pytest.raises(FileNotFoundError):
-        durable.replace(tmp_path / "missing" / "totals.json", b"new")
+        atomic_files.replace(tmp_path / "missing" / "totals.json", b"new")
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -70,7 +70,7 @@ def test_files_that_belong_together_are_all_replaced_or_none(tmp_path, monkeypat
 
     monkeypatch.setattr(os, "fsync", fsync)
     with pytest.raises(type(error)):
-        durable.replace_all(places)
+        atomic_files.replace_all(places)
     assert {place.name: place.read_bytes() for place in tmp_path.iterdir()} == {"map.png": b"old"}
-    durable.replace_all(places)
+    atomic_files.replace_all(places)
     assert {place.read_bytes() for place in tmp_path.iterdir()} == {b"new"}

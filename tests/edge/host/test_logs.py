@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from edge.host import logs as log
+from edge.host import logs
 
 SECRET = "hunter2"
 
@@ -29,7 +29,7 @@ def restored():
 
 def lines(style, write, level="debug", stream=None):
     stream = io.StringIO() if stream is None else stream
-    log.start(level, style, stream)
+    logs.start(level, style, stream)
     write(logging.getLogger("edge.camera.sources.device"))
     return stream.getvalue()
 
@@ -111,7 +111,7 @@ def test_auto_style_is_plain_on_a_terminal_only():
 def test_level_bounds_what_edge_says_and_others_only_warn():
     """`level` is for this program's rooms; libraries are heard from warnings on."""
     stream = io.StringIO()
-    log.start("info", "plain", stream)
+    logs.start("info", "plain", stream)
     logging.getLogger("edge.x").debug("one")
     logging.getLogger("edge.x").info("two")
     logging.getLogger("paho").info("three")
@@ -123,8 +123,8 @@ def test_level_bounds_what_edge_says_and_others_only_warn():
 def test_starting_twice_does_not_double_lines():
     """A reload leaves one handler."""
     stream = io.StringIO()
-    log.start("info", "plain", stream)
-    log.start("info", "plain", stream)
+    logs.start("info", "plain", stream)
+    logs.start("info", "plain", stream)
     logging.getLogger("edge").info("x")
     assert stream.getvalue().count("\n") == 1
 
@@ -132,6 +132,6 @@ def test_starting_twice_does_not_double_lines():
 @pytest.mark.usefixtures("restored")
 def test_stderr_is_the_stream_at_the_time_of_starting(capsys):
     """A stderr that was replaced since the import is the one written to."""
-    log.start("info", "plain")
+    logs.start("info", "plain")
     logging.getLogger("edge").info("here")
     assert "here" in capsys.readouterr().err

@@ -5,19 +5,19 @@ import os
 
 import pytest
 
-from edge.host import machine as box
+from edge.host import machine
 
 
 def test_own_process_has_memory_and_time():
     """This process holds some megabytes and has used some time."""
-    assert (box.resident_bytes(os.getpid()) or 0) > 10 << 20
-    assert (box.cpu_seconds(os.getpid()) or 0) > 0
+    assert (machine.resident_bytes(os.getpid()) or 0) > 10 << 20
+    assert (machine.cpu_seconds(os.getpid()) or 0) > 0
 
 
 def test_process_that_is_gone_has_none(tmp_path):
     """Neither memory nor time of what does not exist."""
-    assert box.resident_bytes(1, tmp_path) is None
-    assert box.cpu_seconds(1, tmp_path) is None
+    assert machine.resident_bytes(1, tmp_path) is None
+    assert machine.cpu_seconds(1, tmp_path) is None
 
 
 def test_shared_memory_is_not_counted(tmp_path):
@@ -25,15 +25,15 @@ def test_shared_memory_is_not_counted(tmp_path):
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "status").write_text("Name:\tx\nRssAnon:\t 100 kB\nRssFile:\t 20 kB\nRssShmem:\t 5000 kB\n")
     (tmp_path / "7" / "stat").write_text("7 (a (b) c) S 1 7 7 0 -1 4194560 100 0 0 0 150 50 9 9 20 0 1 0 100 1 1\n")
-    assert box.resident_bytes(7, tmp_path) == 120 * 1024
-    assert box.cpu_seconds(7, tmp_path) == 200 / os.sysconf("SC_CLK_TCK")
+    assert machine.resident_bytes(7, tmp_path) == 120 * 1024
+    assert machine.cpu_seconds(7, tmp_path) == 200 / os.sysconf("SC_CLK_TCK")
 
 
 def test_sensors_are_read_where_they_are(tmp_path):
     """Temperatures and throttling of a box that has them; nothing, and no error, of one that has not."""
-    assert list(box.temperatures(tmp_path)) == []
-    assert box.throttlings(tmp_path) is None
-    assert box.pi_throttled(tmp_path) is None
+    assert list(machine.temperatures(tmp_path)) == []
+    assert machine.throttlings(tmp_path) is None
+    assert machine.pi_throttled(tmp_path) is None
     zone = tmp_path / "class/thermal/thermal_zone0"
     zone.mkdir(parents=True)
     (zone / "type").write_text("cpu-thermal\n")
@@ -47,9 +47,9 @@ def test_sensors_are_read_where_they_are(tmp_path):
     firmware = tmp_path / "devices/platform/soc/soc:firmware"
     firmware.mkdir(parents=True)
     (firmware / "get_throttled").write_text("50005\n")
-    assert list(box.temperatures(tmp_path)) == [("thermal_zone0:cpu-thermal", 48.312)]
-    assert box.throttlings(tmp_path) == 6
-    assert box.pi_throttled(tmp_path) == 0x50005
+    assert list(machine.temperatures(tmp_path)) == [("thermal_zone0:cpu-thermal", 48.312)]
+    assert machine.throttlings(tmp_path) == 6
+    assert machine.pi_throttled(tmp_path) == 0x50005
 
 
 def pi(folder, flags):
@@ -71,32 +71,32 @@ def pi(folder, flags):
 def test_flags_of_a_raspberry_pi_are_named(tmp_path, flags, now, since_boot):
     """Bits 0 to 3 are of this moment, bits 16 to 19 since boot."""
     pi(tmp_path, flags)
-    assert box.throttling(tmp_path) == box.Throttling(now, since_boot)
+    assert machine.throttling(tmp_path) == machine.Throttling(now, since_boot)
 
 
 def test_pc_knows_only_that_it_was_slowed_down(tmp_path):
     """It counts; a box without any counter says nothing."""
-    assert box.throttling(tmp_path) is None
+    assert machine.throttling(tmp_path) is None
     count = tmp_path / "devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
     count.parent.mkdir(parents=True)
     count.write_text("0\n")
-    assert box.throttling(tmp_path) == box.Throttling()
+    assert machine.throttling(tmp_path) == machine.Throttling()
     count.write_text("4\n")
-    assert box.throttling(tmp_path) == box.Throttling(since_boot=("throttled",))
+    assert machine.throttling(tmp_path) == machine.Throttling(since_boot=("throttled",))
 
 
 def test_change_of_power_is_noticed_once_and_logged(tmp_path, caplog):
     """Under-voltage that begins is a warning in the log, its end a line; in between nothing is said."""
     caplog.set_level(logging.INFO, "edge")
     pi(tmp_path, "0")
-    power = box.PowerWatch(tmp_path)
+    power = machine.PowerWatch(tmp_path)
     now_ns = 0
     seen = []
     for flags in ("0", "50001", "50001", "50000", "50000"):
         pi(tmp_path, flags)
         assert not now_ns or not power.look(now_ns - 1)  # too soon to look again
         seen.append(power.look(now_ns))
-        now_ns += box.LOOK_NS
+        now_ns += machine.LOOK_NS
     assert seen == [False, True, False, True, False]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "under_voltage" in caplog.text
@@ -108,10 +108,10 @@ def test_processors_are_told_apart_by_what_their_kernels_can(tmp_path):
     found = []
     for flag in ("", "avx512_vnni", "lm"):
         (tmp_path / "cpuinfo").write_text(page.format(flag))
-        found.append(box.processor(tmp_path))
+        found.append(machine.processor(tmp_path))
     assert found[0] == found[2] != found[1]
     assert all(name.startswith("AMD EPYC (") for name in found)
     (tmp_path / "cpuinfo").write_text("processor : 0\nCPU implementer : 0x41\nCPU part : 0xd08\n")
-    assert box.processor(tmp_path).startswith("implementer 0x41 part 0xd08 (")
-    assert box.processor(tmp_path / "none") == "unknown"
-    assert box.cores() >= 1
+    assert machine.processor(tmp_path).startswith("implementer 0x41 part 0xd08 (")
+    assert machine.processor(tmp_path / "none") == "unknown"
+    assert machine.cores() >= 1

@@ -20,7 +20,7 @@ from fakes import FakeClock
 from edge.cli import main
 from edge.delivery.outbox.store import Draft, Outbox
 from edge.host.clock import SystemClock
-from edge.monitoring import support_bundle as support
+from edge.monitoring import support_bundle
 from edge.monitoring.support_bundle import Blot, pack, secrets_of, shown
 
 SECRETS = {
@@ -138,7 +138,7 @@ def test_no_secret_is_in_the_bundle(plant: Path) -> None:
 
 def test_planted_secrets_would_be_found_without_the_blot(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control: each planted text that a part can bring in, does come in when nothing is blotted out."""
-    monkeypatch.setattr(support.Blot, "__call__", lambda _self, text: text)
+    monkeypatch.setattr(support_bundle.Blot, "__call__", lambda _self, text: text)
     pack(plant.parent / "bundle.tar.gz", plant, SystemClock(), [plant.parent / "own.log"])
     everything = "".join(unpacked(plant.parent / "bundle.tar.gz").values())
     assert {name for name, secret in SECRETS.items() if secret in everything} >= {
@@ -197,8 +197,8 @@ def test_bundle_without_a_usable_configuration_is_made(tmp_path: Path, text: str
 
 def test_bundle_is_bounded_and_keeps_the_end(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log without end is cut to its last part, which is said; what does not fit at all is left out."""
-    monkeypatch.setattr(support, "MOST_PART_BYTES", 20_000)
-    monkeypatch.setattr(support, "MOST_BYTES", 50_000)
+    monkeypatch.setattr(support_bundle, "MOST_PART_BYTES", 20_000)
+    monkeypatch.setattr(support_bundle, "MOST_BYTES", 50_000)
     log = plant.parent / "big.log"
     log.write_text("x" * 70_000 + " the last words")
     outcome = pack(plant.parent / "b.tar.gz", plant, SystemClock(), [log] * 4)
@@ -270,8 +270,8 @@ def test_unit_is_shown_without_its_environment(tmp_path: Path, monkeypatch: pyte
     """Also where the value goes on below."""
     unit = tmp_path / "defectd.service"
     unit.write_text('[Service]\nEnvironment=A=1 \\\n  "PW=planted"\nMemoryMax=1G\n')
-    monkeypatch.setattr(support, "installed_unit", lambda: unit)
-    monkeypatch.setattr(support, "drop_ins", list)
-    said = support._unit().decode()
+    monkeypatch.setattr(support_bundle, "installed_unit", lambda: unit)
+    monkeypatch.setattr(support_bundle, "drop_ins", list)
+    said = support_bundle._unit().decode()
     assert "planted" not in said
     assert "Environment=***\nMemoryMax=1G" in said

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from fakes import FakeClock
 
-from edge.pipeline import event_latency as trail
+from edge.pipeline import event_latency
 from edge.pipeline.event_latency import Trail
 from edge.pipeline.loop import make
 
@@ -27,7 +27,7 @@ def test_trail_measures_from_the_decision():
 
 def test_trail_of_events_that_nobody_confirms_is_bounded(monkeypatch):
     """With the broker away the oldest are forgotten; what comes later is still measured."""
-    monkeypatch.setattr(trail, "MOST", 100)
+    monkeypatch.setattr(event_latency, "MOST", 100)
     clock = FakeClock()
     follow = Trail(["top"], clock)
     fact = make(clock, "top", "image.bad")

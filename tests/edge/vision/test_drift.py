@@ -15,8 +15,7 @@ from edge.model import bundle
 from edge.model.bundle import FP32
 from edge.model.classifier import Classifier
 from edge.pipeline.loop import Station
-from edge.vision import drift
-from edge.vision import image_quality as health
+from edge.vision import drift, image_quality
 from edge.vision.drift import Figures, Watch
 
 MADE = Made(time="2026-11-22T13:46:11.482Z", version="1", source="good/", frames=3000, frame_px=(512, 256))
@@ -29,7 +28,7 @@ def test_reference_stands_in_the_file_and_comes_back_equal(tmp_path):
     tiles = rng.normal(3.0, 2.0, (500, 8)).astype(np.float32)
     features = drift.features_of(tiles, NETWORK)
     distances = [drift.median_distance(tiles[i : i + 10], features) for i in range(0, 500, 10)]
-    sights = [health.sight(strip.frame(n)) for n in range(20)]
+    sights = [image_quality.sight(strip.frame(n)) for n in range(20)]
     made = drift.reference(sights, MADE, distances=distances, features=features, unsure=0.01)
     path = calibration.path_of(tmp_path, "top")
     calibration.save(path, reference=made)
@@ -42,7 +41,7 @@ def test_sight_is_what_the_health_watch_sees():
     """A blurred picture is less sharp at the same brightness; a darker one as sharp."""
     sharp = Strip(width=512, height=256).frame(3)
     soft, dim = cv2.GaussianBlur(sharp, (0, 0), 2.0), (sharp // 2).astype(np.uint8)
-    plain, blurred, dark = (health.sight(picture) for picture in (sharp, soft, dim))
+    plain, blurred, dark = (image_quality.sight(picture) for picture in (sharp, soft, dim))
     assert blurred.brightness == pytest.approx(plain.brightness, abs=1)
     assert blurred.sharpness < 0.8 * plain.sharpness
     assert dark.brightness == pytest.approx(plain.brightness / 2, abs=2)
@@ -80,12 +79,12 @@ def test_reference_that_makes_no_sense_is_refused(change):
 # ---- the watch ---------------------------------------------------------------------------------
 
 STEEL = [Strip(width=512, height=256).frame(n) for n in range(30)]
-SOUND = drift.reference([health.sight(picture) for picture in STEEL], MADE)
+SOUND = drift.reference([image_quality.sight(picture) for picture in STEEL], MADE)
 MINUTES = 10
 
 
 def seen(picture, unsure=None):
-    sight = health.sight(picture)
+    sight = image_quality.sight(picture)
     return Figures(sight.brightness, sight.sharpness, unsure=unsure)
 
 
@@ -166,7 +165,7 @@ def test_steady_camera_never_drifts():
 def test_share_of_unsure_frames_is_watched():
     """From two in a hundred to one in two; and a reference that does not know the share watches none."""
     known = SOUND.model_copy(update={"unsure": 0.02})
-    watch, sight = Watch(known, 60), health.sight(STEEL[0])
+    watch, sight = Watch(known, 60), image_quality.sight(STEEL[0])
     told = []
     for second in range(600):
         frame = Figures(sight.brightness, sight.sharpness, unsure=second % (50 if second < 300 else 2) == 0)
@@ -211,7 +210,9 @@ def fitted(network):
     tiles = np.concatenate([_features(network, picture) for picture in STEEL])
     known = drift.features_of(tiles, network.card.files[FP32])
     distances = [drift.median_distance(_features(network, picture), known) for picture in STEEL]
-    made = drift.reference([health.sight(p) for p in STEEL], MADE, distances=distances, features=known, unsure=0.0)
+    made = drift.reference(
+        [image_quality.sight(p) for p in STEEL], MADE, distances=distances, features=known, unsure=0.0
+    )
     camera = config.Camera(name="top", source=SecretStr("strip:"), drift_s=60)
     sizes = {"reference": (512, 256)}
     return Fitted.model_construct(camera.model_fields_set, **dict(camera), made_px=sizes, reference=made)
@@ -240,7 +241,7 @@ def test_another_material_is_told_by_its_distance(network):
         picture = STEEL[second % 30] if second < 120 else woven(second % 5)
         features = _features(network, picture) if second < 30 or second % 4 == 0 else None
         distance = watch.distance(features, here)
-        base = health.sight(STEEL[second % 30])
+        base = image_quality.sight(STEEL[second % 30])
         change = watch.step(Figures(base.brightness, base.sharpness, distance), second * NS_PER_S)
         told += [] if change is None else [(second, change.began)]
     assert [names for _, names in told] == [("distance",)]

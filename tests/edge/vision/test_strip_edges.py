@@ -16,7 +16,7 @@ from edge.config import calibration
 from edge.config.calibration import Track
 from edge.model import bundle
 from edge.model.classifier import Classifier
-from edge.vision import strip_edges as edges
+from edge.vision import strip_edges
 from edge.vision.inspector import Inspector
 from edge.vision.strip_edges import HOLD_FRAMES, NEW_FRAMES, Follower, locate
 
@@ -127,7 +127,7 @@ def test_real_edges_are_followed_within_8_px_and_no_others_found():
     for path in sorted(folder.glob("frames*/*.jpg")):
         picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         height, width = picture.shape
-        level = edges._strip_level(picture)
+        level = strip_edges._strip_level(picture)
         whole = {"left": (0, width), "right": (0, width), "top": (0, height), "bottom": (0, height)}
         found = {side: at for side, at in locate(picture, whole, level).items() if at is not None}
         side, truth = SEVERSTAL.get(f"{path.parent.name}/{path.stem}", (None, None))

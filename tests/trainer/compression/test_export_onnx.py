@@ -12,7 +12,7 @@ import torch
 from edge.errors import BundleError
 from edge.model.bundle import FP32, MAX_STUDENT_BYTES, load, selftest_tiles
 from edge.model.classifier import Classifier
-from trainer.compression import export_onnx as export
+from trainer.compression import export_onnx
 from trainer.networks.architecture import I100_S4, Student
 
 
@@ -26,7 +26,7 @@ def trained(*, good=True):
 
 
 def bundle(student):
-    return export.bundle(student, classes=tuple("abcdef"), tile_px=200, version="0")
+    return export_onnx.bundle(student, classes=tuple("abcdef"), tile_px=200, version="0")
 
 
 @pytest.mark.parametrize("good", [True, False])
@@ -64,7 +64,7 @@ def test_export_is_reproducible():
 
 def test_written_bundle_loads_and_passes_its_selftest(tmp_path):
     """What is written is read back by the edge, hashes and expected logits included."""
-    export.write(export.with_card(bundle(trained()), temperature=1.7), tmp_path / "made")
+    export_onnx.write(export_onnx.with_card(bundle(trained()), temperature=1.7), tmp_path / "made")
     read = load(tmp_path / "made")
     assert read.card.temperature == 1.7
     Classifier(read).selftest()
@@ -73,7 +73,7 @@ def test_written_bundle_loads_and_passes_its_selftest(tmp_path):
 def test_selftest_notices_other_weights(tmp_path):
     """A network that does not belong to its card fails the self-test."""
     made = bundle(trained())
-    export.write(made, tmp_path)
+    export_onnx.write(made, tmp_path)
     card = json.loads((tmp_path / "card.json").read_text("utf-8"))
     card["selftest"]["logits"][0][0] += 0.5
     (tmp_path / "card.json").write_text(json.dumps(card), "utf-8")

@@ -14,11 +14,10 @@ from edge.camera.sources.simulator import CLASSES
 from edge.model.bundle import FP32, INT8, load, selftest_tiles
 from edge.model.classifier import Classifier
 from trainer.cli import main
-from trainer.compression import export_onnx as export
-from trainer.compression import quantize
+from trainer.compression import export_onnx, quantize
 from trainer.compression.quantize import Front, Gate
 from trainer.compression.rounding import Seen
-from trainer.data import index as data
+from trainer.data import index
 from trainer.data.corruptions import SUITE
 from trainer.networks.architecture import Architecture, Conv, Student
 from trainer.networks.peaks import LAYERS
@@ -44,7 +43,7 @@ def six_classes(tmp_path_factory, draw):
 @pytest.fixture(scope="module")
 def outcome(six_classes):
     """The shipped student, quantised anew."""
-    return quantize.quantize(load("builtin"), data.index(six_classes), gate=LENIENT, suite=(DARKER,))
+    return quantize.quantize(load("builtin"), index.index(six_classes), gate=LENIENT, suite=(DARKER,))
 
 
 def exported(*convs, side=100):
@@ -53,7 +52,7 @@ def exported(*convs, side=100):
     student = Student(Architecture("odd", side, convs), 6, good=True)
     for _ in range(3):
         student(torch.rand(8, 1, side, side) * 255)
-    return export.bundle(student.eval(), classes=CLASSES, tile_px=200, version="0")
+    return export_onnx.bundle(student.eval(), classes=CLASSES, tile_px=200, version="0")
 
 
 def graph_of(made, network=INT8):
@@ -63,7 +62,7 @@ def graph_of(made, network=INT8):
 def test_int8_says_what_fp32_says(outcome, draw):
     """On generated defects the probabilities of both are close, and the counts are in the card."""
     assert outcome.kept
-    shown = np.concatenate([data.cut(p, 100) for name in CLASSES for p in draw(name, 4, 90)])
+    shown = np.concatenate([index.cut(p, 100) for name in CLASSES for p in draw(name, 4, 90)])
     ones, others = (
         c.score(shown).probabilities(c.temperature)
         for c in (Classifier(outcome.bundle, network=name) for name in (FP32, INT8))
@@ -105,7 +104,7 @@ def test_weights_have_seven_bits(outcome):
 
 def test_written_bundle_loads_and_passes_both_selftests(outcome, tmp_path):
     """Hashes, expectations and files belong together."""
-    export.write(outcome.bundle, tmp_path)
+    export_onnx.write(outcome.bundle, tmp_path)
     read = load(tmp_path)
     assert read.card == outcome.bundle.card
     for name in (FP32, INT8):
@@ -114,7 +113,7 @@ def test_written_bundle_loads_and_passes_both_selftests(outcome, tmp_path):
 
 def test_quantising_again_gives_the_same_bytes(outcome, six_classes):
     """The same pictures and seed make the same file, also from a bundle that holds int8 already."""
-    again = quantize.quantize(outcome.bundle, data.index(six_classes), gate=LENIENT, suite=())
+    again = quantize.quantize(outcome.bundle, index.index(six_classes), gate=LENIENT, suite=())
     assert again.bundle.networks == outcome.bundle.networks
 
 
@@ -129,11 +128,11 @@ def test_quantising_again_gives_the_same_bytes(outcome, six_classes):
 def test_any_stem_gives_an_int8_network(convs, has_patches, six_classes, draw):
     """A stem that sees each pixel once becomes a matrix product; another one stays float, the others become integer."""
     made = exported(*convs)
-    found = quantize.quantize(made, data.index(six_classes), gate=LENIENT, suite=())
+    found = quantize.quantize(made, index.index(six_classes), gate=LENIENT, suite=())
     kinds = [node.op_type for node in graph_of(found.bundle).node]
     assert kinds.count("QLinearConv") == len(convs) - (not has_patches)
     assert found.measured["float_stem"] is not has_patches
-    tiles = np.concatenate([data.cut(p, 100) for name in CLASSES for p in draw(name, 2, 70)])
+    tiles = np.concatenate([index.cut(p, 100) for name in CLASSES for p in draw(name, 2, 70)])
     ones, others = (Classifier(found.bundle, network=name).score(tiles).features for name in (FP32, INT8))
     assert np.abs(ones - others).max() < 0.1 * np.abs(ones).max()
 
@@ -156,7 +155,7 @@ def test_shared_biases_are_parted(draw):
     for node in others:
         node.input[2] = first.input[2]
     front = Front.of(network)
-    tiles = data.cut(draw(CLASSES[0], 1, 70)[0], 100)
+    tiles = index.cut(draw(CLASSES[0], 1, 70)[0], 100)
     content = quantize._finished(
         front, quantize._quantized(front, tiles, quantize.METHODS[0]), Seen(front.network, front.planes(tiles))
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from trainer.data import index as data
-from trainer.data import near_duplicates as twins
+from trainer.data import near_duplicates
 from trainer.recipe import TrainingError
 
 
@@ -226,16 +226,16 @@ def near(picture, kind):
 def test_the_same_picture_again_is_found(kind):
     """A copy that was turned, mirrored, dimmed, scaled or compressed has the same group, whatever its label."""
     pictures = [texture(n, 200) for n in range(6)]
-    marks = [twins.mark(p) for p in (*pictures, near(pictures[2], kind))]
-    assert twins.groups(marks, [0, 0, 0, 0, 0, 0, 1]) == [0, 1, 2, 3, 4, 5, 2]
+    marks = [near_duplicates.mark(p) for p in (*pictures, near(pictures[2], kind))]
+    assert near_duplicates.groups(marks, [0, 0, 0, 0, 0, 0, 1]) == [0, 1, 2, 3, 4, 5, 2]
 
 
 def test_shifted_views_of_one_place_are_found():
     """Three crops along one surface are one group although the first and the last share nothing."""
     place = texture(3, 500)
     views = [place[:200, x : x + 200] for x in (0, 100, 200)]
-    marks = [twins.mark(p) for p in (*views, texture(4, 200))]
-    assert twins.groups(marks, [0] * 4) == [0, 0, 0, 3]
+    marks = [near_duplicates.mark(p) for p in (*views, texture(4, 200))]
+    assert near_duplicates.groups(marks, [0] * 4) == [0, 0, 0, 3]
 
 
 def test_parallel_scratches_are_no_twins():
@@ -245,7 +245,7 @@ def test_parallel_scratches_are_no_twins():
         picture = texture(seed, 200) // 2
         picture[:, 80 + 20 * seed : 88 + 20 * seed] = 250
         pictures.append(picture)
-    assert twins.groups([twins.mark(p) for p in pictures], [0, 0]) == [0, 1]
+    assert near_duplicates.groups([near_duplicates.mark(p) for p in pictures], [0, 0]) == [0, 1]
 
 
 @pytest.fixture

@@ -9,16 +9,15 @@ import numpy as np
 import torch
 
 from edge.camera.sources.simulator import CLASSES as STRIP_CLASSES
-from trainer.data import index as data
-from trainer.data import samples
+from trainer.data import index, samples
 
 
 def test_tiles_hold_the_picture_and_its_compressed_variant(class_folder):
     """Variant 0 is the exact 2x2 average of the file, variant 1 is close to it but not the same."""
-    pictures = data.index(class_folder).splits["train"][:5]
+    pictures = index.index(class_folder).splits["train"][:5]
     made = samples.tiles(pictures, 100, seed=0)
     assert made.tiles.shape == (5, 2, 100, 100)
-    native = data.read(pictures[0].path).astype(int)
+    native = index.read(pictures[0].path).astype(int)
     mean = native.reshape(100, 2, 100, 2).mean((1, 3))
     plain, packed = made.tiles[0].numpy().astype(float)
     assert np.abs(plain - mean).max() <= 0.5
@@ -33,13 +32,13 @@ def half_white(folder):
     cv2.imwrite(str(path), image)
     boxes_path = folder / "boxes.json"
     boxes_path.write_text(json.dumps({"a_1": [["rust", 110, 0, 200, 200]]}), "utf-8")
-    return path, data.read_boxes(boxes_path)
+    return path, index.read_boxes(boxes_path)
 
 
 def test_sound_crops_touch_no_box_and_defective_ones_show_one(tmp_path):
     """Sound squares come from outside the boxes, where nothing is white; the others have a good part of it."""
     path, boxes = half_white(tmp_path)
-    sound, defective = samples.box_crops([data.Picture(path, 1)], boxes, STRIP_CLASSES, 100, seed=3)
+    sound, defective = samples.box_crops([index.Picture(path, 1)], boxes, STRIP_CLASSES, 100, seed=3)
     assert len(sound) == 3
     assert set(sound.labels.tolist()) == {6}
     assert sound.tiles[:, 0].max() < 100
@@ -52,14 +51,14 @@ def test_classes_without_firm_outlines_give_no_sound_crops(tmp_path):
     """Crazing covers more than its boxes say."""
     path, boxes = half_white(tmp_path)
     sound, defective = samples.box_crops(
-        [data.Picture(path, STRIP_CLASSES.index("crazing"))], boxes, STRIP_CLASSES, 100, seed=3
+        [index.Picture(path, STRIP_CLASSES.index("crazing"))], boxes, STRIP_CLASSES, 100, seed=3
     )
     assert (len(sound), len(defective)) == (0, 2)
 
 
 def test_crops_need_boxes(class_folder):
     """Without boxes nothing is taken for sound, or for a part of a defect."""
-    sound, defective = samples.box_crops(data.index(class_folder).splits["train"], {}, STRIP_CLASSES, 100, seed=0)
+    sound, defective = samples.box_crops(index.index(class_folder).splits["train"], {}, STRIP_CLASSES, 100, seed=0)
     assert (len(sound), len(defective)) == (0, 0)
 
 

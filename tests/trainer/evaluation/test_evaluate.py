@@ -10,7 +10,7 @@ import pytest
 from edge.camera.sources.simulator import CLASSES, Strip
 from edge.model.bundle import FP32, MAX_STUDENT_BYTES, Bundle, Variant, load
 from edge.model.classifier import Classifier, Scores
-from trainer.data import index as data
+from trainer.data import index
 from trainer.evaluation import evaluate
 
 NEU = Path(__file__).parents[4] / "shared" / "data" / "neu-cls"
@@ -37,7 +37,7 @@ def test_pictures_of_any_size_get_one_row_each(shipped):
     images = [strip[:200, :200], strip[:200, :400], strip[:150, :150]]
     together = evaluate.score_images(shipped, images)
     for place, image in enumerate(images):
-        alone = shipped.score(data.cut(image, 100))
+        alone = shipped.score(index.cut(image, 100))
         assert together.logits[place] == pytest.approx(alone.logits.mean(0), abs=1e-3)
         assert together.good[place] == pytest.approx(alone.good.mean(0), abs=1e-3)
 
@@ -55,8 +55,8 @@ def test_int8_is_judged_with_its_own_temperature(shipped):
     image = Strip(width=400, height=320, seed=5).frame(30)[:200, :200]
     plain = evaluate.by_file(shipped)([image])
     flat = evaluate.by_file(Classifier(other, network="other.onnx"))([image])
-    assert np.array_equal(plain, shipped.score(data.cut(image, 100)).probabilities(bundle.card.temperature))
-    assert np.array_equal(flat, shipped.score(data.cut(image, 100)).probabilities(3.0))
+    assert np.array_equal(plain, shipped.score(index.cut(image, 100)).probabilities(bundle.card.temperature))
+    assert np.array_equal(flat, shipped.score(index.cut(image, 100)).probabilities(3.0))
 
 
 def test_shipped_bundle_is_small_and_passes_its_selftest(shipped):
@@ -88,7 +88,7 @@ def test_shipped_bundle_sees_the_demonstration_strip_as_it_is(shipped):
 @pytest.mark.skipif(not NEU.is_dir(), reason="the NEU pictures are not here: they are not part of the repository")
 def test_shipped_card_tells_the_truth_about_the_test_split(shipped):
     """The 72 test pictures give what the card says, at least 69 right."""
-    pictures = data.index(NEU, look_for_twins=False).splits["test"]
+    pictures = index.index(NEU, look_for_twins=False).splits["test"]
     report = evaluate.evaluate(shipped, pictures, temperature=shipped.card.temperature)
     assert report.pictures == 72
     assert report.right >= 69

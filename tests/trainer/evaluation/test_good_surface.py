@@ -9,8 +9,8 @@ import pytest
 from edge.camera.sources.simulator import Strip
 from edge.model.bundle import load
 from edge.model.classifier import Classifier
-from trainer.data import index as data
-from trainer.evaluation import good_surface as crops
+from trainer.data import index
+from trainer.evaluation import good_surface
 from trainer.recipe import TrainingError
 
 CLASSES = ("patches", "crazing")
@@ -32,7 +32,7 @@ def boxed(tmp_path_factory):
         image[y : y + 60, x : x + 60] = 255
         cv2.imwrite(str(folder / f"{n}.png"), image)
         boxes[f"{n}"] = [(x, y, x + 60, y + 60)]
-        pictures.append(data.Picture(folder / f"{n}.png", n % 2))
+        pictures.append(index.Picture(folder / f"{n}.png", n % 2))
     return pictures, boxes
 
 
@@ -40,14 +40,14 @@ def boxed(tmp_path_factory):
 def test_crops_show_what_their_names_say(boxed, side_px):
     """Free ones are black all over, defective ones are not; both whole tiles, none free around a coarse box."""
     pictures, boxes = boxed
-    found = crops.crops_for_good(pictures, boxes, CLASSES, side_px, tile_px=200, seed=0)
+    found = good_surface.crops_for_good(pictures, boxes, CLASSES, side_px, tile_px=200, seed=0)
     assert found.free.shape == (6, 200, 200)
     assert found.defect.shape == (12, 200, 200)
     assert found.free.max() == 0
     assert (found.defect.max((1, 2)) == 255).all()
     assert len(set(found.free_from)) == 3
     assert len(set(found.defect_from)) == 6
-    again = crops.crops_for_good(pictures[::-1], boxes, CLASSES, side_px, tile_px=200, seed=0)
+    again = good_surface.crops_for_good(pictures[::-1], boxes, CLASSES, side_px, tile_px=200, seed=0)
     assert sorted(again.defect.mean((1, 2))) == sorted(found.defect.mean((1, 2)))
 
 
@@ -56,30 +56,30 @@ def test_crops_of_pictures_of_several_sizes_are_tiles_of_one_size(boxed, tmp_pat
     pictures, boxes = boxed
     for name, size in (("large", 330), ("small", 90)):
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((size, size), np.uint8))
-    added = [data.Picture(tmp_path / f"{name}.png", 0) for name in ("large", "small")]
+    added = [index.Picture(tmp_path / f"{name}.png", 0) for name in ("large", "small")]
     boxes = boxes | {"large": [(300, 300, 320, 320)], "small": [(0, 0, 4, 4)]}
-    found = crops.crops_for_good([*pictures, *added], boxes, CLASSES, 100, tile_px=200, seed=0)
+    found = good_surface.crops_for_good([*pictures, *added], boxes, CLASSES, 100, tile_px=200, seed=0)
     assert found.free.shape == (8, 200, 200)
-    assert crops.crops_for_good(added, boxes, CLASSES, 100, tile_px=64, seed=0).free.shape == (0, 64, 64)
+    assert good_surface.crops_for_good(added, boxes, CLASSES, 100, tile_px=64, seed=0).free.shape == (0, 64, 64)
 
 
 def test_no_boxes_no_crops(boxed, shipped):
     """Nothing to rank is no figure, not an error."""
-    found = crops.crops_for_good(boxed[0], {}, CLASSES, 64, tile_px=200, seed=0)
-    scores = crops.good_scores(shipped, found)
+    found = good_surface.crops_for_good(boxed[0], {}, CLASSES, 64, tile_px=200, seed=0)
+    scores = good_surface.good_scores(shipped, found)
     assert (scores.free, scores.defect) == ((), ())
-    assert crops.good_ranking([scores]) is None
+    assert good_surface.good_ranking([scores]) is None
 
 
 def test_scores_of_crops_come_back_from_their_file(boxed, shipped, tmp_path):
     """Fold by fold on disk, pooled later; a damaged file is refused by name."""
-    found = crops.crops_for_good(*boxed, CLASSES, 64, tile_px=200, seed=0)
-    scores = crops.good_scores(shipped, found)
+    found = good_surface.crops_for_good(*boxed, CLASSES, 64, tile_px=200, seed=0)
+    scores = good_surface.good_scores(shipped, found)
     scores.write(tmp_path / "good" / "64-0.json")
-    assert crops.GoodScores.load(tmp_path / "good" / "64-0.json") == scores
+    assert good_surface.GoodScores.load(tmp_path / "good" / "64-0.json") == scores
     (tmp_path / "damaged.json").write_bytes(b"{")
     with pytest.raises(TrainingError, match=r"damaged\.json: no scores of crops"):
-        crops.GoodScores.load(tmp_path / "damaged.json")
+        good_surface.GoodScores.load(tmp_path / "damaged.json")
 
 
 def test_sound_steel_ranks_below_defects_pooled_over_folds(shipped, tmp_path):
@@ -93,9 +93,11 @@ def test_sound_steel_ranks_below_defects_pooled_over_folds(shipped, tmp_path):
                 defect.append(strip.frame(n)[y : y + 200, x : x + 200])
     defect = [d for d in defect if d.shape == (200, 200)]
     for i in (0, 1):
-        half = crops.Crops(200, np.stack(free[i::2]), np.stack(defect[i::2]), ("a",) * 4, ("b",) * len(defect[i::2]))
-        crops.good_scores(shipped, half).write(tmp_path / f"fp32-200-{i}.json")
-    (found,) = crops.good_surface("fp32", tmp_path.glob("*.json"), "generated")
+        half = good_surface.Crops(
+            200, np.stack(free[i::2]), np.stack(defect[i::2]), ("a",) * 4, ("b",) * len(defect[i::2])
+        )
+        good_surface.good_scores(shipped, half).write(tmp_path / f"fp32-200-{i}.json")
+    (found,) = good_surface.good_surface("fp32", tmp_path.glob("*.json"), "generated")
     assert (found.variant, found.side_px, found.how) == ("fp32", 200, "generated")
     assert found.ranking.negatives == 8
     assert found.ranking.positives == len(defect) > 5

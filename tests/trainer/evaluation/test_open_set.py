@@ -7,7 +7,7 @@ import pytest
 from edge.model.bundle import load
 from edge.model.classifier import Classifier
 from trainer.data import index as data
-from trainer.evaluation import open_set as unknown
+from trainer.evaluation import open_set
 from trainer.recipe import TrainingError
 
 
@@ -18,7 +18,7 @@ def index(split_folder):
 
 def test_class_is_left_out_everywhere(index):
     """No split shows it, the other labels still mean what they meant, and the data has another hash."""
-    rest, gone = unknown.without(index, "patches")
+    rest, gone = open_set.without(index, "patches")
     assert rest.classes == ("inclusion", "scratches")
     assert {p.path.parent.name for p in gone} == {"patches"}
     for split, pictures in rest.splits.items():
@@ -26,15 +26,15 @@ def test_class_is_left_out_everywhere(index):
         names = (*rest.classes, "good")
         assert all(p.path.parent.name == names[p.label] for p in pictures)
     assert rest.sha256 != index.sha256
-    assert rest.sha256 != unknown.without(index, "scratches")[0].sha256
+    assert rest.sha256 != open_set.without(index, "scratches")[0].sha256
 
 
 def test_unknown_names_and_the_last_pair_are_refused(index):
     """A misspelt class is named; of two classes none can be spared."""
     with pytest.raises(TrainingError, match="patch: no such class"):
-        unknown.without(index, "patch")
+        open_set.without(index, "patch")
     with pytest.raises(TrainingError, match="1 class remains"):
-        unknown.without(unknown.without(index, "patches")[0], "scratches")
+        open_set.without(open_set.without(index, "patches")[0], "scratches")
 
 
 def test_strange_pictures_are_ranked_with_their_numbers(index):
@@ -42,7 +42,7 @@ def test_strange_pictures_are_ranked_with_their_numbers(index):
     every = [p for split in ("valid", "test") for p in index.splits[split]]
     strange = [p for p in every if p.label == index.good]
     known = [p for p in every if p.label != index.good]
-    found = unknown.rankings(Classifier(load("builtin")), "good", strange, known)
+    found = open_set.rankings(Classifier(load("builtin")), "good", strange, known)
     assert {one.score for one in found} == {"energy", "max-softmax"}
     assert all((one.ranking.positives, one.ranking.negatives) == (6, 18) for one in found)
     assert all(0 <= one.ranking.low <= one.ranking.auroc <= one.ranking.high <= 1 for one in found)

@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
 from edge.model.classifier import Scores
-from trainer.evaluation import statistics as measures
+from trainer.evaluation import statistics
 from trainer.evaluation.statistics import Count
 
 
@@ -35,7 +35,7 @@ def test_class_rates_are_scikit_learns():
     """Precision, recall and F1 as everyone computes them; a class that nobody names has no precision."""
     rng = np.random.default_rng(0)
     truth, said = rng.integers(0, 4, 300), rng.integers(0, 3, 300)
-    rates = measures.class_rates(measures.confusion(truth, said, 4), "abcd")
+    rates = statistics.class_rates(statistics.confusion(truth, said, 4), "abcd")
     precision, recall, f1, _ = precision_recall_fscore_support(truth, said, labels=range(4), zero_division=0)
     assert [r.precision.share for r in rates[:3]] == pytest.approx(precision[:3])
     assert [r.recall.share for r in rates] == pytest.approx(recall)
@@ -46,18 +46,18 @@ def test_class_rates_are_scikit_learns():
 def test_calibration_error_is_the_distance_of_confidence_from_accuracy():
     """Always 90 % sure and 70 % right: 0.2; as sure as right: about 0."""
     right = np.arange(1000) % 10 < 7
-    assert measures.calibration_error(measures.reliability(np.full(1000, 0.9), right)) == pytest.approx(0.2)
+    assert statistics.calibration_error(statistics.reliability(np.full(1000, 0.9), right)) == pytest.approx(0.2)
     rng = np.random.default_rng(0)
     honest = rng.uniform(0, 1, 200_000)
-    bins = measures.reliability(honest, rng.random(200_000) < honest)
-    assert measures.calibration_error(bins) < 0.005
+    bins = statistics.reliability(honest, rng.random(200_000) < honest)
+    assert statistics.calibration_error(bins) < 0.005
     assert len(bins) == 15
     assert sum(b.n for b in bins) == 200_000
 
 
 def test_bins_hold_the_ends():
     """0 and 1 fall into the first and the last bin."""
-    first, last = measures.reliability([0.0, 1.0], [False, True])
+    first, last = statistics.reliability([0.0, 1.0], [False, True])
     assert (first.low, last.high) == (0, 1)
 
 
@@ -66,17 +66,17 @@ def test_auroc_is_scikit_learns():
     rng = np.random.default_rng(0)
     up, down = rng.integers(0, 9, 80) + 2, rng.integers(0, 9, 120)
     expected = roc_auc_score([1] * 80 + [0] * 120, [*up, *down])
-    assert measures.auroc(up, down) == pytest.approx(expected)
+    assert statistics.auroc(up, down) == pytest.approx(expected)
 
 
 def test_ranking_of_copies_is_as_unsure_as_that_of_the_originals():
     """Ten crops of each picture do not make ten times the evidence."""
     rng = np.random.default_rng(0)
     up, down = rng.normal(1, 1, 40), rng.normal(0, 1, 40)
-    plain = measures.ranking(up, down)
+    plain = statistics.ranking(up, down)
     origin = np.repeat(np.arange(40), 10).tolist()
-    copied = measures.ranking(np.repeat(up, 10), np.repeat(down, 10), positive_from=origin, negative_from=origin)
-    fooled = measures.ranking(np.repeat(up, 10), np.repeat(down, 10))
+    copied = statistics.ranking(np.repeat(up, 10), np.repeat(down, 10), positive_from=origin, negative_from=origin)
+    fooled = statistics.ranking(np.repeat(up, 10), np.repeat(down, 10))
     assert copied.auroc == plain.auroc
     assert copied.high - copied.low == pytest.approx(plain.high - plain.low, rel=0.15)
     assert fooled.high - fooled.low < 0.5 * (copied.high - copied.low)
@@ -84,7 +84,7 @@ def test_ranking_of_copies_is_as_unsure_as_that_of_the_originals():
 
 def test_ranking_of_nothing_says_nothing():
     """No crops of one kind: no figure."""
-    assert measures.ranking([], [1.0]) is None
+    assert statistics.ranking([], [1.0]) is None
 
 
 def test_pairs_are_told_apart_by_the_exact_test():
@@ -93,10 +93,10 @@ def test_pairs_are_told_apart_by_the_exact_test():
     second = first.copy()
     second[:8] = False
     second[-1] = True
-    pair = measures.paired(first, second)
+    pair = statistics.paired(first, second)
     assert (pair.both, pair.only_first, pair.only_second, pair.neither) == (90, 8, 1, 1)
     assert pair.p_value == pytest.approx(0.0390625, abs=1e-6)
-    assert measures.paired(first, first).p_value == 1
+    assert statistics.paired(first, first).p_value == 1
 
 
 def test_scores_rank_what_they_name():
@@ -104,7 +104,7 @@ def test_scores_rank_what_they_name():
     logits = np.array([[900, 0, 0], [0.1, 0, 0.1]], np.float32)
     good = np.array([[-5], [5]], np.float32)
     scores = Scores(logits, np.zeros((2, 1), np.float32), good)
-    for values in measures.strangeness(scores).values():
+    for values in statistics.strangeness(scores).values():
         assert values[1] > values[0]
-    sure, sound = measures.defectiveness(scores)
+    sure, sound = statistics.defectiveness(scores)
     assert sure > 0 > sound

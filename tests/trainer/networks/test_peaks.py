@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from edge.camera.sources.simulator import Strip
 from edge.model.bundle import FP32, INT8, load, selftest_tiles
 from edge.model.classifier import Classifier
-from trainer.data import index as data
+from trainer.data import index
 from trainer.networks import peaks
 from trainer.recipe import TrainingError
 
@@ -29,7 +29,7 @@ def test_a_spot_raises_them_wherever_it_lies():
 def test_those_of_int8_are_those_of_fp32():
     """On good steel; what is beyond the range of the integers ends there."""
     strip = Strip(width=400, height=200, seed=3, spacing_px=1_000_000)
-    steel = np.concatenate([data.cut(strip.frame(40 * number), 100) for number in range(12)])
+    steel = np.concatenate([index.cut(strip.frame(40 * number), 100) for number in range(12)])
     fp32, int8 = (Classifier(load("builtin"), network=network) for network in (FP32, INT8))
     ones, others = fp32.score(steel).peaks, int8.score(steel).peaks
     assert np.abs(ones - others).max() < 0.05 * ones.max()

@@ -8,11 +8,11 @@ import resource
 import pytest
 import torch
 
-from trainer.data import index as data
+from trainer.data import index
 from trainer.data.samples import Samples, tiles
 from trainer.networks.architecture import I100_S4, Architecture, Conv, Student
 from trainer.recipe import Distillation, Fit, Recipe, TrainingError
-from trainer.training import checkpoint as files
+from trainer.training import checkpoint
 from trainer.training.loop import fit, predict
 from trainer.training.losses import DistillationLoss
 
@@ -22,7 +22,7 @@ NONE = Samples(torch.empty((0, 2, 20, 20), dtype=torch.uint8), torch.empty(0, dt
 
 @pytest.fixture(scope="module")
 def samples(class_folder):
-    return tiles(data.index(class_folder).splits["train"], 100, seed=0)
+    return tiles(index.index(class_folder).splits["train"], 100, seed=0)
 
 
 def run(samples, seed, epochs):
@@ -178,7 +178,7 @@ def test_checkpoint_that_does_not_fit_leaves_the_old_one(tmp_path):
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, limits[1]))
     try:
         with pytest.raises(TrainingError, match=r"run\.pt: cannot be written: .*Make room"):
-            files.write(path, {"a": torch.zeros(len(content))})
+            checkpoint.write(path, {"a": torch.zeros(len(content))})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == content

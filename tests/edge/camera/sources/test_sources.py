@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.camera.sources import device as room
+from edge.camera.sources import device
 from edge.camera.sources.device import (
     Given,
     Picture,
@@ -48,7 +48,7 @@ def write_video(path: Path, frames: int = 5, fps: float = 25.0, code: str = "MJP
     return path
 
 
-def read_all(source: room.Source) -> list[Picture]:
+def read_all(source: device.Source) -> list[Picture]:
     pictures = []
     try:
         while True:
@@ -187,7 +187,7 @@ def test_read_image_refuses_giants_before_it_decodes(tmp_path):
     (tmp_path / "a.pgm").write_bytes(b"P5\n# by hand\n100000 100000\n255\n")
     png = bytearray(cv2.imencode(".png", steel())[1].tobytes())
     png[16:24] = (100_000).to_bytes(4, "big") * 2
-    png[29:33] = room.zlib.crc32(png[12:29]).to_bytes(4, "big")
+    png[29:33] = device.zlib.crc32(png[12:29]).to_bytes(4, "big")
     (tmp_path / "a.png").write_bytes(png)
     for name in ("a.bmp", "a.pgm", "a.png"):
         with pytest.raises(ImageError, match="too large"):
@@ -514,9 +514,9 @@ class HandClock:
         return 0
 
 
-def live(waits_ms: list[float], timeout_s: float = 2.0) -> room._LiveCapture:
+def live(waits_ms: list[float], timeout_s: float = 2.0) -> device._LiveCapture:
     now = [0]
-    return room._LiveCapture(Script(waits_ms, now), "cam", Given("FFMPEG", 6, 4, 10.0), timeout_s, HandClock(now))
+    return device._LiveCapture(Script(waits_ms, now), "cam", Given("FFMPEG", 6, 4, 10.0), timeout_s, HandClock(now))
 
 
 def test_backlog_after_open_is_discarded_and_counted():
@@ -539,8 +539,8 @@ def test_endless_backlog_is_given_up():
     """A file behind a URL is faster than its own clock for ever: it is shown after all."""
     source = live([1.0] * 1000)
     source.drain()
-    assert source.take_lost()[0].count == room.DRAIN_MOST
-    assert source.read().pixels[0, 0] == room.DRAIN_MOST % 256
+    assert source.take_lost()[0].count == device.DRAIN_MOST
+    assert source.read().pixels[0, 0] == device.DRAIN_MOST % 256
 
 
 def test_slow_read_has_failed_even_if_it_says_ok():
@@ -565,7 +565,7 @@ def test_stopped_stream_is_an_error_not_an_end():
 
 def test_this_is_the_only_door_to_video_capture():
     """No other room opens a camera or a video."""
-    root = Path(room.__file__).parents[2]
+    root = Path(device.__file__).parents[2]
     doors = [p.name for p in root.rglob("*.py") if re.search(r"cv2\.VideoCapture\(", p.read_text("utf-8"))]
     assert doors == ["device.py"]
 
@@ -577,7 +577,7 @@ def test_camera_process_loads_neither_configuration_nor_inference():
         "print([m for m in ('pydantic', 'yaml', 'onnxruntime', 'paho', 'click') if m in sys.modules])"
     )
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    root = Path(room.__file__).parents[3]
+    root = Path(device.__file__).parents[3]
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment, cwd=root)
     assert done.stdout.strip() == "[]"

@@ -18,7 +18,7 @@ from fakes_delivery import draft
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.delivery.outbox import store as room
+from edge.delivery.outbox import store
 from edge.delivery.outbox.store import Draft, Loss, Outbox, read_dead_letters, read_events, settle_dead_letters
 from edge.errors import OutboxError
 from edge.host.clock import NS_PER_S
@@ -65,7 +65,7 @@ def test_peek_is_in_order_and_starts_after_the_given_number(box):
 
 def test_acknowledged_events_are_history_and_pruned_in_batches(box):
     """Delivered events stay readable up to keep_delivered."""
-    total = 50 + room.PRUNE_BATCH
+    total = 50 + store.PRUNE_BATCH
     seqs = box.append([draft(n) for n in range(total)])
     assert box.ack(seqs[:-1]) == total - 1
     assert len(box.history(0, 10_000)) == total
@@ -79,11 +79,11 @@ def test_acknowledged_events_are_history_and_pruned_in_batches(box):
 def test_numbers_go_on_after_everything_was_deleted(tmp_path):
     """seq is a counter, not the largest row."""
     box = open_outbox(tmp_path, keep_delivered=0)
-    box.ack(box.append([draft(n) for n in range(room.PRUNE_BATCH)]))
+    box.ack(box.append([draft(n) for n in range(store.PRUNE_BATCH)]))
     assert box.history(0, 10) == ()
     box.close()
     again = open_outbox(tmp_path)
-    assert again.append([draft(0)]) == (room.PRUNE_BATCH + 1,)
+    assert again.append([draft(0)]) == (store.PRUNE_BATCH + 1,)
     again.close()
 
 
@@ -176,11 +176,11 @@ def sized(number: int, size_bytes: int, severity: str = "info") -> Draft:
 
 def test_bytes_are_bounded_and_what_goes_is_told(tmp_path):
     """Few large events fill the outbox as well as many small ones."""
-    box = open_outbox(tmp_path, max_bytes=room.MIB)
+    box = open_outbox(tmp_path, max_bytes=store.MIB)
     box.tell_losses_by(loss_draft)
     for n in range(30):
         box.append([sized(n, 100_000)])
-        assert box.waiting_bytes() == counted_bytes(box) <= room.MIB
+        assert box.waiting_bytes() == counted_bytes(box) <= store.MIB
     (told,) = details(box)
     waiting = [row.seq for row in box.peek(0, 100)]
     lost = set(range(1, box.last_seq + 1)) - set(waiting)
@@ -191,7 +191,7 @@ def test_bytes_are_bounded_and_what_goes_is_told(tmp_path):
 
 def test_events_of_no_consequence_go_before_a_defect(tmp_path):
     """Of severity info the oldest go first, for rows and for bytes; when none is left, the oldest of all."""
-    box = open_outbox(tmp_path, max_bytes=room.MIB, max_rows=20)
+    box = open_outbox(tmp_path, max_bytes=store.MIB, max_rows=20)
     box.tell_losses_by(loss_draft)
     box.append([sized(n, 200_000, severity) for n, severity in enumerate(("alarm", "info", "warning", "info"))])
     box.append([sized(5, 200_000, "alarm"), sized(6, 100_000, "alarm")])
@@ -208,7 +208,7 @@ def test_events_of_no_consequence_go_before_a_defect(tmp_path):
 
 def test_bytes_are_counted_right_whatever_happens_to_them(tmp_path):
     """After acknowledging, refusing, taking back, by this process or another, a failure, a new opening, a damage."""
-    box = open_outbox(tmp_path, max_bytes=room.MIB)
+    box = open_outbox(tmp_path, max_bytes=store.MIB)
     box.tell_losses_by(loss_draft)
     path = tmp_path / "outbox.db"
 
@@ -453,11 +453,11 @@ def test_power_cut_without_sync_does_not_repeat_numbers(tmp_path, monkeypatch):
     box = open_outbox(tmp_path, durability="normal")
     box.append([draft(1)])
     box._db.close()  # no clean end
-    monkeypatch.setattr(room, "boot_id", lambda: "another boot")
+    monkeypatch.setattr(store, "boot_id", lambda: "another boot")
     again = open_outbox(tmp_path)
     again.tell_losses_by(loss_draft)
     (seq,) = again.append([draft(2)])
-    assert seq > room.SEQ_BLOCK
+    assert seq > store.SEQ_BLOCK
     assert details(again)[0]["cause"] == "power"
     again.close()
     third = open_outbox(tmp_path)
