@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import signal
@@ -14,46 +13,43 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final, Protocol
 
-from edge import __version__, config, event
-from edge.camera.supervisor import CameraLost, CameraOpened, Supervisor
-from edge.control.handlers import Verbs
-from edge.control.model_rollout import Succession
+from edge import __version__, event
+from edge.camera.supervisor import Supervisor
+from edge.control.handlers import CommandHandlers
+from edge.control.model_rollout import ModelRollout
 from edge.control.model_validation import identity
 from edge.control.mqtt_commands import Commands
-from edge.control.reload import STOP_VIEW_S, Node, Reach, View
+from edge.control.reload import STOP_VIEW_S, Node, Reach
 from edge.control.startup import Prepared
 from edge.control.unix_socket import Console
 from edge.coverage import strip_position
-from edge.coverage.coil_store import LONGEST_AWAY_S, Coils
-from edge.coverage.totals import Ledger
+from edge.coverage.coil_store import LONGEST_AWAY_S, CoilStore
+from edge.coverage.totals import CoverageTotals
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.embedded_broker import EmbeddedBroker
-from edge.delivery.mqtt.line_signals import Telemetry
+from edge.delivery.mqtt.line_signals import LineSignals
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import MIB, Outbox
+from edge.delivery.outputs import Output
 from edge.delivery.recorder import Recorder
-from edge.delivery.refused_alarm import Refusals
+from edge.delivery.refused_alarm import RejectedAlarm
 from edge.delivery.sparkplug.output import views_of
-from edge.errors import BundleError, CommandError, ConfigError, Problem
+from edge.errors import BundleError, CommandError, ConfigError
 from edge.evidence.archive import Archive
-from edge.evidence.writer import Keeper, Witness
+from edge.evidence.writer import EvidenceSelector, EvidenceWriter
 from edge.host import machine
 from edge.host.clock import NS_PER_S, Clock, boot_id
-from edge.host.systemd import Service, status_line
+from edge.host.systemd import Service
 from edge.host.watchdog import LIMIT_S, Loop, Stuck, Watchdog
 from edge.monitoring.prometheus import Exporter, Reading
-from edge.pipeline.event_latency import Trail
-from edge.pipeline.loop import Control, Line, Report, make
+from edge.monitoring.status_line import status_line
+from edge.pipeline.event_latency import EventLatency
+from edge.pipeline.loop import InspectionLoop, OrderQueue, Report
 
 log = logging.getLogger(__name__)
 
-OUTBOX_FILE: Final = "outbox.db"
-LEDGER_FILE: Final = "coverage.json"
-COIL_FILE: Final = "coil.json"
 LOOK_S: Final = 0.5
-PROBE_SPARE_S: Final = 2.0
-"""For a camera process to start."""
 STOP_CAMERAS_S: Final = 0.7
 STOP_LINE_S: Final = 0.8
 STOP_RECORDER_S: Final = 0.4
@@ -72,48 +68,24 @@ class Alive(Protocol):
     def alive(self) -> bool: ...
 
 
-def probed(cameras: Sequence[config.Camera], clock: Clock) -> dict[str, dict[str, Any]]:
-    """What each camera gives, or its error: opened for a moment, in a process of its own as `run` does it."""
-    found: dict[str, dict[str, Any]] = {}
-    supervisor = Supervisor(cameras, clock)
-    longest_s = max(camera.open_timeout_s + camera.read_timeout_s for camera in cameras) + PROBE_SPARE_S
-    until_ns = clock.monotonic_ns() + int(longest_s * NS_PER_S)
-    supervisor.start()
-    try:
-        while len(found) < len(cameras) and clock.monotonic_ns() < until_ns:
-            supervisor.wait(LOOK_S)
-            for name, _ in supervisor.heads():
-                supervisor.release(supervisor.pop(name))
-            for notice in supervisor.take_notices():
-                if isinstance(notice, CameraOpened):
-                    found[notice.camera] = {"given": notice.given.as_json()}
-                elif isinstance(notice, CameraLost):
-                    found.setdefault(notice.camera, {"error": config.redact(notice.reason)})
-    finally:
-        supervisor.stop(STOP_CAMERAS_S)
-        supervisor.close()
-    late = {"error": f"gives no picture within {longest_s:g} s"}
-    return {camera.name: found.get(camera.name, late) for camera in cameras}
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What runs on one node, in the order of the flow."""
 
     cameras: Supervisor
-    line: Line
+    line: InspectionLoop
     recorder: Recorder
     publisher: Publisher
-    views: list[View]
+    views: list[Output]
     node: Node
-    succession: Succession
+    succession: ModelRollout
     commands: Commands
     console: Console
-    refusals: Refusals
-    ledger: Ledger
-    trail: Trail
-    evidence: Keeper | None
-    telemetry: Telemetry
+    refusals: RejectedAlarm
+    ledger: CoverageTotals
+    trail: EventLatency
+    evidence: EvidenceWriter | None
+    telemetry: LineSignals
 
     @property
     def threads(self) -> dict[str, Alive]:
@@ -156,7 +128,7 @@ class Daemon:
     def run(self, for_s: float | None = None) -> int:
         """Run until SIGTERM, SIGINT or `for_s`.  Returns the exit code.  Raises ConfigError, OutboxError."""
         with ExitStack() as building:
-            building.enter_context(_only_one(self._settings.state_dir))
+            building.enter_context(self._settings.state.locked())
             building.enter_context(self._signals_handled())
             broker = self._start_broker(building)
             parts = self._build(building)
@@ -183,7 +155,7 @@ class Daemon:
         settings, clock = self._settings, self._clock
         names = [camera.name for camera in settings.active_cameras]
         outbox = Outbox(
-            settings.state_dir / OUTBOX_FILE,
+            settings.state.outbox,
             max_rows=settings.outbox.max_rows,
             max_bytes=settings.outbox.max_mb * MIB,
             keep_delivered=settings.outbox.keep_delivered,
@@ -197,9 +169,9 @@ class Daemon:
             for view in tuple(views):
                 view.wake()
 
-        ledger = Ledger(settings.state_dir / LEDGER_FILE, clock)
-        trail = Trail(names, clock)
-        coils = Coils(settings.state_dir / COIL_FILE, clock)
+        ledger = CoverageTotals(settings.state.coverage_totals, clock)
+        trail = EventLatency(names, clock)
+        coils = CoilStore(settings.state.coil, clock)
         recorder = Recorder(
             outbox,
             self._origin,
@@ -209,9 +181,9 @@ class Daemon:
             on_stored=on_stored,
             on_commit=trail.stored,
         )
-        refusals = Refusals(recorder.put, clock)
+        refusals = RejectedAlarm(recorder.put, clock)
         commands = Commands(self._topics, settings.commands, names, clock)
-        telemetry = Telemetry(settings.travel, clock)
+        telemetry = LineSignals(settings.travel, clock)
         publisher = Publisher(
             opener(settings.mqtt, settings.node),
             outbox,
@@ -225,8 +197,8 @@ class Daemon:
             on_refused=refusals.note,
             on_acknowledged=trail.acknowledged,
         )
-        views: list[View] = [*views_of(settings, outbox, clock)]
-        orders = Control()
+        views: list[Output] = [*views_of(settings, outbox, clock)]
+        orders = OrderQueue()
         cameras = Supervisor(settings.active_cameras, clock)
         building.callback(cameras.close)
         reach = Reach(
@@ -236,8 +208,8 @@ class Daemon:
         evidence = self._keeper()
         kept = self._recalled(coils, ledger, recorder)
         line = self._line(node, reach, refusals, ledger, evidence, telemetry, kept)
-        succession = Succession(node, self._prepared, orders, lambda: line.stations, clock)
-        verbs = Verbs(node, succession, orders, outbox, recorder, publisher, commands, clock)
+        succession = ModelRollout(node, self._prepared, orders, lambda: line.sessions, clock)
+        verbs = CommandHandlers(node, succession, orders, outbox, recorder, publisher, commands, clock)
         commands.attach(publisher.reply, verbs.perform)
         console = Console(settings.state_dir, verbs.perform)
         return Parts(
@@ -257,7 +229,7 @@ class Daemon:
             telemetry,
         )
 
-    def _keeper(self) -> Keeper | None:
+    def _keeper(self) -> EvidenceWriter | None:
         settings = self._settings.evidence
         if not settings.enabled:
             return None
@@ -267,9 +239,11 @@ class Daemon:
             min_free_bytes=settings.min_free_mb * MIB,
             tiles_bytes=settings.tiles_mb * MIB,
         )
-        return Keeper(settings, archive, self._clock)
+        return EvidenceWriter(settings, archive, self._clock)
 
-    def _recalled(self, coils: Coils, ledger: Ledger, recorder: Recorder) -> strip_position.Kept | None:
+    def _recalled(
+        self, coils: CoilStore, ledger: CoverageTotals, recorder: Recorder
+    ) -> strip_position.RestoredCoil | None:
         """The coil of before this start; one that cannot be there any more is told as ended."""
         kept = coils.kept
         if kept is None or kept.name is None:
@@ -280,7 +254,7 @@ class Daemon:
         words = "coil %s, begun %s, is not taken up again: the node was off for more than %d minutes"
         log.warning(words, kept.name, kept.since, LONGEST_AWAY_S // 60)
         ended = {"coil": kept.name, "length_m": None, "by": "restart"}
-        recorder.put(make(self._clock, event.NODE_CAMERA, "coil.ended", ended))
+        recorder.put(event.Event.now(self._clock, event.NODE_CAMERA, "coil.ended", ended))
         return replace(kept, name=None)
 
     def _start(self, building: ExitStack, parts: Parts) -> None:
@@ -302,7 +276,7 @@ class Daemon:
             lacks = [key for key in ("scale", "direction") if getattr(camera, key) is None]
             if lacks and parts.line.reading.state != "off":
                 log.warning("camera %s tells no positions: it has no %s", camera.name, " and no ".join(lacks))
-        parts.recorder.put(make(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
+        parts.recorder.put(event.Event.now(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
         parts.succession.resume()
         parts.console.start()
 
@@ -312,7 +286,7 @@ class Daemon:
         if address is None:
             return
         reading = Reading(
-            lambda: parts.line.stations,
+            lambda: parts.line.sessions,
             parts.cameras,
             parts.publisher,
             parts.recorder,
@@ -334,12 +308,12 @@ class Daemon:
         self,
         node: Node,
         reach: Reach,
-        refusals: Refusals,
-        ledger: Ledger,
-        evidence: Keeper | None,
-        telemetry: Telemetry,
-        kept: strip_position.Kept | None,
-    ) -> Line:
+        refusals: RejectedAlarm,
+        ledger: CoverageTotals,
+        evidence: EvidenceWriter | None,
+        telemetry: LineSignals,
+        kept: strip_position.RestoredCoil | None,
+    ) -> InspectionLoop:
         def retain_coverage(camera: str, message: dict[str, Any]) -> None:
             reach.publisher.retain(self._topics.coverage(camera), ledger.note(camera, message))
 
@@ -353,8 +327,8 @@ class Daemon:
                 for view in tuple(reach.views):
                     view.report(report.camera, fps=report.fps, p50_ms=total.p50, p99_ms=total.p99, coverage=account)
 
-        line = Line(
-            self._prepared.stations,
+        line = InspectionLoop(
+            self._prepared.sessions,
             reach.cameras,
             reach.recorder,
             self._clock,
@@ -364,9 +338,9 @@ class Daemon:
             report_s=self._settings.report_s,
             control=reach.orders,
             on_removed=node.forget,
-            witness=None if evidence is None else Witness(self._settings.evidence, evidence.keep, self._clock),
+            witness=None if evidence is None else EvidenceSelector(self._settings.evidence, evidence.keep, self._clock),
             shadow=self._prepared.shadow,
-            travel=strip_position.Travel(self._settings.travel, self._clock.monotonic_ns(), kept),
+            travel=strip_position.PositionTracker(self._settings.travel, self._clock.monotonic_ns(), kept),
             news=telemetry.news,
             why_stale=lambda: telemetry.last_refusal,
         )
@@ -433,7 +407,7 @@ class Daemon:
         parts.cameras.stop(STOP_CAMERAS_S)
         if not parts.line.stop(STOP_LINE_S):
             log.warning("the line still had frames to inspect and was left behind")
-        parts.recorder.put(make(self._clock, event.NODE_CAMERA, "node.stopped"))
+        parts.recorder.put(event.Event.now(self._clock, event.NODE_CAMERA, "node.stopped"))
         parts.recorder.stop(STOP_RECORDER_S)
         if parts.evidence is not None:
             parts.evidence.stop(STOP_EVIDENCE_S)
@@ -484,40 +458,17 @@ class Daemon:
         self._news.set()
 
 
-def _describe_strip(views: Sequence[View], reading: strip_position.Reading) -> None:
+def _describe_strip(views: Sequence[Output], reading: strip_position.Reading) -> None:
     if reading.state == "off":
         return
     for view in tuple(views):
-        view.describe(
+        view.set_properties(
             {
                 "Strip/Speed m per s": reading.m_per_s,
                 "Strip/Position m": None if reading.position_m is None else round(reading.position_m, 3),
                 "Strip/Coil": reading.coil,
             }
         )
-
-
-@contextmanager
-def _only_one(state_dir: Path) -> Iterator[None]:
-    """Two daemons on one outbox would give the same seq twice."""
-    try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        remedy = "Choose a directory that this user may write"
-        problem = Problem("state_dir", str(state_dir), f"cannot be used: {error.strerror}", remedy)
-        raise ConfigError("configuration", (problem,)) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        remedy = "Stop it, or give this one another state_dir and another node name"
-        problem = Problem("state_dir", str(state_dir), "another defectd uses it", remedy)
-        raise ConfigError("configuration", (problem,)) from error
-    try:
-        yield
-    finally:
-        os.close(lock)
 
 
 def _log_period(reports: Sequence[Report], recorder: Recorder, publisher: Publisher) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from edge.host.clock import stamp
+from edge.host.clock import Clock, clock_synced, stamp, uuid7
 
 SCHEMA: Final = "defectd.event/1"
 NODE_CAMERA: Final = "node"
@@ -32,7 +32,7 @@ EventType = Literal[
     "thresholds.changed",
     "calibration.refused",
     "camera.drifted",
-    "camera.settled",
+    "camera.drift_cleared",
     "config.changed",
     "config.refused",
     "events.dropped",
@@ -40,6 +40,38 @@ EventType = Literal[
     "node.started",
     "node.stopped",
 ]
+Severity = Literal["info", "warning", "alarm"]
+"""What goes first when the outbox is full: info, then warning, alarm last."""
+EVENT_TYPES: Final[dict[EventType, Severity]] = {
+    "defect.opened": "alarm",
+    "defect.closed": "warning",
+    "coverage.gap": "warning",
+    "camera.lost": "alarm",
+    "camera.restored": "info",
+    "camera.ended": "info",
+    "camera.paused": "warning",
+    "camera.resumed": "info",
+    "coil.started": "info",
+    "coil.ended": "info",
+    "speed.stale": "warning",
+    "speed.restored": "info",
+    "image.bad": "warning",
+    "image.restored": "info",
+    "model.changed": "warning",
+    "model.rolled_back": "alarm",
+    "model.refused": "warning",
+    "thresholds.changed": "warning",
+    "calibration.refused": "warning",
+    "camera.drifted": "warning",
+    "camera.drift_cleared": "info",
+    "config.changed": "warning",
+    "config.refused": "alarm",
+    "events.dropped": "alarm",
+    "events.refused": "alarm",
+    "node.started": "info",
+    "node.stopped": "info",
+}
+"""Every event type.  A new one stands here, in `EventType` and in the schema; a test compares the three."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +171,12 @@ class Event:
     detail: dict[str, Any] | None = None
     """What else there is to say: the reason, counts, a time range."""
     evidence: Evidence | None = None
+
+    @classmethod
+    def now(cls, clock: Clock, camera: str, kind: EventType, detail: dict[str, Any] | None = None) -> Event:
+        """A new event, stamped with the time of `clock`."""
+        wall_ns = clock.wall_ns()
+        return cls(uuid7(wall_ns), camera, kind, wall_ns, clock.monotonic_ns(), clock_synced(), detail=detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a camera hands to inspection."""
+"""What a camera delivers to inspection, and the array types that describe it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ import numpy.typing as npt
 
 Gray = npt.NDArray[np.uint8]
 """(H, W) uint8, 8-bit grayscale, C-contiguous rows."""
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.intp]
+Bools = npt.NDArray[np.bool_]
+Box = tuple[int, int, int, int]
+"""x, y, width, height, px."""
 
 
 @dataclass(frozen=True, slots=True)

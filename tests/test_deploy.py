@@ -15,7 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from compose_spec import PyCompose
-from fakes_node import Parts
+from fakes.node import Parts
 
 from edge import config
 from edge.cli import main
@@ -23,7 +23,7 @@ from edge.config.calibration import Made
 from edge.host.clock import NS_PER_S
 from edge.monitoring.prometheus import _machine
 from edge.vision.drift import Figures, Watch, reference
-from edge.vision.image_quality import Sight
+from edge.vision.image_quality import ImageStats
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -176,13 +176,13 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     parts = Parts()
-    parts.station.miss("overload", parts.clock.monotonic_ns(), "late", frames=2)
-    parts.station.last_verdict_ns = parts.clock.monotonic_ns()
-    parts.station.drift = Watch(
-        reference([Sight(100.0, 0.5)], Made(time="", version="", source="", frames=1, frame_px=None)), 60
+    parts.session.miss("overload", parts.clock.monotonic_ns(), "late", frames=2)
+    parts.session.last_verdict_ns = parts.clock.monotonic_ns()
+    parts.session.drift = Watch(
+        reference([ImageStats(100.0, 0.5)], Made(time="", version="", source="", frames=1, frame_px=None)), 60
     )
     for second in range(120):
-        parts.station.drift.step(Figures(100.0, 0.5), second * NS_PER_S)
+        parts.session.drift.step(Figures(100.0, 0.5), second * NS_PER_S)
     found: dict[str, set[str]] = {}
     for family in (*parts.reading.collect(), *_machine(sysfs)):
         for sample in family.samples:

@@ -24,11 +24,11 @@ from torch import nn
 import edge
 from edge.camera.sources.simulator import CLASSES as STRIP_CLASSES
 from edge.camera.sources.simulator import Strip
-from edge.frame import Gray
+from edge.frame import Float32s, Gray
 from edge.host.clock import stamp
 from edge.model import bundle as bundles
 from edge.model.bundle import FP32, INT8, Bundle
-from edge.model.classifier import Classifier, Floats
+from edge.model.classifier import Classifier
 from trainer.augment import augment
 from trainer.compression import export_onnx as export
 from trainer.compression import prune, quantize
@@ -60,7 +60,7 @@ UNKNOWN: Final = TypeAdapter(tuple[UnknownClass, ...])
 NARROWED: Final = TypeAdapter(tuple[Narrowed, ...])
 UNSEEN: Final = ("held_out", "valid", "test")
 """Splits whose pictures no weights were fitted to."""
-MOST_WIDE_BYTES: Final = 32 << 20
+MAX_WIDE_BYTES: Final = 32 << 20
 """Of a network before pruning, which is measured and does not ship."""
 STRIP_CHECK_SEEDS: Final = (1, 900, 901)
 """Strips that nothing was trained on."""
@@ -446,7 +446,7 @@ class Pipeline:
         made = [
             export.bundle(
                 network, classes=self.index.classes, tile_px=self.finished().card.tile_px, version=edge.__version__,
-                most_bytes=MOST_WIDE_BYTES,
+                most_bytes=MAX_WIDE_BYTES,
             )
             for network in networks
         ]  # fmt: skip
@@ -706,7 +706,7 @@ def versions() -> dict[str, str]:
 def _by_network(model: nn.Module, input_px: int) -> outcomes.Judge:
     """A network in torch as a judge of pictures, without temperature."""
 
-    def judge(images: Sequence[Gray]) -> Floats:
+    def judge(images: Sequence[Gray]) -> Float32s:
         parts = [data.cut(image, input_px) for image in images]
         tiles = torch.from_numpy(np.concatenate(parts))[:, None]
         with torch.inference_mode():

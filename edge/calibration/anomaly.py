@@ -14,47 +14,40 @@ from statistics import NormalDist
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.calibration import gaussian_fit
 from edge.calibration import tail_model as tail
 from edge.calibration.binomial import upper
 from edge.calibration.focus_check import Focus
-from edge.calibration.footage import MOST_BAD, listed
+from edge.calibration.footage import MAX_BAD, listed
 from edge.calibration.gaussian_fit import Layout
 from edge.calibration.motion_check import Stillness
 from edge.calibration.tail_model import Tail
 from edge.errors import CalibrationError, ImageError
-from edge.frame import Gray
+from edge.frame import Bools, Box, Float32s, Float64s, Gray, Indices
 from edge.model.classifier import Classifier
 from edge.vision import drift, image_quality
-from edge.vision.anomaly import Model, Normality, views_of
-from edge.vision.decision import Box
+from edge.vision.anomaly import AnomalyModel, Model, views_of
 from edge.vision.inspector import Inspector
 
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
-Flags = npt.NDArray[np.bool_]
-
-LEAST_TILES: Final = 20
-LEAST_FRAMES: Final = 20
+MIN_TILES: Final = 20
+MIN_FRAMES: Final = 20
 """Of footage most of which repeats."""
-MOST_TILES: Final = 600_000
+MAX_TILES: Final = 600_000
 """Held in memory as scores: about 130 MB."""
 FIRST_TILES: Final = 2000
 """All are kept as pictures until so many are there; then those that look strangest by them."""
-MOST_PICTURES: Final = 400
-MOST_FEATURES: Final = 40_000
+MAX_PICTURES: Final = 400
+MAX_FEATURES: Final = 40_000
 """Tiles whose features are kept for the watch over drift."""
 OFF: Final = 1.5
 """A tile stands out from so many times as far from the middle as the farthest of so many normal scores. Good surface of
 two mills and of the generated strip, which is a little wider than that, reached 0.6 to 0.85 of it."""
-MOST_PLACES: Final = 12
-MOST_LEFT_OUT: Final = 0.2
+MAX_PLACES: Final = 12
+MAX_LEFT_OUT: Final = 0.2
 DOUBT: Final = 10.0
 """A tile is unsure where alarms would come so many times as often as was asked."""
-MOST_DOUBT: Final = 0.01
+MAX_DOUBT: Final = 0.01
 FAR: Final = 2.0
 """Times the largest score of good surface: a threshold beyond that finds gross defects only."""
 PER_HOUR: Final = "alarms an hour"
@@ -85,27 +78,27 @@ class Album:
     """Pictures of the tiles that may be asked for: all of the first ones, then the strangest."""
 
     tiles: dict[int, Gray] = field(default_factory=dict)
-    score: Callable[[Floats], Floats] | None = None
+    score: Callable[[Float32s], Float32s] | None = None
     scores: dict[int, float] = field(default_factory=dict)
 
-    def offer(self, first: int, cut: Gray, values: Floats) -> None:
+    def offer(self, first: int, cut: Gray, values: Float32s) -> None:
         if self.score is None:
             self.tiles |= {first + i: tile.copy() for i, tile in enumerate(cut)}
             return
         for i, score in enumerate(self.score(values).tolist()):
-            if score > 0 and (len(self.tiles) < 2 * MOST_PICTURES or score > min(self.scores.values(), default=0.0)):
+            if score > 0 and (len(self.tiles) < 2 * MAX_PICTURES or score > min(self.scores.values(), default=0.0)):
                 self.tiles[first + i], self.scores[first + i] = cut[i].copy(), score
-        if len(self.tiles) > 2 * MOST_PICTURES:
+        if len(self.tiles) > 2 * MAX_PICTURES:
             self._thin()
 
-    def settle(self, score: Callable[[Floats], Floats], values: Floats) -> None:
+    def settle(self, score: Callable[[Float32s], Float32s], values: Float32s) -> None:
         """From here on by a first idea of good surface.  values: of all tiles until now."""
         self.score = score
         self.scores = dict(enumerate(score(values).tolist()))
         self._thin()
 
     def _thin(self) -> None:
-        kept = sorted(self.scores, key=lambda i: -self.scores[i])[:MOST_PICTURES]
+        kept = sorted(self.scores, key=lambda i: -self.scores[i])[:MAX_PICTURES]
         self.scores = {i: self.scores[i] for i in kept}
         self.tiles = {i: self.tiles[i] for i in kept if i in self.tiles}
 
@@ -120,14 +113,14 @@ class Collected:
     labels: list[str] = field(default_factory=list)
     """Of the frames."""
     runs: list[int] = field(default_factory=list)
-    sights: list[image_quality.Sight] = field(default_factory=list)
+    sights: list[image_quality.ImageStats] = field(default_factory=list)
     counts: list[int] = field(default_factory=list)
     """Tiles of each frame."""
     bad: dict[str, int] = field(default_factory=dict)
     """Frames that show no surface, by reason."""
     repeated: int = 0
     """Frames that had come before, to the last bit: a recording in a loop, a camera that stands still. Left out."""
-    features: dict[int, Floats] = field(default_factory=dict)
+    features: dict[int, Float32s] = field(default_factory=dict)
     """Of the tiles of some frames, evenly spread, for the watch over drift."""
     layout: Layout | None = None
     picture: Gray | None = None
@@ -135,7 +128,7 @@ class Collected:
     boxes: tuple[Box, ...] = ()
     focus: Focus = field(default_factory=Focus)
     stillness: Stillness = field(default_factory=Stillness)
-    _parts: list[Floats] = field(default_factory=list)
+    _parts: list[Float32s] = field(default_factory=list)
     _tiles: int = 0
     _stride: int = 1
     _featured: int = 0
@@ -144,9 +137,9 @@ class Collected:
 
     def see(self, label: str, pixels: Gray, *, follows: bool) -> bool:
         """Take in a frame; False when no more of them can be held.  follows: on the one before, in time."""
-        ailment = image_quality.ailment(pixels)
-        if ailment is not None:
-            self.bad[ailment] = self.bad.get(ailment, 0) + 1
+        fault = image_quality.fault(pixels)
+        if fault is not None:
+            self.bad[fault] = self.bad.get(fault, 0) + 1
             self._broken = True
             return True
         self.inspector.follow(pixels)
@@ -182,18 +175,18 @@ class Collected:
         if self.album.score is None and self._tiles >= FIRST_TILES:
             so_far = self.values()
             self.album.settle(gaussian_fit.fitted(so_far, self.layout).score, so_far)
-        return self._tiles < MOST_TILES
+        return self._tiles < MAX_TILES
 
-    def values(self) -> Floats:
+    def values(self) -> Float32s:
         """(N, D): all views of all tiles."""
         return np.concatenate(self._parts)
 
-    def _keep(self, frame: int, features: Floats) -> None:
+    def _keep(self, frame: int, features: Float32s) -> None:
         """Of every frame, then of every second, every fourth...: bounded, and spread over all of the footage."""
         if frame % self._stride == 0:
             self.features[frame] = features
             self._featured += len(features)
-        if self._featured > MOST_FEATURES:
+        if self._featured > MAX_FEATURES:
             self._stride *= 2
             self.features = {at: kept for at, kept in self.features.items() if at % self._stride == 0}
             self._featured = sum(map(len, self.features.values()))
@@ -202,19 +195,19 @@ class Collected:
         """Raises CalibrationError when this is no footage to learn from."""
         seen = len(self.labels)
         bad = sum(self.bad.values())
-        if bad > MOST_BAD * (seen + bad):
+        if bad > MAX_BAD * (seen + bad):
             reasons = listed(self.bad)
             raise CalibrationError(
                 f"{bad} of {seen + bad} frames show no surface ({reasons}): look at the camera first"
             )
-        if self.repeated > seen and seen < LEAST_FRAMES:
+        if self.repeated > seen and seen < MIN_FRAMES:
             raise CalibrationError(
                 f"{self.repeated} of {seen + self.repeated} frames repeat others: the strip must move, or only one "
                 "picture of it is learned"
             )
         self.stillness.check()
-        if self._tiles < LEAST_TILES:
-            raise CalibrationError(f"{self._tiles} tiles in {seen} frames: at least {LEAST_TILES} are needed")
+        if self._tiles < MIN_TILES:
+            raise CalibrationError(f"{self._tiles} tiles in {seen} frames: at least {MIN_TILES} are needed")
         if self.focus.is_soft:
             raise CalibrationError(
                 "the picture is out of focus: small flaws do not show in it. Focus the lens, clean it, and record anew"
@@ -253,7 +246,7 @@ class Promise:
 class Fit:
     """What `fit` found."""
 
-    normality: Normality
+    anomaly: AnomalyModel
     promise: Promise
     alone: Promise | None
     """The same without confirmation over frames; None where each frame is alone."""
@@ -273,7 +266,7 @@ class Fit:
     """Frames."""
     places: int
     odd: tuple[Odd, ...]
-    maxima: Doubles
+    maxima: Float64s
     """Largest score in each piece, as an alarm needs it."""
     tail: Tail | None
     per_piece: float
@@ -287,7 +280,7 @@ class Fit:
     """The last frame."""
     boxes: tuple[Box, ...]
     """Of its tiles."""
-    hot: Floats
+    hot: Float32s
     """(T,) the largest score that was kept at each of these places; NaN where there was none."""
 
     @property
@@ -310,14 +303,14 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
     strange = gaussian_fit.strange(values, layout, frame_of)
     left_out = np.zeros(len(runs), np.bool_) if keep_all else _left_out(strange, frame_of, runs, pace)
     places = _places(left_out, runs)
-    if places > MOST_PLACES or left_out.mean() > MOST_LEFT_OUT:
+    if places > MAX_PLACES or left_out.mean() > MAX_LEFT_OUT:
         raise CalibrationError(
             f"{_counted(places)} in {int(left_out.sum())} of {len(runs)} frames stand out: this is no good surface, or "
             "it is of several kinds. Look at the footage; if all of it is good, give --keep-all"
         )
     kept = ~left_out[frame_of]
-    if kept.sum() < LEAST_TILES:
-        raise CalibrationError(f"{int(kept.sum())} good tiles are left, at least {LEAST_TILES} are needed")
+    if kept.sum() < MIN_TILES:
+        raise CalibrationError(f"{int(kept.sum())} good tiles are left, at least {MIN_TILES} are needed")
     of_kept = frame_of[kept]
     surface, scores, counted = gaussian_fit.scored(values[kept], layout, of_kept)
     owner, blocks = of_kept[counted], _runs_of(of_kept[counted], runs)
@@ -325,13 +318,13 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
     promise, doubt = counts.promise(), counts.doubt()
     alone = None if pace.n == 1 else _Counts(scores[counted], owner, blocks, Pace(pace.fps, 1, 1), wanted).promise()
     card = seen.classifier.card
-    normality = Normality(Model.of(card), surface, promise.threshold, min(promise.threshold, max(1e-3, doubt)))
+    known = AnomalyModel(Model.of(card), surface, promise.threshold, min(promise.threshold, max(1e-3, doubt)))
     whole = np.full(len(frame_of), np.nan, np.float32)
     whole[kept] = scores
     whole[~kept] = strange[~kept]
     worst = np.maximum.reduceat(scores, np.flatnonzero(np.diff(of_kept, prepend=-1)))
     return Fit(
-        normality=normality,
+        anomaly=known,
         promise=promise,
         alone=alone,
         unit=PER_HOUR if wanted.per_hour is not None else "of good tiles",
@@ -351,7 +344,7 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
         per_piece=counts.per_piece,
         carried=counts.carried(promise.threshold),
         kept=tuple(np.flatnonzero(~left_out).tolist()),
-        unsure=float(((worst > normality.doubt) & (worst <= normality.threshold)).mean()),
+        unsure=float(((worst > known.doubt) & (worst <= known.threshold)).mean()),
         picture=picture,
         boxes=seen.boxes,
         hot=_hot(whole, kept, frame_of, np.array(seen.counts)),
@@ -361,7 +354,7 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
 # ---- what stands out ---------------------------------------------------------------------------------
 
 
-def _left_out(scores: Floats, frame_of: Ints, runs: Ints, pace: Pace) -> Flags:
+def _left_out(scores: Float32s, frame_of: Indices, runs: Indices, pace: Pace) -> Bools:
     """(F,) frames with a tile far beyond the others, and their neighbours, which may show a part of the same."""
     middle, quarter = (float(value) for value in np.quantile(scores, (0.5, 0.75)))
     sigma = max(quarter - middle, 0.02 * quarter) / NormalDist().inv_cdf(0.75)
@@ -376,7 +369,7 @@ def _left_out(scores: Floats, frame_of: Ints, runs: Ints, pace: Pace) -> Flags:
     return frames
 
 
-def _places(left_out: Flags, runs: Ints) -> int:
+def _places(left_out: Bools, runs: Indices) -> int:
     """Stretches of neighbouring frames that were left out."""
     at = np.flatnonzero(left_out)
     if len(at) == 0:
@@ -388,7 +381,7 @@ def _counted(places: int) -> str:
     return "1 place" if places == 1 else f"{places} places"
 
 
-def _runs_of(owner: Ints, runs: Ints) -> Ints:
+def _runs_of(owner: Indices, runs: Indices) -> Indices:
     """For each frame that is counted, which unbroken run of such frames it is in."""
     frames = np.unique(owner)
     breaks = (np.diff(frames) > 1) | (np.diff(runs[frames]) != 0)
@@ -401,7 +394,7 @@ def _runs_of(owner: Ints, runs: Ints) -> Ints:
 class _Counts:
     """Scores of good surface as counts of what would be an alarm."""
 
-    def __init__(self, scores: Floats, owner: Ints, runs: Ints, pace: Pace, wanted: Wanted) -> None:
+    def __init__(self, scores: Float32s, owner: Indices, runs: Indices, pace: Pace, wanted: Wanted) -> None:
         """scores, owner: (N,) of tiles and the frames they are in.  runs: of those frames."""
         frames, index = np.unique(owner, return_inverse=True)
         largest = np.full(len(frames), -np.inf)
@@ -414,11 +407,11 @@ class _Counts:
         piece_of = tail.pieces_of(runs, self.length)
         maxima = np.full(int(piece_of[-1]) + 1, -np.inf)
         np.maximum.at(maxima, piece_of, held)
-        self.maxima: Doubles = maxima[np.isfinite(maxima)]
+        self.maxima: Float64s = maxima[np.isfinite(maxima)]
         self._tile_pieces = piece_of[index]
         if len(self.maxima) == 0:
             raise CalibrationError("no run of frames is long enough for a defect to be confirmed: give more, in order")
-        self.tail = Tail.of(self.maxima) if len(self.maxima) >= 2 * tail.FEWEST_PEAKS else None
+        self.tail = Tail.of(self.maxima) if len(self.maxima) >= 2 * tail.MIN_PEAKS else None
         if is_hour:
             assert wanted.per_hour is not None
             self.asked = wanted.per_hour
@@ -451,7 +444,7 @@ class _Counts:
         if self.tail is None:
             raise CalibrationError(
                 f"{len(self.maxima)} pieces of surface are too few to say anything of so rare an alarm: "
-                f"at least {2 * tail.FEWEST_PEAKS} are needed"
+                f"at least {2 * tail.MIN_PEAKS} are needed"
             )
         return self.tail.level(per_piece), False
 
@@ -478,9 +471,9 @@ class _Counts:
         return None if self.tail is None or threshold <= far else self.tail.beyond(far).mean * self._unit
 
     def doubt(self) -> float:
-        return self.level(max(self.per_piece, min(DOUBT * self.per_piece, MOST_DOUBT)))[0]
+        return self.level(max(self.per_piece, min(DOUBT * self.per_piece, MAX_DOUBT)))[0]
 
-    def curve(self, levels: Doubles) -> Doubles:
+    def curve(self, levels: Float64s) -> Float64s:
         """How often pieces were above each level, in the unit asked for."""
         return np.asarray([(self.maxima > level).mean() for level in levels]) * self._unit
 
@@ -488,10 +481,10 @@ class _Counts:
 # ---- for people --------------------------------------------------------------------------------------
 
 
-def _odd(seen: Collected, scores: Floats, frame_of: Ints, left_out: Flags) -> tuple[Odd, ...]:
+def _odd(seen: Collected, scores: Float32s, frame_of: Indices, left_out: Bools) -> tuple[Odd, ...]:
     """The strangest tiles: those that were left out first, then those that were kept."""
     order = np.lexsort((-scores, ~left_out[frame_of]))
-    first = [i for i in order[:MOST_PICTURES] if left_out[frame_of[i]]]
+    first = [i for i in order[:MAX_PICTURES] if left_out[frame_of[i]]]
     kept = np.argsort(np.where(left_out[frame_of], np.inf, -scores))[:24]
     return tuple(
         Odd(
@@ -505,7 +498,7 @@ def _odd(seen: Collected, scores: Floats, frame_of: Ints, left_out: Flags) -> tu
     )
 
 
-def _hot(scores: Floats, kept: Flags, frame_of: Ints, counts: Ints) -> Floats:
+def _hot(scores: Float32s, kept: Bools, frame_of: Indices, counts: Indices) -> Float32s:
     """By place in the frame, over all frames of as many tiles as the last has."""
     usable = kept & (counts[frame_of] == counts[-1])
     place = np.arange(len(scores)) - (np.cumsum(counts) - counts)[frame_of]
@@ -518,7 +511,7 @@ def reference_of(seen: Collected, found: Fit, made: Any) -> Any:
     """What good frames look like, for the watch over drift: `edge.config.calibration.Reference`."""
     kept = set(found.kept)
     features = {frame: tiles for frame, tiles in seen.features.items() if frame in kept}
-    known = drift.features_of(np.concatenate(list(features.values())), found.normality.model.sha256)
+    known = drift.features_of(np.concatenate(list(features.values())), found.anomaly.model.sha256)
     distances = [drift.median_distance(tiles, known) for tiles in features.values()]
     sights = [sight for f, sight in enumerate(seen.sights) if f in kept]
     return drift.reference(sights, made, distances=distances, features=known, unsure=round(found.unsure, 6))

@@ -9,7 +9,7 @@ from typing import Final
 CONFIDENCE: Final = 0.95
 CLOSE: Final = 1e-12
 """Relative: bounds are found to this."""
-MOST_TERMS: Final = 100_000
+MAX_TERMS: Final = 100_000
 """Of the continued fraction, which needs some square root of n."""
 TINY: Final = 1e-300
 
@@ -56,7 +56,7 @@ def _fraction(x: float, a: float, b: float) -> float:
     c = 1.0
     d = 1 / _off_zero(1 - (a + b) * x / (a + 1))
     value = d
-    for m in range(1, MOST_TERMS):
+    for m in range(1, MAX_TERMS):
         even = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m))
         odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))
         step = 1.0

@@ -12,12 +12,12 @@ import numpy.typing as npt
 
 from edge.calibration.motion_check import Stillness
 from edge.errors import CalibrationError
-from edge.frame import Gray
+from edge.frame import Float32s, Gray
 from edge.vision.drawing import label
-from edge.vision.flatfield import FACTOR, UNIT, Floats, cells, unevenness
+from edge.vision.flatfield import FACTOR, UNIT, cells, unevenness
 
-LEAST_FRAMES: Final = 10
-MOST_GAIN: Final = 3.0
+MIN_FRAMES: Final = 10
+MAX_GAIN: Final = 3.0
 SMOOTH: Final = 0.04
 """Of the longer side: finer structure than this is not taken for light."""
 HELPS: Final = 0.8
@@ -30,7 +30,7 @@ BRIGHT: Final = 245.0
 class Light:
     """gain: (h, w) float32.  before, after: unevenness of the frames kept for the check."""
 
-    gain: Floats
+    gain: Float32s
     before: float
     after: float
 
@@ -41,8 +41,8 @@ def measure(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None = None
     roi: x y w h where the surface is.  Raises CalibrationError when the frames are too few, too much alike, too dark,
     saturated, or when a gain would not help.
     """
-    if len(frames) < LEAST_FRAMES:
-        raise CalibrationError(f"{len(frames)} frames: at least {LEAST_FRAMES} of different good surface are needed")
+    if len(frames) < MIN_FRAMES:
+        raise CalibrationError(f"{len(frames)} frames: at least {MIN_FRAMES} of different good surface are needed")
     x, y, w, h = roi or (0, 0, frames[0].shape[1], frames[0].shape[0])
     if min(w, h) < 2 * FACTOR:
         raise CalibrationError(
@@ -57,7 +57,7 @@ def measure(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None = None
     if level < DARK or level > BRIGHT:
         words = "too dark" if level < DARK else "saturated"
         raise CalibrationError(f"a median of {level:.0f} gray levels is {words}: set exposure or lamp first")
-    gain = np.clip(level / np.maximum(light, 1.0), 1 / MOST_GAIN, MOST_GAIN).astype(np.float32)
+    gain = np.clip(level / np.maximum(light, 1.0), 1 / MAX_GAIN, MAX_GAIN).astype(np.float32)
     before = float(np.mean([_uneven(frame, None, roi) for frame in frames[1::2]]))
     after = float(np.mean([_uneven(frame, gain, roi) for frame in frames[1::2]]))
     if after > HELPS * before:
@@ -69,7 +69,7 @@ def measure(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None = None
     return Light(gain, before, after)
 
 
-def _light(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None) -> Floats:
+def _light(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None) -> Float32s:
     height, width = frames[0].shape
     size = (round(width / FACTOR), round(height / FACTOR))
     small = np.median([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames], axis=0)
@@ -84,7 +84,7 @@ def _light(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None) -> Flo
     return np.asarray(cv2.GaussianBlur(small.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE))
 
 
-def _uneven(frame: Gray, gain: Floats | None, roi: tuple[int, int, int, int] | None) -> float:
+def _uneven(frame: Gray, gain: Float32s | None, roi: tuple[int, int, int, int] | None) -> float:
     height, width = frame.shape
     if gain is not None:
         whole = cv2.resize(gain, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -93,7 +93,7 @@ def _uneven(frame: Gray, gain: Floats | None, roi: tuple[int, int, int, int] | N
     return unevenness(cells(frame[y : y + h, x : x + w]))
 
 
-def coded(gain: Floats) -> npt.NDArray[np.uint16]:
+def coded(gain: Float32s) -> npt.NDArray[np.uint16]:
     """As the file holds it."""
     return np.clip(np.rint(gain * UNIT), 1, 65_535).astype(np.uint16)
 

@@ -12,11 +12,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from edge.frame import Gray
-
-Doubles = npt.NDArray[np.float64]
+from edge.frame import Float64s, Gray
 
 STEPS: Final = (1, 2, 4)
 ROWS: Final = 96
@@ -31,7 +28,7 @@ SOFT: Final = 0.29
 class Focus:
     """Change over 1, 2 and 4 pixels, across and down, summed over frames."""
 
-    _changes: Doubles = field(default_factory=lambda: np.zeros((2, len(STEPS))))
+    _changes: Float64s = field(default_factory=lambda: np.zeros((2, len(STEPS))))
     _frames: int = 0
 
     def see(self, image: Gray) -> None:

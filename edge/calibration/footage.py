@@ -13,14 +13,15 @@ from edge.camera.supervisor import CameraEnded, CameraLost, Supervisor
 from edge.errors import CalibrationError
 from edge.frame import Gray
 from edge.host.clock import NS_PER_S, Clock
+from edge.host.redact import redact
 from edge.vision import image_quality
 
-MOST_BYTES: Final = 512 << 20
+MAX_BYTES: Final = 512 << 20
 STOP_S: Final = 0.7
 WAIT_S: Final = 0.2
-MOST_BAD: Final = 0.2
+MAX_BAD: Final = 0.2
 """Share of the frames."""
-LEAST_SIDE_PX: Final = 32
+MIN_SIDE_PX: Final = 32
 """Of a frame that can be told to be blurred."""
 
 
@@ -69,7 +70,7 @@ def shots(camera: config.Camera, sources: Sequence[str], clock: Clock, *, consec
 
 def where(camera: config.Camera, sources: Sequence[str]) -> str:
     """Where frames come from, in words, without credentials."""
-    return config.redact(", ".join(sources) if sources else camera.source.get_secret_value())[:500]
+    return redact(", ".join(sources) if sources else camera.source.get_secret_value())[:500]
 
 
 def gather(
@@ -95,7 +96,7 @@ def gather(
         frames.append(shot.pixels.copy())
         held += shot.pixels.nbytes
         on_frame()
-        if len(frames) >= most or held >= MOST_BYTES:
+        if len(frames) >= most or held >= MAX_BYTES:
             break
     if len(frames) < least:
         raise CalibrationError(f"{where(camera, sources)} gave {len(frames)} frames, at least {least} are needed")
@@ -122,7 +123,7 @@ def thinned(shots: Iterator[Shot], every_s: float) -> Iterator[Shot]:
 def look_at(frames: Sequence[Gray], *, surface: bool) -> None:
     """Raises CalibrationError where many are pictures that the daemon would not judge, whatever they are given for."""
     found = Counter(reason for frame in frames if (reason := _ailment(frame, surface=surface)) is not None)
-    if found.total() > MOST_BAD * len(frames):
+    if found.total() > MAX_BAD * len(frames):
         raise CalibrationError(
             f"{found.total()} of {len(frames)} frames are no pictures to calibrate with ({listed(found)}): see to "
             "lamp, exposure, lens cap and focus first"
@@ -130,13 +131,13 @@ def look_at(frames: Sequence[Gray], *, surface: bool) -> None:
 
 
 def listed(bad: Mapping[str, int]) -> str:
-    """How many frames there are of each ailment, in words."""
+    """How many frames there are of each fault, in words."""
     return ", ".join(f"{count} {reason}" for reason, count in sorted(bad.items()))
 
 
 def _ailment(frame: Gray, *, surface: bool) -> str | None:
-    reason = image_quality.ailment(frame)
-    if reason is None and surface and min(frame.shape) >= LEAST_SIDE_PX:
+    reason = image_quality.fault(frame)
+    if reason is None and surface and min(frame.shape) >= MIN_SIDE_PX:
         return "blurred" if image_quality.sight(frame).sharpness < image_quality.SOFT else None
     return reason
 
@@ -173,7 +174,7 @@ def _live(camera: config.Camera, clock: Clock) -> Iterator[Shot]:
                 until_ns = clock.monotonic_ns() + limit_ns
             for notice in supervisor.take_notices():
                 if isinstance(notice, CameraLost):
-                    said = config.redact(notice.reason)
+                    said = redact(notice.reason)
                     raise CalibrationError(f"camera {camera.name}: {said}. If the daemon has it, stop that first")
                 if isinstance(notice, CameraEnded):
                     return

@@ -8,23 +8,18 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.errors import CalibrationError
+from edge.frame import Bools, Float32s, Float64s, Indices
 from edge.vision.anomaly import Gaussians, joined
-
-Floats = npt.NDArray[np.float32]
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.intp]
-Flags = npt.NDArray[np.bool_]
 
 SPLIT_FROM: Final = 4000
 """Tiles from which on one half is fitted and the other half counted; below, part by part in turn."""
 BLOCKS: Final = 10
 FOLDS: Final = 20
 """In turn: with so many, a Gaussian of the others is nearly that of all."""
-MOST_FITTED: Final = 20_000
-LEAST_SPREAD: Final = 0.2
+MAX_FITTED: Final = 20_000
+MIN_SPREAD: Final = 0.2
 """Of the middle column's: one that never moved on good surface must not call its first faint movement a defect."""
 
 
@@ -33,21 +28,21 @@ class Layout:
     """Which columns of the values belong to which view.  names: (V).  starts: (V,)."""
 
     names: tuple[str, ...]
-    starts: Ints
+    starts: Indices
 
     @classmethod
-    def of(cls, views: Mapping[str, Floats]) -> Layout:
+    def of(cls, views: Mapping[str, Float32s]) -> Layout:
         widths = [view.shape[1] for view in views.values()]
         return cls(tuple(views), np.cumsum([0, *widths[:-1]], dtype=np.intp))
 
 
-def fitted(values: Floats, layout: Layout) -> Gaussians:
+def fitted(values: Float32s, layout: Layout) -> Gaussians:
     """Gaussians, and the unit of their distances from the same tiles."""
     surface = _unscaled(values, layout)
     return _scaled(surface, *_ruler(surface.logarithms(values)))
 
 
-def scored(values: Floats, layout: Layout, frame_of: Ints) -> tuple[Gaussians, Floats, Flags]:
+def scored(values: Float32s, layout: Layout, frame_of: Indices) -> tuple[Gaussians, Float32s, Bools]:
     """The Gaussians; scores of tiles that they were not made of; which those are."""
     count = len(frame_of)
     if count >= SPLIT_FROM:
@@ -59,7 +54,7 @@ def scored(values: Floats, layout: Layout, frame_of: Ints) -> tuple[Gaussians, F
     return _scaled(_unscaled(values, layout), *ruler), joined(held, *ruler), whole
 
 
-def strange(values: Floats, layout: Layout, frame_of: Ints) -> Floats:
+def strange(values: Float32s, layout: Layout, frame_of: Indices) -> Float32s:
     """Scores by Gaussians of the nine tenths that look most alike: a few defects must not hide themselves."""
     if len(frame_of) < SPLIT_FROM:  # a small Gaussian lies too near to what it was made of
         held, ruler = _in_turns(values, layout, frame_of, np.ones(len(frame_of), np.bool_))
@@ -70,7 +65,9 @@ def strange(values: Floats, layout: Layout, frame_of: Ints) -> Floats:
     return fitted(values[scores <= np.quantile(scores, 0.9)], layout).score(values)
 
 
-def _in_turns(values: Floats, layout: Layout, frame_of: Ints, usable: Flags) -> tuple[Floats, tuple[Floats, Floats]]:
+def _in_turns(
+    values: Float32s, layout: Layout, frame_of: Indices, usable: Bools
+) -> tuple[Float32s, tuple[Float32s, Float32s]]:
     """(N, V) distances of each part by what the others are like, as far as these are usable; and their unit."""
     folds = _blocks(frame_of, FOLDS)
     held = np.empty((len(frame_of), len(layout.names)), np.float32)
@@ -83,11 +80,11 @@ def _in_turns(values: Floats, layout: Layout, frame_of: Ints, usable: Flags) -> 
     return held, _ruler(held[usable])
 
 
-def _unscaled(values: Floats, layout: Layout) -> Gaussians:
+def _unscaled(values: Float32s, layout: Layout) -> Gaussians:
     """Gaussians whose distances are in no unit yet."""
     columns, views = values.shape[1], len(layout.names)
     whitening, offset = np.zeros((columns, columns), np.float32), np.empty(columns, np.float32)
-    some = values[:: max(1, len(values) // MOST_FITTED)]
+    some = values[:: max(1, len(values) // MAX_FITTED)]
     for start, end in itertools.pairwise([*layout.starts.tolist(), columns]):
         whitening[start:end, start:end], offset[start:end] = _gaussian(some[:, start:end])
     return Gaussians(
@@ -95,7 +92,7 @@ def _unscaled(values: Floats, layout: Layout) -> Gaussians:
     )
 
 
-def _gaussian(values: Floats) -> tuple[Doubles, Doubles]:
+def _gaussian(values: Float32s) -> tuple[Float64s, Float64s]:
     """Whitening (D, D) and offset (D,) of a shrunk covariance.
 
     Source: Ledoit and Wolf, Journal of Multivariate Analysis 88 (2004) 365-411, on standardised columns.
@@ -103,7 +100,7 @@ def _gaussian(values: Floats) -> tuple[Doubles, Doubles]:
     wide = np.asarray(values, np.float64)
     count, size = wide.shape
     spread = wide.std(0)
-    scale = np.maximum(spread, max(LEAST_SPREAD * float(np.median(spread)), 1e-6))
+    scale = np.maximum(spread, max(MIN_SPREAD * float(np.median(spread)), 1e-6))
     centre = wide.mean(0)
     columns = (wide - centre) / scale
     covariance = columns.T @ columns / count + np.diag(1 - (spread / scale) ** 2)  # what moved less: as if with noise
@@ -116,18 +113,18 @@ def _gaussian(values: Floats) -> tuple[Doubles, Doubles]:
     return whitening, centre @ whitening
 
 
-def _ruler(logarithms: Floats) -> tuple[Floats, Floats]:
+def _ruler(logarithms: Float32s) -> tuple[Float32s, Float32s]:
     """Gain and shift of each view, by which its middle is 1 and its last tenth begins at 2.  logarithms: (N, V)."""
     middle, tenth = np.quantile(logarithms, (0.5, 0.9), axis=0).astype(np.float32)
     gain = 1 / np.maximum(np.float32(2e-3), tenth - middle)
     return gain, 1 - middle * gain
 
 
-def _scaled(surface: Gaussians, gain: Floats, shift: Floats) -> Gaussians:
+def _scaled(surface: Gaussians, gain: Float32s, shift: Float32s) -> Gaussians:
     return replace(surface, gain=gain, shift=shift)
 
 
-def _blocks(frame_of: Ints, count: int) -> Ints:
+def _blocks(frame_of: Indices, count: int) -> Indices:
     """Stretches of whole frames, about as many tiles in each.  (N,) 0 to count - 1."""
     _, frames = np.unique(frame_of, return_inverse=True)
     return np.asarray(frames * count // (frames.max() + 1), np.intp)

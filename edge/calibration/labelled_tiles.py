@@ -19,7 +19,7 @@ from edge.frame import Gray
 
 SOUND: Final = ("good", "normal")
 MOST: Final = 200_000
-MOST_TOLD: Final = 10
+MAX_TOLD: Final = 10
 """Files that cannot be used, told one by one."""
 
 
@@ -38,10 +38,10 @@ class LeftOut:
     reasons: list[tuple[Path, str]] = field(default_factory=list)
 
     def said(self) -> Iterator[str]:
-        for path, why in self.reasons[:MOST_TOLD]:
+        for path, why in self.reasons[:MAX_TOLD]:
             yield f"left out: {path}: {why}"
-        if len(self.reasons) > MOST_TOLD:
-            yield f"left out: {len(self.reasons) - MOST_TOLD} more"
+        if len(self.reasons) > MAX_TOLD:
+            yield f"left out: {len(self.reasons) - MAX_TOLD} more"
 
 
 def find(folders: Sequence[Path], classes: Sequence[str]) -> list[Labelled]:

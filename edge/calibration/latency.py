@@ -17,13 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from edge import config
-from edge.config.tuning import Held, Parity, Timed, Tuning
+from edge.config.tuning import Capacity, Parity, Timed, Tuning
 from edge.errors import BundleError, CalibrationError
 from edge.frame import Gray
 from edge.host.clock import NS_PER_MS, NS_PER_S, Clock
+from edge.host.interleaved_timer import interleaved
 from edge.model.bundle import INT8, Bundle
 from edge.model.classifier import Classifier
-from edge.model.timing import interleaved
 from edge.model.variant import GAIN, choose
 from edge.pipeline.benchmark import FramePath, Load, generated, hold, summary
 from edge.vision.decision import Findings, decide
@@ -32,14 +32,14 @@ from edge.vision.inspector import Inspector
 Precision = Literal["fp32", "int8"]
 THREADS: Final = (1, 2, 3, 4, 6, 8, 12, 16)
 BATCHES: Final = (1, 4, 8, 32, 128)
-MOST_FRAMES: Final = 64
-FEWEST_ROUNDS: Final = 20
+MAX_FRAMES: Final = 64
+MIN_ROUNDS: Final = 20
 CHUNK: Final = 10
 """Rounds between two looks at the clock."""
-MOST_MOVED: Final = 0.01
+MAX_MOVED: Final = 0.01
 """Share of the tiles that int8 may move to or from unsure; none may go further."""
 PACES: Final = (10.0, 30.0)
-MOST_CAMERAS: Final = 32
+MAX_CAMERAS: Final = 32
 LOOKS: Final = 10
 """Most numbers of cameras tried at one pace."""
 QUANTILE: Final = 0.25
@@ -85,7 +85,10 @@ def parity(loaded: Bundle, camera: config.Camera, frames: Sequence[Gray], clock:
     except BundleError as error:
         return Parity(tiles=0, defects=0, moved=0, contradicted=0, why_not=str(error)[:500])
     height, width = frames[0].shape
-    kept = {name: getattr(camera, name) for name in ("name", "source", "tile_px", "overlap", "decision", "levels")}
+    kept = {
+        name: getattr(camera, name)
+        for name in ("name", "source", "tile_px", "overlap", "decision", "calibrated_thresholds")
+    }
     plain = config.Camera.model_construct(**kept)
     strip = generated(max(width, 256), max(height, 256), count=12, step=23)
     pairs = [
@@ -96,7 +99,7 @@ def parity(loaded: Bundle, camera: config.Camera, frames: Sequence[Gray], clock:
     moved = sum(a != b and UNSURE in (a, b) for a, b in pairs)
     contradicted = sum(a != b and UNSURE not in (a, b) for a, b in pairs)
     why_not = None
-    if contradicted or moved > MOST_MOVED * len(pairs):
+    if contradicted or moved > MAX_MOVED * len(pairs):
         why_not = f"of {len(pairs)} tiles it contradicts fp32 on {contradicted} and moves {moved} to or from unsure"
     defects = sum(a not in (UNSURE, GOOD) for a, _ in pairs)
     return Parity(tiles=len(pairs), defects=defects, moved=moved, contradicted=contradicted, why_not=why_not)
@@ -150,12 +153,12 @@ def measure(
     rounds: n of each; fewer, never under 20, when limit_s is over.
     Raises CalibrationError when the frames are no pictures of a surface, BundleError.
     """
-    health = camera.health.model_copy(update={"frozen": False})  # a few frames go round and round
-    camera = camera.model_copy(update={"health": health})
+    image_quality = camera.image_quality.model_copy(update={"frozen": False})  # a few frames go round and round
+    camera = camera.model_copy(update={"image_quality": image_quality})
     paths = [FramePath(_network(loaded, way, clock), camera, frames, clock) for way in wanted]
     times: list[list[int]] = [[] for _ in paths]
     until_ns = clock.monotonic_ns() + int(limit_s * NS_PER_S)
-    while len(times[0]) < rounds and (len(times[0]) < FEWEST_ROUNDS or clock.monotonic_ns() < until_ns):
+    while len(times[0]) < rounds and (len(times[0]) < MIN_ROUNDS or clock.monotonic_ns() < until_ns):
         chunk = min(CHUNK, rounds - len(times[0]))
         fresh = interleaved([path.turn for path in paths], chunk, clock, on_round)
         times = [[*before, *ns] for before, ns in zip(times, fresh, strict=True)]
@@ -198,14 +201,14 @@ def best(rows: Sequence[Timed]) -> Timed:
     return chosen
 
 
-def held(look: Callable[[int], Load], fps: float) -> Held:
+def held(look: Callable[[int], Load], fps: float) -> Capacity:
     """The most cameras of which not one tile is left out and not one frame missed while they are looked at.
 
     look: runs so many.  Twice as many until they are too many, then halfway; what fails gets a second look, for it may
     have been something else on the box.
     """
     first: Load | None = None
-    most, too_many, count = 0, MOST_CAMERAS + 1, 1
+    most, too_many, count = 0, MAX_CAMERAS + 1, 1
     for _ in range(LOOKS):
         load = look(count)
         if load.verdict != "stable":
@@ -214,11 +217,11 @@ def held(look: Callable[[int], Load], fps: float) -> Held:
         most, too_many = (count, too_many) if load.verdict == "stable" else (most, count)
         if too_many - most <= 1:
             break
-        count = min(2 * most, MOST_CAMERAS) if too_many > MOST_CAMERAS else (most + too_many) // 2
+        count = min(2 * most, MAX_CAMERAS) if too_many > MAX_CAMERAS else (most + too_many) // 2
     if first is None or first.stages["total"].n == 0:
         raise CalibrationError(f"not one frame was judged at {fps:g} fps: this box is busy with something else")
     total = first.stages["total"]
-    return Held(fps=fps, cameras=most, at_least=most == MOST_CAMERAS, p99_ms=round(total.p99, 3), n=total.n)
+    return Capacity(fps=fps, cameras=most, at_least=most == MAX_CAMERAS, p99_ms=round(total.p99, 3), n=total.n)
 
 
 def looker(

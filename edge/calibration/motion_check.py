@@ -10,10 +10,9 @@ from typing import Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from edge.errors import CalibrationError
-from edge.frame import Gray
+from edge.frame import Float32s, Gray
 
 EVERY: Final = 8
 """Frames from one that is looked at to the next: a strip that creeps has moved by then."""
@@ -24,15 +23,13 @@ PLACES: Final = 6
 STILL: Final = 0.3
 """Correlation. Real steel that moved by 24 px has up to 0.06, that stands 0.45 to 0.93 with noise of 4 gray levels."""
 
-Floats = npt.NDArray[np.float32]
-
 
 class Stillness:
     """Looks at the surface of frame after frame."""
 
     def __init__(self) -> None:
         self._seen = 0
-        self._before: Floats | None = None
+        self._before: Float32s | None = None
         self._alike: list[float] = []
 
     def see(self, surface: Gray) -> None:
@@ -53,7 +50,7 @@ class Stillness:
             )
 
 
-def _texture(surface: Gray) -> Floats:
+def _texture(surface: Gray) -> Float32s:
     """Change along both sides at once: lines along the strip look alike wherever it is."""
     height, width = surface.shape
     size = (max(2, width // SHRUNK), max(2, height // SHRUNK))
@@ -61,7 +58,7 @@ def _texture(surface: Gray) -> Floats:
     return np.asarray(small[1:, 1:] - small[1:, :-1] - small[:-1, 1:] + small[:-1, :-1], np.float32)
 
 
-def _correlation(one: Floats, other: Floats) -> float:
+def _correlation(one: Float32s, other: Float32s) -> float:
     """Of the median place."""
     found = []
     for a, b in zip(_places(one), _places(other), strict=True):
@@ -70,7 +67,7 @@ def _correlation(one: Floats, other: Floats) -> float:
     return float(np.median(found))
 
 
-def _places(texture: Floats) -> list[Floats]:
+def _places(texture: Float32s) -> list[Float32s]:
     return [
         place
         for rows in np.array_split(texture, min(PLACES, len(texture)))

@@ -18,27 +18,17 @@ import numpy.typing as npt
 from edge import config
 from edge.config.calibration import Side, Track
 from edge.errors import CalibrationError, ImageError
-from edge.frame import Gray
+from edge.frame import Float64s, Gray
 from edge.vision import tiles
 from edge.vision.drawing import label
-from edge.vision.strip_edges import (
-    AGREE,
-    BANDS,
-    BORDER_PX,
-    DARK,
-    FLAT,
-    LOOK_BACK_PX,
-    REACH_PX,
-    STEP,
-    STRAIGHT_PX,
-)
+from edge.vision.strip_edges import AGREE, BANDS, BORDER_PX, DARK, FLAT, LOOK_BACK_PX, REACH_PX, STEP, STRAIGHT_PX
 
 SIDES: Final[tuple[Side, ...]] = ("left", "right", "top", "bottom")
-LEAST_FRAMES: Final = 3
+MIN_FRAMES: Final = 3
 """The median of fewer is no defence against one that shows something else."""
 SLANT_PX: Final = 3.0
 """Across the frame: an edge that slants by more makes a polygon."""
-MOST_SLANT_PX: Final = 16.0
+MAX_SLANT_PX: Final = 16.0
 """Of an edge that is followed: the region is upright then, and what lies in the slant is not inspected."""
 
 SOFT_PX: Final = 8
@@ -48,7 +38,6 @@ SOFT: Final = 0.4
 BESIDE_PX: Final = (24, 40)
 """From an edge: there the background and the strip are themselves."""
 
-Floats = npt.NDArray[np.float64]
 Point = tuple[int, int]
 
 
@@ -119,9 +108,9 @@ def find(
         starts, ends = np.array(lines).T
         start, end = float(np.median(starts)), float(np.median(ends))
         wander = float(max(np.abs(starts - start).max(), np.abs(ends - end).max()))
-        if track and abs(end - start) > MOST_SLANT_PX:
+        if track and abs(end - start) > MAX_SLANT_PX:
             raise CalibrationError(
-                f"the {side} edge slants by {abs(end - start):.0f} px, more than {MOST_SLANT_PX:g}: it cannot be "
+                f"the {side} edge slants by {abs(end - start):.0f} px, more than {MAX_SLANT_PX:g}: it cannot be "
                 "followed. Level the camera, or do without --track"
             )
         if wander > most_wander_px and not track:
@@ -190,7 +179,7 @@ def _rise(frame: Gray, side: Side, line: tuple[float, float]) -> float:
     return float(np.median(shares))
 
 
-def _edge_of(profile: Floats, scatter: float, strip_level: float) -> float | None:
+def _edge_of(profile: Float64s, scatter: float, strip_level: float) -> float | None:
     """Half way up the step that ends the background, px from the border.  profile: gray, from the border inwards."""
     if profile[:BORDER_PX].max() > DARK * strip_level or scatter > FLAT:
         return None
@@ -209,7 +198,7 @@ def _edge_of(profile: Floats, scatter: float, strip_level: float) -> float | Non
     return None
 
 
-def _line(points: Floats) -> tuple[float, float]:
+def _line(points: Float64s) -> tuple[float, float]:
     """Slope and offset that most points agree on.  points: (N, 2).  Source: Theil and Sen's medians."""
     along, across = points.T
     i, j = np.triu_indices(len(points), 1)

@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import CalibrationError
-from edge.frame import Gray
+from edge.frame import Float64s, Gray
 from edge.host import atomic_files
 from edge.vision.drawing import label
-from edge.vision.metrology import Floats, Ruler, undistorted
+from edge.vision.metrology import Ruler, undistorted
 
 MARKER_SHARE: Final = 0.7
 """Of a square's side."""
@@ -35,10 +35,10 @@ OTHERS: Final = (
 )
 FOREIGN: Final = 4
 """Markers of another dictionary that are no chance."""
-LEAST_CORNERS: Final = 12
+MIN_CORNERS: Final = 12
 LENS_VIEWS: Final = 5
 """Fewer views at different angles say nothing of the lens."""
-MOST_RMS_PX: Final = 0.3
+MAX_RMS_PX: Final = 0.3
 BETTER: Final = 0.9
 """A lens is kept when its error is below this share of that without one."""
 NOISE_PX: Final = 0.1
@@ -47,7 +47,7 @@ STRAIGHT: Final = 0.6
 """Without views for a lens, a bent one may not explain the corners so much better."""
 DPI: Final = 300
 MARGIN_MM: Final = 10.0
-MOST_MM: Final = 1500.0
+MAX_MM: Final = 1500.0
 """Of a printed board, either way: at 300 dpi that is a picture of 300 megapixels."""
 MM_PER_INCH: Final = 25.4
 
@@ -109,9 +109,9 @@ def measure(frames: Sequence[Gray], board: Board, on_frame: Callable[[], None] =
         plain, plain_rms = _plane(px, mm, None)
         if rms > BETTER * plain_rms:
             lens, plane, rms = None, plain, plain_rms
-    if rms > MOST_RMS_PX:
+    if rms > MAX_RMS_PX:
         raise CalibrationError(
-            f"the corners lie {rms:.2f} px from where a flat board would have them, {MOST_RMS_PX:g} is allowed: "
+            f"the corners lie {rms:.2f} px from where a flat board would have them, {MAX_RMS_PX:g} is allowed: "
             "the board is bent, blurred or not the one that was named, or the lens needs more views "
             f"({LENS_VIEWS} at different angles)"
         )
@@ -144,10 +144,10 @@ def known_length(
     return Ruler(length_mm / length_px)
 
 
-def _corners(frame: Gray, board: Board) -> tuple[Floats, Floats] | None:
+def _corners(frame: Gray, board: Board) -> tuple[Float64s, Float64s] | None:
     """Inner corners of the board: (N, 2) px and (N, 2) mm; None where too few are seen."""
     corners, ids, _, _ = cv2.aruco.CharucoDetector(board.charuco).detectBoard(frame)
-    if ids is None or len(ids) < LEAST_CORNERS:
+    if ids is None or len(ids) < MIN_CORNERS:
         return None
     mm = np.asarray(board.charuco.getChessboardCorners(), np.float64)[np.ravel(ids), :2]
     return np.asarray(corners, np.float64).reshape(-1, 2), mm
@@ -163,7 +163,7 @@ def _why_not(frame: Gray, board: Board) -> str:
         return f"{words}: no marker is seen. Is it in the picture, lit and sharp?"
     if int(np.max(ids)) >= wanted:
         return f"{words}: marker {int(np.max(ids))} is not on it. Name the board with --squares"
-    if len(ids) >= LEAST_CORNERS and int(np.max(ids)) + 1 <= len(ids) + 1 < wanted:
+    if len(ids) >= MIN_CORNERS and int(np.max(ids)) + 1 <= len(ids) + 1 < wanted:
         return f"{words}: markers 0 to {int(np.max(ids))} are seen, it has {wanted}. Name the board with --squares"
     side_px = float(np.median([cv2.arcLength(corner, True) / 4 for corner in corners]))
     return (
@@ -176,10 +176,10 @@ def _ids(frame: Gray, dictionary: int) -> list[int]:
     return [] if ids is None else [int(one) for one in np.ravel(ids)]
 
 
-def _different(views: Sequence[tuple[Floats, Floats]]) -> list[tuple[Floats, Floats]]:
+def _different(views: Sequence[tuple[Float64s, Float64s]]) -> list[tuple[Float64s, Float64s]]:
     """Views of which each differs from the others by more than noise."""
-    kept: list[tuple[Floats, Floats]] = []
-    shapes: list[Floats] = []
+    kept: list[tuple[Float64s, Float64s]] = []
+    shapes: list[Float64s] = []
     for px, mm in views:
         shape, _ = cv2.findHomography(mm, px)
         sheet = mm.max(axis=0)
@@ -190,7 +190,7 @@ def _different(views: Sequence[tuple[Floats, Floats]]) -> list[tuple[Floats, Flo
     return kept
 
 
-def _lens(views: Sequence[tuple[Floats, Floats]], size: tuple[int, int]) -> Floats | None:
+def _lens(views: Sequence[tuple[Float64s, Float64s]], size: tuple[int, int]) -> Float64s | None:
     """fx, fy, cx, cy and the distortion; None when the views are too few or too much alike."""
     if len(views) < LENS_VIEWS:
         return None
@@ -203,7 +203,7 @@ def _lens(views: Sequence[tuple[Floats, Floats]], size: tuple[int, int]) -> Floa
     return np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2], *np.ravel(distortion)[:5]], np.float64)
 
 
-def _plane(px: Floats, mm: Floats, lens: Floats | None) -> tuple[Floats, float]:
+def _plane(px: Float64s, mm: Float64s, lens: Float64s | None) -> tuple[Float64s, float]:
     """(3, 3) from undistorted px to mm, and the error of the corners, px."""
     points = px if lens is None else undistorted(px, lens)
     to_px, _ = cv2.findHomography(mm, points)
@@ -212,7 +212,7 @@ def _plane(px: Floats, mm: Floats, lens: Floats | None) -> tuple[Floats, float]:
     return np.asarray(np.linalg.inv(to_px), np.float64), rms
 
 
-def _bent_rms(px: Floats, mm: Floats, size: tuple[int, int]) -> float:
+def _bent_rms(px: Float64s, mm: Float64s, size: tuple[int, int]) -> float:
     """The least error with a simple lens, whatever its distortion."""
     width, height = size
     focus = float(max(size))
@@ -220,7 +220,7 @@ def _bent_rms(px: Floats, mm: Floats, size: tuple[int, int]) -> float:
     return min(_plane(px, mm, lens)[1] for lens in lenses)
 
 
-def _turned(plane: Floats, size: tuple[int, int], lens: Floats | None) -> Floats:
+def _turned(plane: Float64s, size: tuple[int, int], lens: Float64s | None) -> Float64s:
     """The same plane with the frame's upper left corner at 0, 0 and x along the frame's rows."""
     ruler = Ruler(0.0, lens, plane)
     width, height = size
@@ -281,9 +281,9 @@ def print_board(board: Board, path: Path, *, dry_run: bool = False) -> None:
     if coded is None:
         raise CalibrationError(f"{path}: give a name that ends in .pdf or .png")
     longest_mm = max(board.columns, board.rows) * board.square_mm
-    if longest_mm > MOST_MM:
+    if longest_mm > MAX_MM:
         raise CalibrationError(
-            f"a board of {longest_mm:g} mm is longer than the {MOST_MM:g} that can be printed: give fewer --squares or "
+            f"a board of {longest_mm:g} mm is longer than the {MAX_MM:g} that can be printed: give fewer --squares or "
             "a smaller --square-mm"
         )
     data = coded(board.picture())

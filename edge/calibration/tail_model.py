@@ -14,12 +14,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
+from edge.frame import Float64s
 
 SHARE: Final = 0.1
 """Of the pieces: those above its quantile are peaks."""
-MOST_PEAKS: Final = 400
-FEWEST_PEAKS: Final = 10
+MAX_PEAKS: Final = 400
+MIN_PEAKS: Final = 10
 SHAPES: Final = np.linspace(-0.2, 0.5, 43)
 """That are thought possible. Logarithms of distances have light tails, but no end that can be relied on."""
 PRIOR: Final = 0.3
@@ -51,15 +51,15 @@ class Tail:
     pieces: int
     above: float
     share: float
-    shapes: Floats
-    scales: Floats
-    weights: Floats
+    shapes: Float64s
+    scales: Float64s
+    weights: Float64s
 
     @classmethod
-    def of(cls, maxima: Floats) -> Tail:
-        """maxima: (N,) one for each piece, N >= 2 * FEWEST_PEAKS."""
+    def of(cls, maxima: Float64s) -> Tail:
+        """maxima: (N,) one for each piece, N >= 2 * MIN_PEAKS."""
         pieces = len(maxima)
-        count = min(max(FEWEST_PEAKS, int(pieces * SHARE)), MOST_PEAKS)
+        count = min(max(MIN_PEAKS, int(pieces * SHARE)), MAX_PEAKS)
         ordered = np.sort(maxima)
         above = float(ordered[pieces - count - 1])
         peaks = ordered[ordered > above] - above
@@ -94,7 +94,7 @@ class Tail:
         return high
 
 
-def _likelihood(peaks: Floats, shape: float, scales: Floats) -> Floats:
+def _likelihood(peaks: Float64s, shape: float, scales: Float64s) -> Float64s:
     """(S,) logarithms of the likelihood of generalised Pareto distributions of one shape."""
     if abs(shape) < 1e-9:
         return np.asarray(-len(peaks) * np.log(scales) - peaks.sum() / scales)
@@ -104,7 +104,7 @@ def _likelihood(peaks: Floats, shape: float, scales: Floats) -> Floats:
     return np.asarray(np.where(possible, -len(peaks) * np.log(scales) - (1 + 1 / shape) * sums, -np.inf))
 
 
-def _survival(excess: float, shapes: Floats, scales: Floats) -> Floats:
+def _survival(excess: float, shapes: Float64s, scales: Float64s) -> Float64s:
     flat = np.abs(shapes) < 1e-9
     safe = np.where(flat, 1.0, shapes)
     inside = np.maximum(0.0, 1 + safe * excess / scales)
@@ -113,7 +113,7 @@ def _survival(excess: float, shapes: Floats, scales: Floats) -> Floats:
     return np.asarray(np.where(flat, np.exp(-excess / scales), powers))
 
 
-def conformal(maxima: Floats, probability: float) -> float | None:
+def conformal(maxima: Float64s, probability: float) -> float | None:
     """The lowest level that a further piece exceeds with at most this probability; None when there are too few pieces.
 
     It holds for any distribution, when the further piece and those that were seen might as well have come in any other
@@ -125,7 +125,7 @@ def conformal(maxima: Floats, probability: float) -> float | None:
     return float(np.sort(maxima)[len(maxima) - 1 - min(allowed, len(maxima) - 1)])
 
 
-def conformal_share(scores: Floats, pieces: npt.NDArray[np.intp], probability: float) -> float | None:
+def conformal_share(scores: Float64s, pieces: npt.NDArray[np.intp], probability: float) -> float | None:
     """The lowest level that at most this share of a further piece's tiles exceeds, on average; None: too few pieces.
 
     scores: (N,) of tiles.  pieces: (N,) which piece each lies in.  Source: conformal risk control (Angelopoulos et al.
@@ -141,7 +141,7 @@ def conformal_share(scores: Floats, pieces: npt.NDArray[np.intp], probability: f
     return float(scores[order[min(allowed, len(scores) - 1)]])
 
 
-def confirmed(maxima: Floats, runs: npt.NDArray[np.intp], k: int, n: int) -> Floats:
+def confirmed(maxima: Float64s, runs: npt.NDArray[np.intp], k: int, n: int) -> Float64s:
     """The level up to which k of the last n frames exceed a threshold: the score that an alarm needs.
 
     maxima: (F,) largest score of each frame.  runs: (F,) which unbroken run of frames each is in.  Returns (F,).
@@ -158,7 +158,7 @@ def confirmed(maxima: Floats, runs: npt.NDArray[np.intp], k: int, n: int) -> Flo
     return held
 
 
-def memory(maxima: Floats, runs: npt.NDArray[np.intp]) -> int:
+def memory(maxima: Float64s, runs: npt.NDArray[np.intp]) -> int:
     """For how many frames good surface resembles itself: the integrated autocorrelation of their largest scores."""
     if len(maxima) < 8:
         return 1

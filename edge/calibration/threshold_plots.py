@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.calibration import binomial
-from edge.calibration.thresholds import MOST_LEVEL, Found, Sample, outcome
+from edge.calibration.thresholds import MAX_LEVEL, Found, Sample, outcome
+from edge.frame import Float64s
 
 LEVELS: Final = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 STEPS: Final = 200
@@ -24,7 +25,6 @@ LANE: Final = 36
 LEFT, RIGHT, HEAD, FOOT = 48, WIDE - 16, 34, HIGH - 40
 BLUE, BAND, RED, GREY = (150, 90, 30), (230, 214, 190), (40, 40, 200), (120, 120, 120)
 
-Floats = npt.NDArray[np.float64]
 Canvas = npt.NDArray[np.uint8]
 
 
@@ -53,8 +53,8 @@ class _Curve:
     """One class.  own, sound: its confidence in its own pictures and in sound tiles, 0 where it says something else."""
 
     name: str
-    own: Floats
-    sound: Floats
+    own: Float64s
+    sound: Float64s
 
     def at(self, level: float) -> tuple[int, int]:
         """False alarms, and pictures named right."""
@@ -63,7 +63,7 @@ class _Curve:
     def best(self, unsure: float) -> list[tuple[int, int]]:
         """The most pictures for each number of false alarms."""
         most = dict[int, int]()
-        for level in (*np.linspace(unsure, MOST_LEVEL, STEPS), 1.0):
+        for level in (*np.linspace(unsure, MAX_LEVEL, STEPS), 1.0):
             alarms, kept = self.at(float(level))
             most[alarms] = max(kept, most.get(alarms, 0))
         return sorted(most.items())

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from edge.calibration import binomial
 from edge.config.calibration import ClassPoint, Reliability
 from edge.errors import CalibrationError
-from edge.frame import Gray
+from edge.frame import Float64s, Gray
 from edge.model.classifier import Classifier, Scores
 
 LEAST: Final = 10
@@ -29,9 +29,8 @@ BELIEVED: Final = (0.1, 10.0)
 """Where every picture is judged right, the smallest temperature is the most probable: that says nothing."""
 BINS: Final = 15
 """As the model's report has them."""
-MOST_LEVEL: Final = 0.999
+MAX_LEVEL: Final = 0.999
 
-Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 
@@ -71,7 +70,7 @@ class Fit:
     """levels: (classes,), a probability each; NaN: that class had no pictures and keeps its threshold."""
 
     temperature: float
-    levels: Floats
+    levels: Float64s
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +247,7 @@ def fit_temperature(sample: Sample) -> float:
     return round(float(np.exp((low + high) / 2)), 4)
 
 
-def losses(sample: Sample, temperature: float) -> Floats:
+def losses(sample: Sample, temperature: float) -> Float64s:
     """(N,) negative log-likelihood of the labels; without a good output sound tiles have none and are left out."""
     logits, labels = sample.scores.logits.astype(np.float64), sample.labels
     if sample.scores.good is not None:
@@ -261,7 +260,7 @@ def losses(sample: Sample, temperature: float) -> Floats:
     return np.asarray(np.log(np.exp(scaled).sum(axis=1)) - scaled[np.arange(len(labels)), labels], np.float64)
 
 
-def _confidence(sample: Sample, temperature: float) -> tuple[Floats, Floats]:
+def _confidence(sample: Sample, temperature: float) -> tuple[Float64s, Float64s]:
     """Of the strongest answer, `good` included, and whether it is right."""
     p = sample.scores.probabilities(temperature).astype(np.float64)
     labels = sample.labels
@@ -273,7 +272,7 @@ def _confidence(sample: Sample, temperature: float) -> tuple[Floats, Floats]:
     return p.max(axis=1), (p.argmax(axis=1) == labels).astype(np.float64)
 
 
-def calibration_error(confidence: Floats, right: Floats) -> float:
+def calibration_error(confidence: Float64s, right: Float64s) -> float:
     """ECE in bins of equal width, 0 to 1.  Source: Guo et al., ICML 2017, section 2."""
     place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     total = sum(
@@ -285,11 +284,11 @@ def calibration_error(confidence: Floats, right: Floats) -> float:
 # ---- thresholds ----------------------------------------------------------------------------------------
 
 
-def choose(sample: Sample, temperature: float, wish: Wish, *, unsure: float, before: Floats) -> Floats:
+def choose(sample: Sample, temperature: float, wish: Wish, *, unsure: float, before: Float64s) -> Float64s:
     """A level for each class; see `Fit`."""
     p = sample.scores.probabilities(temperature).astype(np.float64)
     best, top = p.argmax(axis=1), p.max(axis=1)
-    own, sound = list[Floats](), list[Floats]()
+    own, sound = list[Float64s](), list[Float64s]()
     for i in range(sample.classes):
         own.append(np.sort(np.where(best == i, top, 0.0)[sample.labels == i])[::-1])
         raised = np.sort(top[(best == i) & (sample.labels == sample.classes)])[::-1]
@@ -301,17 +300,19 @@ def choose(sample: Sample, temperature: float, wish: Wish, *, unsure: float, bef
     return _for_rate(own, sound, allowed, unsure, before)
 
 
-def _for_recall(own: Floats, sound: Floats, recall: float, unsure: float) -> float:
+def _for_recall(own: Float64s, sound: Float64s, recall: float, unsure: float) -> float:
     """As high as the recall allows, then halfway down to the next sound tile: no false alarm more, and some margin."""
     if not len(own):
         return float("nan")
     kept = float(own[max(1, ceil(recall * len(own) - 1e-9)) - 1])
     below = sound[sound < kept]
     floor = max(unsure, float(below[0]) if len(below) else unsure)
-    return min(MOST_LEVEL, max(unsure, (kept + floor) / 2 if kept > floor else kept))
+    return min(MAX_LEVEL, max(unsure, (kept + floor) / 2 if kept > floor else kept))
 
 
-def _for_rate(own: Sequence[Floats], sound: Sequence[Floats], allowed: int, unsure: float, before: Floats) -> Floats:
+def _for_rate(
+    own: Sequence[Float64s], sound: Sequence[Float64s], allowed: int, unsure: float, before: Float64s
+) -> Float64s:
     """Above all sound tiles, then lowered past so many of them, each time where it finds most."""
     passed = [0] * len(own)
 
@@ -331,7 +332,7 @@ def _for_rate(own: Sequence[Floats], sound: Sequence[Floats], allowed: int, unsu
     return np.array([_above(own[i], floor(i, passed[i]), unsure, float(before[i])) for i in range(len(own))])
 
 
-def _above(own: Floats, sound: float, unsure: float, before: float) -> float:
+def _above(own: Float64s, sound: float, unsure: float, before: float) -> float:
     """Between the strongest sound tile that shall not alarm and the weakest picture above it."""
     least = float(np.nextafter(np.float32(max(sound, 0.0)), np.float32(2)))
     if not len(own):
@@ -343,7 +344,7 @@ def _above(own: Floats, sound: float, unsure: float, before: float) -> float:
     return max(unsure, min(float(above[-1]), max(least, (base + float(above[-1])) / 2)))
 
 
-def outcome(p: Floats, labels: Ints, levels: Floats) -> tuple[Ints, Ints]:
+def outcome(p: Float64s, labels: Ints, levels: Float64s) -> tuple[Ints, Ints]:
     """(3, classes): pictures, found as any defect, found and named right; (classes,): false alarms on sound tiles."""
     classes = p.shape[1]
     best, top = p.argmax(axis=1), p.max(axis=1)

@@ -35,7 +35,7 @@ TEXT_CHARACTERS = 500
 """JSON spends at most 12 bytes on one."""
 TELL_EVERY_NS = 200 * NS_PER_MS
 """Losses without a frame to go before are told this often."""
-MOST_NUMBER = 1 << 62
+MAX_NUMBER = 1 << 62
 
 _FRAME = struct.Struct("<cxHIIIQq")
 """Kind, slot, height, width, decode_us, number, grabbed_ns; the label follows in UTF-8."""
@@ -213,7 +213,7 @@ class RingReader:
 
 def _whole(fields: dict[str, Any], key: str) -> int:
     value = fields.get(key)
-    if type(value) is not int or not 0 < value < MOST_NUMBER:
+    if type(value) is not int or not 0 < value < MAX_NUMBER:
         raise CameraError(f"the camera process sent nonsense: {key} is no count")
     return value
 

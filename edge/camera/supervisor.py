@@ -31,14 +31,15 @@ from typing import IO, Any, Literal
 
 from edge.camera.process import Job
 from edge.camera.ring import Hangup, Note, Received, RingReader, open_ring
-from edge.camera.sources.device import Given, SourceSpec, capture_environment, is_live, public
-from edge.config import Camera, redact
+from edge.camera.sources.device import SourceInfo, SourceSpec, capture_environment, is_live, public
+from edge.config import Camera
 from edge.errors import CameraError
 from edge.frame import Frame
 from edge.host import machine
 from edge.host.clock import NS_PER_S, Clock
+from edge.host.redact import redact
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 State = Literal["opening", "running", "lost", "ended"]
 LossReason = Literal["overflow", "no_slot", "stale", "unreadable"]
@@ -77,7 +78,7 @@ class CameraOpened:
 
     camera: str
     monotonic_ns: int
-    given: Given
+    given: SourceInfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class CameraStatus:
     """When the newest frame was grabbed."""
     waiting: int
     delivered: int
-    given: Given | None
+    given: SourceInfo | None
     reason: str
     """Why it is lost; "" otherwise."""
 
@@ -149,7 +150,7 @@ def backoff_s(failures: int, rng: random.Random) -> float:
     return ceiling * rng.uniform(0.5, 1.0)
 
 
-def stall_limit_s(spec: SourceSpec, given: Given | None, *, running: bool) -> float:
+def stall_limit_s(spec: SourceSpec, given: SourceInfo | None, *, running: bool) -> float:
     """How long a camera may be silent.  given: None as long as it is not open."""
     recording = not is_live(spec.url)
     if not running:
@@ -196,7 +197,7 @@ class _Lane:
     delivered: int = 0
     restarts: int = 0
     last_frame_ns: int | None = None
-    given: Given | None = None
+    given: SourceInfo | None = None
     pid: int | None = None
     reason: str = ""
     end_told: bool = False
@@ -270,7 +271,7 @@ class Supervisor:
         self._wake()
         self._thread.join(timeout_s + 5.0)
         if self._thread.is_alive():
-            logger.error("the camera thread does not end; its children die with this process")
+            log.error("the camera thread does not end; its children die with this process")
 
     def close(self) -> None:
         """Stop if that was not done, and let go of all frames.  Safe to call twice."""
@@ -390,7 +391,7 @@ class Supervisor:
                 pass
         except Exception:
             # Cameras without their watchman are no cameras: the children die with this thread.
-            logger.exception("the camera thread failed")
+            log.exception("the camera thread failed")
             now = self._clock.monotonic_ns()
             for lane in self._lanes.values():
                 if lane.child:
@@ -526,10 +527,12 @@ class Supervisor:
         """A process that has grown too large is replaced before the box runs out of memory: drivers leak."""
         child.weighed_ns = now
         held = machine.resident_bytes(child.process.pid)
-        limit = lane.camera.memory_mb << 20
+        limit = lane.camera.max_memory_mb << 20
         if held is None or held <= limit or child.killed_ns is not None:
             return
-        child.reason = f"the camera process was replaced: it held {held >> 20} MB, more than {lane.camera.memory_mb}"
+        child.reason = (
+            f"the camera process was replaced: it held {held >> 20} MB, more than {lane.camera.max_memory_mb}"
+        )
         self._kill(child)
 
     def _end_hung(self, lane: _Lane, child: _Child, now: int) -> None:
@@ -608,8 +611,8 @@ class Supervisor:
             child.running_since_ns = child.sign_ns
             lane.reason, lane.lost_told = "", False
             self._enter(lane, "running", child.sign_ns)
-            self._notice(CameraOpened(lane.name, child.sign_ns, lane.given or Given("")))
-            logger.info("camera %s runs: %s", lane.name, lane.given)
+            self._notice(CameraOpened(lane.name, child.sign_ns, lane.given or SourceInfo("")))
+            log.info("camera %s runs: %s", lane.name, lane.given)
         self._news.notify_all()
 
     def _heed(self, lane: _Lane, child: _Child, note: Note) -> None:
@@ -619,7 +622,7 @@ class Supervisor:
             child.started = True
         elif note.kind == "opened":
             try:
-                lane.given = Given.from_json(fields["given"])
+                lane.given = SourceInfo.from_json(fields["given"])
             except (KeyError, TypeError):
                 raise CameraError("the camera process sent nonsense: what it opened is unknown") from None
         elif note.kind == "discarded":
@@ -629,7 +632,7 @@ class Supervisor:
             lane.delivered = child.reader.next_number
             self._lose(lane, count, reason)
             if reason == "unreadable" and self._quota(lane, child.sign_ns, 1):
-                logger.warning("camera %s: %s", lane.name, fields.get("detail"))
+                log.warning("camera %s: %s", lane.name, fields.get("detail"))
         elif note.kind == "ended":
             child.ended = True
         elif note.kind == "error":
@@ -661,7 +664,7 @@ class Supervisor:
                 lane.reason = "" if child.ended else "stopped"
                 self._tell_end(lane)
         elif child.ended:
-            logger.info("camera %s came to its end after %d frames", lane.name, lane.delivered)
+            log.info("camera %s came to its end after %d frames", lane.name, lane.delivered)
             with self._news:
                 self._enter(lane, "ended", now)
                 self._tell_end(lane)
@@ -675,7 +678,7 @@ class Supervisor:
         lane.failures += 1
         wait_s = backoff_s(lane.failures, self._rng)
         lane.retry_ns = now + round(wait_s * NS_PER_S)
-        logger.debug("camera %s: try %d in %.1f s", lane.name, lane.failures + 1, wait_s)
+        log.debug("camera %s: try %d in %.1f s", lane.name, lane.failures + 1, wait_s)
         with self._news:
             lane.restarts += 1
         self._tell_lost(lane, now, reason)
@@ -693,7 +696,7 @@ class Supervisor:
     def _tell_lost(self, lane: _Lane, now: int, reason: str) -> None:
         """Log each new reason once, tell the first of them."""
         if not lane.lost_told or reason != lane.reason:
-            logger.warning("camera %s is lost: %s", lane.name, reason)
+            log.warning("camera %s is lost: %s", lane.name, reason)
         with self._news:
             lane.reason = reason
             self._enter(lane, "lost", now)
@@ -709,7 +712,7 @@ class Supervisor:
         try:
             child.process.wait(KILL_GRACE_S)
         except subprocess.TimeoutExpired:
-            logger.warning("camera %s: process %d cannot be killed: it is stuck in a driver", lane.name, lane.pid)
+            log.warning("camera %s: process %d cannot be killed: it is stuck in a driver", lane.name, lane.pid)
         child.output.close()
         lane.child = None
         with self._news:
@@ -725,7 +728,7 @@ class Supervisor:
         *lines, rest = (child.unfinished + data).split(b"\n")
         child.unfinished = rest if len(rest) <= LINE_BYTES else b""
         for line in lines[: self._quota(lane, now, len(lines))]:
-            logger.debug("camera %s: %s", lane.name, _clean(line, lane.spec.url))
+            log.debug("camera %s: %s", lane.name, _clean(line, lane.spec.url))
         last = next((line for line in reversed(lines) if line.strip()), None)
         if last is not None:
             child.last_line = _clean(last, lane.spec.url)
@@ -734,7 +737,7 @@ class Supervisor:
         """How many of so many lines may be logged for this camera; those beyond are counted."""
         if now - lane.lines_since_ns >= OUTPUT_WINDOW_NS:
             if lane.lines > OUTPUT_LINES:
-                logger.debug("camera %s: %d lines more were not logged", lane.name, lane.lines - OUTPUT_LINES)
+                log.debug("camera %s: %d lines more were not logged", lane.name, lane.lines - OUTPUT_LINES)
             lane.lines, lane.lines_since_ns = 0, now
         left = max(0, OUTPUT_LINES - lane.lines)
         lane.lines += wanted

@@ -15,7 +15,7 @@ from edge.cli.progress import tell
 from edge.errors import PayloadError
 
 if TYPE_CHECKING:
-    from edge.delivery.sequence_audit import Proof
+    from edge.delivery.sequence_audit import SequenceAudit
 
 
 @click.command()
@@ -39,13 +39,13 @@ def tail(
     from edge import config
     from edge.delivery.mqtt.client import listen
     from edge.delivery.mqtt.topics import Topics
-    from edge.delivery.sequence_audit import Proof
+    from edge.delivery.sequence_audit import SequenceAudit
 
     if verify and camera is not None:
         raise click.UsageError("--verify needs all cameras: seq counts over all of them")
     settings = config.load(config_path)
     topic = Topics(settings.mqtt.topic_prefix, settings.node).event(camera or "+")
-    proof = Proof() if verify else None
+    proof = SequenceAudit() if verify else None
     over = threading.Event()
     timer = threading.Timer(for_s or 0.0, over.set)
     timer.daemon = True
@@ -70,7 +70,7 @@ def tail(
         sys.exit(_tell_proof(proof))
 
 
-def _is_news(proof: Proof, payload: bytes) -> bool:
+def _is_news(proof: SequenceAudit, payload: bytes) -> bool:
     """Book a message, tell what is remarkable; whether it is an event not seen before."""
     try:
         arrival = proof.add(payload)
@@ -82,7 +82,7 @@ def _is_news(proof: Proof, payload: bytes) -> bool:
     return arrival.is_first
 
 
-def _tell_proof(proof: Proof) -> int:
+def _tell_proof(proof: SequenceAudit) -> int:
     results = proof.results()
     for result in results:
         tell(str(result))
@@ -123,11 +123,10 @@ def _event_line(text: str) -> str:
 def events(config_path: Path, as_json: bool, since: str | None, limit: int, refused: bool) -> None:
     """What is stored on this box, delivered or not, oldest first."""
     from edge import config
-    from edge.daemon import OUTBOX_FILE
     from edge.delivery.outbox.store import read_events
 
     settings = config.load(config_path)
-    store = settings.state_dir / OUTBOX_FILE
+    store = settings.state.outbox
     stored = read_events(store, since_wall_ns=since_wall_ns(since), limit=limit, only_refused=refused)
     for row in stored:
         if as_json:
@@ -154,11 +153,10 @@ def dead_letters() -> None:
 def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
     """What was refused, oldest first: seq, topic, code and the broker's reason."""
     from edge import config
-    from edge.daemon import OUTBOX_FILE
     from edge.delivery.outbox.store import read_dead_letters
     from edge.host.clock import stamp
 
-    found = read_dead_letters(config.load(config_path).state_dir / OUTBOX_FILE, limit)
+    found = read_dead_letters(config.load(config_path).state.outbox, limit)
     for letter in found:
         at, code = stamp(letter.refused_ns), f"0x{letter.code:02x}"
         if as_json:
@@ -192,12 +190,11 @@ def discard(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
 
 def _settle(config_path: Path, action: Literal["retry", "discard"], seqs: tuple[int, ...], *, everything: bool) -> None:
     from edge import config
-    from edge.daemon import OUTBOX_FILE
     from edge.delivery.outbox.store import settle_dead_letters
 
     if bool(seqs) == everything:
         raise click.UsageError("give the seq of one or more dead letters, or --all")
-    store = config.load(config_path).state_dir / OUTBOX_FILE
+    store = config.load(config_path).state.outbox
     done = settle_dead_letters(store, action, None if everything else seqs)
     click.echo(f"{done} {'wait for delivery again' if action == 'retry' else 'deleted'}")
     if seqs and done < len(set(seqs)):

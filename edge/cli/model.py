@@ -177,7 +177,7 @@ def _use(settings: Any, digest: str, *, as_json: bool) -> None:
         used_from_next_start(settings, digest, SystemClock())
         _say({"digest": digest, "changed": True}, f"from the next start on: {digest}", as_json=as_json)
     elif told["changed"]:
-        words = f"decides: {_title(told['to'])}, on trial for {told['watch_s']:g} s"
+        words = f"decides: {_title(told['to'])}, on trial for {told['canary_s']:g} s"
         _say({"digest": digest, **told}, words, as_json=as_json)
     else:
         _say({"digest": digest, **told}, f"decides already: {_title(told['model'])}", as_json=as_json)

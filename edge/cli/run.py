@@ -16,6 +16,7 @@ from edge.cli.exit_codes import EXIT_CONFIG, EXIT_FAILED, refusals_told
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Seconds, config_option, json_option
 from edge.errors import BundleError, ConfigError
+from edge.host.redact import redact
 
 
 @click.command()
@@ -77,8 +78,8 @@ def check(config_path: Path, as_json: bool, schema: bool, probe: bool) -> None:
 
 def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
     from edge import config
+    from edge.camera.probe import probed
     from edge.control.startup import prepare
-    from edge.daemon import probed
     from edge.host.clock import SystemClock
 
     settings = config.load(config_path)
@@ -87,7 +88,7 @@ def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
     card = classifier.card
     found = probed(settings.active_cameras, clock) if probe else {}
     cameras = [
-        {"name": camera.name, "source": config.redact(camera.source.get_secret_value()), **found.get(camera.name, {})}
+        {"name": camera.name, "source": redact(camera.source.get_secret_value()), **found.get(camera.name, {})}
         for camera in settings.active_cameras
     ]
     return {

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationErro
 
 from edge import config
 from edge.config import yaml_file
+from edge.config.state_dir import StateDir
 from edge.errors import CalibrationError, ConfigError, Problem
 
 SCHEMA: Final = "defectd.calibration/1"
@@ -157,7 +158,7 @@ class Reliability(_Part):
 class Judged(_Made):
     """Thresholds.  recall, false_alarms_per_hour: as asked.  sound: tiles.  tiles_per_hour: of the camera, if known."""
 
-    levels: config.Levels
+    calibrated_thresholds: config.CalibratedThresholds = Field(alias="levels")
     classes: tuple[ClassPoint, ...]
     reliability: Reliability
     sound: int
@@ -204,7 +205,7 @@ class Surface(_Made):
     made: Made
 
 
-MOST_SURFACES: Final = 4
+MAX_SURFACES: Final = 4
 """Models whose view of good surface is kept: those before and after a change, and some to try."""
 
 
@@ -217,7 +218,7 @@ class Calibration(_Part):
     flatfield: Even | None = None
     reference: Reference | None = None
     thresholds: Judged | None = None
-    normal: tuple[Surface, ...] = Field((), max_length=MOST_SURFACES)
+    normal: tuple[Surface, ...] = Field((), max_length=MAX_SURFACES)
     """The newest first, one for each model."""
 
     @property
@@ -322,10 +323,6 @@ def misfits(camera: config.Camera, frame_px: tuple[int, int]) -> tuple[Misfit, .
     )
 
 
-def path_of(state_dir: Path, camera: str) -> Path:
-    return state_dir / "calibration" / f"{camera}.yaml"
-
-
 def load(path: Path) -> Calibration:
     """What a file says; nothing where there is none.  Raises ConfigError."""
     try:
@@ -395,7 +392,7 @@ def applied(settings: config.Config, state_dir: Path | None = None) -> config.Co
     state_dir: of the running node, which another one in the file does not move.  Raises ConfigError.
     """
     folder = state_dir or settings.state_dir
-    cameras = tuple(_applied(camera, path_of(folder, camera.name)) for camera in settings.cameras)
+    cameras = tuple(_applied(camera, StateDir(folder).calibration(camera.name)) for camera in settings.cameras)
     return settings.model_copy(update={"cameras": cameras})
 
 
@@ -416,7 +413,7 @@ def _applied(camera: config.Camera, path: Path) -> config.Camera:
         changes["flatfield"], used["flatfield"] = folder / found.flatfield.file, found.flatfield
     if found.reference is not None and camera.drift_s:
         used["reference"] = found.reference
-    changes |= _levels(found, camera)
+    changes |= _calibrated_thresholds(found, camera)
     _put_normal(camera, found, folder, changes, used)
     if camera.tile_mm is not None and camera.enabled:
         changes["tile_px"] = _tile_px(camera, changes.get("scale", camera.scale), path)
@@ -430,16 +427,20 @@ def _applied(camera: config.Camera, path: Path) -> config.Camera:
     )
 
 
-def _levels(found: Calibration, camera: config.Camera) -> dict[str, Any]:
-    return {} if found.thresholds is None or camera.levels is not None else {"levels": found.thresholds.levels}
+def _calibrated_thresholds(found: Calibration, camera: config.Camera) -> dict[str, Any]:
+    return (
+        {}
+        if found.thresholds is None or camera.calibrated_thresholds is not None
+        else {"calibrated_thresholds": found.thresholds.calibrated_thresholds}
+    )
 
 
 def _put_normal(
     camera: config.Camera, found: Calibration, folder: Path, changes: dict[str, Any], used: dict[str, _Made]
 ) -> None:
     """Good surface as each model sees it: which one decides is found when the model is."""
-    if found.normal and camera.normality is None:
-        changes["normality"], used["normal"] = tuple(folder / one.file for one in found.normal), found.normal[0]
+    if found.normal and camera.anomaly is None:
+        changes["anomaly"], used["normal"] = tuple(folder / one.file for one in found.normal), found.normal[0]
 
 
 def _tile_px(camera: config.Camera, scale: config.Scale | None, path: Path) -> int:

@@ -9,7 +9,7 @@ from edge.config import Camera, Config
 
 LIVE: Final = ("cameras", "decision", "report_s", "commands", "log")
 """Sections that a running node takes over; of `log` the level."""
-LIVE_MODEL: Final = ("trusted_keys", "allow_unsigned", "keep", "keep_mb", "watch_s", "shadow")
+LIVE_MODEL: Final = ("trusted_keys", "allow_unsigned", "keep", "keep_mb", "canary_s", "shadow")
 """Keys of `model` of which the same is true."""
 THRESHOLDS: Final = ("confidence", "unsure", "classes")
 OPENING: Final = (
@@ -17,7 +17,7 @@ OPENING: Final = (
     *("rtsp_transport", "open_timeout_s", "read_timeout_s", "ring_frames"),
 )
 """Keys with which a camera process is started."""
-BESIDE: Final = ("name", "enabled", "memory_mb")
+BESIDE: Final = ("name", "enabled", "max_memory_mb")
 """Keys that change nothing in how a camera is opened or looked at."""
 
 

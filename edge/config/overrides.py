@@ -14,11 +14,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from edge import config
+from edge.config.state_dir import StateDir
 from edge.host import atomic_files
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
-FILE: Final = "thresholds.json"
 KEYS: Final = ("confidence", "unsure", "classes")
 """What may be changed while inspection runs."""
 MAX_BYTES: Final = 256 * 1024
@@ -44,7 +44,7 @@ def merged(changes: Changes, camera: str, wanted: Mapping[str, Any]) -> Changes:
 
 def load(configured: config.Config, classes: Sequence[str]) -> Changes:
     """What was kept, as far as it fits this configuration and the model's classes; the rest is left out and logged."""
-    path = configured.state_dir / FILE
+    path = configured.state.overrides
     try:
         with path.open("rb") as file:
             kept = json.loads(file.read(MAX_BYTES))["cameras"]
@@ -52,7 +52,7 @@ def load(configured: config.Config, classes: Sequence[str]) -> Changes:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        logger.error("%s cannot be used (%s): the thresholds are those of the configuration", path, error)  # noqa: TRY400
+        log.error("%s cannot be used (%s): the thresholds are those of the configuration", path, error)  # noqa: TRY400
         return {}
     changes: Changes = {}
     for name, values in items:
@@ -65,16 +65,16 @@ def load(configured: config.Config, classes: Sequence[str]) -> Changes:
                 raise ValueError(f"the model does not know {unknown}")
             adjusted(configured, {name: fitting})
         except ValueError as error:
-            logger.warning("thresholds set for camera %r by a command are left out: %s", str(name)[:80], error)
+            log.warning("thresholds set for camera %r by a command are left out: %s", str(name)[:80], error)
             continue
         changes[name] = fitting
-        logger.info("camera %s: thresholds set by a command hold: %s", name, json.dumps(fitting))
+        log.info("camera %s: thresholds set by a command hold: %s", name, json.dumps(fitting))
     return changes
 
 
 def save(state_dir: Path, changes: Changes) -> None:
     """Keep the changes over restarts, power cuts included.  Raises OSError; the file is then as before."""
-    atomic_files.replace(state_dir / FILE, json.dumps({"cameras": changes}, indent=1).encode() + b"\n")
+    atomic_files.replace(StateDir(state_dir).overrides, json.dumps({"cameras": changes}, indent=1).encode() + b"\n")
 
 
 def _camera(camera: config.Camera, changes: Mapping[str, Any]) -> config.Camera:

@@ -36,7 +36,9 @@ from pydantic import (
 )
 
 from edge.config import yaml_file
+from edge.config.state_dir import StateDir
 from edge.errors import ConfigError, Problem
+from edge.host.redact import redact
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 """A part of a topic: no spaces, slashes, or MQTT wildcards."""
@@ -131,7 +133,7 @@ class Model(_Section):
     allow_unsigned: bool = Field(False, description="bundles that nobody has signed may be installed too")
     keep: int = Field(5, ge=2, le=100, description="most installed bundles; the one in use and its predecessor stay")
     keep_mb: int = Field(200, ge=1, le=10_000, description="MB of installed bundles")
-    watch_s: float = Field(600.0, ge=0.0, le=604_800.0, description="how long a new model is watched, at least")
+    canary_s: float = Field(600.0, ge=0.0, le=604_800.0, description="how long a new model is watched, at least")
     shadow: Shadow | None = Field(None, description="a second model that looks on; it never decides")
 
     @field_validator("bundle")
@@ -381,10 +383,10 @@ class Decision(_Section):
         return self
 
 
-class Health(_Section):
+class ImageQuality(_Section):
     enabled: bool = Field(True, description="look at every picture before it is inspected")
     frozen: bool | None = Field(None, description="equal pictures are a fault; null: of devices and streams only")
-    after_s: float = Field(1.5, ge=0.0, le=3600.0, description="how long frozen, blurred and shifted must last")
+    min_fault_s: float = Field(1.5, ge=0.0, le=3600.0, description="how long frozen, blurred and shifted must last")
     dark: float = Field(6.0, ge=0.0, le=255.0, description="mean gray below which a picture is dark")
     bright: float = Field(249.0, ge=0.0, le=255.0, description="mean gray above which a picture is saturated")
     focus: Share = Field(0.7, description="share of the own sharpness below which a picture is blurred; 0: never")
@@ -392,7 +394,7 @@ class Health(_Section):
     damage: bool = Field(True, description="look for torn and corrupted pictures")
 
     @model_validator(mode="after")
-    def _ordered(self) -> Health:
+    def _ordered(self) -> ImageQuality:
         if self.dark >= self.bright:
             raise ValueError(f"dark ({self.dark:g}) is not below bright ({self.bright:g}); lower it")
         return self
@@ -421,7 +423,9 @@ class Travel(_Section):
     max_m_per_s: float = Field(50.0, gt=0.0, le=1000.0, description="what is faster cannot be true and is refused")
     delay_s: float = Field(0.0, ge=0.0, le=10.0, description="how old a speed is, on average, when its message comes")
     stale_s: float = Field(5.0, ge=0.2, le=3600.0, description="without a message for so long the speed is unknown")
-    between: Literal["ramp", "hold"] = Field("ramp", description="hold: the source tells changes only")
+    interpolation: Literal["linear", "previous"] = Field(
+        "linear", description="previous: the source tells changes only"
+    )
     coil_topic: TopicName | None = Field(None, description="topic that names the coil; a change begins one at 0 m")
     coil_path: str | None = Field(None, max_length=200, description="JSON path of the name; null: all of it")
 
@@ -457,7 +461,7 @@ class Scale(_Section):
     plane: Numbers9 | None = Field(None, description="undistorted px to mm, row by row; by `calibrate scale`")
 
 
-class Levels(_Section):
+class CalibratedThresholds(_Section):
     bundle: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
         None, description="sha256 of the card of the one bundle it holds for; null: any"
     )
@@ -480,21 +484,23 @@ class Camera(_Section):
     live: bool | None = Field(None, description="false: frames wait instead of being dropped or late; null: by source")
     mode: Literal["strip", "parts"] = Field("strip", description="strip: tracked surface; parts: each frame alone")
     budget_ms: float = Field(20.0, gt=0.0, le=60_000.0, description="from grab to verdict")
-    see_all_frames: int = Field(6, ge=1, le=1000, description="frames in which every tile is seen under overload")
+    tile_revisit_frames: int = Field(6, ge=1, le=1000, description="frames in which every tile is seen under overload")
     roi: Rectangle | Polygon | None = Field(None, description="[x, y, w, h] or [[x, y], ...] in px; null: whole frame")
     exclude: list[Rectangle | Polygon] = Field(
         [], max_length=32, description="regions like `roi` that are not inspected"
     )
     flatfield: File | None = Field(None, description="map of gains for even light; by `calibrate flatfield`")
-    levels: Levels | None = Field(None, description="thresholds for one model; by `calibrate thresholds`")
-    normality: Literal["classes"] | tuple[File, ...] | None = Field(
+    calibrated_thresholds: CalibratedThresholds | None = Field(
+        None, description="thresholds for one model; by `calibrate thresholds`"
+    )
+    anomaly: Literal["classes"] | tuple[File, ...] | None = Field(
         None, description="good surface, by `calibrate normal`; null: what was calibrated, `classes`: not used"
     )
     scale: Scale | None = Field(None, description="{mm_per_px: ...}: events say where a defect lies in mm, too")
     direction: Literal["up", "down", "left", "right"] | None = Field(
         None, description="where the strip runs to in the picture; events then say where on the strip a defect lies"
     )
-    at_m: float = Field(
+    offset_m: float = Field(
         0.0,
         ge=-10_000.0,
         le=10_000.0,
@@ -506,12 +512,12 @@ class Camera(_Section):
     )
     overlap: float = Field(0.1, ge=0.0, le=0.9, description="least share of a tile that its neighbour covers too")
     decision: Decision = Field(Decision(), description="this camera's own values over the top-level `decision`")
-    health: Health = Field(Health(), description="when a picture is no picture of the surface")
+    image_quality: ImageQuality = Field(ImageQuality(), description="when a picture is no picture of the surface")
     drift_s: float = Field(
         300.0, ge=0.0, le=86_400.0, description="window of the watch over drift; 0: no watch, otherwise 60 at least"
     )
     ring_frames: int = Field(8, ge=2, le=256, description="frames that wait in memory; the oldest goes when full")
-    memory_mb: int = Field(500, ge=50, le=65_536, description="a camera process that grows larger is replaced")
+    max_memory_mb: int = Field(500, ge=50, le=65_536, description="a camera process that grows larger is replaced")
     width: int | None = Field(None, ge=16, le=32_768, description="asked of a device")
     height: int | None = Field(None, ge=16, le=32_768, description="asked of a device")
     pixel_format: Annotated[str, Field(pattern=r"^[A-Za-z0-9 ]{4}$")] | None = Field(
@@ -625,8 +631,13 @@ class Config(_Section):
         return tuple(c for c in self.cameras if c.enabled)
 
     @property
+    def state(self) -> StateDir:
+        """Every file of the state directory by name."""
+        return StateDir(self.state_dir)
+
+    @property
     def evidence_dir(self) -> Path:
-        return self.evidence.dir or self.state_dir / "evidence"
+        return self.evidence.dir or self.state.evidence
 
     @property
     def sha256(self) -> str:
@@ -635,20 +646,6 @@ class Config(_Section):
         for kept, camera in zip(dump["cameras"], self.cameras, strict=True):
             kept["source"] = redact(camera.source.get_secret_value())
         return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()
-
-
-_USERINFO = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]{0,20}://)\S*@", re.IGNORECASE)
-_PARAMETER = re.compile(
-    r"(?P<name>pass(?:word|wd|wort)?|pwd|secret|token|auth|(?:api|access)[_-]?key)=[^&\s]+", re.IGNORECASE
-)
-
-
-def redact(text: str) -> str:
-    """The text with credentials in URLs blotted out: for logs, events and errors.
-
-    Blots rather too much: a slash or @ inside a password cannot be told from the one that ends it.
-    """
-    return _PARAMETER.sub(r"\g<name>=***", _USERINFO.sub(r"\g<scheme>***@", text))
 
 
 def load(path: Path, env: Mapping[str, str] | None = None) -> Config:

@@ -17,21 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edge import config
 from edge.config import yaml_file
 from edge.config.calibration import Made, unusable, write
+from edge.config.state_dir import StateDir
 from edge.errors import ConfigError
 from edge.host import machine
 
 log = logging.getLogger(__name__)
 
 SCHEMA: Final = "defectd.tuning/1"
-FILE: Final = "node.yaml"
-"""No camera may be named node."""
 
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-class Place(_Part):
+class HostFingerprint(_Part):
     """What a measurement of time holds for.  bundle: its digest."""
 
     processor: str
@@ -68,7 +67,7 @@ class Parity(_Part):
     """What forbids int8; None: nothing does."""
 
 
-class Held(_Part):
+class Capacity(_Part):
     """How many cameras the box holds at a pace: every tile of every frame.  p99_ms: of one camera, grab to verdict.
 
     at_least: more were not tried.
@@ -85,24 +84,20 @@ class Tuning(_Part):
     """All that was measured.  chosen is one of rows."""
 
     schema_: str = Field(SCHEMA, alias="schema", pattern="^defectd.tuning/1$")
-    place: Place
+    place: HostFingerprint
     camera: str
     tiles: int
     """Of a frame."""
     chosen: Timed
     rows: tuple[Timed, ...]
     parity: Parity
-    holds: tuple[Held, ...] = ()
+    holds: tuple[Capacity, ...] = ()
     made: Made
 
 
-def path_of(state_dir: Path) -> Path:
-    return state_dir / "calibration" / FILE
-
-
-def here(digest: str) -> Place:
+def here(digest: str) -> HostFingerprint:
     """Where a measurement of this moment holds."""
-    return Place(
+    return HostFingerprint(
         processor=machine.processor(), cores=machine.cores(), onnxruntime=metadata.version("onnxruntime"), bundle=digest
     )
 
@@ -125,7 +120,7 @@ def save(path: Path, tuning: Tuning, beside: Mapping[str, bytes] | None = None) 
 
 def fitted(model: config.Model, digest: str, state_dir: Path) -> config.Model:
     """The section `model` with what was measured here for this bundle, where it says nothing itself."""
-    path = path_of(state_dir)
+    path = StateDir(state_dir).tuning
     try:
         found = load(path)
     except (ConfigError, OSError) as error:
@@ -149,7 +144,7 @@ def fitted(model: config.Model, digest: str, state_dir: Path) -> config.Model:
     return model.model_copy(update=changes)
 
 
-def differences(measured: Place, now: Place) -> list[str]:
+def differences(measured: HostFingerprint, now: HostFingerprint) -> list[str]:
     """In words, what is another than it was."""
     names = {"processor": "on the processor", "cores": "with cores", "onnxruntime": "with onnxruntime"}
     found = [

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
 from edge.host.clock import NS_PER_S
-from edge.pipeline.loop import Station
+from edge.pipeline.loop import CameraSession
 
-LEAST_FRAMES: Final = 100
+MIN_FRAMES: Final = 100
 """Below that nothing is said of a camera."""
 MARGIN: Final = 0.05
 """A share may be larger by so much: the surface of the strip changes too."""
@@ -37,9 +37,9 @@ class Record:
     missed: int = 0
 
     @classmethod
-    def of(cls, station: Station) -> Record:
+    def of(cls, session: CameraSession) -> Record:
         """Since the start of the daemon."""
-        total = station.account.total()
+        total = session.account.total()
         frames, partial = total["frames"], total["partial"]
         inspected = frames["ok"] + frames["defect"] + frames["unsure"]
         waited = frames["dropped"] - total["paused_frames"]
@@ -57,17 +57,17 @@ class Record:
         return asdict(self)
 
 
-class Probation:
+class Canary:
     """Compares what comes after the change with what was before.
 
-    before: the predecessor's record, by camera.  at: what was counted at the change.  watch_s: how long it takes at
+    before: the predecessor's record, by camera.  at: what was counted at the change.  canary_s: how long it takes at
     least; without enough frames at any camera it takes longer.
     """
 
-    def __init__(self, before: Mapping[str, Record], at: Mapping[str, Record], now_ns: int, watch_s: float) -> None:
+    def __init__(self, before: Mapping[str, Record], at: Mapping[str, Record], now_ns: int, canary_s: float) -> None:
         self._before = dict(before)
         self._at = dict(at)
-        self._until_ns = now_ns + int(watch_s * NS_PER_S)
+        self._until_ns = now_ns + int(canary_s * NS_PER_S)
 
     def judge(self, now: Mapping[str, Record], now_ns: int) -> tuple[Judgement, str]:
         """now: what is counted now, by camera.  The judgement, and for `unsure` and `missed` the complaint."""
@@ -80,7 +80,7 @@ class Probation:
             rates = _rise(before.missed, before.delivered, record.missed, record.delivered)
             if rates:
                 return "missed", f"camera {name}: frames late, dropped or inspected in part: {rates}"
-        enough = any(record.inspected >= LEAST_FRAMES for record in after.values())
+        enough = any(record.inspected >= MIN_FRAMES for record in after.values())
         return ("good" if enough and now_ns >= self._until_ns else "watching"), ""
 
     def excuse(self, now: Mapping[str, Record]) -> None:
@@ -94,7 +94,7 @@ class Probation:
 
 def _rise(before: int, of_before: int, after: int, of_after: int) -> str:
     """In words, if the share has risen by more than the margin and more than chance explains; else ""."""
-    if of_before < LEAST_FRAMES or of_after < LEAST_FRAMES:
+    if of_before < MIN_FRAMES or of_after < MIN_FRAMES:
         return ""
     old, new = before / of_before, after / of_after
     pooled = (before + after) / (of_before + of_after)

@@ -9,29 +9,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from edge import __version__, config
-from edge.control.model_rollout import Succession
-from edge.control.mqtt_commands import (
-    Coil,
-    Commands,
-    DeadLetters,
-    Evidence,
-    Model,
-    Pause,
-    Ping,
-    Request,
-    Resume,
-    Set,
-    Snapshot,
-    State,
-)
+from edge import __version__
+from edge.control.model_rollout import ModelRollout
+from edge.control.mqtt_commands import Commands
 from edge.control.reload import ORDER_S, Node
+from edge.control.requests import Coil, DeadLetters, Evidence, Model, Pause, Ping, Request, Resume, Set, Snapshot, State
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.outbox.store import Outbox
 from edge.delivery.recorder import Recorder
 from edge.errors import BundleError, CommandError, ConfigError, EvidenceError
 from edge.evidence import archive
 from edge.host.clock import NS_PER_S, Clock, stamp
+from edge.host.redact import redact
 from edge.pipeline import loop
 from edge.vision.drawing import decoded, jpeg
 
@@ -43,14 +32,14 @@ REPLY_ROOM_BYTES: Final = 2048
 _EVIDENCE_CODES: Final = {"path": "bad_value", "gone": "gone", "damaged": "gone"}
 
 
-class Verbs:
+class CommandHandlers:
     """Carries commands out. `perform` is for the thread `commands`."""
 
     def __init__(
         self,
         node: Node,
-        succession: Succession,
-        orders: loop.Control,
+        succession: ModelRollout,
+        orders: loop.OrderQueue,
         outbox: Outbox,
         recorder: Recorder,
         publisher: Publisher,
@@ -117,13 +106,13 @@ class Verbs:
                 "connections": link.connections,
                 "protocol": link.protocol,
                 "replayed": link.replayed,
-                "last_error": None if link.last_error is None else config.redact(link.last_error)[:500],
+                "last_error": None if link.last_error is None else redact(link.last_error)[:500],
             },
             "commands": {**asdict(self._commands.counts), "unheard": self._publisher.unheard},
         }
 
     def _snapshot(self, request: Snapshot) -> dict[str, Any]:
-        picture, number, label = self._orders.ask(loop.Show(request.camera), ORDER_S)
+        picture, number, label = self._orders.ask(loop.TakeSnapshot(request.camera), ORDER_S)
         most = self._most_picture_bytes()
         coded = jpeg(picture, longest_px=request.longest_px, quality=request.quality, most_bytes=most)
         return {
@@ -177,7 +166,7 @@ class Verbs:
                     "topic": letter.topic,
                     "refused": stamp(letter.refused_ns),
                     "code": f"0x{letter.code:02x}",
-                    "reason": config.redact(letter.reason)[:200],
+                    "reason": redact(letter.reason)[:200],
                 }
                 for letter in letters
             ],

@@ -16,18 +16,19 @@ from typing import Any, Final
 from edge import config
 from edge.config import tuning
 from edge.control import model_validation
-from edge.control.canary import Probation, Record
-from edge.control.model_validation import Admitted, admit
-from edge.control.mqtt_commands import Model
+from edge.control.canary import Canary, Record
+from edge.control.model_validation import ValidatedModel, validate
 from edge.control.reload import ORDER_S, Node
+from edge.control.requests import Model
 from edge.control.startup import Prepared
 from edge.errors import BundleError, CommandError
 from edge.host.clock import Clock
+from edge.host.redact import redact
 from edge.model import bundle
 from edge.model.download import download
-from edge.model.store import CONFIGURED, Standing, Store
+from edge.model.store import CONFIGURED, ActiveModel, Store
 from edge.model.variant import choose, gain_of
-from edge.pipeline.loop import Control, Refit, Station, Trust
+from edge.pipeline.loop import CameraSession, OrderQueue, PromoteModel, Reconfigure
 
 log = logging.getLogger(__name__)
 
@@ -36,28 +37,28 @@ SLOWER: Final = 1.1
 """So many times its predecessor's time a model may take before frames that are missed are put down to it."""
 
 
-class Succession:
+class ModelRollout:
     """`perform` and `use` are for any thread, `resume` and `look` for the daemon."""
 
     def __init__(
         self,
         node: Node,
         prepared: Prepared,
-        orders: Control,
-        stations: Callable[[], Sequence[Station]],
+        orders: OrderQueue,
+        sessions: Callable[[], Sequence[CameraSession]],
         clock: Clock,
     ) -> None:
         """stations: of this moment, for what they have counted."""
         self._node = node
         self._orders = orders
-        self._stations = stations
+        self._sessions = sessions
         self._clock = clock
         self._store = Store(prepared.configured.state_dir)
         self._standing = prepared.standing
-        self._current = Admitted(prepared.bundle, prepared.classifier, 0.0)
+        self._current = ValidatedModel(prepared.bundle, prepared.classifier, 0.0)
         self._former = prepared.former
         self._passed_over = prepared.passed_over
-        self._probation: Probation | None = None
+        self._probation: Canary | None = None
         self._failure: str | None = None
         """Why the line went back; what else follows from it is done at the next look."""
         self._installing: threading.Thread | None = None
@@ -100,7 +101,7 @@ class Succession:
             elif judgement in ("unsure", "missed"):
                 self._back(reason, rejected=True)
             elif judgement == "good":
-                self._orders.ask(Trust(), ORDER_S)
+                self._orders.ask(PromoteModel(), ORDER_S)
                 self._end_trial(self._standing.trusted())
                 log.info("model %s has stood its trial", self._name(self._current))
         except CommandError as error:
@@ -152,13 +153,13 @@ class Succession:
                 self._tell_refused(digest, error)
                 raise
 
-    def _swap(self, fresh: Admitted) -> dict[str, Any]:
-        former, watch_s = self._current, self._node.settings.model.watch_s
+    def _swap(self, fresh: ValidatedModel) -> dict[str, Any]:
+        former, canary_s = self._current, self._node.settings.model.canary_s
         at = self._records()
         before = self._standing
         standing = before.after(fresh.bundle.digest, {name: record.as_json() for name, record in at.items()})
         self._store.write(standing)  # first: a model that takes the daemon down with it is on trial already
-        detail = {"from": self._node.origin.model, "to": fresh.identity, "watch_s": watch_s, "reason": "installed"}
+        detail = {"from": self._node.origin.model, "to": fresh.identity, "canary_s": canary_s, "reason": "installed"}
 
         def then() -> None:
             self._node.decide_by(fresh.classifier, fresh.identity, former.classifier)
@@ -175,12 +176,12 @@ class Succession:
         self._node.announce()
         model = self._node.settings.model
         deleted = self._store.prune(keep=model.keep, keep_bytes=model.keep_mb * MIB, standing=standing)
-        log.info("model %s decides, on trial for %g s%s", self._name(fresh), watch_s, _told(deleted))
+        log.info("model %s decides, on trial for %g s%s", self._name(fresh), canary_s, _told(deleted))
         return {"changed": True, **detail, "frame_ms": round(fresh.frame_ms, 3)}
 
-    def _order(self, fresh: Admitted, former: Admitted | None, then: Callable[[], None]) -> Refit:
+    def _order(self, fresh: ValidatedModel, former: ValidatedModel | None, then: Callable[[], None]) -> Reconfigure:
         if former is None:
-            return Refit(classifier=fresh.classifier, then=then)
+            return Reconfigure(classifier=fresh.classifier, then=then)
 
         def on_failure(reason: str) -> None:
             """By the line, within the frame that failed."""
@@ -190,7 +191,7 @@ class Succession:
             )
             self._failure = reason
 
-        return Refit(classifier=fresh.classifier, former=former.classifier, on_failure=on_failure, then=then)
+        return Reconfigure(classifier=fresh.classifier, former=former.classifier, on_failure=on_failure, then=then)
 
     def _back(self, reason: str, *, rejected: bool) -> dict[str, Any]:
         """Let the predecessor decide again.  Raises CommandError, BundleError."""
@@ -212,14 +213,14 @@ class Succession:
         self._node.announce()
         return {"changed": True, **detail}
 
-    def _loaded(self, which: str) -> Admitted:
+    def _loaded(self, which: str) -> ValidatedModel:
         settings = self._node.settings
         found = bundle.load(settings.model.bundle) if which == CONFIGURED else self._store.get(which)
         return self._admitted(found, settings)
 
-    def _admitted(self, found: bundle.Bundle, settings: config.Config) -> Admitted:
+    def _admitted(self, found: bundle.Bundle, settings: config.Config) -> ValidatedModel:
         model = tuning.fitted(settings.model, found.digest, settings.state_dir)
-        return admit(found, model, settings.active_cameras, self._clock)
+        return validate(found, model, settings.active_cameras, self._clock)
 
     # ---- the trial -------------------------------------------------------------------------------------
 
@@ -230,13 +231,13 @@ class Succession:
         return gain_of(self._former.classifier, self._current.classifier, self._clock) * SLOWER < 1
 
     def _records(self) -> dict[str, Record]:
-        return {station.camera.name: Record.of(station) for station in self._stations()}
+        return {session.camera.name: Record.of(session) for session in self._sessions()}
 
     def _watch(self, before: dict[str, Record], at: dict[str, Record]) -> None:
-        watch_s = self._node.settings.model.watch_s
-        self._probation = Probation(before, at, self._clock.monotonic_ns(), watch_s)
+        canary_s = self._node.settings.model.canary_s
+        self._probation = Canary(before, at, self._clock.monotonic_ns(), canary_s)
 
-    def _end_trial(self, standing: Standing) -> None:
+    def _end_trial(self, standing: ActiveModel) -> None:
         self._probation, self._former, self._node.former = None, None, None
         self._write(standing)
 
@@ -250,7 +251,7 @@ class Succession:
         self._end_trial(self._standing.back(reason))
         self._node.announce()
 
-    def _write(self, standing: Standing) -> None:
+    def _write(self, standing: ActiveModel) -> None:
         """As well as the disk lets us: what decides now decides all the same."""
         self._standing = standing
         try:
@@ -284,12 +285,12 @@ class Succession:
             log.exception("a model could not be used")
 
     def _tell_refused(self, what: str, error: BundleError | CommandError) -> None:
-        reason = config.redact(str(error))[:500]
-        log.error("model %s is refused, nothing was changed: %s", config.redact(what)[:200], reason)
-        self._node.tell("model.refused", {"bundle": config.redact(what)[:200], "reason": reason})
+        reason = redact(str(error))[:500]
+        log.error("model %s is refused, nothing was changed: %s", redact(what)[:200], reason)
+        self._node.tell("model.refused", {"bundle": redact(what)[:200], "reason": reason})
 
     @staticmethod
-    def _name(model: Admitted) -> str:
+    def _name(model: ValidatedModel) -> str:
         return f"{model.bundle.card.name} {model.bundle.card.version}"
 
 
@@ -303,9 +304,9 @@ def install(where: str, model: config.Model, store: Store, clock: Clock, *, allo
         try:
             loaded, signer = model_validation.load(place, model, allow_unsigned=allow_unsigned)
         except BundleError as error:
-            raise BundleError(str(error).replace(place, config.redact(where), 1)) from error
+            raise BundleError(str(error).replace(place, redact(where), 1)) from error
         choose(loaded, model, clock)
-        return store.put(replace(loaded, origin=config.redact(where)), signer, clock)
+        return store.put(replace(loaded, origin=redact(where)), signer, clock)
 
 
 def _told(deleted: Sequence[str]) -> str:

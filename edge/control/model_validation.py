@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from statistics import quantiles
 from typing import Final
 
 from edge import config
 from edge.errors import BundleError, ConfigError
 from edge.host.clock import NS_PER_MS, NS_PER_S, Clock
+from edge.host.interleaved_timer import interleaved, lower_quartile_ns
 from edge.model import bundle, signature
 from edge.model.bundle import Bundle, selftest_tiles
 from edge.model.classifier import Classifier
@@ -19,13 +19,13 @@ from edge.vision.decision import Thresholds
 
 TILES: Final = 16
 """About a line-scan frame."""
-FEWEST_ROUNDS, MOST_ROUNDS = 3, 15
+MIN_ROUNDS, MAX_ROUNDS = 3, 15
 LONGEST_NS: Final = NS_PER_S
 """For the timing of one that is slow."""
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
+class ValidatedModel:
     """A bundle that may be used here.  frame_ms: what its network takes for TILES tiles on this box."""
 
     bundle: Bundle
@@ -50,7 +50,7 @@ def signed(loaded: Bundle, model: config.Model, *, allow_unsigned: bool = False)
     return signature.verify(loaded.origin, loaded.card_bytes, loaded.signature, model.trusted_keys)
 
 
-def admit(loaded: Bundle, model: config.Model, cameras: Iterable[config.Camera], clock: Clock) -> Admitted:
+def validate(loaded: Bundle, model: config.Model, cameras: Iterable[config.Camera], clock: Clock) -> ValidatedModel:
     """Run the self-test, hold its classes against the thresholds and its time against the budgets.
 
     The session is warm when it returns.  Raises BundleError.
@@ -74,17 +74,15 @@ def admit(loaded: Bundle, model: config.Model, cameras: Iterable[config.Camera],
             f"{loaded.origin}: too slow for this box: {TILES} tiles take {frame_ms:.1f} ms, "
             f"camera {tightest.name} has budget_ms {tightest.budget_ms:g}"
         )
-    return Admitted(loaded, classifier, frame_ms)
+    return ValidatedModel(loaded, classifier, frame_ms)
 
 
 def _frame_ms(classifier: Classifier, clock: Clock) -> float:
-    tiles, spent = selftest_tiles(1, TILES, classifier.card.input_px), list[int]()
-    until_ns = clock.monotonic_ns() + LONGEST_NS
-    while len(spent) < FEWEST_ROUNDS or (len(spent) < MOST_ROUNDS and clock.monotonic_ns() < until_ns):
-        begun_ns = clock.monotonic_ns()
-        classifier.score(tiles)
-        spent.append(clock.monotonic_ns() - begun_ns)
-    return quantiles(spent, n=4)[0] / NS_PER_MS  # calm moments: other work on the box disturbs the rest
+    tiles = selftest_tiles(1, TILES, classifier.card.input_px)
+    (spent,) = interleaved(
+        [lambda: classifier.score(tiles)], MAX_ROUNDS, clock, warm_up=0, limit_ns=LONGEST_NS, min_rounds=MIN_ROUNDS
+    )
+    return lower_quartile_ns(spent) / NS_PER_MS
 
 
 def load(where: str, model: config.Model, *, allow_unsigned: bool = False) -> tuple[Bundle, str | None]:

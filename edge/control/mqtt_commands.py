@@ -7,32 +7,30 @@ client can keep neither the publisher nor the line waiting.
 
 from __future__ import annotations
 
-import json
 import logging
-import math
 import queue
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ValidationError
 
 from edge import config
-from edge.config import Name, Share, Verb, redact
+from edge.config import Verb
+from edge.control.requests import MAX_ID, REQUESTS, VERBS, Request
 from edge.delivery.mqtt.client import Received
+from edge.delivery.mqtt.json_payload import json_value
 from edge.delivery.mqtt.topics import Topics
 from edge.errors import CommandError, DefectdError
-from edge.evidence.archive import Kind
 from edge.host.clock import NS_PER_S, Clock, stamp
+from edge.host.redact import redact
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 SCHEMA: Final = "defectd.reply/1"
 MAX_BYTES: Final = 16 * 1024
-MAX_DEPTH: Final = 8
-MAX_ID: Final = 128
 MAX_TOPIC_BYTES: Final = 512
 MAX_CORRELATION_BYTES: Final = 1024
 MAX_WAITING: Final = 16
@@ -43,149 +41,6 @@ FLOOD_ANSWER_S: Final = 1.0
 LOG_WORDS: Final = 200
 OWN_LEVELS: Final = ("node", "status")
 _NO_TOPIC: Final = re.compile(r"[+#\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
-
-Id = Annotated[str, Field(max_length=MAX_ID)] | Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
-
-
-class Request(BaseModel):
-    """What all commands may hold.  id: given back in the reply, for clients without correlation data."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
-
-    id: Id | None = None
-
-
-class Ping(Request):
-    """Whether anyone is there."""
-
-
-class State(Request):
-    """How the node, its cameras and its delivery stand."""
-
-
-class Snapshot(Request):
-    """The next picture of a camera."""
-
-    camera: Name
-    quality: int = Field(80, ge=10, le=95)
-    longest_px: int = Field(1600, ge=64, le=4096)
-
-
-class Pause(Request):
-    """Do not inspect a camera, for a time or until `resume`."""
-
-    camera: Name
-    for_s: float | None = Field(None, gt=0.0, le=86_400.0)
-
-
-class Resume(Request):
-    """Inspect a camera again."""
-
-    camera: Name
-
-
-class Set(Request):
-    """Thresholds of a camera; null goes back to the configuration."""
-
-    camera: Name
-    confidence: Share | None = None
-    unsure: Share | None = None
-    classes: Annotated[dict[str, Share], Field(max_length=64)] | None = None
-
-    @model_validator(mode="after")
-    def _changes_something(self) -> Set:
-        if not self.wanted:
-            raise ValueError("give confidence, unsure or classes")
-        return self
-
-    @property
-    def wanted(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in ("confidence", "unsure", "classes") if key in self.model_fields_set}
-
-
-class Evidence(Request):
-    """A picture by the path that an event carries; without one, which there are, the newest first."""
-
-    path: str | None = Field(None, max_length=200)
-    camera: Name | None = None
-    kind: Kind | None = None
-    limit: int = Field(20, ge=1, le=50)
-
-
-class Reload(Request):
-    """Read the configuration again."""
-
-
-class DeadLetters(Request):
-    """Look at, send again or delete what the broker refused."""
-
-    action: Literal["list", "retry", "discard"] = "list"
-    seqs: tuple[int, ...] | None = Field(None, min_length=1, max_length=1000)
-    all: bool = False
-    limit: int = Field(20, ge=1, le=50)
-
-    @field_validator("seqs", mode="before")
-    @classmethod
-    def _a_list_of_numbers(cls, value: Any) -> Any:
-        if isinstance(value, list) and all(type(n) is int and 0 < n < 1 << 63 for n in value):
-            return tuple(value)
-        if value is not None:
-            raise ValueError("should be a list of seq numbers")
-        return value
-
-    @model_validator(mode="after")
-    def _says_which(self) -> DeadLetters:
-        if self.action != "list" and (self.seqs is None) != self.all:
-            raise ValueError("give seqs, or all: true")
-        return self
-
-
-class Model(Request):
-    """Which models are installed, which one decides; another one, or the one before."""
-
-    action: Literal["list", "install", "use", "rollback"] = "list"
-    url: str | None = Field(None, max_length=1000, pattern=r"^https://[^\s]+$")
-    digest: str | None = Field(None, pattern=r"^[0-9a-f]{6,64}$")
-
-    @model_validator(mode="after")
-    def _says_which(self) -> Model:
-        if (self.action == "install") != (self.url is not None) or (self.action == "use") != (self.digest is not None):
-            raise ValueError("install takes a url, use takes a digest, list and rollback take nothing")
-        return self
-
-
-class Coil(Request):
-    """Which coil runs; a new one begins at 0 m; none runs any more."""
-
-    action: Literal["show", "start", "stop"] = "show"
-    coil: str | None = Field(
-        None,
-        min_length=1,
-        max_length=128,
-        pattern=r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
-    )
-
-    @model_validator(mode="after")
-    def _says_which(self) -> Coil:
-        if (self.action == "start") != (self.coil is not None):
-            raise ValueError("start takes a coil, its name; show and stop take nothing")
-        return self
-
-
-REQUESTS: Final[Mapping[str, type[Request]]] = {
-    "ping": Ping,
-    "state": State,
-    "snapshot": Snapshot,
-    "pause": Pause,
-    "resume": Resume,
-    "set": Set,
-    "reload": Reload,
-    "dead-letters": DeadLetters,
-    "evidence": Evidence,
-    "model": Model,
-    "coil": Coil,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,7 +137,7 @@ class Commands:
             try:
                 self._answer(received)
             except Exception:  # one command must not end the others
-                logger.exception("a command ended in an error of ours")
+                log.exception("a command ended in an error of ours")
 
     def _answer(self, received: Received) -> None:
         given_id: str | int | None = None
@@ -300,13 +155,13 @@ class Commands:
             except DefectdError as error:
                 raise CommandError("failed", str(error)) from error
             except Exception as error:
-                logger.exception("command %s", verb)
+                log.exception("command %s", verb)
                 raise CommandError("failed", f"an error in defectd ({type(error).__name__}): see its log") from error
         except CommandError as error:
             self._refuse(received, error, given_id)
             return
         self._done += 1
-        logger.info("command %s %s: done", verb, _words(received.payload))
+        log.info("command %s %s: done", verb, _words(received.payload))
         self._say(received, given_id, {"ok": True, "result": result})
 
     def _request(self, received: Received, fields: dict[str, Any]) -> tuple[Verb, Request]:
@@ -356,7 +211,7 @@ class Commands:
         with self._counting:  # in the publisher's thread or in ours
             self._refused += 1
         reason = redact(str(error))[:500]
-        logger.warning("command %s %s: refused: %s", _shown(self._verb(received)), _words(received.payload), reason)
+        log.warning("command %s %s: refused: %s", _shown(self._verb(received)), _words(received.payload), reason)
         self._say(received, given_id, {"ok": False, "error": {"code": error.code, "reason": reason}})
 
     def _turn_away(self, received: Received, now_ns: int) -> None:
@@ -420,71 +275,6 @@ def parsed(payload: bytes) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CommandError("bad_json", "the payload must be a JSON object")
     return value
-
-
-def json_value(payload: bytes) -> Any:
-    """What the text says, without anything that could harm a reader.  Raises CommandError."""
-    if _depth(payload) > MAX_DEPTH:
-        raise CommandError("too_deep", f"at most {MAX_DEPTH} levels can be read")
-    try:
-        value = json.loads(
-            payload.decode("utf-8"),
-            parse_constant=_no_constant,
-            parse_float=_finite,
-            parse_int=_short_int,
-            object_pairs_hook=_once,
-        )
-        json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a surrogate pair could not be said back
-    except UnicodeError:
-        raise CommandError("bad_json", "the payload is not UTF-8 text") from None
-    except (ValueError, RecursionError) as error:
-        why = str(error) if isinstance(error, _Unwanted) else "it cannot be parsed"
-        raise CommandError("bad_json", f"the payload is not JSON: {why}") from None
-    return value
-
-
-class _Unwanted(ValueError):
-    """JSON in Python's eyes, but not in ours."""
-
-
-def _no_constant(name: str) -> Any:
-    raise _Unwanted(f"{name} is no number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise _Unwanted("a number is too large")
-    return value
-
-
-def _short_int(text: str) -> int:
-    if len(text) > 20:
-        raise _Unwanted("a number is too large")
-    return int(text)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise _Unwanted("a key stands twice")
-    return value
-
-
-_MARKS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+\\?+(?:"|\Z)|[\[{]|[\]}]', re.DOTALL)
-"""Strings and brackets. A string without an end runs to the end of the text, so that no byte is looked at twice."""
-
-
-def _depth(payload: bytes) -> int:
-    """Most brackets open at a time, without those in strings: cheaper than to parse, and cannot overflow."""
-    depth = deepest = 0
-    for mark in _MARKS.findall(payload):
-        if mark in (b"[", b"{"):
-            depth += 1
-            deepest = max(deepest, depth)
-        elif mark in (b"]", b"}"):
-            depth -= 1
-    return deepest
 
 
 def _plain_id(value: Any) -> str | int | None:

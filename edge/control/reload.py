@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from edge import __version__, config, event
 from edge.camera import simulator_defaults
@@ -19,15 +19,17 @@ from edge.camera.supervisor import Supervisor
 from edge.config import calibration, diff, overrides
 from edge.config.diff import Difference
 from edge.control.mqtt_commands import Commands
-from edge.control.startup import Prepared, active, shadow_of, station_of
+from edge.control.startup import Prepared, active, session_of, shadow_of
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
+from edge.delivery.outputs import Output
 from edge.delivery.recorder import Recorder
 from edge.errors import BundleError, CommandError, ConfigError
 from edge.host.clock import Clock, stamp
+from edge.host.redact import redact
 from edge.model.classifier import Classifier
-from edge.pipeline.event_latency import Trail
-from edge.pipeline.loop import Control, JudgeBy, Refit, make
+from edge.pipeline.event_latency import EventLatency
+from edge.pipeline.loop import OrderQueue, Reconfigure, SetThresholds
 from edge.vision.anomaly import of_camera
 from edge.vision.decision import Thresholds
 
@@ -36,38 +38,22 @@ log = logging.getLogger(__name__)
 ORDER_S: Final = 3.0
 """For the line to come round."""
 STOP_VIEW_S: Final = 1.2
-MOST_PROBLEMS: Final = 20
+MAX_PROBLEMS: Final = 20
 """Of a refused configuration, told in one event."""
-
-
-class View(Protocol):
-    """A second way in which the node shows itself: `SparkplugView`, or a fake.  No method but `stop` waits."""
-
-    def start(self) -> None: ...
-    def wake(self) -> None: ...
-    def describe(self, values: Mapping[str, str | int | float | None]) -> None: ...
-    def state(self, camera: str, message: Mapping[str, Any]) -> None: ...
-    def report(self, camera: str, *, fps: float, p50_ms: float, p99_ms: float, coverage: Mapping[str, Any]) -> None: ...
-    def ask_stop(self, timeout_s: float) -> None: ...
-    def stop(self, timeout_s: float) -> bool: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def beat_ns(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
     """Whom a change has to reach.  views: changed in place."""
 
-    orders: Control
+    orders: OrderQueue
     cameras: Supervisor
     recorder: Recorder
     publisher: Publisher
     commands: Commands
-    trail: Trail
-    views: list[View]
-    views_of: Callable[[config.Config], Sequence[View]]
+    trail: EventLatency
+    views: list[Output]
+    views_of: Callable[[config.Config], Sequence[Output]]
 
 
 class Node:
@@ -149,9 +135,9 @@ class Node:
         for view in tuple(self._reach.views):
             self._describe(view)
 
-    def _describe(self, view: View) -> None:
+    def _describe(self, view: Output) -> None:
         model = self.origin.model
-        view.describe(
+        view.set_properties(
             {
                 "Properties/Version": __version__,
                 "Properties/Config SHA-256": self.origin.config_sha256,
@@ -163,7 +149,7 @@ class Node:
 
     def tell(self, kind: event.EventType, detail: dict[str, Any]) -> None:
         """An event about the node itself."""
-        self._reach.recorder.put(make(self._clock, event.NODE_CAMERA, kind, detail))
+        self._reach.recorder.put(event.Event.now(self._clock, event.NODE_CAMERA, kind, detail))
 
     def _be(self, settings: config.Config) -> None:
         """From here on events say so."""
@@ -202,7 +188,7 @@ class Node:
             before, settings_before = self.origin.config_sha256, self.settings
             self._be(settings)  # first: the event that tells of it carries the new hash
             try:
-                done: dict[str, Any] = self._reach.orders.ask(JudgeBy(name, decision), ORDER_S)
+                done: dict[str, Any] = self._reach.orders.ask(SetThresholds(name, decision), ORDER_S)
             except CommandError:
                 self._be(settings_before)
                 self._keep(self.changes)
@@ -252,7 +238,7 @@ class Node:
         found = replace(diff.compare(self.settings, settings), needs_restart=self._needs_restart(wanted))
         by_name = {camera.name: camera for camera in settings.active_cameras}
         fresh = (*found.added, *found.reopened, *found.looked_at)
-        stations = {name: station_of(by_name[name], self.classifier, self._clock) for name in fresh}
+        sessions = {name: session_of(by_name[name], self.classifier, self._clock) for name in fresh}
         for camera in by_name.values():  # refuses what does not fit the model, or the one that may come back
             Thresholds.of(camera.decision, (self.former or self.classifier).card.classes, camera.name)
             Thresholds.of(camera.decision, self.classifier.card.classes, camera.name)
@@ -270,8 +256,8 @@ class Node:
 
         self._reach.trail.follow(by_name)
         thresholds = {name: by_name[name].decision for name in found.thresholds}
-        order = Refit(
-            stations,
+        order = Reconfigure(
+            sessions,
             thresholds,
             names=frozenset(by_name),
             report_s=settings.report_s,
@@ -308,7 +294,7 @@ class Node:
 
     def _tell_refused(self, error: ConfigError | CommandError | BundleError) -> None:
         problems = [str(problem) for problem in error.problems] if isinstance(error, ConfigError) else [str(error)]
-        said = [config.redact(problem)[:500] for problem in problems]
+        said = [redact(problem)[:500] for problem in problems]
         log.error("the configuration was not taken over, nothing was changed: %s", "; ".join(said))
-        more = {"more": len(said) - MOST_PROBLEMS} if len(said) > MOST_PROBLEMS else {}
-        self.tell("config.refused", {"problems": said[:MOST_PROBLEMS], **more})
+        more = {"more": len(said) - MAX_PROBLEMS} if len(said) > MAX_PROBLEMS else {}
+        self.tell("config.refused", {"problems": said[:MAX_PROBLEMS], **more})

@@ -10,21 +10,21 @@ from edge import config
 from edge.camera import simulator_defaults
 from edge.camera.sources.device import SourceSpec
 from edge.config import calibration, overrides, tuning
-from edge.control.model_validation import Admitted, admit, identity
+from edge.control.model_validation import ValidatedModel, identity, validate
 from edge.errors import BundleError, ConfigError, Problem
 from edge.host.clock import Clock
 from edge.model import bundle
 from edge.model.classifier import Classifier
-from edge.model.store import CONFIGURED, Standing, Store
+from edge.model.store import CONFIGURED, ActiveModel, Store
 from edge.model.variant import choose
-from edge.pipeline.loop import Station
+from edge.pipeline.loop import CameraSession
 from edge.pipeline.shadow import Shadow
 from edge.vision.anomaly import of_camera
 from edge.vision.inspector import Inspector
 
 log = logging.getLogger(__name__)
 
-MOST_STARTS: Final = 2
+MAX_STARTS: Final = 2
 """Of a model on trial that did not come to a proper end: a third is not tried."""
 
 
@@ -35,12 +35,12 @@ class Prepared:
     settings: config.Config
     bundle: bundle.Bundle
     classifier: Classifier
-    stations: tuple[Station, ...]
+    sessions: tuple[CameraSession, ...]
     configured: config.Config
     """The settings without what commands have changed."""
     changes: overrides.Changes
-    standing: Standing
-    former: Admitted | None = None
+    standing: ActiveModel
+    former: ValidatedModel | None = None
     """The predecessor of a model on trial."""
     passed_over: str = ""
     """Why an installed model is not used, when it is not."""
@@ -55,7 +55,7 @@ def prepare(settings: config.Config, clock: Clock) -> Prepared:
     changes = overrides.load(configured, classes)
     settings = overrides.adjusted(configured, changes)
     active(settings)
-    stations = tuple(station_of(camera, chosen.classifier, clock) for camera in settings.active_cameras)
+    sessions = tuple(session_of(camera, chosen.classifier, clock) for camera in settings.active_cameras)
     former = None
     if standing.on_trial:
         try:
@@ -67,7 +67,7 @@ def prepare(settings: config.Config, clock: Clock) -> Prepared:
         settings,
         chosen.bundle,
         chosen.classifier,
-        stations,
+        sessions,
         configured,
         changes,
         standing,
@@ -77,11 +77,11 @@ def prepare(settings: config.Config, clock: Clock) -> Prepared:
     )
 
 
-def _chosen(settings: config.Config, clock: Clock) -> tuple[Standing, Admitted, str]:
+def _chosen(settings: config.Config, clock: Clock) -> tuple[ActiveModel, ValidatedModel, str]:
     """The installed model, or its predecessor where it cannot be used, or what the configuration names."""
     standing = Store(settings.state_dir).standing(settings.model.bundle)
     passed_over = ""
-    if standing.on_trial and standing.starts >= MOST_STARTS:
+    if standing.on_trial and standing.starts >= MAX_STARTS:
         passed_over = f"{standing.starts} starts with it on trial came to no proper end"
         standing = standing.back(passed_over)
     while standing.current != CONFIGURED:
@@ -94,9 +94,9 @@ def _chosen(settings: config.Config, clock: Clock) -> tuple[Standing, Admitted, 
     return standing, _loaded(settings, CONFIGURED, clock), passed_over
 
 
-def _loaded(settings: config.Config, which: str, clock: Clock) -> Admitted:
+def _loaded(settings: config.Config, which: str, clock: Clock) -> ValidatedModel:
     found = _bundle_of(settings, which)
-    return Admitted(found, classifier_in_use(settings, found, clock), 0.0)
+    return ValidatedModel(found, classifier_in_use(settings, found, clock), 0.0)
 
 
 def _bundle_of(settings: config.Config, which: str) -> bundle.Bundle:
@@ -121,13 +121,13 @@ def used_from_next_start(settings: config.Config, digest: str, clock: Clock) -> 
         configured = calibration.applied(settings)
         adjusted = overrides.adjusted(configured, overrides.load(configured, store.get(digest).card.classes))
         model = tuning.fitted(settings.model, digest, settings.state_dir)
-        admit(store.get(digest), model, adjusted.active_cameras or settings.cameras, clock)
+        validate(store.get(digest), model, adjusted.active_cameras or settings.cameras, clock)
         standing = standing.after(digest, {})
         store.write(standing)
         store.prune(keep=settings.model.keep, keep_bytes=settings.model.keep_mb << 20, standing=standing)
 
 
-def rolled_back(settings: config.Config, clock: Clock) -> Standing | None:
+def rolled_back(settings: config.Config, clock: Clock) -> ActiveModel | None:
     """With no daemon to do it: let the predecessor decide; None when there is none.  Raises BundleError."""
     store = Store(settings.state_dir)
     standing = store.standing(settings.model.bundle)
@@ -158,7 +158,7 @@ def _looked_on(camera: config.Camera, classifier: Classifier) -> config.Camera:
         of_camera(camera, classifier.card)
     except ConfigError as error:
         log.warning("the model that looks on judges camera %s by its classes: %s", camera.name, error.problems[0])
-        return camera.model_copy(update={"normality": "classes"})
+        return camera.model_copy(update={"anomaly": "classes"})
     return camera
 
 
@@ -174,6 +174,6 @@ def active(settings: config.Config) -> tuple[config.Camera, ...]:
     return settings.active_cameras
 
 
-def station_of(camera: config.Camera, classifier: Classifier, clock: Clock) -> Station:
+def session_of(camera: config.Camera, classifier: Classifier, clock: Clock) -> CameraSession:
     """Raises ConfigError when the camera's thresholds do not fit the model."""
-    return Station(camera, classifier, clock, live=SourceSpec.of(camera).live)
+    return CameraSession(camera, classifier, clock, live=SourceSpec.of(camera).live)

@@ -18,16 +18,17 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from edge.control.mqtt_commands import MAX_BYTES, REQUESTS, Request, parsed
+from edge.control.mqtt_commands import MAX_BYTES, parsed
+from edge.control.requests import REQUESTS, Request
 from edge.errors import CommandError, DefectdError
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 FILE: Final = "console"
 ASK_S: Final = 2.0
 """For a question to be whole once someone is connected."""
 ANSWER_S: Final = 60.0
-MOST_ANSWER_BYTES: Final = 8 << 20
+MAX_ANSWER_BYTES: Final = 8 << 20
 LOOK_S: Final = 0.2
 
 Perform = Callable[[Request], dict[str, Any]]
@@ -56,7 +57,7 @@ class Console:
             listening.settimeout(LOOK_S)
         except OSError as error:
             listening.close()
-            logger.warning("no commands from this box: %s: %s", self._state_dir / FILE, error.strerror or error)
+            log.warning("no commands from this box: %s: %s", self._state_dir / FILE, error.strerror or error)
             return
         self._socket = listening
         self._thread.start()
@@ -78,13 +79,13 @@ class Console:
                 continue
             except OSError as error:
                 if not self._stopping.wait(LOOK_S):  # no descriptors, for now
-                    logger.warning("the console: %s", error)
+                    log.warning("the console: %s", error)
                 continue
             with caller:
                 try:
                     self._serve(caller)
                 except OSError as error:
-                    logger.debug("the console's caller has gone: %s", error)
+                    log.debug("the console's caller has gone: %s", error)
 
     def _serve(self, caller: socket.socket) -> None:
         caller.settimeout(ASK_S)
@@ -96,7 +97,7 @@ class Console:
         except DefectdError as error:
             answer = {"ok": False, "error": {"code": "failed", "reason": str(error)}}
         except Exception as error:
-            logger.exception("a command from this box")
+            log.exception("a command from this box")
             words = f"an error in defectd ({type(error).__name__}): see its log"
             answer = {"ok": False, "error": {"code": "failed", "reason": words}}
         caller.settimeout(ASK_S)
@@ -111,7 +112,7 @@ class Console:
             request = model.model_validate(fields)
         except ValidationError as error:
             raise CommandError("bad_value", str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
-        logger.info("from this box: %s %s", model.__name__.lower(), fields)
+        log.info("from this box: %s %s", model.__name__.lower(), fields)
         return self._perform(request)
 
 
@@ -128,7 +129,7 @@ def ask(state_dir: Path, verb: str, timeout_s: float = ANSWER_S, **fields: Any) 
             raise CommandError("failed", f"{state_dir / FILE}: {error.strerror or error}") from error
         try:
             caller.sendall(json.dumps({"verb": verb, **fields}).encode() + b"\n")
-            said = json.loads(_line(caller, MOST_ANSWER_BYTES))
+            said = json.loads(_line(caller, MAX_ANSWER_BYTES))
         except (OSError, ValueError) as error:
             raise CommandError("timeout", f"the daemon gives no answer: {error}") from error
     if not said["ok"]:

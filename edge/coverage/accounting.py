@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
-from edge.coverage.strip_position import Mark
+from edge.coverage.strip_position import StripPosition
 from edge.host.clock import NS_PER_S, stamp
 
 SCHEMA: Final = "defectd.coverage/1"
 Cause = Literal["overload", "bad_image", "no_signal", "paused"]
-MOST_REASONS: Final = 20
+MAX_REASONS: Final = 20
 STATES: Final = ("ok", "defect", "unsure", "bad_image", "late", "dropped")
 
 
@@ -70,8 +70,8 @@ class Gap:
     tiles_skipped: int
     reasons: dict[str, int]
     """For bad pictures: frames by what was wrong with them."""
-    from_mark: Mark | None = None
-    to_mark: Mark | None = None
+    from_mark: StripPosition | None = None
+    to_mark: StripPosition | None = None
     """Where the strip stood at the first and the last of these frames, if that is known."""
 
     def as_json(self, wall_ns: int, now_ns: int) -> dict[str, Any]:
@@ -100,15 +100,15 @@ class Gaps:
         state: str = "",
         frames: int = 1,
         reason: str = "",
-        mark: Mark | None = None,
+        mark: StripPosition | None = None,
     ) -> None:
         """Frames that ended in a state without being looked at.  mark: where the strip stood."""
         gap = self._at(cause, at_ns, mark)
         gap.frames[state] = gap.frames.get(state, 0) + frames
-        if reason and (reason in gap.reasons or len(gap.reasons) < MOST_REASONS):
+        if reason and (reason in gap.reasons or len(gap.reasons) < MAX_REASONS):
             gap.reasons[reason] = gap.reasons.get(reason, 0) + frames
 
-    def skip(self, at_ns: int, tiles: int, mark: Mark | None = None) -> None:
+    def skip(self, at_ns: int, tiles: int, mark: StripPosition | None = None) -> None:
         """Tiles of one frame that were left out to keep its deadline."""
         gap = self._at("overload", at_ns, mark)
         self._open["overload"] = replace(gap, partial=gap.partial + 1, tiles_skipped=gap.tiles_skipped + tiles)
@@ -119,7 +119,7 @@ class Gaps:
         self._open = {}
         return gaps
 
-    def _at(self, cause: Cause, at_ns: int, mark: Mark | None) -> Gap:
+    def _at(self, cause: Cause, at_ns: int, mark: StripPosition | None) -> Gap:
         gap = self._open.get(cause)
         if gap is None:
             gap = Gap(cause, at_ns, at_ns, {}, 0, 0, {}, mark, mark)
@@ -146,10 +146,10 @@ class _Metres:
         self._settled_m = self._whole_m = self._any_m = 0.0
         """Up to where metres are settled; seen in whole frames; seen at all."""
 
-    def pass_to(self, mark: Mark) -> tuple[float, float, float]:
+    def pass_to(self, mark: StripPosition) -> tuple[float, float, float]:
         """The strip stands here: metres that have passed since, seen in whole frames, seen in parts only."""
-        if mark.leg != self._leg:  # what is left of the leg before was in view when its speed was lost
-            self._leg = mark.leg
+        if mark.segment != self._leg:  # what is left of the leg before was in view when its speed was lost
+            self._leg = mark.segment
             self._settled_m = self._whole_m = self._any_m = mark.m
         before, now = self._settled_m, max(self._settled_m, mark.m)
         self._settled_m = now
@@ -177,7 +177,7 @@ class Coverage:
         self._metres = _Metres()
         self._measures = False
 
-    def measure(self, mark: Mark | None) -> None:
+    def measure(self, mark: StripPosition | None) -> None:
         """A frame was grabbed where the strip stood; None where that is not known."""
         self._measures = True
         if mark is not None:
@@ -186,7 +186,7 @@ class Coverage:
         for tally in (self._window, self._total):
             tally.unplaced_frames += 1
 
-    def stand(self, mark: Mark) -> None:
+    def stand(self, mark: StripPosition) -> None:
         """Where the strip stands; also while there are no frames, so that what runs by unseen is counted."""
         passed, whole, part = self._metres.pass_to(mark)
         for tally in (self._window, self._total):
@@ -194,7 +194,7 @@ class Coverage:
             tally.inspected_m += whole
             tally.partial_m += part
 
-    def see(self, mark: Mark, view_m: float, *, whole: bool) -> None:
+    def see(self, mark: StripPosition, view_m: float, *, whole: bool) -> None:
         """The frame that was last measured was inspected, whole or in part, and shows so many metres."""
         self._metres.see(mark.m + view_m, whole=whole)
 

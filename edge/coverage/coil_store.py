@@ -13,20 +13,20 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from edge.coverage.strip_position import Kept
+from edge.coverage.strip_position import RestoredCoil
 from edge.event import Event
 from edge.host import atomic_files
 from edge.host.clock import NS_PER_S, Clock, stamp, wall_ns_of
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 SCHEMA: Final = "defectd.coil/1"
 LONGEST_AWAY_S: Final = 3600
 """A node that was off for longer does not take its coil up again: a wrong name is worse than none."""
-MOST_BYTES: Final = 4096
+MAX_BYTES: Final = 4096
 
 
-class Coils:
+class CoilStore:
     """The file: read at the start, replaced when a coil begins or ends.  `heed` belongs to the recorder."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -36,7 +36,7 @@ class Coils:
         self._told = False
 
     @property
-    def kept(self) -> Kept | None:
+    def kept(self) -> RestoredCoil | None:
         """Of before this start, until `heed` hears of another one."""
         return self._latest
 
@@ -51,9 +51,9 @@ class Coils:
         """Keep what these events say; called before they are stored, so that a coil that was told is known again."""
         for fact in events:
             if fact.type == "coil.started" and fact.detail is not None:
-                self._latest = Kept(fact.detail["coil"], stamp(fact.wall_ns))
+                self._latest = RestoredCoil(fact.detail["coil"], stamp(fact.wall_ns))
             elif fact.type == "coil.ended":
-                self._latest = Kept(None, stamp(fact.wall_ns))
+                self._latest = RestoredCoil(None, stamp(fact.wall_ns))
         if self._latest is None or self._latest == self._written:
             return
         said = {"schema": SCHEMA, "coil": self._latest.name, "since": self._latest.since}
@@ -61,21 +61,21 @@ class Coils:
             atomic_files.replace(self._path, json.dumps(said).encode() + b"\n")
         except OSError as error:  # the next events try again
             if not self._told:
-                logger.warning("the coil cannot be kept for a restart: %s", error.strerror or error)
+                log.warning("the coil cannot be kept for a restart: %s", error.strerror or error)
             self._told = True
         else:
             self._written, self._told = self._latest, False
 
-    def _read(self) -> Kept | None:
+    def _read(self) -> RestoredCoil | None:
         try:
             with self._path.open("rb") as file:
-                said = json.loads(file.read(MOST_BYTES))
+                said = json.loads(file.read(MAX_BYTES))
             if said["schema"] != SCHEMA or not isinstance(said["coil"], str | None):
                 raise ValueError("it says something else")
             wall_ns_of(said["since"])
-            return Kept(said["coil"], said["since"])
+            return RestoredCoil(said["coil"], said["since"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            logger.warning("%s cannot be used (%s): the coil is unknown until one begins", self._path, error)
-            return Kept(None, stamp(self._clock.wall_ns()))
+            log.warning("%s cannot be used (%s): the coil is unknown until one begins", self._path, error)
+            return RestoredCoil(None, stamp(self._clock.wall_ns()))

@@ -7,7 +7,6 @@ cannot be compared with what comes after it: each stretch is a leg of its own.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
@@ -16,9 +15,9 @@ from edge.host.clock import NS_PER_MS, NS_PER_S
 
 SPACING_NS: Final = 10 * NS_PER_MS
 """Messages closer than this are taken together: a burst does not push out what older frames need."""
-MOST_KNOTS: Final = 2048
+MAX_KNOTS: Final = 2048
 """Speeds that are remembered: 20 s of the fastest source, minutes of a usual one."""
-MOST_COILS: Final = 16
+MAX_COILS: Final = 16
 """Stretches that are remembered: a camera far down the line still sees the coil before."""
 STEADY: Final = 3
 """Speeds in a row, none of them stale, after which a stale source counts as restored."""
@@ -27,22 +26,22 @@ State = Literal["off", "waiting", "known", "stale"]
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class StripPosition:
     """A place on the strip.  m: along it; only marks of one leg can be compared.
 
     at_ns: when the strip stood there, monotonic.
     """
 
-    leg: int
+    segment: int
     m: float
     at_ns: int = field(default=0, compare=False)
 
-    def plus(self, m: float) -> Mark:
+    def plus(self, m: float) -> StripPosition:
         return replace(self, m=self.m + m)
 
-    def since(self, other: Mark | None) -> float | None:
+    def since(self, other: StripPosition | None) -> float | None:
         """Metres from the other mark to this one; None when they are not of one leg."""
-        return None if other is None or other.leg != self.leg else self.m - other.m
+        return None if other is None or other.segment != self.segment else self.m - other.m
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ class CoilNamed:
     retained: bool = False
 
 
-News = Speed | CoilNamed
+StripUpdate = Speed | CoilNamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class Coil:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class RestoredCoil:
     """What was known of the coil before a restart.  name: None: none ran.  since: UTC, when that was told."""
 
     name: str | None
@@ -110,7 +109,7 @@ class _Knot:
     at_ns: int
     m: float
     m_per_s: float
-    leg: int
+    segment: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +117,14 @@ class _Stretch:
     """start: None where it is not known.  counted: False between two coils."""
 
     name: str | None
-    start: Mark | None
+    start: StripPosition | None
     counted: bool = True
 
 
-class Travel:
+class PositionTracker:
     """The strip of one node. Owned by one thread; memory is bounded."""
 
-    def __init__(self, settings: config.Travel, now_ns: int, kept: Kept | None = None) -> None:
+    def __init__(self, settings: config.Travel, now_ns: int, kept: RestoredCoil | None = None) -> None:
         """Without coils, positions count from the first speed; with a topic of coils, from the first that begins.
 
         kept: of before a restart, None where no coil was ever named.  Nobody knows how far the strip ran meanwhile:
@@ -133,18 +132,18 @@ class Travel:
         """
         self._fixed = settings.speed_m_per_s
         self._is_on = settings.speed_m_per_s is not None or settings.topic is not None
-        self._ramps = settings.between == "ramp"
+        self._is_linear = settings.interpolation == "linear"
         self._stale_ns = int(settings.stale_s * NS_PER_S)
         self._begun_ns = now_ns
-        self._knots: deque[_Knot] = deque(maxlen=MOST_KNOTS)
+        self._knots: deque[_Knot] = deque(maxlen=MAX_KNOTS)
         if self._fixed is not None:
             self._knots.append(_Knot(now_ns, 0.0, self._fixed, 0))
         self._leg = 0
         waits = settings.coil_topic is not None or kept is not None
         self._kept = kept
         name = None if kept is None else kept.name
-        self._stretches: deque[_Stretch] = deque(maxlen=MOST_COILS)
-        self._stretches.append(_Stretch(name, None if waits else Mark(0, 0.0), counted=not waits))
+        self._stretches: deque[_Stretch] = deque(maxlen=MAX_COILS)
+        self._stretches.append(_Stretch(name, None if waits else StripPosition(0, 0.0), counted=not waits))
         self._names_heard = False
         self._stale = False
         self._good = 0
@@ -168,14 +167,14 @@ class Travel:
             return
         self._good += 1
         before = self._knots[-2] if len(self._knots) > 1 else None
-        if before is not None and before.leg == last.leg and at_ns - before.at_ns < SPACING_NS:
+        if before is not None and before.segment == last.segment and at_ns - before.at_ns < SPACING_NS:
             self._knots.pop()
             last = before
-        mean = (last.m_per_s + m_per_s) / 2 if self._ramps else last.m_per_s
+        mean = (last.m_per_s + m_per_s) / 2 if self._is_linear else last.m_per_s
         m = last.m + mean * (at_ns - last.at_ns) / NS_PER_S
         self._knots.append(_Knot(at_ns, m, m_per_s, self._leg))
 
-    def at(self, at_ns: int) -> Mark | None:
+    def at(self, at_ns: int) -> StripPosition | None:
         """Where the strip stood at this time; None while its speed is not known, and for times long ago."""
         after: _Knot | None = None
         for knot in reversed(self._knots):
@@ -184,22 +183,22 @@ class Travel:
             after = knot
         return None
 
-    def _from(self, knot: _Knot, after: _Knot | None, at_ns: int) -> Mark | None:
+    def _from(self, knot: _Knot, after: _Knot | None, at_ns: int) -> StripPosition | None:
         s = (at_ns - knot.at_ns) / NS_PER_S
-        if after is not None and after.leg == knot.leg:
-            if not self._ramps:
-                return Mark(knot.leg, knot.m + knot.m_per_s * s, at_ns)
+        if after is not None and after.segment == knot.segment:
+            if not self._is_linear:
+                return StripPosition(knot.segment, knot.m + knot.m_per_s * s, at_ns)
             whole_s = (after.at_ns - knot.at_ns) / NS_PER_S
             ramp_m = (after.m_per_s - knot.m_per_s) * s * s / (2 * whole_s)
-            return Mark(knot.leg, knot.m + knot.m_per_s * s + ramp_m, at_ns)
+            return StripPosition(knot.segment, knot.m + knot.m_per_s * s + ramp_m, at_ns)
         if self._fixed is None and at_ns - knot.at_ns > self._stale_ns:
             return None
-        return Mark(knot.leg, knot.m + knot.m_per_s * s, at_ns)
+        return StripPosition(knot.segment, knot.m + knot.m_per_s * s, at_ns)
 
     def settled(self, span: Span) -> Span:
         """The span by what is known now: the speed at the time of a frame may have been told after it was inspected."""
         near, far = self.at(span.near.mark.at_ns), self.at(span.far.mark.at_ns)
-        if near is None or far is None or not near.leg == far.leg == span.near.mark.leg:
+        if near is None or far is None or not near.segment == far.segment == span.near.mark.segment:
             return span  # too long ago: what was known then holds
         return replace(span, near=replace(span.near, mark=near), far=replace(span.far, mark=far))
 
@@ -259,7 +258,7 @@ class Travel:
         self._stretches.append(stretch)
         return Coil(over.name, length)
 
-    def on_coil(self, mark: Mark) -> tuple[str | None, float | None]:
+    def on_coil(self, mark: StripPosition) -> tuple[str | None, float | None]:
         """The coil that a place belongs to, and the metres from its begin; None: not known."""
         for stretch in reversed(self._stretches):
             m = mark.since(stretch.start)
@@ -288,14 +287,14 @@ class Travel:
 
 
 @dataclass(frozen=True, slots=True)
-class Spot:
+class FramePoint:
     """A place that a frame showed.  mark: where the strip stood then.  ahead_m: from there to the place."""
 
-    mark: Mark
+    mark: StripPosition
     ahead_m: float
 
     @property
-    def place(self) -> Mark:
+    def place(self) -> StripPosition:
         return self.mark.plus(self.ahead_m)
 
 
@@ -303,13 +302,13 @@ class Spot:
 class Span:
     """The stretch of the strip that a flaw takes up, both ends of one leg.  whole: no sighting of it is missing."""
 
-    near: Spot
-    far: Spot
+    near: FramePoint
+    far: FramePoint
     whole: bool = True
 
     def joined(self, other: Span | None) -> Span:
         """With another sighting; one whose place is unknown, or of another leg, leaves it incomplete."""
-        if other is None or other.near.mark.leg != self.near.mark.leg:
+        if other is None or other.near.mark.segment != self.near.mark.segment:
             return replace(self, whole=False)
         near = min(self.near, other.near, key=lambda spot: spot.place.m)
         far = max(self.far, other.far, key=lambda spot: spot.place.m)
@@ -318,9 +317,3 @@ class Span:
     @property
     def length_mm(self) -> float | None:
         return round((self.far.place.m - self.near.place.m) * 1000, 1) if self.whole else None
-
-
-def steps(path: str) -> Iterator[str | int]:
-    """The steps of a JSON path, as `config.Travel` has checked it: names and indices."""
-    for name, index, quoted in config.PATH_STEP.findall(path.removeprefix("$")):
-        yield int(index) if index else name or quoted

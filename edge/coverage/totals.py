@@ -15,19 +15,19 @@ from typing import Any, Final
 from edge.host import atomic_files
 from edge.host.clock import NS_PER_S, Clock, stamp, wall_ns_of
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 SCHEMA: Final = "defectd.totals/1"
 SAVE_EVERY_NS: Final = 60 * NS_PER_S
 DAYS: Final = 31
 RUNS: Final = 20
-MOST_BYTES: Final = 1 << 22
+MAX_BYTES: Final = 1 << 22
 
 Tally = dict[str, Any]
 """delivered, frames by state, tiles, partial, no_signal_s: as in a coverage message."""
 
 
-class Ledger:
+class CoverageTotals:
     """The totals of one node.  `note` belongs to the line, `save` to the daemon."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
@@ -74,7 +74,7 @@ class Ledger:
             self._told = False
         except OSError as error:
             if not self._told:
-                logger.warning("the coverage totals cannot be saved: %s", error.strerror or error)
+                log.warning("the coverage totals cannot be saved: %s", error.strerror or error)
             self._told = True
 
 
@@ -101,7 +101,7 @@ def _metres(known: Tally | None, more: Tally | None) -> Tally | None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > MOST_BYTES:
+        if path.stat().st_size > MAX_BYTES:
             raise ValueError("it is too large")
         known = json.loads(path.read_text("utf-8"))
         if known["schema"] != SCHEMA:
@@ -116,7 +116,7 @@ def _read(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        logger.warning("the coverage totals of before cannot be read, they start anew: %s", error)
+        log.warning("the coverage totals of before cannot be read, they start anew: %s", error)
         try:
             path.replace(path.with_suffix(".unreadable"))
         except OSError:

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import Draft, Loss, Outbox, Severity
+from edge.delivery.outbox.store import Draft, Loss, Outbox
 from edge.errors import OutboxError
-from edge.event import NODE_CAMERA, Event, EventType, Evidence, Origin, as_json
-from edge.host.clock import NS_PER_S, Clock, clock_synced, uuid7
+from edge.event import EVENT_TYPES, NODE_CAMERA, Event, Evidence, Origin, as_json
+from edge.host.clock import NS_PER_S, Clock
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 GROUP: Final = 200
 """Most events in one commit."""
@@ -31,36 +31,6 @@ PATIENCE_S: Final = 0.1
 
 Picture = Callable[[float], Evidence | None]
 """Asked once, with the seconds there are: what the event may say of its picture."""
-
-SEVERITIES: Final[dict[EventType, Severity]] = {
-    "defect.opened": "alarm",
-    "defect.closed": "warning",
-    "coverage.gap": "warning",
-    "camera.lost": "alarm",
-    "camera.restored": "info",
-    "camera.ended": "info",
-    "camera.paused": "warning",
-    "camera.resumed": "info",
-    "coil.started": "info",
-    "coil.ended": "info",
-    "speed.stale": "warning",
-    "speed.restored": "info",
-    "image.bad": "warning",
-    "image.restored": "info",
-    "model.changed": "warning",
-    "model.rolled_back": "alarm",
-    "model.refused": "warning",
-    "thresholds.changed": "warning",
-    "calibration.refused": "warning",
-    "camera.drifted": "warning",
-    "camera.settled": "info",
-    "config.changed": "warning",
-    "config.refused": "alarm",
-    "events.dropped": "alarm",
-    "events.refused": "alarm",
-    "node.started": "info",
-    "node.stopped": "info",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +110,7 @@ class Recorder:
             self._thread.join(timeout_s + 1.0)
         left = self.waiting
         if left:
-            logger.error("%d events could not be stored before the stop and are lost", left)
+            log.error("%d events could not be stored before the stop and are lost", left)
         return left == 0 and not self._thread.is_alive()
 
     @property
@@ -168,7 +138,7 @@ class Recorder:
             while self._wait_for_work() and self._store_group():
                 pass
         except Exception:
-            logger.exception("the recorder has ended: events are no longer stored")
+            log.exception("the recorder has ended: events are no longer stored")
 
     def _wait_for_work(self) -> bool:
         """Take the next group in hand; False when stopping and nothing waits."""
@@ -200,7 +170,7 @@ class Recorder:
                 now_ns = self._clock.monotonic_ns()
                 failures += 1
                 if since_ns is None or now_ns - told_ns >= REMIND_S * NS_PER_S:
-                    logger.error(  # noqa: TRY400 (the cause is in it)
+                    log.error(  # noqa: TRY400 (the cause is in it)
                         "events cannot be stored (%s); %d wait in memory, attempt %d", error, self.waiting, failures
                     )
                     told_ns = now_ns
@@ -217,7 +187,7 @@ class Recorder:
             self._on_commit([waiting.event for waiting in committed])
         if since_ns is not None:
             away_s = (self._clock.monotonic_ns() - since_ns) / NS_PER_S
-            logger.warning("events are stored again after %.1f s", away_s)
+            log.warning("events are stored again after %.1f s", away_s)
         if self._on_stored is not None:
             self._on_stored()
         return True
@@ -251,7 +221,7 @@ class Recorder:
             self._outbox.append(drafts)
         except ValueError as error:
             # A value that JSON has no word for must not cost the event, nor hold up the others.
-            logger.error("an event is stored with values left out: %s", error)  # noqa: TRY400 (the cause is in it)
+            log.error("an event is stored with values left out: %s", error)  # noqa: TRY400 (the cause is in it)
             self._outbox.append([Draft(d.topic, _plain(d.payload), d.event_id, d.severity) for d in drafts])
 
     def _draft(self, waiting: _Waiting) -> Draft:
@@ -260,7 +230,7 @@ class Recorder:
             topic=self._topics.event(event.camera),
             payload=as_json(event, waiting.origin),
             event_id=event.event_id,
-            severity=SEVERITIES[event.type],
+            severity=EVENT_TYPES[event.type],
         )
 
     def _loss_draft(self, loss: Loss) -> Draft:
@@ -269,17 +239,8 @@ class Recorder:
         )
 
     def _told(self, detail: dict[str, Any]) -> Draft:
-        now_ns = self._clock.wall_ns()
-        event = Event(
-            event_id=uuid7(now_ns),
-            camera=NODE_CAMERA,
-            type="events.dropped",
-            wall_ns=now_ns,
-            monotonic_ns=self._clock.monotonic_ns(),
-            clock_synced=clock_synced(),
-            detail=detail,
-        )
-        return self._draft(_Waiting(event, self.origin))
+        dropped = Event.now(self._clock, NODE_CAMERA, "events.dropped", detail)
+        return self._draft(_Waiting(dropped, self.origin))
 
 
 def _plain(value: Any, depth: int = 0) -> Any:  # noqa: PLR0911 (a table)

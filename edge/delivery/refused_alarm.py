@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from edge.config import redact
 from edge.delivery.outbox.store import Row
 from edge.event import NODE_CAMERA, Event
 from edge.host.clock import NS_PER_S, Clock, clock_synced, uuid7
+from edge.host.redact import redact
 
 EVERY_S: Final = 60.0
 """Least time between two alarms; what is refused in between is counted into the next."""
@@ -18,7 +18,7 @@ MAX_TOPICS: Final = 5
 MAX_REASON: Final = 200
 
 
-class Refusals:
+class RejectedAlarm:
     """Counts what became a dead letter and tells it.  put: takes the event, must not block.
 
     note() is for the publisher's thread, tell() for any; call it every few seconds, and at the end with `at_once`.

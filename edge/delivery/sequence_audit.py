@@ -100,7 +100,7 @@ class _Node:
     seqs: dict[str, int] = field(default_factory=dict)
 
 
-class Proof:
+class SequenceAudit:
     """Keeps the account of what came. Owned by one thread."""
 
     def __init__(self) -> None:

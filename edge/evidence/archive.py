@@ -24,7 +24,7 @@ from typing import Any, Final, Literal, get_args
 from edge.errors import EvidenceError
 from edge.event import Evidence
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 SCHEMA: Final = "defectd.evidence/1"
 Kind = Literal["audit", "unsure", "image", "frame", "defect"]
@@ -32,7 +32,7 @@ Kind = Literal["audit", "unsure", "image", "frame", "defect"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 RANKS: Final[dict[Kind, int]] = {"audit": 0, "unsure": 0, "image": 1, "frame": 1, "defect": 2}
 """What goes first when room is needed; within a rank the oldest."""
-MOST_FILES: Final = 200_000
+MAX_FILES: Final = 200_000
 CHECKED: Final = 500
 """Newest files looked into at the start: a power cut may have left them short or empty."""
 MAX_COMMENT: Final = 65_533
@@ -167,7 +167,7 @@ class Archive:
         """For a picture of that rank.  Raises EvidenceError when what is there matters more."""
         if need_bytes > self._max_bytes:
             raise EvidenceError("quota", f"a picture of {need_bytes} bytes is more than the whole quota")
-        while self.bytes + need_bytes > self._max_bytes or sum(self.files.values()) >= MOST_FILES:
+        while self.bytes + need_bytes > self._max_bytes or sum(self.files.values()) >= MAX_FILES:
             if not self._evict(rank, keep_tiles=rank > 0):
                 raise EvidenceError("quota", "the quota is full of pictures that matter more")
         short = self._min_free_bytes + need_bytes - self._free()

@@ -17,9 +17,9 @@ import numpy as np
 from edge.errors import EvidenceError, ImageError
 from edge.evidence import archive
 from edge.evidence.archive import Stored
-from edge.frame import Gray
+from edge.frame import Box, Gray
 from edge.host.clock import stamp
-from edge.vision.decision import ANOMALY, Box
+from edge.vision.decision import ANOMALY
 from edge.vision.drawing import decoded
 
 MANIFEST: Final = "manifest.csv"

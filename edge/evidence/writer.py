@@ -17,17 +17,17 @@ from typing import Any, Final, Literal
 from edge import config, event
 from edge.errors import EvidenceError
 from edge.evidence.archive import Archive, Kind
-from edge.frame import Frame, Gray
+from edge.frame import Box, Frame, Gray
 from edge.host.clock import NS_PER_S, Clock, stamp
-from edge.vision.decision import Box, Findings, overlap_px
+from edge.vision.decision import Findings, overlap_px
 from edge.vision.drawing import jpeg
 from edge.vision.inspector import Verdict
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
-MOST_WAITING: Final = 64
-MOST_WAITING_BYTES: Final = 32 << 20
-MOST_BYTES: Final = 512 * 1024
+MAX_WAITING: Final = 64
+MAX_WAITING_BYTES: Final = 32 << 20
+MAX_BYTES: Final = 512 * 1024
 """Of a picture: it can always be fetched by a command."""
 TILE_QUALITY: Final = 95
 TRIM_S: Final = 10.0
@@ -47,7 +47,7 @@ class Piece:
     facts: dict[str, Any]
 
 
-class Exhibit:
+class PendingEvidence:
     """A picture on its way to the disk; called with the seconds it may still take, it gives what an event may say."""
 
     def __init__(self) -> None:
@@ -63,7 +63,7 @@ class Exhibit:
         self._done.set()
 
 
-class Keeper:
+class EvidenceWriter:
     """The thread `evidence`: codes and writes what it is handed.
 
     `keep` is for the line: it costs microseconds, whatever the disk does. What there is no room for is counted.
@@ -73,7 +73,7 @@ class Keeper:
         self.archive = archive
         self._settings = settings
         self._clock = clock
-        self._waiting: deque[tuple[Piece, Exhibit]] = deque()
+        self._waiting: deque[tuple[Piece, PendingEvidence]] = deque()
         self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._stopping = False
@@ -107,15 +107,15 @@ class Keeper:
     def alive(self) -> bool:
         return self._thread.is_alive()
 
-    def keep(self, piece: Piece) -> Exhibit | None:
+    def keep(self, piece: Piece) -> PendingEvidence | None:
         """Hand over; None when it cannot be kept."""
         if not self._may(self._clock.monotonic_ns()):
             self._lose("rate")
             return None
-        exhibit = Exhibit()
+        exhibit = PendingEvidence()
         with self._changed:
             waiting_bytes = self._waiting_bytes + piece.pixels.nbytes
-            full = len(self._waiting) >= MOST_WAITING or waiting_bytes > MOST_WAITING_BYTES
+            full = len(self._waiting) >= MAX_WAITING or waiting_bytes > MAX_WAITING_BYTES
             if not full and not self._stopping:
                 self._waiting.append((piece, exhibit))
                 self._waiting_bytes = waiting_bytes
@@ -165,8 +165,8 @@ class Keeper:
             self._tell(error)
             return False
         if found.damaged or found.evicted:
-            logger.warning("evidence: %d damaged pictures removed, %d above the quota", found.damaged, found.evicted)
-        logger.info("evidence: %d pictures, %.1f MiB", found.files, found.size_bytes / (1 << 20))
+            log.warning("evidence: %d damaged pictures removed, %d above the quota", found.damaged, found.evicted)
+        log.info("evidence: %d pictures, %.1f MiB", found.files, found.size_bytes / (1 << 20))
         return True
 
     def _kept(self, piece: Piece, *, opened: bool) -> event.Evidence | None:
@@ -176,14 +176,14 @@ class Keeper:
         settings = self._settings
         quality = TILE_QUALITY if piece.kind in ("audit", "unsure") else settings.quality
         try:
-            coded = jpeg(piece.pixels, longest_px=settings.longest_px, quality=quality, most_bytes=MOST_BYTES)
+            coded = jpeg(piece.pixels, longest_px=settings.longest_px, quality=quality, most_bytes=MAX_BYTES)
             kept = self.archive.add(piece.kind, piece.camera, coded, piece.facts)
         except EvidenceError as error:
             self._tell(error)
             self._lose("quota" if error.cause == "quota" else "disk")
             return None
         except Exception:  # one picture must not end the others
-            logger.exception("a picture of camera %s could not be kept", piece.camera)
+            log.exception("a picture of camera %s could not be kept", piece.camera)
             self._lose("error")
             return None
         self._told = False
@@ -192,17 +192,17 @@ class Keeper:
     def _tell(self, error: EvidenceError) -> None:
         """Once, until a picture is kept again."""
         if not self._told:
-            logger.warning("evidence is not kept, inspection and events go on: %s", error)
+            log.warning("evidence is not kept, inspection and events go on: %s", error)
         self._told = True
 
 
-class Witness:
+class EvidenceSelector:
     """Decides what is kept, and copies it while the frame is there. Owned by the line."""
 
     def __init__(
         self,
         settings: config.Evidence,
-        keep: Callable[[Piece], Exhibit | None],
+        keep: Callable[[Piece], PendingEvidence | None],
         clock: Clock,
         rng: random.Random | None = None,
     ) -> None:
@@ -210,11 +210,13 @@ class Witness:
         self._keep = keep
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 (a sample, no secret)
-        self._exhibits: OrderedDict[str, Exhibit] = OrderedDict()
+        self._exhibits: OrderedDict[str, PendingEvidence] = OrderedDict()
         """By track, until it is closed."""
         self._due_ns: dict[tuple[str, Kind], int] = {}
 
-    def see(self, fact: event.Event, camera: config.Camera, frame: Frame | None, findings: Findings) -> Exhibit | None:
+    def see(
+        self, fact: event.Event, camera: config.Camera, frame: Frame | None, findings: Findings
+    ) -> PendingEvidence | None:
         """The picture of an event, if it is to have one.  findings: of the frame; used before this returns."""
         if fact.type == "defect.closed" and fact.defect is not None:
             return self._exhibits.pop(fact.defect.track_id, None)
@@ -229,7 +231,7 @@ class Witness:
 
     def _see_defect(
         self, fact: event.Event, defect: event.Defect, camera: config.Camera, frame: Frame, findings: Findings
-    ) -> Exhibit | None:
+    ) -> PendingEvidence | None:
         crop = _clipped(defect.box_px, camera.tile_px // 4, _size(frame))
         about = {
             "event_id": fact.event_id,
@@ -267,7 +269,7 @@ class Witness:
         self._due_ns[camera, kind] = now_ns + int(self._rng.expovariate(per_hour / 3600) * NS_PER_S)
         return due_ns is not None
 
-    def _take(self, kind: Kind, frame: Frame, crop: Box, about: dict[str, Any]) -> Exhibit | None:
+    def _take(self, kind: Kind, frame: Frame, crop: Box, about: dict[str, Any]) -> PendingEvidence | None:
         x, y, w, h = crop
         pixels: Gray = frame.pixels[y : y + h, x : x + w].copy()  # the ring's memory is not ours after this turn
         return self._keep(Piece(kind, frame.camera, pixels, {**about, **self._facts(frame, crop)}))

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Final, Literal, TextIO
 
-from edge.config import redact
+from edge.host.redact import redact
 
 PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 """Syslog severities that journald reads from a leading <N> (sd-daemon(3))."""
@@ -26,7 +26,7 @@ class _Json(logging.Formatter):
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
-            "room": record.name,
+            "logger": record.name,
             "thread": record.threadName,
             "message": redact(_text(record)),
         }

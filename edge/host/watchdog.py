@@ -17,7 +17,7 @@ from edge.host.clock import NS_PER_S, Clock
 
 LIMIT_S: Final = 15.0
 """Patience with a loop where systemd's watchdog is not set."""
-LOOP_AGE: Final = "defectd_loop_age_seconds"
+LOOP_AGE: Final = "defectd_heartbeat_age_seconds"
 """The metric of the same: what is known here is asked for from outside too."""
 LOOK_MOST_S: Final = 1.0
 """What one look counts at most: after the whole process stood still (SIGSTOP, a starved box), all get their turn."""

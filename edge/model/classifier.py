@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import onnxruntime as ort
 
 from edge.errors import BundleError
-from edge.frame import Gray
+from edge.frame import Float32s, Gray
 from edge.model.bundle import FP32, Bundle, ModelCard, selftest_tiles
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +22,10 @@ class Scores:
     peaks: (N, P) float32, or None.
     """
 
-    logits: Floats
-    features: Floats
-    good: Floats | None
-    peaks: Floats | None = None
+    logits: Float32s
+    features: Float32s
+    good: Float32s | None
+    peaks: Float32s | None = None
 
     @classmethod
     def joined(cls, parts: Sequence[Scores]) -> Scores:
@@ -44,7 +41,7 @@ class Scores:
             np.concatenate(peaks) if peaks else None,
         )
 
-    def probabilities(self, temperature: float) -> Floats:
+    def probabilities(self, temperature: float) -> Float32s:
         """(N, classes) float32: softmax over the classes and, where it exists, "good" (not returned).
 
         A row sums to 1 without a good output, and to the probability of any defect with one.
@@ -147,7 +144,7 @@ class Classifier:
             )
 
 
-def foreign(path: Path) -> Callable[[Floats], object]:
+def foreign(path: Path) -> Callable[[Float32s], object]:
     """A network that is none of ours, for comparison: one thread, one float32 input.  Raises BundleError."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import IO, Final
 from urllib.parse import urlsplit
 
-from edge.config import redact
 from edge.errors import BundleError
 from edge.host.clock import NS_PER_S, Clock
+from edge.host.redact import redact
 
-MOST_BYTES: Final = 64 << 20
+MAX_BYTES: Final = 64 << 20
 LIMIT_S: Final = 120.0
 """For the whole download."""
 SILENCE_S: Final = 10.0
@@ -49,7 +49,7 @@ def _check(url: str) -> None:
 
 
 def download(
-    url: str, to: Path, clock: Clock, *, limit_s: float = LIMIT_S, silence_s: float = SILENCE_S, most: int = MOST_BYTES
+    url: str, to: Path, clock: Clock, *, limit_s: float = LIMIT_S, silence_s: float = SILENCE_S, most: int = MAX_BYTES
 ) -> None:
     """Fetch a URL into a file.  Raises BundleError; what came by then stays for the caller to remove.
 

@@ -26,7 +26,7 @@ from edge.host import atomic_files
 from edge.host.clock import Clock, stamp
 from edge.model import bundle
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 FOLDER: Final = "models"
 STANDING: Final = "standing.json"
@@ -34,14 +34,14 @@ FROM: Final = "from.json"
 SCHEMA: Final = "defectd.standing/1"
 CONFIGURED: Final = "configured"
 """In the place of a digest: the bundle that `model.bundle` names."""
-MOST_BYTES: Final = 1 << 20
-MOST_REJECTED: Final = 20
+MAX_BYTES: Final = 1 << 20
+MAX_REJECTED: Final = 20
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _INCOMING: Final = ".incoming-"
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ActiveModel:
     """Which model decides.  configured: what `model.bundle` was when this was written.
 
     starts: how often the daemon was started with a model on trial and did not come to a proper end.
@@ -57,22 +57,22 @@ class Standing:
     rejected: Mapping[str, str] = field(default_factory=dict)
     """Models that were rolled back, and why."""
 
-    def after(self, digest: str, before: Mapping[str, Mapping[str, int]]) -> Standing:
+    def after(self, digest: str, before: Mapping[str, Mapping[str, int]]) -> ActiveModel:
         """With another model on trial."""
         rejected = {other: why for other, why in self.rejected.items() if other != digest}
-        return Standing(self.configured, digest, self.current, on_trial=True, before=before, rejected=rejected)
+        return ActiveModel(self.configured, digest, self.current, on_trial=True, before=before, rejected=rejected)
 
-    def trusted(self) -> Standing:
+    def trusted(self) -> ActiveModel:
         """The trial is over."""
         return replace(self, on_trial=False, starts=0, before={})
 
-    def back(self, reason: str | None = None) -> Standing:
+    def back(self, reason: str | None = None) -> ActiveModel:
         """With the predecessor again.  reason: why the model was rejected; None: it was not."""
         rejected = dict(self.rejected)
         if reason is not None:
             rejected[self.current] = reason[:300]
-        rejected = dict(list(rejected.items())[-MOST_REJECTED:])
-        return Standing(self.configured, self.previous or CONFIGURED, rejected=rejected)
+        rejected = dict(list(rejected.items())[-MAX_REJECTED:])
+        return ActiveModel(self.configured, self.previous or CONFIGURED, rejected=rejected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,7 @@ class Store:
             found.append(Stored(place.name, name, version, size, installed, origin, told.get("signed_by"), place))
         return tuple(sorted(found, key=lambda stored: (stored.installed, stored.digest), reverse=True))
 
-    def prune(self, *, keep: int, keep_bytes: int, standing: Standing) -> tuple[str, ...]:
+    def prune(self, *, keep: int, keep_bytes: int, standing: ActiveModel) -> tuple[str, ...]:
         """Delete the oldest beyond the quota, never the one in use or its predecessor.  Digests of those deleted."""
         needed = {standing.current, standing.previous}
         count = size = 0
@@ -181,25 +181,25 @@ class Store:
 
     # ---- which of them is in use -----------------------------------------------------------------------
 
-    def standing(self, configured: str) -> Standing:
+    def standing(self, configured: str) -> ActiveModel:
         """What was last written, as long as `model.bundle` is what it was then."""
         raw = _json(self.folder / STANDING)
         try:
             if raw.pop("schema", None) != SCHEMA:
-                return Standing(configured)
-            standing = Standing(**raw)
+                return ActiveModel(configured)
+            standing = ActiveModel(**raw)
             names = (standing.current, standing.previous or CONFIGURED)
             if not all(name == CONFIGURED or _DIGEST.fullmatch(name) for name in names):
                 raise ValueError("no digests")
         except (TypeError, ValueError) as error:
-            logger.warning("%s cannot be used: %s", self.folder / STANDING, error)
-            return Standing(configured)
+            log.warning("%s cannot be used: %s", self.folder / STANDING, error)
+            return ActiveModel(configured)
         if standing.configured != configured:
-            logger.warning("model.bundle is another than when a model was installed: the configuration holds")
-            return Standing(configured, rejected=standing.rejected)
+            log.warning("model.bundle is another than when a model was installed: the configuration holds")
+            return ActiveModel(configured, rejected=standing.rejected)
         return standing
 
-    def write(self, standing: Standing) -> None:
+    def write(self, standing: ActiveModel) -> None:
         """Make it durable.  Raises BundleError."""
         place = self.folder / STANDING
         text = json.dumps({"schema": SCHEMA, **asdict(standing)}, indent=1)
@@ -227,7 +227,7 @@ class Store:
 def _json(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            value = json.loads(file.read(MOST_BYTES))
+            value = json.loads(file.read(MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from statistics import quantiles
 from typing import Final
 
 from edge import config
 from edge.errors import BundleError
 from edge.host.clock import NS_PER_MS, Clock
+from edge.host.interleaved_timer import interleaved, lower_quartile_ns
 from edge.model.bundle import FP32, INT8, Bundle, selftest_tiles
 from edge.model.classifier import Classifier
 
@@ -24,7 +24,7 @@ TILES: Final = 8
 """In each timed call: about half a line-scan frame."""
 LONGEST_NS: Final = 100 * NS_PER_MS
 """For the timing, which delays every start."""
-FEWEST_ROUNDS, MOST_ROUNDS = 3, 41
+MIN_ROUNDS, MAX_ROUNDS = 3, 41
 GAIN: Final = 0.95
 """Of fp32's time that int8 may take at most: a tie is fp32's, which is the one that was trained."""
 
@@ -78,14 +78,7 @@ def _tested(bundle: Bundle, model: config.Model, network: str) -> Classifier:
 def gain_of(fp32: Classifier, int8: Classifier, clock: Clock) -> float:
     """Time of the first over that of the second, in turns, so that both see the same moods of the machine."""
     tiles = selftest_tiles(1, TILES, fp32.card.input_px)
-    spent: tuple[list[int], list[int]] = [], []
-    until_ns = clock.monotonic_ns() + LONGEST_NS
-    for classifier in (fp32, int8):
-        classifier.score(tiles)  # the first call allocates
-    while len(spent[0]) < FEWEST_ROUNDS or (len(spent[0]) < MOST_ROUNDS and clock.monotonic_ns() < until_ns):
-        for times, classifier in zip(spent, (fp32, int8), strict=True):
-            begun_ns = clock.monotonic_ns()
-            classifier.score(tiles)
-            times.append(clock.monotonic_ns() - begun_ns)
-    fast = [quantiles(times, n=4)[0] for times in spent]  # calm moments: other work on the box disturbs the rest
+    calls = [lambda network=network: network.score(tiles) for network in (fp32, int8)]
+    times = interleaved(calls, MAX_ROUNDS, clock, warm_up=1, limit_ns=LONGEST_NS, min_rounds=MIN_ROUNDS)
+    fast = [lower_quartile_ns(spent) for spent in times]
     return (fast[0] + 1) / (fast[1] + 1)  # ns: a clock too coarse to tell sees a tie

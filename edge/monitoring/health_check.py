@@ -17,7 +17,7 @@ from edge import config
 from edge.host.watchdog import LIMIT_S, LOOP_AGE
 
 ANSWER_S: Final = 5.0
-MOST_BYTES: Final = 4 << 20
+MAX_BYTES: Final = 4 << 20
 
 _LOOP: Final = re.compile(rf'^{LOOP_AGE}\{{loop="([^"]*)"\}} (\S+)$', re.MULTILINE)
 
@@ -58,7 +58,7 @@ def metrics(settings: config.Metrics) -> bytes:
     where = f"[{host}]" if ":" in host else host
     directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with directly.open(f"http://{where}:{port}/metrics", timeout=ANSWER_S) as answer:
-        page: bytes = answer.read(MOST_BYTES)
+        page: bytes = answer.read(MAX_BYTES)
     return page
 
 

@@ -29,12 +29,12 @@ from edge.evidence.archive import Archive
 from edge.host import machine
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.watchdog import LOOP_AGE, Loop
-from edge.pipeline.event_latency import Trail
+from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.histogram import Counts
-from edge.pipeline.loop import Station
+from edge.pipeline.loop import CameraSession
 from edge.pipeline.shadow import Shadow
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 LIMITS_MS: Final = (0.1, 0.25, 0.5, 1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200, 500, 1000, 5000, 60_000)
 STATES: Final = ("running", "no_signal", "frozen", "bad_image", "paused", "failed")
@@ -83,11 +83,11 @@ class Reading:
 
     def __init__(
         self,
-        stations: Callable[[], Sequence[Station]],
+        sessions: Callable[[], Sequence[CameraSession]],
         cameras: Cameras,
         delivery: Delivery,
         events: Events,
-        trail: Trail,
+        trail: EventLatency,
         clock: Clock,
         info: Callable[[], dict[str, str]],
         evidence: Evidence | None = None,
@@ -96,7 +96,7 @@ class Reading:
         strip: Callable[[], Strip] = lambda: Strip("off"),
         telemetry: Telemetry | None = None,
     ) -> None:
-        self._stations = stations
+        self._sessions = sessions
         self._cameras = cameras
         self._delivery = delivery
         self._events = events
@@ -131,17 +131,17 @@ class Reading:
         lost = CounterMetricFamily(
             "defectd_frames_missed", "Frames that nobody looked at, by reason.", labels=["camera", "state", "reason"]
         )
-        tiles = CounterMetricFamily("defectd_tiles", "Tiles inspected and skipped.", labels=["camera", "fate"])
+        tiles = CounterMetricFamily("defectd_tiles", "Tiles inspected and skipped.", labels=["camera", "outcome"])
         partial = CounterMetricFamily("defectd_frames_partial", "Frames inspected in part.", labels=["camera"])
         silent = CounterMetricFamily("defectd_no_signal_seconds", "Time without frames.", labels=["camera"])
-        for station in self._stations():
-            name, total = station.camera.name, station.account.total()
+        for session in self._sessions():
+            name, total = session.camera.name, session.account.total()
             for state, n in total["frames"].items():
                 frames.add_metric([name, state], n)
-            for (state, reason), n in tuple(station.losses.items()):
+            for (state, reason), n in tuple(session.losses.items()):
                 lost.add_metric([name, state, reason], n)
-            for fate, n in total["tiles"].items():
-                tiles.add_metric([name, fate], n)
+            for outcome, n in total["tiles"].items():
+                tiles.add_metric([name, outcome], n)
             partial.add_metric([name], total["partial"])
             silent.add_metric([name], total["no_signal_s"])
         yield from (frames, lost, tiles, partial, silent)
@@ -153,12 +153,12 @@ class Reading:
         verdict = GaugeMetricFamily("defectd_last_inference_age_seconds", "Since the last verdict.", labels=["camera"])
         waiting = GaugeMetricFamily("defectd_waiting_frames", "Frames that wait for inspection.", labels=["camera"])
         restarts = CounterMetricFamily("defectd_camera_restarts", "Restarts of the camera.", labels=["camera"])
-        for station in self._stations():
-            name = station.camera.name
+        for session in self._sessions():
+            name = session.camera.name
             for known in STATES:
-                state.add_metric([name, known], float(station.state == known))
-            fps.add_metric([name], station.fps)
-            _add_age(verdict, name, station.last_verdict_ns, now_ns)
+                state.add_metric([name, known], float(session.state == known))
+            fps.add_metric([name], session.fps)
+            _add_age(verdict, name, session.last_verdict_ns, now_ns)
             if name in status:
                 _add_age(frame, name, status[name].last_frame_ns, now_ns)
                 waiting.add_metric([name], status[name].waiting)
@@ -167,18 +167,18 @@ class Reading:
 
     def _strips(self) -> Iterator[Metric]:
         place = GaugeMetricFamily(
-            "defectd_edge_px", "Place of a followed edge of the strip.", labels=["camera", "edge"]
+            "defectd_strip_edge_pixels", "Place of a followed edge of the strip.", labels=["camera", "edge"]
         )
         lost = CounterMetricFamily(
-            "defectd_edge_lost_frames",
+            "defectd_strip_edge_lost_frames",
             "Frames in which it was lost and the fixed region held.",
             labels=["camera", "edge"],
         )
-        for station in self._stations():
-            for side, edge in station.inspector.edges.items():
+        for session in self._sessions():
+            for side, edge in session.inspector.edges.items():
                 if edge.at_px is not None:
-                    place.add_metric([station.camera.name, side], edge.at_px)
-                lost.add_metric([station.camera.name, side], edge.lost_frames)
+                    place.add_metric([session.camera.name, side], edge.at_px)
+                lost.add_metric([session.camera.name, side], edge.lost_frames)
         yield from (place, lost)
 
     def _drifts(self) -> Iterator[Metric]:
@@ -188,13 +188,13 @@ class Reading:
         )
         known = GaugeMetricFamily("defectd_drift_calibrated", "The same of good footage: the middle.", labels=labels)
         drifted = GaugeMetricFamily("defectd_drifted", "1 for a figure that is not as calibrated.", labels=labels)
-        for station in self._stations():
-            watch = station.drift
+        for session in self._sessions():
+            watch = session.drift
             for name, told in watch.figures().items() if watch is not None else ():
                 if told["now"] is not None:
-                    now.add_metric([station.camera.name, name], told["now"])
-                known.add_metric([station.camera.name, name], told["calibrated"][1])
-                drifted.add_metric([station.camera.name, name], float(told["drifted"]))
+                    now.add_metric([session.camera.name, name], told["now"])
+                known.add_metric([session.camera.name, name], told["calibrated"][1])
+                drifted.add_metric([session.camera.name, name], float(told["drifted"]))
         yield from (now, known, drifted)
 
     def _durations(self) -> Metric:
@@ -204,9 +204,9 @@ class Reading:
             "outbox and broker from the decision of an event to its commit and its PUBACK.",
             labels=["camera", "stage"],
         )
-        for station in self._stations():
-            name = station.camera.name
-            for stage, histogram in station.stages.items():
+        for session in self._sessions():
+            name = session.camera.name
+            for stage, histogram in session.stages.items():
                 _add_histogram(family, [name, stage], histogram.counts())
             for stage, times in (("outbox", self._trail.to_outbox), ("broker", self._trail.to_broker)):
                 if name in times:
@@ -280,12 +280,12 @@ class Reading:
             yield refused
             dropped = self._telemetry.dropped
             yield CounterMetricFamily("defectd_strip_messages_dropped", "Messages that newer ones pushed out.", dropped)
-        metres = CounterMetricFamily("defectd_strip_metres", "Metres that have passed.", labels=["camera", "fate"])
-        for station in self._stations():
-            passed = station.account.total()["strip"] or {}
-            for fate in ("inspected", "partial", "missed"):
+        metres = CounterMetricFamily("defectd_strip_meters", "Metres that have passed.", labels=["camera", "outcome"])
+        for session in self._sessions():
+            passed = session.account.total()["strip"] or {}
+            for outcome in ("inspected", "partial", "missed"):
                 if passed:
-                    metres.add_metric([station.camera.name, fate], passed[f"{fate}_m"])
+                    metres.add_metric([session.camera.name, outcome], passed[f"{outcome}_m"])
         yield metres
 
     def _rounds(self, now_ns: int) -> Metric:
@@ -355,7 +355,7 @@ class Exporter:
         try:
             self._server, self._thread = start_http_server(port, host, self._registry)
         except OSError as error:
-            logger.warning("no metrics on %s:%d: %s", host, port, error.strerror or error)
+            log.warning("no metrics on %s:%d: %s", host, port, error.strerror or error)
             return False
         self._thread.name = "metrics"
         return True

@@ -25,19 +25,18 @@ from urllib.parse import unquote, urlsplit
 from edge import __version__, config
 from edge.camera.sources.device import public
 from edge.config import yaml_file
-from edge.config.overrides import FILE as CHANGES_FILE
-from edge.daemon import LEDGER_FILE, OUTBOX_FILE
 from edge.delivery.outbox.store import read_dead_letters, read_statistics
 from edge.errors import ConfigError, DefectdError
 from edge.host.clock import NS_PER_S, Clock, stamp
+from edge.host.redact import redact
 from edge.monitoring import doctor
 from edge.monitoring.doctor.machine import UNIT, directives, drop_ins, installed_unit
 from edge.monitoring.health_check import metrics
 
-MOST_PART_BYTES: Final = 4 << 20
-MOST_BYTES: Final = 16 << 20
+MAX_PART_BYTES: Final = 4 << 20
+MAX_BYTES: Final = 16 << 20
 """Of all parts together, before compression."""
-MOST_FILES: Final = 1000
+MAX_FILES: Final = 1000
 LOG_LINES: Final = 20_000
 DEAD_LETTERS: Final = 20
 ANSWER_S: Final = 20.0
@@ -73,9 +72,9 @@ def pack(path: Path, config_path: Path, clock: Clock, logs: Sequence[Path] = ())
         gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=at_s) as zipped,
         tarfile.open(fileobj=zipped, mode="w") as archive,
     ):
-        left = MOST_BYTES
+        left = MAX_BYTES
         for name, collect in _parts(raw, settings, refusal, clock, logs):
-            outcome[name], content = _collected(collect, blot, min(left, MOST_PART_BYTES))
+            outcome[name], content = _collected(collect, blot, min(left, MAX_PART_BYTES))
             if content:
                 _add(archive, f"{path.name.split('.')[0]}/{name}", content, at_s)
                 left -= len(content)
@@ -106,10 +105,10 @@ def _parts(
     if settings is not None:
         state = settings.state_dir
         yield "doctor.json", lambda: _json([asdict(f) for f in doctor.examine(settings, clock, open_cameras=False)])
-        yield "outbox.json", lambda: _outbox(state / OUTBOX_FILE)
+        yield "outbox.json", lambda: _outbox(settings.state.outbox)
         yield "metrics.txt", lambda: metrics(settings.metrics)
-        for name in (LEDGER_FILE, CHANGES_FILE):
-            yield f"state/{name}", lambda name=name: _tail(state / name)  # type: ignore[misc]
+        for path in (settings.state.coverage_totals, settings.state.overrides):
+            yield f"state/{path.name}", lambda path=path: _tail(path)  # type: ignore[misc]
         yield "state/files.json", lambda: _json(list(_files(state)))
     yield "unit.txt", _unit
     for name in ("meminfo", "loadavg", "uptime"):
@@ -152,7 +151,7 @@ class Blot:
             text = self._known.sub(BLOT, text)
         text = _NAMED.sub(rf"\g<name>{BLOT}", text)
         # Word by word: it may blot too much, but no more than up to the next quote.
-        return re.sub(r'[^\s"\']+', lambda word: config.redact(word[0]), text) if "://" in text else text
+        return re.sub(r'[^\s"\']+', lambda word: redact(word[0]), text) if "://" in text else text
 
 
 def secrets_of(raw: Any, base: Path, env: Mapping[str, str], key: str = "") -> set[str]:
@@ -258,14 +257,14 @@ def _outbox(path: Path) -> bytes:
 def _tail(path: Path) -> bytes:
     """The end of a file, or of one like those in /proc that does not know its size."""
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - MOST_PART_BYTES))
-        return file.read(MOST_PART_BYTES)
+        file.seek(max(0, path.stat().st_size - MAX_PART_BYTES))
+        return file.read(MAX_PART_BYTES)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int, str]]:
     """Names, sizes and times of what the node keeps; not what stands in it."""
     for n, path in enumerate(sorted(folder.rglob("*"))):
-        if n >= MOST_FILES:
+        if n >= MAX_FILES:
             return
         status = path.lstat()
         yield str(path.relative_to(folder)), status.st_size, stamp(status.st_mtime_ns)

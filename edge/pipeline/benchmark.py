@@ -26,19 +26,19 @@ from edge.errors import BundleError
 from edge.frame import Frame, Gray
 from edge.host import machine
 from edge.host.clock import NS_PER_MS, NS_PER_S, Clock, SystemClock
+from edge.host.interleaved_timer import BURST, interleaved
 from edge.model.bundle import Bundle, selftest_tiles
 from edge.model.classifier import Classifier, foreign
-from edge.model.timing import BURST, interleaved
 from edge.model.variant import NETWORKS, choose
 from edge.pipeline.histogram import Counts, Histogram, Summary
-from edge.pipeline.loop import STAGES, Line, Picture, Report, Station
+from edge.pipeline.loop import STAGES, CameraSession, InspectionLoop, Picture, Report
 from edge.pipeline.scheduler import Head
 
 THREADS: Final = (1, 2)
 BATCHES: Final = (1, 8, 32)
 FRAMES: Final = ((200, 200), (800, 400), (1600, 256), (2048, 2048))
 """Width and height: a patch, the default strip, a line-scan frame, an area frame."""
-LEAST_PX: Final = 256
+MIN_PX: Final = 256
 """The generated strip comes no narrower."""
 SIDE_BY_SIDE: Final = (1600, 256)
 DAEMON: Final = "daemon: health, tiles, network, decision, accounts"
@@ -49,7 +49,7 @@ REFERENCE_PX: Final = 224
 REFERENCE_MEAN: Final = (0.485, 0.456, 0.406)
 REFERENCE_STD: Final = (0.229, 0.224, 0.225)
 PACES: Final = (10, 30)
-MOST_CAMERAS: Final = 32
+MAX_CAMERAS: Final = 32
 SETTLE_S: Final = 2.0
 """Cameras start, and the scheduler learns what they cost."""
 LOOK_S: Final = 0.05
@@ -187,7 +187,7 @@ def summary(ns: Sequence[int], unit: float) -> Summary:
 
 def generated(width: int, height: int, *, count: int = 8, step: int = 1) -> list[Gray]:
     """Frames of the generated strip, (height, width) uint8.  step: of their numbers."""
-    strip = Strip(width=max(width, LEAST_PX), height=max(height, LEAST_PX))
+    strip = Strip(width=max(width, MIN_PX), height=max(height, MIN_PX))
     return [np.ascontiguousarray(strip.frame(n * step)[:height, :width]) for n in range(count)]
 
 
@@ -201,13 +201,13 @@ class FramePath:
     def __init__(self, classifier: Classifier, camera: config.Camera, frames: Sequence[Gray], clock: Clock) -> None:
         self._frames = list(frames)
         self._name = camera.name
-        self._station = Station(camera, classifier, clock, live=False)
+        self._session = CameraSession(camera, classifier, clock, live=False)
         self._classifier = classifier
         self._clock = clock
         self._number = 0
         self._next = cycle(self._frames)
-        self._line = _line([self._station], self, clock, on_report=lambda _reports: None, report_s=3600.0)
-        self.tiles = self._station.inspector.tiles(self._frames[0])
+        self._line = _line([self._session], self, clock, on_report=lambda _reports: None, report_s=3600.0)
+        self.tiles = self._session.inspector.tiles(self._frames[0])
 
     def turn(self) -> None:
         """One frame through the line."""
@@ -215,17 +215,17 @@ class FramePath:
 
     def cut(self) -> Gray:
         """The tiles of one frame."""
-        return self._station.inspector.cut(self._frames[0]).copy()
+        return self._session.inspector.cut(self._frames[0]).copy()
 
     def missed(self) -> int:
         """Frames that were not judged: bad pictures."""
-        frames: dict[str, int] = self._station.account.total()["frames"]
+        frames: dict[str, int] = self._session.account.total()["frames"]
         return sum(frames.values()) - frames["ok"] - frames["defect"] - frames["unsure"]
 
     def naive(self) -> None:
         """What one writes in an afternoon: crop, resize, run, softmax, for each tile."""
         image, side = next(self._next), self._classifier.card.input_px
-        for x, y, w, h in self._station.inspector.boxes(image):
+        for x, y, w, h in self._session.inspector.boxes(image):
             tile = cv2.resize(image[y : y + h, x : x + w], (side, side), interpolation=cv2.INTER_AREA)
             self._classifier.score(np.asarray(tile, np.uint8)[None]).probabilities(1.0).max()
 
@@ -238,7 +238,7 @@ class FramePath:
         run = foreign(onnx_file)
         mean = np.array(REFERENCE_MEAN, np.float32)[:, None, None]
         std = np.array(REFERENCE_STD, np.float32)[:, None, None]
-        x, y, w, h = next(iter(self._station.inspector.boxes(self._frames[0])))
+        x, y, w, h = next(iter(self._session.inspector.boxes(self._frames[0])))
         tile = np.ascontiguousarray(self._frames[0][y : y + h, x : x + w])
 
         def judge() -> object:
@@ -276,15 +276,15 @@ class _Nowhere:
 
 
 def _line(
-    stations: Sequence[Station],
+    sessions: Sequence[CameraSession],
     cameras: Any,
     clock: Clock,
     *,
     on_report: Callable[[Sequence[Report]], None],
     report_s: float,
-) -> Line:
-    return Line(
-        stations,
+) -> InspectionLoop:
+    return InspectionLoop(
+        sessions,
         cameras,
         _Nowhere(),
         clock,
@@ -300,7 +300,7 @@ def loads(loaded: Bundle, model: config.Model, seconds: float, clock: Clock | No
     clock = clock or SystemClock()
     for fps in PACES:
         count = 1
-        while count <= MOST_CAMERAS:
+        while count <= MAX_CAMERAS:
             load = hold(loaded, model, count, fps, seconds, clock)
             yield load
             if load.verdict == "failing":
@@ -324,23 +324,23 @@ def hold(
     like: whose tiles and budget they have.  size: width and height of a frame, px.
     """
     clock = clock or SystemClock()
-    width, height = (max(LEAST_PX, side) for side in size)
+    width, height = (max(MIN_PX, side) for side in size)
     opened = {"source": SecretStr(f"strip:?width={width}&height={height}"), "fps": fps, "live": True, "loop": False}
     like = (like or _camera(loaded)).model_copy(update={**opened, "width": None, "height": None})
     cameras = [like.model_copy(update={"name": f"c{n}"}) for n in range(count)]
     classifier = choose(loaded, model, clock).classifier
-    stations = [Station(camera, classifier, clock, live=True) for camera in cameras]
+    sessions = [CameraSession(camera, classifier, clock, live=True) for camera in cameras]
     supervisor = Supervisor(cameras, clock)
-    line = _line(stations, supervisor, clock, on_report=lambda _reports: None, report_s=3600.0)
+    line = _line(sessions, supervisor, clock, on_report=lambda _reports: None, report_s=3600.0)
     line.start()
     supervisor.start()
     try:
         _wait(clock, supervisor, SETTLE_S, count)
-        before, used = _accounts(stations), _used(supervisor)
+        before, used = _accounts(sessions), _used(supervisor)
         begun = clock.monotonic_ns()
         _wait(clock, supervisor, seconds, 0)
         elapsed_s = (clock.monotonic_ns() - begun) / NS_PER_S
-        after, spent = _accounts(stations), _used(supervisor)
+        after, spent = _accounts(sessions), _used(supervisor)
         pids = [status.pid for status in supervisor.snapshot().values() if status.pid is not None]
         held = [bytes_ for pid in pids if (bytes_ := machine.resident_bytes(pid)) is not None]
         own_bytes = machine.resident_bytes(os.getpid()) or 0
@@ -376,12 +376,12 @@ class _Sum:
     stages: dict[str, Counts]
 
 
-def _accounts(stations: Sequence[Station]) -> _Sum:
-    sums = [station.account.total() for station in stations]
+def _accounts(sessions: Sequence[CameraSession]) -> _Sum:
+    sums = [session.account.total() for session in sessions]
     stages = {stage: Histogram() for stage in STAGES}
-    for station in stations:
+    for session in sessions:
         for stage, histogram in stages.items():
-            histogram.take(station.stages[stage].counts())
+            histogram.take(session.stages[stage].counts())
     return _Sum(
         sum(s["delivered"] for s in sums),
         sum(s["partial"] for s in sums),

@@ -15,7 +15,7 @@ MOST: Final = 10_000
 """Events followed at a time; beyond it the oldest are forgotten, and their time to the broker is not counted."""
 
 
-class Trail:
+class EventLatency:
     """Follows the events of this run.  `stored` is called by the recorder, `acknowledged` by the publisher."""
 
     def __init__(self, cameras: Iterable[str], clock: Clock) -> None:

@@ -21,26 +21,27 @@ from edge.coverage import accounting as coverage
 from edge.coverage.strip_position import (
     Coil,
     CoilNamed,
-    Mark,
-    News,
+    PositionTracker,
     Reading,
     Span,
     Speed,
-    Travel,
+    StripPosition,
+    StripUpdate,
 )
 from edge.errors import CommandError, ConfigError
-from edge.frame import Frame, Gray
-from edge.host.clock import NS_PER_MS, NS_PER_S, Clock, clock_synced, stamp, uuid7
+from edge.frame import Box, Frame, Gray
+from edge.host.clock import NS_PER_MS, NS_PER_S, Clock, stamp, uuid7
+from edge.host.redact import redact
 from edge.model.classifier import Classifier
 from edge.pipeline.histogram import Counts, Histogram, Summary
 from edge.pipeline.scheduler import Head, Scheduler
 from edge.pipeline.shadow import Shadow
 from edge.vision import drift
-from edge.vision.decision import NOTHING, Box, Findings
-from edge.vision.image_quality import Look
+from edge.vision.decision import NOTHING, Findings
+from edge.vision.image_quality import ImageCheck
 from edge.vision.inspector import Inspector, Verdict
 from edge.vision.metrology import Heading, Ruler
-from edge.vision.tracker import Change, Motion, Tracks, at_once
+from edge.vision.tracker import Change, Motion, Tracker, at_once
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +51,14 @@ IDLE_S = 0.2
 """Longest wait for a frame: reports and stops are noticed within it."""
 FROZEN = "frozen"
 """The one reason for bad pictures that is a state of its own."""
-MOST_MISFITS = 16
+MAX_MISFITS = 16
 """Parts and frame sizes that are told of one camera, until it is looked at otherwise."""
 MAX_ORDERS = 8
 """Commands that may wait for the line."""
 
 
 @dataclass(frozen=True, slots=True)
-class Show:
+class TakeSnapshot:
     """Order: a copy of the next picture that this camera gives."""
 
     camera: str
@@ -79,7 +80,7 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgeBy:
+class SetThresholds:
     """Order: other thresholds from the next frame on."""
 
     camera: str
@@ -87,10 +88,10 @@ class JudgeBy:
 
 
 @dataclass(frozen=True, slots=True)
-class Refit:
+class Reconfigure:
     """Order: other cameras, other thresholds, another network: all of it from the next frame on, or nothing."""
 
-    stations: Mapping[str, Station] = field(default_factory=dict)
+    sessions: Mapping[str, CameraSession] = field(default_factory=dict)
     """New ones, and those that take the place of one of the same name: it keeps its account."""
     thresholds: Mapping[str, config.Decision] = field(default_factory=dict)
     names: frozenset[str] | None = None
@@ -108,7 +109,7 @@ class Refit:
 
 
 @dataclass(frozen=True, slots=True)
-class Trust:
+class PromoteModel:
     """Order: the trial of the network is over."""
 
 
@@ -120,10 +121,10 @@ class CoilOrder:
     name: str | None = None
 
 
-Order = Show | Pause | Resume | JudgeBy | Refit | Trust | CoilOrder
+Order = TakeSnapshot | Pause | Resume | SetThresholds | Reconfigure | PromoteModel | CoilOrder
 
 
-class Asked:
+class PendingOrder:
     """An order on its way, and its answer. Exactly one side gets to decide: the line carries it out, or it is void."""
 
     def __init__(self, order: Order) -> None:
@@ -143,15 +144,15 @@ class Asked:
         return self._answer.get(timeout=timeout_s)
 
 
-class Control:
+class OrderQueue:
     """Orders to the line from other threads: a few at a time, carried out between two frames."""
 
     def __init__(self) -> None:
-        self._waiting: queue.Queue[Asked] = queue.Queue(MAX_ORDERS)
+        self._waiting: queue.Queue[PendingOrder] = queue.Queue(MAX_ORDERS)
 
     def ask(self, order: Order, timeout_s: float) -> Any:
         """Blocks until the line has answered.  Raises CommandError when it did not in time: nothing was changed."""
-        asked = Asked(order)
+        asked = PendingOrder(order)
         try:
             self._waiting.put_nowait(asked)
         except queue.Full:
@@ -161,7 +162,7 @@ class Control:
         except queue.Empty:
             if asked.claim():
                 who = f"camera {order.camera}" if hasattr(order, "camera") else "the line"
-                words = "gives no picture" if isinstance(order, Show) else "is not reached"
+                words = "gives no picture" if isinstance(order, TakeSnapshot) else "is not reached"
                 raise CommandError("timeout", f"{who} {words} within {timeout_s:g} s") from None
             try:
                 said = asked.wait(timeout_s)  # it is at it
@@ -171,7 +172,7 @@ class Control:
             raise said
         return said
 
-    def take(self) -> Asked | None:
+    def take(self) -> PendingOrder | None:
         if self._waiting.empty():  # nearly always, and cheaper than the exception
             return None
         try:
@@ -196,7 +197,7 @@ class _Paused:
 
     since_ns: int
     until_ns: int | None
-    mark: Mark | None
+    mark: StripPosition | None
     """Where the strip stood at its begin."""
     frames: int = 0
 
@@ -211,7 +212,7 @@ Picture = Callable[[float], event.Evidence | None]
 """Asked by whoever stores an event, with the seconds there are: what it may say of its picture."""
 
 
-class Witness(Protocol):
+class EvidenceSelector(Protocol):
     """Keeps pictures: `edge.evidence.writer.Witness`, or a fake.  Copies what it wants of a frame before it returns."""
 
     def see(
@@ -234,7 +235,7 @@ class Report:
     open_defects: int
 
 
-class Station:
+class CameraSession:
     """Everything the line knows of one camera."""
 
     def __init__(self, camera: config.Camera, classifier: Classifier, clock: Clock, *, live: bool) -> None:
@@ -245,7 +246,7 @@ class Station:
         url = camera.source.get_secret_value()
         sensor_noise = is_live(url) and not url.startswith("strip:")
         self.inspector = Inspector(camera, classifier, clock, sensor_noise=sensor_noise)
-        self.tracks = Tracks(camera.decision, camera.tile_px, lambda: uuid7(clock.wall_ns()))
+        self.tracks = Tracker(camera.decision, camera.tile_px, lambda: uuid7(clock.wall_ns()))
         self._ruler = None if camera.scale is None else Ruler.of(camera.scale)
         self.frame_px: tuple[int, int] | None = None
         """Width and height of the last frame."""
@@ -260,7 +261,7 @@ class Station:
         self.drift_since_ns: int | None = None
         """Wall time since when the camera does not look as calibrated."""
         self._heading = Heading.of(self._ruler, camera.direction)
-        self.last_mark: Mark | None = None
+        self.last_mark: StripPosition | None = None
         """Where the strip stood in the last frame that the tracks were shown."""
         self.account = coverage.Coverage(clock.monotonic_ns())
         self.gaps = coverage.Gaps()
@@ -277,9 +278,9 @@ class Station:
         self.bad_reason = ""
         """When the bad time of the picture began, while it lasts, and why."""
         self.lost_ns: int | None = None
-        self.lost_mark: Mark | None = None
+        self.lost_mark: StripPosition | None = None
         self.paused: _Paused | None = None
-        self.wanted: list[Asked] = []
+        self.wanted: list[PendingOrder] = []
         """Who waits for this camera's next picture."""
         self.state, self.reason = "no_signal", "opening"
         self.since_ns = clock.wall_ns()
@@ -289,7 +290,7 @@ class Station:
         self.window_from_ns = clock.monotonic_ns()
         self.delivered_before = 0
 
-    def become(self, other: Station) -> None:
+    def reconfigure(self, other: CameraSession) -> None:
         """Be set as the other is; what was counted and how the camera stands goes on."""
         self.camera, self.live, self.budget_ns = other.camera, other.live, other.budget_ns
         self.inspector, self.tracks = other.inspector, other.tracks
@@ -310,7 +311,7 @@ class Station:
         """None where that or the direction is not known."""
         return None if self.ruler is None else self._heading
 
-    def measured(self, change: Change, travel: Travel) -> event.Defect:
+    def measured(self, change: Change, travel: PositionTracker) -> event.Defect:
         """The defect with its box in mm and its place on the strip, as far as they are known."""
         defect = change.defect
         if self.ruler is None:
@@ -326,11 +327,11 @@ class Station:
         position_m = None if m is None else round(m, 3)
         return replace(defect, box_mm=box_mm, position_m=position_m, length_mm=span.length_mm, coil=coil)
 
-    def place(self, mark: Mark, travel: Travel) -> tuple[str | None, float | None]:
+    def place(self, mark: StripPosition, travel: PositionTracker) -> tuple[str | None, float | None]:
         """The coil that lies at a mark of this camera, and metres from its begin."""
-        return travel.on_coil(mark.plus(-self.camera.at_m))
+        return travel.on_coil(mark.plus(-self.camera.offset_m))
 
-    def motion(self, mark: Mark | None, frame_px: tuple[int, int]) -> Motion | None:
+    def motion(self, mark: StripPosition | None, frame_px: tuple[int, int]) -> Motion | None:
         """How the picture has moved since the last one that the tracks were shown."""
         before, self.last_mark = self.last_mark, mark
         if self.heading is None or mark is None:
@@ -338,7 +339,7 @@ class Station:
         run_m = mark.since(before)
         return None if run_m is None else Motion(self.heading.drift_px(run_m), frame_px)
 
-    def span(self, box: Box, frame_px: tuple[int, int], mark: Mark | None) -> Span | None:
+    def span(self, box: Box, frame_px: tuple[int, int], mark: StripPosition | None) -> Span | None:
         """What a box takes up of the strip; None where that is not known."""
         return None if self.heading is None or mark is None else self.heading.span(box, frame_px, mark)
 
@@ -349,7 +350,7 @@ class Station:
         state: str,
         reason: str = "",
         frames: int = 1,
-        mark: Mark | None = None,
+        mark: StripPosition | None = None,
     ) -> None:
         """Book frames that nobody looked at.  mark: where the strip stood."""
         if self.paused is not None and cause == "paused":
@@ -359,17 +360,17 @@ class Station:
             self.account.count(state, frames)
             self.gaps.miss(cause, at_ns, state, frames, reason if state == "bad_image" else "", mark)
         key = (state, reason or state)
-        if key not in self.losses and len(self.losses) >= coverage.MOST_REASONS:
+        if key not in self.losses and len(self.losses) >= coverage.MAX_REASONS:
             key = (state, "other")
         self.losses[key] = self.losses.get(key, 0) + frames
 
 
-class Line:
+class InspectionLoop:
     """Runs the thread `line`. `start`, then `stop` once the cameras have been stopped: what they left is drained."""
 
     def __init__(
         self,
-        stations: Sequence[Station],
+        sessions: Sequence[CameraSession],
         cameras: Cameras,
         sink: Sink,
         clock: Clock,
@@ -378,12 +379,12 @@ class Line:
         retain_coverage: Callable[[str, dict[str, Any]], object],
         on_report: Callable[[Sequence[Report]], None],
         report_s: float,
-        control: Control | None = None,
+        control: OrderQueue | None = None,
         on_removed: Callable[[str], None] = lambda _camera: None,
-        witness: Witness | None = None,
+        witness: EvidenceSelector | None = None,
         shadow: Shadow | None = None,
-        travel: Travel | None = None,
-        news: Callable[[], Iterable[News]] = tuple,
+        travel: PositionTracker | None = None,
+        news: Callable[[], Iterable[StripUpdate]] = tuple,
         why_stale: Callable[[], str] = str,
     ) -> None:
         """retain_*: called with the camera's name and the latest retained message.  on_report: each report_s.
@@ -391,17 +392,17 @@ class Line:
         on_removed: called after the last message about a camera.  news: what was told of the strip since the last
         call.  why_stale: what else is known when it tells no speed.
         """
-        self._stations = {station.camera.name: station for station in stations}
+        self._sessions = {session.camera.name: session for session in sessions}
         self._cameras = cameras
         self._sink = sink
         self._clock = clock
         self._retain_state = retain_state
         self._retain_coverage = retain_coverage
         self._on_report = on_report
-        self._control = control or Control()
+        self._control = control or OrderQueue()
         self._on_removed = on_removed
         self._witness = witness
-        self._travel = travel or Travel(config.Travel(), clock.monotonic_ns())
+        self._travel = travel or PositionTracker(config.Travel(), clock.monotonic_ns())
         self._news = news
         self._why_stale = why_stale
         self._stale_since_ns = 0
@@ -409,9 +410,9 @@ class Line:
         self._next_report_ns = clock.monotonic_ns() + self._report_ns
         self._stopping = threading.Event()
         self._scheduler = Scheduler()
-        for station in stations:
-            self._schedule(station)
-        self._names = frozenset(self._stations)
+        for session in sessions:
+            self._schedule(session)
+        self._names = frozenset(self._sessions)
         self._former: Classifier | None = None
         self._on_failure: Callable[[str], None] = lambda _reason: None
         self._shadow = shadow
@@ -424,16 +425,16 @@ class Line:
         self.beat_ns = clock.monotonic_ns()
         """When the loop last came round: the watchdog looks at it."""
 
-    def _schedule(self, station: Station) -> None:
-        camera = station.camera
+    def _schedule(self, session: CameraSession) -> None:
+        camera = session.camera
         self._scheduler.add(
-            camera.name, budget_ns=station.budget_ns, live=station.live, see_all_frames=camera.see_all_frames
+            camera.name, budget_ns=session.budget_ns, live=session.live, tile_revisit_frames=camera.tile_revisit_frames
         )
 
     @property
-    def stations(self) -> tuple[Station, ...]:
+    def sessions(self) -> tuple[CameraSession, ...]:
         """Those of this moment; any thread may read what they count."""
-        return tuple(self._stations.values())
+        return tuple(self._sessions.values())
 
     @property
     def reading(self) -> Reading:
@@ -459,8 +460,8 @@ class Line:
 
     def _run(self) -> None:
         try:
-            for station in self._stations.values():
-                self._tell_state(station)
+            for session in self._sessions.values():
+                self._tell_state(session)
             while not (self._stopping.is_set() and not self._cameras.heads()):
                 self.turn()
             self._finish()
@@ -479,41 +480,41 @@ class Line:
             heads = self._cameras.heads()
             name = self._scheduler.next(heads, self._clock.monotonic_ns())
             if name is not None:
-                self._take(self._stations[name], [head for head in heads if head[0] != name])
+                self._take(self._sessions[name], [head for head in heads if head[0] != name])
         if self._clock.monotonic_ns() >= self._next_report_ns:
             self._report()
 
-    def _take(self, station: Station, others: Sequence[Head]) -> None:
+    def _take(self, session: CameraSession, others: Sequence[Head]) -> None:
         """One frame from the ring to its state.  others: the frames of other cameras that wait."""
-        name = station.camera.name
+        name = session.camera.name
         frame = self._cameras.pop(name)
         try:
             dequeued_ns = self._clock.monotonic_ns()
-            station.last_frame_ns = frame.grabbed_ns
+            session.last_frame_ns = frame.grabbed_ns
             self._hear()  # a frame is never placed by what was known before it was grabbed
             mark = self._travel.at(frame.grabbed_ns)
-            self._fit(station, frame)
-            self._measure(station, frame, mark)
-            self._show(station, frame)
-            if station.paused is not None:
-                station.miss("paused", frame.grabbed_ns, "dropped", "paused", mark=mark)
+            self._fit(session, frame)
+            self._measure(session, frame, mark)
+            self._show(session, frame)
+            if session.paused is not None:
+                session.miss("paused", frame.grabbed_ns, "dropped", "paused", mark=mark)
                 return
-            look = station.inspector.look(frame.pixels, dequeued_ns)
-            self._heed(station, look, frame)
-            if look.ailment is not None:
+            look = session.inspector.look(frame.pixels, dequeued_ns)
+            self._heed(session, look, frame)
+            if look.fault is not None:
                 # Says nothing of the surface: the tracks wait.
-                station.miss("bad_image", frame.grabbed_ns, "bad_image", look.ailment, mark=mark)
+                session.miss("bad_image", frame.grabbed_ns, "bad_image", look.fault, mark=mark)
                 return
             looked_ns = self._clock.monotonic_ns()
-            count = station.inspector.tiles(frame.pixels)
+            count = session.inspector.tiles(frame.pixels)
             most = self._scheduler.plan(name, frame.number, frame.grabbed_ns, count, others, looked_ns)
             if most == 0:
-                station.miss("overload", frame.grabbed_ns, "late", mark=mark)
+                session.miss("overload", frame.grabbed_ns, "late", mark=mark)
                 self._scheduler.missed(name)
                 return
-            verdict = self._inspect(station, frame, most)
-            self._settle(station, frame, verdict, mark, dequeued_ns, looked_ns)
-            self._compare(station, frame, verdict)
+            verdict = self._inspect(session, frame, most)
+            self._settle(session, frame, verdict, mark, dequeued_ns, looked_ns)
+            self._compare(session, frame, verdict)
             self._scheduler.done(name, verdict.tiles, verdict.inference_ns, self._clock.monotonic_ns() - dequeued_ns)
             if self._shadow is not None:
                 spare_ns = 0 if self._cameras.heads() else self._scheduler.spare_ns()
@@ -521,28 +522,28 @@ class Line:
         finally:
             self._cameras.release(frame)
 
-    def _fit(self, station: Station, frame: Frame) -> None:
+    def _fit(self, session: CameraSession, frame: Frame) -> None:
         """Where frames begin to have another size: tell which calibrated parts do not hold for it."""
         height, width = frame.pixels.shape
-        if station.frame_px == (width, height):
+        if session.frame_px == (width, height):
             return
-        station.frame_px = (width, height)
-        station.misfits = calibration.misfits(station.camera, station.frame_px)
-        fresh = [misfit for misfit in station.misfits if (misfit.part, misfit.frame_px) not in station.told]
-        if len(station.told) + len(fresh) > MOST_MISFITS:
+        session.frame_px = (width, height)
+        session.misfits = calibration.misfits(session.camera, session.frame_px)
+        fresh = [misfit for misfit in session.misfits if (misfit.part, misfit.frame_px) not in session.told]
+        if len(session.told) + len(fresh) > MAX_MISFITS:
             return  # the size comes and goes: the state topic says how it stands
         for misfit in fresh:
-            station.told.add((misfit.part, misfit.frame_px))
-            log.warning("camera %s: %s", station.camera.name, misfit)
-            self._tell(station, "calibration.refused", frame=frame, detail=misfit.as_json())
+            session.told.add((misfit.part, misfit.frame_px))
+            log.warning("camera %s: %s", session.camera.name, misfit)
+            self._tell(session, "calibration.refused", frame=frame, detail=misfit.as_json())
         if fresh:
-            self._tell_state(station)
+            self._tell_state(session)
 
-    def _inspect(self, station: Station, frame: Frame, most: int) -> Verdict:
+    def _inspect(self, session: CameraSession, frame: Frame, most: int) -> Verdict:
         """The verdict.  Where a network on trial fails, the former one gives it, and goes on."""
-        deadline_ns = frame.grabbed_ns + station.budget_ns if station.live else None
+        deadline_ns = frame.grabbed_ns + session.budget_ns if session.live else None
         try:
-            verdict = station.inspector.inspect(frame.pixels, looked=True, most=most, deadline_ns=deadline_ns)
+            verdict = session.inspector.inspect(frame.pixels, looked=True, most=most, deadline_ns=deadline_ns)
             if self._former is None or not verdict.broken:
                 return verdict
             failure = f"the scores of {verdict.broken} tiles are no numbers"
@@ -551,42 +552,42 @@ class Line:
                 raise
             failure = str(error) or type(error).__name__
         self._fall_back(failure)
-        return station.inspector.inspect(frame.pixels, looked=True, most=most, deadline_ns=deadline_ns)
+        return session.inspector.inspect(frame.pixels, looked=True, most=most, deadline_ns=deadline_ns)
 
     def _fall_back(self, reason: str) -> None:
         former, self._former = self._former, None
         self._classifier = former
-        for station in self._stations.values():
-            station.inspector = station.inspector.fitted(former)
+        for session in self._sessions.values():
+            session.inspector = session.inspector.fitted(former)
         log.error("the model on trial failed, the former one goes on: %s", reason)
         self._on_failure(reason)
 
-    def _measure(self, station: Station, frame: Frame, mark: Mark | None) -> None:
+    def _measure(self, session: CameraSession, frame: Frame, mark: StripPosition | None) -> None:
         """Book the metres that have run by until this frame."""
-        if station.heading is not None and self._travel.is_on:
-            station.view_m = station.heading.view_m(_size_px(frame))
-            station.account.measure(mark)
+        if session.heading is not None and self._travel.is_on:
+            session.view_m = session.heading.view_m(_size_px(frame))
+            session.account.measure(mark)
 
     def _settle(
         self,
-        station: Station,
+        session: CameraSession,
         frame: Frame,
         verdict: Verdict,
-        mark: Mark | None,
+        mark: StripPosition | None,
         dequeued_ns: int,
         looked_ns: int,
     ) -> None:
         """Book the verdict and tell what it changed."""
         now_ns = self._clock.monotonic_ns()
-        station.account.count(verdict.state)
-        station.account.count_tiles(verdict.tiles, verdict.skipped, verdict.outside)
+        session.account.count(verdict.state)
+        session.account.count_tiles(verdict.tiles, verdict.skipped, verdict.outside)
         if verdict.skipped:
-            station.gaps.skip(frame.grabbed_ns, verdict.skipped, mark)
-        if mark is not None and station.heading is not None and verdict.state != "bad_image":
-            station.account.see(mark, station.view_m, whole=not verdict.skipped)
-        changes = self._changes(station, frame, verdict, mark, now_ns)
+            session.gaps.skip(frame.grabbed_ns, verdict.skipped, mark)
+        if mark is not None and session.heading is not None and verdict.state != "bad_image":
+            session.account.see(mark, session.view_m, whole=not verdict.skipped)
+        changes = self._changes(session, frame, verdict, mark, now_ns)
         decided_ns = self._clock.monotonic_ns()
-        station.last_verdict_ns = decided_ns
+        session.last_verdict_ns = decided_ns
         spent_ns = (
             dequeued_ns - frame.grabbed_ns,
             looked_ns - dequeued_ns + verdict.preprocess_ns,
@@ -594,60 +595,60 @@ class Line:
             verdict.decide_ns + decided_ns - now_ns,
             decided_ns - frame.grabbed_ns,
         )
-        for histogram, ns in zip(station.stages.values(), spent_ns, strict=True):
+        for histogram, ns in zip(session.stages.values(), spent_ns, strict=True):
             histogram.add(ns)
         latency = event.Latency(*(ns / NS_PER_MS for ns in spent_ns))
         for change in changes:
-            defect = station.measured(change, self._travel)
-            self._tell(station, change.type, defect=defect, frame=frame, findings=verdict.findings, latency=latency)
+            defect = session.measured(change, self._travel)
+            self._tell(session, change.type, defect=defect, frame=frame, findings=verdict.findings, latency=latency)
         if self._witness is not None:
-            self._witness.sample(frame, verdict, station.inspector.boxes)
+            self._witness.sample(frame, verdict, session.inspector.boxes)
 
-    def _compare(self, station: Station, frame: Frame, verdict: Verdict) -> None:
+    def _compare(self, session: CameraSession, frame: Frame, verdict: Verdict) -> None:
         """Hold an inspected frame against the calibration, now and then, and tell when the camera has drifted."""
-        watch, now_ns = station.drift, self._clock.monotonic_ns()
-        if watch is None or not watch.due(now_ns) or any(misfit.part == "reference" for misfit in station.misfits):
+        watch, now_ns = session.drift, self._clock.monotonic_ns()
+        if watch is None or not watch.due(now_ns) or any(misfit.part == "reference" for misfit in session.misfits):
             return
-        sight, distance, unsure = station.inspector.sight(frame.pixels), None, None
+        sight, distance, unsure = session.inspector.sight(frame.pixels), None, None
         if not verdict.skipped:  # what was looked at first is no fair sample
-            distance = watch.distance(verdict.features, station.inspector.network)
+            distance = watch.distance(verdict.features, session.inspector.network)
             unsure = bool(verdict.findings.suspects)
         change = watch.step(drift.Figures(sight.brightness, sight.sharpness, distance, unsure), now_ns)
         if change is None:
             return
         wall_ns = self._clock.wall_ns()
         if change.began:
-            station.drift_since_ns = station.drift_since_ns or wall_ns
+            session.drift_since_ns = session.drift_since_ns or wall_ns
             figures = {name: told for name, told in watch.figures().items() if told["drifted"]}
-            log.warning("camera %s no longer looks as calibrated: %s", station.camera.name, ", ".join(figures))
-            self._enter_running(station)
+            log.warning("camera %s no longer looks as calibrated: %s", session.camera.name, ", ".join(figures))
+            self._enter_running(session)
             detail = {"began": list(change.began), "window_s": watch.window_s, "figures": figures}
-            self._tell(station, "camera.drifted", frame=frame, detail=detail)
-        elif station.drift_since_ns is not None:
-            self._settled(station, station.drift_since_ns, {"recalibrated": False})
+            self._tell(session, "camera.drifted", frame=frame, detail=detail)
+        elif session.drift_since_ns is not None:
+            self._settled(session, session.drift_since_ns, {"recalibrated": False})
 
-    def _settled(self, station: Station, since_ns: int, detail: dict[str, Any]) -> None:
+    def _settled(self, session: CameraSession, since_ns: int, detail: dict[str, Any]) -> None:
         """It looks as calibrated again, or will be compared with something else from now on."""
-        station.drift_since_ns = None
-        log.info("camera %s looks as calibrated again", station.camera.name)
-        if station.state == "running":
-            self._enter_running(station)
+        session.drift_since_ns = None
+        log.info("camera %s looks as calibrated again", session.camera.name)
+        if session.state == "running":
+            self._enter_running(session)
         seconds = round((self._clock.wall_ns() - since_ns) / NS_PER_S, 3)
-        self._tell(station, "camera.settled", detail={"seconds": seconds, **detail})
+        self._tell(session, "camera.drift_cleared", detail={"seconds": seconds, **detail})
 
     def _changes(
-        self, station: Station, frame: Frame, verdict: Verdict, mark: Mark | None, now_ns: int
+        self, session: CameraSession, frame: Frame, verdict: Verdict, mark: StripPosition | None, now_ns: int
     ) -> list[Change]:
         size = _size_px(frame)
 
         def place(box: Box) -> Span | None:
-            return station.span(box, size, mark)
+            return session.span(box, size, mark)
 
-        if station.camera.mode == "parts":
+        if session.camera.mode == "parts":
             return at_once(verdict.findings, lambda: uuid7(self._clock.wall_ns()), place)
-        elapsed = frame.number - station.last_number if station.last_number >= 0 else 1
-        station.last_number = frame.number
-        return station.tracks.step(verdict.findings, now_ns, elapsed, station.motion(mark, size), place)
+        elapsed = frame.number - session.last_number if session.last_number >= 0 else 1
+        session.last_number = frame.number
+        return session.tracks.step(verdict.findings, now_ns, elapsed, session.motion(mark, size), place)
 
     # ---- how the strip runs --------------------------------------------------------------------------
 
@@ -685,7 +686,7 @@ class Line:
             self._tell_node("coil.started", {"coil": self._travel.coil, "position_known": known, "by": by})
 
     def _tell_node(self, kind: event.EventType, detail: dict[str, Any]) -> None:
-        self._sink.put(make(self._clock, event.NODE_CAMERA, kind, detail))
+        self._sink.put(event.Event.now(self._clock, event.NODE_CAMERA, kind, detail))
 
     def _order_coil(self, order: CoilOrder) -> dict[str, Any]:
         now_ns = self._clock.monotonic_ns()
@@ -701,64 +702,64 @@ class Line:
     def _obey(self) -> None:
         """Carry out what was ordered, and end the pauses whose time is over."""
         while (asked := self._control.take()) is not None:
-            if isinstance(asked.order, Refit | Trust | CoilOrder):
+            if isinstance(asked.order, Reconfigure | PromoteModel | CoilOrder):
                 if asked.claim():
                     asked.answer(self._carry_out_for_all(asked.order))
                 continue
-            station = self._stations.get(asked.order.camera)
-            if station is None:
+            session = self._sessions.get(asked.order.camera)
+            if session is None:
                 asked.answer(CommandError("unknown_camera", f"no camera {asked.order.camera!r} is inspected here"))
-            elif isinstance(asked.order, Show):
-                station.wanted = [*station.wanted[-MAX_ORDERS:], asked]
+            elif isinstance(asked.order, TakeSnapshot):
+                session.wanted = [*session.wanted[-MAX_ORDERS:], asked]
             elif asked.claim():
                 try:
-                    asked.answer(self._carry_out(station, asked.order))
+                    asked.answer(self._carry_out(session, asked.order))
                 except CommandError as error:
                     asked.answer(error)
-        for station in self._stations.values():
-            pause = station.paused
+        for session in self._sessions.values():
+            pause = session.paused
             if pause is not None and pause.until_ns is not None and self._clock.monotonic_ns() >= pause.until_ns:
-                self._resume(station)
+                self._resume(session)
 
-    def _carry_out_for_all(self, order: Refit | Trust | CoilOrder) -> CommandError | dict[str, Any] | None:
+    def _carry_out_for_all(self, order: Reconfigure | PromoteModel | CoilOrder) -> CommandError | dict[str, Any] | None:
         match order:
             case CoilOrder():
                 return self._order_coil(order)
-            case Trust():
+            case PromoteModel():
                 self._former = None
-            case Refit():
+            case Reconfigure():
                 try:
                     self._refit(order)
                 except ConfigError as error:
                     return CommandError("bad_value", str(error.problems[0]))
         return None
 
-    def _refit(self, order: Refit) -> None:
+    def _refit(self, order: Reconfigure) -> None:
         """All or nothing.  Raises ConfigError when thresholds do not fit the network: then it was nothing."""
         inspectors = {
-            name: station.inspector.fitted(order.classifier, order.thresholds.get(name))
-            for name, station in self._stations.items()
-            if name not in order.stations and (order.classifier is not None or name in order.thresholds)
+            name: session.inspector.fitted(order.classifier, order.thresholds.get(name))
+            for name, session in self._sessions.items()
+            if name not in order.sessions and (order.classifier is not None or name in order.thresholds)
         }
-        for fresh in order.stations.values():
-            if self._classifier is not None:  # it may be another one by now than when the station was made
+        for fresh in order.sessions.values():
+            if self._classifier is not None:  # it may be another one by now than when the session was made
                 fresh.inspector = fresh.inspector.fitted(self._classifier)
-        for name in order.stations:
-            if name in self._stations:
-                self._close_tracks(self._stations[name])
+        for name in order.sessions:
+            if name in self._sessions:
+                self._close_tracks(self._sessions[name])
         order.then()
         self._adopt(order)
         for name, inspector in inspectors.items():
-            self._stations[name].inspector = inspector
+            self._sessions[name].inspector = inspector
         for name, decision in order.thresholds.items():
-            station = self._stations[name]
-            station.camera = station.camera.model_copy(update={"decision": decision})
-            self._tell(station, "thresholds.changed", detail=_thresholds(decision))
-            self._tell_state(station)
-        for name, fresh in order.stations.items():
+            session = self._sessions[name]
+            session.camera = session.camera.model_copy(update={"decision": decision})
+            self._tell(session, "thresholds.changed", detail=_thresholds(decision))
+            self._tell_state(session)
+        for name, fresh in order.sessions.items():
             self._place(name, fresh)
 
-    def _adopt(self, order: Refit) -> None:
+    def _adopt(self, order: Reconfigure) -> None:
         """What holds for all cameras."""
         self._names = self._names if order.names is None else order.names
         if order.shadow is not None:
@@ -769,204 +770,204 @@ class Line:
             self._classifier = order.classifier
             self._former, self._on_failure = order.former, order.on_failure or (lambda _reason: None)
 
-    def _place(self, name: str, fresh: Station) -> None:
+    def _place(self, name: str, fresh: CameraSession) -> None:
         """A new camera, or one that is looked at otherwise."""
-        known = self._stations.get(name)
+        known = self._sessions.get(name)
         if known is None:
-            self._stations = {**self._stations, name: fresh}  # other threads read them
+            self._sessions = {**self._sessions, name: fresh}  # other threads read them
         else:
             since_ns = known.drift_since_ns
-            known.become(fresh)
-            self._forget_ailment(known)
+            known.reconfigure(fresh)
+            self._forget_fault(known)
             if since_ns is not None and known.drift_since_ns is None:
                 self._settled(known, since_ns, {"recalibrated": True})
         self._schedule(known or fresh)
         self._tell_state(known or fresh)
 
-    def _carry_out(self, station: Station, order: Order) -> dict[str, Any]:
+    def _carry_out(self, session: CameraSession, order: Order) -> dict[str, Any]:
         now_ns = self._clock.monotonic_ns()
         match order:
             case Pause(for_s=for_s):
                 until_ns = None if for_s is None else now_ns + int(for_s * NS_PER_S)
-                if station.paused is not None:
-                    station.paused.until_ns = until_ns
+                if session.paused is not None:
+                    session.paused.until_ns = until_ns
                 else:
-                    station.paused = _Paused(now_ns, until_ns, self._travel.at(now_ns))
-                    station.account.pause(on=True, now_ns=now_ns)
-                    self._close_tracks(station)
-                    self._tell(station, "camera.paused", detail={"for_s": for_s})
-                    self._enter(station, station.state, station.reason)
+                    session.paused = _Paused(now_ns, until_ns, self._travel.at(now_ns))
+                    session.account.pause(on=True, now_ns=now_ns)
+                    self._close_tracks(session)
+                    self._tell(session, "camera.paused", detail={"for_s": for_s})
+                    self._enter(session, session.state, session.reason)
             case Resume():
-                self._resume(station)
-            case JudgeBy(decision=decision):
+                self._resume(session)
+            case SetThresholds(decision=decision):
                 try:
-                    station.inspector.judge_by(decision)
+                    session.inspector.judge_by(decision)
                 except ConfigError as error:
                     raise CommandError("bad_value", str(error.problems[0])) from None
-                station.camera = station.camera.model_copy(update={"decision": decision})
-                self._tell(station, "thresholds.changed", detail=_thresholds(decision))
-                self._tell_state(station)
-        return {"camera": station.camera.name, "state": station.state, "paused": station.paused is not None}
+                session.camera = session.camera.model_copy(update={"decision": decision})
+                self._tell(session, "thresholds.changed", detail=_thresholds(decision))
+                self._tell_state(session)
+        return {"camera": session.camera.name, "state": session.state, "paused": session.paused is not None}
 
-    def _resume(self, station: Station) -> None:
-        pause, station.paused = station.paused, None
+    def _resume(self, session: CameraSession) -> None:
+        pause, session.paused = session.paused, None
         if pause is None:
             return
         now_ns = self._clock.monotonic_ns()
-        station.account.pause(on=False, now_ns=now_ns)
-        station.last_number, station.last_mark = -1, None
+        session.account.pause(on=False, now_ns=now_ns)
+        session.last_number, session.last_mark = -1, None
         seconds = round((now_ns - pause.since_ns) / NS_PER_S, 3)
-        self._tell(station, "camera.resumed", detail={"seconds": seconds})
+        self._tell(session, "camera.resumed", detail={"seconds": seconds})
         frames = {"dropped": pause.frames}
         marks = pause.mark, self._travel.at(now_ns)
-        self._tell_gap(station, coverage.Gap("paused", pause.since_ns, now_ns, frames, 0, 0, {}, *marks))
-        if station.state == "paused":
-            self._enter_running(station)
+        self._tell_gap(session, coverage.Gap("paused", pause.since_ns, now_ns, frames, 0, 0, {}, *marks))
+        if session.state == "paused":
+            self._enter_running(session)
 
     @staticmethod
-    def _show(station: Station, frame: Frame) -> None:
-        if station.wanted:
+    def _show(session: CameraSession, frame: Frame) -> None:
+        if session.wanted:
             picture: Gray = frame.pixels.copy()  # the ring's memory is not ours after this turn
-            for asked in station.wanted:
+            for asked in session.wanted:
                 if asked.claim():
                     asked.answer((picture, frame.number, frame.label))
-            station.wanted = []
+            session.wanted = []
 
     # ---- what cameras do -----------------------------------------------------------------------------
 
     def _note(self, notice: Notice) -> None:
-        station = self._stations[notice.camera]
+        session = self._sessions[notice.camera]
         match notice:
             case CameraRemoved():
-                self._remove(station)
+                self._remove(session)
             case CameraOpened():
-                self._opened(station, notice)
+                self._opened(session, notice)
             case CameraLost(reason=reason):
-                self._gone(station, notice.monotonic_ns, reason)
-                if station.lost_ns is None:
-                    station.lost_ns = notice.monotonic_ns
-                    station.lost_mark = self._travel.at(notice.monotonic_ns)
-                    self._tell(station, "camera.lost", detail={"reason": reason})
+                self._gone(session, notice.monotonic_ns, reason)
+                if session.lost_ns is None:
+                    session.lost_ns = notice.monotonic_ns
+                    session.lost_mark = self._travel.at(notice.monotonic_ns)
+                    self._tell(session, "camera.lost", detail={"reason": reason})
             case CameraEnded(frames=frames):
-                self._gone(station, notice.monotonic_ns, "end of recording")
-                self._tell(station, "camera.ended", detail={"frames": frames})
+                self._gone(session, notice.monotonic_ns, "end of recording")
+                self._tell(session, "camera.ended", detail={"frames": frames})
             case FramesLost(count=count, reason=reason):
                 now_ns = self._clock.monotonic_ns()
                 mark = self._travel.at(now_ns)
                 if reason == "unreadable":
-                    station.miss("bad_image", now_ns, "bad_image", reason, count, mark)
+                    session.miss("bad_image", now_ns, "bad_image", reason, count, mark)
                 else:
-                    station.miss("overload", now_ns, "dropped", reason, count, mark)
+                    session.miss("overload", now_ns, "dropped", reason, count, mark)
                     if reason == "overflow":
                         self._scheduler.missed(notice.camera, count)
 
-    def _remove(self, station: Station) -> None:
+    def _remove(self, session: CameraSession) -> None:
         """The last of its frames was inspected: close its account."""
-        self._close_tracks(station)
-        self._tell_silence(station, self._clock.monotonic_ns())
-        self._resume(station)
-        self._enter(station, "no_signal", "removed")
-        self._report([station])
-        if station.camera.name in self._names:
+        self._close_tracks(session)
+        self._tell_silence(session, self._clock.monotonic_ns())
+        self._resume(session)
+        self._enter(session, "no_signal", "removed")
+        self._report([session])
+        if session.camera.name in self._names:
             return  # it is wanted again already
-        self._stations = {name: kept for name, kept in self._stations.items() if kept is not station}
-        self._scheduler.remove(station.camera.name)
-        self._on_removed(station.camera.name)
+        self._sessions = {name: kept for name, kept in self._sessions.items() if kept is not session}
+        self._scheduler.remove(session.camera.name)
+        self._on_removed(session.camera.name)
 
-    def _forget_ailment(self, station: Station) -> None:
+    def _forget_fault(self, session: CameraSession) -> None:
         """A camera that is looked at otherwise: whether its picture is bad will be found anew."""
-        if station.bad_since_ns is not None:
-            seconds = round((self._clock.monotonic_ns() - station.bad_since_ns) / NS_PER_S, 3)
-            station.bad_since_ns = None
-            if station.state in ("bad_image", "frozen"):
-                self._enter_running(station)
-            self._tell(station, "image.restored", detail={"reason": station.bad_reason, "seconds": seconds})
+        if session.bad_since_ns is not None:
+            seconds = round((self._clock.monotonic_ns() - session.bad_since_ns) / NS_PER_S, 3)
+            session.bad_since_ns = None
+            if session.state in ("bad_image", "frozen"):
+                self._enter_running(session)
+            self._tell(session, "image.restored", detail={"reason": session.bad_reason, "seconds": seconds})
 
-    def _opened(self, station: Station, notice: CameraOpened) -> None:
-        station.account.signal(present=True, now_ns=notice.monotonic_ns)
-        station.given = notice.given.as_json()
-        station.last_number, station.last_mark = -1, None
-        self._enter_running(station)
-        if station.lost_ns is not None:
-            away_s = (notice.monotonic_ns - station.lost_ns) / NS_PER_S
-            self._tell(station, "camera.restored", detail={"seconds": round(away_s, 3)})
-            self._tell_silence(station, notice.monotonic_ns)
+    def _opened(self, session: CameraSession, notice: CameraOpened) -> None:
+        session.account.signal(present=True, now_ns=notice.monotonic_ns)
+        session.given = notice.given.as_json()
+        session.last_number, session.last_mark = -1, None
+        self._enter_running(session)
+        if session.lost_ns is not None:
+            away_s = (notice.monotonic_ns - session.lost_ns) / NS_PER_S
+            self._tell(session, "camera.restored", detail={"seconds": round(away_s, 3)})
+            self._tell_silence(session, notice.monotonic_ns)
 
-    def _tell_silence(self, station: Station, to_ns: int) -> None:
+    def _tell_silence(self, session: CameraSession, to_ns: int) -> None:
         """The time without a picture, now that it is over."""
-        if station.lost_ns is not None:
-            marks = station.lost_mark, self._travel.at(to_ns)
-            gap = coverage.Gap("no_signal", station.lost_ns, to_ns, {}, 0, 0, {}, *marks)
-            station.lost_ns = None
-            self._tell_gap(station, gap)
+        if session.lost_ns is not None:
+            marks = session.lost_mark, self._travel.at(to_ns)
+            gap = coverage.Gap("no_signal", session.lost_ns, to_ns, {}, 0, 0, {}, *marks)
+            session.lost_ns = None
+            self._tell_gap(session, gap)
 
-    def _gone(self, station: Station, now_ns: int, reason: str) -> None:
+    def _gone(self, session: CameraSession, now_ns: int, reason: str) -> None:
         """No more frames for now: what is open can no longer be followed."""
-        station.account.signal(present=False, now_ns=now_ns)
-        self._scheduler.gone(station.camera.name)
-        self._close_tracks(station)
-        self._enter(station, "no_signal", config.redact(reason))
+        session.account.signal(present=False, now_ns=now_ns)
+        self._scheduler.gone(session.camera.name)
+        self._close_tracks(session)
+        self._enter(session, "no_signal", redact(reason))
 
-    def _close_tracks(self, station: Station) -> None:
-        for change in station.tracks.close_all():
-            self._tell(station, change.type, defect=station.measured(change, self._travel))
+    def _close_tracks(self, session: CameraSession) -> None:
+        for change in session.tracks.close_all():
+            self._tell(session, change.type, defect=session.measured(change, self._travel))
 
-    def _enter_running(self, station: Station) -> None:
+    def _enter_running(self, session: CameraSession) -> None:
         """A camera that comes back shows the same bad picture until it has shown good ones."""
-        if station.bad_since_ns is None:
-            drifted = () if station.drift is None else station.drift.drifted
-            self._enter(station, "running", f"drifted: {', '.join(drifted)}" if drifted else "")
+        if session.bad_since_ns is None:
+            drifted = () if session.drift is None else session.drift.drifted
+            self._enter(session, "running", f"drifted: {', '.join(drifted)}" if drifted else "")
         else:
-            self._enter(station, "frozen" if station.bad_reason == FROZEN else "bad_image", station.bad_reason)
+            self._enter(session, "frozen" if session.bad_reason == FROZEN else "bad_image", session.bad_reason)
 
-    def _heed(self, station: Station, look: Look, frame: Frame) -> None:
+    def _heed(self, session: CameraSession, look: ImageCheck, frame: Frame) -> None:
         """Tell where a bad time of the picture begins and ends."""
         now_ns = self._clock.monotonic_ns()
         if look.began is not None:
-            if station.bad_since_ns is None:
-                station.bad_since_ns = now_ns
-            station.bad_reason = look.began
-            self._enter_running(station)
-            self._tell(station, "image.bad", frame=frame, detail={"reason": look.began})
+            if session.bad_since_ns is None:
+                session.bad_since_ns = now_ns
+            session.bad_reason = look.began
+            self._enter_running(session)
+            self._tell(session, "image.bad", frame=frame, detail={"reason": look.began})
         elif look.ended is not None:
-            since_ns, station.bad_since_ns = station.bad_since_ns or now_ns, None
-            self._enter_running(station)
+            since_ns, session.bad_since_ns = session.bad_since_ns or now_ns, None
+            self._enter_running(session)
             seconds = round((now_ns - since_ns) / NS_PER_S, 3)
             detail = {"reason": look.ended, "seconds": seconds}
-            self._tell(station, "image.restored", frame=frame, detail=detail)
+            self._tell(session, "image.restored", frame=frame, detail=detail)
 
     # ---- telling ---------------------------------------------------------------------------------------
 
-    def _enter(self, station: Station, state: str, reason: str) -> None:
-        if station.paused is not None and state in ("running", "bad_image", "frozen"):
+    def _enter(self, session: CameraSession, state: str, reason: str) -> None:
+        if session.paused is not None and state in ("running", "bad_image", "frozen"):
             state, reason = "paused", "by a command"
-        if (state, reason) != (station.state, station.reason):
-            station.state, station.reason, station.since_ns = state, reason, self._clock.wall_ns()
-        self._tell_state(station)
+        if (state, reason) != (session.state, session.reason):
+            session.state, session.reason, session.since_ns = state, reason, self._clock.wall_ns()
+        self._tell_state(session)
 
-    def _tell_state(self, station: Station) -> None:
+    def _tell_state(self, session: CameraSession) -> None:
         self._retain_state(
-            station.camera.name,
+            session.camera.name,
             {
                 "schema": "defectd.state/1",
-                "state": station.state,
-                "reason": station.reason or None,
-                "since": stamp(station.since_ns),
-                "fps": round(station.fps, 2),
-                "mode": station.camera.mode,
-                "given": station.given,
-                "thresholds": _thresholds(station.camera.decision),
-                "levels": _levels(station),
-                "calibration": _calibration(station),
-                "drift": _drift(station),
-                "shadow": None if self._shadow is None else self._shadow.as_json(station.camera.name),
+                "state": session.state,
+                "reason": session.reason or None,
+                "since": stamp(session.since_ns),
+                "fps": round(session.fps, 2),
+                "mode": session.camera.mode,
+                "given": session.given,
+                "thresholds": _thresholds(session.camera.decision),
+                "calibrated_thresholds": _calibrated_thresholds(session),
+                "calibration": _calibration(session),
+                "drift": _drift(session),
+                "shadow": None if self._shadow is None else self._shadow.as_json(session.camera.name),
                 "strip": self._reading.as_json(),
             },
         )
 
     def _tell(
         self,
-        station: Station,
+        session: CameraSession,
         kind: event.EventType,
         *,
         defect: event.Defect | None = None,
@@ -975,105 +976,103 @@ class Line:
         latency: event.Latency | None = None,
         detail: dict[str, Any] | None = None,
     ) -> None:
-        fact = make(self._clock, station.camera.name, kind, detail)
+        fact = event.Event.now(self._clock, session.camera.name, kind, detail)
         ref = None if frame is None else event.FrameRef(frame.number, frame.label)
         fact = replace(fact, defect=defect, frame=ref, latency_ms=latency)
-        picture = None if self._witness is None else self._witness.see(fact, station.camera, frame, findings)
+        picture = None if self._witness is None else self._witness.see(fact, session.camera, frame, findings)
         self._sink.put(fact, picture)
 
-    def _tell_gap(self, station: Station, gap: coverage.Gap) -> None:
+    def _tell_gap(self, session: CameraSession, gap: coverage.Gap) -> None:
         detail = gap.as_json(self._clock.wall_ns(), self._clock.monotonic_ns())
-        if gap.from_mark is not None and station.heading is not None:
-            coil, from_m = station.place(gap.from_mark, self._travel)
+        if gap.from_mark is not None and session.heading is not None:
+            coil, from_m = session.place(gap.from_mark, self._travel)
             run_m = None if gap.to_mark is None else gap.to_mark.since(gap.from_mark)
             if from_m is not None and run_m is not None:
-                to_m = from_m + max(0.0, run_m) + station.view_m
+                to_m = from_m + max(0.0, run_m) + session.view_m
                 detail |= {"from_m": round(from_m, 3), "to_m": round(to_m, 3), "coil": coil}
-        self._tell(station, "coverage.gap", detail=detail)
+        self._tell(session, "coverage.gap", detail=detail)
 
-    def _report(self, stations: Sequence[Station] | None = None) -> None:
-        """Tell the window that ends now, of some stations or of all."""
+    def _report(self, sessions: Sequence[CameraSession] | None = None) -> None:
+        """Tell the window that ends now, of some sessions or of all."""
         now_ns = self._clock.monotonic_ns()
-        if stations is None:
+        if sessions is None:
             self._next_report_ns = now_ns + self._report_ns
         self._reading = self._travel.reading(now_ns)
         mark = self._travel.at(now_ns)
         reports = []
-        for station in self.stations if stations is None else stations:
-            window_s = max(1e-9, (now_ns - station.window_from_ns) / NS_PER_S)
-            delivered = station.account.delivered()
-            station.fps = (delivered - station.delivered_before) / window_s
-            station.delivered_before, station.window_from_ns = delivered, now_ns
-            if station.state == "no_signal" and mark is not None and station.heading is not None and station.view_m:
-                station.account.stand(mark)  # what runs by unseen is not seen later either
-            message = station.account.report(now_ns)
-            for gap in station.gaps.take():
-                self._tell_gap(station, gap)
-            _log_edges(station)
-            self._retain_coverage(station.camera.name, message)
-            self._tell_state(station)
-            counts = {stage: histogram.counts() for stage, histogram in station.stages.items()}
-            stages = {stage: c.since(station.reported.get(stage)).summary() for stage, c in counts.items()}
-            station.reported = counts
-            name, state, still_open = station.camera.name, station.state, len(station.tracks)
-            reports.append(Report(name, state, station.fps, stages["total"], stages, message, still_open))
+        for session in self.sessions if sessions is None else sessions:
+            window_s = max(1e-9, (now_ns - session.window_from_ns) / NS_PER_S)
+            delivered = session.account.delivered()
+            session.fps = (delivered - session.delivered_before) / window_s
+            session.delivered_before, session.window_from_ns = delivered, now_ns
+            if session.state == "no_signal" and mark is not None and session.heading is not None and session.view_m:
+                session.account.stand(mark)  # what runs by unseen is not seen later either
+            message = session.account.report(now_ns)
+            for gap in session.gaps.take():
+                self._tell_gap(session, gap)
+            _log_edges(session)
+            self._retain_coverage(session.camera.name, message)
+            self._tell_state(session)
+            counts = {stage: histogram.counts() for stage, histogram in session.stages.items()}
+            stages = {stage: c.since(session.reported.get(stage)).summary() for stage, c in counts.items()}
+            session.reported = counts
+            name, state, still_open = session.camera.name, session.state, len(session.tracks)
+            reports.append(Report(name, state, session.fps, stages["total"], stages, message, still_open))
         self._on_report(reports)
 
     def _finish(self) -> None:
         for notice in self._cameras.take_notices():
             self._note(notice)
-        for station in self._stations.values():
-            self._close_tracks(station)
-            self._tell_silence(station, self._clock.monotonic_ns())
-            self._resume(station)
-            self._enter(station, "no_signal", "stopped")
+        for session in self._sessions.values():
+            self._close_tracks(session)
+            self._tell_silence(session, self._clock.monotonic_ns())
+            self._resume(session)
+            self._enter(session, "no_signal", "stopped")
         self._report()
 
 
-def make(clock: Clock, camera: str, kind: event.EventType, detail: dict[str, Any] | None = None) -> event.Event:
-    """A new event, stamped now."""
-    wall_ns = clock.wall_ns()
-    return event.Event(uuid7(wall_ns), camera, kind, wall_ns, clock.monotonic_ns(), clock_synced(), detail=detail)
-
-
-def _drift(station: Station) -> dict[str, Any] | None:
+def _drift(session: CameraSession) -> dict[str, Any] | None:
     """How the camera looks against its calibration; None where there is nothing to compare with."""
-    if station.drift is None:
+    if session.drift is None:
         return None
-    since = None if station.drift_since_ns is None else stamp(station.drift_since_ns)
-    return {"drifted": list(station.drift.drifted), "since": since, "figures": station.drift.figures()}
+    since = None if session.drift_since_ns is None else stamp(session.drift_since_ns)
+    return {"drifted": list(session.drift.drifted), "since": since, "figures": session.drift.figures()}
 
 
-def _log_edges(station: Station) -> None:
+def _log_edges(session: CameraSession) -> None:
     """Say which edges of the strip are lost, and which are seen again."""
-    lost = frozenset(side for side, edge in station.inspector.edges.items() if edge.sight == "lost")
-    for side in sorted(lost - station.lost_edges):
+    lost = frozenset(side for side, edge in session.inspector.edges.items() if edge.sight == "lost")
+    for side in sorted(lost - session.lost_edges):
         words = "camera %s: the %s edge of the strip is lost: the fixed region holds there until it is seen"
-        log.warning(words, station.camera.name, side)
-    for side in sorted(station.lost_edges - lost):
-        log.info("camera %s: the %s edge of the strip is seen again", station.camera.name, side)
-    station.lost_edges = lost
+        log.warning(words, session.camera.name, side)
+    for side in sorted(session.lost_edges - lost):
+        log.info("camera %s: the %s edge of the strip is seen again", session.camera.name, side)
+    session.lost_edges = lost
 
 
-def _calibration(station: Station) -> dict[str, Any] | None:
+def _calibration(session: CameraSession) -> dict[str, Any] | None:
     """Which calibrated parts are in use, and which are refused for frames of this size."""
-    parts = calibration.made_px(station.camera)
+    parts = calibration.made_px(session.camera)
     if not parts:
         return None
-    refused = {misfit.part: misfit.as_json() for misfit in station.misfits}
+    refused = {misfit.part: misfit.as_json() for misfit in session.misfits}
     told: dict[str, Any] = {"used": [part for part in parts if part not in refused], "refused": list(refused.values())}
-    if station.inspector.edges:
+    if session.inspector.edges:
         told["edges"] = {
             side: {"sight": edge.sight, "px": edge.at_px, "lost_frames": edge.lost_frames}
-            for side, edge in station.inspector.edges.items()
+            for side, edge in session.inspector.edges.items()
         }
     return told
 
 
-def _levels(station: Station) -> dict[str, Any] | None:
+def _calibrated_thresholds(session: CameraSession) -> dict[str, Any] | None:
     """Thresholds that were calibrated for the model in use."""
-    levels = station.inspector.levels
-    return None if levels is None else {"temperature": levels.temperature, "classes": dict(levels.classes)}
+    calibrated_thresholds = session.inspector.calibrated_thresholds
+    return (
+        None
+        if calibrated_thresholds is None
+        else {"temperature": calibrated_thresholds.temperature, "classes": dict(calibrated_thresholds.classes)}
+    )
 
 
 def _size_px(frame: Frame) -> tuple[int, int]:

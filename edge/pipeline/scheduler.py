@@ -25,7 +25,7 @@ CAPACITY: Final = 0.9
 """Share of the time that may be planned; the rest is for what nobody foresees."""
 DEBT: Final = 3
 """Frames missed more than served from which on a camera is served first."""
-MOST_DEBT: Final = 12
+MAX_DEBT: Final = 12
 PATIENCE_NS: Final = NS_PER_S
 """Recordings can wait, and take what live cameras leave over, but have a turn each time this has passed."""
 PACE: Final = 0.1
@@ -73,7 +73,7 @@ class _Lane:
 
     budget_ns: int
     live: bool
-    see_all_frames: int
+    tile_revisit_frames: int
     cost: Cost
     tiles: int = 0
     """Of a whole frame, as last seen."""
@@ -86,18 +86,18 @@ class _Lane:
     debt: int = 0
 
     def least(self, tiles: int) -> int:
-        """Tiles below which a frame is not worth beginning: fewer would break the promise of `see_all_frames`."""
-        return least_tiles(tiles, self.see_all_frames)
+        """Tiles below which a frame is not worth beginning: fewer would break the promise of `tile_revisit_frames`."""
+        return least_tiles(tiles, self.tile_revisit_frames)
 
 
-def least_tiles(tiles: int, see_all_frames: int) -> int:
+def least_tiles(tiles: int, tile_revisit_frames: int) -> int:
     """Fewest tiles of each frame so that all are seen within so many frames.
 
     At least half of the tiles of a frame go by turns (see `rotation`), hence the two.
     """
-    if see_all_frames <= 1:
+    if tile_revisit_frames <= 1:
         return tiles
-    return min(tiles, max(1, 2 * math.ceil(tiles / see_all_frames) - 1))
+    return min(tiles, max(1, 2 * math.ceil(tiles / tile_revisit_frames) - 1))
 
 
 class Scheduler:
@@ -106,9 +106,9 @@ class Scheduler:
     def __init__(self) -> None:
         self._lanes: dict[str, _Lane] = {}
 
-    def add(self, name: str, *, budget_ns: int, live: bool, see_all_frames: int) -> None:
-        """live: its frames cannot wait.  see_all_frames: every tile is seen within so many inspected frames."""
-        self._lanes[name] = _Lane(budget_ns, live, see_all_frames, Cost())
+    def add(self, name: str, *, budget_ns: int, live: bool, tile_revisit_frames: int) -> None:
+        """live: its frames cannot wait.  tile_revisit_frames: every tile is seen within so many inspected frames."""
+        self._lanes[name] = _Lane(budget_ns, live, tile_revisit_frames, Cost())
 
     def next(self, heads: Sequence[Head], now_ns: int) -> str | None:
         """The camera whose waiting frame is taken next, or None when none waits.
@@ -164,7 +164,7 @@ class Scheduler:
     def missed(self, name: str, frames: int = 1) -> None:
         """Frames of a camera were late, or dropped because they waited too long."""
         lane = self._lanes[name]
-        lane.debt = min(MOST_DEBT, lane.debt + frames)
+        lane.debt = min(MAX_DEBT, lane.debt + frames)
 
     def spare_ns(self) -> int:
         """How long the line may be busy with something else, so that a frame of every live camera that comes right

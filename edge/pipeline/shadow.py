@@ -15,11 +15,11 @@ from edge.host.clock import Clock
 from edge.pipeline.scheduler import Cost
 from edge.vision.inspector import Inspector, Verdict
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 SPARE: Final = 1.5
 """So many times its expected duration must be free."""
-MOST_FAILURES: Final = 10
+MAX_FAILURES: Final = 10
 """In a row: then it is left alone until the next configuration."""
 
 
@@ -62,7 +62,7 @@ class Shadow:
     def watch(self, camera: str, pixels: Gray, verdict: Verdict, spare_ns: int) -> None:
         """Judge this frame too, if it is its turn and there is time.  spare_ns: how long the line may be kept."""
         tally = self.tallies.get(camera)
-        if tally is None or verdict.skipped or verdict.state == "bad_image" or self._failures >= MOST_FAILURES:
+        if tally is None or verdict.skipped or verdict.state == "bad_image" or self._failures >= MAX_FAILURES:
             return
         self._owed[camera] += self.share
         if self._owed[camera] < 1.0:
@@ -94,8 +94,8 @@ class Shadow:
     def _fail(self, tally: Tally, reason: str) -> None:
         tally.failed += 1
         self._failures += 1
-        if self._failures == MOST_FAILURES:
-            logger.error("the shadow model failed %d times in a row and is left alone: %s", MOST_FAILURES, reason)
+        if self._failures == MAX_FAILURES:
+            log.error("the shadow model failed %d times in a row and is left alone: %s", MAX_FAILURES, reason)
 
     def as_json(self, camera: str) -> dict[str, Any] | None:
         """For the state message of a camera."""

@@ -17,17 +17,14 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from edge import config
 from edge.errors import ConfigError, Problem
+from edge.frame import Float32s, Indices
 from edge.model.bundle import FP32, ModelCard
 from edge.model.classifier import Scores
 
-Floats = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.intp]
-
-SCHEMA: Final = "defectd.normality/2"
+SCHEMA: Final = "defectd.anomaly/2"
 MAX_BYTES: Final = 8 << 20
 """Far above any; bounds what a damaged file can make the box read."""
 ARRAYS: Final = ("starts", "whitening", "offset", "gain", "shift")
@@ -36,7 +33,7 @@ LEAST: Final = np.float32(1e-30)
 """A squared distance of 0 has no logarithm."""
 
 
-def views_of(scores: Scores) -> dict[str, Floats]:
+def views_of(scores: Scores) -> dict[str, Float32s]:
     """What good surface is told by, by name: (N, D) float32 each.
 
     A network without `peaks` is told by its features: they see small flaws less well (docs/decisions/021).
@@ -57,13 +54,13 @@ class Gaussians:
     """
 
     names: tuple[str, ...]
-    starts: Ints
-    whitening: Floats
-    offset: Floats
-    gain: Floats
-    shift: Floats
+    starts: Indices
+    whitening: Float32s
+    offset: Float32s
+    gain: Float32s
+    shift: Float32s
 
-    def logarithms(self, values: Floats) -> Floats:
+    def logarithms(self, values: Float32s) -> Float32s:
         """values: (N, D), all views beside each other.  Returns (N, V) float32, of squared Mahalanobis distances."""
         white = values @ self.whitening
         white -= self.offset
@@ -72,12 +69,12 @@ class Gaussians:
         squares += LEAST
         return np.asarray(np.log(squares, out=squares), np.float32)
 
-    def score(self, values: Floats) -> Floats:
+    def score(self, values: Float32s) -> Float32s:
         """values: (N, D).  Returns (N,) float32, at least 0."""
         return joined(self.logarithms(values), self.gain, self.shift)
 
 
-def joined(logarithms: Floats, gain: Floats, shift: Floats) -> Floats:
+def joined(logarithms: Float32s, gain: Float32s, shift: Float32s) -> Float32s:
     """The views as one score: the length of what each has above the common.  (N, V) to (N,) float32.
 
     gain, shift: (V,) they make a view 1 in the middle of good surface and 2 where a tenth of it is beyond; what is
@@ -107,7 +104,7 @@ class Model:
 
 
 @dataclass(frozen=True, slots=True)
-class Normality:
+class AnomalyModel:
     """Good surface of one camera, as one model sees it.
 
     threshold: a tile whose score is above it is a defect.  doubt: from there to the threshold it is unsure.
@@ -118,7 +115,7 @@ class Normality:
     threshold: float
     doubt: float
 
-    def score(self, scores: Scores) -> Floats:
+    def score(self, scores: Scores) -> Float32s:
         """scores: what the network says of N tiles.  Returns (N,) float32; NaN where it says no numbers."""
         seen = views_of(scores)
         return self.surface.score(np.concatenate([seen[name] for name in self.surface.names], 1))
@@ -138,7 +135,7 @@ class Normality:
         return buffer.getvalue()
 
     @classmethod
-    def read(cls, path: Path) -> Normality:
+    def read(cls, path: Path) -> AnomalyModel:
         """Raises ConfigError when it is no calibration of good surface."""
         try:
             with path.open("rb") as file:
@@ -151,39 +148,42 @@ class Normality:
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             why = f"not a calibration of good surface: {error}"
         remedy = "Run `defectd calibrate normal`, or leave the key out"
-        raise ConfigError("configuration", (Problem("cameras.normality", str(path), why[:200], remedy),))
+        raise ConfigError("configuration", (Problem("cameras.anomaly", str(path), why[:200], remedy),))
 
 
-def fitting(known: Sequence[Normality], card: ModelCard, camera: str) -> Normality | None:
+def fitting(known: Sequence[AnomalyModel], card: ModelCard, camera: str) -> AnomalyModel | None:
     """The calibration that was made with this model; None when there is none at all.  Raises ConfigError."""
     if not known:
         return None
     ours = Model.of(card)
-    for normality in known:
-        if normality.model.sha256 == ours.sha256:
-            return normality
-    theirs = ", ".join(str(normality.model) for normality in known)
+    for anomaly in known:
+        if anomaly.model.sha256 == ours.sha256:
+            return anomaly
+    theirs = ", ".join(str(anomaly.model) for anomaly in known)
     remedy = (
         f"Run `defectd calibrate normal --camera {camera}` (with --bundle for a model that does not decide yet), "
-        "or set `normality: classes`"
+        "or set `anomaly: classes`"
     )
     problem = Problem(
-        f"normality of camera {camera}", f"made with {theirs}", f"says nothing of the scores of model {ours}", remedy
+        f"anomaly model of camera {camera}",
+        f"made with {theirs}",
+        f"says nothing of the scores of model {ours}",
+        remedy,
     )
     raise ConfigError("calibration", (problem,))
 
 
-def known_of(camera: config.Camera) -> tuple[Normality, ...]:
+def known_of(camera: config.Camera) -> tuple[AnomalyModel, ...]:
     """What was calibrated of a camera's good surface, one for each model.  Raises ConfigError."""
-    return tuple(map(Normality.read, camera.normality)) if isinstance(camera.normality, tuple) else ()
+    return tuple(map(AnomalyModel.read, camera.anomaly)) if isinstance(camera.anomaly, tuple) else ()
 
 
-def of_camera(camera: config.Camera, card: ModelCard) -> Normality | None:
+def of_camera(camera: config.Camera, card: ModelCard) -> AnomalyModel | None:
     """What there is for a model.  Raises ConfigError where there is only something for others, or a file is damaged."""
     return fitting(known_of(camera), card, camera.name)
 
 
-def _decoded(content: bytes) -> Normality:
+def _decoded(content: bytes) -> AnomalyModel:
     """Raises ValueError, KeyError, TypeError, BadZipFile."""
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         head = json.loads(bytes(file["head"]))
@@ -198,7 +198,9 @@ def _decoded(content: bytes) -> Normality:
     threshold, doubt = float(head["threshold"]), float(head["doubt"])
     if not 0 < doubt <= threshold < 1e6:
         raise ValueError(f"threshold {threshold}, doubt {doubt}")
-    return Normality(Model(str(model["name"]), str(model["version"]), str(model["sha256"])), surface, threshold, doubt)
+    return AnomalyModel(
+        Model(str(model["name"]), str(model["version"]), str(model["sha256"])), surface, threshold, doubt
+    )
 
 
 def _check(surface: Gaussians) -> None:

@@ -11,13 +11,9 @@ import numpy.typing as npt
 
 from edge import config
 from edge.errors import ConfigError, Problem
+from edge.frame import Bools, Box, Float32s
 
-Box = tuple[int, int, int, int]
-"""x, y, width, height in px of the frame."""
-
-Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
-Flags = npt.NDArray[np.bool_]
 
 ABSORBED = 0.5
 """A weaker region that touches a stronger one and has this share of its area inside its box is the same flaw."""
@@ -66,20 +62,24 @@ class Thresholds:
     """
 
     classes: tuple[str, ...]
-    per_class: Floats
+    per_class: Float32s
     unsure: float
 
     @classmethod
     def of(
-        cls, decision: config.Decision, classes: Sequence[str], camera: str, levels: config.Levels | None = None
+        cls,
+        decision: config.Decision,
+        classes: Sequence[str],
+        camera: str,
+        calibrated_thresholds: config.CalibratedThresholds | None = None,
     ) -> Thresholds:
         """The thresholds in the model's class order.  Raises ConfigError for a class the model does not know.
 
         levels: go before `confidence`, and after the classes that `decision` names.
         """
-        calibrated = {} if levels is None else levels.classes
+        calibrated = {} if calibrated_thresholds is None else calibrated_thresholds.classes
         named = {f"decision.classes.{name}": name for name in decision.classes}
-        named |= {f"levels.classes.{name}": name for name in calibrated}
+        named |= {f"calibrated_thresholds.classes.{name}": name for name in calibrated}
         unknown = {key: name for key, name in named.items() if name not in classes}
         if unknown:
             remedy = f"The model knows: {', '.join(classes)}"
@@ -94,13 +94,13 @@ class Thresholds:
 
 
 @dataclass(frozen=True, slots=True)
-class Strangeness:
+class AnomalyScores:
     """How far tiles are from calibrated good surface: `edge.vision.anomaly`.
 
     scores: (N,) float32.  threshold: above it a tile is a defect.  doubt: from there to the threshold it is unsure.
     """
 
-    scores: Floats
+    scores: Float32s
     threshold: float
     doubt: float
 
@@ -111,13 +111,13 @@ class Strangeness:
 
 
 def decide(
-    probabilities: Floats,
+    probabilities: Float32s,
     boxes: Ints,
     cells: Ints,
     thresholds: Thresholds,
     *,
     has_good: bool,
-    strangeness: Strangeness | None = None,
+    strangeness: AnomalyScores | None = None,
 ) -> Findings:
     """Judge each tile and join what belongs together.
 
@@ -143,7 +143,7 @@ def decide(
 
 
 def _by_strangeness(
-    probabilities: Floats, boxes: Ints, cells: Ints, thresholds: Thresholds, strangeness: Strangeness
+    probabilities: Float32s, boxes: Ints, cells: Ints, thresholds: Thresholds, strangeness: AnomalyScores
 ) -> Findings:
     scores = strangeness.scores
     plain = scores <= strangeness.doubt  # NaN is not
@@ -163,7 +163,7 @@ def _by_strangeness(
     return Findings(_joined(best, np.nan_to_num(confidence), defect, boxes, cells, names, ratios), _rows(boxes, unsure))
 
 
-def _name_neighbours(best: npt.NDArray[np.intp], defect: Flags, nameless: Flags, cells: Ints) -> None:
+def _name_neighbours(best: npt.NDArray[np.intp], defect: Bools, nameless: Bools, cells: Ints) -> None:
     """A tile without a class that touches one with a class is of that flaw, and so on outwards; in place."""
     at = {(int(cells[i, 0]), int(cells[i, 1])): int(i) for i in np.flatnonzero(nameless)}
     front = [int(i) for i in np.flatnonzero(defect & ~nameless)]
@@ -179,12 +179,12 @@ def _name_neighbours(best: npt.NDArray[np.intp], defect: Flags, nameless: Flags,
 
 def _joined(
     best: npt.NDArray[np.intp],
-    confidence: Floats,
-    defect: Flags,
+    confidence: Float32s,
+    defect: Bools,
     boxes: Ints,
     cells: Ints,
     names: Sequence[str],
-    anomaly: Floats | None = None,
+    anomaly: Float32s | None = None,
 ) -> tuple[Region, ...]:
     """Regions of the tiles that are defects, strongest first."""
     certain = confidence if anomaly is None else anomaly
@@ -212,7 +212,7 @@ class _Flaw:
     cells: frozenset[tuple[int, int]]
 
 
-def _components(best: npt.NDArray[np.intp], defect: Flags, cells: Ints) -> list[list[int]]:
+def _components(best: npt.NDArray[np.intp], defect: Bools, cells: Ints) -> list[list[int]]:
     """Groups of defect tiles of one class that touch each other, corners included."""
     at = {(int(cells[i, 0]), int(cells[i, 1])): int(i) for i in np.flatnonzero(defect)}
     groups: list[list[int]] = []
@@ -283,5 +283,5 @@ def _box(row: Ints) -> Box:
     return x, y, w, h
 
 
-def _rows(boxes: Ints, chosen: Flags) -> tuple[Box, ...]:
+def _rows(boxes: Ints, chosen: Bools) -> tuple[Box, ...]:
     return tuple(_box(row) for row in boxes[chosen])

@@ -11,14 +11,13 @@ from typing import Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from edge.frame import Gray
-from edge.vision.decision import Box, Region, within
+from edge.frame import Box, Float32s, Gray
+from edge.vision.decision import Region, within
 
 TILE_PX: Final = 100
 """Looked at in a size in which a tile has this side: small flaws are still a few pixels wide."""
-MOST_PX: Final = 64 << 10
+MAX_PX: Final = 64 << 10
 """Of that picture; it is made smaller for a flaw over many tiles."""
 MARGIN: Final = 0.25
 """Of a tile, around the box: surface to compare with."""
@@ -36,12 +35,10 @@ COARSE: Final = 4
 """Light is looked at so many times smaller."""
 SPARSE: Final = 7
 """Every seventh pixel says what most do."""
-LEAST_AREA: Final = 6
+MIN_AREA: Final = 6
 """Pixels of a part: fewer stand out by chance now and then."""
-LEAST_SIGMA: Final = 0.5
+MIN_SIGMA: Final = 0.5
 """Gray levels: surface without any grain would make everything stand out."""
-
-Floats = npt.NDArray[np.float32]
 
 
 def extent(image: Gray, region: Region, tile_px: int) -> Box | None:
@@ -51,7 +48,7 @@ def extent(image: Gray, region: Region, tile_px: int) -> Box | None:
     left, top = max(0, x - margin), max(0, y - margin)
     around = image[top : y + h + margin, left : x + w + margin]
     height, width = around.shape
-    scale = min(1.0, TILE_PX / tile_px, math.sqrt(MOST_PX / (height * width)))
+    scale = min(1.0, TILE_PX / tile_px, math.sqrt(MAX_PX / (height * width)))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = np.asarray(cv2.resize(around, size, interpolation=cv2.INTER_AREA), np.uint8)
     found = _standing_out(small, scale * tile_px)
@@ -69,14 +66,14 @@ def _standing_out(small: Gray, tile_px: float) -> Box | None:
     off -= _light(small, tile_px)
     some = off.ravel()[::SPARSE]
     off = np.abs(off - np.median(some))
-    sigma = max(LEAST_SIGMA, 1.4826 * float(np.median(off.ravel()[::SPARSE])))
+    sigma = max(MIN_SIGMA, 1.4826 * float(np.median(off.ravel()[::SPARSE])))
     clear = off > CLEAR * sigma
     gap = max(3, round(GAP * tile_px)) | 1
     closed = cv2.morphologyEx(clear.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((gap, gap), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
     weights = np.bincount(labels.ravel(), np.where(clear, off, 0.0).ravel(), count)
     weights[0] = 0  # the surface
-    weights[stats[:, cv2.CC_STAT_AREA] < LEAST_AREA] = 0
+    weights[stats[:, cv2.CC_STAT_AREA] < MIN_AREA] = 0
     if not weights.any():
         return None
     lefts, tops, widths, heights = stats[weights >= max(SPECK * weights.max(), 1e-6), :4].T
@@ -84,7 +81,7 @@ def _standing_out(small: Gray, tile_px: float) -> Box | None:
     return left, top, int((lefts + widths).max()) - left, int((tops + heights).max()) - top
 
 
-def _light(small: Gray, tile_px: float) -> Floats:
+def _light(small: Gray, tile_px: float) -> Float32s:
     """What is alike around each pixel: a median, since a mean would stand out itself beside a strong flaw."""
     height, width = small.shape
     coarse = cv2.resize(small, (max(1, width // COARSE), max(1, height // COARSE)), interpolation=cv2.INTER_AREA)

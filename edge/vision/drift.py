@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 
 from edge.config.calibration import Features, Made, Reference, Spread
+from edge.frame import Float32s
 from edge.host.clock import NS_PER_S
-from edge.vision.image_quality import Sight
+from edge.vision.image_quality import ImageStats
 
 LOOK_NS: Final = NS_PER_S // 5
 """At most five frames a second are looked at."""
 PART_NS: Final = 10 * NS_PER_S
 PART_FRAMES: Final = 10
 """A part is the mean of at least so many frames over at least ten seconds."""
-LEAST_PARTS: Final = 6
+MIN_PARTS: Final = 6
 """Of a window: shorter ones are made longer, whatever their time."""
 CONFIRM: Final = 3
 """Medians in a row, one a part, that must lie outside for a drift to begin, and inside for it to end."""
@@ -40,10 +40,8 @@ MORE_UNSURE: Final = 0.1
 ONLY_ABOVE: Final = frozenset({"distance", "unsure"})
 """Figures that cannot be too small."""
 
-Floats = npt.NDArray[np.float32]
 
-
-def median_distance(features: Floats, known: Features) -> float:
+def median_distance(features: Float32s, known: Features) -> float:
     """How far the median tile of one frame lies from good ones, in standard deviations of a feature.
 
     features: (N, F) float32 of `Scores`, N >= 1.  Raises ValueError for another number of features.
@@ -51,12 +49,12 @@ def median_distance(features: Floats, known: Features) -> float:
     return _median_distance(features, np.array(known.mean, np.float32), np.array(known.scale, np.float32))
 
 
-def _median_distance(features: Floats, mean: Floats, scale: Floats) -> float:
+def _median_distance(features: Float32s, mean: Float32s, scale: Float32s) -> float:
     off = (features - mean) / scale
     return float(np.median(np.sqrt(np.mean(off * off, axis=1))))
 
 
-def features_of(tiles: Floats, network: str) -> Features:
+def features_of(tiles: Float32s, network: str) -> Features:
     """Mean and scale of the features of good tiles.  tiles: (N, F) float32, N >= 2.
 
     network: sha256 of the fp32 one.
@@ -67,7 +65,7 @@ def features_of(tiles: Floats, network: str) -> Features:
 
 
 def reference(
-    sights: Sequence[Sight],
+    sights: Sequence[ImageStats],
     made: Made,
     *,
     distances: Sequence[float] = (),
@@ -163,7 +161,7 @@ class Watch:
         self._figures = {name: _Figure(limits, name in ONLY_ABOVE) for name, limits in limits_of(reference).items()}
         known = reference.features
         self._known = None if known is None else (np.array(known.mean, np.float32), np.array(known.scale, np.float32))
-        self._parts: deque[dict[str, float]] = deque(maxlen=max(LEAST_PARTS, round(window_s * NS_PER_S / PART_NS)))
+        self._parts: deque[dict[str, float]] = deque(maxlen=max(MIN_PARTS, round(window_s * NS_PER_S / PART_NS)))
         self._sums: dict[str, tuple[float, int]] = {}
         self._frames = 0
         self._part_from_ns = 0
@@ -173,7 +171,7 @@ class Watch:
         """Whether this frame is to be looked at."""
         return self._looked_ns is None or now_ns - self._looked_ns >= LOOK_NS
 
-    def distance(self, features: Floats | None, network: str) -> float | None:
+    def distance(self, features: Float32s | None, network: str) -> float | None:
         """Of the median tile of a frame; None where the reference was made with another network.
 
         features: (N, F) float32.  network: sha256 of the bundle's fp32 one.

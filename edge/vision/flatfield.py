@@ -12,14 +12,13 @@ from typing import Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from edge.errors import ConfigError, ImageError, Problem
-from edge.frame import Gray
+from edge.frame import Float32s, Gray
 from edge.host.clock import NS_PER_S
 from edge.vision.tiles import Rectangle
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 UNIT: Final = 16_384
 FACTOR: Final = 8
@@ -31,16 +30,14 @@ SLOW: Final = 1 / 12
 """Share of each look in the average: about a minute."""
 CELLS: Final = (16, 4)
 
-Floats = npt.NDArray[np.float32]
-
 
 @dataclass(slots=True, eq=False)
 class Flatfield:
     """gain: (h, w) float32 over the whole frame."""
 
-    gain: Floats
+    gain: Float32s
     _looked_ns: int | None = None
-    _seen: Floats | None = None
+    _seen: Float32s | None = None
     _told: bool = field(default=False)
 
     @classmethod
@@ -56,7 +53,7 @@ class Flatfield:
             raise ConfigError("configuration", (Problem("cameras.flatfield", str(path), why, remedy),))
         return cls(np.asarray(raw / np.float32(UNIT), np.float32))
 
-    def over(self, frame_shape: tuple[int, int], window: Rectangle, small: tuple[int, int]) -> Floats:
+    def over(self, frame_shape: tuple[int, int], window: Rectangle, small: tuple[int, int]) -> Float32s:
         """(h, w) float32 for the shrunk window.  Raises ImageError for frames of another shape than was calibrated."""
         height, width = frame_shape
         if (round(height / FACTOR), round(width / FACTOR)) != self.gain.shape:
@@ -70,7 +67,7 @@ class Flatfield:
             cv2.warpAffine(self.gain, shrunk, small, flags=flags, borderMode=cv2.BORDER_REPLICATE), np.float32
         )
 
-    def watch(self, window: Gray, gain: Floats, now_ns: int) -> None:
+    def watch(self, window: Gray, gain: Float32s, now_ns: int) -> None:
         """Every few seconds compare the light with what was calibrated; tell when it has drifted, and when it is back.
 
         window: what is inspected of a frame.  gain: of the window, at any size.
@@ -85,15 +82,15 @@ class Flatfield:
         if (drift > DRIFT) != self._told:
             self._told = drift > DRIFT
             words = "has drifted: clean or replace it, or calibrate again" if self._told else "is as calibrated again"
-            logger.warning("the light differs by %.0f %% from side to side: the lamp %s", 100 * drift, words)
+            log.warning("the light differs by %.0f %% from side to side: the lamp %s", 100 * drift, words)
 
 
-def cells(image: Gray) -> Floats:
+def cells(image: Gray) -> Float32s:
     """(4, 16) float32: mean gray of each part of the frame."""
     return np.asarray(cv2.resize(image, CELLS, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def unevenness(light: Floats) -> float:
+def unevenness(light: Float32s) -> float:
     """How far the brightest and darkest parts lie apart, of the middle; a few odd cells do not count."""
     low, middle, high = np.percentile(light, [5, 50, 95])
     return float((high - low) / max(1e-6, middle))

@@ -1,6 +1,6 @@
 """Is this a picture of a surface at all? Looked at before the network sees a pixel.
 
-`ailment` judges one picture alone. A `Watch` follows one camera and compares it with itself: what it looked like
+`fault` judges one picture alone. A `Watch` follows one camera and compares it with itself: what it looked like
 when all was well is learned from its first good frames and slowly adapted. All of it works on 64 columns of the
 picture, so that it costs a small part of what one tile costs the network.
 """
@@ -12,10 +12,9 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from edge import config
-from edge.frame import Gray
+from edge.frame import Float32s, Gray
 from edge.host.clock import NS_PER_S
 
 STEP_PX: Final = 7
@@ -63,26 +62,24 @@ SHIFT_EVERY: Final = 8
 PROFILE_EVERY: Final = 8
 """Good frames of which one changes the known columns, once these are known."""
 
-Floats = npt.NDArray[np.float32]
-
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ImageCheck:
     """What a look at one frame came to.
 
-    ailment: why this frame cannot be judged.  began, ended: a bad time that began or ended with this frame.
+    fault: why this frame cannot be judged.  began, ended: a bad time that began or ended with this frame.
     """
 
-    ailment: str | None = None
+    fault: str | None = None
     began: str | None = None
     ended: str | None = None
 
 
-WELL: Final = Look()
+WELL: Final = ImageCheck()
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class ImageStats:
     """Two figures of one picture.
 
     brightness: mean gray.  sharpness: change to the next pixel over change to the fourth, 0.25 without any edge.
@@ -92,12 +89,12 @@ class Sight:
     sharpness: float
 
 
-def sight(image: Gray) -> Sight:
+def sight(image: Gray) -> ImageStats:
     """The figures of one picture, as a `Watch` has them.  image: (H, W) uint8, what is inspected of the frame."""
-    return Sight(float(cv2.mean(_columns(image))[0]), _softness(_lines(image))[0])
+    return ImageStats(float(cv2.mean(_columns(image))[0]), _softness(_lines(image))[0])
 
 
-def ailment(image: Gray) -> str | None:
+def fault(image: Gray) -> str | None:
     """Why this picture, taken alone, cannot be judged, or None.
 
     image: (H, W) uint8.  Black and saturated pictures are told by their mean; a picture without the least
@@ -123,28 +120,28 @@ class Episodes:
         self._candidate: str | None = None
         self._streak = 0
 
-    def step(self, found: str | None) -> Look:
+    def step(self, found: str | None) -> ImageCheck:
         """Take in one frame.  found: what is wrong with it."""
         if found == self.reason:
             self._candidate, self._streak = None, 0
-            return WELL if found is None else Look(found)
+            return WELL if found is None else ImageCheck(found)
         self._streak = self._streak + 1 if found == self._candidate or self._streak == 0 else 1
         self._candidate = found
         if self._streak < (LEAVE_FRAMES if found is None else ENTER_FRAMES):
-            return Look(found or self.reason)
+            return ImageCheck(found or self.reason)
         ended, self.reason = self.reason, found
         self._candidate, self._streak = None, 0
-        return Look(found, began=found, ended=ended if found is None else None)
+        return ImageCheck(found, began=found, ended=ended if found is None else None)
 
 
 class Watch:
     """Looks at every frame of one camera. Pure: the time is an argument."""
 
-    def __init__(self, settings: config.Health, *, frozen: bool) -> None:
+    def __init__(self, settings: config.ImageQuality, *, frozen: bool) -> None:
         """frozen: whether a picture that repeats exactly is a fault, as it is where a sensor has noise."""
         self._settings = settings
         self._frozen = frozen if settings.frozen is None else settings.frozen
-        self._after_ns = int(settings.after_s * NS_PER_S)
+        self._after_ns = int(settings.min_fault_s * NS_PER_S)
         self._episodes = Episodes()
         self._shape: tuple[int, ...] = ()
         self._last: Gray | None = None
@@ -155,7 +152,7 @@ class Watch:
         self._softness = _Lasting()
         self._displaced = _Lasting()
         self._own = _Own()
-        self.sight: Sight | None = None
+        self.sight: ImageStats | None = None
         """Of the last picture that was looked at closely."""
 
     @property
@@ -163,11 +160,11 @@ class Watch:
         """Of the bad time that lasts, or None."""
         return self._episodes.reason
 
-    def step(self, image: Gray, now_ns: int) -> Look:
+    def step(self, image: Gray, now_ns: int) -> ImageCheck:
         """Look at the next frame, also when nobody will inspect it.  image: (H, W) uint8, not kept."""
         return self.tell(self._found(image, now_ns) if self._settings.enabled else None)
 
-    def tell(self, found: str | None) -> Look:
+    def tell(self, found: str | None) -> ImageCheck:
         """The same for a frame that is known to be bad without a look."""
         return self._episodes.step(found)
 
@@ -183,7 +180,7 @@ class Watch:
         if stands:
             return "frozen"
         traits = _traits(image, sample)
-        self.sight = Sight(self._brightness, traits.softness)
+        self.sight = ImageStats(self._brightness, traits.softness)
         found = self._damaged(traits)
         if found is not None:
             return found
@@ -279,8 +276,8 @@ class _Own:
         self.frames = 0
         self.softness = self.change = 0.0
         self.seam = self.repeated = self.blocky = 0.0
-        self._profile: Floats | None = None
-        self._recent: Floats | None = None
+        self._profile: Float32s | None = None
+        self._recent: Float32s | None = None
         self._usual = 0.0
         self._verdict = False
         self._turn = 0
@@ -327,7 +324,7 @@ class _Own:
         return self._verdict
 
 
-def _has_moved(profile: Floats, recent: Floats, usual: float, least: float) -> bool:
+def _has_moved(profile: Float32s, recent: Float32s, usual: float, least: float) -> bool:
     """Whether `recent` is `profile` moved aside: far worse where it is than usual, and good elsewhere."""
     size = len(profile)
     here = float(np.abs(recent - profile).mean())
@@ -351,7 +348,7 @@ def _columns(image: Gray) -> Gray:
     return np.ascontiguousarray(image[:, step // 2 :: step][:, :COLUMNS])
 
 
-def _profile(sample: Gray) -> Floats:
+def _profile(sample: Gray) -> Float32s:
     """Mean gray of each column, without the brightness of the whole."""
     means: Any = cv2.reduce(sample, 0, cv2.REDUCE_AVG, dtype=cv2.CV_32F)[0]
     return np.asarray(means - means.mean(), np.float32)
@@ -363,7 +360,7 @@ def _traits(image: Gray, sample: Gray) -> _Traits:
     if len(sample) < 2 * BLOCK_PX:
         return _Traits(softness, near, 0.0, 0.0, 0.0)
     jumps: Gray = np.asarray(cv2.absdiff(sample[1:], sample[:-1]), np.uint8)
-    by_row: Floats = np.asarray(cv2.reduce(jumps, 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F)[:, 0], np.float32)
+    by_row: Float32s = np.asarray(cv2.reduce(jumps, 1, cv2.REDUCE_AVG, dtype=cv2.CV_32F)[:, 0], np.float32)
     return _Traits(softness, near, _seam(by_row), _repeated(by_row, sample), _blocky(jumps, sample))
 
 
@@ -385,14 +382,14 @@ def _mean_change(lines: Gray, distance_px: int) -> float:
     return float(change / (lines.shape[0] * (lines.shape[1] - distance_px)))
 
 
-def _seam(by_row: Floats) -> float:
+def _seam(by_row: Float32s) -> float:
     """The largest jump from row to row against the larger of its neighbours."""
     at = int(by_row[1:-1].argmax()) + 1
     jump = float(by_row[at])
     return 0.0 if jump < SEAM_LEAST else jump / max(float(by_row[at - 1]), float(by_row[at + 1]), 0.5)
 
 
-def _repeated(by_row: Floats, sample: Gray) -> float:
+def _repeated(by_row: Float32s, sample: Gray) -> float:
     """Share of the rows in the longest run of rows that equal the one above them, where these show anything."""
     if len(by_row) - cv2.countNonZero(by_row) < REPEATED / 4 * len(sample):
         return 0.0

@@ -13,18 +13,17 @@ import numpy as np
 from edge import config
 from edge.config import calibration
 from edge.errors import ImageError
-from edge.frame import Gray
+from edge.frame import Box, Float32s, Gray, Indices
 from edge.host.clock import Clock
 from edge.model.bundle import FP32
 from edge.model.classifier import Classifier, Scores
-from edge.vision import anomaly as normality
-from edge.vision import image_quality, tiles
-from edge.vision.anomaly import Normality
-from edge.vision.decision import NOTHING, Box, Findings, Strangeness, Thresholds, decide
+from edge.vision import anomaly, image_quality, tiles
+from edge.vision.anomaly import AnomalyModel
+from edge.vision.decision import NOTHING, AnomalyScores, Findings, Thresholds, decide
 from edge.vision.defect_extent import extent
-from edge.vision.flatfield import Flatfield, Floats
+from edge.vision.flatfield import Flatfield
 from edge.vision.strip_edges import Followed, Follower
-from edge.vision.tile_order import Ints, Rotation
+from edge.vision.tile_order import Rotation
 from edge.vision.tiles import Rectangle, Roi, TileGrid
 
 FrameState = Literal["ok", "defect", "unsure", "bad_image", "late", "dropped"]
@@ -34,7 +33,7 @@ GRIDS_KEPT: Final = 8
 """A camera has one frame size; a folder of images may have several."""
 PLACES_KEPT: Final = 32
 """Of a region that follows the strip."""
-MOST_MEASURED: Final = 4
+MAX_MEASURED: Final = 4
 """Flaws of a frame whose extent is told."""
 
 
@@ -59,7 +58,7 @@ class Verdict:
     """Tiles of the frame that lie beside the strip, where the region follows it."""
     anomaly: float | None = None
     """The strangest tile, in units of the threshold; None without a calibration of good surface."""
-    features: Floats | None = field(default=None, compare=False, repr=False)
+    features: Float32s | None = field(default=None, compare=False, repr=False)
     """(tiles, F) float32: what the network saw."""
 
 
@@ -69,7 +68,7 @@ class _Layout:
 
     grid: TileGrid
     turns: Rotation
-    gain: Floats | None = None
+    gain: Float32s | None = None
     outside: int = 0
     is_known: bool = True
     """Whether what is known of good surface holds for frames of this size."""
@@ -84,7 +83,7 @@ class Learned:
     follower: Follower | None = None
     region: Rectangle | None = None
     """Of the strip in this frame; None: the fixed one."""
-    normal: tuple[Normality, ...] = ()
+    normal: tuple[AnomalyModel, ...] = ()
     """Good surface, as each model sees it that a calibration was made with."""
     grids: OrderedDict[tuple[int, int], _Layout] = field(default_factory=OrderedDict)
     places: OrderedDict[tuple[tuple[int, int], Rectangle], _Layout] = field(default_factory=OrderedDict)
@@ -114,19 +113,19 @@ class Inspector:
         self._camera = camera
         self._classifier = classifier
         self._clock = clock
-        self.levels = _holding(camera, classifier)
+        self.calibrated_thresholds = _holding(camera, classifier)
         """Of the camera's, those that hold for this model."""
         self._thresholds = self._by(camera.decision)
         if learned is None:
             light = None if camera.flatfield is None else Flatfield.read(camera.flatfield)
             learned = Learned(
-                image_quality.Watch(camera.health, frozen=sensor_noise),
+                image_quality.Watch(camera.image_quality, frozen=sensor_noise),
                 light,
                 _follower(camera),
-                normal=normality.known_of(camera),
+                normal=anomaly.known_of(camera),
             )
         self._learned = learned
-        self._normality = normality.fitting(learned.normal, classifier.card, camera.name)
+        self._anomaly = anomaly.fitting(learned.normal, classifier.card, camera.name)
 
     def judge_by(self, decision: config.Decision) -> None:
         """Use other thresholds from the next frame on.  Raises ConfigError for a class that the model does not know."""
@@ -134,12 +133,12 @@ class Inspector:
         self._camera = self._camera.model_copy(update={"decision": decision})
 
     def _by(self, decision: config.Decision) -> Thresholds:
-        return Thresholds.of(decision, self._classifier.card.classes, self._camera.name, self.levels)
+        return Thresholds.of(decision, self._classifier.card.classes, self._camera.name, self.calibrated_thresholds)
 
     @property
     def temperature(self) -> float:
         """What logits are divided by at this camera."""
-        own = None if self.levels is None else self.levels.temperature
+        own = None if self.calibrated_thresholds is None else self.calibrated_thresholds.temperature
         return self._classifier.temperature if own is None else own
 
     @property
@@ -158,7 +157,7 @@ class Inspector:
             learned = Learned(learned.watch, learned.light, learned.follower, normal=learned.normal)
         return Inspector(camera, classifier, self._clock, learned=learned)
 
-    def look(self, image: Gray, now_ns: int) -> image_quality.Look:
+    def look(self, image: Gray, now_ns: int) -> image_quality.ImageCheck:
         """Health, in the order of the camera's frames, whether or not they are inspected after it."""
         try:
             layout = self._fixed(image)
@@ -193,9 +192,9 @@ class Inspector:
         """sha256 of the bundle's fp32 network."""
         return self._classifier.card.files.get(FP32, "")
 
-    def sight(self, image: Gray) -> image_quality.Sight:
+    def sight(self, image: Gray) -> image_quality.ImageStats:
         """Brightness and sharpness of a frame that was just looked at.  Raises ImageError."""
-        known = self._learned.watch.sight if self._camera.health.enabled else None
+        known = self._learned.watch.sight if self._camera.image_quality.enabled else None
         if known is not None:
             return known
         x, y, w, h = self._fixed(image).grid.window
@@ -207,7 +206,7 @@ class Inspector:
         return image[y : y + h, x : x + w]
 
     def tiles(self, image: Gray) -> int:
-        """How many tiles a frame of this size has.  Raises ImageError where `look` finds an ailment."""
+        """How many tiles a frame of this size has.  Raises ImageError where `look` finds an fault."""
         return len(self._layout(image).grid)
 
     def boxes(self, image: Gray) -> list[Box]:
@@ -236,9 +235,9 @@ class Inspector:
         except ImageError as error:
             return Verdict("bad_image", NOTHING, 0, str(error))
         grid = layout.grid
-        ailment = None if looked else image_quality.ailment(image[y : y + h, x : x + w])
-        if ailment is not None:
-            return Verdict("bad_image", NOTHING, 0, ailment, self._clock.monotonic_ns() - started)
+        fault = None if looked else image_quality.fault(image[y : y + h, x : x + w])
+        if fault is not None:
+            return Verdict("bad_image", NOTHING, 0, fault, self._clock.monotonic_ns() - started)
         layout.turns.over(grid.boxes)
         chosen = self._chosen(layout, most, cuttable=deadline_ns is not None)
         cut = grid.cut(image, self._learned.batch, chosen, layout.gain)
@@ -251,9 +250,9 @@ class Inspector:
             chosen = chosen[: len(probabilities)]
             boxes, cells = boxes[chosen], cells[chosen]
         strangeness = None
-        if self._normality is not None and layout.is_known:
-            known = self._normality
-            strangeness = Strangeness(known.score(scores), known.threshold, known.doubt)
+        if self._anomaly is not None and layout.is_known:
+            known = self._anomaly
+            strangeness = AnomalyScores(known.score(scores), known.threshold, known.doubt)
         findings = decide(
             probabilities,
             boxes,
@@ -284,7 +283,7 @@ class Inspector:
     def _measured(self, findings: Findings, image: Gray, deadline_ns: int | None) -> Findings:
         """With the extent of the strongest flaws, as far as the time goes."""
         regions, spent_ns = list(findings.regions), 0
-        for place, region in enumerate(regions[:MOST_MEASURED]):
+        for place, region in enumerate(regions[:MAX_MEASURED]):
             begun_ns = self._clock.monotonic_ns()
             if deadline_ns is not None and begun_ns + spent_ns > deadline_ns:
                 break
@@ -292,7 +291,7 @@ class Inspector:
             spent_ns = self._clock.monotonic_ns() - begun_ns
         return replace(findings, regions=tuple(regions)) if regions else findings
 
-    def _chosen(self, layout: _Layout, most: int | None, *, cuttable: bool) -> Ints | None:
+    def _chosen(self, layout: _Layout, most: int | None, *, cuttable: bool) -> Indices | None:
         """Which tiles, in which order; None for all as they lie."""
         count = len(layout.grid)
         wanted = count if most is None else max(1, min(most, count))
@@ -370,20 +369,20 @@ def _follower(camera: config.Camera) -> Follower | None:
     return Follower(track, (x, y, w, h))
 
 
-def _holding(camera: config.Camera, classifier: Classifier) -> config.Levels | None:
-    levels = camera.levels
-    if levels is None:
+def _holding(camera: config.Camera, classifier: Classifier) -> config.CalibratedThresholds | None:
+    calibrated_thresholds = camera.calibrated_thresholds
+    if calibrated_thresholds is None:
         return None
     card, why = classifier.card, ""
-    if levels.bundle not in (None, classifier.bundle):
+    if calibrated_thresholds.bundle not in (None, classifier.bundle):
         why = f"another model than {card.name} {card.version} ({classifier.bundle[:12]})"
-    elif levels.tile_px not in (None, camera.tile_px):
-        why = f"tiles of {levels.tile_px} px, not {camera.tile_px}"
+    elif calibrated_thresholds.tile_px not in (None, camera.tile_px):
+        why = f"tiles of {calibrated_thresholds.tile_px} px, not {camera.tile_px}"
     if why:
         again = f"Run `defectd calibrate thresholds --camera {camera.name}` again"
         log.warning("camera %s: thresholds were calibrated for %s: not used. %s", camera.name, why, again)
         return None
-    return levels
+    return calibrated_thresholds
 
 
 def _state(findings: Findings, skipped: int) -> FrameState:

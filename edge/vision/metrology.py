@@ -8,17 +8,15 @@ from typing import Final, Literal
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from edge import config
-from edge.coverage.strip_position import Mark, Span, Spot
-from edge.vision.decision import Box
+from edge.coverage.strip_position import FramePoint, Span, StripPosition
+from edge.frame import Box, Float64s
 
 SIZES_KEPT: Final = 8
 """A camera has one frame size; a folder of images may have several."""
 Direction = Literal["up", "down", "left", "right"]
 _WAY: Final[dict[Direction, tuple[int, int]]] = {"up": (0, -1), "down": (0, 1), "left": (-1, 0), "right": (1, 0)}
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +27,8 @@ class Ruler:
     """
 
     mm_per_px: float
-    lens: Floats | None = None
-    plane: Floats | None = None
+    lens: Float64s | None = None
+    plane: Float64s | None = None
 
     @classmethod
     def of(cls, scale: config.Scale) -> Ruler:
@@ -38,7 +36,7 @@ class Ruler:
         plane = None if scale.plane is None else np.array(scale.plane, np.float64).reshape(3, 3)
         return cls(scale.mm_per_px, lens, plane)
 
-    def points_mm(self, points_px: Sequence[tuple[float, float]] | Floats) -> Floats:
+    def points_mm(self, points_px: Sequence[tuple[float, float]] | Float64s) -> Float64s:
         """(N, 2) mm of (N, 2) px.  The origin is the frame's upper left corner, x runs to its right."""
         points = np.asarray(points_px, np.float64).reshape(-1, 2)
         if self.plane is None:
@@ -77,7 +75,7 @@ class Heading:
         _, _, w, h = self._view(frame_px)
         return (h if self.direction in ("up", "down") else w) / 1000
 
-    def span(self, box: Box, frame_px: tuple[int, int], mark: Mark) -> Span:
+    def span(self, box: Box, frame_px: tuple[int, int], mark: StripPosition) -> Span:
         """What a box takes up of the strip."""
         left, top, w, h = self.ruler.box_mm(box)
         view_left, view_top, view_w, view_h = self._view(frame_px)
@@ -90,7 +88,7 @@ class Heading:
                 near_mm, long_mm = left - view_left, w
             case "right":
                 near_mm, long_mm = view_left + view_w - left - w, w
-        return Span(Spot(mark, near_mm / 1000), Spot(mark, (near_mm + long_mm) / 1000))
+        return Span(FramePoint(mark, near_mm / 1000), FramePoint(mark, (near_mm + long_mm) / 1000))
 
     def drift_px(self, m: float) -> tuple[float, float]:
         """Right and down, px, that the middle of the picture moves while the strip runs so far."""
@@ -107,13 +105,13 @@ class Heading:
         return view
 
 
-def matrix(lens: Floats) -> Floats:
+def matrix(lens: Float64s) -> Float64s:
     """(3, 3) of fx, fy, cx, cy."""
     fx, fy, cx, cy = lens[:4]
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
 
 
-def undistorted(points: Floats, lens: Floats) -> Floats:
+def undistorted(points: Float64s, lens: Float64s) -> Float64s:
     """Where (N, 2) px would lie behind a lens without distortion."""
     k = matrix(lens)
     return np.asarray(cv2.undistortPoints(points.reshape(-1, 1, 2), k, lens[4:], P=k), np.float64).reshape(-1, 2)

@@ -13,10 +13,9 @@ from typing import Final, Literal
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from edge.config.calibration import Side, Track
-from edge.frame import Gray
+from edge.frame import Float32s, Gray
 from edge.vision.tiles import Rectangle
 
 BANDS: Final = 8
@@ -37,7 +36,7 @@ AGREE: Final = 0.6
 
 ROWS: Final = 4
 """Of each band that are looked at."""
-MOST_COLUMNS: Final = 256
+MAX_COLUMNS: Final = 256
 """A longer stretch is shrunk to this."""
 SPARE_PX: Final = 64
 """Searched beyond where calibration saw the edge, at least; and as far again as it wandered there."""
@@ -51,7 +50,6 @@ HOLD_FRAMES: Final = 30
 QUANTUM_PX: Final = 4
 """The region moves by so much, so that the noise of an edge lays no new tiles."""
 
-Floats = npt.NDArray[np.float32]
 Sight = Literal["seen", "held", "lost"]
 
 
@@ -168,7 +166,7 @@ def _located(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float
     """The sides of one direction, in stretches of one length so that they are looked at together."""
     length, depth = image.shape
     size = min(depth, max(end - begin for begin, end in searched.values()) + LOOK_BACK_PX + REACH_PX)
-    shrunk = min(size, MOST_COLUMNS)
+    shrunk = min(size, MAX_COLUMNS)
     rows = image[:: max(1, length // (BANDS * ROWS))]
     if shrunk <= LOOK_BACK_PX + REACH_PX or len(rows) < BANDS:
         return
@@ -191,7 +189,7 @@ def _located(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float
             yield side, border + inner if side in ("left", "top") else border - inner
 
 
-def _places(profiles: Floats, level: float) -> Floats:
+def _places(profiles: Float32s, level: float) -> Float32s:
     """Of each profile where its step is, half way up; NaN without one.  profiles: (N, n), from the border inwards."""
     count, n = profiles.shape
     sums = np.cumsum(profiles, axis=1)  # of the pixels up to and with this one

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from edge.vision.decision import Box
-
-Ints = npt.NDArray[np.intp]
+from edge.frame import Box, Indices
 
 
 class Rotation:
@@ -31,7 +29,7 @@ class Rotation:
         apart = np.abs(after[:, None, :] - before[None, :, :]).sum(axis=2)
         self._seen, self._boxes = self._seen[apart.argmin(axis=1)], boxes
 
-    def order(self, count: int) -> Ints:
+    def order(self, count: int) -> Indices:
         """The `count` tiles to look at, the most important first.  Returns (count,) indices.
 
         Tiles that touch what was suspicious in the last frame come first, but at most half of them; the others are
@@ -44,7 +42,7 @@ class Rotation:
         others = turns[~np.isin(turns, suspects)]
         return np.concatenate([suspects, others[: count - len(suspects)]])
 
-    def saw(self, tiles: Ints | None, suspicious: Sequence[Box]) -> None:
+    def saw(self, tiles: Indices | None, suspicious: Sequence[Box]) -> None:
         """These tiles (None: all) were looked at.  suspicious: boxes of what was a defect or unsure."""
         self._round += 1
         if tiles is None:
@@ -53,7 +51,7 @@ class Rotation:
             self._seen[tiles] = self._round
         self._suspicious = suspicious
 
-    def _suspects(self) -> Ints:
+    def _suspects(self) -> Indices:
         """Tiles that share a pixel with something suspicious, those not seen for longest first."""
         if not self._suspicious:
             return np.empty(0, np.intp)

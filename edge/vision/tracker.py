@@ -22,8 +22,9 @@ from typing import Final, Literal
 from edge import config
 from edge.coverage.strip_position import Span
 from edge.event import Defect
+from edge.frame import Box
 from edge.host.clock import NS_PER_S
-from edge.vision.decision import ANOMALY, Box, Findings, Region, overlap_px, union
+from edge.vision.decision import ANOMALY, Findings, Region, overlap_px, union
 
 SAME_FLAW = 0.3
 """Share of the smaller box that two sightings of different class must have in common to be one flaw."""
@@ -36,7 +37,7 @@ SLACK: Final = 0.25
 """Share of a tile, and of the way, by which a flaw may stand beside where the speed puts it."""
 PROVEN: Final = 3
 """Matches that only the speed explains, until it is trusted."""
-MOST_TRUST: Final = 10
+MAX_TRUST: Final = 10
 
 Place = Callable[[Box], Span | None]
 """From a box in this frame to the strip; None where that is not known."""
@@ -147,7 +148,7 @@ class _Track:
         )
 
 
-class Tracks:
+class Tracker:
     """The flaws in view of one camera, at most MAX_TRACKS."""
 
     def __init__(self, decision: config.Decision, tile_px: int, new_id: Callable[[], str]) -> None:
@@ -337,7 +338,7 @@ class Tracks:
             self._trust = max(self._trust - 1, 0)
             return track.box
         if not overlap_px(_grown(track.box, 1), region.box_px):
-            self._trust = min(self._trust + 1, MOST_TRUST)
+            self._trust = min(self._trust + 1, MAX_TRUST)
         return _drifted(track)
 
     def _is_in_reach(self, track: _Track, region: Region) -> bool:

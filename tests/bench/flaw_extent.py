@@ -21,14 +21,14 @@ from pydantic import SecretStr
 from edge import config
 from edge.camera.simulator_defaults import described
 from edge.camera.sources.simulator import Strip
-from edge.coverage.strip_position import Travel
+from edge.coverage.strip_position import PositionTracker
 from edge.host.clock import NS_PER_S, SystemClock
 from edge.model import bundle
 from edge.model.classifier import Classifier
 from edge.vision.decision import overlap_px, union, within
 from edge.vision.inspector import Inspector
 from edge.vision.metrology import Heading, Ruler
-from edge.vision.tracker import Tracks
+from edge.vision.tracker import Tracker
 
 SHIPPED = Path(__file__).parents[2] / "config.yaml"
 FRAMES = 6000
@@ -64,9 +64,9 @@ def strip(frames=FRAMES):
     """[(off at the near end, in length)] in mm of each closed defect of the shipped configuration's strip."""
     settings = described(config.load(SHIPPED))
     (camera,) = settings.cameras
-    travel, heading = Travel(settings.travel, 0), Heading.of(Ruler.of(camera.scale), camera.direction)
+    travel, heading = PositionTracker(settings.travel, 0), Heading.of(Ruler.of(camera.scale), camera.direction)
     steel, ids, inspector = Strip.from_url(camera.source.get_secret_value()), itertools.count(), inspector_of(camera)
-    tracks, truths, off = Tracks(camera.decision, camera.tile_px, lambda: str(next(ids))), {}, []
+    tracks, truths, off = Tracker(camera.decision, camera.tile_px, lambda: str(next(ids))), {}, []
     for n in range(frames):
         at_ns = int(n / camera.fps * NS_PER_S)
         place = partial(heading.span, frame_px=(steel.width, steel.height), mark=travel.at(at_ns))

@@ -24,8 +24,8 @@ from edge.calibration.binomial import interval
 from edge.calibration.gaussian_fit import Layout
 from edge.model import bundle
 from edge.model.classifier import Classifier, Scores
+from edge.vision.anomaly import AnomalyModel, views_of
 from edge.vision.anomaly import Model as Made
-from edge.vision.anomaly import Normality, views_of
 from edge.vision.tiles import shrink
 
 SIDE = 200
@@ -209,7 +209,7 @@ def cost(tiles, surface, shipped, rounds=400):
     Each network without peaks, with peaks, and with peaks and the score right behind it, in turns.
     """
     cut = np.ascontiguousarray(tiles.cut[:18])
-    known = Normality(Made.of(shipped.card), surface, 1.0, 1.0)
+    known = AnomalyModel(Made.of(shipped.card), surface, 1.0, 1.0)
     bare = without_peaks(shipped)
     for network in shipped.networks:
         alone, told = Classifier(bare, network=network), Classifier(shipped, network=network)

@@ -27,8 +27,8 @@ from edge.calibration import gaussian_fit
 from edge.calibration.gaussian_fit import Layout
 from edge.model import bundle
 from edge.model.classifier import Classifier
+from edge.vision.anomaly import AnomalyModel, joined, views_of
 from edge.vision.anomaly import Model as Made
-from edge.vision.anomaly import Normality, joined, views_of
 
 SLOW = 3
 SHARES = (0.1, 0.01)
@@ -365,7 +365,7 @@ def cost(found, good, bundled, layers, peer, rounds=50):
     cut, classifier = np.ascontiguousarray(good.cut[:BATCH]), Classifier(bundled)
     scores, views = classifier.score(cut), views_of(good.scores)
     made = gaussian_fit.fitted(surface.side_by_side(views, views), Layout.of(views))
-    known = Normality(Made.of(classifier.card), made, 1.0, 1.0)
+    known = AnomalyModel(Made.of(classifier.card), made, 1.0, 1.0)
     jobs = {}
     for name in bundled.networks:
         timed(jobs, name, Classifier(bundled, network=name).score, cut)

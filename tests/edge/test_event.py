@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import jsonschema
 import pytest
-from fakes_delivery import ORIGIN, event, every_event
+from fakes.delivery import ORIGIN, event, every_event
 
 from edge.coverage.accounting import Coverage
 from edge.event import EventType, as_json

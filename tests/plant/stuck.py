@@ -14,15 +14,15 @@ from typing import Any
 
 from edge.camera.supervisor import Supervisor
 from edge.cli import main
-from edge.delivery.mqtt.connection import Caller
+from edge.delivery.mqtt.connection import Connection
 from edge.delivery.outbox.store import Outbox
-from edge.pipeline.loop import Line
+from edge.pipeline.loop import InspectionLoop
 
 ORDER = Path(os.environ["DEFECTD_STUCK"])
 PLACES: dict[str, tuple[type, str]] = {
-    "line": (Line, "turn"),
+    "line": (InspectionLoop, "turn"),
     "recorder": (Outbox, "append"),
-    "publisher": (Caller, "hear"),
+    "publisher": (Connection, "hear"),
     "cameras": (Supervisor, "_turn"),
 }
 

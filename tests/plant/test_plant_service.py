@@ -20,7 +20,7 @@ from releases import bundle
 
 pytestmark = pytest.mark.plant
 DROP_IN = "/etc/systemd/system/defectd.service.d/test.conf"
-CAMERA = {"name": "top", "source": "strip:?seed=3", "fps": 15, "budget_ms": 2000, "memory_mb": 4000}
+CAMERA = {"name": "top", "source": "strip:?seed=3", "fps": 15, "budget_ms": 2000, "max_memory_mb": 4000}
 
 
 @pytest.fixture(scope="module")

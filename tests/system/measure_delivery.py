@@ -48,7 +48,7 @@ def outage(folder: Path, port: int, seconds: float) -> None:
     thread.start()
     time.sleep(8)
     totals: dict[str, list[Counts]] = {"up": [], "down": []}
-    histogram = prepared.stations[0].stages["total"]
+    histogram = prepared.sessions[0].stages["total"]
     phases = [("up", "down", "down", "up")[n % 4] for n in range(max(4, round(seconds / PHASE_S)))]
     for phase in phases:
         proxy.set("pass" if phase == "up" else "refuse")

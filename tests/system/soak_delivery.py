@@ -92,7 +92,7 @@ class Result:
         return not (self.lost or self.out_of_order or self.other_ids or self.holes or self.undelivered)
 
 
-class Witness:
+class EvidenceSelector:
     """Sees everything that the broker passes on, in order."""
 
     def __init__(self, port: int) -> None:
@@ -145,7 +145,7 @@ class Soak:
             (folder / kind).mkdir(parents=True)
             self._brokers.append(Mosquitto(folder / kind, port=port, persistent=kind == "persistent"))
         self._broker = self._brokers[0].start()
-        self._witness = Witness(port)
+        self._witness = EvidenceSelector(port)
         self._witness.attach()
         self._proxy = Proxy(port, rate=20_000)
         self._path = folder / "state" / "outbox.db"

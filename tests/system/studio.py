@@ -25,7 +25,7 @@ from edge.host import machine
 from edge.host.clock import SystemClock
 from edge.model import bundle
 from edge.model.classifier import Classifier
-from edge.pipeline.loop import Line, Station
+from edge.pipeline.loop import CameraSession, InspectionLoop
 
 log = logging.getLogger(__name__)
 FPS = 25.0
@@ -114,12 +114,13 @@ class Plant:
             classifier = Slow(classifier, tile_s)
         self.events: list[Event] = []
         self.longest_queue = 0
-        self.stations = {
-            camera.name: Station(camera, classifier, clock, live=SourceSpec.of(camera).live) for camera in settings
+        self.sessions = {
+            camera.name: CameraSession(camera, classifier, clock, live=SourceSpec.of(camera).live)
+            for camera in settings
         }
         self.supervisor = Supervisor(settings, clock)
-        self.line = Line(
-            list(self.stations.values()),
+        self.line = InspectionLoop(
+            list(self.sessions.values()),
             self.supervisor,
             self,
             clock,
@@ -142,20 +143,20 @@ class Plant:
         assert self.line.stop(10.0)
         if kind is None:
             assert self.line.failure is None
-            for name in self.stations:
+            for name in self.sessions:
                 self.check_sums(name)
         self.supervisor.close()
         assert children_of(os.getpid()) == []
 
     def check_sums(self, name: str) -> None:
         """Every frame that the supervisor knows of is in one state; the others were never frames."""
-        station, status = self.stations[name], self.supervisor.snapshot()[name]
-        total = station.account.total()
-        no_frames = station.losses.get(("dropped", "stale"), 0) + station.losses.get(("bad_image", "unreadable"), 0)
+        session, status = self.sessions[name], self.supervisor.snapshot()[name]
+        total = session.account.total()
+        no_frames = session.losses.get(("dropped", "stale"), 0) + session.losses.get(("bad_image", "unreadable"), 0)
         assert total["delivered"] == sum(total["frames"].values()) == status.delivered + no_frames
         assert status.waiting == 0
         missed = sum(total["frames"][state] for state in ("bad_image", "late", "dropped"))
-        assert sum(station.losses.values()) == missed
+        assert sum(session.losses.values()) == missed
 
     def until(self, fact: Callable[[], object], limit_s: float = 30.0) -> float:
         """Wait for a fact.  Returns the seconds it took."""
@@ -176,7 +177,7 @@ class Plant:
         return {name: machine.resident_bytes(pid or 0) or 0 for name, pid in {"line": os.getpid(), **pids}.items()}
 
     def frames(self, name: str) -> int:
-        return self.stations[name].account.delivered()
+        return self.sessions[name].account.delivered()
 
     def more(self, name: str, count: int) -> Callable[[], bool]:
         goal = self.frames(name) + count
@@ -189,5 +190,5 @@ class Plant:
         return any(k == kind and (not reason or (d or {}).get("reason") == reason) for _, k, d in self.told(name))
 
     def count(self, name: str, *states: str) -> int:
-        frames = self.stations[name].account.total()["frames"]
+        frames = self.sessions[name].account.total()["frames"]
         return sum(frames[state] for state in states)

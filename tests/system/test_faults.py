@@ -38,7 +38,7 @@ def test_picture_that_lies_is_noticed_and_forgiven(fault: str) -> None:
         looked_at = plant.count("a", "ok", "defect", "unsure")
         plant.until(plant.more("a", 20))
         assert plant.count("a", "ok", "defect", "unsure") == looked_at
-        assert plant.stations["a"].state == ("frozen" if fault == "frozen" else "bad_image")
+        assert plant.sessions["a"].state == ("frozen" if fault == "frozen" else "bad_image")
         studio.mode = "good"
         restored_s = plant.until(lambda: plant.has("a", "image.restored", fault))
         plant.until(lambda: plant.count("a", "ok", "defect", "unsure") > looked_at + 5)
@@ -145,7 +145,7 @@ def test_recording_that_ends_is_told_and_whole(tmp_path: Path) -> None:
 
 def test_camera_process_that_grows_is_replaced() -> None:
     """Past its bound the process is replaced, with the reason; the other camera loses nothing."""
-    growing = {"name": "a", "source": "strip:?width=512&height=512", "fps": 40, "ring_frames": 64, "memory_mb": 60}
+    growing = {"name": "a", "source": "strip:?width=512&height=512", "fps": 40, "ring_frames": 64, "max_memory_mb": 60}
     with Plant(growing, OTHER) as plant:  # the ring alone comes to 16 MB
         took_s = plant.until(lambda: plant.has("a", "camera.lost"))
         lost = next(d for _, k, d in plant.told("a") if k == "camera.lost")
@@ -161,14 +161,14 @@ def overload(seconds: float, load: float) -> None:
     cameras = [{"name": name, "source": url, "fps": 20, "budget_ms": 100} for name in ("a", "b")]
     with Plant(*cameras, tile_s=load / (18 * 40)) as plant:  # 18 tiles, 40 frames a second
         plant.until(lambda: all(plant.frames(name) > 40 for name in ("a", "b")))
-        before = {name: station.stages["total"].counts() for name, station in plant.stations.items()}
+        before = {name: session.stages["total"].counts() for name, session in plant.sessions.items()}
         held = plant.resident_bytes()
         end = time.monotonic() + seconds
         plant.until(lambda: time.monotonic() > end, seconds + 5)
         shares = {}
-        for name, station in plant.stations.items():
-            summary = station.stages["total"].counts().since(before[name]).summary()
-            total = station.account.total()
+        for name, session in plant.sessions.items():
+            summary = session.stages["total"].counts().since(before[name]).summary()
+            total = session.account.total()
             shares[name] = total["tiles"]["inspected"] / (18 * total["delivered"])
             log.info("%g x capacity, %s: %s, tiles looked at %.0f %%", load, name, summary, 100 * shares[name])
             assert summary.n > 5 * seconds

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes_models import rebuilt
+from fakes.models import rebuilt
 from mosquitto import Mosquitto
 from node import Node, Subscriber, running, subscriber, until
 
@@ -121,7 +121,7 @@ def test_installed_model_holds_over_a_restart_and_without_a_daemon(tmp_path: Pat
     """Put there while nothing runs, it decides from the start on; `defectd reload` works without the broker's help."""
     release = Release(tmp_path)
     good = release.made("3.0")
-    model = {"trusted_keys": [release.public], "precision": "fp32", "watch_s": 0}
+    model = {"trusted_keys": [release.public], "precision": "fp32", "canary_s": 0}
     with subscriber(broker.port) as scada, Node(tmp_path / "node", broker.port, [TOP, SIDE], model=model) as node:
         done = defectd("model", "install", good, "-c", node.config)
         assert "from the next start on" in done.stdout, done.stderr

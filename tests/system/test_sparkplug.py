@@ -15,10 +15,10 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
+from fakes.sparkplug_host import Heard, HostView
 from mosquitto import Mosquitto
 from node import Node, until
 from paho.mqtt.enums import CallbackAPIVersion
-from sparkplug_host import Heard, HostView
 
 from edge.delivery.outbox.store import read_events
 from edge.delivery.sparkplug.payload import DataType, Metric, Payload, decode, encode

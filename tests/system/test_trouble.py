@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fakes_delivery import ORIGIN, draft, event, until
+from fakes.delivery import ORIGIN, draft, event, until
 from mosquitto import Mosquitto, need_mosquitto
 
 from edge.config import Mqtt

@@ -14,15 +14,8 @@ import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from edge.model.bundle import (
-    CARD,
-    FP32,
-    MAX_STUDENT_BYTES,
-    Bundle,
-    ModelCard,
-    SelfTest,
-    selftest_tiles,
-)
+from edge.frame import Float32s
+from edge.model.bundle import CARD, FP32, MAX_STUDENT_BYTES, Bundle, ModelCard, SelfTest, selftest_tiles
 from edge.model.classifier import Classifier
 from trainer.networks import peaks
 from trainer.networks.architecture import CENTRE, SPREAD, Student
@@ -34,10 +27,8 @@ SELFTEST_TILES = 4
 TOLERANCE = 1e-3
 """Largest difference of a logit between torch and the exported file."""
 
-Floats = npt.NDArray[np.float32]
 
-
-def fold(student: Student) -> list[tuple[Floats, Floats]]:
+def fold(student: Student) -> list[tuple[Float32s, Float32s]]:
     """Weights (out, in, k, k) and biases (out,) of the convolutions, BatchNorm and input scaling folded in."""
     folded = []
     for place, (conv, norm) in enumerate(student.pairs()):

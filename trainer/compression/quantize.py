@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -24,7 +23,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
-from edge.frame import Gray
+from edge.frame import Float32s, Gray
 from edge.host.clock import Clock, SystemClock
 from edge.model.bundle import FP32, INT8, Bundle, SelfTest, Variant, selftest_tiles
 from edge.model.classifier import Classifier, Scores
@@ -49,7 +48,6 @@ TOLERANCE: Final = 0.05
 SIZES: Final = (1, 18, 32)
 """Tiles in a timed call: one, a line-scan frame, a full batch."""
 
-Floats = npt.NDArray[np.float32]
 Initializers = dict[str, onnx.TensorProto]
 
 
@@ -255,7 +253,7 @@ class Front:
         onnx.checker.check_model(network, full_check=True)
         return cls(network, side, k, stem.name, has_patches)
 
-    def planes(self, tiles: Gray) -> Floats:
+    def planes(self, tiles: Gray) -> Float32s:
         """(N, S, S) uint8 as the input of `network`."""
         if not self.has_patches:
             return tiles[:, None].astype(np.float32)
@@ -287,11 +285,11 @@ def _give_each_its_own(graph: onnx.GraphProto) -> None:
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, planes: Floats) -> None:
+    def __init__(self, planes: Float32s) -> None:
         whole = planes[: len(planes) // 32 * 32] if len(planes) > 32 else planes  # parts of one size: it stacks them
-        self._parts: Iterator[Floats] = iter(np.array_split(whole, max(1, len(whole) // 32)))
+        self._parts: Iterator[Float32s] = iter(np.array_split(whole, max(1, len(whole) // 32)))
 
-    def get_next(self) -> dict[str, Floats] | None:
+    def get_next(self) -> dict[str, Float32s] | None:
         part = next(self._parts, None)
         return None if part is None else {"planes": part}
 

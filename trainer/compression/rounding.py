@@ -10,35 +10,33 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnx import helper, numpy_helper
+
+from edge.frame import Float32s, Float64s
 
 PLACES: Final = 20_000
 """Places of the calibration tiles at which a convolution is looked at: many times its weights."""
 DAMPING: Final = 0.01
 """Share of the mean power that is added to every input, so that inputs that are never seen do no harm."""
 
-Doubles = npt.NDArray[np.float64]
-Floats = npt.NDArray[np.float32]
-
 
 class Seen:
     """What the convolutions of a network meet in some calibration tiles, and the whole weights that follow from it."""
 
-    def __init__(self, network: onnx.ModelProto, planes: Floats) -> None:
+    def __init__(self, network: onnx.ModelProto, planes: Float32s) -> None:
         """network: float.  planes: its input."""
         self._weights = {i.name: numpy_helper.to_array(i).astype(np.float64) for i in network.graph.initializer}
         self._convs = {node.input[1]: node for node in network.graph.node if node.op_type == "Conv"}
         inputs = _inputs(network, [conv.input[0] for conv in self._convs.values()], planes)
-        self._means: dict[str, Doubles] = {}
-        self._powers: dict[str, Doubles] = {}
+        self._means: dict[str, Float64s] = {}
+        self._powers: dict[str, Float64s] = {}
         for name, conv in self._convs.items():
             columns = _columns(inputs[conv.input[0]], conv, self._weights[name].shape)
             self._means[name] = columns.mean(0)
             self._powers[name] = columns.T @ columns / len(columns)
-        self._rounded: dict[str, tuple[Doubles, Doubles]] = {}
+        self._rounded: dict[str, tuple[Float64s, Float64s]] = {}
         """By weight: the scales that were asked for, and what came of it."""
 
     def refine(self, graph: onnx.GraphProto, *, bits: int) -> None:
@@ -61,7 +59,7 @@ class Seen:
             ):
                 values[node.input[place]].CopyFrom(numpy_helper.from_array(made, node.input[place]))
 
-    def _whole(self, name: str, scale: Doubles, bits: int) -> Doubles:
+    def _whole(self, name: str, scale: Float64s, bits: int) -> Float64s:
         known = self._rounded.get(name)
         if known is None or not np.array_equal(known[0], scale):
             flat = self._weights[name].reshape(len(scale), -1)
@@ -69,7 +67,7 @@ class Seen:
         return known[1]
 
 
-def rounded(weight: Doubles, scale: Doubles, power: Doubles, bits: int) -> Doubles:
+def rounded(weight: Float64s, scale: Float64s, power: Float64s, bits: int) -> Float64s:
     """Whole numbers that, times `scale`, do what `weight` does.
 
     weight: (O, K).  scale: (O,).  power: (K, K), mean products of what the weights see.  Returns (O, K).
@@ -87,7 +85,7 @@ def rounded(weight: Doubles, scale: Doubles, power: Doubles, bits: int) -> Doubl
     return whole
 
 
-def _columns(seen: Floats, conv: onnx.NodeProto, shape: tuple[int, ...]) -> Doubles:
+def _columns(seen: Float32s, conv: onnx.NodeProto, shape: tuple[int, ...]) -> Float64s:
     """What each weight of a filter meets: (at most PLACES, in * k * k), in the order of the weights."""
     facts = {a.name: helper.get_attribute_value(a) for a in conv.attribute}
     high, wide = shape[2:]
@@ -101,7 +99,7 @@ def _columns(seen: Floats, conv: onnx.NodeProto, shape: tuple[int, ...]) -> Doub
     return windows[np.unravel_index(picked, windows.shape[:3])].reshape(len(picked), -1).astype(np.float64)
 
 
-def _inputs(network: onnx.ModelProto, names: list[str], planes: Floats) -> dict[str, Floats]:
+def _inputs(network: onnx.ModelProto, names: list[str], planes: Float32s) -> dict[str, Float32s]:
     """These values of the float network, for all planes."""
     given = network.graph.input[0].name
     inner = [name for name in dict.fromkeys(names) if name != given]

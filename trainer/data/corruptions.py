@@ -15,11 +15,9 @@ from typing import Final
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-from edge.frame import Gray
+from edge.frame import Float32s, Gray
 
-Floats = npt.NDArray[np.float32]
 Draw = np.random.Generator
 
 CLEAN: Final = "clean"
@@ -40,7 +38,7 @@ class Corruption:
         return self.change(image, np.random.Generator(np.random.SFC64(words)))
 
 
-def _gray(values: Floats) -> Gray:
+def _gray(values: Float32s) -> Gray:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
@@ -81,7 +79,7 @@ def _motion(image: Gray, draw: Draw, *, length_px: int) -> Gray:
 
 
 @lru_cache(maxsize=128)
-def _line(length_px: int, direction: int) -> Floats:
+def _line(length_px: int, direction: int) -> Float32s:
     """(L, L) float32, sum 1: as many points as px, each shared out among the four px around it."""
     angle = math.pi * direction / DIRECTIONS
     middle = (length_px - 1) / 2

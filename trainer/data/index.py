@@ -40,7 +40,7 @@ FEWEST = 2
 """Pictures of a class that must be left for training once the other parts are taken."""
 FLAT = 3
 """Gray levels between the darkest and the brightest pixel: with fewer a picture shows nothing."""
-LEAST_PX = 16
+MIN_PX = 16
 REMEDY = "Remove or replace it"
 UNEVEN = 5
 """Times as many pictures in the largest class as in the smallest: worth a word."""
@@ -272,8 +272,8 @@ def _read_all(
         except TrainingError as error:
             reason = str(error).removeprefix(f"{picture.path}: ").removesuffix(f". {REMEDY}")
             return LeftOut(picture.path, reason)
-        if min(image.shape) < LEAST_PX:
-            return LeftOut(picture.path, f"is {image.shape[1]}x{image.shape[0]} px, at least {LEAST_PX} each way")
+        if min(image.shape) < MIN_PX:
+            return LeftOut(picture.path, f"is {image.shape[1]}x{image.shape[0]} px, at least {MIN_PX} each way")
         if int(image.max()) - int(image.min()) < FLAT:
             return LeftOut(picture.path, f"shows nothing: every pixel is about {int(image[0, 0])}")
         known = replace(picture, sha256=hashlib.sha256(picture.path.read_bytes()).hexdigest())

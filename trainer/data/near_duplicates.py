@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.frame import Gray
+from edge.frame import Float32s, Gray
 
 SIDE: Final = 64
 HASH_BITS_APART: Final = 12
@@ -30,10 +30,8 @@ PHASE_PEAK: Final = 0.075
 ALIKE: Final = 0.65
 SHIFT_PAIRS: Final = 400_000
 """Pairs that are compared at all shifts: about ten seconds. More pictures: neighbours by number only."""
-LEAST_SHARED: Final = 0.3
+MIN_SHARED: Final = 0.3
 """Of a picture, that shifted views must have in common."""
-
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class Mark:
     """
 
     hashes: npt.NDArray[np.int8]
-    fine: Floats
+    fine: Float32s
 
 
 def mark(image: Gray) -> Mark:
@@ -110,13 +108,13 @@ def _same(marks: Sequence[Mark]) -> Iterator[tuple[int, int]]:
                 yield i, i + 1 + int(j)
 
 
-def _turned(fine: Floats, position: int) -> Floats:
+def _turned(fine: Float32s, position: int) -> Float32s:
     block = fine.T if position & 4 else fine
     block = block[:, ::-1] if position & 2 else block
     return block[::-1] if position & 1 else block
 
 
-def _shifted(fine: Floats, reach: int) -> Iterator[tuple[int, int]]:
+def _shifted(fine: Float32s, reach: int) -> Iterator[tuple[int, int]]:
     """Pairs of (N, SIDE, SIDE) that show the same place, each with at most `reach` of those after it."""
     window = np.outer(np.hanning(SIDE), np.hanning(SIDE)).astype(np.float32)
     spectra = np.fft.rfft2(fine * window)
@@ -133,9 +131,9 @@ def _shifted(fine: Floats, reach: int) -> Iterator[tuple[int, int]]:
                 yield i, i + 1 + int(j)
 
 
-def _alike(a: Floats, b: Floats, down: int, right: int) -> bool:
+def _alike(a: Float32s, b: Float32s, down: int, right: int) -> bool:
     """Whether what both show agrees once b is shifted."""
-    if (SIDE - abs(down)) * (SIDE - abs(right)) < LEAST_SHARED * SIDE * SIDE:
+    if (SIDE - abs(down)) * (SIDE - abs(right)) < MIN_SHARED * SIDE * SIDE:
         return False
     one = a[max(0, down) : SIDE + min(0, down), max(0, right) : SIDE + min(0, right)]
     other = b[max(0, -down) : SIDE + min(0, -down), max(0, -right) : SIDE + min(0, -right)]

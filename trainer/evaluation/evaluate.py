@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from edge.camera.sources.simulator import Strip
 from edge.config import Decision
-from edge.frame import Gray
+from edge.frame import Float32s, Gray
 from edge.model.bundle import FP32, INT8, Bundle
-from edge.model.classifier import Classifier, Floats, Scores
+from edge.model.classifier import Classifier, Scores
 from edge.vision.tiles import lay
 from trainer.data.corruptions import SUITE, Corruption
 from trainer.data.index import Picture, cut, read
@@ -68,7 +68,7 @@ def score_images(classifier: Classifier, images: Sequence[Gray]) -> Scores:
     if counts.max() == 1:
         return scores
 
-    def means(rows: Floats) -> Floats:
+    def means(rows: Float32s) -> Float32s:
         sums = np.add.reduceat(rows, np.concatenate([[0], counts.cumsum()[:-1]]))
         return np.asarray(sums / counts[:, None], np.float32)
 
@@ -104,7 +104,7 @@ def evaluate(classifier: Classifier, pictures: Sequence[Picture], *, temperature
     )
 
 
-def verdicts(probabilities: Floats) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+def verdicts(probabilities: Float32s) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """What the daemon makes of (N, classes) probabilities: which tiles are defects, and which unsure."""
     defect = probabilities.max(1) >= CONFIDENCE
     total = probabilities.sum(1)

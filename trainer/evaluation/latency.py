@@ -20,15 +20,13 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from edge.camera.sources.simulator import Strip
-from edge.frame import Gray
+from edge.frame import Float32s, Gray
 from edge.host.clock import Clock, SystemClock
+from edge.host.interleaved_timer import BURST, interleaved
 from edge.model.bundle import FP32, INT8, Bundle, selftest_tiles
 from edge.model.classifier import Classifier
-from edge.model.timing import BURST, interleaved
 from edge.vision.tiles import lay
 from trainer.recipe import TrainingError
-
-Floats = npt.NDArray[np.float32]
 
 BATCH: Final = 32
 ROUNDS: Final = 200
@@ -178,10 +176,10 @@ def _reference_calls(path: Path, picture: Gray) -> dict[tuple[str, str], tuple[i
         raise TrainingError(f"{path}: the reference takes {given.shape} of {given.type}; (1, 3, H, W) float is wanted")
     height, width = (int(v) if isinstance(v, int) else 224 for v in given.shape[2:])
 
-    def run(planes: Floats) -> object:
+    def run(planes: Float32s) -> object:
         return session.run(None, {given.name: planes})
 
-    def normalised(rgb: npt.NDArray[np.uint8]) -> Floats:
+    def normalised(rgb: npt.NDArray[np.uint8]) -> Float32s:
         planes = rgb.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
         return np.ascontiguousarray((planes - MEAN) / SPREAD)[None]
 

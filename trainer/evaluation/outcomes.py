@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
-from edge.frame import Gray
+from edge.frame import Float32s, Gray
 from trainer.data.corruptions import CLEAN, SUITE, Corruption
 from trainer.data.index import Picture, read
 from trainer.evaluation.statistics import (
@@ -31,8 +30,7 @@ from trainer.evaluation.statistics import (
 from trainer.recipe import TrainingError
 from trainer.run_folder import write
 
-Floats = npt.NDArray[np.float32]
-Judge = Callable[[Sequence[Gray]], Floats]
+Judge = Callable[[Sequence[Gray]], Float32s]
 """Pictures of any size, (H, W) uint8 each, to calibrated probabilities (N, classes); rows may sum to less than 1."""
 
 SCHEMA: Final = "defectd.outcomes/1"
@@ -55,7 +53,7 @@ class Outcomes:
     pictures: tuple[str, ...]
     fold: Labels
     truth: Labels
-    probabilities: Mapping[str, Floats] = field(repr=False)
+    probabilities: Mapping[str, Float32s] = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.pictures)

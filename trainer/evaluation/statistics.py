@@ -11,10 +11,10 @@ import numpy.typing as npt
 from scipy.special import logsumexp  # type: ignore[import-untyped]
 from scipy.stats import binomtest, rankdata  # type: ignore[import-untyped]
 
+from edge.frame import Float64s
 from edge.model.classifier import Scores
 
 Bools = npt.NDArray[np.bool_]
-Doubles = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 LEVEL: Final = 0.95
@@ -175,14 +175,14 @@ def paired(first: Bools, second: Bools) -> Paired:
     return Paired(int((first & second).sum()), only_first, only_second, int((~first & ~second).sum()), round(p, 6))
 
 
-def strangeness(scores: Scores) -> dict[str, Doubles]:
+def strangeness(scores: Scores) -> dict[str, Float64s]:
     """How little a tile looks like any class that was trained, (N,) each, for open-set ranking."""
     logits = scores.logits.astype(np.float64)
     total = logsumexp(logits, axis=1)
     return {"energy": np.asarray(-total), "max-softmax": np.asarray(total - logits.max(1))}
 
 
-def defectiveness(scores: Scores) -> Doubles:
+def defectiveness(scores: Scores) -> Float64s:
     """(N,): log-odds that a tile shows a defect and not sound surface, or without a `good` output the energy."""
     total = logsumexp(scores.logits.astype(np.float64), axis=1)
     return np.asarray(total if scores.good is None else total - scores.good[:, 0])

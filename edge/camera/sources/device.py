@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 # What cannot be decoded is raised here; OpenCV would print it to stderr besides.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
-MOST_PIXELS = 200_000_000
-MOST_FILE_BYTES = 1 << 30
+MAX_PIXELS = 200_000_000
+MAX_FILE_BYTES = 1 << 30
 IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".webp"))
 VIDEO_SUFFIXES = frozenset((".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm", ".ts", ".mjpeg", ".h264"))
 DEFAULT_FPS = 30.0
@@ -109,7 +109,7 @@ class SourceSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class SourceInfo:
     """What the source really gave, read back after opening.  0, "" or None where it does not say."""
 
     backend: str
@@ -128,7 +128,7 @@ class Given:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Given:
+    def from_json(cls, fields: dict[str, Any]) -> SourceInfo:
         """Raises TypeError if the fields are others, or no numbers where numbers belong."""
         given = cls(**fields)
         numbers = (given.width, given.height, given.fps, given.exposure or 0, given.gain or 0)
@@ -173,7 +173,7 @@ class Source(Protocol):
     """An open source.  One thread."""
 
     @property
-    def given(self) -> Given: ...
+    def given(self) -> SourceInfo: ...
 
     @property
     def period_s(self) -> float:
@@ -309,8 +309,8 @@ def read_image(path: str | Path) -> Gray:
         size_bytes = status.st_size
         if not stat.S_ISREG(status.st_mode):
             raise ImageError(f"{path} is no regular file")  # reading a pipe or /dev/zero would not end
-        if size_bytes > MOST_FILE_BYTES:
-            raise ImageError(f"{path} has {size_bytes} bytes; at most {MOST_FILE_BYTES} are read")
+        if size_bytes > MAX_FILE_BYTES:
+            raise ImageError(f"{path} has {size_bytes} bytes; at most {MAX_FILE_BYTES} are read")
         data = path.read_bytes()
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist") from None
@@ -336,8 +336,8 @@ def decode_image(data: bytes, name: str) -> Gray:
         raise ImageError(f"{name} cannot be decoded: {reason}") from None
     if picture is None:
         raise ImageError(f"{name} is no image that can be decoded, or is damaged")
-    if picture.size == 0 or picture.size > MOST_PIXELS:
-        raise ImageError(f"{name} has {picture.size} pixels; 1 to {MOST_PIXELS} are inspected")
+    if picture.size == 0 or picture.size > MAX_PIXELS:
+        raise ImageError(f"{name} has {picture.size} pixels; 1 to {MAX_PIXELS} are inspected")
     return to_gray(picture)
 
 
@@ -365,8 +365,8 @@ def _flaw(data: bytes) -> str:
         return "is cut off"
     if size[0] == 0 or size[1] == 0:
         return "has no pixels"
-    if size[0] * size[1] > MOST_PIXELS:
-        return f"is too large: {size[0]} x {size[1]} pixels; at most {MOST_PIXELS} are decoded"
+    if size[0] * size[1] > MAX_PIXELS:
+        return f"is too large: {size[0]} x {size[1]} pixels; at most {MAX_PIXELS} are decoded"
     return ""
 
 
@@ -542,7 +542,7 @@ class _ImageSource:
         h, w = self._ready.pixels.shape
         fps = DEFAULT_FPS if spec.fps is None else spec.fps
         self.period_s = _pace_s(fps)
-        self.given = Given("images", w, h, fps, "GREY")
+        self.given = SourceInfo("images", w, h, fps, "GREY")
 
     def read(self) -> Picture:
         picture, self._ready = self._ready, None
@@ -593,7 +593,7 @@ class _VideoSource:
     def length(self) -> int:
         """Pictures, as the container says; 0 where it does not."""
         told = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
-        return int(told) if math.isfinite(told) and 0 < told < MOST_PIXELS else 0
+        return int(told) if math.isfinite(told) and 0 < told < MAX_PIXELS else 0
 
     def _open(self) -> cv2.VideoCapture:
         if not self._path.exists():
@@ -643,7 +643,7 @@ class _StripSource:
         self._number = 0
         fps = DEFAULT_FPS if spec.fps is None else spec.fps
         self.period_s = _pace_s(fps)
-        self.given = Given("strip", self._strip.width, self._strip.height, fps, "GREY")
+        self.given = SourceInfo("strip", self._strip.width, self._strip.height, fps, "GREY")
 
     def read(self) -> Picture:
         start = self._clock.monotonic_ns()
@@ -666,7 +666,9 @@ class _LiveCapture:
 
     period_s = 0.0
 
-    def __init__(self, capture: cv2.VideoCapture, name: str, given: Given, read_timeout_s: float, clock: Clock) -> None:
+    def __init__(
+        self, capture: cv2.VideoCapture, name: str, given: SourceInfo, read_timeout_s: float, clock: Clock
+    ) -> None:
         self._capture = capture
         self._name = name
         self._timeout_s = read_timeout_s
@@ -727,11 +729,11 @@ class _LiveCapture:
         self._capture.release()
 
 
-def _given_by(capture: cv2.VideoCapture, *, fps: float | None = None, controls: bool = False) -> Given:
+def _given_by(capture: cv2.VideoCapture, *, fps: float | None = None, controls: bool = False) -> SourceInfo:
     """Read back.  controls: exposure and gain too, which FFmpeg does not know."""
     code = int(capture.get(cv2.CAP_PROP_FOURCC)) & 0xFFFFFFFF
     text = "".join(chr(code >> shift & 0xFF) for shift in (0, 8, 16, 24))
-    return Given(
+    return SourceInfo(
         capture.getBackendName(),
         int(capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
         int(capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import CameraError, Problem
-from edge.frame import Gray
+from edge.frame import Box, Float32s, Gray
 
 CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
 LONGEST_PX = 220
@@ -32,9 +32,6 @@ PERIOD_PX = 2048
 CACHED_DEFECTS = 16
 LEVEL = 118.0
 """Mean gray of clean steel."""
-
-Floats = npt.NDArray[np.float32]
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +223,7 @@ def _light(rng: np.random.Generator, width: int, height: int, lift: int) -> Gray
     return np.asarray(np.clip(np.rint(light), 0, 255), np.uint8)
 
 
-def _field(rng: np.random.Generator, shape: tuple[int, int], across_px: float, along_px: float) -> Floats:
+def _field(rng: np.random.Generator, shape: tuple[int, int], across_px: float, along_px: float) -> Float32s:
     """Smooth noise, mean 0 and sigma 1, whose rows wrap around.  Returns float32 of `shape`."""
     # What is smooth anyway is made small and enlarged: a blur of 30 px costs more than all the rest. Powers of
     # two, so that they divide the rows of the surface and it still wraps around.
@@ -245,7 +242,7 @@ def _field(rng: np.random.Generator, shape: tuple[int, int], across_px: float, a
     return np.asarray((field - np.float32(mean[0, 0])) * np.float32(1 / max(sigma[0, 0], 1e-6)), np.float32)
 
 
-def _blur(image: npt.NDArray[np.uint8] | Floats, across_px: float, along_px: float) -> Floats:
+def _blur(image: npt.NDArray[np.uint8] | Float32s, across_px: float, along_px: float) -> Float32s:
     """Gaussian.  Returns float32 of the same shape and range."""
     blurred = cv2.GaussianBlur(image, (0, 0), sigmaX=across_px, sigmaY=along_px)
     return np.asarray(blurred, np.float32)
@@ -255,14 +252,14 @@ def _size(rng: np.random.Generator, least: int, most: int = LONGEST_PX) -> int:
     return int(rng.integers(least, most + 1))
 
 
-def _ink(delta: npt.NDArray[np.floating[Any]]) -> Floats:
+def _ink(delta: npt.NDArray[np.floating[Any]]) -> Float32s:
     """Cut to what can be seen, so that the box of a defect is no wider than the defect."""
     seen = np.abs(delta) > 8
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     return np.asarray(delta[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], np.float32)
 
 
-def _edge(rng: np.random.Generator, h: int, w: int) -> Floats:
+def _edge(rng: np.random.Generator, h: int, w: int) -> Float32s:
     """A ragged area that fades out at its rim: (h, w) float32, 0 to 1."""
     x, y = np.linspace(-1, 1, w, dtype=np.float32)[None, :], np.linspace(-1, 1, h, dtype=np.float32)[:, None]
     reach = np.float32(0.93) - np.sqrt(np.sqrt(x**4 + y**4)) + np.float32(0.06) * _field(rng, (h, w), 9, 9)
@@ -270,7 +267,7 @@ def _edge(rng: np.random.Generator, h: int, w: int) -> Floats:
     return np.asarray(np.clip(np.minimum(reach, rim) / 0.13, 0, 1), np.float32)
 
 
-def _crazing(rng: np.random.Generator) -> Floats:
+def _crazing(rng: np.random.Generator) -> Float32s:
     """A net of fine dark cracks, mostly across, on a coarse grainy surface."""
     h, w = _size(rng, 160), _size(rng, 160)
     cracks = np.zeros((h, w), np.uint8)
@@ -286,7 +283,7 @@ def _crazing(rng: np.random.Generator) -> Floats:
     return _ink((rng.uniform(8, 28) + grain - 75 * dark) * _edge(rng, h, w))
 
 
-def _inclusion(rng: np.random.Generator) -> Floats:
+def _inclusion(rng: np.random.Generator) -> Float32s:
     """Dark slivers drawn out along the strip, ragged, on smooth steel."""
     h, w = _size(rng, 130), _size(rng, 60, 120)
     dark = np.zeros((h, w), np.float32)
@@ -303,7 +300,7 @@ def _inclusion(rng: np.random.Generator) -> Floats:
     return _ink(np.float32(-rng.uniform(38, 62)) * dark)
 
 
-def _patches(rng: np.random.Generator) -> Floats:
+def _patches(rng: np.random.Generator) -> Float32s:
     """Large dark blots with clear borders in a bright, grainy surround."""
     h, w = _size(rng, 170), _size(rng, 170)
     edge = _edge(rng, h, w)
@@ -314,7 +311,7 @@ def _patches(rng: np.random.Generator) -> Floats:
     return _ink((bright + (dark - bright) * blot + grain) * edge)
 
 
-def _pitted_surface(rng: np.random.Generator) -> Floats:
+def _pitted_surface(rng: np.random.Generator) -> Float32s:
     """Many small dark pits on a brightened, smooth surface."""
     h, w = _size(rng, 150), _size(rng, 150)
     pits = np.zeros((h, w), np.uint8)
@@ -328,7 +325,7 @@ def _pitted_surface(rng: np.random.Generator) -> Floats:
     return _ink((lift - rng.uniform(42, 68) * dark) * _edge(rng, h, w))
 
 
-def _rolled_in_scale(rng: np.random.Generator) -> Floats:
+def _rolled_in_scale(rng: np.random.Generator) -> Float32s:
     """Clusters of short dark flecks lying across, on a finely brushed surface."""
     h, w = _size(rng, 150), _size(rng, 150)
     flecks = np.zeros((h, w), np.uint8)
@@ -345,14 +342,14 @@ def _rolled_in_scale(rng: np.random.Generator) -> Floats:
     return _ink((rng.uniform(0, 10) + brushed + 22 * glint - rng.uniform(58, 78) * dark) * _edge(rng, h, w))
 
 
-def _slanted(rng: np.random.Generator, h: int, w: int) -> Floats:
+def _slanted(rng: np.random.Generator, h: int, w: int) -> Float32s:
     """Fine brush marks lying nearly across: (h, w) float32, sigma about 1."""
     marks = _field(rng, (2 * h, 2 * w), 5.0, 0.7)
     turn = cv2.getRotationMatrix2D((float(w), float(h)), float(rng.uniform(8, 22)), 1.0)
     return np.asarray(cv2.warpAffine(marks, turn, (2 * w, 2 * h))[h // 2 : h // 2 + h, w // 2 : w // 2 + w], np.float32)
 
 
-def _scratches(rng: np.random.Generator) -> Floats:
+def _scratches(rng: np.random.Generator) -> Float32s:
     """Bright lines along the strip, some double, some broken."""
     h, w = _size(rng, 160), _size(rng, 70, 150)
     bright = np.zeros((h, w), np.float32)
@@ -367,7 +364,7 @@ def _scratches(rng: np.random.Generator) -> Floats:
     return _ink((rng.uniform(75, 125) + 10 * _field(rng, (h, w), 1, 3)) * soft)
 
 
-_DRAWERS: dict[str, Callable[[np.random.Generator], Floats]] = {
+_DRAWERS: dict[str, Callable[[np.random.Generator], Float32s]] = {
     "crazing": _crazing,
     "inclusion": _inclusion,
     "patches": _patches,

@@ -21,7 +21,7 @@ _HAS_DEVICE_CAPS: Final = 0x80000000
 _OF_CAPTURE, _OF_CAPTURE_PLANES = 1, 9
 """Buffer types."""
 _DISCRETE: Final = 1
-MOST_ENTRIES: Final = 256
+MAX_ENTRIES: Final = 256
 """A driver that never ends its list is cut off."""
 
 Ioctl = Callable[[int, int, bytearray], object]
@@ -65,7 +65,7 @@ def ask(path: Path, ioctl: Ioctl = fcntl.ioctl) -> Device:
 
 def _formats(handle: int, buffer_type: int, ioctl: Ioctl) -> tuple[Format, ...]:
     found = []
-    for index in range(MOST_ENTRIES):
+    for index in range(MAX_ENTRIES):
         reply = bytearray(struct.pack("II56x", index, buffer_type))
         if not _answered(ioctl, handle, _ENUM_FMT, reply):
             break
@@ -77,7 +77,7 @@ def _formats(handle: int, buffer_type: int, ioctl: Ioctl) -> tuple[Format, ...]:
 def _sized(handle: int, ioctl: Ioctl, pixel_format: int) -> Format:
     code = pixel_format.to_bytes(4, "little").decode("ascii", "replace")
     sizes = []
-    for index in range(MOST_ENTRIES):
+    for index in range(MAX_ENTRIES):
         reply = bytearray(struct.pack("II36x", index, pixel_format))
         if not _answered(ioctl, handle, _ENUM_FRAMESIZES, reply):
             break

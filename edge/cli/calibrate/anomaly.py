@@ -80,7 +80,7 @@ def normal(
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
     clock = SystemClock()
     fitted = chosen(calibration.applied(run.settings), camera, str(config_path))
-    fitted = fitted.model_copy(update={"normality": "classes"})
+    fitted = fitted.model_copy(update={"anomaly": "classes"})
     if bundle_path is None:
         classifier = deciding(run.settings, clock)
     else:
@@ -94,7 +94,7 @@ def normal(
     found = anomaly.fit(seen, wanted, pace, keep_all=keep_all)
     are_tiles = per_tile is not None and not consecutive and size_px == (fitted.tile_px, fitted.tile_px)
     made = run.made_of(source, found.frames, None if are_tiles else size_px)
-    content = found.normality.coded()
+    content = found.anomaly.coded()
     name = run.named("normal", content, "npz")
     part = _part(found, pace, wanted, name, made)
     others = tuple(
@@ -103,7 +103,7 @@ def normal(
         if one.model["sha256"] != part.model["sha256"] and one.made.frame_px == made.frame_px
     )
     parts: dict[str, Any] = {
-        "normal": (part, *others)[: calibration.MOST_SURFACES],
+        "normal": (part, *others)[: calibration.MAX_SURFACES],
         "reference": anomaly.reference_of(seen, found, made),
     }
     run.keep(
@@ -166,7 +166,7 @@ def _part(found: Fit, pace: Pace, wanted: Any, name: str, made: Any) -> Any:
             shown=_short(one.shown),
         )
 
-    model = found.normality.model
+    model = found.anomaly.model
     return Surface(
         file=name,
         model={"name": model.name, "version": model.version, "sha256": model.sha256},
@@ -174,7 +174,7 @@ def _part(found: Fit, pace: Pace, wanted: Any, name: str, made: Any) -> Any:
         false_alarm_rate=wanted.per_tile,
         promised=promised(found.promise),
         alone=None if found.alone is None else promised(found.alone),
-        doubt=round(found.normality.doubt, 5),
+        doubt=round(found.anomaly.doubt, 5),
         tiles=found.tiles,
         pieces=found.pieces,
         piece_frames=found.piece_frames,
@@ -194,7 +194,7 @@ def _told(seen: Collected, found: Fit, pace: Pace, classifier: Classifier) -> li
     from edge.calibration.footage import listed
 
     minutes = found.frames / pace.fps / 60
-    model = f"model {found.normality.model}, {classifier.network}"
+    model = f"model {found.anomaly.model}, {classifier.network}"
     said = [
         f"{found.frames} frames, {found.tiles} tiles, {minutes:.1f} min at {pace.fps:g} fps; {model}",
         f"good surface resembles itself for {found.piece_frames} frames: {found.pieces} independent pieces",

@@ -15,7 +15,7 @@ from edge.cli.options import Seconds, config_option, json_option
 from edge.cli.progress import tell, uninterrupted
 
 if TYPE_CHECKING:
-    from edge.config.tuning import Held
+    from edge.config.tuning import Capacity
     from edge.pipeline.benchmark import Load
 
 
@@ -64,7 +64,7 @@ def latency(
 
     run, clock = Run(config_path, camera, as_json=as_json, dry_run=dry_run), SystemClock()
     loaded = bundle_in_use(run.settings)
-    footage = run.footage(sources, min(frames, room.MOST_FRAMES))
+    footage = run.footage(sources, min(frames, room.MAX_FRAMES))
     fitted = chosen(applied(run.settings), camera, str(config_path))
     network = room.plainest(loaded, clock)
     tiles = Inspector(fitted, network, clock).tiles(footage.frames[0])
@@ -99,7 +99,7 @@ def latency(
         holds=tuple(holds),
         made=run.made(footage),
     )
-    path = tuning.path_of(run.settings.state_dir)
+    path = run.settings.state.tuning
     if not dry_run:
         beside = "node.latency.png"
         with uninterrupted():
@@ -117,7 +117,7 @@ def latency(
     run.done(told, "the next start of the daemon takes it over")
 
 
-def _held(run: Run, look: Callable[[int, float], Load], fps: float) -> Held:
+def _held(run: Run, look: Callable[[int, float], Load], fps: float) -> Capacity:
     from edge.calibration import latency as room
 
     with run.progress(room.LOOKS, f"cameras at {fps:g} fps") as advance:

@@ -50,7 +50,7 @@ def roi(
     from edge.config.calibration import Region, tiled
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
-    footage = run.footage(sources, frames, least=1 if shape is not None else room.LEAST_FRAMES)
+    footage = run.footage(sources, frames, least=1 if shape is not None else room.MIN_FRAMES)
     edges: dict[str, dict[str, Any]] = {}
     region, followed = shape, None
     if region is None:

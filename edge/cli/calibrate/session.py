@@ -64,7 +64,7 @@ class Run:
 
         self.settings: config.Config = config.load(config_path)
         self.camera = chosen(self.settings, camera, str(config_path))
-        self.path = calibration.path_of(self.settings.state_dir, self.camera.name)
+        self.path = self.settings.state.calibration(self.camera.name)
         calibration.load(self.path)  # a file that cannot be read is told before anything is gathered
         self.as_json = as_json
         self._dry_run = dry_run

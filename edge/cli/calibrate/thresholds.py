@@ -100,7 +100,7 @@ def thresholds(
     rows = threshold_plots.table(sample, found.fit.temperature)
     _tell_table(run, rows, names, found.sound, an_hour)
     part = Judged(
-        levels=config.Levels(
+        levels=config.CalibratedThresholds(
             bundle=loaded.digest,
             tile_px=fitted.tile_px,
             temperature=found.fit.temperature if found.helps else None,
@@ -167,7 +167,7 @@ def _gathered(
 
 
 def _tell_what_goes_before(camera: config.Camera) -> None:
-    if camera.levels is not None:
+    if camera.calibrated_thresholds is not None:
         tell("the configuration has levels of its own for this camera, which go before: remove them there")
     if camera.decision.classes:
         tell(f"decision.classes goes before, for {', '.join(camera.decision.classes)}: remove it there")

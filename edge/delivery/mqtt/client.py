@@ -35,7 +35,7 @@ from edge.config import Mqtt
 from edge.errors import BrokerError
 from edge.host.clock import NS_PER_S, SystemClock
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 Protocol = Literal["5", "3.1.1"]
 
@@ -252,7 +252,7 @@ class Link:
         try:
             last = self._connect() or self._work()
         except Exception as error:  # whatever a broker's bytes do to the parser
-            logger.debug("the link ended by an exception", exc_info=True)
+            log.debug("the link ended by an exception", exc_info=True)
             last = Disconnected(f"{type(error).__name__} while reading from the broker")
         finally:
             self._ended = True
@@ -461,7 +461,7 @@ def listen(
     comes and goes.  Raises BrokerError when the broker will not grant the subscription.
     """
     over = stopped or threading.Event()
-    tell = on_state or (lambda sentence: logger.info("%s", sentence))
+    tell = on_state or (lambda sentence: log.info("%s", sentence))
     backoff = Backoff.to(settings)
     version = Version(settings)
     name = client_id or f"defectd-tail-{secrets.token_hex(4)}"

@@ -37,7 +37,7 @@ MAX_HEARD_BYTES: Final = 512 * 1024
 """Of one message; the rest is cut off: nothing that is meant for us is as long, and it is refused by its length."""
 
 
-class Caller:
+class Connection:
     """Owned by one thread; only `wake` may be called from others.  heard_bytes: of one message, the rest is cut off.
 
     overhear: asked of each message first, in the link's thread; what it takes goes no further.

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from edge.errors import ConfigError, Problem
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 HOST: Final = "127.0.0.1"
 START_TIMEOUT_S: Final = 10.0
@@ -51,7 +51,7 @@ class EmbeddedBroker:
         if not self._ready.wait(START_TIMEOUT_S) or self._failure is not None:
             reason = f"the embedded broker did not start: {self._failure}"
             raise self._refusal(reason, f"use {self.url}") from self._failure
-        logger.debug("the embedded broker listens at %s", self.url)
+        log.debug("the embedded broker listens at %s", self.url)
 
     def stop(self, timeout_s: float = 5.0) -> bool:
         """Always safe; False if it did not end in time."""
@@ -76,7 +76,7 @@ class EmbeddedBroker:
             asyncio.run(self._serve())
         except Exception as error:
             if self._ready.is_set():
-                logger.exception("the embedded broker has ended")
+                log.exception("the embedded broker has ended")
             self._failure = error
         finally:
             self._ready.set()
@@ -88,7 +88,7 @@ class EmbeddedBroker:
             logging.getLogger(name).setLevel(logging.CRITICAL)  # it logs each client that goes as an error
         self._loop = asyncio.get_running_loop()
         # A client that is gone before its answer is sent: no concern of a person who reads the log.
-        self._loop.set_exception_handler(lambda _, said: logger.debug("the embedded broker: %s", said.get("message")))
+        self._loop.set_exception_handler(lambda _, said: log.debug("the embedded broker: %s", said.get("message")))
         self._stopping = asyncio.Event()
         settings: dict[str, Any] = {
             "listeners": {"default": {"type": "tcp", "bind": f"{HOST}:{self._port}"}},

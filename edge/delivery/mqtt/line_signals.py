@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from edge import config
-from edge.control.mqtt_commands import json_value
-from edge.coverage.strip_position import CoilNamed, News, Speed, steps
+from edge.coverage.strip_position import CoilNamed, Speed, StripUpdate
 from edge.delivery.mqtt.client import Received
+from edge.delivery.mqtt.json_payload import json_value, steps
 from edge.errors import CommandError
 from edge.host.clock import NS_PER_S, Clock
+from edge.host.redact import redact
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 MAX_BYTES: Final = 16 * 1024
 MAX_WAITING: Final = 1024
@@ -41,7 +42,7 @@ class _Unfit(Exception):
         self.code = code
 
 
-class Telemetry:
+class LineSignals:
     """Speed and coil on their way to the line.  `take` is for the link's thread, `news` for the line's."""
 
     def __init__(self, settings: config.Travel, clock: Clock) -> None:
@@ -50,7 +51,7 @@ class Telemetry:
         self._path = tuple(steps(settings.path or ""))
         self._coil_path = tuple(steps(settings.coil_path or ""))
         self._delay_ns = int(settings.delay_s * NS_PER_S)
-        self._waiting: deque[News] = deque()
+        self._waiting: deque[StripUpdate] = deque()
         self.refused: dict[str, int] = {}
         """Messages of no use since the start, by reason."""
         self.dropped = 0
@@ -75,7 +76,7 @@ class Telemetry:
             self._hear(received, now_ns, is_speed=False)
         return is_ours
 
-    def news(self) -> Iterator[News]:
+    def news(self) -> Iterator[StripUpdate]:
         """What came since the last call, in the order of arrival."""
         while self._waiting:
             yield self._waiting.popleft()
@@ -85,7 +86,7 @@ class Telemetry:
             if len(received.payload) > MAX_BYTES:
                 raise _Unfit("too_large", f"it has more than {MAX_BYTES} bytes")
             if is_speed:
-                news: News = Speed(now_ns - self._delay_ns, self._speed(received))
+                news: StripUpdate = Speed(now_ns - self._delay_ns, self._speed(received))
             else:
                 name = _name(_found(_value(received.payload, or_text=not self._coil_path), self._coil_path))
                 news = CoilNamed(now_ns, name, received.retained)
@@ -123,8 +124,8 @@ class Telemetry:
         told_ns = self._told.get(error.code)
         if told_ns is None or now_ns - told_ns >= REMIND_S * NS_PER_S:
             self._told[error.code] = now_ns
-            words = config.redact(self.last_refusal)
-            logger.warning("%s: a message is not used: %s (%d so far)", topic, words, self.refused[error.code])
+            words = redact(self.last_refusal)
+            log.warning("%s: a message is not used: %s (%d so far)", topic, words, self.refused[error.code])
 
 
 def _value(payload: bytes, *, or_text: bool = False) -> Any:

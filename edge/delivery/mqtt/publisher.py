@@ -37,7 +37,7 @@ from edge.delivery.mqtt.client import (
     Subscribed,
     Will,
 )
-from edge.delivery.mqtt.connection import Caller
+from edge.delivery.mqtt.connection import Connection
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import Outbox, Row
 from edge.errors import BrokerError, OutboxError
@@ -194,7 +194,7 @@ class Publisher:
         self._on_acknowledged = on_acknowledged
         self._backoff = backoff or Backoff.to(settings)
         self._rare = _Rare(clock)
-        self._caller = Caller(open_link, settings, clock, heard_bytes=MAX_HEARD_BYTES, overhear=overhear)
+        self._caller = Connection(open_link, settings, clock, heard_bytes=MAX_HEARD_BYTES, overhear=overhear)
         self._lock = threading.Lock()
         self._retained: dict[str, bytes] = {}
         self._stale: dict[str, None] = {}

@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from edge.errors import OutboxError
+from edge.event import Severity
 from edge.host import atomic_files
 from edge.host.clock import NS_PER_S, Clock, boot_id, stamp
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 SCHEMA_VERSION: Final = 1
 SEQ_BLOCK: Final = 1000
@@ -42,7 +43,6 @@ LOSS_ROOM_BYTES: Final = 2048
 """Made free for the events.dropped event that tells what had to go: more than it needs."""
 MIB: Final = 1024 * 1024
 
-Severity = Literal["info", "warning", "alarm"]
 State = Literal["waiting", "delivered", "refused"]
 
 _TABLES = """
@@ -248,7 +248,7 @@ class Outbox:
             self._accept(changes)
             self._untold = None if self._make_loss else self._untold
         if self._dropped > dropped_before and dropped_before == 0:
-            logger.warning(
+            log.warning(
                 "the outbox is full with %d undelivered events of %.1f MiB: from now on the least severe and oldest"
                 " are dropped",
                 self._depth,
@@ -641,7 +641,7 @@ class Outbox:
         if last_seq < reserved and (is_older or rolled_back):
             cause = "power" if rolled_back else "damaged"
             self._untold = Loss(last_seq + 1, reserved, reserved - last_seq, cause)
-            logger.warning(
+            log.warning(
                 "%s ends at seq %d but up to %d may have been sent: counting goes on from there",
                 self._path,
                 last_seq,
@@ -705,7 +705,7 @@ class Outbox:
         if first_unknown <= newest:
             self._untold = Loss(first_unknown, newest, newest - first_unknown + 1, "damaged")
         self._recovered_from = aside
-        logger.error(
+        log.error(
             "%s is damaged (%s): moved to %s; %d undelivered events were saved from it, counting goes on at seq %d",
             self._path,
             error,
@@ -904,7 +904,7 @@ def _salvage(path: Path) -> tuple[int | None, list[Row]]:
                 if _is_sound(values):
                     rows.append(Row(*values))  # noqa: PERF401
     except sqlite3.Error as error:
-        logger.debug("reading the damaged store ended: %s", error)
+        log.debug("reading the damaged store ended: %s", error)
     return last_seq, rows
 
 

@@ -29,7 +29,7 @@ from edge.delivery.mqtt.client import (
     Will,
     opener,
 )
-from edge.delivery.mqtt.connection import Caller
+from edge.delivery.mqtt.connection import Connection
 from edge.delivery.outbox.store import Row
 from edge.delivery.sparkplug.edge_node import (
     Counts,
@@ -47,7 +47,6 @@ from edge.host.clock import NS_PER_S, Clock
 
 logger = logging.getLogger(__name__)
 
-MEMORY_FILE: Final = "sparkplug.json"
 LEARN: Final = 500
 """Rows read at a time."""
 TURN_S: Final = 0.5
@@ -121,7 +120,7 @@ class _Report:
     coverage: Mapping[str, Any]
 
 
-class SparkplugView:
+class SparkplugOutput:
     """The thread `sparkplug`. Every public method may be called from any thread, and none of them waits.
 
     open_link: makes a connection attempt, with a client id of its own.  settings: how it connects.  resend_s: None:
@@ -160,7 +159,7 @@ class SparkplugView:
             settled_seq=self._saved.settled_seq,
         )
         self._node.count_from(events.last_seq + 1)
-        self._caller = Caller(open_link, settings, clock)
+        self._caller = Connection(open_link, settings, clock)
         self._lock = threading.Lock()
         self._values: dict[str, Value] = {}
         self._states: dict[str, tuple[str, str | None]] = {}
@@ -182,7 +181,7 @@ class SparkplugView:
         """Say that there are new events."""
         self._caller.wake()
 
-    def describe(self, values: Mapping[str, Value]) -> None:
+    def set_properties(self, values: Mapping[str, Value]) -> None:
         """Newest values of the node's own metrics, by name."""
         with self._lock:
             self._values.update(values)
@@ -431,7 +430,7 @@ class SparkplugView:
         logger.log(level, "%s", words)
 
 
-def views_of(settings: Config, events: Events, clock: Clock) -> tuple[SparkplugView, ...]:
+def views_of(settings: Config, events: Events, clock: Clock) -> tuple[SparkplugOutput, ...]:
     """The view that the configuration asks for, if it does."""
     ours = settings.sparkplug
     if not ours.enabled:
@@ -445,13 +444,13 @@ def views_of(settings: Config, events: Events, clock: Clock) -> tuple[SparkplugV
         host=ours.primary_host,
         legacy_state=ours.legacy_state,
     )
-    view = SparkplugView(
+    view = SparkplugOutput(
         opener(connection.model_copy(update={"client_id": client_id}), settings.node),
         events,
         identity,
         clock,
         connection,
-        settings.state_dir / MEMORY_FILE,
+        settings.state.sparkplug,
         resend_s=ours.resend_s,
     )
     return (view,)

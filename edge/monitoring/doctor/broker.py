@@ -8,7 +8,7 @@ from typing import Final
 
 from edge import config
 from edge.delivery.mqtt.client import Acknowledged, Link, Notice, Protocol, Will
-from edge.delivery.mqtt.connection import Caller
+from edge.delivery.mqtt.connection import Connection
 from edge.delivery.mqtt.topics import Topics
 from edge.errors import BrokerError
 from edge.host.clock import NS_PER_S, Clock
@@ -30,7 +30,7 @@ def finding(settings: config.Config, clock: Clock) -> Finding:
         del will  # nobody shall hear that the doctor has gone
         return Link(mqtt, client_id=client_id, deliver=deliver, protocol=protocol)
 
-    caller = Caller(open_link, mqtt, clock)
+    caller = Connection(open_link, mqtt, clock)
     topics = Topics(mqtt.topic_prefix, settings.node)
     try:
         link, connected = caller.call(lambda: Will(topics.status, b""), lambda: None)
@@ -51,7 +51,7 @@ def finding(settings: config.Config, clock: Clock) -> Finding:
     return Finding("broker", "good", f"{says}, and it takes what this node may publish")
 
 
-def _published(link: Link, caller: Caller, topic: str, clock: Clock) -> Acknowledged | None:
+def _published(link: Link, caller: Connection, topic: str, clock: Clock) -> Acknowledged | None:
     """The broker's answer to one empty message."""
     mid = link.publish(topic, b"")
     until_ns = clock.monotonic_ns() + int(ANSWER_S * NS_PER_S)

@@ -12,9 +12,9 @@ from typing import Final
 import cv2
 
 from edge import config
+from edge.camera.probe import probed
 from edge.camera.sources import v4l2_query
 from edge.camera.sources.device import device_path, kind_of
-from edge.daemon import probed
 from edge.host import machine
 from edge.host.clock import Clock
 from edge.monitoring.doctor import calibrations

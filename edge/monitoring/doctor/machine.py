@@ -15,8 +15,8 @@ from edge.host import machine
 from edge.host.clock import clock_synced
 from edge.monitoring.doctor.finding import Finding, Grade
 
-LEAST_DISK_BYTES: Final = 500 << 20
-LEAST_MEMORY_BYTES: Final = 300 << 20
+MIN_DISK_BYTES: Final = 500 << 20
+MIN_MEMORY_BYTES: Final = 300 << 20
 UNIT: Final = "defectd.service"
 UNIT_FOLDERS: Final = (
     "etc/systemd/system",
@@ -36,7 +36,7 @@ def disk(state_dir: Path) -> Finding:
         return Finding("disk", "bad", f"{there} may not be written", "Give it to the user that runs defectd")
     free = shutil.disk_usage(there).free
     says = f"{free >> 20} MiB free at {there}"
-    if free < LEAST_DISK_BYTES:
+    if free < MIN_DISK_BYTES:
         return Finding("disk", "warning", says, "Make room: events and totals are kept there")
     return Finding("disk", "good", says)
 
@@ -48,7 +48,7 @@ def memory(meminfo: Path = Path("/proc/meminfo")) -> Finding:
     except (OSError, ValueError, KeyError) as error:
         return Finding("memory", "warning", f"cannot be read: {error}", "Look with `free -m`")
     says = f"{free >> 20} MiB available"
-    if free < LEAST_MEMORY_BYTES:
+    if free < MIN_MEMORY_BYTES:
         return Finding("memory", "warning", says, "A camera takes up to 90 MiB: stop something, or use fewer cameras")
     return Finding("memory", "good", says)
 

@@ -19,7 +19,7 @@ from edge.calibration.anomaly_plots import contact_sheet, heat_map, tail_plot
 from edge.camera.sources.simulator import Strip
 from edge.cli import main
 from edge.config import calibration
-from edge.control.model_validation import admit
+from edge.control.model_validation import validate
 from edge.errors import BundleError, CalibrationError
 from edge.model import bundle
 from edge.model.classifier import Classifier
@@ -78,8 +78,8 @@ def test_good_frames_raise_no_alarm_and_defects_do(tmp_path):
     """Of frames that were not seen; a blot that no class may know is a defect with its strangeness."""
     path = tmp_path / "top.npz"
     often = fit(collected(good()), Wanted(500.0, None), HOURLY)
-    path.write_bytes(often.normality.coded())
-    inspector = Inspector(camera(normality=(path,)), classifier(), FakeClock())
+    path.write_bytes(often.anomaly.coded())
+    inspector = Inspector(camera(anomaly=(path,)), classifier(), FakeClock())
     strip = clean()
     states = [inspector.inspect(strip.frame(n)).state for n in range(1000, 1020)]
     assert states.count("ok") >= 18
@@ -137,7 +137,7 @@ def test_share_of_tiles_is_kept_on_other_tiles():
     """Five of a hundred tiles asked: on frames that were not seen, no more than chance allows."""
     half = fit(collected(good(), follow=False), Wanted(None, 0.05), Pace(30.0, 1, 1))
     seen = collected([good_frame(n) for n in range(700, 740)], follow=False)
-    scores = half.normality.surface.score(seen.values())
+    scores = half.anomaly.surface.score(seen.values())
     assert (scores > half.promise.threshold).mean() <= 0.09
     assert half.promise.exact
 
@@ -197,7 +197,7 @@ def test_bundle_without_peaks_is_told_by_logits_and_features():
     seen = Collected(Inspector(camera(), before, FakeClock()), before)
     for number, frame in enumerate(good()):
         seen.see(str(number), frame, follows=number > 0)
-    known = fit(seen, Wanted(500.0, None), HOURLY).normality
+    known = fit(seen, Wanted(500.0, None), HOURLY).anomaly
     assert known.surface.names == ("logits", "features")
     blotted = good_frame(7).copy()
     cv2.circle(blotted, (100, 100), 25, 20, cv2.FILLED)
@@ -237,7 +237,7 @@ def run(*arguments):
 
 
 def test_command_writes_what_the_daemon_uses(tmp_path, footage):
-    """Thresholds, reference, data and two pictures; the camera then has them; with `normality: classes` it has not."""
+    """Thresholds, reference, data and two pictures; the camera then has them; with `anomaly: classes` it has not."""
     path = written_config(tmp_path)
     done = run("-c", path, "--camera", "top", "--source", footage, "--consecutive", "--json")
     assert done.exit_code == 0, done.output
@@ -249,10 +249,10 @@ def test_command_writes_what_the_daemon_uses(tmp_path, footage):
     assert {p.name for p in folder.iterdir()} == {"top.yaml", told["file"], *pictures}
     assert calibration.load(folder / "top.yaml").reference is not None
     settings = settings_of(path, "top", "builtin", None)
-    assert settings.camera.normality == (folder / told["file"],)
+    assert settings.camera.anomaly == (folder / told["file"],)
     Inspector(settings.camera, classifier(), FakeClock())
-    path.write_text(path.read_text().replace("fps: 30", "fps: 30\n  normality: classes"))
-    assert settings_of(path, "top", "builtin", None).camera.normality == "classes"
+    path.write_text(path.read_text().replace("fps: 30", "fps: 30\n  anomaly: classes"))
+    assert settings_of(path, "top", "builtin", None).camera.anomaly == "classes"
 
 
 def test_command_again_replaces_and_removes_its_data(tmp_path, footage):
@@ -300,9 +300,9 @@ def test_command_refuses_two_askings(tmp_path):
 
 def test_another_model_is_not_admitted(tmp_path):
     """A calibration made with another model: the new one is refused, and the command to run is named."""
-    other = found().normality
+    other = found().anomaly
     path = tmp_path / "top.npz"
     changed = anomaly.Model(other.model.name, "0", "b" * 64)
     path.write_bytes(replace(other, model=changed).coded())
     with pytest.raises(BundleError, match=r"does not fit the calibration.*calibrate normal --camera top"):
-        admit(bundle.load("builtin"), config.Model(), [camera(normality=(path,))], FakeClock())
+        validate(bundle.load("builtin"), config.Model(), [camera(anomaly=(path,))], FakeClock())

@@ -14,10 +14,10 @@ from edge.model import bundle
 from edge.model.classifier import Classifier
 from edge.vision.decision import overlap_px
 from edge.vision.inspector import Inspector
-from edge.vision.tracker import Tracks
+from edge.vision.tracker import Tracker
 
 FPS = 30
-LEAST_PX = 20
+MIN_PX = 20
 """5 mm at a quarter of a millimetre per px."""
 
 
@@ -30,15 +30,15 @@ def hour(folder, *, good_frames, frames):
     for number in range(good_frames):
         seen.see(str(number), clean.frame(number), follows=number > 0)
     path = folder / "top.npz"
-    path.write_bytes(fit(seen, Wanted(1.0, None), Pace(FPS, 2, 3)).normality.coded())
-    inspector = Inspector(camera.model_copy(update={"normality": (path,)}), classifier, FakeClock())
+    path.write_bytes(fit(seen, Wanted(1.0, None), Pace(FPS, 2, 3)).anomaly.coded())
+    inspector = Inspector(camera.model_copy(update={"anomaly": (path,)}), classifier, FakeClock())
     ids = itertools.count()
-    tracks = Tracks(camera.decision, camera.tile_px, lambda: str(next(ids)))
+    tracks = Tracker(camera.decision, camera.tile_px, lambda: str(next(ids)))
     strip = Strip()
     false, there, found = 0, set(), set()
     for number in range(frames):
         shown = strip.truth(number)
-        there |= {defect.track for defect, box in shown if min(box[2:]) >= LEAST_PX}
+        there |= {defect.track for defect, box in shown if min(box[2:]) >= MIN_PX}
         findings = inspector.inspect(strip.frame(number)).findings
         for change in tracks.step(findings, number * NS_PER_S // FPS):
             if change.type == "defect.opened":

@@ -18,6 +18,7 @@ from edge.camera.sources.simulator import Strip
 from edge.cli import main
 from edge.config import tuning
 from edge.config.calibration import Made
+from edge.config.state_dir import StateDir
 from edge.errors import CalibrationError
 from edge.host.clock import SystemClock
 from edge.model.bundle import load
@@ -124,7 +125,7 @@ def test_the_most_cameras_are_found_by_doubling_and_halving(holds, tried):
         return SimpleNamespace(verdict=verdict, stages={"total": SimpleNamespace(p99=3.0, n=150)})
 
     found = held(look, 30.0)
-    assert found.cameras == min(holds, latency.MOST_CAMERAS)
+    assert found.cameras == min(holds, latency.MAX_CAMERAS)
     assert found.at_least == (holds == 99)
     assert tried is None or looks == tried
 
@@ -157,7 +158,7 @@ def fitted(tmp_path, digest="d", **model):
 def test_what_was_measured_fills_what_the_configuration_leaves_open(tmp_path):
     """And nothing else: values by hand win."""
     assert fitted(tmp_path) == ("auto", None, None)
-    tuning.save(tuning.path_of(tmp_path), kept("d"))
+    tuning.save(StateDir(tmp_path).tuning, kept("d"))
     assert fitted(tmp_path) == ("int8", 2, 18)
     assert fitted(tmp_path, precision="fp32", threads=1, batch=4) == ("fp32", 1, 4)
     assert fitted(tmp_path, batch=4) == ("int8", 2, 4)
@@ -168,7 +169,7 @@ def test_what_was_measured_fills_what_the_configuration_leaves_open(tmp_path):
 )
 def test_what_was_measured_elsewhere_is_not_used(tmp_path, caplog, place):
     """Another processor, onnxruntime or model: one line says to calibrate again."""
-    tuning.save(tuning.path_of(tmp_path), kept("d", **place))
+    tuning.save(StateDir(tmp_path).tuning, kept("d", **place))
     assert fitted(tmp_path) == ("auto", None, None)
     assert "calibrate latency" in caplog.text
     assert next(iter(map(str, place.values()))) in caplog.text
@@ -176,7 +177,7 @@ def test_what_was_measured_elsewhere_is_not_used(tmp_path, caplog, place):
 
 def test_a_damaged_file_costs_time_and_not_the_start(tmp_path, caplog):
     """Its reason is told."""
-    path = tuning.path_of(tmp_path)
+    path = StateDir(tmp_path).tuning
     path.parent.mkdir()
     path.write_text("schema: defectd.tuning/1\nplace: 3\n")
     assert fitted(tmp_path) == ("auto", None, None)
@@ -215,7 +216,7 @@ def test_the_command_writes_what_the_next_start_uses(box):
     done = calibrated(box, "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    path = tuning.path_of(box / "var")
+    path = StateDir(box / "var").tuning
     found = tuning.load(path)
     assert told["written"] == [str(path), str(path.with_name("node.latency.png"))]
     assert told["chosen"]["batch"] == found.chosen.batch

@@ -30,6 +30,7 @@ from edge.calibration.thresholds import (
 from edge.cli import main
 from edge.config import calibration
 from edge.config.calibration import Reliability
+from edge.config.state_dir import StateDir
 from edge.errors import CalibrationError, ConfigError
 from edge.model.classifier import Classifier, Scores
 from edge.pipeline.offline import settings_of
@@ -296,7 +297,7 @@ def camera(**keys):
 
 def seen(levels=None, decision=None, made=None):
     """State of a bright frame, scratches at 0.79."""
-    keys = {"levels": levels} if levels else {}
+    keys = {"calibrated_thresholds": levels} if levels else {}
     inspector = Inspector(
         camera(decision=decision or config.Decision(), **keys), Classifier(made or bundle(**MADE)), FakeClock()
     )
@@ -308,39 +309,39 @@ def seen(levels=None, decision=None, made=None):
 def test_calibrated_levels_go_before_the_general_threshold_and_after_classes_by_hand():
     """0.8 of a sure scratch: a defect by default, not at 0.95, and again where the configuration says 0.5."""
     assert seen().state == "defect"
-    assert seen(config.Levels(classes={"scratches": 0.95})).state == "unsure"
+    assert seen(config.CalibratedThresholds(classes={"scratches": 0.95})).state == "unsure"
     by_hand = config.Decision(classes={"scratches": 0.5})
-    assert seen(config.Levels(classes={"scratches": 0.95}), by_hand).state == "defect"
-    assert seen(config.Levels(classes={"scratches": 0.1})).state == "defect"
+    assert seen(config.CalibratedThresholds(classes={"scratches": 0.95}), by_hand).state == "defect"
+    assert seen(config.CalibratedThresholds(classes={"scratches": 0.1})).state == "defect"
 
 
 def test_a_calibrated_temperature_goes_before_that_of_the_bundle():
     """For this camera."""
-    assert seen(config.Levels(temperature=4.0)).state in ("ok", "unsure")
-    sharp = seen(config.Levels(temperature=0.2)).findings.regions[0].confidence
+    assert seen(config.CalibratedThresholds(temperature=4.0)).state in ("ok", "unsure")
+    sharp = seen(config.CalibratedThresholds(temperature=0.2)).findings.regions[0].confidence
     assert sharp > seen().findings.regions[0].confidence
 
 
 def test_levels_of_another_model_or_tile_are_not_used_and_a_line_says_so(caplog):
     """Also after a swap; with the model they were made with they hold again."""
     made = bundle(**MADE)
-    own = config.Levels(bundle=made.digest, tile_px=32, classes={"scratches": 0.95})
+    own = config.CalibratedThresholds(bundle=made.digest, tile_px=32, classes={"scratches": 0.95})
     assert seen(own, made=made).state == "unsure"
     with caplog.at_level(logging.WARNING):
         assert seen(own.model_copy(update={"bundle": "0" * 64}), made=made).state == "defect"
         assert seen(own.model_copy(update={"tile_px": 64}), made=made).state == "defect"
     assert caplog.text.count("calibrate thresholds --camera top") == 2
-    inspector = Inspector(camera(levels=own), Classifier(made), FakeClock())
+    inspector = Inspector(camera(calibrated_thresholds=own), Classifier(made), FakeClock())
     other = Classifier(made)
     other.bundle = "f" * 64
-    assert inspector.fitted(other).levels is None
-    assert inspector.fitted(other).fitted(Classifier(made)).levels == own
+    assert inspector.fitted(other).calibrated_thresholds is None
+    assert inspector.fitted(other).fitted(Classifier(made)).calibrated_thresholds == own
 
 
 def test_levels_by_hand_for_a_class_that_is_none_are_refused():
     """As under `decision.classes`."""
-    with pytest.raises(ConfigError, match=r"levels\.classes\.rust"):
-        seen(config.Levels(classes={"rust": 0.5}))
+    with pytest.raises(ConfigError, match=r"calibrated_thresholds\.classes\.rust"):
+        seen(config.CalibratedThresholds(classes={"rust": 0.5}))
 
 
 # ---- the command --------------------------------------------------------------------------------------
@@ -377,14 +378,16 @@ def test_the_command_writes_levels_that_the_daemon_uses(place):
     done = calibrated(place, "--good", str(place / "sound"), "--json")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
-    path = calibration.path_of(place / "var", "top")
+    path = StateDir(place / "var").calibration("top")
     kept = calibration.load(path).thresholds
-    assert told["levels"]["classes"] == kept.levels.classes
-    assert set(kept.levels.classes) == {"scratches"}
+    assert told["calibrated_thresholds"]["classes"] == kept.calibrated_thresholds.classes
+    assert set(kept.calibrated_thresholds.classes) == {"scratches"}
     assert kept.sound == 20 + 4 * tiles_of(place)
     assert kept.tiles_per_hour == 3600 * 10 * tiles_of(place)
     assert cv2.imread(str(path.with_name("top.thresholds.png"))).shape[1] == 1080
-    assert settings_of(place / "c.yaml", None, "builtin", None).camera.levels == kept.levels
+    assert (
+        settings_of(place / "c.yaml", None, "builtin", None).camera.calibrated_thresholds == kept.calibrated_thresholds
+    )
 
 
 def tiles_of(place):

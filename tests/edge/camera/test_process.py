@@ -17,7 +17,7 @@ import pytest
 from edge.camera import process
 from edge.camera.process import Job, play
 from edge.camera.ring import Hangup, Note, Received, RingReader, open_ring
-from edge.camera.sources.device import Given, Lost, Picture, SourceSpec
+from edge.camera.sources.device import Lost, Picture, SourceInfo, SourceSpec
 from edge.errors import CameraError, EndOfRecording
 
 MS = 1_000_000
@@ -53,7 +53,7 @@ class Sleeper:
 class Costs:
     """A recording whose pictures cost as many ms as written."""
 
-    given = Given("costs")
+    given = SourceInfo("costs")
 
     def __init__(self, clock: Sleeper, costs_ms: list[float], period_s: float) -> None:
         self.clock, self.costs_ms, self.period_s = clock, costs_ms, period_s

@@ -11,7 +11,7 @@ import pytest
 from edge import config
 from edge.camera.simulator_defaults import described
 from edge.camera.sources.simulator import Strip
-from edge.coverage.strip_position import Travel
+from edge.coverage.strip_position import PositionTracker
 from edge.host.clock import NS_PER_S
 from edge.vision.metrology import Heading, Ruler
 
@@ -28,7 +28,7 @@ def test_first_run_places_each_defect_where_it_lies_on_the_strip():
     """By the shipped configuration, frame by frame: 0.25 mm for each row from the begin of the strip."""
     settings = described(config.load(SHIPPED))
     (camera,) = settings.cameras
-    travel, heading = Travel(settings.travel, 0), Heading.of(Ruler.of(camera.scale), camera.direction)
+    travel, heading = PositionTracker(settings.travel, 0), Heading.of(Ruler.of(camera.scale), camera.direction)
     strip, seen = Strip.from_url(camera.source.get_secret_value()), 0
     for n in range(0, 600, 7):
         mark = travel.at(int(n / camera.fps * NS_PER_S))

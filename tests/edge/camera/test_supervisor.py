@@ -20,7 +20,7 @@ import pytest
 from camera_scene import Scene, camera, missing_frames
 
 from edge.camera import supervisor as room
-from edge.camera.sources.device import Given, SourceSpec
+from edge.camera.sources.device import SourceInfo, SourceSpec
 from edge.camera.supervisor import (
     CameraEnded,
     CameraLost,
@@ -78,9 +78,9 @@ def test_stall_limit_follows_the_timeouts_and_the_rate():
     """A live camera is missed soon, a slow one later, a recording much later."""
     spec = SourceSpec("rtsp://h/x", open_timeout_s=3, read_timeout_s=2)
     assert stall_limit_s(spec, None, running=False) == 6.0
-    assert stall_limit_s(spec, Given("FFMPEG", fps=10.0), running=True) == pytest.approx(2.6)
-    assert stall_limit_s(SourceSpec("strip:", fps=0.1), Given("strip"), running=True) == pytest.approx(12.5)
-    assert stall_limit_s(SourceSpec("a.mp4"), Given("FFMPEG", fps=25.0), running=True) >= 60
+    assert stall_limit_s(spec, SourceInfo("FFMPEG", fps=10.0), running=True) == pytest.approx(2.6)
+    assert stall_limit_s(SourceSpec("strip:", fps=0.1), SourceInfo("strip"), running=True) == pytest.approx(12.5)
+    assert stall_limit_s(SourceSpec("a.mp4"), SourceInfo("FFMPEG", fps=25.0), running=True) >= 60
     assert stall_limit_s(SourceSpec("a.mp4", fps=0.01), None, running=True) >= 160
 
 
@@ -96,7 +96,7 @@ def test_recording_is_played_whole_and_ends_once(tmp_path):
         assert scene.labels["a"] == [f"{n}.png" for n in range(30)]
         assert [type(n) for n in scene.notices] == [CameraOpened, CameraEnded]
         assert scene.told(CameraEnded)[0].frames == 30
-        assert scene.told(CameraOpened)[0].given == Given("images", 60, 40, 0.0, "GREY")
+        assert scene.told(CameraOpened)[0].given == SourceInfo("images", 60, 40, 0.0, "GREY")
         status = scene.supervisor.snapshot()["a"]
         assert (status.state, status.restarts, status.pid) == ("ended", 0, None)
         assert (status.waiting, status.delivered) == (0, 30)
@@ -522,7 +522,9 @@ def test_cameras_come_go_and_change_while_the_others_go_on():
         scene.until(lambda: len(scene.told(CameraOpened)) == 3)
         pids = {name: scene.pid(name) for name in ("kept", "other")}
         changed = camera("other", "strip:?width=320&height=64", fps=100)
-        scene.supervisor.rearrange([kept.model_copy(update={"memory_mb": 400}), changed, camera("new", FAST, fps=100)])
+        scene.supervisor.rearrange(
+            [kept.model_copy(update={"max_memory_mb": 400}), changed, camera("new", FAST, fps=100)]
+        )
         scene.until(lambda: scene.told(CameraRemoved, "gone") and scene.told(CameraOpened, "new"))
         scene.until(lambda: len(scene.told(CameraOpened, "other")) == 2)
         scene.until(scene.more("kept"))

@@ -15,6 +15,7 @@ from edge.camera.sources.simulator import Strip
 from edge.cli import main
 from edge.cli.progress import uninterrupted
 from edge.config import calibration
+from edge.config.state_dir import StateDir
 
 COMMANDS = ("roi", "flatfield", "scale", "normal", "thresholds", "latency")
 LAMP = (1 - 0.35 * np.linspace(-1, 1, 400) ** 2)[None]
@@ -109,7 +110,7 @@ def test_blurred_footage_is_refused(plant, command, words):
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"", b"schema: defectd.calibration/1\nroi: {roi: [0, 0]}\n"])
 def test_damaged_calibration_is_told_before_frames_are_gathered(plant, content):
     """And the remedy is one that works: calibrating again over it would not."""
-    path = calibration.path_of(plant / "var", "top")
+    path = StateDir(plant / "var").calibration("top")
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
     done = call(plant, "flatfield", source="nowhere")
@@ -182,7 +183,7 @@ def test_all_that_root_writes_belongs_to_the_user_of_the_state_folder(plant):
 
 def test_what_a_part_leaves_open_survives_the_next_calibration(plant):
     """Thresholds know no frame size, and say so: the file can be read after another part was put beside them."""
-    path = calibration.path_of(plant / "var", "top")
+    path = StateDir(plant / "var").calibration("top")
     made = calibration.Made(time="now", version="1", source="tiles", frames=9, frame_px=None)
     region = calibration.Region(roi=None, exclude=((0, 0, 9, 9),), made=made)
     calibration.save(path, roi=region)

@@ -13,6 +13,7 @@ from edge.cli import main
 from edge.config import calibration
 from edge.config.calibration import Even, Fitted, Made, Metric, Region
 from edge.config.diff import compare
+from edge.config.state_dir import StateDir
 from edge.errors import ConfigError
 from edge.model.classifier import Classifier
 from edge.monitoring.doctor import calibrations, cameras
@@ -28,7 +29,7 @@ def made(size=SIZE):
 
 def plant(tmp_path, *, size=SIZE, **camera):
     """A configuration with one camera and all of its parts calibrated for frames of a size."""
-    path = calibration.path_of(tmp_path / "var", "top")
+    path = StateDir(tmp_path / "var").calibration("top")
     calibration.save(
         path,
         roi=Region(roi=(SIDE, 0, 6 * SIDE, 4 * SIDE), made=made(size)),
@@ -75,7 +76,7 @@ def test_region_of_another_size_makes_the_frame_bad(tmp_path):
     assert (verdict.state, verdict.tiles) == ("bad_image", 0)
     assert verdict.reason == f"roi calibrated for {8 * SIDE}x{4 * SIDE} px, not for {16 * SIDE}x{4 * SIDE}"
     look = Inspector(camera, MIDDLE, FakeClock()).look(frame((16 * SIDE, 4 * SIDE)), 0)
-    assert look.ailment == verdict.reason
+    assert look.fault == verdict.reason
 
 
 def test_light_of_another_size_is_left_out(tmp_path):
@@ -148,7 +149,7 @@ def test_doctor_holds_calibrations_against_the_cameras(tmp_path):
     assert "1600x256" in found["bad"].says
     assert set(found) == {"bad", "warning"}
     assert list(calibrations.held_against(settings, {"top": SIZE})) == []
-    calibration.save(calibration.path_of(tmp_path / "var", "top"), roi=Region(roi=(0, 0, 9, 9), made=made((9, 9))))
+    calibration.save(StateDir(tmp_path / "var").calibration("top"), roi=Region(roi=(0, 0, 9, 9), made=made((9, 9))))
     assert [f.grade for f in calibrations.findings(settings)] == ["warning"]
 
 
@@ -170,7 +171,7 @@ def test_doctor_asks_the_daemon_that_has_the_cameras(tmp_path, monkeypatch):
 def test_calibration_with_tiles_in_mm_uses_the_scale_as_far_as_there_is_one(tmp_path):
     """The region is checked with the tiles that the daemon will lay; without a scale yet nothing is refused."""
     settings = plant(tmp_path, tile_mm=SIDE)
-    path = calibration.path_of(tmp_path / "var", "top")
+    path = StateDir(tmp_path / "var").calibration("top")
     assert calibration.tiled(settings.cameras[0], path).tile_px == 2 * SIDE
     assert calibration.tiled(settings.cameras[0], tmp_path / "none.yaml").tile_px == 200
     assert calibration.tiled(settings.cameras[0].model_copy(update={"tile_mm": None}), path).tile_px == 200

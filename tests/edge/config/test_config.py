@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge import config
-from edge.config import Camera, anchored_source, broker_address, load, parse, redact, yaml_file
+from edge.config import Camera, anchored_source, broker_address, load, parse, yaml_file
 from edge.errors import ConfigError
+from edge.host.redact import redact
 
 SHIPPED = Path(__file__).parents[3] / "config.yaml"
 SECRET = "hunter2"

@@ -64,7 +64,7 @@ def test_thresholds_that_do_not_fit_together_are_refused(configured, wrong):
 )
 def test_what_no_longer_fits_is_left_out_and_told(configured, kept, caplog):
     """A damaged file, a camera or class that is gone: inspection starts with the configuration, and says so."""
-    (configured.state_dir / overrides.FILE).write_text(kept)
+    (configured.state_dir / "thresholds.json").write_text(kept)
     assert overrides.load(configured, CLASSES) == {}
     assert caplog.records
 
@@ -72,7 +72,7 @@ def test_what_no_longer_fits_is_left_out_and_told(configured, kept, caplog):
 def test_file_is_private_and_plain(configured):
     """Mode 0600, JSON by camera."""
     overrides.save(configured.state_dir, {"top": {"confidence": 0.8}})
-    path = configured.state_dir / overrides.FILE
+    path = configured.state_dir / "thresholds.json"
     assert path.stat().st_mode & 0o777 == 0o600
     assert json.loads(path.read_text()) == {"cameras": {"top": {"confidence": 0.8}}}
-    assert [p.name for p in configured.state_dir.iterdir()] == [overrides.FILE]
+    assert [p.name for p in configured.state_dir.iterdir()] == ["thresholds.json"]

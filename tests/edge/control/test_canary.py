@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edge.control.canary import Probation, Record
+from edge.control.canary import Canary, Record
 from edge.host.clock import NS_PER_S
 
 BEFORE = {"top": Record(1000, 1000, 20, 10)}
@@ -13,7 +13,7 @@ AT = {"top": Record(5000, 5000, 100, 50)}
 
 def judged(new: Record, seconds: float = 1, before: dict[str, Record] = BEFORE) -> tuple[str, str]:
     counted = Record(*(a + b for a, b in zip(AT["top"].as_tuple(), new.as_tuple(), strict=True)))
-    return Probation(before, AT, 0, 60).judge({"top": counted}, int(seconds * NS_PER_S))
+    return Canary(before, AT, 0, 60).judge({"top": counted}, int(seconds * NS_PER_S))
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_one_bad_camera_of_several_is_enough():
     """Its share is not watered down by those at which all is well."""
     before = dict.fromkeys("abcd", BEFORE["top"])
     now = {**{name: Record(1000, 1000, 20, 0) for name in "abc"}, "d": Record(500, 500, 400, 0)}
-    judgement, reason = Probation(before, {}, 0, 60).judge(now, 1)
+    judgement, reason = Canary(before, {}, 0, 60).judge(now, 1)
     assert (judgement, reason.split(":")[0]) == ("unsure", "camera d")
 
 
 def test_what_is_excused_is_usual_from_then_on():
     """Frames missed because the box is busy: only more of them are a complaint; doubt is judged as before."""
-    probation = Probation(BEFORE, {}, 0, 60)
+    probation = Canary(BEFORE, {}, 0, 60)
     busy = {"top": Record(1000, 900, 20, 400)}
     assert probation.judge(busy, 1)[0] == "missed"
     probation.excuse(busy)

@@ -14,24 +14,25 @@ import numpy as np
 import pytest
 import yaml
 from fakes import CLASSES, card, network, write_bundle
-from fakes_crew import CAMERA, TOPICS, Cameras, Crew, View
-from fakes_delivery import until
-from fakes_models import bundle_of, that_breaks, that_is_slow, with_a_hole
+from fakes.crew import CAMERA, TOPICS, Cameras, Crew, Output
+from fakes.delivery import until
+from fakes.models import bundle_of, that_breaks, that_is_slow, with_a_hole
 
 from edge import config
 from edge.camera.supervisor import FramesLost
-from edge.control.model_rollout import Succession
+from edge.control.model_rollout import ModelRollout
 from edge.control.model_validation import identity
-from edge.control.mqtt_commands import Commands, Model
+from edge.control.mqtt_commands import Commands
 from edge.control.reload import Node, Reach
-from edge.control.startup import MOST_STARTS, prepare
+from edge.control.requests import Model
+from edge.control.startup import MAX_STARTS, prepare
 from edge.errors import BundleError, CommandError
 from edge.event import Origin
 from edge.frame import Frame
 from edge.host.clock import SystemClock, boot_id
 from edge.model.store import CONFIGURED, Store
-from edge.pipeline.event_latency import Trail
-from edge.pipeline.loop import Control, Line
+from edge.pipeline.event_latency import EventLatency
+from edge.pipeline.loop import InspectionLoop, OrderQueue
 
 STEEL = np.tile(np.linspace(20, 200, 64).astype(np.uint8), (64, 1))
 BRIGHT = np.clip(STEEL.astype(int) // 8 + 230, 0, 244).astype(np.uint8)
@@ -77,27 +78,29 @@ class Plant:
         onnx = network(weights=(0, 0, 0, 0, 0, 1))
         first = write_bundle(folder / "first", onnx, card(onnx, version="first"))
         path = folder / "config.yaml"
-        camera = {**CAMERA, "budget_ms": 5000, "tile_px": 32, "mode": "parts", "health": {"enabled": False}}
+        camera = {**CAMERA, "budget_ms": 5000, "tile_px": 32, "mode": "parts", "image_quality": {"enabled": False}}
         content = {"node": "line3", "model": {"bundle": str(first), **model}, "cameras": [camera]}
         path.write_text(yaml.safe_dump(content))
         settings = config.load(path)
         settings.state_dir.mkdir(exist_ok=True)
         self.clock = SystemClock()
         self.prepared = prepare(settings, self.clock)
-        self.crew, self.strip, self.views = Crew(), Strip(), [View()]
+        self.crew, self.strip, self.views = Crew(), Strip(), [Output()]
         origin = Origin(
             "line3", boot_id(), identity(self.prepared.bundle, self.prepared.classifier), self.prepared.settings.sha256
         )
         self.crew.origin = origin
-        control = Control()
+        control = OrderQueue()
         crew: Any = self.crew
         views: Any = self.views
         strip: Any = self.strip
         commands = Commands(TOPICS, settings.commands, ["top"], self.clock)
-        reach = Reach(control, strip, crew, crew, commands, Trail(["top"], self.clock), views, lambda _s: [View()])
+        reach = Reach(
+            control, strip, crew, crew, commands, EventLatency(["top"], self.clock), views, lambda _s: [Output()]
+        )
         self.node = Node(self.prepared, origin, TOPICS, reach, self.clock, path)
-        self.line = Line(
-            self.prepared.stations,
+        self.line = InspectionLoop(
+            self.prepared.sessions,
             strip,
             crew,
             self.clock,
@@ -108,7 +111,7 @@ class Plant:
             control=control,
             shadow=self.prepared.shadow,
         )
-        self.succession = Succession(self.node, self.prepared, control, lambda: self.line.stations, self.clock)
+        self.succession = ModelRollout(self.node, self.prepared, control, lambda: self.line.sessions, self.clock)
         self.store = Store(settings.state_dir)
         self.line.start()
         self.succession.resume()
@@ -124,7 +127,7 @@ class Plant:
         return self.store.put(bundle_of(self.folder, version, make, **changes), None, self.clock)
 
     def inspected(self) -> int:
-        frames = self.line.stations[0].account.total()["frames"]
+        frames = self.line.sessions[0].account.total()["frames"]
         return int(frames["ok"] + frames["defect"] + frames["unsure"])
 
     def goes_on(self, frames: int = 20) -> None:
@@ -138,7 +141,7 @@ class Plant:
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Iterator[Plant]:
-    plant = Plant(tmp_path, watch_s=0.0)
+    plant = Plant(tmp_path, canary_s=0.0)
     yield plant
     plant.stop()
 
@@ -159,7 +162,7 @@ def test_swap_changes_who_decides_between_two_frames(plant: Plant) -> None:
     assert plant.told("model.changed")[0][1] == "second"
     plant.strip.running = False
     until(lambda: not plant.strip.waiting, 5, "the last frame")
-    total = plant.line.stations[0].account.total()
+    total = plant.line.sessions[0].account.total()
     assert total["frames"]["ok"] + total["frames"]["defect"] == total["delivered"] == next(plant.strip.number)
 
 
@@ -198,7 +201,7 @@ def test_model_that_fails_on_a_frame_is_replaced_within_that_frame(plant: Plant,
     standing = plant.store.standing(plant.node.configured.model.bundle)
     assert (standing.current, list(standing.rejected)) == (CONFIGURED, [digest])
     assert plant.crew.status["model"]["version"] == "first"
-    assert plant.line.stations[0].account.total()["frames"]["unsure"] == 0, "no verdict was that of the broken one"
+    assert plant.line.sessions[0].account.total()["frames"]["unsure"] == 0, "no verdict was that of the broken one"
     assert plant.succession.use(digest)["changed"], "whoever wants it may try it again"
 
 
@@ -219,12 +222,12 @@ def test_missed_frames_are_put_down_to_a_model_only_if_it_is_slower(plant: Plant
     """Timed beside its predecessor on the spot: a box that has become busy is no fault of the model."""
     plant.goes_on(120)
     plant.node.settings = plant.node.settings.model_copy(
-        update={"model": plant.node.settings.model.model_copy(update={"watch_s": 3600.0})}
+        update={"model": plant.node.settings.model.model_copy(update={"canary_s": 3600.0})}
     )
     plant.succession.use(plant.kept("second", make, weights=(0, 0, 0, 0, 0.5, 1)))
     plant.goes_on(10)
     plant.strip.tell(FramesLost("top", 200, "overflow"))
-    until(lambda: plant.line.stations[0].account.total()["frames"]["dropped"] >= 200, 5, "the lost frames")
+    until(lambda: plant.line.sessions[0].account.total()["frames"]["dropped"] >= 200, 5, "the lost frames")
     plant.succession.look()
     assert bool(plant.told("model.rolled_back")) == (make is that_is_slow)
     plant.goes_on(10)
@@ -262,33 +265,33 @@ def test_bundle_that_does_not_fit_is_refused_and_nothing_changes(
 
 def test_trial_goes_on_over_restarts_until_they_are_too_many(tmp_path: Path) -> None:
     """A stop in between counts for nothing; a model that takes the daemon down with it is not tried for ever."""
-    plant = Plant(tmp_path, watch_s=3600.0)
+    plant = Plant(tmp_path, canary_s=3600.0)
     plant.goes_on()
     plant.succession.use(plant.kept("second", weights=(0, 0, 0, 0, 0.5, 1)))
     plant.stop()
     for starts in (1, 2):
-        plant = Plant(tmp_path, watch_s=3600.0)
+        plant = Plant(tmp_path, canary_s=3600.0)
         assert plant.node.origin.model["version"] == "second"
         standing = plant.store.standing(plant.node.configured.model.bundle)
         assert (standing.on_trial, standing.starts) == (True, starts)
         plant.goes_on()
         plant.stop(killed=True)
-    assert starts == MOST_STARTS
-    plant = Plant(tmp_path, watch_s=3600.0)
+    assert starts == MAX_STARTS
+    plant = Plant(tmp_path, canary_s=3600.0)
     assert plant.node.origin.model["version"] == "first"
     assert "no proper end" in plant.told("model.rolled_back")[0][0]["reason"]
     plant.stop()
-    plant = Plant(tmp_path, watch_s=3600.0)
+    plant = Plant(tmp_path, canary_s=3600.0)
     assert (plant.node.origin.model["version"], plant.told("model.rolled_back")) == ("first", [])
     plant.stop()
 
 
 def test_model_on_trial_after_a_restart_still_has_its_predecessor(tmp_path: Path) -> None:
     """It fails on a frame then: the way back is as short as before."""
-    plant = Plant(tmp_path, watch_s=3600.0)
+    plant = Plant(tmp_path, canary_s=3600.0)
     plant.succession.use(plant.kept("hole", with_a_hole))
     plant.stop()
-    plant = Plant(tmp_path, watch_s=3600.0)
+    plant = Plant(tmp_path, canary_s=3600.0)
     plant.strip.shown = BRIGHT
     until(lambda: plant.told("model.rolled_back"), 10, "the way back")
     plant.goes_on()

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 from fakes import CLASSES, card, network, write_bundle
-from fakes_crew import CAMERA, TOPICS, Cameras, Crew, View
-from fakes_delivery import until
+from fakes.crew import CAMERA, TOPICS, Cameras, Crew, Output
+from fakes.delivery import until
 
 from edge import config
 from edge.camera.supervisor import CameraRemoved
@@ -24,8 +24,8 @@ from edge.control.startup import prepare
 from edge.errors import CommandError, ConfigError
 from edge.event import Origin
 from edge.host.clock import SystemClock, boot_id
-from edge.pipeline.event_latency import Trail
-from edge.pipeline.loop import Control, Line
+from edge.pipeline.event_latency import EventLatency
+from edge.pipeline.loop import InspectionLoop, OrderQueue
 
 
 class Stage:
@@ -41,20 +41,27 @@ class Stage:
         settings.state_dir.mkdir(exist_ok=True)
         clock = SystemClock()
         prepared = prepare(settings, clock)
-        self.crew, self.cameras, self.views = Crew(), Cameras(), [View()]
+        self.crew, self.cameras, self.views = Crew(), Cameras(), [Output()]
         self.crew.origin = Origin("line3", boot_id(), {"name": "tiny", "version": "1", "sha256": "0" * 64}, "")
-        self.control = Control()
+        self.control = OrderQueue()
         commands = Commands(TOPICS, settings.commands, ["top"], clock)
         crew: Any = self.crew
         cameras: Any = self.cameras
         views: Any = self.views
         reach = Reach(
-            self.control, cameras, crew, crew, commands, Trail(["top"], clock), views, lambda _settings: [View()]
+            self.control,
+            cameras,
+            crew,
+            crew,
+            commands,
+            EventLatency(["top"], clock),
+            views,
+            lambda _settings: [Output()],
         )
         origin = Origin("line3", boot_id(), self.crew.origin.model, settings.sha256)
         self.node = Node(prepared, origin, TOPICS, reach, clock, self.path)
-        self.line = Line(
-            prepared.stations,
+        self.line = InspectionLoop(
+            prepared.sessions,
             cameras,
             crew,
             clock,
@@ -74,16 +81,17 @@ class Stage:
         self.write({**self.first, "cameras": [*cameras] or self.first["cameras"], **more})
         return self.node.reload()
 
-    def stations(self) -> dict[str, config.Camera]:
-        return {station.camera.name: station.camera for station in self.line.stations}
+    def sessions(self) -> dict[str, config.Camera]:
+        return {session.camera.name: session.camera for session in self.line.sessions}
 
     def is_whole(self) -> None:
         """Whatever was asked for: line, supervisor, events and settings are of one mind."""
         settings = self.node.settings
         active = {camera.name: camera for camera in settings.active_cameras}
-        stations = self.stations()
-        assert {name: stations[name] for name in active} == {
-            name: camera.model_copy(update={"memory_mb": stations[name].memory_mb}) for name, camera in active.items()
+        sessions = self.sessions()
+        assert {name: sessions[name] for name in active} == {
+            name: camera.model_copy(update={"max_memory_mb": sessions[name].max_memory_mb})
+            for name, camera in active.items()
         }
         assert self.cameras.wanted is None or self.cameras.wanted == list(active.values())
         assert self.node.origin.config_sha256 == settings.sha256
@@ -108,7 +116,7 @@ def test_reload_takes_over_what_it_can_and_names_the_rest(stage: Stage) -> None:
     assert (told["added"], told["looked_at"], told["needs_restart"]) == (["side"], ["top"], ["mqtt.broker"])
     assert told["config_sha256"] != told["config_sha256_before"] == before
     stage.is_whole()
-    assert stage.stations()["top"].tile_px == 100
+    assert stage.sessions()["top"].tile_px == 100
     event, origin = next(pair for pair in stage.crew.events if pair[0].type == "config.changed")
     assert (origin.config_sha256, event.detail) == (told["config_sha256"], told)
     assert stage.crew.status["cameras"] == ["top", "side"]
@@ -118,7 +126,7 @@ def test_reload_takes_over_what_it_can_and_names_the_rest(stage: Stage) -> None:
 def test_reload_reads_what_a_strip_tells_of_itself(stage: Stage) -> None:
     """As the start does: its scale and direction at once, its speed from the next start on."""
     told = stage.reload({**CAMERA, "source": "strip:?mm_per_px=0.5"})
-    camera = stage.stations()["top"]
+    camera = stage.sessions()["top"]
     assert (camera.scale, camera.direction) == (config.Scale(mm_per_px=0.5), "up")
     assert told["needs_restart"] == ["travel.speed_m_per_s"]
     stage.is_whole()
@@ -126,10 +134,10 @@ def test_reload_reads_what_a_strip_tells_of_itself(stage: Stage) -> None:
 
 def test_account_of_a_camera_goes_on_over_a_change(stage: Stage) -> None:
     """What was counted before stays counted; only how it is looked at is new."""
-    station = stage.line.stations[0]
+    session = stage.line.sessions[0]
     stage.reload({**CAMERA, "budget_ms": 70, "mode": "parts"})
-    assert stage.line.stations[0] is station
-    assert (station.budget_ns, station.camera.mode) == (70_000_000, "parts")
+    assert stage.line.sessions[0] is session
+    assert (session.budget_ns, session.camera.mode) == (70_000_000, "parts")
 
 
 def test_thresholds_apply_at_once_and_are_told(stage: Stage) -> None:
@@ -138,7 +146,7 @@ def test_thresholds_apply_at_once_and_are_told(stage: Stage) -> None:
     told = stage.reload({**CAMERA, "decision": {"confidence": 0.9}})
     assert (told["thresholds"], told["reopened"], told["looked_at"]) == (["top"], [], [])
     assert stage.crew.kinds()[-2:] == ["config.changed", "thresholds.changed"]
-    decision = stage.stations()["top"].decision
+    decision = stage.sessions()["top"].decision
     assert (decision.confidence, decision.unsure) == (0.9, 0.2)
     stage.is_whole()
 
@@ -149,9 +157,9 @@ def test_removed_camera_goes_with_its_last_frame(stage: Stage) -> None:
     until(lambda: "defectd/line3/side/state" in stage.crew.retained, 5, "the state of the new camera")
     told = stage.reload(CAMERA)
     assert told["removed"] == ["side"]
-    assert set(stage.stations()) == {"top", "side"}
+    assert set(stage.sessions()) == {"top", "side"}
     stage.cameras.tell(CameraRemoved("side", 0))
-    until(lambda: set(stage.stations()) == {"top"}, 5, "the end of the station")
+    until(lambda: set(stage.sessions()) == {"top"}, 5, "the end of the station")
     until(lambda: not [topic for topic in stage.crew.retained if "/side/" in topic], 5, "nothing retained")
     assert "side" not in stage.node.states
 
@@ -164,7 +172,7 @@ def test_camera_that_is_wanted_again_before_it_is_gone_stays(stage: Stage) -> No
     stage.cameras.tell(CameraRemoved("side", 0))
     until(lambda: not stage.cameras.notices, 5, "the notice")
     stage.reload(CAMERA, {"name": "side", "source": "strip:"})
-    assert set(stage.stations()) == {"top", "side"}
+    assert set(stage.sessions()) == {"top", "side"}
 
 
 def test_views_learn_of_cameras_that_come_and_go(stage: Stage) -> None:
@@ -192,11 +200,11 @@ def test_views_learn_of_cameras_that_come_and_go(stage: Stage) -> None:
 )
 def test_bad_file_changes_nothing_and_says_why(stage: Stage, content: Any, said: str) -> None:
     """Whoever asked gets the reasons, and so does whoever listens to events; no secret is in them."""
-    before = (stage.node.settings, stage.node.origin, stage.stations())
+    before = (stage.node.settings, stage.node.origin, stage.sessions())
     stage.write(content)
     with pytest.raises(ConfigError, match=said):
         stage.node.reload()
-    assert (stage.node.settings, stage.node.origin, stage.stations()) == before
+    assert (stage.node.settings, stage.node.origin, stage.sessions()) == before
     assert stage.cameras.wanted is None
     event, _ = stage.crew.events[-1]
     assert event.type == "config.refused"
@@ -210,10 +218,10 @@ def test_line_that_does_not_come_round_leaves_all_as_it_was(tmp_path: Path, monk
     stage = Stage(tmp_path)
     assert stage.line.stop(5)
     monkeypatch.setattr("edge.control.reload.ORDER_S", 0.01)
-    before = (stage.node.settings, stage.stations())
+    before = (stage.node.settings, stage.sessions())
     with pytest.raises(CommandError, match="not reached"):
         stage.reload({**CAMERA, "tile_px": 100})
-    assert (stage.node.settings, stage.stations(), stage.cameras.wanted) == (*before, None)
+    assert (stage.node.settings, stage.sessions(), stage.cameras.wanted) == (*before, None)
     assert stage.crew.kinds()[-1] == "config.refused"
 
 
@@ -221,7 +229,7 @@ def test_kept_thresholds_that_do_not_fit_the_new_file_are_left_out(stage: Stage)
     """As at a start: the file holds, and the log says so."""
     stage.node.set_thresholds("top", {"confidence": 0.5})
     stage.reload({**CAMERA, "decision": {"unsure": 0.55, "confidence": 0.8}})
-    assert stage.stations()["top"].decision.confidence == 0.8
+    assert stage.sessions()["top"].decision.confidence == 0.8
     assert overrides.load(stage.node.configured, CLASSES) == {}
 
 
@@ -274,17 +282,17 @@ def test_a_thousand_files_give_no_traceback_and_no_half_of_a_change(stage: Stage
     }
     taken = refused = 0
     for n in range(1000):
-        before = (stage.node.settings, stage.stations(), stage.cameras.wanted)
+        before = (stage.node.settings, stage.sessions(), stage.cameras.wanted)
         stage.path.write_text(broken(rng, good), "utf-8", "surrogateescape")
         try:
             told = stage.node.reload()
         except ConfigError:
             refused += 1
-            assert (stage.node.settings, stage.stations(), stage.cameras.wanted) == before
+            assert (stage.node.settings, stage.sessions(), stage.cameras.wanted) == before
         else:
             taken += 1
             stage.cameras.tell(*(CameraRemoved(name, 0) for name in told["removed"]))
-            until(lambda told=told: not set(told["removed"]) & set(stage.stations()), 5, "the end of a station")
+            until(lambda told=told: not set(told["removed"]) & set(stage.sessions()), 5, "the end of a station")
         stage.is_whole()
         assert stage.crew.kinds().count("config.refused") == refused, n
     assert taken > 150

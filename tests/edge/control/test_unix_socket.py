@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edge.control import unix_socket
-from edge.control.mqtt_commands import Model, Ping, Request
+from edge.control.requests import Model, Ping, Request
 from edge.control.unix_socket import Console, ask
 from edge.errors import BundleError, CommandError
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.coverage.accounting import STATES, Coverage, Gaps
-from edge.coverage.strip_position import Mark
+from edge.coverage.strip_position import StripPosition
 from edge.host.clock import NS_PER_S
 
 S = 1_000_000_000
@@ -164,13 +164,13 @@ def test_each_metre_is_inspected_in_part_or_missed():
     account = Coverage(0)
     frames = [(0.0, True), (0.5, True), (1.0, None), (3.0, False), (3.5, True), (6.0, True), (5.9, True), (7.0, None)]
     for m, whole in frames:
-        account.measure(Mark(0, m))
+        account.measure(StripPosition(0, m))
         if whole is not None:
-            account.see(Mark(0, m), 1.0, whole=whole)
+            account.see(StripPosition(0, m), 1.0, whole=whole)
     # inspected 0 to 1.5, missed 1.5 to 3, part of 3 to 3.5, inspected to 4.5, missed to 6, inspected to 7
     strip = account.report(S)["strip"]
     assert strip == {"passed_m": 7.0, "inspected_m": 3.5, "partial_m": 0.5, "missed_m": 3.0, "unplaced_frames": 0}
-    account.stand(Mark(0, 9.0))
+    account.stand(StripPosition(0, 9.0))
     report = account.report(2 * S)
     assert (report["strip"]["missed_m"], report["since_start"]["strip"]["missed_m"]) == (2.0, 5.0)
 
@@ -178,11 +178,11 @@ def test_each_metre_is_inspected_in_part_or_missed():
 def test_metres_whose_speed_was_unknown_are_in_no_sum():
     """Frames without a place are counted; the next leg begins where it begins."""
     account = Coverage(0)
-    account.measure(Mark(0, 1.0))
-    account.see(Mark(0, 1.0), 1.0, whole=True)
+    account.measure(StripPosition(0, 1.0))
+    account.see(StripPosition(0, 1.0), 1.0, whole=True)
     account.measure(None)
-    account.measure(Mark(1, 5.0))
-    account.measure(Mark(1, 5.5))
+    account.measure(StripPosition(1, 5.0))
+    account.measure(StripPosition(1, 5.5))
     strip = account.report(S)["strip"]
     assert strip == {"passed_m": 0.5, "inspected_m": 0.0, "partial_m": 0.0, "missed_m": 0.5, "unplaced_frames": 1}
 
@@ -201,18 +201,18 @@ def test_without_a_speed_there_are_no_metres():
 )
 def test_metres_add_up(steps):
     """Whatever comes: passed is the sum, and nothing is negative."""
-    account, m, leg = Coverage(0), 0.0, 0
-    account.measure(Mark(0, 0.0))
+    account, m, segment = Coverage(0), 0.0, 0
+    account.measure(StripPosition(0, 0.0))
     for run, what in steps:
         m += run
         if what == "unplaced":
             account.measure(None)
             continue
         if what == "leg":
-            leg += 1
-        account.measure(Mark(leg, m))
+            segment += 1
+        account.measure(StripPosition(segment, m))
         if what in ("whole", "part"):
-            account.see(Mark(leg, m), 1.0, whole=what == "whole")
+            account.see(StripPosition(segment, m), 1.0, whole=what == "whole")
     strip = account.report(S)["strip"]
     assert min(strip.values()) >= 0
     assert strip["passed_m"] == pytest.approx(strip["inspected_m"] + strip["partial_m"] + strip["missed_m"], abs=1e-9)
@@ -223,6 +223,6 @@ def test_gap_says_where_the_strip_stood():
     """At its first and its last frame, in whatever order they are told."""
     gaps = Gaps()
     for s in (3, 1, 5, 4):
-        gaps.miss("overload", s * S, "late", mark=Mark(0, float(s)))
+        gaps.miss("overload", s * S, "late", mark=StripPosition(0, float(s)))
     (gap,) = gaps.take()
-    assert (gap.from_mark, gap.to_mark) == (Mark(0, 1.0), Mark(0, 5.0))
+    assert (gap.from_mark, gap.to_mark) == (StripPosition(0, 1.0), StripPosition(0, 5.0))

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 from fakes import FakeClock
-from fakes_delivery import event
+from fakes.delivery import event
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.coverage.coil_store import LONGEST_AWAY_S, Coils
-from edge.coverage.strip_position import Kept
+from edge.coverage.coil_store import LONGEST_AWAY_S, CoilStore
+from edge.coverage.strip_position import RestoredCoil
 from edge.host import atomic_files
 from edge.host.clock import stamp
 
@@ -25,7 +25,7 @@ class Box:
         self.coils = self.restart()
 
     def restart(self):
-        self.coils = Coils(self.path, self.clock)
+        self.coils = CoilStore(self.path, self.clock)
         return self.coils
 
     def tell(self, *facts):
@@ -47,11 +47,11 @@ def test_coil_is_known_after_a_restart(box):
     assert not box.path.exists()
     begun = box.tell(("coil.started", "A"))
     box.clock.advance(60)
-    assert box.restart().kept == Kept("A", begun)
+    assert box.restart().kept == RestoredCoil("A", begun)
     begun = box.tell(("coil.ended", "A"), ("coil.started", 'Ä "7"'))
-    assert box.restart().kept == Kept('Ä "7"', begun)
+    assert box.restart().kept == RestoredCoil('Ä "7"', begun)
     ended = box.tell(("coil.ended", 'Ä "7"'))
-    assert box.restart().kept == Kept(None, ended)
+    assert box.restart().kept == RestoredCoil(None, ended)
 
 
 def test_file_is_written_at_changes_only(box, monkeypatch):
@@ -97,10 +97,10 @@ def test_file_that_is_damaged_leaves_the_coil_unknown(tmp_path_factory, content)
     folder = tmp_path_factory.mktemp("box")
     (folder / "coil.json").write_bytes(content)
     clock = FakeClock()
-    assert Coils(folder / "coil.json", clock).kept == Kept(None, stamp(clock.wall_ns()))
+    assert CoilStore(folder / "coil.json", clock).kept == RestoredCoil(None, stamp(clock.wall_ns()))
 
 
 def test_file_whose_moment_is_no_moment_is_damaged(box):
     """A name alone does not say whether the coil may still be there."""
     box.path.write_text(json.dumps({"schema": "defectd.coil/1", "coil": "A", "since": "yesterday"}))
-    assert box.restart().kept == Kept(None, stamp(box.clock.wall_ns()))
+    assert box.restart().kept == RestoredCoil(None, stamp(box.clock.wall_ns()))

@@ -10,14 +10,14 @@ import pytest
 
 from edge import config
 from edge.coverage.strip_position import (
-    MOST_KNOTS,
+    MAX_KNOTS,
     Coil,
     CoilNamed,
-    Kept,
-    Mark,
+    FramePoint,
+    PositionTracker,
+    RestoredCoil,
     Span,
-    Spot,
-    Travel,
+    StripPosition,
 )
 from edge.host.clock import NS_PER_MS, NS_PER_S
 
@@ -25,7 +25,7 @@ START = 5 * NS_PER_S
 
 
 def travel(**settings):
-    return Travel(config.Travel.model_validate({"topic": "drive", **settings}), START)
+    return PositionTracker(config.Travel.model_validate({"topic": "drive", **settings}), START)
 
 
 def ns(s):
@@ -107,7 +107,7 @@ def test_position_is_more_right_once_the_next_speed_has_come(messages):
 
 def test_constant_speed_needs_no_messages():
     """A fixed speed is known from the start on, and never stale."""
-    strip = Travel(config.Travel(speed_m_per_s=0.18), START)
+    strip = PositionTracker(config.Travel(speed_m_per_s=0.18), START)
     assert strip.at(START - 1) is None
     assert strip.at(ns(100)).m == pytest.approx(18.0)
     assert strip.look(ns(10_000)) is None
@@ -132,7 +132,7 @@ def test_ramp_between_two_messages_is_followed():
 
 def test_source_that_tells_changes_only_is_held():
     """hold: the speed stays until the next message."""
-    strip = travel(between="hold", stale_s=3600)
+    strip = travel(interpolation="previous", stale_s=3600)
     strip.sample(ns(0), 2.0)
     strip.sample(ns(100), 1.0)
     assert [strip.at(ns(s)).m for s in (50, 100, 110)] == pytest.approx([100, 200, 210])
@@ -182,9 +182,9 @@ def test_burst_keeps_what_older_frames_need():
         strip.sample(ns(9) + n * 10_000, 1.0)
     assert strip.at(ns(0.5)).m == pytest.approx(0.5)
     assert strip.at(ns(9.2)).m == pytest.approx(9.2)
-    for n in range(3 * MOST_KNOTS):
+    for n in range(3 * MAX_KNOTS):
         strip.sample(ns(20) + n * 20 * NS_PER_MS, 1.0)
-    assert len(strip._knots) == MOST_KNOTS
+    assert len(strip._knots) == MAX_KNOTS
     assert strip.at(ns(21)) is None, "long ago"
 
 
@@ -240,7 +240,7 @@ BEFORE = "2026-11-22T13:46:11.482Z"
 )
 def test_coil_of_before_a_restart_has_its_name_and_no_position(settings):
     """Nobody knows how far it ran meanwhile, not even at a fixed speed; the next coil begins at 0 m."""
-    strip = Travel(config.Travel(**settings), START, Kept("A", BEFORE))
+    strip = PositionTracker(config.Travel(**settings), START, RestoredCoil("A", BEFORE))
     strip.sample(ns(0), 2.0)
     assert strip.on_coil(strip.at(ns(1))) == ("A", None)
     assert (strip.reading(ns(1)).coil, strip.reading(ns(1)).kept_since) == ("A", BEFORE)
@@ -252,7 +252,7 @@ def test_coil_of_before_a_restart_has_its_name_and_no_position(settings):
 
 def test_coil_that_was_stopped_before_a_restart_stays_stopped():
     """Positions do not begin to count by themselves."""
-    strip = Travel(config.Travel(speed_m_per_s=2.0), START, Kept(None, BEFORE))
+    strip = PositionTracker(config.Travel(speed_m_per_s=2.0), START, RestoredCoil(None, BEFORE))
     assert strip.on_coil(strip.at(ns(1))) == (None, None)
     assert (strip.reading(ns(1)).coil, strip.reading(ns(1)).kept_since) == (None, None)
     assert strip.end(ns(2)) == Coil(None, None)
@@ -261,12 +261,12 @@ def test_coil_that_was_stopped_before_a_restart_stays_stopped():
 @pytest.mark.parametrize("retained", [True, False])
 def test_topic_goes_before_the_coil_of_before_a_restart(retained):
     """The same name says that it is still there; another one, or none, that it is not; its begin was not seen."""
-    strip = Travel(config.Travel(topic="drive", coil_topic="coil"), START, Kept("A", BEFORE))
+    strip = PositionTracker(config.Travel(topic="drive", coil_topic="coil"), START, RestoredCoil("A", BEFORE))
     strip.sample(ns(0), 2.0)
     assert strip.hear(CoilNamed(ns(0), "A", retained)) is None
     assert strip.reading(ns(0)).kept_since is None
     assert strip.on_coil(strip.at(ns(1))) == ("A", None)
-    strip = Travel(config.Travel(topic="drive", coil_topic="coil"), START, Kept("A", BEFORE))
+    strip = PositionTracker(config.Travel(topic="drive", coil_topic="coil"), START, RestoredCoil("A", BEFORE))
     strip.sample(ns(0), 2.0)
     assert strip.hear(CoilNamed(ns(0), "B", retained)) == Coil("A", None)
     assert strip.on_coil(strip.at(ns(1))) == ("B", None)
@@ -275,7 +275,7 @@ def test_topic_goes_before_the_coil_of_before_a_restart(retained):
 
 def test_without_a_speed_nothing_is_on():
     """No keys: no positions, no stale speed, and coils have names all the same."""
-    strip = Travel(config.Travel(), START)
+    strip = PositionTracker(config.Travel(), START)
     assert strip.at(ns(1)) is None
     assert strip.look(ns(1000)) is None
     strip.begin("A", ns(1))
@@ -285,11 +285,11 @@ def test_without_a_speed_nothing_is_on():
 def test_span_with_a_sighting_that_has_no_place_has_no_length():
     """A length is told only when no sighting is missing from it."""
 
-    def seen(leg, m):
-        return Span(Spot(Mark(leg, m), 0.0), Spot(Mark(leg, m), 0.2))
+    def seen(segment, m):
+        return Span(FramePoint(StripPosition(segment, m), 0.0), FramePoint(StripPosition(segment, m), 0.2))
 
     span = seen(0, 1.0).joined(seen(0, 0.9))
-    assert (span.near.place, span.length_mm) == (Mark(0, 0.9), 300.0)
+    assert (span.near.place, span.length_mm) == (StripPosition(0, 0.9), 300.0)
     assert span.joined(None).length_mm is None
     assert span.joined(seen(1, 0.0)).joined(seen(0, 1.0)).length_mm is None
 
@@ -299,11 +299,11 @@ def test_span_is_settled_by_what_was_told_after_it_was_seen():
     strip = travel()
     strip.sample(ns(0), 1.0)
     first, last = strip.at(ns(1)), strip.at(ns(2))
-    seen = Span(Spot(first, 0.5), Spot(last, 0.7))
+    seen = Span(FramePoint(first, 0.5), FramePoint(last, 0.7))
     assert (strip.settled(seen).near.place.m, strip.settled(seen).length_mm) == pytest.approx((1.5, 1200.0))
     strip.sample(ns(2), 3.0)
     settled = strip.settled(seen)
     assert (settled.near.place.m, settled.length_mm) == pytest.approx((2.0, 2700.0))
-    for n in range(MOST_KNOTS):
+    for n in range(MAX_KNOTS):
         strip.sample(ns(2.1) + n * 20 * NS_PER_MS, 3.0)
     assert strip.settled(seen) == seen, "long ago"

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.coverage.accounting import STATES, Coverage
-from edge.coverage.totals import DAYS, RUNS, Ledger
+from edge.coverage.totals import DAYS, RUNS, CoverageTotals
 from edge.host.clock import NS_PER_MS, NS_PER_S
 
 SCHEMA = json.loads((Path(__file__).parents[3] / "edge/schema/coverage-1.json").read_text("utf-8"))
@@ -34,7 +34,7 @@ def test_totals_go_on_after_a_restart(tmp_path):
     """A second run adds to the day and to all, and has a sum of its own; the message carries the day."""
     clock = FakeClock()
     for _ in range(2):
-        ledger = Ledger(tmp_path / "coverage.json", clock)
+        ledger = CoverageTotals(tmp_path / "coverage.json", clock)
         message = ledger.note("top", window(clock, ok=5, late=2))
         ledger.save(ended=True)
     jsonschema.validate(message, SCHEMA)
@@ -49,19 +49,19 @@ def test_totals_go_on_after_a_restart(tmp_path):
 def test_ledger_tells_how_long_the_run_before_lived(tmp_path):
     """Until its last window that was saved."""
     clock = FakeClock()
-    first = Ledger(tmp_path / "coverage.json", clock)
+    first = CoverageTotals(tmp_path / "coverage.json", clock)
     assert first.before_ns is None
     first.note("top", window(clock, ok=5))
     first.save(ended=True)
     last_ns = clock.wall_ns()
     clock.advance(86_400)
-    assert Ledger(tmp_path / "coverage.json", clock).before_ns == pytest.approx(last_ns, abs=NS_PER_MS)
+    assert CoverageTotals(tmp_path / "coverage.json", clock).before_ns == pytest.approx(last_ns, abs=NS_PER_MS)
 
 
 def test_days_are_told_apart(tmp_path):
     """At midnight UTC a new day begins."""
     clock = FakeClock()
-    ledger = Ledger(tmp_path / "coverage.json", clock)
+    ledger = CoverageTotals(tmp_path / "coverage.json", clock)
     first = ledger.note("top", window(clock, ok=5))["today"]
     clock.advance(86_400)
     second = ledger.note("top", window(clock, ok=3))["today"]
@@ -72,7 +72,7 @@ def test_days_are_told_apart(tmp_path):
 def test_file_is_written_once_a_minute_at_most(tmp_path):
     """A card that wears out is spared; a run that was killed is seen as not ended."""
     clock, path = FakeClock(), tmp_path / "coverage.json"
-    ledger = Ledger(path, clock)
+    ledger = CoverageTotals(path, clock)
     ledger.save()
     assert not path.exists()
     clock.advance(61)
@@ -89,7 +89,7 @@ def test_days_and_runs_are_bounded(tmp_path):
     """A month of days and a score of runs are kept."""
     clock, path = FakeClock(), tmp_path / "coverage.json"
     for _ in range(RUNS + DAYS + 5):
-        ledger = Ledger(path, clock)
+        ledger = CoverageTotals(path, clock)
         ledger.note("top", window(clock, ok=1))
         ledger.save(ended=True)
         clock.advance(86_400)
@@ -106,7 +106,7 @@ def test_damaged_file_is_put_aside(tmp_path, content, caplog):
     path = tmp_path / "coverage.json"
     path.write_text(content, "latin-1")
     clock = FakeClock()
-    ledger = Ledger(path, clock)
+    ledger = CoverageTotals(path, clock)
     assert "start anew" in caplog.text
     ledger.note("top", window(clock, ok=1))
     ledger.save(ended=True)
@@ -116,7 +116,7 @@ def test_damaged_file_is_put_aside(tmp_path, content, caplog):
 
 def test_disk_that_takes_nothing_is_told_once(tmp_path, caplog):
     """The daemon goes on without its totals."""
-    ledger = Ledger(tmp_path / "missing" / "coverage.json", FakeClock())
+    ledger = CoverageTotals(tmp_path / "missing" / "coverage.json", FakeClock())
     for _ in range(3):
         ledger.save(ended=True)
     assert caplog.text.count("cannot be saved") == 1
@@ -126,7 +126,7 @@ def test_disk_that_takes_nothing_is_told_once(tmp_path, caplog):
 def test_sums_of_windows_are_the_totals(steps):
     """Whatever is noted, delivered stays the sum of the states."""
     clock = FakeClock()
-    ledger = Ledger(Path("/nonexistent/coverage.json"), clock)
+    ledger = CoverageTotals(Path("/nonexistent/coverage.json"), clock)
     expected = 0
     for state, n in steps:
         message = ledger.note("top", window(clock, **{state: n}))

@@ -6,7 +6,7 @@ import json
 import threading
 
 import pytest
-from fakes_delivery import ORIGIN, event, until
+from fakes.delivery import ORIGIN, event, until
 
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import Outbox

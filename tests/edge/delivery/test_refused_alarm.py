@@ -5,7 +5,7 @@ from __future__ import annotations
 from fakes import FakeClock
 
 from edge.delivery.outbox.store import Row
-from edge.delivery.refused_alarm import EVERY_S, Refusals
+from edge.delivery.refused_alarm import EVERY_S, RejectedAlarm
 
 
 def row(seq: int, kind: str = "image.bad", topic: str = "defectd/line3/top/event") -> Row:
@@ -15,7 +15,7 @@ def row(seq: int, kind: str = "image.bad", topic: str = "defectd/line3/top/event
 def test_first_refusal_is_told_at_once_and_the_next_are_counted():
     """One alarm, then one a minute with the number, the range, the codes and the topics."""
     clock, told = FakeClock(), []
-    refusals = Refusals(told.append, clock)
+    refusals = RejectedAlarm(told.append, clock)
     refusals.note(row(3), 0x87, "not authorised")
     for n in range(4, 14):
         refusals.note(row(n, topic=f"t/{n}"), 0x99 if n % 2 else 0x87, "mqtt://u:secret@h no")
@@ -35,7 +35,7 @@ def test_first_refusal_is_told_at_once_and_the_next_are_counted():
 def test_end_does_not_wait_for_the_minute():
     """What was counted is told before a stop."""
     clock, told = FakeClock(), []
-    refusals = Refusals(told.append, clock)
+    refusals = RejectedAlarm(told.append, clock)
     refusals.note(row(1), 0x87, "no")
     refusals.note(row(2), 0x87, "no")
     assert refusals.tell(at_once=True)
@@ -45,5 +45,5 @@ def test_end_does_not_wait_for_the_minute():
 def test_refused_alarm_raises_no_alarm():
     """A broker that refuses node events cannot start a chain."""
     told = []
-    Refusals(told.append, FakeClock()).note(row(1, "events.refused"), 0x87, "no")
+    RejectedAlarm(told.append, FakeClock()).note(row(1, "events.refused"), 0x87, "no")
     assert told == []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.delivery import sequence_audit
-from edge.delivery.sequence_audit import Hole, Proof
+from edge.delivery.sequence_audit import Hole, SequenceAudit
 from edge.errors import PayloadError
 
 
@@ -25,7 +25,7 @@ def lost(seq: int, first: int, last: int, cause: str = "full") -> bytes:
 
 
 def played(*payloads: bytes):
-    proof = Proof()
+    proof = SequenceAudit()
     arrivals = [proof.add(p) for p in payloads]
     return arrivals, proof.results()
 
@@ -99,7 +99,7 @@ def test_nodes_are_told_apart():
 )
 def test_what_is_no_event_is_refused(payload):
     """A stranger's message raises, and changes nothing."""
-    proof = Proof()
+    proof = SequenceAudit()
     with pytest.raises(PayloadError):
         proof.add(payload)
     assert proof.results() == ()
@@ -109,7 +109,7 @@ def test_memory_is_bounded(monkeypatch):
     """Holes, ids and nodes beyond their bounds are counted only."""
     monkeypatch.setattr(sequence_audit, "MAX_IDS", 50)
     monkeypatch.setattr(sequence_audit, "MAX_HOLES", 10)
-    proof = Proof()
+    proof = SequenceAudit()
     for n in range(1, 2001, 2):
         proof.add(said(n))
     (result,) = proof.results()

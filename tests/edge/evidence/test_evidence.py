@@ -9,14 +9,21 @@ import cv2
 import numpy as np
 import pytest
 from fakes import FakeClock
-from fakes_delivery import event, until
+from fakes.delivery import event, until
 from pydantic import SecretStr
 
 from edge import config
 from edge.errors import EvidenceError
 from edge.event import Defect, Evidence
 from edge.evidence.archive import Archive, facts_of, pictures, read
-from edge.evidence.writer import MOST_WAITING, MOST_WAITING_BYTES, Exhibit, Keeper, Piece, Witness
+from edge.evidence.writer import (
+    MAX_WAITING,
+    MAX_WAITING_BYTES,
+    EvidenceSelector,
+    EvidenceWriter,
+    PendingEvidence,
+    Piece,
+)
 from edge.frame import Frame
 from edge.host.clock import SystemClock
 from edge.vision.decision import Findings, Region
@@ -45,7 +52,7 @@ class Wall:
 
     def __call__(self, piece):
         self.pieces.append(piece)
-        exhibit = Exhibit()
+        exhibit = PendingEvidence()
         exhibit.settle(Evidence(f"{piece.kind}/{len(self.pieces)}.jpg", "0" * 64))
         return exhibit
 
@@ -54,7 +61,7 @@ class Wall:
 
 
 def witness(wall, clock=None, **settings):
-    return Witness(config.Evidence(**settings), wall, clock or FakeClock(), random.Random(1))
+    return EvidenceSelector(config.Evidence(**settings), wall, clock or FakeClock(), random.Random(1))
 
 
 # ---- what is taken -------------------------------------------------------------------------------
@@ -179,7 +186,7 @@ def keeping(tmp_path):
 
     def start(archive=None, clock=None, **settings):
         archive = archive or Archive(tmp_path, max_bytes=10**6, min_free_bytes=0)
-        keeper = Keeper(config.Evidence(**settings), archive, clock or SystemClock())
+        keeper = EvidenceWriter(config.Evidence(**settings), archive, clock or SystemClock())
         keeper.start()
         started.append(keeper)
         return keeper
@@ -229,13 +236,13 @@ def test_disk_that_hangs_costs_pictures_and_no_time(keeping, tmp_path):
     keeper = keeping(archive, per_minute=1000)
     first = keeper.keep(piece())
     assert archive.writing.wait(5)
-    waiting = [keeper.keep(piece()) for _ in range(MOST_WAITING + 10)]
+    waiting = [keeper.keep(piece()) for _ in range(MAX_WAITING + 10)]
     assert first(0) is None
-    assert waiting[MOST_WAITING:] == [None] * 10
+    assert waiting[MAX_WAITING:] == [None] * 10
     assert keeper.lost["queue"] == 10
     archive.free.set()
-    assert all(exhibit(10) is not None for exhibit in waiting[:MOST_WAITING])
-    assert len(pictures(tmp_path)) == MOST_WAITING + 1
+    assert all(exhibit(10) is not None for exhibit in waiting[:MAX_WAITING])
+    assert len(pictures(tmp_path)) == MAX_WAITING + 1
 
 
 def test_pictures_that_wait_are_bounded_in_bytes(keeping, tmp_path):
@@ -244,7 +251,7 @@ def test_pictures_that_wait_are_bounded_in_bytes(keeping, tmp_path):
     keeper = keeping(archive)
     keeper.keep(piece())
     assert archive.writing.wait(5)
-    large = np.zeros((MOST_WAITING_BYTES // 4 // 1000, 1000), np.uint8)
+    large = np.zeros((MAX_WAITING_BYTES // 4 // 1000, 1000), np.uint8)
     assert [keeper.keep(piece(pixels=large)) is None for _ in range(6)] == [False] * 4 + [True] * 2
     archive.free.set()
 
@@ -300,7 +307,7 @@ def test_folder_that_cannot_be_had_is_tried_again(keeping, tmp_path):
 
 def test_stop_writes_what_waits(tmp_path):
     """And answers whoever still asks."""
-    keeper = Keeper(config.Evidence(), Archive(tmp_path, max_bytes=10**6, min_free_bytes=0), SystemClock())
+    keeper = EvidenceWriter(config.Evidence(), Archive(tmp_path, max_bytes=10**6, min_free_bytes=0), SystemClock())
     keeper.start()
     exhibits = [keeper.keep(piece()) for _ in range(20)]
     assert keeper.stop(5)
@@ -311,7 +318,7 @@ def test_stop_writes_what_waits(tmp_path):
 def test_stop_leaves_a_disk_that_hangs_behind(tmp_path):
     """Exhibits are settled, so that no event waits for them."""
     archive = Stuck(tmp_path)
-    keeper = Keeper(config.Evidence(), archive, SystemClock())
+    keeper = EvidenceWriter(config.Evidence(), archive, SystemClock())
     keeper.start()
     keeper.keep(piece())
     assert archive.writing.wait(5)

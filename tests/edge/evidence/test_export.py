@@ -11,7 +11,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from fakes import FakeClock
-from fakes_delivery import event
+from fakes.delivery import event
 from pydantic import SecretStr
 
 from edge import config
@@ -20,7 +20,7 @@ from edge.errors import EvidenceError
 from edge.event import Defect
 from edge.evidence.archive import Archive, pictures
 from edge.evidence.export import chosen, export
-from edge.evidence.writer import Keeper, Witness
+from edge.evidence.writer import EvidenceSelector, EvidenceWriter
 from edge.frame import Frame
 from edge.host.clock import NS_PER_S, SystemClock
 from edge.vision.decision import Findings, Region
@@ -47,9 +47,9 @@ def tile(place):
 def evidence(folder, clock, **settings):
     """A keeper and its witness, which takes a tile at every chance."""
     chosen = config.Evidence(audit_per_hour=36_000, unsure_per_hour=36_000, per_minute=10_000, **settings)
-    keeper = Keeper(chosen, Archive(folder, max_bytes=10**8, min_free_bytes=0), SystemClock())
+    keeper = EvidenceWriter(chosen, Archive(folder, max_bytes=10**8, min_free_bytes=0), SystemClock())
     keeper.start()
-    return keeper, Witness(chosen, keeper.keep, clock, random.Random(2))
+    return keeper, EvidenceSelector(chosen, keeper.keep, clock, random.Random(2))
 
 
 @pytest.fixture

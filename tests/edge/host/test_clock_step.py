@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from fakes import FakeClock
-from fakes_delivery import ORIGIN, FakeBroker, draft, event, until
+from fakes.delivery import ORIGIN, FakeBroker, draft, event, until
 
 from edge import cli
 from edge.config import Mqtt
-from edge.daemon import OUTBOX_FILE
 from edge.delivery.mqtt.client import Backoff
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
@@ -49,7 +48,7 @@ class WildClock(SystemClock):
 
 def open_outbox(folder: Path, clock: SystemClock | FakeClock, **more: Any) -> Outbox:
     options = {"max_rows": 1000, "keep_delivered": 10, "durability": "normal", **more}
-    return Outbox(folder / OUTBOX_FILE, clock=clock, **options)
+    return Outbox(folder / "outbox.db", clock=clock, **options)
 
 
 @pytest.mark.parametrize("steps_s", [(-HOUR_S, DAY_S), (DAY_S, -HOUR_S), (-HOUR_S, -HOUR_S), (DAY_S, -2 * DAY_S)])
@@ -159,4 +158,4 @@ def test_recorder_waits_for_the_disk_by_the_monotonic_clock(tmp_path: Path, monk
     until(lambda: recorder.stored == 50, 5, "the events to be stored")
     assert recorder.stop(2.0)
     box.close()
-    assert [e.seq for e in read_events(tmp_path / OUTBOX_FILE, 0, 100)] == list(range(1, 51))
+    assert [e.seq for e in read_events(tmp_path / "outbox.db", 0, 100)] == list(range(1, 51))

@@ -56,7 +56,7 @@ def test_json_line_is_one_line_of_json(message):
     assert text.isascii()
     line = json.loads(text.partition(">")[2])
     assert line["message"] == message
-    assert (line["level"], line["room"]) == ("info", "edge.camera.sources.device")
+    assert (line["level"], line["logger"]) == ("info", "edge.camera.sources.device")
     assert line["time"].endswith("Z")
 
 

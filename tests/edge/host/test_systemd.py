@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from edge.delivery.mqtt.publisher import Snapshot
-from edge.host.systemd import Service, status_line
+from edge.host.systemd import Service
+from edge.monitoring.status_line import status_line
 from edge.pipeline.histogram import Summary
 from edge.pipeline.loop import Report
 

@@ -11,7 +11,7 @@ from fakes import FakeClock, card, network, write_bundle
 
 from edge.errors import BundleError
 from edge.model import bundle
-from edge.model.store import CONFIGURED, Standing, Store
+from edge.model.store import CONFIGURED, ActiveModel, Store
 
 ONNX = network()
 
@@ -60,7 +60,7 @@ def test_quota_takes_the_oldest_but_never_the_one_in_use_or_its_predecessor(stor
     for version in range(6):
         digests.append(store.put(made(tmp_path, version), None, clock))
         clock.advance(60)
-    standing = Standing("builtin", current=digests[0], previous=digests[1])
+    standing = ActiveModel("builtin", current=digests[0], previous=digests[1])
     gone = store.prune(keep=4, keep_bytes=1 << 30, standing=standing)
     assert set(gone) == {digests[2], digests[3]}
     assert {s.digest for s in store.list()} == {digests[0], digests[1], digests[4], digests[5]}
@@ -74,7 +74,7 @@ def test_quota_takes_the_oldest_but_never_the_one_in_use_or_its_predecessor(stor
 def test_standing_survives_and_a_trial_knows_its_way_back(store):
     """After, trusted and back are what they say; a rejected model is remembered until it is tried again."""
     a, b = "a" * 64, "b" * 64
-    standing = Standing("builtin").after(a, {"top": {"delivered": 9}}).trusted().after(b, {})
+    standing = ActiveModel("builtin").after(a, {"top": {"delivered": 9}}).trusted().after(b, {})
     assert (standing.current, standing.previous, standing.on_trial) == (b, a, True)
     store.write(standing)
     assert store.standing("builtin") == standing
@@ -86,7 +86,7 @@ def test_standing_survives_and_a_trial_knows_its_way_back(store):
 
 def test_standing_gives_way_to_a_configuration_that_names_another_bundle(store):
     """Whoever edits model.bundle after an installation gets that bundle."""
-    store.write(Standing("builtin").after("a" * 64, {}))
+    store.write(ActiveModel("builtin").after("a" * 64, {}))
     assert store.standing("/opt/new.zip").current == CONFIGURED
 
 
@@ -95,17 +95,17 @@ def test_standing_that_cannot_be_read_is_none(store, text):
     """The configured bundle decides; nothing breaks."""
     store.folder.mkdir()
     (store.folder / "standing.json").write_text(text)
-    assert store.standing("builtin") == Standing("builtin")
+    assert store.standing("builtin") == ActiveModel("builtin")
 
 
 def test_standing_with_strange_values_is_none(store):
     """No digest, no path, unknown keys."""
-    store.write(replace(Standing("builtin"), current="a" * 64))
+    store.write(replace(ActiveModel("builtin"), current="a" * 64))
     path = store.folder / "standing.json"
     good = json.loads(path.read_text())
     for wrong in ({"current": "../../etc"}, {"current": 3}, {"previous": ["x"]}, {"more": 1}):
         path.write_text(json.dumps({**good, **wrong}))
-        assert store.standing("builtin") == Standing("builtin")
+        assert store.standing("builtin") == ActiveModel("builtin")
 
 
 def test_disk_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path):
@@ -115,5 +115,5 @@ def test_disk_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path):
     with pytest.raises(BundleError, match="cannot be written"):
         store.put(made(tmp_path, 1), None, FakeClock())
     with pytest.raises(BundleError, match="cannot be written"):
-        store.write(Standing("builtin"))
+        store.write(ActiveModel("builtin"))
     assert store.list() == ()

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from edge import config
 from edge.camera.sources.v4l2_query import Device, Format, ask
-from edge.config import calibration
+from edge.config.state_dir import StateDir
 from edge.host.clock import SystemClock
 from edge.monitoring.doctor import Finding, cameras, certificates, examine, machine, pictures
 
@@ -67,7 +67,7 @@ def test_doctor_names_a_remedy_for_everything_that_is_not_good(tmp_path: Path) -
 
 def test_doctor_does_not_blame_the_model_for_a_damaged_calibration(tmp_path: Path) -> None:
     """The remedy is that of the calibration: another bundle would change nothing."""
-    path = calibration.path_of(tmp_path, "top")
+    path = StateDir(tmp_path).calibration("top")
     path.parent.mkdir()
     path.write_text("{")
     findings = found(tmp_path)

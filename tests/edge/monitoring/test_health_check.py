@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes_node import Parts
+from fakes.node import Parts
 from pydantic import SecretStr
 
 from edge import config

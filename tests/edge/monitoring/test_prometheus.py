@@ -6,14 +6,14 @@ import socket
 import urllib.request
 
 import pytest
-from fakes_node import Parts
+from fakes.node import Parts
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
 from edge import config
+from edge.event import Event
 from edge.host.clock import NS_PER_MS, NS_PER_S
 from edge.monitoring.prometheus import Exporter, _machine
-from edge.pipeline.loop import make
 
 
 def fetch(port: int) -> dict[tuple[str, ...], float]:
@@ -30,15 +30,15 @@ def fetch(port: int) -> dict[tuple[str, ...], float]:
 def test_endpoint_says_what_the_line_counted(free_port):
     """Frames by state and reason, tiles, ages, delivery, memory: in Prometheus's own words, with units."""
     parts = Parts()
-    station, now = parts.station, parts.clock.monotonic_ns()
-    station.account.count("ok", 10)
-    station.account.count_tiles(80, 4)
-    station.miss("overload", now, "late", frames=2)
-    station.miss("bad_image", now, "bad_image", "dark", 3)
-    station.last_verdict_ns = now - 2 * NS_PER_S
+    session, now = parts.session, parts.clock.monotonic_ns()
+    session.account.count("ok", 10)
+    session.account.count_tiles(80, 4)
+    session.miss("overload", now, "late", frames=2)
+    session.miss("bad_image", now, "bad_image", "dark", 3)
+    session.last_verdict_ns = now - 2 * NS_PER_S
     for ms in (1, 2, 30):
-        station.stages["total"].add(ms * NS_PER_MS)
-    fact = make(parts.clock, "top", "image.bad")
+        session.stages["total"].add(ms * NS_PER_MS)
+    fact = Event.now(parts.clock, "top", "image.bad")
     parts.clock.advance(0.005)
     parts.trail.stored([fact])
     exporter = Exporter(("127.0.0.1", free_port), parts.reading)
@@ -49,7 +49,7 @@ def test_endpoint_says_what_the_line_counted(free_port):
         exporter.stop()
         exporter.stop()
     assert seen["defectd_frames_total", "top", "ok"] == 10
-    assert sum(n for key, n in seen.items() if key[0] == "defectd_frames_total") == station.account.delivered() == 15
+    assert sum(n for key, n in seen.items() if key[0] == "defectd_frames_total") == session.account.delivered() == 15
     assert seen["defectd_frames_missed_total", "top", "dark", "bad_image"] == 3
     assert seen["defectd_tiles_total", "top", "skipped"] == 4
     assert seen["defectd_frames_partial_total", "top"] == 1
@@ -80,11 +80,11 @@ def test_port_that_is_taken_is_told_and_stops_nothing(caplog):
 
 def test_losses_of_many_reasons_are_bounded():
     """A series for each message would fill the memory of whoever collects them."""
-    station = Parts().station
+    session = Parts().session
     for n in range(1000):
-        station.miss("bad_image", 0, "bad_image", f"{n} px is too small")
-    assert len(station.losses) <= 21
-    assert sum(station.losses.values()) == station.account.delivered() == 1000
+        session.miss("bad_image", 0, "bad_image", f"{n} px is too small")
+    assert len(session.losses) <= 21
+    assert sum(session.losses.values()) == session.account.delivered() == 1000
 
 
 @pytest.mark.parametrize("listen", ["9464", ":9464", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:70000", "host:http"])

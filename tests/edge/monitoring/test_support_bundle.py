@@ -197,8 +197,8 @@ def test_bundle_without_a_usable_configuration_is_made(tmp_path: Path, text: str
 
 def test_bundle_is_bounded_and_keeps_the_end(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log without end is cut to its last part, which is said; what does not fit at all is left out."""
-    monkeypatch.setattr(support_bundle, "MOST_PART_BYTES", 20_000)
-    monkeypatch.setattr(support_bundle, "MOST_BYTES", 50_000)
+    monkeypatch.setattr(support_bundle, "MAX_PART_BYTES", 20_000)
+    monkeypatch.setattr(support_bundle, "MAX_BYTES", 50_000)
     log = plant.parent / "big.log"
     log.write_text("x" * 70_000 + " the last words")
     outcome = pack(plant.parent / "b.tar.gz", plant, SystemClock(), [log] * 4)

@@ -12,29 +12,29 @@ from fakes import FakeClock
 from pydantic import SecretStr
 
 from edge import config
-from edge.camera.sources.device import Given
+from edge.camera.sources.device import SourceInfo
 from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost, Notice
 from edge.config import calibration
-from edge.coverage.strip_position import CoilNamed, News, Speed, Travel
+from edge.coverage.strip_position import CoilNamed, PositionTracker, Speed, StripUpdate
 from edge.errors import CommandError
 from edge.event import Event
 from edge.frame import Frame
 from edge.host.clock import NS_PER_MS, NS_PER_S
 from edge.pipeline.loop import (
-    Asked,
+    CameraSession,
     CoilOrder,
-    Control,
-    JudgeBy,
-    Line,
+    InspectionLoop,
     Order,
+    OrderQueue,
     Pause,
+    PendingOrder,
     Resume,
-    Show,
-    Station,
+    SetThresholds,
+    TakeSnapshot,
 )
 from edge.vision.decision import Findings, Region
 from edge.vision.drift import Watch
-from edge.vision.image_quality import Episodes, Look, Sight
+from edge.vision.image_quality import Episodes, ImageCheck, ImageStats
 from edge.vision.inspector import Verdict
 
 GOOD = Verdict("ok", Findings((), ()), 8)
@@ -74,7 +74,7 @@ class ScriptedInspector:
     """Says what the frame's first pixel stands for; 8 tiles of 0.25 ms each."""
 
     edges: ClassVar[dict[str, Any]] = {}
-    levels = None
+    calibrated_thresholds = None
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock
@@ -84,10 +84,10 @@ class ScriptedInspector:
         self.brightness = 100.0
         self.network = ""
 
-    def sight(self, pixels: Any) -> Sight:
-        return Sight(self.brightness, 0.5)
+    def sight(self, pixels: Any) -> ImageStats:
+        return ImageStats(self.brightness, 0.5)
 
-    def look(self, pixels: Any, now_ns: int) -> Look:
+    def look(self, pixels: Any, now_ns: int) -> ImageCheck:
         return self.episodes.step((None, None, "dark", "frozen")[int(pixels[0, 0])])
 
     def tiles(self, pixels: Any) -> int:
@@ -119,16 +119,16 @@ class Scene:
         travel: dict[str, Any] | None = None,
     ) -> None:
         self.clock = FakeClock()
-        self.news: deque[News] = deque()
-        self.control = Control()
+        self.news: deque[StripUpdate] = deque()
+        self.control = OrderQueue()
         self.cameras = FakeCameras()
         self.events: list[Event] = []
         self.pictures: list[Any] = []
         self.states: list[tuple[str, dict[str, Any]]] = []
         self.coverage: list[tuple[str, dict[str, Any]]] = []
-        self.stations = [self._station(**camera) for camera in cameras or ({},)]
-        self.line = Line(
-            self.stations,
+        self.sessions = [self._session(**camera) for camera in cameras or ({},)]
+        self.line = InspectionLoop(
+            self.sessions,
             self.cameras,
             self,
             self.clock,
@@ -138,13 +138,13 @@ class Scene:
             report_s=report_s,
             witness=witness,
             control=self.control,
-            travel=Travel(config.Travel.model_validate(travel or {}), self.clock.monotonic_ns()),
+            travel=PositionTracker(config.Travel.model_validate(travel or {}), self.clock.monotonic_ns()),
             news=self._take_news,
             why_stale=lambda: "the last one was negative",
         )
         self.number = 0
 
-    def _take_news(self) -> tuple[News, ...]:
+    def _take_news(self) -> tuple[StripUpdate, ...]:
         taken = tuple(self.news)
         self.news.clear()
         return taken
@@ -152,7 +152,7 @@ class Scene:
     def drive(self, m_per_s: float) -> None:
         self.news.append(Speed(self.clock.monotonic_ns(), m_per_s))
 
-    def _station(self, *, live: bool = True, **settings: Any) -> Station:
+    def _session(self, *, live: bool = True, **settings: Any) -> CameraSession:
         class Card:
             classes = ("scratches", "crazing")
 
@@ -160,9 +160,9 @@ class Scene:
             card = Card()
 
         camera = config.Camera(**{"name": "top", "source": SecretStr("strip:"), **settings})
-        station = Station(camera, Network(), self.clock, live=live)  # type: ignore[arg-type]
-        station.inspector = ScriptedInspector(self.clock)  # type: ignore[assignment]
-        return station
+        session = CameraSession(camera, Network(), self.clock, live=live)  # type: ignore[arg-type]
+        session.inspector = ScriptedInspector(self.clock)  # type: ignore[assignment]
+        return session
 
     def put(self, event: Event, picture: Any = None) -> None:
         self.events.append(event)
@@ -181,7 +181,7 @@ class Scene:
         self.line.turn()
 
     def opened(self, camera: str = "top") -> CameraOpened:
-        given = Given(width=800, height=400, fps=30.0, backend="strip", pixel_format="gray")
+        given = SourceInfo(width=800, height=400, fps=30.0, backend="strip", pixel_format="gray")
         return CameraOpened(camera, self.clock.monotonic_ns(), given)
 
     def kinds(self) -> list[str]:
@@ -223,7 +223,7 @@ def test_line_never_inspects_a_live_frame_past_its_budget() -> None:
     """A frame that waited longer than budget_ms is late, and is not looked at."""
     scene = Scene({"budget_ms": 20})
     scene.play(1, 1, 1, age_ms=20.1)
-    assert scene.stations[0].account.report(0)["frames"]["late"] == 3
+    assert scene.sessions[0].account.report(0)["frames"]["late"] == 3
     assert scene.events == []
 
 
@@ -257,7 +257,7 @@ def test_line_accounts_for_frames_that_were_lost_on_the_way() -> None:
     scene = Scene()
     scene.play(0, 1, 2)
     scene.note(FramesLost("top", 3, "overflow"), FramesLost("top", 2, "unreadable"))
-    report = scene.stations[0].account.report(scene.clock.monotonic_ns())
+    report = scene.sessions[0].account.report(scene.clock.monotonic_ns())
     assert report["frames"] == {"ok": 1, "defect": 1, "unsure": 0, "bad_image": 3, "late": 0, "dropped": 3}
     assert report["delivered"] == 8
 
@@ -277,7 +277,7 @@ def test_line_tells_once_that_a_camera_was_lost_and_how_long() -> None:
     assert scene.events[2].detail["from"] < scene.events[2].detail["to"]
     assert [state["state"] for _, state in scene.states] == ["running", "no_signal", "no_signal", "running"]
     assert "secret" not in str(scene.states)
-    report = scene.stations[0].account.report(scene.clock.monotonic_ns())
+    report = scene.sessions[0].account.report(scene.clock.monotonic_ns())
     assert report["no_signal_s"] == pytest.approx(4.0)
 
 
@@ -303,7 +303,7 @@ def test_line_counts_frames_of_a_bad_time_as_bad_also_when_one_of_them_is_fine()
     scene = Scene()
     scene.note(scene.opened())
     scene.play(2, 2, 2, 0, 2, 0, 0, 0, 0)
-    frames = scene.stations[0].account.report(scene.clock.monotonic_ns())["frames"]
+    frames = scene.sessions[0].account.report(scene.clock.monotonic_ns())["frames"]
     assert (frames["bad_image"], frames["ok"]) == (7, 2)
     restored = scene.events[-1]
     assert restored.type == "image.restored"
@@ -328,7 +328,7 @@ def test_line_looks_at_late_frames_too() -> None:
     scene = Scene({"budget_ms": 20})
     scene.play(0, 3, 3, 3, age_ms=100)
     assert scene.kinds() == ["image.bad"]
-    frames = scene.stations[0].account.report(0)["frames"]
+    frames = scene.sessions[0].account.report(0)["frames"]
     assert (frames["late"], frames["bad_image"]) == (1, 3)
 
 
@@ -336,7 +336,7 @@ def test_line_cuts_frames_down_before_they_are_late() -> None:
     """Tiles left out are counted and told as a gap with its time range; such a frame is unsure, never ok."""
     scene = Scene({"budget_ms": 20}, report_s=1.0)
     scene.note(scene.opened())
-    scene.stations[0].inspector.tile_ns = 4 * NS_PER_MS  # type: ignore[attr-defined]
+    scene.sessions[0].inspector.tile_ns = 4 * NS_PER_MS  # type: ignore[attr-defined]
     scene.play(*[0] * 20, every_s=0.0)
     scene.play(*[0] * 20, every_s=0.002)
     scene.clock.advance(1.0)
@@ -385,7 +385,7 @@ def test_line_thread_drains_what_the_cameras_left_before_it_ends() -> None:
 def test_line_that_breaks_says_so() -> None:
     """An error in the thread is kept for the daemon to see; it does not die in silence."""
     scene = Scene()
-    scene.stations[0].inspector = None  # type: ignore[assignment]
+    scene.sessions[0].inspector = None  # type: ignore[assignment]
     scene.cameras.give(Frame("top", 0, np.zeros((4, 4), np.uint8), scene.clock.monotonic_ns()))
     scene.line.start()
     assert scene.line.stop(5.0)
@@ -409,7 +409,7 @@ def test_frame_rate_in_the_state_is_measured_not_configured() -> None:
 
 def ordered(scene: Scene, order: Order) -> Any:
     """The line's answer, one turn later."""
-    asked = Asked(order)
+    asked = PendingOrder(order)
     scene.line._control._waiting.put(asked)
     scene.line.turn()
     return asked.wait(1)
@@ -480,7 +480,7 @@ def test_picture_is_the_next_one_and_a_copy() -> None:
     """Nothing of the ring's memory leaves the line; everyone who waits gets it."""
     scene = Scene()
     scene.note(scene.opened())
-    waiting = [Asked(Show("top")), Asked(Show("top"))]
+    waiting = [PendingOrder(TakeSnapshot("top")), PendingOrder(TakeSnapshot("top"))]
     for asked in waiting:
         scene.line._control._waiting.put(asked)
     scene.line.turn()
@@ -496,9 +496,9 @@ def test_thresholds_hold_from_the_next_frame_and_are_told() -> None:
     scene = Scene()
     scene.note(scene.opened())
     judged: list[config.Decision] = []
-    scene.stations[0].inspector.judge_by = judged.append  # type: ignore[method-assign]
+    scene.sessions[0].inspector.judge_by = judged.append  # type: ignore[method-assign]
     decision = config.Decision(confidence=0.9)
-    ordered(scene, JudgeBy("top", decision))
+    ordered(scene, SetThresholds("top", decision))
     assert judged == [decision]
     assert scene.states[-1][1]["thresholds"]["confidence"] == 0.9
     assert scene.events[-1].type == "thresholds.changed"
@@ -519,10 +519,10 @@ def test_orders_are_bounded_and_void_when_nobody_waits_any_more() -> None:
     with pytest.raises(CommandError, match="not reached"):
         control.ask(Pause("top"), 0.01)
     scene.line.turn()
-    assert scene.stations[0].paused is None
-    full = Control()
+    assert scene.sessions[0].paused is None
+    full = OrderQueue()
     for _ in range(8):
-        full._waiting.put(Asked(Resume("top")))
+        full._waiting.put(PendingOrder(Resume("top")))
     with pytest.raises(CommandError, match="too many"):
         full.ask(Resume("top"), 0.01)
 
@@ -580,23 +580,23 @@ def resized(scene: Scene, *sizes: tuple[int, int]) -> None:
         scene.line.turn()
 
 
-def fit(scene: Scene, **made_px: tuple[int, int]) -> Station:
+def fit(scene: Scene, **made_px: tuple[int, int]) -> CameraSession:
     """Its camera with calibrated parts in use."""
-    (station,) = scene.stations
-    camera = station.camera
-    station.camera = calibration.Fitted.model_construct(camera.model_fields_set, **dict(camera), made_px=made_px)
-    return station
+    (session,) = scene.sessions
+    camera = session.camera
+    session.camera = calibration.Fitted.model_construct(camera.model_fields_set, **dict(camera), made_px=made_px)
+    return session
 
 
 def test_line_tells_once_of_a_calibration_that_does_not_fit(caplog: pytest.LogCaptureFixture) -> None:
     """At the first frame or later: one event, a log line with the command, and the state."""
     scene = Scene({"scale": config.Scale(mm_per_px=0.25)})
-    station = fit(scene, scale=(8, 8))
+    session = fit(scene, scale=(8, 8))
     resized(scene, (8, 8), (8, 8))
     assert scene.kinds() == []
-    assert station.ruler is not None
+    assert session.ruler is not None
     resized(scene, (4, 4), (4, 4), (4, 4))
-    assert station.ruler is None
+    assert session.ruler is None
     assert scene.kinds() == ["calibration.refused"]
     detail = scene.events[0].detail or {}
     assert (detail["part"], detail["made_px"], detail["frame_px"]) == ("scale", [8, 8], [4, 4])
@@ -605,7 +605,7 @@ def test_line_tells_once_of_a_calibration_that_does_not_fit(caplog: pytest.LogCa
     told = scene.states[-1][1]["calibration"]
     assert (told["used"], [part["part"] for part in told["refused"]]) == ([], ["scale"])
     resized(scene, (8, 8))
-    assert station.ruler is not None
+    assert session.ruler is not None
     scene.clock.advance(10)
     scene.line.turn()
     assert scene.states[-1][1]["calibration"] == {"used": ["scale"], "refused": []}
@@ -626,11 +626,11 @@ def test_line_tells_of_drift_and_of_its_end() -> None:
     bright, sharp = ({"low": 0.95 * x, "middle": x, "high": 1.05 * x} for x in (100.0, 0.5))
     known = calibration.Reference.model_validate({"brightness": bright, "sharpness": sharp, "made": made})
     scene = Scene(report_s=1000)
-    (station,) = scene.stations
-    station.drift = Watch(known, 60)
+    (session,) = scene.sessions
+    session.drift = Watch(known, 60)
     scene.play(*[0] * 90, every_s=1.0)
     assert scene.kinds() == []
-    scene.stations[0].inspector.brightness = 40.0  # type: ignore[attr-defined]
+    scene.sessions[0].inspector.brightness = 40.0  # type: ignore[attr-defined]
     scene.play(*[0] * 90, every_s=1.0)
     assert scene.kinds() == ["camera.drifted"]
     detail = scene.events[0].detail or {}
@@ -640,9 +640,9 @@ def test_line_tells_of_drift_and_of_its_end() -> None:
     state = scene.states[-1][1]
     assert (state["state"], state["reason"]) == ("running", "drifted: brightness")
     assert state["drift"]["drifted"] == ["brightness"]
-    scene.stations[0].inspector.brightness = 100.0  # type: ignore[attr-defined]
+    scene.sessions[0].inspector.brightness = 100.0  # type: ignore[attr-defined]
     scene.play(*[0] * 90, every_s=1.0)
-    assert scene.kinds() == ["camera.drifted", "camera.settled"]
+    assert scene.kinds() == ["camera.drifted", "camera.drift_cleared"]
     assert (scene.events[1].detail or {})["seconds"] == pytest.approx(60, abs=40)
     state = scene.states[-1][1]
     assert (state["state"], state["reason"], state["drift"]["since"]) == ("running", None, None)
@@ -654,20 +654,20 @@ def test_line_keeps_what_it_gathered_when_the_reference_is_the_same() -> None:
     same = {"low": 95.0, "middle": 100.0, "high": 105.0}
     known = calibration.Reference.model_validate({"brightness": same, "sharpness": same, "made": made})
     scene = Scene()
-    (station,) = scene.stations
-    station.drift, other = Watch(known, 60), scene._station()
-    station.drift_since_ns, watch = 1, station.drift
+    (session,) = scene.sessions
+    session.drift, other = Watch(known, 60), scene._session()
+    session.drift_since_ns, watch = 1, session.drift
     other.drift = Watch(known, 60)
-    station.become(other)
-    assert (station.drift, station.drift_since_ns) == (watch, 1)
+    session.reconfigure(other)
+    assert (session.drift, session.drift_since_ns) == (watch, 1)
     other.drift = Watch(known, 120)
-    station.become(other)
-    assert (station.drift, station.drift_since_ns) == (other.drift, None)
+    session.reconfigure(other)
+    assert (session.drift, session.drift_since_ns) == (other.drift, None)
 
 
 # ---- where on the strip ------------------------------------------------------------------------------
 
-PLACED = {"scale": config.Scale(mm_per_px=0.25), "direction": "up", "at_m": -100.0}
+PLACED = {"scale": config.Scale(mm_per_px=0.25), "direction": "up", "offset_m": -100.0}
 """Boxes of 200 px: a defect takes up 0.05 m from the edge on; the count begins 100 m up the line."""
 
 
@@ -747,11 +747,11 @@ def test_line_names_the_coil_while_the_speed_is_unknown() -> None:
 
 def test_line_tells_of_coils_by_topic_and_by_command() -> None:
     """What ended with its length, what began, and who said so; the state message shows it."""
-    scene = Scene({**PLACED, "at_m": 0.0}, travel={"topic": "drive"}, report_s=1.0)
+    scene = Scene({**PLACED, "offset_m": 0.0}, travel={"topic": "drive"}, report_s=1.0)
     scene.drive(2.0)
 
     def order(action: Any, name: str | None = None) -> Any:
-        asked = Asked(CoilOrder(action, name))
+        asked = PendingOrder(CoilOrder(action, name))
         scene.control._waiting.put(asked)
         scene.line.turn()
         return asked.wait(1)

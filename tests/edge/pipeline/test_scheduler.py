@@ -40,7 +40,9 @@ def play(cams, seconds, slow=lambda _now_s: 1.0):
     scheduler = Scheduler()
     by_name = {cam.name: cam for cam in cams}
     for cam in cams:
-        scheduler.add(cam.name, budget_ns=int(cam.budget_ms * NS_PER_MS), live=cam.live, see_all_frames=cam.see_all)
+        scheduler.add(
+            cam.name, budget_ns=int(cam.budget_ms * NS_PER_MS), live=cam.live, tile_revisit_frames=cam.see_all
+        )
     start = now = 1000 * NS_PER_S
     end = start + int(seconds * NS_PER_S)
 
@@ -170,7 +172,7 @@ def test_lost_camera_takes_no_share():
     """What a camera that is gone used to need is there for the others at once."""
     scheduler = Scheduler()
     for name in ("a", "b"):
-        scheduler.add(name, budget_ns=20 * NS_PER_MS, live=True, see_all_frames=4)
+        scheduler.add(name, budget_ns=20 * NS_PER_MS, live=True, tile_revisit_frames=4)
     for n in range(200):
         now = n * NS_PER_S // 100
         for name in ("a", "b"):
@@ -182,7 +184,7 @@ def test_lost_camera_takes_no_share():
 
 
 def test_never_in_part_means_never_in_part():
-    """`see_all_frames: 1`: a frame is inspected whole or late."""
+    """`tile_revisit_frames: 1`: a frame is inspected whole or late."""
     cams = [Cam(f"c{i}", offset_ms=i * 2, see_all=1) for i in range(40)]
     play(cams, 10)
     for cam in cams:
@@ -221,7 +223,7 @@ def test_time_to_spare_leaves_room_for_a_frame_of_every_camera():
     scheduler = Scheduler()
     assert scheduler.spare_ns() == 0
     for name, budget_ms in (("a", 20), ("b", 50)):
-        scheduler.add(name, budget_ns=budget_ms * NS_PER_MS, live=True, see_all_frames=6)
+        scheduler.add(name, budget_ns=budget_ms * NS_PER_MS, live=True, tile_revisit_frames=6)
     for number in range(2):
         for name in ("a", "b"):
             now = number * 100 * NS_PER_MS
@@ -237,7 +239,7 @@ def test_time_to_spare_leaves_room_for_a_frame_of_every_camera():
 def test_slow_moment_stops_no_camera_for_ever(slow_ms):
     """Whatever one frame took: with a millisecond gone before each plan, frames are soon inspected again."""
     scheduler = Scheduler()
-    scheduler.add("a", budget_ns=20 * NS_PER_MS, live=True, see_all_frames=6)
+    scheduler.add("a", budget_ns=20 * NS_PER_MS, live=True, tile_revisit_frames=6)
     scheduler.done("a", 8, slow_ms * NS_PER_MS // 4, slow_ms * NS_PER_MS)
     inspected = []
     for n in range(120):

@@ -9,7 +9,7 @@ import numpy as np
 from fakes import FakeClock
 
 from edge.host.clock import NS_PER_MS, NS_PER_S
-from edge.pipeline.shadow import MOST_FAILURES, Shadow
+from edge.pipeline.shadow import MAX_FAILURES, Shadow
 from edge.vision.decision import Findings, Region
 from edge.vision.inspector import Verdict
 
@@ -89,13 +89,13 @@ def test_one_that_keeps_failing_is_left_alone(caplog):
     """A call that fails, scores that are no numbers: counted, told once, never raised."""
     shadow, second = scene()
     second.says = ValueError("broken")
-    for _ in range(MOST_FAILURES - 1):
+    for _ in range(MAX_FAILURES - 1):
         shadow.watch("top", PIXELS, OK, NS_PER_S)
     second.says = OK
     shadow.watch("top", PIXELS, OK, NS_PER_S)
     second.says = replace(OK, broken=1)
-    for _ in range(2 * MOST_FAILURES):
+    for _ in range(2 * MAX_FAILURES):
         shadow.watch("top", PIXELS, OK, NS_PER_S)
-    assert second.asked == 2 * MOST_FAILURES
-    assert shadow.tallies["top"].failed == 2 * MOST_FAILURES - 1
+    assert second.asked == 2 * MAX_FAILURES
+    assert shadow.tallies["top"].failed == 2 * MAX_FAILURES - 1
     assert caplog.text.count("left alone") == 1

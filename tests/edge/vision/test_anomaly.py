@@ -10,7 +10,7 @@ import pytest
 from edge.errors import ConfigError
 from edge.model.bundle import FP32, load
 from edge.model.classifier import Scores
-from edge.vision.anomaly import Gaussians, Model, Normality, fitting, joined, views_of
+from edge.vision.anomaly import AnomalyModel, Gaussians, Model, fitting, joined, views_of
 
 
 def scores_of(count, fill=0.0, peaks=4):
@@ -32,8 +32,8 @@ def plain(*sizes, names=("logits", "peaks")):
     )
 
 
-def normality(sha256="a" * 64):
-    return Normality(Model("tiny", "1", sha256), plain(6, 4), 3.0, 2.0)
+def anomaly_model(sha256="a" * 64):
+    return AnomalyModel(Model("tiny", "1", sha256), plain(6, 4), 3.0, 2.0)
 
 
 def test_a_network_tells_good_surface_by_logits_and_peaks():
@@ -73,20 +73,20 @@ def test_scores_that_are_no_numbers_stay_that():
     for name in ("logits", "peaks"):
         broken = scores_of(2, 1.0)
         getattr(broken, name)[1] = np.nan
-        assert np.isnan(normality().score(broken)).tolist() == [False, True]
+        assert np.isnan(anomaly_model().score(broken)).tolist() == [False, True]
 
 
 def test_surface_in_the_very_middle_is_good():
     """A distance of 0 has no logarithm; its score is 0."""
-    assert normality().score(scores_of(2)).tolist() == [0.0, 0.0]
+    assert anomaly_model().score(scores_of(2)).tolist() == [0.0, 0.0]
 
 
 def test_a_file_gives_back_what_was_written(tmp_path):
     """Bit for bit, without pickles."""
-    made = normality()
+    made = anomaly_model()
     path = tmp_path / "top.npz"
     path.write_bytes(made.coded())
-    read = Normality.read(path)
+    read = AnomalyModel.read(path)
     assert read.score(scores_of(5, 2.0)).tolist() == made.score(scores_of(5, 2.0)).tolist()
     assert (read.model, read.threshold, read.doubt) == (made.model, 3.0, 2.0)
 
@@ -97,30 +97,30 @@ def test_a_file_gives_back_what_was_written(tmp_path):
 def test_a_damaged_file_is_refused(tmp_path, damage):
     """With the key, the file, and what to run."""
     path = tmp_path / "top.npz"
-    path.write_bytes(damage(normality().coded()))
-    with pytest.raises(ConfigError, match=r"cameras.normality.*calibrate normal"):
-        Normality.read(path)
+    path.write_bytes(damage(anomaly_model().coded()))
+    with pytest.raises(ConfigError, match=r"cameras.anomaly.*calibrate normal"):
+        AnomalyModel.read(path)
     with pytest.raises(ConfigError, match="No such file"):
-        Normality.read(tmp_path / "none.npz")
+        AnomalyModel.read(tmp_path / "none.npz")
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"schema": "defectd.normality/1"}, "made by another version"),
+        ({"schema": "defectd.anomaly/1"}, "made by another version"),
         ({"views": []}, "0 views with arrays of shape"),
         ({"threshold": -1.0}, "threshold -1.0"),
     ],
 )
 def test_a_file_that_says_something_else_is_refused(tmp_path, change, words):
     """Another schema, no view, a threshold that nothing is below."""
-    with np.load(io.BytesIO(normality().coded())) as file:
+    with np.load(io.BytesIO(anomaly_model().coded())) as file:
         arrays = dict(file)
     head = json.loads(bytes(arrays.pop("head"))) | change
     path = tmp_path / "top.npz"
     np.savez(path, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **arrays)
     with pytest.raises(ConfigError, match=words):
-        Normality.read(path)
+        AnomalyModel.read(path)
 
 
 @pytest.mark.parametrize(
@@ -135,19 +135,19 @@ def test_a_file_that_says_something_else_is_refused(tmp_path, change, words):
 )
 def test_arrays_that_do_not_belong_together_are_refused(tmp_path, part, value, words):
     """Of a file that was put together by hand."""
-    made = normality()
+    made = anomaly_model()
     kind = np.intp if part == "starts" else np.float32
     path = tmp_path / "top.npz"
     path.write_bytes(replace(made, surface=replace(made.surface, **{part: np.array(value, kind)})).coded())
     with pytest.raises(ConfigError, match=words):
-        Normality.read(path)
+        AnomalyModel.read(path)
 
 
 def test_a_calibration_of_another_model_is_refused():
     """It names both models and the command; the one that fits is found among several; none at all is no fault."""
     card = load("builtin").card
-    ours = normality(card.files[FP32])
+    ours = anomaly_model(card.files[FP32])
     assert fitting((), card, "top") is None
-    assert fitting((normality(), ours), card, "top") is ours
+    assert fitting((anomaly_model(), ours), card, "top") is ours
     with pytest.raises(ConfigError, match=r"tiny 1 \(aaaaaaaaaaaa\).*calibrate normal --camera top.*--bundle"):
-        fitting((normality(),), card, "top")
+        fitting((anomaly_model(),), card, "top")

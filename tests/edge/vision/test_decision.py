@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from edge import config
 from edge.errors import ConfigError
-from edge.vision.decision import NOTHING, Strangeness, Thresholds, decide, overlap_px, union
+from edge.vision.decision import NOTHING, AnomalyScores, Thresholds, decide, overlap_px, union
 
 TILE = 100
 LETTERS = {"c": 0, "i": 1, "p": 2, "t": 3, "r": 4, "s": 5}
@@ -222,7 +222,7 @@ def test_what_reaches_the_lowest_threshold_is_told(has_good):
 def strange(drawing, scores):
     """The same grid, judged by strangeness with a threshold of 2 and doubt from 1."""
     rows = np.array([float(score) for line in scores.split(";") for score in line.split()], np.float32)
-    return judge(drawing, strangeness=Strangeness(rows, 2.0, 1.0))
+    return judge(drawing, strangeness=AnomalyScores(rows, 2.0, 1.0))
 
 
 def test_only_strangeness_makes_a_defect():

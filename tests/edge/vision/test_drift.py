@@ -10,11 +10,12 @@ from edge import config
 from edge.camera.sources.simulator import Strip
 from edge.config import calibration
 from edge.config.calibration import Features, Fitted, Made, Reference
+from edge.config.state_dir import StateDir
 from edge.host.clock import NS_PER_S
 from edge.model import bundle
 from edge.model.bundle import FP32
 from edge.model.classifier import Classifier
-from edge.pipeline.loop import Station
+from edge.pipeline.loop import CameraSession
 from edge.vision import drift, image_quality
 from edge.vision.drift import Figures, Watch
 
@@ -30,7 +31,7 @@ def test_reference_stands_in_the_file_and_comes_back_equal(tmp_path):
     distances = [drift.median_distance(tiles[i : i + 10], features) for i in range(0, 500, 10)]
     sights = [image_quality.sight(strip.frame(n)) for n in range(20)]
     made = drift.reference(sights, MADE, distances=distances, features=features, unsure=0.01)
-    path = calibration.path_of(tmp_path, "top")
+    path = StateDir(tmp_path).calibration("top")
     calibration.save(path, reference=made)
     assert calibration.load(path).reference == made
     assert 0.9 < made.distance.middle < 1.1  # of the very tiles it was made of
@@ -220,7 +221,7 @@ def fitted(network):
 
 def _features(network, picture):
     camera = config.Camera(name="top", source=SecretStr("strip:"))
-    return Station(camera, network, FakeClock(), live=False).inspector.inspect(picture).features
+    return CameraSession(camera, network, FakeClock(), live=False).inspector.inspect(picture).features
 
 
 def woven(number):

@@ -15,9 +15,9 @@ from edge.vision.image_quality import (
     LEARN_FRAMES,
     LEAVE_FRAMES,
     Episodes,
-    Look,
+    ImageCheck,
     Watch,
-    ailment,
+    fault,
 )
 
 
@@ -41,22 +41,22 @@ def surface(mean, spread=20.0, shape=(120, 160)):
         (np.full((1, 1), 128, np.uint8), "blank"),
     ],
 )
-def test_ailment_of_typical_pictures(image, found):
+def test_fault_of_typical_pictures(image, found):
     """Covered lens, overexposure and a dead sensor are told by name; a dim or flat surface is still judged."""
-    assert ailment(image) == found
+    assert fault(image) == found
 
 
-def test_ailment_looks_at_a_view_without_copying_needs():
+def test_fault_looks_at_a_view_without_copying_needs():
     """A part of a frame, as the region of interest is, is looked at like any picture."""
     frame = np.zeros((200, 300), np.uint8)
     frame[50:100, 60:200] = surface(120, shape=(50, 140))
-    assert ailment(frame[50:100, 60:200]) is None
+    assert fault(frame[50:100, 60:200]) is None
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 255))
 def test_even_picture_is_never_fit(height, width, value):
     """A picture of one value, of any size, comes from no working sensor."""
-    assert ailment(np.full((height, width), value, np.uint8)) is not None
+    assert fault(np.full((height, width), value, np.uint8)) is not None
 
 
 # ---- one camera over time ------------------------------------------------------------------------
@@ -83,11 +83,11 @@ class Scene:
     """A watch and the frames it is shown, 30 a second."""
 
     def __init__(self, *, frozen=True, fps=30.0, **settings):
-        self.watch = Watch(config.Health(**settings), frozen=frozen)
+        self.watch = Watch(config.ImageQuality(**settings), frozen=frozen)
         self.step_ns = int(NS_PER_S / fps)
         self.now_ns = 0
         self.shown = 0
-        self.ailments = []
+        self.faults = []
         self.told = []
 
     def show(self, picture, frames, change=lambda image: image):
@@ -97,12 +97,12 @@ class Scene:
             look = self.watch.step(change(picture(self.shown)), self.now_ns)
             self.shown += 1
             self.now_ns += self.step_ns
-            found.append(look.ailment)
+            found.append(look.fault)
             if look.began:
                 self.told.append(("began", look.began))
             if look.ended:
                 self.told.append(("ended", look.ended))
-        self.ailments += found
+        self.faults += found
         return found
 
 
@@ -154,7 +154,7 @@ def test_watch_finds_the_gray_blocks_of_a_decoder():
 
 def test_watch_finds_a_picture_that_stands_still():
     """Equal pictures for long enough are frozen, and two that differ are not."""
-    scene = Scene(after_s=1.0)
+    scene = Scene(min_fault_s=1.0)
     scene.show(moving, GOOD)
     still = moving(7)
     found = scene.show(lambda _n: still, 60)
@@ -179,10 +179,10 @@ def test_watch_lets_recordings_repeat_themselves():
 def test_configured_frozen_wins_over_the_kind_of_source():
     """`frozen: true` watches a recording, `false` leaves a camera alone."""
     still = moving(7)
-    watched, left = (Watch(config.Health(frozen=flag), frozen=not flag) for flag in (True, False))
+    watched, left = (Watch(config.ImageQuality(frozen=flag), frozen=not flag) for flag in (True, False))
     looks = [(watched.step(still, n * NS_PER_S // 10), left.step(still, n * NS_PER_S // 10)) for n in range(60)]
-    assert looks[-1][0].ailment == "frozen"
-    assert looks[-1][1].ailment is None
+    assert looks[-1][0].fault == "frozen"
+    assert looks[-1][1].fault is None
 
 
 def test_watch_finds_a_camera_that_was_knocked():
@@ -207,8 +207,8 @@ def test_watch_takes_a_smoother_coil_for_no_blur():
 
 def test_watch_takes_what_was_always_there_for_no_damage():
     """A camera whose picture has a hard line or copied rows from the first frame on is like that."""
-    for fault in (other_half, copied_rows, gray_blocks):
-        assert set(Scene().show(moving, 120, fault)) == {None}
+    for damage in (other_half, copied_rows, gray_blocks):
+        assert set(Scene().show(moving, 120, damage)) == {None}
 
 
 def test_watch_forgives_another_frame_size():
@@ -249,7 +249,7 @@ def test_dark_picture_that_gets_a_little_brighter_stays_dark():
 def test_limits_in_the_wrong_order_are_refused():
     """A picture cannot be too dark and too bright at once."""
     with pytest.raises(ValidationError, match="not below bright"):
-        config.Health(dark=200, bright=100)
+        config.ImageQuality(dark=200, bright=100)
 
 
 @given(st.lists(st.sampled_from([None, "dark", "torn"]), max_size=60))
@@ -258,14 +258,14 @@ def test_episodes_begin_and_end_in_turn_and_hide_no_bad_frame(found):
     episodes, lasting = Episodes(), None
     for reason in found:
         look = episodes.step(reason)
-        assert look.ailment is not None or reason is None
+        assert look.fault is not None or reason is None
         if look.began:
             assert look.began != lasting
             lasting = look.began
         if look.ended:
-            assert (look.ended, look.ailment) == (lasting, None)
+            assert (look.ended, look.fault) == (lasting, None)
             lasting = None
-        assert (lasting is None) or look.ailment is not None
+        assert (lasting is None) or look.fault is not None
         assert episodes.reason == lasting
 
 
@@ -274,4 +274,4 @@ def test_episodes_change_their_reason_without_an_end_in_between():
     episodes = Episodes()
     looks = [episodes.step(reason) for reason in ["frozen"] * ENTER_FRAMES + ["dark"] * ENTER_FRAMES]
     assert [look.began for look in looks if look.began] == ["frozen", "dark"]
-    assert looks[-1] == Look("dark", began="dark")
+    assert looks[-1] == ImageCheck("dark", began="dark")

@@ -164,7 +164,7 @@ def test_tiles_lie_on_the_strip_of_each_frame(network):
     for number in range(60):
         left, right = wandering(number)
         picture = frame(number, left, right)
-        assert inspector.look(picture, number * 33_000_000).ailment is None
+        assert inspector.look(picture, number * 33_000_000).fault is None
         verdict = inspector.inspect(picture, looked=True)
         boxes = np.array(inspector.boxes(picture))
         assert boxes[:, 0].min() > left
@@ -198,9 +198,9 @@ def test_frames_of_another_size_are_bad_and_disturb_nothing(network):
     inspector = Inspector(fitted(), network, FakeClock())
     for n in range(4):
         inspector.look(frame(n), n)
-    assert "calibrated for 1600x256" in str(inspector.look(frame()[:, :800], 5).ailment)
+    assert "calibrated for 1600x256" in str(inspector.look(frame()[:, :800], 5).fault)
     assert inspector.inspect(frame()[:, :800]).state == "bad_image"
-    assert inspector.look(frame(1), 6).ailment is None
+    assert inspector.look(frame(1), 6).fault is None
     assert inspector.inspect(frame(1), looked=True).outside > 0
 
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge import config
-from edge.coverage.strip_position import Mark, Span, Spot
+from edge.coverage.strip_position import FramePoint, Span, StripPosition
 from edge.vision.decision import Findings, Region
-from edge.vision.tracker import MAX_HELD, MAX_TRACKS, Motion, Tracks, at_once
+from edge.vision.tracker import MAX_HELD, MAX_TRACKS, Motion, Tracker, at_once
 
 TILE = 200
 FRAME_NS = 33_000_000
@@ -34,7 +34,7 @@ class Scene:
 
     def __init__(self, **decision):
         ids = itertools.count(1)
-        self.tracks = Tracks(config.Decision(**decision), TILE, lambda: f"t{next(ids)}")
+        self.tracks = Tracker(config.Decision(**decision), TILE, lambda: f"t{next(ids)}")
         self.now_ns = 0
         self.frame = 0
         self.told = []
@@ -134,7 +134,10 @@ def test_place_on_the_strip_is_that_of_the_extent():
 
     def place(box):
         asked.append(box)
-        return Span(Spot(Mark(0, 0.0), box[0] / 1000), Spot(Mark(0, 0.0), (box[0] + box[2]) / 1000))
+        return Span(
+            FramePoint(StripPosition(0, 0.0), box[0] / 1000),
+            FramePoint(StripPosition(0, 0.0), (box[0] + box[2]) / 1000),
+        )
 
     scene = Scene()
     scene.show(replace(scratch(0), extent_px=(40, 50, 30, 20)), place=place)
@@ -507,10 +510,10 @@ def test_defect_takes_up_what_all_its_sightings_take_up():
         scene = Scene()
         for n in range(6):
             box = [scratch(100 * n)] if n < 5 else []
-            mark = Mark(0, 5.0 + n * 0.1)
+            mark = StripPosition(0, 5.0 + n * 0.1)
 
             def place(box, mark=mark, known=n != missing):
-                return Span(Spot(mark, 0.0), Spot(mark, box[2] / 2000)) if known else None
+                return Span(FramePoint(mark, 0.0), FramePoint(mark, box[2] / 2000)) if known else None
 
             scene.show(*box, place=place)
         span = scene.end().told[-1][1].span

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-import fakes_record
 import pytest
+from fakes import record as fakes_record
 
 from trainer.evaluation.record import Curve, Record
 from trainer.recipe import TrainingError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from html.parser import HTMLParser
 
-import fakes_record
 import pytest
+from fakes import record as fakes_record
 
 from trainer.evaluation.record import Record
 from trainer.reporting import page, plots, report

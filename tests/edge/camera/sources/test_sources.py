@@ -15,8 +15,8 @@ import pytest
 
 from edge.camera.sources import device
 from edge.camera.sources.device import (
-    Given,
     Picture,
+    SourceInfo,
     SourceSpec,
     Unreadable,
     capture_environment,
@@ -272,7 +272,7 @@ def test_spec_survives_json():
     spec = SourceSpec.of(camera)
     assert spec.live
     assert SourceSpec.from_json(spec.to_json()) == spec
-    assert Given.from_json(Given("x", 1, 2, 3.0, "GREY", None, 4.0).as_json()).gain == 4.0
+    assert SourceInfo.from_json(SourceInfo("x", 1, 2, 3.0, "GREY", None, 4.0).as_json()).gain == 4.0
     for text in ("", "[]", '{"nonsense": 1}'):
         with pytest.raises(CameraError):
             SourceSpec.from_json(text)
@@ -301,7 +301,7 @@ def test_folder_is_shown_once_in_natural_order(tmp_path):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         cv2.imwrite(str(tmp_path / name), steel()) if not name.endswith("txt") else (tmp_path / name).touch()
     source = open_source(SourceSpec(str(tmp_path)))
-    assert source.given == Given("images", 80, 60, 30.0, "GREY")
+    assert source.given == SourceInfo("images", 80, 60, 30.0, "GREY")
     assert source.period_s == 1 / 30
     assert [p.label for p in read_all(source)] == ["2.png", "10.png", "b/1.pgm"]
 
@@ -389,7 +389,7 @@ def test_strip_is_endless_and_its_own_beginning():
     first, again = (open_source(SourceSpec("strip:?width=320&height=80&seed=4")) for _ in range(2))
     assert np.array_equal(first.read().pixels, again.read().pixels)
     assert not np.array_equal(first.read().pixels, again.given)
-    assert first.given == Given("strip", 320, 80, 30.0, "GREY")
+    assert first.given == SourceInfo("strip", 320, 80, 30.0, "GREY")
     with pytest.raises(CameraError, match="only"):
         open_source(SourceSpec("strip:?colour=1"))
 
@@ -516,7 +516,9 @@ class HandClock:
 
 def live(waits_ms: list[float], timeout_s: float = 2.0) -> device._LiveCapture:
     now = [0]
-    return device._LiveCapture(Script(waits_ms, now), "cam", Given("FFMPEG", 6, 4, 10.0), timeout_s, HandClock(now))
+    return device._LiveCapture(
+        Script(waits_ms, now), "cam", SourceInfo("FFMPEG", 6, 4, 10.0), timeout_s, HandClock(now)
+    )
 
 
 def test_backlog_after_open_is_discarded_and_counted():

@@ -14,7 +14,7 @@ from edge.host.clock import SystemClock
 from edge.model import bundle
 from edge.model.classifier import Classifier
 from edge.vision.inspector import Inspector
-from edge.vision.tracker import Tracks
+from edge.vision.tracker import Tracker
 
 FRAMES = 600
 FRAME_NS = 33_000_000
@@ -27,7 +27,7 @@ def events_of(strip: Strip) -> list[tuple[str, str, int]]:
     camera = config.Camera(name="top", source=SecretStr("strip:"))
     inspector = Inspector(camera, Classifier(bundle.load("builtin")), SystemClock())
     numbers = count()
-    tracks = Tracks(camera.decision, camera.tile_px, lambda: str(next(numbers)))
+    tracks = Tracker(camera.decision, camera.tile_px, lambda: str(next(numbers)))
     return [
         (change.type, change.defect.class_name, number)
         for number in range(FRAMES)

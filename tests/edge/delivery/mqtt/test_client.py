@@ -11,7 +11,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from fakes_delivery import until
+from fakes.delivery import until
 from pydantic import SecretStr
 
 from edge.config import Mqtt

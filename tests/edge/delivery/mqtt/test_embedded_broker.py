@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from fakes_delivery import until
+from fakes.delivery import until
 
 from edge.config import Mqtt
 from edge.delivery.mqtt.client import Connected, Disconnected, Link, Will, listen

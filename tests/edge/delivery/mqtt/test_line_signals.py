@@ -10,7 +10,7 @@ from fakes import FakeClock
 from edge import config
 from edge.coverage.strip_position import CoilNamed, Speed
 from edge.delivery.mqtt.client import Received
-from edge.delivery.mqtt.line_signals import MAX_WAITING, Telemetry
+from edge.delivery.mqtt.line_signals import MAX_WAITING, LineSignals
 from edge.errors import ConfigError
 
 BASE = {"topic": "plant/drive", "path": "$.line.speed", "coil_topic": "plant/coil"}
@@ -21,7 +21,7 @@ class Wire:
 
     def __init__(self, **settings):
         self.clock = FakeClock()
-        self.telemetry = Telemetry(config.Travel.model_validate({**BASE, **settings}), self.clock)
+        self.telemetry = LineSignals(config.Travel.model_validate({**BASE, **settings}), self.clock)
 
     def say(self, payload, topic="plant/drive", *, retained=False):
         payload = payload if isinstance(payload, bytes) else payload.encode()
@@ -136,7 +136,7 @@ def test_one_topic_may_tell_both():
 def test_other_messages_are_not_ours():
     """Commands go where they went."""
     assert not Wire().say("{}", "defectd/line3/cmd/ping")
-    assert Telemetry(config.Travel(), FakeClock()).subscriptions == ()
+    assert LineSignals(config.Travel(), FakeClock()).subscriptions == ()
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_other_messages_are_not_ours():
         ({"topic": "a", "coil_topic": "a"}, "give each its path"),
         ({"speed_m_per_s": -1}, "greater than 0"),
         ({"stale_s": 0}, "0.2"),
-        ({"between": "spline"}, "'ramp' or 'hold'"),
+        ({"interpolation": "spline"}, "'linear' or 'previous'"),
     ],
 )
 def test_wrong_keys_are_told_with_their_remedy(travel, words, tmp_path):

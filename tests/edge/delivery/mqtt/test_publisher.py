@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from fakes_delivery import FakeBroker, draft, until
+from fakes.delivery import FakeBroker, draft, until
 
 from edge.config import Mqtt
 from edge.delivery.mqtt.client import Backoff, Disconnected

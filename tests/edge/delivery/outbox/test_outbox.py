@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from fakes import FakeClock
-from fakes_delivery import draft
+from fakes.delivery import draft
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 from fakes import FakeClock
+from fakes.sparkplug_host import HostView
 from hypothesis import given
 from hypothesis import strategies as st
-from sparkplug_host import HostView
 
 from edge.delivery.outbox.store import Row
 from edge.delivery.sparkplug.edge_node import (

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from fakes import FakeClock
-from fakes_delivery import draft, until
-from sparkplug_host import HostView
+from fakes.delivery import draft, until
+from fakes.sparkplug_host import HostView
 
 from edge.config import Config, Mqtt, parse
 from edge.delivery.mqtt.client import (
@@ -26,7 +26,7 @@ from edge.delivery.mqtt.client import (
 )
 from edge.delivery.outbox.store import PRUNE_BATCH, Outbox
 from edge.delivery.sparkplug.edge_node import Identity
-from edge.delivery.sparkplug.output import MEMORY_FILE, Memory, SparkplugView, views_of
+from edge.delivery.sparkplug.output import Memory, SparkplugOutput, views_of
 from edge.delivery.sparkplug.payload import decode
 from edge.errors import BrokerError, ConfigError
 from edge.host.clock import SystemClock
@@ -36,22 +36,22 @@ from edge.host.clock import SystemClock
 
 def test_memory_survives(tmp_path: Path) -> None:
     """tck-id-topics-nbirth-bdseq-increment: what is written is read again, by the owner only, and nothing is left."""
-    path = tmp_path / MEMORY_FILE
+    path = tmp_path / "sparkplug.json"
     Memory(254, 4711).write(path)
     assert Memory.read(path, 5000) == Memory(254, 4711)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert [p.name for p in tmp_path.iterdir()] == [MEMORY_FILE]
+    assert [p.name for p in tmp_path.iterdir()] == ["sparkplug.json"]
 
 
 def test_a_view_that_never_was_begins_with_the_newest_event(tmp_path: Path) -> None:
     """Switched on after a year, it does not send the year."""
-    assert Memory.read(tmp_path / MEMORY_FILE, 77) == Memory(None, 77)
+    assert Memory.read(tmp_path / "sparkplug.json", 77) == Memory(None, 77)
 
 
 @pytest.mark.parametrize("words", ["", "{", "[]", '{"bd_seq":"x","settled_seq":1}', '{"bd_seq":1}', "\xff", "[" * 9000])
 def test_a_damaged_memory_is_told_and_replaced(tmp_path: Path, caplog: Any, words: str) -> None:
     """A warning, and a beginning as if there were none."""
-    path = tmp_path / MEMORY_FILE
+    path = tmp_path / "sparkplug.json"
     path.write_text(words, "latin-1")
     assert Memory.read(path, 9) == Memory(None, 9)
     assert "cannot be read" in caplog.text
@@ -59,7 +59,7 @@ def test_a_damaged_memory_is_told_and_replaced(tmp_path: Path, caplog: Any, word
 
 def test_a_cursor_beyond_the_outbox_is_taken_back(tmp_path: Path) -> None:
     """With another outbox, its numbers mean nothing; bdSeq goes on."""
-    path = tmp_path / MEMORY_FILE
+    path = tmp_path / "sparkplug.json"
     Memory(3, 100).write(path)
     assert Memory.read(path, 10) == Memory(3, 10)
 
@@ -215,13 +215,13 @@ def stage(tmp_path: Path) -> Any:
     """A view with a real outbox and a broker made of lists; stopped at the end."""
     broker = FakeSparkplugBroker()
     box = outbox(tmp_path)
-    view = SparkplugView(
+    view = SparkplugOutput(
         broker,
         box,
         Identity("plant", "line3", ("top",)),
         SystemClock(),
         Mqtt(broker="mqtt://127.0.0.1", keepalive_s=2),
-        tmp_path / MEMORY_FILE,
+        tmp_path / "sparkplug.json",
         backoff=Backoff(0.001, 0.002),
     )
     view.start()
@@ -239,7 +239,7 @@ def test_bdseq_is_durable_before_it_is_used(stage: Any, tmp_path: Path) -> None:
     for _ in range(5):
         link = broker.links[-1]
         number = decode(link.will.payload).metrics[0].value
-        assert json.loads((tmp_path / MEMORY_FILE).read_text())["bd_seq"] == number
+        assert json.loads((tmp_path / "sparkplug.json").read_text())["bd_seq"] == number
         assert not link.will.retain
         link.cut()
         until(lambda before=link: broker.links[-1] is not before, what="the next connection")
@@ -297,7 +297,7 @@ def test_a_memory_that_cannot_be_written_is_told_and_the_view_goes_on(stage: Any
     """A full disk costs repetitions, not the view."""
     _view, broker, _box = stage
     until(lambda: broker.view.alive, what="the birth")
-    (tmp_path / (MEMORY_FILE + ".new")).mkdir()
+    (tmp_path / "sparkplug.json.new").mkdir()
     before = broker.links[-1]
     before.cut()
     until(lambda: broker.links[-1] is not before and broker.view.bd_seq == 1, what="the next birth")
@@ -308,6 +308,6 @@ def test_a_changed_setting_reaches_the_host(stage: Any, tmp_path: Path) -> None:
     """After a change the hash of the configuration is renewed, without a new birth."""
     view, broker, _ = stage
     until(lambda: broker.view.alive, what="the birth")
-    view.describe({"Properties/Config SHA-256": "cd" * 32})
+    view.set_properties({"Properties/Config SHA-256": "cd" * 32})
     until(lambda: broker.view.value("Properties/Config SHA-256") == "cd" * 32, what="the new hash")
     assert broker.view.verbs().count("NBIRTH") == 1

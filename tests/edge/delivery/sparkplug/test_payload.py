@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import pytest
+from fakes.sparkplug_twin import field, twin
 from hypothesis import given
 from hypothesis import strategies as st
-from sparkplug_twin import field, twin
 
 from edge.delivery.sparkplug.payload import (
     MAX_BYTES,

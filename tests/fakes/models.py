@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-from fakes import card, network, write_bundle
 from onnx import helper, numpy_helper
 
 from edge.model import bundle
+from fakes import card, network, write_bundle
 
 
 def _changed(make: Any, **options: Any) -> bytes:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from types import SimpleNamespace
 
-from fakes import FakeClock
 from pydantic import SecretStr
 
 from edge import config
 from edge.camera.supervisor import CameraStatus
 from edge.host.clock import NS_PER_S
 from edge.monitoring.prometheus import Reading
-from edge.pipeline.event_latency import Trail
-from edge.pipeline.loop import Station
+from edge.pipeline.event_latency import EventLatency
+from edge.pipeline.loop import CameraSession
+from fakes import FakeClock
 
 
 class Parts:
@@ -23,15 +23,15 @@ class Parts:
         self.clock = FakeClock()
         network = SimpleNamespace(card=SimpleNamespace(classes=("scratches",)), batch=32)
         camera = config.Camera(name="top", source=SecretStr("strip:"))
-        self.station = Station(camera, network, self.clock, live=True)  # type: ignore[arg-type]
-        self.trail = Trail(["top"], self.clock)
+        self.session = CameraSession(camera, network, self.clock, live=True)  # type: ignore[arg-type]
+        self.trail = EventLatency(["top"], self.clock)
         now = self.clock.monotonic_ns()
         status = CameraStatus("running", now, os.getpid(), 2, now - NS_PER_S, 3, 40, None, "")
         link = SimpleNamespace(
             connected=True, depth=5, acknowledged=7, refused=1, connections=2, last_ack_ns=now - 4 * NS_PER_S
         )
         self.reading = Reading(
-            lambda: [self.station],
+            lambda: [self.session],
             SimpleNamespace(snapshot=lambda: {"top": status}),
             SimpleNamespace(snapshot=lambda: link),
             SimpleNamespace(waiting=1, stored=9, dropped=0),

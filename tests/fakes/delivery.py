@@ -8,13 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from fakes import until  # noqa: F401 (those who play with a broker wait, too)
-
 from edge.delivery.mqtt.client import Acknowledged, Connected, Disconnected, Notice, Refused, Will
 from edge.delivery.outbox.store import Draft
 from edge.errors import BrokerError
 from edge.event import NODE_CAMERA, Defect, Event, EventType, Evidence, FrameRef, Latency, Origin
 from edge.host.clock import SystemClock, uuid7
+from fakes import until  # noqa: F401 (those who play with a broker wait, too)
 
 ORIGIN = Origin("line3", "boot-1", {"name": "student", "version": "1", "sha256": "ab" * 32}, "cd" * 32)
 

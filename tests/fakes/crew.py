@@ -68,7 +68,7 @@ class Crew:
         return [event.type for event, _ in self.events]
 
 
-class View:
+class Output:
     """A second view that remembers its begin and its end."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class View:
     def start(self) -> None:
         self.running = True
 
-    def describe(self, values: Any) -> None:
+    def set_properties(self, values: Any) -> None:
         self.described.update(values)
 
     def state(self, camera: str, message: Any) -> None:

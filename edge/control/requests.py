@@ -1,0 +1,156 @@
+"""What a command may hold: one model for each verb (`docs/commands.md`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from edge.config import Name, Share, Verb
+from edge.evidence.archive import Kind
+
+MAX_ID: Final = 128
+VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
+
+Id = Annotated[str, Field(max_length=MAX_ID)] | Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+
+
+class Request(BaseModel):
+    """What all commands may hold.  id: given back in the reply, for clients without correlation data."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+    id: Id | None = None
+
+
+class Ping(Request):
+    """Whether anyone is there."""
+
+
+class State(Request):
+    """How the node, its cameras and its delivery stand."""
+
+
+class Snapshot(Request):
+    """The next picture of a camera."""
+
+    camera: Name
+    quality: int = Field(80, ge=10, le=95)
+    longest_px: int = Field(1600, ge=64, le=4096)
+
+
+class Pause(Request):
+    """Do not inspect a camera, for a time or until `resume`."""
+
+    camera: Name
+    for_s: float | None = Field(None, gt=0.0, le=86_400.0)
+
+
+class Resume(Request):
+    """Inspect a camera again."""
+
+    camera: Name
+
+
+class Set(Request):
+    """Thresholds of a camera; null goes back to the configuration."""
+
+    camera: Name
+    confidence: Share | None = None
+    unsure: Share | None = None
+    classes: Annotated[dict[str, Share], Field(max_length=64)] | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Set:
+        if not self.wanted:
+            raise ValueError("give confidence, unsure or classes")
+        return self
+
+    @property
+    def wanted(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("confidence", "unsure", "classes") if key in self.model_fields_set}
+
+
+class Evidence(Request):
+    """A picture by the path that an event carries; without one, which there are, the newest first."""
+
+    path: str | None = Field(None, max_length=200)
+    camera: Name | None = None
+    kind: Kind | None = None
+    limit: int = Field(20, ge=1, le=50)
+
+
+class Reload(Request):
+    """Read the configuration again."""
+
+
+class DeadLetters(Request):
+    """Look at, send again or delete what the broker refused."""
+
+    action: Literal["list", "retry", "discard"] = "list"
+    seqs: tuple[int, ...] | None = Field(None, min_length=1, max_length=1000)
+    all: bool = False
+    limit: int = Field(20, ge=1, le=50)
+
+    @field_validator("seqs", mode="before")
+    @classmethod
+    def _a_list_of_numbers(cls, value: Any) -> Any:
+        if isinstance(value, list) and all(type(n) is int and 0 < n < 1 << 63 for n in value):
+            return tuple(value)
+        if value is not None:
+            raise ValueError("should be a list of seq numbers")
+        return value
+
+    @model_validator(mode="after")
+    def _says_which(self) -> DeadLetters:
+        if self.action != "list" and (self.seqs is None) != self.all:
+            raise ValueError("give seqs, or all: true")
+        return self
+
+
+class Model(Request):
+    """Which models are installed, which one decides; another one, or the one before."""
+
+    action: Literal["list", "install", "use", "rollback"] = "list"
+    url: str | None = Field(None, max_length=1000, pattern=r"^https://[^\s]+$")
+    digest: str | None = Field(None, pattern=r"^[0-9a-f]{6,64}$")
+
+    @model_validator(mode="after")
+    def _says_which(self) -> Model:
+        if (self.action == "install") != (self.url is not None) or (self.action == "use") != (self.digest is not None):
+            raise ValueError("install takes a url, use takes a digest, list and rollback take nothing")
+        return self
+
+
+class Coil(Request):
+    """Which coil runs; a new one begins at 0 m; none runs any more."""
+
+    action: Literal["show", "start", "stop"] = "show"
+    coil: str | None = Field(
+        None,
+        min_length=1,
+        max_length=128,
+        pattern=r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
+    )
+
+    @model_validator(mode="after")
+    def _says_which(self) -> Coil:
+        if (self.action == "start") != (self.coil is not None):
+            raise ValueError("start takes a coil, its name; show and stop take nothing")
+        return self
+
+
+REQUESTS: Final[Mapping[str, type[Request]]] = {
+    "ping": Ping,
+    "state": State,
+    "snapshot": Snapshot,
+    "pause": Pause,
+    "resume": Resume,
+    "set": Set,
+    "reload": Reload,
+    "dead-letters": DeadLetters,
+    "evidence": Evidence,
+    "model": Model,
+    "coil": Coil,
+}
