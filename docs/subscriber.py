@@ -3,11 +3,11 @@
     python subscriber.py BROKER_HOST PORT NODE [SECONDS]
 
 Three things make it complete:
-- a persistent session (a fixed client id, clean_session=False) and QoS 1, so that the broker keeps what comes while
-  this program is away (give the broker room: `max_queued_messages` in mosquitto.conf);
-- `event_id`: an event may come more than once, take the first;
-- `seq`: counts over all events of a node, whatever the camera; a number that is missing is an event that is missing.
-An `events.dropped` event names numbers that the node itself knows to be lost.
+- a persistent session (a fixed client id, clean_session=False) and QoS 1, so that the broker keeps messages while
+  this program is away (raise `max_queued_messages` in mosquitto.conf);
+- `event_id`: an event may arrive more than once, keep the first;
+- `seq`: counts over all events of a node, whatever the camera; a missing number is a missing event.
+An `events.dropped` event names the numbers that the node itself lost.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ import paho.mqtt.client as mqtt
 
 
 class Account:
-    """What came from one node. In real use, keep `next_seq` and `holes` where you keep the events."""
+    """Which events of one node arrived. In real use, store `next_seq` and `holes` beside the events."""
 
     def __init__(self) -> None:
         self.next_seq: int | None = None
         self.holes: set[int] = set()
-        self.told: set[int] = set()
+        self.reported: set[int] = set()
         self.events = self.duplicates = 0
 
     def take(self, event: dict) -> bool:
-        """Book an event; False if it was here before."""
+        """Record an event; False if it arrived before."""
         seq = event["seq"]
         if self.next_seq is None:
-            self.next_seq = seq  # where listening began
+            self.next_seq = seq  # the first event after the subscription
         if seq >= self.next_seq:
             self.holes.update(range(self.next_seq, seq))
             self.next_seq = seq + 1
         elif seq in self.holes:
-            self.holes.remove(seq)  # late, but here
+            self.holes.remove(seq)  # arrived late
         else:
             self.duplicates += 1
             return False
         self.events += 1
         lost = event["detail"] or {}
         if event["type"] == "events.dropped" and lost.get("first_seq") is not None:
-            self.told.update(range(lost["first_seq"], lost["last_seq"] + 1))
+            self.reported.update(range(lost["first_seq"], lost["last_seq"] + 1))
         return True
 
 
@@ -67,7 +67,7 @@ def main() -> int:
     client.on_connect = on_connect
     client.on_message = on_message
     client.connect(host, port)
-    client.loop_start()  # connects again by itself; the broker keeps the session
+    client.loop_start()  # reconnects by itself; the broker keeps the session
     try:
         time.sleep(float(sys.argv[4]) if len(sys.argv) > 4 else 1e9)
     except KeyboardInterrupt:
@@ -76,7 +76,7 @@ def main() -> int:
     client.loop_stop()
     missing = sorted(account.holes)
     sys.stderr.write(f"{account.events} events, {account.duplicates} duplicates, missing: {missing}\n")
-    sys.stderr.write(f"told by the node as lost: {sorted(account.holes & account.told)}\n")
+    sys.stderr.write(f"reported as lost by the node: {sorted(account.holes & account.reported)}\n")
     return 1 if missing else 0
 
 
