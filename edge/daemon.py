@@ -37,7 +37,8 @@ from edge.delivery.refused_alarm import RejectedAlarm
 from edge.delivery.sparkplug.output import views_of
 from edge.errors import BundleError, CommandError, ConfigError
 from edge.evidence.archive import Archive
-from edge.evidence.writer import EvidenceSelector, EvidenceWriter
+from edge.evidence.selector import EvidenceSelector
+from edge.evidence.writer import EvidenceWriter
 from edge.host import machine
 from edge.host.clock import NS_PER_S, Clock, boot_id
 from edge.host.systemd import Service

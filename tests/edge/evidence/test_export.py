@@ -20,7 +20,8 @@ from edge.errors import EvidenceError
 from edge.event import Defect
 from edge.evidence.archive import Archive, pictures
 from edge.evidence.export import chosen, export
-from edge.evidence.writer import EvidenceSelector, EvidenceWriter
+from edge.evidence.selector import EvidenceSelector
+from edge.evidence.writer import EvidenceWriter
 from edge.frame import Frame
 from edge.host.clock import NS_PER_S, SystemClock
 from edge.vision.decision import Findings, Region
