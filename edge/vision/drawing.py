@@ -1,4 +1,4 @@
-"""A frame with its findings drawn in, for people: `defectd inspect --pictures`."""
+"""Pictures for people: a frame with its defects drawn in (`defectd inspect --pictures`), JPEG and PNG encoding."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def draw(image: Gray, findings: Findings) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR: tiles with a defect in red, the flaw itself in green, unsure tiles in thin yellow."""
+    """(H, W, 3) uint8 BGR: tiles with a defect in red, the extent of the defect in green, unsure tiles in thin yellow."""
     canvas = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     for x, y, w, h in findings.suspects:
         cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), UNSURE_BGR, 1)
@@ -38,7 +38,10 @@ def draw(image: Gray, findings: Findings) -> npt.NDArray[np.uint8]:
 
 
 def label(canvas: npt.NDArray[Any], words: str, at: tuple[int, int]) -> None:
-    """Words onto a picture, white on black: readable on any.  at: lower left; they are shrunk to its width."""
+    """Write words into a picture, white on black, so that they are readable on any.
+
+    at: x, y of their lower left corner, px.  The words shrink to the width of the picture.
+    """
     wide = cv2.getTextSize(words, FONT, 0.5, 1)[0][0]
     size = 0.5 * min(1.0, (canvas.shape[1] - 2 * at[0]) / max(1, wide))
     (width, height), below = cv2.getTextSize(words, FONT, size, 1)
@@ -48,7 +51,7 @@ def label(canvas: npt.NDArray[Any], words: str, at: tuple[int, int]) -> None:
 
 
 def jpeg(image: Gray, *, longest_px: int, quality: int, most_bytes: int) -> bytes:
-    """The picture as JPEG, made smaller until it fits.  quality: 1 to 100.  Raises ImageError."""
+    """Encode as JPEG, shrinking the picture until it fits into most_bytes.  quality: 1 to 100.  Raises ImageError."""
     side_px = max(image.shape)
     scale = min(1.0, longest_px / side_px)
     while True:
@@ -56,7 +59,7 @@ def jpeg(image: Gray, *, longest_px: int, quality: int, most_bytes: int) -> byte
         small = image if scale == 1.0 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         done, coded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if not done:
-            raise ImageError("the picture cannot be coded")
+            raise ImageError("the picture cannot be encoded")
         if len(coded) <= most_bytes:
             return bytes(coded)
         if max(size) < 16:
@@ -65,7 +68,7 @@ def jpeg(image: Gray, *, longest_px: int, quality: int, most_bytes: int) -> byte
 
 
 def decoded(coded: bytes) -> Gray:
-    """(H, W) uint8 of a picture file's bytes.  Raises ImageError."""
+    """Decode the bytes of a picture file.  Returns (H, W) uint8.  Raises ImageError."""
     image = cv2.imdecode(np.frombuffer(coded or b"\0", np.uint8), cv2.IMREAD_GRAYSCALE)
     if image is None:
         raise ImageError("the picture is damaged")
@@ -73,10 +76,10 @@ def decoded(coded: bytes) -> Gray:
 
 
 def png(picture: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
-    """The picture as the bytes of a PNG file.  Raises ImageError."""
+    """Encode as PNG.  Raises ImageError."""
     done, coded = cv2.imencode(".png", picture)
     if not done:
-        raise ImageError("the picture cannot be coded")
+        raise ImageError("the picture cannot be encoded")
     return bytes(coded)
 
 
