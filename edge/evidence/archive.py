@@ -140,7 +140,7 @@ class Archive:
         except OSError as error:
             with contextlib.suppress(OSError):
                 unfinished.unlink(missing_ok=True)
-                (self._folder / kind).mkdir(mode=0o700, parents=True, exist_ok=True)  # another program may have deleted it
+                (self._folder / kind).mkdir(mode=0o700, parents=True, exist_ok=True)  # it may have been deleted
             raise EvidenceError("disk", f"{self._folder}: {error.strerror or error}") from error
         finally:
             self.bytes -= len(data)

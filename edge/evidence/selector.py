@@ -15,7 +15,8 @@ from edge.evidence.archive import Kind
 from edge.evidence.writer import PendingEvidence, Piece
 from edge.frame import Box, Frame, Gray
 from edge.host.clock import NS_PER_S, Clock, stamp
-from edge.vision.decision import Findings, overlap_px
+from edge.vision.boxes import overlap_px
+from edge.vision.decision import Findings
 from edge.vision.inspector import Verdict
 
 MAX_OPEN_DEFECTS: Final = 1024

@@ -132,9 +132,7 @@ class EvidenceWriter:
         while True:
             self._worker.beat()
             with self._changed:
-                self._changed.wait_for(
-                    lambda: self._waiting or self._worker.is_stopping, TRIM_S if opened else RETRY_S
-                )
+                self._changed.wait_for(lambda: self._waiting or self._worker.is_stopping, TRIM_S if opened else RETRY_S)
                 taken = self._waiting.popleft() if self._waiting else None
                 if taken is not None:
                     self._waiting_bytes -= taken[0].pixels.nbytes

@@ -20,7 +20,7 @@ FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 
 
 def draw(image: Gray, findings: Findings) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR: tiles with a defect in red, the extent of the defect in green, unsure tiles in thin yellow."""
+    """(H, W, 3) uint8 BGR: tiles with a defect in red, the extent of a defect in green, unsure tiles in thin yellow."""
     canvas = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     for x, y, w, h in findings.suspects:
         cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), UNSURE_BGR, 1)

@@ -19,10 +19,11 @@ from edge.model.bundle import FP32
 from edge.model.classifier import Classifier, Scores
 from edge.vision import anomaly, image_quality, tiles
 from edge.vision.anomaly import AnomalyModel
-from edge.vision.decision import NOTHING, AnomalyScores, Findings, Thresholds, decide
+from edge.vision.decision import NOTHING, AnomalyScores, Findings, decide
 from edge.vision.defect_extent import extent
 from edge.vision.flatfield import Flatfield
 from edge.vision.strip_edges import Followed, Follower
+from edge.vision.thresholds import Thresholds
 from edge.vision.tile_order import Rotation
 from edge.vision.tiles import Rectangle, Roi, TileGrid
 

@@ -24,7 +24,8 @@ from edge.coverage.strip_position import Span
 from edge.event import Defect
 from edge.frame import Box
 from edge.host.clock import NS_PER_S
-from edge.vision.decision import ANOMALY, Findings, Region, overlap_px, union
+from edge.vision.boxes import overlap_px, union
+from edge.vision.decision import ANOMALY, Findings, Region
 
 SAME_FLAW = 0.3
 """Share of the smaller box that two sightings of different class must have in common to be one flaw."""

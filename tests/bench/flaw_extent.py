@@ -25,7 +25,7 @@ from edge.coverage.strip_position import PositionTracker
 from edge.host.clock import NS_PER_S, SystemClock
 from edge.model import bundle
 from edge.model.classifier import Classifier
-from edge.vision.decision import overlap_px, union, within
+from edge.vision.boxes import overlap_px, union, within
 from edge.vision.inspector import Inspector
 from edge.vision.metrology import Heading, Ruler
 from edge.vision.tracker import Tracker

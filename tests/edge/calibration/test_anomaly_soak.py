@@ -12,7 +12,7 @@ from edge.camera.sources.simulator import Strip
 from edge.host.clock import NS_PER_S
 from edge.model import bundle
 from edge.model.classifier import Classifier
-from edge.vision.decision import overlap_px
+from edge.vision.boxes import overlap_px
 from edge.vision.inspector import Inspector
 from edge.vision.tracker import Tracker
 

@@ -17,6 +17,7 @@ from edge.host.clock import SystemClock
 
 SURFACE = np.random.default_rng(5).integers(0, 256, (256, 400), np.uint8)
 
+
 @pytest.fixture
 def start_writer(tmp_path):
     """Starts evidence writers and stops them at the end of the test."""
