@@ -79,7 +79,7 @@ class EvidenceWriter:
         self._rate = TokenBucket(settings.per_minute / 60, settings.per_minute, clock.monotonic_ns())
         self._counting = threading.Lock()
         self._is_failing = False
-        self.lost: dict[Cause, int] = dict.fromkeys(get_args(Cause), 0)
+        self.lost: dict[str, int] = dict.fromkeys(get_args(Cause), 0)
         """Pictures that were not kept, since the start, by cause."""
         self._worker = Worker("evidence", self._run, clock)
 

@@ -69,7 +69,7 @@ def strip(frames=FRAMES):
     tracks, truths, off = Tracker(camera.decision, camera.tile_px, lambda: str(next(ids))), {}, []
     for n in range(frames):
         at_ns = int(n / camera.fps * NS_PER_S)
-        place = partial(heading.span, frame_px=(steel.width, steel.height), mark=travel.at(at_ns))
+        place = partial(heading.span, frame_px=(steel.width, steel.height), position=travel.at(at_ns))
         truths |= {defect.track: defect.box for defect, _ in steel.truth(n)}
         for change in tracks.step(inspector.inspect(steel.frame(n)).findings, at_ns, place=place):
             if change.type == "defect.closed":
