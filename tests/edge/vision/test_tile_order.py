@@ -1,4 +1,4 @@
-"""The turns of the tiles when there is no time for all."""
+"""The order of the tiles when there is no time for all."""
 
 import math
 
@@ -15,7 +15,7 @@ def boxes(count, side=100):
 
 @given(st.data())
 def test_every_tile_is_seen_within_the_stated_number_of_frames(data):
-    """With k tiles a frame each of N is seen within N / ceil(k / 2) frames, whatever is suspicious meanwhile."""
+    """With k tiles per frame, each of N is inspected within N / ceil(k / 2) frames, whatever is suspicious."""
     count = data.draw(st.integers(1, 60))
     most = data.draw(st.integers(1, count))
     limit = math.ceil(count / math.ceil(most / 2))
@@ -31,8 +31,8 @@ def test_every_tile_is_seen_within_the_stated_number_of_frames(data):
     assert (seen_ns > 0).all()
 
 
-def test_suspicious_tiles_come_first_with_all_that_touch_them():
-    """What was found in the last frame is looked at again, also where it may have moved to."""
+def test_tiles_that_touch_a_suspicious_box_come_first():
+    """They include tiles into which a defect of the last frame may have moved."""
     turns = Rotation(boxes(10))
     turns.saw(None, [(390, 20, 120, 30)])
     assert set(turns.order(8)[:3].tolist()) == {3, 4, 5}
@@ -40,16 +40,16 @@ def test_suspicious_tiles_come_first_with_all_that_touch_them():
     assert not {3, 4, 5} & set(turns.order(7).tolist())
 
 
-def test_suspects_take_half_of_the_turns_at_most():
-    """A surface full of flaws does not keep the rest of the tiles from being seen."""
+def test_suspicious_tiles_take_at_most_half_of_the_places():
+    """A surface full of defects does not stop the inspection of the other tiles."""
     turns = Rotation(boxes(10))
     turns.saw(np.arange(5), [(0, 0, 500, 100)])
     chosen = turns.order(4).tolist()
     assert sum(tile < 5 for tile in chosen) == 2
 
 
-def test_tiles_that_lie_elsewhere_keep_their_turns():
-    """Each takes over from the one that was nearest, also where there are fewer now: none waits for ever."""
+def test_moved_tiles_keep_their_turns():
+    """Each tile takes over the turn of the nearest old one, even if there are fewer now."""
     boxes = np.array([[x, 0, 10, 10] for x in range(0, 100, 10)], np.int32)
     turns = Rotation(boxes)
     turns.saw(turns.order(5), ())
