@@ -324,7 +324,7 @@ def test_one_installation_at_a_time_and_its_failure_is_told(plant: Plant) -> Non
     url = "https://u:secret@127.0.0.1:1/x.zip"
     assert plant.succession.perform(Model(action="install", url=url)) == {"started": True}
     until(lambda: plant.told("model.refused"), 10, "the refusal")
-    assert "cannot be fetched" in plant.told("model.refused")[0][0]["reason"]
+    assert "cannot be downloaded" in plant.told("model.refused")[0][0]["reason"]
     assert "secret" not in str(plant.told("model.refused"))
     plant.goes_on()
 
