@@ -23,7 +23,7 @@ from edge.control.reload import STOP_VIEW_S, Node, Reach
 from edge.control.startup import Prepared
 from edge.control.unix_socket import Console
 from edge.coverage import strip_position
-from edge.coverage.coil_store import LONGEST_AWAY_S, CoilStore
+from edge.coverage.coil_store import MAX_AWAY_S, CoilStore
 from edge.coverage.totals import CoverageTotals
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.embedded_broker import EmbeddedBroker
@@ -178,7 +178,7 @@ class Daemon:
             self._origin,
             self._topics,
             clock,
-            before_commit=coils.heed,
+            before_commit=coils.record,
             on_stored=on_stored,
             on_commit=trail.stored,
         )
@@ -246,14 +246,14 @@ class Daemon:
         self, coils: CoilStore, ledger: CoverageTotals, recorder: Recorder
     ) -> strip_position.RestoredCoil | None:
         """The coil of before this start; one that cannot be there any more is told as ended."""
-        kept = coils.kept
+        kept = coils.latest
         if kept is None or kept.name is None:
             return kept
-        if coils.may_be_there(ledger.before_ns):
+        if coils.may_still_run(ledger.before_ns):
             log.info("coil %s, begun %s, goes on; positions are unknown until the next one", kept.name, kept.since)
             return kept
         words = "coil %s, begun %s, is not taken up again: the node was off for more than %d minutes"
-        log.warning(words, kept.name, kept.since, LONGEST_AWAY_S // 60)
+        log.warning(words, kept.name, kept.since, MAX_AWAY_S // 60)
         ended = {"coil": kept.name, "length_m": None, "by": "restart"}
         recorder.put(event.Event.now(self._clock, event.NODE_CAMERA, "coil.ended", ended))
         return replace(kept, name=None)

@@ -347,7 +347,7 @@ class CameraSession:
         self,
         cause: coverage.Cause,
         at_ns: int,
-        state: str,
+        state: coverage.FrameState,
         reason: str = "",
         frames: int = 1,
         mark: StripPosition | None = None,
@@ -818,7 +818,7 @@ class InspectionLoop:
         session.last_number, session.last_mark = -1, None
         seconds = round((now_ns - pause.since_ns) / NS_PER_S, 3)
         self._tell(session, "camera.resumed", detail={"seconds": seconds})
-        frames = {"dropped": pause.frames}
+        frames: dict[coverage.FrameState, int] = {"dropped": pause.frames}
         marks = pause.mark, self._travel.at(now_ns)
         self._tell_gap(session, coverage.Gap("paused", pause.since_ns, now_ns, frames, 0, 0, {}, *marks))
         if session.state == "paused":
@@ -984,9 +984,9 @@ class InspectionLoop:
 
     def _tell_gap(self, session: CameraSession, gap: coverage.Gap) -> None:
         detail = gap.as_json(self._clock.wall_ns(), self._clock.monotonic_ns())
-        if gap.from_mark is not None and session.heading is not None:
-            coil, from_m = session.place(gap.from_mark, self._travel)
-            run_m = None if gap.to_mark is None else gap.to_mark.since(gap.from_mark)
+        if gap.from_position is not None and session.heading is not None:
+            coil, from_m = session.place(gap.from_position, self._travel)
+            run_m = None if gap.to_position is None else gap.to_position.since(gap.from_position)
             if from_m is not None and run_m is not None:
                 to_m = from_m + max(0.0, run_m) + session.view_m
                 detail |= {"from_m": round(from_m, 3), "to_m": round(to_m, 3), "coil": coil}

@@ -6,12 +6,13 @@ import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from edge import config
 from edge.config import calibration
+from edge.coverage.accounting import FrameState
 from edge.errors import ImageError
 from edge.frame import Box, Float32s, Gray, Indices
 from edge.host.clock import Clock
@@ -27,7 +28,6 @@ from edge.vision.thresholds import Thresholds
 from edge.vision.tile_order import Rotation
 from edge.vision.tiles import Rectangle, Roi, TileGrid
 
-FrameState = Literal["ok", "defect", "unsure", "bad_image", "late", "dropped"]
 log = logging.getLogger(__name__)
 
 GRIDS_KEPT: Final = 8
