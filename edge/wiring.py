@@ -212,7 +212,7 @@ def _recalled(
     kept = coils.latest
     if kept is None or kept.name is None:
         return kept
-    if coils.may_still_run(ledger.before_ns):
+    if coils.may_still_run(ledger.previous_alive_ns):
         log.info("coil %s, begun %s, goes on; positions are unknown until the next one", kept.name, kept.since)
         return kept
     words = "coil %s, begun %s, is not taken up again: the node was off for more than %d minutes"
@@ -238,7 +238,7 @@ def _line(
     settings = prepared.settings
 
     def retain_coverage(camera: str, message: dict[str, Any]) -> None:
-        reach.publisher.retain(topics.coverage(camera), ledger.note(camera, message))
+        reach.publisher.retain(topics.coverage(camera), ledger.add(camera, message))
 
     def on_report(reports: Sequence[Report]) -> None:
         _log_period(reports, reach.recorder, reach.publisher)
@@ -270,7 +270,7 @@ def _line(
     return line
 
 
-def _describe_strip(views: Sequence[Output], reading: strip_position.Reading) -> None:
+def _describe_strip(views: Sequence[Output], reading: strip_position.StripReading) -> None:
     if reading.state == "off":
         return
     for view in tuple(views):

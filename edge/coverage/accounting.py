@@ -181,16 +181,16 @@ class Coverage:
         self._meters = _Meters()
         self._has_positions = False
 
-    def measure(self, position: StripPosition | None) -> None:
+    def locate_frame(self, position: StripPosition | None) -> None:
         """A frame was grabbed with the strip at this position; None: unknown."""
         self._has_positions = True
         if position is not None:
-            self.stand(position)
+            self.advance_to(position)
             return
         for tally in (self._window, self._total):
             tally.unplaced_frames += 1
 
-    def stand(self, position: StripPosition) -> None:
+    def advance_to(self, position: StripPosition) -> None:
         """The strip is at this position.  Call it also while no frames come: meters that pass unseen then count."""
         passed, whole, part = self._meters.pass_to(position)
         for tally in (self._window, self._total):
@@ -198,7 +198,7 @@ class Coverage:
             tally.inspected_m += whole
             tally.partial_m += part
 
-    def see(self, position: StripPosition, view_m: float, *, whole: bool) -> None:
+    def add_inspected(self, position: StripPosition, view_m: float, *, whole: bool) -> None:
         """A frame at this position was inspected.  view_m: strip that it shows, m.  whole: no tile was skipped."""
         self._meters.see(position.m + view_m, whole=whole)
 

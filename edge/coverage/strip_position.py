@@ -81,7 +81,7 @@ class RestoredCoil:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class StripReading:
     """Speed, coil and position now, for state messages and metrics."""
 
     state: State
@@ -197,14 +197,14 @@ class PositionTracker:
             return None
         return StripPosition(knot.segment, knot.m + knot.m_per_s * s, at_ns)
 
-    def settled(self, span: Span) -> Span:
+    def recomputed(self, span: Span) -> Span:
         """Recompute a span with speeds that were received after the inspection of its frames."""
-        near, far = self.at(span.near.mark.at_ns), self.at(span.far.mark.at_ns)
-        if near is None or far is None or not near.segment == far.segment == span.near.mark.segment:
+        near, far = self.at(span.near.frame_at.at_ns), self.at(span.far.frame_at.at_ns)
+        if near is None or far is None or not near.segment == far.segment == span.near.frame_at.segment:
             return span  # too long ago: keep the earlier result
-        return replace(span, near=replace(span.near, mark=near), far=replace(span.far, mark=far))
+        return replace(span, near=replace(span.near, frame_at=near), far=replace(span.far, frame_at=far))
 
-    def look(self, now_ns: int) -> Literal["stale", "restored"] | None:
+    def check_stale(self, now_ns: int) -> Literal["stale", "restored"] | None:
         """Whether the speed became stale or was restored since the last call.  STEADY damps an unsteady source."""
         if not self._is_on or self._fixed is not None:
             return None
@@ -224,15 +224,15 @@ class PositionTracker:
 
     # ---- coils ---------------------------------------------------------------------------------------
 
-    def begin(self, name: str, at_ns: int) -> Coil:
+    def start_coil(self, name: str, at_ns: int) -> Coil:
         """A coil starts now, at 0 m.  Returns the one that ends."""
         return self._change_coil(_CoilStart(name, self.at(at_ns)), at_ns)
 
-    def end(self, at_ns: int) -> Coil:
+    def end_coil(self, at_ns: int) -> Coil:
         """The coil ends; positions are unknown until the next one starts.  Returns the one that ends."""
         return self._change_coil(_CoilStart(None, self.at(at_ns), counted=False), at_ns)
 
-    def hear(self, named: CoilNamed) -> Coil | None:
+    def name_coil(self, named: CoilNamed) -> Coil | None:
         """The plant named the coil.  Returns the one that ended; None if the name is the same.
 
         Only a change of the name while this node runs is the start of a coil. The first name, and a retained one, may
@@ -244,9 +244,9 @@ class PositionTracker:
             self._kept = None
             return None
         if named.name is None:
-            return self.end(named.at_ns)
+            return self.end_coil(named.at_ns)
         if is_start:
-            return self.begin(named.name, named.at_ns)
+            return self.start_coil(named.name, named.at_ns)
         return self._change_coil(_CoilStart(named.name, None), named.at_ns)
 
     @property
@@ -272,15 +272,15 @@ class PositionTracker:
 
     # ---- state ---------------------------------------------------------------------------------------
 
-    def reading(self, now_ns: int) -> Reading:
+    def reading(self, now_ns: int) -> StripReading:
         kept_since = self._kept.since if self._kept is not None and self._kept.name is not None else None
         if not self._is_on:
-            return Reading("off", coil=self.coil, kept_since=kept_since)
+            return StripReading("off", coil=self.coil, kept_since=kept_since)
         position = self.at(now_ns)
         state: State = "stale" if self._stale else "known" if position is not None else "waiting"
         speed = self._knots[-1].m_per_s if position is not None else None
         position_m = None if position is None else self.on_coil(position)[1]
-        return Reading(state, speed, self.coil, position_m, self._stale_count, kept_since)
+        return StripReading(state, speed, self.coil, position_m, self._stale_count, kept_since)
 
     @property
     def is_on(self) -> bool:
@@ -290,14 +290,14 @@ class PositionTracker:
 
 @dataclass(frozen=True, slots=True)
 class FramePoint:
-    """A point in a frame.  mark: position of the strip at the time of the frame.  ahead_m: from there to the point."""
+    """A point in a frame.  frame_at: position of the strip at the time of the frame.  ahead_m: from there."""
 
-    mark: StripPosition
+    frame_at: StripPosition
     ahead_m: float
 
     @property
-    def place(self) -> StripPosition:
-        return self.mark.plus(self.ahead_m)
+    def position(self) -> StripPosition:
+        return self.frame_at.plus(self.ahead_m)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,12 +310,12 @@ class Span:
 
     def joined(self, other: Span | None) -> Span:
         """Extend the span by a sighting.  One at an unknown position, or in another segment, makes it incomplete."""
-        if other is None or other.near.mark.segment != self.near.mark.segment:
+        if other is None or other.near.frame_at.segment != self.near.frame_at.segment:
             return replace(self, whole=False)
-        near = min(self.near, other.near, key=lambda point: point.place.m)
-        far = max(self.far, other.far, key=lambda point: point.place.m)
+        near = min(self.near, other.near, key=lambda point: point.position.m)
+        far = max(self.far, other.far, key=lambda point: point.position.m)
         return Span(near, far, self.whole and other.whole)
 
     @property
     def length_mm(self) -> float | None:
-        return round((self.far.place.m - self.near.place.m) * 1000, 1) if self.whole else None
+        return round((self.far.position.m - self.near.position.m) * 1000, 1) if self.whole else None

@@ -29,7 +29,7 @@ Tally = dict[str, Any]
 
 
 class CoverageTotals:
-    """The totals of one node.  The inspection loop calls `note`, the main thread `save`."""
+    """The totals of one node.  The inspection loop calls `add`, the main thread `save`."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         """Reads the file.  An unreadable file is logged and renamed; the totals then start from zero."""
@@ -42,12 +42,12 @@ class CoverageTotals:
         self._ever: dict[str, Tally] = known.get("ever", {})
         self._days: dict[str, dict[str, Tally]] = known.get("days", {})
         self._runs: list[dict[str, Any]] = known.get("runs", [])[-(MAX_RUNS - 1) :]
-        self.before_ns = wall_ns_of(self._runs[-1]["to"]) if self._runs else None
+        self.previous_alive_ns = wall_ns_of(self._runs[-1]["to"]) if self._runs else None
         """Wall time at which the previous run was last saved: at its end, or up to a minute before it was killed."""
         self._run: dict[str, Any] = {"from": now, "to": now, "ended": False, "cameras": {}}
         self._runs.append(self._run)
 
-    def note(self, camera: str, message: dict[str, Any]) -> dict[str, Any]:
+    def add(self, camera: str, message: dict[str, Any]) -> dict[str, Any]:
         """Add the window of a coverage message.  Returns the message with the totals of this day (UTC) added."""
         now = stamp(self._clock.wall_ns())
         with self._lock:

@@ -16,7 +16,7 @@ from edge.evidence.writer import PendingEvidence, Piece
 from edge.frame import Box, Frame, Gray
 from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.vision.boxes import overlap_px
-from edge.vision.decision import Findings
+from edge.vision.decision import Detections
 from edge.vision.inspector import Verdict
 
 MAX_OPEN_DEFECTS: Final = 1024
@@ -42,19 +42,19 @@ class EvidenceSelector:
         """By track, until the track closes."""
         self._due_ns: dict[tuple[str, Kind], int] = {}
 
-    def see(
-        self, fact: event.Event, camera: config.Camera, frame: Frame | None, findings: Findings
+    def select(
+        self, fact: event.Event, camera: config.Camera, frame: Frame | None, detections: Detections
     ) -> PendingEvidence | None:
         """Select the picture of an event; None for an event without one.
 
-        findings: of the frame.  Neither they nor the frame are used after the return.
+        detections: of the frame.  Neither they nor the frame are used after the return.
         """
         if fact.type == "defect.closed" and fact.defect is not None:
             return self._pending.pop(fact.defect.track_id, None)
         if frame is None:
             return None
         if fact.type == "defect.opened" and fact.defect is not None:
-            return self._keep_defect(fact, fact.defect, camera, frame, findings)
+            return self._keep_defect(fact, fact.defect, camera, frame, detections)
         if fact.type == "image.bad":
             facts = {"event_id": fact.event_id, **self._facts(frame, (0, 0, *_size(frame))), **(fact.detail or {})}
             return self._keep(Piece("image", camera.name, frame.pixels.copy(), facts))
@@ -63,15 +63,15 @@ class EvidenceSelector:
     def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[Gray], Sequence[Box]]) -> None:
         """Now and then keep a tile for people to label: an unsure one, or any.  boxes: gives the tiles of a frame."""
         now_ns = self._clock.monotonic_ns()
-        findings = verdict.findings
-        if findings.suspects and self._is_due("unsure", frame.camera, now_ns):
-            self._keep_crop("unsure", frame, self._rng.choice(findings.suspects), {"label": "unsure"})
+        detections = verdict.detections
+        if detections.unsure_boxes and self._is_due("unsure", frame.camera, now_ns):
+            self._keep_crop("unsure", frame, self._rng.choice(detections.unsure_boxes), {"label": "unsure"})
         if not verdict.skipped and self._is_due("audit", frame.camera, now_ns):
             tile = self._rng.choice(boxes(frame.pixels))
-            self._keep_crop("audit", frame, tile, {"label": _label(tile, findings)})
+            self._keep_crop("audit", frame, tile, {"label": _label(tile, detections)})
 
     def _keep_defect(
-        self, fact: event.Event, defect: event.Defect, camera: config.Camera, frame: Frame, findings: Findings
+        self, fact: event.Event, defect: event.Defect, camera: config.Camera, frame: Frame, detections: Detections
     ) -> PendingEvidence | None:
         crop = _with_margin(defect.box_px, camera.tile_px // 4, _size(frame))
         about = {
@@ -80,7 +80,7 @@ class EvidenceSelector:
             "label": defect.class_name,
             "confidence": round(defect.confidence, 4),
             "box_px": defect.box_px,
-            "peak_px": _peak(defect, findings),
+            "peak_px": _peak(defect, detections),
         }
         pending = self._keep_crop("defect", frame, crop, about)
         if self._settings.frames:
@@ -122,17 +122,17 @@ def _with_margin(box: Box, margin: int, size: tuple[int, int]) -> Box:
     return x, y, max(1, right - x), max(1, bottom - y)
 
 
-def _peak(defect: event.Defect, findings: Findings) -> Box | None:
+def _peak(defect: event.Defect, detections: Detections) -> Box | None:
     """The tile of the defect with the highest confidence in this frame."""
-    own = [r for r in findings.regions if r.peak_px is not None and overlap_px(r.box_px, defect.box_px)]
+    own = [r for r in detections.regions if r.peak_px is not None and overlap_px(r.box_px, defect.box_px)]
     if not own:
         return None
     return max(own, key=lambda r: (r.class_name == defect.class_name, r.confidence)).peak_px
 
 
-def _label(tile: Box, findings: Findings) -> str:
+def _label(tile: Box, detections: Detections) -> str:
     """What inspection decided about a tile: `unsure`, `good`, or the class of the region that covers half of it."""
-    if tile in findings.suspects:
+    if tile in detections.unsure_boxes:
         return "unsure"
-    over = (r.class_name for r in findings.regions if overlap_px(tile, r.box_px) >= tile[2] * tile[3] // 2)
+    over = (r.class_name for r in detections.regions if overlap_px(tile, r.box_px) >= tile[2] * tile[3] // 2)
     return next(over, "good")

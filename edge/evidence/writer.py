@@ -56,7 +56,7 @@ class PendingEvidence:
         """Wait at most that long.  Returns the reference; None when the picture was not kept, or is not written yet."""
         return self._kept if self._done.wait(timeout_s) else None
 
-    def settle(self, kept: event.Evidence | None) -> None:
+    def resolve(self, kept: event.Evidence | None) -> None:
         """Set the result, once."""
         self._kept = kept
         self._done.set()
@@ -97,7 +97,7 @@ class EvidenceWriter:
             left, self._waiting = self._waiting, deque()
         for _, pending in left:
             self._lose("queue")
-            pending.settle(None)
+            pending.resolve(None)
         return ended
 
     @property
@@ -141,7 +141,7 @@ class EvidenceWriter:
             opened = opened or self._open()
             if taken is not None:
                 piece, pending = taken
-                pending.settle(self._write(piece, opened=opened))
+                pending.resolve(self._write(piece, opened=opened))
             elif opened:
                 self.archive.trim()
         self.archive.close()

@@ -134,7 +134,7 @@ class ModelCard(_Part):
         return "good" in self.outputs
 
     @property
-    def has_peaks(self) -> bool:
+    def has_max_activations(self) -> bool:
         return MAX_ACTIVATIONS in self.outputs
 
     def selftest_of(self, network: str) -> SelfTest:

@@ -19,13 +19,13 @@ class Scores:
     """The outputs of the network for N tiles.
 
     logits: (N, classes) float32.  features: (N, F) float32.  good: (N, 1) float32, or None.
-    peaks: (N, P) float32, or None: the maximum activations.
+    max_activations: (N, P) float32, or None: of each channel of the first layers.
     """
 
     logits: Float32s
     features: Float32s
     good: Float32s | None
-    peaks: Float32s | None = None
+    max_activations: Float32s | None = None
 
     @classmethod
     def joined(cls, parts: Sequence[Scores]) -> Scores:
@@ -33,12 +33,12 @@ class Scores:
         if len(parts) == 1:
             return parts[0]
         good = [part.good for part in parts if part.good is not None]
-        peaks = [part.peaks for part in parts if part.peaks is not None]
+        activations = [part.max_activations for part in parts if part.max_activations is not None]
         return cls(
             np.concatenate([part.logits for part in parts]),
             np.concatenate([part.features for part in parts]),
             np.concatenate(good) if good else None,
-            np.concatenate(peaks) if peaks else None,
+            np.concatenate(activations) if activations else None,
         )
 
     def probabilities(self, temperature: float) -> Float32s:
@@ -95,7 +95,7 @@ class Classifier:
         missing = [name for name in self.card.outputs if name not in outputs]
         if missing:
             raise BundleError(f"{origin}: {self.network}: no output {', '.join(missing)}")
-        optional = (("good", self.card.has_good), (MAX_ACTIVATIONS, self.card.has_peaks))
+        optional = (("good", self.card.has_good), (MAX_ACTIVATIONS, self.card.has_max_activations))
         self._outputs = ["logits", "features"] + [name for name, exists in optional if exists]
         for name in self._outputs:
             if outputs[name].type != "tensor(float)":
@@ -129,11 +129,11 @@ class Classifier:
             raise BundleError(f"{self.card.name}: self-test: features of shape {scores.features.shape}")
         if scores.good is not None and scores.good.shape != (test.tiles, 1):
             raise BundleError(f"{self.card.name}: self-test: `good` of shape {scores.good.shape}, not (N, 1)")
-        if scores.peaks is not None and (scores.peaks.ndim != 2 or len(scores.peaks) != test.tiles):
-            raise BundleError(
-                f"{self.card.name}: self-test: `{MAX_ACTIVATIONS}` of shape {scores.peaks.shape}, not (N, P)"
-            )
-        parts = (scores.logits, scores.features, scores.good, scores.peaks)
+        activations = scores.max_activations
+        if activations is not None and (activations.ndim != 2 or len(activations) != test.tiles):
+            shape = activations.shape
+            raise BundleError(f"{self.card.name}: self-test: `{MAX_ACTIVATIONS}` of shape {shape}, not (N, P)")
+        parts = (scores.logits, scores.features, scores.good, activations)
         if not all(np.isfinite(part).all() for part in parts if part is not None):
             raise BundleError(f"{self.card.name} {self.card.version}: self-test failed: a score is not finite")
         error = float(np.max(np.abs(scores.logits - expected), initial=0.0))

@@ -43,9 +43,9 @@ _KEYS: Final = {
     "configured": "configured",
     "current": "current",
     "previous": "previous",
-    "on_trial": "on_trial",
-    "starts": "starts",
-    "before": "before",
+    "on_trial": "is_canary",
+    "starts": "unclean_starts",
+    "before": "baseline",
     "rejected": "rejected",
 }
 """Keys of the file and the fields of `ActiveModel`."""
@@ -55,30 +55,30 @@ _KEYS: Final = {
 class ActiveModel:
     """Which model decides.  configured: the value of `model.bundle` when this was written.
 
-    on_trial: whether the current model is a canary: it replaced `previous`, and may still be rolled back by itself.
-    starts: how often the daemon started with this canary and did not stop properly.
-    before: the predecessor's counts by camera, which the canary is compared with.
+    is_canary: whether the current model is a canary: it replaced `previous`, and may still be rolled back by itself.
+    unclean_starts: how often the daemon started with this canary and did not stop properly.
+    baseline: the predecessor's counts by camera, which the canary is compared with.
     """
 
     configured: str
     current: str = CONFIGURED
     previous: str | None = None
-    on_trial: bool = False
-    starts: int = 0
-    before: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    is_canary: bool = False
+    unclean_starts: int = 0
+    baseline: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     rejected: Mapping[str, str] = field(default_factory=dict)
     """Models that were rolled back, with the reason."""
 
-    def after(self, digest: str, before: Mapping[str, Mapping[str, int]]) -> ActiveModel:
-        """Make another model the canary; the current one becomes its predecessor.  before: the predecessor's counts."""
+    def with_canary(self, digest: str, baseline: Mapping[str, Mapping[str, int]]) -> ActiveModel:
+        """Make another model the canary, and the current one its predecessor.  baseline: the predecessor's counts."""
         rejected = {other: reason for other, reason in self.rejected.items() if other != digest}
-        return ActiveModel(self.configured, digest, self.current, on_trial=True, before=before, rejected=rejected)
+        return ActiveModel(self.configured, digest, self.current, is_canary=True, baseline=baseline, rejected=rejected)
 
-    def trusted(self) -> ActiveModel:
+    def promoted(self) -> ActiveModel:
         """The canary period is over: keep the current model."""
-        return replace(self, on_trial=False, starts=0, before={})
+        return replace(self, is_canary=False, unclean_starts=0, baseline={})
 
-    def back(self, reason: str | None = None) -> ActiveModel:
+    def rolled_back(self, reason: str | None = None) -> ActiveModel:
         """Return to the predecessor.  reason: why the current model is rejected; None: it is not."""
         rejected = dict(self.rejected)
         if reason is not None:
@@ -178,12 +178,12 @@ class Store:
             found.append(Stored(place.name, name, version, size, installed, origin, source.get("signed_by"), place))
         return tuple(sorted(found, key=lambda stored: (stored.installed, stored.digest), reverse=True))
 
-    def prune(self, *, keep: int, keep_bytes: int, standing: ActiveModel) -> tuple[str, ...]:
+    def prune(self, *, keep: int, keep_bytes: int, active: ActiveModel) -> tuple[str, ...]:
         """Delete the oldest bundles above the quota, but neither the active model nor its predecessor.
 
         keep: number of bundles.  Returns the deleted digests.
         """
-        needed = {standing.current, standing.previous}
+        needed = {active.current, active.previous}
         count = size = 0
         deleted = []
         for stored in sorted(self.list(), key=lambda s: s.digest not in needed):
@@ -196,28 +196,28 @@ class Store:
 
     # ---- the active model ------------------------------------------------------------------------------
 
-    def standing(self, configured: str) -> ActiveModel:
+    def active(self, configured: str) -> ActiveModel:
         """The active model.  It is the configured one if `model.bundle` has changed since the last installation."""
         raw = _json(self.folder / ACTIVE_FILE)
         try:
             if raw.pop("schema", None) != SCHEMA:
                 return ActiveModel(configured)
-            standing = ActiveModel(**{_KEYS[key]: value for key, value in raw.items()})
-            names = (standing.current, standing.previous or CONFIGURED)
+            active = ActiveModel(**{_KEYS[key]: value for key, value in raw.items()})
+            names = (active.current, active.previous or CONFIGURED)
             if not all(name == CONFIGURED or _DIGEST.fullmatch(name) for name in names):
                 raise ValueError("a digest is malformed")
         except (KeyError, TypeError, ValueError) as error:
             log.warning("%s cannot be used: %s", self.folder / ACTIVE_FILE, error)
             return ActiveModel(configured)
-        if standing.configured != configured:
+        if active.configured != configured:
             log.warning("model.bundle has changed since a model was installed: the configured bundle is used")
-            return ActiveModel(configured, rejected=standing.rejected)
-        return standing
+            return ActiveModel(configured, rejected=active.rejected)
+        return active
 
-    def write(self, standing: ActiveModel) -> None:
+    def write(self, active: ActiveModel) -> None:
         """Save it.  Raises BundleError."""
         place = self.folder / ACTIVE_FILE
-        values = {key: getattr(standing, name) for key, name in _KEYS.items()}
+        values = {key: getattr(active, name) for key, name in _KEYS.items()}
         text = json.dumps({"schema": SCHEMA, **values}, indent=1)
         try:
             self._make()

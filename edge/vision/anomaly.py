@@ -40,9 +40,9 @@ def views_of(scores: Scores) -> dict[str, Float32s]:
     (docs/decisions/021).
     """
     logits = scores.logits if scores.good is None else np.concatenate((scores.logits, scores.good), 1)
-    if scores.peaks is None:
+    if scores.max_activations is None:
         return {"logits": logits, "features": scores.features}
-    return {"logits": logits, MAX_ACTIVATIONS: scores.peaks}
+    return {"logits": logits, MAX_ACTIVATIONS: scores.max_activations}
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,13 +112,13 @@ class Model:
 class AnomalyModel:
     """Good surface of one camera, measured with one network.
 
-    threshold: a tile with a score above it is a defect.  doubt: above it, up to the threshold, a tile is unsure.
+    threshold: a tile with a score above it is a defect.  unsure_threshold: a tile with a score above it is unsure.
     """
 
     model: Model
     surface: Gaussians
     threshold: float
-    doubt: float
+    unsure_threshold: float
 
     def score(self, scores: Scores) -> Float32s:
         """Anomaly scores of N tiles, (N,) float32; NaN where an output of the network is NaN."""
@@ -131,7 +131,7 @@ class AnomalyModel:
             "schema": SCHEMA,
             "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.sha256},
             "threshold": self.threshold,
-            "doubt": self.doubt,
+            "doubt": self.unsure_threshold,
             "views": self.surface.names,
         }
         arrays = {name: getattr(self.surface, name) for name in ARRAYS}
@@ -203,11 +203,11 @@ def _decoded(content: bytes) -> AnomalyModel:
     surface = Gaussians(names, starts, *arrays)
     _check(surface)
     model = head["model"]
-    threshold, doubt = float(head["threshold"]), float(head["doubt"])
-    if not 0 < doubt <= threshold < 1e6:
-        raise ValueError(f"threshold {threshold}, unsure from {doubt}")
+    threshold, unsure_threshold = float(head["threshold"]), float(head["doubt"])
+    if not 0 < unsure_threshold <= threshold < 1e6:
+        raise ValueError(f"threshold {threshold}, unsure from {unsure_threshold}")
     return AnomalyModel(
-        Model(str(model["name"]), str(model["version"]), str(model["sha256"])), surface, threshold, doubt
+        Model(str(model["name"]), str(model["version"]), str(model["sha256"])), surface, threshold, unsure_threshold
     )
 
 

@@ -43,26 +43,26 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
-    """The defects of one frame.  regions: strongest first.  suspects: boxes of the unsure tiles."""
+class Detections:
+    """The defects of one frame.  regions: strongest first.  unsure_boxes: of the unsure tiles."""
 
     regions: tuple[Region, ...]
-    suspects: tuple[Box, ...]
+    unsure_boxes: tuple[Box, ...]
 
 
-NOTHING: Final = Findings((), ())
+NO_DETECTIONS: Final = Detections((), ())
 
 
 @dataclass(frozen=True, slots=True)
 class AnomalyScores:
     """How far each tile is from calibrated good surface: `edge.vision.anomaly`.
 
-    scores: (N,) float32.  threshold: above it a tile is a defect.  doubt: above it, up to the threshold, it is unsure.
+    scores: (N,) float32.  threshold: above it a tile is a defect.  unsure_threshold: above it, a tile is unsure.
     """
 
     scores: Float32s
     threshold: float
-    doubt: float
+    unsure_threshold: float
 
     @property
     def worst(self) -> float:
@@ -77,8 +77,8 @@ def decide(
     thresholds: Thresholds,
     *,
     has_good: bool,
-    strangeness: AnomalyScores | None = None,
-) -> Findings:
+    anomaly_scores: AnomalyScores | None = None,
+) -> Detections:
     """Decide for each tile, and join the tiles of one defect into a region.
 
     probabilities: (N, classes) float32 of `Scores.probabilities`.  boxes: (N, 4) int32, x y w h, px.
@@ -92,39 +92,41 @@ def decide(
     the classes, and one number then governs false alarms. The classes only give the name: `anomaly` where no class
     reaches its threshold.
     """
-    if strangeness is not None:
-        return _by_anomaly_score(probabilities, boxes, cells, thresholds, strangeness)
+    if anomaly_scores is not None:
+        return _by_anomaly_score(probabilities, boxes, cells, thresholds, anomaly_scores)
     evidence = (np.add if has_good else np.maximum).reduce(probabilities, 1)
     if evidence.max(initial=0.0) < thresholds.unsure:  # no class's threshold is lower; a comparison with NaN is false
-        return NOTHING
+        return NO_DETECTIONS
     best = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     defect = confidence >= thresholds.per_class[best]
     unsure = ~defect & ~(evidence < thresholds.unsure)
     if not defect.any():
-        return Findings((), _rows(boxes, unsure))
-    return Findings(_joined(best, confidence, defect, boxes, cells, thresholds.classes), _rows(boxes, unsure))
+        return Detections((), _rows(boxes, unsure))
+    return Detections(_joined(best, confidence, defect, boxes, cells, thresholds.classes), _rows(boxes, unsure))
 
 
 def _by_anomaly_score(
-    probabilities: Float32s, boxes: Ints, cells: Ints, thresholds: Thresholds, strangeness: AnomalyScores
-) -> Findings:
-    scores = strangeness.scores
-    is_good = scores <= strangeness.doubt  # false for NaN
+    probabilities: Float32s, boxes: Ints, cells: Ints, thresholds: Thresholds, anomaly_scores: AnomalyScores
+) -> Detections:
+    scores = anomaly_scores.scores
+    is_good = scores <= anomaly_scores.unsure_threshold  # false for NaN
     if is_good.all():
-        return NOTHING
-    defect = scores > strangeness.threshold
+        return NO_DETECTIONS
+    defect = scores > anomaly_scores.threshold
     unsure = ~defect & ~is_good
     if not defect.any():
-        return Findings((), _rows(boxes, unsure))
+        return Detections((), _rows(boxes, unsure))
     best = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     unnamed = defect & ~(confidence >= thresholds.per_class[best])
     best[unnamed] = len(thresholds.classes)
     _name_neighbours(best, defect, unnamed, cells)
     names = (*thresholds.classes, ANOMALY)
-    ratios = scores / np.float32(strangeness.threshold)
-    return Findings(_joined(best, np.nan_to_num(confidence), defect, boxes, cells, names, ratios), _rows(boxes, unsure))
+    ratios = scores / np.float32(anomaly_scores.threshold)
+    return Detections(
+        _joined(best, np.nan_to_num(confidence), defect, boxes, cells, names, ratios), _rows(boxes, unsure)
+    )
 
 
 def _name_neighbours(best: Indices, defect: Bools, unnamed: Bools, cells: Ints) -> None:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edge.errors import ImageError
 from edge.frame import Gray
-from edge.vision.decision import Findings
+from edge.vision.decision import Detections
 
 DEFECT_BGR: Final = (60, 60, 235)
 EXTENT_BGR: Final = (80, 220, 80)
@@ -19,12 +19,12 @@ UNSURE_BGR: Final = (0, 190, 240)
 FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def draw(image: Gray, findings: Findings) -> npt.NDArray[np.uint8]:
+def draw(image: Gray, detections: Detections) -> npt.NDArray[np.uint8]:
     """(H, W, 3) uint8 BGR: tiles with a defect in red, the extent of a defect in green, unsure tiles in thin yellow."""
     canvas = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    for x, y, w, h in findings.suspects:
+    for x, y, w, h in detections.unsure_boxes:
         cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), UNSURE_BGR, 1)
-    for region in findings.regions:
+    for region in detections.regions:
         x, y, w, h = region.box_px
         cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), DEFECT_BGR, 2)
         if region.extent_px is not None:
@@ -83,8 +83,8 @@ def png(picture: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
     return bytes(coded)
 
 
-def save(path: Path, image: Gray, findings: Findings) -> None:
+def save(path: Path, image: Gray, detections: Detections) -> None:
     """Write the drawn picture as PNG.  Raises ImageError when it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), draw(image, findings)):
+    if not cv2.imwrite(str(path), draw(image, detections)):
         raise ImageError(f"{path} cannot be written")

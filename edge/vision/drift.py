@@ -65,7 +65,7 @@ def features_of(tiles: Float32s, network: str) -> Features:
 
 
 def reference(
-    sights: Sequence[ImageStats],
+    stats: Sequence[ImageStats],
     made: Made,
     *,
     distances: Sequence[float] = (),
@@ -74,12 +74,12 @@ def reference(
 ) -> Reference:
     """Make a reference of good frames.
 
-    sights: `image_quality.sight` of the inspected part of each frame, at least one.  distances: `median_distance` of
-    each frame by these features, or none.  unsure: share of unsure frames.
+    stats: `image_stats` of the inspected part of each frame, at least one.  distances: `median_distance` of each frame
+    by these features, or none.  unsure: share of unsure frames.
     """
     return Reference(
-        brightness=spread([one.brightness for one in sights]),
-        sharpness=spread([one.sharpness for one in sights]),
+        brightness=spread([one.brightness for one in stats]),
+        sharpness=spread([one.sharpness for one in stats]),
         distance=spread(distances) if features is not None else None,
         features=features,
         unsure=unsure,
@@ -145,13 +145,13 @@ class _Figure:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """began: figures that drift from now on.  ended: no figure drifts any more."""
+    """started: figures that drift from now on.  ended: no figure drifts any more."""
 
-    began: tuple[str, ...] = ()
+    started: tuple[str, ...] = ()
     ended: bool = False
 
 
-class Watch:
+class DriftDetector:
     """Compares one camera with its reference. Pure: the time is an argument. Keeps a few numbers per part."""
 
     def __init__(self, reference: Reference, window_s: float) -> None:
@@ -210,9 +210,9 @@ class Watch:
                 figure.step(float(np.median(values)))
             else:
                 figure.reset()  # unknown now: another network has other features
-        began = tuple(name for name in self.drifted if name not in before)
+        started = tuple(name for name in self.drifted if name not in before)
         ended = bool(before) and not self.drifted
-        return Change(began, ended) if began or ended else None
+        return Change(started, ended) if started or ended else None
 
     def _restart(self) -> None:
         self._parts.clear()

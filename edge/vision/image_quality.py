@@ -1,8 +1,8 @@
 """Does the picture show a surface at all?  Checked before the network sees a pixel.
 
-`fault` checks one picture alone. A `Watch` follows one camera and compares each picture with the camera's own good
-pictures, which it learns from the first frames and adapts slowly. The checks use 64 columns of the picture: together
-they take a small part of the time that the network takes for one tile.
+`fault` checks one picture alone. A `QualityMonitor` follows one camera and compares each picture with the camera's own
+good pictures, which it learns from the first frames and adapts slowly. The checks use 64 columns of the picture: they
+take a small part of the time that the network takes for one tile.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ PROFILE_EVERY: Final = 8
 class ImageCheck:
     """The result of checking one frame.
 
-    fault: why this frame cannot be inspected, or None.  began, ended: the fault of an episode that started or ended
-    with this frame.
+    fault: why this frame cannot be inspected, or None.  started, ended: the fault of an episode that started or
+    ended with this frame.
     """
 
     fault: str | None = None
-    began: str | None = None
+    started: str | None = None
     ended: str | None = None
 
 
@@ -94,8 +94,8 @@ class ImageStats:
     sharpness: float
 
 
-def sight(image: Gray) -> ImageStats:
-    """The statistics of one picture, computed as in `Watch`.  image: (H, W) uint8, the inspected part of a frame."""
+def image_stats(image: Gray) -> ImageStats:
+    """The statistics of one picture, as in `QualityMonitor`.  image: (H, W) uint8, the inspected part of a frame."""
     return ImageStats(float(cv2.mean(_columns(image))[0]), _softness(_lines(image))[0])
 
 
@@ -136,10 +136,10 @@ class Episodes:
             return ImageCheck(found or self.reason)
         ended, self.reason = self.reason, found
         self._candidate, self._streak = None, 0
-        return ImageCheck(found, began=found, ended=ended if found is None else None)
+        return ImageCheck(found, started=found, ended=ended if found is None else None)
 
 
-class Watch:
+class QualityMonitor:
     """Checks every frame of one camera. Pure: the time is an argument.  Owned by one thread."""
 
     def __init__(self, settings: config.ImageQuality, *, frozen: bool) -> None:
@@ -157,7 +157,7 @@ class Watch:
         self._blurred = _Persistence()
         self._displaced = _Persistence()
         self._own = _OwnPicture()
-        self.sight: ImageStats | None = None
+        self.stats: ImageStats | None = None
         """Of the last picture that was neither dark, saturated, blank nor frozen."""
 
     @property
@@ -167,9 +167,9 @@ class Watch:
 
     def step(self, image: Gray, now_ns: int) -> ImageCheck:
         """Check the next frame, also one that will not be inspected.  image: (H, W) uint8, not kept."""
-        return self.tell(self._fault(image, now_ns) if self._settings.enabled else None)
+        return self.record(self._fault(image, now_ns) if self._settings.enabled else None)
 
-    def tell(self, found: str | None) -> ImageCheck:
+    def record(self, found: str | None) -> ImageCheck:
         """The same for a frame whose fault is known without a check."""
         return self._episodes.step(found)
 
@@ -185,7 +185,7 @@ class Watch:
         if is_frozen:
             return "frozen"
         traits = _traits(image, sample)
-        self.sight = ImageStats(self._brightness, traits.softness)
+        self.stats = ImageStats(self._brightness, traits.softness)
         found = self._damage(traits)
         if found is not None:
             return found

@@ -51,11 +51,11 @@ HOLD_FRAMES: Final = 30
 QUANTUM_PX: Final = 4
 """The region moves in steps of this size, so that the noise of an edge does not lay new tiles."""
 
-Sight = Literal["seen", "held", "lost"]
+EdgeState = Literal["seen", "held", "lost"]
 
 
 @dataclass(slots=True)
-class Followed:
+class EdgeTrack:
     """One edge over time.  at_px: its innermost place, from the left or the top; None: not seen yet.
 
     unseen: frames in a row without the edge.  lost_frames: frames with the fixed region in its place, since the start.
@@ -68,7 +68,7 @@ class Followed:
     _candidate_frames: int = 0
 
     @property
-    def sight(self) -> Sight:
+    def state(self) -> EdgeState:
         """seen; held: unseen for a moment, the last place holds; lost: the fixed region holds."""
         if self.at_px is None or self.unseen > HOLD_FRAMES:
             return "lost"
@@ -80,10 +80,10 @@ class Followed:
             self.at_px, self.unseen = found_px, 0
             return
         self.unseen += 1
-        self.lost_frames += self.sight == "lost"
+        self.lost_frames += self.state == "lost"
 
     def _is_accepted(self, found_px: float) -> bool:
-        if self.sight != "lost" and self.at_px is not None and abs(found_px - self.at_px) <= SLOW_PX:
+        if self.state != "lost" and self.at_px is not None and abs(found_px - self.at_px) <= SLOW_PX:
             self._candidate_frames = 0
             return True
         is_same = self._candidate_frames > 0 and abs(found_px - self._candidate_px) <= SLOW_PX
@@ -95,7 +95,7 @@ class Followed:
 
 
 @dataclass(slots=True)
-class Follower:
+class StripFollower:
     """The region of one camera, frame by frame.  Owned by one thread.
 
     fixed: x y w h that holds where an edge is lost: inside all places where calibration saw it.
@@ -103,13 +103,13 @@ class Follower:
 
     track: Track
     fixed: Rectangle
-    edges: dict[Side, Followed] = field(default_factory=dict)
+    edges: dict[Side, EdgeTrack] = field(default_factory=dict)
     _bounds: dict[Side, int] = field(default_factory=dict)
     _brightness: float = 0.0
     _frames: int = 0
 
     def __post_init__(self) -> None:
-        self.edges = {side: Followed() for side in self.track.seen_px}
+        self.edges = {side: EdgeTrack() for side in self.track.seen_px}
 
     def step(self, image: Gray) -> Rectangle:
         """The region in the next frame, x y w h, inside the edges by the margin.  image: (H, W) uint8, not kept."""
@@ -137,9 +137,9 @@ class Follower:
         spare = max(SPARE_PX, high - low)
         return max(0, int(low - spare)), min(end, int(high + spare) + 1)
 
-    def _bound(self, side: Side, followed: Followed, fixed_px: int) -> int:
+    def _bound(self, side: Side, followed: EdgeTrack, fixed_px: int) -> int:
         """Where the region starts or ends: never outside the edge, and fixed while the edge only trembles."""
-        if followed.sight == "lost" or followed.at_px is None:
+        if followed.state == "lost" or followed.at_px is None:
             self._bounds.pop(side, None)
             return fixed_px
         inwards = 1 if side in ("left", "top") else -1

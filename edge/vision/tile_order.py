@@ -10,7 +10,7 @@ import numpy.typing as npt
 from edge.frame import Box, Indices
 
 
-class Rotation:
+class TileOrder:
     """The order of the tiles of one camera and frame size.  Owned by one thread."""
 
     def __init__(self, boxes: npt.NDArray[np.int32]) -> None:
@@ -21,7 +21,7 @@ class Rotation:
         self._round = 0
         self._suspicious: Sequence[Box] = ()
 
-    def over(self, boxes: npt.NDArray[np.int32]) -> None:
+    def move_to(self, boxes: npt.NDArray[np.int32]) -> None:
         """Move the tiles: each new one takes over the turn of the nearest old one.  boxes: (M, 4) int32, px."""
         if boxes is self._boxes:
             return
@@ -42,7 +42,7 @@ class Rotation:
         others = turns[~np.isin(turns, suspects)]
         return np.concatenate([suspects, others[: count - len(suspects)]])
 
-    def saw(self, tiles: Indices | None, suspicious: Sequence[Box]) -> None:
+    def mark_inspected(self, tiles: Indices | None, suspicious: Sequence[Box]) -> None:
         """Record that these tiles (None: all) were inspected.  suspicious: boxes of defects and unsure tiles."""
         self._round += 1
         if tiles is None:

@@ -25,7 +25,7 @@ from edge.event import Defect
 from edge.frame import Box
 from edge.host.clock import NS_PER_S
 from edge.vision.boxes import overlap_px, union
-from edge.vision.decision import ANOMALY, Findings, Region
+from edge.vision.decision import ANOMALY, Detections, Region
 
 SAME_DEFECT_SHARE: Final = 0.3
 """Two sightings of different classes are one defect if they share at least this part of the smaller box."""
@@ -175,7 +175,7 @@ class Tracker:
 
     def step(
         self,
-        findings: Findings,
+        detections: Detections,
         now_ns: int,
         elapsed_frames: int = 1,
         motion: Motion | None = None,
@@ -193,14 +193,14 @@ class Tracker:
             track.unseen += elapsed
             drift = track.drift
             track.drift = None if motion is None or drift is None else _sum(drift, motion.drift_px)
-        seen = self._assign(findings.regions, elapsed)
+        seen = self._assign(detections.regions, elapsed)
         for track in self._tracks:
             regions = seen.pop(id(track), None)
             if regions:
                 track.add_sighting(regions, now_ns, self._place)
             else:
                 track.recent.append(False)
-                if self._is_held(track, findings.suspects):
+                if self._is_held(track, detections.unsure_boxes):
                     track.held += elapsed
                     track.last_ns = now_ns
                 else:
@@ -375,10 +375,10 @@ class Tracker:
         return any(_is_part(box, track.box) or _is_part(box, expected) for box in suspects)
 
 
-def at_once(findings: Findings, new_id: Callable[[], str], place: Place = lambda _box: None) -> list[Change]:
+def open_and_close(detections: Detections, new_id: Callable[[], str], place: Place = lambda _box: None) -> list[Change]:
     """For frames that each show a separate part: every region opens and closes in its frame."""
     changes = []
-    for region in findings.regions:
+    for region in detections.regions:
         defect = Defect(
             new_id(),
             region.class_name,

@@ -172,13 +172,13 @@ def test_each_meter_is_inspected_or_partial_or_missed():
     account = Coverage(0)
     frames = [(0.0, True), (0.5, True), (1.0, None), (3.0, False), (3.5, True), (6.0, True), (5.9, True), (7.0, None)]
     for m, whole in frames:
-        account.measure(StripPosition(0, m))
+        account.locate_frame(StripPosition(0, m))
         if whole is not None:
-            account.see(StripPosition(0, m), 1.0, whole=whole)
+            account.add_inspected(StripPosition(0, m), 1.0, whole=whole)
     # inspected 0 to 1.5, missed 1.5 to 3, part of 3 to 3.5, inspected to 4.5, missed to 6, inspected to 7
     strip = account.report(S)["strip"]
     assert strip == {"passed_m": 7.0, "inspected_m": 3.5, "partial_m": 0.5, "missed_m": 3.0, "unplaced_frames": 0}
-    account.stand(StripPosition(0, 9.0))
+    account.advance_to(StripPosition(0, 9.0))
     report = account.report(2 * S)
     assert (report["strip"]["missed_m"], report["since_start"]["strip"]["missed_m"]) == (2.0, 5.0)
 
@@ -186,11 +186,11 @@ def test_each_meter_is_inspected_or_partial_or_missed():
 def test_meters_at_unknown_speed_are_in_no_sum():
     """Frames without a position are counted; the next segment starts at its own position."""
     account = Coverage(0)
-    account.measure(StripPosition(0, 1.0))
-    account.see(StripPosition(0, 1.0), 1.0, whole=True)
-    account.measure(None)
-    account.measure(StripPosition(1, 5.0))
-    account.measure(StripPosition(1, 5.5))
+    account.locate_frame(StripPosition(0, 1.0))
+    account.add_inspected(StripPosition(0, 1.0), 1.0, whole=True)
+    account.locate_frame(None)
+    account.locate_frame(StripPosition(1, 5.0))
+    account.locate_frame(StripPosition(1, 5.5))
     strip = account.report(S)["strip"]
     assert strip == {"passed_m": 0.5, "inspected_m": 0.0, "partial_m": 0.0, "missed_m": 0.5, "unplaced_frames": 1}
 
@@ -210,17 +210,17 @@ def test_without_a_speed_there_are_no_meters():
 def test_meters_add_up(steps):
     """For any sequence, passed_m is the sum of the others, and none is negative."""
     account, m, segment = Coverage(0), 0.0, 0
-    account.measure(StripPosition(0, 0.0))
+    account.locate_frame(StripPosition(0, 0.0))
     for run, what in steps:
         m += run
         if what == "unplaced":
-            account.measure(None)
+            account.locate_frame(None)
             continue
         if what == "segment":
             segment += 1
-        account.measure(StripPosition(segment, m))
+        account.locate_frame(StripPosition(segment, m))
         if what in ("whole", "part"):
-            account.see(StripPosition(segment, m), 1.0, whole=what == "whole")
+            account.add_inspected(StripPosition(segment, m), 1.0, whole=what == "whole")
     strip = account.report(S)["strip"]
     assert min(strip.values()) >= 0
     assert strip["passed_m"] == pytest.approx(strip["inspected_m"] + strip["partial_m"] + strip["missed_m"], abs=1e-9)

@@ -110,7 +110,7 @@ def test_constant_speed_needs_no_messages():
     strip = PositionTracker(config.Travel(speed_m_per_s=0.18), START)
     assert strip.at(START - 1) is None
     assert strip.at(ns(100)).m == pytest.approx(18.0)
-    assert strip.look(ns(10_000)) is None
+    assert strip.check_stale(ns(10_000)) is None
     assert strip.reading(ns(10)).as_json() == {
         "speed": "known",
         "speed_m_per_s": 0.18,
@@ -152,24 +152,24 @@ def test_position_is_unknown_while_the_speed_is_unknown():
     assert position.since(strip.at(ns(0.5))) is None
     assert position.since(strip.at(ns(5))) == pytest.approx(2.0)
     assert strip.on_coil(position) == (None, None)
-    strip.begin("A", ns(5.5))
+    strip.start_coil("A", ns(5.5))
     assert strip.on_coil(strip.at(ns(6))) == ("A", pytest.approx(1.0))
 
 
 def test_stale_is_reported_once_and_restored_only_when_it_lasts():
     """A source with one message per stale_s becomes stale once, not each time."""
     strip = travel(stale_s=1.0)
-    assert strip.look(ns(0.9)) is None
-    assert strip.look(ns(1.1)) == "stale"
+    assert strip.check_stale(ns(0.9)) is None
+    assert strip.check_stale(ns(1.1)) == "stale"
     for drip in range(2, 60, 2):
         strip.sample(ns(drip), 1.0)
-        assert strip.look(ns(drip + 0.1)) is None
-        assert strip.look(ns(drip + 1.5)) is None
+        assert strip.check_stale(ns(drip + 0.1)) is None
+        assert strip.check_stale(ns(drip + 1.5)) is None
     for s in (60.0, 60.5, 61.0):
         strip.sample(ns(s), 1.0)
-    assert strip.look(ns(61)) == "restored"
+    assert strip.check_stale(ns(61)) == "restored"
     assert strip.reading(ns(61)).state == "known"
-    assert strip.look(ns(63)) == "stale"
+    assert strip.check_stale(ns(63)) == "stale"
     assert strip.reading(ns(63)).stale == 2
 
 
@@ -201,15 +201,15 @@ def test_each_coil_starts_at_0_and_keeps_its_positions():
     strip = travel()
     strip.sample(ns(0), 2.0)
     strip.sample(ns(4), 2.0)
-    assert strip.begin("A", ns(5)) == Coil(None, pytest.approx(10.0))
+    assert strip.start_coil("A", ns(5)) == Coil(None, pytest.approx(10.0))
     strip.sample(ns(8), 2.0)
     strip.sample(ns(12), 2.0)
-    assert strip.begin("B", ns(15)) == Coil("A", pytest.approx(20.0))
+    assert strip.start_coil("B", ns(15)) == Coil("A", pytest.approx(20.0))
     position = strip.at(ns(16))
     assert strip.on_coil(position) == ("B", pytest.approx(2.0))
     assert strip.on_coil(position.plus(-20)) == ("A", pytest.approx(2.0))
     assert strip.on_coil(position.plus(-60)) == (None, None)
-    assert strip.end(ns(16)) == Coil("B", pytest.approx(2.0))
+    assert strip.end_coil(ns(16)) == Coil("B", pytest.approx(2.0))
     assert strip.on_coil(strip.at(ns(16.5))) == (None, None)
 
 
@@ -218,17 +218,17 @@ def test_only_a_change_of_name_starts_a_coil():
     strip = travel(coil_topic="coil")
     strip.sample(ns(0), 1.0)
     assert strip.on_coil(strip.at(ns(1))) == (None, None)
-    strip.hear(CoilNamed(ns(1), "A", retained=True))
+    strip.name_coil(CoilNamed(ns(1), "A", retained=True))
     assert strip.on_coil(strip.at(ns(2))) == ("A", None)
-    assert strip.hear(CoilNamed(ns(2), "A")) is None
-    assert strip.hear(CoilNamed(ns(3), "B")) == Coil("A", None)
+    assert strip.name_coil(CoilNamed(ns(2), "A")) is None
+    assert strip.name_coil(CoilNamed(ns(3), "B")) == Coil("A", None)
     assert strip.on_coil(strip.at(ns(4))) == ("B", pytest.approx(1.0))
-    strip.hear(CoilNamed(ns(4), "C", retained=True))
+    strip.name_coil(CoilNamed(ns(4), "C", retained=True))
     assert strip.on_coil(strip.at(ns(5))) == ("C", None)
     strip.sample(ns(5), 1.0)
-    strip.hear(CoilNamed(ns(5), None))
+    strip.name_coil(CoilNamed(ns(5), None))
     assert strip.coil is None
-    strip.hear(CoilNamed(ns(5.5), "D"))
+    strip.name_coil(CoilNamed(ns(5.5), "D"))
     assert strip.on_coil(strip.at(ns(6))) == ("D", pytest.approx(0.5))
 
 
@@ -244,7 +244,7 @@ def test_coil_from_before_a_restart_has_a_name_and_no_position(settings):
     strip.sample(ns(0), 2.0)
     assert strip.on_coil(strip.at(ns(1))) == ("A", None)
     assert (strip.reading(ns(1)).coil, strip.reading(ns(1)).kept_since) == ("A", SINCE)
-    assert strip.begin("B", ns(1)) == Coil("A", None)
+    assert strip.start_coil("B", ns(1)) == Coil("A", None)
     assert strip.on_coil(strip.at(ns(2))) == ("B", pytest.approx(2.0))
     assert strip.on_coil(strip.at(ns(0.5))) == ("A", None), "a camera far down the line"
     assert strip.reading(ns(2)).kept_since is None
@@ -255,7 +255,7 @@ def test_ended_coil_stays_ended_after_a_restart():
     strip = PositionTracker(config.Travel(speed_m_per_s=2.0), START, RestoredCoil(None, SINCE))
     assert strip.on_coil(strip.at(ns(1))) == (None, None)
     assert (strip.reading(ns(1)).coil, strip.reading(ns(1)).kept_since) == (None, None)
-    assert strip.end(ns(2)) == Coil(None, None)
+    assert strip.end_coil(ns(2)) == Coil(None, None)
 
 
 @pytest.mark.parametrize("retained", [True, False])
@@ -263,22 +263,22 @@ def test_topic_overrides_the_coil_from_before_a_restart(retained):
     """The same name confirms the coil; another one, or none, ends it; the start of the next one is unknown."""
     strip = PositionTracker(config.Travel(topic="drive", coil_topic="coil"), START, RestoredCoil("A", SINCE))
     strip.sample(ns(0), 2.0)
-    assert strip.hear(CoilNamed(ns(0), "A", retained)) is None
+    assert strip.name_coil(CoilNamed(ns(0), "A", retained)) is None
     assert strip.reading(ns(0)).kept_since is None
     assert strip.on_coil(strip.at(ns(1))) == ("A", None)
     strip = PositionTracker(config.Travel(topic="drive", coil_topic="coil"), START, RestoredCoil("A", SINCE))
     strip.sample(ns(0), 2.0)
-    assert strip.hear(CoilNamed(ns(0), "B", retained)) == Coil("A", None)
+    assert strip.name_coil(CoilNamed(ns(0), "B", retained)) == Coil("A", None)
     assert strip.on_coil(strip.at(ns(1))) == ("B", None)
-    assert strip.hear(CoilNamed(ns(1), None, retained)) == Coil("B", None)
+    assert strip.name_coil(CoilNamed(ns(1), None, retained)) == Coil("B", None)
 
 
 def test_without_a_speed_there_are_no_positions():
     """Without the keys of a speed it never becomes stale, and coils still have names."""
     strip = PositionTracker(config.Travel(), START)
     assert strip.at(ns(1)) is None
-    assert strip.look(ns(1000)) is None
-    strip.begin("A", ns(1))
+    assert strip.check_stale(ns(1000)) is None
+    strip.start_coil("A", ns(1))
     assert strip.reading(ns(1)).as_json()["coil"] == "A"
 
 
@@ -289,7 +289,7 @@ def test_span_with_an_unplaced_sighting_has_no_length():
         return Span(FramePoint(StripPosition(segment, m), 0.0), FramePoint(StripPosition(segment, m), 0.2))
 
     span = sighting(0, 1.0).joined(sighting(0, 0.9))
-    assert (span.near.place, span.length_mm) == (StripPosition(0, 0.9), 300.0)
+    assert (span.near.position, span.length_mm) == (StripPosition(0, 0.9), 300.0)
     assert span.joined(None).length_mm is None
     assert span.joined(sighting(1, 0.0)).joined(sighting(0, 1.0)).length_mm is None
 
@@ -300,10 +300,10 @@ def test_span_is_recomputed_with_later_speeds():
     strip.sample(ns(0), 1.0)
     first, last = strip.at(ns(1)), strip.at(ns(2))
     seen = Span(FramePoint(first, 0.5), FramePoint(last, 0.7))
-    assert (strip.settled(seen).near.place.m, strip.settled(seen).length_mm) == pytest.approx((1.5, 1200.0))
+    assert (strip.recomputed(seen).near.position.m, strip.recomputed(seen).length_mm) == pytest.approx((1.5, 1200.0))
     strip.sample(ns(2), 3.0)
-    updated = strip.settled(seen)
-    assert (updated.near.place.m, updated.length_mm) == pytest.approx((2.0, 2700.0))
+    updated = strip.recomputed(seen)
+    assert (updated.near.position.m, updated.length_mm) == pytest.approx((2.0, 2700.0))
     for n in range(MAX_KNOTS):
         strip.sample(ns(2.1) + n * 20 * NS_PER_MS, 3.0)
-    assert strip.settled(seen) == seen, "long ago"
+    assert strip.recomputed(seen) == seen, "long ago"

@@ -35,7 +35,7 @@ def test_totals_continue_after_a_restart(tmp_path):
     clock = FakeClock()
     for _ in range(2):
         totals = CoverageTotals(tmp_path / "coverage.json", clock)
-        message = totals.note("top", window(clock, ok=5, late=2))
+        message = totals.add("top", window(clock, ok=5, late=2))
         totals.save(ended=True)
     jsonschema.validate(message, SCHEMA)
     assert message["delivered"] == 7
@@ -50,21 +50,21 @@ def test_totals_know_when_the_previous_run_was_last_alive(tmp_path):
     """It is the time of its last saved window."""
     clock = FakeClock()
     first = CoverageTotals(tmp_path / "coverage.json", clock)
-    assert first.before_ns is None
-    first.note("top", window(clock, ok=5))
+    assert first.previous_alive_ns is None
+    first.add("top", window(clock, ok=5))
     first.save(ended=True)
     last_ns = clock.wall_ns()
     clock.advance(86_400)
-    assert CoverageTotals(tmp_path / "coverage.json", clock).before_ns == pytest.approx(last_ns, abs=NS_PER_MS)
+    assert CoverageTotals(tmp_path / "coverage.json", clock).previous_alive_ns == pytest.approx(last_ns, abs=NS_PER_MS)
 
 
 def test_days_are_separate(tmp_path):
     """A new day starts at midnight UTC."""
     clock = FakeClock()
     totals = CoverageTotals(tmp_path / "coverage.json", clock)
-    first = totals.note("top", window(clock, ok=5))["today"]
+    first = totals.add("top", window(clock, ok=5))["today"]
     clock.advance(86_400)
-    second = totals.note("top", window(clock, ok=3))["today"]
+    second = totals.add("top", window(clock, ok=3))["today"]
     assert first["date"] < second["date"]
     assert (first["delivered"], second["delivered"]) == (5, 3)
 
@@ -76,10 +76,10 @@ def test_file_is_written_at_most_once_a_minute(tmp_path):
     totals.save()
     assert not path.exists()
     clock.advance(61)
-    totals.note("top", window(clock, ok=1))
+    totals.add("top", window(clock, ok=1))
     totals.save()
     written = path.stat().st_mtime_ns
-    totals.note("top", window(clock, ok=1))
+    totals.add("top", window(clock, ok=1))
     totals.save()
     assert path.stat().st_mtime_ns == written
     assert saved(path)["runs"][-1]["ended"] is False
@@ -90,7 +90,7 @@ def test_days_and_runs_are_bounded(tmp_path):
     clock, path = FakeClock(), tmp_path / "coverage.json"
     for _ in range(MAX_RUNS + MAX_DAYS + 5):
         totals = CoverageTotals(path, clock)
-        totals.note("top", window(clock, ok=1))
+        totals.add("top", window(clock, ok=1))
         totals.save(ended=True)
         clock.advance(86_400)
     whole = saved(path)
@@ -108,7 +108,7 @@ def test_damaged_file_is_renamed(tmp_path, content, caplog):
     clock = FakeClock()
     totals = CoverageTotals(path, clock)
     assert "start from zero" in caplog.text
-    totals.note("top", window(clock, ok=1))
+    totals.add("top", window(clock, ok=1))
     totals.save(ended=True)
     assert saved(path)["ever"]["top"]["delivered"] == 1
     assert path.with_suffix(".unreadable").exists()
@@ -129,7 +129,7 @@ def test_sums_of_windows_are_the_totals(steps):
     totals = CoverageTotals(Path("/nonexistent/coverage.json"), clock)
     expected = 0
     for state, n in steps:
-        message = totals.note("top", window(clock, **{state: n}))
+        message = totals.add("top", window(clock, **{state: n}))
         expected += n
         assert message["today"]["delivered"] == sum(message["today"]["frames"].values())
     assert not steps or totals._ever["top"]["delivered"] == expected

@@ -24,7 +24,7 @@ from edge.evidence.selector import EvidenceSelector
 from edge.evidence.writer import EvidenceWriter
 from edge.frame import Frame
 from edge.host.clock import NS_PER_S, SystemClock
-from edge.vision.decision import Findings, Region
+from edge.vision.decision import Detections, Region
 from edge.vision.inspector import Verdict
 from trainer.data import index as data
 
@@ -64,10 +64,10 @@ def kept(tmp_path):
             box = (x, y, 2 * w, h)
             region = Region(class_name, 0.9, box, 2, tile(place + 1))
             fact = event("defect.opened", defect=Defect(f"{class_name}{number}", class_name, 0.9, box, 2, 2))
-            pending = selector.see(fact, CAMERA, shown(number), Findings((region,), ()))
+            pending = selector.select(fact, CAMERA, shown(number), Detections((region,), ()))
             assert pending(10) is not None
     for number in range(30):
-        verdict = Verdict("unsure", Findings((), (tile(3),)), 24)
+        verdict = Verdict("unsure", Detections((), (tile(3),)), 24)
         selector.sample(shown(number), verdict, lambda _: [tile(0), tile(1)])
         clock.advance(1.0)
     assert writer.stop(10)

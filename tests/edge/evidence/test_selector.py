@@ -14,11 +14,11 @@ from edge.event import Defect, Evidence
 from edge.evidence.selector import MAX_OPEN_DEFECTS, EvidenceSelector
 from edge.evidence.writer import PendingEvidence
 from edge.frame import Frame
-from edge.vision.decision import Findings, Region
+from edge.vision.decision import Detections, Region
 from edge.vision.inspector import Verdict
 
 CAMERA = config.Camera(name="top", source=SecretStr("strip:"), tile_px=100)
-NOTHING = Findings((), ())
+NO_DETECTIONS = Detections((), ())
 SURFACE = np.random.default_rng(5).integers(0, 256, (256, 400), np.uint8)
 
 
@@ -41,7 +41,7 @@ class RecordingWriter:
     def __call__(self, piece):
         self.pieces.append(piece)
         pending = PendingEvidence()
-        pending.settle(Evidence(f"{piece.kind}/{len(self.pieces)}.jpg", "0" * 64))
+        pending.resolve(Evidence(f"{piece.kind}/{len(self.pieces)}.jpg", "0" * 64))
         return pending
 
     def kinds(self):
@@ -56,8 +56,8 @@ def test_crop_of_a_defect_has_a_margin():
     """The crop is a copy of box and margin, as far as the frame reaches, and the facts state where it lay."""
     writer, pixels = RecordingWriter(), SURFACE.copy()
     opened = fact(box=(300, 100, 100, 100))
-    peak = Findings((Region("scratches", 0.9, (300, 100, 100, 100), 1, (300, 100, 100, 100)),), ())
-    pending = selector_with(writer).see(opened, CAMERA, frame(pixels=pixels), peak)
+    peak = Detections((Region("scratches", 0.9, (300, 100, 100, 100), 1, (300, 100, 100, 100)),), ())
+    pending = selector_with(writer).select(opened, CAMERA, frame(pixels=pixels), peak)
     (piece,) = writer.pieces
     pixels[:] = 0  # the ring's slot is used again
     assert piece.facts["crop_px"] == (275, 75, 125, 150)
@@ -72,16 +72,16 @@ def test_closing_event_repeats_the_picture_of_the_opening_one():
     """Once: a track closes once, and the selector then forgets it."""
     writer = RecordingWriter()
     selector = selector_with(writer)
-    pending = {track: selector.see(fact(track=track), CAMERA, frame(), NOTHING) for track in ("a", "b")}
-    assert selector.see(fact("defect.closed", track="b"), CAMERA, None, NOTHING) is pending["b"]
-    assert selector.see(fact("defect.closed", track="b"), CAMERA, None, NOTHING) is None
+    pending = {track: selector.select(fact(track=track), CAMERA, frame(), NO_DETECTIONS) for track in ("a", "b")}
+    assert selector.select(fact("defect.closed", track="b"), CAMERA, None, NO_DETECTIONS) is pending["b"]
+    assert selector.select(fact("defect.closed", track="b"), CAMERA, None, NO_DETECTIONS) is None
     assert writer.kinds() == ["defect", "defect"]
 
 
 def test_whole_frame_is_kept_where_configured():
     """With `frames` there is a second picture with the same event id."""
     writer = RecordingWriter()
-    selector_with(writer, frames=True).see(fact(), CAMERA, frame(), NOTHING)
+    selector_with(writer, frames=True).select(fact(), CAMERA, frame(), NO_DETECTIONS)
     assert writer.kinds() == ["defect", "frame"]
     assert writer.pieces[1].pixels.shape == SURFACE.shape
     assert writer.pieces[0].facts["event_id"] == writer.pieces[1].facts["event_id"]
@@ -90,7 +90,7 @@ def test_whole_frame_is_kept_where_configured():
 def test_bad_picture_is_kept_whole():
     """An operator who gets image.bad can look at the picture."""
     writer = RecordingWriter()
-    selector_with(writer).see(fact("image.bad", detail={"reason": "dark"}), CAMERA, frame(), NOTHING)
+    selector_with(writer).select(fact("image.bad", detail={"reason": "dark"}), CAMERA, frame(), NO_DETECTIONS)
     assert writer.kinds() == ["image"]
     assert writer.pieces[0].facts["reason"] == "dark"
 
@@ -99,7 +99,7 @@ def test_bad_picture_is_kept_whole():
 def test_other_events_have_no_picture(kind):
     """They are about no piece of surface."""
     writer = RecordingWriter()
-    assert selector_with(writer).see(fact(kind), CAMERA, frame(), NOTHING) is None
+    assert selector_with(writer).select(fact(kind), CAMERA, frame(), NO_DETECTIONS) is None
     assert writer.pieces == []
 
 
@@ -107,7 +107,7 @@ def test_open_defects_are_remembered_up_to_a_bound():
     """Tracks that never close do not fill the memory."""
     selector = selector_with(RecordingWriter())
     for track in range(3000):
-        selector.see(fact(track=str(track)), CAMERA, frame(), NOTHING)
+        selector.select(fact(track=str(track)), CAMERA, frame(), NO_DETECTIONS)
     assert len(selector._pending) == MAX_OPEN_DEFECTS
 
 
@@ -126,7 +126,7 @@ def sampled(verdict, hours=200, per_hour=60, **settings):
 
 def test_audit_tiles_come_at_random_at_the_configured_rate():
     """Six an hour on average, all tiles alike, at no fixed distance."""
-    pieces = sampled(Verdict("ok", NOTHING, 8), audit_per_hour=6)
+    pieces = sampled(Verdict("ok", NO_DETECTIONS, 8), audit_per_hour=6)
     assert 1000 < len(pieces) < 1300  # 1,200 less what falls between two frames
     where = {}
     for piece in pieces:
@@ -138,8 +138,8 @@ def test_audit_tiles_come_at_random_at_the_configured_rate():
 
 def test_audit_tile_is_labelled_with_the_verdict():
     """The label is good, unsure, or the class of the region that holds the tile."""
-    findings = Findings((Region("patches", 0.9, (100, 0, 100, 200), 2),), ((200, 0, 100, 100),))
-    pieces = sampled(Verdict("defect", findings, 8), audit_per_hour=30, unsure_per_hour=0)
+    detections = Detections((Region("patches", 0.9, (100, 0, 100, 200), 2),), ((200, 0, 100, 100),))
+    pieces = sampled(Verdict("defect", detections, 8), audit_per_hour=30, unsure_per_hour=0)
     labels = {piece.facts["crop_px"][:2]: piece.facts["label"] for piece in pieces}
     assert labels[100, 0] == labels[100, 100] == "patches"
     assert labels[200, 0] == "unsure"
@@ -148,14 +148,14 @@ def test_audit_tile_is_labelled_with_the_verdict():
 
 def test_unsure_samples_are_unsure_tiles():
     """They come only from frames that have some, and not above the configured rate."""
-    findings = Findings((), ((200, 0, 100, 100), (300, 0, 100, 100)))
-    pieces = sampled(Verdict("unsure", findings, 8), audit_per_hour=0, unsure_per_hour=10)
-    assert {piece.facts["crop_px"] for piece in pieces} == set(findings.suspects)
+    detections = Detections((), ((200, 0, 100, 100), (300, 0, 100, 100)))
+    pieces = sampled(Verdict("unsure", detections, 8), audit_per_hour=0, unsure_per_hour=10)
+    assert {piece.facts["crop_px"] for piece in pieces} == set(detections.unsure_boxes)
     assert {piece.kind for piece in pieces} == {"unsure"}
     assert 1500 < len(pieces) < 2200
-    assert sampled(Verdict("ok", NOTHING, 8), audit_per_hour=0) == []
+    assert sampled(Verdict("ok", NO_DETECTIONS, 8), audit_per_hour=0) == []
 
 
 def test_partly_inspected_frame_gives_no_audit_tile():
     """Its skipped tiles have no verdict, so they have no label."""
-    assert sampled(Verdict("unsure", NOTHING, 6, skipped=2)) == []
+    assert sampled(Verdict("unsure", NO_DETECTIONS, 6, skipped=2)) == []

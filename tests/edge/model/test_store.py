@@ -61,33 +61,33 @@ def test_quota_deletes_the_oldest_but_never_the_active_model_or_its_predecessor(
         digests.append(store.put(made(tmp_path, version), None, clock))
         clock.advance(60)
     standing = ActiveModel("builtin", current=digests[0], previous=digests[1])
-    deleted = store.prune(keep=4, keep_bytes=1 << 30, standing=standing)
+    deleted = store.prune(keep=4, keep_bytes=1 << 30, active=standing)
     assert set(deleted) == {digests[2], digests[3]}
     assert {s.digest for s in store.list()} == {digests[0], digests[1], digests[4], digests[5]}
     size = store.list()[0].size
-    deleted = store.prune(keep=4, keep_bytes=3 * size + 10, standing=standing)
+    deleted = store.prune(keep=4, keep_bytes=3 * size + 10, active=standing)
     assert deleted == (digests[4],)
-    assert set(store.prune(keep=2, keep_bytes=1, standing=standing)) == {digests[5]}
+    assert set(store.prune(keep=2, keep_bytes=1, active=standing)) == {digests[5]}
     assert {s.digest for s in store.list()} == {digests[0], digests[1]}
 
 
 def test_active_model_survives_a_restart_and_a_canary_can_go_back(store):
     """A rollback leads to the predecessor; a rejected model is remembered until it is installed again."""
     a, b = "a" * 64, "b" * 64
-    standing = ActiveModel("builtin").after(a, {"top": {"delivered": 9}}).trusted().after(b, {})
-    assert (standing.current, standing.previous, standing.on_trial) == (b, a, True)
+    standing = ActiveModel("builtin").with_canary(a, {"top": {"delivered": 9}}).promoted().with_canary(b, {})
+    assert (standing.current, standing.previous, standing.is_canary) == (b, a, True)
     store.write(standing)
-    assert store.standing("builtin") == standing
-    back = standing.back("too slow")
-    assert (back.current, back.previous, back.on_trial, back.rejected) == (a, None, False, {b: "too slow"})
-    assert back.back().current == CONFIGURED
-    assert back.after(b, {}).rejected == {}
+    assert store.active("builtin") == standing
+    back = standing.rolled_back("too slow")
+    assert (back.current, back.previous, back.is_canary, back.rejected) == (a, None, False, {b: "too slow"})
+    assert back.rolled_back().current == CONFIGURED
+    assert back.with_canary(b, {}).rejected == {}
 
 
 def test_changed_configuration_overrides_the_active_model(store):
     """A model.bundle that was edited after an installation is the bundle that is used."""
-    store.write(ActiveModel("builtin").after("a" * 64, {}))
-    assert store.standing("/opt/new.zip").current == CONFIGURED
+    store.write(ActiveModel("builtin").with_canary("a" * 64, {}))
+    assert store.active("/opt/new.zip").current == CONFIGURED
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "x"}', "null"])
@@ -95,7 +95,7 @@ def test_unreadable_file_gives_the_configured_model(store, text):
     """The configured bundle decides, and nothing raises."""
     store.folder.mkdir()
     (store.folder / "standing.json").write_text(text)
-    assert store.standing("builtin") == ActiveModel("builtin")
+    assert store.active("builtin") == ActiveModel("builtin")
 
 
 def test_file_with_wrong_values_gives_the_configured_model(store):
@@ -105,7 +105,7 @@ def test_file_with_wrong_values_gives_the_configured_model(store):
     good = json.loads(path.read_text())
     for wrong in ({"current": "../../etc"}, {"current": 3}, {"previous": ["x"]}, {"more": 1}):
         path.write_text(json.dumps({**good, **wrong}))
-        assert store.standing("builtin") == ActiveModel("builtin")
+        assert store.active("builtin") == ActiveModel("builtin")
 
 
 def test_unwritable_disk_raises_and_leaves_nothing(tmp_path):

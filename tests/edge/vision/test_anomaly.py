@@ -70,7 +70,7 @@ def test_views_are_combined_like_a_vector():
 
 def test_nan_outputs_give_nan_scores():
     """A tile with NaN in any output never counts as good."""
-    for name in ("logits", "peaks"):
+    for name in ("logits", "max_activations"):
         broken = scores_of(2, 1.0)
         getattr(broken, name)[1] = np.nan
         assert np.isnan(anomaly_model().score(broken)).tolist() == [False, True]
@@ -88,7 +88,7 @@ def test_model_survives_its_file(tmp_path):
     path.write_bytes(made.coded())
     read = AnomalyModel.read(path)
     assert read.score(scores_of(5, 2.0)).tolist() == made.score(scores_of(5, 2.0)).tolist()
-    assert (read.model, read.threshold, read.doubt) == (made.model, 3.0, 2.0)
+    assert (read.model, read.threshold, read.unsure_threshold) == (made.model, 3.0, 2.0)
 
 
 @pytest.mark.parametrize(

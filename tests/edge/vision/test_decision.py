@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edge import config
 from edge.errors import ConfigError
 from edge.vision.boxes import overlap_px, union
-from edge.vision.decision import NOTHING, AnomalyScores, decide
+from edge.vision.decision import NO_DETECTIONS, AnomalyScores, decide
 from edge.vision.thresholds import Thresholds
 
 TILE = 100
@@ -21,7 +21,7 @@ def thresholds(**decision):
     return Thresholds.of(config.Decision(**decision), CLASSES, "top")
 
 
-def judge(drawing, levels=None, *, has_good=True, overlap=0, limits=None, strangeness=None):
+def judge(drawing, levels=None, *, has_good=True, overlap=0, limits=None, anomaly_scores=None):
     """Detections of a drawn grid: a class's letter for a defect at 0.9, ? for an unsure tile, . for a good one.
 
     levels: confidence of single letters.  overlap: px that neighbouring tiles share.
@@ -43,12 +43,12 @@ def judge(drawing, levels=None, *, has_good=True, overlap=0, limits=None, strang
         np.array(cells, np.int32),
         limits or thresholds(),
         has_good=has_good,
-        strangeness=strangeness,
+        anomaly_scores=anomaly_scores,
     )
 
 
-def regions_of(findings):
-    return [(region.class_name, region.box_px, region.tiles) for region in findings.regions]
+def regions_of(detections):
+    return [(region.class_name, region.box_px, region.tiles) for region in detections.regions]
 
 
 @pytest.mark.parametrize(
@@ -110,14 +110,14 @@ def test_each_class_has_its_own_threshold():
     limits = thresholds(confidence=0.6, unsure=0.35, classes={"crazing": 0.95, "patches": 0.4})
     found = judge("c.p.s", {"p": 0.45, "s": 0.65}, limits=limits)
     assert [r.class_name for r in found.regions] == ["scratches", "patches"]
-    assert found.suspects == ((0, 0, 100, 100),)
+    assert found.unsure_boxes == ((0, 0, 100, 100),)
 
 
 def test_threshold_itself_is_a_defect():
     """A tile at `confidence` is a defect, and a tile at `unsure` is unsure."""
     assert judge("s", {"s": 0.6}).regions
-    assert judge("s", {"s": 0.35}, has_good=False).suspects
-    assert not judge("s", {"s": 0.349}, has_good=False).suspects
+    assert judge("s", {"s": 0.35}, has_good=False).unsure_boxes
+    assert not judge("s", {"s": 0.349}, has_good=False).unsure_boxes
 
 
 def test_unknown_class_in_the_configuration_is_refused():
@@ -132,15 +132,15 @@ def test_tile_is_unsure_by_the_probability_of_any_defect_where_there_is_a_good_o
     """A tile that surely has a defect of some class is not good only because no class leads."""
     rows = np.full((1, 6), 0.16, np.float32)
     place = np.array([[0, 0, 100, 100]], np.int32), np.array([[0, 0]], np.int32)
-    assert decide(rows, *place, thresholds(), has_good=True).suspects
-    assert not decide(rows, *place, thresholds(), has_good=False).suspects
+    assert decide(rows, *place, thresholds(), has_good=True).unsure_boxes
+    assert not decide(rows, *place, thresholds(), has_good=False).unsure_boxes
 
 
 def test_unsure_tile_does_not_depend_on_the_other_tiles():
     """The rule is the same for a frame full of defects and for one with good tiles."""
     sure = np.full((2, 6), 1 / 6, np.float32)
     boxes, cells = np.array([[0, 0, 9, 9], [9, 0, 9, 9]], np.int32), np.array([[0, 0], [0, 1]], np.int32)
-    assert len(decide(sure, boxes, cells, thresholds(), has_good=True).suspects) == 2
+    assert len(decide(sure, boxes, cells, thresholds(), has_good=True).unsure_boxes) == 2
 
 
 @pytest.mark.parametrize("has_good", [True, False])
@@ -150,7 +150,7 @@ def test_nan_scores_are_never_good(has_good):
     place = np.array([[0, 0, 100, 100]], np.int32), np.array([[0, 0]], np.int32)
     found = decide(rows, *place, thresholds(), has_good=has_good)
     assert found.regions == ()
-    assert len(found.suspects) == 1
+    assert len(found.unsure_boxes) == 1
 
 
 def test_no_tiles_give_no_detections():
@@ -162,13 +162,13 @@ def test_no_tiles_give_no_detections():
         thresholds(),
         has_good=True,
     )
-    assert (empty.regions, empty.suspects) == ((), ())
+    assert (empty.regions, empty.unsure_boxes) == ((), ())
 
 
 def test_detections_hold_plain_numbers():
     """Boxes and confidences go into JSON: no numpy types."""
     found = judge("ss. ..?")
-    for box in (*found.suspects, *(region.box_px for region in found.regions)):
+    for box in (*found.unsure_boxes, *(region.box_px for region in found.regions)):
         assert [type(part) for part in box] == [int] * 4
     assert type(found.regions[0].confidence) is float
     assert type(found.regions[0].tiles) is int
@@ -189,7 +189,7 @@ def test_detections_hold_each_unsure_tile_and_no_good_one(lines, overlap, has_go
     for r, line in enumerate(lines):
         for c, letter in enumerate(line):
             tile = (c * (TILE - overlap), r * (TILE - overlap), TILE, TILE)
-            assert (tile in found.suspects) == (letter == "?")
+            assert (tile in found.unsure_boxes) == (letter == "?")
     assert sum(region.tiles for region in found.regions) <= len(letters)
     assert list(found.regions) == sorted(found.regions, key=lambda region: -region.confidence)
 
@@ -215,7 +215,7 @@ def test_early_exit_misses_no_tile_at_the_lowest_threshold(has_good):
         scores[1, 2] = level
         boxes, cells = np.array([[0, 0, 9, 9]] * 3, np.int32), np.array([[0, 0], [0, 4], [0, 8]], np.int32)
         found = decide(scores, boxes, cells, thresholds(unsure=0.35), has_good=has_good)
-        assert bool(found.suspects) is not (level < 0.35), level
+        assert bool(found.unsure_boxes) is not (level < 0.35), level
 
 
 # ---- with an anomaly model -----------------------------------------------------------------------
@@ -224,15 +224,15 @@ def test_early_exit_misses_no_tile_at_the_lowest_threshold(has_good):
 def by_anomaly(drawing, scores):
     """The same grid, judged by anomaly scores: unsure above 1, a defect above 2."""
     rows = np.array([float(score) for line in scores.split(";") for score in line.split()], np.float32)
-    return judge(drawing, strangeness=AnomalyScores(rows, 2.0, 1.0))
+    return judge(drawing, anomaly_scores=AnomalyScores(rows, 2.0, 1.0))
 
 
 def test_only_the_anomaly_score_makes_a_defect():
     """A class alone makes no defect of a tile with a low score; a score in between makes it unsure."""
-    assert by_anomaly("s.. ...", "0 0 0; 0 0 0") == NOTHING
+    assert by_anomaly("s.. ...", "0 0 0; 0 0 0") == NO_DETECTIONS
     found = by_anomaly("s.. ...", "0 0 0; 0 0 1.5")
     assert found.regions == ()
-    assert found.suspects == ((200, 100, 100, 100),)
+    assert found.unsure_boxes == ((200, 100, 100, 100),)
 
 
 def test_anomalous_region_without_a_class_is_named_anomaly():
@@ -253,4 +253,4 @@ def test_nan_anomaly_score_is_never_good():
     """It is unsure: neither defect nor ok."""
     found = by_anomaly("... ...", "0 nan 0; 0 0 0")
     assert found.regions == ()
-    assert found.suspects == ((100, 0, 100, 100),)
+    assert found.unsure_boxes == ((100, 0, 100, 100),)

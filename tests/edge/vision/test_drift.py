@@ -17,7 +17,7 @@ from edge.model.bundle import FP32
 from edge.model.classifier import Classifier
 from edge.pipeline.loop import CameraSession
 from edge.vision import drift, image_quality
-from edge.vision.drift import Figures, Watch
+from edge.vision.drift import DriftDetector, Figures
 
 MADE = Made(time="2026-11-22T13:46:11.482Z", version="1", source="good/", frames=3000, frame_px=(512, 256))
 NETWORK = "ab" * 32
@@ -29,7 +29,7 @@ def test_reference_survives_the_file(tmp_path):
     tiles = rng.normal(3.0, 2.0, (500, 8)).astype(np.float32)
     features = drift.features_of(tiles, NETWORK)
     distances = [drift.median_distance(tiles[i : i + 10], features) for i in range(0, 500, 10)]
-    sights = [image_quality.sight(strip.frame(n)) for n in range(20)]
+    sights = [image_quality.image_stats(strip.frame(n)) for n in range(20)]
     made = drift.reference(sights, MADE, distances=distances, features=features, unsure=0.01)
     path = StateDir(tmp_path).calibration("top")
     calibration.save(path, reference=made)
@@ -42,7 +42,7 @@ def test_image_stats_measure_brightness_and_sharpness():
     """A blurred picture is less sharp at the same brightness; a darker one is as sharp."""
     sharp = Strip(width=512, height=256).frame(3)
     soft, dim = cv2.GaussianBlur(sharp, (0, 0), 2.0), (sharp // 2).astype(np.uint8)
-    plain, blurred, dark = (image_quality.sight(picture) for picture in (sharp, soft, dim))
+    plain, blurred, dark = (image_quality.image_stats(picture) for picture in (sharp, soft, dim))
     assert blurred.brightness == pytest.approx(plain.brightness, abs=1)
     assert blurred.sharpness < 0.8 * plain.sharpness
     assert dark.brightness == pytest.approx(plain.brightness / 2, abs=2)
@@ -80,12 +80,12 @@ def test_reference_that_makes_no_sense_is_refused(change):
 # ---- detection ---------------------------------------------------------------------------------
 
 STEEL = [Strip(width=512, height=256).frame(n) for n in range(30)]
-GOOD = drift.reference([image_quality.sight(picture) for picture in STEEL], MADE)
+GOOD = drift.reference([image_quality.image_stats(picture) for picture in STEEL], MADE)
 MINUTES = 10
 
 
 def seen(picture, unsure=None):
-    sight = image_quality.sight(picture)
+    sight = image_quality.image_stats(picture)
     return Figures(sight.brightness, sight.sharpness, unsure=unsure)
 
 
@@ -110,22 +110,22 @@ def defocused(share, second):
 @pytest.mark.parametrize(("fault", "figure"), [(dimmed, "brightness"), (defocused, "sharpness")])
 def test_slow_change_is_reported_once_and_cleared_once(fault, figure):
     """It is reported by name within three minutes of leaving the limits, and ends when the camera recovers."""
-    watch = Watch(GOOD, 120)
+    watch = DriftDetector(GOOD, 120)
     reported = played(watch, fault, MINUTES)
-    assert [change.began for _, change in reported] == [(figure,)]
+    assert [change.started for _, change in reported] == [(figure,)]
     limits = drift.limits_of(GOOD)[figure]
     values = [getattr(seen(fault(s / (60 * MINUTES), s)), figure) for s in range(60 * MINUTES)]
     left = next(s for s, value in enumerate(values) if not limits.holds(value, 1.0, only_above=False))
     assert left < reported[0][0] <= left + 180
     assert watch.drifted == (figure,)
     reported = played(watch, lambda _share, second: STEEL[second % 30], 5, 60 * MINUTES)
-    assert [(change.began, change.ended) for _, change in reported] == [((), True)]
+    assert [(change.started, change.ended) for _, change in reported] == [((), True)]
     assert watch.drifted == ()
 
 
 def test_light_near_the_limit_gives_no_storm_of_events():
     """A drift starts and ends at different limits, and both take some medians in a row."""
-    watch, limits = Watch(GOOD, 60), drift.limits_of(GOOD)["brightness"]
+    watch, limits = DriftDetector(GOOD, 60), drift.limits_of(GOOD)["brightness"]
     edge = (limits.low - limits.slack) / GOOD.brightness.middle
     rng = np.random.default_rng(0)
 
@@ -151,7 +151,7 @@ def test_steady_camera_never_drifts():
     known = Reference(
         brightness=spreads[0], sharpness=spreads[1], distance=spreads[2], features=features, unsure=0.02, made=MADE
     )
-    watch = Watch(known, 300)
+    watch = DriftDetector(known, 300)
     values, unsure = frames(1)
     changes = [
         watch.step(Figures(*row, is_unsure), n * drift.SAMPLE_NS)
@@ -166,15 +166,15 @@ def test_steady_camera_never_drifts():
 def test_share_of_unsure_frames_is_watched():
     """From 2 % to 50 % is a drift; a reference without the share has no such figure."""
     known = GOOD.model_copy(update={"unsure": 0.02})
-    watch, sight = Watch(known, 60), image_quality.sight(STEEL[0])
+    watch, sight = DriftDetector(known, 60), image_quality.image_stats(STEEL[0])
     reported = []
     for second in range(600):
         frame = Figures(sight.brightness, sight.sharpness, unsure=second % (50 if second < 300 else 2) == 0)
         change = watch.step(frame, second * NS_PER_S)
-        reported += [] if change is None else [(second, change.began)]
+        reported += [] if change is None else [(second, change.started)]
     assert [names for _, names in reported] == [("unsure",)]
     assert 300 < reported[0][0] < 420
-    assert set(Watch(GOOD, 60).figures()) == {"brightness", "sharpness"}
+    assert set(DriftDetector(GOOD, 60).figures()) == {"brightness", "sharpness"}
 
 
 def test_limit_is_wide_for_a_reference_of_few_frames():
@@ -189,7 +189,7 @@ def test_limit_is_wide_for_a_reference_of_few_frames():
 
 def test_night_without_frames_is_no_drift():
     """After a pause longer than the window, the window fills again from empty."""
-    watch = Watch(GOOD, 60)
+    watch = DriftDetector(GOOD, 60)
     played(watch, lambda _share, s: STEEL[s % 30], 2)
     now = watch.figures()["brightness"]["now"]
     assert now is not None
@@ -212,7 +212,7 @@ def fitted(network):
     known = drift.features_of(tiles, network.card.files[FP32])
     distances = [drift.median_distance(_features(network, picture), known) for picture in STEEL]
     made = drift.reference(
-        [image_quality.sight(p) for p in STEEL], MADE, distances=distances, features=known, unsure=0.0
+        [image_quality.image_stats(p) for p in STEEL], MADE, distances=distances, features=known, unsure=0.0
     )
     camera = config.Camera(name="top", source=SecretStr("strip:"), drift_s=60)
     sizes = {"reference": (512, 256)}
@@ -235,16 +235,16 @@ def woven(number):
 def test_another_material_drifts_by_its_distance(network):
     """Its features lie elsewhere; with another network than the reference's the distance is unknown."""
     camera = fitted(network)
-    watch = Watch(camera.reference, 60)
+    watch = DriftDetector(camera.reference, 60)
     here = network.card.files[FP32]
     reported = []
     for second in range(240):
         picture = STEEL[second % 30] if second < 120 else woven(second % 5)
         features = _features(network, picture) if second < 30 or second % 4 == 0 else None
         distance = watch.distance(features, here)
-        base = image_quality.sight(STEEL[second % 30])
+        base = image_quality.image_stats(STEEL[second % 30])
         change = watch.step(Figures(base.brightness, base.sharpness, distance), second * NS_PER_S)
-        reported += [] if change is None else [(second, change.began)]
+        reported += [] if change is None else [(second, change.started)]
     assert [names for _, names in reported] == [("distance",)]
     assert reported[0][0] > 120
     assert watch.distance(_features(network, STEEL[0]), "cd" * 32) is None

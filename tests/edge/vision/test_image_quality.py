@@ -16,7 +16,7 @@ from edge.vision.image_quality import (
     LEAVE_FRAMES,
     Episodes,
     ImageCheck,
-    Watch,
+    QualityMonitor,
     fault,
 )
 
@@ -83,7 +83,7 @@ class Scene:
     """A monitor and its frames, 30 per second."""
 
     def __init__(self, *, frozen=True, fps=30.0, **settings):
-        self.watch = Watch(config.ImageQuality(**settings), frozen=frozen)
+        self.watch = QualityMonitor(config.ImageQuality(**settings), frozen=frozen)
         self.step_ns = int(NS_PER_S / fps)
         self.now_ns = 0
         self.shown = 0
@@ -98,8 +98,8 @@ class Scene:
             self.shown += 1
             self.now_ns += self.step_ns
             found.append(check.fault)
-            if check.began:
-                self.reported.append(("began", check.began))
+            if check.started:
+                self.reported.append(("began", check.started))
             if check.ended:
                 self.reported.append(("ended", check.ended))
         self.faults += found
@@ -179,7 +179,7 @@ def test_recording_may_repeat_a_picture():
 def test_configured_frozen_overrides_the_kind_of_source():
     """`frozen: true` checks a recording too, `false` does not check a camera."""
     still = moving(7)
-    watched, left = (Watch(config.ImageQuality(frozen=flag), frozen=not flag) for flag in (True, False))
+    watched, left = (QualityMonitor(config.ImageQuality(frozen=flag), frozen=not flag) for flag in (True, False))
     checks = [(watched.step(still, n * NS_PER_S // 10), left.step(still, n * NS_PER_S // 10)) for n in range(60)]
     assert checks[-1][0].fault == "frozen"
     assert checks[-1][1].fault is None
@@ -259,9 +259,9 @@ def test_episodes_start_and_end_in_turn_and_hide_no_bad_frame(found):
     for reason in found:
         check = episodes.step(reason)
         assert check.fault is not None or reason is None
-        if check.began:
-            assert check.began != lasting
-            lasting = check.began
+        if check.started:
+            assert check.started != lasting
+            lasting = check.started
         if check.ended:
             assert (check.ended, check.fault) == (lasting, None)
             lasting = None
@@ -273,5 +273,5 @@ def test_episodes_change_their_reason_without_an_end_in_between():
     """Dark after frozen starts a new episode; the picture was never restored."""
     episodes = Episodes()
     checks = [episodes.step(reason) for reason in ["frozen"] * ENTER_FRAMES + ["dark"] * ENTER_FRAMES]
-    assert [check.began for check in checks if check.began] == ["frozen", "dark"]
-    assert checks[-1] == ImageCheck("dark", began="dark")
+    assert [check.started for check in checks if check.started] == ["frozen", "dark"]
+    assert checks[-1] == ImageCheck("dark", started="dark")

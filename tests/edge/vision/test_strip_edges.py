@@ -18,7 +18,7 @@ from edge.model import bundle
 from edge.model.classifier import Classifier
 from edge.vision import strip_edges
 from edge.vision.inspector import Inspector
-from edge.vision.strip_edges import HOLD_FRAMES, NEW_FRAMES, Follower, locate
+from edge.vision.strip_edges import HOLD_FRAMES, NEW_FRAMES, StripFollower, locate
 
 STEEL = [Strip(width=1600, height=256).frame(n).astype(np.float32) for n in range(3)]
 NOISE = np.random.default_rng(0).normal(0, 2, (256, 1600)).astype(np.float32)
@@ -43,7 +43,7 @@ def wandering(number):
 
 def test_region_follows_the_strip():
     """Each edge is found within 2 px; the region starts inside it, by at most the margin and two steps."""
-    follower = Follower(TRACK, FIXED)
+    follower = StripFollower(TRACK, FIXED)
     regions = set()
     for number in range(110):
         left, right = wandering(number)
@@ -61,36 +61,36 @@ def test_region_follows_the_strip():
 
 def test_region_is_fixed_while_the_edge_trembles():
     """The noise of an edge does not lay new tiles."""
-    follower = Follower(TRACK, FIXED)
+    follower = StripFollower(TRACK, FIXED)
     regions = [follower.step(frame(n, 150 + (n % 3) * 0.7, 1430)) for n in range(30)]
     assert len(set(regions[NEW_FRAMES:])) <= 2
 
 
 def test_lost_edge_holds_for_a_while_before_the_fixed_region():
     """First its last place holds, then the region of calibration; the state tells which; the edge is found again."""
-    follower = Follower(TRACK, FIXED)
+    follower = StripFollower(TRACK, FIXED)
     for n in range(5):
         x, _, w, _ = follower.step(frame(n))
     everywhere = frame(left=-10, right=1430)  # the strip fills the left side
     for _ in range(HOLD_FRAMES):
         assert follower.step(everywhere)[0] == x
-        assert follower.edges["left"].sight == "held"
+        assert follower.edges["left"].state == "held"
     assert follower.step(everywhere)[0] == FIXED[0]
-    assert (follower.edges["left"].sight, follower.edges["left"].lost_frames) == (
+    assert (follower.edges["left"].state, follower.edges["left"].lost_frames) == (
         "lost",
         NEW_FRAMES,
     )  # two of them before its first sighting
-    assert follower.edges["right"].sight == "seen"
+    assert follower.edges["right"].state == "seen"
     assert follower.step(everywhere)[0] + follower.step(everywhere)[2] > 1400
     for _ in range(NEW_FRAMES):
         region = follower.step(frame())
     assert region == (x, 0, w, 256)
-    assert follower.edges["left"].sight == "seen"
+    assert follower.edges["left"].state == "seen"
 
 
 def test_single_frame_does_not_move_an_edge_far():
     """A place far from the last one is accepted after three frames."""
-    follower = Follower(TRACK, FIXED)
+    follower = StripFollower(TRACK, FIXED)
     for n in range(5):
         before = follower.step(frame(n))
     assert follower.step(frame(left=205)) == before
@@ -112,7 +112,9 @@ def test_frames_without_an_edge_show_none(picture):
 def test_edges_at_top_and_bottom_are_followed():
     """A strip that runs sideways has its edges there."""
     turned = np.ascontiguousarray(frame(2, 150, 1430).T)
-    follower = Follower(Track(seen_px={"top": (140, 160), "bottom": (1420, 1440)}, margin_px=0), (0, 170, 256, 1240))
+    follower = StripFollower(
+        Track(seen_px={"top": (140, 160), "bottom": (1420, 1440)}, margin_px=0), (0, 170, 256, 1240)
+    )
     for _ in range(NEW_FRAMES):
         x, y, w, h = follower.step(turned)
     assert (x, w) == (0, 256)
@@ -134,7 +136,9 @@ def test_real_edges_are_followed_within_8_px_and_no_others_found():
         assert set(found) == ({side} if side else set()), path.stem
         if side:
             assert abs(found[side] - truth) <= 8, path.stem
-            follower = Follower(Track(seen_px={side: (truth - 60, truth + 60)}, margin_px=4), (0, 0, width, height))
+            follower = StripFollower(
+                Track(seen_px={side: (truth - 60, truth + 60)}, margin_px=4), (0, 0, width, height)
+            )
             for _ in range(NEW_FRAMES):
                 x, _, w, _ = follower.step(picture)
             assert abs(follower.edges[side].at_px - truth) <= 8, path.stem
@@ -160,7 +164,7 @@ def test_tiles_lie_on_the_strip_of_each_frame(network):
     """No tile crosses an edge, tiles outside are counted, and the image check finds no fault."""
     inspector = Inspector(fitted(), network, FakeClock())
     plain = Inspector(config.Camera(name="top", source=SecretStr("strip:")), network, FakeClock())
-    assert inspector.edges["left"].sight == "lost"
+    assert inspector.edges["left"].state == "lost"
     for number in range(60):
         left, right = wandering(number)
         picture = frame(number, left, right)
@@ -171,7 +175,7 @@ def test_tiles_lie_on_the_strip_of_each_frame(network):
         assert (boxes[:, 0] + boxes[:, 2]).max() < right
         assert (verdict.tiles, verdict.outside) == (len(boxes), plain.tiles(picture) - len(boxes))
         assert verdict.outside > 0
-    assert inspector.edges["left"].sight == "seen"
+    assert inspector.edges["left"].state == "seen"
     assert len(inspector._learned.places) <= 32
 
 

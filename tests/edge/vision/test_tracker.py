@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from edge import config
 from edge.coverage.strip_position import FramePoint, Span, StripPosition
-from edge.vision.decision import Findings, Region
-from edge.vision.tracker import MAX_HELD, MAX_TRACKS, Motion, Tracker, at_once
+from edge.vision.decision import Detections, Region
+from edge.vision.tracker import MAX_HELD, MAX_TRACKS, Motion, Tracker, open_and_close
 
 TILE = 200
 FRAME_NS = 33_000_000
@@ -44,7 +44,7 @@ class Scene:
         self.now_ns += elapsed * FRAME_NS
         regions = tuple(thing for thing in things if isinstance(thing, Region))
         suspects = tuple(thing for thing in things if not isinstance(thing, Region))
-        changes = self.tracks.step(Findings(regions, suspects), self.now_ns, elapsed, motion, place)
+        changes = self.tracks.step(Detections(regions, suspects), self.now_ns, elapsed, motion, place)
         self.reported += [(self.frame, change) for change in changes]
         return [(change.type.removeprefix("defect."), change.defect.track_id) for change in changes]
 
@@ -394,7 +394,7 @@ def test_long_gap_does_not_match_a_distant_defect():
 def test_parts_open_and_close_in_their_frame():
     """In mode `parts`, each region gives both events with one id."""
     ids = iter(["a", "b"])
-    changes = at_once(Findings((scratch(0), crazing(400)), (unsure(0),)), lambda: next(ids))
+    changes = open_and_close(Detections((scratch(0), crazing(400)), (unsure(0),)), lambda: next(ids))
     assert [(change.type, change.defect.track_id) for change in changes] == [
         ("defect.opened", "a"),
         ("defect.closed", "a"),
@@ -518,7 +518,7 @@ def test_span_of_a_defect_covers_all_its_sightings():
 
             scene.show(*box, place=place)
         span = scene.end().reported[-1][1].span
-        assert (span.near.place.m, span.length_mm) == (5.0, length_mm)
+        assert (span.near.position.m, span.length_mm) == (5.0, length_mm)
 
 
 @settings(max_examples=100)
