@@ -20,11 +20,12 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
+from edge.delivery.outbox.reader import ReaderHolds
 from edge.errors import OutboxError
 from edge.event import Severity
 from edge.host import atomic_files
@@ -200,7 +201,7 @@ class Outbox:
         self._open_loss: tuple[int, Loss] | None = None
         """The newest events.dropped row while it was not handed out by `peek`: it may still be widened."""
         self._recovered_from: Path | None = None
-        self._held_after: int | None = None
+        self._holds = ReaderHolds()
         self._data_version: int | None = None
         """SQLite's word for "another process has written"."""
         self._has_returned = False
@@ -282,8 +283,10 @@ class Outbox:
                 "UPDATE event SET delivered_ns = ? WHERE seq = ? AND delivered_ns IS NULL", numbers
             ).rowcount
             delivered = self._delivered + done
-            delivered -= self._prune(db, delivered)
+            gone, lost_seqs = self._prune(db, delivered)
+            delivered -= gone
             db.execute("COMMIT")
+            self._holds.count_lost(lost_seqs)
             self._delivered = delivered
             self._depth -= done
             self._waiting_bytes -= done_bytes
@@ -384,9 +387,24 @@ class Outbox:
             ).fetchall()
         return tuple(Row(*values) for values in found)
 
-    def hold(self, after_seq: int) -> None:
-        """Keep delivered events after this one for a second reader, as far as `max_rows` allows."""
-        self._held_after = after_seq
+    def hold(self, reader: str, after_seq: int) -> None:
+        """Keep delivered events above `after_seq` for `reader`, as far as `max_rows` allows.
+
+        The lowest number of all readers counts, until `release` or the end of the process.
+        """
+        with self._lock:
+            self._holds.hold(reader, after_seq)
+
+    def release(self, reader: str) -> None:
+        """Keep nothing for `reader` any more; safe when it never held."""
+        with self._lock:
+            self._holds.release(reader)
+
+    @property
+    def lost_by_readers(self) -> Mapping[str, int]:
+        """By reader: delivered events that `max_rows` let go before the reader had come past them."""
+        with self._lock:
+            return self._holds.lost
 
     # ---- what anyone may ask ---------------------------------------------------------------------
 
@@ -572,18 +590,27 @@ class Outbox:
                     taken_bytes += int(size_bytes)
         return victims
 
-    def _prune(self, db: sqlite3.Connection, delivered: int) -> int:
+    def _prune(self, db: sqlite3.Connection, delivered: int) -> tuple[int, tuple[int, ...]]:
+        """Delete delivered events above `keep_delivered`.
+
+        Returns how many, and the `seq` of those that went for lack of room although a reader held them.
+        """
         over = delivered - self._keep_delivered
         if over < PRUNE_BATCH:
-            return 0
-        oldest = "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE delivered_ns IS NOT NULL"
-        held = self._last_seq if self._held_after is None else self._held_after
-        gone: int = db.execute(f"{oldest} AND seq <= ? ORDER BY seq LIMIT ?)", (held, over)).rowcount
+            return 0, ()
+        oldest = "SELECT seq FROM event WHERE delivered_ns IS NOT NULL"
+        lowest = self._holds.lowest()
+        gone: int = db.execute(
+            f"DELETE FROM event WHERE seq IN ({oldest} AND seq <= ? ORDER BY seq LIMIT ?)",
+            (self._last_seq if lowest is None else lowest, over),
+        ).rowcount
         too_many = delivered - gone - max(self._keep_delivered, self._max_rows)
+        lost: tuple[int, ...] = ()
         if too_many > 0:
-            gone += db.execute(f"{oldest} ORDER BY seq LIMIT ?)", (too_many,)).rowcount
+            lost = tuple(int(seq) for (seq,) in db.execute(f"{oldest} ORDER BY seq LIMIT ?", (too_many,)))
+            db.executemany("DELETE FROM event WHERE seq = ?", [(seq,) for seq in lost])
         db.execute("DELETE FROM loss WHERE seq < (SELECT min(seq) FROM event)")
-        return gone
+        return gone + len(lost), lost
 
     # ---- opening ---------------------------------------------------------------------------------
 
