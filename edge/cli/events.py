@@ -123,7 +123,7 @@ def _event_line(text: str) -> str:
 def events(config_path: Path, as_json: bool, since: str | None, limit: int, refused: bool) -> None:
     """What is stored on this box, delivered or not, oldest first."""
     from edge import config
-    from edge.delivery.outbox.store import read_events
+    from edge.delivery.outbox.reader import read_events
 
     settings = config.load(config_path)
     store = settings.state.outbox
@@ -153,7 +153,7 @@ def dead_letters() -> None:
 def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
     """What was refused, oldest first: seq, topic, code and the broker's reason."""
     from edge import config
-    from edge.delivery.outbox.store import read_dead_letters
+    from edge.delivery.outbox.reader import read_dead_letters
     from edge.host.clock import stamp
 
     found = read_dead_letters(config.load(config_path).state.outbox, limit)
@@ -190,7 +190,7 @@ def discard(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
 
 def _settle(config_path: Path, action: Literal["retry", "discard"], seqs: tuple[int, ...], *, everything: bool) -> None:
     from edge import config
-    from edge.delivery.outbox.store import settle_dead_letters
+    from edge.delivery.outbox.dead_letters import settle_dead_letters
 
     if bool(seqs) == everything:
         raise click.UsageError("give the seq of one or more dead letters, or --all")

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import Draft, Loss, Outbox
+from edge.delivery.outbox.rows import Draft, Loss
+from edge.delivery.outbox.store import Outbox
 from edge.errors import OutboxError
 from edge.event import EVENT_TYPES, NODE_CAMERA, Event, Evidence, Origin, as_json
 from edge.host.clock import NS_PER_S, Clock
@@ -85,7 +86,7 @@ class Recorder:
         self.beat_ns = clock.monotonic_ns()
         """When the loop last came round: the watchdog looks at it."""
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-        outbox.tell_losses_by(self._loss_draft)
+        outbox.report_losses_by(self._loss_draft)
 
     def start(self) -> None:
         self._thread.start()

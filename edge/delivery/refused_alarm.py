@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from edge.delivery.outbox.store import Row
+from edge.delivery.outbox.rows import Row
 from edge.event import NODE_CAMERA, Event
 from edge.host.clock import NS_PER_S, Clock, clock_synced, uuid7
 from edge.host.redact import redact

@@ -16,7 +16,8 @@ from edge.config import Mqtt
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import Draft, Outbox, Row
+from edge.delivery.outbox.rows import Draft, Row
+from edge.delivery.outbox.store import Outbox
 from edge.host.clock import SystemClock, uuid7
 
 path, port, pause_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])

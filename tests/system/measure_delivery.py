@@ -25,7 +25,9 @@ from edge.daemon import Daemon
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import Draft, Outbox
+from edge.delivery.outbox.reader import read_events
+from edge.delivery.outbox.rows import Draft
+from edge.delivery.outbox.store import Outbox
 from edge.event import Defect, Event, FrameRef, Latency, Origin, as_json
 from edge.host.clock import SystemClock, uuid7
 from edge.pipeline.histogram import Counts
@@ -113,7 +115,7 @@ def inserting(folder: Path) -> None:
                 outbox.ack(seqs)
             took_ms.sort()
             n = rounds * group
-            size = len(outbox.history(0, 1)[0].payload)
+            size = len(read_events(path, 0, 1)[0].payload)
             outbox.close()
             say(
                 f"{durability}, {group} per commit: p50 {took_ms[rounds // 2]:.2f} ms, p99 "

@@ -36,7 +36,8 @@ from edge.config import Mqtt
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import Outbox, read_events
+from edge.delivery.outbox.reader import read_events
+from edge.delivery.outbox.store import Outbox
 from edge.host.clock import SystemClock
 
 NODE = Path(__file__).with_name("soak_node.py")

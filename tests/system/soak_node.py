@@ -15,7 +15,8 @@ from edge.config import Mqtt
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import Outbox, Row
+from edge.delivery.outbox.rows import Row
+from edge.delivery.outbox.store import Outbox
 from edge.delivery.recorder import Recorder
 from edge.event import Event, FrameRef, Origin
 from edge.host.clock import SystemClock, clock_synced, uuid7

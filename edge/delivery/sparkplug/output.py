@@ -30,7 +30,7 @@ from edge.delivery.mqtt.client import (
     opener,
 )
 from edge.delivery.mqtt.connection import Connection
-from edge.delivery.outbox.store import Row
+from edge.delivery.outbox.rows import Row
 from edge.delivery.sparkplug.edge_node import (
     Counts,
     EdgeNode,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fakes import FakeClock
 
-from edge.delivery.outbox.store import Row
+from edge.delivery.outbox.rows import Row
 from edge.delivery.refused_alarm import EVERY_S, RejectedAlarm
 
 

@@ -18,7 +18,9 @@ from edge.config import Mqtt
 from edge.delivery.mqtt.client import Backoff
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import PRUNE_BATCH, Outbox, read_events
+from edge.delivery.outbox.limits import PRUNE_BATCH
+from edge.delivery.outbox.reader import read_events
+from edge.delivery.outbox.store import Outbox
 from edge.delivery.recorder import Recorder
 from edge.errors import OutboxError
 from edge.host.clock import NS_PER_S, SystemClock
@@ -65,7 +67,7 @@ def test_seq_order_and_pruning_know_no_time(tmp_path: Path, steps_s: tuple[int, 
     assert [row.seq for row in box.peek(0, total + 1)] == list(range(1, total + 1))
     box.ack(range(1, total - 2))
     assert [row.seq for row in box.peek(0, 10)] == [total - 2, total - 1, total]
-    assert [e.seq for e in box.history(0, 10_000)] == list(range(total - 12, total + 1))
+    assert [e.seq for e in read_events(tmp_path / "outbox.db", 0, 10_000)] == list(range(total - 12, total + 1))
     assert box.append([draft(0)]) == (total + 1,)
     box.close()
 

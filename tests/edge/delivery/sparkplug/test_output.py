@@ -24,7 +24,8 @@ from edge.delivery.mqtt.client import (
     Subscribed,
     Will,
 )
-from edge.delivery.outbox.store import PRUNE_BATCH, Outbox
+from edge.delivery.outbox.limits import PRUNE_BATCH
+from edge.delivery.outbox.store import Outbox
 from edge.delivery.sparkplug.edge_node import Identity
 from edge.delivery.sparkplug.output import Memory, SparkplugOutput, views_of
 from edge.delivery.sparkplug.payload import decode
