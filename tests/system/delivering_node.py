@@ -1,7 +1,7 @@
-"""A node reduced to delivery, to be killed: appends events for ever and publishes them.
+"""A node reduced to delivery, for tests that kill it: appends events without end and publishes them.
 
-Arguments: database, port, pause between events in s, and `early` for a node that does what it must not: it takes an
-event for delivered when it is sent.  Prints each seq and event id once it is committed.
+Arguments: database, port, pause between events in s, and `early` for a faulty node that marks an event as delivered
+when it sends it.  Prints each seq and event id after the commit.
 """
 
 from __future__ import annotations
