@@ -28,6 +28,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # `fakes`: pytest finds it by conftest.py, a script does not
+
 import paho.mqtt.client as paho
 from mosquitto import Mosquitto, free_port
 from paho.mqtt.enums import CallbackAPIVersion

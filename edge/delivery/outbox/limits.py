@@ -45,7 +45,7 @@ def trim(
     if over <= 0 and over_bytes <= 0:
         return totals
     dropped = victims(db, over, over_bytes)
-    if make_draft is not None:  # the report needs room too
+    if make_draft is not None:  # the report takes up rows and bytes too
         widens = totals.open_loss is not None and totals.open_loss[1].cause == "full"
         is_new = totals.open_loss is None or not widens or totals.open_loss[0] in dropped
         room_bytes = 0 if limits.max_bytes is None else LOSS_ROOM_BYTES
@@ -99,7 +99,7 @@ def victims(db: sqlite3.Connection, min_count: int, min_bytes: int) -> dict[int,
     """
     found: dict[int, int] = {}
     found_bytes = 0
-    # The first condition is, word for word, that of the index event_minor: SQLite does not search through the others.
+    # The first condition repeats that of the index event_minor literally: then SQLite does not search the other events.
     for condition in ("severity = 'info'", "severity <> 'info'"):
         query = f"SELECT seq, length(payload) FROM event WHERE delivered_ns IS NULL AND {condition} ORDER BY seq"  # noqa: S608
         with contextlib.closing(db.execute(query)) as rows:

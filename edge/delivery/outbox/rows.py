@@ -13,7 +13,7 @@ SCHEMA_VERSION: Final = 1
 
 DeliveryState = Literal["waiting", "delivered", "refused"]
 LossCause = Literal["full", "refused", "damaged", "power", "several"]
-"""full: the outbox had no room; refused: the broker rejected the event; damaged, power: the database lost it; several:
+"""full: the outbox was full; refused: the broker rejected the event; damaged, power: the database lost it; several:
 more than one of these."""
 
 TABLES: Final = """

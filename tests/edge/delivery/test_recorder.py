@@ -71,7 +71,7 @@ def test_event_is_stored_on_its_topic_and_the_publisher_is_woken(disk):
 
 
 def test_event_is_announced_before_it_is_stored(disk):
-    """The coil store can save its state first: whoever receives the event can rely on that state."""
+    """The coil store can save its state first: a subscriber that gets the event can rely on that state."""
     announced = []
     recorder = recorder_for(disk, before_commit=lambda events: announced.append((list(events), disk.last_seq)))
     one = event()

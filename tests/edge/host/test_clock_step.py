@@ -32,7 +32,7 @@ SETTINGS = Mqtt(broker="mqtt://127.0.0.1:1883", inflight=5, keepalive_s=30)
 
 
 class SteppedClock(FakeClock):
-    """Stands still; a test steps its wall time only."""
+    """Does not run by itself; a test steps its wall time only."""
 
     def step(self, seconds: int) -> None:
         self._wall_ns += seconds * NS_PER_S

@@ -31,7 +31,7 @@ def schema(path: Path) -> set[tuple[str, str, str]]:
 
 
 def test_events_of_an_old_database_keep_their_state_and_number(path):
-    """What waits is delivered in order, what is refused stays a dead letter, and the count goes on."""
+    """Waiting events are delivered in order, the refused one stays a dead letter, and the count continues."""
     assert [(e.seq, e.state) for e in read_events(path, 0, 100)] == [
         (1, "delivered"),
         (2, "delivered"),
@@ -58,7 +58,7 @@ def test_events_of_an_old_database_keep_their_state_and_number(path):
 
 
 def test_report_dropped_from_an_old_database_is_reported_again(path):
-    """The loss rows of an older version still say which numbers an events.dropped row stands for."""
+    """The loss rows of an older version still hold the numbers that an events.dropped row reports."""
     box = open_reporting(path.parent, max_rows=2)  # 5 reports the loss of 3; 10 stays
     box.append([draft(n) for n in range(3)])
     assert reported(box)[-1] == {"first_seq": 3, "last_seq": 13, "count": 8, "cause": "full"}
