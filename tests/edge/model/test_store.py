@@ -60,25 +60,25 @@ def test_quota_deletes_the_oldest_but_never_the_active_model_or_its_predecessor(
     for version in range(6):
         digests.append(store.put(made(tmp_path, version), None, clock))
         clock.advance(60)
-    standing = ActiveModel("builtin", current=digests[0], previous=digests[1])
-    deleted = store.prune(keep=4, keep_bytes=1 << 30, active=standing)
+    active = ActiveModel("builtin", current=digests[0], previous=digests[1])
+    deleted = store.prune(keep=4, keep_bytes=1 << 30, active=active)
     assert set(deleted) == {digests[2], digests[3]}
     assert {s.digest for s in store.list()} == {digests[0], digests[1], digests[4], digests[5]}
     size = store.list()[0].size
-    deleted = store.prune(keep=4, keep_bytes=3 * size + 10, active=standing)
+    deleted = store.prune(keep=4, keep_bytes=3 * size + 10, active=active)
     assert deleted == (digests[4],)
-    assert set(store.prune(keep=2, keep_bytes=1, active=standing)) == {digests[5]}
+    assert set(store.prune(keep=2, keep_bytes=1, active=active)) == {digests[5]}
     assert {s.digest for s in store.list()} == {digests[0], digests[1]}
 
 
 def test_active_model_survives_a_restart_and_a_canary_can_go_back(store):
     """A rollback leads to the predecessor; a rejected model is remembered until it is installed again."""
     a, b = "a" * 64, "b" * 64
-    standing = ActiveModel("builtin").with_canary(a, {"top": {"delivered": 9}}).promoted().with_canary(b, {})
-    assert (standing.current, standing.previous, standing.is_canary) == (b, a, True)
-    store.write(standing)
-    assert store.active("builtin") == standing
-    back = standing.rolled_back("too slow")
+    active = ActiveModel("builtin").with_canary(a, {"top": {"delivered": 9}}).promoted().with_canary(b, {})
+    assert (active.current, active.previous, active.is_canary) == (b, a, True)
+    store.write(active)
+    assert store.active("builtin") == active
+    back = active.rolled_back("too slow")
     assert (back.current, back.previous, back.is_canary, back.rejected) == (a, None, False, {b: "too slow"})
     assert back.rolled_back().current == CONFIGURED
     assert back.with_canary(b, {}).rejected == {}
@@ -117,3 +117,24 @@ def test_unwritable_disk_raises_and_leaves_nothing(tmp_path):
     with pytest.raises(BundleError, match="cannot be written"):
         store.write(ActiveModel("builtin"))
     assert store.list() == ()
+
+
+def test_file_of_version_0_1_is_read_and_its_keys_are_kept(store):
+    """`on_trial`, `starts` and `before` are the keys on disk: both versions read the file of the other."""
+    content = {
+        "schema": "defectd.standing/1",
+        "configured": "builtin",
+        "current": "a" * 64,
+        "previous": "b" * 64,
+        "on_trial": True,
+        "starts": 2,
+        "before": {"top": {"delivered": 9}},
+        "rejected": {"c" * 64: "too slow"},
+    }
+    store.folder.mkdir()
+    path = store.folder / "standing.json"
+    path.write_text(json.dumps(content))
+    active = store.active("builtin")
+    assert (active.is_canary, active.unclean_starts, active.baseline) == (True, 2, {"top": {"delivered": 9}})
+    store.write(active)
+    assert json.loads(path.read_text()) == content
