@@ -164,7 +164,7 @@ class EvidenceWriter:
         settings = self._settings
         quality = TILE_QUALITY if piece.kind in ("audit", "unsure") else settings.quality
         try:
-            coded = jpeg(piece.pixels, longest_px=settings.longest_px, quality=quality, most_bytes=MAX_BYTES)
+            coded = jpeg(piece.pixels, longest_px=settings.longest_px, quality=quality, max_bytes=MAX_BYTES)
             kept = self.archive.add(piece.kind, piece.camera, coded, piece.facts)
         except EvidenceError as error:
             self._log_once(error)

@@ -50,8 +50,8 @@ def label(canvas: npt.NDArray[Any], words: str, at: tuple[int, int]) -> None:
     cv2.putText(canvas, words, at, FONT, size, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def jpeg(image: Gray, *, longest_px: int, quality: int, most_bytes: int) -> bytes:
-    """Encode as JPEG, shrinking the picture until it fits into most_bytes.  quality: 1 to 100.  Raises ImageError."""
+def jpeg(image: Gray, *, longest_px: int, quality: int, max_bytes: int) -> bytes:
+    """Encode as JPEG, shrinking the picture until it fits into max_bytes.  quality: 1 to 100.  Raises ImageError."""
     side_px = max(image.shape)
     scale = min(1.0, longest_px / side_px)
     while True:
@@ -60,10 +60,10 @@ def jpeg(image: Gray, *, longest_px: int, quality: int, most_bytes: int) -> byte
         done, coded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if not done:
             raise ImageError("the picture cannot be encoded")
-        if len(coded) <= most_bytes:
+        if len(coded) <= max_bytes:
             return bytes(coded)
         if max(size) < 16:
-            raise ImageError(f"no picture fits into {most_bytes} bytes")
+            raise ImageError(f"no picture fits into {max_bytes} bytes")
         scale *= 0.7
 
 

@@ -170,7 +170,7 @@ class QualityMonitor:
         return self.record(self._fault(image, now_ns) if self._settings.enabled else None)
 
     def record(self, found: str | None) -> ImageCheck:
-        """The same for a frame whose fault is known without a check."""
+        """Add the next frame with a fault that is already known, or None."""
         return self._episodes.step(found)
 
     def _fault(self, image: Gray, now_ns: int) -> str | None:
