@@ -57,7 +57,7 @@ class Report:
 
 
 def _ignore(*_: object) -> None:
-    """For messages that nobody subscribed to."""
+    """Receives messages without a subscriber."""
 
 
 @dataclass(frozen=True, slots=True)
