@@ -146,11 +146,11 @@ class CameraMonitor:
 
     def update_image_state(self, session: CameraSession, check: ImageCheck, frame: Frame) -> None:
         """Emit that the picture of a camera became bad, or good again, with this frame."""
-        if check.began is not None:
+        if check.started is not None:
             if session.fault_since_ns is None:
                 session.fault_since_ns = self._clock.monotonic_ns()
-            self._reporter.enter(session, "fault", check.began)
-            self._reporter.emit(session, "image.bad", frame=frame, detail={"reason": check.began})
+            self._reporter.enter(session, "fault", check.started)
+            self._reporter.emit(session, "image.bad", frame=frame, detail={"reason": check.started})
         elif check.ended is not None:
             now_ns = self._clock.monotonic_ns()
             since_ns, session.fault_since_ns = session.fault_since_ns or now_ns, None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from fakes.inspection import Scene
 
 from edge.config import calibration
-from edge.vision.drift import Watch
+from edge.vision.drift import DriftDetector
 
 
 def test_drift_figures_survive_a_reload_with_the_same_reference() -> None:
@@ -17,7 +17,7 @@ def test_drift_figures_survive_a_reload_with_the_same_reference() -> None:
     known = calibration.Reference.model_validate({"brightness": same, "sharpness": same, "made": made})
     scene = Scene()
     (session,) = scene.sessions
-    session.drift, session.drift_since_ns = Watch(known, 60), 1
+    session.drift, session.drift_since_ns = DriftDetector(known, 60), 1
     watch, plain = session.drift, scene.session().settings
     same_reference = replace(plain, reference=known, camera=plain.camera.model_copy(update={"drift_s": 60.0}))
     session.reconfigure(same_reference)

@@ -6,7 +6,7 @@ import pytest
 from fakes.inspection import Scene
 
 from edge.config import calibration
-from edge.vision.drift import Watch
+from edge.vision.drift import DriftDetector
 
 
 def test_drift_is_reported_with_its_end() -> None:
@@ -16,7 +16,7 @@ def test_drift_is_reported_with_its_end() -> None:
     known = calibration.Reference.model_validate({"brightness": bright, "sharpness": sharp, "made": made})
     scene = Scene(report_s=1000)
     (session,) = scene.sessions
-    session.drift = Watch(known, 60)
+    session.drift = DriftDetector(known, 60)
     scene.note(scene.opened())
     scene.play(*[0] * 90, every_s=1.0)
     assert scene.kinds() == []
