@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from edge import config
-from edge.camera.sources.device import DEFAULT_FPS
+from edge.camera.sources.contract import DEFAULT_FPS
 from edge.camera.sources.simulator import SPEED_PX, parameters
 from edge.errors import CameraError
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 from edge import config, event
-from edge.camera.sources.device import is_live
-from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, CameraRemoved, FramesLost, Notice
+from edge.camera.notices import CameraEnded, CameraLost, CameraOpened, CameraRemoved, FramesLost, Notice
+from edge.camera.sources import registry
 from edge.config import calibration
 from edge.coverage import accounting as coverage
 from edge.coverage.strip_position import (
@@ -243,8 +243,7 @@ class CameraSession:
         self.camera = camera
         self.live = live
         self.budget_ns = int(camera.budget_ms * NS_PER_MS)
-        url = camera.source.get_secret_value()
-        sensor_noise = is_live(url) and not url.startswith("strip:")
+        sensor_noise = registry.find(camera.source.get_secret_value()).has_sensor_noise
         self.inspector = Inspector(camera, classifier, clock, sensor_noise=sensor_noise)
         self.tracks = Tracker(camera.decision, camera.tile_px, lambda: uuid7(clock.wall_ns()))
         self._ruler = None if camera.scale is None else Ruler.of(camera.scale)
@@ -284,7 +283,7 @@ class CameraSession:
         """Who waits for this camera's next picture."""
         self.state, self.reason = "no_signal", "opening"
         self.since_ns = clock.wall_ns()
-        self.given: dict[str, Any] | None = None
+        self.actual: dict[str, Any] | None = None
         self.fps, self.view_m = 0.0, 0.0
         """view_m: metres of strip in the last frame."""
         self.window_from_ns = clock.monotonic_ns()
@@ -885,7 +884,7 @@ class InspectionLoop:
 
     def _opened(self, session: CameraSession, notice: CameraOpened) -> None:
         session.account.signal(present=True, now_ns=notice.monotonic_ns)
-        session.given = notice.given.as_json()
+        session.actual = notice.actual.as_json()
         session.last_number, session.last_mark = -1, None
         self._enter_running(session)
         if session.lost_ns is not None:
@@ -955,7 +954,7 @@ class InspectionLoop:
                 "since": stamp(session.since_ns),
                 "fps": round(session.fps, 2),
                 "mode": session.camera.mode,
-                "given": session.given,
+                "actual": session.actual,
                 "thresholds": _thresholds(session.camera.decision),
                 "calibrated_thresholds": _calibrated_thresholds(session),
                 "calibration": _calibration(session),

@@ -17,8 +17,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edge.camera.sources.contract import DEFAULT_FPS, Lost, Picture, Source, SourceInfo, SourceSpec, pace_s
 from edge.errors import CameraError, Problem
 from edge.frame import Box, Float32s, Gray
+from edge.host.clock import Clock
 
 CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
 LONGEST_PX = 220
@@ -166,6 +168,39 @@ def parameters(url: str) -> dict[str, Any]:
             kind = "a number" if _READERS[key] is float else "a whole number"
             raise _refusal(key, text, kind) from None
     return values
+
+
+def is_strip(url: str) -> bool:
+    return url.startswith("strip:")
+
+
+def open_strip(spec: SourceSpec, clock: Clock) -> Source:
+    return StripSource(spec, clock)
+
+
+class StripSource:
+    """The generated strip as a source."""
+
+    def __init__(self, spec: SourceSpec, clock: Clock) -> None:
+        """Raises CameraError for a URL that `Strip` refuses."""
+        self._clock = clock
+        self._strip = Strip.from_url(spec.url)
+        self._number = 0
+        fps = DEFAULT_FPS if spec.fps is None else spec.fps
+        self.period_s = pace_s(fps)
+        self.actual = SourceInfo("strip", self._strip.width, self._strip.height, fps, "GREY")
+
+    def read(self) -> Picture:
+        start = self._clock.monotonic_ns()
+        pixels = self._strip.frame(self._number)
+        number, self._number = self._number, self._number + 1
+        return Picture(pixels, "", (self._clock.monotonic_ns() - start) // 1000, number)
+
+    def take_lost(self) -> tuple[Lost, ...]:
+        return ()
+
+    def close(self) -> None:
+        pass
 
 
 def _paint(picture: Gray, drawn: _Drawn, top: int) -> None:

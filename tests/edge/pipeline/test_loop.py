@@ -12,8 +12,8 @@ from fakes import FakeClock
 from pydantic import SecretStr
 
 from edge import config
-from edge.camera.sources.device import SourceInfo
-from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost, Notice
+from edge.camera.notices import CameraEnded, CameraLost, CameraOpened, FramesLost, Notice
+from edge.camera.sources.contract import SourceInfo
 from edge.config import calibration
 from edge.coverage.strip_position import CoilNamed, PositionTracker, Speed, StripUpdate
 from edge.errors import CommandError

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edge.camera.sources.contract import SourceInfo, SourceSpec
+from edge.camera.sources.registry import open_source
 from edge.camera.sources.simulator import CACHED_DEFECTS, CLASSES, CLEAR_PX, LONGEST_PX, PERIOD_PX, Strip
 from edge.errors import CameraError
 
@@ -174,3 +176,13 @@ def test_url_errors_name_key_value_and_what_is_allowed(url, says):
     with pytest.raises(CameraError) as refused:
         Strip.from_url(url)
     assert says in str(refused.value)
+
+
+def test_source_of_the_same_url_gives_the_same_frames():
+    """Two sources start alike and go on alike; the actual format is that of the strip."""
+    first, again = (open_source(SourceSpec("strip:?width=320&height=80&seed=4")) for _ in range(2))
+    assert np.array_equal(first.read().pixels, again.read().pixels)
+    assert np.array_equal(first.read().pixels, again.read().pixels)
+    assert first.actual == SourceInfo("strip", 320, 80, 30.0, "GREY")
+    with pytest.raises(CameraError, match="only"):
+        open_source(SourceSpec("strip:?colour=1"))
