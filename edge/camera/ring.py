@@ -27,7 +27,7 @@ from edge.errors import CameraError
 from edge.frame import Frame, Gray
 from edge.host.clock import NS_PER_MS, NS_PER_S, Clock
 
-RING_BYTES = 512 << 20
+MAX_RING_BYTES = 512 << 20
 """Maximum size of one ring: for huge frames there are fewer slots instead."""
 MESSAGE_BYTES = 8192
 LABEL_BYTES = 1024
@@ -198,7 +198,7 @@ class RingReader:
         size = slots * slot_bytes
         if self.outstanding:
             raise self._malformed("the ring changed under frames in use")
-        if not 0 < size <= RING_BYTES or size > os.fstat(self._memory).st_size:
+        if not 0 < size <= MAX_RING_BYTES or size > os.fstat(self._memory).st_size:
             raise self._malformed("the ring is larger than its memory")
         try:
             # The old mapping is freed with the last view into it.
@@ -222,13 +222,27 @@ class RingWriter:
     """The child's end.  One thread."""
 
     def __init__(
-        self, link: socket.socket, memory: int, clock: Clock, *, slots: int, live: bool, number: int = 0
+        self,
+        link: socket.socket,
+        memory: int,
+        clock: Clock,
+        *,
+        slots: int,
+        live: bool,
+        number: int = 0,
+        max_bytes: int = MAX_RING_BYTES,
+        send_dropped_every_ns: int = SEND_DROPPED_EVERY_NS,
     ) -> None:
-        """live: drop and count when no slot is free, instead of waiting.  number: of the first frame."""
+        """live: drop and count when no slot is free, instead of waiting.  number: of the first frame.
+
+        max_bytes: of the whole ring.  send_dropped_every_ns: while no frame follows the drops.
+        """
         self._link = link
         self._memory = memory
         self._clock = clock
         self._wanted_slots = slots
+        self._max_bytes = max_bytes
+        self._send_dropped_every_ns = send_dropped_every_ns
         self._live = live
         self._number = number
         self._mapped: mmap.mmap | None = None
@@ -301,7 +315,7 @@ class RingWriter:
     def _drop(self) -> None:
         self._dropped += 1
         self._number += 1
-        if self._clock.monotonic_ns() - self._sent_dropped_ns >= SEND_DROPPED_EVERY_NS:
+        if self._clock.monotonic_ns() - self._sent_dropped_ns >= self._send_dropped_every_ns:
             self.send_dropped()
 
     def _has_slot(self) -> bool:
@@ -312,9 +326,9 @@ class RingWriter:
             return False
         page = mmap.PAGESIZE
         slot_bytes = -(-self._need_bytes // page) * page
-        slots = min(self._wanted_slots, RING_BYTES // slot_bytes)
+        slots = min(self._wanted_slots, self._max_bytes // slot_bytes)
         if slots < 2:
-            raise CameraError(f"a frame of {self._need_bytes} bytes is too large: two must fit into {RING_BYTES}")
+            raise CameraError(f"a frame of {self._need_bytes} bytes is too large: two must fit into {self._max_bytes}")
         try:
             self._bytes = max(self._bytes, slots * slot_bytes)  # the seal forbids shrinking
             os.ftruncate(self._memory, self._bytes)

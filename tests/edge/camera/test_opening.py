@@ -14,8 +14,16 @@ from edge.config.diff import BESIDE
 
 SOURCE_OF = {"strip": "strip:", "device": "0", "stream": "rtsp://h/x", "recording": "a.mp4"}
 OTHER_VALUES = {
-    **{"fps": 7, "loop": True, "width": 320, "height": 64, "pixel_format": "GREY", "exposure": 3.0, "gain": 2.0},
-    **{"rtsp_transport": "udp", "open_timeout_s": 9.0, "read_timeout_s": 9.0},
+    "fps": 7,
+    "loop": True,
+    "width": 320,
+    "height": 64,
+    "pixel_format": "GREY",
+    "exposure": 3.0,
+    "gain": 2.0,
+    "rtsp_transport": "udp",
+    "open_timeout_s": 9.0,
+    "read_timeout_s": 9.0,
 }
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge.config import Camera, Config, parse
-from edge.config.diff import BESIDE, Difference, compare, merged
+from edge.config.diff import Difference, compare, merged
 
 OPENING = ("source", "fps", "ring_frames")
 CAMERA = {"name": "top", "source": "strip:", "fps": 30}
