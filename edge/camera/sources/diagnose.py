@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from typing import Final
@@ -79,6 +78,8 @@ def _request_status(parts: SplitResult, port: int) -> int:
     with socket.create_connection((host, port), timeout=2.0) as connection:
         link: socket.socket = connection
         if parts.scheme in ("rtsps", "https"):
+            import ssl  # noqa: PLC0415 (every camera process would load it at its start, and hardly any needs it)
+
             context = ssl.create_default_context()
             # FFmpeg does not check the certificate either, and nothing secret is sent here.
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
