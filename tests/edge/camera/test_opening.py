@@ -8,11 +8,11 @@ import pytest
 
 from edge.camera.opening import OPENING_KEYS, needs_new_process, spec_of
 from edge.camera.sources.contract import SourceSpec
-from edge.camera.sources.registry import SETTINGS, SOURCES
+from edge.camera.sources.registry import SETTINGS, find
 from edge.config import Camera
 from edge.config.diff import BESIDE
 
-SOURCE_OF = {"strip": "strip:", "device": "0", "stream": "rtsp://h/x", "recording": "a.mp4"}
+SOURCE_URLS = ("strip:", "0", "rtsp://h/x", "a.mp4")
 OTHER_VALUES = {
     "fps": 7,
     "loop": True,
@@ -37,7 +37,6 @@ def test_every_setting_of_a_source_is_a_key_of_a_camera_and_reaches_the_spec():
     assert fields <= set(Camera.model_fields)
     assert fields - {"live"} == SETTINGS
     assert set(OTHER_VALUES) == SETTINGS
-    assert set(SOURCE_OF) == {row.name for row in SOURCES}
 
 
 def test_spec_has_what_the_configuration_states():
@@ -48,11 +47,10 @@ def test_spec_has_what_the_configuration_states():
 
 
 @pytest.mark.parametrize("key", sorted(SETTINGS))
-@pytest.mark.parametrize("row", SOURCES, ids=[row.name for row in SOURCES])
-def test_a_change_needs_a_new_process_only_if_the_source_reads_the_key(row, key):
+@pytest.mark.parametrize("source", SOURCE_URLS)
+def test_a_change_needs_a_new_process_only_if_the_source_reads_the_key(source, key):
     """Exposure concerns a device and no stream; the timeouts concern every source."""
-    source = SOURCE_OF[row.name]
-    reads = key in row.settings or key in ("fps", "open_timeout_s", "read_timeout_s")
+    reads = key in find(source).settings or key in ("fps", "open_timeout_s", "read_timeout_s")
     assert needs_new_process(camera(source), camera(source, **{key: OTHER_VALUES[key]})) == reads
 
 
