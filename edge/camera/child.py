@@ -75,7 +75,7 @@ class Child:
     sign_ns: int
     """Monotonic, of its last message; the limits for a process that hangs count from here."""
     has_started: bool = False
-    """Its interpreter runs, and it has begun to open the source."""
+    """Its interpreter runs, and it opens its source."""
     delivers_since_ns: int | None = None
     has_ended: bool = False
     """It played its recording to the end."""

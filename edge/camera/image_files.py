@@ -32,7 +32,7 @@ def read_image(path: str | Path) -> Gray:
         status = path.stat()
         size_bytes = status.st_size
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{path} is no regular file")  # a pipe or /dev/zero has no end
+            raise ImageError(f"{path} is not a regular file")  # a pipe or /dev/zero has no end
         if size_bytes > MAX_FILE_BYTES:
             raise ImageError(f"{path} has {size_bytes} bytes; at most {MAX_FILE_BYTES} are read")
         data = path.read_bytes()
@@ -59,7 +59,7 @@ def decode_image(data: bytes, name: str) -> Gray:
         reason = " ".join(str(error).split())[-200:]
         raise ImageError(f"{name} cannot be decoded: {reason}") from None
     if picture is None:
-        raise ImageError(f"{name} is no image that can be decoded, or is damaged")
+        raise ImageError(f"{name} is not an image that can be decoded, or is damaged")
     if picture.size == 0 or picture.size > MAX_PIXELS:
         raise ImageError(f"{name} has {picture.size} pixels; 1 to {MAX_PIXELS} are inspected")
     return to_gray(picture)

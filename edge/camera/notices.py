@@ -46,8 +46,8 @@ class CameraEnded:
 class FramesLost:
     """Frames that will not be inspected.
 
-    overflow: they waited too long and newer ones came.  no_slot: the ring was full.  Both are delivered frames.
-    stale: buffered before a stream was open.  unreadable: files without a picture.  Neither are delivered frames.
+    overflow: they waited too long and newer ones came.  no_slot: the ring was full.  Both count as delivered.
+    stale: buffered before a stream was open.  unreadable: files without a picture.  Neither count as delivered.
     """
 
     camera: str

@@ -25,7 +25,7 @@ def iter_recording(url: str | Path) -> Iterator[Picture | Unreadable]:
     text = str(url)
     if find(text) is not RECORDING:
         name = public_url(text)
-        yield Unreadable(name, CameraError(f"{name} is no recording; give a file, a folder or a glob"))
+        yield Unreadable(name, CameraError(f"{name} is not a recording; give a file, a folder or a glob"))
         return
     if files.kind_of(text) in ("image", "video"):
         yield from _iter_file(files.path_of(text))

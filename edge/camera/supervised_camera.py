@@ -91,7 +91,7 @@ class SupervisedCamera:
     """One camera.
 
     The process and the schedule belong to the thread of the supervisor. Frames, counts and the state are shared with
-    the consumer: the methods that change them need the supervisor's lock, and say so.
+    the consumer: the sections below name the methods that need the supervisor's lock.
     """
 
     def __init__(

@@ -307,11 +307,11 @@ class Supervisor:
         with self._changed:
             camera.pid = child.process.pid
 
-    def _read_messages(self, camera: SupervisedCamera, child: Child, most: int = MAX_MESSAGES) -> None:
+    def _read_messages(self, camera: SupervisedCamera, child: Child, limit: int = MAX_MESSAGES) -> None:
         if child.hung_up_ns is not None:
             return
         try:
-            for _ in range(most):
+            for _ in range(limit):
                 with self._changed:
                     message = child.reader.receive()
                     if message is None:

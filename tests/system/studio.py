@@ -115,8 +115,7 @@ class Plant:
         self.events: list[Event] = []
         self.longest_queue = 0
         self.sessions = {
-            camera.name: CameraSession(camera, classifier, clock, live=spec_of(camera).live)
-            for camera in settings
+            camera.name: CameraSession(camera, classifier, clock, live=spec_of(camera).live) for camera in settings
         }
         self.supervisor = Supervisor(settings, clock)
         self.line = InspectionLoop(

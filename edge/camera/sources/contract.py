@@ -79,9 +79,9 @@ class SourceInfo:
         info = cls(**fields)
         numbers = (info.width, info.height, info.fps, info.exposure or 0, info.gain or 0)
         if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers) or info.fps < 0:
-            raise TypeError("a number of the actual camera format is no number")
+            raise TypeError("a number of the actual camera format is not a number")
         if not isinstance(info.backend, str) or not isinstance(info.pixel_format, str):
-            raise TypeError("a text of the actual camera format is no text")
+            raise TypeError("a text of the actual camera format is not a text")
         return info
 
 

@@ -32,7 +32,7 @@ def open_device(spec: SourceSpec, clock: Clock) -> Source:
         raise CameraError(f"{path} may not be opened by this user; add it to the group `video`")
     device = capture.open_v4l2(str(path), spec)
     if device is None:
-        raise CameraError(f"{path} does not open; another program may hold it, or it is no capture device")
+        raise CameraError(f"{path} does not open; another program may hold it, or it is not a capture device")
     configure_device(device, spec)
     actual = capture.read_info(device, controls=True)
     return capture.LiveCapture(device, str(path), actual, spec.read_timeout_s, clock)

@@ -25,7 +25,7 @@ FileKind = Literal["image", "video", "folder", "glob"]
 
 
 def is_path(_url: str) -> bool:
-    """Every source is a path that is nothing else: the last row of the registry."""
+    """A source that matches no other row of the registry is a path."""
     return True
 
 
@@ -38,7 +38,7 @@ def opencv_backend(url: str) -> str:
 
 
 def kind_of(url: str) -> FileKind:
-    """What lies at this path now; by its name where nothing does."""
+    """What lies at this path now; where nothing does, what its name suggests."""
     path = path_of(url)
     if path.is_dir():
         return "folder"
@@ -168,12 +168,12 @@ class VideoSource:
         if not self._path.exists():
             raise CameraError(f"{self._path} does not exist; check `source` of this camera")
         if not self._path.is_file():
-            raise CameraError(f"{self._path} is no regular file; check `source` of this camera")
+            raise CameraError(f"{self._path} is not a regular file; check `source` of this camera")
         if not os.access(self._path, os.R_OK):
             raise CameraError(f"{self._path} may not be read by this user; change its permissions")
         video = capture.open_ffmpeg(str(self._path), ffmpeg_options="")
         if video is None:
-            raise CameraError(f"{self._path} is no video that FFmpeg can open, or is damaged")
+            raise CameraError(f"{self._path} is not a video that FFmpeg can open, or is damaged")
         return video
 
     def read(self) -> Picture:

@@ -75,7 +75,8 @@ def _formats(about: str, camera: config.Camera, path: Path, ioctl: v4l2_query.Io
     try:
         device = v4l2_query.ask(path, ioctl)
     except OSError as error:
-        return Finding(about, "bad", f"{path} is no V4L2 device that answers: {error.strerror}", "Name another device")
+        says = f"{path} does not answer as a V4L2 device: {error.strerror}"
+        return Finding(about, "bad", says, "Name another device")
     if not device.captures:
         remedy = "Cameras have several nodes: take the first, video-index0 in /dev/v4l/by-id"
         return Finding(about, "bad", f"{path} ({device.card}) takes no pictures", remedy)

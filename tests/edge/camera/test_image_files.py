@@ -70,7 +70,7 @@ def test_read_image_names_what_is_wrong(tmp_path):
         ("missing.png", "does not exist"),
         (".", "is a directory"),
         ("empty.png", "is empty"),
-        ("text.png", "no image"),
+        ("text.png", "not an image"),
     ):
         with pytest.raises(ImageError, match=words):
             read_image(tmp_path / name)
@@ -80,10 +80,10 @@ def test_read_image_does_not_read_a_pipe_or_a_device(tmp_path):
     """A pipe or a device among the files cannot hang an inspection."""
     os.mkfifo(tmp_path / "a.png")
     for path in (tmp_path / "a.png", Path("/dev/zero")):
-        with pytest.raises(ImageError, match="no regular file"):
+        with pytest.raises(ImageError, match="not a regular file"):
             read_image(path)
     os.mkfifo(tmp_path / "a.mp4")
-    with pytest.raises(CameraError, match="no regular file"):
+    with pytest.raises(CameraError, match="not a regular file"):
         open_source(SourceSpec(str(tmp_path / "a.mp4")))
 
 

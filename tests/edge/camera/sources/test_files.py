@@ -92,9 +92,9 @@ def test_looped_video_starts_again(tmp_path):
 
 def test_broken_videos_are_refused(tmp_path):
     """Missing, text, and cut before its index."""
-    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "text.mp4").write_text("not a video")
     cut = write_video(tmp_path / "cut.mp4", code="mp4v")
     cut.write_bytes(cut.read_bytes()[:200])
-    for name, words in (("missing.mp4", "does not exist"), ("text.mp4", "no video"), ("cut.mp4", "no video")):
+    for name, words in (("missing.mp4", "does not exist"), ("text.mp4", "not a video"), ("cut.mp4", "not a video")):
         with pytest.raises(CameraError, match=words):
             open_source(SourceSpec(str(tmp_path / name)))
