@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import edge
+from edge import config
 from edge.camera.sources.contract import SourceSpec
 from edge.camera.sources.files import kind_of
 from edge.camera.sources.registry import environment, find, is_live
@@ -82,3 +83,15 @@ def test_identical_pictures_mean_a_fault_only_where_a_sensor_adds_noise():
 def test_doctor_asks_only_for_the_backend_that_is_needed(url, backend):
     """A node with pictures alone needs no FFmpeg."""
     assert find(url).opencv_backend(url) == backend
+
+
+@pytest.mark.parametrize("url", ["0", "17", "strip:", "strip:?seed=2", "rtsp://h/x", "udp://@:5000", "other:thing"])
+def test_configuration_anchors_only_paths(url):
+    """Without knowing the registry: a number or a scheme is no path, also of a source that is still to come."""
+    assert config.anchored_source(url, Path("/etc")) == url
+
+
+@pytest.mark.parametrize("url", ["a.mp4", "images/*.png", "./line3:top.mp4", "2026-11-29T10:00:00.png"])
+def test_configuration_anchors_a_path_that_only_looks_like_a_scheme(url):
+    """A file whose name starts like a scheme is written with its folder."""
+    assert config.anchored_source(url, Path("/etc")) == str(Path("/etc") / url)
