@@ -86,15 +86,15 @@ class Stage:
 class Job:
     """One training, or one fold of a cross-validation.
 
-    given: the index of a fold; None: the index of the task's folder.  label: prefix of the stages of a fold in progress
-    reports.
+    own_index: the index of a fold; None: the index of the task's folder.  label: prefix of the stages of a fold in
+    progress reports.
     """
 
     task: Task
     run: RunFolder
     stages: tuple[Stage, ...]
     progress: Progress = field(default_factory=Progress)
-    given: Index | None = None
+    own_index: Index | None = None
     label: str = ""
     _current: tuple[str, int, int] = field(default=("", 0, 0), init=False)
 

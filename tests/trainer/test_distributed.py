@@ -37,7 +37,7 @@ def equal(one, other):
 
 
 def test_processes_train_one_network(results):
-    """Both end with the same weights and statistics, although they start with different ones, and the network learns."""
+    """Both end with the same weights and statistics, although they start with different ones, and learn."""
     _, (first, second) = results
     assert first["size"] == second["size"] == 2
     assert equal(first["whole"], second["whole"])

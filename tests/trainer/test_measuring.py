@@ -102,9 +102,8 @@ def test_curve_of_pruning_goes_from_wide_to_shipped(record):
 def test_all_measurements_are_in_report_and_card(run):
     """The report has their sections, and card.json their keys."""
     headings = re.findall(r"^## (.+)$", run.path("report.md").read_text("utf-8"), re.MULTILINE)
-    assert {"Defect-free surface", "Unknown classes", "Pruning: accuracy against cost", "Latency and work"} <= set(
-        headings
-    )
+    wanted = {"Defect-free surface", "Unknown classes", "Pruning: accuracy against cost", "Latency and work"}
+    assert wanted <= set(headings)
     metrics = json.loads(run.path("bundle/card.json").read_text("utf-8"))["metrics"]
     assert {"good_surface", "unknown_class", "latency", "accuracy"} <= set(metrics)
 

@@ -103,10 +103,10 @@ def _columns(inputs: Float32s, conv: onnx.NodeProto, shape: tuple[int, ...]) -> 
 
 def _inputs(network: onnx.ModelProto, names: list[str], planes: Float32s) -> dict[str, Float32s]:
     """The named values of the fp32 network, for all planes."""
-    given = network.graph.input[0].name
-    inner = [name for name in dict.fromkeys(names) if name != given]
+    entry = network.graph.input[0].name
+    inner = [name for name in dict.fromkeys(names) if name != entry]
     opened = onnx.ModelProto.FromString(network.SerializeToString())
     opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
     session = onnxruntime.InferenceSession(opened.SerializeToString(), providers=["CPUExecutionProvider"])
-    found = session.run(inner, {given: planes}) if inner else []
-    return {given: planes, **dict(zip(inner, found, strict=True))}
+    found = session.run(inner, {entry: planes}) if inner else []
+    return {entry: planes, **dict(zip(inner, found, strict=True))}

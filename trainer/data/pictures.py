@@ -29,7 +29,7 @@ class Picture:
     sha256: str = ""
     """Of the file's bytes."""
     group: int = -1
-    """Near duplicates share this number; -1: nobody searched for near duplicates."""
+    """Near duplicates share this number; -1: near duplicates were not searched."""
 
 
 def files(folder: Path) -> list[Path]:

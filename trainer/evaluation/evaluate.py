@@ -15,7 +15,7 @@ from edge.model.classifier import Classifier, Scores
 from trainer.data.pictures import Picture, cut, read
 
 CONFIDENCE, UNSURE = Decision().confidence, Decision().unsure
-"""The daemon's default thresholds: they apply until somebody configures or calibrates others."""
+"""The daemon's default thresholds: configured or calibrated thresholds override them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,13 +172,13 @@ def _reference_calls(path: Path, picture: Gray) -> dict[tuple[str, str], tuple[i
         session = session_of(path.read_bytes())
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         raise TrainingError(f"{path}: the reference does not load: {str(error).splitlines()[0][:200]}") from error
-    given = session.get_inputs()[0]
-    if len(session.get_inputs()) != 1 or len(given.shape) != 4 or given.shape[1] != 3 or given.type != "tensor(float)":
-        raise TrainingError(f"{path}: the reference takes {given.shape} of {given.type}, not (1, 3, H, W) float")
-    height, width = (int(v) if isinstance(v, int) else 224 for v in given.shape[2:])
+    entry = session.get_inputs()[0]
+    if len(session.get_inputs()) != 1 or len(entry.shape) != 4 or entry.shape[1] != 3 or entry.type != "tensor(float)":
+        raise TrainingError(f"{path}: the reference takes {entry.shape} of {entry.type}, not (1, 3, H, W) float")
+    height, width = (int(v) if isinstance(v, int) else 224 for v in entry.shape[2:])
 
     def run(planes: Float32s) -> object:
-        return session.run(None, {given.name: planes})
+        return session.run(None, {entry.name: planes})
 
     def normalised(rgb: npt.NDArray[np.uint8]) -> Float32s:
         planes = rgb.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
@@ -274,10 +274,10 @@ def multiplications(content: bytes) -> int:
     names = [node.output[0] for node, _, _ in weighted]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
     session = session_of(model.SerializeToString())
-    given = session.get_inputs()[0]
-    shape = [1 if place == 0 else v if isinstance(v, int) else 224 for place, v in enumerate(given.shape)]
-    dtype = np.uint8 if given.type == "tensor(uint8)" else np.float32
-    made = session.run(names, {given.name: np.zeros(shape, dtype)}) if names else []
+    entry = session.get_inputs()[0]
+    shape = [1 if place == 0 else v if isinstance(v, int) else 224 for place, v in enumerate(entry.shape)]
+    dtype = np.uint8 if entry.type == "tensor(uint8)" else np.float32
+    made = session.run(names, {entry.name: np.zeros(shape, dtype)}) if names else []
     total = 0
     for (node, weight, _), values in zip(weighted, made, strict=True):
         transposed = "Conv" in node.op_type or any(a.name == "transB" and a.i for a in node.attribute)

@@ -214,8 +214,8 @@ def predict_pictures(
         probabilities[corruption.name] = predictor(corrupted)
         progress(corruption.name)
     truth = np.array([p.label for p in defects], np.int64)
-    whole = np.full(len(defects), fold, np.int64)
-    return Outcomes(variant, split, seed, tuple(classes), tuple(keys), whole, truth, probabilities)
+    folds = np.full(len(defects), fold, np.int64)
+    return Outcomes(variant, split, seed, tuple(classes), tuple(keys), folds, truth, probabilities)
 
 
 def picture_key(picture: Picture) -> str:

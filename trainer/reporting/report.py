@@ -347,7 +347,8 @@ def _ablation(record: Record) -> Iterator[Block]:
     if record.comparisons:
         yield Table(
             "Paired comparison: pictures that only one of the two predicts correctly. p: McNemar's exact test, "
-            "two-sided. Changes of accuracy in points, second minus first: clean, mean over the corruptions, worst corruption. "
+            "two-sided. Changes of accuracy in points, second minus first: clean, mean over the corruptions, worst "
+            "corruption. "
             f"{_where(record)}",
             ("first, second", "split", "n", "only first", "only second", "p", "change", "corruptions", "worst"),
             tuple(

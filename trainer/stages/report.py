@@ -104,8 +104,8 @@ def _notes(job: Job, results: Results) -> list[str]:
     notes = []
     if job.task.plan.most_per_class:
         notes.append(
-            f"A trial on at most {job.task.plan.most_per_class} pictures of a class: its figures say nothing about the "
-            "recipe."
+            f"A trial on at most {job.task.plan.most_per_class} pictures of a class: its figures do not measure "
+            "the recipe."
         )
     if "teacher" in results:
         notes.append(f"First weights of the teacher: {results['teacher'].notes['origin']}.")

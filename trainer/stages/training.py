@@ -37,17 +37,17 @@ def index_pictures(job: Job, _results: Results) -> Work:
     task = job.task
 
     def make(draft: Path, _checkpoints: Path) -> dict[str, Any]:
-        index = job.given or index_folder(task.folder, report=lambda n, of: job.progress.step(n, of, "pictures"))
-        if task.plan.most_per_class and not job.given:
+        index = job.own_index or index_folder(task.folder, report=lambda n, of: job.progress.step(n, of, "pictures"))
+        if task.plan.most_per_class and not job.own_index:
             index = subset(index, task.plan.most_per_class)
-        for name in () if job.given else task.plan.measure.unknown:
+        for name in () if job.own_index else task.plan.measure.unknown:
             open_set.without(index, name)  # a misspelt class is an error now, not after hours of training
         write(draft / "data.json", json.dumps(index.as_json(task.folder), indent=1) + "\n")
         return {"classes": index.classes, "pictures": index.counts(), "notes": index.notes}
 
-    given = job.given.sha256 if job.given else hashes.fingerprint(task.folder)
+    source = job.own_index.sha256 if job.own_index else hashes.fingerprint(task.folder)
     boxes = hashes.file_sha256(task.boxes) if task.boxes else None
-    return Work({"given": given, "boxes": boxes, "most_per_class": task.plan.most_per_class}, make)
+    return Work({"given": source, "boxes": boxes, "most_per_class": task.plan.most_per_class}, make)
 
 
 def train_teacher(job: Job, _results: Results) -> Work:
