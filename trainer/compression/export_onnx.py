@@ -15,7 +15,16 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.frame import Float32s
-from edge.model.bundle import CARD, FP32, MAX_STUDENT_BYTES, Bundle, ModelCard, SelfTest, selftest_tiles
+from edge.model.bundle import (
+    CARD,
+    FP32,
+    MAX_ACTIVATIONS,
+    MAX_STUDENT_BYTES,
+    Bundle,
+    ModelCard,
+    SelfTest,
+    selftest_tiles,
+)
 from edge.model.classifier import Classifier
 from trainer.networks import max_activations
 from trainer.networks.architecture import CENTRE, SPREAD, Student
@@ -128,7 +137,7 @@ def bundle(
     outputs = {
         "logits": "one for each class",
         "features": "pooled, before the last layer",
-        max_activations.OUTPUT: "largest activation of each channel of the first convolutions",
+        MAX_ACTIVATIONS: "largest activation of each channel of the first convolutions",
     }
     if good is not None:
         outputs["good"] = "logit of defect-free surface, joined with the class logits in one softmax"
@@ -154,8 +163,8 @@ def bundle(
     made = Bundle("export", card, {FP32: content})
     scores = Classifier(made).score(tiles)
     pairs = [(scores.logits, logits), (scores.features, features)]
-    if scores.peaks is not None:
-        pairs.append((scores.peaks, maxima))
+    if scores.max_activations is not None:
+        pairs.append((scores.max_activations, maxima))
     if good is not None and scores.good is not None:
         pairs.append((scores.good, good))
     worst = max(float(np.abs(file - torch_.numpy()).max()) for file, torch_ in pairs)

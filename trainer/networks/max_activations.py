@@ -12,12 +12,11 @@ from typing import Any, Final
 import onnx
 from onnx import TensorProto, helper, shape_inference
 
+from edge.model.bundle import MAX_ACTIVATIONS
 from trainer.recipe import TrainingError
 
 LAYERS: Final = 2
 """The first so many convolutions: deeper activations depend more on the class than on single pixels."""
-OUTPUT: Final = "peaks"
-"""Name of the ONNX output, fixed because shipped bundles have it."""
 
 
 def add(network: onnx.ModelProto) -> None:
@@ -28,7 +27,7 @@ def add(network: onnx.ModelProto) -> None:
     made: list[onnx.NodeProto] = []
     parts, width = [], 0
     for place, conv in enumerate(_convolutions(graph)[:LAYERS]):
-        part = f"{OUTPUT}{place}"
+        part = f"{MAX_ACTIVATIONS}{place}"
         _, channels, height, across = sides[conv.output[0]]
         if conv.op_type == "QLinearConv":  # its output range starts at 0, so it includes the ReLU
             scale, zero = conv.input[6], conv.input[7]
@@ -39,15 +38,15 @@ def add(network: onnx.ModelProto) -> None:
             made.append(_node("GlobalMaxPool", [_relu_of(graph, conv)], part))
         parts.append(part)
         width += channels
-    made.append(_node("Concat", parts, f"{OUTPUT}_maps", axis=1))
-    made.append(_node("Flatten", [f"{OUTPUT}_maps"], OUTPUT))
+    made.append(_node("Concat", parts, f"{MAX_ACTIVATIONS}_maps", axis=1))
+    made.append(_node("Flatten", [f"{MAX_ACTIVATIONS}_maps"], MAX_ACTIVATIONS))
     graph.node.extend(made)
-    graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, ["N", width]))
+    graph.output.append(helper.make_tensor_value_info(MAX_ACTIVATIONS, TensorProto.FLOAT, ["N", width]))
 
 
 def remove(graph: onnx.GraphProto) -> None:
     """Remove the output, in place, with the nodes that only lead to it."""
-    outputs = [output for output in graph.output if output.name != OUTPUT]
+    outputs = [output for output in graph.output if output.name != MAX_ACTIVATIONS]
     del graph.output[:]
     graph.output.extend(outputs)
     while True:
