@@ -17,7 +17,7 @@ def test_read_names_the_file_that_is_no_picture(tmp_path):
     for content in (b"", b"not a picture"):
         bad = tmp_path / "bad.png"
         bad.write_bytes(content)
-        with pytest.raises(TrainingError, match=r"bad\.png: is (empty|no image).* Remove or replace it"):
+        with pytest.raises(TrainingError, match=r"bad\.png: is (empty|not an image).* Remove or replace it"):
             read(bad)
 
 
