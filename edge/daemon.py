@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, Final
 
 from edge import __version__, event, wiring
-from edge.control.reload import STOP_VIEW_S, Node
+from edge.control.reload import Node
 from edge.control.startup import Prepared
 from edge.delivery.mqtt.embedded_broker import EmbeddedBroker
 from edge.errors import BundleError, CommandError, ConfigError
@@ -33,6 +33,7 @@ STOP_LINE_S: Final = 0.8
 STOP_RECORDER_S: Final = 0.4
 STOP_EVIDENCE_S: Final = 0.3
 STOP_PUBLISHER_S: Final = 1.6
+STOP_OUTPUTS_S: Final = 1.2
 STOP_BROKER_S: Final = 0.3
 STOP_COMMANDS_S: Final = 0.1
 """Limits, not waits: a healthy node needs about half a second. What is not delivered by then waits in the outbox for
@@ -93,8 +94,7 @@ class Daemon:
         parts.node.announce()
         parts.commands.start()
         parts.publisher.start()
-        for view in parts.views:
-            view.start()
+        parts.outputs.start()
         parts.recorder.start()
         if parts.evidence is not None:
             parts.evidence.start()
@@ -140,7 +140,8 @@ class Daemon:
             self._service.alive()
             parts.ledger.save()
             parts.succession.look()
-            if self._power.look(self._clock.monotonic_ns()):
+            outputs_changed = parts.outputs.supervise()
+            if self._power.look(self._clock.monotonic_ns()) or outputs_changed:
                 parts.node.announce()
             if self._reload.is_set():
                 self._reload.clear()
@@ -186,12 +187,9 @@ class Daemon:
         parts.recorder.stop(STOP_RECORDER_S)
         if parts.evidence is not None:
             parts.evidence.stop(STOP_EVIDENCE_S)
-        for view in parts.views:
-            view.ask_stop(STOP_VIEW_S)
+        parts.outputs.ask_stop(STOP_OUTPUTS_S)
         parts.publisher.stop(STOP_PUBLISHER_S)
-        for view in parts.views:
-            if not view.stop(STOP_VIEW_S):
-                log.info("some events will reach the Sparkplug host after the next start")
+        parts.outputs.stop(STOP_OUTPUTS_S)
         if broker is not None:
             broker.stop(STOP_BROKER_S)
         parts.ledger.save(ended=True)

@@ -24,13 +24,13 @@ from edge.coverage.coil_store import LONGEST_AWAY_S, CoilStore
 from edge.coverage.totals import CoverageTotals
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.line_signals import LineSignals
-from edge.delivery.mqtt.publisher import Publisher
+from edge.delivery.mqtt.publisher import Callbacks, Publisher
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import MIB, Outbox
-from edge.delivery.outputs import Output
+from edge.delivery.output import CameraReport, StripReading
+from edge.delivery.outputs import Outputs
 from edge.delivery.recorder import Recorder
 from edge.delivery.refused_alarm import RejectedAlarm
-from edge.delivery.sparkplug.output import views_of
 from edge.evidence.archive import Archive
 from edge.evidence.writer import EvidenceSelector, EvidenceWriter
 from edge.host.clock import Clock, boot_id
@@ -59,7 +59,7 @@ class Parts:
     line: InspectionLoop
     recorder: Recorder
     publisher: Publisher
-    views: list[Output]
+    outputs: Outputs
     node: Node
     succession: ModelRollout
     commands: Commands
@@ -72,13 +72,15 @@ class Parts:
 
     @property
     def threads(self) -> dict[str, Alive]:
-        """Without any of these the node is no node."""
+        """Required threads: the node ends when one of them ends."""
         return {"line": self.line, "recorder": self.recorder, "publisher": self.publisher}
 
     def loops(self) -> dict[str, Loop]:
-        """What must go round, whatever cameras and broker do; by the names of the threads."""
-        loops: dict[str, Loop] = {"cameras": self.cameras, "line": self.line, "recorder": self.recorder}
-        return {**loops, "publisher": self.publisher, **{view.name: view for view in self.views}}
+        """Required loops, by the names of their threads: the watchdog ends the node when one of them stands still.
+
+        Outputs are optional and supervised by `Outputs`.
+        """
+        return {"cameras": self.cameras, "line": self.line, "recorder": self.recorder, "publisher": self.publisher}
 
 
 def build(
@@ -109,8 +111,7 @@ def build(
 
     def on_stored() -> None:
         publisher.wake()
-        for view in tuple(views):
-            view.wake()
+        outputs.wake()
 
     ledger = CoverageTotals(settings.state.coverage_totals, clock)
     trail = EventLatency(names, clock)
@@ -135,18 +136,18 @@ def build(
         settings.mqtt,
         version=__version__,
         subscriptions=(*commands.subscriptions, *telemetry.subscriptions),
-        on_command=commands.take,
-        overhear=telemetry.take,
-        on_refused=refusals.note,
-        on_acknowledged=trail.acknowledged,
+        callbacks=Callbacks(
+            on_command=commands.take,
+            intercept=telemetry.take,
+            on_refused=refusals.note,
+            on_acknowledged=trail.acknowledged,
+        ),
     )
-    views: list[Output] = [*views_of(settings, outbox, clock)]
+    outputs = Outputs(settings, outbox, clock)
     orders = OrderQueue()
     cameras = Supervisor(settings.active_cameras, clock)
     building.callback(cameras.close)
-    reach = Reach(
-        orders, cameras, recorder, publisher, commands, trail, views, lambda new: views_of(new, outbox, clock)
-    )
+    reach = Reach(orders, cameras, recorder, publisher, commands, trail, outputs)
     node = Node(prepared, origin, topics, reach, clock, path, more_status)
     evidence = _keeper(settings, clock)
     kept = _recalled(coils, ledger, recorder, clock)
@@ -160,7 +161,7 @@ def build(
         line,
         recorder,
         publisher,
-        views,
+        outputs,
         node,
         succession,
         commands,
@@ -242,12 +243,11 @@ def _line(
     def on_report(reports: Sequence[Report]) -> None:
         _log_period(reports, reach.recorder, reach.publisher)
         refusals.tell()
-        _describe_strip(reach.views, line.reading)
+        _report_strip(reach.outputs, line.reading)
         service.status(status_line(reports, reach.publisher.snapshot(), clock.monotonic_ns()))
         for report in reports:
             total, account = report.latency, report.coverage
-            for view in tuple(reach.views):
-                view.report(report.camera, fps=report.fps, p50_ms=total.p50, p99_ms=total.p99, coverage=account)
+            reach.outputs.report(CameraReport(report.camera, report.fps, total.p50, total.p99, account))
 
     line = InspectionLoop(
         prepared.sessions,
@@ -263,23 +263,15 @@ def _line(
         witness=None if evidence is None else EvidenceSelector(settings.evidence, evidence.keep, clock),
         shadow=prepared.shadow,
         travel=strip_position.PositionTracker(settings.travel, clock.monotonic_ns(), kept),
-        news=telemetry.news,
+        news=telemetry.updates,
         why_stale=lambda: telemetry.last_refusal,
     )
     return line
 
 
-def _describe_strip(views: Sequence[Output], reading: strip_position.Reading) -> None:
-    if reading.state == "off":
-        return
-    for view in tuple(views):
-        view.set_properties(
-            {
-                "Strip/Speed m per s": reading.m_per_s,
-                "Strip/Position m": None if reading.position_m is None else round(reading.position_m, 3),
-                "Strip/Coil": reading.coil,
-            }
-        )
+def _report_strip(outputs: Outputs, reading: strip_position.Reading) -> None:
+    if reading.state != "off":
+        outputs.set_strip(StripReading(reading.m_per_s, reading.position_m, reading.coil))
 
 
 def _log_period(reports: Sequence[Report], recorder: Recorder, publisher: Publisher) -> None:

@@ -68,26 +68,22 @@ class Crew:
         return [event.type for event, _ in self.events]
 
 
-class Output:
-    """A second view that remembers its begin and its end."""
+class Outputs:
+    """All outputs in one: keeps the newest values and the settings of the last rebuild."""
 
     def __init__(self) -> None:
-        self.described: dict[str, str] = {}
+        self.properties: Any = None
         self.states: dict[str, Any] = {}
-        self.running = False
+        self.rebuilt: list[config.Config] = []
 
-    def start(self) -> None:
-        self.running = True
-
-    def set_properties(self, values: Any) -> None:
-        self.described.update(values)
+    def set_properties(self, properties: Any) -> None:
+        self.properties = properties
 
     def state(self, camera: str, message: Any) -> None:
         self.states[camera] = message
 
-    def ask_stop(self, _timeout_s: float) -> None:
-        pass
+    def rebuild(self, settings: config.Config) -> None:
+        self.rebuilt.append(settings)
 
-    def stop(self, _timeout_s: float) -> bool:
-        self.running = False
-        return True
+    def as_json(self) -> dict[str, Any]:
+        return {"toy": {"state": "running"}}

@@ -19,8 +19,10 @@ from mosquitto import Mosquitto, certificates, free_port, need_mosquitto
 from proxy import Proxy
 
 from edge.config import Mqtt
-from edge.delivery.mqtt.client import Received, listen, opener
+from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.embedded_broker import EmbeddedBroker
+from edge.delivery.mqtt.listener import listen
+from edge.delivery.mqtt.notices import Received
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import Outbox, read_events

@@ -15,12 +15,12 @@ from fakes.delivery import ORIGIN, FakeBroker, draft, event, until
 
 from edge import cli
 from edge.config import Mqtt
-from edge.delivery.mqtt.client import Backoff
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import PRUNE_BATCH, Outbox, read_events
 from edge.delivery.recorder import Recorder
 from edge.errors import OutboxError
+from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, SystemClock
 
 HOUR_S = 3600

@@ -11,8 +11,10 @@ import pytest
 from fakes.delivery import until
 
 from edge.config import Mqtt
-from edge.delivery.mqtt.client import Connected, Disconnected, Link, Will, listen
+from edge.delivery.mqtt.client import Link
 from edge.delivery.mqtt.embedded_broker import EmbeddedBroker
+from edge.delivery.mqtt.listener import listen
+from edge.delivery.mqtt.notices import Connected, Disconnected, Will
 from edge.errors import ConfigError
 
 pytest.importorskip("amqtt", reason="the extra demo is not installed")

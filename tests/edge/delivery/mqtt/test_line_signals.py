@@ -9,8 +9,8 @@ from fakes import FakeClock
 
 from edge import config
 from edge.coverage.strip_position import CoilNamed, Speed
-from edge.delivery.mqtt.client import Received
 from edge.delivery.mqtt.line_signals import MAX_WAITING, LineSignals
+from edge.delivery.mqtt.notices import Received
 from edge.errors import ConfigError
 
 BASE = {"topic": "plant/drive", "path": "$.line.speed", "coil_topic": "plant/coil"}
@@ -28,7 +28,7 @@ class Wire:
         return self.telemetry.take(Received(topic, payload, 1, retained))
 
     def speeds(self):
-        return [news.m_per_s for news in self.telemetry.news() if isinstance(news, Speed)]
+        return [news.m_per_s for news in self.telemetry.updates() if isinstance(news, Speed)]
 
 
 def test_speed_stands_where_the_path_says():
@@ -36,7 +36,7 @@ def test_speed_stands_where_the_path_says():
     wire = Wire(path="$['drive 1'][1].v", factor=0.001)
     wire.clock.advance(3)
     assert wire.say('{"drive 1": [0, {"v": 1500}]}')
-    assert list(wire.telemetry.news()) == [Speed(wire.clock.monotonic_ns(), 1.5)]
+    assert list(wire.telemetry.updates()) == [Speed(wire.clock.monotonic_ns(), 1.5)]
 
 
 def test_payload_may_be_the_number_itself():
@@ -112,7 +112,7 @@ def test_coil_is_named_by_text_or_number(payload, name):
     """Nothing at all means: no coil."""
     wire = Wire()
     assert wire.say(payload, "plant/coil", retained=True)
-    assert list(wire.telemetry.news()) == [CoilNamed(wire.clock.monotonic_ns(), name, retained=True)]
+    assert list(wire.telemetry.updates()) == [CoilNamed(wire.clock.monotonic_ns(), name, retained=True)]
 
 
 @pytest.mark.parametrize("payload", ["{}", "[1]", "true", "1.5", b"\xff", '"a\\nb"', "x" * 129])
@@ -120,7 +120,7 @@ def test_what_is_no_name_of_a_coil_is_refused(payload):
     """And nothing changes."""
     wire = Wire()
     wire.say(payload, "plant/coil")
-    assert list(wire.telemetry.news()) == []
+    assert list(wire.telemetry.updates()) == []
     assert sum(wire.telemetry.refused.values()) == 1
 
 
@@ -130,7 +130,7 @@ def test_one_topic_may_tell_both():
     assert wire.telemetry.subscriptions == ("plant",)
     wire.say('{"v": 2, "id": "B1"}', "plant")
     at = wire.clock.monotonic_ns()
-    assert list(wire.telemetry.news()) == [Speed(at, 2.0), CoilNamed(at, "B1")]
+    assert list(wire.telemetry.updates()) == [Speed(at, 2.0), CoilNamed(at, "B1")]
 
 
 def test_other_messages_are_not_ours():

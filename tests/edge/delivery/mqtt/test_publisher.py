@@ -8,11 +8,16 @@ import pytest
 from fakes.delivery import FakeBroker, draft, until
 
 from edge.config import Mqtt
-from edge.delivery.mqtt.client import Backoff, Disconnected
-from edge.delivery.mqtt.publisher import MAX_RETAINED, POISON_STRIKES, Publisher
+from edge.delivery.mqtt.broken_connections import POISON_STRIKES
+from edge.delivery.mqtt.connection import backoff_for
+from edge.delivery.mqtt.messages import MAX_RETAINED
+from edge.delivery.mqtt.notices import Acknowledged, Disconnected
+from edge.delivery.mqtt.publisher import Callbacks, Publisher
+from edge.delivery.mqtt.session import Timing
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import Outbox
 from edge.errors import OutboxError
+from edge.host.backoff import Backoff
 from edge.host.clock import SystemClock
 
 TOPICS = Topics("defectd", "line3")
@@ -29,10 +34,9 @@ class Scene:
         self.broker = FakeBroker()
         self.publishers: list[Publisher] = []
 
-    def start(self, settings: Mqtt = SETTINGS) -> Publisher:
-        publisher = Publisher(
-            self.broker, self.outbox, TOPICS, SystemClock(), settings, version="1.0", backoff=Backoff(0.005, 0.02)
-        )
+    def start(self, settings: Mqtt = SETTINGS, **more) -> Publisher:
+        options = {"version": "1.0", "backoff": Backoff(0.005, 0.02)} | more
+        publisher = Publisher(self.broker, self.outbox, TOPICS, SystemClock(), settings, **options)
         self.publishers.append(publisher)
         publisher.start()
         return publisher
@@ -133,14 +137,12 @@ def test_late_confirmation_of_an_old_connection_counts_for_nothing(scene):
     mid = scene.broker.sent[-1].mid
     old.cut()
     until(lambda: len(scene.seqs) == 2)
-    from edge.delivery.mqtt.client import Acknowledged
-
     old.deliver(Acknowledged(mid, True, 0, "late"))
     old.deliver(Disconnected("late"))
     scene.broker.links[-1].deliver(Acknowledged(999, True, 0, "never sent"))
     connections = publisher.snapshot().connections
     publisher.wake()
-    until(lambda: not publisher._caller.has_news)
+    until(lambda: not publisher._connection.has_notices)
     assert scene.outbox.depth() == 1
     assert publisher.snapshot().connections == connections
 
@@ -157,16 +159,15 @@ def test_event_that_the_broker_never_takes_is_put_aside(scene, code, caplog):
     assert "dead letters" in caplog.text
 
 
-def test_event_put_off_by_the_broker_comes_again_later(scene, monkeypatch):
+def test_event_put_off_by_the_broker_comes_again_later(scene):
     """Quota exceeded is no refusal: what is not confirmed goes out again, marked replayed."""
-    monkeypatch.setattr("edge.delivery.mqtt.publisher.HOLD_FIRST_S", 0.02)
     full = [True] * 3
 
     def answer(sent):
         return 0x97 if sent.payload.get("number") == 2 and full and full.pop() else 0
 
     scene.broker.answer = answer
-    publisher = scene.start()
+    publisher = scene.start(timing=Timing(first_hold_s=0.02))
     until(lambda: publisher.snapshot().connected)
     scene.store(3)
     scene.drained()
@@ -266,12 +267,11 @@ def test_refused_retained_message_is_told_and_harms_nothing(scene, caplog):
     assert "refuses defectd/line3/status" in caplog.text
 
 
-def test_retained_message_put_off_by_the_broker_is_sent_again(scene, monkeypatch):
+def test_retained_message_put_off_by_the_broker_is_sent_again(scene):
     """A full broker at the wrong moment does not leave a stale state behind."""
-    monkeypatch.setattr("edge.delivery.mqtt.publisher.HOLD_FIRST_S", 0.02)
     full = [True, True]
     scene.broker.answer = lambda sent: 0x97 if sent.retain and full and full.pop() else 0
-    publisher = scene.start()
+    publisher = scene.start(timing=Timing(first_hold_s=0.02))
     until(lambda: len(scene.broker.said(TOPICS.status)) == 3)
     assert publisher.snapshot().connections == 1
 
@@ -379,23 +379,14 @@ def test_confirmation_that_cannot_be_stored_holds_the_next_events_back(scene, mo
     assert scene.seqs == list(range(1, 21))
 
 
-def test_dead_letter_put_back_is_sent_again_in_its_place(scene, monkeypatch):
+def test_dead_letter_put_back_is_sent_again_in_its_place(scene):
     """Once the broker takes it: old seq and event_id, marked replayed, nothing else sent twice."""
-    monkeypatch.setattr("edge.delivery.mqtt.publisher.LOOK_S", 0.01)
     refused = []
     scene.broker.answer = lambda sent: 0x87 if sent.payload.get("seq") in (2, 3) else 0
-    publisher = Publisher(
-        scene.broker,
-        scene.outbox,
-        TOPICS,
-        SystemClock(),
-        SETTINGS,
-        version="1.0",
-        backoff=Backoff(0.005, 0.02),
-        on_refused=lambda row, code, reason: refused.append((row.seq, code)),
+    publisher = scene.start(
+        timing=Timing(returned_s=0.01),
+        callbacks=Callbacks(on_refused=lambda row, code, reason: refused.append((row.seq, code))),
     )
-    scene.publishers.append(publisher)
-    publisher.start()
     scene.store(5)
     scene.drained()
     assert refused == [(2, 0x87), (3, 0x87)]
@@ -419,21 +410,11 @@ def test_flapping_link_names_a_second_client_as_a_cause(scene, caplog):
     assert caplog.text.count("another client uses the same id") == 1
 
 
-def test_backoff_doubles_with_jitter_up_to_its_limit():
-    """1 to 2 s first, never above the limit, from the start again after a reset."""
-    low = Backoff(1.0, 60.0, lambda: 0.0)
-    high = Backoff(1.0, 60.0, lambda: 1.0)
-    assert [low.next_s() for _ in range(8)] == [1, 2, 4, 8, 16, 30, 30, 30]
-    assert [high.next_s() for _ in range(8)] == [2, 4, 8, 16, 32, 60, 60, 60]
-    low.reset()
-    assert low.next_s() == 1.0
-
-
 @pytest.mark.parametrize(
     ("broker", "most_s"), [("mqtt://127.0.0.1:1", 2.0), ("embedded", 2.0), ("mqtts://plant:1", 60.0)]
 )
 def test_backoff_is_short_on_this_machine_only(broker, most_s):
     """A broker on the box is tried again within two seconds, one on the network is spared."""
-    backoff = Backoff.to(Mqtt(broker=broker))
+    backoff = backoff_for(Mqtt(broker=broker))
     delays = [backoff.next_s() for _ in range(20)]
     assert most_s / 2 <= max(delays) <= most_s

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.delivery.outbox.store import Row
+from edge.delivery.output import CameraReport
 from edge.delivery.sparkplug.edge_node import (
     DEVICE_METRICS,
     NODE_METRICS,
@@ -269,7 +270,7 @@ def test_camera_lost_is_a_ddeath_and_back_a_dbirth(scene: Scene) -> None:
     scene.perform()
     death = scene.view.heard[-1]
     assert (death.verb, death.device, death.payload.seq) == ("DDEATH", "top", 2)
-    scene.node.camera_report("top", fps=0.0, p50_ms=0.0, p99_ms=0.0, coverage=COVERAGE)
+    scene.node.camera_report(CameraReport("top", 0.0, 0.0, 0.0, COVERAGE))
     scene.turn(10)
     assert scene.view.heard[-1] is death
     scene.live()
@@ -294,7 +295,7 @@ def test_seq_runs_over_all_messages_and_returns_to_zero_after_255(scene: Scene) 
     scene.connect()
     for number in range(300):
         scene.node.node_values({"Outbox/Depth": number})
-        scene.node.camera_report("top", fps=float(number), p50_ms=1.0, p99_ms=2.0, coverage=COVERAGE)
+        scene.node.camera_report(CameraReport("top", float(number), 1.0, 2.0, COVERAGE))
         scene.turn(10)
     seqs = [h.payload.seq for h in scene.view.heard]
     assert seqs == [number % 256 for number in range(len(seqs))]
@@ -336,7 +337,7 @@ def test_unchanged_values_are_not_sent(scene: Scene) -> None:
     scene.live()
     scene.connect()
     for _ in range(3):
-        scene.node.camera_report("top", fps=30.0, p50_ms=1.0, p99_ms=2.0, coverage=COVERAGE)
+        scene.node.camera_report(CameraReport("top", 30.0, 1.0, 2.0, COVERAGE))
         scene.node.node_values({"Outbox/Depth": 0})
         scene.turn(10)
     assert scene.view.verbs() == ["NBIRTH", "DBIRTH top", "NDATA", "DDATA top"]
@@ -373,10 +374,10 @@ def test_values_that_nobody_told_are_null_and_stale(scene: Scene) -> None:
     scene.connect()
     birth = scene.view.values["top", "FPS"]
     assert (birth.value, birth.quality) == (None, STALE)
-    scene.node.camera_report("top", fps=30.0, p50_ms=1.0, p99_ms=2.0, coverage=COVERAGE)
+    scene.node.camera_report(CameraReport("top", 30.0, 1.0, 2.0, COVERAGE))
     scene.turn()
     assert (scene.view.value("FPS", "top"), scene.view.values["top", "FPS"].quality) == (30.0, GOOD)
-    scene.node.camera_report("top", fps=31.0, p50_ms=1.0, p99_ms=2.0, coverage=COVERAGE)
+    scene.node.camera_report(CameraReport("top", 31.0, 1.0, 2.0, COVERAGE))
     scene.turn()
     assert scene.view.values["top", "FPS"].quality is None, "good is not repeated"
 
@@ -398,7 +399,7 @@ def test_defects_are_doubtful_while_the_picture_is_bad(scene: Scene) -> None:
 def test_not_a_number_is_null(scene: Scene) -> None:
     """tck-id-topics-dbirth-metrics: a value that is none is said to be null."""
     scene.live()
-    scene.node.camera_report("top", fps=float("nan"), p50_ms=float("inf"), p99_ms=3, coverage=COVERAGE)
+    scene.node.camera_report(CameraReport("top", float("nan"), float("inf"), 3, COVERAGE))
     scene.connect()
     assert [scene.view.value(name, "top") for name in ("FPS", "Latency/P50 ms", "Latency/P99 ms")] == [None, None, 3.0]
 
@@ -892,11 +893,11 @@ class Course:
         self.scene.event(("top", "bottom")[self.number % 2])
 
     def state(self) -> None:
-        state = ("running", "no_signal", "bad_image", "failed")[self.number % 4]
+        state = ("running", "no_signal", "bad_image", "ended")[self.number % 4]
         self.scene.node.camera_state("top", state, str(self.number))
 
     def report(self) -> None:
-        self.scene.node.camera_report("top", fps=float(self.number), p50_ms=1, p99_ms=2, coverage=COVERAGE)
+        self.scene.node.camera_report(CameraReport("top", float(self.number), 1, 2, COVERAGE))
 
     def lost(self) -> None:
         self.scene.node.lost()
