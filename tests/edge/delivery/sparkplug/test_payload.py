@@ -184,8 +184,8 @@ def nested(depth: int) -> bytes:
         (field(2, field(4, DataType.UINT32) + field(11, 2**40)), "does not fit"),
         (field(2, field(4, 99) + field(10, 1)), "unknown type"),
         (field(2, field(9, field(1, b"Quality"))), "pair up"),
-        (b"ONLINE", "no Sparkplug payload"),
-        (b'{"online": true}', "no Sparkplug payload"),
+        (b"ONLINE", "not a Sparkplug payload"),
+        (b'{"online": true}', "not a Sparkplug payload"),
     ],
 )
 def test_foreign_nonsense_is_refused_with_a_reason(data: bytes, reason: str) -> None:
