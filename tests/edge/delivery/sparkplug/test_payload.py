@@ -183,7 +183,7 @@ def nested(depth: int) -> bytes:
         (field(2, field(4, DataType.INT8) + field(10, 4711)), "does not fit"),
         (field(2, field(4, DataType.UINT32) + field(11, 2**40)), "does not fit"),
         (field(2, field(4, 99) + field(10, 1)), "unknown type"),
-        (field(2, field(9, field(1, b"Quality"))), "pair up"),
+        (field(2, field(9, field(1, b"Quality"))), "unequal numbers"),
         (b"ONLINE", "not a Sparkplug payload"),
         (b'{"online": true}', "not a Sparkplug payload"),
     ],
