@@ -1,4 +1,4 @@
-"""The caretaker: starts consumers before producers, watches, and stops with the flow."""
+"""Runs one node: starts consumers before producers, watches, and stops along the flow."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from edge.wiring import Parts
 
 log = logging.getLogger(__name__)
 
-LOOK_S: Final = 0.5
+WATCH_S: Final = 0.5
+"""Longest wait between two rounds of the watch loop."""
 STOP_CAMERAS_S: Final = 0.7
 STOP_LINE_S: Final = 0.8
 STOP_RECORDER_S: Final = 0.4
@@ -36,12 +37,12 @@ STOP_PUBLISHER_S: Final = 1.6
 STOP_OUTPUTS_S: Final = 1.2
 STOP_BROKER_S: Final = 0.3
 STOP_COMMANDS_S: Final = 0.1
-"""Limits, not waits: a healthy node needs about half a second. What is not delivered by then waits in the outbox for
-the next start."""
+"""Limits, not waits: a healthy node stops in about half a second. What is not delivered by then waits in the outbox
+for the next start."""
 
 
 class Daemon:
-    """One node: cameras, the line, the outbox, the publisher."""
+    """One node: cameras, the inspection loop, the outbox, the publisher, the outputs."""
 
     def __init__(
         self,
@@ -51,7 +52,7 @@ class Daemon:
         power: machine.PowerWatch | None = None,
         service: Service | None = None,
     ) -> None:
-        """path: of the configuration, to be read again when asked.  service: who is told how it goes; None: nobody."""
+        """path: of the configuration file, for a reload.  service: systemd; None: there is none."""
         self._service = service or Service()
         self._settings = prepared.settings
         self._power = power or machine.PowerWatch()
@@ -60,8 +61,8 @@ class Daemon:
         self._path = path
         self._stop = threading.Event()
         self._reload = threading.Event()
-        self._news = threading.Event()
-        """A signal came."""
+        self._woken = threading.Event()
+        """A signal came, or `stop` was called."""
         self._signals = 0
 
     def run(self, for_s: float | None = None) -> int:
@@ -106,7 +107,7 @@ class Daemon:
         for camera in self._settings.active_cameras:
             lacks = [key for key in ("scale", "direction") if getattr(camera, key) is None]
             if lacks and parts.line.reading.state != "off":
-                log.warning("camera %s tells no positions: it has no %s", camera.name, " and no ".join(lacks))
+                log.warning("camera %s reports no positions: it has no %s", camera.name, " and no ".join(lacks))
         parts.recorder.put(event.Event.now(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
         parts.succession.resume()
         parts.console.start()
@@ -125,46 +126,46 @@ class Daemon:
         return {"throttling": None if self._power.found is None else asdict(self._power.found)}
 
     def _watch(self, parts: Parts, for_s: float | None) -> str | None:
-        """Until a signal comes or the time is over; the name of a thread that ended or stands still before."""
+        """Watch until a signal comes or the time is over.  Returns the name of a thread that ended or hangs before that."""
         period_s = self._service.watchdog_s
         watchdog = Watchdog(parts.loops, self._clock, LIMIT_S if period_s is None else period_s / 2)
         end_ns = None if for_s is None else self._clock.monotonic_ns() + int(for_s * NS_PER_S)
         while not self._stop.is_set():
             dead = next((name for name, thread in parts.threads.items() if not thread.alive), None)
             if dead is not None:
-                log.error("the %s has ended: stopping, so that the service is restarted", dead)
+                log.error("the thread %s has ended: stopping, so that the service is restarted", dead)
                 return dead
-            stuck = watchdog.look()
+            stuck = watchdog.check()
             if stuck is not None:
                 return self._give_up(stuck)
             self._service.alive()
             parts.ledger.save()
             parts.succession.look()
             outputs_changed = parts.outputs.supervise()
-            if self._power.look(self._clock.monotonic_ns()) or outputs_changed:
+            if self._power.check(self._clock.monotonic_ns()) or outputs_changed:
                 parts.node.announce()
             if self._reload.is_set():
                 self._reload.clear()
                 self._read_again(parts.node)
-            left_s = LOOK_S if end_ns is None else (end_ns - self._clock.monotonic_ns()) / NS_PER_S
+            left_s = WATCH_S if end_ns is None else (end_ns - self._clock.monotonic_ns()) / NS_PER_S
             if left_s <= 0:
                 return None
-            self._news.wait(min(LOOK_S, left_s))
-            self._news.clear()
+            self._woken.wait(min(WATCH_S, left_s))
+            self._woken.clear()
         return None
 
     def _read_again(self, node: Node) -> None:
-        """What SIGHUP asks for. A refusal is told by the node; it stops nothing."""
+        """Reload, as SIGHUP requests. The node reports a refusal; it stops nothing."""
         self._service.reloading(self._clock.monotonic_ns())
         try:
             node.reload()
         except (ConfigError, BundleError, CommandError):
-            pass  # told by an event and in the log
+            pass  # reported by an event and in the log
         finally:
             self._service.ready()
 
     def _give_up(self, stuck: Stuck) -> str:
-        """A loop hangs: with systemd this process ends here and now, without it after the usual stop."""
+        """A required loop hangs: with systemd this process ends at once, without it after the usual stop."""
         log.error(
             "the thread %s has not moved for %.0f s: stopping, so that the service is restarted\n%s",
             stuck.name,
@@ -175,14 +176,14 @@ class Daemon:
         return stuck.name
 
     def _shut(self, parts: Parts, broker: EmbeddedBroker | None) -> None:
-        """Along the flow: no new frames, none left over, nothing unwritten, nothing unsent that can be sent."""
+        """Stop along the flow: no new frames, none left over, nothing unwritten, nothing unsent that can be sent."""
         log.info("stopping")
         parts.refusals.tell(at_once=True)
         parts.console.stop(STOP_COMMANDS_S)
         parts.commands.stop(STOP_COMMANDS_S)
         parts.cameras.stop(STOP_CAMERAS_S)
         if not parts.line.stop(STOP_LINE_S):
-            log.warning("the line still had frames to inspect and was left behind")
+            log.warning("the inspection loop still had frames to inspect and was left behind")
         parts.recorder.put(event.Event.now(self._clock, event.NODE_CAMERA, "node.stopped"))
         parts.recorder.stop(STOP_RECORDER_S)
         if parts.evidence is not None:
@@ -198,7 +199,7 @@ class Daemon:
 
     @contextmanager
     def _signals_handled(self) -> Iterator[None]:
-        """Handlers only set a flag; a second signal ends at once. Outside the main thread there are none."""
+        """Handlers only set a flag; a second signal ends the process at once. No handlers outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -211,7 +212,7 @@ class Daemon:
 
         def on_reload(_number: int, _frame: FrameType | None) -> None:
             self._reload.set()
-            self._news.set()
+            self._woken.set()
 
         handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
             signal.SIGTERM: on_stop,
@@ -226,6 +227,6 @@ class Daemon:
                 signal.signal(number, handler)
 
     def stop(self) -> None:
-        """Ask `run` to end; from any thread."""
+        """Make `run` end; from any thread."""
         self._stop.set()
-        self._news.set()
+        self._woken.set()

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 
 
 class Alive(Protocol):
-    """A thread of the daemon that is meant to run until it is stopped."""
+    """A thread that must run until it is stopped."""
 
     @property
     def alive(self) -> bool: ...
@@ -53,7 +53,7 @@ class Alive(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What runs on one node, in the order of the flow."""
+    """The parts of one node, in the order of the flow."""
 
     cameras: Supervisor
     line: InspectionLoop
@@ -149,9 +149,9 @@ def build(
     building.callback(cameras.close)
     reach = Reach(orders, cameras, recorder, publisher, commands, trail, outputs)
     node = Node(prepared, origin, topics, reach, clock, path, more_status)
-    evidence = _keeper(settings, clock)
-    kept = _recalled(coils, ledger, recorder, clock)
-    line = _line(prepared, topics, clock, service, node, reach, refusals, ledger, evidence, telemetry, kept)
+    evidence = _evidence_writer(settings, clock)
+    kept = _restored_coil(coils, ledger, recorder, clock)
+    line = _inspection_loop(prepared, topics, clock, service, node, reach, refusals, ledger, evidence, telemetry, kept)
     succession = ModelRollout(node, prepared, orders, lambda: line.sessions, clock)
     verbs = CommandHandlers(node, succession, orders, outbox, recorder, publisher, commands, clock)
     commands.attach(publisher.reply, verbs.perform)
@@ -192,7 +192,7 @@ def reading(parts: Parts, clock: Clock) -> Reading:
     )
 
 
-def _keeper(settings: Config, clock: Clock) -> EvidenceWriter | None:
+def _evidence_writer(settings: Config, clock: Clock) -> EvidenceWriter | None:
     ours = settings.evidence
     if not ours.enabled:
         return None
@@ -205,24 +205,24 @@ def _keeper(settings: Config, clock: Clock) -> EvidenceWriter | None:
     return EvidenceWriter(ours, archive, clock)
 
 
-def _recalled(
+def _restored_coil(
     coils: CoilStore, ledger: CoverageTotals, recorder: Recorder, clock: Clock
 ) -> strip_position.RestoredCoil | None:
-    """The coil of before this start; one that cannot be there any more is told as ended."""
+    """The coil from before this start; one that cannot be on the line any more is reported as ended."""
     kept = coils.kept
     if kept is None or kept.name is None:
         return kept
     if coils.may_be_there(ledger.before_ns):
-        log.info("coil %s, begun %s, goes on; positions are unknown until the next one", kept.name, kept.since)
+        log.info("coil %s, started %s, continues; positions are unknown until the next one", kept.name, kept.since)
         return kept
-    words = "coil %s, begun %s, is not taken up again: the node was off for more than %d minutes"
+    words = "coil %s, started %s, is not continued: the node was off for more than %d minutes"
     log.warning(words, kept.name, kept.since, LONGEST_AWAY_S // 60)
     ended = {"coil": kept.name, "length_m": None, "by": "restart"}
     recorder.put(event.Event.now(clock, event.NODE_CAMERA, "coil.ended", ended))
     return replace(kept, name=None)
 
 
-def _line(
+def _inspection_loop(
     prepared: Prepared,
     topics: Topics,
     clock: Clock,

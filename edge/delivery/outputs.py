@@ -252,7 +252,7 @@ class _Supervisor:
                 return
             if not output.alive:
                 raise _Failed("its thread has ended")
-            stuck = watchdog.look()
+            stuck = watchdog.check()
             if stuck is not None:
                 log.error("the thread %s stands still at\n%s", stuck.name, stuck.stack)
                 raise _Failed(f"its thread has not moved for {stuck.still_s:.0f} s")
@@ -401,7 +401,7 @@ class Outputs:
     def supervise(self) -> bool:
         """Replace supervisors that hang in a call or have ended.  Returns whether an output changed its state."""
         with self._changing:
-            stuck = self._watchdog.look()
+            stuck = self._watchdog.check()
             for supervisor in () if self._is_stopping else self._supervisors:
                 if stuck is not None and stuck.name == supervisor.name:
                     log.error(

@@ -24,6 +24,7 @@ from edge.delivery.mqtt.embedded_broker import EmbeddedBroker
 from edge.delivery.mqtt.listener import listen
 from edge.delivery.mqtt.notices import Received
 from edge.delivery.mqtt.publisher import Publisher
+from edge.delivery.mqtt.retries import DEFAULT_RETRIES, Retries
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import Outbox, read_events
 from edge.delivery.recorder import Recorder
@@ -103,9 +104,9 @@ class Stage:
         self._ends.append(outbox.close)
         return outbox
 
-    def publisher(self, outbox: Outbox, url: str, **settings) -> Publisher:
+    def publisher(self, outbox: Outbox, url: str, retries: Retries = DEFAULT_RETRIES, **settings) -> Publisher:
         config = Mqtt(broker=url, **settings)
-        publisher = Publisher(opener(config, "line3"), outbox, TOPICS, CLOCK, config, version="test")
+        publisher = Publisher(opener(config, "line3"), outbox, TOPICS, CLOCK, config, version="test", retries=retries)
         self._ends.append(lambda: publisher.stop(1.0))
         publisher.start()
         return publisher
@@ -350,16 +351,15 @@ def test_denied_topic_becomes_dead_letters_and_others_arrive(stage, caplog):
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_oversized_event_does_not_stop_the_others(stage, protocol, monkeypatch):
+def test_oversized_event_does_not_stop_the_others(stage, protocol):
     """max_packet_size: announced with 5, found out by the broker hanging up with 3.1.1."""
-    monkeypatch.setattr("edge.delivery.mqtt.publisher.POISON_STRIKES", 3)
     broker = stage.broker("max_packet_size 10000")
     subscriber = stage.subscriber(broker.url)
     outbox = stage.outbox()
     big = draft(2)
     big.payload["text"] = "x" * 20_000
     outbox.append([draft(1), big, draft(3)])
-    publisher = stage.publisher(outbox, broker.url, protocol=protocol)
+    publisher = stage.publisher(outbox, broker.url, Retries(poison_strikes=3), protocol=protocol)
     until(lambda: outbox.depth() == 0, 60)
     assert [e.state for e in outbox.history(0, 10)] == ["delivered", "refused", "delivered"]
     until(lambda: subscriber.first_seqs == [1, 3])

@@ -41,7 +41,7 @@ def test_outputs_that_fail_end_neither_inspection_nor_delivery(broker: Any, tmp_
             assert 'defectd_output_up{output="good"} 1.0' in metrics
             assert 'defectd_output_up{output="dying"} 0.0' in metrics
             assert 'defectd_output_restarts_total{output="dying"}' in metrics
-        assert 'thread="hanging"' not in metrics, "the health check must not depend on optional threads"
+        assert 'loop="hanging"' not in metrics, "the health check must not depend on optional threads"
         assert node.process is not None
         assert node.process.poll() is None, node.log()
         assert node.stop(15) == 0, node.log()

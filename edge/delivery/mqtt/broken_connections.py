@@ -11,15 +11,14 @@ from edge.host.clock import NS_PER_S
 CLASH_S: Final = 10.0
 CLASH_STRIKES: Final = 3
 """Connections in a row that ended within CLASH_S without a code: so many brokers treat two equal client ids."""
-POISON_STRIKES: Final = 8
-"""Connections lost in a row with the same event alone in flight, until that event counts as the cause."""
 PACKET_TOO_LARGE: Final = 0x95
 
 
 class BrokenConnections:
     """Compares connections that ended.  Owned by the publisher's thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, poison_strikes: int) -> None:
+        self._poison_strikes = poison_strikes
         self.is_narrow = False
         """Send one event at a time: a connection ended with several in flight and none confirmed."""
         self._suspect: int | None = None
@@ -41,7 +40,7 @@ class BrokenConnections:
         row = in_flight[0]
         self._strikes = self._strikes + 1 if self._suspect == row.seq else 1
         self._suspect = row.seq
-        if end.code != PACKET_TOO_LARGE and self._strikes < POISON_STRIKES:
+        if end.code != PACKET_TOO_LARGE and self._strikes < self._poison_strikes:
             return None
         self._strikes = 0
         return row

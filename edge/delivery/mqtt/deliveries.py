@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from edge.delivery.mqtt.broken_connections import BrokenConnections
+from edge.delivery.mqtt.retries import Retries
 from edge.delivery.outbox.store import Outbox, Row
 from edge.errors import OutboxError
 from edge.host.clock import Clock
@@ -32,6 +33,7 @@ class Deliveries:
         clock: Clock,
         on_refused: Callable[[Row, int, str], None],
         on_acknowledged: Callable[[str], None],
+        retries: Retries,
     ) -> None:
         self._outbox = outbox
         self._clock = clock
@@ -40,7 +42,7 @@ class Deliveries:
         self._throttle = LogThrottle(log)
         self._unsaved: set[int] = set()
         """Confirmed events that the outbox could not mark yet."""
-        self.broken = BrokenConnections()
+        self.broken = BrokenConnections(retries.poison_strikes)
         self.sent = self.acknowledged = self.replayed = self.refused = 0
         """Since the start of the daemon."""
         self.last_ack_ns: int | None = None

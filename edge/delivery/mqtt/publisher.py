@@ -30,7 +30,8 @@ from edge.delivery.mqtt.notices import (
     Refused,
     Subscribed,
 )
-from edge.delivery.mqtt.session import DEFAULT_TIMING, Session, Timing
+from edge.delivery.mqtt.retries import DEFAULT_RETRIES, Retries
+from edge.delivery.mqtt.session import Session
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import Outbox, Row
 from edge.errors import BrokerError
@@ -109,7 +110,7 @@ class Publisher:
         subscriptions: tuple[str, ...] = (),
         callbacks: Callbacks = Callbacks(),
         backoff: Backoff | None = None,
-        timing: Timing = DEFAULT_TIMING,
+        retries: Retries = DEFAULT_RETRIES,
     ) -> None:
         self._outbox = outbox
         self._clock = clock
@@ -117,12 +118,12 @@ class Publisher:
         self._subscriptions = subscriptions
         self._on_command = callbacks.on_command
         self._backoff = backoff or backoff_for(settings)
-        self._timing = timing
+        self._retries = retries
         self._connection = Connection(
             open_link, settings, clock, max_message_bytes=MAX_COMMAND_BYTES, intercept=callbacks.intercept
         )
         self._messages = Messages(topics, version)
-        self._deliveries = Deliveries(outbox, clock, callbacks.on_refused, callbacks.on_acknowledged)
+        self._deliveries = Deliveries(outbox, clock, callbacks.on_refused, callbacks.on_acknowledged, retries)
         self._stop_ns: int | None = None
         self._session: Session | None = None
         self._since_ns = clock.monotonic_ns()
@@ -235,7 +236,7 @@ class Publisher:
             self._deliveries,
             self._settings,
             self._clock,
-            self._timing,
+            self._retries,
         )
         self._report_connected(session)
         has_left = False

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from dataclasses import dataclass
 from typing import Final
 
 from edge.config import Mqtt
@@ -18,6 +17,7 @@ from edge.delivery.mqtt.client import Link
 from edge.delivery.mqtt.deliveries import NEVER, TOPIC_INVALID, Deliveries
 from edge.delivery.mqtt.messages import Message, Messages, encoded
 from edge.delivery.mqtt.notices import Acknowledged, Connected, Disconnected
+from edge.delivery.mqtt.retries import Retries
 from edge.delivery.outbox.store import Outbox, Row
 from edge.errors import BrokerError, OutboxError
 from edge.host.clock import NS_PER_S, Clock
@@ -26,20 +26,6 @@ READ_ROWS: Final = 200
 """Rows read from the outbox at a time."""
 STALL_KEEPALIVES: Final = 3
 """A connection that confirms nothing for this many keepalives is dropped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Pauses of a session, s."""
-
-    first_hold_s: float = 1.0
-    """Before unconfirmed events are sent again, when the broker puts events off; doubles up to `max_hold_s`."""
-    max_hold_s: float = 30.0
-    returned_s: float = 1.0
-    """Between two checks for dead letters that were put back."""
-
-
-DEFAULT_TIMING: Final = Timing()
 
 
 class Session:
@@ -54,7 +40,7 @@ class Session:
         deliveries: Deliveries,
         settings: Mqtt,
         clock: Clock,
-        timing: Timing,
+        retries: Retries,
     ) -> None:
         self.link = link
         self.protocol = connected.protocol
@@ -71,7 +57,7 @@ class Session:
         self._messages = messages
         self._deliveries = deliveries
         self._clock = clock
-        self._timing = timing
+        self._retries = retries
         self._stall_s = STALL_KEEPALIVES * settings.keepalive_s
         self._window = max(1, min(settings.inflight, connected.receive_maximum))
         self._last_old_seq = outbox.last_seq
@@ -86,7 +72,7 @@ class Session:
         self._put_off_until_ns = 0
         self._hold_until_ns: int | None = None
         """No events before this time, nor while any is in flight: then all unconfirmed ones again, in order."""
-        self._hold_s = timing.first_hold_s
+        self._hold_s = retries.first_hold_s
 
     def rows_in_flight(self) -> list[Row]:
         return [item for item in self.in_flight.values() if isinstance(item, Row)]
@@ -154,7 +140,7 @@ class Session:
     def _find_returned(self) -> None:
         """Dead letters that were put back lie below the cursor: start again at the oldest."""
         now_ns = self._clock.monotonic_ns()
-        if now_ns - self._checked_ns < self._timing.returned_s * NS_PER_S:
+        if now_ns - self._checked_ns < self._retries.returned_s * NS_PER_S:
             return
         self._checked_ns = now_ns
         try:
@@ -191,7 +177,7 @@ class Session:
         if isinstance(item, Row):
             if notice.ok:
                 self.has_confirmed = True
-                self._hold_s = self._timing.first_hold_s
+                self._hold_s = self._retries.first_hold_s
                 self._deliveries.confirm(item)
             elif notice.code in NEVER or notice.code == PACKET_TOO_LARGE:
                 self.refuse(item, notice.code, notice.reason)
@@ -201,7 +187,7 @@ class Session:
         elif item is not None and not notice.ok:
             if item.retain and notice.code not in NEVER:
                 self._put_off.append(item)
-                self._put_off_until_ns = now_ns + int(self._timing.first_hold_s * NS_PER_S)
+                self._put_off_until_ns = now_ns + int(self._retries.first_hold_s * NS_PER_S)
             words = f"the broker refuses {item.topic}: {notice.reason}; check its access list"
             self._deliveries.log(logging.ERROR, words)
 
@@ -228,7 +214,7 @@ class Session:
         self._deliveries.log(logging.WARNING, why)
         if self._hold_until_ns is None:
             self._hold_until_ns = self._clock.monotonic_ns() + int(self._hold_s * NS_PER_S)
-            self._hold_s = min(self._hold_s * 2, self._timing.max_hold_s)
+            self._hold_s = min(self._hold_s * 2, self._retries.max_hold_s)
 
 
 def _replayed(payload: bytes) -> bytes:

@@ -8,12 +8,11 @@ import pytest
 from fakes.delivery import FakeBroker, draft, until
 
 from edge.config import Mqtt
-from edge.delivery.mqtt.broken_connections import POISON_STRIKES
 from edge.delivery.mqtt.connection import backoff_for
 from edge.delivery.mqtt.messages import MAX_RETAINED
 from edge.delivery.mqtt.notices import Acknowledged, Disconnected
 from edge.delivery.mqtt.publisher import Callbacks, Publisher
-from edge.delivery.mqtt.session import Timing
+from edge.delivery.mqtt.retries import DEFAULT_RETRIES, Retries
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import Outbox
 from edge.errors import OutboxError
@@ -167,7 +166,7 @@ def test_event_put_off_by_the_broker_comes_again_later(scene):
         return 0x97 if sent.payload.get("number") == 2 and full and full.pop() else 0
 
     scene.broker.answer = answer
-    publisher = scene.start(timing=Timing(first_hold_s=0.02))
+    publisher = scene.start(retries=Retries(first_hold_s=0.02))
     until(lambda: publisher.snapshot().connected)
     scene.store(3)
     scene.drained()
@@ -198,7 +197,7 @@ def test_event_that_ends_every_connection_is_found_and_put_aside(scene, code):
     publisher = scene.start()
     scene.drained()
     assert [e.seq for e in scene.outbox.history(0, 10) if e.state == "refused"] == [3]
-    assert publisher.snapshot().connections <= 4 + POISON_STRIKES
+    assert publisher.snapshot().connections <= 4 + DEFAULT_RETRIES.poison_strikes
     assert scene.seqs[-3:] == [4, 5, 6]
 
 
@@ -271,7 +270,7 @@ def test_retained_message_put_off_by_the_broker_is_sent_again(scene):
     """A full broker at the wrong moment does not leave a stale state behind."""
     full = [True, True]
     scene.broker.answer = lambda sent: 0x97 if sent.retain and full and full.pop() else 0
-    publisher = scene.start(timing=Timing(first_hold_s=0.02))
+    publisher = scene.start(retries=Retries(first_hold_s=0.02))
     until(lambda: len(scene.broker.said(TOPICS.status)) == 3)
     assert publisher.snapshot().connections == 1
 
@@ -384,7 +383,7 @@ def test_dead_letter_put_back_is_sent_again_in_its_place(scene):
     refused = []
     scene.broker.answer = lambda sent: 0x87 if sent.payload.get("seq") in (2, 3) else 0
     publisher = scene.start(
-        timing=Timing(returned_s=0.01),
+        retries=Retries(returned_s=0.01),
         callbacks=Callbacks(on_refused=lambda row, code, reason: refused.append((row.seq, code))),
     )
     scene.store(5)
@@ -414,7 +413,7 @@ def test_flapping_link_names_a_second_client_as_a_cause(scene, caplog):
     ("broker", "most_s"), [("mqtt://127.0.0.1:1", 2.0), ("embedded", 2.0), ("mqtts://plant:1", 60.0)]
 )
 def test_backoff_is_short_on_this_machine_only(broker, most_s):
-    """A broker on the box is tried again within two seconds, one on the network is spared."""
+    """A local broker is tried again within two seconds, one on the network is spared."""
     backoff = backoff_for(Mqtt(broker=broker))
     delays = [backoff.next_s() for _ in range(20)]
     assert most_s / 2 <= max(delays) <= most_s
