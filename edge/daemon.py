@@ -126,7 +126,7 @@ class Daemon:
         return {"throttling": None if self._power.found is None else asdict(self._power.found)}
 
     def _watch(self, parts: Parts, for_s: float | None) -> str | None:
-        """Watch until a signal comes or the time is over.  Returns the name of a thread that ended or hangs before that."""
+        """Watch until a signal comes or the time is over.  Returns the thread that ended or hangs before that."""
         period_s = self._service.watchdog_s
         watchdog = Watchdog(parts.loops, self._clock, LIMIT_S if period_s is None else period_s / 2)
         end_ns = None if for_s is None else self._clock.monotonic_ns() + int(for_s * NS_PER_S)
