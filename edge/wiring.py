@@ -242,7 +242,7 @@ def _inspection_loop(
 
     def on_report(reports: Sequence[Report]) -> None:
         _log_period(reports, reach.recorder, reach.publisher)
-        refusals.tell()
+        refusals.emit()
         _report_strip(reach.outputs, line.reading)
         service.status(status_line(reports, reach.publisher.snapshot(), clock.monotonic_ns()))
         for report in reports:

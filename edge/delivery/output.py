@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edge.config import Config
-from edge.delivery.outbox.store import Row
+from edge.delivery.outbox.rows import Row
 from edge.host.clock import Clock
 
 
@@ -52,7 +52,7 @@ class Events(Protocol):
     @property
     def last_seq(self) -> int: ...
     def after(self, seq: int, limit: int) -> Sequence[Row]: ...
-    def hold(self, after_seq: int) -> None: ...
+    def hold(self, reader: str, after_seq: int) -> None: ...
     def depth(self) -> int: ...
 
 

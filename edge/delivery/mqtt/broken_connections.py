@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from edge.delivery.mqtt.notices import Disconnected
-from edge.delivery.outbox.store import Row
+from edge.delivery.outbox.rows import Row
 from edge.host.clock import NS_PER_S
 
 CLASH_S: Final = 10.0

@@ -8,7 +8,8 @@ from typing import Final
 
 from edge.delivery.mqtt.broken_connections import BrokenConnections
 from edge.delivery.mqtt.retries import Retries
-from edge.delivery.outbox.store import Outbox, Row
+from edge.delivery.outbox.rows import Row
+from edge.delivery.outbox.store import Outbox
 from edge.errors import OutboxError
 from edge.host.clock import Clock
 from edge.host.log_throttle import LogThrottle

@@ -33,7 +33,8 @@ from edge.delivery.mqtt.notices import (
 from edge.delivery.mqtt.retries import DEFAULT_RETRIES, Retries
 from edge.delivery.mqtt.session import Session
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import Outbox, Row
+from edge.delivery.outbox.rows import Row
+from edge.delivery.outbox.store import Outbox
 from edge.errors import BrokerError
 from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock, stamp

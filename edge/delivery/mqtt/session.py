@@ -18,7 +18,8 @@ from edge.delivery.mqtt.deliveries import NEVER, TOPIC_INVALID, Deliveries
 from edge.delivery.mqtt.messages import Message, Messages, encoded
 from edge.delivery.mqtt.notices import Acknowledged, Connected, Disconnected
 from edge.delivery.mqtt.retries import Retries
-from edge.delivery.outbox.store import Outbox, Row
+from edge.delivery.outbox.rows import Row
+from edge.delivery.outbox.store import Outbox
 from edge.errors import BrokerError, OutboxError
 from edge.host.clock import NS_PER_S, Clock
 

@@ -23,10 +23,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from edge.delivery.outbox.store import Row
+from edge.delivery.outbox.rows import Row
 from edge.delivery.output import CameraReport
 from edge.delivery.sparkplug import host_state
-from edge.delivery.sparkplug.event_metrics import StoredEvent
+from edge.delivery.sparkplug.event_metrics import ParsedEvent
 from edge.delivery.sparkplug.metric_table import MetricTable
 from edge.delivery.sparkplug.metrics import (
     BD_SEQ,
@@ -314,7 +314,7 @@ class EdgeNode:
     def learn(self, rows: Sequence[Row]) -> None:
         """Take events in the order of `seq`, all after `known_seq`: births carry the newest."""
         for row in rows:
-            event = StoredEvent.of(row)
+            event = ParsedEvent.of(row)
             self.known_seq = row.seq
             for metric in event.node_metrics():
                 self._node.set_for_birth(metric)
@@ -346,7 +346,7 @@ class EdgeNode:
                 self._node.set(EVENTS_LOST, self.counts.lost, self._now_ms())
             self.sent_seq = row.seq
             self._checked_seq = max(self._checked_seq, row.seq)
-            event = StoredEvent.of(row)
+            event = ParsedEvent.of(row)
             is_history = row.seq <= self._known_at_birth
             self._count(events=1, history=int(is_history))
             self._send_event(event.node_metrics(), self._node, None, is_history=is_history)

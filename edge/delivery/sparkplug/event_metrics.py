@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from edge.delivery.outbox.store import Row
+from edge.delivery.outbox.rows import Row
 from edge.delivery.sparkplug.metrics import LAST_DEFECT, NODE_METRICS
 from edge.delivery.sparkplug.payload import DataType, Metric, Value
 from edge.event import NODE_CAMERA
@@ -17,7 +17,7 @@ from edge.host.clock import NS_PER_MS
 
 
 @dataclass(frozen=True, slots=True)
-class StoredEvent:
+class ParsedEvent:
     """A row of the outbox, parsed."""
 
     row: Row
@@ -26,7 +26,7 @@ class StoredEvent:
     fields: dict[str, Any]
 
     @classmethod
-    def of(cls, row: Row) -> StoredEvent:
+    def of(cls, row: Row) -> ParsedEvent:
         """Never raises: the metrics of what cannot be parsed are null."""
         try:
             fields = json.loads(row.payload)

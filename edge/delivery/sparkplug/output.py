@@ -19,7 +19,7 @@ from edge.config import Mqtt
 from edge.delivery.mqtt.client import Link, OpenLink, opener
 from edge.delivery.mqtt.connection import Connection, backoff_for
 from edge.delivery.mqtt.notices import Connected, Disconnected, Notice, Received, Refused, Subscribed, Will
-from edge.delivery.outbox.store import Row
+from edge.delivery.outbox.rows import Row
 from edge.delivery.output import CameraReport, Events, NodeProperties, OutputContext, StripReading
 from edge.delivery.sparkplug.edge_node import EdgeNode, Fence, Identity, Leave, Publish
 from edge.delivery.sparkplug.metrics import OUTBOX_DEPTH, property_values, strip_values
@@ -110,7 +110,7 @@ class SparkplugOutput:
         self._backoff = backoff or backoff_for(settings)
         self._saved = Memory.read(memory_path, events.last_seq)
         self._saved_ns = clock.monotonic_ns()
-        events.hold(self._saved.settled_seq)
+        events.hold(self.name, self._saved.settled_seq)
         self._node = EdgeNode(
             identity,
             clock,
@@ -387,7 +387,7 @@ class SparkplugOutput:
             self._log(logging.ERROR, f"{self._memory_path} cannot be written: {error.strerror}")
             return
         self._saved = memory
-        self._events.hold(memory.settled_seq)
+        self._events.hold(self.name, memory.settled_seq)
 
     def _log(self, level: int, message: str) -> None:
         self._throttle.write(level, message, self._clock.monotonic_ns())
