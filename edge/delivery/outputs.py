@@ -1,6 +1,6 @@
 """All outputs of the node: which there are, and how they are kept running.
 
-Each output has a supervisor, a thread `output-NAME`: it builds the output, hands it the newest values, looks after its
+Each output has a supervisor, a thread `output-NAME`: it builds the output, gives it the newest values, watches its
 thread, and builds it anew with growing delays after a failure. The threads of the node only leave values here, so an
 output can neither block them nor raise into them. A thread cannot be killed: an output that hangs is left behind, and
 beyond a limit of such threads no new one is made.

@@ -1,4 +1,4 @@
-"""The Sparkplug view of a real daemon, through a real Mosquitto, heard by a scripted host and another decoder."""
+"""The Sparkplug output of a real daemon, through a real Mosquitto, to a scripted host and another decoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
-from fakes.sparkplug_host import Heard, HostView
+from fakes.sparkplug_host import HostMessage, StrictHost
 from mosquitto import Mosquitto
 from node import Node, until
 from paho.mqtt.enums import CallbackAPIVersion
@@ -55,7 +55,7 @@ class Host:
 
     def __init__(self, port: int, host_id: str = "scada1") -> None:
         self.topic = f"spBv1.0/STATE/{host_id}"
-        self.view = HostView("plant", "line3")
+        self.strict = StrictHost("plant", "line3")
         self.raw: list[tuple[str, bytes]] = []
         self.states_ms = int(time.time() * 1000)
         self.deaf = False
@@ -90,7 +90,7 @@ class Host:
         metric = Metric("Node Control/Rebirth", DataType.BOOLEAN, value=True)
         self.command("spBv1.0/plant/NCMD/line3", encode(Payload(self.states_ms, (metric,))))
 
-    def heard(self) -> list[Heard]:
+    def heard(self) -> list[HostMessage]:
         while not self._messages.empty():
             message = self._messages.get()
             if "CMD/" in message.topic:
@@ -99,13 +99,13 @@ class Host:
             if self.deaf:
                 continue
             if message.retain:
-                self.view.faults.append(f"{message.topic} is retained")
+                self.strict.faults.append(f"{message.topic} is retained")
             is_will = "/NDEATH/" in message.topic and message.qos == 1
             if message.qos != 0 and not is_will:
-                self.view.faults.append(f"{message.topic} with QoS {message.qos}")
+                self.strict.faults.append(f"{message.topic} with QoS {message.qos}")
             self.raw.append((message.topic, message.payload))
-            self.view.hear(message.topic, message.payload)
-        return self.view.heard
+            self.strict.receive(message.topic, message.payload)
+        return self.strict.messages
 
     def wait_for(self, verb: str, after: int, what: str, device: str | None = None) -> int:
         """Number of the first such message from `after` on."""
@@ -141,9 +141,9 @@ def scene(tmp_path: Path, broker: Mosquitto) -> Any:
     """A broker, a host that is online, and a node that is not started yet."""
     host = Host(broker.port)
     camera = {"name": "top", "source": "strip:?seed=1", "fps": 40, "budget_ms": 500}
-    view = {"enabled": True, "group_id": "plant", "primary_host": "scada1", "resend_s": 2.0}
+    section = {"enabled": True, "group_id": "plant", "primary_host": "scada1", "resend_s": 2.0}
     mqtt = {"broker": broker.url, "keepalive_s": KEEPALIVE_S}
-    node = Node(tmp_path / "node", broker.port, [camera], sparkplug=view, mqtt=mqtt)
+    node = Node(tmp_path / "node", broker.port, [camera], sparkplug=section, mqtt=mqtt)
     with node:
         yield broker, host, node
     host.close()
@@ -151,7 +151,7 @@ def scene(tmp_path: Path, broker: Mosquitto) -> Any:
 
 def events_heard(host: Host) -> set[int]:
     host.heard()
-    return {seq for seq, _ in host.view.events()}
+    return {seq for seq, _ in host.strict.events()}
 
 
 def events_stored(node: Node) -> dict[int, bytes]:
@@ -167,7 +167,7 @@ def test_a_host_walks_a_node_through_its_life(scene: Any) -> None:  # noqa: PLR0
     # tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50, tck-id-topics-nbirth-mqtt,
     # tck-id-topics-ddata-mqtt
     broker, host, node = scene
-    view = host.view
+    strict = host.strict
 
     # no birth without the host; then births, data and events
     node.start()
@@ -177,9 +177,9 @@ def test_a_host_walks_a_node_through_its_life(scene: Any) -> None:  # noqa: PLR0
     host.wait_for("DBIRTH", 0, "the device's birth", "top")
     until(lambda: max(events_heard(host), default=0) >= 2, 15, "the first events")
     host.wait_for("DDATA", 0, "device data", "top")
-    assert view.bd_seq == 0
-    assert view.value("Model/Name")
-    until(lambda: host.heard() and view.value("Frames/OK", "top"), 10, "coverage")
+    assert strict.bd_seq == 0
+    assert strict.value("Model/Name")
+    until(lambda: host.heard() and strict.value("Frames/OK", "top"), 10, "coverage")
 
     # garbage does nothing, a rebirth does
     host.command("spBv1.0/plant/NCMD/line3", b"\xff garbage")
@@ -187,7 +187,7 @@ def test_a_host_walks_a_node_through_its_life(scene: Any) -> None:  # noqa: PLR0
     time_of_birth = len(host.heard())
     host.ask_rebirth()
     host.wait_for("DBIRTH", time_of_birth, "the device's second birth", "top")
-    assert view.bd_seq == 0
+    assert strict.bd_seq == 0
 
     # the host goes and comes back
     mark = len(host.heard())
@@ -198,9 +198,9 @@ def test_a_host_walks_a_node_through_its_life(scene: Any) -> None:  # noqa: PLR0
     mark = len(host.heard())
     host.say(online=True)
     host.wait_for("DBIRTH", mark, "the birth for the returned host", "top")
-    assert view.bd_seq == 1
+    assert strict.bd_seq == 1
     until(lambda: stored + 2 in events_heard(host), 10, "what happened meanwhile")
-    assert dict(view.events())[stored + 2], "as history"
+    assert dict(strict.events())[stored + 2], "as history"
 
     # a camera goes and comes back
     mark = len(host.heard())
@@ -214,10 +214,10 @@ def test_a_host_walks_a_node_through_its_life(scene: Any) -> None:  # noqa: PLR0
     mark = len(host.heard())
     node.kill()
     host.wait_for("NDEATH", mark, "the will of the killed node")
-    assert view.alive == set()
+    assert strict.alive == set()
     node.start()
     host.wait_for("DBIRTH", mark, "the birth after the kill", "top")
-    assert view.bd_seq == 2
+    assert strict.bd_seq == 2
 
     # the broker is killed; the host, which may come back after the node, asks for a birth as hosts do
     broker.kill()
@@ -235,11 +235,11 @@ def test_a_host_walks_a_node_through_its_life(scene: Any) -> None:  # noqa: PLR0
     mark = len(host.heard())
     assert node.stop() == 0
     host.wait_for("NDEATH", mark, "the farewell")
-    until(lambda: [h.verb for h in host.heard()].count("NDEATH") and view.alive == set(), 5, "the node's death")
+    until(lambda: [h.verb for h in host.heard()].count("NDEATH") and strict.alive == set(), 5, "the node's death")
     stored_events = events_stored(node)
     assert events_heard(host) == set(stored_events), node.log()
-    assert not view.faults, (view.faults, node.log())
-    for heard in view.heard:
+    assert not strict.faults, (strict.faults, node.log())
+    for heard in strict.messages:
         if heard.verb == "NDATA" and "Event/JSON" in heard.names():
             told = json.loads(str(heard["Event/JSON"].value))
             assert told == json.loads(stored_events[told["seq"]])

@@ -10,7 +10,7 @@ from edge.host.clock import NS_PER_S
 
 CLASH_S: Final = 10.0
 CLASH_STRIKES: Final = 3
-"""Connections in a row that ended within CLASH_S without a code: so many brokers treat two equal client ids."""
+"""Connections in a row that ended within CLASH_S without a code: many brokers do that to equal client ids."""
 PACKET_TOO_LARGE: Final = 0x95
 
 

@@ -224,7 +224,7 @@ def test_missed_frames_are_put_down_to_a_model_only_if_it_is_slower(plant: Plant
     )
     plant.succession.use(plant.kept("second", make, weights=(0, 0, 0, 0, 0.5, 1)))
     plant.goes_on(10)
-    plant.strip.tell(FramesLost("top", 200, "overflow"))
+    plant.strip.send(FramesLost("top", 200, "overflow"))
     until(lambda: plant.line.sessions[0].account.total()["frames"]["dropped"] >= 200, 5, "the lost frames")
     plant.succession.look()
     assert bool(plant.told("model.rolled_back")) == (make is that_is_slow)

@@ -157,7 +157,7 @@ def test_removed_camera_goes_with_its_last_frame(stage: Stage) -> None:
     told = stage.reload(CAMERA)
     assert told["removed"] == ["side"]
     assert set(stage.sessions()) == {"top", "side"}
-    stage.cameras.tell(CameraRemoved("side", 0))
+    stage.cameras.send(CameraRemoved("side", 0))
     until(lambda: set(stage.sessions()) == {"top"}, 5, "the end of the station")
     until(lambda: not [topic for topic in stage.crew.retained if "/side/" in topic], 5, "nothing retained")
     assert "side" not in stage.node.states
@@ -168,7 +168,7 @@ def test_camera_that_is_wanted_again_before_it_is_gone_stays(stage: Stage) -> No
     stage.reload(CAMERA, {"name": "side", "source": "strip:"})
     stage.reload(CAMERA)
     stage.reload(CAMERA, {"name": "side", "source": "strip:"})
-    stage.cameras.tell(CameraRemoved("side", 0))
+    stage.cameras.send(CameraRemoved("side", 0))
     until(lambda: not stage.cameras.notices, 5, "the notice")
     stage.reload(CAMERA, {"name": "side", "source": "strip:"})
     assert set(stage.sessions()) == {"top", "side"}
@@ -289,7 +289,7 @@ def test_a_thousand_files_give_no_traceback_and_no_half_of_a_change(stage: Stage
             assert (stage.node.settings, stage.sessions(), stage.cameras.wanted) == before
         else:
             taken += 1
-            stage.cameras.tell(*(CameraRemoved(name, 0) for name in told["removed"]))
+            stage.cameras.send(*(CameraRemoved(name, 0) for name in told["removed"]))
             until(lambda told=told: not set(told["removed"]) & set(stage.sessions()), 5, "the end of a station")
         stage.is_whole()
         assert stage.crew.kinds().count("config.refused") == refused, n
