@@ -52,6 +52,8 @@ class OutputKind:
     is_enabled: Callable[[Config], bool]
     build: Callable[[OutputContext], Output]
     """Called on the supervisor's thread; may import, raise and take its time."""
+    reads_events: bool = True
+    """The outbox keeps events for this output, also before it is built; it then holds what it needs itself."""
 
 
 def _sparkplug(context: OutputContext) -> Output:
@@ -347,6 +349,8 @@ class Outputs:
         self._throttle = LogThrottle(log)
         self._watchdog = Watchdog(lambda: {each.name: each for each in self._supervisors}, clock, limits.still_s)
         self._supervisors = tuple(self._supervisor(kind) for kind in kinds if kind.is_enabled(settings))
+        for supervisor in self._supervisors:
+            self._hold_all(supervisor.kind)
         self._reported = self._summary()
 
     def start(self) -> None:
@@ -394,8 +398,10 @@ class Outputs:
                     supervisor.rebuild(settings)
                 else:
                     supervisor.ask_stop(self._limits.stop_s)
+                    self._context.events.release(supervisor.kind.name)
             self._supervisors = (*kept.values(), *fresh)
             for supervisor in fresh:
+                self._hold_all(supervisor.kind)
                 self._start(supervisor)
 
     def supervise(self) -> bool:
@@ -445,6 +451,10 @@ class Outputs:
             }
             for status in self.status()
         }
+
+    def _hold_all(self, kind: OutputKind) -> None:
+        if kind.reads_events:
+            self._context.events.hold(kind.name, 0)
 
     def _supervisor(
         self, kind: OutputKind, status: OutputStatus | None = None, left_behind: Output | None = None

@@ -57,19 +57,19 @@ class Memory:
     settled_seq: int
 
     @classmethod
-    def read(cls, path: Path, newest_seq: int) -> Memory:
-        """newest_seq: the cursor of an output that has never run before."""
+    def read(cls, path: Path, newest_seq: int, start_seq: int) -> Memory:
+        """newest_seq: of the outbox.  start_seq: the cursor of an output that has never run before."""
         try:
             fields = json.loads(path.read_text("ascii"))
             memory = cls(int(fields["bd_seq"]) % SEQ_MODULUS, int(fields["settled_seq"]))
         except FileNotFoundError:
-            return cls(None, newest_seq)
+            return cls(None, start_seq)
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             log.warning("%s cannot be read (%s): bdSeq starts again, older events are not repeated", path, error)
-            return cls(None, newest_seq)
+            return cls(None, start_seq)
         if not 0 <= memory.settled_seq <= newest_seq:
-            log.warning("%s belongs to another outbox: events before seq %d are not repeated", path, newest_seq)
-            return cls(memory.bd_seq, newest_seq)
+            log.warning("%s belongs to another outbox: events up to seq %d are not repeated", path, start_seq)
+            return cls(memory.bd_seq, start_seq)
         return memory
 
     def write(self, path: Path) -> None:
@@ -108,7 +108,9 @@ class SparkplugOutput:
         self._settings = settings
         self._memory_path = memory_path
         self._backoff = backoff or backoff_for(settings)
-        self._saved = Memory.read(memory_path, events.last_seq)
+        newest_seq = events.last_seq
+        first_seq = newest_seq + 1 if first_seq is None else first_seq
+        self._saved = Memory.read(memory_path, newest_seq, first_seq - 1)
         self._saved_ns = clock.monotonic_ns()
         events.hold(self.name, self._saved.settled_seq)
         self._node = EdgeNode(
@@ -118,7 +120,7 @@ class SparkplugOutput:
             bd_seq=self._saved.bd_seq,
             settled_seq=self._saved.settled_seq,
         )
-        self._node.count_from(events.last_seq + 1 if first_seq is None else first_seq)
+        self._node.count_from(first_seq)
         self._connection = Connection(open_link, settings, clock)
         self._lock = threading.Lock()
         self._values: dict[str, Value] = {}

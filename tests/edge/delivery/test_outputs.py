@@ -25,15 +25,21 @@ STILL = Limits(turn_s=0.01, still_s=0.2, steady_s=0.05, stop_s=0.05, first_delay
 
 
 class NoEvents:
-    """An empty outbox."""
+    """An empty outbox, and what it must keep for each reader."""
 
     last_seq = 41
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
 
     def after(self, _seq: int, _limit: int) -> list[Any]:
         return []
 
-    def hold(self, *_: Any) -> None:
-        pass
+    def hold(self, reader: str, after_seq: int) -> None:
+        self.held[reader] = after_seq
+
+    def release(self, reader: str) -> None:
+        self.held.pop(reader, None)
 
     def depth(self) -> int:
         return 0
@@ -243,13 +249,16 @@ def test_a_reload_starts_and_stops_outputs(scene: Scene) -> None:
         return scene.built[-1]
 
     row = kind(build, is_enabled=lambda settings: len(settings.cameras) > 1)
-    outputs = scene.outputs = Outputs(settings(scene.folder), NoEvents(), SystemClock(), [row], LIMITS)
+    events = NoEvents()
+    outputs = scene.outputs = Outputs(settings(scene.folder), events, SystemClock(), [row], LIMITS)
     outputs.start()
     assert outputs.status() == ()
     outputs.rebuild(settings(scene.folder, "top", "end"))
     until(lambda: scene.built and scene.built[0].alive)
     assert [status.name for status in outputs.status()] == ["toy"]
+    assert events.held == {"toy": 0}
     outputs.rebuild(settings(scene.folder))
+    assert events.held == {}
     until(lambda: not scene.built[0].alive)
     assert outputs.status() == ()
 
@@ -276,3 +285,11 @@ def test_the_status_is_published_as_json(scene: Scene) -> None:
     status = scene.outputs.as_json()["toy"]
     assert list(status) == ["state", "since", "restarts", "last_error"]
     assert abs(wall_ns_of(status["since"]) - SystemClock().wall_ns()) < 60 * NS_PER_S
+
+
+def test_events_are_kept_for_an_output_before_it_is_built(tmp_path: Path) -> None:
+    """What it has not sent is not deleted meanwhile, not even when its package fails to build for hours."""
+    events = NoEvents()
+    rows = [kind(ToyOutput), OutputKind("quiet", lambda _settings: True, ToyOutput, reads_events=False)]
+    Outputs(settings(tmp_path), events, SystemClock(), rows)
+    assert events.held == {"toy": 0}

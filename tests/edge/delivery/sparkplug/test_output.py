@@ -33,14 +33,14 @@ def test_memory_survives(tmp_path: Path) -> None:
     """tck-id-topics-nbirth-bdseq-increment: what is written is read again, by the owner only, and nothing is left."""
     path = tmp_path / "sparkplug.json"
     Memory(254, 4711).write(path)
-    assert Memory.read(path, 5000) == Memory(254, 4711)
+    assert Memory.read(path, 5000, 5000) == Memory(254, 4711)
     assert path.stat().st_mode & 0o777 == 0o600
     assert [p.name for p in tmp_path.iterdir()] == ["sparkplug.json"]
 
 
 def test_an_output_that_never_ran_starts_with_the_newest_event(tmp_path: Path) -> None:
     """Switched on after a year, it does not send the year."""
-    assert Memory.read(tmp_path / "sparkplug.json", 77) == Memory(None, 77)
+    assert Memory.read(tmp_path / "sparkplug.json", 77, 77) == Memory(None, 77)
 
 
 @pytest.mark.parametrize("words", ["", "{", "[]", '{"bd_seq":"x","settled_seq":1}', '{"bd_seq":1}', "\xff", "[" * 9000])
@@ -48,7 +48,7 @@ def test_a_damaged_memory_is_logged_and_replaced(tmp_path: Path, caplog: Any, wo
     """A warning, and a start as if there were no file."""
     path = tmp_path / "sparkplug.json"
     path.write_text(words, "latin-1")
-    assert Memory.read(path, 9) == Memory(None, 9)
+    assert Memory.read(path, 9, 9) == Memory(None, 9)
     assert "cannot be read" in caplog.text
 
 
@@ -56,7 +56,15 @@ def test_a_cursor_beyond_the_outbox_is_reset(tmp_path: Path) -> None:
     """With another outbox its numbers mean nothing; bdSeq continues."""
     path = tmp_path / "sparkplug.json"
     Memory(3, 100).write(path)
-    assert Memory.read(path, 10) == Memory(3, 10)
+    assert Memory.read(path, 10, 10) == Memory(3, 10)
+
+
+def test_an_output_that_is_built_late_starts_with_the_first_event_of_the_run(tmp_path: Path) -> None:
+    """Events that were stored since the start of the daemon are sent; a cursor above its start stays."""
+    path = tmp_path / "sparkplug.json"
+    assert Memory.read(path, 12, 9) == Memory(None, 9)
+    Memory(3, 11).write(path)
+    assert Memory.read(path, 12, 9) == Memory(3, 11)
 
 
 # ---- the second reader of the outbox --------------------------------------------------------------------------
@@ -323,5 +331,5 @@ def test_an_output_that_was_left_behind_leaves_the_memory_to_its_successor(tmp_p
     Memory(7, 0).write(path)
     hung._node.connect()
     hung._save()
-    assert Memory.read(path, 0) == Memory(7, 0)
+    assert Memory.read(path, 0, 0) == Memory(7, 0)
     box.close()
