@@ -50,11 +50,11 @@ class Subscriber:
         self._thread.start()
 
     def _run(self) -> None:
-        def tell(sentence: str) -> None:
+        def report(sentence: str) -> None:
             if sentence.startswith("connected"):
                 self._ready.set()
 
-        for message in listen(self._settings, ["defectd/#"], stopped=self._over, on_state=tell):
+        for message in listen(self._settings, ["defectd/#"], stopped=self._over, on_state=report):
             self.messages.append(message)
 
     def wait_until_ready(self) -> Subscriber:
@@ -425,7 +425,7 @@ def test_wrong_password_is_one_clear_message(stage, caplog):
 
 
 def test_will_says_offline_after_a_kill(stage):
-    """kill -9 of the node: the broker itself says offline, retained."""
+    """kill -9 of the node: the broker itself publishes offline, retained."""
     broker = stage.broker()
     subscriber = stage.subscriber(broker.url)
     child = stage.process(NODE_SCRIPT, stage.folder / "state" / "outbox.db", broker.port, 0.05)
@@ -486,16 +486,16 @@ def test_drain_rate_and_insert_time(stage):
     outbox = stage.outbox(durability="full")
     took_ms = []
     for n in range(500):
-        begin = CLOCK.monotonic_ns()
+        start = CLOCK.monotonic_ns()
         outbox.append([draft(n)])
-        took_ms.append((CLOCK.monotonic_ns() - begin) / 1e6)
+        took_ms.append((CLOCK.monotonic_ns() - start) / 1e6)
     took_ms.sort()
     for n in range(500, 10_000, 100):
         outbox.append([draft(n + k) for k in range(100)])
-    begin = CLOCK.monotonic_ns()
+    start = CLOCK.monotonic_ns()
     stage.publisher(outbox, broker.url)
     until(lambda: outbox.depth() == 0, 60)
-    seconds = (CLOCK.monotonic_ns() - begin) / NS_PER_S
+    seconds = (CLOCK.monotonic_ns() - start) / NS_PER_S
     logging.getLogger("bench").warning(
         "drained %.0f/s (n=10000), insert p50 %.2f ms, p99 %.2f ms (n=500)",
         10_000 / seconds,
