@@ -78,7 +78,7 @@ class Daemon:
             self._service.stopping()
             self._shut(parts, broker)
             if not broken:
-                parts.succession.close()
+                parts.rollout.close()
             return 1 if broken else 0
 
     def _start_broker(self, building: ExitStack) -> EmbeddedBroker | None:
@@ -109,7 +109,7 @@ class Daemon:
             if lacks and parts.line.reading.state != "off":
                 log.warning("camera %s reports no positions: it has no %s", camera.name, " and no ".join(lacks))
         parts.recorder.put(event.Event.now(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
-        parts.succession.resume()
+        parts.rollout.resume()
         parts.console.start()
 
     def _export(self, building: ExitStack, parts: Parts) -> None:
@@ -139,8 +139,8 @@ class Daemon:
             if stuck is not None:
                 return self._give_up(stuck)
             self._service.alive()
-            parts.ledger.save()
-            parts.succession.look()
+            parts.totals.save()
+            parts.rollout.look()
             outputs_changed = parts.outputs.supervise()
             if self._power.check(self._clock.monotonic_ns()) or outputs_changed:
                 parts.node.announce()
@@ -178,7 +178,7 @@ class Daemon:
     def _shut(self, parts: Parts, broker: EmbeddedBroker | None) -> None:
         """Stop along the flow: no new frames, none left over, nothing unwritten, nothing unsent that can be sent."""
         log.info("stopping")
-        parts.refusals.emit(at_once=True)
+        parts.rejected_alarm.emit(at_once=True)
         parts.console.stop(STOP_COMMANDS_S)
         parts.commands.stop(STOP_COMMANDS_S)
         parts.cameras.stop(STOP_CAMERAS_S)
@@ -193,7 +193,7 @@ class Daemon:
         parts.outputs.stop(STOP_OUTPUTS_S)
         if broker is not None:
             broker.stop(STOP_BROKER_S)
-        parts.ledger.save(ended=True)
+        parts.totals.save(ended=True)
         waiting = parts.publisher.snapshot().depth
         log.info("stopped; %s", f"{waiting} events wait for the next start" if waiting else "every event is delivered")
 

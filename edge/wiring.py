@@ -20,26 +20,30 @@ from edge.control.reload import Node, Reach
 from edge.control.startup import Prepared
 from edge.control.unix_socket import Console
 from edge.coverage import strip_position
-from edge.coverage.coil_store import LONGEST_AWAY_S, CoilStore
+from edge.coverage.coil_store import MAX_AWAY_S, CoilStore
 from edge.coverage.totals import CoverageTotals
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.line_signals import LineSignals
 from edge.delivery.mqtt.publisher import Callbacks, Publisher
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import MIB, Outbox
-from edge.delivery.output import CameraReport, StripReading
+from edge.delivery.output import CameraReport
 from edge.delivery.outputs import Outputs
 from edge.delivery.recorder import Recorder
 from edge.delivery.refused_alarm import RejectedAlarm
 from edge.evidence.archive import Archive
-from edge.evidence.writer import EvidenceSelector, EvidenceWriter
+from edge.evidence.selector import EvidenceSelector
+from edge.evidence.writer import EvidenceWriter
 from edge.host.clock import Clock, boot_id
 from edge.host.systemd import Service
 from edge.host.watchdog import Loop
 from edge.monitoring.prometheus import Reading
 from edge.monitoring.status_line import status_line
 from edge.pipeline.event_latency import EventLatency
-from edge.pipeline.loop import InspectionLoop, OrderQueue, Report
+from edge.pipeline.loop import InspectionLoop
+from edge.pipeline.orders import OrderQueue
+from edge.pipeline.reporting import Report, Subscribers
+from edge.pipeline.strip_monitor import StripInput
 
 log = logging.getLogger(__name__)
 
@@ -61,26 +65,31 @@ class Parts:
     publisher: Publisher
     outputs: Outputs
     node: Node
-    succession: ModelRollout
+    rollout: ModelRollout
     commands: Commands
     console: Console
-    refusals: RejectedAlarm
-    ledger: CoverageTotals
-    trail: EventLatency
+    rejected_alarm: RejectedAlarm
+    totals: CoverageTotals
+    event_latency: EventLatency
     evidence: EvidenceWriter | None
-    telemetry: LineSignals
+    line_signals: LineSignals
 
     @property
     def threads(self) -> dict[str, Alive]:
         """Required threads: the node ends when one of them ends."""
-        return {"line": self.line, "recorder": self.recorder, "publisher": self.publisher}
+        return {"inspection": self.line, "recorder": self.recorder, "publisher": self.publisher}
 
     def loops(self) -> dict[str, Loop]:
         """Required loops, by the names of their threads: the watchdog ends the node when one of them stands still.
 
         Outputs are optional and supervised by `Outputs`.
         """
-        return {"cameras": self.cameras, "line": self.line, "recorder": self.recorder, "publisher": self.publisher}
+        return {
+            "cameras": self.cameras,
+            "inspection": self.line,
+            "recorder": self.recorder,
+            "publisher": self.publisher,
+        }
 
 
 def build(
@@ -113,21 +122,21 @@ def build(
         publisher.wake()
         outputs.wake()
 
-    ledger = CoverageTotals(settings.state.coverage_totals, clock)
-    trail = EventLatency(names, clock)
+    totals = CoverageTotals(settings.state.coverage_totals, clock)
+    event_latency = EventLatency(names, clock)
     coils = CoilStore(settings.state.coil, clock)
     recorder = Recorder(
         outbox,
         origin,
         topics,
         clock,
-        before_commit=coils.heed,
+        before_commit=coils.record,
         on_stored=on_stored,
-        on_commit=trail.stored,
+        on_commit=event_latency.stored,
     )
-    refusals = RejectedAlarm(recorder.put, clock)
+    rejected_alarm = RejectedAlarm(recorder.put, clock)
     commands = Commands(topics, settings.commands, names, clock)
-    telemetry = LineSignals(settings.travel, clock)
+    line_signals = LineSignals(settings.travel, clock)
     publisher = Publisher(
         opener(settings.mqtt, settings.node),
         outbox,
@@ -135,27 +144,29 @@ def build(
         clock,
         settings.mqtt,
         version=__version__,
-        subscriptions=(*commands.subscriptions, *telemetry.subscriptions),
+        subscriptions=(*commands.subscriptions, *line_signals.subscriptions),
         callbacks=Callbacks(
             on_command=commands.take,
-            intercept=telemetry.take,
-            on_refused=refusals.note,
-            on_acknowledged=trail.acknowledged,
+            intercept=line_signals.take,
+            on_refused=rejected_alarm.note,
+            on_acknowledged=event_latency.acknowledged,
         ),
     )
     outputs = Outputs(settings, outbox, clock)
     orders = OrderQueue()
     cameras = Supervisor(settings.active_cameras, clock)
     building.callback(cameras.close)
-    reach = Reach(orders, cameras, recorder, publisher, commands, trail, outputs)
+    reach = Reach(orders, cameras, recorder, publisher, commands, event_latency, outputs)
     node = Node(prepared, origin, topics, reach, clock, path, more_status)
     evidence = _evidence_writer(settings, clock)
-    kept = _restored_coil(coils, ledger, recorder, clock)
-    line = _inspection_loop(prepared, topics, clock, service, node, reach, refusals, ledger, evidence, telemetry, kept)
-    succession = ModelRollout(node, prepared, orders, lambda: line.sessions, clock)
-    verbs = CommandHandlers(node, succession, orders, outbox, recorder, publisher, commands, clock)
-    commands.attach(publisher.reply, verbs.perform)
-    console = Console(settings.state_dir, verbs.perform)
+    restored = _restored_coil(coils, totals, recorder, clock)
+    line = _inspection_loop(
+        prepared, topics, clock, service, node, reach, rejected_alarm, totals, evidence, line_signals, restored
+    )
+    rollout = ModelRollout(node, prepared, orders, lambda: line.sessions, clock)
+    handlers = CommandHandlers(node, rollout, orders, outbox, recorder, publisher, commands, clock)
+    commands.attach(publisher.reply, handlers.perform)
+    console = Console(settings.state_dir, handlers.perform)
     return Parts(
         cameras,
         line,
@@ -163,14 +174,14 @@ def build(
         publisher,
         outputs,
         node,
-        succession,
+        rollout,
         commands,
         console,
-        refusals,
-        ledger,
-        trail,
+        rejected_alarm,
+        totals,
+        event_latency,
         evidence,
-        telemetry,
+        line_signals,
     )
 
 
@@ -181,14 +192,14 @@ def reading(parts: Parts, clock: Clock) -> Reading:
         parts.cameras,
         parts.publisher,
         parts.recorder,
-        parts.trail,
+        parts.event_latency,
         clock,
         lambda: parts.node.info,
         parts.evidence,
         parts.loops,
         lambda: parts.line.shadow,
         lambda: parts.line.reading,
-        parts.telemetry,
+        parts.line_signals,
     )
 
 
@@ -206,20 +217,22 @@ def _evidence_writer(settings: Config, clock: Clock) -> EvidenceWriter | None:
 
 
 def _restored_coil(
-    coils: CoilStore, ledger: CoverageTotals, recorder: Recorder, clock: Clock
+    coils: CoilStore, totals: CoverageTotals, recorder: Recorder, clock: Clock
 ) -> strip_position.RestoredCoil | None:
     """The coil from before this start; one that cannot be on the line any more is reported as ended."""
-    kept = coils.kept
-    if kept is None or kept.name is None:
-        return kept
-    if coils.may_be_there(ledger.before_ns):
-        log.info("coil %s, started %s, continues; positions are unknown until the next one", kept.name, kept.since)
-        return kept
+    restored = coils.latest
+    if restored is None or restored.name is None:
+        return restored
+    if coils.may_still_run(totals.previous_alive_ns):
+        log.info(
+            "coil %s, started %s, continues; positions are unknown until the next one", restored.name, restored.since
+        )
+        return restored
     words = "coil %s, started %s, is not continued: the node was off for more than %d minutes"
-    log.warning(words, kept.name, kept.since, LONGEST_AWAY_S // 60)
-    ended = {"coil": kept.name, "length_m": None, "by": "restart"}
+    log.warning(words, restored.name, restored.since, MAX_AWAY_S // 60)
+    ended = {"coil": restored.name, "length_m": None, "by": "restart"}
     recorder.put(event.Event.now(clock, event.NODE_CAMERA, "coil.ended", ended))
-    return replace(kept, name=None)
+    return replace(restored, name=None)
 
 
 def _inspection_loop(
@@ -229,21 +242,22 @@ def _inspection_loop(
     service: Service,
     node: Node,
     reach: Reach,
-    refusals: RejectedAlarm,
-    ledger: CoverageTotals,
+    rejected_alarm: RejectedAlarm,
+    totals: CoverageTotals,
     evidence: EvidenceWriter | None,
-    telemetry: LineSignals,
-    kept: strip_position.RestoredCoil | None,
+    line_signals: LineSignals,
+    restored: strip_position.RestoredCoil | None,
 ) -> InspectionLoop:
     settings = prepared.settings
 
     def retain_coverage(camera: str, message: dict[str, Any]) -> None:
-        reach.publisher.retain(topics.coverage(camera), ledger.note(camera, message))
+        reach.publisher.retain(topics.coverage(camera), totals.add(camera, message))
 
     def on_report(reports: Sequence[Report]) -> None:
         _log_period(reports, reach.recorder, reach.publisher)
-        refusals.emit()
-        _report_strip(reach.outputs, line.reading)
+        rejected_alarm.emit()
+        if line.reading.state != "off":
+            reach.outputs.set_strip(line.reading)
         service.status(status_line(reports, reach.publisher.snapshot(), clock.monotonic_ns()))
         for report in reports:
             total, account = report.latency, report.coverage
@@ -252,26 +266,25 @@ def _inspection_loop(
     line = InspectionLoop(
         prepared.sessions,
         reach.cameras,
-        reach.recorder,
+        Subscribers(
+            reach.recorder,
+            state=node.note_state,
+            coverage=retain_coverage,
+            reports=on_report,
+            removed=node.forget,
+            evidence=None if evidence is None else EvidenceSelector(settings.evidence, evidence.keep, clock),
+        ),
         clock,
-        retain_state=node.note_state,
-        retain_coverage=retain_coverage,
-        on_report=on_report,
         report_s=settings.report_s,
-        control=reach.orders,
-        on_removed=node.forget,
-        witness=None if evidence is None else EvidenceSelector(settings.evidence, evidence.keep, clock),
+        orders=reach.orders,
+        strip=StripInput(
+            strip_position.PositionTracker(settings.travel, clock.monotonic_ns(), restored),
+            line_signals.updates,
+            lambda: line_signals.last_refusal,
+        ),
         shadow=prepared.shadow,
-        travel=strip_position.PositionTracker(settings.travel, clock.monotonic_ns(), kept),
-        news=telemetry.updates,
-        why_stale=lambda: telemetry.last_refusal,
     )
     return line
-
-
-def _report_strip(outputs: Outputs, reading: strip_position.Reading) -> None:
-    if reading.state != "off":
-        outputs.set_strip(StripReading(reading.m_per_s, reading.position_m, reading.coil))
 
 
 def _log_period(reports: Sequence[Report], recorder: Recorder, publisher: Publisher) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edge.config import Config
+from edge.coverage.strip_position import StripReading
 from edge.delivery.outbox.rows import Row
 from edge.host.clock import Clock
 
@@ -24,15 +25,6 @@ class NodeProperties:
     model_name: str
     model_version: str
     model_sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class StripReading:
-    """What is known of the strip; None: unknown."""
-
-    speed_m_per_s: float | None
-    position_m: float | None
-    coil: str | None
 
 
 @dataclass(frozen=True, slots=True)

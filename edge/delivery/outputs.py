@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from edge.config import Config
-from edge.delivery.output import CameraReport, Events, NodeProperties, Output, OutputContext, StripReading
+from edge.coverage.strip_position import StripReading
+from edge.delivery.output import CameraReport, Events, NodeProperties, Output, OutputContext
 from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.host.log_throttle import LogThrottle

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from edge.delivery.output import CameraReport, NodeProperties, StripReading
+from edge.coverage.strip_position import StripReading
+from edge.delivery.output import CameraReport, NodeProperties
 from edge.delivery.sparkplug.payload import DataType, Value
 
 BD_SEQ: Final = "bdSeq"
@@ -87,7 +88,7 @@ def property_values(properties: NodeProperties) -> Mapping[str, Value]:
 def strip_values(reading: StripReading) -> Mapping[str, Value]:
     """Metrics of the node; the position in whole mm."""
     return {
-        "Strip/Speed m per s": reading.speed_m_per_s,
+        "Strip/Speed m per s": reading.m_per_s,
         "Strip/Position m": None if reading.position_m is None else round(reading.position_m, 3),
         "Strip/Coil": reading.coil,
     }

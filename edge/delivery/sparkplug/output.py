@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.config import Mqtt
+from edge.coverage.strip_position import StripReading
 from edge.delivery.mqtt.client import Link, OpenLink, opener
 from edge.delivery.mqtt.connection import Connection, backoff_for
 from edge.delivery.mqtt.notices import Connected, Disconnected, Notice, Received, Refused, Subscribed, Will
 from edge.delivery.outbox.rows import Row
-from edge.delivery.output import CameraReport, Events, NodeProperties, OutputContext, StripReading
+from edge.delivery.output import CameraReport, Events, NodeProperties, OutputContext
 from edge.delivery.sparkplug.edge_node import EdgeNode, Fence, Identity, Leave, Publish
 from edge.delivery.sparkplug.metrics import OUTBOX_DEPTH, property_values, strip_values
 from edge.delivery.sparkplug.payload import SEQ_MODULUS, Value

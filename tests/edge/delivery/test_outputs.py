@@ -12,12 +12,13 @@ from fakes import until
 from fakes.outputs import METHODS, BlockingOutput, DyingOutput, HangingOutput, RaisingOutput, ToyOutput, kind
 
 from edge.config import Config, parse
-from edge.delivery.output import CameraReport, NodeProperties, OutputContext, StripReading
+from edge.coverage.strip_position import StripReading
+from edge.delivery.output import CameraReport, NodeProperties, OutputContext
 from edge.delivery.outputs import OUTPUTS, Limits, OutputKind, Outputs
 from edge.host.clock import NS_PER_S, SystemClock, wall_ns_of
 
 PROPERTIES = NodeProperties("1.0", "cd" * 32, "student", "1", "ab" * 32)
-STRIP = StripReading(1.5, 12.0, "B1")
+STRIP = StripReading("measured", 1.5, "B1", 12.0)
 RUNNING = {"state": "running", "reason": None}
 REPORT = CameraReport("top", 30.0, 1.0, 2.0, {})
 LIMITS = Limits(turn_s=0.01, still_s=2.0, steady_s=0.05, stop_s=0.1, first_delay_s=0.01, max_delay_s=0.04)
