@@ -42,7 +42,7 @@ from edge.host import machine
 from edge.host.clock import NS_PER_S, Clock, boot_id
 from edge.host.systemd import Service
 from edge.host.watchdog import LIMIT_S, Loop, Stuck, Watchdog
-from edge.monitoring.prometheus import Exporter, Reading
+from edge.monitoring.monitored_node import MonitoredNode
 from edge.monitoring.status_line import status_line
 from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.loop import InspectionLoop, OrderQueue, Report
@@ -57,6 +57,7 @@ STOP_EVIDENCE_S: Final = 0.3
 STOP_PUBLISHER_S: Final = 1.6
 STOP_BROKER_S: Final = 0.3
 STOP_COMMANDS_S: Final = 0.1
+STOP_HTTP_S: Final = 1.0
 """Limits, not waits: a healthy node needs about half a second. What is not delivered by then waits in the outbox for
 the next start."""
 
@@ -281,27 +282,30 @@ class Daemon:
         parts.console.start()
 
     def _export(self, building: ExitStack, parts: Parts) -> None:
-        """Open the Prometheus endpoint, if there is to be one."""
+        """Start the HTTP server, if the configuration asks for it."""
         address = self._settings.metrics.address
         if address is None:
             return
-        reading = Reading(
-            lambda: parts.line.sessions,
-            parts.cameras,
-            parts.publisher,
-            parts.recorder,
-            parts.trail,
-            self._clock,
-            lambda: parts.node.info,
-            parts.evidence,
-            parts.loops,
-            lambda: parts.line.shadow,
-            lambda: parts.line.reading,
-            parts.telemetry,
+        from edge.monitoring.http_server import HttpServer  # noqa: PLC0415 (a node without metrics loads no tornado)
+        from edge.monitoring.routes import routes_of  # noqa: PLC0415 (nor prometheus_client)
+
+        server = HttpServer(address, self._clock)
+        monitored = MonitoredNode(
+            sessions=lambda: parts.line.sessions,
+            cameras=parts.cameras,
+            publisher=parts.publisher,
+            recorder=parts.recorder,
+            latency=parts.trail,
+            info=lambda: parts.node.info,
+            loops=parts.loops,
+            evidence=parts.evidence,
+            shadow=lambda: parts.line.shadow,
+            strip=lambda: parts.line.reading,
+            signals=parts.telemetry,
+            http_refused=server.refused,
         )
-        exporter = Exporter(address, reading)
-        if exporter.start():
-            building.callback(exporter.stop)
+        if server.start(routes_of(monitored, self._clock)):
+            building.callback(server.stop, STOP_HTTP_S)
             log.info("metrics on http://%s:%d/metrics", *address)
 
     def _line(

@@ -21,7 +21,8 @@ from edge import config
 from edge.cli import main
 from edge.config.calibration import Made
 from edge.host.clock import NS_PER_S
-from edge.monitoring.prometheus import _machine
+from edge.monitoring.collectors import machine
+from edge.monitoring.prometheus import MetricsPage
 from edge.vision.drift import Figures, Watch, reference
 from edge.vision.image_quality import ImageStats
 
@@ -184,7 +185,9 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     for second in range(120):
         parts.session.drift.step(Figures(100.0, 0.5), second * NS_PER_S)
     found: dict[str, set[str]] = {}
-    for family in (*parts.reading.collect(), *_machine(sysfs)):
+    page = parts.routes["/metrics"].handler
+    assert isinstance(page, MetricsPage)
+    for family in (*page.collect(), *machine.collect(sysfs)):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found

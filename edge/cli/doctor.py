@@ -29,11 +29,11 @@ def doctor(config_path: Path, as_json: bool, no_cameras: bool, live: bool) -> No
 
     settings = config.load(config_path)
     if live:
-        from edge.monitoring.health_check import sign
+        from edge.monitoring.health_check import check
 
-        found = sign(settings)
-        click.echo(json.dumps(asdict(found)) if as_json else found.says)
-        sys.exit(0 if found.alive else EXIT_FAILED)
+        health = check(settings)
+        click.echo(json.dumps(asdict(health)) if as_json else health.says)
+        sys.exit(0 if health.alive else EXIT_FAILED)
     from edge.host.clock import SystemClock
     from edge.monitoring.doctor import examine
 

@@ -31,7 +31,7 @@ from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.host.redact import redact
 from edge.monitoring import doctor
 from edge.monitoring.doctor.machine import UNIT, directives, drop_ins, installed_unit
-from edge.monitoring.health_check import metrics
+from edge.monitoring.health_check import fetch
 
 MAX_PART_BYTES: Final = 4 << 20
 MAX_BYTES: Final = 16 << 20
@@ -106,7 +106,7 @@ def _parts(
         state = settings.state_dir
         yield "doctor.json", lambda: _json([asdict(f) for f in doctor.examine(settings, clock, open_cameras=False)])
         yield "outbox.json", lambda: _outbox(settings.state.outbox)
-        yield "metrics.txt", lambda: metrics(settings.metrics)
+        yield "metrics.txt", lambda: fetch(settings.metrics, "/metrics")
         for path in (settings.state.coverage_totals, settings.state.overrides):
             yield f"state/{path.name}", lambda path=path: _tail(path)  # type: ignore[misc]
         yield "state/files.json", lambda: _json(list(_files(state)))

@@ -1,4 +1,4 @@
-"""A node of which nothing runs: what its metrics are read from."""
+"""A node of which no part runs: the values that its metrics are read from."""
 
 from __future__ import annotations
 
@@ -9,15 +9,17 @@ from pydantic import SecretStr
 
 from edge import config
 from edge.camera.supervisor import CameraStatus
+from edge.delivery.outputs import OutputStatus
 from edge.host.clock import NS_PER_S
-from edge.monitoring.prometheus import Reading
+from edge.monitoring.monitored_node import MonitoredNode
+from edge.monitoring.routes import routes_of
 from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.loop import CameraSession
 from fakes import FakeClock
 
 
 class Parts:
-    """A node of which nothing runs."""
+    """A node with one camera, of which no part runs."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -30,17 +32,19 @@ class Parts:
         link = SimpleNamespace(
             connected=True, depth=5, acknowledged=7, refused=1, connections=2, last_ack_ns=now - 4 * NS_PER_S
         )
-        self.reading = Reading(
-            lambda: [self.session],
-            SimpleNamespace(snapshot=lambda: {"top": status}),
-            SimpleNamespace(snapshot=lambda: link),
-            SimpleNamespace(waiting=1, stored=9, dropped=0),
-            self.trail,
-            self.clock,
-            lambda: {"version": "1"},
-            SimpleNamespace(
+        self.monitored = MonitoredNode(
+            sessions=lambda: [self.session],
+            cameras=SimpleNamespace(snapshot=lambda: {"top": status}),
+            publisher=SimpleNamespace(snapshot=lambda: link),  # type: ignore[arg-type]
+            recorder=SimpleNamespace(waiting=1, stored=9, dropped=0),
+            latency=self.trail,
+            info=lambda: {"version": "1"},
+            loops=lambda: {"line": SimpleNamespace(beat_ns=now - NS_PER_S // 2)},
+            evidence=SimpleNamespace(
                 archive=SimpleNamespace(files={"defect": 3, "audit": 2}, bytes=500, written_bytes=900, evicted=4),
                 lost={"queue": 1, "disk": 0},
             ),
-            lambda: {"line": SimpleNamespace(beat_ns=now - NS_PER_S // 2)},
+            outputs=lambda: [OutputStatus("sparkplug", "restarting", now, 3, "no route to host")],
+            http_refused={"busy": 2},
         )
+        self.routes = routes_of(self.monitored, self.clock)
