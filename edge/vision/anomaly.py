@@ -24,7 +24,7 @@ from edge.frame import Float32s, Indices
 from edge.model.bundle import FP32, ModelCard
 from edge.model.classifier import Scores
 
-SCHEMA: Final = "defectd.anomaly/2"
+SCHEMA: Final = "defectd.normality/2"
 MAX_BYTES: Final = 8 << 20
 """Far above any; bounds what a damaged file can make the box read."""
 ARRAYS: Final = ("starts", "whitening", "offset", "gain", "shift")

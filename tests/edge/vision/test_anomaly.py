@@ -107,7 +107,7 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"schema": "defectd.anomaly/1"}, "made by another version"),
+        ({"schema": "defectd.normality/1"}, "made by another version"),
         ({"views": []}, "0 views with arrays of shape"),
         ({"threshold": -1.0}, "threshold -1.0"),
     ],
