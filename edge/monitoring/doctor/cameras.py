@@ -38,8 +38,8 @@ def opencv(cameras: Sequence[config.Camera]) -> Finding:
     lacks = {need for camera in cameras if (need := needs.get(kind_of(_url(camera)))) is not None} - has
     if lacks:
         remedy = "Install the wheel: pip install --force-reinstall opencv-python-headless"
-        return Finding("opencv", "bad", f"{cv2.__version__} lacks {', '.join(sorted(lacks))}", remedy)
-    return Finding("opencv", "good", f"{cv2.__version__} with {', '.join(sorted(has & set(needs.values())))}")
+        return Finding("opencv", "fail", f"{cv2.__version__} lacks {', '.join(sorted(lacks))}", remedy)
+    return Finding("opencv", "ok", f"{cv2.__version__} with {', '.join(sorted(has & set(needs.values())))}")
 
 
 def devices(
@@ -53,12 +53,12 @@ def devices(
         if not path.exists():
             there = " ".join(f"/dev/{p.name}" for p in sorted((root / "dev").glob("video*"))) or "none"
             remedy = f"Plug it in; devices here: {there}. Names that last are in /dev/v4l/by-id"
-            yield Finding(about, "bad", f"{path} does not exist", remedy)
+            yield Finding(about, "fail", f"{path} does not exist", remedy)
             continue
         if not os.access(path, os.R_OK | os.W_OK):
             group = _group(path)
             remedy = f"usermod -aG {group} {_user()}, then log in anew; a unit needs SupplementaryGroups={group}"
-            yield Finding(about, "bad", f"{path} may not be opened by {_user()}", remedy)
+            yield Finding(about, "fail", f"{path} may not be opened by {_user()}", remedy)
             continue
         yield _offered(about, camera, path, ioctl)
         yield from _lasting(about, path, root)
@@ -71,10 +71,10 @@ def _offered(about: str, camera: config.Camera, path: Path, ioctl: v4l2_query.Io
     try:
         device = v4l2_query.ask(path, ioctl)
     except OSError as error:
-        return Finding(about, "bad", f"{path} is no V4L2 device that answers: {error.strerror}", "Name another device")
+        return Finding(about, "fail", f"{path} is no V4L2 device that answers: {error.strerror}", "Name another device")
     if not device.captures:
         remedy = "Cameras have several nodes: take the first, video-index0 in /dev/v4l/by-id"
-        return Finding(about, "bad", f"{path} ({device.card}) takes no pictures", remedy)
+        return Finding(about, "fail", f"{path} ({device.card}) takes no pictures", remedy)
     offered = {form.code: form for form in device.formats}
     told = ", ".join(f"{code} {_largest(form)}".rstrip() for code, form in offered.items())
     says = f"{device.card} offers {told or 'no list of formats'}"
@@ -86,7 +86,7 @@ def _offered(about: str, camera: config.Camera, path: Path, ioctl: v4l2_query.Io
     if all(size) and forms and not any(form.is_range or not form.sizes or size in form.sizes for form in forms):
         sizes = " ".join(sorted({f"{w}x{h}" for form in forms for w, h in form.sizes}))
         return Finding(about, "warning", f"{says}; not {size[0]}x{size[1]}", f"Set width and height to one of {sizes}")
-    return Finding(about, "good", says)
+    return Finding(about, "ok", says)
 
 
 def _largest(form: v4l2_query.Format) -> str:
@@ -119,14 +119,14 @@ def _usb(about: str, node: str, sysfs: Path) -> Iterator[Finding]:
         remedy = "Use another port or cable, without a hub"
         yield Finding(about, "warning", f"USB at {speed:g} Mbit/s is too slow for pictures", remedy)
     else:
-        yield Finding(about, "good", f"USB at {speed:g} Mbit/s")
+        yield Finding(about, "ok", f"USB at {speed:g} Mbit/s")
 
 
 def _usbfs(sysfs: Path) -> Iterator[Finding]:
     """Memory for USB transfers from user space: vendors' USB3 Vision drivers need it, V4L2 cameras do not."""
     megabytes = _number(sysfs / "module/usbcore/parameters/usbfs_memory_mb")
     if megabytes is not None:
-        yield Finding("usbfs", "good", f"usbfs_memory_mb is {megabytes:g}; V4L2 cameras do not use it")
+        yield Finding("usbfs", "ok", f"usbfs_memory_mb is {megabytes:g}; V4L2 cameras do not use it")
 
 
 def networks(cameras: Sequence[config.Camera], sysfs: Path = machine.SYS, proc: Path = PROC) -> Iterator[Finding]:
@@ -154,7 +154,7 @@ def _interface(link: Path) -> Finding:
         return Finding(about, "warning", says, "Check cable and switch port: cameras want 1000 Mbit/s")
     if lost > LOST_SHARE * (packets + lost):
         return Finding(about, "warning", says, f"Check the cable; enlarge the ring: ethtool -G {link.name} rx 4096")
-    return Finding(about, "good", says)
+    return Finding(about, "ok", says)
 
 
 def _udp_buffer(proc: Path) -> Finding:
@@ -165,27 +165,27 @@ def _udp_buffer(proc: Path) -> Finding:
     if most < UDP_BUFFER_BYTES:
         remedy = f"sysctl -w net.core.rmem_max={UDP_BUFFER_BYTES}, or set rtsp_transport: tcp"
         return Finding(about, "warning", says, remedy)
-    return Finding(about, "good", says)
+    return Finding(about, "ok", says)
 
 
 def opened(settings: config.Config, clock: Clock) -> Iterator[Finding]:
     """Each opened for a moment, as the daemon does it."""
     if daemon_runs(settings.state_dir):
         remedy = "Their state is in the state topics; stop the daemon to open them here"
-        yield Finding("cameras", "good", "not opened: a daemon has them", remedy)
+        yield Finding("cameras", "ok", "not opened: a daemon has them", remedy)
         yield from calibrations.of_daemon(settings)
         return
     given_px: dict[str, tuple[int, int]] = {}
     for name, found in probed(settings.active_cameras, clock).items():
         about = f"camera {name}"
         if "error" in found:
-            yield Finding(about, "bad", str(found["error"]), "Check cable, address and password, or cameras[].source")
+            yield Finding(about, "fail", str(found["error"]), "Check cable, address and password, or cameras[].source")
         else:
             given = found["given"]
             size = f"{given['width']}x{given['height']}"
             given_px[name] = (given["width"], given["height"])
-            yield Finding(about, "good", f"{given['backend']} {size} at {given['fps']:g} fps")
-    yield from calibrations.held_against(settings, given_px)
+            yield Finding(about, "ok", f"{given['backend']} {size} at {given['fps']:g} fps")
+    yield from calibrations.compared_with(settings, given_px)
 
 
 def _url(camera: config.Camera) -> str:
