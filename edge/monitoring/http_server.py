@@ -76,7 +76,7 @@ class Limits:
 
 
 class HttpServer:
-    """Owned by the daemon.  Without a successful `start` the node inspects as well."""
+    """Owned by the daemon.  The node also inspects when `start` fails."""
 
     def __init__(self, address: tuple[str, int], clock: Clock, limits: Limits = Limits()) -> None:
         self.refused: Counter[str] = Counter(dict.fromkeys(REFUSALS, 0))
@@ -113,7 +113,7 @@ class HttpServer:
                 undo.callback(self._renderer.stop, 0.0)
                 self._renderer.start()
                 self._worker.start()
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, UnicodeError) as error:
                 reason = error.strerror if isinstance(error, OSError) else None
                 log.warning("no metrics on %s:%d: %s", host, port, reason or error)
                 self._listener = self._loop = None
@@ -125,11 +125,12 @@ class HttpServer:
         """Close every connection and wait.  False when a thread still runs after that time.  Safe without a start."""
         if self._loop is None:
             return True
-        self._worker.ask_stop()
-        try:
-            self._loop.call_soon_threadsafe(self._loop.stop)
-        except RuntimeError:
-            pass  # the loop has ended
+        if not self._worker.is_stopping:
+            self._worker.ask_stop()
+            try:
+                self._loop.call_soon_threadsafe(self._loop.stop)
+            except RuntimeError:
+                pass  # the loop has ended
         renderer_ended = self._renderer.stop(timeout_s / 2)
         return self._worker.join(timeout_s / 2) and renderer_ended
 
@@ -150,8 +151,7 @@ class HttpServer:
         loop.set_exception_handler(self._log_failure)
         loop.add_reader(listener, self._accept)
         try:
-            if not self._worker.is_stopping:
-                loop.run_forever()
+            loop.run_forever()
         finally:
             loop.remove_reader(listener)
             listener.close()
@@ -172,7 +172,6 @@ class HttpServer:
         listener, loop = self._listener, self._loop
         assert listener is not None
         assert loop is not None
-        self._worker.beat()
         for _ in range(MAX_ACCEPTS):
             try:
                 connection, peer = listener.accept()
@@ -190,21 +189,28 @@ class HttpServer:
                 self._warn(f"more than {self._limits.connections} connections: the others are closed")
                 continue
             connection.setblocking(False)
-            stream = IOStream(connection)
+            stream = IOStream(connection, max_buffer_size=2 * (self._limits.header_bytes + self._limits.body_bytes))
             self._streams.add(stream)
-            HTTP1ServerConnection(stream, self._parameters, peer).start_serving(_Connections(self, stream))
+            HTTP1ServerConnection(stream, self._parameters, peer).start_serving(_Connection(self, stream))
 
     def release(self, stream: IOStream) -> None:
-        """The connection has ended.  By `_Connections`."""
+        """Forget a connection that has ended.  By `_Connection`."""
         stream.close()
         self._streams.discard(stream)
 
-    def begin(self, connection: HTTP1Connection, line: RequestStartLine) -> None:
-        """A request has been read: answer it.  By `_Exchange`."""
+    def answer(self, connection: HTTP1Connection, line: RequestStartLine) -> None:
+        """Start to answer a request that has been read.  By `_Exchange`."""
         task = asyncio.ensure_future(self._answer(connection, line))
-        self._exchanges.add(task)
-        task.add_done_callback(self._exchanges.discard)
+        self._exchanges.add(task)  # asyncio itself keeps no reference
+        task.add_done_callback(lambda ended: self._end(ended, connection))
         connection.set_close_callback(lambda: _cancel(task))
+
+    def _end(self, task: asyncio.Task[None], connection: HTTP1Connection) -> None:
+        self._exchanges.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._warn(f"no answer was sent: {error!r}")
+            connection.close()
 
     async def _answer(self, connection: HTTP1Connection, line: RequestStartLine) -> None:
         response = await self._response_to(line)
@@ -243,10 +249,10 @@ class HttpServer:
             return Response.text(HTTPStatus.BAD_REQUEST, f"at most {MAX_QUERY_FIELDS} parameters")
         if route.is_quick:
             return rendered(route.handler, request, self._throttle, self._clock.monotonic_ns())
-        return await self._rendered(route, request)
+        return await self._page(route, request)
 
-    async def _rendered(self, route: Route, request: Request) -> Response:
-        """The page, made by the thread of the pages within the time that there is for it."""
+    async def _page(self, route: Route, request: Request) -> Response:
+        """Have the page made by the thread of the pages, within the time limit."""
         loop = asyncio.get_running_loop()
         page: asyncio.Future[Response] = loop.create_future()
 
@@ -272,8 +278,8 @@ class HttpServer:
         self._throttle.write(logging.WARNING, f"HTTP server: {message}", self._clock.monotonic_ns())
 
 
-class _Connections(HTTPServerConnectionDelegate):
-    """Told by tornado of the requests on one connection, and of its end."""
+class _Connection(HTTPServerConnectionDelegate):
+    """Receives the requests on one connection from tornado, and its end."""
 
     def __init__(self, server: HttpServer, stream: IOStream) -> None:
         self._server = server
@@ -290,7 +296,7 @@ class _Connections(HTTPServerConnectionDelegate):
 
 
 class _Exchange(HTTPMessageDelegate):
-    """Told by tornado of one request as it is read; its body is read and ignored."""
+    """Receives one request from tornado as it is read; its body is read and ignored."""
 
     def __init__(self, server: HttpServer, connection: HTTP1Connection) -> None:
         self._server = server
@@ -304,11 +310,11 @@ class _Exchange(HTTPMessageDelegate):
 
     def finish(self) -> None:
         assert self._line is not None
-        self._server.begin(self._connection, self._line)
+        self._server.answer(self._connection, self._line)
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens, on all addresses of both kinds for "::".  Raises OSError."""
+    """A listening socket; for "::" it accepts IPv4 connections, too.  Raises OSError, UnicodeError."""
     family, kind, protocol, _, address = socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]

@@ -18,7 +18,7 @@ def findings(state_dir: Path) -> Iterator[Finding]:
     try:
         state = ask(state_dir, "state", ASK_S)
     except (CommandError, OSError) as error:
-        remedy = "Look into its log; `defectd doctor --live` tells whether its loops move"
+        remedy = "Look into its log, and run `defectd doctor --live`"
         yield Finding("outputs", "warning", f"the daemon gives no state: {error}", remedy)
         return
     for name, output in ((state or {}).get("outputs") or {}).items():

@@ -242,7 +242,7 @@ def test_slow_page_delays_no_other_page_for_long() -> None:
 
 
 def test_page_whose_client_has_gone_is_not_made() -> None:
-    """Requests that wait for the thread are dropped when nobody waits for them any more."""
+    """A request whose client leaves while it waits for the thread is dropped."""
     gate = Gate()
     made = []
 
@@ -318,7 +318,7 @@ def test_machine_that_allows_no_more_threads_is_logged_and_stops_nothing(caplog:
 
 
 def test_address_of_both_kinds_is_served() -> None:
-    """`[::]` listens for IPv4, too; a name that cannot be resolved is a failed start."""
+    """`[::]` accepts IPv4 connections, too."""
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
     server = HttpServer(("::", 0), SystemClock())
@@ -330,7 +330,21 @@ def test_address_of_both_kinds_is_served() -> None:
                 assert read_to_end(client).endswith(b"hello node\n")
     finally:
         assert server.stop(PATIENCE_S)
-    assert not HttpServer(("no-such-host.invalid", 1), SystemClock()).start(ROUTES)
+
+
+@pytest.mark.parametrize("host", ["256.256.256.256", "x" * 70 + ".invalid"])
+def test_host_that_is_none_is_logged_and_stops_nothing(host: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A name that cannot be resolved, and one that cannot even be encoded."""
+    assert not HttpServer((host, 1), SystemClock()).start(ROUTES)
+    assert f"no metrics on {host}:1" in caplog.text
+
+
+def test_handler_with_an_unusable_content_type_holds_no_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """The server closes the connection, and logs the error."""
+    page = Route(lambda _: Response(HTTPStatus.OK, "text/plain\r\nX: y", b""))
+    with serving(routes={"/bad": page}) as server:
+        assert ask(server, "/bad") == (0, "", b"")
+    assert "no answer was sent" in caplog.text
 
 
 # Exhaustion, in a process of its own
@@ -401,7 +415,7 @@ def healthy(port: int) -> bool:
 
 def test_hundreds_of_idle_connections_exhaust_neither_files_nor_threads() -> None:
     """With 128 descriptors and 600 connections, inspection can open its files and /healthz answers."""
-    with child(files=128, connections=64, idle_s=1.0, opens=True) as (port, counted), ExitStack() as clients:
+    with child(files=128, connections=64, idle_s=3.0, opens=True) as (port, counted), ExitStack() as clients:
         for _ in range(600):
             clients.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE_S))
         until(lambda: healthy(port))
@@ -409,7 +423,7 @@ def test_hundreds_of_idle_connections_exhaust_neither_files_nor_threads() -> Non
     assert rounds > 10
     assert failures == 0
     assert threads <= 4
-    assert refused["too_many_connections"] >= 600 - 64 - 64
+    assert refused["too_many_connections"] >= 300
     assert refused["no_descriptors"] == 0
 
 
