@@ -241,7 +241,7 @@ def _line(
 
     def on_report(reports: Sequence[Report]) -> None:
         _log_period(reports, reach.recorder, reach.publisher)
-        refusals.tell()
+        refusals.emit()
         _describe_strip(reach.views, line.reading)
         service.status(status_line(reports, reach.publisher.snapshot(), clock.monotonic_ns()))
         for report in reports:
