@@ -151,8 +151,8 @@ def list_models(config_path: Path, as_json: bool) -> None:
 
     settings = config.load(config_path)
     store = Store(settings.state_dir)
-    standing = store.standing(settings.model.bundle)
-    marks = {standing.previous: "previous", standing.current: "on trial" if standing.on_trial else "in use"}
+    standing = store.active(settings.model.bundle)
+    marks = {standing.previous: "previous", standing.current: "on trial" if standing.is_canary else "in use"}
     for stored in store.list():
         mark = marks.get(stored.digest, "rejected" if stored.digest in standing.rejected else "")
         if as_json:

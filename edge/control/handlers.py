@@ -114,7 +114,7 @@ class CommandHandlers:
     def _snapshot(self, request: Snapshot) -> dict[str, Any]:
         picture, number, label = self._orders.ask(loop.TakeSnapshot(request.camera), ORDER_S)
         most = self._most_picture_bytes()
-        coded = jpeg(picture, longest_px=request.longest_px, quality=request.quality, most_bytes=most)
+        coded = jpeg(picture, longest_px=request.longest_px, quality=request.quality, max_bytes=most)
         return {
             "camera": request.camera,
             "frame": {"number": number, "label": label[:200]},
@@ -136,7 +136,7 @@ class CommandHandlers:
         except EvidenceError as error:
             raise CommandError(_EVIDENCE_CODES.get(error.cause, "failed"), str(error)) from error
         most = self._most_picture_bytes()
-        sent = data if len(data) <= most else jpeg(decoded(data), longest_px=4096, quality=80, most_bytes=most)
+        sent = data if len(data) <= most else jpeg(decoded(data), longest_px=4096, quality=80, max_bytes=most)
         return {
             "path": request.path,
             "sha256": hashlib.sha256(data).hexdigest(),

@@ -70,20 +70,20 @@ class ModelRollout:
         if self._passed_over:
             detail = {"from": None, "to": self._current.identity, "reason": self._passed_over[:500]}
             self._node.tell("model.rolled_back", detail)
-        if self._standing.on_trial and self._former is not None:
-            self._write(replace(self._standing, starts=self._standing.starts + 1))
-            before = {name: Record(**counts) for name, counts in self._standing.before.items()}
+        if self._standing.is_canary and self._former is not None:
+            self._write(replace(self._standing, unclean_starts=self._standing.unclean_starts + 1))
+            before = {name: Record(**counts) for name, counts in self._standing.baseline.items()}
             self._watch(before, {})
             self._orders.ask(self._order(self._current, self._former, lambda: None), ORDER_S)
-        elif self._standing.on_trial:
-            self._write(self._standing.trusted())  # there is nothing to go back to
-        elif self._standing != self._store.standing(self._standing.configured):
+        elif self._standing.is_canary:
+            self._write(self._standing.promoted())  # there is nothing to go back to
+        elif self._standing != self._store.active(self._standing.configured):
             self._write(self._standing)
 
     def close(self) -> None:
         """At a proper end: this start counts for nothing."""
-        if self._standing.on_trial:
-            self._write(replace(self._standing, starts=0))
+        if self._standing.is_canary:
+            self._write(replace(self._standing, unclean_starts=0))
 
     def look(self) -> None:
         """Judge the model on trial; do what follows when the line went back by itself."""
@@ -102,7 +102,7 @@ class ModelRollout:
                 self._back(reason, rejected=True)
             elif judgement == "good":
                 self._orders.ask(PromoteModel(), ORDER_S)
-                self._end_trial(self._standing.trusted())
+                self._end_trial(self._standing.promoted())
                 log.info("model %s has stood its trial", self._name(self._current))
         except CommandError as error:
             log.warning("the trial of the model goes on: %s", error)
@@ -132,7 +132,7 @@ class ModelRollout:
             "model": self._node.origin.model,
             "current": standing.current,
             "previous": standing.previous,
-            "on_trial": standing.on_trial,
+            "on_trial": standing.is_canary,
             "rejected": dict(standing.rejected),
             "installed": [
                 {"digest": s.digest, "name": s.name, "version": s.version, "bytes": s.size, "installed": s.installed}
@@ -145,7 +145,7 @@ class ModelRollout:
         with self._node.changing:
             self._settle_failure()
             if digest == self._standing.current:
-                return {"changed": False, "model": self._node.origin.model, "on_trial": self._standing.on_trial}
+                return {"changed": False, "model": self._node.origin.model, "on_trial": self._standing.is_canary}
             try:
                 settings = self._node.settings
                 return self._swap(self._admitted(self._store.get(digest), settings))
@@ -157,7 +157,7 @@ class ModelRollout:
         former, canary_s = self._current, self._node.settings.model.canary_s
         at = self._records()
         before = self._standing
-        standing = before.after(fresh.bundle.digest, {name: record.as_json() for name, record in at.items()})
+        standing = before.with_canary(fresh.bundle.digest, {name: record.as_json() for name, record in at.items()})
         self._store.write(standing)  # first: a model that takes the daemon down with it is on trial already
         detail = {"from": self._node.origin.model, "to": fresh.identity, "canary_s": canary_s, "reason": "installed"}
 
@@ -175,7 +175,7 @@ class ModelRollout:
         self._watch(at, at)
         self._node.announce()
         model = self._node.settings.model
-        deleted = self._store.prune(keep=model.keep, keep_bytes=model.keep_mb * MIB, standing=standing)
+        deleted = self._store.prune(keep=model.keep, keep_bytes=model.keep_mb * MIB, active=standing)
         log.info("model %s decides, on trial for %g s%s", self._name(fresh), canary_s, _told(deleted))
         return {"changed": True, **detail, "frame_ms": round(fresh.frame_ms, 3)}
 
@@ -198,7 +198,7 @@ class ModelRollout:
         standing = self._standing
         if standing.current == CONFIGURED:
             raise CommandError("failed", "the model of the configuration is in use: there is none to go back to")
-        after = standing.back(reason if rejected else None)
+        after = standing.rolled_back(reason if rejected else None)
         former = self._former or self._loaded(after.current)
         detail = {"from": self._current.identity, "to": former.identity, "reason": reason[:500]}
 
@@ -248,7 +248,7 @@ class ModelRollout:
             return
         assert self._former is not None
         self._current = self._former
-        self._end_trial(self._standing.back(reason))
+        self._end_trial(self._standing.rolled_back(reason))
         self._node.announce()
 
     def _write(self, standing: ActiveModel) -> None:

@@ -15,7 +15,7 @@ from edge.model.bundle import Bundle, selftest_tiles
 from edge.model.classifier import Classifier
 from edge.model.variant import choose
 from edge.vision import anomaly
-from edge.vision.decision import Thresholds
+from edge.vision.thresholds import Thresholds
 
 TILES: Final = 16
 """About a line-scan frame."""

@@ -57,7 +57,7 @@ def prepare(settings: config.Config, clock: Clock) -> Prepared:
     active(settings)
     sessions = tuple(session_of(camera, chosen.classifier, clock) for camera in settings.active_cameras)
     former = None
-    if standing.on_trial:
+    if standing.is_canary:
         try:
             former = _loaded(settings, standing.previous or CONFIGURED, clock)
         except BundleError as error:
@@ -79,18 +79,18 @@ def prepare(settings: config.Config, clock: Clock) -> Prepared:
 
 def _chosen(settings: config.Config, clock: Clock) -> tuple[ActiveModel, ValidatedModel, str]:
     """The installed model, or its predecessor where it cannot be used, or what the configuration names."""
-    standing = Store(settings.state_dir).standing(settings.model.bundle)
+    standing = Store(settings.state_dir).active(settings.model.bundle)
     passed_over = ""
-    if standing.on_trial and standing.starts >= MAX_STARTS:
-        passed_over = f"{standing.starts} starts with it on trial came to no proper end"
-        standing = standing.back(passed_over)
+    if standing.is_canary and standing.unclean_starts >= MAX_STARTS:
+        passed_over = f"{standing.unclean_starts} starts with it on trial came to no proper end"
+        standing = standing.rolled_back(passed_over)
     while standing.current != CONFIGURED:
         try:
             return standing, _loaded(settings, standing.current, clock), passed_over
         except BundleError as error:
             passed_over = str(error)
             log.error("the installed model is not used: %s", error)  # noqa: TRY400 (all is said)
-            standing = standing.back(passed_over)
+            standing = standing.rolled_back(passed_over)
     return standing, _loaded(settings, CONFIGURED, clock), passed_over
 
 
@@ -105,7 +105,7 @@ def _bundle_of(settings: config.Config, which: str) -> bundle.Bundle:
 
 def bundle_in_use(settings: config.Config) -> bundle.Bundle:
     """The one that decides here: installed, or named by the configuration.  Raises BundleError."""
-    return _bundle_of(settings, Store(settings.state_dir).standing(settings.model.bundle).current)
+    return _bundle_of(settings, Store(settings.state_dir).active(settings.model.bundle).current)
 
 
 def classifier_in_use(settings: config.Config, loaded: bundle.Bundle, clock: Clock) -> Classifier:
@@ -116,24 +116,24 @@ def classifier_in_use(settings: config.Config, loaded: bundle.Bundle, clock: Clo
 def used_from_next_start(settings: config.Config, digest: str, clock: Clock) -> None:
     """With no daemon to do it: let an installed bundle decide, on trial.  Raises BundleError."""
     store = Store(settings.state_dir)
-    standing = store.standing(settings.model.bundle)
+    standing = store.active(settings.model.bundle)
     if digest != standing.current:
         configured = calibration.applied(settings)
         adjusted = overrides.adjusted(configured, overrides.load(configured, store.get(digest).card.classes))
         model = tuning.fitted(settings.model, digest, settings.state_dir)
         validate(store.get(digest), model, adjusted.active_cameras or settings.cameras, clock)
-        standing = standing.after(digest, {})
+        standing = standing.with_canary(digest, {})
         store.write(standing)
-        store.prune(keep=settings.model.keep, keep_bytes=settings.model.keep_mb << 20, standing=standing)
+        store.prune(keep=settings.model.keep, keep_bytes=settings.model.keep_mb << 20, active=standing)
 
 
 def rolled_back(settings: config.Config, clock: Clock) -> ActiveModel | None:
     """With no daemon to do it: let the predecessor decide; None when there is none.  Raises BundleError."""
     store = Store(settings.state_dir)
-    standing = store.standing(settings.model.bundle)
+    standing = store.active(settings.model.bundle)
     if standing.current == CONFIGURED:
         return None
-    standing = standing.back()
+    standing = standing.rolled_back()
     _loaded(settings, standing.current, clock)
     store.write(standing)
     return standing

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.camera.supervisor import CameraStatus
-from edge.coverage.strip_position import Reading
+from edge.coverage.strip_position import StripReading
 from edge.delivery.mqtt import publisher
 from edge.delivery.outputs import OutputStatus
 from edge.evidence.archive import Archive
@@ -73,7 +73,7 @@ class MonitoredNode:
     evidence: Evidence | None = None
     """None: no images are kept."""
     shadow: Callable[[], Shadow | None] = lambda: None
-    strip: Callable[[], Reading] = lambda: Reading("off")
+    strip: Callable[[], StripReading] = lambda: StripReading("off")
     signals: LineSignals | None = None
     outputs: Callable[[], Sequence[OutputStatus]] = tuple
     http_refused: Mapping[str, int] = field(default_factory=dict)

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from edge.coverage.strip_position import Reading
+from edge.coverage.strip_position import StripReading
 from edge.monitoring.monitored_node import LineSignals
 from edge.pipeline.loop import CameraSession
 
 
-def collect(sessions: Sequence[CameraSession], reading: Reading, signals: LineSignals | None) -> Iterator[Metric]:
+def collect(sessions: Sequence[CameraSession], reading: StripReading, signals: LineSignals | None) -> Iterator[Metric]:
     yield from _edges(sessions)
     if reading.state != "off":
         yield from _position(reading)
@@ -36,7 +36,7 @@ def _edges(sessions: Sequence[CameraSession]) -> Iterator[Metric]:
     yield from (place, lost)
 
 
-def _position(reading: Reading) -> Iterator[Metric]:
+def _position(reading: StripReading) -> Iterator[Metric]:
     known = float(reading.state == "known")
     yield GaugeMetricFamily("defectd_strip_speed_known", "1 while the speed of the strip is known.", known)
     if reading.m_per_s is not None:
