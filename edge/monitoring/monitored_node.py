@@ -12,8 +12,8 @@ from edge.delivery.mqtt import publisher
 from edge.delivery.outputs import OutputStatus
 from edge.evidence.archive import Archive
 from edge.host.watchdog import Loop
+from edge.pipeline.camera_session import CameraSession
 from edge.pipeline.event_latency import EventLatency
-from edge.pipeline.loop import CameraSession
 from edge.pipeline.shadow import Shadow
 
 

@@ -13,8 +13,8 @@ from edge.delivery.outputs import OutputStatus
 from edge.host.clock import NS_PER_S
 from edge.monitoring.monitored_node import MonitoredNode
 from edge.monitoring.routes import routes_of
+from edge.pipeline.camera_session import CameraSession
 from edge.pipeline.event_latency import EventLatency
-from edge.pipeline.loop import CameraSession
 from fakes import FakeClock
 
 
@@ -25,7 +25,7 @@ class Parts:
         self.clock = FakeClock()
         network = SimpleNamespace(card=SimpleNamespace(classes=("scratches",)), batch=32)
         camera = config.Camera(name="top", source=SecretStr("strip:"))
-        self.session = CameraSession(camera, network, self.clock, live=True)  # type: ignore[arg-type]
+        self.session = CameraSession.of(camera, network, self.clock, live=True)  # type: ignore[arg-type]
         self.trail = EventLatency(["top"], self.clock)
         now = self.clock.monotonic_ns()
         status = CameraStatus("running", now, os.getpid(), 2, now - NS_PER_S, 3, 40, None, "")
@@ -39,7 +39,7 @@ class Parts:
             recorder=SimpleNamespace(waiting=1, stored=9, dropped=0),
             latency=self.trail,
             info=lambda: {"version": "1"},
-            loops=lambda: {"line": SimpleNamespace(beat_ns=now - NS_PER_S // 2)},
+            loops=lambda: {"inspection": SimpleNamespace(beat_ns=now - NS_PER_S // 2)},
             evidence=SimpleNamespace(
                 archive=SimpleNamespace(files={"defect": 3, "audit": 2}, bytes=500, written_bytes=900, evicted=4),
                 lost={"queue": 1, "disk": 0},

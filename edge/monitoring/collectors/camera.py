@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from edge.camera.supervisor import CameraStatus
 from edge.monitoring.collectors.age import add_age
-from edge.pipeline.loop import CameraSession
-
-STATES: Final = ("running", "no_signal", "frozen", "bad_image", "paused", "failed")
+from edge.pipeline.camera_session import CameraSession
+from edge.pipeline.camera_state import STATES
 
 
 def collect(sessions: Sequence[CameraSession], statuses: Mapping[str, CameraStatus], now_ns: int) -> Iterator[Metric]:
@@ -29,9 +27,9 @@ def _states(sessions: Sequence[CameraSession], statuses: Mapping[str, CameraStat
     for session in sessions:
         name = session.camera.name
         for known in STATES:
-            state.add_metric([name, known], float(session.state == known))
-        fps.add_metric([name], session.fps)
-        add_age(verdict, name, session.last_verdict_ns, now_ns)
+            state.add_metric([name, known], float(session.state.name == known))
+        fps.add_metric([name], session.counters.fps)
+        add_age(verdict, name, session.counters.last_verdict_ns, now_ns)
         if name in statuses:
             add_age(frame, name, statuses[name].last_frame_ns, now_ns)
             waiting.add_metric([name], statuses[name].waiting)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from prometheus_client.core import CounterMetricFamily, Metric
 
-from edge.pipeline.loop import CameraSession
+from edge.pipeline.camera_session import CameraSession
 
 
 def collect(sessions: Sequence[CameraSession]) -> Iterator[Metric]:
@@ -18,10 +18,10 @@ def collect(sessions: Sequence[CameraSession]) -> Iterator[Metric]:
     partial = CounterMetricFamily("defectd_frames_partial", "Frames inspected in part.", labels=["camera"])
     silent = CounterMetricFamily("defectd_no_signal_seconds", "Time without frames.", labels=["camera"])
     for session in sessions:
-        name, total = session.camera.name, session.account.total()
+        name, total = session.camera.name, session.counters.account.total()
         for state, n in total["frames"].items():
             frames.add_metric([name, state], n)
-        for (state, reason), n in tuple(session.losses.items()):
+        for (state, reason), n in tuple(session.counters.losses.items()):
             missed.add_metric([name, state, reason], n)
         for outcome, n in total["tiles"].items():
             tiles.add_metric([name, outcome], n)

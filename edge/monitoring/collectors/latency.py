@@ -7,9 +7,9 @@ from typing import Final
 
 from prometheus_client.core import HistogramMetricFamily, Metric
 
+from edge.pipeline.camera_session import CameraSession
 from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.histogram import Counts
-from edge.pipeline.loop import CameraSession
 
 LIMITS_MS: Final = (0.1, 0.25, 0.5, 1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200, 500, 1000, 5000, 60_000)
 """Upper ends of the buckets."""
@@ -24,7 +24,7 @@ def collect(sessions: Sequence[CameraSession], events: EventLatency) -> Iterator
     )
     for session in sessions:
         name = session.camera.name
-        for stage, histogram in session.stages.items():
+        for stage, histogram in session.counters.stages.items():
             _add(family, [name, stage], histogram.counts())
         for stage, histograms in (("outbox", events.to_outbox), ("broker", events.to_broker)):
             if name in histograms:

@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from edge.coverage.strip_position import StripReading
 from edge.monitoring.monitored_node import LineSignals
-from edge.pipeline.loop import CameraSession
+from edge.pipeline.camera_session import CameraSession
 
 
 def collect(sessions: Sequence[CameraSession], reading: StripReading, signals: LineSignals | None) -> Iterator[Metric]:
@@ -59,7 +59,7 @@ def _messages(signals: LineSignals) -> Iterator[Metric]:
 def _length(sessions: Sequence[CameraSession]) -> Metric:
     length = CounterMetricFamily("defectd_strip_meters", "Metres that have passed.", labels=["camera", "outcome"])
     for session in sessions:
-        passed = session.account.total()["strip"]
+        passed = session.counters.account.total()["strip"]
         for outcome in ("inspected", "partial", "missed") if passed else ():
             length.add_metric([session.camera.name, outcome], passed[f"{outcome}_m"])
     return length

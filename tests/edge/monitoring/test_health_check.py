@@ -57,7 +57,7 @@ def test_loop_that_stands_still_is_unhealthy(held: Path) -> None:
         assert (health.alive, health.says) == (True, "1 loops move")
         parts.clock.advance(60)
         health = check(settings(held, f"127.0.0.1:{port}"))
-        assert (health.alive, "the loop line" in health.says) == (False, True)
+        assert (health.alive, "the loop inspection" in health.says) == (False, True)
 
 
 def test_page_has_the_status_of_the_check() -> None:
@@ -69,7 +69,7 @@ def test_page_has_the_status_of_the_check() -> None:
     answers.append(page(Request("/healthz")))
     assert [answer.status for answer in answers] == [200, 503]
     assert [json.loads(answer.body)["alive"] for answer in answers] == [True, False]
-    assert [json.loads(answer.body)["loops"] for answer in answers] == [{"line": 0.5}, {"line": 60.5}]
+    assert [json.loads(answer.body)["loops"] for answer in answers] == [{"inspection": 0.5}, {"inspection": 60.5}]
     assert all(answer.body.count(b"\n") == 1 for answer in answers)
 
 

@@ -39,13 +39,13 @@ def test_page_gives_what_the_loop_counted():
     """Frames by state and reason, tiles, ages, delivery, memory: in Prometheus's base units."""
     parts = Parts()
     session, now = parts.session, parts.clock.monotonic_ns()
-    session.account.count("ok", 10)
-    session.account.count_tiles(80, 4)
+    session.counters.account.count("ok", 10)
+    session.counters.account.count_tiles(80, 4)
     session.miss("overload", now, "late", frames=2)
     session.miss("bad_image", now, "bad_image", "dark", 3)
-    session.last_verdict_ns = now - 2 * NS_PER_S
+    session.counters.last_verdict_ns = now - 2 * NS_PER_S
     for ms in (1, 2, 30):
-        session.stages["total"].add(ms * NS_PER_MS)
+        session.counters.stages["total"].add(ms * NS_PER_MS)
     fact = Event.now(parts.clock, "top", "image.bad")
     parts.clock.advance(0.005)
     parts.trail.stored([fact])
@@ -56,7 +56,11 @@ def test_page_gives_what_the_loop_counted():
     finally:
         assert server.stop(5)
     assert seen["defectd_frames_total", "top", "ok"] == 10
-    assert sum(n for key, n in seen.items() if key[0] == "defectd_frames_total") == session.account.delivered() == 15
+    assert (
+        sum(n for key, n in seen.items() if key[0] == "defectd_frames_total")
+        == session.counters.account.delivered()
+        == 15
+    )
     assert seen["defectd_frames_missed_total", "top", "dark", "bad_image"] == 3
     assert seen["defectd_tiles_total", "top", "skipped"] == 4
     assert seen["defectd_frames_partial_total", "top"] == 1
@@ -82,7 +86,7 @@ def test_page_gives_what_the_loop_counted():
 def test_collector_that_fails_is_marked_and_hides_no_other(caplog):
     """Its own metrics are missing, none is there by half, and the log has one line for many requests."""
     parts = Parts()
-    parts.session.account.count_tiles(80, 4)
+    parts.session.counters.account.count_tiles(80, 4)
 
     def failing(_now_ns):
         yield from machine.collect()
@@ -116,8 +120,8 @@ def test_losses_of_many_reasons_are_bounded():
     session = Parts().session
     for n in range(1000):
         session.miss("bad_image", 0, "bad_image", f"{n} px is too small")
-    assert len(session.losses) <= 21
-    assert sum(session.losses.values()) == session.account.delivered() == 1000
+    assert len(session.counters.losses) <= 21
+    assert sum(session.counters.losses.values()) == session.counters.account.delivered() == 1000
 
 
 @pytest.mark.parametrize("listen", ["9464", ":9464", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:70000", "host:http"])
