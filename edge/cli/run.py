@@ -71,14 +71,14 @@ def check(config_path: Path, as_json: bool, schema: bool, probe: bool) -> None:
             f"{config_path}: good. Model {findings['model']} ({findings['network']}), broker {findings['broker']}"
         )
         for camera in findings["cameras"]:
-            given = camera.get("error") or camera.get("given")
-            click.echo(f"  {camera['name']}: {camera['source']}" + (f": {given}" if given else ""))
+            result = camera.get("error") or camera.get("actual")
+            click.echo(f"  {camera['name']}: {camera['source']}" + (f": {result}" if result else ""))
     sys.exit(EXIT_FAILED if failed else 0)
 
 
 def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
     from edge import config
-    from edge.camera.probe import probed
+    from edge.camera.probe import probe as probe_cameras
     from edge.control.startup import prepare
     from edge.host.clock import SystemClock
 
@@ -86,9 +86,13 @@ def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
     clock = SystemClock()
     classifier = prepare(settings, clock).classifier
     card = classifier.card
-    found = probed(settings.active_cameras, clock) if probe else {}
+    found = probe_cameras(settings.active_cameras, clock) if probe else {}
     cameras = [
-        {"name": camera.name, "source": redact(camera.source.get_secret_value()), **found.get(camera.name, {})}
+        {
+            "name": camera.name,
+            "source": redact(camera.source.get_secret_value()),
+            **(found[camera.name].as_json() if probe else {}),
+        }
         for camera in settings.active_cameras
     ]
     return {

@@ -739,7 +739,8 @@ def _anchored_camera(camera: Camera, base: Path) -> Camera:
 
 
 def _is_device_or_url(source: str) -> bool:
-    return re.fullmatch("[0-9]+", source) is not None or source.startswith("strip:") or "://" in source
+    """By its form alone: a number, or a scheme of two letters or more before a colon.  All else is a path."""
+    return re.match(r"[0-9]+\Z|[A-Za-z][A-Za-z0-9+.-]+:", source) is not None
 
 
 def anchored_source(source: str, base: Path) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from edge import __version__, config, event
 from edge.camera import simulator_defaults
+from edge.camera.opening import OPENING_KEYS, needs_new_process
 from edge.camera.supervisor import Supervisor
 from edge.config import calibration, diff, overrides
 from edge.config.diff import Difference
@@ -235,7 +236,8 @@ class Node:
         configured = diff.merged(self.configured, wanted)
         changes = overrides.load(configured, self.classifier.card.classes)
         settings = overrides.adjusted(configured, changes)
-        found = replace(diff.compare(self.settings, settings), needs_restart=self._needs_restart(wanted))
+        found = diff.compare(self.settings, settings, opening_keys=OPENING_KEYS, needs_new_process=needs_new_process)
+        found = replace(found, needs_restart=self._needs_restart(wanted))
         by_name = {camera.name: camera for camera in settings.active_cameras}
         fresh = (*found.added, *found.reopened, *found.looked_at)
         cameras = {name: session_of(by_name[name], self.classifier, self._clock).settings for name in fresh}
@@ -277,7 +279,7 @@ class Node:
         return told
 
     def _needs_restart(self, wanted: config.Config) -> tuple[str, ...]:
-        return diff.compare(self.configured, wanted).needs_restart
+        return diff.needs_restart(self.configured, wanted)
 
     def _renew_views(self) -> None:
         """A view knows its cameras from its begin on."""

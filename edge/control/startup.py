@@ -8,7 +8,7 @@ from typing import Final
 
 from edge import config
 from edge.camera import simulator_defaults
-from edge.camera.sources.device import SourceSpec
+from edge.camera.opening import spec_of
 from edge.config import calibration, overrides, tuning
 from edge.control.model_validation import ValidatedModel, identity, validate
 from edge.errors import BundleError, ConfigError, Problem
@@ -176,4 +176,4 @@ def active(settings: config.Config) -> tuple[config.Camera, ...]:
 
 def session_of(camera: config.Camera, classifier: Classifier, clock: Clock) -> CameraSession:
     """Raises ConfigError when the camera's thresholds do not fit the model."""
-    return CameraSession.of(camera, classifier, clock, live=SourceSpec.of(camera).live)
+    return CameraSession.of(camera, classifier, clock, live=spec_of(camera).live)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from edge.camera.supervisor import CameraStatus
+from edge.camera.supervised_camera import CameraStatus
 from edge.coverage.strip_position import StripReading
 from edge.delivery.mqtt import publisher
 from edge.delivery.outputs import OutputStatus

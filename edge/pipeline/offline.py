@@ -11,7 +11,9 @@ from typing import Any
 from pydantic import SecretStr
 
 from edge import config
-from edge.camera.sources.device import Picture, Unreadable, find_images, iter_recording
+from edge.camera.recordings import iter_recording
+from edge.camera.sources.contract import Picture, Unreadable
+from edge.camera.sources.files import find_images
 from edge.config import calibration, tuning
 from edge.errors import ConfigError, DefectdError, Problem
 from edge.host.clock import NS_PER_MS, Clock, SystemClock

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from pydantic import SecretStr
 
 from edge import config
-from edge.camera.supervisor import CameraStatus
+from edge.camera.supervised_camera import CameraStatus
 from edge.delivery.outputs import OutputStatus
 from edge.host.clock import NS_PER_S
 from edge.monitoring.monitored_node import MonitoredNode

@@ -113,7 +113,7 @@ def test_commands_say_what_is_wrong_with_the_data(command, made, tmp_path):
         for n in range(6):
             (data / name / f"{n}.png").write_bytes(b"no picture")
     result = run(command, "--data", data, *where)
-    assert (result.exit_code, "6 could not be used, the first: 0.png is no image" in result.output) == (1, True)
+    assert (result.exit_code, "6 could not be used, the first: 0.png is not an image" in result.output) == (1, True)
 
 
 def test_help_lists_the_commands():

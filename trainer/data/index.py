@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from edge.camera.sources.device import read_image
+from edge.camera.image_files import read_image
 from edge.errors import ImageError
 from edge.frame import Gray
 from edge.vision.tiles import lay

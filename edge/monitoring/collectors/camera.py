@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from edge.camera.supervisor import CameraStatus
+from edge.camera.supervised_camera import CameraStatus
 from edge.monitoring.collectors.age import add_age
 from edge.pipeline.camera_session import CameraSession
 from edge.pipeline.camera_state import STATES

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from edge.camera.supervisor import CameraStatus
+from edge.camera.supervised_camera import CameraStatus
 from edge.host import machine
 from edge.host.watchdog import LOOP_AGE, Loop
 from edge.monitoring.collectors.age import add_age
