@@ -106,8 +106,8 @@ def test_file_without_a_certificate_fails(tmp_path: Path) -> None:
     assert "mqtt.ca_file" in finding.remedy
 
 
-def test_doctor_opens_cameras_and_hides_their_passwords(tmp_path: Path) -> None:
-    """A camera that gives pictures is good, one that is not there is bad."""
+def test_cameras_are_opened_and_their_passwords_hidden(tmp_path: Path) -> None:
+    """A camera that delivers images is OK, one that is absent fails."""
     far = config.Camera(name="far", source=SecretStr("rtsp://u:hunter2@127.0.0.1:9/x"), open_timeout_s=1)
     near = config.Camera(name="near", source=SecretStr("strip:"))
     findings = list(cameras.opened(settings(tmp_path, cameras=(near, far)), SystemClock()))
@@ -305,7 +305,7 @@ def test_command_prints_grades_in_capitals_and_as_json(tmp_path: Path) -> None:
 
 
 def driver(formats: dict[str, list[tuple[int, int]]], capabilities: int = 0x1, card: str = "Plant Cam") -> object:
-    """ioctl as a V4L2 driver answers it."""
+    """An ioctl that answers like a V4L2 driver."""
 
     def ioctl(_handle: int, request: int, reply: bytearray) -> int:
         index, kind_or_format = struct.unpack_from("II", reply)
@@ -332,17 +332,17 @@ SIZES = {"MJPG": [(1920, 1080), (640, 480)], "YUYV": [(640, 480)]}
 
 
 @pytest.mark.parametrize("capabilities", [0x1, 0x1000])
-def test_device_tells_its_formats_without_a_picture(tmp_path: Path, capabilities: int) -> None:
-    """Name, formats and sizes by ioctl, also of drivers with several planes."""
+def test_device_names_its_formats_without_an_image(tmp_path: Path, capabilities: int) -> None:
+    """ioctl gives name, formats and sizes, also of drivers with several planes."""
     node = tmp_path / "video0"
     node.touch()
-    told = ask(node, driver(SIZES, capabilities))  # type: ignore[arg-type]
+    device = ask(node, driver(SIZES, capabilities))  # type: ignore[arg-type]
     formats = (Format("MJPG", ((1920, 1080), (640, 480))), Format("YUYV", ((640, 480),)))
-    assert told == Device("Plant Cam", "uvcvideo", captures=True, formats=formats)
+    assert device == Device("Plant Cam", "uvcvideo", captures=True, formats=formats)
 
 
-def test_what_is_no_device_is_an_error(tmp_path: Path) -> None:
-    """A plain file answers no ioctl."""
+def test_plain_file_is_no_device(tmp_path: Path) -> None:
+    """It answers no ioctl."""
     (tmp_path / "video0").touch()
     with pytest.raises(OSError, match=r"ioctl|not implemented"):  # the second in an emulator
         ask(tmp_path / "video0")
@@ -350,7 +350,7 @@ def test_what_is_no_device_is_an_error(tmp_path: Path) -> None:
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Path:
-    """A box with one USB camera: its node, its lasting name, its port."""
+    """A machine with one USB camera: its device node, its stable name, its port."""
     root = tmp_path / "root"
     usb = root / "sys/devices/usb1/1-2"
     for folder in ("dev/v4l/by-id", "sys/class/video4linux/video0"):
@@ -365,13 +365,13 @@ def plant(tmp_path: Path) -> Path:
     return root
 
 
-def looked_at(root: Path, source: str = "/dev/v4l/by-id/usb-Plant_Cam-video-index0", **camera: object) -> list[Finding]:
+def examined(root: Path, source: str = "/dev/v4l/by-id/usb-Plant_Cam-video-index0", **camera: object) -> list[Finding]:
     one = config.Camera(name="top", source=SecretStr(source), **camera)  # type: ignore[arg-type]
     return list(cameras.devices([one], root, driver(SIZES)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("asked", "grade", "said"),
+    ("wanted", "grade", "words"),
     [
         ({}, "ok", "MJPG up to 1920x1080, YUYV up to 640x480"),
         ({"pixel_format": "MJPG", "width": 1920, "height": 1080}, "ok", "Plant Cam"),
@@ -379,22 +379,24 @@ def looked_at(root: Path, source: str = "/dev/v4l/by-id/usb-Plant_Cam-video-inde
         ({"pixel_format": "YUYV", "width": 1920, "height": 1080}, "warning", "not 1920x1080"),
     ],
 )
-def test_camera_is_asked_for_what_it_offers(plant: Path, asked: dict[str, object], grade: str, said: str) -> None:
-    """A format or size that the device does not have is told before the first picture."""
-    finding = looked_at(plant, **asked)[0]
-    assert (finding.grade, said in finding.says) == (grade, True), finding
+def test_wanted_format_is_compared_with_the_offered_ones(
+    plant: Path, wanted: dict[str, object], grade: str, words: str
+) -> None:
+    """A format or size that the device does not have is a warning before the first image."""
+    finding = examined(plant, **wanted)[0]
+    assert (finding.grade, words in finding.says) == (grade, True), finding
 
 
-def test_number_that_can_change_is_told_with_the_name_that_lasts(plant: Path) -> None:
-    """/dev/video0 may be another camera tomorrow; its name by id is the remedy."""
-    assert all(finding.grade == "ok" for finding in looked_at(plant))
-    (warning,) = (finding for finding in looked_at(plant, "0") if finding.grade == "warning")
+def test_number_that_can_change_is_a_warning_with_the_stable_name(plant: Path) -> None:
+    """/dev/video0 may be another camera after a restart; the remedy is its name by id."""
+    assert all(finding.grade == "ok" for finding in examined(plant))
+    (warning,) = (finding for finding in examined(plant, "0") if finding.grade == "warning")
     assert "by-id/usb-Plant_Cam-video-index0" in warning.remedy
 
 
-def test_camera_that_is_not_there_or_takes_no_pictures_is_bad(plant: Path) -> None:
-    """Missing, and the metadata node that UVC cameras have besides."""
-    (missing,) = looked_at(plant, "7")
+def test_device_that_is_absent_or_takes_no_pictures_fails(plant: Path) -> None:
+    """A missing node, and the metadata node that UVC cameras have in addition."""
+    (missing,) = examined(plant, "7")
     assert missing.grade == "fail"
     assert "/dev/video0" in missing.remedy
     one = config.Camera(name="top", source=SecretStr("0"))
@@ -402,30 +404,30 @@ def test_camera_that_is_not_there_or_takes_no_pictures_is_bad(plant: Path) -> No
     assert (node.grade, "takes no pictures" in node.says) == ("fail", True)
 
 
-def test_camera_that_may_not_be_opened_names_the_group(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The usual cause of a camera that does not open."""
+def test_device_without_permission_fails_and_names_the_group(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This is the usual cause of a camera that does not open."""
     monkeypatch.setattr(cameras.os, "access", lambda *_: False)
-    (finding,) = (finding for finding in looked_at(plant) if finding.grade == "fail")
+    (finding,) = (finding for finding in examined(plant) if finding.grade == "fail")
     assert "usermod -aG" in finding.remedy
 
 
-def test_usb_that_is_slow_or_sleeps_is_told(plant: Path) -> None:
-    """A port at 12 Mbit/s carries no pictures; automatic suspend takes the camera away."""
+def test_usb_that_is_slow_or_sleeps_is_a_warning(plant: Path) -> None:
+    """A port at 12 Mbit/s is too slow for images; automatic suspend disconnects the camera."""
     usb = plant / "sys/devices/usb1/1-2"
     (usb / "speed").write_text("12\n")
     (usb / "power/control").write_text("auto\n")
     (usb / "power/autosuspend_delay_ms").write_text("2000\n")
-    said = " ".join(finding.says for finding in looked_at(plant) if finding.grade == "warning")
-    assert "12 Mbit/s" in said
-    assert "suspend" in said
+    words = " ".join(finding.says for finding in examined(plant) if finding.grade == "warning")
+    assert "12 Mbit/s" in words
+    assert "suspend" in words
 
 
 def interface(sysfs: Path, **numbers: object) -> None:
     link = sysfs / "class/net/eth0"
     for folder in ("device", "statistics"):
         (link / folder).mkdir(parents=True, exist_ok=True)
-    good = {"operstate": "up", "mtu": 1500, "speed": 1000, "statistics/rx_packets": 10**6, "statistics/rx_dropped": 3}
-    for name, value in {**good, **numbers}.items():
+    usual = {"operstate": "up", "mtu": 1500, "speed": 1000, "statistics/rx_packets": 10**6, "statistics/rx_dropped": 3}
+    for name, value in {**usual, **numbers}.items():
         (link / name).write_text(f"{value}\n")
 
 
@@ -438,8 +440,8 @@ def interface(sysfs: Path, **numbers: object) -> None:
         ({"statistics/rx_dropped": 5000}, "warning", "ethtool -G eth0"),
     ],
 )
-def test_network_of_streams_is_looked_at(tmp_path: Path, numbers: dict[str, object], grade: str, remedy: str) -> None:
-    """MTU, speed and losses of the interfaces that exist as hardware and are up; only when a camera needs them."""
+def test_network_of_streams_is_examined(tmp_path: Path, numbers: dict[str, object], grade: str, remedy: str) -> None:
+    """MTU, speed and losses of hardware interfaces that are up; only when a camera is a stream."""
     interface(tmp_path, **numbers)
     (tmp_path / "class/net/lo").mkdir()
     stream = config.Camera(name="a", source=SecretStr("rtsp://10.0.0.9/x"))
@@ -448,19 +450,19 @@ def test_network_of_streams_is_looked_at(tmp_path: Path, numbers: dict[str, obje
     assert list(cameras.networks([config.Camera(name="a", source=SecretStr("strip:"))], tmp_path)) == []
 
 
-@pytest.mark.parametrize(("most", "grade"), [("212992", "warning"), ("8388608", "ok")])
-def test_buffer_of_udp_is_looked_at_where_it_is_used(tmp_path: Path, most: str, grade: str) -> None:
-    """The kernel's default holds less than one key frame."""
+@pytest.mark.parametrize(("limit", "grade"), [("212992", "warning"), ("8388608", "ok")])
+def test_buffer_of_udp_is_examined_where_it_is_used(tmp_path: Path, limit: str, grade: str) -> None:
+    """The kernel's default is smaller than one key frame."""
     path = tmp_path / "sys/net/core/rmem_max"
     path.parent.mkdir(parents=True)
-    path.write_text(most + "\n")
+    path.write_text(limit + "\n")
     stream = config.Camera(name="a", source=SecretStr("rtsp://10.0.0.9/x"), rtsp_transport="udp")
     (finding,) = cameras.networks([stream], tmp_path, tmp_path)
     assert (finding.about, finding.grade) == ("udp buffer", grade)
 
 
-def test_opencv_that_cannot_open_a_camera_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A build without FFmpeg opens no stream; one that lacks nothing needed is good."""
+def test_opencv_that_cannot_open_a_camera_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build without FFmpeg opens no stream; a build with everything needed is OK."""
     stream = config.Camera(name="a", source=SecretStr("rtsp://10.0.0.9/x"))
     assert cameras.opencv([stream]).grade == "ok"
     monkeypatch.setattr(cameras.cv2.videoio_registry, "getBackends", lambda: (cameras.cv2.CAP_V4L2,))
