@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,8 @@ from edge.control.mqtt_commands import Commands
 from edge.control.startup import Prepared, active, session_of, shadow_of
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outputs import Output
+from edge.delivery.output import NodeProperties
+from edge.delivery.outputs import Outputs
 from edge.delivery.recorder import Recorder
 from edge.errors import BundleError, CommandError, ConfigError
 from edge.host.clock import Clock, stamp
@@ -38,14 +39,13 @@ log = logging.getLogger(__name__)
 
 ORDER_S: Final = 3.0
 """For the line to come round."""
-STOP_VIEW_S: Final = 1.2
 MAX_PROBLEMS: Final = 20
 """Of a refused configuration, told in one event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Whom a change has to reach.  views: changed in place."""
+    """Whom a change has to reach."""
 
     orders: OrderQueue
     cameras: Supervisor
@@ -53,8 +53,7 @@ class Reach:
     publisher: Publisher
     commands: Commands
     trail: EventLatency
-    views: list[Output]
-    views_of: Callable[[config.Config], Sequence[Output]]
+    outputs: Outputs
 
 
 class Node:
@@ -100,12 +99,11 @@ class Node:
             return dict(self._states)
 
     def note_state(self, camera: str, message: dict[str, Any]) -> None:
-        """A camera's state: to the broker and to all views."""
+        """A camera's state: to the broker and to all outputs."""
         with self._noting:
             self._states[camera] = message
         self._reach.publisher.retain(self._topics.state(camera), message)
-        for view in tuple(self._reach.views):
-            view.state(camera, message)
+        self._reach.outputs.state(camera, message)
 
     def forget(self, camera: str) -> None:
         """A camera is no more: nothing retained speaks of it."""
@@ -121,8 +119,13 @@ class Node:
         model = self.origin.model
         return {"version": __version__, "node": self.settings.node, "model": f"{model['name']} {model['version']}"}
 
+    @property
+    def outputs(self) -> dict[str, dict[str, Any]]:
+        """How the outputs are doing, by name."""
+        return self._reach.outputs.as_json()
+
     def announce(self) -> None:
-        """Say in the status message and to all views what this node is."""
+        """Publish in the status message, and give to all outputs, what this node runs."""
         self._reach.publisher.announce(
             {
                 "version": __version__,
@@ -130,22 +133,13 @@ class Node:
                 "model": self.origin.model,
                 "config_sha256": self.origin.config_sha256,
                 "cameras": [camera.name for camera in self.settings.active_cameras],
+                "outputs": self.outputs,
                 **self._more_status(),
             }
         )
-        for view in tuple(self._reach.views):
-            self._describe(view)
-
-    def _describe(self, view: Output) -> None:
         model = self.origin.model
-        view.set_properties(
-            {
-                "Properties/Version": __version__,
-                "Properties/Config SHA-256": self.origin.config_sha256,
-                "Model/Name": model["name"],
-                "Model/Version": model["version"],
-                "Model/SHA-256": model["sha256"],
-            }
+        self._reach.outputs.set_properties(
+            NodeProperties(__version__, self.origin.config_sha256, model["name"], model["version"], model["sha256"])
         )
 
     def tell(self, kind: event.EventType, detail: dict[str, Any]) -> None:
@@ -272,7 +266,7 @@ class Node:
         self._reach.commands.follow(settings.commands, tuple(by_name))
         logging.getLogger("edge").setLevel(settings.log.level.upper())
         if found.added or found.removed:
-            self._renew_views()
+            self._reach.outputs.rebuild(settings)
         self.announce()
         named = {key: value for key, value in found.as_json().items() if value}
         log.info("the configuration was read again: %s", named or "nothing is different")
@@ -280,20 +274,6 @@ class Node:
 
     def _needs_restart(self, wanted: config.Config) -> tuple[str, ...]:
         return diff.needs_restart(self.configured, wanted)
-
-    def _renew_views(self) -> None:
-        """A view knows its cameras from its begin on."""
-        views = self._reach.views
-        for view in views:
-            view.ask_stop(STOP_VIEW_S)
-        for view in views:
-            view.stop(STOP_VIEW_S)
-        views[:] = self._reach.views_of(self.settings)
-        for view in views:
-            self._describe(view)
-            for camera, message in self.states.items():
-                view.state(camera, message)
-            view.start()
 
     def _tell_refused(self, error: ConfigError | CommandError | BundleError) -> None:
         problems = [str(problem) for problem in error.problems] if isinstance(error, ConfigError) else [str(error)]
