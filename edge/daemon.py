@@ -6,46 +6,24 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
-from edge import __version__, event
-from edge.camera.supervisor import Supervisor
-from edge.control.handlers import CommandHandlers
-from edge.control.model_rollout import ModelRollout
-from edge.control.model_validation import identity
-from edge.control.mqtt_commands import Commands
-from edge.control.reload import STOP_VIEW_S, Node, Reach
+from edge import __version__, event, wiring
+from edge.control.reload import STOP_VIEW_S, Node
 from edge.control.startup import Prepared
-from edge.control.unix_socket import Console
-from edge.coverage import strip_position
-from edge.coverage.coil_store import LONGEST_AWAY_S, CoilStore
-from edge.coverage.totals import CoverageTotals
-from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.embedded_broker import EmbeddedBroker
-from edge.delivery.mqtt.line_signals import LineSignals
-from edge.delivery.mqtt.publisher import Publisher
-from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import MIB, Outbox
-from edge.delivery.outputs import Output
-from edge.delivery.recorder import Recorder
-from edge.delivery.refused_alarm import RejectedAlarm
-from edge.delivery.sparkplug.output import views_of
 from edge.errors import BundleError, CommandError, ConfigError
-from edge.evidence.archive import Archive
-from edge.evidence.writer import EvidenceSelector, EvidenceWriter
 from edge.host import machine
-from edge.host.clock import NS_PER_S, Clock, boot_id
+from edge.host.clock import NS_PER_S, Clock
 from edge.host.systemd import Service
-from edge.host.watchdog import LIMIT_S, Loop, Stuck, Watchdog
-from edge.monitoring.prometheus import Exporter, Reading
-from edge.monitoring.status_line import status_line
-from edge.pipeline.event_latency import EventLatency
-from edge.pipeline.loop import InspectionLoop, OrderQueue, Report
+from edge.host.watchdog import LIMIT_S, Stuck, Watchdog
+from edge.monitoring.prometheus import Exporter
+from edge.wiring import Parts
 
 log = logging.getLogger(__name__)
 
@@ -61,43 +39,6 @@ STOP_COMMANDS_S: Final = 0.1
 the next start."""
 
 
-class Alive(Protocol):
-    """A thread of the daemon that is meant to run until it is stopped."""
-
-    @property
-    def alive(self) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What runs on one node, in the order of the flow."""
-
-    cameras: Supervisor
-    line: InspectionLoop
-    recorder: Recorder
-    publisher: Publisher
-    views: list[Output]
-    node: Node
-    succession: ModelRollout
-    commands: Commands
-    console: Console
-    refusals: RejectedAlarm
-    ledger: CoverageTotals
-    trail: EventLatency
-    evidence: EvidenceWriter | None
-    telemetry: LineSignals
-
-    @property
-    def threads(self) -> dict[str, Alive]:
-        """Without any of these the node is no node."""
-        return {"line": self.line, "recorder": self.recorder, "publisher": self.publisher}
-
-    def loops(self) -> dict[str, Loop]:
-        """What must go round, whatever cameras and broker do; by the names of the threads."""
-        loops: dict[str, Loop] = {"cameras": self.cameras, "line": self.line, "recorder": self.recorder}
-        return {**loops, "publisher": self.publisher, **{view.name: view for view in self.views}}
-
-
 class Daemon:
     """One node: cameras, the line, the outbox, the publisher."""
 
@@ -111,7 +52,7 @@ class Daemon:
     ) -> None:
         """path: of the configuration, to be read again when asked.  service: who is told how it goes; None: nobody."""
         self._service = service or Service()
-        self._settings = settings = prepared.settings
+        self._settings = prepared.settings
         self._power = power or machine.PowerWatch()
         self._prepared = prepared
         self._clock = clock
@@ -121,9 +62,6 @@ class Daemon:
         self._news = threading.Event()
         """A signal came."""
         self._signals = 0
-        self._topics = Topics(settings.mqtt.topic_prefix, settings.node)
-        model = identity(prepared.bundle, prepared.classifier)
-        self._origin = event.Origin(settings.node, boot_id(), model, settings.sha256)
 
     def run(self, for_s: float | None = None) -> int:
         """Run until SIGTERM, SIGINT or `for_s`.  Returns the exit code.  Raises ConfigError, OutboxError."""
@@ -131,7 +69,7 @@ class Daemon:
             building.enter_context(self._settings.state.locked())
             building.enter_context(self._signals_handled())
             broker = self._start_broker(building)
-            parts = self._build(building)
+            parts = wiring.build(building, self._prepared, self._clock, self._path, self._service, self._more_status)
             self._start(building, parts)
             self._service.ready()
             broken = self._watch(parts, for_s)
@@ -150,113 +88,6 @@ class Daemon:
         log.info("embedded broker on 127.0.0.1:%d; see events with: defectd tail", self._settings.mqtt.address[1])
         return broker
 
-    def _build(self, building: ExitStack) -> Parts:
-        """Make all parts and connect them; nothing runs yet."""
-        settings, clock = self._settings, self._clock
-        names = [camera.name for camera in settings.active_cameras]
-        outbox = Outbox(
-            settings.state.outbox,
-            max_rows=settings.outbox.max_rows,
-            max_bytes=settings.outbox.max_mb * MIB,
-            keep_delivered=settings.outbox.keep_delivered,
-            durability=settings.outbox.durability,
-            clock=clock,
-        )
-        building.callback(outbox.close)
-
-        def on_stored() -> None:
-            publisher.wake()
-            for view in tuple(views):
-                view.wake()
-
-        ledger = CoverageTotals(settings.state.coverage_totals, clock)
-        trail = EventLatency(names, clock)
-        coils = CoilStore(settings.state.coil, clock)
-        recorder = Recorder(
-            outbox,
-            self._origin,
-            self._topics,
-            clock,
-            before_commit=coils.heed,
-            on_stored=on_stored,
-            on_commit=trail.stored,
-        )
-        refusals = RejectedAlarm(recorder.put, clock)
-        commands = Commands(self._topics, settings.commands, names, clock)
-        telemetry = LineSignals(settings.travel, clock)
-        publisher = Publisher(
-            opener(settings.mqtt, settings.node),
-            outbox,
-            self._topics,
-            clock,
-            settings.mqtt,
-            version=__version__,
-            subscriptions=(*commands.subscriptions, *telemetry.subscriptions),
-            on_command=commands.take,
-            overhear=telemetry.take,
-            on_refused=refusals.note,
-            on_acknowledged=trail.acknowledged,
-        )
-        views: list[Output] = [*views_of(settings, outbox, clock)]
-        orders = OrderQueue()
-        cameras = Supervisor(settings.active_cameras, clock)
-        building.callback(cameras.close)
-        reach = Reach(
-            orders, cameras, recorder, publisher, commands, trail, views, lambda new: views_of(new, outbox, clock)
-        )
-        node = Node(self._prepared, self._origin, self._topics, reach, clock, self._path, self._more_status)
-        evidence = self._keeper()
-        kept = self._recalled(coils, ledger, recorder)
-        line = self._line(node, reach, refusals, ledger, evidence, telemetry, kept)
-        succession = ModelRollout(node, self._prepared, orders, lambda: line.sessions, clock)
-        verbs = CommandHandlers(node, succession, orders, outbox, recorder, publisher, commands, clock)
-        commands.attach(publisher.reply, verbs.perform)
-        console = Console(settings.state_dir, verbs.perform)
-        return Parts(
-            cameras,
-            line,
-            recorder,
-            publisher,
-            views,
-            node,
-            succession,
-            commands,
-            console,
-            refusals,
-            ledger,
-            trail,
-            evidence,
-            telemetry,
-        )
-
-    def _keeper(self) -> EvidenceWriter | None:
-        settings = self._settings.evidence
-        if not settings.enabled:
-            return None
-        archive = Archive(
-            self._settings.evidence_dir,
-            max_bytes=settings.max_mb * MIB,
-            min_free_bytes=settings.min_free_mb * MIB,
-            tiles_bytes=settings.tiles_mb * MIB,
-        )
-        return EvidenceWriter(settings, archive, self._clock)
-
-    def _recalled(
-        self, coils: CoilStore, ledger: CoverageTotals, recorder: Recorder
-    ) -> strip_position.RestoredCoil | None:
-        """The coil of before this start; one that cannot be there any more is told as ended."""
-        kept = coils.kept
-        if kept is None or kept.name is None:
-            return kept
-        if coils.may_be_there(ledger.before_ns):
-            log.info("coil %s, begun %s, goes on; positions are unknown until the next one", kept.name, kept.since)
-            return kept
-        words = "coil %s, begun %s, is not taken up again: the node was off for more than %d minutes"
-        log.warning(words, kept.name, kept.since, LONGEST_AWAY_S // 60)
-        ended = {"coil": kept.name, "length_m": None, "by": "restart"}
-        recorder.put(event.Event.now(self._clock, event.NODE_CAMERA, "coil.ended", ended))
-        return replace(kept, name=None)
-
     def _start(self, building: ExitStack, parts: Parts) -> None:
         """Consumers before producers."""
         parts.node.announce()
@@ -271,7 +102,7 @@ class Daemon:
         parts.cameras.start()
         self._export(building, parts)
         names = ", ".join(camera.name for camera in self._settings.active_cameras)
-        log.info("node %s inspects %s with %s", self._settings.node, names, self._origin.model["name"])
+        log.info("node %s inspects %s with %s", self._settings.node, names, parts.node.origin.model["name"])
         for camera in self._settings.active_cameras:
             lacks = [key for key in ("scale", "direction") if getattr(camera, key) is None]
             if lacks and parts.line.reading.state != "off":
@@ -281,70 +112,14 @@ class Daemon:
         parts.console.start()
 
     def _export(self, building: ExitStack, parts: Parts) -> None:
-        """Open the Prometheus endpoint, if there is to be one."""
+        """Open the Prometheus endpoint, if the configuration has one."""
         address = self._settings.metrics.address
         if address is None:
             return
-        reading = Reading(
-            lambda: parts.line.sessions,
-            parts.cameras,
-            parts.publisher,
-            parts.recorder,
-            parts.trail,
-            self._clock,
-            lambda: parts.node.info,
-            parts.evidence,
-            parts.loops,
-            lambda: parts.line.shadow,
-            lambda: parts.line.reading,
-            parts.telemetry,
-        )
-        exporter = Exporter(address, reading)
+        exporter = Exporter(address, wiring.reading(parts, self._clock))
         if exporter.start():
             building.callback(exporter.stop)
             log.info("metrics on http://%s:%d/metrics", *address)
-
-    def _line(
-        self,
-        node: Node,
-        reach: Reach,
-        refusals: RejectedAlarm,
-        ledger: CoverageTotals,
-        evidence: EvidenceWriter | None,
-        telemetry: LineSignals,
-        kept: strip_position.RestoredCoil | None,
-    ) -> InspectionLoop:
-        def retain_coverage(camera: str, message: dict[str, Any]) -> None:
-            reach.publisher.retain(self._topics.coverage(camera), ledger.note(camera, message))
-
-        def on_report(reports: Sequence[Report]) -> None:
-            _log_period(reports, reach.recorder, reach.publisher)
-            refusals.tell()
-            _describe_strip(reach.views, line.reading)
-            self._service.status(status_line(reports, reach.publisher.snapshot(), self._clock.monotonic_ns()))
-            for report in reports:
-                total, account = report.latency, report.coverage
-                for view in tuple(reach.views):
-                    view.report(report.camera, fps=report.fps, p50_ms=total.p50, p99_ms=total.p99, coverage=account)
-
-        line = InspectionLoop(
-            self._prepared.sessions,
-            reach.cameras,
-            reach.recorder,
-            self._clock,
-            retain_state=node.note_state,
-            retain_coverage=retain_coverage,
-            on_report=on_report,
-            report_s=self._settings.report_s,
-            control=reach.orders,
-            on_removed=node.forget,
-            witness=None if evidence is None else EvidenceSelector(self._settings.evidence, evidence.keep, self._clock),
-            shadow=self._prepared.shadow,
-            travel=strip_position.PositionTracker(self._settings.travel, self._clock.monotonic_ns(), kept),
-            news=telemetry.news,
-            why_stale=lambda: telemetry.last_refusal,
-        )
-        return line
 
     def _more_status(self) -> dict[str, Any]:
         return {"throttling": None if self._power.found is None else asdict(self._power.found)}
@@ -456,44 +231,3 @@ class Daemon:
         """Ask `run` to end; from any thread."""
         self._stop.set()
         self._news.set()
-
-
-def _describe_strip(views: Sequence[Output], reading: strip_position.Reading) -> None:
-    if reading.state == "off":
-        return
-    for view in tuple(views):
-        view.set_properties(
-            {
-                "Strip/Speed m per s": reading.m_per_s,
-                "Strip/Position m": None if reading.position_m is None else round(reading.position_m, 3),
-                "Strip/Coil": reading.coil,
-            }
-        )
-
-
-def _log_period(reports: Sequence[Report], recorder: Recorder, publisher: Publisher) -> None:
-    link = publisher.snapshot()
-    mqtt = "up" if link.connected else "DOWN"
-    waiting = link.depth + recorder.waiting
-    for report in reports:
-        frames = report.coverage["frames"]
-        counts = " ".join(f"{state} {n}" for state, n in frames.items() if n) or "no frames"
-        if report.coverage["partial"]:
-            counts += f" ({report.coverage['partial']} in part)"
-        log.info(
-            "%s: %s, %.1f fps, ms p50 %.1f p95 %.1f p99 %.1f p99.9 %.1f max %.1f, %s; %d open; "
-            "events %d, waiting %d, mqtt %s",
-            report.camera,
-            report.state,
-            report.fps,
-            report.latency.p50,
-            report.latency.p95,
-            report.latency.p99,
-            report.latency.p999,
-            report.latency.max,
-            counts,
-            report.open_defects,
-            recorder.stored,
-            waiting,
-            mqtt,
-        )
