@@ -14,7 +14,6 @@ from edge.camera.supervisor import Supervisor
 from edge.config import Config
 from edge.control.handlers import CommandHandlers
 from edge.control.model_rollout import ModelRollout
-from edge.control.model_validation import identity
 from edge.control.mqtt_commands import Commands
 from edge.control.reload import Node, Reach
 from edge.control.startup import Prepared
@@ -95,7 +94,7 @@ def build(
     """
     settings = prepared.settings
     topics = Topics(settings.mqtt.topic_prefix, settings.node)
-    origin = event.Origin(settings.node, boot_id(), identity(prepared.bundle, prepared.classifier), settings.sha256)
+    origin = event.Origin(settings.node, boot_id(), prepared.effective.model.identity, settings.sha256)
     names = [camera.name for camera in settings.active_cameras]
     outbox = Outbox(
         settings.state.outbox,

@@ -123,7 +123,7 @@ def rollback(config_path: Path, as_json: bool) -> None:
     """Let the model before this one decide again."""
     one_thread_each()
     from edge import config
-    from edge.control.startup import rolled_back
+    from edge.control.startup import roll_back_from_next_start
     from edge.control.unix_socket import ask
     from edge.errors import CommandError
     from edge.host.clock import SystemClock
@@ -131,7 +131,7 @@ def rollback(config_path: Path, as_json: bool) -> None:
     settings = config.load(config_path)
     told = ask(settings.state_dir, "model", action="rollback")
     if told is None:
-        standing = rolled_back(settings, SystemClock())
+        standing = roll_back_from_next_start(settings, SystemClock())
         if standing is None:
             raise CommandError("failed", "the model of the configuration is in use: there is none to go back to")
         told = {"changed": True, "current": standing.current}
@@ -168,13 +168,13 @@ def list_models(config_path: Path, as_json: bool) -> None:
 
 
 def _use(settings: Any, digest: str, *, as_json: bool) -> None:
-    from edge.control.startup import used_from_next_start
+    from edge.control.startup import use_from_next_start
     from edge.control.unix_socket import ask
     from edge.host.clock import SystemClock
 
     told = ask(settings.state_dir, "model", action="use", digest=digest)
     if told is None:
-        used_from_next_start(settings, digest, SystemClock())
+        use_from_next_start(settings, digest, SystemClock())
         _say({"digest": digest, "changed": True}, f"from the next start on: {digest}", as_json=as_json)
     elif told["changed"]:
         words = f"decides: {_title(told['to'])}, on trial for {told['canary_s']:g} s"

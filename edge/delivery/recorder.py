@@ -87,6 +87,10 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         outbox.tell_losses_by(self._loss_draft)
 
+    def set_origin(self, origin: Origin) -> None:
+        """Events put from now on carry this origin."""
+        self.origin = origin
+
     def start(self) -> None:
         self._thread.start()
 

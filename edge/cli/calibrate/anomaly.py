@@ -71,20 +71,13 @@ def normal(
     one_thread_each()
     from edge.calibration import anomaly, anomaly_plots
     from edge.config import calibration
-    from edge.control.startup import classifier_in_use, deciding
     from edge.host.clock import SystemClock
-    from edge.model import bundle
-    from edge.pipeline.offline import chosen
     from edge.vision.inspector import Inspector
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
     clock = SystemClock()
-    fitted = chosen(calibration.applied(run.settings), camera, str(config_path))
-    fitted = fitted.model_copy(update={"anomaly": "classes"})
-    if bundle_path is None:
-        classifier = deciding(run.settings, clock)
-    else:
-        classifier = classifier_in_use(run.settings, bundle.load(bundle_path), clock)
+    fitted, model = run.effective(bundle_path)
+    fitted, classifier = fitted.model_copy(update={"anomaly": "classes"}), model.classifier
     seen = anomaly.Collected(Inspector(fitted, classifier, clock), classifier)
     source, size_px, fps = _gather(run, seen, sources, frames, consecutive=consecutive)
     in_order = fitted.mode == "strip" and len(set(seen.runs)) <= len(seen.runs) / 2

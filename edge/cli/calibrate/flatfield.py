@@ -28,14 +28,13 @@ def flatfield(
     one_thread_each()
     from edge.calibration import flatfield as room
     from edge.calibration.roi import outline
-    from edge.config.calibration import Even, applied, misfits
+    from edge.config.calibration import Even, misfits
     from edge.errors import CalibrationError
-    from edge.pipeline.offline import chosen
     from edge.vision.drawing import png
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
     footage = run.footage(sources, frames)
-    fitted = chosen(applied(run.settings), camera, str(config_path))
+    fitted = run.calibrated_camera()
     for misfit in misfits(fitted, footage.size_px):
         if misfit.part == "roi":  # the light would be measured beside the strip
             raise CalibrationError(str(misfit))

@@ -54,18 +54,15 @@ def latency(
     one_thread_each()
     from edge.calibration import latency as room
     from edge.config import tuning
-    from edge.config.calibration import applied
-    from edge.control.startup import bundle_in_use
     from edge.host import machine
     from edge.host.clock import SystemClock
-    from edge.pipeline.offline import chosen
     from edge.vision.drawing import png
     from edge.vision.inspector import Inspector
 
     run, clock = Run(config_path, camera, as_json=as_json, dry_run=dry_run), SystemClock()
-    loaded = bundle_in_use(run.settings)
+    fitted, model = run.effective()
+    loaded = model.bundle
     footage = run.footage(sources, min(frames, room.MAX_FRAMES))
-    fitted = chosen(applied(run.settings), camera, str(config_path))
     network = room.plainest(loaded, clock)
     tiles = Inspector(fitted, network, clock).tiles(footage.frames[0])
     found = room.parity(loaded, fitted, footage.frames, clock)
@@ -107,8 +104,8 @@ def latency(
         run.written(path, path.with_name(beside))
     for line in room.said(kept, run.camera.budget_ms):
         run.say(line)
-    model = run.settings.model
-    own = {"precision": model.precision, "threads": model.threads, "batch": model.batch}
+    by_file = run.settings.model
+    own = {"precision": by_file.precision, "threads": by_file.threads, "batch": by_file.batch}
     by_hand = {key: value for key, value in own.items() if value not in (None, "auto")}
     if by_hand:
         named = ", ".join(f"model.{key}: {value}" for key, value in by_hand.items())

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from edge import config
     from edge.config import calibration
+    from edge.control.loaded_model import LoadedModel
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,10 +61,10 @@ class Run:
     def __init__(self, config_path: Path, camera: str | None, *, as_json: bool, dry_run: bool) -> None:
         from edge import config
         from edge.config import calibration
-        from edge.pipeline.offline import chosen
+        from edge.pipeline.offline import find_camera
 
         self.settings: config.Config = config.load(config_path)
-        self.camera = chosen(self.settings, camera, str(config_path))
+        self.camera = find_camera(self.settings, camera, str(config_path))
         self.path = self.settings.state.calibration(self.camera.name)
         calibration.load(self.path)  # a file that cannot be read is told before anything is gathered
         self.as_json = as_json
@@ -71,6 +72,29 @@ class Run:
         if not dry_run:
             self._look_where_to_write()
         self._written: list[str] = []
+
+    def calibrated_camera(self) -> config.Camera:
+        """The camera with its calibrations.  Raises ConfigError."""
+        from edge.control.effective_config import with_calibrations
+
+        return self._ours(with_calibrations(self.settings))
+
+    def effective(self, bundle_path: str | None = None) -> tuple[config.Camera, LoadedModel]:
+        """The camera and the model as the daemon would inspect with them.  Raises ConfigError, BundleError.
+
+        bundle_path: of a model that is to decide in place of the active one.
+        """
+        from edge.control.effective_config import effective_config, load_model
+        from edge.host.clock import SystemClock
+        from edge.model import bundle
+
+        clock = SystemClock()
+        model = None if bundle_path is None else load_model(self.settings, bundle.load(bundle_path), clock)
+        found = effective_config(self.settings, clock, model=model)
+        return self._ours(found.settings), found.model
+
+    def _ours(self, settings: config.Config) -> config.Camera:
+        return next(camera for camera in settings.cameras if camera.name == self.camera.name)
 
     def _look_where_to_write(self) -> None:
         """Ten minutes of footage shall not be for nothing.  Raises CalibrationError."""

@@ -72,19 +72,16 @@ def thresholds(
     from edge import config
     from edge.calibration import threshold_plots
     from edge.calibration import thresholds as room
-    from edge.config.calibration import Judged, applied
-    from edge.control.startup import bundle_in_use, classifier_in_use
+    from edge.config.calibration import Judged
     from edge.host.clock import SystemClock
-    from edge.pipeline.offline import chosen
     from edge.vision.inspector import Inspector
 
     if recall is not None and per_hour is not None:
         raise click.UsageError("--recall and --false-alarms-per-hour are two ways to say the same: give one")
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
-    fitted = chosen(applied(run.settings), camera, str(config_path))
-    loaded = bundle_in_use(run.settings)
+    fitted, model = run.effective()
+    loaded, network = model.bundle, model.classifier
     names = loaded.card.classes
-    network = classifier_in_use(run.settings, loaded, SystemClock())
     sample, tiles_a_frame, unread = _gathered(run, fitted, network, folders, good, frames)
     an_hour = _tiles_an_hour(fitted, fps, tiles_a_frame)
     if per_hour and not an_hour:
