@@ -17,7 +17,7 @@ from edge.control.model_rollout import ModelRollout
 from edge.control.mqtt_commands import Commands
 from edge.control.reload import Node, Reach
 from edge.control.startup import Prepared
-from edge.control.unix_socket import Console
+from edge.control.unix_socket import CommandSocket
 from edge.coverage import strip_position
 from edge.coverage.coil_store import LONGEST_AWAY_S, CoilStore
 from edge.coverage.totals import CoverageTotals
@@ -62,7 +62,7 @@ class Parts:
     node: Node
     succession: ModelRollout
     commands: Commands
-    console: Console
+    console: CommandSocket
     refusals: RejectedAlarm
     ledger: CoverageTotals
     trail: EventLatency
@@ -153,7 +153,7 @@ def build(
     succession = ModelRollout(node, prepared, orders, lambda: line.sessions, clock)
     verbs = CommandHandlers(node, succession, orders, outbox, recorder, publisher, commands, clock)
     commands.attach(publisher.reply, verbs.perform)
-    console = Console(settings.state_dir, verbs.perform)
+    console = CommandSocket(settings.state.command_socket, verbs.perform, clock)
     return Parts(
         cameras,
         line,
