@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import (
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -24,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from edge.config.camera_calibration import CameraCalibration
 from edge.config.state_dir import StateDir
 from edge.config.value_types import (
     BUILTIN,
@@ -462,6 +464,19 @@ class Camera(Section):
     open_timeout_s: float = Field(3.0, gt=0.0, le=120.0, description="a source that does not open by then has failed")
     read_timeout_s: float = Field(2.0, gt=0.0, le=120.0, description="a read slower than this has failed")
 
+    _calibration: CameraCalibration = PrivateAttr(default_factory=CameraCalibration)
+
+    @property
+    def calibration(self) -> CameraCalibration:
+        """What calibrations add beyond these keys.  Never part of a file; empty until `config.calibration` fills it."""
+        return self._calibration
+
+    def with_calibration(self, found: CameraCalibration) -> Camera:
+        """A copy with these results.  Copies made of that one keep them."""
+        copy = self.model_copy()
+        copy._calibration = found  # noqa: SLF001 (a copy of this object)
+        return copy
+
     @field_validator("source", mode="before")
     @classmethod
     def _index_is_a_source(cls, value: Any) -> Any:
@@ -574,8 +589,10 @@ class Config(Section):
 
     @property
     def sha256(self) -> str:
-        """Hash of everything that was set, without the secrets: events carry it."""
-        dump = self.model_dump(mode="json", exclude={"mqtt": {"password"}}, serialize_as_any=True)
-        for kept, camera in zip(dump["cameras"], self.cameras, strict=True):
-            kept["source"] = redact(camera.source.get_secret_value())
+        """Hash of everything that was set or calibrated, without the secrets: events carry it."""
+        dump = self.model_dump(mode="json", exclude={"mqtt": {"password"}})
+        for values, camera in zip(dump["cameras"], self.cameras, strict=True):
+            values["source"] = redact(camera.source.get_secret_value())
+            if camera.calibration != CameraCalibration():
+                values["calibration"] = camera.calibration.as_json()
         return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()

@@ -25,7 +25,7 @@ class Request(BaseModel):
 
 
 class Ping(Request):
-    """Does the node answer?"""
+    """Answer, as a sign of life."""
 
 
 class State(Request):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edge import config
-    from edge.config import calibration
+    from edge.config.camera_calibration import Made
     from edge.control.loaded_model import LoadedModel
 
 P = ParamSpec("P")
@@ -117,16 +117,16 @@ class Run:
         with self.progress(about(sources, most), "frames") as advance:
             return gather(self.camera, sources, SystemClock(), most=most, on_frame=advance, **wanted)
 
-    def made(self, footage: Any) -> calibration.Made:
+    def made(self, footage: Any) -> Made:
         return self.made_of(footage.source, len(footage.frames), footage.size_px)
 
-    def made_of(self, source: str, frames: int, size_px: tuple[int, int] | None) -> calibration.Made:
+    def made_of(self, source: str, frames: int, size_px: tuple[int, int] | None) -> Made:
         from edge import __version__
-        from edge.config import calibration
+        from edge.config.camera_calibration import Made
         from edge.host.clock import SystemClock, stamp
 
         now = stamp(SystemClock().wall_ns())
-        return calibration.Made(time=now, version=__version__, source=source, frames=frames, frame_px=size_px)
+        return Made(time=now, version=__version__, source=source, frames=frames, frame_px=size_px)
 
     def keep(self, parts: dict[str, Any], *, pictures: dict[str, Any], files: dict[str, bytes] | None = None) -> None:
         """Parts into the camera's file, with their pictures and data, all or none.  Raises CalibrationError."""

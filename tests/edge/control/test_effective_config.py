@@ -18,7 +18,8 @@ from fakes.models import bundle_of
 from edge import config
 from edge.cli import main
 from edge.config import calibration, overrides, tuning
-from edge.config.calibration import Judged, Made, Metric, Region, Reliability
+from edge.config.calibration import Judged, Metric, Region, Reliability
+from edge.config.camera_calibration import Made
 from edge.control.effective_config import MAX_CANARY_STARTS, effective_config, with_calibrations
 from edge.control.startup import prepare
 from edge.host.clock import SystemClock

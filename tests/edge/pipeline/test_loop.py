@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from edge import config
 from edge.camera.sources.device import SourceInfo
 from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost, Notice
-from edge.config import calibration
+from edge.config.camera_calibration import CameraCalibration, Reference
 from edge.coverage.strip_position import CoilNamed, PositionTracker, Speed, StripUpdate
 from edge.errors import CommandError
 from edge.event import Event
@@ -584,7 +584,7 @@ def fit(scene: Scene, **made_px: tuple[int, int]) -> CameraSession:
     """Its camera with calibrated parts in use."""
     (session,) = scene.sessions
     camera = session.camera
-    session.camera = calibration.Fitted.model_construct(camera.model_fields_set, **dict(camera), made_px=made_px)
+    session.camera = camera.with_calibration(CameraCalibration(made_px=made_px))
     return session
 
 
@@ -624,7 +624,7 @@ def test_line_tells_of_drift_and_of_its_end() -> None:
     """An event with the figure and its limits, the state running with the reason, and an event when it is over."""
     made = {"time": "t", "version": "1", "source": "s", "frames": 9, "frame_px": [4, 4]}
     bright, sharp = ({"low": 0.95 * x, "middle": x, "high": 1.05 * x} for x in (100.0, 0.5))
-    known = calibration.Reference.model_validate({"brightness": bright, "sharpness": sharp, "made": made})
+    known = Reference.model_validate({"brightness": bright, "sharpness": sharp, "made": made})
     scene = Scene(report_s=1000)
     (session,) = scene.sessions
     session.drift = Watch(known, 60)
@@ -652,7 +652,7 @@ def test_line_keeps_what_it_gathered_when_the_reference_is_the_same() -> None:
     """A reload for another reason begins no new minutes; another calibration does, and ends the drift."""
     made = {"time": "t", "version": "1", "source": "s", "frames": 9, "frame_px": [4, 4]}
     same = {"low": 95.0, "middle": 100.0, "high": 105.0}
-    known = calibration.Reference.model_validate({"brightness": same, "sharpness": same, "made": made})
+    known = Reference.model_validate({"brightness": same, "sharpness": same, "made": made})
     scene = Scene()
     (session,) = scene.sessions
     session.drift, other = Watch(known, 60), scene._session()
