@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.cli.exit_codes import EXIT_FAILED, refusals_told
+from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.options import json_option
-from edge.cli.progress import progress, tell
+from edge.cli.progress import note, progress
 
 if TYPE_CHECKING:
     from edge.pipeline.offline import Offline
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option("--tile-px", type=click.IntRange(16, 8192), help="Side of a tile in the picture  [default: 200]")
 @click.option("--pictures", type=click.Path(file_okay=False, path_type=Path), help="Folder for drawn copies.")
-@refusals_told
+@exits_with_reason
 def inspect(
     paths: tuple[str, ...],
     as_json: bool,
@@ -88,13 +88,13 @@ def _offline(config_path: Path | None, camera: str | None, bundle_path: str | No
         model = None if bundle_path is None else load_model(file, bundle.load(bundle_path), clock)
         effective = effective_config(file, clock, model=model)
         if effective.passed_over:
-            tell(f"the installed model is not used: {effective.passed_over}")
+            note(f"the installed model is not used: {effective.passed_over}")
         classifier = effective.model.classifier
         one = find_camera(effective.settings, camera, str(config_path))
         if bundle_path is not None:
             one, left_out = without_foreign_calibrations(one, classifier)
             for sentence in left_out:
-                tell(sentence)
+                note(sentence)
     if tile_px is not None:
         one = one.model_copy(update={"tile_px": tile_px})
     return Offline(one, classifier, clock)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge.cli.calibrate.session import Run
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, config_option, json_option
 
@@ -44,7 +44,7 @@ TEN_MINUTES = 18_000
 @click.option("--consecutive", is_flag=True, help="Image files are neighbouring frames, as those of a video are.")
 @click.option("--keep-all", is_flag=True, help="Everything is good surface: leave nothing out.")
 @click.option("--bundle", "bundle_path", help="Of this model, which need not decide yet: before it is installed.")
-@refusals_told
+@exits_with_reason
 def normal(
     config_path: Path,
     as_json: bool,

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edge.cli.calibrate.session import Run, frames_options
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import config_option, json_option
 
@@ -16,7 +16,7 @@ from edge.cli.options import config_option, json_option
 @config_option
 @json_option
 @frames_options
-@refusals_told
+@exits_with_reason
 def flatfield(
     config_path: Path, as_json: bool, camera: str | None, sources: tuple[str, ...], frames: int, dry_run: bool
 ) -> None:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from edge.cli.calibrate.session import Run, frames_options
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Seconds, config_option, json_option
-from edge.cli.progress import tell, uninterrupted
+from edge.cli.progress import note, uninterrupted
 
 if TYPE_CHECKING:
     from edge.config.tuning import Capacity
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--for", "for_s", type=Seconds(), default="60s", show_default=True, help="For the rounds; at least 20.")
 @click.option("--hold/--no-hold", default=True, show_default=True, help="Also find out how many cameras hold.")
 @click.option("--hold-for", "hold_s", type=Seconds(), default="5s", show_default=True, help="Each number of cameras.")
-@refusals_told
+@exits_with_reason
 def latency(
     config_path: Path,
     as_json: bool,
@@ -109,7 +109,7 @@ def latency(
     by_hand = {key: value for key, value in own.items() if value not in (None, "auto")}
     if by_hand:
         named = ", ".join(f"model.{key}: {value}" for key, value in by_hand.items())
-        tell(f"the configuration says {named}, which goes before: take it out there to use what was found")
+        note(f"the configuration says {named}, which goes before: take it out there to use what was found")
     told = {**kept.model_dump(mode="json", by_alias=True), "by_hand": by_hand} if as_json else {}
     run.done(told, "the next start of the daemon takes it over")
 

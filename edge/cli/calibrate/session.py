@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
-from edge.cli.progress import progress, tell, uninterrupted
+from edge.cli.progress import note, progress, uninterrupted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,8 +161,8 @@ class Run:
             if value and name != "edges":
                 click.echo(f"{name}: {json.dumps(value)}")
         if self._written:
-            tell(f"written: {', '.join(self._written)}; {then}")
+            note(f"written: {', '.join(self._written)}; {then}")
             if self.camera.roi is not None and "roi" in found:
-                tell("the configuration has a roi of its own, which goes before this one: remove it there")
+                note("the configuration has a roi of its own, which goes before this one: remove it there")
         else:
-            tell("dry run: nothing was written")
+            note("dry run: nothing was written")
