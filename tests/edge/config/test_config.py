@@ -170,12 +170,12 @@ def test_empty_variable_counts_as_set():
     ("reference", "allowed"),
     [
         ("${MISSING}", "not set"),
-        ("${}", "no reference"),
-        ("${a b}", "no reference"),
+        ("${}", "not a reference"),
+        ("${a b}", "not a reference"),
         ("${file:none}", "cannot be read"),
         ("${file:a\0b}", "cannot be read"),
         ("${file:}", "cannot be read"),
-        ("${\ud800}", "no reference"),
+        ("${\ud800}", "not a reference"),
     ],
 )
 def test_reference_to_nowhere_is_told_once(reference, allowed):
@@ -340,7 +340,7 @@ def test_problems_of_one_section_are_told_together():
     """What does not fit together in `mqtt` is one message with all of it."""
     raw = {**BASE, "mqtt": {"broker": "mqtt://far", "password": "x", "password_file": "y", "cert_file": "z"}}
     said = problems(raw)["mqtt"].allowed
-    for part in ("both set", "no username", "go together", "without encryption"):
+    for part in ("both set", "no username", "go together", "not be encrypted"):
         assert part in said
 
 
@@ -348,7 +348,7 @@ def test_two_cameras_of_one_name_are_refused():
     """Their events could not be told apart."""
     raw = {**BASE, "node": "?", "cameras": [{"name": "a", "source": 0}, {"name": "a", "source": 1}]}
     found = problems(raw)
-    assert "'a' stands twice" in found["cameras"].allowed
+    assert "'a' is used twice" in found["cameras"].allowed
     assert "node" in found
 
 
@@ -625,9 +625,9 @@ def test_yaml_error_never_shows_the_line(line, tmp_path):
         (b"42", "mapping of keys"),
         (b"a: 1\n---\nb: 2\n", "second document"),
         (b"\tnode: a\n", "line 1, column 1"),
-        (b"node: a\nnode: b\n", "line 2, column 1: this key stands twice"),
-        (b"node: a\n'node': b\n", "stands twice"),
-        (b"log: {level: info, level: debug}", "stands twice"),
+        (b"node: a\nnode: b\n", "line 2, column 1: this key is repeated"),
+        (b"node: a\n'node': b\n", "is repeated"),
+        (b"log: {level: info, level: debug}", "is repeated"),
         (b"\xff\xfe\x00", "cannot be read"),
         (b"\x00\x01", "character that YAML does not allow"),
         (b"a: " + b"[" * 200_000, "too deep"),
