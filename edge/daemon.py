@@ -176,7 +176,7 @@ class Daemon:
     def _shut(self, parts: Parts, broker: EmbeddedBroker | None) -> None:
         """Along the flow: no new frames, none left over, nothing unwritten, nothing unsent that can be sent."""
         log.info("stopping")
-        parts.refusals.tell(at_once=True)
+        parts.refusals.emit(at_once=True)
         parts.console.stop(STOP_COMMANDS_S)
         parts.commands.stop(STOP_COMMANDS_S)
         parts.cameras.stop(STOP_CAMERAS_S)

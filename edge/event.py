@@ -1,4 +1,4 @@
-"""What the node tells the world: event values and their JSON form (`edge/schema/event-1.json`)."""
+"""The events that the node reports: values, and their JSON form (`edge/schema/event-1.json`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge.host.clock import Clock, clock_synced, stamp, uuid7
 
 SCHEMA: Final = "defectd.event/1"
 NODE_CAMERA: Final = "node"
-"""Stands in the place of a camera for events about the node itself."""
+"""Takes the place of the camera name in events about the node itself."""
 
 EventType = Literal[
     "defect.opened",
@@ -41,7 +41,7 @@ EventType = Literal[
     "node.stopped",
 ]
 Severity = Literal["info", "warning", "alarm"]
-"""What goes first when the outbox is full: info, then warning, alarm last."""
+"""A full outbox drops info first, then the oldest of the others."""
 EVENT_TYPES: Final[dict[EventType, Severity]] = {
     "defect.opened": "alarm",
     "defect.closed": "warning",
@@ -71,12 +71,13 @@ EVENT_TYPES: Final[dict[EventType, Severity]] = {
     "node.started": "info",
     "node.stopped": "info",
 }
-"""Every event type.  A new one stands here, in `EventType` and in the schema; a test compares the three."""
+"""Every event type with its severity.  A new type needs an entry here, in `EventType` and in the schema; a test
+compares the three."""
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Where the time of a frame went, ms. Total runs from grab to decision."""
+    """How long each step took for a frame, ms. Total runs from grab to decision."""
 
     queue: float
     preprocess: float
@@ -96,7 +97,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """One defect as seen so far; the closing event carries the final values."""
+    """One defect as observed so far; the closing event carries the final values."""
 
     track_id: str
     class_name: str
@@ -107,13 +108,13 @@ class Defect:
     duration_s: float = 0.0
     anomaly: float | None = None
     extent_px: tuple[int, int, int, int] | None = None
-    """Where in the box, which is that of whole tiles, the flaw itself shows; None where nothing stands out."""
+    """Where in the box, which covers whole tiles, the defect itself is visible; None when nothing stands out."""
     box_mm: tuple[float, float, float, float] | None = None
-    """Of the flaw itself, where its extent is known."""
+    """The box of `extent_px`, or of `box_px` when the extent is not known."""
     position_m: float | None = None
     length_mm: float | None = None
     coil: str | None = None
-    """What `position_m` counts from the begin of; None: from the start of the node."""
+    """`position_m` counts from the start of this coil; None: from the start of the node."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -135,7 +136,7 @@ class Defect:
 
 @dataclass(frozen=True, slots=True)
 class FrameRef:
-    """Which picture an event speaks of."""
+    """The frame that an event is about."""
 
     number: int
     label: str
@@ -146,7 +147,7 @@ class FrameRef:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A picture that was kept.  path: within the folder of evidence."""
+    """A picture kept as evidence.  path: within the evidence folder."""
 
     path: str
     sha256: str
@@ -157,7 +158,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One fact, as decided. `seq` is added when the outbox stores it, `replayed` when it is sent."""
+    """One fact, as decided. The outbox adds `seq` when it stores the event, the publisher adds `replayed`."""
 
     event_id: str
     camera: str
@@ -169,19 +170,19 @@ class Event:
     frame: FrameRef | None = None
     latency_ms: Latency | None = None
     detail: dict[str, Any] | None = None
-    """What else there is to say: the reason, counts, a time range."""
+    """Further facts by event type: the reason, counts, a time range."""
     evidence: Evidence | None = None
 
     @classmethod
     def now(cls, clock: Clock, camera: str, kind: EventType, detail: dict[str, Any] | None = None) -> Event:
-        """A new event, stamped with the time of `clock`."""
+        """A new event, stamped with the current time of `clock`."""
         wall_ns = clock.wall_ns()
         return cls(uuid7(wall_ns), camera, kind, wall_ns, clock.monotonic_ns(), clock_synced(), detail=detail)
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What is the same for all events of one run of the daemon."""
+    """What all events have in common until the model or the configuration changes."""
 
     node: str
     boot_id: str
@@ -191,7 +192,7 @@ class Origin:
 
 
 def as_json(event: Event, origin: Origin) -> dict[str, Any]:
-    """The event as published, but for `seq` (0 here: the outbox gives it) and `replayed` (the publisher's)."""
+    """The event as published, except for `seq` (0 here: the outbox sets it) and `replayed` (the publisher sets it)."""
     return {
         "schema": SCHEMA,
         "event_id": event.event_id,

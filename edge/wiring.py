@@ -19,7 +19,7 @@ from edge.control.reload import Node, Reach
 from edge.control.startup import Prepared
 from edge.control.unix_socket import CommandSocket
 from edge.coverage import strip_position
-from edge.coverage.coil_store import LONGEST_AWAY_S, CoilStore
+from edge.coverage.coil_store import MAX_AWAY_S, CoilStore
 from edge.coverage.totals import CoverageTotals
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.line_signals import LineSignals
@@ -31,7 +31,8 @@ from edge.delivery.recorder import Recorder
 from edge.delivery.refused_alarm import RejectedAlarm
 from edge.delivery.sparkplug.output import views_of
 from edge.evidence.archive import Archive
-from edge.evidence.writer import EvidenceSelector, EvidenceWriter
+from edge.evidence.selector import EvidenceSelector
+from edge.evidence.writer import EvidenceWriter
 from edge.host.clock import Clock, boot_id
 from edge.host.systemd import Service
 from edge.host.watchdog import Loop
@@ -119,7 +120,7 @@ def build(
         origin,
         topics,
         clock,
-        before_commit=coils.heed,
+        before_commit=coils.record,
         on_stored=on_stored,
         on_commit=trail.stored,
     )
@@ -207,14 +208,14 @@ def _recalled(
     coils: CoilStore, ledger: CoverageTotals, recorder: Recorder, clock: Clock
 ) -> strip_position.RestoredCoil | None:
     """The coil of before this start; one that cannot be there any more is told as ended."""
-    kept = coils.kept
+    kept = coils.latest
     if kept is None or kept.name is None:
         return kept
-    if coils.may_be_there(ledger.before_ns):
+    if coils.may_still_run(ledger.previous_alive_ns):
         log.info("coil %s, begun %s, goes on; positions are unknown until the next one", kept.name, kept.since)
         return kept
     words = "coil %s, begun %s, is not taken up again: the node was off for more than %d minutes"
-    log.warning(words, kept.name, kept.since, LONGEST_AWAY_S // 60)
+    log.warning(words, kept.name, kept.since, MAX_AWAY_S // 60)
     ended = {"coil": kept.name, "length_m": None, "by": "restart"}
     recorder.put(event.Event.now(clock, event.NODE_CAMERA, "coil.ended", ended))
     return replace(kept, name=None)
@@ -236,11 +237,11 @@ def _line(
     settings = prepared.settings
 
     def retain_coverage(camera: str, message: dict[str, Any]) -> None:
-        reach.publisher.retain(topics.coverage(camera), ledger.note(camera, message))
+        reach.publisher.retain(topics.coverage(camera), ledger.add(camera, message))
 
     def on_report(reports: Sequence[Report]) -> None:
         _log_period(reports, reach.recorder, reach.publisher)
-        refusals.tell()
+        refusals.emit()
         _describe_strip(reach.views, line.reading)
         service.status(status_line(reports, reach.publisher.snapshot(), clock.monotonic_ns()))
         for report in reports:
@@ -268,7 +269,7 @@ def _line(
     return line
 
 
-def _describe_strip(views: Sequence[Output], reading: strip_position.Reading) -> None:
+def _describe_strip(views: Sequence[Output], reading: strip_position.StripReading) -> None:
     if reading.state == "off":
         return
     for view in tuple(views):

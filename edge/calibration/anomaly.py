@@ -165,7 +165,7 @@ class Collected:
         self._broken = False
         self.picture, self.boxes = pixels.copy(), tuple(self.inspector.boxes(pixels))
         self.labels.append(label)
-        self.sights.append(image_quality.sight(window))
+        self.sights.append(image_quality.image_stats(window))
         self.focus.see(window)
         self.stillness.see(window)
         self.counts.append(len(cut))
@@ -344,7 +344,7 @@ def fit(seen: Collected, wanted: Wanted, pace: Pace, *, keep_all: bool = False) 
         per_piece=counts.per_piece,
         carried=counts.carried(promise.threshold),
         kept=tuple(np.flatnonzero(~left_out).tolist()),
-        unsure=float(((worst > known.doubt) & (worst <= known.threshold)).mean()),
+        unsure=float(((worst > known.unsure_threshold) & (worst <= known.threshold)).mean()),
         picture=picture,
         boxes=seen.boxes,
         hot=_hot(whole, kept, frame_of, np.array(seen.counts)),

@@ -138,7 +138,7 @@ def listed(bad: Mapping[str, int]) -> str:
 def _ailment(frame: Gray, *, surface: bool) -> str | None:
     reason = image_quality.fault(frame)
     if reason is None and surface and min(frame.shape) >= MIN_SIDE_PX:
-        return "blurred" if image_quality.sight(frame).sharpness < image_quality.SOFT else None
+        return "blurred" if image_quality.image_stats(frame).sharpness < image_quality.SOFT else None
     return reason
 
 

@@ -26,7 +26,7 @@ from edge.model.bundle import INT8, Bundle
 from edge.model.classifier import Classifier
 from edge.model.variant import GAIN, choose
 from edge.pipeline.benchmark import FramePath, Load, generated, hold, summary
-from edge.vision.decision import Findings, decide
+from edge.vision.decision import Detections, decide
 from edge.vision.inspector import Inspector
 
 Precision = Literal["fp32", "int8"]
@@ -122,10 +122,10 @@ def _verdicts(camera: config.Camera, network: Classifier, images: Sequence[Gray]
             yield _word(decide(probabilities[one], boxes[one], cell, thresholds, has_good=network.card.has_good))
 
 
-def _word(findings: Findings) -> str:
-    if findings.regions:
-        return findings.regions[0].class_name
-    return UNSURE if findings.suspects else GOOD
+def _word(detections: Detections) -> str:
+    if detections.regions:
+        return detections.regions[0].class_name
+    return UNSURE if detections.unsure_boxes else GOOD
 
 
 def _network(loaded: Bundle, way: Way, clock: Clock) -> Classifier:

@@ -1,4 +1,4 @@
-"""tail, events and dead-letters: what the node told, stored, and could not deliver."""
+"""tail, events and dead-letters: what the node publishes, has stored, and could not deliver."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ if TYPE_CHECKING:
 @config_option
 @json_option
 @click.option("-n", "--count", type=click.IntRange(1), help="End after this many events.")
-@click.option("--for", "for_s", type=Seconds(), help="End by itself after this time, for example 30s.")
+@click.option("--for", "for_s", type=Seconds(), help="End after this time, for example 30s.")
 @click.option("--camera", help="Only this camera.")
-@click.option("--verify", is_flag=True, help="Prove that nothing is missing: holes in seq, order, repetitions.")
+@click.option("--verify", is_flag=True, help="Check that no event is missing: holes in seq, order, duplicates.")
 @exits_with_reason
 def tail(
     config_path: Path, as_json: bool, count: int | None, for_s: float | None, camera: str | None, verify: bool
 ) -> None:
-    """Subscribe to this node's broker and print events as they come.
+    """Subscribe to this node's broker and print events as they arrive.
 
-    With --verify each event is printed once, remarks and a result go to stderr, and the exit code is 1 when anything is
+    With --verify tail prints each event once, writes remarks and a result to stderr, and exits with 1 when an event is
     missing, out of order, or numbered twice.
     """
     import threading
@@ -45,7 +45,7 @@ def tail(
         raise click.UsageError("--verify needs all cameras: seq counts over all of them")
     settings = config.load(config_path)
     topic = Topics(settings.mqtt.topic_prefix, settings.node).event(camera or "+")
-    proof = SequenceAudit() if verify else None
+    audit = SequenceAudit() if verify else None
     over = threading.Event()
     timer = threading.Timer(for_s or 0.0, over.set)
     timer.daemon = True
@@ -55,7 +55,7 @@ def tail(
     seen = 0
     try:
         for message in listen(settings.mqtt, [topic], on_state=note, stopped=over):
-            if proof is not None and not _is_news(proof, message.payload):
+            if audit is not None and not _is_first(audit, message.payload):
                 continue
             text = message.payload.decode("utf-8", "replace")
             click.echo(text if as_json else _event_line(text))
@@ -66,14 +66,14 @@ def tail(
         pass
     finally:
         timer.cancel()
-    if proof is not None:
-        sys.exit(_tell_proof(proof))
+    if audit is not None:
+        sys.exit(_print_results(audit))
 
 
-def _is_news(proof: SequenceAudit, payload: bytes) -> bool:
-    """Book a message, tell what is remarkable; whether it is an event not seen before."""
+def _is_first(audit: SequenceAudit, payload: bytes) -> bool:
+    """Account for a message and print what is unusual about it.  Returns whether it is an event not seen before."""
     try:
-        arrival = proof.add(payload)
+        arrival = audit.add(payload)
     except PayloadError as error:
         note(str(error))
         return False
@@ -82,33 +82,34 @@ def _is_news(proof: SequenceAudit, payload: bytes) -> bool:
     return arrival.is_first
 
 
-def _tell_proof(proof: SequenceAudit) -> int:
-    results = proof.results()
+def _print_results(audit: SequenceAudit) -> int:
+    """Print one result for each node.  Returns the exit code."""
+    results = audit.results()
     for result in results:
         note(str(result))
     if not results:
-        note("no event came: nothing is proven")
+        note("no event arrived: nothing to verify")
     return 0 if all(result.complete for result in results) else EXIT_FAILED
 
 
 def _event_line(text: str) -> str:
     try:
-        fact = json.loads(text)
-        flaw, detail = fact.get("defect"), fact.get("detail")
-        head = f"{fact['time'][11:23]} #{fact['seq']:<6} {fact['camera']:10} {fact['type']:15}"
-        if flaw:
-            x, y, w, h = flaw.get("extent_px") or flaw["box_px"]
-            head += f" {flaw['class']:16} {flaw['confidence']:.2f}  at {x},{y} {w}x{h} px"
-            if flaw.get("position_m") is not None:
-                head += f", {flaw['position_m']:.3f} m"
-            if flaw.get("coil") is not None:
-                head += f" on {flaw['coil']}"
-            if fact["type"] == "defect.closed":
-                head += "" if flaw.get("length_mm") is None else f", {flaw['length_mm']:.1f} mm long"
-                head += f", {flaw['frames']} frames"
+        event = json.loads(text)
+        defect, detail = event.get("defect"), event.get("detail")
+        head = f"{event['time'][11:23]} #{event['seq']:<6} {event['camera']:10} {event['type']:15}"
+        if defect:
+            x, y, w, h = defect.get("extent_px") or defect["box_px"]
+            head += f" {defect['class']:16} {defect['confidence']:.2f}  at {x},{y} {w}x{h} px"
+            if defect.get("position_m") is not None:
+                head += f", {defect['position_m']:.3f} m"
+            if defect.get("coil") is not None:
+                head += f" on {defect['coil']}"
+            if event["type"] == "defect.closed":
+                head += "" if defect.get("length_mm") is None else f", {defect['length_mm']:.1f} mm long"
+                head += f", {defect['frames']} frames"
         if detail:
             head += " " + json.dumps(detail)
-        return head + ("  (replayed)" if fact.get("replayed") else "")
+        return head + ("  (replayed)" if event.get("replayed") else "")
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"not an event: {text[:200]}"
 
@@ -118,12 +119,12 @@ def _event_line(text: str) -> str:
 @json_option
 @since_option
 @click.option("-n", "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
-@click.option("--refused", is_flag=True, help="Only those that the broker refused.")
+@click.option("--refused", is_flag=True, help="Only events that the broker refused.")
 @exits_with_reason
 def events(config_path: Path, as_json: bool, since: str | None, limit: int, refused: bool) -> None:
-    """What is stored on this box, delivered or not, oldest first."""
+    """Print the events stored on this node, delivered or not, oldest first."""
     from edge import config
-    from edge.delivery.outbox.store import read_events
+    from edge.delivery.outbox.reader import read_events
 
     settings = config.load(config_path)
     store = settings.state.outbox
@@ -139,9 +140,9 @@ def events(config_path: Path, as_json: bool, since: str | None, limit: int, refu
 
 @click.group("dead-letters")
 def dead_letters() -> None:
-    """Events that the broker refused for good: look at them, send them again, or delete them.
+    """List, retry or delete the events that the broker refused for good.
 
-    Works on the store of this box, whether the daemon runs or not.
+    Works on the outbox of this node, whether the daemon runs or not.
     """
 
 
@@ -151,9 +152,9 @@ def dead_letters() -> None:
 @click.option("-n", "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
 @exits_with_reason
 def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
-    """What was refused, oldest first: seq, topic, code and the broker's reason."""
+    """List the refused events, oldest first: seq, topic, code and the broker's reason."""
     from edge import config
-    from edge.delivery.outbox.store import read_dead_letters
+    from edge.delivery.outbox.reader import read_dead_letters
     from edge.host.clock import stamp
 
     found = read_dead_letters(config.load(config_path).state.outbox, limit)
@@ -174,7 +175,7 @@ def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @exits_with_reason
 def retry(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
-    """Let refused events wait for delivery again, under their old seq. A running daemon sends them within a second."""
+    """Queue refused events for delivery again, under their old seq. A running daemon sends them within a second."""
     _settle(config_path, "retry", seqs, everything=everything)
 
 
@@ -190,7 +191,7 @@ def discard(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
 
 def _settle(config_path: Path, action: Literal["retry", "discard"], seqs: tuple[int, ...], *, everything: bool) -> None:
     from edge import config
-    from edge.delivery.outbox.store import settle_dead_letters
+    from edge.delivery.outbox.dead_letters import settle_dead_letters
 
     if bool(seqs) == everything:
         raise click.UsageError("give the seq of one or more dead letters, or --all")
@@ -198,5 +199,5 @@ def _settle(config_path: Path, action: Literal["retry", "discard"], seqs: tuple[
     done = settle_dead_letters(store, action, None if everything else seqs)
     click.echo(f"{done} {'wait for delivery again' if action == 'retry' else 'deleted'}")
     if seqs and done < len(set(seqs)):
-        note(f"{len(set(seqs)) - done} of them are no dead letters: see `defectd dead-letters list`")
+        note(f"{len(set(seqs)) - done} of them are not dead letters: see `defectd dead-letters list`")
         sys.exit(EXIT_FAILED)

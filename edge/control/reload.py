@@ -32,7 +32,7 @@ from edge.host.redact import redact
 from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.loop import OrderQueue, Reconfigure, SetThresholds
 from edge.vision.anomaly import of_camera
-from edge.vision.decision import Thresholds
+from edge.vision.thresholds import Thresholds
 
 log = logging.getLogger(__name__)
 

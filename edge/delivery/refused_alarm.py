@@ -1,4 +1,4 @@
-"""Refused events become an alarm: one `events.refused` event a minute, whatever the number."""
+"""Turns refused events into an alarm: at most one `events.refused` event a minute, however many were refused."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from edge.delivery.outbox.store import Row
+from edge.delivery.outbox.rows import Row
 from edge.event import NODE_CAMERA, Event
-from edge.host.clock import NS_PER_S, Clock, clock_synced, uuid7
+from edge.host.clock import NS_PER_S, Clock
 from edge.host.redact import redact
 
-EVERY_S: Final = 60.0
-"""Least time between two alarms; what is refused in between is counted into the next."""
+INTERVAL_S: Final = 60.0
+"""Minimum time between two alarms; the next alarm counts what was refused in between."""
 MAX_TOPICS: Final = 5
 MAX_REASON: Final = 200
 
 
 class RejectedAlarm:
-    """Counts what became a dead letter and tells it.  put: takes the event, must not block.
+    """Counts events that became dead letters and reports them.  put: takes the alarm, must not block.
 
-    note() is for the publisher's thread, tell() for any; call it every few seconds, and at the end with `at_once`.
+    The publisher's thread calls note(), any thread emit(): every few seconds, and at a stop with `at_once`.
     """
 
     def __init__(self, put: Callable[[Event], None], clock: Clock) -> None:
         self._put = put
         self._clock = clock
         self._lock = threading.Lock()
-        self._told_ns: int | None = None
+        self._emitted_ns: int | None = None
+        """When the last alarm was emitted, monotonic."""
         self._clear()
 
     def _clear(self) -> None:
@@ -38,9 +39,9 @@ class RejectedAlarm:
         self._reason = ""
 
     def note(self, row: Row, code: int, reason: str) -> None:
-        """Count a refused event; tells it when the last alarm is long enough ago."""
+        """Count a refused event; emit an alarm if the last one is long enough ago."""
         if b'"type":"events.' in row.payload:
-            return  # the refusal of an alarm would raise an alarm, for ever
+            return  # the refusal of an alarm would raise the next alarm, without end
         with self._lock:
             first = self._first_seq or row.seq
             self._first_seq, self._last_seq = min(first, row.seq), max(self._last_seq, row.seq)
@@ -48,16 +49,16 @@ class RejectedAlarm:
             if len(self._topics) < MAX_TOPICS:
                 self._topics[row.topic] = None
             self._reason = redact(reason)[:MAX_REASON]
-        self.tell()
+        self.emit()
 
-    def tell(self, *, at_once: bool = False) -> bool:
-        """Put the alarm if there is something to tell and it is time; whether it did."""
+    def emit(self, *, at_once: bool = False) -> bool:
+        """Put the alarm if events were refused and the interval is over.  Returns whether it did."""
         now_ns = self._clock.monotonic_ns()
         with self._lock:
-            is_early = self._told_ns is not None and now_ns - self._told_ns < EVERY_S * NS_PER_S
+            is_early = self._emitted_ns is not None and now_ns - self._emitted_ns < INTERVAL_S * NS_PER_S
             if not self._codes or (is_early and not at_once):
                 return False
-            self._told_ns = now_ns
+            self._emitted_ns = now_ns
             detail = {
                 "count": self._codes.total(),
                 "first_seq": self._first_seq,
@@ -67,7 +68,5 @@ class RejectedAlarm:
                 "reason": self._reason,
             }
             self._clear()
-        wall_ns = self._clock.wall_ns()
-        stamp = uuid7(wall_ns)
-        self._put(Event(stamp, NODE_CAMERA, "events.refused", wall_ns, now_ns, clock_synced(), detail=detail))
+        self._put(Event.now(self._clock, NODE_CAMERA, "events.refused", detail))
         return True

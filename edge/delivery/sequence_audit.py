@@ -1,7 +1,7 @@
-"""Whether a subscriber has everything: `seq` without a hole, each event once, first arrivals in order.
+"""Checks that a subscriber got every event: `seq` without a hole, each event once, first arrivals in order.
 
-Works on what arrives, with bounded memory; knows nothing of brokers. `docs/subscriber.py` is the same idea for readers
-who do not install defectd.
+It works on the received messages alone, with bounded memory. `docs/subscriber.py` shows the same check for readers who
+do not install defectd.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from edge.errors import PayloadError
 
 MAX_NODES: Final = 64
 MAX_HOLES: Final = 1000
-"""Holes and told losses remembered per node; the oldest are only counted then."""
+"""Holes and reported losses remembered per node; above that the oldest are only counted."""
 MAX_IDS: Final = 20_000
-"""Events per node whose `event_id` is remembered, to compare with a repetition."""
+"""Events per node whose `event_id` is remembered, for comparison with a repetition."""
 
-Kind = Literal["new", "duplicate", "late", "earlier", "conflict"]
+ArrivalKind = Literal["new", "duplicate", "late", "earlier", "conflict"]
 
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """What one message was.  remark: what there is to say of it, or nothing."""
+    """The result for one message.  remark: what is unusual about it, or ""."""
 
-    kind: Kind
+    kind: ArrivalKind
     remark: str = ""
 
     @property
     def is_first(self) -> bool:
-        """Whether the event was not seen before."""
+        """Whether the event had not arrived before."""
         return self.kind in ("new", "late", "earlier")
 
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """Numbers that never came, bounds included.  cause: told by the node in an events.dropped event, or None."""
+    """Numbers that did not arrive, bounds included.  cause: as an events.dropped event reported it, or None."""
 
     first_seq: int
     last_seq: int
@@ -46,12 +46,12 @@ class Hole:
 
     def __str__(self) -> str:
         span = f"{self.first_seq}" if self.first_seq == self.last_seq else f"{self.first_seq} to {self.last_seq}"
-        return f"{span} ({'told by the node: ' + self.cause if self.cause else 'not told'})"
+        return f"{span} ({'reported by the node: ' + self.cause if self.cause else 'not reported'})"
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What is proven of one node, from `first_seq` (where listening began) to `last_seq`."""
+    """The audit of one node, from `first_seq` (the first number received) to `last_seq`."""
 
     node: str
     first_seq: int
@@ -61,9 +61,9 @@ class Result:
     duplicates: int
     out_of_order: int
     returned: int
-    """Numbers that the node had told as lost and that came after all: dead letters sent again."""
+    """Numbers that the node had reported as lost and that arrived later: retried dead letters."""
     conflicts: int
-    """One number with two event ids, or one id with two numbers: another outbox under the same node name."""
+    """One number with two event ids, or one id with two numbers: a second outbox under the same node name."""
     missing: int
     holes: tuple[Hole, ...]
 
@@ -95,25 +95,28 @@ class _Node:
     conflicts: int = 0
     missing: int = 0
     holes: list[tuple[int, int]] = field(default_factory=list)
-    told: list[tuple[int, int, str]] = field(default_factory=list)
+    reported: list[tuple[int, int, str]] = field(default_factory=list)
     ids: OrderedDict[int, str] = field(default_factory=OrderedDict)
     seqs: dict[str, int] = field(default_factory=dict)
 
 
 class SequenceAudit:
-    """Keeps the account of what came. Owned by one thread."""
+    """Accounts for every received event. Owned by one thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_nodes: int = MAX_NODES, max_holes: int = MAX_HOLES, max_ids: int = MAX_IDS) -> None:
+        self._max_nodes = max_nodes
+        self._max_holes = max_holes
+        self._max_ids = max_ids
         self._nodes: dict[str, _Node] = {}
 
     def add(self, payload: bytes) -> Arrival:
-        """Book one message of an event topic.  Raises PayloadError when it is not an event."""
-        fact = _event(payload)
-        name, seq, event_id = fact["node"], fact["seq"], fact["event_id"]
+        """Account for one message of an event topic.  Raises PayloadError when the message is not an event."""
+        event = _event(payload)
+        name, seq, event_id = event["node"], event["seq"], event["event_id"]
         node = self._nodes.get(name)
         if node is None:
-            if len(self._nodes) >= MAX_NODES:
-                raise PayloadError(f"more than {MAX_NODES} nodes: {name[:80]} is not followed")
+            if len(self._nodes) >= self._max_nodes:
+                raise PayloadError(f"more than {self._max_nodes} nodes: {name[:80]} is not followed")
             node = self._nodes[name] = _Node(first=seq, next=seq)
         known = node.ids.get(seq)
         if known == event_id:
@@ -121,17 +124,17 @@ class SequenceAudit:
             return Arrival("duplicate")
         if known is not None or node.seqs.get(event_id, seq) != seq:
             node.conflicts += 1
-            return Arrival("conflict", f"{name}: seq {seq} with event_id {event_id}: number or id was used before")
+            return Arrival("conflict", f"{name}: seq {seq} with event_id {event_id}: this number or id was used before")
         arrival = self._place(name, node, seq)
         if arrival.is_first:
             node.events += 1
             self._remember(node, seq, event_id)
-            if fact["type"] == "events.dropped":
-                self._hear_loss(node, fact.get("detail"))
+            if event["type"] == "events.dropped":
+                self._record_loss(node, event.get("detail"))
         return arrival
 
     def results(self) -> tuple[Result, ...]:
-        """What is proven so far, one for each node."""
+        """The results so far, one for each node."""
         return tuple(
             Result(
                 name,
@@ -143,7 +146,7 @@ class SequenceAudit:
                 node.returned,
                 node.conflicts,
                 node.missing,
-                tuple(hole for first, last in node.holes for hole in _split(first, last, node.told)),
+                tuple(hole for first, last in node.holes for hole in _split(first, last, node.reported)),
             )
             for name, node in self._nodes.items()
         )
@@ -155,58 +158,56 @@ class SequenceAudit:
                 return Arrival("new")
             node.missing += seq - expected
             node.holes.append((expected, seq - 1))
-            del node.holes[:-MAX_HOLES]
-            return Arrival("new", f"{name}: hole: seq {expected} to {seq - 1} did not come before {seq}")
+            del node.holes[: -self._max_holes]
+            return Arrival("new", f"{name}: hole: seq {expected} to {seq - 1} did not arrive before {seq}")
         if seq < node.first:
-            return Arrival("earlier")  # unconfirmed before we began to listen, and sent again
+            return Arrival("earlier")  # sent before the subscription, not confirmed, and sent again
         at = bisect_right(node.holes, (seq, 1 << 63)) - 1
         if at < 0 or not node.holes[at][0] <= seq <= node.holes[at][1]:
             node.duplicates += 1
-            return Arrival("duplicate")  # so long ago that its id is forgotten
+            return Arrival("duplicate")  # too old: its id is no longer remembered
         first, last = node.holes[at]
         node.holes[at : at + 1] = [part for part in ((first, seq - 1), (seq + 1, last)) if part[0] <= part[1]]
         node.missing -= 1
-        if any(low <= seq <= high for low, high, _ in node.told):
+        if any(low <= seq <= high for low, high, _ in node.reported):
             node.returned += 1
-            return Arrival("late", f"{name}: seq {seq} came after all")
+            return Arrival("late", f"{name}: seq {seq} arrived late")
         node.out_of_order += 1
-        return Arrival("late", f"{name}: out of order: seq {seq} came after {node.next - 1}")
+        return Arrival("late", f"{name}: out of order: seq {seq} arrived after {node.next - 1}")
 
-    @staticmethod
-    def _remember(node: _Node, seq: int, event_id: str) -> None:
+    def _remember(self, node: _Node, seq: int, event_id: str) -> None:
         node.ids[seq] = event_id
         node.seqs[event_id] = seq
-        if len(node.ids) > MAX_IDS:
+        if len(node.ids) > self._max_ids:
             _, old_id = node.ids.popitem(last=False)
             node.seqs.pop(old_id, None)
 
-    @staticmethod
-    def _hear_loss(node: _Node, detail: Any) -> None:
+    def _record_loss(self, node: _Node, detail: Any) -> None:
         try:
             first, last, cause = int(detail["first_seq"]), int(detail["last_seq"]), str(detail["cause"])[:40]
         except (TypeError, ValueError, KeyError):
-            return  # lost before it had a number: that is no hole
-        node.told.append((first, last, cause))
-        del node.told[:-MAX_HOLES]
+            return  # the events were lost before they had numbers: that leaves no hole
+        node.reported.append((first, last, cause))
+        del node.reported[: -self._max_holes]
 
 
 def _event(payload: bytes) -> dict[str, Any]:
     try:
-        fact = json.loads(payload)
-        seq = fact["seq"]
-        words = all(isinstance(fact[key], str) for key in ("node", "event_id", "type", "camera"))
-        if not words or isinstance(seq, bool) or not isinstance(seq, int) or not 0 < seq < 1 << 62:
+        event = json.loads(payload)
+        seq = event["seq"]
+        has_texts = all(isinstance(event[key], str) for key in ("node", "event_id", "type", "camera"))
+        if not has_texts or isinstance(seq, bool) or not isinstance(seq, int) or not 0 < seq < 1 << 62:
             raise PayloadError("not an event")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PayloadError("not an event") from error
-    return dict(fact)
+    return dict(event)
 
 
-def _split(first: int, last: int, told: list[tuple[int, int, str]]) -> list[Hole]:
-    """The hole in parts: what the node told, and what it did not."""
+def _split(first: int, last: int, reported: list[tuple[int, int, str]]) -> list[Hole]:
+    """The hole, split into the ranges that the node reported and the rest."""
     parts: list[Hole] = []
     at = first
-    for low, high, cause in sorted(told):
+    for low, high, cause in sorted(reported):
         if high < at or low > last:
             continue
         if low > at:

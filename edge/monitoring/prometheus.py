@@ -23,7 +23,7 @@ from prometheus_client.core import (
 )
 
 from edge.camera.supervisor import CameraStatus
-from edge.coverage.strip_position import Reading as Strip
+from edge.coverage.strip_position import StripReading as Strip
 from edge.delivery.mqtt import publisher
 from edge.evidence.archive import Archive
 from edge.host import machine

@@ -25,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 from edge import __version__, config
 from edge.camera.sources.device import public
 from edge.config import yaml_file
-from edge.delivery.outbox.store import read_dead_letters, read_statistics
+from edge.delivery.outbox.reader import read_dead_letters, read_statistics
 from edge.errors import ConfigError, DefectdError
 from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.host.redact import redact

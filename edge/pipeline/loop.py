@@ -22,10 +22,10 @@ from edge.coverage.strip_position import (
     Coil,
     CoilNamed,
     PositionTracker,
-    Reading,
     Span,
     Speed,
     StripPosition,
+    StripReading,
     StripUpdate,
 )
 from edge.errors import CommandError, ConfigError
@@ -37,11 +37,11 @@ from edge.pipeline.histogram import Counts, Histogram, Summary
 from edge.pipeline.scheduler import Head, Scheduler
 from edge.pipeline.shadow import Shadow
 from edge.vision import drift
-from edge.vision.decision import NOTHING, Findings
+from edge.vision.decision import NO_DETECTIONS, Detections
 from edge.vision.image_quality import ImageCheck
 from edge.vision.inspector import Inspector, Verdict
 from edge.vision.metrology import Heading, Ruler
-from edge.vision.tracker import Change, Motion, Tracker, at_once
+from edge.vision.tracker import Change, Motion, Tracker, open_and_close
 
 log = logging.getLogger(__name__)
 
@@ -215,8 +215,8 @@ Picture = Callable[[float], event.Evidence | None]
 class EvidenceSelector(Protocol):
     """Keeps pictures: `edge.evidence.writer.Witness`, or a fake.  Copies what it wants of a frame before it returns."""
 
-    def see(
-        self, fact: event.Event, camera: config.Camera, frame: Frame | None, findings: Findings
+    def select(
+        self, fact: event.Event, camera: config.Camera, frame: Frame | None, detections: Detections
     ) -> Picture | None: ...
     def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[Gray], Sequence[Box]]) -> None: ...
 
@@ -257,7 +257,7 @@ class CameraSession:
         self.told: set[tuple[str, tuple[int, int]]] = set()
         """Parts and sizes of which that was said."""
         reference = calibration.reference(camera)
-        self.drift = None if reference is None else drift.Watch(reference, camera.drift_s)
+        self.drift = None if reference is None else drift.DriftDetector(reference, camera.drift_s)
         self.drift_since_ns: int | None = None
         """Wall time since when the camera does not look as calibrated."""
         self._heading = Heading.of(self._ruler, camera.direction)
@@ -322,8 +322,8 @@ class CameraSession:
         if change.span is None:
             length_mm = box_mm[3] if self.heading.direction in ("up", "down") else box_mm[2]
             return replace(defect, box_mm=box_mm, length_mm=round(length_mm, 1), coil=travel.coil)
-        span = travel.settled(change.span)
-        coil, m = self.place(span.near.place, travel)
+        span = travel.recomputed(change.span)
+        coil, m = self.place(span.near.position, travel)
         position_m = None if m is None else round(m, 3)
         return replace(defect, box_mm=box_mm, position_m=position_m, length_mm=span.length_mm, coil=coil)
 
@@ -347,7 +347,7 @@ class CameraSession:
         self,
         cause: coverage.Cause,
         at_ns: int,
-        state: str,
+        state: coverage.FrameState,
         reason: str = "",
         frames: int = 1,
         mark: StripPosition | None = None,
@@ -437,7 +437,7 @@ class InspectionLoop:
         return tuple(self._sessions.values())
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> StripReading:
         """How the strip runs, of the last report; any thread may ask."""
         return self._reading
 
@@ -566,7 +566,7 @@ class InspectionLoop:
         """Book the metres that have run by until this frame."""
         if session.heading is not None and self._travel.is_on:
             session.view_m = session.heading.view_m(_size_px(frame))
-            session.account.measure(mark)
+            session.account.locate_frame(mark)
 
     def _settle(
         self,
@@ -584,7 +584,7 @@ class InspectionLoop:
         if verdict.skipped:
             session.gaps.skip(frame.grabbed_ns, verdict.skipped, mark)
         if mark is not None and session.heading is not None and verdict.state != "bad_image":
-            session.account.see(mark, session.view_m, whole=not verdict.skipped)
+            session.account.add_inspected(mark, session.view_m, whole=not verdict.skipped)
         changes = self._changes(session, frame, verdict, mark, now_ns)
         decided_ns = self._clock.monotonic_ns()
         session.last_verdict_ns = decided_ns
@@ -600,7 +600,7 @@ class InspectionLoop:
         latency = event.Latency(*(ns / NS_PER_MS for ns in spent_ns))
         for change in changes:
             defect = session.measured(change, self._travel)
-            self._tell(session, change.type, defect=defect, frame=frame, findings=verdict.findings, latency=latency)
+            self._tell(session, change.type, defect=defect, frame=frame, detections=verdict.detections, latency=latency)
         if self._witness is not None:
             self._witness.sample(frame, verdict, session.inspector.boxes)
 
@@ -612,17 +612,17 @@ class InspectionLoop:
         sight, distance, unsure = session.inspector.sight(frame.pixels), None, None
         if not verdict.skipped:  # what was looked at first is no fair sample
             distance = watch.distance(verdict.features, session.inspector.network)
-            unsure = bool(verdict.findings.suspects)
+            unsure = bool(verdict.detections.unsure_boxes)
         change = watch.step(drift.Figures(sight.brightness, sight.sharpness, distance, unsure), now_ns)
         if change is None:
             return
         wall_ns = self._clock.wall_ns()
-        if change.began:
+        if change.started:
             session.drift_since_ns = session.drift_since_ns or wall_ns
             figures = {name: told for name, told in watch.figures().items() if told["drifted"]}
             log.warning("camera %s no longer looks as calibrated: %s", session.camera.name, ", ".join(figures))
             self._enter_running(session)
-            detail = {"began": list(change.began), "window_s": watch.window_s, "figures": figures}
+            detail = {"began": list(change.started), "window_s": watch.window_s, "figures": figures}
             self._tell(session, "camera.drifted", frame=frame, detail=detail)
         elif session.drift_since_ns is not None:
             self._settled(session, session.drift_since_ns, {"recalibrated": False})
@@ -645,10 +645,10 @@ class InspectionLoop:
             return session.span(box, size, mark)
 
         if session.camera.mode == "parts":
-            return at_once(verdict.findings, lambda: uuid7(self._clock.wall_ns()), place)
+            return open_and_close(verdict.detections, lambda: uuid7(self._clock.wall_ns()), place)
         elapsed = frame.number - session.last_number if session.last_number >= 0 else 1
         session.last_number = frame.number
-        return session.tracks.step(verdict.findings, now_ns, elapsed, session.motion(mark, size), place)
+        return session.tracks.step(verdict.detections, now_ns, elapsed, session.motion(mark, size), place)
 
     # ---- how the strip runs --------------------------------------------------------------------------
 
@@ -659,11 +659,11 @@ class InspectionLoop:
                 case Speed(at_ns=at_ns, m_per_s=m_per_s):
                     self._travel.sample(at_ns, m_per_s)
                 case CoilNamed():
-                    over = self._travel.hear(told)
+                    over = self._travel.name_coil(told)
                     if over is not None:
                         self._tell_coil(over, "topic")
         now_ns = self._clock.monotonic_ns()
-        match self._travel.look(now_ns):
+        match self._travel.check_stale(now_ns):
             case "stale":
                 self._stale_since_ns = now_ns - self._travel.silent_ns(now_ns)
                 silent_s = round(self._travel.silent_ns(now_ns) / NS_PER_S, 3)
@@ -691,9 +691,9 @@ class InspectionLoop:
     def _order_coil(self, order: CoilOrder) -> dict[str, Any]:
         now_ns = self._clock.monotonic_ns()
         if order.action == "start" and order.name is not None:
-            self._tell_coil(self._travel.begin(order.name, now_ns), "command")
+            self._tell_coil(self._travel.start_coil(order.name, now_ns), "command")
         elif order.action == "stop":
-            self._tell_coil(self._travel.end(now_ns), "command")
+            self._tell_coil(self._travel.end_coil(now_ns), "command")
         self._reading = self._travel.reading(now_ns)
         return self._reading.as_json()
 
@@ -818,7 +818,7 @@ class InspectionLoop:
         session.last_number, session.last_mark = -1, None
         seconds = round((now_ns - pause.since_ns) / NS_PER_S, 3)
         self._tell(session, "camera.resumed", detail={"seconds": seconds})
-        frames = {"dropped": pause.frames}
+        frames: dict[coverage.FrameState, int] = {"dropped": pause.frames}
         marks = pause.mark, self._travel.at(now_ns)
         self._tell_gap(session, coverage.Gap("paused", pause.since_ns, now_ns, frames, 0, 0, {}, *marks))
         if session.state == "paused":
@@ -923,12 +923,12 @@ class InspectionLoop:
     def _heed(self, session: CameraSession, look: ImageCheck, frame: Frame) -> None:
         """Tell where a bad time of the picture begins and ends."""
         now_ns = self._clock.monotonic_ns()
-        if look.began is not None:
+        if look.started is not None:
             if session.bad_since_ns is None:
                 session.bad_since_ns = now_ns
-            session.bad_reason = look.began
+            session.bad_reason = look.started
             self._enter_running(session)
-            self._tell(session, "image.bad", frame=frame, detail={"reason": look.began})
+            self._tell(session, "image.bad", frame=frame, detail={"reason": look.started})
         elif look.ended is not None:
             since_ns, session.bad_since_ns = session.bad_since_ns or now_ns, None
             self._enter_running(session)
@@ -972,21 +972,21 @@ class InspectionLoop:
         *,
         defect: event.Defect | None = None,
         frame: Frame | None = None,
-        findings: Findings = NOTHING,
+        detections: Detections = NO_DETECTIONS,
         latency: event.Latency | None = None,
         detail: dict[str, Any] | None = None,
     ) -> None:
         fact = event.Event.now(self._clock, session.camera.name, kind, detail)
         ref = None if frame is None else event.FrameRef(frame.number, frame.label)
         fact = replace(fact, defect=defect, frame=ref, latency_ms=latency)
-        picture = None if self._witness is None else self._witness.see(fact, session.camera, frame, findings)
+        picture = None if self._witness is None else self._witness.select(fact, session.camera, frame, detections)
         self._sink.put(fact, picture)
 
     def _tell_gap(self, session: CameraSession, gap: coverage.Gap) -> None:
         detail = gap.as_json(self._clock.wall_ns(), self._clock.monotonic_ns())
-        if gap.from_mark is not None and session.heading is not None:
-            coil, from_m = session.place(gap.from_mark, self._travel)
-            run_m = None if gap.to_mark is None else gap.to_mark.since(gap.from_mark)
+        if gap.from_position is not None and session.heading is not None:
+            coil, from_m = session.place(gap.from_position, self._travel)
+            run_m = None if gap.to_position is None else gap.to_position.since(gap.from_position)
             if from_m is not None and run_m is not None:
                 to_m = from_m + max(0.0, run_m) + session.view_m
                 detail |= {"from_m": round(from_m, 3), "to_m": round(to_m, 3), "coil": coil}
@@ -1006,7 +1006,7 @@ class InspectionLoop:
             session.fps = (delivered - session.delivered_before) / window_s
             session.delivered_before, session.window_from_ns = delivered, now_ns
             if session.state == "no_signal" and mark is not None and session.heading is not None and session.view_m:
-                session.account.stand(mark)  # what runs by unseen is not seen later either
+                session.account.advance_to(mark)  # what runs by unseen is not seen later either
             message = session.account.report(now_ns)
             for gap in session.gaps.take():
                 self._tell_gap(session, gap)
@@ -1041,7 +1041,7 @@ def _drift(session: CameraSession) -> dict[str, Any] | None:
 
 def _log_edges(session: CameraSession) -> None:
     """Say which edges of the strip are lost, and which are seen again."""
-    lost = frozenset(side for side, edge in session.inspector.edges.items() if edge.sight == "lost")
+    lost = frozenset(side for side, edge in session.inspector.edges.items() if edge.state == "lost")
     for side in sorted(lost - session.lost_edges):
         words = "camera %s: the %s edge of the strip is lost: the fixed region holds there until it is seen"
         log.warning(words, session.camera.name, side)
@@ -1059,7 +1059,7 @@ def _calibration(session: CameraSession) -> dict[str, Any] | None:
     told: dict[str, Any] = {"used": [part for part in parts if part not in refused], "refused": list(refused.values())}
     if session.inspector.edges:
         told["edges"] = {
-            side: {"sight": edge.sight, "px": edge.at_px, "lost_frames": edge.lost_frames}
+            side: {"sight": edge.state, "px": edge.at_px, "lost_frames": edge.lost_frames}
             for side, edge in session.inspector.edges.items()
         }
     return told

@@ -106,5 +106,5 @@ class Shadow:
 def _difference(ours: Verdict, its: Verdict) -> str:
     if ours.state != its.state:
         return f"{ours.state}>{its.state}"
-    classes = [{region.class_name for region in verdict.findings.regions} for verdict in (ours, its)]
+    classes = [{region.class_name for region in verdict.detections.regions} for verdict in (ours, its)]
     return "class" if classes[0] != classes[1] else ""

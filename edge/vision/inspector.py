@@ -6,12 +6,13 @@ import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from edge import config
 from edge.config import calibration
+from edge.coverage.accounting import FrameState
 from edge.errors import ImageError
 from edge.frame import Box, Float32s, Gray, Indices
 from edge.host.clock import Clock
@@ -19,14 +20,14 @@ from edge.model.bundle import FP32
 from edge.model.classifier import Classifier, Scores
 from edge.vision import anomaly, image_quality, tiles
 from edge.vision.anomaly import AnomalyModel
-from edge.vision.decision import NOTHING, AnomalyScores, Findings, Thresholds, decide
+from edge.vision.decision import NO_DETECTIONS, AnomalyScores, Detections, decide
 from edge.vision.defect_extent import extent
 from edge.vision.flatfield import Flatfield
-from edge.vision.strip_edges import Followed, Follower
-from edge.vision.tile_order import Rotation
+from edge.vision.strip_edges import EdgeTrack, StripFollower
+from edge.vision.thresholds import Thresholds
+from edge.vision.tile_order import TileOrder
 from edge.vision.tiles import Rectangle, Roi, TileGrid
 
-FrameState = Literal["ok", "defect", "unsure", "bad_image", "late", "dropped"]
 log = logging.getLogger(__name__)
 
 GRIDS_KEPT: Final = 8
@@ -42,7 +43,7 @@ class Verdict:
     """What inspection found in one frame, and what each step cost."""
 
     state: FrameState
-    findings: Findings
+    detections: Detections
     tiles: int
     """Inspected."""
     reason: str = ""
@@ -67,7 +68,7 @@ class _Layout:
     """The tiles of one frame size and their turns."""
 
     grid: TileGrid
-    turns: Rotation
+    turns: TileOrder
     gain: Float32s | None = None
     outside: int = 0
     is_known: bool = True
@@ -78,9 +79,9 @@ class _Layout:
 class Learned:
     """What an inspector knows of its camera's pictures."""
 
-    watch: image_quality.Watch
+    watch: image_quality.QualityMonitor
     light: Flatfield | None = None
-    follower: Follower | None = None
+    follower: StripFollower | None = None
     region: Rectangle | None = None
     """Of the strip in this frame; None: the fixed one."""
     normal: tuple[AnomalyModel, ...] = ()
@@ -119,7 +120,7 @@ class Inspector:
         if learned is None:
             light = None if camera.flatfield is None else Flatfield.read(camera.flatfield)
             learned = Learned(
-                image_quality.Watch(camera.image_quality, frozen=sensor_noise),
+                image_quality.QualityMonitor(camera.image_quality, frozen=sensor_noise),
                 light,
                 _follower(camera),
                 normal=anomaly.known_of(camera),
@@ -162,7 +163,7 @@ class Inspector:
         try:
             layout = self._fixed(image)
         except ImageError as error:
-            return self._learned.watch.tell(str(error))
+            return self._learned.watch.record(str(error))
         self.follow(image)
         x, y, w, h = layout.grid.window
         window = image[y : y + h, x : x + w]
@@ -182,7 +183,7 @@ class Inspector:
             learned.region = None  # so narrow that no tile fits: the fixed region holds
 
     @property
-    def edges(self) -> Mapping[str, Followed]:
+    def edges(self) -> Mapping[str, EdgeTrack]:
         """How the edges stand that the region follows, by side; none where it is fixed."""
         follower = self._learned.follower
         return {} if follower is None else {str(side): edge for side, edge in follower.edges.items()}
@@ -194,11 +195,11 @@ class Inspector:
 
     def sight(self, image: Gray) -> image_quality.ImageStats:
         """Brightness and sharpness of a frame that was just looked at.  Raises ImageError."""
-        known = self._learned.watch.sight if self._camera.image_quality.enabled else None
+        known = self._learned.watch.stats if self._camera.image_quality.enabled else None
         if known is not None:
             return known
         x, y, w, h = self._fixed(image).grid.window
-        return image_quality.sight(image[y : y + h, x : x + w])
+        return image_quality.image_stats(image[y : y + h, x : x + w])
 
     def window(self, image: Gray) -> Gray:
         """What is inspected of a frame: a view of it.  Raises ImageError."""
@@ -233,12 +234,12 @@ class Inspector:
                 self.follow(image)
             layout = self._layout(image)
         except ImageError as error:
-            return Verdict("bad_image", NOTHING, 0, str(error))
+            return Verdict("bad_image", NO_DETECTIONS, 0, str(error))
         grid = layout.grid
         fault = None if looked else image_quality.fault(image[y : y + h, x : x + w])
         if fault is not None:
-            return Verdict("bad_image", NOTHING, 0, fault, self._clock.monotonic_ns() - started)
-        layout.turns.over(grid.boxes)
+            return Verdict("bad_image", NO_DETECTIONS, 0, fault, self._clock.monotonic_ns() - started)
+        layout.turns.move_to(grid.boxes)
         chosen = self._chosen(layout, most, cuttable=deadline_ns is not None)
         cut = grid.cut(image, self._learned.batch, chosen, layout.gain)
         prepared = self._clock.monotonic_ns()
@@ -249,25 +250,27 @@ class Inspector:
         if chosen is not None:
             chosen = chosen[: len(probabilities)]
             boxes, cells = boxes[chosen], cells[chosen]
-        strangeness = None
+        anomaly_scores = None
         if self._anomaly is not None and layout.is_known:
             known = self._anomaly
-            strangeness = AnomalyScores(known.score(scores), known.threshold, known.doubt)
-        findings = decide(
+            anomaly_scores = AnomalyScores(known.score(scores), known.threshold, known.unsure_threshold)
+        detections = decide(
             probabilities,
             boxes,
             cells,
             self._thresholds,
             has_good=self._classifier.card.has_good,
-            strangeness=strangeness,
+            anomaly_scores=anomaly_scores,
         )
-        findings = self._measured(findings, image, deadline_ns)
-        layout.turns.saw(chosen, (*(region.box_px for region in findings.regions), *findings.suspects))
+        detections = self._measured(detections, image, deadline_ns)
+        layout.turns.mark_inspected(
+            chosen, (*(region.box_px for region in detections.regions), *detections.unsure_boxes)
+        )
         skipped = len(grid) - len(probabilities)
         decided = self._clock.monotonic_ns()
         return Verdict(
-            _state(findings, skipped),
-            findings,
+            _state(detections, skipped),
+            detections,
             len(probabilities),
             reason="partial" if skipped else "",
             preprocess_ns=prepared - started,
@@ -276,20 +279,20 @@ class Inspector:
             skipped=skipped,
             broken=len(probabilities) - int(np.isfinite(probabilities).all(axis=1).sum()),
             outside=layout.outside,
-            anomaly=None if strangeness is None else strangeness.worst,
+            anomaly=None if anomaly_scores is None else anomaly_scores.worst,
             features=scores.features,
         )
 
-    def _measured(self, findings: Findings, image: Gray, deadline_ns: int | None) -> Findings:
+    def _measured(self, detections: Detections, image: Gray, deadline_ns: int | None) -> Detections:
         """With the extent of the strongest flaws, as far as the time goes."""
-        regions, spent_ns = list(findings.regions), 0
+        regions, spent_ns = list(detections.regions), 0
         for place, region in enumerate(regions[:MAX_MEASURED]):
             begun_ns = self._clock.monotonic_ns()
             if deadline_ns is not None and begun_ns + spent_ns > deadline_ns:
                 break
             regions[place] = replace(region, extent_px=extent(image, region, self._camera.tile_px))
             spent_ns = self._clock.monotonic_ns() - begun_ns
-        return replace(findings, regions=tuple(regions)) if regions else findings
+        return replace(detections, regions=tuple(regions)) if regions else detections
 
     def _chosen(self, layout: _Layout, most: int | None, *, cuttable: bool) -> Indices | None:
         """Which tiles, in which order; None for all as they lie."""
@@ -344,14 +347,14 @@ class Inspector:
         grids.move_to_end(shape)
         return layout
 
-    def _lay(self, shape: tuple[int, int], roi: Roi, turns: Rotation | None) -> _Layout:
+    def _lay(self, shape: tuple[int, int], roi: Roi, turns: TileOrder | None) -> _Layout:
         grid, learned = self._grid(shape, roi), self._learned
         unfit = {misfit.part for misfit in calibration.misfits(self._camera, (shape[1], shape[0]))}
         light = None if "flatfield" in unfit else learned.light
         gain = None if light is None else light.over(shape, grid.window, grid.small)
         if len(grid) > len(learned.batch):
             learned.batch = np.empty((len(grid), grid.input_px, grid.input_px), np.uint8)
-        return _Layout(grid, turns or Rotation(grid.boxes), gain, is_known="normal" not in unfit)
+        return _Layout(grid, turns or TileOrder(grid.boxes), gain, is_known="normal" not in unfit)
 
     def _grid(self, shape: tuple[int, int], roi: Roi) -> TileGrid:
         camera, side = self._camera, self._classifier.card.input_px
@@ -360,13 +363,13 @@ class Inspector:
         )
 
 
-def _follower(camera: config.Camera) -> Follower | None:
+def _follower(camera: config.Camera) -> StripFollower | None:
     """Only a rectangle follows the strip; that is what calibration makes."""
     track, roi = calibration.track(camera), camera.roi
     if track is None or roi is None or isinstance(roi[0], tuple):
         return None
     x, y, w, h = (int(side) for side in roi if not isinstance(side, tuple))
-    return Follower(track, (x, y, w, h))
+    return StripFollower(track, (x, y, w, h))
 
 
 def _holding(camera: config.Camera, classifier: Classifier) -> config.CalibratedThresholds | None:
@@ -385,7 +388,7 @@ def _holding(camera: config.Camera, classifier: Classifier) -> config.Calibrated
     return calibrated_thresholds
 
 
-def _state(findings: Findings, skipped: int) -> FrameState:
-    if findings.regions:
+def _state(detections: Detections, skipped: int) -> FrameState:
+    if detections.regions:
         return "defect"
-    return "unsure" if findings.suspects or skipped else "ok"
+    return "unsure" if detections.unsure_boxes or skipped else "ok"

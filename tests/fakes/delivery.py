@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from edge.delivery.mqtt.client import Acknowledged, Connected, Disconnected, Notice, Refused, Will
-from edge.delivery.outbox.store import Draft
+from edge.delivery.outbox.rows import Draft
 from edge.errors import BrokerError
 from edge.event import NODE_CAMERA, Defect, Event, EventType, Evidence, FrameRef, Latency, Origin
 from edge.host.clock import SystemClock, uuid7

@@ -1,7 +1,7 @@
-"""A node reduced to delivery, to be killed: appends events for ever and publishes them.
+"""A node reduced to delivery, for tests that kill it: appends events without end and publishes them.
 
-Arguments: database, port, pause between events in s, and `early` for a node that does what it must not: it takes an
-event for delivered when it is sent.  Prints each seq and event id once it is committed.
+Arguments: database, port, pause between events in s, and `early` for a faulty node that marks an event as delivered
+when it sends it.  Prints each seq and event id after the commit.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from edge.config import Mqtt
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import Draft, Outbox, Row
+from edge.delivery.outbox.rows import Draft, Row
+from edge.delivery.outbox.store import Outbox
 from edge.host.clock import SystemClock, uuid7
 
 path, port, pause_s = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])

@@ -1,8 +1,8 @@
-"""What delivery costs on this machine: `python tests/system/measure_delivery.py [SECONDS]`; decides nothing.
+"""Measures what delivery costs on this machine: `python tests/system/measure_delivery.py [SECONDS]`; decides nothing.
 
-- Frame latency with the broker up and down, phases of 10 s interleaved (up down down up ...), from grab to verdict.
-- Inserting: time of one commit, and bytes written per event, alone and in groups, with the mark of delivery.
-- Draining 10,000 stored events over a mosquitto on loopback.
+- Frame latency from grab to verdict with the broker up and down, in interleaved phases of 10 s (up down down up ...).
+- Inserting: time of one commit and bytes written per event, single and in groups, the acknowledgement included.
+- Draining 10,000 stored events through a mosquitto on loopback.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # `fakes`: pytest finds it by conftest.py, a script does not
 
 import yaml
 from mosquitto import Mosquitto
@@ -25,7 +27,9 @@ from edge.daemon import Daemon
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import Draft, Outbox
+from edge.delivery.outbox.reader import read_events
+from edge.delivery.outbox.rows import Draft
+from edge.delivery.outbox.store import Outbox
 from edge.event import Defect, Event, FrameRef, Latency, Origin, as_json
 from edge.host.clock import SystemClock, uuid7
 from edge.pipeline.histogram import Counts
@@ -66,33 +70,33 @@ def outage(folder: Path, port: int, seconds: float) -> None:
                 buckets[bucket] = buckets.get(bucket, 0) + n
         pooled = Counts(buckets, 0, max(part.max_us for part in parts)).summary()
         each = ", ".join(f"{part.summary().p99:.1f}" for part in parts)
-        say(f"broker {phase}: p50 {pooled.p50:.2f} ms, p99 {pooled.p99:.2f} ms, n={pooled.n} frames; p99s: {each}")
+        write(f"broker {phase}: p50 {pooled.p50:.2f} ms, p99 {pooled.p99:.2f} ms, n={pooled.n} frames; p99s: {each}")
 
 
 def drafts(count: int) -> list[Draft]:
-    """Events as large as real ones."""
+    """Events of realistic size."""
     made = []
     for _ in range(count):
         wall_ns = CLOCK.wall_ns()
-        flaw = Defect("0" * 36, "scratches", 0.97, (1201, 88, 233, 120), 4, 9, 0.533)
+        defect = Defect("0" * 36, "scratches", 0.97, (1201, 88, 233, 120), 4, 9, 0.533)
         event_id = uuid7(wall_ns)
-        fact = Event(
+        event = Event(
             event_id,
             "top",
             "defect.closed",
             wall_ns,
             CLOCK.monotonic_ns(),
             clock_synced=True,
-            defect=flaw,
+            defect=defect,
             frame=FrameRef(12345, ""),
             latency_ms=Latency(0.512, 1.234, 4.321, 0.123, 6.19),
         )
-        made.append(Draft(TOPICS.event("top"), as_json(fact, ORIGIN), event_id, "warning"))
+        made.append(Draft(TOPICS.event("top"), as_json(event, ORIGIN), event_id, "warning"))
     return made
 
 
 def written() -> int:
-    """Bytes that this process has had written to storage."""
+    """Bytes that this process has written to storage."""
     lines = Path("/proc/self/io").read_text().splitlines()
     return int(next(line for line in lines if line.startswith("write_bytes: ")).split()[1])
 
@@ -107,18 +111,18 @@ def inserting(folder: Path) -> None:
             before, rounds = written(), 3000 // group
             for _ in range(rounds):
                 batch = drafts(group)
-                began = CLOCK.monotonic_ns()
+                started = CLOCK.monotonic_ns()
                 seqs = outbox.append(batch)
-                took_ms.append((CLOCK.monotonic_ns() - began) / 1e6)
+                took_ms.append((CLOCK.monotonic_ns() - started) / 1e6)
                 outbox.ack(seqs)
             took_ms.sort()
             n = rounds * group
-            size = len(outbox.history(0, 1)[0].payload)
+            size = len(read_events(path, 0, 1)[0].payload)
             outbox.close()
-            say(
+            write(
                 f"{durability}, {group} per commit: p50 {took_ms[rounds // 2]:.2f} ms, p99 "
                 f"{took_ms[rounds * 99 // 100]:.2f} ms per commit, {(written() - before) / n / 1024:.1f} KiB written "
-                f"per event of {size} bytes, its mark of delivery included, n={n}"
+                f"per event of {size} bytes, its acknowledgement included, n={n}"
             )
 
 
@@ -129,17 +133,17 @@ def draining(folder: Path, url: str) -> None:
             outbox.append(drafts(100))
         settings = Mqtt(broker=url)
         publisher = Publisher(opener(settings, "line3"), outbox, TOPICS, CLOCK, settings, version="measure")
-        began = CLOCK.monotonic_ns()
+        started = CLOCK.monotonic_ns()
         publisher.start()
         while outbox.depth():
             time.sleep(0.01)
-        seconds = (CLOCK.monotonic_ns() - began) / 1e9
+        seconds = (CLOCK.monotonic_ns() - started) / 1e9
         publisher.stop(2)
         outbox.close()
-        say(f"drained 10000 events in {seconds:.2f} s: {10_000 / seconds:.0f}/s, connecting included")
+        write(f"drained 10000 events in {seconds:.2f} s: {10_000 / seconds:.0f}/s, connecting included")
 
 
-def say(line: str) -> None:
+def write(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -1,16 +1,17 @@
-"""The soak: kill the node, kill the broker, cut the link, for as long as you like; then count.
+"""The soak: kills the node, kills the broker and cuts the link for a arguments time, then counts what arrived.
 
     python tests/system/soak_delivery.py --minutes 15 --seed 1        (make soak-delivery)
 
-Nothing is simulated but the cameras: the real recorder, outbox and publisher in a process that is killed with -9 at
-random instants, a real mosquitto that is killed and started again with and without its memory, and a network that
-passes, refuses, resets, swallows and creeps. A witness subscribes with QoS 0 beside the network: mosquitto writes to
-its socket before it confirms a publish, so what was confirmed was seen, whatever is killed afterwards. One thing is
-arranged: after a broker's death the node gets through only when the witness is back, for a broker that has lost its
-sessions knows no subscriber.
+Only the cameras are simulated. The soak runs the real recorder, outbox and publisher in a process that it kills with
+-9 at random times, a real mosquitto that it kills and starts again with and without its stored sessions, and a network
+that passes, refuses, resets, swallows or delays the traffic. A subscriber listens with QoS 0 beside that network:
+mosquitto writes to its socket before it confirms a publish, so the subscriber sees every confirmed event, whatever is
+killed afterwards. One thing is arranged: after the broker was killed, the node reaches it only when the subscriber is
+back, because a broker that has lost its sessions knows no subscriber.
 
-Counted against the store of the node, which keeps every row: events lost, first arrivals out of order per camera,
-repetitions with another event_id, holes in seq. The negative control (--careless) must lose some.
+The soak compares the arrivals with the outbox of the node, which keeps every row, and counts: lost events, first
+arrivals out of order per camera, repetitions with another event_id, holes in seq. The negative control (--careless)
+must lose events.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))  # `fakes`: pytest finds it by conftest.py, a script does not
+
 import paho.mqtt.client as paho
 from mosquitto import Mosquitto, free_port
 from paho.mqtt.enums import CallbackAPIVersion
@@ -36,7 +39,8 @@ from edge.config import Mqtt
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import Outbox, read_events
+from edge.delivery.outbox.reader import read_events
+from edge.delivery.outbox.store import Outbox
 from edge.host.clock import SystemClock
 
 NODE = Path(__file__).with_name("soak_node.py")
@@ -45,25 +49,25 @@ CUTS: tuple[Mode, ...] = ("reset", "refuse", "blackhole", "slow")
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of what, spread evenly at random over the time.  rate: events per s, bursts on top."""
+    """The number of faults, at uniformly random times.  rate: events per s, without the bursts."""
 
     seconds: float
     seed: int
     kills: int
-    deaths: int
+    broker_kills: int
     cuts: int
     rate: float = 25.0
     careless: bool = False
 
     @classmethod
     def of(cls, minutes: float, seed: int, *, careless: bool = False) -> Plan:
-        """Per 15 minutes 36 kills, 12 deaths of the broker and 216 cuts; for shorter times a little more of each."""
+        """In 15 minutes 36 kills of the node, 12 of the broker and 216 cuts; in shorter times slightly more of each."""
         share = minutes / 15
         return cls(
             minutes * 60,
             seed,
             kills=max(4, round(36 * share)),
-            deaths=max(2, round(12 * share)),
+            broker_kills=max(2, round(12 * share)),
             cuts=max(16, round(216 * share)),
             careless=careless,
         )
@@ -76,7 +80,7 @@ class Result:
     seed: int
     seconds: float
     kills: int
-    broker_deaths: int
+    broker_kills: int
     cuts: int
     stored: int
     arrived: int
@@ -92,8 +96,8 @@ class Result:
         return not (self.lost or self.out_of_order or self.other_ids or self.holes or self.undelivered)
 
 
-class EvidenceSelector:
-    """Sees everything that the broker passes on, in order."""
+class Subscriber:
+    """Records every event that the broker passes on, in order."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -102,20 +106,20 @@ class EvidenceSelector:
         self._client: paho.Client | None = None
 
     def attach(self) -> None:
-        """Subscribe; returns when the broker has said yes."""
+        """Subscribe; returns when the broker has confirmed that."""
         ready = threading.Event()
-        # Never sends anything after its SUBSCRIBE: then the end of the connection cannot eat what is still unread.
+        # Sends nothing after its SUBSCRIBE: then the end of the connection cannot discard messages not read yet.
         client = paho.Client(CallbackAPIVersion.VERSION2, clean_session=True, reconnect_on_failure=False)
         client.on_connect = lambda c, *_: c.subscribe("defectd/+/+/event", qos=0)
         client.on_subscribe = lambda *_: ready.set()
         client.on_message = self._note
         client.connect("127.0.0.1", self._port, keepalive=3600)
         client.loop_start()
-        assert ready.wait(10), "the witness does not get through"
+        assert ready.wait(10), "the subscriber does not reach the broker"
         self._client = client
 
     def drain(self) -> None:
-        """After the broker's end: read what it had still said."""
+        """Read the messages that the broker sent before it was killed."""
         client, self._client = self._client, None
         if client is not None:
             end = time.monotonic() + 10
@@ -129,12 +133,12 @@ class EvidenceSelector:
             self._client.loop_stop()
 
     def _note(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:
-        fact = json.loads(message.payload)
-        self.seen.append((fact["seq"], fact["event_id"], fact["camera"]))
+        event = json.loads(message.payload)
+        self.seen.append((event["seq"], event["event_id"], event["camera"]))
 
 
 class Soak:
-    """One run in a folder of its own."""
+    """One run in its own folder."""
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.plan = plan
@@ -145,40 +149,40 @@ class Soak:
             (folder / kind).mkdir(parents=True)
             self._brokers.append(Mosquitto(folder / kind, port=port, persistent=kind == "persistent"))
         self._broker = self._brokers[0].start()
-        self._witness = EvidenceSelector(port)
-        self._witness.attach()
+        self._subscriber = Subscriber(port)
+        self._subscriber.attach()
         self._proxy = Proxy(port, rate=20_000)
         self._path = folder / "state" / "outbox.db"
         self._node: subprocess.Popen[bytes] | None = None
         self._starts = 0
 
     def run(self) -> Result:
-        began = time.monotonic()
+        started = time.monotonic()
         try:
             self._start_node()
-            for at_s, trouble in self._timeline():
-                time.sleep(max(0.0, began + at_s - time.monotonic()))
-                trouble()
-            time.sleep(max(0.0, began + self.plan.seconds - time.monotonic()))
+            for at_s, fault in self._timeline():
+                time.sleep(max(0.0, started + at_s - time.monotonic()))
+                fault()
+            time.sleep(max(0.0, started + self.plan.seconds - time.monotonic()))
             self._proxy.set("pass")
             self._kill_node()
             undelivered = self._deliver_the_rest()
-            return self._count(time.monotonic() - began, undelivered)
+            return self._count(time.monotonic() - started, undelivered)
         finally:
             self.close()
 
     def close(self) -> None:
         self._kill_node()
-        self._witness.close()
+        self._subscriber.close()
         self._proxy.close()
         for broker in self._brokers:
             broker.stop()
 
     def _timeline(self) -> list:
         plan = self.plan
-        troubles = [self._kill_and_start] * plan.kills + [self._bury_broker] * plan.deaths + [self._cut] * plan.cuts
-        spread = [(self._choice.uniform(0.5, plan.seconds - 0.5), n) for n in range(len(troubles))]
-        return [(at_s, troubles[n]) for at_s, n in sorted(spread)]
+        faults = [self._kill_and_start] * plan.kills + [self._kill_broker] * plan.broker_kills + [self._cut] * plan.cuts
+        spread = [(self._choice.uniform(0.5, plan.seconds - 0.5), n) for n in range(len(faults))]
+        return [(at_s, faults[n]) for at_s, n in sorted(spread)]
 
     def _start_node(self) -> None:
         self._starts += 1
@@ -201,23 +205,23 @@ class Soak:
 
     def _cut(self) -> None:
         self._proxy.set(self._choice.choice(CUTS))
-        longest_s = 0.5 * self.plan.seconds / (self.plan.cuts + self.plan.deaths)
+        longest_s = 0.5 * self.plan.seconds / (self.plan.cuts + self.plan.broker_kills)
         time.sleep(self._choice.uniform(0.05, longest_s))
         if self._choice.random() < 0.5:
-            self._proxy.set("reset")  # what a black hole had swallowed never comes out again
+            self._proxy.set("reset")  # what the black hole swallowed never arrives
         self._proxy.set("pass")
 
-    def _bury_broker(self) -> None:
-        """Kill it, or now and then stop it politely; another one with or without memory takes its port."""
+    def _kill_broker(self) -> None:
+        """Kill it, or in one of five cases stop it; a broker with or without stored sessions takes its port."""
         if self._choice.random() < 0.8:
             self._broker.kill()
         else:
             self._broker.stop()
         self._proxy.set("refuse")
-        self._witness.drain()
+        self._subscriber.drain()
         time.sleep(self._choice.uniform(0.0, 1.0))
         self._broker = self._choice.choice(self._brokers).start()
-        self._witness.attach()
+        self._subscriber.attach()
         self._proxy.set("pass")
 
     def _deliver_the_rest(self) -> int:
@@ -231,7 +235,7 @@ class Soak:
         while outbox.depth() and time.monotonic() < end:
             time.sleep(0.05)
         publisher.stop(5)
-        time.sleep(0.5)  # for what is on its way to the witness
+        time.sleep(0.5)  # for messages on their way to the subscriber
         left = outbox.depth()
         outbox.close()
         return left
@@ -241,7 +245,7 @@ class Soak:
         ids: dict[int, str] = {}
         last: dict[str, int] = {}
         duplicates = out_of_order = other_ids = 0
-        for seq, event_id, camera in self._witness.seen:
+        for seq, event_id, camera in self._subscriber.seen:
             if seq in ids:
                 duplicates += 1
                 other_ids += ids[seq] != event_id
@@ -254,7 +258,7 @@ class Soak:
             self.plan.seed,
             round(seconds, 1),
             self._starts - 1,
-            self.plan.deaths,
+            self.plan.broker_kills,
             self.plan.cuts,
             stored=len(stored),
             arrived=len(ids),
@@ -268,21 +272,21 @@ class Soak:
 
 
 def main() -> int:
-    words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--minutes", type=float, default=15.0)
-    words.add_argument("--seed", type=int, default=None, help="repeats the plan of an earlier run")
-    words.add_argument("--careless", action="store_true", help="negative control: delete at publish")
-    given = words.parse_args()
-    seed = random.SystemRandom().randrange(10**6) if given.seed is None else given.seed
-    plan = Plan.of(given.minutes, seed, careless=given.careless)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--seed", type=int, default=None, help="repeats the plan of an earlier run")
+    parser.add_argument("--careless", action="store_true", help="negative control: delete at publish")
+    arguments = parser.parse_args()
+    seed = random.SystemRandom().randrange(10**6) if arguments.seed is None else arguments.seed
+    plan = Plan.of(arguments.minutes, seed, careless=arguments.careless)
     sys.stdout.write(f"{plan}\n")
     sys.stdout.flush()
     with tempfile.TemporaryDirectory() as folder:
         result = Soak(Path(folder), plan).run()
     sys.stdout.write(json.dumps(asdict(result)) + "\n")
-    good = bool(result.lost) if given.careless else result.is_clean
-    sys.stdout.write(f"{'as it must be' if good else 'BROKEN'}\n")
-    return 0 if good else 1
+    is_ok = bool(result.lost) if arguments.careless else result.is_clean
+    sys.stdout.write(f"{'OK' if is_ok else 'FAIL'}\n")
+    return 0 if is_ok else 1
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""A node reduced to recorder, outbox and publisher, to be killed: cameras that see flaws at random.
+"""A node reduced to recorder, outbox and publisher, for the soak to kill: its cameras report events at random times.
 
-Arguments: database, port, events per s, seed, and `--delete-at-publish` for the negative control, which takes an event
-for delivered as soon as it is handed to the MQTT library, as daemons without an outbox do.
+Arguments: database, port, events per s, seed, and `--delete-at-publish` for the negative control, which marks an event
+as delivered as soon as the MQTT library has it, as daemons without an outbox do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from edge.config import Mqtt
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import Outbox, Row
+from edge.delivery.outbox.rows import Row
+from edge.delivery.outbox.store import Outbox
 from edge.delivery.recorder import Recorder
 from edge.event import Event, FrameRef, Origin
 from edge.host.clock import SystemClock, clock_synced, uuid7
@@ -25,7 +26,7 @@ BURST = 40
 
 
 class Careless(Publisher):
-    """Deletes at publish, the mistake that the soak has to find."""
+    """Deletes at publish: the fault that the soak has to find."""
 
     def _send_row(self, session, row: Row) -> None:
         super()._send_row(session, row)

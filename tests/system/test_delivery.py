@@ -23,7 +23,8 @@ from edge.delivery.mqtt.client import Received, listen, opener
 from edge.delivery.mqtt.embedded_broker import EmbeddedBroker
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import Outbox, read_events
+from edge.delivery.outbox.reader import read_events
+from edge.delivery.outbox.store import Outbox
 from edge.delivery.recorder import Recorder
 from edge.host.clock import NS_PER_S, SystemClock
 
@@ -80,6 +81,7 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.outbox_path = folder / "state" / "outbox.db"
         self._ends: list = []
 
     def broker(self, *lines: str, **options) -> Mosquitto:
@@ -97,7 +99,7 @@ class Stage:
 
     def outbox(self, **changes) -> Outbox:
         options = {"max_rows": 10**6, "keep_delivered": 10**6, "durability": "normal", **changes}
-        outbox = Outbox(self.folder / "state" / "outbox.db", clock=CLOCK, **options)
+        outbox = Outbox(self.outbox_path, clock=CLOCK, **options)
         self._ends.append(outbox.close)
         return outbox
 
@@ -211,7 +213,7 @@ def test_killed_broker_costs_nothing_but_time(stage):
     assert subscriber.first_seqs == list(range(21, 71))
     assert all(e["replayed"] for e in subscriber.events)
     until(lambda: outbox.depth() == 0)
-    assert {e.state for e in outbox.history(0, 1000)} == {"delivered"}
+    assert {e.state for e in read_events(stage.outbox_path, 0, 1000)} == {"delivered"}
 
 
 def sweep(stage: Stage, seed: int, kills: int, trouble) -> tuple[list[str], Subscriber, Path]:
@@ -341,7 +343,7 @@ def test_denied_topic_becomes_dead_letters_and_others_arrive(stage, caplog):
     outbox.append([draft(1), draft(2, "defectd/line3/side/event"), draft(3)])
     publisher.wake()
     until(lambda: outbox.depth() == 0)
-    assert [e.state for e in outbox.history(0, 10)] == ["delivered", "refused", "delivered"]
+    assert [e.state for e in read_events(stage.outbox_path, 0, 10)] == ["delivered", "refused", "delivered"]
     until(lambda: subscriber.first_seqs == [1, 3])
     assert "dead letters" in caplog.text
     assert publisher.snapshot().refused == 1
@@ -359,7 +361,7 @@ def test_oversized_event_does_not_stop_the_others(stage, protocol, monkeypatch):
     outbox.append([draft(1), big, draft(3)])
     publisher = stage.publisher(outbox, broker.url, protocol=protocol)
     until(lambda: outbox.depth() == 0, 60)
-    assert [e.state for e in outbox.history(0, 10)] == ["delivered", "refused", "delivered"]
+    assert [e.state for e in read_events(stage.outbox_path, 0, 10)] == ["delivered", "refused", "delivered"]
     until(lambda: subscriber.first_seqs == [1, 3])
     if protocol == "5":
         assert publisher.snapshot().connections == 1

@@ -80,7 +80,7 @@ def test_swap_under_load_loses_no_frame_and_bad_bundles_change_nothing(tmp_path:
         node.start()
         running(scada, "top", "side")
         goes_on(scada)
-        for wrong, said in ((flipped, "damaged"), (foreign, "not among model.trusted_keys"), (renamed, "scratches")):
+        for wrong, said in ((flipped, "damaged"), (foreign, "not in model.trusted_keys"), (renamed, "scratches")):
             done = defectd("model", "install", wrong, "-c", node.config)
             assert done.returncode != 0
             assert said in done.stderr

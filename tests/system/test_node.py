@@ -23,7 +23,7 @@ from slides import SlideShow, needs_gstreamer
 
 import edge
 from edge.camera.sources.simulator import Strip
-from edge.delivery.outbox.store import read_events
+from edge.delivery.outbox.reader import read_events
 
 pytestmark = pytest.mark.system
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from mosquitto import Mosquitto
 from node import Node, until
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge.delivery.outbox.store import read_events
+from edge.delivery.outbox.reader import read_events
 from edge.delivery.sparkplug.payload import DataType, Metric, Payload, decode, encode
 
 pytestmark = pytest.mark.system

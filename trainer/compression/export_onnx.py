@@ -155,8 +155,8 @@ def bundle(
     made = Bundle("export", card, {FP32: content})
     scores = Classifier(made).score(tiles)
     pairs = [(scores.logits, logits), (scores.features, features)]
-    if scores.peaks is not None:
-        pairs.append((scores.peaks, largest))
+    if scores.max_activations is not None:
+        pairs.append((scores.max_activations, largest))
     if good is not None and scores.good is not None:
         pairs.append((scores.good, good))
     worst = max(float(np.abs(file - torch_.numpy()).max()) for file, torch_ in pairs)

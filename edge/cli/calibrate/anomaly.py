@@ -167,7 +167,7 @@ def _part(found: Fit, pace: Pace, wanted: Any, name: str, made: Any) -> Any:
         false_alarm_rate=wanted.per_tile,
         promised=promised(found.promise),
         alone=None if found.alone is None else promised(found.alone),
-        doubt=round(found.anomaly.doubt, 5),
+        doubt=round(found.anomaly.unsure_threshold, 5),
         tiles=found.tiles,
         pieces=found.pieces,
         piece_frames=found.piece_frames,

@@ -39,7 +39,8 @@ from edge.delivery.mqtt.client import (
 )
 from edge.delivery.mqtt.connection import Connection
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import Outbox, Row
+from edge.delivery.outbox.rows import Row
+from edge.delivery.outbox.store import Outbox
 from edge.errors import BrokerError, OutboxError
 from edge.host.clock import NS_PER_S, Clock, stamp
 

@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from edge.delivery.outbox.store import Row
+from edge.delivery.outbox.rows import Row
 from edge.delivery.sparkplug.payload import (
     BAD,
     GOOD,

@@ -30,7 +30,7 @@ from edge.delivery.mqtt.client import (
     opener,
 )
 from edge.delivery.mqtt.connection import Connection
-from edge.delivery.outbox.store import Row
+from edge.delivery.outbox.rows import Row
 from edge.delivery.sparkplug.edge_node import (
     Counts,
     EdgeNode,
@@ -66,7 +66,7 @@ class Events(Protocol):
     @property
     def last_seq(self) -> int: ...
     def after(self, seq: int, limit: int) -> Sequence[Row]: ...
-    def hold(self, after_seq: int) -> None: ...
+    def hold(self, reader: str, after_seq: int) -> None: ...
     def depth(self) -> int: ...
 
 
@@ -150,7 +150,7 @@ class SparkplugOutput:
         self._backoff = backoff or Backoff.to(settings)
         self._saved = Memory.read(memory_path, events.last_seq)
         self._saved_ns = clock.monotonic_ns()
-        events.hold(self._saved.settled_seq)
+        events.hold(self.name, self._saved.settled_seq)
         self._node = EdgeNode(
             identity,
             clock,
@@ -419,7 +419,7 @@ class SparkplugOutput:
             self._tell(logging.ERROR, f"{self._memory_path} cannot be written: {error.strerror}")
             return
         self._saved = memory
-        self._events.hold(memory.settled_seq)
+        self._events.hold(self.name, memory.settled_seq)
 
     def _tell(self, level: int, words: str) -> None:
         """The same words once a minute."""

@@ -318,8 +318,8 @@ def test_calibrated_levels_go_before_the_general_threshold_and_after_classes_by_
 def test_a_calibrated_temperature_goes_before_that_of_the_bundle():
     """For this camera."""
     assert seen(config.CalibratedThresholds(temperature=4.0)).state in ("ok", "unsure")
-    sharp = seen(config.CalibratedThresholds(temperature=0.2)).findings.regions[0].confidence
-    assert sharp > seen().findings.regions[0].confidence
+    sharp = seen(config.CalibratedThresholds(temperature=0.2)).detections.regions[0].confidence
+    assert sharp > seen().detections.regions[0].confidence
 
 
 def test_levels_of_another_model_or_tile_are_not_used_and_a_line_says_so(caplog):

@@ -35,7 +35,7 @@ def test_first_run_places_each_defect_where_it_lies_on_the_strip():
         for defect, box in strip.truth(n):
             if box[3] == defect.box[3]:
                 span = heading.span(box, (strip.width, strip.height), mark)
-                assert span.near.place.m == pytest.approx(defect.box[1] * 0.25 / 1000)
+                assert span.near.position.m == pytest.approx(defect.box[1] * 0.25 / 1000)
                 assert span.length_mm == pytest.approx(defect.box[3] * 0.25, abs=0.1)
                 seen += 1
     assert seen > 20

@@ -57,12 +57,12 @@ class Site:
     def install(self, version: str, **network: Any) -> str:
         """Install a bundle and let it decide.  Returns its digest."""
         digest = self.store.put(bundle_of(self.folder, version, **network), None, CLOCK)
-        before = self.store.standing(self.file.model.bundle)
-        self.store.write(before.after(digest, {}).trusted())
+        before = self.store.active(self.file.model.bundle)
+        self.store.write(before.with_canary(digest, {}).promoted())
         return digest
 
     def change_active(self, **changed: Any) -> None:
-        active: ActiveModel = self.store.standing(self.file.model.bundle)
+        active: ActiveModel = self.store.active(self.file.model.bundle)
         self.store.write(replace(active, **changed))
 
     def set(self, **thresholds: Any) -> None:
@@ -78,7 +78,7 @@ class Site:
         found = []
         for path in sorted((self.folder / "frames").iterdir()):
             verdict = session.inspector.inspect(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
-            regions = [(r.class_name, round(r.confidence, 4), list(r.box_px)) for r in verdict.findings.regions]
+            regions = [(r.class_name, round(r.confidence, 4), list(r.box_px)) for r in verdict.detections.regions]
             found.append({"state": verdict.state, "tiles": verdict.tiles, "regions": regions})
         return found
 
@@ -142,12 +142,12 @@ def third_damaged(site: Site) -> None:
 
 def canary(site: Site) -> None:
     site.install("second", **SCRATCHES)
-    site.change_active(on_trial=True, starts=MAX_CANARY_STARTS - 1)
+    site.change_active(is_canary=True, unclean_starts=MAX_CANARY_STARTS - 1)
 
 
 def canary_that_kills_the_daemon(site: Site) -> None:
     site.install("second", **SCRATCHES)
-    site.change_active(on_trial=True, starts=MAX_CANARY_STARTS)
+    site.change_active(is_canary=True, unclean_starts=MAX_CANARY_STARTS)
 
 
 def overridden(site: Site) -> None:

@@ -173,7 +173,7 @@ def test_model_that_stood_its_trial_is_trusted_and_can_still_be_taken_back(plant
     assert plant.succession.use(digest) == {"changed": False, "model": plant.node.origin.model, "on_trial": True}
     plant.goes_on(120)
     until(lambda: plant.succession.check() or not plant.succession.status()["on_trial"], 10, "the end of the trial")
-    assert plant.store.standing(plant.node.configured.model.bundle).current == digest
+    assert plant.store.active(plant.node.configured.model.bundle).current == digest
     done = plant.succession.perform(Model(action="rollback"))
     assert done["to"]["version"] == "first"
     plant.goes_on()
@@ -197,7 +197,7 @@ def test_model_that_fails_on_a_frame_is_replaced_within_that_frame(plant: Plant,
     assert said in detail["reason"]
     assert (signer, detail["from"]["version"], detail["to"]["version"]) == ("first", "hole", "first")
     plant.succession.check()
-    standing = plant.store.standing(plant.node.configured.model.bundle)
+    standing = plant.store.active(plant.node.configured.model.bundle)
     assert (standing.current, list(standing.rejected)) == (CONFIGURED, [digest])
     assert plant.crew.status["model"]["version"] == "first"
     assert plant.line.sessions[0].account.total()["frames"]["unsure"] == 0, "no verdict was that of the broken one"
@@ -271,8 +271,8 @@ def test_trial_goes_on_over_restarts_until_they_are_too_many(tmp_path: Path) -> 
     for starts in (1, 2):
         plant = Plant(tmp_path, canary_s=3600.0)
         assert plant.node.origin.model["version"] == "second"
-        standing = plant.store.standing(plant.node.configured.model.bundle)
-        assert (standing.on_trial, standing.starts) == (True, starts)
+        standing = plant.store.active(plant.node.configured.model.bundle)
+        assert (standing.is_canary, standing.unclean_starts) == (True, starts)
         plant.goes_on()
         plant.stop(killed=True)
     assert starts == MAX_CANARY_STARTS
@@ -327,7 +327,7 @@ def test_one_installation_at_a_time_and_its_failure_is_told(plant: Plant) -> Non
     url = "https://u:secret@127.0.0.1:1/x.zip"
     assert plant.succession.perform(Model(action="install", url=url)) == {"started": True}
     until(lambda: plant.told("model.refused"), 10, "the refusal")
-    assert "cannot be fetched" in plant.told("model.refused")[0][0]["reason"]
+    assert "cannot be downloaded" in plant.told("model.refused")[0][0]["reason"]
     assert "secret" not in str(plant.told("model.refused"))
     plant.goes_on()
 

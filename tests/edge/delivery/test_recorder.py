@@ -1,4 +1,4 @@
-"""The recorder: never in the way, nothing lost that need not be."""
+"""The recorder: it never delays the caller and loses no event without need."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ TOPICS = Topics("defectd", "line3")
 
 
 class Disk(Outbox):
-    """An outbox whose disk can be taken away, or be slow."""
+    """An outbox whose disk can fail or block."""
 
     def __init__(self, folder) -> None:
         self.groups: list[int] = []
-        self.is_away = False
+        self.has_failed = False
         self.gate = threading.Event()
         self.gate.set()
         super().__init__(
@@ -32,7 +32,7 @@ class Disk(Outbox):
 
     def append(self, drafts):
         assert self.gate.wait(10)
-        if self.is_away:
+        if self.has_failed:
             raise OutboxError("no disk")
         self.groups.append(len(drafts))
         return super().append(drafts)
@@ -56,7 +56,7 @@ def stored(disk) -> list[dict]:
 
 
 def test_event_is_stored_on_its_topic_and_the_publisher_is_woken(disk):
-    """One event: one commit, its own topic, its id kept, a number given."""
+    """One event: one commit, its own topic, its own id, a new number."""
     woken = threading.Event()
     recorder = recorder_for(disk, on_stored=woken.set)
     one = event(camera="top")
@@ -70,19 +70,19 @@ def test_event_is_stored_on_its_topic_and_the_publisher_is_woken(disk):
     assert recorder.stored == 1
 
 
-def test_event_is_shown_before_it_is_stored(disk):
-    """What an event stands for can be kept first: then whoever was told of it can rely on that."""
-    shown = []
-    recorder = recorder_for(disk, before_commit=lambda events: shown.append((list(events), disk.last_seq)))
+def test_event_is_announced_before_it_is_stored(disk):
+    """The coil store can save its state first: a subscriber that gets the event can rely on that state."""
+    announced = []
+    recorder = recorder_for(disk, before_commit=lambda events: announced.append((list(events), disk.last_seq)))
     one = event()
     recorder.put(one)
     assert recorder.stop(5)
-    assert shown == [([one], 0)]
+    assert announced == [([one], 0)]
     assert disk.last_seq == 1
 
 
-def test_what_waits_is_stored_in_groups_and_in_order(disk):
-    """While a commit lasts, the next group gathers; the order is that of put."""
+def test_queued_events_are_stored_in_groups_and_in_order(disk):
+    """During a commit the next group gathers; the order is that of put."""
     recorder = recorder_for(disk)
     disk.gate.clear()
     events = [event() for _ in range(GROUP + 50)]
@@ -97,8 +97,8 @@ def test_what_waits_is_stored_in_groups_and_in_order(disk):
     assert [e["event_id"] for e in stored(disk)] == [e.event_id for e in events]
 
 
-def test_event_carries_its_picture_when_that_is_on_disk_in_time(disk):
-    """What has come by the time of the commit is referred to; the rest is null, and waits for nobody twice."""
+def test_event_refers_to_its_evidence_when_that_is_on_disk_in_time(disk):
+    """Evidence that is ready by the commit is referred to; late evidence is null, and all of a group share one wait."""
     recorder = recorder_for(disk)
     disk.gate.clear()
     recorder.put(event())
@@ -120,20 +120,20 @@ def test_event_carries_its_picture_when_that_is_on_disk_in_time(disk):
     assert sum(asked) < 1.5 * PATIENCE_S
 
 
-def test_disk_that_is_away_asks_for_a_picture_once(disk):
-    """Attempts to store are repeated, questions are not."""
-    disk.is_away = True
+def test_disk_outage_asks_for_the_evidence_once(disk):
+    """The recorder repeats attempts to store, but not the wait for evidence."""
+    disk.has_failed = True
     recorder = recorder_for(disk)
     asked = []
     recorder.put(event(), asked.append)
     until(lambda: asked)
-    disk.is_away = False
+    disk.has_failed = False
     assert recorder.stop(5)
     assert (len(asked), stored(disk)[0]["evidence"]) == (1, None)
 
 
 def test_put_does_not_wait_for_the_disk(disk):
-    """A disk that stands still costs the caller nothing."""
+    """A disk that blocks costs the caller nothing."""
     recorder = recorder_for(disk)
     disk.gate.clear()
     for _ in range(100):
@@ -143,14 +143,14 @@ def test_put_does_not_wait_for_the_disk(disk):
     assert recorder.stop(5)
 
 
-def test_events_survive_a_disk_that_is_away_and_one_line_tells_it(disk, caplog):
-    """The outage is logged once, the recovery once, and nothing is lost."""
+def test_events_survive_a_disk_outage_and_one_line_logs_it(disk, caplog):
+    """The recorder logs the outage once and the recovery once, and loses no event."""
     recorder = recorder_for(disk)
-    disk.is_away = True
+    disk.has_failed = True
     for _ in range(5):
         recorder.put(event())
     until(lambda: "cannot be stored" in caplog.text)
-    disk.is_away = False
+    disk.has_failed = False
     until(lambda: recorder.stored == 5)
     assert caplog.text.count("cannot be stored") == 1
     assert caplog.text.count("stored again") == 1
@@ -158,8 +158,8 @@ def test_events_survive_a_disk_that_is_away_and_one_line_tells_it(disk, caplog):
     assert [e["seq"] for e in stored(disk)] == [1, 2, 3, 4, 5]
 
 
-def test_full_memory_drops_the_oldest_and_tells_it(disk):
-    """What memory could not hold is counted, and one event says how many."""
+def test_full_memory_drops_the_oldest_and_reports_it(disk):
+    """The recorder counts what it drops from memory, and one event reports the number."""
     recorder = recorder_for(disk, max_waiting=10)
     disk.gate.clear()
     recorder.put(event())
@@ -170,22 +170,22 @@ def test_full_memory_drops_the_oldest_and_tells_it(disk):
     disk.gate.set()
     assert recorder.stop(5)
     events = stored(disk)
-    told = [e["detail"] for e in events if e["type"] == "events.dropped"]
-    assert told == [{"first_seq": None, "last_seq": None, "count": 3, "cause": "memory"}]
+    details = [e["detail"] for e in events if e["type"] == "events.dropped"]
+    assert details == [{"first_seq": None, "last_seq": None, "count": 3, "cause": "memory"}]
     assert len(events) == 1 + 10 + 1
 
 
-def test_stop_gives_up_in_time_and_says_what_is_lost(disk, caplog):
-    """With the disk away for good, stop returns by its deadline."""
+def test_stop_gives_up_in_time_and_logs_what_is_lost(disk, caplog):
+    """When the disk never recovers, stop returns by its deadline."""
     recorder = recorder_for(disk)
-    disk.is_away = True
+    disk.has_failed = True
     recorder.put(event())
     assert not recorder.stop(0.3)
     assert "1 events could not be stored" in caplog.text
 
 
-def test_value_without_a_word_in_json_costs_neither_its_event_nor_others(disk, caplog):
-    """NaN and foreign objects become null or text; the event is stored all the same."""
+def test_value_that_json_cannot_express_costs_neither_its_event_nor_others(disk, caplog):
+    """NaN becomes null and a foreign object becomes text; the event is stored anyway."""
     recorder = recorder_for(disk)
     recorder.put(event("coverage.gap", detail={"ratio": float("nan"), "what": object(), "n": 3, "list": (1, 2.5)}))
     recorder.put(event())
@@ -197,8 +197,8 @@ def test_value_without_a_word_in_json_costs_neither_its_event_nor_others(disk, c
     assert "values left out" in caplog.text
 
 
-def test_origin_is_that_of_the_moment_of_put(disk):
-    """An event decided before a model change names the old model, even if stored after."""
+def test_event_keeps_the_origin_at_the_time_of_put(disk):
+    """An event decided before a model change names the old model, even if it is stored after."""
     recorder = recorder_for(disk)
     disk.gate.clear()
     recorder.put(event())
@@ -207,3 +207,17 @@ def test_origin_is_that_of_the_moment_of_put(disk):
     disk.gate.set()
     assert recorder.stop(5)
     assert [e["model"]["name"] for e in stored(disk)] == ["student", "new"]
+
+
+def test_recorder_beats_while_the_disk_fails(disk):
+    """The watchdog does not mistake a disk outage for a stuck thread."""
+    recorder = recorder_for(disk)
+    disk.has_failed = True
+    recorder.put(event())
+    until(lambda: recorder.waiting == 1)
+    failing_ns = recorder.beat_ns
+    until(lambda: recorder.beat_ns > failing_ns)
+    assert recorder.alive
+    disk.has_failed = False
+    assert recorder.stop(5)
+    assert not recorder.alive

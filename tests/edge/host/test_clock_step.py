@@ -1,4 +1,4 @@
-"""A wall clock that steps disturbs neither the order of events nor the timing of delivery."""
+"""Steps of the wall clock change neither the order of events nor the timing of delivery."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from edge.config import Mqtt
 from edge.delivery.mqtt.client import Backoff
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outbox.store import PRUNE_BATCH, Outbox, read_events
+from edge.delivery.outbox.limits import PRUNE_BATCH
+from edge.delivery.outbox.reader import read_events
+from edge.delivery.outbox.store import Outbox
 from edge.delivery.recorder import Recorder
 from edge.errors import OutboxError
 from edge.host.clock import NS_PER_S, SystemClock
@@ -30,14 +32,14 @@ SETTINGS = Mqtt(broker="mqtt://127.0.0.1:1883", inflight=5, keepalive_s=30)
 
 
 class SteppedClock(FakeClock):
-    """Stands still; its wall time alone can be set."""
+    """Does not run by itself; a test steps its wall time only."""
 
     def step(self, seconds: int) -> None:
         self._wall_ns += seconds * NS_PER_S
 
 
 class WildClock(SystemClock):
-    """Goes as it should, but its wall time is a different one at each look."""
+    """Its monotonic time is right, but each reading of its wall time is off by another step."""
 
     def __init__(self) -> None:
         self._steps = cycle((0, -HOUR_S, DAY_S, -365 * DAY_S, HOUR_S))
@@ -52,8 +54,8 @@ def open_outbox(folder: Path, clock: SystemClock | FakeClock, **more: Any) -> Ou
 
 
 @pytest.mark.parametrize("steps_s", [(-HOUR_S, DAY_S), (DAY_S, -HOUR_S), (-HOUR_S, -HOUR_S), (DAY_S, -2 * DAY_S)])
-def test_seq_order_and_pruning_know_no_time(tmp_path: Path, steps_s: tuple[int, int]) -> None:
-    """No gap, the order of seq, and the oldest by seq are pruned, whatever the stamps say; a new start included."""
+def test_seq_order_and_pruning_ignore_the_time(tmp_path: Path, steps_s: tuple[int, int]) -> None:
+    """seq has no gap, and the lowest numbers are pruned first, whatever the stamps are, also across a restart."""
     clock = SteppedClock()
     box = open_outbox(tmp_path, clock)
     for step_s in (0, *steps_s):
@@ -65,7 +67,7 @@ def test_seq_order_and_pruning_know_no_time(tmp_path: Path, steps_s: tuple[int, 
     assert [row.seq for row in box.peek(0, total + 1)] == list(range(1, total + 1))
     box.ack(range(1, total - 2))
     assert [row.seq for row in box.peek(0, 10)] == [total - 2, total - 1, total]
-    assert [e.seq for e in box.history(0, 10_000)] == list(range(total - 12, total + 1))
+    assert [e.seq for e in read_events(tmp_path / "outbox.db", 0, 10_000)] == list(range(total - 12, total + 1))
     assert box.append([draft(0)]) == (total + 1,)
     box.close()
 
@@ -82,11 +84,11 @@ def test_full_outbox_drops_by_seq_not_by_stamp(tmp_path: Path) -> None:
 
 
 def test_events_since_goes_by_the_stamp_and_shows_in_order_of_seq(tmp_path: Path) -> None:
-    """What was stamped in the last minutes is there after a step back too; nothing comes twice or out of order."""
+    """Events stamped in the last minutes are listed after a step back too, each once and in the order of seq."""
     config = tmp_path / "config.yaml"
     cameras = [{"name": "top", "source": "strip:"}]
     config.write_text(json.dumps({"node": "line3", "cameras": cameras, "state_dir": str(tmp_path)}))
-    clock = SteppedClock(time.time_ns() + HOUR_S * NS_PER_S)  # an hour ahead, until it is set right
+    clock = SteppedClock(time.time_ns() + HOUR_S * NS_PER_S)  # an hour ahead, until it is corrected
     box = open_outbox(tmp_path, clock)
     box.append([draft(1)])
     clock.step(-HOUR_S)
@@ -108,7 +110,7 @@ def test_events_since_goes_by_the_stamp_and_shows_in_order_of_seq(tmp_path: Path
 
 
 def test_delivery_is_timed_by_the_monotonic_clock(tmp_path: Path) -> None:
-    """With a wall clock gone wild: in order, a hold and a reconnection in their time, replayed only what waited."""
+    """With a jumping wall clock events stay in order, retries take their time, and only late events are replayed."""
     clock = WildClock()
     box = open_outbox(tmp_path, clock, keep_delivered=1000)
     box.append([draft(n) for n in range(10)])
@@ -116,7 +118,7 @@ def test_delivery_is_timed_by_the_monotonic_clock(tmp_path: Path) -> None:
     full = [True]
     broker.answer = lambda sent: 0x97 if sent.payload.get("seq") == 15 and full and full.pop() else 0
     publisher = Publisher(broker, box, TOPICS, clock, SETTINGS, version="1.0", backoff=Backoff(0.005, 0.02))
-    began_ns = time.monotonic_ns()
+    started_ns = time.monotonic_ns()
     publisher.start()
     until(lambda: box.depth() == 0, what="the old events")
     for n in range(10, 20):
@@ -129,7 +131,7 @@ def test_delivery_is_timed_by_the_monotonic_clock(tmp_path: Path) -> None:
     broker.up = True
     until(lambda: box.depth() == 0, what="the events of the outage")
     publisher.stop(2.0)
-    took_s = (time.monotonic_ns() - began_ns) / NS_PER_S
+    took_s = (time.monotonic_ns() - started_ns) / NS_PER_S
     box.close()
     assert list(dict.fromkeys(e["seq"] for e in broker.events)) == list(range(1, 26))  # first arrivals
     replayed = {e["seq"] for e in broker.events if e.get("replayed")}
@@ -138,8 +140,8 @@ def test_delivery_is_timed_by_the_monotonic_clock(tmp_path: Path) -> None:
     assert took_s < 10
 
 
-def test_recorder_waits_for_the_disk_by_the_monotonic_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that comes back is used within a second or two, and stopping ends in its time."""
+def test_recorder_retries_the_disk_by_the_monotonic_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recorder uses a recovered disk within two seconds, and a stop meets its deadline."""
     clock = WildClock()
     box = open_outbox(tmp_path, clock)
     append, failures = box.append, [True, True]

@@ -18,7 +18,8 @@ from click.testing import CliRunner
 from fakes import FakeClock
 
 from edge.cli import main
-from edge.delivery.outbox.store import Draft, Outbox
+from edge.delivery.outbox.rows import Draft
+from edge.delivery.outbox.store import Outbox
 from edge.host.clock import SystemClock
 from edge.monitoring import support_bundle
 from edge.monitoring.support_bundle import Blot, pack, secrets_of, shown

@@ -32,13 +32,13 @@ from edge.pipeline.loop import (
     SetThresholds,
     TakeSnapshot,
 )
-from edge.vision.decision import Findings, Region
-from edge.vision.drift import Watch
+from edge.vision.decision import Detections, Region
+from edge.vision.drift import DriftDetector
 from edge.vision.image_quality import Episodes, ImageCheck, ImageStats
 from edge.vision.inspector import Verdict
 
-GOOD = Verdict("ok", Findings((), ()), 8)
-FLAW = Verdict("defect", Findings((Region("scratches", 0.9, (0, 0, 200, 200), 1),), ()), 8)
+GOOD = Verdict("ok", Detections((), ()), 8)
+FLAW = Verdict("defect", Detections((Region("scratches", 0.9, (0, 0, 200, 200), 1),), ()), 8)
 
 
 class FakeCameras:
@@ -531,11 +531,11 @@ class FakeWitness:
     """Names a picture after its event, and notes what it was shown."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[str, int | None, Findings]] = []
+        self.seen: list[tuple[str, int | None, Detections]] = []
         self.sampled: list[str] = []
 
-    def see(self, fact: Event, camera: config.Camera, frame: Frame | None, findings: Findings) -> Any:
-        self.seen.append((fact.type, None if frame is None else int(frame.pixels[0, 0]), findings))
+    def select(self, fact: Event, camera: config.Camera, frame: Frame | None, detections: Detections) -> Any:
+        self.seen.append((fact.type, None if frame is None else int(frame.pixels[0, 0]), detections))
         return fact.type
 
     def sample(self, frame: Frame, verdict: Verdict, boxes: Any) -> None:
@@ -550,7 +550,7 @@ def test_line_shows_the_frame_of_each_event_while_it_is_there() -> None:
     scene.play(0, 1)
     scene.note(CameraLost("top", scene.clock.monotonic_ns(), "gone"))
     assert scene.kinds() == scene.pictures == ["defect.opened", "defect.closed", "camera.lost"]
-    assert witness.seen[:2] == [("defect.opened", 1, FLAW.findings), ("defect.closed", 1, FLAW.findings)]
+    assert witness.seen[:2] == [("defect.opened", 1, FLAW.detections), ("defect.closed", 1, FLAW.detections)]
     assert witness.seen[2][:2] == ("camera.lost", None)
 
 
@@ -627,7 +627,7 @@ def test_line_tells_of_drift_and_of_its_end() -> None:
     known = Reference.model_validate({"brightness": bright, "sharpness": sharp, "made": made})
     scene = Scene(report_s=1000)
     (session,) = scene.sessions
-    session.drift = Watch(known, 60)
+    session.drift = DriftDetector(known, 60)
     scene.play(*[0] * 90, every_s=1.0)
     assert scene.kinds() == []
     scene.sessions[0].inspector.brightness = 40.0  # type: ignore[attr-defined]
@@ -655,12 +655,12 @@ def test_line_keeps_what_it_gathered_when_the_reference_is_the_same() -> None:
     known = Reference.model_validate({"brightness": same, "sharpness": same, "made": made})
     scene = Scene()
     (session,) = scene.sessions
-    session.drift, other = Watch(known, 60), scene._session()
+    session.drift, other = DriftDetector(known, 60), scene._session()
     session.drift_since_ns, watch = 1, session.drift
-    other.drift = Watch(known, 60)
+    other.drift = DriftDetector(known, 60)
     session.reconfigure(other)
     assert (session.drift, session.drift_since_ns) == (watch, 1)
-    other.drift = Watch(known, 120)
+    other.drift = DriftDetector(known, 120)
     session.reconfigure(other)
     assert (session.drift, session.drift_since_ns) == (other.drift, None)
 

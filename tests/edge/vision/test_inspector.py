@@ -42,9 +42,9 @@ def test_verdict_is_the_worst_that_a_tile_says(means, state):
 
 def test_verdict_says_where():
     """Regions and suspects carry the boxes of their tiles."""
-    findings = inspector().inspect(frame([[30, 250, 250], [127, 30, 30]])).findings
-    assert [region.box_px for region in findings.regions] == [(32, 0, 64, 32)]
-    assert findings.suspects == ((0, 32, 32, 32),)
+    detections = inspector().inspect(frame([[30, 250, 250], [127, 30, 30]])).detections
+    assert [region.box_px for region in detections.regions] == [(32, 0, 64, 32)]
+    assert detections.unsure_boxes == ((0, 32, 32, 32),)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_picture_of_no_surface_is_bad(image, reason):
     verdict = inspector().inspect(image)
     assert (verdict.state, verdict.tiles) == ("bad_image", 0)
     assert reason in verdict.reason
-    assert verdict.findings.regions == ()
+    assert verdict.detections.regions == ()
 
 
 def test_dark_around_the_region_of_interest_is_no_ailment():

@@ -37,7 +37,7 @@ def test_exported_file_agrees_with_torch(good):
     with torch.inference_mode():
         planes = torch.from_numpy(selftest_tiles(99, 40, 100).copy())[:, None].float()
         logits, features, sound = student(planes)
-        assert np.abs(scores.peaks - student.peaks(planes, 2).numpy()).max() < 1e-3
+        assert np.abs(scores.max_activations - student.peaks(planes, 2).numpy()).max() < 1e-3
     assert np.abs(scores.logits - logits.numpy()).max() < 1e-3
     assert np.abs(scores.features - features.numpy()).max() < 1e-3
     assert (scores.good is None) == (sound is None)

@@ -20,7 +20,7 @@ def test_a_spot_raises_them_wherever_it_lies():
     tiles = np.full((3, 100, 100), 120, np.uint8)
     tiles[0, 24:30, 40:46] = 40
     tiles[1, 48:54, 56:62] = 40
-    found = Classifier(load("builtin")).score(tiles).peaks
+    found = Classifier(load("builtin")).score(tiles).max_activations
     assert found.shape == (3, 48)
     assert found[0] == pytest.approx(found[1], abs=1e-4)
     assert (found[0] > found[2] + 0.1).any()
@@ -31,12 +31,12 @@ def test_those_of_int8_are_those_of_fp32():
     strip = Strip(width=400, height=200, seed=3, spacing_px=1_000_000)
     steel = np.concatenate([index.cut(strip.frame(40 * number), 100) for number in range(12)])
     fp32, int8 = (Classifier(load("builtin"), network=network) for network in (FP32, INT8))
-    ones, others = fp32.score(steel).peaks, int8.score(steel).peaks
+    ones, others = fp32.score(steel).max_activations, int8.score(steel).max_activations
     assert np.abs(ones - others).max() < 0.05 * ones.max()
     noise = selftest_tiles(7, 12, 100)
-    beyond = fp32.score(noise).peaks > 1.5 * others.max()
+    beyond = fp32.score(noise).max_activations > 1.5 * others.max()
     assert beyond.any()
-    assert np.ptp(int8.score(noise).peaks[beyond]) < np.ptp(fp32.score(noise).peaks[beyond])
+    assert np.ptp(int8.score(noise).max_activations[beyond]) < np.ptp(fp32.score(noise).max_activations[beyond])
 
 
 @pytest.mark.parametrize("network", [FP32, INT8])

@@ -11,6 +11,7 @@ from edge.config import Mqtt
 from edge.delivery.mqtt.client import Backoff, Disconnected
 from edge.delivery.mqtt.publisher import MAX_RETAINED, POISON_STRIKES, Publisher
 from edge.delivery.mqtt.topics import Topics
+from edge.delivery.outbox.reader import read_events
 from edge.delivery.outbox.store import Outbox
 from edge.errors import OutboxError
 from edge.host.clock import SystemClock
@@ -23,9 +24,8 @@ class Scene:
     """An outbox, a publisher and a broker made of lists."""
 
     def __init__(self, folder) -> None:
-        self.outbox = Outbox(
-            folder / "outbox.db", max_rows=10**6, keep_delivered=10**6, durability="normal", clock=SystemClock()
-        )
+        self.path = folder / "outbox.db"
+        self.outbox = Outbox(self.path, max_rows=10**6, keep_delivered=10**6, durability="normal", clock=SystemClock())
         self.broker = FakeBroker()
         self.publishers: list[Publisher] = []
 
@@ -152,7 +152,7 @@ def test_event_that_the_broker_never_takes_is_put_aside(scene, code, caplog):
     scene.store(6)
     publisher = scene.start()
     scene.drained()
-    assert [e.state for e in scene.outbox.history(0, 10)] == ["delivered"] * 2 + ["refused"] + ["delivered"] * 3
+    assert [e.state for e in read_events(scene.path, 0, 10)] == ["delivered"] * 2 + ["refused"] + ["delivered"] * 3
     assert publisher.snapshot().refused == 1
     assert "dead letters" in caplog.text
 
@@ -185,7 +185,7 @@ def test_event_above_the_brokers_packet_limit_is_not_even_sent(scene):
     scene.start()
     scene.drained()
     assert scene.seqs == [2]
-    (dead,) = [e for e in scene.outbox.history(0, 10) if e.state == "refused"]
+    (dead,) = [e for e in read_events(scene.path, 0, 10) if e.state == "refused"]
     assert "the broker takes 300" in dead.reason
 
 
@@ -196,7 +196,7 @@ def test_event_that_ends_every_connection_is_found_and_put_aside(scene, code):
     scene.store(6)
     publisher = scene.start()
     scene.drained()
-    assert [e.seq for e in scene.outbox.history(0, 10) if e.state == "refused"] == [3]
+    assert [e.seq for e in read_events(scene.path, 0, 10) if e.state == "refused"] == [3]
     assert publisher.snapshot().connections <= 4 + POISON_STRIKES
     assert scene.seqs[-3:] == [4, 5, 6]
 

@@ -11,7 +11,7 @@ from fakes.sparkplug_host import HostView
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.delivery.outbox.store import Row
+from edge.delivery.outbox.rows import Row
 from edge.delivery.sparkplug.edge_node import (
     DEVICE_METRICS,
     NODE_METRICS,

@@ -24,7 +24,8 @@ from edge.delivery.mqtt.client import (
     Subscribed,
     Will,
 )
-from edge.delivery.outbox.store import PRUNE_BATCH, Outbox
+from edge.delivery.outbox.limits import PRUNE_BATCH
+from edge.delivery.outbox.store import Outbox
 from edge.delivery.sparkplug.edge_node import Identity
 from edge.delivery.sparkplug.output import Memory, SparkplugOutput, views_of
 from edge.delivery.sparkplug.payload import decode
@@ -86,11 +87,11 @@ def test_a_second_reader_sees_all_whatever_the_first_does(tmp_path: Path) -> Non
 def test_delivered_events_wait_for_the_second_reader(tmp_path: Path) -> None:
     """What is held is not pruned; when it is let go, it is."""
     box = outbox(tmp_path)
-    box.hold(50)
+    box.hold("sparkplug", 50)
     seqs = box.append([draft(n) for n in range(2 * PRUNE_BATCH)])
     box.ack(seqs[:-1])
     assert [row.seq for row in box.after(0, 10_000)] == list(seqs[50:])
-    box.hold(seqs[-1])
+    box.hold("sparkplug", seqs[-1])
     box.ack(seqs[-1:])
     assert len(box.after(0, 10_000)) == 10
     box.close()
@@ -99,7 +100,7 @@ def test_delivered_events_wait_for_the_second_reader(tmp_path: Path) -> None:
 def test_the_second_reader_holds_no_more_than_the_bound(tmp_path: Path) -> None:
     """A host that never comes costs `max_rows` delivered events, not the disk."""
     box = outbox(tmp_path, max_rows=300)
-    box.hold(0)
+    box.hold("sparkplug", 0)
     for start in range(0, 2000, 100):
         box.ack(box.append([draft(n) for n in range(start, start + 100)]))
     assert 300 <= len(box.after(0, 10_000)) <= 300 + PRUNE_BATCH

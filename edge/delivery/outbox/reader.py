@@ -1,0 +1,164 @@
+"""Reading the outbox beside the publisher: from another process, and by further readers with their own place in it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from edge.delivery.outbox import dead_letters
+from edge.delivery.outbox.rows import SELECT_ROW, DeadLetter, Row, StoredEvent, count
+from edge.delivery.outbox.sqlite_errors import translated
+from edge.host.clock import stamp
+
+log = logging.getLogger(__name__)
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """How much an outbox holds.  oldest_waiting: UTC, "" when nothing waits."""
+
+    last_seq: int
+    waiting: int
+    waiting_bytes: int
+    oldest_waiting: str
+    delivered: int
+    refused: int
+
+
+# ---- from another process, whether the daemon runs or not ------------------------------------------
+
+
+def read_events(path: Path, since_wall_ns: int, limit: int, *, only_refused: bool = False) -> tuple[StoredEvent, ...]:
+    """The newest `limit` events stored since that time, oldest first; none if there is no database.
+
+    Raises OutboxError.
+    """
+    return _read(path, lambda db: _events(db, since_wall_ns, limit, only_refused=only_refused))
+
+
+def read_statistics(path: Path) -> Statistics | None:
+    """How much the outbox holds; None if there is no database.  Raises OutboxError."""
+    return next(iter(_read(path, lambda db: (_statistics(db),))), None)
+
+
+def read_dead_letters(path: Path, limit: int) -> tuple[DeadLetter, ...]:
+    """The oldest `limit` refused events.  Raises OutboxError."""
+    return _read(path, lambda db: dead_letters.oldest(db, limit))
+
+
+def _read(path: Path, query: Callable[[sqlite3.Connection], tuple[Found, ...]]) -> tuple[Found, ...]:
+    if not path.exists():
+        return ()
+    try:
+        with contextlib.closing(_open_read_only(path)) as db:
+            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                return ()
+            return query(db)
+    except sqlite3.Error as error:
+        raise translated(error, path) from error
+
+
+def _open_read_only(path: Path) -> sqlite3.Connection:
+    location = path.resolve().as_uri()
+    db = sqlite3.connect(f"{location}?mode=ro", uri=True, timeout=5.0)
+    try:
+        db.execute("SELECT 1 FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        db.close()
+        if path.with_name(path.name + "-wal").exists():
+            raise
+        # A directory that is not writable, and no daemon: nothing can change, so the reader needs no lock.
+        db = sqlite3.connect(f"{location}?mode=ro&immutable=1", uri=True)
+    return db
+
+
+def _events(db: sqlite3.Connection, since_wall_ns: int, limit: int, *, only_refused: bool) -> tuple[StoredEvent, ...]:
+    found = db.execute(
+        f"{SELECT_ROW},"
+        " CASE WHEN delivered_ns IS NULL THEN 'waiting' ELSE 'delivered' END, delivered_ns, NULL"
+        " FROM event WHERE stored_ns >= ?1 AND NOT ?3"
+        f" UNION ALL {SELECT_ROW}, 'refused', refused_ns, reason"
+        " FROM dead WHERE stored_ns >= ?1 ORDER BY seq DESC LIMIT ?2",
+        (since_wall_ns, limit, only_refused),
+    ).fetchall()
+    return tuple(StoredEvent(*values) for values in reversed(found))
+
+
+def _statistics(db: sqlite3.Connection) -> Statistics:
+    (last_seq,) = db.execute("SELECT last_seq FROM counter").fetchone() or (0,)
+    waiting, size, oldest_ns = db.execute(
+        "SELECT count(*), coalesce(sum(length(payload)), 0), min(stored_ns) FROM event WHERE delivered_ns IS NULL"
+    ).fetchone()
+    delivered = count(db, "event WHERE delivered_ns IS NOT NULL")
+    oldest = "" if oldest_ns is None else stamp(oldest_ns)
+    return Statistics(last_seq, waiting, size, oldest, delivered, count(db, "dead"))
+
+
+# ---- further readers in the daemon -----------------------------------------------------------------
+
+
+def rows_after(db: sqlite3.Connection, seq: int, limit: int) -> tuple[Row, ...]:
+    """The next events after `seq`, waiting, delivered or refused, oldest first."""
+    found = db.execute(
+        f"{SELECT_ROW} FROM event WHERE seq > ?1 UNION ALL {SELECT_ROW} FROM dead WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        (seq, limit),
+    ).fetchall()
+    return tuple(Row(*values) for values in found)
+
+
+class ReaderHolds:
+    """How far each further reader has come, and what each lost.  The lock of the outbox guards it.
+
+    Holds live in memory only: a reader that does not exist after the next start holds nothing then.
+    """
+
+    def __init__(self) -> None:
+        self._after: dict[str, int] = {}
+        self._lost: dict[str, int] = {}
+        self._newest_lost: dict[str, int] = {}
+        """By reader: the newest event that it lost, until the reader has come past that number."""
+
+    def hold(self, reader: str, after_seq: int) -> None:
+        """`reader` needs the events above `after_seq`; replaces what it needed before."""
+        self._after[reader] = after_seq
+        self._lost.setdefault(reader, 0)
+        if after_seq >= self._newest_lost.get(reader, 0):
+            self._newest_lost.pop(reader, None)
+
+    def release(self, reader: str) -> None:
+        """`reader` needs nothing any more; safe when it never held."""
+        for known in (self._after, self._lost, self._newest_lost):
+            known.pop(reader, None)
+
+    def lowest(self) -> int | None:
+        """Some reader needs the events above this number; None without readers."""
+        return min(self._after.values(), default=None)
+
+    @property
+    def lost(self) -> Mapping[str, int]:
+        """By reader: events deleted before it had come past them, since it held first."""
+        return dict(self._lost)
+
+    def count_lost(self, seqs: Sequence[int]) -> None:
+        """Count deleted events that a reader needed; log once when a reader starts to lose events.  seqs: ascending."""
+        for reader, after_seq in self._after.items():
+            needed = [seq for seq in seqs if seq > after_seq]
+            if not needed:
+                continue
+            self._lost[reader] += len(needed)
+            if reader not in self._newest_lost:
+                log.warning(
+                    "the outbox is full of delivered events that the reader %s has not confirmed (it is at seq %d):"
+                    " from now on the reader loses the oldest, starting with seq %d",
+                    reader,
+                    after_seq,
+                    needed[0],
+                )
+            self._newest_lost[reader] = needed[-1]
