@@ -73,8 +73,12 @@ class Node:
         clock: Clock,
         path: Path | None,
         more_status: Callable[[], Mapping[str, Any]] = dict,
+        order_s: float = ORDER_S,
     ) -> None:
-        """path: of the configuration file; None: there is none.  more_status: further fields of the status message."""
+        """path: of the configuration file; None: there is none.  more_status: further fields of the status message.
+
+        order_s: how long an order may wait for the inspection loop.
+        """
         self.settings = prepared.effective.settings
         self.configured = prepared.effective.configured
         """The settings without the thresholds that commands set."""
@@ -89,6 +93,7 @@ class Node:
         self._clock = clock
         self._path = path
         self._more_status = more_status
+        self._order_s = order_s
         self._change_lock = threading.RLock()
         self._origin_lock = threading.Lock()
         self._states_lock = threading.Lock()
@@ -208,7 +213,7 @@ class Node:
             before, settings_before = self.origin.config_sha256, self.settings
             self._use_settings(settings)  # first: the event about the change carries the new hash
             try:
-                done: dict[str, Any] = self._reach.orders.ask(SetThresholds(name, decision), ORDER_S)
+                done: dict[str, Any] = self._reach.orders.ask(SetThresholds(name, decision), self._order_s)
             except CommandError:
                 self._use_settings(settings_before)
                 self._save_overrides(self.overrides)
@@ -277,7 +282,7 @@ class Node:
             shadow=shadow,
             then=then,
         )
-        self._reach.orders.ask(order, ORDER_S)
+        self._reach.orders.ask(order, self._order_s)
         self._reach.cameras.rearrange(settings.active_cameras)
         self._reach.commands.follow(settings.commands, tuple(by_name))
         logging.getLogger("edge").setLevel(settings.log.level.upper())

@@ -1,4 +1,4 @@
-"""What a running node can take over of another configuration."""
+"""The part of another configuration that a running node can take over."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ def configured(*cameras: dict[str, Any], **more: Any) -> Config:
         ({}, None),
     ],
 )
-def test_change_of_a_camera_costs_no_more_than_it_must(changes: dict[str, Any], kind: str | None) -> None:
-    """A process starts again for how the camera is opened, tracks for how it is looked at, nothing for thresholds."""
+def test_change_of_a_camera_restarts_no_more_than_it_must(changes: dict[str, Any], kind: str | None) -> None:
+    """The process restarts for keys of opening, tracks for keys of inspection, nothing for thresholds."""
     found = compare(configured(), configured({**CAMERA, **changes}))
     assert found == (Difference() if kind is None else Difference(**{kind: ("top",)}))
 
 
 def test_cameras_come_and_go_also_by_being_disabled() -> None:
-    """Added, removed, and the untouched one in none of the lists."""
+    """They are added or removed; an unchanged camera is in none of the lists."""
     before = configured(CAMERA, {**CAMERA, "name": "gone"}, {**CAMERA, "name": "off", "enabled": False})
     after = configured(CAMERA, {**CAMERA, "name": "gone", "enabled": False}, {**CAMERA, "name": "off"})
     assert compare(before, after) == Difference(added=("off",), removed=("gone",))
 
 
 def test_keys_that_need_a_restart_are_named_and_not_taken_over() -> None:
-    """By section and key; the others of the same file are taken over."""
+    """By section and key; the other keys of the same file are taken over."""
     wanted = configured(
         {**CAMERA, "tile_px": 100},
         mqtt={"broker": "embedded:1999"},
@@ -65,13 +65,13 @@ def test_keys_that_need_a_restart_are_named_and_not_taken_over() -> None:
     assert (taken.report_s, taken.commands.allow, taken.cameras[0].tile_px) == (3, ["ping"], 100)
 
 
-def test_commands_that_were_not_heard_of_need_a_restart() -> None:
-    """The subscription is made with the connection: from nothing to something takes a new one."""
+def test_first_allowed_command_needs_a_restart() -> None:
+    """The subscription is made with the connection: a first command needs a new connection."""
     found = compare(configured(commands={"allow": []}), configured(commands={"allow": ["ping"]}))
     assert found.needs_restart == ("commands.allow",)
     assert merged(configured(), configured(commands={"allow": []})).commands.allow == ["ping", "state"]
 
 
 def test_every_key_of_a_camera_has_its_place() -> None:
-    """A key that is new and in none of the lists is taken for one of how the camera is looked at."""
+    """A new key that is in neither list counts as one of inspection."""
     assert set(OPENING) | set(BESIDE) < set(Camera.model_fields)
