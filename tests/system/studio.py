@@ -149,7 +149,7 @@ class Plant:
         assert children_of(os.getpid()) == []
 
     def check_sums(self, name: str) -> None:
-        """Every frame that the supervisor counted is in exactly one state."""
+        """Every frame that the supervisor counted is in one state; notices without a frame are counted beside them."""
         session, status = self.sessions[name], self.supervisor.snapshot()[name]
         total = session.account.total()
         no_frames = session.losses.get(("dropped", "stale"), 0) + session.losses.get(("bad_image", "unreadable"), 0)

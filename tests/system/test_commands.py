@@ -132,7 +132,7 @@ def test_operator_reads_pauses_and_sets(tmp_path, broker, operator):
 
 
 def test_operator_fetches_the_picture_of_an_event(tmp_path, broker, operator):
-    """Path and hash in the event are those of the picture on disk, also after kill -9; a deleted picture is reported."""
+    """Path and hash in the event are those of the picture on disk, also after kill -9; a deleted picture is named."""
     with Node(tmp_path / "node", broker.port, [CAMERA], commands={"allow": ALL, "rate_per_s": 50}) as node:
         node.start()
         opened = until(lambda: operator.events("defect.opened"), 30, "a defect")[0]

@@ -96,7 +96,7 @@ def normal(
         if one.model["sha256"] != part.model["sha256"] and one.made.frame_px == made.frame_px
     )
     parts: dict[str, Any] = {
-        "normal": (part, *others)[: calibration.MAX_SURFACES],
+        "normal": (part, *others)[: calibration.MAX_ANOMALY_MODELS],
         "reference": anomaly.reference_of(seen, found, made),
     }
     run.keep(
@@ -147,10 +147,10 @@ def _gather(
 
 
 def _part(found: Fit, pace: Pace, wanted: Any, name: str, made: Any) -> Any:
-    from edge.config.calibration import Promised, Surface
+    from edge.config.calibration import FalseAlarms, AnomalyPart
 
-    def promised(one: Promise) -> Promised:
-        return Promised(
+    def promised(one: Promise) -> FalseAlarms:
+        return FalseAlarms(
             threshold=round(one.threshold, 5),
             exact=one.exact,
             expected=_short(one.expected),
@@ -160,7 +160,7 @@ def _part(found: Fit, pace: Pace, wanted: Any, name: str, made: Any) -> Any:
         )
 
     model = found.anomaly.model
-    return Surface(
+    return AnomalyPart(
         file=name,
         model={"name": model.name, "version": model.version, "sha256": model.sha256},
         false_alarms_per_hour=wanted.per_hour,

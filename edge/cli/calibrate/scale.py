@@ -70,7 +70,7 @@ def scale(
     from edge import config
     from edge.calibration import scale as room
     from edge.camera.sources import device
-    from edge.config.calibration import Metric
+    from edge.config.calibration import ScalePart
     from edge.errors import CalibrationError
 
     board = room.Board(*squares, square_mm)
@@ -106,6 +106,6 @@ def scale(
         raise CalibrationError("the board gives no scale; is it seen from the front?")
     lens, plane = (None if a is None else tuple(a.ravel().tolist()) for a in (ruler.lens, ruler.plane))
     found = config.Scale(mm_per_px=ruler.mm_per_px, lens=lens, plane=plane)
-    part = Metric(scale=found, rms_px=rms_px, views=views, made=run.made(footage))
+    part = ScalePart(scale=found, rms_px=rms_px, views=views, made=run.made(footage))
     run.keep({"scale": part}, pictures={"scale": room.overlay(footage.frames[-1], board, ruler, length)})
     run.done({"mm_per_px": round(ruler.mm_per_px, 6), "rms_px": rms_px, "views": views, "lens": lens})

@@ -72,7 +72,7 @@ def thresholds(
     from edge import config
     from edge.calibration import threshold_plots
     from edge.calibration import thresholds as room
-    from edge.config.calibration import Judged
+    from edge.config.calibration import ThresholdsPart
     from edge.host.clock import SystemClock
     from edge.vision.inspector import Inspector
 
@@ -96,7 +96,7 @@ def thresholds(
         run.say(line)
     rows = threshold_plots.table(sample, found.fit.temperature)
     _tell_table(run, rows, names, found.sound, an_hour)
-    part = Judged(
+    part = ThresholdsPart(
         levels=config.CalibratedThresholds(
             bundle=loaded.digest,
             tile_px=fitted.tile_px,

@@ -186,7 +186,7 @@ def test_what_a_part_leaves_open_survives_the_next_calibration(plant):
     """Thresholds know no frame size, and say so: the file can be read after another part was put beside them."""
     path = StateDir(plant / "var").calibration("top")
     made = Made(time="now", version="1", source="tiles", frames=9, frame_px=None)
-    region = calibration.Region(roi=None, exclude=((0, 0, 9, 9),), made=made)
+    region = calibration.RegionPart(roi=None, exclude=((0, 0, 9, 9),), made=made)
     calibration.save(path, roi=region)
     assert call(plant, "flatfield").exit_code == 0
     assert calibration.load(path).roi == region

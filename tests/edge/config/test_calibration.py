@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from edge import config
 from edge.cli import main
 from edge.config import calibration
-from edge.config.calibration import Even, Metric, Region
+from edge.config.calibration import FlatfieldPart, ScalePart, RegionPart
 from edge.config.camera_calibration import CameraCalibration, Made
 from edge.config.diff import compare
 from edge.config.state_dir import StateDir
@@ -33,9 +33,9 @@ def plant(tmp_path, *, size=SIZE, **camera):
     path = StateDir(tmp_path / "var").calibration("top")
     calibration.save(
         path,
-        roi=Region(roi=(SIDE, 0, 6 * SIDE, 4 * SIDE), made=made(size)),
-        scale=Metric(scale=config.Scale(mm_per_px=0.5), made=made(size)),
-        flatfield=Even(file="gain.png", before=0.3, after=0.1, made=made(size)),
+        roi=RegionPart(roi=(SIDE, 0, 6 * SIDE, 4 * SIDE), made=made(size)),
+        scale=ScalePart(scale=config.Scale(mm_per_px=0.5), made=made(size)),
+        flatfield=FlatfieldPart(file="gain.png", before=0.3, after=0.1, made=made(size)),
     )
     write_gain(path.with_name("gain.png"), size)
     return written(tmp_path, **camera)
@@ -62,7 +62,7 @@ def looked_at(camera, size):
 
 
 def test_parts_apply_to_the_size_they_were_made_with(tmp_path):
-    """Region, light and scale are used; nothing is refused."""
+    """RegionPart, light and scale are used; nothing is refused."""
     (camera,) = calibration.applied(plant(tmp_path, tile_px=2 * SIDE)).cameras
     assert calibration.misfits(camera, SIZE) == ()
     verdict = looked_at(camera, SIZE)
@@ -150,7 +150,7 @@ def test_doctor_compares_calibrations_with_the_cameras(tmp_path):
     assert "1600x256" in found["bad"].says
     assert set(found) == {"bad", "warning"}
     assert list(calibrations.held_against(settings, {"top": SIZE})) == []
-    calibration.save(StateDir(tmp_path / "var").calibration("top"), roi=Region(roi=(0, 0, 9, 9), made=made((9, 9))))
+    calibration.save(StateDir(tmp_path / "var").calibration("top"), roi=RegionPart(roi=(0, 0, 9, 9), made=made((9, 9))))
     assert [f.grade for f in calibrations.findings(settings)] == ["warning"]
 
 
