@@ -30,7 +30,8 @@ from edge.host.worker import Worker
 from edge.model.download import download
 from edge.model.store import CONFIGURED, ActiveModel, Store
 from edge.model.variant import choose, gain_of
-from edge.pipeline.loop import CameraSession, OrderQueue, PromoteModel, Reconfigure
+from edge.pipeline.camera_session import CameraSession
+from edge.pipeline.orders import OrderQueue, PromoteModel, Reconfigure
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ class ModelRollout:
 
     def _order(self, fresh: LoadedModel, previous: LoadedModel | None, then: Callable[[], None]) -> Reconfigure:
         if previous is None:
-            return Reconfigure(classifier=fresh.classifier, then=then)
+            return Reconfigure(classifier=fresh.classifier, on_change=then)
 
         def on_failure(reason: str) -> None:
             """Runs on the inspection loop, within the frame at which the canary failed."""
@@ -193,7 +194,9 @@ class ModelRollout:
             )
             self._failure = reason
 
-        return Reconfigure(classifier=fresh.classifier, former=previous.classifier, on_failure=on_failure, then=then)
+        return Reconfigure(
+            classifier=fresh.classifier, previous=previous.classifier, on_fall_back=on_failure, on_change=then
+        )
 
     def _roll_back(self, reason: str, *, rejected: bool) -> dict[str, Any]:
         """Let the previous model decide again.  Raises CommandError, BundleError."""

@@ -30,7 +30,7 @@ from edge.errors import BundleError, CommandError, ConfigError
 from edge.host.clock import Clock, stamp
 from edge.host.redact import redact
 from edge.pipeline.event_latency import EventLatency
-from edge.pipeline.loop import OrderQueue, Reconfigure, SetThresholds
+from edge.pipeline.orders import OrderQueue, Reconfigure, SetThresholds
 from edge.vision.anomaly import of_camera
 from edge.vision.thresholds import Thresholds
 
@@ -260,10 +260,10 @@ class Node:
         found = replace(diff.compare(self.settings, settings), needs_restart=wanted.needs_restart)
         by_name = {camera.name: camera for camera in settings.active_cameras}
         fresh = (*found.added, *found.reopened, *found.looked_at)
-        sessions = {name: session_of(by_name[name], self.model.classifier, self._clock) for name in fresh}
+        cameras = {name: session_of(by_name[name], self.model.classifier, self._clock).settings for name in fresh}
         self._check_models(by_name.values())
         is_same = settings.model.shadow == self.settings.model.shadow and found == Difference()
-        shadow = None if is_same else (shadow_of(settings, self._clock),)
+        shadow = None if is_same else shadow_of(settings, self._clock)
         before = self.origin.config_sha256
         changed = {**found.as_json(), "config_sha256": settings.sha256, "config_sha256_before": before}
 
@@ -275,12 +275,13 @@ class Node:
         self._reach.trail.follow(by_name)
         thresholds = {name: by_name[name].decision for name in found.thresholds}
         order = Reconfigure(
-            sessions,
+            cameras,
             thresholds,
             names=frozenset(by_name),
             report_s=settings.report_s,
+            replaces_shadow=not is_same,
             shadow=shadow,
-            then=then,
+            on_change=then,
         )
         self._reach.orders.ask(order, self._order_s)
         self._reach.cameras.rearrange(settings.active_cameras)

@@ -60,14 +60,14 @@ class EvidenceSelector:
             return self._keep(Piece("image", camera.name, frame.pixels.copy(), facts))
         return None
 
-    def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[Gray], Sequence[Box]]) -> None:
+    def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[], Sequence[Box]]) -> None:
         """Now and then keep a tile for people to label: an unsure one, or any.  boxes: gives the tiles of a frame."""
         now_ns = self._clock.monotonic_ns()
         detections = verdict.detections
         if detections.unsure_boxes and self._is_due("unsure", frame.camera, now_ns):
             self._keep_crop("unsure", frame, self._rng.choice(detections.unsure_boxes), {"label": "unsure"})
         if not verdict.skipped and self._is_due("audit", frame.camera, now_ns):
-            tile = self._rng.choice(boxes(frame.pixels))
+            tile = self._rng.choice(boxes())
             self._keep_crop("audit", frame, tile, {"label": _label(tile, detections)})
 
     def _keep_defect(

@@ -147,7 +147,7 @@ def _gather(
 
 
 def _part(found: Fit, pace: Pace, wanted: Any, name: str, made: Any) -> Any:
-    from edge.config.calibration import FalseAlarms, AnomalyPart
+    from edge.config.calibration import AnomalyPart, FalseAlarms
 
     def promised(one: Promise) -> FalseAlarms:
         return FalseAlarms(

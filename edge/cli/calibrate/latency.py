@@ -64,7 +64,7 @@ def latency(
     loaded = model.bundle
     footage = run.footage(sources, min(frames, room.MAX_FRAMES))
     network = room.plainest(loaded, clock)
-    tiles = Inspector(fitted, network, clock).tiles(footage.frames[0])
+    tiles = Inspector(fitted, network, clock).prepare(footage.frames[0], follow=False).tiles
     found = room.parity(loaded, fitted, footage.frames, clock)
     if found.why_not:
         run.say(f"int8 is left out: {found.why_not}")

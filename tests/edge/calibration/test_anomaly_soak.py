@@ -39,7 +39,7 @@ def hour(folder, *, good_frames, frames):
     for number in range(frames):
         shown = strip.truth(number)
         there |= {defect.track for defect, box in shown if min(box[2:]) >= MIN_PX}
-        detections = inspector.inspect(strip.frame(number)).detections
+        detections = inspector.inspect_alone(strip.frame(number)).detections
         for change in tracks.step(detections, number * NS_PER_S // FPS):
             if change.type == "defect.opened":
                 hits = {defect.track for defect, box in shown if overlap_px(change.defect.box_px, box)}

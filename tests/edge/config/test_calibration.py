@@ -11,7 +11,7 @@ from pydantic import SecretStr
 from edge import config
 from edge.cli import main
 from edge.config import calibration
-from edge.config.calibration import FlatfieldPart, ScalePart, RegionPart
+from edge.config.calibration import FlatfieldPart, RegionPart, ScalePart
 from edge.config.camera_calibration import CameraCalibration, Made
 from edge.config.diff import compare
 from edge.config.state_dir import StateDir
@@ -58,11 +58,11 @@ def frame(size, mean=100):
 
 
 def looked_at(camera, size):
-    return Inspector(camera, MIDDLE, FakeClock()).inspect(frame(size))
+    return Inspector(camera, MIDDLE, FakeClock()).inspect_alone(frame(size))
 
 
 def test_parts_apply_to_the_size_they_were_made_with(tmp_path):
-    """RegionPart, light and scale are used; nothing is refused."""
+    """Region, light and scale are used; nothing is refused."""
     (camera,) = calibration.applied(plant(tmp_path, tile_px=2 * SIDE)).cameras
     assert calibration.misfits(camera, SIZE) == ()
     verdict = looked_at(camera, SIZE)
@@ -76,8 +76,8 @@ def test_region_of_another_size_makes_the_frame_bad(tmp_path):
     verdict = looked_at(camera, (16 * SIDE, 4 * SIDE))
     assert (verdict.state, verdict.tiles) == ("bad_image", 0)
     assert verdict.reason == f"roi calibrated for {8 * SIDE}x{4 * SIDE} px, not for {16 * SIDE}x{4 * SIDE}"
-    look = Inspector(camera, MIDDLE, FakeClock()).look(frame((16 * SIDE, 4 * SIDE)), 0)
-    assert look.fault == verdict.reason
+    checked = Inspector(camera, MIDDLE, FakeClock()).check(frame((16 * SIDE, 4 * SIDE)), 0)
+    assert checked.fault == verdict.reason
 
 
 def test_flatfield_of_another_size_is_left_out(tmp_path):

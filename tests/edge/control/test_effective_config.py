@@ -18,7 +18,7 @@ from fakes.models import bundle_of
 from edge import config
 from edge.cli import main
 from edge.config import calibration, overrides, tuning
-from edge.config.calibration import ThresholdsPart, ScalePart, RegionPart, Reliability
+from edge.config.calibration import RegionPart, Reliability, ScalePart, ThresholdsPart
 from edge.config.camera_calibration import Made
 from edge.control.effective_config import MAX_CANARY_STARTS, effective_config, with_calibrations
 from edge.control.startup import prepare
@@ -77,7 +77,8 @@ class Site:
         (session,) = prepare(config.load(self.path), CLOCK).sessions
         found = []
         for path in sorted((self.folder / "frames").iterdir()):
-            verdict = session.inspector.inspect(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+            pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+            verdict = session.inspector.inspect(session.inspector.check(pixels, CLOCK.monotonic_ns()))
             regions = [(r.class_name, round(r.confidence, 4), list(r.box_px)) for r in verdict.detections.regions]
             found.append({"state": verdict.state, "tiles": verdict.tiles, "regions": regions})
         return found

@@ -33,7 +33,9 @@ from edge.host.clock import SystemClock, boot_id
 from edge.host.worker import Worker
 from edge.model.store import CONFIGURED, Store
 from edge.pipeline.event_latency import EventLatency
-from edge.pipeline.loop import InspectionLoop, OrderQueue
+from edge.pipeline.loop import InspectionLoop
+from edge.pipeline.orders import OrderQueue
+from edge.pipeline.reporting import Subscribers
 
 STEEL = np.tile(np.linspace(20, 200, 64).astype(np.uint8), (64, 1))
 BRIGHT = np.clip(STEEL.astype(int) // 8 + 230, 0, 244).astype(np.uint8)
@@ -101,13 +103,10 @@ class Plant:
         self.line = InspectionLoop(
             self.prepared.sessions,
             strip,
-            crew,
+            Subscribers(crew, state=self.node.note_state),
             self.clock,
-            retain_state=self.node.note_state,
-            retain_coverage=lambda *_: None,
-            on_report=lambda _reports: None,
             report_s=0.05,
-            control=control,
+            orders=control,
             shadow=self.prepared.shadow,
         )
         self.rollout = ModelRollout(self.node, self.prepared, control, lambda: self.line.sessions, self.clock)
@@ -126,7 +125,7 @@ class Plant:
         return self.store.put(bundle_of(self.folder, version, make, **changes), None, self.clock)
 
     def inspected(self) -> int:
-        frames = self.line.sessions[0].account.total()["frames"]
+        frames = self.line.sessions[0].counters.account.total()["frames"]
         return int(frames["ok"] + frames["defect"] + frames["unsure"])
 
     def goes_on(self, frames: int = 20) -> None:
@@ -161,7 +160,7 @@ def test_swap_changes_who_decides_between_two_frames(plant: Plant) -> None:
     assert plant.told("model.changed")[0][1] == "second"
     plant.strip.running = False
     until(lambda: not plant.strip.waiting, 5, "the last frame")
-    total = plant.line.sessions[0].account.total()
+    total = plant.line.sessions[0].counters.account.total()
     assert total["frames"]["ok"] + total["frames"]["defect"] == total["delivered"] == next(plant.strip.number)
 
 
@@ -182,7 +181,7 @@ def test_canary_is_promoted_and_can_still_be_rolled_back(plant: Plant) -> None:
         plant.rollout.perform(Model(action="rollback"))
 
 
-@pytest.mark.parametrize(("make", "said"), [(with_a_hole, "no numbers"), (that_breaks, "does not run")])
+@pytest.mark.parametrize(("make", "said"), [(with_a_hole, "not finite"), (that_breaks, "does not run")])
 def test_canary_that_fails_on_a_frame_is_replaced_within_that_frame(plant: Plant, make: Any, said: str) -> None:
     """The previous model gives the verdict; nothing is lost, the reason is reported and kept."""
     plant.goes_on()
@@ -200,7 +199,9 @@ def test_canary_that_fails_on_a_frame_is_replaced_within_that_frame(plant: Plant
     standing = plant.store.active(plant.node.configured.model.bundle)
     assert (standing.current, list(standing.rejected)) == (CONFIGURED, [digest])
     assert plant.crew.status["model"]["version"] == "first"
-    assert plant.line.sessions[0].account.total()["frames"]["unsure"] == 0, "no verdict came from the broken model"
+    assert plant.line.sessions[0].counters.account.total()["frames"]["unsure"] == 0, (
+        "no verdict came from the broken model"
+    )
     assert plant.rollout.use(digest)["changed"], "it may be tried again"
 
 
@@ -226,7 +227,7 @@ def test_missed_frames_count_against_a_canary_only_if_it_is_slower(plant: Plant,
     plant.rollout.use(plant.kept("second", make, weights=(0, 0, 0, 0, 0.5, 1)))
     plant.goes_on(10)
     plant.strip.tell(FramesLost("top", 200, "overflow"))
-    until(lambda: plant.line.sessions[0].account.total()["frames"]["dropped"] >= 200, 5, "the lost frames")
+    until(lambda: plant.line.sessions[0].counters.account.total()["frames"]["dropped"] >= 200, 5, "the lost frames")
     plant.rollout.check()
     assert bool(plant.told("model.rolled_back")) == (make is that_is_slow)
     plant.goes_on(10)

@@ -68,7 +68,7 @@ def kept(tmp_path):
             assert pending(10) is not None
     for number in range(30):
         verdict = Verdict("unsure", Detections((), (tile(3),)), 24)
-        selector.sample(shown(number), verdict, lambda _: [tile(0), tile(1)])
+        selector.sample(shown(number), verdict, lambda: [tile(0), tile(1)])
         clock.advance(1.0)
     assert writer.stop(10)
     return folder
