@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge import config
-from edge.camera.sources.device import Unreadable, count_pictures, iter_recording
-from edge.camera.supervisor import CameraEnded, CameraLost, Supervisor
+from edge.camera.notices import CameraEnded, CameraLost
+from edge.camera.recordings import count_pictures, iter_recording
+from edge.camera.sources.contract import Unreadable
+from edge.camera.supervisor import Supervisor
 from edge.errors import CalibrationError
 from edge.frame import Gray
 from edge.host.clock import NS_PER_S, Clock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,11 +13,6 @@ LIVE: Final = ("cameras", "decision", "report_s", "commands", "log")
 LIVE_MODEL: Final = ("trusted_keys", "allow_unsigned", "keep", "keep_mb", "canary_s", "shadow")
 """Keys of `model` that a running node takes over."""
 THRESHOLDS: Final = ("confidence", "unsure", "classes")
-OPENING: Final = (
-    *("source", "fps", "loop", "live", "width", "height", "pixel_format", "exposure", "gain"),
-    *("rtsp_transport", "open_timeout_s", "read_timeout_s", "ring_frames"),
-)
-"""Keys that a camera process is started with."""
 BESIDE: Final = ("name", "enabled", "max_memory_mb")
 """Keys that change neither how a camera is opened nor how it is inspected."""
 
@@ -51,13 +47,26 @@ def merged(running: Config, wanted: Config) -> Config:
     return running.model_copy(update={**taken, "log": level, "commands": allow, "model": model})
 
 
-def compare(running: Config, wanted: Config) -> Difference:
-    """The differences from the running configuration to the wanted one."""
+def compare(
+    running: Config,
+    wanted: Config,
+    *,
+    opening_keys: Collection[str],
+    needs_new_process: Callable[[Camera, Camera], bool],
+) -> Difference:
+    """The differences from the running configuration to the wanted one.
+
+    opening_keys: keys of a camera that concern how it is opened, and nothing else.
+    needs_new_process: whether the process that runs for one camera cannot go on for the other.
+    """
     before = {camera.name: camera for camera in running.active_cameras}
     after = {camera.name: camera for camera in wanted.active_cameras}
     both = [name for name in after if name in before]
-    reopened = [name for name in both if _differ(before[name], after[name], OPENING)]
-    inspected = [name for name in both if name not in reopened and _is_inspected_differently(before[name], after[name])]
+    reopened = [name for name in both if needs_new_process(before[name], after[name])]
+    ignored = (*opening_keys, *BESIDE, "decision")
+    inspected = [
+        name for name in both if name not in reopened and _is_inspected_differently(before[name], after[name], ignored)
+    ]
     others = [name for name in both if name not in reopened and name not in inspected]
     thresholds = [name for name in others if _differ(before[name].decision, after[name].decision, THRESHOLDS)]
     return Difference(
@@ -66,7 +75,7 @@ def compare(running: Config, wanted: Config) -> Difference:
         tuple(reopened),
         tuple(inspected),
         tuple(thresholds),
-        _needs_restart(merged(running, wanted), wanted),
+        needs_restart(running, wanted),
     )
 
 
@@ -74,16 +83,15 @@ def _differ(one: Any, other: Any, keys: tuple[str, ...]) -> bool:
     return any(getattr(one, key, None) != getattr(other, key, None) for key in keys)
 
 
-def _is_inspected_differently(one: Camera, other: Camera) -> bool:
-    fields = (*type(one).model_fields, "calibration")
-    keys = tuple(key for key in fields if key not in (*OPENING, *BESIDE, "decision"))
+def _is_inspected_differently(one: Camera, other: Camera, ignored: tuple[str, ...]) -> bool:
+    keys = tuple(key for key in (*type(one).model_fields, "calibration") if key not in ignored)
     tracking = tuple(key for key in type(one.decision).model_fields if key not in THRESHOLDS)
     return _differ(one, other, keys) or _differ(one.decision, other.decision, tracking)
 
 
-def _needs_restart(taken: Config, wanted: Config) -> tuple[str, ...]:
-    """Keys, as `section.key`, that the taken-over configuration does not have as wanted."""
-    found = []
+def needs_restart(running: Config, wanted: Config) -> tuple[str, ...]:
+    """Keys, as `section.key`, that a running node cannot take over."""
+    taken, found = merged(running, wanted), []
     for name in Config.model_fields:
         one, other = getattr(taken, name), getattr(wanted, name)
         if one == other or name in ("cameras", "decision"):

@@ -76,8 +76,11 @@ def _anchored_source(value: SecretStr, locate: Locate) -> SecretStr:
 
 
 def is_device_or_url(source: str) -> bool:
-    """Whether a camera's source is not a file, folder or pattern."""
-    return re.fullmatch("[0-9]+", source) is not None or source.startswith("strip:") or "://" in source
+    """Whether a camera's source is not a file, folder or pattern.
+
+    By its form alone: a number, or a scheme of two letters or more before a colon.  All else is a path.
+    """
+    return re.match(r"[0-9]+\Z|[A-Za-z][A-Za-z0-9+.-]+:", source) is not None
 
 
 BUILTIN = "builtin"

@@ -81,7 +81,7 @@ def effective_config(
         model,
         active_model,
         passed_over,
-        () if running is None else diff.compare(running, wanted).needs_restart,
+        () if running is None else diff.needs_restart(running, wanted),
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge import __version__, config, event
+from edge.camera.opening import OPENING_KEYS, needs_new_process
 from edge.camera.supervisor import Supervisor
 from edge.config import diff, overrides
 from edge.config.diff import Difference
@@ -257,7 +258,8 @@ class Node:
     def _take_over(self, wanted: EffectiveConfig) -> dict[str, Any]:
         settings = wanted.settings
         active(settings)
-        found = replace(diff.compare(self.settings, settings), needs_restart=wanted.needs_restart)
+        found = diff.compare(self.settings, settings, opening_keys=OPENING_KEYS, needs_new_process=needs_new_process)
+        found = replace(found, needs_restart=wanted.needs_restart)
         by_name = {camera.name: camera for camera in settings.active_cameras}
         fresh = (*found.added, *found.reopened, *found.looked_at)
         cameras = {name: session_of(by_name[name], self.model.classifier, self._clock).settings for name in fresh}

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from edge import config
-from edge.camera.sources.device import SourceSpec
+from edge.camera.opening import spec_of
 from edge.control.effective_config import (
     EffectiveConfig,
     effective_config,
@@ -79,7 +79,7 @@ def active(settings: config.Config) -> tuple[config.Camera, ...]:
 
 def session_of(camera: config.Camera, classifier: Classifier, clock: Clock) -> CameraSession:
     """Raises ConfigError when the camera's thresholds do not fit the model."""
-    return CameraSession.of(camera, classifier, clock, live=SourceSpec.of(camera).live)
+    return CameraSession.of(camera, classifier, clock, live=spec_of(camera).live)
 
 
 def shadow_of(settings: config.Config, clock: Clock) -> Shadow | None:

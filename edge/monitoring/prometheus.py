@@ -22,7 +22,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from edge.camera.supervisor import CameraStatus
+from edge.camera.supervised_camera import CameraStatus
 from edge.coverage.strip_position import StripReading as Strip
 from edge.delivery.mqtt import publisher
 from edge.evidence.archive import Archive

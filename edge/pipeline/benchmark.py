@@ -20,8 +20,9 @@ import numpy as np
 from pydantic import SecretStr
 
 from edge import config, event
+from edge.camera.notices import Notice
 from edge.camera.sources.simulator import Strip
-from edge.camera.supervisor import Notice, Supervisor
+from edge.camera.supervisor import Supervisor
 from edge.errors import BundleError
 from edge.frame import Frame, Gray
 from edge.host import machine

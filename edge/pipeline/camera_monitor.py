@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost
+from edge.camera.notices import CameraEnded, CameraLost, CameraOpened, FramesLost
 from edge.config import calibration
 from edge.coverage.strip_position import PositionTracker
 from edge.frame import Frame
@@ -37,7 +37,7 @@ class CameraMonitor:
     def opened(self, session: CameraSession, notice: CameraOpened) -> None:
         """The camera delivers frames, for the first time or again."""
         session.counters.account.signal(present=True, now_ns=notice.monotonic_ns)
-        session.actual = notice.given.as_json()
+        session.actual = notice.actual.as_json()
         session.tracking.interrupt()
         self._reporter.enter(session, "opened")
         if session.outage is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, Self
 
 from edge import config, event
-from edge.camera.sources.device import is_live
+from edge.camera.sources import registry
 from edge.config import calibration
 from edge.config.camera_calibration import Reference
 from edge.coverage import accounting as coverage
@@ -70,8 +70,7 @@ class SessionSettings:
     @classmethod
     def of(cls, camera: config.Camera, classifier: Classifier, clock: Clock, *, live: bool) -> Self:
         """live: frames have a deadline.  Raises ConfigError when the camera's thresholds do not fit the model."""
-        url = camera.source.get_secret_value()
-        sensor_noise = is_live(url) and not url.startswith("strip:")
+        sensor_noise = registry.find(camera.source.get_secret_value()).has_sensor_noise
         ruler = None if camera.scale is None else Ruler.of(camera.scale)
         return cls(
             camera,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from edge import config, event
-from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, CameraRemoved, FramesLost, Notice
+from edge.camera.notices import CameraEnded, CameraLost, CameraOpened, CameraRemoved, FramesLost, Notice
 from edge.coverage.strip_position import PositionTracker, StripPosition, StripReading
 from edge.frame import Frame
 from edge.host.clock import NS_PER_MS, Clock

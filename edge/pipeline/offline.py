@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edge import config
-from edge.camera.sources.device import Picture, Unreadable, find_images, iter_recording
+from edge.camera.recordings import iter_recording
+from edge.camera.sources.contract import Picture, Unreadable
+from edge.camera.sources.files import find_images
 from edge.errors import ConfigError, DefectdError, Problem
 from edge.host.clock import NS_PER_MS, Clock
 from edge.model.classifier import Classifier

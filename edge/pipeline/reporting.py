@@ -163,7 +163,7 @@ class Reporter:
                 "since": stamp(session.state_since_ns),
                 "fps": round(session.counters.fps, 2),
                 "mode": session.camera.mode,
-                "given": session.actual,
+                "actual": session.actual,
                 "thresholds": thresholds_json(session.camera.decision),
                 "calibrated_thresholds": _calibrated_thresholds_json(session),
                 "calibration": _calibration_json(session),

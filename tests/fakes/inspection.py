@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import SecretStr
 
 from edge import config
-from edge.camera.sources.device import SourceInfo
-from edge.camera.supervisor import CameraOpened, Notice
+from edge.camera.notices import CameraOpened, Notice
+from edge.camera.sources.contract import SourceInfo
 from edge.coverage.strip_position import PositionTracker, Speed, StripUpdate
 from edge.event import Event
 from edge.frame import Box, Frame, Gray

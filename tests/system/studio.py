@@ -16,7 +16,7 @@ import numpy as np
 from camera_scene import children_of
 
 from edge import config
-from edge.camera.sources.device import SourceSpec
+from edge.camera.opening import spec_of
 from edge.camera.sources.simulator import Strip
 from edge.camera.supervisor import Supervisor
 from edge.event import Event
@@ -117,8 +117,7 @@ class Plant:
         self.events: list[Event] = []
         self.longest_queue = 0
         self.sessions = {
-            camera.name: CameraSession.of(camera, classifier, clock, live=SourceSpec.of(camera).live)
-            for camera in settings
+            camera.name: CameraSession.of(camera, classifier, clock, live=spec_of(camera).live) for camera in settings
         }
         self.supervisor = Supervisor(settings, clock)
         self.line = InspectionLoop(

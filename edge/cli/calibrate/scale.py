@@ -69,7 +69,7 @@ def scale(
     one_thread_each()
     from edge import config
     from edge.calibration import scale as room
-    from edge.camera.sources import device
+    from edge.camera.sources import registry
     from edge.config.calibration import ScalePart
     from edge.errors import CalibrationError
 
@@ -93,7 +93,7 @@ def scale(
         length = (points[:2], points[2:])
         ruler = room.known_length(length_mm, *length, footage.size_px)
     else:
-        is_live = not sources and device.is_live(run.camera.source.get_secret_value())
+        is_live = not sources and registry.is_live(run.camera.source.get_secret_value())
         if is_live:
             note(f"a frame each {every_s:g} s: show the board at five angles or more, and lay it flat for the last")
         footage = run.footage(sources, frames, every_s=every_s if is_live else 0.0, surface=False)

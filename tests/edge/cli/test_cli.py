@@ -102,7 +102,7 @@ def test_check_probe_opens_each_camera(tmp_path: Path) -> None:
     result = call("check", "-c", written(tmp_path, cameras=cameras), "--probe", "--json")
     assert result.exit_code == 1
     top, far = lines(result)[0]["cameras"]
-    assert top["given"]["width"] == 640
+    assert top["actual"]["width"] == 640
     assert far["error"]
     assert "hunter2" not in result.output
 

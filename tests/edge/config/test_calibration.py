@@ -9,6 +9,7 @@ from fakes import SIDE, FakeClock, bundle
 from pydantic import SecretStr
 
 from edge import config
+from edge.camera.opening import OPENING_KEYS, needs_new_process
 from edge.cli import main
 from edge.config import calibration
 from edge.config.calibration import FlatfieldPart, RegionPart, ScalePart
@@ -128,9 +129,10 @@ def test_calibration_for_another_size_alone_is_a_change(tmp_path):
     before = calibration.applied(plant(tmp_path))
     after = calibration.applied(plant(tmp_path, size=(16 * SIDE, 4 * SIDE)))
     assert before.cameras[0].roi == after.cameras[0].roi
-    assert compare(before, after).looked_at == ("top",)
+    opening = {"opening_keys": OPENING_KEYS, "needs_new_process": needs_new_process}
+    assert compare(before, after, **opening).looked_at == ("top",)
     assert before.sha256 != after.sha256
-    assert compare(before, calibration.applied(plant(tmp_path))).looked_at == ()
+    assert compare(before, calibration.applied(plant(tmp_path)), **opening).looked_at == ()
 
 
 def test_camera_without_calibrations_is_as_configured(tmp_path):

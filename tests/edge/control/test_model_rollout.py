@@ -19,7 +19,7 @@ from fakes.delivery import until
 from fakes.models import bundle_of, that_breaks, that_is_slow, with_a_hole
 
 from edge import config
-from edge.camera.supervisor import FramesLost
+from edge.camera.notices import FramesLost
 from edge.control.effective_config import MAX_CANARY_STARTS
 from edge.control.model_rollout import ModelRollout
 from edge.control.mqtt_commands import Commands

@@ -16,7 +16,7 @@ from fakes.crew import CAMERA, TOPICS, Cameras, Crew, Output
 from fakes.delivery import until
 
 from edge import config
-from edge.camera.supervisor import CameraRemoved
+from edge.camera.notices import CameraRemoved
 from edge.config import overrides
 from edge.control.mqtt_commands import Commands
 from edge.control.reload import ORDER_S, Node, Reach

@@ -26,7 +26,8 @@ from edge.frame import Frame
 from edge.host.clock import NS_PER_S, SystemClock
 from edge.vision.decision import Detections, Region
 from edge.vision.inspector import Verdict
-from trainer.data import index as data
+from trainer.data.index import index_folder
+from trainer.data.pictures import read, tile_px
 
 SIDE = 64
 CAMERA = config.Camera(name="top", source=SecretStr("strip:"), tile_px=SIDE)
@@ -87,13 +88,13 @@ def test_trainer_reads_an_exported_folder(kept, tmp_path):
     out = tmp_path / "out"
     tiles = exported(kept, out)
     assert {path.name for path in out.iterdir()} == {"patches", "scratches", "good", "unsure", "manifest.csv"}
-    index = data.index(out)
+    index = index_folder(out)
     assert index.classes == ("patches", "scratches")
     found = [picture for pictures in index.splits.values() for picture in pictures]
     assert sum(picture.label == index.good for picture in found) == len(list((out / "good").iterdir())) > 5
     assert len(found) == len(tiles) - len(list((out / "unsure").iterdir()))
-    assert data.tile_px(found) == SIDE
-    assert {data.read(picture.path).shape for picture in found} == {(SIDE, SIDE)}
+    assert tile_px(found) == SIDE
+    assert {read(picture.path).shape for picture in found} == {(SIDE, SIDE)}
 
 
 def test_defect_is_exported_as_its_tile_of_highest_confidence(kept, tmp_path):

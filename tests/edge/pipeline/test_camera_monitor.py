@@ -8,7 +8,7 @@ import pytest
 from fakes.inspection import Scene
 
 from edge import config
-from edge.camera.supervisor import CameraEnded, CameraLost
+from edge.camera.notices import CameraEnded, CameraLost
 from edge.config.camera_calibration import CameraCalibration
 from edge.pipeline.camera_session import CameraSession
 from edge.pipeline.orders import Pause, Reconfigure, Resume

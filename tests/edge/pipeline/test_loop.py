@@ -9,7 +9,7 @@ import pytest
 from fakes.inspection import DEFECT, Scene
 
 from edge import config
-from edge.camera.supervisor import CameraLost
+from edge.camera.notices import CameraLost
 from edge.event import Event
 from edge.frame import Frame
 from edge.host.clock import NS_PER_MS
