@@ -57,6 +57,7 @@ def test_reload_under_load_costs_an_unchanged_camera_no_frame(tmp_path: Path, br
         assert refused["config_sha256"] == changed["config_sha256"] != changed["detail"]["config_sha256_before"]
         assert scada.latest("defectd/line3/status")["cameras"] == ["kept", "other", "new"]
         coverage = "defectd/line3/kept/coverage"
+        until(lambda: scada.latest(coverage), 15, "the first coverage message")
         until(lambda: scada.latest(coverage)["since_start"]["delivered"] > 60, 15, "two more seconds")
         assert node.stop() == 0
         last = scada.latest("defectd/line3/kept/coverage")["since_start"]
