@@ -108,7 +108,8 @@ class CommandHandlers:
                 "replayed": link.replayed,
                 "last_error": None if link.last_error is None else redact(link.last_error)[:500],
             },
-            "commands": {**asdict(self._commands.counts), "unheard": self._publisher.unheard},
+            "outputs": self._node.outputs,
+            "commands": {**asdict(self._commands.counts), "unheard": self._publisher.dropped_commands},
         }
 
     def _snapshot(self, request: Snapshot) -> dict[str, Any]:

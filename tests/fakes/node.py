@@ -1,4 +1,4 @@
-"""A node of which nothing runs: what its metrics are read from."""
+"""The parts of a node from which metrics are read; nothing runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fakes import FakeClock
 
 
 class Parts:
-    """A node of which nothing runs."""
+    """The parts of a node; nothing runs."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from fakes import CLASSES, card, network, write_bundle
-from fakes.crew import CAMERA, TOPICS, Cameras, Crew, Output
+from fakes.crew import CAMERA, TOPICS, Cameras, Crew, Outputs
 from fakes.delivery import until
 from fakes.models import bundle_of, that_breaks, that_is_slow, with_a_hole
 
@@ -88,17 +88,15 @@ class Plant:
         settings.state_dir.mkdir(exist_ok=True)
         self.clock = SystemClock()
         self.prepared = prepare(settings, self.clock)
-        self.crew, self.strip, self.views = Crew(), Strip(), [Output()]
+        self.crew, self.strip, self.outputs = Crew(), Strip(), Outputs()
         origin = Origin("line3", boot_id(), self.prepared.effective.model.identity, self.prepared.settings.sha256)
         self.crew.origin = origin
         control = OrderQueue()
         crew: Any = self.crew
-        views: Any = self.views
+        outputs: Any = self.outputs
         strip: Any = self.strip
         commands = Commands(TOPICS, settings.commands, ["top"], self.clock)
-        reach = Reach(
-            control, strip, crew, crew, commands, EventLatency(["top"], self.clock), views, lambda _s: [Output()]
-        )
+        reach = Reach(control, strip, crew, crew, commands, EventLatency(["top"], self.clock), outputs)
         self.node = Node(self.prepared, origin, TOPICS, reach, self.clock, path)
         self.line = InspectionLoop(
             self.prepared.sessions,
@@ -151,7 +149,7 @@ def test_swap_changes_who_decides_between_two_frames(plant: Plant) -> None:
     plant.goes_on()
     assert (done["changed"], done["to"]["version"], done["from"]["version"]) == (True, "second", "first")
     assert plant.node.origin.model["bundle"] == plant.store.list()[0].digest
-    assert plant.views[0].described["Model/Version"] == "second"
+    assert plant.outputs.properties.model_version == "second"
     assert plant.crew.status["model"]["version"] == "second"
     opened = [(e.defect.class_name, o.model["version"]) for e, o in plant.crew.events if e.type == "defect.opened"]
     assert {version for name, version in opened if name == "rolled-in_scale"} == {"second"}
@@ -226,7 +224,7 @@ def test_missed_frames_count_against_a_canary_only_if_it_is_slower(plant: Plant,
     )
     plant.rollout.use(plant.kept("second", make, weights=(0, 0, 0, 0, 0.5, 1)))
     plant.goes_on(10)
-    plant.strip.tell(FramesLost("top", 200, "overflow"))
+    plant.strip.send(FramesLost("top", 200, "overflow"))
     until(lambda: plant.line.sessions[0].counters.account.total()["frames"]["dropped"] >= 200, 5, "the lost frames")
     plant.rollout.check()
     assert bool(plant.told("model.rolled_back")) == (make is that_is_slow)

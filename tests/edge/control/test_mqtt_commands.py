@@ -16,7 +16,7 @@ from edge import config
 from edge.control import mqtt_commands
 from edge.control.mqtt_commands import BURST, MAX_BYTES, Commands, parsed
 from edge.control.requests import VERBS, DeadLetters, Request, Set
-from edge.delivery.mqtt.client import Received
+from edge.delivery.mqtt.notices import Received
 from edge.delivery.mqtt.topics import Topics
 from edge.errors import CommandError, OutboxError
 from edge.host.clock import SystemClock

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 from fakes import CLASSES, card, network, write_bundle
-from fakes.crew import CAMERA, TOPICS, Cameras, Crew, Output
+from fakes.crew import CAMERA, TOPICS, Cameras, Crew, Outputs
 from fakes.delivery import until
 
 from edge import config
@@ -43,13 +43,13 @@ class Stage:
         settings.state_dir.mkdir(exist_ok=True)
         clock = SystemClock()
         prepared = prepare(settings, clock)
-        self.crew, self.cameras, self.views = Crew(), Cameras(), [Output()]
+        self.crew, self.cameras, self.outputs = Crew(), Cameras(), Outputs()
         self.crew.origin = Origin("line3", boot_id(), {"name": "tiny", "version": "1", "sha256": "0" * 64}, "")
         self.control = OrderQueue()
         commands = Commands(TOPICS, settings.commands, ["top"], clock)
         crew: Any = self.crew
         cameras: Any = self.cameras
-        views: Any = self.views
+        outputs: Any = self.outputs
         reach = Reach(
             self.control,
             cameras,
@@ -57,8 +57,7 @@ class Stage:
             crew,
             commands,
             EventLatency(["top"], clock),
-            views,
-            lambda _settings: [Output()],
+            outputs,
         )
         origin = Origin("line3", boot_id(), self.crew.origin.model, settings.sha256)
         self.node = Node(prepared, origin, TOPICS, reach, clock, self.path, order_s=order_s)
@@ -161,7 +160,7 @@ def test_removed_camera_ends_with_its_last_frame(stage: Stage) -> None:
     told = stage.reload(CAMERA)
     assert told["removed"] == ["side"]
     assert set(stage.sessions()) == {"top", "side"}
-    stage.cameras.tell(CameraRemoved("side", 0))
+    stage.cameras.send(CameraRemoved("side", 0))
     until(lambda: set(stage.sessions()) == {"top"}, 5, "the end of the session")
     until(lambda: not [topic for topic in stage.crew.retained if "/side/" in topic], 5, "nothing retained")
     assert "side" not in stage.node.states
@@ -172,22 +171,21 @@ def test_camera_that_is_added_again_before_its_end_stays(stage: Stage) -> None:
     stage.reload(CAMERA, {"name": "side", "source": "strip:"})
     stage.reload(CAMERA)
     stage.reload(CAMERA, {"name": "side", "source": "strip:"})
-    stage.cameras.tell(CameraRemoved("side", 0))
+    stage.cameras.send(CameraRemoved("side", 0))
     until(lambda: not stage.cameras.notices, 5, "the notice")
     stage.reload(CAMERA, {"name": "side", "source": "strip:"})
     assert set(stage.sessions()) == {"top", "side"}
 
 
-def test_views_learn_of_cameras_that_come_and_go(stage: Stage) -> None:
-    """They are ended and begun anew, with all that is known; a change of thresholds leaves them alone."""
-    old = stage.views[0]
+def test_outputs_are_rebuilt_when_cameras_are_added_or_removed(stage: Stage) -> None:
+    """A change of thresholds only gives them the new hash of the configuration."""
     stage.reload({**CAMERA, "decision": {"confidence": 0.9}})
-    assert stage.views == [old]
-    assert old.described["Properties/Config SHA-256"] == stage.node.settings.sha256
+    assert stage.outputs.rebuilt == []
+    assert stage.outputs.properties.config_sha256 == stage.node.settings.sha256
+    assert stage.crew.status["outputs"] == stage.outputs.as_json()
     stage.reload(CAMERA, {"name": "side", "source": "strip:"})
-    assert stage.views != [old]
-    assert (old.running, stage.views[0].running) == (False, True)
-    assert set(stage.views[0].states) >= {"top"}
+    assert [[camera.name for camera in settings.cameras] for settings in stage.outputs.rebuilt] == [["top", "side"]]
+    assert set(stage.outputs.states) >= {"top"}
 
 
 @pytest.mark.parametrize(
@@ -293,7 +291,7 @@ def test_a_thousand_files_give_no_traceback_and_no_half_of_a_change(stage: Stage
             assert (stage.node.settings, stage.sessions(), stage.cameras.wanted) == before
         else:
             taken += 1
-            stage.cameras.tell(*(CameraRemoved(name, 0) for name in told["removed"]))
+            stage.cameras.send(*(CameraRemoved(name, 0) for name in told["removed"]))
             until(lambda told=told: not set(told["removed"]) & set(stage.sessions()), 5, "the end of a session")
         stage.is_consistent()
         assert stage.crew.kinds().count("config.refused") == refused, n
