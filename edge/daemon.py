@@ -143,7 +143,7 @@ class Daemon:
                 return self._give_up(stuck)
             self._service.alive()
             parts.totals.save()
-            parts.rollout.look()
+            parts.rollout.check()
             outputs_changed = parts.outputs.supervise()
             if self._power.check(self._clock.monotonic_ns()) or outputs_changed:
                 parts.node.announce()

@@ -1,8 +1,9 @@
 """What was asked for: the configuration, calibrations, tuning, and what commands changed."""
 
+from edge.config.broker_address import broker_address, embedded_port
+from edge.config.loader import json_schema, load, parse, state_dir_of
 from edge.config.schema import (
     PATH_STEP,
-    TILE_PX,
     CalibratedThresholds,
     Camera,
     Commands,
@@ -14,25 +15,14 @@ from edge.config.schema import (
     Metrics,
     Model,
     Mqtt,
-    Name,
     Outbox,
-    Point,
-    Polygon,
-    Rectangle,
     Scale,
-    Share,
     Sparkplug,
     Travel,
     Verb,
-    anchored_source,
-    broker_address,
-    embedded_port,
-    json_schema,
-    load,
-    parse,
-    state_dir_of,
 )
 from edge.config.state_dir import StateDir
+from edge.config.value_types import TILE_PX, Name, Point, Polygon, Rectangle, Share
 
 __all__ = [
     "PATH_STEP",
@@ -59,7 +49,6 @@ __all__ = [
     "StateDir",
     "Travel",
     "Verb",
-    "anchored_source",
     "broker_address",
     "embedded_port",
     "json_schema",

@@ -6,19 +6,15 @@ runtime is loaded.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any, Final
 
 from edge import config
-from edge.config.state_dir import StateDir
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.watchdog import LIMIT_S, Loop
 from edge.monitoring.route import Request, Response
@@ -61,7 +57,7 @@ class HealthPage:
 
 def check(settings: config.Config) -> Health:
     """The health of the daemon that has this state directory.  Cameras and the broker may be away meanwhile."""
-    if not daemon_runs(settings.state_dir):
+    if not settings.state.is_locked():
         return Health(alive=False, says=f"no daemon runs on {settings.state_dir}")
     if settings.metrics.address is None:
         return Health(alive=True, says="the daemon runs; metrics.listen is null, so its loops cannot be examined")
@@ -92,20 +88,3 @@ def fetch(settings: config.Metrics, path: str) -> bytes:
     with answer:
         page: bytes = answer.read(MAX_BYTES)
     return page
-
-
-def daemon_runs(state_dir: Path) -> bool:
-    """Whether a daemon holds the lock of this state directory."""
-    try:
-        handle = os.open(StateDir(state_dir).lock_file, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False

@@ -1,4 +1,4 @@
-"""Models of a real daemon under load: installed by its own command line, watched, refused, rolled back."""
+"""Models of a real daemon under load: installed by its command line, watched, refused, rolled back."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def defectd(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 class Release:
-    """Whoever trains models: a key, and bundles signed with it."""
+    """The place where models are released: a key, and bundles signed with it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,7 +51,7 @@ class Release:
 
 
 def goes_on(scada: Subscriber, frames: int = 60) -> None:
-    """Both cameras are inspected further on."""
+    """Both cameras are still inspected."""
     for name in ("top", "side"):
         topic = f"defectd/line3/{name}/coverage"
         until(lambda topic=topic: scada.latest(topic), 15, topic)
@@ -59,8 +59,8 @@ def goes_on(scada: Subscriber, frames: int = 60) -> None:
         until(lambda topic=topic, goal=goal: scada.latest(topic)["since_start"]["delivered"] >= goal, 30, "frames")
 
 
-def test_swap_under_load_loses_no_frame_and_bad_bundles_change_nothing(tmp_path: Path, broker: Mosquitto) -> None:
-    """Two cameras at 30 fps: old and new hash in the events, every frame inspected; all that is wrong is refused."""
+def test_swap_under_load_loses_no_frame_and_refused_bundles_change_nothing(tmp_path: Path, broker: Mosquitto) -> None:
+    """Two cameras at 30 fps: old and new hash in the events, every frame inspected; every wrong bundle is refused."""
     release = Release(tmp_path)
     good = release.made("2.0")
     flipped = release.made("2.1")
@@ -100,7 +100,7 @@ def test_swap_under_load_loses_no_frame_and_bad_bundles_change_nothing(tmp_path:
         assert hashes == sorted(hashes, key=[old, new].index), "the new one after the old one"
         assert [e["detail"]["to"]["version"] for e in scada.events("model.changed")] == ["2.0"]
         listed = defectd("model", "list", "-c", node.config).stdout
-        assert "on trial" in listed
+        assert "canary" in listed
         assert len(scada.events("model.refused")) == 1, "the one that the daemon itself refused"
 
         done = defectd("model", "rollback", "-c", node.config)
@@ -117,8 +117,8 @@ def test_swap_under_load_loses_no_frame_and_bad_bundles_change_nothing(tmp_path:
         assert "Traceback" not in node.log()
 
 
-def test_installed_model_holds_over_a_restart_and_without_a_daemon(tmp_path: Path, broker: Mosquitto) -> None:
-    """Put there while nothing runs, it decides from the start on; `defectd reload` works without the broker's help."""
+def test_installed_model_survives_a_restart_and_needs_no_daemon(tmp_path: Path, broker: Mosquitto) -> None:
+    """Installed while no daemon runs, it decides from the start on; `defectd reload` works without the broker."""
     release = Release(tmp_path)
     good = release.made("3.0")
     model = {"trusted_keys": [release.public], "precision": "fp32", "canary_s": 0}
@@ -129,7 +129,7 @@ def test_installed_model_holds_over_a_restart_and_without_a_daemon(tmp_path: Pat
         running(scada, "top", "side")
         assert scada.latest("defectd/line3/status")["model"]["version"] == "3.0"
         done = defectd("reload", "-c", node.config)
-        assert (done.returncode, done.stdout.strip()) == (0, "nothing is different")
+        assert (done.returncode, done.stdout.strip()) == (0, "nothing changed")
         node.config.write_text(node.config.read_text() + "unknown: 1\n")
         done = defectd("reload", "-c", node.config)
         assert done.returncode != 0

@@ -78,7 +78,7 @@ def test_everything_in_a_plan_is_data(tmp_path):
             "architecture: a has 5,785,600 bytes of weights; at most 626,688 ship",
         ),
         ("student: [1, 2]", "student: [1, 2]"),
-        ("student: {epochs: 1}\nstudent: {epochs: 2}", "this key stands twice"),
+        ("student: {epochs: 1}\nstudent: {epochs: 2}", "this key is repeated"),
         ("just words", "a recipe is a mapping of keys to values"),
         ("{", "is not usable YAML"),
     ],

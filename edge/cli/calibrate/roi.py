@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edge.cli.calibrate.session import Run, Shape, frames_options
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, config_option, json_option
 
@@ -22,7 +22,7 @@ from edge.cli.options import Number, config_option, json_option
 @click.option("--margin-px", type=click.IntRange(0, 1000), default=4, show_default=True, help="Kept off each edge.")
 @click.option("--wander-px", type=Number(0, 1000), default=20.0, show_default=True, help="Most that is fixed.")
 @click.option("--track", is_flag=True, help="The strip wanders: find its edges in each frame.")
-@refusals_told
+@exits_with_reason
 def roi(
     config_path: Path,
     as_json: bool,
@@ -47,7 +47,7 @@ def roi(
     if track and shape is not None:
         raise click.UsageError("--shape is a fixed region, and --track finds it in each frame: give one of them")
     from edge.calibration import roi as room
-    from edge.config.calibration import Region, tiled
+    from edge.config.calibration import RegionPart, tiled
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
     footage = run.footage(sources, frames, least=1 if shape is not None else room.MIN_FRAMES)
@@ -60,7 +60,7 @@ def roi(
             )
         region, edges, followed = strip.roi, {edge.side: edge.as_json() for edge in strip.edges}, strip.track
     room.check(tiled(run.camera, run.path), footage.frames[0], region, exclude)
-    part = Region(roi=region, exclude=exclude, edges=edges, track=followed, made=run.made(footage))
+    part = RegionPart(roi=region, exclude=exclude, edges=edges, track=followed, made=run.made(footage))
     run.keep({"roi": part}, pictures={"roi": room.overlay(footage.frames[-1], region, exclude, followed)})
     for side, edge in edges.items():
         run.say(f"{side} edge at {edge['start_px']} to {edge['end_px']} px, seen in {edge['frames']} frames")

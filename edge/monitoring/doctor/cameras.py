@@ -21,7 +21,6 @@ from edge.host import machine
 from edge.host.clock import Clock
 from edge.monitoring.doctor import calibrations
 from edge.monitoring.doctor.finding import Finding
-from edge.monitoring.health_check import daemon_runs
 
 PROC: Final = Path("/proc")
 _BACKENDS: Final = {"V4L2", "FFMPEG"}
@@ -175,7 +174,7 @@ def _udp_buffer(proc: Path) -> Finding:
 
 def opened(settings: config.Config, clock: Clock) -> Iterator[Finding]:
     """Open each camera for a moment, as the daemon does; unless a daemon has them."""
-    if daemon_runs(settings.state_dir):
+    if settings.state.is_locked():
         remedy = "Their state is in the state topics; stop the daemon to open them here"
         yield Finding("cameras", "ok", "not opened: a daemon has them", remedy)
         yield from calibrations.of_daemon(settings)

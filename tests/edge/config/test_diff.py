@@ -1,4 +1,4 @@
-"""What a running node can take over of another configuration."""
+"""The part of another configuration that a running node can take over."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_change_of_a_camera_costs_no_more_than_it_must(changes: dict[str, Any], 
 
 
 def test_cameras_come_and_go_also_by_being_disabled() -> None:
-    """Added, removed, and the untouched one in none of the lists."""
+    """They are added or removed; an unchanged camera is in none of the lists."""
     before = configured(CAMERA, {**CAMERA, "name": "gone"}, {**CAMERA, "name": "off", "enabled": False})
     after = configured(CAMERA, {**CAMERA, "name": "gone", "enabled": False}, {**CAMERA, "name": "off"})
     assert compared(before, after) == Difference(added=("off",), removed=("gone",))
 
 
 def test_keys_that_need_a_restart_are_named_and_not_taken_over() -> None:
-    """By section and key; the others of the same file are taken over."""
+    """By section and key; the other keys of the same file are taken over."""
     wanted = configured(
         {**CAMERA, "tile_px": 100},
         mqtt={"broker": "embedded:1999"},

@@ -23,7 +23,7 @@ from edge.camera.sources.v4l2_query import Device, Format, ask
 from edge.cli import main
 from edge.config.state_dir import StateDir
 from edge.control.requests import Request, State
-from edge.control.unix_socket import Console
+from edge.control.unix_socket import CommandSocket
 from edge.errors import CommandError
 from edge.host.clock import SystemClock
 from edge.monitoring.doctor import Finding, cameras, certificates, examine, machine, outputs, pictures
@@ -238,7 +238,7 @@ def running(state_dir: Path, reply: dict[str, object]) -> Iterator[None]:
         assert isinstance(request, State)
         return reply
 
-    console = Console(state_dir, perform)
+    console = CommandSocket(StateDir(state_dir).command_socket, perform, SystemClock())
     console.start()
     try:
         yield
@@ -279,7 +279,7 @@ def test_daemon_that_refuses_to_answer_is_a_warning(tmp_path: Path) -> None:
     def refuse(_request: Request) -> dict[str, object]:
         raise CommandError("busy", "a reload is under way")
 
-    console = Console(tmp_path, refuse)
+    console = CommandSocket(StateDir(tmp_path).command_socket, refuse, SystemClock())
     console.start()
     try:
         (finding,) = outputs.findings(tmp_path)
