@@ -23,11 +23,19 @@ class Frame:
 
     camera: str
     number: int
-    """Counts from 0 over all frames that the source delivered, also those that were dropped."""
+    """Counts from 0 over all frames that the source delivered, including frames that were dropped."""
     pixels: Gray
     grabbed_ns: int
     """Monotonic, when the source's read returned. Not the exposure time."""
     decode_us: int = 0
-    """What reading and converting cost the camera process."""
+    """The time that the camera process took to read and convert the picture."""
     label: str = ""
-    """Where the picture came from, for recordings: the file's name."""
+    """The file name, for recordings."""
+    deadline_ns: int | None = None
+    """Monotonic, when the verdict is due; None: no deadline, as for recordings. The inspection loop sets it."""
+
+    def due(self, deadline_ns: int | None) -> Frame:
+        """The same frame with its deadline."""
+        if deadline_ns is None:
+            return self
+        return Frame(self.camera, self.number, self.pixels, self.grabbed_ns, self.decode_us, self.label, deadline_ns)

@@ -39,7 +39,10 @@ from edge.host.watchdog import Loop
 from edge.monitoring.prometheus import Reading
 from edge.monitoring.status_line import status_line
 from edge.pipeline.event_latency import EventLatency
-from edge.pipeline.loop import InspectionLoop, OrderQueue, Report
+from edge.pipeline.loop import InspectionLoop
+from edge.pipeline.orders import OrderQueue
+from edge.pipeline.reporting import Report, Subscribers
+from edge.pipeline.strip_monitor import StripInput
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +76,11 @@ class Parts:
     @property
     def threads(self) -> dict[str, Alive]:
         """Without any of these the node is no node."""
-        return {"line": self.line, "recorder": self.recorder, "publisher": self.publisher}
+        return {"inspection": self.line, "recorder": self.recorder, "publisher": self.publisher}
 
     def loops(self) -> dict[str, Loop]:
         """What must go round, whatever cameras and broker do; by the names of the threads."""
-        loops: dict[str, Loop] = {"cameras": self.cameras, "line": self.line, "recorder": self.recorder}
+        loops: dict[str, Loop] = {"cameras": self.cameras, "inspection": self.line, "recorder": self.recorder}
         return {**loops, "publisher": self.publisher, **{view.name: view for view in self.views}}
 
 
@@ -252,19 +255,23 @@ def _line(
     line = InspectionLoop(
         prepared.sessions,
         reach.cameras,
-        reach.recorder,
+        Subscribers(
+            reach.recorder,
+            state=node.note_state,
+            coverage=retain_coverage,
+            reports=on_report,
+            removed=node.forget,
+            evidence=None if evidence is None else EvidenceSelector(settings.evidence, evidence.keep, clock),
+        ),
         clock,
-        retain_state=node.note_state,
-        retain_coverage=retain_coverage,
-        on_report=on_report,
         report_s=settings.report_s,
-        control=reach.orders,
-        on_removed=node.forget,
-        witness=None if evidence is None else EvidenceSelector(settings.evidence, evidence.keep, clock),
+        orders=reach.orders,
+        strip=StripInput(
+            strip_position.PositionTracker(settings.travel, clock.monotonic_ns(), kept),
+            telemetry.news,
+            lambda: telemetry.last_refusal,
+        ),
         shadow=prepared.shadow,
-        travel=strip_position.PositionTracker(settings.travel, clock.monotonic_ns(), kept),
-        news=telemetry.news,
-        why_stale=lambda: telemetry.last_refusal,
     )
     return line
 

@@ -177,7 +177,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         path.write_text(text)
     parts = Parts()
     parts.session.miss("overload", parts.clock.monotonic_ns(), "late", frames=2)
-    parts.session.last_verdict_ns = parts.clock.monotonic_ns()
+    parts.session.counters.last_verdict_ns = parts.clock.monotonic_ns()
     parts.session.drift = Watch(
         reference([ImageStats(100.0, 0.5)], Made(time="", version="", source="", frames=1, frame_px=None)), 60
     )

@@ -142,12 +142,11 @@ class Collected:
             self.bad[fault] = self.bad.get(fault, 0) + 1
             self._broken = True
             return True
-        self.inspector.follow(pixels)
         try:
-            cut = self.inspector.cut(pixels)
-            window = self.inspector.window(pixels)
+            prepared = self.inspector.prepare(pixels, follow=True)
         except ImageError as error:
             raise CalibrationError(f"{label}: {error}") from None
+        cut, window = self.inspector.cut(prepared), prepared.window()
         mark = hash(window.tobytes())
         if mark in self._known:
             self.repeated += 1
@@ -163,7 +162,7 @@ class Collected:
         self._keep(len(self.labels), scores.features)
         self.runs.append(self.runs[-1] + (not follows or self._broken) if self.runs else 0)
         self._broken = False
-        self.picture, self.boxes = pixels.copy(), tuple(self.inspector.boxes(pixels))
+        self.picture, self.boxes = pixels.copy(), tuple(prepared.boxes())
         self.labels.append(label)
         self.sights.append(image_quality.sight(window))
         self.focus.see(window)

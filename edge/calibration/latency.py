@@ -114,8 +114,9 @@ def _verdicts(camera: config.Camera, network: Classifier, images: Sequence[Gray]
     inspector = Inspector(camera, network, clock)
     thresholds = inspector.thresholds
     for image in images:
-        probabilities = network.score(inspector.cut(image)).probabilities(inspector.temperature)
-        boxes = np.array(inspector.boxes(image), np.int32)
+        prepared = inspector.prepare(image, follow=False)
+        probabilities = network.score(inspector.cut(prepared)).probabilities(inspector.temperature)
+        boxes = np.array(prepared.boxes(), np.int32)
         for row in range(len(boxes)):
             one = slice(row, row + 1)
             cell = np.zeros((1, 2), np.int32)

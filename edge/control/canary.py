@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Final, Literal
 
 from edge.host.clock import NS_PER_S
-from edge.pipeline.loop import CameraSession
+from edge.pipeline.camera_session import CameraSession
 
 MIN_FRAMES: Final = 100
 """Below that nothing is said of a camera."""
@@ -39,7 +39,7 @@ class Record:
     @classmethod
     def of(cls, session: CameraSession) -> Record:
         """Since the start of the daemon."""
-        total = session.account.total()
+        total = session.counters.account.total()
         frames, partial = total["frames"], total["partial"]
         inspected = frames["ok"] + frames["defect"] + frames["unsure"]
         waited = frames["dropped"] - total["paused_frames"]

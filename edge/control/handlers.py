@@ -21,7 +21,7 @@ from edge.errors import BundleError, CommandError, ConfigError, EvidenceError
 from edge.evidence import archive
 from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.host.redact import redact
-from edge.pipeline import loop
+from edge.pipeline import orders
 from edge.vision.drawing import decoded, jpeg
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class CommandHandlers:
         self,
         node: Node,
         succession: ModelRollout,
-        orders: loop.OrderQueue,
+        queue: orders.OrderQueue,
         outbox: Outbox,
         recorder: Recorder,
         publisher: Publisher,
@@ -48,7 +48,7 @@ class CommandHandlers:
     ) -> None:
         self._node = node
         self._succession = succession
-        self._orders = orders
+        self._orders = queue
         self._outbox = outbox
         self._recorder = recorder
         self._publisher = publisher
@@ -86,7 +86,7 @@ class CommandHandlers:
         except (ConfigError, BundleError) as error:
             raise CommandError("bad_config", str(error)) from None
 
-    def _order(self, order: loop.Order) -> dict[str, Any]:
+    def _order(self, order: orders.Order) -> dict[str, Any]:
         done: dict[str, Any] = self._orders.ask(order, ORDER_S)
         return done
 
@@ -112,7 +112,7 @@ class CommandHandlers:
         }
 
     def _snapshot(self, request: Snapshot) -> dict[str, Any]:
-        picture, number, label = self._orders.ask(loop.TakeSnapshot(request.camera), ORDER_S)
+        picture, number, label = self._orders.ask(orders.TakeSnapshot(request.camera), ORDER_S)
         most = self._most_picture_bytes()
         coded = jpeg(picture, longest_px=request.longest_px, quality=request.quality, most_bytes=most)
         return {
@@ -173,14 +173,14 @@ class CommandHandlers:
         }
 
 
-def _order_of(request: Pause | Resume | Coil) -> loop.Order:
+def _order_of(request: Pause | Resume | Coil) -> orders.Order:
     match request:
         case Pause(camera=camera, for_s=for_s):
-            return loop.Pause(camera, for_s)
+            return orders.Pause(camera, for_s)
         case Resume(camera=camera):
-            return loop.Resume(camera)
+            return orders.Resume(camera)
         case Coil(action=action, coil=name):
-            return loop.CoilOrder(action, name)
+            return orders.CoilOrder(action, name)
 
 
 def _newest(folder: Path, request: Evidence) -> list[dict[str, Any]]:

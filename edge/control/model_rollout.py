@@ -28,7 +28,8 @@ from edge.model import bundle
 from edge.model.download import download
 from edge.model.store import CONFIGURED, ActiveModel, Store
 from edge.model.variant import choose, gain_of
-from edge.pipeline.loop import CameraSession, OrderQueue, PromoteModel, Reconfigure
+from edge.pipeline.camera_session import CameraSession
+from edge.pipeline.orders import OrderQueue, PromoteModel, Reconfigure
 
 log = logging.getLogger(__name__)
 
@@ -181,7 +182,7 @@ class ModelRollout:
 
     def _order(self, fresh: ValidatedModel, former: ValidatedModel | None, then: Callable[[], None]) -> Reconfigure:
         if former is None:
-            return Reconfigure(classifier=fresh.classifier, then=then)
+            return Reconfigure(classifier=fresh.classifier, on_change=then)
 
         def on_failure(reason: str) -> None:
             """By the line, within the frame that failed."""
@@ -191,7 +192,9 @@ class ModelRollout:
             )
             self._failure = reason
 
-        return Reconfigure(classifier=fresh.classifier, former=former.classifier, on_failure=on_failure, then=then)
+        return Reconfigure(
+            classifier=fresh.classifier, previous=former.classifier, on_fall_back=on_failure, on_change=then
+        )
 
     def _back(self, reason: str, *, rejected: bool) -> dict[str, Any]:
         """Let the predecessor decide again.  Raises CommandError, BundleError."""

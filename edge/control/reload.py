@@ -29,7 +29,7 @@ from edge.host.clock import Clock, stamp
 from edge.host.redact import redact
 from edge.model.classifier import Classifier
 from edge.pipeline.event_latency import EventLatency
-from edge.pipeline.loop import OrderQueue, Reconfigure, SetThresholds
+from edge.pipeline.orders import OrderQueue, Reconfigure, SetThresholds
 from edge.vision.anomaly import of_camera
 from edge.vision.decision import Thresholds
 
@@ -238,14 +238,14 @@ class Node:
         found = replace(diff.compare(self.settings, settings), needs_restart=self._needs_restart(wanted))
         by_name = {camera.name: camera for camera in settings.active_cameras}
         fresh = (*found.added, *found.reopened, *found.looked_at)
-        sessions = {name: session_of(by_name[name], self.classifier, self._clock) for name in fresh}
+        cameras = {name: session_of(by_name[name], self.classifier, self._clock).settings for name in fresh}
         for camera in by_name.values():  # refuses what does not fit the model, or the one that may come back
             Thresholds.of(camera.decision, (self.former or self.classifier).card.classes, camera.name)
             Thresholds.of(camera.decision, self.classifier.card.classes, camera.name)
             if self.former is not None:
                 of_camera(camera, self.former.card)
         is_same = settings.model.shadow == self.settings.model.shadow and found == Difference()
-        shadow = None if is_same else (shadow_of(settings, self._clock),)
+        shadow = None if is_same else shadow_of(settings, self._clock)
         before = self.origin.config_sha256
         told = {**found.as_json(), "config_sha256": settings.sha256, "config_sha256_before": before}
 
@@ -257,12 +257,13 @@ class Node:
         self._reach.trail.follow(by_name)
         thresholds = {name: by_name[name].decision for name in found.thresholds}
         order = Reconfigure(
-            sessions,
+            cameras,
             thresholds,
             names=frozenset(by_name),
             report_s=settings.report_s,
+            replaces_shadow=not is_same,
             shadow=shadow,
-            then=then,
+            on_change=then,
         )
         self._reach.orders.ask(order, ORDER_S)
         self._reach.cameras.rearrange(settings.active_cameras)

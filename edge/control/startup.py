@@ -17,7 +17,7 @@ from edge.model import bundle
 from edge.model.classifier import Classifier
 from edge.model.store import CONFIGURED, ActiveModel, Store
 from edge.model.variant import choose
-from edge.pipeline.loop import CameraSession
+from edge.pipeline.camera_session import CameraSession
 from edge.pipeline.shadow import Shadow
 from edge.vision.anomaly import of_camera
 from edge.vision.inspector import Inspector
@@ -176,4 +176,4 @@ def active(settings: config.Config) -> tuple[config.Camera, ...]:
 
 def session_of(camera: config.Camera, classifier: Classifier, clock: Clock) -> CameraSession:
     """Raises ConfigError when the camera's thresholds do not fit the model."""
-    return CameraSession(camera, classifier, clock, live=SourceSpec.of(camera).live)
+    return CameraSession.of(camera, classifier, clock, live=SourceSpec.of(camera).live)

@@ -250,14 +250,14 @@ class EvidenceSelector:
                 self._exhibits.popitem(last=False)
         return exhibit
 
-    def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[Gray], Sequence[Box]]) -> None:
+    def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[], Sequence[Box]]) -> None:
         """Now and then a tile for people: one in doubt, or any.  boxes: the tiles of a frame."""
         now_ns = self._clock.monotonic_ns()
         findings = verdict.findings
         if findings.suspects and self._is_due("unsure", frame.camera, now_ns):
             self._take("unsure", frame, self._rng.choice(findings.suspects), {"label": "unsure"})
         if not verdict.skipped and self._is_due("audit", frame.camera, now_ns):
-            tile = self._rng.choice(boxes(frame.pixels))
+            tile = self._rng.choice(boxes())
             self._take("audit", frame, tile, {"label": _label(tile, findings)})
 
     def _is_due(self, kind: Kind, camera: str, now_ns: int) -> bool:

@@ -29,15 +29,15 @@ from edge.evidence.archive import Archive
 from edge.host import machine
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.watchdog import LOOP_AGE, Loop
+from edge.pipeline.camera_session import CameraSession
+from edge.pipeline.camera_state import STATES
 from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.histogram import Counts
-from edge.pipeline.loop import CameraSession
 from edge.pipeline.shadow import Shadow
 
 log = logging.getLogger(__name__)
 
 LIMITS_MS: Final = (0.1, 0.25, 0.5, 1, 2, 3, 4, 6, 8, 10, 15, 20, 30, 50, 100, 200, 500, 1000, 5000, 60_000)
-STATES: Final = ("running", "no_signal", "frozen", "bad_image", "paused", "failed")
 STOP_S: Final = 1.0
 
 
@@ -135,10 +135,10 @@ class Reading:
         partial = CounterMetricFamily("defectd_frames_partial", "Frames inspected in part.", labels=["camera"])
         silent = CounterMetricFamily("defectd_no_signal_seconds", "Time without frames.", labels=["camera"])
         for session in self._sessions():
-            name, total = session.camera.name, session.account.total()
+            name, total = session.camera.name, session.counters.account.total()
             for state, n in total["frames"].items():
                 frames.add_metric([name, state], n)
-            for (state, reason), n in tuple(session.losses.items()):
+            for (state, reason), n in tuple(session.counters.losses.items()):
                 lost.add_metric([name, state, reason], n)
             for outcome, n in total["tiles"].items():
                 tiles.add_metric([name, outcome], n)
@@ -156,9 +156,9 @@ class Reading:
         for session in self._sessions():
             name = session.camera.name
             for known in STATES:
-                state.add_metric([name, known], float(session.state == known))
-            fps.add_metric([name], session.fps)
-            _add_age(verdict, name, session.last_verdict_ns, now_ns)
+                state.add_metric([name, known], float(session.state.name == known))
+            fps.add_metric([name], session.counters.fps)
+            _add_age(verdict, name, session.counters.last_verdict_ns, now_ns)
             if name in status:
                 _add_age(frame, name, status[name].last_frame_ns, now_ns)
                 waiting.add_metric([name], status[name].waiting)
@@ -206,7 +206,7 @@ class Reading:
         )
         for session in self._sessions():
             name = session.camera.name
-            for stage, histogram in session.stages.items():
+            for stage, histogram in session.counters.stages.items():
                 _add_histogram(family, [name, stage], histogram.counts())
             for stage, times in (("outbox", self._trail.to_outbox), ("broker", self._trail.to_broker)):
                 if name in times:
@@ -282,7 +282,7 @@ class Reading:
             yield CounterMetricFamily("defectd_strip_messages_dropped", "Messages that newer ones pushed out.", dropped)
         metres = CounterMetricFamily("defectd_strip_meters", "Metres that have passed.", labels=["camera", "outcome"])
         for session in self._sessions():
-            passed = session.account.total()["strip"] or {}
+            passed = session.counters.account.total()["strip"] or {}
             for outcome in ("inspected", "partial", "missed"):
                 if passed:
                     metres.add_metric([session.camera.name, outcome], passed[f"{outcome}_m"])

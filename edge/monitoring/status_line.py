@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from edge.delivery.mqtt.publisher import Snapshot
 from edge.host.clock import NS_PER_S
-from edge.pipeline.loop import Report
+from edge.pipeline.reporting import Report
 
 
 def status_line(reports: Sequence[Report], link: Snapshot, now_ns: int) -> str:

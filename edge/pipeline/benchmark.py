@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import cv2
 import numpy as np
@@ -30,9 +30,12 @@ from edge.host.interleaved_timer import BURST, interleaved
 from edge.model.bundle import Bundle, selftest_tiles
 from edge.model.classifier import Classifier, foreign
 from edge.model.variant import NETWORKS, choose
+from edge.pipeline.camera_session import STAGES, CameraSession
 from edge.pipeline.histogram import Counts, Histogram, Summary
-from edge.pipeline.loop import STAGES, CameraSession, InspectionLoop, Picture, Report
+from edge.pipeline.loop import InspectionLoop
+from edge.pipeline.reporting import Picture, Subscribers
 from edge.pipeline.scheduler import Head
+from edge.vision.inspector import Inspector, PreparedFrame
 
 THREADS: Final = (1, 2)
 BATCHES: Final = (1, 8, 32)
@@ -201,13 +204,14 @@ class FramePath:
     def __init__(self, classifier: Classifier, camera: config.Camera, frames: Sequence[Gray], clock: Clock) -> None:
         self._frames = list(frames)
         self._name = camera.name
-        self._session = CameraSession(camera, classifier, clock, live=False)
+        self._session = CameraSession.of(camera, classifier, clock, live=False)
         self._classifier = classifier
         self._clock = clock
         self._number = 0
         self._next = cycle(self._frames)
-        self._line = _line([self._session], self, clock, on_report=lambda _reports: None, report_s=3600.0)
-        self.tiles = self._session.inspector.tiles(self._frames[0])
+        self._line = InspectionLoop([self._session], self, Subscribers(_Nowhere()), clock, report_s=3600.0)
+        self._inspector = Inspector(camera, classifier, clock)
+        self.tiles = self._prepared(self._frames[0]).tiles
 
     def turn(self) -> None:
         """One frame through the line."""
@@ -215,17 +219,20 @@ class FramePath:
 
     def cut(self) -> Gray:
         """The tiles of one frame."""
-        return self._session.inspector.cut(self._frames[0]).copy()
+        return self._inspector.cut(self._prepared(self._frames[0])).copy()
+
+    def _prepared(self, image: Gray) -> PreparedFrame:
+        return self._inspector.prepare(image, follow=False)
 
     def missed(self) -> int:
         """Frames that were not judged: bad pictures."""
-        frames: dict[str, int] = self._session.account.total()["frames"]
+        frames: dict[str, int] = self._session.counters.account.total()["frames"]
         return sum(frames.values()) - frames["ok"] - frames["defect"] - frames["unsure"]
 
     def naive(self) -> None:
         """What one writes in an afternoon: crop, resize, run, softmax, for each tile."""
         image, side = next(self._next), self._classifier.card.input_px
-        for x, y, w, h in self._session.inspector.boxes(image):
+        for x, y, w, h in self._prepared(image).boxes():
             tile = cv2.resize(image[y : y + h, x : x + w], (side, side), interpolation=cv2.INTER_AREA)
             self._classifier.score(np.asarray(tile, np.uint8)[None]).probabilities(1.0).max()
 
@@ -238,7 +245,7 @@ class FramePath:
         run = foreign(onnx_file)
         mean = np.array(REFERENCE_MEAN, np.float32)[:, None, None]
         std = np.array(REFERENCE_STD, np.float32)[:, None, None]
-        x, y, w, h = next(iter(self._session.inspector.boxes(self._frames[0])))
+        x, y, w, h = self._prepared(self._frames[0]).boxes()[0]
         tile = np.ascontiguousarray(self._frames[0][y : y + h, x : x + w])
 
         def judge() -> object:
@@ -275,26 +282,6 @@ class _Nowhere:
         """Forgotten."""
 
 
-def _line(
-    sessions: Sequence[CameraSession],
-    cameras: Any,
-    clock: Clock,
-    *,
-    on_report: Callable[[Sequence[Report]], None],
-    report_s: float,
-) -> InspectionLoop:
-    return InspectionLoop(
-        sessions,
-        cameras,
-        _Nowhere(),
-        clock,
-        retain_state=lambda _name, _message: None,
-        retain_coverage=lambda _name, _message: None,
-        on_report=on_report,
-        report_s=report_s,
-    )
-
-
 def loads(loaded: Bundle, model: config.Model, seconds: float, clock: Clock | None = None) -> Iterator[Load]:
     """For each pace more and more cameras, real processes with the generated strip, until the box fails."""
     clock = clock or SystemClock()
@@ -329,9 +316,9 @@ def hold(
     like = (like or _camera(loaded)).model_copy(update={**opened, "width": None, "height": None})
     cameras = [like.model_copy(update={"name": f"c{n}"}) for n in range(count)]
     classifier = choose(loaded, model, clock).classifier
-    sessions = [CameraSession(camera, classifier, clock, live=True) for camera in cameras]
+    sessions = [CameraSession.of(camera, classifier, clock, live=True) for camera in cameras]
     supervisor = Supervisor(cameras, clock)
-    line = _line(sessions, supervisor, clock, on_report=lambda _reports: None, report_s=3600.0)
+    line = InspectionLoop(sessions, supervisor, Subscribers(_Nowhere()), clock, report_s=3600.0)
     line.start()
     supervisor.start()
     try:
@@ -377,11 +364,11 @@ class _Sum:
 
 
 def _accounts(sessions: Sequence[CameraSession]) -> _Sum:
-    sums = [session.account.total() for session in sessions]
+    sums = [session.counters.account.total() for session in sessions]
     stages = {stage: Histogram() for stage in STAGES}
     for session in sessions:
         for stage, histogram in stages.items():
-            histogram.take(session.stages[stage].counts())
+            histogram.take(session.counters.stages[stage].counts())
     return _Sum(
         sum(s["delivered"] for s in sums),
         sum(s["partial"] for s in sums),

@@ -10,7 +10,7 @@ from typing import Final
 SUB_BITS: Final = 5
 """2**5 buckets per octave: a bucket is 1/32 of its value wide."""
 LARGEST_US: Final = 1 << 36
-"""Nineteen hours; longer durations are counted as this."""
+"""Nineteen hours; longer durations count as this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What a histogram held at one moment.  buckets: counts by bucket number."""
+    """The content of a histogram at one moment.  buckets: counts by bucket number."""
 
     buckets: dict[int, int]
     sum_us: int
@@ -38,7 +38,7 @@ class Counts:
         return sum(self.buckets.values())
 
     def since(self, earlier: Counts | None) -> Counts:
-        """What came after `earlier`, a moment of the same histogram. Its largest is known to one bucket."""
+        """The durations added after `earlier`, a moment of the same histogram. The maximum is known to one bucket."""
         if earlier is None:
             return self
         buckets = {b: more for b, n in self.buckets.items() if (more := n - earlier.buckets.get(b, 0))}
@@ -46,7 +46,7 @@ class Counts:
         return Counts(buckets, self.sum_us - earlier.sum_us, largest)
 
     def quantile_ms(self, share: float) -> float:
-        """The duration that `share` (0 to 1) of all stayed at or below, ms; 0 when nothing was counted."""
+        """The duration, ms, that `share` (0 to 1) of all durations do not exceed; 0 without durations."""
         rank = math.ceil(share * self.n - 1e-9)  # 0.07 * 100 is a little above 7
         seen = 0
         for bucket in sorted(self.buckets):
@@ -60,7 +60,7 @@ class Counts:
         return Summary(self.n, p50, p95, p99, p999, self.max_us / 1000)
 
     def below(self, limits_ms: Sequence[float]) -> list[int]:
-        """How many stayed at or below each limit.  limits_ms: rising.  A bucket counts where its upper end is."""
+        """How many durations do not exceed each limit.  limits_ms: ascending.  A bucket counts at its upper end."""
         counts, seen = [], 0
         buckets = sorted(self.buckets.items())
         at = 0
@@ -73,9 +73,9 @@ class Counts:
 
 
 class Histogram:
-    """Counts of durations in log-linear buckets, as HdrHistogram has them.
+    """Counts of durations in log-linear buckets, as in HdrHistogram.
 
-    Not locked: one thread adds. Any thread may take `counts`: copying a dictionary is one step of the interpreter.
+    Not locked: one thread adds. Any thread may call `counts`: the interpreter copies a dictionary in one step.
     """
 
     __slots__ = ("_counts", "_max_us", "_n", "_sum_us")
@@ -99,7 +99,7 @@ class Histogram:
         self._max_us = max(self._max_us, us)
 
     def take(self, counts: Counts) -> None:
-        """Add what another histogram held."""
+        """Add the content of another histogram."""
         for bucket, n in counts.buckets.items():
             self._counts[bucket] = self._counts.get(bucket, 0) + n
         self._n += counts.n
@@ -110,7 +110,7 @@ class Histogram:
         return Counts(self._counts.copy(), self._sum_us, self._max_us)
 
     def quantile_ms(self, share: float) -> float:
-        """The duration that `share` (0 to 1) of all stayed at or below, ms; 0 when nothing was counted."""
+        """The duration, ms, that `share` (0 to 1) of all durations do not exceed; 0 without durations."""
         return self.counts().quantile_ms(share)
 
     def summary(self) -> Summary:

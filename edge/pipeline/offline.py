@@ -76,7 +76,7 @@ class Offline:
                 if isinstance(picture, Unreadable):
                     yield {"source": picture.label, "error": str(picture.error)}
                 else:
-                    verdict = self._inspector.inspect(picture.pixels)
+                    verdict = self._inspector.inspect_alone(picture.pixels)
                     if pictures is not None:
                         save(pictures / _file_name(picture), picture.pixels, verdict.findings)
                     yield _as_json(picture, verdict)

@@ -1,6 +1,6 @@
-"""A second model beside the one that decides: it judges a share of the frames, and what it judges otherwise is counted.
+"""A second model in shadow mode: it inspects a share of the frames, and its disagreements are counted.
 
-It never decides, and it only runs when every frame that may come meanwhile would still be in time.
+It never decides, and it runs only when every frame that may come meanwhile would still be in time.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from edge.vision.inspector import Inspector, Verdict
 
 log = logging.getLogger(__name__)
 
-SPARE: Final = 1.5
-"""So many times its expected duration must be free."""
+SPARE_FACTOR: Final = 1.5
+"""The shadow model runs only when this many times its expected duration is free."""
 MAX_FAILURES: Final = 10
-"""In a row: then it is left alone until the next configuration."""
+"""Failures in a row after which the shadow model stops, until the next configuration."""
 
 
 @dataclass(slots=True)
 class Tally:
-    """Frames of one camera.  otherwise: by "ours>its" state, `class` where only the classes differ."""
+    """Frames of one camera.  otherwise: disagreements by "ours>theirs" state, `class` where only the classes differ."""
 
     frames: int = 0
     otherwise: dict[str, int] = field(default_factory=dict)
@@ -42,9 +42,10 @@ class Tally:
 
 
 class Shadow:
-    """Owned by the line; other threads may read the tallies.
+    """A model in shadow mode.  Owned by the inspection loop; other threads may read the tallies.
 
-    model: name, version and sha256.  share: of the frames, 0 to 1.  inspectors: one for each camera, its own.
+    model: name, version and sha256.  share: of the frames, 0 to 1.  inspectors: one for each camera, used by nothing
+    else.
     """
 
     def __init__(
@@ -57,10 +58,14 @@ class Shadow:
         self._clock = clock
         self._cost = {name: Cost() for name in inspectors}
         self._owed = dict.fromkeys(inspectors, 0.0)
+        """Share of a frame that each camera is due; a frame is inspected when it reaches 1."""
         self._failures = 0
 
-    def watch(self, camera: str, pixels: Gray, verdict: Verdict, spare_ns: int) -> None:
-        """Judge this frame too, if it is its turn and there is time.  spare_ns: how long the line may be kept."""
+    def compare(self, camera: str, pixels: Gray, verdict: Verdict, spare_ns: int) -> None:
+        """Inspect this frame too, if it is due and there is time.
+
+        verdict: of the deciding model.  spare_ns: how long the inspection loop may be busy with it.
+        """
         tally = self.tallies.get(camera)
         if tally is None or verdict.skipped or verdict.state == "bad_image" or self._failures >= MAX_FAILURES:
             return
@@ -70,32 +75,32 @@ class Shadow:
         self._owed[camera] -= 1.0
         inspector, cost = self._inspectors[camera], self._cost[camera]
         try:
-            inspector.follow(pixels)
-            # Before the first time its cost is taken to be that of the model it stands beside.
-            expected_ns = cost.of(inspector.tiles(pixels)) or verdict.preprocess_ns + verdict.inference_ns
-            if SPARE * expected_ns > spare_ns:
+            prepared = inspector.prepare(pixels, follow=True)
+            # Until its cost is measured, it is assumed to be that of the deciding model.
+            expected_ns = cost.of(prepared.tiles) or verdict.preprocess_ns + verdict.inference_ns
+            if SPARE_FACTOR * expected_ns > spare_ns:
                 tally.no_time += 1
                 return
-            began_ns = self._clock.monotonic_ns()
-            its = inspector.inspect(pixels, looked=True)
-        except Exception as error:  # noqa: BLE001 (it only looks on: what it does wrong costs nothing but its word)
+            start_ns = self._clock.monotonic_ns()
+            theirs = inspector.inspect(prepared)
+        except Exception as error:  # noqa: BLE001 (the shadow model decides nothing: its failure must stop nothing)
             self._fail(tally, str(error))
             return
-        cost.learn(its.tiles, its.inference_ns, self._clock.monotonic_ns() - began_ns)
-        if its.broken:
-            self._fail(tally, "its scores are no numbers")
+        cost.learn(theirs.tiles, theirs.inference_ns, self._clock.monotonic_ns() - start_ns)
+        if theirs.broken:
+            self._fail(tally, "its scores are not finite")
             return
         self._failures = 0
         tally.frames += 1
-        how = _difference(verdict, its)
-        if how:
-            tally.otherwise[how] = tally.otherwise.get(how, 0) + 1
+        difference = _difference(verdict, theirs)
+        if difference:
+            tally.otherwise[difference] = tally.otherwise.get(difference, 0) + 1
 
     def _fail(self, tally: Tally, reason: str) -> None:
         tally.failed += 1
         self._failures += 1
         if self._failures == MAX_FAILURES:
-            log.error("the shadow model failed %d times in a row and is left alone: %s", MAX_FAILURES, reason)
+            log.error("the shadow model failed %d times in a row and is no longer run: %s", MAX_FAILURES, reason)
 
     def as_json(self, camera: str) -> dict[str, Any] | None:
         """For the state message of a camera."""
@@ -103,8 +108,19 @@ class Shadow:
         return None if tally is None else {"model": self.model, "share": self.share, **tally.as_json()}
 
 
-def _difference(ours: Verdict, its: Verdict) -> str:
-    if ours.state != its.state:
-        return f"{ours.state}>{its.state}"
-    classes = [{region.class_name for region in verdict.findings.regions} for verdict in (ours, its)]
+@dataclass(slots=True)
+class ShadowSlot:
+    """The shadow model in use, or none.  A new configuration may replace it; any thread may read it."""
+
+    current: Shadow | None = None
+
+    def as_json(self, camera: str) -> dict[str, Any] | None:
+        """For the state message of a camera; None without a shadow model."""
+        return None if self.current is None else self.current.as_json(camera)
+
+
+def _difference(ours: Verdict, theirs: Verdict) -> str:
+    if ours.state != theirs.state:
+        return f"{ours.state}>{theirs.state}"
+    classes = [{region.class_name for region in verdict.findings.regions} for verdict in (ours, theirs)]
     return "class" if classes[0] != classes[1] else ""

@@ -1,4 +1,8 @@
-"""One frame in, one verdict out."""
+"""One frame in, one verdict out.
+
+The stages are separate calls: `check` compares a frame with the frames before it and lays the tiles out, the owner
+decides how many tiles there is time for, `inspect` cuts the tiles, runs the network and decides.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ from edge.vision.anomaly import AnomalyModel
 from edge.vision.decision import NOTHING, AnomalyScores, Findings, Thresholds, decide
 from edge.vision.defect_extent import extent
 from edge.vision.flatfield import Flatfield
+from edge.vision.image_quality import WELL, ImageCheck, ImageStats
 from edge.vision.strip_edges import Followed, Follower
 from edge.vision.tile_order import Rotation
 from edge.vision.tiles import Rectangle, Roi, TileGrid
@@ -29,71 +34,107 @@ from edge.vision.tiles import Rectangle, Roi, TileGrid
 FrameState = Literal["ok", "defect", "unsure", "bad_image", "late", "dropped"]
 log = logging.getLogger(__name__)
 
-GRIDS_KEPT: Final = 8
-"""A camera has one frame size; a folder of images may have several."""
-PLACES_KEPT: Final = 32
-"""Of a region that follows the strip."""
+MAX_GRIDS: Final = 8
+"""Frame sizes remembered. A camera has one; a folder of images may have several."""
+MAX_PLACES: Final = 32
+"""Places of the strip remembered, where the region follows it."""
 MAX_MEASURED: Final = 4
-"""Flaws of a frame whose extent is told."""
+"""Defects of one frame whose extent is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What inspection found in one frame, and what each step cost."""
+    """What inspection found in one frame, and how long each stage took."""
 
     state: FrameState
     findings: Findings
     tiles: int
-    """Inspected."""
+    """Tiles inspected."""
     reason: str = ""
-    """Why, for `bad_image`."""
+    """The fault of a `bad_image`, or "partial"."""
     preprocess_ns: int = 0
     inference_ns: int = 0
     decide_ns: int = 0
     skipped: int = 0
-    """Tiles left out to keep the deadline: then a frame in which nothing was found is unsure, never ok."""
+    """Tiles left out to keep the deadline. Such a frame without a defect is unsure, never ok."""
     broken: int = 0
-    """Tiles whose scores are no numbers: they are unsure, never ok."""
+    """Tiles whose scores are not finite. They are unsure, never ok."""
     outside: int = 0
-    """Tiles of the frame that lie beside the strip, where the region follows it."""
+    """Tiles of the whole frame that lie beside the strip, where the region follows it."""
     anomaly: float | None = None
-    """The strangest tile, in units of the threshold; None without a calibration of good surface."""
+    """The highest anomaly score of a tile, in units of the threshold; None without an anomaly model."""
     features: Float32s | None = field(default=None, compare=False, repr=False)
-    """(tiles, F) float32: what the network saw."""
+    """(tiles, F) float32, the network's features of each inspected tile."""
 
 
 @dataclass(slots=True, eq=False)
-class _Layout:
-    """The tiles of one frame size and their turns."""
+class Layout:
+    """The tiles of one frame size, and their turns."""
 
     grid: TileGrid
     turns: Rotation
     gain: Float32s | None = None
     outside: int = 0
-    is_known: bool = True
-    """Whether what is known of good surface holds for frames of this size."""
+    """Tiles of the whole frame that lie beside the strip."""
+    has_anomaly_model: bool = True
+    """Whether the anomaly model is valid for frames of this size."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedFrame:
+    """A frame with its image check and its tiles.  pixels: (H, W) uint8, a view, valid as long as the frame's."""
+
+    pixels: Gray
+    layout: Layout | None
+    """None where the frame cannot be tiled: then the check names the fault."""
+    check: ImageCheck = WELL
+    known_stats: ImageStats | None = None
+    """Brightness and sharpness, where the check has computed them."""
+
+    @property
+    def fault(self) -> str | None:
+        """Why the frame must not be inspected; None where it can be."""
+        return self.check.fault
+
+    @property
+    def tiles(self) -> int:
+        """The number of tiles."""
+        return 0 if self.layout is None else len(self.layout.grid)
+
+    def boxes(self) -> list[Box]:
+        """The tiles, x y w h, px."""
+        return (
+            [] if self.layout is None else [(int(x), int(y), int(w), int(h)) for x, y, w, h in self.layout.grid.boxes]
+        )
+
+    def window(self) -> Gray:
+        """The smallest part of the frame that holds all tiles: a view."""
+        if self.layout is None:
+            return self.pixels
+        return _window(self.pixels, self.layout)
 
 
 @dataclass(slots=True, eq=False)
 class Learned:
-    """What an inspector knows of its camera's pictures."""
+    """What an inspector has learned about the frames of its camera."""
 
     watch: image_quality.Watch
     light: Flatfield | None = None
     follower: Follower | None = None
     region: Rectangle | None = None
-    """Of the strip in this frame; None: the fixed one."""
-    normal: tuple[AnomalyModel, ...] = ()
-    """Good surface, as each model sees it that a calibration was made with."""
-    grids: OrderedDict[tuple[int, int], _Layout] = field(default_factory=OrderedDict)
-    places: OrderedDict[tuple[tuple[int, int], Rectangle], _Layout] = field(default_factory=OrderedDict)
-    """The same for regions that follow the strip."""
+    """The strip in the last frame; None: the fixed region is in use."""
+    anomaly_models: tuple[AnomalyModel, ...] = ()
+    """Made by calibrations, each for one network."""
+    grids: OrderedDict[tuple[int, int], Layout] = field(default_factory=OrderedDict)
+    """Layouts of the fixed region, by frame size, the last used at the end."""
+    places: OrderedDict[tuple[tuple[int, int], Rectangle], Layout] = field(default_factory=OrderedDict)
+    """Layouts of a region that follows the strip, the last used at the end."""
     batch: Gray = field(default_factory=lambda: np.empty((0, 0, 0), np.uint8))
-    """As long as the largest grid needs it; written anew for each frame."""
+    """Holds the tiles of the largest grid; overwritten by each frame."""
 
 
 class Inspector:
-    """Judges the frames of one camera with a classifier that cameras share. Owned by one thread."""
+    """Inspects the frames of one camera with a classifier that all cameras share. Owned by one thread."""
 
     def __init__(
         self,
@@ -104,86 +145,94 @@ class Inspector:
         sensor_noise: bool = False,
         learned: Learned | None = None,
     ) -> None:
-        """sensor_noise: two equal pictures in a row are no coincidence, the picture is frozen.
+        """sensor_noise: the source has noise, so that equal frames in a row are frozen.
 
-        learned: by an inspector of the same camera whose place this one takes.
-        Raises ConfigError when the map of gains or the calibration of good surface cannot be used, when the latter was
-        made with other models only, or when a threshold names a class the model does not know.
+        learned: taken over from the inspector that this one replaces.
+        Raises ConfigError when the flatfield or the anomaly model cannot be read, when no anomaly model fits the
+        network, or when a threshold names a class that the network does not have.
         """
         self._camera = camera
         self._classifier = classifier
         self._clock = clock
-        self.calibrated_thresholds = _holding(camera, classifier)
-        """Of the camera's, those that hold for this model."""
-        self._thresholds = self._by(camera.decision)
+        self.calibrated_thresholds = _calibrated_thresholds(camera, classifier)
+        """The camera's, if they were calibrated for this model."""
+        self.thresholds = Thresholds.of(
+            camera.decision, classifier.card.classes, camera.name, self.calibrated_thresholds
+        )
         if learned is None:
             light = None if camera.flatfield is None else Flatfield.read(camera.flatfield)
             learned = Learned(
                 image_quality.Watch(camera.image_quality, frozen=sensor_noise),
                 light,
                 _follower(camera),
-                normal=anomaly.known_of(camera),
+                anomaly_models=anomaly.known_of(camera),
             )
         self._learned = learned
-        self._anomaly = anomaly.fitting(learned.normal, classifier.card, camera.name)
-
-    def judge_by(self, decision: config.Decision) -> None:
-        """Use other thresholds from the next frame on.  Raises ConfigError for a class that the model does not know."""
-        self._thresholds = self._by(decision)
-        self._camera = self._camera.model_copy(update={"decision": decision})
-
-    def _by(self, decision: config.Decision) -> Thresholds:
-        return Thresholds.of(decision, self._classifier.card.classes, self._camera.name, self.calibrated_thresholds)
+        self._anomaly = anomaly.fitting(learned.anomaly_models, classifier.card, camera.name)
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by at this camera."""
+        """The divisor of the logits, calibrated for this camera or the model's own."""
         own = None if self.calibrated_thresholds is None else self.calibrated_thresholds.temperature
         return self._classifier.temperature if own is None else own
 
-    @property
-    def thresholds(self) -> Thresholds:
-        return self._thresholds
-
     def fitted(self, classifier: Classifier | None = None, decision: config.Decision | None = None) -> Inspector:
-        """One with another network or other thresholds, to take the place of this one: what is learned goes on.
+        """A copy with another network or other thresholds that goes on with what this one has learned.
 
-        Raises ConfigError as the constructor.
+        Raises ConfigError as the constructor does.
         """
         camera = self._camera if decision is None else self._camera.model_copy(update={"decision": decision})
         classifier = classifier or self._classifier
         learned = self._learned
         if classifier.card.input_px != self._classifier.card.input_px:
-            learned = Learned(learned.watch, learned.light, learned.follower, normal=learned.normal)
+            learned = Learned(learned.watch, learned.light, learned.follower, anomaly_models=learned.anomaly_models)
         return Inspector(camera, classifier, self._clock, learned=learned)
 
-    def look(self, image: Gray, now_ns: int) -> image_quality.ImageCheck:
-        """Health, in the order of the camera's frames, whether or not they are inspected after it."""
-        try:
-            layout = self._fixed(image)
-        except ImageError as error:
-            return self._learned.watch.tell(str(error))
-        self.follow(image)
-        x, y, w, h = layout.grid.window
-        window = image[y : y + h, x : x + w]
-        if self._learned.light is not None and layout.gain is not None:
-            self._learned.light.watch(window, layout.gain, now_ns)
-        return self._learned.watch.step(window, now_ns)
+    def check(self, image: Gray, now_ns: int) -> PreparedFrame:
+        """Check the next frame of the camera against those before it, and lay its tiles out.
 
-    def follow(self, image: Gray) -> None:
-        """Find the strip in the next frame, where the region follows it: `look` does so, too."""
+        For every frame in the order of the camera, also for those that there is no time to inspect.
+        image: (H, W) uint8, not kept.
+        """
         learned = self._learned
-        if learned.follower is None:
-            return
-        learned.region = learned.follower.step(image)
         try:
-            self._layout(image)
-        except ImageError:
-            learned.region = None  # so narrow that no tile fits: the fixed region holds
+            fixed = self._fixed(image)
+        except ImageError as error:
+            return PreparedFrame(image, None, learned.watch.tell(str(error)))
+        layout = self._follow(image, fixed)
+        window = _window(image, fixed)
+        if learned.light is not None and fixed.gain is not None:
+            learned.light.watch(window, fixed.gain, now_ns)
+        check = learned.watch.step(window, now_ns)
+        return PreparedFrame(image, layout, check, learned.watch.sight if self._camera.image_quality.enabled else None)
+
+    def check_alone(self, image: Gray) -> PreparedFrame:
+        """Check a picture by itself, without those before it, and lay its tiles out."""
+        try:
+            fixed = self._fixed(image)
+            layout = self._follow(image, fixed)
+        except ImageError as error:
+            return PreparedFrame(image, None, ImageCheck(str(error)))
+        fault = image_quality.fault(_window(image, fixed))
+        return PreparedFrame(image, layout, ImageCheck(fault))
+
+    def prepare(self, image: Gray, *, follow: bool) -> PreparedFrame:
+        """Lay the tiles out, without a check.  Raises ImageError where the frame cannot be tiled.
+
+        follow: first find the strip in this frame, where the region follows it.
+        """
+        fixed = self._fixed(image)
+        return PreparedFrame(image, self._follow(image, fixed) if follow else self._at_strip(fixed))
+
+    def stats(self, frame: PreparedFrame) -> ImageStats:
+        """Brightness and sharpness of a frame."""
+        if frame.known_stats is not None:
+            return frame.known_stats
+        return image_quality.sight(_window(frame.pixels, self._fixed(frame.pixels)))
 
     @property
     def edges(self) -> Mapping[str, Followed]:
-        """How the edges stand that the region follows, by side; none where it is fixed."""
+        """The strip edges that the region follows, by side; empty where the region is fixed."""
         follower = self._learned.follower
         return {} if follower is None else {str(side): edge for side, edge in follower.edges.items()}
 
@@ -192,145 +241,134 @@ class Inspector:
         """sha256 of the bundle's fp32 network."""
         return self._classifier.card.files.get(FP32, "")
 
-    def sight(self, image: Gray) -> image_quality.ImageStats:
-        """Brightness and sharpness of a frame that was just looked at.  Raises ImageError."""
-        known = self._learned.watch.sight if self._camera.image_quality.enabled else None
-        if known is not None:
-            return known
-        x, y, w, h = self._fixed(image).grid.window
-        return image_quality.sight(image[y : y + h, x : x + w])
+    def cut(self, frame: PreparedFrame) -> Gray:
+        """(N, side, side) uint8: the network's input for a frame that can be tiled, valid until the next call."""
+        assert frame.layout is not None
+        return frame.layout.grid.cut(frame.pixels, self._learned.batch, gain=frame.layout.gain)
 
-    def window(self, image: Gray) -> Gray:
-        """What is inspected of a frame: a view of it.  Raises ImageError."""
-        x, y, w, h = self._layout(image).grid.window
-        return image[y : y + h, x : x + w]
+    def inspect_alone(self, image: Gray, *, max_tiles: int | None = None, deadline_ns: int | None = None) -> Verdict:
+        """Check and inspect a picture by itself.  preprocess_ns of the verdict includes the check."""
+        started_ns = self._clock.monotonic_ns()
+        prepared = self.check_alone(image)
+        checked_ns = self._clock.monotonic_ns()
+        verdict = self.inspect(prepared, max_tiles=max_tiles, deadline_ns=deadline_ns)
+        return replace(verdict, preprocess_ns=verdict.preprocess_ns + checked_ns - started_ns)
 
-    def tiles(self, image: Gray) -> int:
-        """How many tiles a frame of this size has.  Raises ImageError where `look` finds an fault."""
-        return len(self._layout(image).grid)
+    def inspect(self, frame: PreparedFrame, *, max_tiles: int | None = None, deadline_ns: int | None = None) -> Verdict:
+        """Tiles, classifier, decision.
 
-    def boxes(self, image: Gray) -> list[Box]:
-        """Where the tiles of a frame of this size lie, x y w h.  Raises ImageError."""
-        return [(int(x), int(y), int(w), int(h)) for x, y, w, h in self._layout(image).grid.boxes]
-
-    def cut(self, image: Gray) -> Gray:
-        """(N, side, side) uint8: the network's input for this frame, valid until the next.  Raises ImageError."""
-        layout = self._layout(image)
-        return layout.grid.cut(image, self._learned.batch, gain=layout.gain)
-
-    def inspect(
-        self, image: Gray, *, looked: bool = False, most: int | None = None, deadline_ns: int | None = None
-    ) -> Verdict:
-        """Tiles, classifier, decision.  image: (H, W) uint8, not kept.
-
-        looked: `look` found nothing; otherwise the picture is looked at here, on its own.
-        most: tiles there is time for.  deadline_ns: no batch of tiles is begun that would end after it.
+        max_tiles: the number of tiles there is time for.  deadline_ns: no batch of tiles starts that would end later.
         """
-        started = self._clock.monotonic_ns()
-        try:
-            x, y, w, h = self._fixed(image).grid.window
-            if not looked:
-                self.follow(image)
-            layout = self._layout(image)
-        except ImageError as error:
-            return Verdict("bad_image", NOTHING, 0, str(error))
+        started_ns = self._clock.monotonic_ns()
+        layout = frame.layout
+        if frame.fault is not None or layout is None:
+            return Verdict("bad_image", NOTHING, 0, frame.fault or "")
         grid = layout.grid
-        fault = None if looked else image_quality.fault(image[y : y + h, x : x + w])
-        if fault is not None:
-            return Verdict("bad_image", NOTHING, 0, fault, self._clock.monotonic_ns() - started)
         layout.turns.over(grid.boxes)
-        chosen = self._chosen(layout, most, cuttable=deadline_ns is not None)
-        cut = grid.cut(image, self._learned.batch, chosen, layout.gain)
-        prepared = self._clock.monotonic_ns()
+        chosen = self._chosen(layout, max_tiles, cuttable=deadline_ns is not None)
+        cut = grid.cut(frame.pixels, self._learned.batch, chosen, layout.gain)
+        cut_ns = self._clock.monotonic_ns()
         scores = self._score(cut, deadline_ns)
-        inferred = self._clock.monotonic_ns()
+        inferred_ns = self._clock.monotonic_ns()
         probabilities = scores.probabilities(self.temperature)
         boxes, cells = grid.boxes, grid.cells
         if chosen is not None:
             chosen = chosen[: len(probabilities)]
             boxes, cells = boxes[chosen], cells[chosen]
-        strangeness = None
-        if self._anomaly is not None and layout.is_known:
-            known = self._anomaly
-            strangeness = AnomalyScores(known.score(scores), known.threshold, known.doubt)
+        anomaly_scores = None
+        if self._anomaly is not None and layout.has_anomaly_model:
+            model = self._anomaly
+            anomaly_scores = AnomalyScores(model.score(scores), model.threshold, model.doubt)
         findings = decide(
             probabilities,
             boxes,
             cells,
-            self._thresholds,
+            self.thresholds,
             has_good=self._classifier.card.has_good,
-            strangeness=strangeness,
+            strangeness=anomaly_scores,
         )
-        findings = self._measured(findings, image, deadline_ns)
+        findings = self._measured(findings, frame.pixels, deadline_ns)
         layout.turns.saw(chosen, (*(region.box_px for region in findings.regions), *findings.suspects))
         skipped = len(grid) - len(probabilities)
-        decided = self._clock.monotonic_ns()
+        decided_ns = self._clock.monotonic_ns()
         return Verdict(
             _state(findings, skipped),
             findings,
             len(probabilities),
             reason="partial" if skipped else "",
-            preprocess_ns=prepared - started,
-            inference_ns=inferred - prepared,
-            decide_ns=decided - inferred,
+            preprocess_ns=cut_ns - started_ns,
+            inference_ns=inferred_ns - cut_ns,
+            decide_ns=decided_ns - inferred_ns,
             skipped=skipped,
             broken=len(probabilities) - int(np.isfinite(probabilities).all(axis=1).sum()),
             outside=layout.outside,
-            anomaly=None if strangeness is None else strangeness.worst,
+            anomaly=None if anomaly_scores is None else anomaly_scores.worst,
             features=scores.features,
         )
 
     def _measured(self, findings: Findings, image: Gray, deadline_ns: int | None) -> Findings:
-        """With the extent of the strongest flaws, as far as the time goes."""
+        """Measure the extent of the strongest defects, as far as the time allows."""
         regions, spent_ns = list(findings.regions), 0
         for place, region in enumerate(regions[:MAX_MEASURED]):
-            begun_ns = self._clock.monotonic_ns()
-            if deadline_ns is not None and begun_ns + spent_ns > deadline_ns:
+            start_ns = self._clock.monotonic_ns()
+            if deadline_ns is not None and start_ns + spent_ns > deadline_ns:
                 break
             regions[place] = replace(region, extent_px=extent(image, region, self._camera.tile_px))
-            spent_ns = self._clock.monotonic_ns() - begun_ns
+            spent_ns = self._clock.monotonic_ns() - start_ns
         return replace(findings, regions=tuple(regions)) if regions else findings
 
-    def _chosen(self, layout: _Layout, most: int | None, *, cuttable: bool) -> Indices | None:
-        """Which tiles, in which order; None for all as they lie."""
+    def _chosen(self, layout: Layout, max_tiles: int | None, *, cuttable: bool) -> Indices | None:
+        """Which tiles to inspect, in which order; None: all, in the order of the grid."""
         count = len(layout.grid)
-        wanted = count if most is None else max(1, min(most, count))
+        wanted = count if max_tiles is None else max(1, min(max_tiles, count))
         if wanted == count and not (cuttable and count > self._classifier.batch):
             return None
         return layout.turns.order(wanted)
 
     def _score(self, cut: Gray, deadline_ns: int | None) -> Scores:
-        """Scores of the first tiles, batch by batch, as far as the time goes; one batch at least."""
+        """Score the tiles batch by batch, as far as the time allows; one batch at least."""
         batch = self._classifier.batch
         if deadline_ns is None or len(cut) <= batch:
             return self._classifier.score(cut)
         parts = []
         for start in range(0, len(cut), batch):
-            begun = self._clock.monotonic_ns()
+            start_ns = self._clock.monotonic_ns()
             parts.append(self._classifier.score(cut[start : start + batch]))
-            now = self._clock.monotonic_ns()
-            if now + (now - begun) > deadline_ns:
+            now_ns = self._clock.monotonic_ns()
+            if now_ns + (now_ns - start_ns) > deadline_ns:
                 break
         return Scores.joined(parts)
 
-    def _layout(self, image: Gray) -> _Layout:
-        """The tiles of this frame, wherever the strip is.  Raises ImageError."""
-        fixed, learned = self._fixed(image), self._learned
+    def _follow(self, image: Gray, fixed: Layout) -> Layout:
+        """Find the strip in the next frame, where the region follows it.  Returns the tiles on the strip."""
+        learned = self._learned
+        if learned.follower is None:
+            return fixed
+        learned.region = learned.follower.step(image)
+        try:
+            return self._at_strip(fixed)
+        except ImageError:
+            learned.region = None  # the strip is too narrow for a tile: the fixed region is used
+            return fixed
+
+    def _at_strip(self, fixed: Layout) -> Layout:
+        """The tiles where the strip was last found.  Raises ImageError where no tile fits."""
+        learned = self._learned
         if learned.region is None:
             return fixed
-        key = (fixed.grid.frame_shape, learned.region)
+        shape = fixed.grid.frame_shape
+        key = (shape, learned.region)
         layout = learned.places.get(key)
         if layout is None:
-            layout = self._lay(fixed.grid.frame_shape, learned.region, fixed.turns)
-            whole = self._grid(fixed.grid.frame_shape, None)
-            layout.outside = max(0, len(whole) - len(layout.grid))
+            layout = self._lay(shape, learned.region, fixed.turns)
+            layout.outside = max(0, len(self._grid(shape, None)) - len(layout.grid))
             learned.places[key] = layout
-            if len(learned.places) > PLACES_KEPT:
+            if len(learned.places) > MAX_PLACES:
                 learned.places.popitem(last=False)
         learned.places.move_to_end(key)
         return layout
 
-    def _fixed(self, image: Gray) -> _Layout:
+    def _fixed(self, image: Gray) -> Layout:
         """The tiles of the fixed region.  Raises ImageError, also where the region was calibrated for another size."""
         shape, grids = (image.shape[0], image.shape[1]), self._learned.grids
         layout = grids.get(shape)
@@ -339,19 +377,19 @@ class Inspector:
                 if misfit.blocks:
                     raise ImageError(misfit.reason)
             layout = grids[shape] = self._lay(shape, self._camera.roi, None)
-            if len(grids) > GRIDS_KEPT:
+            if len(grids) > MAX_GRIDS:
                 grids.popitem(last=False)
         grids.move_to_end(shape)
         return layout
 
-    def _lay(self, shape: tuple[int, int], roi: Roi, turns: Rotation | None) -> _Layout:
+    def _lay(self, shape: tuple[int, int], roi: Roi, turns: Rotation | None) -> Layout:
         grid, learned = self._grid(shape, roi), self._learned
-        unfit = {misfit.part for misfit in calibration.misfits(self._camera, (shape[1], shape[0]))}
-        light = None if "flatfield" in unfit else learned.light
+        misfits = {misfit.part for misfit in calibration.misfits(self._camera, (shape[1], shape[0]))}
+        light = None if "flatfield" in misfits else learned.light
         gain = None if light is None else light.over(shape, grid.window, grid.small)
         if len(grid) > len(learned.batch):
             learned.batch = np.empty((len(grid), grid.input_px, grid.input_px), np.uint8)
-        return _Layout(grid, turns or Rotation(grid.boxes), gain, is_known="normal" not in unfit)
+        return Layout(grid, turns or Rotation(grid.boxes), gain, has_anomaly_model="normal" not in misfits)
 
     def _grid(self, shape: tuple[int, int], roi: Roi) -> TileGrid:
         camera, side = self._camera, self._classifier.card.input_px
@@ -361,7 +399,7 @@ class Inspector:
 
 
 def _follower(camera: config.Camera) -> Follower | None:
-    """Only a rectangle follows the strip; that is what calibration makes."""
+    """Follows the strip with a rectangular region, as calibration makes it; None for any other region."""
     track, roi = calibration.track(camera), camera.roi
     if track is None or roi is None or isinstance(roi[0], tuple):
         return None
@@ -369,20 +407,30 @@ def _follower(camera: config.Camera) -> Follower | None:
     return Follower(track, (x, y, w, h))
 
 
-def _holding(camera: config.Camera, classifier: Classifier) -> config.CalibratedThresholds | None:
-    calibrated_thresholds = camera.calibrated_thresholds
-    if calibrated_thresholds is None:
+def _window(image: Gray, layout: Layout) -> Gray:
+    x, y, w, h = layout.grid.window
+    return image[y : y + h, x : x + w]
+
+
+def _calibrated_thresholds(camera: config.Camera, classifier: Classifier) -> config.CalibratedThresholds | None:
+    """The camera's calibrated thresholds; None, with a warning, where they were calibrated for something else."""
+    calibrated = camera.calibrated_thresholds
+    if calibrated is None:
         return None
-    card, why = classifier.card, ""
-    if calibrated_thresholds.bundle not in (None, classifier.bundle):
-        why = f"another model than {card.name} {card.version} ({classifier.bundle[:12]})"
-    elif calibrated_thresholds.tile_px not in (None, camera.tile_px):
-        why = f"tiles of {calibrated_thresholds.tile_px} px, not {camera.tile_px}"
-    if why:
-        again = f"Run `defectd calibrate thresholds --camera {camera.name}` again"
-        log.warning("camera %s: thresholds were calibrated for %s: not used. %s", camera.name, why, again)
-        return None
-    return calibrated_thresholds
+    card, other = classifier.card, ""
+    if calibrated.bundle not in (None, classifier.bundle):
+        other = f"another model than {card.name} {card.version} ({classifier.bundle[:12]})"
+    elif calibrated.tile_px not in (None, camera.tile_px):
+        other = f"tiles of {calibrated.tile_px} px, not {camera.tile_px}"
+    if not other:
+        return calibrated
+    log.warning(
+        "camera %s: thresholds were calibrated for %s: not used. Run `defectd calibrate thresholds --camera %s` again",
+        camera.name,
+        other,
+        camera.name,
+    )
+    return None
 
 
 def _state(findings: Findings, skipped: int) -> FrameState:

@@ -52,7 +52,7 @@ def pictures(folder):
         drawn = [(x, y, right - x, bottom - y) for _, x, y, right, bottom in said.get("boxes", ())]
         if not drawn:
             continue
-        for region in inspector.inspect(cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)).findings.regions:
+        for region in inspector.inspect_alone(cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)).findings.regions:
             inside = [box for box in drawn if overlap_px(box, region.box_px) > 0.5 * box[2] * box[3]]
             if inside:
                 truth = within(reduce(union, inside), region.box_px)
@@ -71,7 +71,7 @@ def strip(frames=FRAMES):
         at_ns = int(n / camera.fps * NS_PER_S)
         place = partial(heading.span, frame_px=(steel.width, steel.height), mark=travel.at(at_ns))
         truths |= {defect.track: defect.box for defect, _ in steel.truth(n)}
-        for change in tracks.step(inspector.inspect(steel.frame(n)).findings, at_ns, place=place):
+        for change in tracks.step(inspector.inspect_alone(steel.frame(n)).findings, at_ns, place=place):
             if change.type == "defect.closed":
                 near_mm = change.span.near.place.m * 1000
                 _, y, _, h = min(truths.values(), key=lambda box: abs(box[1] * camera.scale.mm_per_px - near_mm))

@@ -11,8 +11,8 @@ from edge import config
 from edge.camera.supervisor import CameraStatus
 from edge.host.clock import NS_PER_S
 from edge.monitoring.prometheus import Reading
+from edge.pipeline.camera_session import CameraSession
 from edge.pipeline.event_latency import EventLatency
-from edge.pipeline.loop import CameraSession
 from fakes import FakeClock
 
 
@@ -23,7 +23,7 @@ class Parts:
         self.clock = FakeClock()
         network = SimpleNamespace(card=SimpleNamespace(classes=("scratches",)), batch=32)
         camera = config.Camera(name="top", source=SecretStr("strip:"))
-        self.session = CameraSession(camera, network, self.clock, live=True)  # type: ignore[arg-type]
+        self.session = CameraSession.of(camera, network, self.clock, live=True)  # type: ignore[arg-type]
         self.trail = EventLatency(["top"], self.clock)
         now = self.clock.monotonic_ns()
         status = CameraStatus("running", now, os.getpid(), 2, now - NS_PER_S, 3, 40, None, "")
@@ -42,5 +42,5 @@ class Parts:
                 archive=SimpleNamespace(files={"defect": 3, "audit": 2}, bytes=500, written_bytes=900, evicted=4),
                 lost={"queue": 1, "disk": 0},
             ),
-            lambda: {"line": SimpleNamespace(beat_ns=now - NS_PER_S // 2)},
+            lambda: {"inspection": SimpleNamespace(beat_ns=now - NS_PER_S // 2)},
         )

@@ -20,7 +20,7 @@ from edge.pipeline.loop import InspectionLoop
 
 ORDER = Path(os.environ["DEFECTD_STUCK"])
 PLACES: dict[str, tuple[type, str]] = {
-    "line": (InspectionLoop, "turn"),
+    "inspection": (InspectionLoop, "turn"),
     "recorder": (Outbox, "append"),
     "publisher": (Connection, "hear"),
     "cameras": (Supervisor, "_turn"),

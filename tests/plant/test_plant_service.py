@@ -163,7 +163,7 @@ def test_kill_9_is_answered_by_a_restart(box, broker):
     assert restarts(box) == 1
 
 
-@pytest.mark.parametrize("loop", ["line", "recorder", "publisher", "cameras"])
+@pytest.mark.parametrize("loop", ["inspection", "recorder", "publisher", "cameras"])
 def test_loop_that_hangs_is_answered_by_a_restart(loop, box):
     """Each loop in turn: systemd's watchdog ends the process, the journal names the loop, a new one works."""
     restart(

@@ -25,7 +25,9 @@ from edge.host import machine
 from edge.host.clock import SystemClock
 from edge.model import bundle
 from edge.model.classifier import Classifier
-from edge.pipeline.loop import CameraSession, InspectionLoop
+from edge.pipeline.camera_session import CameraSession
+from edge.pipeline.loop import InspectionLoop
+from edge.pipeline.reporting import Subscribers
 
 log = logging.getLogger(__name__)
 FPS = 25.0
@@ -115,18 +117,15 @@ class Plant:
         self.events: list[Event] = []
         self.longest_queue = 0
         self.sessions = {
-            camera.name: CameraSession(camera, classifier, clock, live=SourceSpec.of(camera).live)
+            camera.name: CameraSession.of(camera, classifier, clock, live=SourceSpec.of(camera).live)
             for camera in settings
         }
         self.supervisor = Supervisor(settings, clock)
         self.line = InspectionLoop(
             list(self.sessions.values()),
             self.supervisor,
-            self,
+            Subscribers(self),
             clock,
-            retain_state=lambda _name, _message: None,
-            retain_coverage=lambda _name, _message: None,
-            on_report=lambda _reports: None,
             report_s=0.5,
         )
 
@@ -151,12 +150,14 @@ class Plant:
     def check_sums(self, name: str) -> None:
         """Every frame that the supervisor knows of is in one state; the others were never frames."""
         session, status = self.sessions[name], self.supervisor.snapshot()[name]
-        total = session.account.total()
-        no_frames = session.losses.get(("dropped", "stale"), 0) + session.losses.get(("bad_image", "unreadable"), 0)
+        total = session.counters.account.total()
+        no_frames = session.counters.losses.get(("dropped", "stale"), 0) + session.counters.losses.get(
+            ("bad_image", "unreadable"), 0
+        )
         assert total["delivered"] == sum(total["frames"].values()) == status.delivered + no_frames
         assert status.waiting == 0
         missed = sum(total["frames"][state] for state in ("bad_image", "late", "dropped"))
-        assert sum(session.losses.values()) == missed
+        assert sum(session.counters.losses.values()) == missed
 
     def until(self, fact: Callable[[], object], limit_s: float = 30.0) -> float:
         """Wait for a fact.  Returns the seconds it took."""
@@ -177,7 +178,7 @@ class Plant:
         return {name: machine.resident_bytes(pid or 0) or 0 for name, pid in {"line": os.getpid(), **pids}.items()}
 
     def frames(self, name: str) -> int:
-        return self.sessions[name].account.delivered()
+        return self.sessions[name].counters.account.delivered()
 
     def more(self, name: str, count: int) -> Callable[[], bool]:
         goal = self.frames(name) + count
@@ -190,5 +191,5 @@ class Plant:
         return any(k == kind and (not reason or (d or {}).get("reason") == reason) for _, k, d in self.told(name))
 
     def count(self, name: str, *states: str) -> int:
-        frames = self.sessions[name].account.total()["frames"]
+        frames = self.sessions[name].counters.account.total()["frames"]
         return sum(frames[state] for state in states)

@@ -38,7 +38,7 @@ def test_picture_that_lies_is_noticed_and_forgiven(fault: str) -> None:
         looked_at = plant.count("a", "ok", "defect", "unsure")
         plant.until(plant.more("a", 20))
         assert plant.count("a", "ok", "defect", "unsure") == looked_at
-        assert plant.sessions["a"].state == ("frozen" if fault == "frozen" else "bad_image")
+        assert plant.sessions["a"].state.name == ("frozen" if fault == "frozen" else "bad_image")
         studio.mode = "good"
         restored_s = plant.until(lambda: plant.has("a", "image.restored", fault))
         plant.until(lambda: plant.count("a", "ok", "defect", "unsure") > looked_at + 5)
@@ -161,14 +161,14 @@ def overload(seconds: float, load: float) -> None:
     cameras = [{"name": name, "source": url, "fps": 20, "budget_ms": 100} for name in ("a", "b")]
     with Plant(*cameras, tile_s=load / (18 * 40)) as plant:  # 18 tiles, 40 frames a second
         plant.until(lambda: all(plant.frames(name) > 40 for name in ("a", "b")))
-        before = {name: session.stages["total"].counts() for name, session in plant.sessions.items()}
+        before = {name: session.counters.stages["total"].counts() for name, session in plant.sessions.items()}
         held = plant.resident_bytes()
         end = time.monotonic() + seconds
         plant.until(lambda: time.monotonic() > end, seconds + 5)
         shares = {}
         for name, session in plant.sessions.items():
-            summary = session.stages["total"].counts().since(before[name]).summary()
-            total = session.account.total()
+            summary = session.counters.stages["total"].counts().since(before[name]).summary()
+            total = session.counters.account.total()
             shares[name] = total["tiles"]["inspected"] / (18 * total["delivered"])
             log.info("%g x capacity, %s: %s, tiles looked at %.0f %%", load, name, summary, 100 * shares[name])
             assert summary.n > 5 * seconds

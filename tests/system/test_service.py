@@ -92,7 +92,7 @@ def test_node_is_not_ready_before_its_configuration_is_good(tmp_path: Path) -> N
         assert not manager.heard("READY=1")
 
 
-@pytest.mark.parametrize("loop", ["line", "recorder", "publisher", "cameras"])
+@pytest.mark.parametrize("loop", ["inspection", "recorder", "publisher", "cameras"])
 def test_loop_that_hangs_trips_the_watchdog(loop: str, tmp_path: Path, free_port: int) -> None:
     """Each loop in turn: it is named with the place where it stands, and systemd is asked to act."""
     order = tmp_path / "order"
@@ -106,7 +106,7 @@ def test_loop_that_hangs_trips_the_watchdog(loop: str, tmp_path: Path, free_port
         fed = len(manager.heard("WATCHDOG=1"))
         assert f"the thread {loop} has not moved" in node.log()
         assert "threading.Event().wait()" in node.log()
-        if loop == "line":  # nobody acts: it ends by itself, for a supervisor without a watchdog
+        if loop == "inspection":  # nobody acts: it ends by itself, for a supervisor without a watchdog
             assert node.process is not None
             assert node.process.wait(20) == 1
         assert len(manager.heard("WATCHDOG=1")) == fed, "fed although a loop hangs"

@@ -67,7 +67,7 @@ def latency(
     footage = run.footage(sources, min(frames, room.MAX_FRAMES))
     fitted = chosen(applied(run.settings), camera, str(config_path))
     network = room.plainest(loaded, clock)
-    tiles = Inspector(fitted, network, clock).tiles(footage.frames[0])
+    tiles = Inspector(fitted, network, clock).prepare(footage.frames[0], follow=False).tiles
     found = room.parity(loaded, fitted, footage.frames, clock)
     if found.why_not:
         run.say(f"int8 is left out: {found.why_not}")

@@ -162,7 +162,8 @@ def _gathered(
     if good:
         footage, inspector = run.footage(good, frames), Inspector(fitted, network, SystemClock())
         for number, frame in enumerate(footage.frames):
-            tiles = gathering.sound(inspector.cut(frame), int(2 * number >= len(footage.frames)))
+            cut = inspector.cut(inspector.prepare(frame, follow=False))
+            tiles = gathering.sound(cut, int(2 * number >= len(footage.frames)))
     return gathering.sample(), tiles, [str(path) for path, _ in left.reasons]
 
 

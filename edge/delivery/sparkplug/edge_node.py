@@ -52,7 +52,7 @@ REBIRTH_S: Final = 2.0
 """Least time between two births in one session; a flood of requests leads to one in each."""
 STATE_BYTES: Final = 4096
 """Longest STATE message that is read."""
-DEAD_STATES: Final = {"no_signal", "failed"}
+DEAD_STATES: Final = {"no_signal"}
 """States of a camera that deliver no picture: its device is dead."""
 
 Verb = Literal["NBIRTH", "NDEATH", "NDATA", "NCMD", "DBIRTH", "DDEATH", "DDATA", "DCMD"]

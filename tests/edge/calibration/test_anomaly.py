@@ -81,11 +81,11 @@ def test_good_frames_raise_no_alarm_and_defects_do(tmp_path):
     path.write_bytes(often.anomaly.coded())
     inspector = Inspector(camera(anomaly=(path,)), classifier(), FakeClock())
     strip = clean()
-    states = [inspector.inspect(strip.frame(n)).state for n in range(1000, 1020)]
+    states = [inspector.inspect_alone(strip.frame(n)).state for n in range(1000, 1020)]
     assert states.count("ok") >= 18
     blotted = good_frame(7).copy()
     cv2.circle(blotted, (100, 100), 25, 20, cv2.FILLED)
-    verdict = inspector.inspect(blotted)
+    verdict = inspector.inspect_alone(blotted)
     assert verdict.state == "defect"
     region = verdict.findings.regions[0]
     assert region.anomaly is not None
@@ -202,7 +202,10 @@ def test_bundle_without_peaks_is_told_by_logits_and_features():
     blotted = good_frame(7).copy()
     cv2.circle(blotted, (100, 100), 25, 20, cv2.FILLED)
     inspector = Inspector(camera(), before, FakeClock())
-    scores = [known.score(before.score(inspector.cut(frame))).max() for frame in (clean().frame(900), blotted)]
+    scores = [
+        known.score(before.score(inspector.cut(inspector.prepare(frame, follow=False)))).max()
+        for frame in (clean().frame(900), blotted)
+    ]
     assert scores[0] < known.threshold < scores[1]
 
 
@@ -282,7 +285,7 @@ def test_single_tiles_hold_for_frames_of_any_size(tmp_path, footage):
         assert made.get("frame_px") == frame_px
     assert run("-c", path, "--source", tiles, "--false-alarm-rate", "0.05").exit_code == 0
     inspector = Inspector(settings_of(path, "top", "builtin", None).camera, classifier(), FakeClock())
-    assert inspector.inspect(good_frame(801)).anomaly is not None
+    assert inspector.inspect_alone(good_frame(801)).anomaly is not None
 
 
 def test_command_says_when_footage_is_too_short(tmp_path, footage):

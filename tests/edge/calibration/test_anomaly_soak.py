@@ -39,7 +39,7 @@ def hour(folder, *, good_frames, frames):
     for number in range(frames):
         shown = strip.truth(number)
         there |= {defect.track for defect, box in shown if min(box[2:]) >= MIN_PX}
-        findings = inspector.inspect(strip.frame(number)).findings
+        findings = inspector.inspect_alone(strip.frame(number)).findings
         for change in tracks.step(findings, number * NS_PER_S // FPS):
             if change.type == "defect.opened":
                 hits = {defect.track for defect, box in shown if overlap_px(change.defect.box_px, box)}

@@ -100,14 +100,14 @@ def test_tiles_are_cut_in_even_light(written, roi):
     """What the network is given differs less from side to side, in the whole frame and in a region."""
     with_map, without = fitted(written, roi)
     unseen = lit(333)
-    spread = [float(one.cut(unseen).mean(axis=(1, 2)).std()) for one in (with_map, without)]
+    spread = [float(one.cut(one.prepare(unseen, follow=False)).mean(axis=(1, 2)).std()) for one in (with_map, without)]
     assert spread[0] < 0.4 * spread[1]
 
 
 def test_frames_of_another_size_are_bad_images(written):
     """A map that does not fit is never stretched in silence."""
     with_map, _ = fitted(written)
-    verdict = with_map.inspect(np.full((256, 1600), 90, np.uint8))
+    verdict = with_map.inspect_alone(np.full((256, 1600), 90, np.uint8))
     assert verdict.state == "bad_image"
     assert "flat field" in verdict.reason
     with pytest.raises(ImageError):

@@ -303,7 +303,7 @@ def seen(levels=None, decision=None, made=None):
     )
     frame = np.full((32, 64), 240, np.uint8)
     frame[::2] -= 20
-    return inspector.inspect(frame)
+    return inspector.inspect_alone(frame)
 
 
 def test_calibrated_levels_go_before_the_general_threshold_and_after_classes_by_hand():
@@ -392,7 +392,11 @@ def test_the_command_writes_levels_that_the_daemon_uses(place):
 
 def tiles_of(place):
     settings = settings_of(place / "c.yaml", None, "builtin", None)
-    return Inspector(settings.camera, Classifier(bundle()), FakeClock()).tiles(np.zeros((64, 256), np.uint8))
+    return (
+        Inspector(settings.camera, Classifier(bundle()), FakeClock())
+        .prepare(np.zeros((64, 256), np.uint8), follow=False)
+        .tiles
+    )
 
 
 def test_the_command_tells_people_what_it_costs(place):

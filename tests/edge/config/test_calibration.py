@@ -57,7 +57,7 @@ def frame(size, mean=100):
 
 
 def looked_at(camera, size):
-    return Inspector(camera, MIDDLE, FakeClock()).inspect(frame(size))
+    return Inspector(camera, MIDDLE, FakeClock()).inspect_alone(frame(size))
 
 
 def test_parts_hold_for_the_size_they_were_made_with(tmp_path):
@@ -75,8 +75,8 @@ def test_region_of_another_size_makes_the_frame_bad(tmp_path):
     verdict = looked_at(camera, (16 * SIDE, 4 * SIDE))
     assert (verdict.state, verdict.tiles) == ("bad_image", 0)
     assert verdict.reason == f"roi calibrated for {8 * SIDE}x{4 * SIDE} px, not for {16 * SIDE}x{4 * SIDE}"
-    look = Inspector(camera, MIDDLE, FakeClock()).look(frame((16 * SIDE, 4 * SIDE)), 0)
-    assert look.fault == verdict.reason
+    checked = Inspector(camera, MIDDLE, FakeClock()).check(frame((16 * SIDE, 4 * SIDE)), 0)
+    assert checked.fault == verdict.reason
 
 
 def test_light_of_another_size_is_left_out(tmp_path):

@@ -32,7 +32,9 @@ from edge.frame import Frame
 from edge.host.clock import SystemClock, boot_id
 from edge.model.store import CONFIGURED, Store
 from edge.pipeline.event_latency import EventLatency
-from edge.pipeline.loop import InspectionLoop, OrderQueue
+from edge.pipeline.loop import InspectionLoop
+from edge.pipeline.orders import OrderQueue
+from edge.pipeline.reporting import Subscribers
 
 STEEL = np.tile(np.linspace(20, 200, 64).astype(np.uint8), (64, 1))
 BRIGHT = np.clip(STEEL.astype(int) // 8 + 230, 0, 244).astype(np.uint8)
@@ -102,13 +104,10 @@ class Plant:
         self.line = InspectionLoop(
             self.prepared.sessions,
             strip,
-            crew,
+            Subscribers(crew, state=self.node.note_state),
             self.clock,
-            retain_state=self.node.note_state,
-            retain_coverage=lambda *_: None,
-            on_report=lambda _reports: None,
             report_s=0.05,
-            control=control,
+            orders=control,
             shadow=self.prepared.shadow,
         )
         self.succession = ModelRollout(self.node, self.prepared, control, lambda: self.line.sessions, self.clock)
@@ -127,7 +126,7 @@ class Plant:
         return self.store.put(bundle_of(self.folder, version, make, **changes), None, self.clock)
 
     def inspected(self) -> int:
-        frames = self.line.sessions[0].account.total()["frames"]
+        frames = self.line.sessions[0].counters.account.total()["frames"]
         return int(frames["ok"] + frames["defect"] + frames["unsure"])
 
     def goes_on(self, frames: int = 20) -> None:
@@ -162,7 +161,7 @@ def test_swap_changes_who_decides_between_two_frames(plant: Plant) -> None:
     assert plant.told("model.changed")[0][1] == "second"
     plant.strip.running = False
     until(lambda: not plant.strip.waiting, 5, "the last frame")
-    total = plant.line.sessions[0].account.total()
+    total = plant.line.sessions[0].counters.account.total()
     assert total["frames"]["ok"] + total["frames"]["defect"] == total["delivered"] == next(plant.strip.number)
 
 
@@ -183,7 +182,7 @@ def test_model_that_stood_its_trial_is_trusted_and_can_still_be_taken_back(plant
         plant.succession.perform(Model(action="rollback"))
 
 
-@pytest.mark.parametrize(("make", "said"), [(with_a_hole, "no numbers"), (that_breaks, "does not run")])
+@pytest.mark.parametrize(("make", "said"), [(with_a_hole, "not finite"), (that_breaks, "does not run")])
 def test_model_that_fails_on_a_frame_is_replaced_within_that_frame(plant: Plant, make: Any, said: str) -> None:
     """The predecessor gives the verdict; nothing is lost, the reason is told and remembered."""
     plant.goes_on()
@@ -201,7 +200,9 @@ def test_model_that_fails_on_a_frame_is_replaced_within_that_frame(plant: Plant,
     standing = plant.store.standing(plant.node.configured.model.bundle)
     assert (standing.current, list(standing.rejected)) == (CONFIGURED, [digest])
     assert plant.crew.status["model"]["version"] == "first"
-    assert plant.line.sessions[0].account.total()["frames"]["unsure"] == 0, "no verdict was that of the broken one"
+    assert plant.line.sessions[0].counters.account.total()["frames"]["unsure"] == 0, (
+        "no verdict was that of the broken one"
+    )
     assert plant.succession.use(digest)["changed"], "whoever wants it may try it again"
 
 
@@ -227,7 +228,7 @@ def test_missed_frames_are_put_down_to_a_model_only_if_it_is_slower(plant: Plant
     plant.succession.use(plant.kept("second", make, weights=(0, 0, 0, 0, 0.5, 1)))
     plant.goes_on(10)
     plant.strip.tell(FramesLost("top", 200, "overflow"))
-    until(lambda: plant.line.sessions[0].account.total()["frames"]["dropped"] >= 200, 5, "the lost frames")
+    until(lambda: plant.line.sessions[0].counters.account.total()["frames"]["dropped"] >= 200, 5, "the lost frames")
     plant.succession.look()
     assert bool(plant.told("model.rolled_back")) == (make is that_is_slow)
     plant.goes_on(10)

@@ -25,7 +25,9 @@ from edge.errors import CommandError, ConfigError
 from edge.event import Origin
 from edge.host.clock import SystemClock, boot_id
 from edge.pipeline.event_latency import EventLatency
-from edge.pipeline.loop import InspectionLoop, OrderQueue
+from edge.pipeline.loop import InspectionLoop
+from edge.pipeline.orders import OrderQueue
+from edge.pipeline.reporting import Subscribers
 
 
 class Stage:
@@ -63,14 +65,15 @@ class Stage:
         self.line = InspectionLoop(
             prepared.sessions,
             cameras,
-            crew,
+            Subscribers(
+                crew,
+                state=self.node.note_state,
+                coverage=lambda camera, message: crew.retain(TOPICS.coverage(camera), message),
+                removed=self.node.forget,
+            ),
             clock,
-            retain_state=self.node.note_state,
-            retain_coverage=lambda camera, message: crew.retain(TOPICS.coverage(camera), message),
-            on_report=lambda _reports: None,
             report_s=60,
-            control=self.control,
-            on_removed=self.node.forget,
+            orders=self.control,
         )
         self.line.start()
 
@@ -137,7 +140,7 @@ def test_account_of_a_camera_goes_on_over_a_change(stage: Stage) -> None:
     session = stage.line.sessions[0]
     stage.reload({**CAMERA, "budget_ms": 70, "mode": "parts"})
     assert stage.line.sessions[0] is session
-    assert (session.budget_ns, session.camera.mode) == (70_000_000, "parts")
+    assert (session.settings.budget_ns, session.camera.mode) == (70_000_000, "parts")
 
 
 def test_thresholds_apply_at_once_and_are_told(stage: Stage) -> None:

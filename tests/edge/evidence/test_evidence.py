@@ -126,7 +126,7 @@ def test_openings_without_an_end_are_forgotten():
     assert len(eye._exhibits) == 1024
 
 
-def boxes(_pixels):
+def boxes():
     return [(x, y, 100, 100) for y in (0, 100) for x in (0, 100, 200, 300)]
 
 
@@ -146,7 +146,7 @@ def test_audit_tiles_come_at_random_as_often_as_wanted():
     where = {}
     for piece in pieces:
         where[piece.facts["crop_px"]] = where.get(piece.facts["crop_px"], 0) + 1
-    assert set(where) == set(boxes(None))
+    assert set(where) == set(boxes())
     assert min(where.values()) > 90
     assert len({b.facts["frame"] - a.facts["frame"] for a, b in itertools.pairwise(pieces)}) > 10
 

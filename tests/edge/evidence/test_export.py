@@ -67,7 +67,7 @@ def kept(tmp_path):
             assert exhibit(10) is not None
     for number in range(30):
         verdict = Verdict("unsure", Findings((), (tile(3),)), 24)
-        witness.sample(shown(number), verdict, lambda _: [tile(0), tile(1)])
+        witness.sample(shown(number), verdict, lambda: [tile(0), tile(1)])
         clock.advance(1.0)
     assert keeper.stop(10)
     return folder

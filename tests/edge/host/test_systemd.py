@@ -14,7 +14,7 @@ from edge.delivery.mqtt.publisher import Snapshot
 from edge.host.systemd import Service
 from edge.monitoring.status_line import status_line
 from edge.pipeline.histogram import Summary
-from edge.pipeline.loop import Report
+from edge.pipeline.reporting import Report
 
 
 @pytest.fixture(params=["path", "abstract"])

@@ -42,7 +42,7 @@ def test_loop_that_stands_still_is_no_life(held: Path, free_port: int) -> None:
         assert (found.alive, found.says) == (True, "1 loops move")
         parts.clock.advance(60)
         found = sign(settings(held, f"127.0.0.1:{free_port}"))
-        assert (found.alive, "the loop line" in found.says) == (False, True)
+        assert (found.alive, "the loop inspection" in found.says) == (False, True)
     finally:
         exporter.stop()
 

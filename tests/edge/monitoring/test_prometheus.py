@@ -31,13 +31,13 @@ def test_endpoint_says_what_the_line_counted(free_port):
     """Frames by state and reason, tiles, ages, delivery, memory: in Prometheus's own words, with units."""
     parts = Parts()
     session, now = parts.session, parts.clock.monotonic_ns()
-    session.account.count("ok", 10)
-    session.account.count_tiles(80, 4)
+    session.counters.account.count("ok", 10)
+    session.counters.account.count_tiles(80, 4)
     session.miss("overload", now, "late", frames=2)
     session.miss("bad_image", now, "bad_image", "dark", 3)
-    session.last_verdict_ns = now - 2 * NS_PER_S
+    session.counters.last_verdict_ns = now - 2 * NS_PER_S
     for ms in (1, 2, 30):
-        session.stages["total"].add(ms * NS_PER_MS)
+        session.counters.stages["total"].add(ms * NS_PER_MS)
     fact = Event.now(parts.clock, "top", "image.bad")
     parts.clock.advance(0.005)
     parts.trail.stored([fact])
@@ -49,7 +49,11 @@ def test_endpoint_says_what_the_line_counted(free_port):
         exporter.stop()
         exporter.stop()
     assert seen["defectd_frames_total", "top", "ok"] == 10
-    assert sum(n for key, n in seen.items() if key[0] == "defectd_frames_total") == session.account.delivered() == 15
+    assert (
+        sum(n for key, n in seen.items() if key[0] == "defectd_frames_total")
+        == session.counters.account.delivered()
+        == 15
+    )
     assert seen["defectd_frames_missed_total", "top", "dark", "bad_image"] == 3
     assert seen["defectd_tiles_total", "top", "skipped"] == 4
     assert seen["defectd_frames_partial_total", "top"] == 1
@@ -83,8 +87,8 @@ def test_losses_of_many_reasons_are_bounded():
     session = Parts().session
     for n in range(1000):
         session.miss("bad_image", 0, "bad_image", f"{n} px is too small")
-    assert len(session.losses) <= 21
-    assert sum(session.losses.values()) == session.account.delivered() == 1000
+    assert len(session.counters.losses) <= 21
+    assert sum(session.counters.losses.values()) == session.counters.account.delivered() == 1000
 
 
 @pytest.mark.parametrize("listen", ["9464", ":9464", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:70000", "host:http"])

@@ -15,9 +15,9 @@ from edge.host.clock import NS_PER_S
 from edge.model import bundle
 from edge.model.bundle import FP32
 from edge.model.classifier import Classifier
-from edge.pipeline.loop import CameraSession
 from edge.vision import drift, image_quality
 from edge.vision.drift import Figures, Watch
+from edge.vision.inspector import Inspector
 
 MADE = Made(time="2026-11-22T13:46:11.482Z", version="1", source="good/", frames=3000, frame_px=(512, 256))
 NETWORK = "ab" * 32
@@ -221,7 +221,7 @@ def fitted(network):
 
 def _features(network, picture):
     camera = config.Camera(name="top", source=SecretStr("strip:"))
-    return CameraSession(camera, network, FakeClock(), live=False).inspector.inspect(picture).features
+    return Inspector(camera, network, FakeClock()).inspect_alone(picture).features
 
 
 def woven(number):

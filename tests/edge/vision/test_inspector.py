@@ -8,10 +8,10 @@ from fakes import SIDE, FakeClock, bundle, network
 from pydantic import SecretStr
 
 from edge import config
-from edge.errors import ConfigError
+from edge.errors import ConfigError, ImageError
 from edge.model.bundle import FP32
 from edge.model.classifier import Classifier
-from edge.vision.inspector import GRIDS_KEPT, Inspector
+from edge.vision.inspector import MAX_GRIDS, Inspector
 
 # A tile's mean decides: bright (1.0) is scratches at 0.98, middle (0.5) is 0.5, dark (0) is 0.02.
 BRIGHT = Classifier(bundle(weights=(0, 0, 0, 0, 0, 8), offsets=(-9, -9, -9, -9, -9, -4), good=(0, 0)))
@@ -33,16 +33,16 @@ def frame(means, side=2 * SIDE):
     ("means", "state"),
     [([[30, 30, 30]], "ok"), ([[30, 250, 30]], "defect"), ([[30, 127, 30]], "unsure"), ([[250, 127, 30]], "defect")],
 )
-def test_verdict_is_the_worst_that_a_tile_says(means, state):
-    """A defect anywhere is a defect, doubt anywhere is unsure, and only a frame without either is ok."""
-    verdict = inspector().inspect(frame(means))
+def test_verdict_is_the_worst_of_all_tiles(means, state):
+    """One defect makes the frame a defect, one unsure tile makes it unsure; a frame with neither is ok."""
+    verdict = inspector().inspect_alone(frame(means))
     assert verdict.state == state
     assert verdict.tiles == 3
 
 
-def test_verdict_says_where():
+def test_verdict_has_the_boxes():
     """Regions and suspects carry the boxes of their tiles."""
-    findings = inspector().inspect(frame([[30, 250, 250], [127, 30, 30]])).findings
+    findings = inspector().inspect_alone(frame([[30, 250, 250], [127, 30, 30]])).findings
     assert [region.box_px for region in findings.regions] == [(32, 0, 64, 32)]
     assert findings.suspects == ((0, 32, 32, 32),)
 
@@ -59,90 +59,90 @@ def test_verdict_says_where():
 )
 def test_picture_of_no_surface_is_bad(image, reason):
     """The state is bad_image with the reason, no tile counts as inspected, and nothing is raised."""
-    verdict = inspector().inspect(image)
+    verdict = inspector().inspect_alone(image)
     assert (verdict.state, verdict.tiles) == ("bad_image", 0)
     assert reason in verdict.reason
     assert verdict.findings.regions == ()
 
 
-def test_dark_around_the_region_of_interest_is_no_ailment():
-    """Only the region is looked at: a strip in a black housing is judged."""
+def test_dark_around_the_region_of_interest_is_no_fault():
+    """Only the region is checked: a strip in a black housing is inspected."""
     image = np.zeros((640, 640), np.uint8)
     image[320:352, 320:384] = frame([[30, 250]])
-    assert inspector(roi=(320, 320, 64, 32)).inspect(image).state == "defect"
-    assert inspector().inspect(image).reason == "dark"
+    assert inspector(roi=(320, 320, 64, 32)).inspect_alone(image).state == "defect"
+    assert inspector().inspect_alone(image).reason == "dark"
 
 
-def test_dead_region_in_a_fine_picture_is_bad():
-    """The other way round: what surrounds the region does not vouch for it."""
+def test_dark_region_in_a_good_picture_is_bad():
+    """A bright picture around the region does not make the region good."""
     image = frame([[30] * 8] * 8)
     image[32:96, 32:96] = 0
-    assert inspector(roi=(32, 32, 64, 64)).inspect(image).reason == "dark"
+    assert inspector(roi=(32, 32, 64, 64)).inspect_alone(image).reason == "dark"
 
 
-def test_frames_of_many_sizes_are_judged_with_bounded_memory():
-    """A folder of pictures may mix sizes; only a few grids are kept, the last used ones."""
-    judge = inspector()
+def test_frames_of_many_sizes_take_bounded_memory():
+    """A folder of pictures may mix sizes; only the last used grids are kept."""
+    top = inspector()
     often = frame([[30, 250]])
-    for width in range(2, GRIDS_KEPT * 3):
-        assert judge.inspect(frame([[30] * width])).tiles == width
-        assert judge.inspect(often).state == "defect"
-    assert len(judge._learned.grids) == GRIDS_KEPT
-    assert often.shape in judge._learned.grids
+    for width in range(2, MAX_GRIDS * 3):
+        assert top.inspect_alone(frame([[30] * width])).tiles == width
+        assert top.inspect_alone(often).state == "defect"
+    assert len(top._learned.grids) == MAX_GRIDS
+    assert often.shape in top._learned.grids
 
 
-def test_smaller_frame_after_a_larger_one_sees_nothing_of_it():
-    """The tiles' memory is used again, its content is not."""
-    judge = inspector()
-    assert judge.inspect(frame([[240] * 9])).state == "defect"
-    verdict = judge.inspect(frame([[30, 30]]))
+def test_smaller_frame_after_a_larger_one_shares_no_tiles_with_it():
+    """The memory of the tiles is used again, its content is not."""
+    top = inspector()
+    assert top.inspect_alone(frame([[240] * 9])).state == "defect"
+    verdict = top.inspect_alone(frame([[30, 30]]))
     assert (verdict.state, verdict.tiles) == ("ok", 2)
 
 
-def test_inspector_leaves_the_frame_alone():
-    """The picture is the camera's memory; it may even be read-only."""
+def test_topdoes_not_change_the_frame():
+    """The pixels are the ring's memory; they may be read-only."""
     image = frame([[30, 250]])
     before = image.copy()
     image.flags.writeable = False
-    assert inspector().inspect(image).state == "defect"
+    assert inspector().inspect_alone(image).state == "defect"
     assert np.array_equal(image, before)
 
 
 def test_broken_scores_are_never_ok():
-    """A network that yields no numbers makes frames unsure."""
+    """Scores that are not finite make the frame unsure."""
     onnx_bytes = network(offsets=(0, 0, 0, 0, 0, float("nan")), good=(0, 0))
     broken = Classifier(replace(bundle(good=(0, 0)), networks={FP32: onnx_bytes}))
-    assert inspector(broken).inspect(frame([[30, 30]])).state == "unsure"
+    assert inspector(broken).inspect_alone(frame([[30, 30]])).state == "unsure"
 
 
 def test_good_output_of_the_card_is_used():
     """Without a good output some class always leads; with one a plain surface is ok."""
     closed = Classifier(bundle(weights=(0,) * 6, offsets=(0, 0, 0, 0, 0, 9)))
-    assert inspector(closed).inspect(frame([[30, 30]])).state == "defect"
+    assert inspector(closed).inspect_alone(frame([[30, 30]])).state == "defect"
     open_set = Classifier(bundle(weights=(0,) * 6, offsets=(0, 0, 0, 0, 0, 9), good=(0, 20)))
-    assert inspector(open_set).inspect(frame([[30, 30]])).state == "ok"
+    assert inspector(open_set).inspect_alone(frame([[30, 30]])).state == "ok"
 
 
 def test_frame_inspected_in_part_is_never_ok():
-    """What was not looked at may hold a flaw: unsure with the reason, and a defect that was found is one."""
-    judge = inspector()
+    """A tile that was left out may have a defect: unsure with the reason; a defect that was found stays one."""
+    top = inspector()
     image = frame([[30] * 8 + [250]])
-    part = judge.inspect(image, most=3)
+    part = top.inspect_alone(image, max_tiles=3)
     assert (part.state, part.reason, part.tiles, part.skipped) == ("unsure", "partial", 3, 6)
-    states = [judge.inspect(image, most=3).state for _ in range(2)]
+    states = [top.inspect_alone(image, max_tiles=3).state for _ in range(2)]
     assert states[-1] == "defect"
 
 
-def test_suspicious_tile_is_looked_at_in_every_partial_frame():
-    """A flaw found once stays in view, and the others take their turns beside it."""
-    judge = inspector()
+def test_suspicious_tile_is_inspected_in_every_partial_frame():
+    """A defect found once is inspected in each frame, and the other tiles take turns."""
+    top = inspector()
     image = frame([[250] + [30] * 8])
-    assert judge.inspect(image).state == "defect"
-    assert [judge.inspect(image, most=2).state for _ in range(8)] == ["defect"] * 8
+    assert top.inspect_alone(image).state == "defect"
+    assert [top.inspect_alone(image, max_tiles=2).state for _ in range(8)] == ["defect"] * 8
 
 
 def test_inspection_stops_at_its_deadline():
-    """Not one batch is begun that would end after it; the tiles left over are skipped, in the order of turns."""
+    """No batch starts that would end after it; the tiles left over are skipped and come first in the next frame."""
     clock = FakeClock()
 
     class Slow:
@@ -155,14 +155,14 @@ def test_inspection_stops_at_its_deadline():
             return BRIGHT.score(tiles)
 
     camera = config.Camera(name="top", source=SecretStr("strip:"), tile_px=2 * SIDE, overlap=0.0)
-    judge = Inspector(camera, Slow(), clock)
+    top = Inspector(camera, Slow(), clock)
     image = frame([[30] * 15 + [250]])
     deadline_ns = clock.monotonic_ns() + 25_000_000
-    verdict = judge.inspect(image, deadline_ns=deadline_ns)
+    verdict = top.inspect_alone(image, deadline_ns=deadline_ns)
     assert (verdict.tiles, verdict.skipped, verdict.state) == (8, 8, "unsure")
-    verdict = judge.inspect(image, deadline_ns=clock.monotonic_ns() + 25_000_000)
+    verdict = top.inspect_alone(image, deadline_ns=clock.monotonic_ns() + 25_000_000)
     assert (verdict.tiles, verdict.state) == (8, "defect")
-    verdict = judge.inspect(image, deadline_ns=clock.monotonic_ns() + 1)
+    verdict = top.inspect_alone(image, deadline_ns=clock.monotonic_ns() + 1)
     assert verdict.tiles == 4
 
 
@@ -170,3 +170,35 @@ def test_threshold_of_an_unknown_class_refuses_the_camera():
     """Before the first frame, with the camera's name."""
     with pytest.raises(ConfigError, match="top"):
         inspector(decision=config.Decision(classes={"rust": 0.5}))
+
+
+def test_check_of_a_bad_picture_names_the_fault_and_no_tiles_are_inspected():
+    """After three dark frames in a row the fault starts; `inspect` of such a frame is bad_image with the reason."""
+    top, dark = inspector(), np.zeros((64, 64), np.uint8)
+    checks = [top.check(dark, n).check for n in range(3)]
+    assert [check.began for check in checks] == [None, None, "dark"]
+    prepared = top.check(dark, 3)
+    assert (prepared.fault, top.inspect(prepared).state, top.inspect(prepared).tiles) == ("dark", "bad_image", 0)
+
+
+def test_prepared_frame_is_inspected_as_it_was_checked():
+    """The tiles of the check are those of the verdict, and the statistics are those of the check."""
+    top, image = inspector(), frame([[30, 250, 30]])
+    prepared = top.check(image, 0)
+    assert (prepared.fault, prepared.tiles, len(prepared.boxes())) == (None, 3, 3)
+    assert top.inspect(prepared, max_tiles=prepared.tiles).state == "defect"
+    assert top.stats(prepared) == prepared.known_stats
+    assert prepared.known_stats is not None
+    unchecked = top.stats(top.prepare(image, follow=False))
+    assert unchecked.brightness == pytest.approx(prepared.known_stats.brightness, abs=0.01)
+    assert unchecked.sharpness == pytest.approx(prepared.known_stats.sharpness)
+
+
+def test_frame_that_cannot_be_tiled_is_a_fault_of_the_check():
+    """A frame smaller than a tile has no layout; `prepare`, which checks nothing, raises."""
+    top, small = inspector(), np.full((10, 64), 100, np.uint8)
+    prepared = top.check(small, 0)
+    assert (prepared.layout, prepared.tiles, prepared.boxes()) == (None, 0, [])
+    assert "too small" in (prepared.fault or "")
+    with pytest.raises(ImageError, match="too small"):
+        top.prepare(small, follow=False)

@@ -164,12 +164,13 @@ def test_tiles_lie_on_the_strip_of_each_frame(network):
     for number in range(60):
         left, right = wandering(number)
         picture = frame(number, left, right)
-        assert inspector.look(picture, number * 33_000_000).fault is None
-        verdict = inspector.inspect(picture, looked=True)
-        boxes = np.array(inspector.boxes(picture))
+        prepared = inspector.check(picture, number * 33_000_000)
+        assert prepared.fault is None
+        verdict = inspector.inspect(prepared)
+        boxes = np.array(prepared.boxes())
         assert boxes[:, 0].min() > left
         assert (boxes[:, 0] + boxes[:, 2]).max() < right
-        assert (verdict.tiles, verdict.outside) == (len(boxes), plain.tiles(picture) - len(boxes))
+        assert (verdict.tiles, verdict.outside) == (len(boxes), plain.prepare(picture, follow=True).tiles - len(boxes))
         assert verdict.outside > 0
     assert inspector.edges["left"].sight == "seen"
     assert len(inspector._learned.places) <= 32
@@ -182,9 +183,10 @@ def test_every_tile_is_seen_under_overload_also_when_the_strip_wanders(network):
     for number in range(30):
         left, right = wandering(number)
         picture = frame(number, left, right)
-        inspector.look(picture, number * 33_000_000)
-        layout = inspector._layout(picture)
-        inspector.inspect(picture, looked=True, most=len(layout.grid) // 2 + 1)
+        prepared = inspector.check(picture, number * 33_000_000)
+        layout = prepared.layout
+        assert layout is not None
+        inspector.inspect(prepared, max_tiles=len(layout.grid) // 2 + 1)
         seen[number % 6] = False
         for x, _, w, _ in layout.grid.boxes[layout.turns._seen == layout.turns._round].tolist():
             seen[number % 6, x : x + w] = True
@@ -197,11 +199,12 @@ def test_frames_of_another_size_are_bad_and_disturb_nothing(network):
     """The region was calibrated for its size; the next frame of that size is followed again."""
     inspector = Inspector(fitted(), network, FakeClock())
     for n in range(4):
-        inspector.look(frame(n), n)
-    assert "calibrated for 1600x256" in str(inspector.look(frame()[:, :800], 5).fault)
-    assert inspector.inspect(frame()[:, :800]).state == "bad_image"
-    assert inspector.look(frame(1), 6).fault is None
-    assert inspector.inspect(frame(1), looked=True).outside > 0
+        inspector.check(frame(n), n)
+    assert "calibrated for 1600x256" in str(inspector.check(frame()[:, :800], 5).fault)
+    assert inspector.inspect_alone(frame()[:, :800]).state == "bad_image"
+    prepared = inspector.check(frame(1), 6)
+    assert prepared.fault is None
+    assert inspector.inspect(prepared).outside > 0
 
 
 @pytest.mark.bench
@@ -211,9 +214,9 @@ def test_following_beside_the_network(network):
     picture, times = frame(), {"follow": [], "network": []}
     for n in range(220):
         begun = time.perf_counter_ns()
-        inspector.follow(picture)
+        frame_ = inspector.prepare(picture, follow=True)
         followed = time.perf_counter_ns()
-        cut = inspector.cut(picture)
+        cut = inspector.cut(frame_)
         prepared = time.perf_counter_ns()
         network.score(cut)
         if n >= 20:
