@@ -139,7 +139,7 @@ class Daemon:
                 return self._give_up(stuck)
             self._service.alive()
             parts.ledger.save()
-            parts.succession.look()
+            parts.succession.check()
             if self._power.look(self._clock.monotonic_ns()):
                 parts.node.announce()
             if self._reload.is_set():

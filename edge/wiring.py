@@ -14,11 +14,10 @@ from edge.camera.supervisor import Supervisor
 from edge.config import Config
 from edge.control.handlers import CommandHandlers
 from edge.control.model_rollout import ModelRollout
-from edge.control.model_validation import identity
 from edge.control.mqtt_commands import Commands
 from edge.control.reload import Node, Reach
 from edge.control.startup import Prepared
-from edge.control.unix_socket import Console
+from edge.control.unix_socket import CommandSocket
 from edge.coverage import strip_position
 from edge.coverage.coil_store import LONGEST_AWAY_S, CoilStore
 from edge.coverage.totals import CoverageTotals
@@ -66,7 +65,7 @@ class Parts:
     node: Node
     succession: ModelRollout
     commands: Commands
-    console: Console
+    console: CommandSocket
     refusals: RejectedAlarm
     ledger: CoverageTotals
     trail: EventLatency
@@ -98,7 +97,7 @@ def build(
     """
     settings = prepared.settings
     topics = Topics(settings.mqtt.topic_prefix, settings.node)
-    origin = event.Origin(settings.node, boot_id(), identity(prepared.bundle, prepared.classifier), settings.sha256)
+    origin = event.Origin(settings.node, boot_id(), prepared.effective.model.identity, settings.sha256)
     names = [camera.name for camera in settings.active_cameras]
     outbox = Outbox(
         settings.state.outbox,
@@ -157,7 +156,7 @@ def build(
     succession = ModelRollout(node, prepared, orders, lambda: line.sessions, clock)
     verbs = CommandHandlers(node, succession, orders, outbox, recorder, publisher, commands, clock)
     commands.attach(publisher.reply, verbs.perform)
-    console = Console(settings.state_dir, verbs.perform)
+    console = CommandSocket(settings.state.command_socket, verbs.perform, clock)
     return Parts(
         cameras,
         line,

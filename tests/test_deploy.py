@@ -19,7 +19,7 @@ from fakes.node import Parts
 
 from edge import config
 from edge.cli import main
-from edge.config.calibration import Made
+from edge.config.camera_calibration import Made
 from edge.host.clock import NS_PER_S
 from edge.monitoring.prometheus import _machine
 from edge.vision.drift import Figures, Watch, reference

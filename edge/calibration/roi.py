@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge import config
-from edge.config.calibration import Side, Track
+from edge.config.camera_calibration import Side, Track
 from edge.errors import CalibrationError, ImageError
 from edge.frame import Float64s, Gray
 from edge.vision import tiles

@@ -1,4 +1,4 @@
-"""The command line. The only room that prints; libraries are imported where a command needs them."""
+"""The command line: the only package that prints.  Libraries are imported where a command needs them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def main() -> None:
     Try it without a camera:   defectd run -c config.yaml
     and in a second terminal:  defectd tail
     """
-    logging.getLogger("edge").addHandler(logging.NullHandler())  # only `run` sets up a log; the others tell themselves
+    logging.getLogger("edge").addHandler(logging.NullHandler())  # only `run` sets up a log; the others print
 
 
 for _command in (

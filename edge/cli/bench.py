@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, Seconds, json_option
 from edge.cli.progress import progress
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="ONNX file of the reference network (tests/bench makes it): its recipe is measured beside ours.",
 )
-@refusals_told
+@exits_with_reason
 def bench(
     as_json: bool,
     bundle_path: str,

@@ -1,4 +1,4 @@
-"""coil: which coil the running node inspects."""
+"""coil: the coil that the running node inspects."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 import click
 
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.options import config_option, json_option
 
 
 @click.group()
 def coil() -> None:
-    """The coil on the line: positions count from its begin.
+    """The coil on the line: positions count from its start.
 
     \b
-    defectd coil start A4711    it begins now, at 0 m
-    defectd coil show           how it stands
-    defectd coil stop           it is over; positions are unknown until the next one
+    defectd coil start A4711    a coil starts now, at 0 m
+    defectd coil show           the coil, its position, and the speed of the strip
+    defectd coil stop           the coil ends; positions are unknown until the next one
     """
 
 
@@ -26,27 +26,27 @@ def coil() -> None:
 @config_option
 @json_option
 @click.argument("name")
-@refusals_told
+@exits_with_reason
 def start(config_path: Any, as_json: bool, name: str) -> None:
-    """A coil begins now, at 0 m. Where one runs, it ends."""
+    """Start a coil now, at 0 m. A coil that runs ends."""
     _order(config_path, as_json, action="start", coil=name)
 
 
 @coil.command()
 @config_option
 @json_option
-@refusals_told
+@exits_with_reason
 def stop(config_path: Any, as_json: bool) -> None:
-    """The coil is over."""
+    """End the coil."""
     _order(config_path, as_json, action="stop")
 
 
 @coil.command()
 @config_option
 @json_option
-@refusals_told
+@exits_with_reason
 def show(config_path: Any, as_json: bool) -> None:
-    """The coil, its position and the speed of the strip."""
+    """Show the coil, its position and the speed of the strip."""
     _order(config_path, as_json, action="show")
 
 
@@ -56,15 +56,15 @@ def _order(config_path: Any, as_json: bool, **fields: Any) -> None:
     from edge.errors import CommandError
 
     state_dir = config.load(config_path).state_dir
-    told = ask(state_dir, "coil", **fields)
-    if told is None:
+    reply = ask(state_dir, "coil", **fields)
+    if reply is None:
         raise CommandError("failed", f"no daemon runs on {state_dir}")
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(reply))
         return
-    name = "no coil" if told["coil"] is None else f"coil {told['coil']}"
-    if told["kept_since"] is not None:
-        name += f" (begun {told['kept_since']}, before the restart)"
-    position = "position unknown" if told["position_m"] is None else f"at {told['position_m']:.3f} m"
-    speed = "speed " + (told["speed"] if told["speed_m_per_s"] is None else f"{told['speed_m_per_s']:g} m/s")
+    name = "no coil" if reply["coil"] is None else f"coil {reply['coil']}"
+    if reply["kept_since"] is not None:
+        name += f" (started {reply['kept_since']}, before the restart)"
+    position = "position unknown" if reply["position_m"] is None else f"at {reply['position_m']:.3f} m"
+    speed = "speed " + (reply["speed"] if reply["speed_m_per_s"] is None else f"{reply['speed_m_per_s']:g} m/s")
     click.echo(f"{name}, {position}, {speed}")

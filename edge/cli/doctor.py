@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from edge.cli.exit_codes import EXIT_FAILED, refusals_told
+from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.options import config_option, json_option
 
 
@@ -18,7 +18,7 @@ from edge.cli.options import config_option, json_option
 @json_option
 @click.option("--no-cameras", is_flag=True, help="Do not open the cameras.")
 @click.option("--live", is_flag=True, help="Only ask the running daemon whether its loops move: a health check.")
-@refusals_told
+@exits_with_reason
 def doctor(config_path: Path, as_json: bool, no_cameras: bool, live: bool) -> None:
     """What is wrong with this box: model, disk, memory, clock, heat, certificates, broker, cameras and their
     calibrations.

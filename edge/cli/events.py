@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from edge.cli.exit_codes import EXIT_FAILED, refusals_told
+from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.options import Seconds, config_option, json_option, since_option, since_wall_ns
-from edge.cli.progress import tell
+from edge.cli.progress import note
 from edge.errors import PayloadError
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--for", "for_s", type=Seconds(), help="End after this time, for example 30s.")
 @click.option("--camera", help="Only this camera.")
 @click.option("--verify", is_flag=True, help="Check that no event is missing: holes in seq, order, duplicates.")
-@refusals_told
+@exits_with_reason
 def tail(
     config_path: Path, as_json: bool, count: int | None, for_s: float | None, camera: str | None, verify: bool
 ) -> None:
@@ -51,10 +51,10 @@ def tail(
     timer.daemon = True
     if for_s is not None:
         timer.start()
-    tell(f"listening to {topic}; Ctrl-C ends")
+    note(f"listening to {topic}; Ctrl-C ends")
     seen = 0
     try:
-        for message in listen(settings.mqtt, [topic], on_state=tell, stopped=over):
+        for message in listen(settings.mqtt, [topic], on_state=note, stopped=over):
             if audit is not None and not _is_first(audit, message.payload):
                 continue
             text = message.payload.decode("utf-8", "replace")
@@ -75,10 +75,10 @@ def _is_first(audit: SequenceAudit, payload: bytes) -> bool:
     try:
         arrival = audit.add(payload)
     except PayloadError as error:
-        tell(str(error))
+        note(str(error))
         return False
     if arrival.remark:
-        tell(arrival.remark)
+        note(arrival.remark)
     return arrival.is_first
 
 
@@ -86,9 +86,9 @@ def _print_results(audit: SequenceAudit) -> int:
     """Print one result for each node.  Returns the exit code."""
     results = audit.results()
     for result in results:
-        tell(str(result))
+        note(str(result))
     if not results:
-        tell("no event arrived: nothing to verify")
+        note("no event arrived: nothing to verify")
     return 0 if all(result.complete for result in results) else EXIT_FAILED
 
 
@@ -120,7 +120,7 @@ def _event_line(text: str) -> str:
 @since_option
 @click.option("-n", "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
 @click.option("--refused", is_flag=True, help="Only events that the broker refused.")
-@refusals_told
+@exits_with_reason
 def events(config_path: Path, as_json: bool, since: str | None, limit: int, refused: bool) -> None:
     """Print the events stored on this node, delivered or not, oldest first."""
     from edge import config
@@ -150,7 +150,7 @@ def dead_letters() -> None:
 @config_option
 @json_option
 @click.option("-n", "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
-@refusals_told
+@exits_with_reason
 def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
     """List the refused events, oldest first: seq, topic, code and the broker's reason."""
     from edge import config
@@ -166,14 +166,14 @@ def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
         else:
             click.echo(f"#{letter.seq:<6} {at} {letter.topic} {code} {letter.reason}")
     if not found and not as_json:
-        tell("no dead letters")
+        note("no dead letters")
 
 
 @dead_letters.command()
 @config_option
 @click.argument("seqs", metavar="[SEQ]...", nargs=-1, type=click.IntRange(1))
 @click.option("--all", "everything", is_flag=True, help="All of them.")
-@refusals_told
+@exits_with_reason
 def retry(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
     """Queue refused events for delivery again, under their old seq. A running daemon sends them within a second."""
     _settle(config_path, "retry", seqs, everything=everything)
@@ -183,7 +183,7 @@ def retry(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
 @config_option
 @click.argument("seqs", metavar="[SEQ]...", nargs=-1, type=click.IntRange(1))
 @click.option("--all", "everything", is_flag=True, help="All of them.")
-@refusals_told
+@exits_with_reason
 def discard(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
     """Delete refused events for good."""
     _settle(config_path, "discard", seqs, everything=everything)
@@ -199,5 +199,5 @@ def _settle(config_path: Path, action: Literal["retry", "discard"], seqs: tuple[
     done = settle_dead_letters(store, action, None if everything else seqs)
     click.echo(f"{done} {'wait for delivery again' if action == 'retry' else 'deleted'}")
     if seqs and done < len(set(seqs)):
-        tell(f"{len(set(seqs)) - done} of them are not dead letters: see `defectd dead-letters list`")
+        note(f"{len(set(seqs)) - done} of them are not dead letters: see `defectd dead-letters list`")
         sys.exit(EXIT_FAILED)

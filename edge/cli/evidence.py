@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.options import config_option, json_option, since_option, since_wall_ns
-from edge.cli.progress import progress, tell
+from edge.cli.progress import note, progress
 
 KINDS = click.Choice(["defect", "frame", "image", "unsure", "audit"])
 
@@ -31,7 +31,7 @@ def evidence() -> None:
 @click.option("--camera", help="Only this camera.")
 @click.option("--kind", "kinds", type=KINDS, multiple=True, help="Only these; may be given several times.")
 @click.option("-n", "--limit", type=click.IntRange(1), default=100, show_default=True, help="The newest of them.")
-@refusals_told
+@exits_with_reason
 def list_evidence(
     config_path: Path, as_json: bool, since: str | None, camera: str | None, kinds: tuple[str, ...], limit: int
 ) -> None:
@@ -49,7 +49,7 @@ def list_evidence(
             click.echo(f"{stored.kind:7} {facts.get('time', '')} {what:16} {stored.size_bytes:>7} {stored.path}")
     if not as_json:
         size = sum(stored.size_bytes for stored, _ in found)
-        tell(f"{len(found)} pictures, {size / (1 << 20):.1f} MiB, in {folder}")
+        note(f"{len(found)} pictures, {size / (1 << 20):.1f} MiB, in {folder}")
 
 
 @evidence.command()
@@ -59,7 +59,7 @@ def list_evidence(
 @click.option("--camera", help="Only this camera.")
 @click.option("--kind", "kinds", type=KINDS, multiple=True, help="Only these; may be given several times.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that is not there yet.")
-@refusals_told
+@exits_with_reason
 def export(
     config_path: Path, as_json: bool, since: str | None, camera: str | None, kinds: tuple[str, ...], out: Path
 ) -> None:

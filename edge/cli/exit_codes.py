@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, and errors told in one sentence."""
+"""How a command ends: exit codes, and the reason in one message."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def refusals_told(command: Callable[P, R]) -> Callable[P, R]:
-    """Errors raised on purpose become one clear message and the promised exit code, never a traceback."""
+def exits_with_reason(command: Callable[P, R]) -> Callable[P, R]:
+    """Errors raised on purpose end the command with one clear message and the documented exit code, not a traceback."""
 
     @wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -33,7 +33,7 @@ def refusals_told(command: Callable[P, R]) -> Callable[P, R]:
             click.echo(f"defectd: {error}", err=True)
             sys.exit(EXIT_FAILED)
         except BrokenPipeError:
-            sys.stderr.close()  # the reader (head, less) has gone; Python would complain at exit
+            sys.stderr.close()  # the reader (head, less) has gone; Python would print an error at exit
             sys.exit(0)
 
     return wrapped

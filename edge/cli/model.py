@@ -1,30 +1,35 @@
-"""model: bundles looked at, signed, installed, and taken back."""
+"""model: show, sign, install and roll back bundles."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import config_option, json_option
+
+ON_TRIAL: Final = "on trial"
+"""Of a canary, in the JSON output."""
+WORDS: Final = {ON_TRIAL: "canary"}
+"""For people."""
 
 
 @click.group()
 def model() -> None:
-    """Model bundles."""
+    """Show, sign, install and roll back model bundles."""
 
 
 @model.command()
 @click.argument("bundle_path", metavar="BUNDLE", default="builtin")
 @json_option
-@refusals_told
+@exits_with_reason
 def show(bundle_path: str, as_json: bool) -> None:
-    """What a bundle says of itself."""
+    """Print the card of a bundle: classes, inputs, how it was trained and measured."""
     from edge.model import bundle
 
     card = bundle.load(bundle_path).card.model_dump(mode="json", by_alias=True, exclude={"selftest", "variants"})
@@ -33,7 +38,7 @@ def show(bundle_path: str, as_json: bool) -> None:
 
 @model.command()
 @click.argument("bundle_path", metavar="BUNDLE", default="builtin")
-@refusals_told
+@exits_with_reason
 def verify(bundle_path: str) -> None:
     """Check a bundle's hashes and run its self-test on this processor."""
     from edge.model import bundle
@@ -43,16 +48,16 @@ def verify(bundle_path: str) -> None:
     for network in loaded.networks:
         Classifier(loaded, network=network).selftest()
     networks = ", ".join(loaded.networks)
-    click.echo(f"{loaded.origin}: {loaded.card.name} {loaded.card.version}: {networks}: good")
+    click.echo(f"{loaded.origin}: {loaded.card.name} {loaded.card.version}: {networks}: OK")
 
 
 @model.command()
 @click.argument("key_file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
-@refusals_told
+@exits_with_reason
 def keygen(key_file: Path) -> None:
-    """Make a key to sign bundles with: the private one into FILE (mode 0600), the public one printed.
+    """Make a key to sign bundles with: write the private key to FILE (mode 0600), print the public key.
 
-    The printed line goes into `model.trusted_keys` of every box; FILE stays with whoever releases models.
+    Put the printed line into `model.trusted_keys` of every node; keep FILE where models are released.
     """
     from edge.model.signature import keygen as make
 
@@ -62,9 +67,9 @@ def keygen(key_file: Path) -> None:
 @model.command()
 @click.argument("bundle_path", metavar="BUNDLE", type=click.Path(exists=True, path_type=Path))
 @click.option("--key", "key_file", required=True, type=click.Path(path_type=Path), help="The private key.")
-@refusals_told
+@exits_with_reason
 def sign(bundle_path: Path, key_file: Path) -> None:
-    """Sign a bundle, a directory or a zip: card.sig is put into it."""
+    """Sign a bundle, a directory or a zip: adds card.sig to it."""
     from edge.model import bundle, signature
 
     loaded = bundle.load(bundle_path)
@@ -76,26 +81,28 @@ def sign(bundle_path: Path, key_file: Path) -> None:
 @click.argument("where", metavar="FILE|URL")
 @config_option
 @json_option
-@click.option("--allow-unsigned", is_flag=True, help="Take a bundle that nobody has signed.")
-@click.option("--no-use", is_flag=True, help="Keep it on the box, but do not let it decide.")
-@refusals_told
+@click.option("--allow-unsigned", is_flag=True, help="Accept an unsigned bundle.")
+@click.option("--no-use", is_flag=True, help="Install it on this machine, but do not use it.")
+@exits_with_reason
 def install(where: str, config_path: Path, as_json: bool, allow_unsigned: bool, no_use: bool) -> None:
-    """Check a bundle and let it decide: signature, self-test, classes, time; then it is watched.
+    """Install a bundle and use it, after checks of its signature, self-test, classes and speed.
 
-    A running daemon swaps it in between two frames and goes back by itself when it does worse than the one before.
-    Without a daemon it decides from the next start on. Nothing is changed when the bundle is refused.
+    A running daemon swaps it in between two frames as a canary, and rolls back by itself when it does worse than the
+    previous model. Without a running daemon it is used from the next start on. A refused bundle changes nothing.
     """
     one_thread_each()
     from edge import config
-    from edge.control.model_rollout import install as put
+    from edge.control.model_rollout import install as install_bundle
     from edge.host.clock import SystemClock
     from edge.model.store import Store
 
     settings = config.load(config_path)
     settings.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    digest = put(where, settings.model, Store(settings.state_dir), SystemClock(), allow_unsigned=allow_unsigned)
+    digest = install_bundle(
+        where, settings.model, Store(settings.state_dir), SystemClock(), allow_unsigned=allow_unsigned
+    )
     if no_use:
-        _say({"digest": digest, "changed": False}, f"installed: {digest}", as_json=as_json)
+        _echo({"digest": digest, "changed": False}, f"installed: {digest}", as_json=as_json)
     else:
         _use(settings, digest, as_json=as_json)
 
@@ -104,9 +111,9 @@ def install(where: str, config_path: Path, as_json: bool, allow_unsigned: bool, 
 @click.argument("digest")
 @config_option
 @json_option
-@refusals_told
+@exits_with_reason
 def use(digest: str, config_path: Path, as_json: bool) -> None:
-    """Let an installed bundle decide; the beginning of its digest will do."""
+    """Use an installed bundle; the first characters of its digest are enough."""
     one_thread_each()
     from edge import config
     from edge.model.store import Store
@@ -118,73 +125,73 @@ def use(digest: str, config_path: Path, as_json: bool) -> None:
 @model.command()
 @config_option
 @json_option
-@refusals_told
+@exits_with_reason
 def rollback(config_path: Path, as_json: bool) -> None:
-    """Let the model before this one decide again."""
+    """Go back to the previous model."""
     one_thread_each()
     from edge import config
-    from edge.control.startup import rolled_back
+    from edge.control.startup import roll_back_from_next_start
     from edge.control.unix_socket import ask
     from edge.errors import CommandError
     from edge.host.clock import SystemClock
 
     settings = config.load(config_path)
-    told = ask(settings.state_dir, "model", action="rollback")
-    if told is None:
-        standing = rolled_back(settings, SystemClock())
-        if standing is None:
+    reply = ask(settings.state_dir, "model", action="rollback")
+    if reply is None:
+        active = roll_back_from_next_start(settings, SystemClock())
+        if active is None:
             raise CommandError("failed", "the model of the configuration is in use: there is none to go back to")
-        told = {"changed": True, "current": standing.current}
-        _say(told, f"from the next start on: {_named(standing.current)}", as_json=as_json)
+        reply = {"changed": True, "current": active.current}
+        _echo(reply, f"from the next start on: {_named(active.current)}", as_json=as_json)
     else:
-        _say(told, f"decides again: {_title(told['to'])}", as_json=as_json)
+        _echo(reply, f"in use again: {_title(reply['to'])}", as_json=as_json)
 
 
 @model.command("list")
 @config_option
 @json_option
-@refusals_told
+@exits_with_reason
 def list_models(config_path: Path, as_json: bool) -> None:
-    """What is installed, which one decides, which was rolled back and why."""
+    """List installed models: which one is in use, which was rolled back and why."""
     from edge import config
     from edge.model.store import Store
 
     settings = config.load(config_path)
     store = Store(settings.state_dir)
-    standing = store.standing(settings.model.bundle)
-    marks = {standing.previous: "previous", standing.current: "on trial" if standing.on_trial else "in use"}
+    active = store.standing(settings.model.bundle)
+    marks = {active.previous: "previous", active.current: ON_TRIAL if active.on_trial else "in use"}
     for stored in store.list():
-        mark = marks.get(stored.digest, "rejected" if stored.digest in standing.rejected else "")
+        mark = marks.get(stored.digest, "rejected" if stored.digest in active.rejected else "")
         if as_json:
-            told = {**asdict(stored), "path": str(stored.path), "mark": mark or None}
-            click.echo(json.dumps({**told, "why": standing.rejected.get(stored.digest)}))
+            values = {**asdict(stored), "path": str(stored.path), "mark": mark or None}
+            click.echo(json.dumps({**values, "why": active.rejected.get(stored.digest)}))
         else:
-            why = f": {standing.rejected[stored.digest]}" if mark == "rejected" else ""
+            reason = f": {active.rejected[stored.digest]}" if mark == "rejected" else ""
             title = f"{stored.name} {stored.version}"
-            click.echo(f"{stored.digest[:12]}  {stored.installed}  {title:24} {mark}{why}")
+            click.echo(f"{stored.digest[:12]}  {stored.installed}  {title:24} {WORDS.get(mark, mark)}{reason}")
     if not as_json:
         mark = marks.get("configured", "")
-        click.echo(f"configured    {settings.model.bundle:24}  {mark}")
+        click.echo(f"configured    {settings.model.bundle:24}  {WORDS.get(mark, mark)}")
 
 
 def _use(settings: Any, digest: str, *, as_json: bool) -> None:
-    from edge.control.startup import used_from_next_start
+    from edge.control.startup import use_from_next_start
     from edge.control.unix_socket import ask
     from edge.host.clock import SystemClock
 
-    told = ask(settings.state_dir, "model", action="use", digest=digest)
-    if told is None:
-        used_from_next_start(settings, digest, SystemClock())
-        _say({"digest": digest, "changed": True}, f"from the next start on: {digest}", as_json=as_json)
-    elif told["changed"]:
-        words = f"decides: {_title(told['to'])}, on trial for {told['canary_s']:g} s"
-        _say({"digest": digest, **told}, words, as_json=as_json)
+    reply = ask(settings.state_dir, "model", action="use", digest=digest)
+    if reply is None:
+        use_from_next_start(settings, digest, SystemClock())
+        _echo({"digest": digest, "changed": True}, f"from the next start on: {digest}", as_json=as_json)
+    elif reply["changed"]:
+        sentence = f"in use: {_title(reply['to'])}, as a canary for {reply['canary_s']:g} s"
+        _echo({"digest": digest, **reply}, sentence, as_json=as_json)
     else:
-        _say({"digest": digest, **told}, f"decides already: {_title(told['model'])}", as_json=as_json)
+        _echo({"digest": digest, **reply}, f"in use already: {_title(reply['model'])}", as_json=as_json)
 
 
-def _say(told: dict[str, Any], words: str, *, as_json: bool) -> None:
-    click.echo(json.dumps(told) if as_json else words)
+def _echo(values: dict[str, Any], sentence: str, *, as_json: bool) -> None:
+    click.echo(json.dumps(values) if as_json else sentence)
 
 
 def _title(identity: dict[str, str]) -> str:

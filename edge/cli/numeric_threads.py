@@ -1,4 +1,4 @@
-"""Numeric libraries kept to one thread each, before they are loaded."""
+"""Limits numeric libraries to one thread each, before they are loaded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import os
 
 
 def one_thread_each() -> None:
-    """Pools of the numeric libraries would only fight with the network for the cores; read when they are loaded."""
+    """Set it in the environment, which the libraries read when loaded: their pools would compete with the network."""
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
         os.environ.setdefault(name, "1")

@@ -1,4 +1,4 @@
-"""What commands take alike: the configuration, --json, durations."""
+"""Options that several commands take: the configuration, --json, durations."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ def json_option(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def since_option(command: Callable[P, R]) -> Callable[P, R]:
-    return click.option("--since", help="Only from this time on: 10m, 2h, or 2026-11-22T13:00:00Z.")(command)
+    return click.option("--since", help="Only from this time on: 10m or 2h ago, or 2026-11-22T13:00:00Z.")(command)
 
 
 class Number(click.FloatRange):
-    """A number within bounds.  click lets `nan` through: it is below nothing and above nothing."""
+    """A number within bounds.  click accepts `nan`, which is neither below nor above a bound."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
-            self.fail(f"{value!r} is no number", param, ctx)
+            self.fail(f"{value!r} is not a number", param, ctx)
         return number
 
 
@@ -63,7 +63,7 @@ class Seconds(click.ParamType[float]):
 
 
 def since_wall_ns(text: str | None) -> int:
-    """What `--since` means: a moment, or so long ago.  Raises click.BadParameter."""
+    """The time that `--since` names: a moment, or a duration before now.  Raises click.BadParameter."""
     from edge.host.clock import NS_PER_S, SystemClock
 
     if text is None:

@@ -1,4 +1,4 @@
-"""What a person at the terminal sees beside the result: remarks and progress, on stderr."""
+"""Remarks and progress for a person at the terminal, on stderr beside the result."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from contextlib import contextmanager
 import click
 
 
-def tell(sentence: str) -> None:
+def note(sentence: str) -> None:
     click.echo(sentence, err=True)
 
 
 @contextmanager
 def progress(total: int | None, label: str, *, hidden: bool) -> Iterator[Callable[[], None]]:
-    """A bar on stderr when a person is looking."""
+    """A bar on stderr, when that is a terminal.  Gives a function to call once for each step."""
     if hidden or not sys.stderr.isatty() or not total:
         yield lambda: None
         return
@@ -26,12 +26,12 @@ def progress(total: int | None, label: str, *, hidden: bool) -> Iterator[Callabl
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """What is written in a moment is finished, whoever presses Ctrl-C; the second time it ends at once."""
+    """Finish a short write although Ctrl-C is pressed; a second Ctrl-C ends it at once."""
 
-    def once(*_: object) -> None:
+    def ignore_once(*_: object) -> None:
         signal.signal(signal.SIGINT, before)
 
-    before = signal.signal(signal.SIGINT, once)
+    before = signal.signal(signal.SIGINT, ignore_once)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""run and check: the daemon, and what it would say of its configuration."""
+"""run, check and reload: the daemon, a check of its configuration, and a request to read it again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from edge.cli.exit_codes import EXIT_CONFIG, EXIT_FAILED, refusals_told
+from edge.cli.exit_codes import EXIT_CONFIG, EXIT_FAILED, exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Seconds, config_option, json_option
 from edge.errors import BundleError, ConfigError
@@ -21,10 +21,10 @@ from edge.host.redact import redact
 
 @click.command()
 @config_option
-@click.option("--for", "for_s", type=Seconds(), help="End by itself after this time, for example 30s.")
-@refusals_told
+@click.option("--for", "for_s", type=Seconds(), help="Stop after this time, for example 30s.")
+@exits_with_reason
 def run(config_path: Path, for_s: float | None) -> None:
-    """Run the daemon. SIGTERM or Ctrl-C ends it with everything handed over."""
+    """Run the daemon. SIGTERM or Ctrl-C stops it after every event is delivered or stored."""
     one_thread_each()
     from edge import config
     from edge.control.startup import prepare
@@ -36,18 +36,18 @@ def run(config_path: Path, for_s: float | None) -> None:
     service = Service.from_environment()
     settings = config.load(config_path)
     logs.start(settings.log.level, settings.log.format)
-    faulthandler.enable(2)  # stderr: the watchdog's SIGABRT then says in the journal where each thread stood
+    faulthandler.enable(2)  # stderr: on the watchdog's SIGABRT the journal gets the stack of each thread
     clock = SystemClock()
-    service.status("starting: the model is loaded and tested")
+    service.status("starting: loading and testing the model")
     sys.exit(Daemon(prepare(settings, clock), clock, config_path, service=service).run(for_s))
 
 
 @click.command()
 @config_option
 @json_option
-@click.option("--schema", is_flag=True, help="Print a JSON Schema of the file for editors, and end.")
-@click.option("--probe", is_flag=True, help="Also open every camera for a moment and take a picture.")
-@refusals_told
+@click.option("--schema", is_flag=True, help="Print a JSON Schema of the file, for editors, and exit.")
+@click.option("--probe", is_flag=True, help="Also open every camera briefly and take a picture.")
+@exits_with_reason
 def check(config_path: Path, as_json: bool, schema: bool, probe: bool) -> None:
     """Check a configuration and its model without starting anything."""
     from edge import config
@@ -68,11 +68,16 @@ def check(config_path: Path, as_json: bool, schema: bool, probe: bool) -> None:
         click.echo(json.dumps({"ok": not failed, **findings}))
     else:
         click.echo(
-            f"{config_path}: good. Model {findings['model']} ({findings['network']}), broker {findings['broker']}"
+            f"{config_path}: {'FAIL' if failed else 'OK'}. Model {findings['model']} ({findings['network']}), "
+            f"broker {findings['broker']}"
         )
         for camera in findings["cameras"]:
-            given = camera.get("error") or camera.get("given")
-            click.echo(f"  {camera['name']}: {camera['source']}" + (f": {given}" if given else ""))
+            probed = ""
+            if camera.get("error"):
+                probed = f": FAIL: {camera['error']}"
+            elif camera.get("given"):
+                probed = f": OK: {camera['given']}"
+            click.echo(f"  {camera['name']}: {camera['source']}{probed}")
     sys.exit(EXIT_FAILED if failed else 0)
 
 
@@ -102,11 +107,11 @@ def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
 @click.command()
 @config_option
 @json_option
-@refusals_told
+@exits_with_reason
 def reload(config_path: Path, as_json: bool) -> None:
-    """Have the running daemon read its configuration again; says what changed, or why nothing did.
+    """Make the running daemon read its configuration again; print what changed, or why nothing did.
 
-    For `systemctl reload`: exit code 1 when the file is refused, or no daemon runs.
+    For `systemctl reload`: the exit code is not 0 when the file is refused, or no daemon runs.
     """
     from edge import config
     from edge.control.unix_socket import ask
@@ -115,22 +120,22 @@ def reload(config_path: Path, as_json: bool) -> None:
     try:
         state_dir = config.load(config_path).state_dir
     except ConfigError:
-        with suppress(CommandError):  # what it would say is what is said here
-            ask(config.state_dir_of(config_path), "reload")  # so that it tells those who listen
+        with suppress(CommandError):  # its reason is the one that is raised here
+            ask(config.state_dir_of(config_path), "reload")  # so that its event reports the refusal
         raise
-    told = ask(state_dir, "reload")
-    if told is None:
+    reply = ask(state_dir, "reload")
+    if reply is None:
         raise CommandError("failed", f"no daemon runs on {state_dir}")
     if as_json:
-        click.echo(json.dumps(told))
+        click.echo(json.dumps(reply))
         return
     words = {
         "added": "added",
         "removed": "removed",
-        "reopened": "started again",
-        "looked_at": "looked at otherwise",
-        "thresholds": "other thresholds",
-        "needs_restart": "waits for a restart of the service",
+        "reopened": "reopened",
+        "looked_at": "inspected differently",
+        "thresholds": "new thresholds",
+        "needs_restart": "takes effect at the next restart of the service",
     }
-    said = [f"{words[key]}: {', '.join(told[key])}" for key in words if told[key]]
-    click.echo("\n".join(said) or "nothing is different")
+    lines = [f"{words[key]}: {', '.join(reply[key])}" for key in words if reply[key]]
+    click.echo("\n".join(lines) or "nothing changed")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.options import config_option
-from edge.cli.progress import tell
+from edge.cli.progress import note
 
 
 @click.command("support-bundle")
@@ -23,7 +23,7 @@ from edge.cli.progress import tell
     type=click.Path(dir_okay=False, path_type=Path),
     help="A log file to put in as well, where the journal is not used. Can be given several times.",
 )
-@refusals_told
+@exits_with_reason
 def support_bundle(config_path: Path, output: Path | None, logs: tuple[Path, ...]) -> None:
     """Pack logs, configuration, metrics, versions and the doctor's findings into a tar.gz, without secrets.
 
@@ -40,6 +40,6 @@ def support_bundle(config_path: Path, output: Path | None, logs: tuple[Path, ...
     except OSError as error:
         raise click.ClickException(f"{output}: {error.strerror or error}") from None
     for name, remark in outcome.items():
-        tell(f"  {name:24} {remark or 'in'}")
-    tell("passwords, keys and credentials in URLs were taken out; look through it before you send it")
+        note(f"  {name:24} {remark or 'in'}")
+    note("passwords, keys and credentials in URLs were taken out; look through it before you send it")
     click.echo(output)

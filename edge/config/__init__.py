@@ -1,5 +1,6 @@
 """What was asked for: the configuration, calibrations, tuning, and what commands changed."""
 
+from edge.config.loader import json_schema, load, parse, state_dir_of
 from edge.config.schema import (
     PATH_STEP,
     TILE_PX,
@@ -14,25 +15,19 @@ from edge.config.schema import (
     Metrics,
     Model,
     Mqtt,
-    Name,
     Outbox,
     Point,
     Polygon,
     Rectangle,
     Scale,
-    Share,
     Sparkplug,
     Travel,
     Verb,
-    anchored_source,
     broker_address,
     embedded_port,
-    json_schema,
-    load,
-    parse,
-    state_dir_of,
 )
 from edge.config.state_dir import StateDir
+from edge.config.value_types import Name, Share
 
 __all__ = [
     "PATH_STEP",
@@ -59,7 +54,6 @@ __all__ = [
     "StateDir",
     "Travel",
     "Verb",
-    "anchored_source",
     "broker_address",
     "embedded_port",
     "json_schema",

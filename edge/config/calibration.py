@@ -1,8 +1,7 @@
-"""What calibrations found, one file per camera: `state_dir/calibration/CAMERA.yaml`.
+"""Results of calibrations, one file per camera: `state_dir/calibration/CAMERA.yaml`.
 
-`applied` lays it under the configuration: what stands there by hand wins. A file that cannot be read refuses the start,
-because inspection without it would be another one than was calibrated. Each part knows the size of the frames it was
-made with, and is refused for others.
+`applied` fills the keys that the configuration leaves open. An unreadable file refuses the start: never inspect
+uncalibrated by accident. Each part records the size of the frames that it was made with, and is refused for others.
 """
 
 from __future__ import annotations
@@ -10,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, ValidationError, model_validator
+from pydantic import Field, ValidationError
 
 from edge import config
 from edge.config import yaml_file
+from edge.config.camera_calibration import CameraCalibration, Made, Part, PartMade, Reference, Track
 from edge.config.state_dir import StateDir
 from edge.errors import CalibrationError, ConfigError, Problem
 
@@ -23,119 +23,42 @@ SCHEMA: Final = "defectd.calibration/1"
 REMOVE: Final = "Remove the file, then calibrate again"
 
 
-Side = Literal["left", "right", "top", "bottom"]
+class Region(PartMade):
+    """The region that is inspected.  edges: as they were found, for people.
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Made(_Part):
-    """Where a part comes from."""
-
-    time: str
-    version: str
-    source: str
-    """Of the frames, or `by hand`; without credentials."""
-    frames: int = Field(ge=0)
-    frame_px: tuple[int, int] | None
-    """Width and height."""
-
-
-class _Made(_Part):
-    made: Made
-
-
-class Track(_Part):
-    """Edges that are found in each frame, since the strip wanders.
-
-    seen_px: from where to where each edge lay in calibration, from the left or the top.  margin_px: kept off each.
+    track: the region follows the edges; None: it is `roi`.
     """
-
-    seen_px: dict[Side, tuple[float, float]] = Field(min_length=1)
-    margin_px: int = Field(ge=0, le=1000)
-
-
-class Region(_Made):
-    """What is inspected.  edges: as they were found, for people.  track: the region follows them, or else is roi."""
 
     roi: config.Rectangle | config.Polygon | None
     exclude: tuple[config.Rectangle | config.Polygon, ...] = ()
-    edges: dict[str, dict[str, float]] = {}
+    edges: dict[str, dict[str, float]] = Field(default_factory=dict)
     track: Track | None = None
 
 
-class Metric(_Made):
-    """Millimetres.  rms_px: of the board's corners in the frame that gave the plane; None: by a known length."""
+class Metric(PartMade):
+    """Millimetres per pixel.  rms_px: error of the board's corners in the frame that gave the plane.
+
+    rms_px None: the scale comes from a known length.
+    """
 
     scale: config.Scale
     rms_px: float | None = None
     views: int = 0
 
 
-class Even(_Made):
-    """Light.  file: the map of gains, beside this file.  before, after: unevenness, as a share."""
+class Even(PartMade):
+    """Even light.  file: the map of gains, beside this file.  before, after: unevenness of the light, as a share."""
 
     file: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
     before: float
     after: float
 
 
-class Spread(_Part):
-    """Quantiles over frames: one in a hundred is below `low`, half below `middle`, 99 in a hundred below `high`."""
+class ClassPoint(Part):
+    """One class at its new threshold, on pictures that the threshold was not made from.
 
-    low: float
-    middle: float
-    high: float
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Spread:
-        if not self.low <= self.middle <= self.high:
-            raise ValueError("low, middle and high do not rise")
-        return self
-
-
-class Features(_Part):
-    """Mean and scale of each of the network's features over good tiles.
-
-    network: sha256 of the bundle's fp32 network, whichever of its networks runs.
-    """
-
-    network: str = Field(pattern="^[0-9a-f]{64}$")
-    mean: tuple[float, ...] = Field(min_length=1, max_length=4096)
-    scale: tuple[PositiveFloat, ...] = Field(min_length=1, max_length=4096)
-
-    @model_validator(mode="after")
-    def _as_many(self) -> Features:
-        if len(self.mean) != len(self.scale):
-            raise ValueError(f"{len(self.mean)} means and {len(self.scale)} scales")
-        return self
-
-
-class Reference(_Made):
-    """What good frames looked like: the drift watch compares with it.  Made by `edge.vision.drift.reference`.
-
-    brightness: gray levels.  sharpness: change to the next pixel over change to the fourth.  distance: of the median
-    tile of a frame from the good ones.  unsure: share of the frames.
-    """
-
-    brightness: Spread
-    sharpness: Spread
-    distance: Spread | None = None
-    features: Features | None = None
-    unsure: float | None = Field(None, ge=0.0, le=1.0)
-
-    @model_validator(mode="after")
-    def _belong_together(self) -> Reference:
-        if (self.distance is None) != (self.features is None):
-            raise ValueError("distance and features stand together or not at all")
-        return self
-
-
-class ClassPoint(_Part):
-    """One class at the working point, on pictures that had no say in it.
-
-    before, level: probability; None: kept.  n: pictures; found as any defect; named right.  alarms: sound tiles.
+    before, level: threshold before and after; level None: it stays.  n: pictures of the class; found: those found as
+    any defect; named: those named right.  alarms: defect-free tiles above the threshold.
     """
 
     name: str
@@ -147,16 +70,19 @@ class ClassPoint(_Part):
     alarms: int
 
 
-class Reliability(_Part):
-    """Expected calibration error in 15 bins, before and after."""
+class Reliability(Part):
+    """Expected calibration error in 15 bins, before and after the temperature."""
 
     before: float
     after: float
     n: int
 
 
-class Judged(_Made):
-    """Thresholds.  recall, false_alarms_per_hour: as asked.  sound: tiles.  tiles_per_hour: of the camera, if known."""
+class Judged(PartMade):
+    """Thresholds.  recall, false_alarms_per_hour: what was asked for.  sound: defect-free tiles that were used.
+
+    tiles_per_hour: of the camera, if known.
+    """
 
     calibrated_thresholds: config.CalibratedThresholds = Field(alias="levels")
     classes: tuple[ClassPoint, ...]
@@ -167,11 +93,11 @@ class Judged(_Made):
     tiles_per_hour: float | None = None
 
 
-class Promised(_Part):
-    """What the threshold means, in the unit of `asked`.
+class Promised(Part):
+    """The false alarms that a threshold leads to, in the unit that was asked for.
 
-    expected: on average, low and high: 90 % interval.  exact: counted, not carried beyond the footage.
-    shown: the most that the footage leaves possible whatever the tail, with 95 % confidence.
+    expected: on average; low, high: its 90 % interval.  exact: counted, not extrapolated beyond the footage.
+    shown: upper limit by the footage alone, whatever the tail looks like, with 95 % confidence.
     """
 
     threshold: float
@@ -182,11 +108,11 @@ class Promised(_Part):
     shown: float
 
 
-class Surface(_Made):
-    """Good surface, as one model sees it.  file: its Gaussians and the thresholds in use, beside this file.
+class Surface(PartMade):
+    """The anomaly model for one network.  file: its Gaussians and its thresholds, beside this file.
 
-    model: name, version and sha256 of the fp32 network.  alone: the same without confirmation over frames.
-    pieces: of surface that are independent of each other, of piece_frames frames each.  left_out: frames.
+    model: name, version and sha256 of the fp32 network.  alone: `promised` without confirmation over frames.
+    pieces: independent pieces of surface, of piece_frames frames each.  left_out: frames that were not used.
     """
 
     file: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
@@ -206,11 +132,11 @@ class Surface(_Made):
 
 
 MAX_SURFACES: Final = 4
-"""Models whose view of good surface is kept: those before and after a change, and some to try."""
+"""Anomaly models that are kept: those for the networks before and after a change, and some to try."""
 
 
-class Calibration(_Part):
-    """All that is known of one camera."""
+class Calibration(Part):
+    """All calibrations of one camera."""
 
     schema_: str = Field(SCHEMA, alias="schema", pattern="^defectd.calibration/1$")
     roi: Region | None = None
@@ -223,42 +149,30 @@ class Calibration(_Part):
 
     @property
     def files(self) -> frozenset[str]:
-        """Names of the data beside the file that it refers to."""
+        """Names of the data files beside this one that it refers to."""
         return frozenset(one.file for one in (*self.normal, self.flatfield) if one is not None)
 
     def coded(self) -> bytes:
-        """As the file holds it: parts that are not there are left out, what a part leaves open is not."""
+        """The content of the file.  Absent parts are omitted; nulls inside a part are kept."""
         values = self.model_dump(mode="json", by_alias=True)
         return yaml_file.coded({name: value for name, value in values.items() if value is not None and value != []})
-
-
-class Fitted(config.Camera):
-    """A camera of the configuration with what was calibrated, beyond the keys of the configuration.
-
-    made_px: width and height by part, of those in use.  track: of a region that is found in each frame.
-    reference: what good frames looked like.
-    """
-
-    made_px: dict[str, tuple[int, int]] = Field({})
-    track: Track | None = None
-    reference: Reference | None = None
 
 
 COMMANDS: Final = {"roi": "roi", "scale": "scale", "flatfield": "flatfield", "reference": "normal", "normal": "normal"}
 """The calibration that makes a part."""
 _EFFECTS: Final = {
     "roi": "frames are bad_image",
-    "scale": "nothing is told in mm",
-    "flatfield": "the light is not made even",
+    "scale": "nothing is reported in mm",
+    "flatfield": "the light is not evened out",
     "reference": "drift is not watched",
-    "normal": "the classes decide, false alarms are not governed",
+    "normal": "the classes decide, the false alarm rate is not controlled",
 }
-"""Of a part that is refused. Without its region a frame would be inspected elsewhere than was meant: no verdict."""
+"""What follows when a part is refused. Without its region a frame would be inspected at the wrong place: no verdict."""
 
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """A part that was made with frames of another size than the camera gives: it is not used.
+    """A part that was made with frames of another size than the camera delivers: it is not used.
 
     made_px, frame_px: width and height.  blocks: frames cannot be inspected without it.
     """
@@ -271,7 +185,7 @@ class Misfit:
 
     @property
     def reason(self) -> str:
-        """Why a frame is bad."""
+        """Why a frame is bad, where the part blocks its inspection."""
         return f"{self.part} calibrated for {_size(self.made_px)} px, not for {_size(self.frame_px)}"
 
     @property
@@ -286,7 +200,7 @@ class Misfit:
 
     def __str__(self) -> str:
         return (
-            f"{self.part} was calibrated for frames of {_size(self.made_px)} px, the camera gives "
+            f"{self.part} was calibrated for frames of {_size(self.made_px)} px, the camera delivers "
             f"{_size(self.frame_px)}: {self.effect}. {self.remedy}"
         )
 
@@ -301,21 +215,21 @@ def _size(size_px: tuple[int, int]) -> str:
 
 def made_px(camera: config.Camera) -> Mapping[str, tuple[int, int]]:
     """Width and height of the frames that the calibrated parts in use were made with."""
-    return camera.made_px if isinstance(camera, Fitted) else {}
+    return camera.calibration.made_px
 
 
 def track(camera: config.Camera) -> Track | None:
     """How the region follows the strip; None where it is fixed."""
-    return camera.track if isinstance(camera, Fitted) else None
+    return camera.calibration.track
 
 
 def reference(camera: config.Camera) -> Reference | None:
-    """What the watch over drift compares with; None where there is nothing, or nobody wants it."""
-    return camera.reference if isinstance(camera, Fitted) and camera.drift_s else None
+    """What the drift watch compares with; None without a calibration, or where the watch is switched off."""
+    return camera.calibration.reference if camera.drift_s else None
 
 
 def misfits(camera: config.Camera, frame_px: tuple[int, int]) -> tuple[Misfit, ...]:
-    """The calibrated parts that do not hold for frames of this size.  frame_px: width and height."""
+    """The calibrated parts that do not apply to frames of this size.  frame_px: width and height."""
     return tuple(
         Misfit(camera.name, part, made, frame_px, part == "roi" or (part == "scale" and camera.tile_mm is not None))
         for part, made in made_px(camera).items()
@@ -324,11 +238,11 @@ def misfits(camera: config.Camera, frame_px: tuple[int, int]) -> tuple[Misfit, .
 
 
 def load(path: Path) -> Calibration:
-    """What a file says; nothing where there is none.  Raises ConfigError."""
+    """Read a file; an empty calibration where there is none.  Raises ConfigError."""
     try:
         there = path.exists()
     except OSError as error:
-        problem = Problem("file", "cannot be looked for", str(error.strerror or error), "Choose another state_dir")
+        problem = Problem("file", "cannot be read", str(error.strerror or error), "Choose another state_dir")
         raise ConfigError(str(path), (problem,)) from None
     if not there:
         return Calibration.model_validate({"schema": SCHEMA})
@@ -344,16 +258,16 @@ def load(path: Path) -> Calibration:
 
 
 def unusable(path: Path, error: ValidationError) -> ConfigError:
-    """What is wrong with a file of a calibration, and what to do."""
+    """The error for a calibration file with a wrong value, with the remedy."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"]) or "file"
     return ConfigError(str(path), (Problem(where, "not usable", str(first["msg"]), REMOVE),))
 
 
-def save(path: Path, beside: Mapping[str, bytes] | None = None, **parts: _Part | tuple[_Part, ...]) -> None:
-    """Put parts into the file and leave the others as they are; data that nothing refers to any more is removed.
+def save(path: Path, beside: Mapping[str, bytes] | None = None, **parts: Part | tuple[Part, ...]) -> None:
+    """Put parts into the file and leave the others as they are; data files that are no longer referred to are deleted.
 
-    beside: files by name, written with it, all or none.  Raises ConfigError, CalibrationError.
+    beside: data files by name, written with it, all or none.  Raises ConfigError, CalibrationError.
     """
     before = load(path)
     after = before.model_copy(update=parts)
@@ -361,7 +275,7 @@ def save(path: Path, beside: Mapping[str, bytes] | None = None, **parts: _Part |
 
 
 def write(path: Path, content: bytes, beside: Mapping[str, bytes] | None = None, idle: Iterable[str] = ()) -> None:
-    """Write a file of a calibration, with those beside it by name, all or none; then remove the idle ones.
+    """Write a calibration file, with the data files beside it by name, all or none; then delete the idle ones.
 
     Raises CalibrationError.
     """
@@ -370,8 +284,8 @@ def write(path: Path, content: bytes, beside: Mapping[str, bytes] | None = None,
         for name in idle:
             path.with_name(name).unlink(missing_ok=True)
     except OSError as error:
-        why = f"{path} cannot be written: {error.strerror or error}"
-        raise CalibrationError(f"{why}. Make room or rights there, or choose another state_dir") from error
+        reason = f"{path} cannot be written: {error.strerror or error}"
+        raise CalibrationError(f"{reason}. Free space or grant rights there, or choose another state_dir") from error
 
 
 def tiled(camera: config.Camera, path: Path) -> config.Camera:
@@ -387,9 +301,9 @@ def tiled(camera: config.Camera, path: Path) -> config.Camera:
 
 
 def applied(settings: config.Config, state_dir: Path | None = None) -> config.Config:
-    """The configuration with what was calibrated where it says nothing itself.
+    """The configuration, with calibrations for the keys that it leaves open.
 
-    state_dir: of the running node, which another one in the file does not move.  Raises ConfigError.
+    state_dir: where the calibrations are; None: the one that the configuration names.  Raises ConfigError.
     """
     folder = state_dir or settings.state_dir
     cameras = tuple(_applied(camera, StateDir(folder).calibration(camera.name)) for camera in settings.cameras)
@@ -397,9 +311,31 @@ def applied(settings: config.Config, state_dir: Path | None = None) -> config.Co
 
 
 def _applied(camera: config.Camera, path: Path) -> config.Camera:
-    found, folder = load(path), path.parent
+    found = load(path)
+    changes, used = _geometry_and_light(camera, found, path.parent)
+    if found.thresholds is not None and camera.calibrated_thresholds is None:
+        changes["calibrated_thresholds"] = found.thresholds.calibrated_thresholds
+    if found.reference is not None and camera.drift_s:
+        used["reference"] = found.reference
+    if found.normal and camera.anomaly is None:  # all of them: which network decides is not known yet
+        changes["anomaly"], used["normal"] = tuple(path.parent / one.file for one in found.normal), found.normal[0]
+    if camera.tile_mm is not None and camera.enabled:
+        changes["tile_px"] = _tile_px(camera, changes.get("scale", camera.scale), path)
+    in_use = CameraCalibration(
+        made_px={name: part.made.frame_px for name, part in used.items() if part.made.frame_px is not None},
+        track=found.roi.track if found.roi is not None and "roi" in changes else None,
+        reference=found.reference,
+    )
+    changed = camera.model_copy(update=changes)
+    return changed.with_calibration(in_use) if used else changed
+
+
+def _geometry_and_light(
+    camera: config.Camera, found: Calibration, folder: Path
+) -> tuple[dict[str, Any], dict[str, PartMade]]:
+    """Values for the keys that the camera leaves open, and the parts that they come from."""
     changes: dict[str, Any] = {}
-    used: dict[str, _Made] = {}
+    used: dict[str, PartMade] = {}
     if found.roi is not None:
         if camera.roi is None:
             changes["roi"] = found.roi.roi
@@ -411,36 +347,7 @@ def _applied(camera: config.Camera, path: Path) -> config.Camera:
         changes["scale"], used["scale"] = found.scale.scale, found.scale
     if found.flatfield is not None and camera.flatfield is None:
         changes["flatfield"], used["flatfield"] = folder / found.flatfield.file, found.flatfield
-    if found.reference is not None and camera.drift_s:
-        used["reference"] = found.reference
-    changes |= _calibrated_thresholds(found, camera)
-    _put_normal(camera, found, folder, changes, used)
-    if camera.tile_mm is not None and camera.enabled:
-        changes["tile_px"] = _tile_px(camera, changes.get("scale", camera.scale), path)
-    camera = camera.model_copy(update=changes) if changes else camera
-    if not used:
-        return camera
-    sizes = {name: part.made.frame_px for name, part in used.items() if part.made.frame_px is not None}
-    follows = found.roi.track if found.roi is not None and "roi" in changes else None
-    return Fitted.model_construct(
-        camera.model_fields_set, **dict(camera), made_px=sizes, track=follows, reference=found.reference
-    )
-
-
-def _calibrated_thresholds(found: Calibration, camera: config.Camera) -> dict[str, Any]:
-    return (
-        {}
-        if found.thresholds is None or camera.calibrated_thresholds is not None
-        else {"calibrated_thresholds": found.thresholds.calibrated_thresholds}
-    )
-
-
-def _put_normal(
-    camera: config.Camera, found: Calibration, folder: Path, changes: dict[str, Any], used: dict[str, _Made]
-) -> None:
-    """Good surface as each model sees it: which one decides is found when the model is."""
-    if found.normal and camera.anomaly is None:
-        changes["anomaly"], used["normal"] = tuple(folder / one.file for one in found.normal), found.normal[0]
+    return changes, used
 
 
 def _tile_px(camera: config.Camera, scale: config.Scale | None, path: Path) -> int:

@@ -75,7 +75,7 @@ def _differ(one: Any, other: Any, keys: tuple[str, ...]) -> bool:
 
 
 def _is_looked_at_otherwise(one: Camera, other: Camera) -> bool:
-    fields = {**type(one).model_fields, **type(other).model_fields}  # what was calibrated has some of its own
+    fields = (*type(one).model_fields, "calibration")
     keys = tuple(key for key in fields if key not in (*OPENING, *BESIDE, "decision"))
     tracking = tuple(key for key in type(one.decision).model_fields if key not in THRESHOLDS)
     return _differ(one, other, keys) or _differ(one.decision, other.decision, tracking)

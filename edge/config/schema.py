@@ -1,32 +1,22 @@
-"""The configuration: one YAML file, checked whole before anything starts.
+"""The configuration's keys: one frozen model for each section of the file, with ranges and defaults.
 
-`config.yaml` at the top of the repository is the manual of every key; these models are the same keys with
-their ranges, and `edge.config.yaml_file` reads the file. `load` either returns a frozen `Config` or raises a
-`ConfigError` that lists every problem.
+`config.yaml` at the top of the repository is the manual of every key. `edge.config.loader` reads a file into these
+models; `edge.config.messages` words what is wrong with it.
 """
 
 from __future__ import annotations
 
-import base64
-import difflib
 import hashlib
 import ipaddress
 import json
-import os
 import re
-import types
-import typing
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
+    PrivateAttr,
     SecretStr,
     ValidationError,
     ValidationInfo,
@@ -35,86 +25,36 @@ from pydantic import (
     model_validator,
 )
 
-from edge.config import yaml_file
+from edge.config.camera_calibration import CameraCalibration
 from edge.config.state_dir import StateDir
-from edge.errors import ConfigError, Problem
+from edge.config.value_types import (
+    BUILTIN,
+    BundlePath,
+    File,
+    Name,
+    PublicKey,
+    Seconds,
+    Section,
+    Share,
+    Source,
+    check_path,
+    is_device_or_url,
+)
 from edge.host.redact import redact
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
-"""A part of a topic: no spaces, slashes, or MQTT wildcards."""
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
 RESERVED_CAMERA_NAMES = {"status", "cmd", "node"}
 TILE_PX = (16, 8192)
 MAX_PIXEL = 65_535
 """Beyond any sensor, and small enough for OpenCV's drawing."""
 
 
-def _path(value: Any) -> Any:
-    """A text that can be a path, with ~ resolved."""
-    if not isinstance(value, str):
-        return value
-    if not value or "\0" in value:
-        raise ValueError("is no path; leave the key out, or give one")
-    if value.startswith(yaml_file.CREDENTIAL) and not re.fullmatch(
-        r"[\w.-]+", value.removeprefix(yaml_file.CREDENTIAL)
-    ):
-        raise ValueError("is no credential; write credential:NAME, with the NAME of a LoadCredential= of the unit")
-    try:
-        return Path(value).expanduser()
-    except RuntimeError:
-        raise ValueError("begins with ~, but there is no such home directory; write the whole path") from None
-
-
-File = Annotated[Path, BeforeValidator(_path)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """YAML's yes, no, on and off are true and false; Python would take them for 1 and 0."""
-        expected = cls.model_fields[str(info.field_name)].annotation
-        if bool not in (expected, *typing.get_args(expected)) and _model_in(expected) is None and _has_switch(value):
-            raise ValueError("true, false, yes, no, on, off stand for a switch; write a number, or a text in quotes")
-        return value
-
-
-def _has_switch(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(_has_switch(inner) for inner in value.values())
-    if isinstance(value, list | tuple):
-        return any(_has_switch(inner) for inner in value)
-    return isinstance(value, bool)
-
-
-def _public_key(value: str) -> str:
-    try:
-        good = len(base64.b64decode(value, validate=True)) == 32
-    except ValueError:
-        good = False
-    if not good:
-        raise ValueError("should be a public key as `defectd model keygen` prints it: base64 of 32 bytes")
-    return value
-
-
-PublicKey = Annotated[str, AfterValidator(_public_key)]
-
-
-class Shadow(_Section):
-    bundle: str = Field(description="path of a bundle directory or zip")
+class Shadow(Section):
+    bundle: BundlePath = Field(description="path of a bundle directory or zip")
     share: float = Field(0.1, gt=0.0, le=1.0, description="share of the frames that it judges too, time permitting")
 
-    @field_validator("bundle")
-    @classmethod
-    def _can_be_a_path(cls, value: str) -> str:
-        return str(_path(value))
 
-
-class Model(_Section):
-    bundle: str = Field("builtin", description="`builtin`, or the path of a bundle directory or zip")
+class Model(Section):
+    bundle: BundlePath = Field(BUILTIN, description="`builtin`, or the path of a bundle directory or zip")
     threads: int | None = Field(
         None, ge=1, le=64, description="threads of the ONNX Runtime session; null: by `calibrate latency`, or 1"
     )
@@ -136,13 +76,8 @@ class Model(_Section):
     canary_s: float = Field(600.0, ge=0.0, le=604_800.0, description="how long a new model is watched, at least")
     shadow: Shadow | None = Field(None, description="a second model that looks on; it never decides")
 
-    @field_validator("bundle")
-    @classmethod
-    def _can_be_a_path(cls, value: str) -> str:
-        return str(_path(value))
 
-
-class Mqtt(_Section):
+class Mqtt(Section):
     broker: str = Field("embedded", description="`embedded`, `embedded:PORT`, mqtt://HOST:PORT or mqtts://HOST:PORT")
     topic_prefix: str = Field(
         "defectd", max_length=200, pattern=r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*$", description="root of all topics"
@@ -250,7 +185,7 @@ SparkplugId = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^+/
 """A part of a Sparkplug topic.  Source: tck-id-topic-structure-namespace-valid-group-id, -valid-edge-node-id."""
 
 
-class Sparkplug(_Section):
+class Sparkplug(Section):
     enabled: bool = Field(False, description="show this node as a Sparkplug B edge node as well")
     broker: str | None = Field(None, description="mqtt:// or mqtts:// address; null: the broker of `mqtt`")
     username: str | None = Field(None, description="user name there; null: the one of `mqtt`, if the broker is too")
@@ -290,7 +225,7 @@ class Sparkplug(_Section):
         return Mqtt.model_validate({**{name: getattr(mqtt, name) for name in Mqtt.model_fields}, **changes})
 
 
-class Outbox(_Section):
+class Outbox(Section):
     max_rows: int = Field(100_000, ge=100, le=10_000_000, description="most undelivered events kept on disk")
     max_mb: int = Field(256, ge=1, le=100_000, description="MiB of payload of undelivered events kept on disk")
     keep_delivered: int = Field(1_000, ge=0, le=1_000_000, description="delivered events kept for `defectd events`")
@@ -303,7 +238,7 @@ Verb = Literal[
 ReplyPrefix = Annotated[str, Field(max_length=200, pattern=r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*[^/+#\s\x00-\x1f]$")]
 
 
-class Commands(_Section):
+class Commands(Section):
     allow: list[Verb] = Field(["ping", "state"], description="verbs that are carried out; all others are refused")
     reply_prefixes: list[ReplyPrefix] = Field(
         [], max_length=32, description="where a response topic may lie, besides below this node's own prefix"
@@ -311,12 +246,12 @@ class Commands(_Section):
     rate_per_s: float = Field(5.0, ge=0.1, le=100.0, description="most commands per second, after a burst of 10")
 
 
-class Log(_Section):
+class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")
     format: Literal["auto", "plain", "json"] = Field("auto", description="auto: plain on a terminal, else JSON")
 
 
-class Metrics(_Section):
+class Metrics(Section):
     listen: str | None = Field("127.0.0.1:9464", description="HOST:PORT of the Prometheus endpoint; null: none")
 
     @field_validator("listen")
@@ -337,7 +272,7 @@ class Metrics(_Section):
         return host.strip("[]"), int(port)
 
 
-class Evidence(_Section):
+class Evidence(Section):
     enabled: bool = Field(True, description="keep pictures of defects and tiles for labelling")
     dir: File | None = Field(None, description="folder of the pictures, of one node alone; null: state_dir/evidence")
     max_mb: int = Field(256, ge=1, le=1_000_000, description="MiB of pictures")
@@ -359,7 +294,7 @@ class Evidence(_Section):
         return self
 
 
-class Decision(_Section):
+class Decision(Section):
     confidence: Share = Field(0.6, description="probability from which a tile is a defect")
     unsure: Share = Field(0.35, description="from here to `confidence` a tile is unsure, below it is good")
     classes: dict[str, Share] = Field({}, description="`confidence` of single classes, by name")
@@ -383,7 +318,7 @@ class Decision(_Section):
         return self
 
 
-class ImageQuality(_Section):
+class ImageQuality(Section):
     enabled: bool = Field(True, description="look at every picture before it is inspected")
     frozen: bool | None = Field(None, description="equal pictures are a fault; null: of devices and streams only")
     min_fault_s: float = Field(1.5, ge=0.0, le=3600.0, description="how long frozen, blurred and shifted must last")
@@ -413,7 +348,7 @@ _PATH = re.compile(rf"\$?(?:{PATH_STEP.pattern}){{1,16}}")
 TopicName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^+#\s\x00-\x1f$][^+#\x00-\x1f]*$")]
 
 
-class Travel(_Section):
+class Travel(Section):
     speed_m_per_s: float | None = Field(None, gt=0.0, le=100.0, description="of a strip whose speed never changes")
     topic: TopicName | None = Field(None, description="topic at `mqtt.broker` that tells the speed; no wildcards")
     path: str | None = Field(None, max_length=200, description="JSON path of it, such as $.line.speed; null: all of it")
@@ -455,13 +390,13 @@ class Travel(_Section):
 Numbers9 = Annotated[tuple[float, ...], Field(min_length=9, max_length=9)]
 
 
-class Scale(_Section):
+class Scale(Section):
     mm_per_px: float = Field(gt=0.0, le=1000.0, description="on the strip, in the middle of the frame")
     lens: Numbers9 | None = Field(None, description="fx, fy, cx, cy, k1, k2, p1, p2, k3; by `calibrate scale`")
     plane: Numbers9 | None = Field(None, description="undistorted px to mm, row by row; by `calibrate scale`")
 
 
-class CalibratedThresholds(_Section):
+class CalibratedThresholds(Section):
     bundle: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
         None, description="sha256 of the card of the one bundle it holds for; null: any"
     )
@@ -470,9 +405,9 @@ class CalibratedThresholds(_Section):
     classes: dict[str, Share] = Field({}, description="probability from which a tile is a defect, by class")
 
 
-class Camera(_Section):
+class Camera(Section):
     name: Name = Field(description="part of the camera's topics")
-    source: SecretStr = Field(
+    source: Source = Field(
         description="device, stream, recording or `strip:`; may hold credentials",
         json_schema_extra={"type": ["string", "integer"]},
     )
@@ -529,6 +464,19 @@ class Camera(_Section):
     open_timeout_s: float = Field(3.0, gt=0.0, le=120.0, description="a source that does not open by then has failed")
     read_timeout_s: float = Field(2.0, gt=0.0, le=120.0, description="a read slower than this has failed")
 
+    _calibration: CameraCalibration = PrivateAttr(default_factory=CameraCalibration)
+
+    @property
+    def calibration(self) -> CameraCalibration:
+        """What calibrations add beyond these keys.  Never part of a file; empty until `config.calibration` fills it."""
+        return self._calibration
+
+    def with_calibration(self, found: CameraCalibration) -> Camera:
+        """A copy with these results.  Copies made of that one keep them."""
+        copy = self.model_copy()
+        copy._calibration = found  # noqa: SLF001 (a copy of this object)
+        return copy
+
     @field_validator("source", mode="before")
     @classmethod
     def _index_is_a_source(cls, value: Any) -> Any:
@@ -542,11 +490,11 @@ class Camera(_Section):
             raise ValueError("is empty; give a device index, a path, a URL, or `strip:`")
         if re.fullmatch("-[0-9]+", source):
             raise ValueError("is below 0; the first device is 0")
-        if _is_device_or_url(source):
+        if is_device_or_url(source):
             if re.search(r"[\s\x00-\x1f]", source):
                 raise ValueError("is a URL with a space or line end in it; write %20 and so on")
         else:
-            _path(source)
+            check_path(source)
         return SecretStr(source)
 
     @field_validator("roi", mode="wrap")
@@ -589,7 +537,7 @@ class Camera(_Section):
         return value
 
 
-class Config(_Section):
+class Config(Section):
     node: Name = Field(description="this box's name; part of every topic")
     state_dir: File = Field(Path("./var"), description="events, evidence, calibration; relative to the file")
     report_s: Seconds = Field(10.0, description="seconds between report lines and coverage messages")
@@ -641,243 +589,10 @@ class Config(_Section):
 
     @property
     def sha256(self) -> str:
-        """Hash of everything that was set, without the secrets: events carry it."""
-        dump = self.model_dump(mode="json", exclude={"mqtt": {"password"}}, serialize_as_any=True)
-        for kept, camera in zip(dump["cameras"], self.cameras, strict=True):
-            kept["source"] = redact(camera.source.get_secret_value())
+        """Hash of everything that was set or calibrated, without the secrets: events carry it."""
+        dump = self.model_dump(mode="json", exclude={"mqtt": {"password"}})
+        for values, camera in zip(dump["cameras"], self.cameras, strict=True):
+            values["source"] = redact(camera.source.get_secret_value())
+            if camera.calibration != CameraCalibration():
+                values["calibration"] = camera.calibration.as_json()
         return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()
-
-
-def load(path: Path, env: Mapping[str, str] | None = None) -> Config:
-    """Read and check a configuration file.  Relative paths in it are relative to its directory.
-
-    Raises ConfigError with all problems found.
-    """
-    raw = yaml_file.read(path)
-    return parse(raw, origin=str(path), base=path.resolve().parent, env=os.environ if env is None else env)
-
-
-def state_dir_of(path: Path) -> Path:
-    """Where the state is by a file that is wrong elsewhere.  Raises ConfigError when it cannot be read at all."""
-    raw = yaml_file.read(path)
-    named = raw.get("state_dir") if isinstance(raw, dict) else None
-    default = Config.model_fields["state_dir"].get_default()
-    return path.resolve().parent / Path(named if isinstance(named, str) else default).expanduser()
-
-
-def parse(raw: object, *, origin: str, base: Path, env: Mapping[str, str]) -> Config:
-    """Check a configuration that was read already.  base: what relative paths are relative to."""
-    if not isinstance(raw, dict):
-        found = "nothing" if raw is None else type(raw).__name__
-        problem = Problem("file", found, "must be a mapping of keys", "See config.yaml for every key")
-        raise ConfigError(origin, (problem,))
-    problems: list[Problem] = []
-    filled = yaml_file.fill(raw, origin=origin, base=base, env=env, problems=problems)
-    own = [set(d) if isinstance(d, dict) else set() for d in _camera_decisions(filled)]
-    _inherit_decision(filled)
-    try:
-        config = Config.model_validate(filled)
-    except ValidationError as error:
-        named = {problem.key for problem in problems}
-        found_too = [_problem(details, raw) for details in _told_once(error.errors(), own)]
-        raise ConfigError(origin, (*problems, *(p for p in found_too if p.key not in named))) from None
-    if problems:
-        raise ConfigError(origin, tuple(problems))
-    return _anchored(config, base, env)
-
-
-def _camera_decisions(raw: dict[Any, Any]) -> list[Any]:
-    cameras = raw.get("cameras")
-    if not isinstance(cameras, list):
-        return []
-    return [camera.get("decision") if isinstance(camera, dict) else None for camera in cameras]
-
-
-def _inherit_decision(raw: dict[Any, Any]) -> None:
-    """Lay each camera's `decision` over the top-level one, key by key."""
-    common = raw.get("decision")
-    cameras = raw.get("cameras")
-    if not isinstance(common, dict) or not isinstance(cameras, list):
-        return
-    for camera in cameras:
-        if isinstance(camera, dict) and isinstance(camera.get("decision", {}), dict):
-            camera["decision"] = {**common, **camera.get("decision", {})}
-
-
-def _anchored(config: Config, base: Path, env: Mapping[str, str]) -> Config:
-    """The configuration with relative paths made absolute, and credentials found."""
-
-    def absolute(path: Path | None) -> Path | None:
-        return None if path is None else yaml_file.located(str(path), base=base, env=env)
-
-    names = ("password_file", "ca_file", "cert_file", "key_file")
-    files = {name: absolute(getattr(config.mqtt, name)) for name in names}
-    model = config.model
-    if model.bundle != "builtin":
-        model = model.model_copy(update={"bundle": str(absolute(Path(model.bundle)))})
-    if model.shadow is not None and model.shadow.bundle != "builtin":
-        shadow = model.shadow.model_copy(update={"bundle": str(absolute(Path(model.shadow.bundle)))})
-        model = model.model_copy(update={"shadow": shadow})
-    return config.model_copy(
-        update={
-            "state_dir": absolute(config.state_dir),
-            "evidence": config.evidence.model_copy(update={"dir": absolute(config.evidence.dir)}),
-            "mqtt": config.mqtt.model_copy(update=files),
-            "sparkplug": config.sparkplug.model_copy(
-                update={"password_file": absolute(config.sparkplug.password_file)}
-            ),
-            "model": model,
-            "cameras": tuple(_anchored_camera(camera, base) for camera in config.cameras),
-        }
-    )
-
-
-def _anchored_camera(camera: Camera, base: Path) -> Camera:
-    source = SecretStr(anchored_source(camera.source.get_secret_value(), base))
-    flatfield = None if camera.flatfield is None else base / camera.flatfield
-    return camera.model_copy(update={"source": source, "flatfield": flatfield})
-
-
-def _is_device_or_url(source: str) -> bool:
-    return re.fullmatch("[0-9]+", source) is not None or source.startswith("strip:") or "://" in source
-
-
-def anchored_source(source: str, base: Path) -> str:
-    """A relative file, folder or glob made absolute; devices and URLs stay as they are."""
-    return source if _is_device_or_url(source) else str(base / Path(source).expanduser())
-
-
-# ---- messages ------------------------------------------------------------------------------------
-
-
-_SAYS_SECRET = re.compile("pass|pwd|secret|token|auth|key|cred|user|url|source", re.IGNORECASE)
-_PLAINER = {
-    "model_type": "should be a mapping of keys",
-    "model_attributes_type": "should be a mapping of keys",
-    "dict_type": "should be a mapping of keys",
-    "tuple_type": "should be a list",
-    "string_type": "should be a text; put it into quotes",
-    "invalid_key": "a key must be a text; put it into quotes",
-}
-
-
-def _told_once(errors: Sequence[Any], own: Sequence[set[Any]]) -> list[Any]:
-    """The errors without those that only follow from another one.
-
-    own: the keys that each camera's `decision` sets itself; what it inherits is told once, where it stands.
-    """
-
-    def follows(details: Any) -> bool:
-        loc = details["loc"]
-        inside = (other["loc"] for other in errors if len(other["loc"]) > len(loc))
-        if details["type"] == "too_short" and any(other[: len(loc)] == loc for other in inside):
-            return True
-        if len(loc) < 3 or loc[0] != "cameras" or loc[2] != "decision" or loc[1] >= len(own):
-            return False
-        inherited = loc[3] not in own[loc[1]] if len(loc) > 3 else not own[loc[1]]
-        return inherited and any(other["loc"] == loc[2:] for other in errors)
-
-    return [details for details in errors if not follows(details)]
-
-
-def _problem(details: Any, raw: Any) -> Problem:
-    """One pydantic error as key, value, allowed range and remedy.  raw: before references were filled in."""
-    path = tuple(details["loc"])
-    if len(path) > 1 and path[-1] == "[key]":  # pydantic's mark for "this key, not its value"
-        path = path[:-1]
-    key = _dotted(path) or "file"
-    kind = details["type"]
-    value = _shown(_dig(raw, path))
-    if "password" in path or "source" in path:
-        value = "(hidden)"
-    if kind == "extra_forbidden":
-        section = _section_at(path[:-1])
-        known = [] if section is None else list(section.model_fields)
-        close = difflib.get_close_matches(str(path[-1]), known, n=1)
-        remedy = f"Write {close[0]!r}" if close else "Remove it"
-        if _SAYS_SECRET.search(str(path[-1])):
-            value = "(hidden)"
-        return Problem(key, value, f"unknown key; known here: {', '.join(known)}", remedy)
-    said = str(details["msg"]).removeprefix("Value error, ")
-    allowed = _PLAINER.get(kind) or re.sub(r"^(Input|String|Tuple) should", "should", said)
-    if kind == "missing":
-        value, allowed = "missing", "the key is required"
-    return Problem(key, value, allowed, _remedy(path, kind))
-
-
-def _remedy(path: tuple[Any, ...], kind: str) -> str:
-    section = _section_at(path[:-1])
-    field = section.model_fields.get(str(path[-1])) if section and path else None
-    if field is None or not field.description:
-        return "See config.yaml for every key"
-    if kind == "missing" or field.is_required():
-        return f"Set it: {field.description}"
-    default = field.get_default(call_default_factory=True)
-    shown = "null" if default is None else default
-    return f"It means: {field.description} (default {shown})"
-
-
-def _section_at(path: tuple[Any, ...]) -> type[BaseModel] | None:
-    """The model that the keys at `path` belong to."""
-    section: type[BaseModel] = Config
-    for part in path:
-        if isinstance(part, int):
-            continue
-        field = section.model_fields.get(str(part))
-        inner = None if field is None else _model_in(field.annotation)
-        if inner is None:
-            return None
-        section = inner
-    return section
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    if typing.get_origin(annotation) in (tuple, types.UnionType, typing.Union):
-        for part in typing.get_args(annotation):
-            found = _model_in(part)
-            if found:
-                return found
-    return None
-
-
-def _dotted(path: tuple[Any, ...]) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
-
-
-def _dig(raw: Any, path: tuple[Any, ...]) -> Any:
-    for part in path:
-        try:
-            raw = raw[part]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return raw
-
-
-def _shown(raw: Any, limit: int = 60) -> str:
-    """The value as it stands in the file.  What a reference brought in stays out: it may be a secret."""
-    if isinstance(raw, dict):
-        return "a mapping"
-    if isinstance(raw, list) and any(isinstance(inner, dict | list) for inner in raw):
-        return f"a list of {len(raw)}"
-    if raw is None:
-        return "empty"
-    try:
-        text = repr(raw)
-    except ValueError:  # an integer too long to be written out
-        return "a very large number"
-    if "://" in text:
-        text = redact(re.sub(r"\s", "", text))
-    if isinstance(raw, str) and "${" in raw:
-        text += " (filled in)"
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-def json_schema() -> dict[str, Any]:
-    """JSON Schema of the file, for editors."""
-    schema = Config.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "defectd configuration", **schema}

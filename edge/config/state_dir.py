@@ -14,7 +14,7 @@ from edge.errors import ConfigError, Problem
 
 @dataclass(frozen=True, slots=True)
 class StateDir:
-    """Where a node keeps what survives a restart.  Nothing is created until somebody writes."""
+    """Where a node keeps what survives a restart.  A property creates nothing."""
 
     path: Path
 
@@ -44,7 +44,7 @@ class StateDir:
         return self.path / "calibration" / "node.yaml"
 
     def calibration(self, camera: str) -> Path:
-        """What calibrations found for one camera (`config.calibration`)."""
+        """Results of one camera's calibrations (`config.calibration`)."""
         return self.path / "calibration" / f"{camera}.yaml"
 
     @property
@@ -71,9 +71,25 @@ class StateDir:
     def lock_file(self) -> Path:
         return self.path / "lock"
 
+    def is_locked(self) -> bool:
+        """Whether a daemon runs on this directory.  True as well where that cannot be found out."""
+        try:
+            handle = os.open(self.lock_file, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(handle)
+        return False
+
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock: two daemons on one outbox would give the same seq twice.  Raises ConfigError."""
+        """Hold the lock: two daemons on one outbox would use the same seq twice.  Raises ConfigError."""
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge import config
 from edge.config import yaml_file
-from edge.config.calibration import Made, unusable, write
+from edge.config.calibration import unusable, write
+from edge.config.camera_calibration import Made
 from edge.config.state_dir import StateDir
 from edge.errors import ConfigError
 from edge.host import machine

@@ -1,7 +1,8 @@
-"""The first time of a new model, held against the one before it.
+"""Compares a canary model's unsure and missed rates with those of the previous model.
 
-What can be seen from the first frame on (a call that fails, scores that are no numbers) the line answers itself, at
-once. Here is judged what takes many frames: the share of frames that it leaves unsure, and what it costs in time.
+What shows from the first frame on (a call that fails, scores that are not numbers) the inspection loop answers itself,
+at once. This module judges what takes many frames: the share of frames that are unsure, and what the model costs in
+time.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ from edge.host.clock import NS_PER_S
 from edge.pipeline.camera_session import CameraSession
 
 MIN_FRAMES: Final = 100
-"""Below that nothing is said of a camera."""
+"""Minimum frames per camera before judging."""
 MARGIN: Final = 0.05
-"""A share may be larger by so much: the surface of the strip changes too."""
+"""A share may rise by this much: the surface of the strip changes too."""
 SIGMAS: Final = 4.0
-"""And by so many standard errors: few frames prove nothing."""
+"""It may also rise by this many standard errors: few frames prove nothing."""
 
 Judgement = Literal["watching", "good", "unsure", "missed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What was done at one camera, in frames since some moment.
+    """What one camera's frames came to, since some moment.
 
-    unsure: inspected whole and left in doubt.  missed: late, dropped because they waited, or inspected in part.
+    unsure: inspected whole, without a clear verdict.  missed: late, dropped because they waited, or inspected in part.
     """
 
     delivered: int = 0
@@ -38,16 +39,17 @@ class Record:
 
     @classmethod
     def of(cls, session: CameraSession) -> Record:
-        """Since the start of the daemon."""
+        """The counts of a camera since the start of the daemon."""
         total = session.counters.account.total()
         frames, partial = total["frames"], total["partial"]
         inspected = frames["ok"] + frames["defect"] + frames["unsure"]
         waited = frames["dropped"] - total["paused_frames"]
-        # Frames in part without a finding are unsure for want of time, not of knowledge; one with a finding is no harm.
+        # Frames inspected in part without a defect are unsure for want of time; with a defect the verdict is complete.
         unsure = max(0, frames["unsure"] - partial)
         return cls(total["delivered"], inspected, unsure, frames["late"] + waited + partial)
 
     def since(self, earlier: Record) -> Record:
+        """The difference to an earlier record."""
         return Record(*(max(0, a - b) for a, b in zip(self.as_tuple(), earlier.as_tuple(), strict=True)))
 
     def as_tuple(self) -> tuple[int, int, int, int]:
@@ -58,19 +60,19 @@ class Record:
 
 
 class Canary:
-    """Compares what comes after the change with what was before.
-
-    before: the predecessor's record, by camera.  at: what was counted at the change.  canary_s: how long it takes at
-    least; without enough frames at any camera it takes longer.
-    """
+    """Watches a canary: compares the frames after the change of the model with those before it."""
 
     def __init__(self, before: Mapping[str, Record], at: Mapping[str, Record], now_ns: int, canary_s: float) -> None:
+        """before: the previous model's record, by camera.  at: the counts at the change.
+
+        canary_s: how long the watch takes; without enough frames at any camera it takes longer.
+        """
         self._before = dict(before)
         self._at = dict(at)
         self._until_ns = now_ns + int(canary_s * NS_PER_S)
 
     def judge(self, now: Mapping[str, Record], now_ns: int) -> tuple[Judgement, str]:
-        """now: what is counted now, by camera.  The judgement, and for `unsure` and `missed` the complaint."""
+        """Judge by the present counts of each camera.  Returns the judgement, for `unsure` and `missed` with reason."""
         after = {name: record.since(self._at.get(name, Record())) for name, record in now.items()}
         for name, record in after.items():
             before = self._before.get(name, Record())
@@ -84,7 +86,7 @@ class Canary:
         return ("good" if enough and now_ns >= self._until_ns else "watching"), ""
 
     def excuse(self, now: Mapping[str, Record]) -> None:
-        """What was missed is not the model's doing: from here on that much is taken to be usual."""
+        """The canary did not cause the missed frames: from now on their share counts as usual."""
         for name, record in now.items():
             at, before = self._at.get(name, Record()), self._before.get(name, Record())
             after = record.since(at)
@@ -93,7 +95,7 @@ class Canary:
 
 
 def _rise(before: int, of_before: int, after: int, of_after: int) -> str:
-    """In words, if the share has risen by more than the margin and more than chance explains; else ""."""
+    """In words, if the share has risen by more than the margin and more than chance explains; else empty."""
     if of_before < MIN_FRAMES or of_after < MIN_FRAMES:
         return ""
     old, new = before / of_before, after / of_after
@@ -101,4 +103,4 @@ def _rise(before: int, of_before: int, after: int, of_after: int) -> str:
     error = math.sqrt(pooled * (1 - pooled) * (1 / of_before + 1 / of_after))
     if new - old <= MARGIN or new - old <= SIGMAS * error:
         return ""
-    return f"{new:.1%} of {of_after}, with the model before {old:.1%} of {of_before}"
+    return f"{new:.1%} of {of_after}, with the previous model {old:.1%} of {of_before}"

@@ -1,4 +1,4 @@
-"""What commands do: each verb carried out on the running node, by the thread that owns what it touches."""
+"""What commands do: each verb is carried out on the running node, by the thread that owns what it touches."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from edge.vision.drawing import decoded, jpeg
 log = logging.getLogger(__name__)
 
 MAX_PICTURE_BYTES: Final = 512 * 1024
-REPLY_ROOM_BYTES: Final = 2048
+REPLY_OVERHEAD_BYTES: Final = 2048
 """What a reply holds beside the picture."""
 _EVIDENCE_CODES: Final = {"path": "bad_value", "gone": "gone", "damaged": "gone"}
 
 
 class CommandHandlers:
-    """Carries commands out. `perform` is for the thread `commands`."""
+    """Carries commands out; any thread may call `perform`."""
 
     def __init__(
         self,
         node: Node,
-        succession: ModelRollout,
+        rollout: ModelRollout,
         queue: orders.OrderQueue,
         outbox: Outbox,
         recorder: Recorder,
@@ -47,7 +47,7 @@ class CommandHandlers:
         clock: Clock,
     ) -> None:
         self._node = node
-        self._succession = succession
+        self._rollout = rollout
         self._orders = queue
         self._outbox = outbox
         self._recorder = recorder
@@ -57,28 +57,28 @@ class CommandHandlers:
         self._started_ns = clock.monotonic_ns()
 
     def perform(self, request: Request) -> dict[str, Any]:
-        """Carry out; what to answer.  Raises CommandError, OutboxError."""
+        """Carry out a command.  Returns the result for the reply.  Raises CommandError, OutboxError."""
         match request:
             case Snapshot():
-                answer = self._snapshot(request)
+                result = self._snapshot(request)
             case Pause() | Resume() | Coil():
-                answer = self._order(_order_of(request))
+                result = self._order(_order_of(request))
             case Set():
-                answer = self._node.set_thresholds(request.camera, request.wanted)
+                result = self._node.set_thresholds(request.camera, request.wanted)
             case DeadLetters():
-                answer = self._dead_letters(request)
+                result = self._dead_letters(request)
             case Evidence():
-                answer = self._evidence(request)
+                result = self._evidence(request)
             case Ping():
                 up_s = (self._clock.monotonic_ns() - self._started_ns) / NS_PER_S
-                answer = {"version": __version__, "since": self._node.since, "up_s": round(up_s, 3)}
+                result = {"version": __version__, "since": self._node.since, "up_s": round(up_s, 3)}
             case State():
-                answer = self._state()
+                result = self._state()
             case Model():
-                answer = self._succession.perform(request)
+                result = self._rollout.perform(request)
             case _:
-                answer = self._reload()
-        return answer
+                result = self._reload()
+        return result
 
     def _reload(self) -> dict[str, Any]:
         try:
@@ -113,8 +113,8 @@ class CommandHandlers:
 
     def _snapshot(self, request: Snapshot) -> dict[str, Any]:
         picture, number, label = self._orders.ask(orders.TakeSnapshot(request.camera), ORDER_S)
-        most = self._most_picture_bytes()
-        coded = jpeg(picture, longest_px=request.longest_px, quality=request.quality, most_bytes=most)
+        max_bytes = self._max_picture_bytes()
+        coded = jpeg(picture, longest_px=request.longest_px, quality=request.quality, most_bytes=max_bytes)
         return {
             "camera": request.camera,
             "frame": {"number": number, "label": label[:200]},
@@ -123,9 +123,9 @@ class CommandHandlers:
             "base64": base64.b64encode(coded).decode("ascii"),
         }
 
-    def _most_picture_bytes(self) -> int:
+    def _max_picture_bytes(self) -> int:
         limit = self._publisher.packet_limit
-        return MAX_PICTURE_BYTES if limit is None else min(MAX_PICTURE_BYTES, (limit - REPLY_ROOM_BYTES) * 3 // 4)
+        return MAX_PICTURE_BYTES if limit is None else min(MAX_PICTURE_BYTES, (limit - REPLY_OVERHEAD_BYTES) * 3 // 4)
 
     def _evidence(self, request: Evidence) -> dict[str, Any]:
         folder = self._node.settings.evidence_dir
@@ -135,8 +135,10 @@ class CommandHandlers:
             data = archive.read(folder, request.path)
         except EvidenceError as error:
             raise CommandError(_EVIDENCE_CODES.get(error.cause, "failed"), str(error)) from error
-        most = self._most_picture_bytes()
-        sent = data if len(data) <= most else jpeg(decoded(data), longest_px=4096, quality=80, most_bytes=most)
+        max_bytes = self._max_picture_bytes()
+        sent = (
+            data if len(data) <= max_bytes else jpeg(decoded(data), longest_px=4096, quality=80, most_bytes=max_bytes)
+        )
         return {
             "path": request.path,
             "sha256": hashlib.sha256(data).hexdigest(),

@@ -1,30 +1,32 @@
-"""From one model to the next while the node runs: swapped in between two frames, watched, and rolled back if need be.
+"""From one model to the next while the node runs: swapped between two frames, watched, and rolled back if need be.
 
-A new model is loaded, tested and warmed up beside the one that decides. It is on trial at first: a call that fails or
-scores that are no numbers bring the predecessor back within the same frame, a share of unsure or missed frames that
-rises brings it back at the next look. A trial goes on over restarts; a daemon that keeps dying in one goes back.
+A new model is loaded, tested and warmed up beside the one that decides, and then decides as a canary. A call that fails
+or scores that are not numbers bring the previous model back within the same frame; rising shares of unsure or missed
+frames bring it back at the next check. A canary stays one over restarts; if the daemon keeps dying with it, the node
+goes back.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from edge import config
-from edge.config import tuning
 from edge.control import model_validation
 from edge.control.canary import Canary, Record
-from edge.control.model_validation import ValidatedModel, validate
+from edge.control.effective_config import load_named
+from edge.control.loaded_model import LoadedModel
+from edge.control.model_validation import validate
 from edge.control.reload import ORDER_S, Node
 from edge.control.requests import Model
 from edge.control.startup import Prepared
 from edge.errors import BundleError, CommandError
 from edge.host.clock import Clock
 from edge.host.redact import redact
-from edge.model import bundle
+from edge.host.worker import Worker
 from edge.model.download import download
 from edge.model.store import CONFIGURED, ActiveModel, Store
 from edge.model.variant import choose, gain_of
@@ -34,12 +36,12 @@ from edge.pipeline.orders import OrderQueue, PromoteModel, Reconfigure
 log = logging.getLogger(__name__)
 
 MIB: Final = 1 << 20
-SLOWER: Final = 1.1
-"""So many times its predecessor's time a model may take before frames that are missed are put down to it."""
+MAX_SLOWDOWN: Final = 1.1
+"""Missed frames count against a model only if it takes over 1.1 times as long as the previous one."""
 
 
 class ModelRollout:
-    """`perform` and `use` are for any thread, `resume` and `look` for the daemon."""
+    """`perform` and `use` are for any thread; `resume`, `check` and `close` for the daemon's."""
 
     def __init__(
         self,
@@ -49,68 +51,69 @@ class ModelRollout:
         sessions: Callable[[], Sequence[CameraSession]],
         clock: Clock,
     ) -> None:
-        """stations: of this moment, for what they have counted."""
+        """sessions: those of this moment, for what they have counted."""
         self._node = node
         self._orders = orders
         self._sessions = sessions
         self._clock = clock
-        self._store = Store(prepared.configured.state_dir)
-        self._standing = prepared.standing
-        self._current = ValidatedModel(prepared.bundle, prepared.classifier, 0.0)
-        self._former = prepared.former
-        self._passed_over = prepared.passed_over
-        self._probation: Canary | None = None
+        self._store = Store(prepared.effective.configured.state_dir)
+        self._active = prepared.effective.active_model
+        self._current = prepared.effective.model
+        self._previous = prepared.previous
+        self._passed_over = prepared.effective.passed_over
+        self._canary: Canary | None = None
         self._failure: str | None = None
-        """Why the line went back; what else follows from it is done at the next look."""
-        self._installing: threading.Thread | None = None
+        """Why the inspection loop went back to the previous model; `_follow_failure` does the rest."""
+        self._installing: Worker | None = None
 
-    # ---- from the daemon -------------------------------------------------------------------------------
+    # ---- called by the daemon --------------------------------------------------------------------------
 
     def resume(self) -> None:
-        """At a start: tell what was not used, and go on with a trial.  The line runs already."""
+        """At a start: report a model that was passed over, and watch a canary again.  The inspection loop runs."""
         if self._passed_over:
             detail = {"from": None, "to": self._current.identity, "reason": self._passed_over[:500]}
-            self._node.tell("model.rolled_back", detail)
-        if self._standing.on_trial and self._former is not None:
-            self._write(replace(self._standing, starts=self._standing.starts + 1))
-            before = {name: Record(**counts) for name, counts in self._standing.before.items()}
+            self._node.report("model.rolled_back", detail)
+        if self._active.on_trial and self._previous is not None:
+            self._save(replace(self._active, starts=self._active.starts + 1))
+            before = {name: Record(**counts) for name, counts in self._active.before.items()}
             self._watch(before, {})
-            self._orders.ask(self._order(self._current, self._former, lambda: None), ORDER_S)
-        elif self._standing.on_trial:
-            self._write(self._standing.trusted())  # there is nothing to go back to
-        elif self._standing != self._store.standing(self._standing.configured):
-            self._write(self._standing)
+            self._orders.ask(self._order(self._current, self._previous, lambda: None), ORDER_S)
+        elif self._active.on_trial:
+            self._save(self._active.trusted())  # there is nothing to go back to
+        elif self._active != self._store.standing(self._active.configured):
+            self._save(self._active)
 
     def close(self) -> None:
-        """At a proper end: this start counts for nothing."""
-        if self._standing.on_trial:
-            self._write(replace(self._standing, starts=0))
+        """At a proper end: this start does not count against the canary."""
+        if self._active.on_trial:
+            self._save(replace(self._active, starts=0))
 
-    def look(self) -> None:
-        """Judge the model on trial; do what follows when the line went back by itself."""
-        if not self._node.changing.acquire(blocking=False):
-            return  # a change is being made: at the next look
-        try:
-            self._settle_failure()
-            if self._probation is None:
-                return
-            records = self._records()
-            judgement, reason = self._probation.judge(records, self._clock.monotonic_ns())
-            if judgement == "missed" and not self._is_slower():
-                log.warning("not the doing of the model on trial, which is as fast as the one before: %s", reason)
-                self._probation.excuse(records)
-            elif judgement in ("unsure", "missed"):
-                self._back(reason, rejected=True)
-            elif judgement == "good":
-                self._orders.ask(PromoteModel(), ORDER_S)
-                self._end_trial(self._standing.trusted())
-                log.info("model %s has stood its trial", self._name(self._current))
-        except CommandError as error:
-            log.warning("the trial of the model goes on: %s", error)
-        finally:
-            self._node.changing.release()
+    def check(self) -> None:
+        """Compare the canary with the previous model; follow when the inspection loop went back by itself."""
+        with self._node.changing(wait=False) as is_ours:
+            if not is_ours:
+                return  # another change runs: at the next check
+            try:
+                self._follow_failure()
+                if self._canary is not None:
+                    self._judge(self._canary)
+            except CommandError as error:
+                log.warning("the canary model stays one: %s", error)
 
-    # ---- from anyone -----------------------------------------------------------------------------------
+    def _judge(self, canary: Canary) -> None:
+        records = self._records()
+        judgement, reason = canary.judge(records, self._clock.monotonic_ns())
+        if judgement == "missed" and not self._is_slower():
+            log.warning("the canary model is as fast as the previous one, so it did not cause this: %s", reason)
+            canary.excuse(records)
+        elif judgement in ("unsure", "missed"):
+            self._roll_back(reason, rejected=True)
+        elif judgement == "good":
+            self._orders.ask(PromoteModel(), ORDER_S)
+            self._end_canary(self._active.trusted())
+            log.info("model %s is promoted", self._current.title)
+
+    # ---- called from any thread ------------------------------------------------------------------------
 
     def perform(self, request: Model) -> dict[str, Any]:
         """Carry out a command.  Raises CommandError or BundleError."""
@@ -120,21 +123,21 @@ class ModelRollout:
             case "use":
                 return self.use(self._store.find(request.digest or ""))
             case "rollback":
-                with self._node.changing:
-                    self._settle_failure()
-                    return self._back("by a command", rejected=False)
+                with self._node.changing():
+                    self._follow_failure()
+                    return self._roll_back("by a command", rejected=False)
             case _:
-                return self.shown()
+                return self.status()
 
-    def shown(self) -> dict[str, Any]:
-        """What is installed, and how it stands."""
-        standing = self._standing
+    def status(self) -> dict[str, Any]:
+        """The model that decides, and all that are installed."""
+        active = self._active
         return {
             "model": self._node.origin.model,
-            "current": standing.current,
-            "previous": standing.previous,
-            "on_trial": standing.on_trial,
-            "rejected": dict(standing.rejected),
+            "current": active.current,
+            "previous": active.previous,
+            "on_trial": active.on_trial,
+            "rejected": dict(active.rejected),
             "installed": [
                 {"digest": s.digest, "name": s.name, "version": s.version, "bytes": s.size, "installed": s.installed}
                 for s in self._store.list()
@@ -142,134 +145,129 @@ class ModelRollout:
         }
 
     def use(self, digest: str) -> dict[str, Any]:
-        """Let an installed bundle decide from the next frame on, on trial.  Raises BundleError, CommandError."""
-        with self._node.changing:
-            self._settle_failure()
-            if digest == self._standing.current:
-                return {"changed": False, "model": self._node.origin.model, "on_trial": self._standing.on_trial}
+        """Let an installed bundle decide from the next frame on, as a canary.  Raises BundleError, CommandError."""
+        with self._node.changing():
+            self._follow_failure()
+            if digest == self._active.current:
+                return {"changed": False, "model": self._node.origin.model, "on_trial": self._active.on_trial}
             try:
-                settings = self._node.settings
-                return self._swap(self._admitted(self._store.get(digest), settings))
+                return self._swap(*self._validated(digest))
             except (BundleError, CommandError) as error:
-                self._tell_refused(digest, error)
+                self._report_refused(digest, error)
                 raise
 
-    def _swap(self, fresh: ValidatedModel) -> dict[str, Any]:
-        former, canary_s = self._current, self._node.settings.model.canary_s
+    def _swap(self, fresh: LoadedModel, frame_ms: float) -> dict[str, Any]:
+        previous, canary_s = self._current, self._node.settings.model.canary_s
         at = self._records()
-        before = self._standing
-        standing = before.after(fresh.bundle.digest, {name: record.as_json() for name, record in at.items()})
-        self._store.write(standing)  # first: a model that takes the daemon down with it is on trial already
+        before = self._active
+        active = before.after(fresh.bundle.digest, {name: record.as_json() for name, record in at.items()})
+        self._store.write(active)  # first: a model that takes the daemon down with it is known as a canary already
         detail = {"from": self._node.origin.model, "to": fresh.identity, "canary_s": canary_s, "reason": "installed"}
 
         def then() -> None:
-            self._node.decide_by(fresh.classifier, fresh.identity, former.classifier)
-            self._node.tell("model.changed", detail)
+            self._node.use_model(fresh, previous)
+            self._node.report("model.changed", detail)
 
         self._failure = None
         try:
-            self._orders.ask(self._order(fresh, former, then), ORDER_S)
+            self._orders.ask(self._order(fresh, previous, then), ORDER_S)
         except CommandError:
-            self._write(before)
+            self._save(before)
             raise
-        self._current, self._former, self._standing = fresh, former, standing
+        self._current, self._previous, self._active = fresh, previous, active
         self._watch(at, at)
         self._node.announce()
         model = self._node.settings.model
-        deleted = self._store.prune(keep=model.keep, keep_bytes=model.keep_mb * MIB, standing=standing)
-        log.info("model %s decides, on trial for %g s%s", self._name(fresh), canary_s, _told(deleted))
-        return {"changed": True, **detail, "frame_ms": round(fresh.frame_ms, 3)}
+        deleted = self._store.prune(keep=model.keep, keep_bytes=model.keep_mb * MIB, standing=active)
+        log.info("model %s decides, as a canary for %g s%s", fresh.title, canary_s, _deleted(deleted))
+        return {"changed": True, **detail, "frame_ms": round(frame_ms, 3)}
 
-    def _order(self, fresh: ValidatedModel, former: ValidatedModel | None, then: Callable[[], None]) -> Reconfigure:
-        if former is None:
+    def _order(self, fresh: LoadedModel, previous: LoadedModel | None, then: Callable[[], None]) -> Reconfigure:
+        if previous is None:
             return Reconfigure(classifier=fresh.classifier, on_change=then)
 
         def on_failure(reason: str) -> None:
-            """By the line, within the frame that failed."""
-            self._node.decide_by(former.classifier, former.identity, None)
-            self._node.tell(
-                "model.rolled_back", {"from": fresh.identity, "to": former.identity, "reason": reason[:500]}
+            """Runs on the inspection loop, within the frame at which the canary failed."""
+            self._node.use_model(previous, None)
+            self._node.report(
+                "model.rolled_back", {"from": fresh.identity, "to": previous.identity, "reason": reason[:500]}
             )
             self._failure = reason
 
-        return Reconfigure(
-            classifier=fresh.classifier, previous=former.classifier, on_fall_back=on_failure, on_change=then
-        )
+        return Reconfigure(classifier=fresh.classifier, previous=previous.classifier, on_fall_back=on_failure, on_change=then)
 
-    def _back(self, reason: str, *, rejected: bool) -> dict[str, Any]:
-        """Let the predecessor decide again.  Raises CommandError, BundleError."""
-        standing = self._standing
-        if standing.current == CONFIGURED:
+    def _roll_back(self, reason: str, *, rejected: bool) -> dict[str, Any]:
+        """Let the previous model decide again.  Raises CommandError, BundleError."""
+        active = self._active
+        if active.current == CONFIGURED:
             raise CommandError("failed", "the model of the configuration is in use: there is none to go back to")
-        after = standing.back(reason if rejected else None)
-        former = self._former or self._loaded(after.current)
-        detail = {"from": self._current.identity, "to": former.identity, "reason": reason[:500]}
+        after = active.back(reason if rejected else None)
+        previous = self._previous or self._validated(after.current)[0]
+        detail = {"from": self._current.identity, "to": previous.identity, "reason": reason[:500]}
 
         def then() -> None:
-            self._node.decide_by(former.classifier, former.identity, None)
-            self._node.tell("model.rolled_back", detail)
+            self._node.use_model(previous, None)
+            self._node.report("model.rolled_back", detail)
 
-        self._orders.ask(self._order(former, None, then), ORDER_S)
-        log.log(logging.ERROR if rejected else logging.INFO, "back to model %s: %s", self._name(former), reason)
-        self._current = former
-        self._end_trial(after)
+        self._orders.ask(self._order(previous, None, then), ORDER_S)
+        log.log(logging.ERROR if rejected else logging.INFO, "back to model %s: %s", previous.title, reason)
+        self._current = previous
+        self._end_canary(after)
         self._node.announce()
         return {"changed": True, **detail}
 
-    def _loaded(self, which: str) -> ValidatedModel:
+    def _validated(self, which: str) -> tuple[LoadedModel, float]:
+        """An installed or the configured model, and the time it takes, ms.  Raises BundleError."""
         settings = self._node.settings
-        found = bundle.load(settings.model.bundle) if which == CONFIGURED else self._store.get(which)
-        return self._admitted(found, settings)
+        model = load_named(settings, which, self._clock)
+        return model, validate(model, settings.active_cameras, self._clock)
 
-    def _admitted(self, found: bundle.Bundle, settings: config.Config) -> ValidatedModel:
-        model = tuning.fitted(settings.model, found.digest, settings.state_dir)
-        return validate(found, model, settings.active_cameras, self._clock)
-
-    # ---- the trial -------------------------------------------------------------------------------------
+    # ---- the canary ------------------------------------------------------------------------------------
 
     def _is_slower(self) -> bool:
-        """Than its predecessor, both timed here and now: a box that has become busy is no fault of the model."""
-        if self._former is None:
+        """Whether the canary is slower than the previous model, both timed now: a busy machine slows both."""
+        if self._previous is None:
             return True
-        return gain_of(self._former.classifier, self._current.classifier, self._clock) * SLOWER < 1
+        return gain_of(self._previous.classifier, self._current.classifier, self._clock) * MAX_SLOWDOWN < 1
 
     def _records(self) -> dict[str, Record]:
         return {session.camera.name: Record.of(session) for session in self._sessions()}
 
     def _watch(self, before: dict[str, Record], at: dict[str, Record]) -> None:
         canary_s = self._node.settings.model.canary_s
-        self._probation = Canary(before, at, self._clock.monotonic_ns(), canary_s)
+        self._canary = Canary(before, at, self._clock.monotonic_ns(), canary_s)
 
-    def _end_trial(self, standing: ActiveModel) -> None:
-        self._probation, self._former, self._node.former = None, None, None
-        self._write(standing)
+    def _end_canary(self, active: ActiveModel) -> None:
+        self._canary = self._previous = None
+        self._node.drop_previous_model()
+        self._save(active)
 
-    def _settle_failure(self) -> None:
-        """The line has gone back to the predecessor: everyone else follows."""
+    def _follow_failure(self) -> None:
+        """The inspection loop has gone back to the previous model: the store and the status message follow."""
         reason, self._failure = self._failure, None
         if reason is None:
             return
-        assert self._former is not None
-        self._current = self._former
-        self._end_trial(self._standing.back(reason))
+        assert self._previous is not None
+        self._current = self._previous
+        self._end_canary(self._active.back(reason))
         self._node.announce()
 
-    def _write(self, standing: ActiveModel) -> None:
-        """As well as the disk lets us: what decides now decides all the same."""
-        self._standing = standing
+    def _save(self, active: ActiveModel) -> None:
+        """Keep over restarts which model decides.  A disk that refuses it changes nothing for this run."""
+        self._active = active
         try:
-            self._store.write(standing)
+            self._store.write(active)
         except BundleError as error:
-            log.error("which model decides may be forgotten at the next start: %s", error)  # noqa: TRY400 (all is said)
+            log.error("the next start may use a different model: %s", error)  # noqa: TRY400 (the message says it all)
 
-    # ---- from the network ------------------------------------------------------------------------------
+    # ---- installation over the network -----------------------------------------------------------------
 
     def _install(self, url: str) -> dict[str, Any]:
-        """Begin to fetch, check and use a bundle; how it ends is told by an event.  Raises CommandError."""
-        with self._node.changing:
-            if self._installing is not None and self._installing.is_alive():
+        """Start to fetch, check and use a bundle; an event reports the outcome.  Raises CommandError."""
+        with self._node.changing():
+            if self._installing is not None and self._installing.alive:
                 raise CommandError("busy", "a model is being installed")
-            self._installing = threading.Thread(target=self._fetch_and_use, args=(url,), name="model", daemon=True)
+            self._installing = Worker("model", partial(self._fetch_and_use, url), self._clock)
             self._installing.start()
         return {"started": True}
 
@@ -278,27 +276,24 @@ class ModelRollout:
         try:
             digest = install(url, model, self._store, self._clock)
         except BundleError as error:
-            self._tell_refused(url, error)
+            self._report_refused(url, error)
             return
         try:
             self.use(digest)
         except (BundleError, CommandError):
-            pass  # told by an event
-        except Exception:
-            log.exception("a model could not be used")
+            pass  # `use` reported it
 
-    def _tell_refused(self, what: str, error: BundleError | CommandError) -> None:
+    def _report_refused(self, what: str, error: BundleError | CommandError) -> None:
         reason = redact(str(error))[:500]
         log.error("model %s is refused, nothing was changed: %s", redact(what)[:200], reason)
-        self._node.tell("model.refused", {"bundle": redact(what)[:200], "reason": reason})
-
-    @staticmethod
-    def _name(model: ValidatedModel) -> str:
-        return f"{model.bundle.card.name} {model.bundle.card.version}"
+        self._node.report("model.refused", {"bundle": redact(what)[:200], "reason": reason})
 
 
 def install(where: str, model: config.Model, store: Store, clock: Clock, *, allow_unsigned: bool = False) -> str:
-    """Fetch a bundle if it is a URL, look who signed it, test it, keep it; its digest.  Raises BundleError."""
+    """Fetch a bundle if it is a URL, check its signature, test it and store it.  Returns its digest.
+
+    Raises BundleError.
+    """
     with store.workplace() as work:
         place = where
         if "://" in where:
@@ -312,5 +307,5 @@ def install(where: str, model: config.Model, store: Store, clock: Clock, *, allo
         return store.put(replace(loaded, origin=redact(where)), signer, clock)
 
 
-def _told(deleted: Sequence[str]) -> str:
-    return f"; old bundles deleted: {', '.join(digest[:12] for digest in deleted)}" if deleted else ""
+def _deleted(digests: Sequence[str]) -> str:
+    return f"; old bundles deleted: {', '.join(digest[:12] for digest in digests)}" if digests else ""

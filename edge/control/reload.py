@@ -1,23 +1,25 @@
-"""What a running node is set to, and the one place that changes it: configuration, thresholds, cameras.
+"""The settings of a running node, and the one place that changes them: configuration, thresholds, cameras.
 
-A change is made as a whole or not at all. The line carries it out between two frames and calls back at that moment,
-so that every event names the configuration and the model that decided it. One change at a time, whoever asks.
+A change is made as a whole or not at all. The inspection loop carries it out between two frames and calls back at that
+moment, so that every event names the configuration and the model that decided it. Only one change runs at a time.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from edge import __version__, config, event
-from edge.camera import simulator_defaults
 from edge.camera.supervisor import Supervisor
-from edge.config import calibration, diff, overrides
+from edge.config import diff, overrides
 from edge.config.diff import Difference
+from edge.control.effective_config import EffectiveConfig, effective_config
+from edge.control.loaded_model import LoadedModel
 from edge.control.mqtt_commands import Commands
 from edge.control.startup import Prepared, active, session_of, shadow_of
 from edge.delivery.mqtt.publisher import Publisher
@@ -27,7 +29,6 @@ from edge.delivery.recorder import Recorder
 from edge.errors import BundleError, CommandError, ConfigError
 from edge.host.clock import Clock, stamp
 from edge.host.redact import redact
-from edge.model.classifier import Classifier
 from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.orders import OrderQueue, Reconfigure, SetThresholds
 from edge.vision.anomaly import of_camera
@@ -36,15 +37,15 @@ from edge.vision.decision import Thresholds
 log = logging.getLogger(__name__)
 
 ORDER_S: Final = 3.0
-"""For the line to come round."""
+"""How long an order may wait for the inspection loop."""
 STOP_VIEW_S: Final = 1.2
 MAX_PROBLEMS: Final = 20
-"""Of a refused configuration, told in one event."""
+"""Problems of a refused configuration that one event lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Whom a change has to reach.  views: changed in place."""
+    """The parts that a change of the node has to reach.  views: changed in place."""
 
     orders: OrderQueue
     cameras: Supervisor
@@ -57,7 +58,11 @@ class Reach:
 
 
 class Node:
-    """The state of one node.  Any thread may ask for a change; `note_state` and `forget` are the line's."""
+    """The state of one node.
+
+    Its attributes change only in its own methods. Any thread may call them; `note_state` and `forget` belong to the
+    inspection loop.
+    """
 
     def __init__(
         self,
@@ -69,46 +74,45 @@ class Node:
         path: Path | None,
         more_status: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
-        """path: of the configuration file; None: there is none.  more_status: for the status message."""
-        self.settings = prepared.settings
-        self.configured = prepared.configured
-        """The settings without what commands have changed."""
-        self.changes = prepared.changes
+        """path: of the configuration file; None: there is none.  more_status: further fields of the status message."""
+        self.settings = prepared.effective.settings
+        self.configured = prepared.effective.configured
+        """The settings without the thresholds that commands set."""
+        self.overrides = prepared.effective.overrides
         self.origin = origin
-        self.classifier = prepared.classifier
-        self.former = None if prepared.former is None else prepared.former.classifier
-        """The one before, while the other is on trial."""
+        self.model = prepared.effective.model
+        self.previous = prepared.previous
+        """The model to go back to, while the one that decides is a canary."""
         self.since = stamp(clock.wall_ns())
         self._topics = topics
         self._reach = reach
         self._clock = clock
         self._path = path
         self._more_status = more_status
-        self.changing = threading.RLock()
-        """Held by whoever makes a change."""
-        self._being = threading.Lock()
-        self._noting = threading.Lock()
+        self._change_lock = threading.RLock()
+        self._origin_lock = threading.Lock()
+        self._states_lock = threading.Lock()
         self._states: dict[str, dict[str, Any]] = {}
 
-    # ---- what is known -------------------------------------------------------------------------------
+    # ---- state ---------------------------------------------------------------------------------------
 
     @property
     def states(self) -> dict[str, dict[str, Any]]:
         """The latest state message of each camera."""
-        with self._noting:
+        with self._states_lock:
             return dict(self._states)
 
     def note_state(self, camera: str, message: dict[str, Any]) -> None:
-        """A camera's state: to the broker and to all views."""
-        with self._noting:
+        """Send a camera's new state to the broker and to all views."""
+        with self._states_lock:
             self._states[camera] = message
         self._reach.publisher.retain(self._topics.state(camera), message)
         for view in tuple(self._reach.views):
             view.state(camera, message)
 
     def forget(self, camera: str) -> None:
-        """A camera is no more: nothing retained speaks of it."""
-        with self._noting:
+        """A camera is removed: delete its retained messages."""
+        with self._states_lock:
             self._states.pop(camera, None)
         for topic in (self._topics.state(camera), self._topics.coverage(camera)):
             self._reach.publisher.forget(topic)
@@ -116,12 +120,12 @@ class Node:
 
     @property
     def info(self) -> dict[str, str]:
-        """Version, node and model, for whoever scrapes metrics."""
+        """Version, node and model, for the metrics."""
         model = self.origin.model
         return {"version": __version__, "node": self.settings.node, "model": f"{model['name']} {model['version']}"}
 
     def announce(self) -> None:
-        """Say in the status message and to all views what this node is."""
+        """Publish in the status message and to all views what this node is."""
         self._reach.publisher.announce(
             {
                 "version": __version__,
@@ -147,112 +151,121 @@ class Node:
             }
         )
 
-    def tell(self, kind: event.EventType, detail: dict[str, Any]) -> None:
-        """An event about the node itself."""
+    def report(self, kind: event.EventType, detail: dict[str, Any]) -> None:
+        """Record an event about the node itself."""
         self._reach.recorder.put(event.Event.now(self._clock, event.NODE_CAMERA, kind, detail))
 
-    def _be(self, settings: config.Config) -> None:
-        """From here on events say so."""
+    # ---- changes -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def changing(self, *, wait: bool = True) -> Iterator[bool]:
+        """Keep other changes out of this block.  Gives False when another one runs and `wait` is false."""
+        is_ours = self._change_lock.acquire(blocking=wait)
+        try:
+            yield is_ours
+        finally:
+            if is_ours:
+                self._change_lock.release()
+
+    def use_model(self, model: LoadedModel, previous: LoadedModel | None) -> None:
+        """From now on events name this model.  previous: the one to go back to, while `model` is a canary."""
+        self.model, self.previous = model, previous
+        self._change_origin(model=model.identity)
+
+    def drop_previous_model(self) -> None:
+        """There is nothing to go back to any more."""
+        self.previous = None
+
+    def _use_settings(self, settings: config.Config) -> None:
+        """From now on events carry the hash of these settings."""
         self.settings = settings
-        self._sign(config_sha256=settings.sha256)
+        self._change_origin(config_sha256=settings.sha256)
 
-    def decide_by(self, classifier: Classifier, model: dict[str, str], former: Classifier | None) -> None:
-        """From here on this model decides, and events say so.  former: it may still be gone back to that one."""
-        self.classifier, self.former = classifier, former
-        self._sign(model=model)
-
-    def _sign(self, **origin: Any) -> None:
-        with self._being:  # the line may do so while someone else makes a change
-            self.origin = replace(self.origin, **origin)
-            self._reach.recorder.origin = self.origin
+    def _change_origin(self, **changed: Any) -> None:
+        with self._origin_lock:  # the inspection loop may do so while another thread makes a change
+            self.origin = replace(self.origin, **changed)
+            self._reach.recorder.set_origin(self.origin)
 
     # ---- thresholds ----------------------------------------------------------------------------------
 
     def set_thresholds(self, name: str, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """Change thresholds of a camera over its configuration, kept over restarts.  Raises CommandError."""
-        with self.changing:
+        """Override thresholds of a camera's configuration, kept over restarts.  Raises CommandError."""
+        with self.changing():
             if name not in {camera.name for camera in self.configured.active_cameras}:
                 raise CommandError("unknown_camera", f"no camera {name!r} is inspected here")
-            classes = self.classifier.card.classes
+            classes = self.model.classifier.card.classes
             unknown = sorted(set(wanted.get("classes") or {}) - set(classes))
             if unknown:
-                words = f"not a class of the model, which knows {', '.join(classes)}"
-                raise CommandError("bad_value", f"classes.{unknown[0][:80]}: {words}")
-            changes = overrides.merged(self.changes, name, wanted)
+                reason = f"not a class of the model, which knows {', '.join(classes)}"
+                raise CommandError("bad_value", f"classes.{unknown[0][:80]}: {reason}")
+            changed = overrides.merged(self.overrides, name, wanted)
             try:
-                settings = overrides.adjusted(self.configured, changes)
+                settings = overrides.adjusted(self.configured, changed)
             except ValueError as error:
                 raise CommandError("bad_value", str(error)) from None
             decision = next(c.decision for c in settings.cameras if c.name == name)
-            self._keep(changes)
+            self._save_overrides(changed)
             before, settings_before = self.origin.config_sha256, self.settings
-            self._be(settings)  # first: the event that tells of it carries the new hash
+            self._use_settings(settings)  # first: the event about the change carries the new hash
             try:
                 done: dict[str, Any] = self._reach.orders.ask(SetThresholds(name, decision), ORDER_S)
             except CommandError:
-                self._be(settings_before)
-                self._keep(self.changes)
+                self._use_settings(settings_before)
+                self._save_overrides(self.overrides)
                 raise
-            self.changes = changes
+            self.overrides = changed
             self.announce()
-            log.info("thresholds of camera %s: %s; kept over restarts", name, changes.get(name, {}))
+            log.info("thresholds of camera %s: %s; kept over restarts", name, changed.get(name, {}))
             return {
                 **done,
                 "thresholds": {key: getattr(decision, key) for key in overrides.KEYS},
-                "set": changes.get(name, {}),
+                "set": changed.get(name, {}),
                 "config_sha256": settings.sha256,
                 "config_sha256_before": before,
             }
 
-    def _keep(self, changes: overrides.Changes) -> None:
+    def _save_overrides(self, changed: overrides.Changes) -> None:
         try:
-            overrides.save(self.configured.state_dir, changes)
+            overrides.save(self.configured.state_dir, changed)
         except OSError as error:
             raise CommandError("failed", f"thresholds cannot be kept: {error.strerror}: nothing was changed") from error
 
     # ---- the configuration ---------------------------------------------------------------------------
 
     def reload(self) -> dict[str, Any]:
-        """Read the configuration again and take over what a running node can.  What to tell whoever asked.
+        """Read the configuration again and take over what a running node can.  Returns what changed.
 
-        Raises ConfigError, BundleError, CommandError: then nothing was changed, an event `config.refused` says why.
+        Raises ConfigError, BundleError, CommandError: then nothing was changed, an event `config.refused` states why.
         """
-        with self.changing:
+        with self.changing():
             try:
                 return self._take_over(self._read())
             except (ConfigError, BundleError, CommandError) as error:
-                self._tell_refused(error)
+                self._report_refused(error)
                 raise
 
-    def _read(self) -> config.Config:
+    def _read(self) -> EffectiveConfig:
         if self._path is None:
             raise CommandError("unsupported", "this node was started without a configuration file")
-        wanted = simulator_defaults.described(calibration.applied(config.load(self._path), self.configured.state_dir))
-        active(wanted)
-        return wanted
+        return effective_config(config.load(self._path), self._clock, model=self.model, running=self.configured)
 
-    def _take_over(self, wanted: config.Config) -> dict[str, Any]:
-        configured = diff.merged(self.configured, wanted)
-        changes = overrides.load(configured, self.classifier.card.classes)
-        settings = overrides.adjusted(configured, changes)
-        found = replace(diff.compare(self.settings, settings), needs_restart=self._needs_restart(wanted))
+    def _take_over(self, wanted: EffectiveConfig) -> dict[str, Any]:
+        settings = wanted.settings
+        active(settings)
+        found = replace(diff.compare(self.settings, settings), needs_restart=wanted.needs_restart)
         by_name = {camera.name: camera for camera in settings.active_cameras}
         fresh = (*found.added, *found.reopened, *found.looked_at)
-        cameras = {name: session_of(by_name[name], self.classifier, self._clock).settings for name in fresh}
-        for camera in by_name.values():  # refuses what does not fit the model, or the one that may come back
-            Thresholds.of(camera.decision, (self.former or self.classifier).card.classes, camera.name)
-            Thresholds.of(camera.decision, self.classifier.card.classes, camera.name)
-            if self.former is not None:
-                of_camera(camera, self.former.card)
+        cameras = {name: session_of(by_name[name], self.model.classifier, self._clock).settings for name in fresh}
+        self._check_models(by_name.values())
         is_same = settings.model.shadow == self.settings.model.shadow and found == Difference()
         shadow = None if is_same else shadow_of(settings, self._clock)
         before = self.origin.config_sha256
-        told = {**found.as_json(), "config_sha256": settings.sha256, "config_sha256_before": before}
+        changed = {**found.as_json(), "config_sha256": settings.sha256, "config_sha256_before": before}
 
         def then() -> None:
-            self.configured, self.changes = configured, changes
-            self._be(settings)
-            self.tell("config.changed", told)
+            self.configured, self.overrides = wanted.configured, wanted.overrides
+            self._use_settings(settings)
+            self.report("config.changed", changed)
 
         self._reach.trail.follow(by_name)
         thresholds = {name: by_name[name].decision for name in found.thresholds}
@@ -273,11 +286,17 @@ class Node:
             self._renew_views()
         self.announce()
         named = {key: value for key, value in found.as_json().items() if value}
-        log.info("the configuration was read again: %s", named or "nothing is different")
-        return told
+        log.info("the configuration was read again: %s", named or "nothing changed")
+        return changed
 
-    def _needs_restart(self, wanted: config.Config) -> tuple[str, ...]:
-        return diff.compare(self.configured, wanted).needs_restart
+    def _check_models(self, cameras: Iterable[config.Camera]) -> None:
+        """Refuse what does not fit the model, or the previous one that may come back.  Raises ConfigError."""
+        for camera in cameras:
+            for model in (self.previous, self.model):
+                if model is not None:
+                    Thresholds.of(camera.decision, model.classifier.card.classes, camera.name)
+            if self.previous is not None:
+                of_camera(camera, self.previous.classifier.card)
 
     def _renew_views(self) -> None:
         """A view knows its cameras from its begin on."""
@@ -293,9 +312,9 @@ class Node:
                 view.state(camera, message)
             view.start()
 
-    def _tell_refused(self, error: ConfigError | CommandError | BundleError) -> None:
+    def _report_refused(self, error: ConfigError | CommandError | BundleError) -> None:
         problems = [str(problem) for problem in error.problems] if isinstance(error, ConfigError) else [str(error)]
-        said = [redact(problem)[:500] for problem in problems]
-        log.error("the configuration was not taken over, nothing was changed: %s", "; ".join(said))
-        more = {"more": len(said) - MAX_PROBLEMS} if len(said) > MAX_PROBLEMS else {}
-        self.tell("config.refused", {"problems": said[:MAX_PROBLEMS], **more})
+        reasons = [redact(problem)[:500] for problem in problems]
+        log.error("the configuration was not taken over, nothing was changed: %s", "; ".join(reasons))
+        more = {"more": len(reasons) - MAX_PROBLEMS} if len(reasons) > MAX_PROBLEMS else {}
+        self.report("config.refused", {"problems": reasons[:MAX_PROBLEMS], **more})

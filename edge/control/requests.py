@@ -1,4 +1,4 @@
-"""What a command may hold: one model for each verb (`docs/commands.md`)."""
+"""The fields of a command: one model for each verb (`docs/commands.md`)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Id = Annotated[str, Field(max_length=MAX_ID)] | Annotated[int, Field(ge=-(1 << 6
 
 
 class Request(BaseModel):
-    """What all commands may hold.  id: given back in the reply, for clients without correlation data."""
+    """The fields of every command.  id: repeated in the reply, for clients without correlation data."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, allow_inf_nan=False)
 
@@ -25,11 +25,11 @@ class Request(BaseModel):
 
 
 class Ping(Request):
-    """Whether anyone is there."""
+    """Answer, as a sign of life."""
 
 
 class State(Request):
-    """How the node, its cameras and its delivery stand."""
+    """The state of the node, its cameras and its delivery."""
 
 
 class Snapshot(Request):
@@ -41,7 +41,7 @@ class Snapshot(Request):
 
 
 class Pause(Request):
-    """Do not inspect a camera, for a time or until `resume`."""
+    """Stop inspecting a camera, for a time or until `resume`."""
 
     camera: Name
     for_s: float | None = Field(None, gt=0.0, le=86_400.0)
@@ -62,7 +62,7 @@ class Set(Request):
     classes: Annotated[dict[str, Share], Field(max_length=64)] | None = None
 
     @model_validator(mode="after")
-    def _changes_something(self) -> Set:
+    def _sets_something(self) -> Set:
         if not self.wanted:
             raise ValueError("give confidence, unsure or classes")
         return self
@@ -73,7 +73,7 @@ class Set(Request):
 
 
 class Evidence(Request):
-    """A picture by the path that an event carries; without one, which there are, the newest first."""
+    """A picture by the path that an event carries; without a path, a list of the pictures, the newest first."""
 
     path: str | None = Field(None, max_length=200)
     camera: Name | None = None
@@ -86,7 +86,7 @@ class Reload(Request):
 
 
 class DeadLetters(Request):
-    """Look at, send again or delete what the broker refused."""
+    """List, send again or delete events that the broker refused."""
 
     action: Literal["list", "retry", "discard"] = "list"
     seqs: tuple[int, ...] | None = Field(None, min_length=1, max_length=1000)
@@ -103,28 +103,28 @@ class DeadLetters(Request):
         return value
 
     @model_validator(mode="after")
-    def _says_which(self) -> DeadLetters:
+    def _is_complete(self) -> DeadLetters:
         if self.action != "list" and (self.seqs is None) != self.all:
             raise ValueError("give seqs, or all: true")
         return self
 
 
 class Model(Request):
-    """Which models are installed, which one decides; another one, or the one before."""
+    """List the installed models, install one, use another one, or roll back to the previous one."""
 
     action: Literal["list", "install", "use", "rollback"] = "list"
     url: str | None = Field(None, max_length=1000, pattern=r"^https://[^\s]+$")
     digest: str | None = Field(None, pattern=r"^[0-9a-f]{6,64}$")
 
     @model_validator(mode="after")
-    def _says_which(self) -> Model:
+    def _is_complete(self) -> Model:
         if (self.action == "install") != (self.url is not None) or (self.action == "use") != (self.digest is not None):
             raise ValueError("install takes a url, use takes a digest, list and rollback take nothing")
         return self
 
 
 class Coil(Request):
-    """Which coil runs; a new one begins at 0 m; none runs any more."""
+    """Show the coil that runs, start one at 0 m, or stop it."""
 
     action: Literal["show", "start", "stop"] = "show"
     coil: str | None = Field(
@@ -135,7 +135,7 @@ class Coil(Request):
     )
 
     @model_validator(mode="after")
-    def _says_which(self) -> Coil:
+    def _is_complete(self) -> Coil:
         if (self.action == "start") != (self.coil is not None):
             raise ValueError("start takes a coil, its name; show and stop take nothing")
         return self

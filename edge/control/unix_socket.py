@@ -1,7 +1,7 @@
-"""The door for commands from this box: a unix socket in `state_dir`, for whoever may write there.
+"""Commands from this machine: a unix socket in the state directory, for every user who may write there.
 
-It works without a broker, and needs no `commands.allow`: who can reach it owns the node. One JSON object in a line
-asks, with `verb` and the fields of `docs/commands.md`; one in a line answers.
+It works without a broker, and needs no `commands.allow`: a user who can reach it owns the node. The caller sends one
+JSON object in a line, with `verb` and the fields of `docs/commands.md`, and gets one in a line back.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import socket
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,93 +17,99 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from edge.config import StateDir
 from edge.control.mqtt_commands import MAX_BYTES, parsed
 from edge.control.requests import REQUESTS, Request
 from edge.errors import CommandError, DefectdError
+from edge.host.clock import Clock
+from edge.host.worker import Worker
 
 log = logging.getLogger(__name__)
 
-FILE: Final = "console"
-ASK_S: Final = 2.0
-"""For a question to be whole once someone is connected."""
-ANSWER_S: Final = 60.0
-MAX_ANSWER_BYTES: Final = 8 << 20
-LOOK_S: Final = 0.2
+REQUEST_S: Final = 2.0
+"""How long a caller may take to send its request."""
+REPLY_S: Final = 60.0
+MAX_REPLY_BYTES: Final = 8 << 20
+POLL_S: Final = 0.2
 
 Perform = Callable[[Request], dict[str, Any]]
 
 
-class Console:
-    """The thread `console`: one question at a time."""
+class CommandSocket:
+    """The thread `console`: one request at a time."""
 
-    def __init__(self, state_dir: Path, perform: Perform) -> None:
-        """perform: carries out; raises DefectdError to refuse."""
-        self._state_dir = state_dir
+    def __init__(self, path: Path, perform: Perform, clock: Clock, request_s: float = REQUEST_S) -> None:
+        """path: of the socket.  perform: carries out; raises DefectdError to refuse.
+
+        request_s: how long a caller may take to send its request.
+        """
+        self._path = path
         self._perform = perform
+        self._request_s = request_s
         self._socket: socket.socket | None = None
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="console", daemon=True)
+        self._worker = Worker("console", self._run, clock)
 
     def start(self) -> None:
-        """Listen.  Where that cannot be had the node runs without, and says so."""
+        """Listen.  Where that is not possible the node runs without the socket, and logs it."""
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            with _reached(self._state_dir) as folder:
-                (self._state_dir / FILE).unlink(missing_ok=True)  # of a run that was killed: only one has the lock
-                listening.bind(f"{folder}/{FILE}")
-            (self._state_dir / FILE).chmod(0o600)
+            with _short_name(self._path.parent) as folder:
+                self._path.unlink(missing_ok=True)  # left by a run that was killed: only this daemon has the lock
+                listening.bind(f"{folder}/{self._path.name}")
+            self._path.chmod(0o600)
             listening.listen(4)
-            listening.settimeout(LOOK_S)
+            listening.settimeout(POLL_S)
         except OSError as error:
             listening.close()
-            log.warning("no commands from this box: %s: %s", self._state_dir / FILE, error.strerror or error)
+            log.warning("no commands from this machine: %s: %s", self._path, error.strerror or error)
             return
         self._socket = listening
-        self._thread.start()
+        self._worker.start()
 
     def stop(self, timeout_s: float) -> None:
         """Safe without a start."""
-        self._stopping.set()
+        self._worker.ask_stop()
         if self._socket is not None:
-            self._thread.join(timeout_s + LOOK_S)
+            self._worker.join(timeout_s + POLL_S)
             self._socket.close()
-            (self._state_dir / FILE).unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
 
     def _run(self) -> None:
         assert self._socket is not None
-        while not self._stopping.is_set():
+        while not self._worker.is_stopping:
+            self._worker.beat()
             try:
                 caller, _ = self._socket.accept()
             except TimeoutError:
                 continue
             except OSError as error:
-                if not self._stopping.wait(LOOK_S):  # no descriptors, for now
-                    log.warning("the console: %s", error)
+                if not self._worker.wait_for_stop(POLL_S):  # out of file descriptors, for now
+                    log.warning("the command socket: %s", error)
                 continue
             with caller:
                 try:
                     self._serve(caller)
                 except OSError as error:
-                    log.debug("the console's caller has gone: %s", error)
+                    log.debug("the caller of the command socket has gone: %s", error)
 
     def _serve(self, caller: socket.socket) -> None:
-        caller.settimeout(ASK_S)
-        answer: dict[str, Any]
+        caller.settimeout(self._request_s)
+        reply: dict[str, Any]
         try:
-            answer = {"ok": True, "result": self._answer(_line(caller, MAX_BYTES))}
+            reply = {"ok": True, "result": self._handle(_line(caller, MAX_BYTES))}
         except CommandError as error:
-            answer = {"ok": False, "error": {"code": error.code, "reason": str(error)}}
+            reply = {"ok": False, "error": {"code": error.code, "reason": str(error)}}
         except DefectdError as error:
-            answer = {"ok": False, "error": {"code": "failed", "reason": str(error)}}
+            reply = {"ok": False, "error": {"code": "failed", "reason": str(error)}}
         except Exception as error:
-            log.exception("a command from this box")
-            words = f"an error in defectd ({type(error).__name__}): see its log"
-            answer = {"ok": False, "error": {"code": "failed", "reason": words}}
-        caller.settimeout(ASK_S)
-        caller.sendall(json.dumps(answer).encode() + b"\n")
+            log.exception("a command from this machine")
+            reason = f"an error in defectd ({type(error).__name__}): see its log"
+            reply = {"ok": False, "error": {"code": "failed", "reason": reason}}
+        caller.settimeout(self._request_s)
+        caller.sendall(json.dumps(reply).encode() + b"\n")
 
-    def _answer(self, question: bytes) -> dict[str, Any]:
-        fields = parsed(question)
+    def _handle(self, line: bytes) -> dict[str, Any]:
+        fields = parsed(line)
         model = REQUESTS.get(str(fields.pop("verb", "")))
         if model is None:
             raise CommandError("unknown_verb", f"no such command; there are: {', '.join(REQUESTS)}")
@@ -112,34 +117,35 @@ class Console:
             request = model.model_validate(fields)
         except ValidationError as error:
             raise CommandError("bad_value", str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
-        log.info("from this box: %s %s", model.__name__.lower(), fields)
+        log.info("command from this machine: %s %s", model.__name__.lower(), fields)
         return self._perform(request)
 
 
-def ask(state_dir: Path, verb: str, timeout_s: float = ANSWER_S, **fields: Any) -> dict[str, Any] | None:
-    """What the running daemon answers; None when none runs.  Raises CommandError when it refuses or says nothing."""
+def ask(state_dir: Path, verb: str, timeout_s: float = REPLY_S, **fields: Any) -> dict[str, Any] | None:
+    """The reply of the running daemon; None when none runs.  Raises CommandError when it refuses or does not reply."""
+    path = StateDir(state_dir).command_socket
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as caller:
         caller.settimeout(timeout_s)
         try:
-            with _reached(state_dir) as folder:
-                caller.connect(f"{folder}/{FILE}")
+            with _short_name(path.parent) as folder:
+                caller.connect(f"{folder}/{path.name}")
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except OSError as error:
-            raise CommandError("failed", f"{state_dir / FILE}: {error.strerror or error}") from error
+            raise CommandError("failed", f"{path}: {error.strerror or error}") from error
         try:
             caller.sendall(json.dumps({"verb": verb, **fields}).encode() + b"\n")
-            said = json.loads(_line(caller, MAX_ANSWER_BYTES))
+            reply = json.loads(_line(caller, MAX_REPLY_BYTES))
         except (OSError, ValueError) as error:
-            raise CommandError("timeout", f"the daemon gives no answer: {error}") from error
-    if not said["ok"]:
-        raise CommandError(said["error"]["code"], said["error"]["reason"])
-    result: dict[str, Any] = said["result"]
+            raise CommandError("timeout", f"the daemon does not reply: {error}") from error
+    if not reply["ok"]:
+        raise CommandError(reply["error"]["code"], reply["error"]["reason"])
+    result: dict[str, Any] = reply["result"]
     return result
 
 
 @contextmanager
-def _reached(folder: Path) -> Iterator[str]:
+def _short_name(folder: Path) -> Iterator[str]:
     """A short name of a folder: the address of a unix socket has at most 108 bytes."""
     handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -148,14 +154,14 @@ def _reached(folder: Path) -> Iterator[str]:
         os.close(handle)
 
 
-def _line(peer: socket.socket, most: int) -> bytes:
-    """Up to the end of a line.  Raises OSError, CommandError."""
+def _line(peer: socket.socket, max_bytes: int) -> bytes:
+    """Bytes up to the end of a line.  Raises OSError, CommandError."""
     data = bytearray()
     while not data.endswith(b"\n"):
         piece = peer.recv(65_536)
         if not piece:
             break
         data += piece
-        if len(data) > most:
-            raise CommandError("too_large", f"at most {most} bytes")
+        if len(data) > max_bytes:
+            raise CommandError("too_large", f"at most {max_bytes} bytes")
     return bytes(data)

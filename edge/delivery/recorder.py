@@ -90,6 +90,10 @@ class Recorder:
         self._worker = Worker("recorder", self._run, clock)
         outbox.report_losses_by(self._loss_draft)
 
+    def set_origin(self, origin: Origin) -> None:
+        """Events put from now on carry this origin."""
+        self.origin = origin
+
     def start(self) -> None:
         self._worker.start()
 

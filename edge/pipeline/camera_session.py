@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol, Self
 from edge import config, event
 from edge.camera.sources.device import is_live
 from edge.config import calibration
+from edge.config.camera_calibration import Reference
 from edge.coverage import accounting as coverage
 from edge.coverage.strip_position import PositionTracker, Span, StripPosition
 from edge.frame import Box, Frame, Gray
@@ -63,7 +64,7 @@ class SessionSettings:
     ruler: Ruler | None
     heading: Heading | None
     """None where the scale or the direction is not known."""
-    reference: calibration.Reference | None
+    reference: Reference | None
     """What the camera's figures are compared with, to find drift."""
 
     @classmethod

@@ -1,70 +1,36 @@
-"""Inspection of recordings without a daemon: the same inspector, one verdict per frame."""
+"""Inspects recordings without a daemon: the daemon's inspector, one verdict per frame."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import SecretStr
-
 from edge import config
 from edge.camera.sources.device import Picture, Unreadable, find_images, iter_recording
-from edge.config import calibration, tuning
 from edge.errors import ConfigError, DefectdError, Problem
-from edge.host.clock import NS_PER_MS, Clock, SystemClock
-from edge.model import bundle
-from edge.model.variant import choose
+from edge.host.clock import NS_PER_MS, Clock
+from edge.model.classifier import Classifier
 from edge.vision.drawing import save
 from edge.vision.inspector import Inspector, Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """Which model, and which camera's region, tiles and thresholds."""
-
-    model: config.Model
-    camera: config.Camera
-    state_dir: Path | None = None
-
-
-def settings_of(config_path: Path | None, camera: str | None, bundle_path: str, tile_px: int | None) -> Settings:
-    """The settings of a configured camera, or the defaults.  Raises ConfigError for a camera that is not there."""
-    if config_path is None:
-        model = config.Model(bundle=bundle_path)
-        one = config.Camera(name="recording", source=SecretStr("recording"), mode="parts")
-        state_dir = None
-    else:
-        settings = calibration.applied(config.load(config_path))
-        model, state_dir = settings.model, settings.state_dir
-        one = chosen(settings, camera, str(config_path))
-    if tile_px is not None:
-        one = one.model_copy(update={"tile_px": tile_px})
-    return Settings(model, one, state_dir)
-
-
-def chosen(settings: config.Config, camera: str | None, origin: str) -> config.Camera:
+def find_camera(settings: config.Config, name: str | None, origin: str) -> config.Camera:
     """A camera by name, or the first.  Raises ConfigError when there is none of that name."""
-    names = [c.name for c in settings.cameras]
-    if camera is not None and camera not in names:
+    names = [camera.name for camera in settings.cameras]
+    if name is not None and name not in names:
         remedy = f"The configuration has: {', '.join(names)}"
-        raise ConfigError(origin, (Problem("--camera", camera, "no such camera", remedy),))
-    return settings.cameras[names.index(camera) if camera else 0]
+        raise ConfigError(origin, (Problem("--camera", name, "no such camera", remedy),))
+    return settings.cameras[names.index(name) if name else 0]
 
 
 class Offline:
-    """Judges recordings with one classifier."""
+    """Inspects recordings as one camera's frames, with one classifier."""
 
-    def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
-        """Raises BundleError or ConfigError."""
-        clock = clock or SystemClock()
-        loaded, model = bundle.load(settings.model.bundle), settings.model
-        if settings.state_dir is not None:
-            model = tuning.fitted(model, loaded.digest, settings.state_dir)
-        classifier = choose(loaded, model, clock).classifier
-        self._inspector = Inspector(settings.camera, classifier, clock)
+    def __init__(self, camera: config.Camera, classifier: Classifier, clock: Clock) -> None:
+        """camera: with all that applies to it, calibrations and overrides included.  Raises ConfigError."""
+        self._inspector = Inspector(camera, classifier, clock)
 
     def verdicts(self, paths: Iterable[str], pictures: Path | None = None) -> Iterator[dict[str, Any]]:
         """One dictionary per frame, or with `error` for an input that cannot be read; the others go on.
@@ -113,7 +79,7 @@ def _as_json(picture: Picture, verdict: Verdict) -> dict[str, Any]:
 
 
 def _anomaly(value: float | None) -> dict[str, float]:
-    """Nothing without a calibration of good surface, or where the network gave no numbers."""
+    """The anomaly score; left out without an anomaly calibration, or where the network gave no numbers."""
     return {} if value is None or not math.isfinite(value) else {"anomaly": round(value, 4)}
 
 
@@ -129,6 +95,6 @@ def count_files(paths: Iterable[str]) -> int:
     for path in paths:
         try:
             count += len(find_images(path)[1])
-        except DefectdError:  # told when its turn comes
+        except DefectdError:  # `verdicts` reports it
             count += 1
     return count

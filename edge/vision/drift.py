@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edge.config.calibration import Features, Made, Reference, Spread
+from edge.config.camera_calibration import Features, Made, Reference, Spread
 from edge.frame import Float32s
 from edge.host.clock import NS_PER_S
 from edge.vision.image_quality import ImageStats

@@ -14,7 +14,7 @@ from typing import Final, Literal
 import cv2
 import numpy as np
 
-from edge.config.calibration import Side, Track
+from edge.config.camera_calibration import Side, Track
 from edge.frame import Float32s, Gray
 from edge.vision.tiles import Rectangle
 

@@ -51,6 +51,9 @@ class Crew:
         self.retained: dict[str, Any] = {}
         self.status: dict[str, Any] = {}
 
+    def set_origin(self, origin: Origin) -> None:
+        self.origin = origin
+
     def put(self, event: Event, _picture: Any = None) -> None:
         self.events.append((event, self.origin))
 

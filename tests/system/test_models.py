@@ -100,7 +100,7 @@ def test_swap_under_load_loses_no_frame_and_bad_bundles_change_nothing(tmp_path:
         assert hashes == sorted(hashes, key=[old, new].index), "the new one after the old one"
         assert [e["detail"]["to"]["version"] for e in scada.events("model.changed")] == ["2.0"]
         listed = defectd("model", "list", "-c", node.config).stdout
-        assert "on trial" in listed
+        assert "canary" in listed
         assert len(scada.events("model.refused")) == 1, "the one that the daemon itself refused"
 
         done = defectd("model", "rollback", "-c", node.config)
@@ -129,7 +129,7 @@ def test_installed_model_holds_over_a_restart_and_without_a_daemon(tmp_path: Pat
         running(scada, "top", "side")
         assert scada.latest("defectd/line3/status")["model"]["version"] == "3.0"
         done = defectd("reload", "-c", node.config)
-        assert (done.returncode, done.stdout.strip()) == (0, "nothing is different")
+        assert (done.returncode, done.stdout.strip()) == (0, "nothing changed")
         node.config.write_text(node.config.read_text() + "unknown: 1\n")
         done = defectd("reload", "-c", node.config)
         assert done.returncode != 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edge.cli.calibrate.session import Run
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, config_option, json_option
 
@@ -44,7 +44,7 @@ TEN_MINUTES = 18_000
 @click.option("--consecutive", is_flag=True, help="Image files are neighbouring frames, as those of a video are.")
 @click.option("--keep-all", is_flag=True, help="Everything is good surface: leave nothing out.")
 @click.option("--bundle", "bundle_path", help="Of this model, which need not decide yet: before it is installed.")
-@refusals_told
+@exits_with_reason
 def normal(
     config_path: Path,
     as_json: bool,
@@ -71,20 +71,13 @@ def normal(
     one_thread_each()
     from edge.calibration import anomaly, anomaly_plots
     from edge.config import calibration
-    from edge.control.startup import classifier_in_use, deciding
     from edge.host.clock import SystemClock
-    from edge.model import bundle
-    from edge.pipeline.offline import chosen
     from edge.vision.inspector import Inspector
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
     clock = SystemClock()
-    fitted = chosen(calibration.applied(run.settings), camera, str(config_path))
-    fitted = fitted.model_copy(update={"anomaly": "classes"})
-    if bundle_path is None:
-        classifier = deciding(run.settings, clock)
-    else:
-        classifier = classifier_in_use(run.settings, bundle.load(bundle_path), clock)
+    fitted, model = run.effective(bundle_path)
+    fitted, classifier = fitted.model_copy(update={"anomaly": "classes"}), model.classifier
     seen = anomaly.Collected(Inspector(fitted, classifier, clock), classifier)
     source, size_px, fps = _gather(run, seen, sources, frames, consecutive=consecutive)
     in_order = fitted.mode == "strip" and len(set(seen.runs)) <= len(seen.runs) / 2

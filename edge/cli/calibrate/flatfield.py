@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from edge.cli.calibrate.session import Run, frames_options
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import config_option, json_option
 
@@ -16,7 +16,7 @@ from edge.cli.options import config_option, json_option
 @config_option
 @json_option
 @frames_options
-@refusals_told
+@exits_with_reason
 def flatfield(
     config_path: Path, as_json: bool, camera: str | None, sources: tuple[str, ...], frames: int, dry_run: bool
 ) -> None:
@@ -28,14 +28,13 @@ def flatfield(
     one_thread_each()
     from edge.calibration import flatfield as room
     from edge.calibration.roi import outline
-    from edge.config.calibration import Even, applied, misfits
+    from edge.config.calibration import Even, misfits
     from edge.errors import CalibrationError
-    from edge.pipeline.offline import chosen
     from edge.vision.drawing import png
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
     footage = run.footage(sources, frames)
-    fitted = chosen(applied(run.settings), camera, str(config_path))
+    fitted = run.calibrated_camera()
     for misfit in misfits(fitted, footage.size_px):
         if misfit.part == "roi":  # the light would be measured beside the strip
             raise CalibrationError(str(misfit))

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from edge.cli.calibrate.session import Run, frames_options
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Seconds, config_option, json_option
-from edge.cli.progress import tell, uninterrupted
+from edge.cli.progress import note, uninterrupted
 
 if TYPE_CHECKING:
     from edge.config.tuning import Capacity
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--for", "for_s", type=Seconds(), default="60s", show_default=True, help="For the rounds; at least 20.")
 @click.option("--hold/--no-hold", default=True, show_default=True, help="Also find out how many cameras hold.")
 @click.option("--hold-for", "hold_s", type=Seconds(), default="5s", show_default=True, help="Each number of cameras.")
-@refusals_told
+@exits_with_reason
 def latency(
     config_path: Path,
     as_json: bool,
@@ -54,18 +54,15 @@ def latency(
     one_thread_each()
     from edge.calibration import latency as room
     from edge.config import tuning
-    from edge.config.calibration import applied
-    from edge.control.startup import bundle_in_use
     from edge.host import machine
     from edge.host.clock import SystemClock
-    from edge.pipeline.offline import chosen
     from edge.vision.drawing import png
     from edge.vision.inspector import Inspector
 
     run, clock = Run(config_path, camera, as_json=as_json, dry_run=dry_run), SystemClock()
-    loaded = bundle_in_use(run.settings)
+    fitted, model = run.effective()
+    loaded = model.bundle
     footage = run.footage(sources, min(frames, room.MAX_FRAMES))
-    fitted = chosen(applied(run.settings), camera, str(config_path))
     network = room.plainest(loaded, clock)
     tiles = Inspector(fitted, network, clock).prepare(footage.frames[0], follow=False).tiles
     found = room.parity(loaded, fitted, footage.frames, clock)
@@ -107,12 +104,12 @@ def latency(
         run.written(path, path.with_name(beside))
     for line in room.said(kept, run.camera.budget_ms):
         run.say(line)
-    model = run.settings.model
-    own = {"precision": model.precision, "threads": model.threads, "batch": model.batch}
+    by_file = run.settings.model
+    own = {"precision": by_file.precision, "threads": by_file.threads, "batch": by_file.batch}
     by_hand = {key: value for key, value in own.items() if value not in (None, "auto")}
     if by_hand:
         named = ", ".join(f"model.{key}: {value}" for key, value in by_hand.items())
-        tell(f"the configuration says {named}, which goes before: take it out there to use what was found")
+        note(f"the configuration says {named}, which goes before: take it out there to use what was found")
     told = {**kept.model_dump(mode="json", by_alias=True), "by_hand": by_hand} if as_json else {}
     run.done(told, "the next start of the daemon takes it over")
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from edge.cli.calibrate.session import Run, Shape, frames_options
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, config_option, json_option
 
@@ -22,7 +22,7 @@ from edge.cli.options import Number, config_option, json_option
 @click.option("--margin-px", type=click.IntRange(0, 1000), default=4, show_default=True, help="Kept off each edge.")
 @click.option("--wander-px", type=Number(0, 1000), default=20.0, show_default=True, help="Most that is fixed.")
 @click.option("--track", is_flag=True, help="The strip wanders: find its edges in each frame.")
-@refusals_told
+@exits_with_reason
 def roi(
     config_path: Path,
     as_json: bool,

@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from edge.cli.calibrate.session import Run, Shape, frames_options
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, Seconds, config_option, json_option
-from edge.cli.progress import tell, uninterrupted
+from edge.cli.progress import note, uninterrupted
 
 
 class Squares(click.ParamType[tuple[int, int]]):
@@ -41,7 +41,7 @@ class Squares(click.ParamType[tuple[int, int]]):
 @click.option("--print", "board_path", type=click.Path(path_type=Path), help="Only write the board: .pdf or .png.")
 @click.option("--length-mm", type=Number(0, 100_000, min_open=True), help="Without a board: a known length,")
 @click.option("--points", type=Shape(), help="and its ends in the frame: x,y,x,y px.")
-@refusals_told
+@exits_with_reason
 def scale(
     config_path: Path,
     as_json: bool,
@@ -80,9 +80,9 @@ def scale(
         if as_json:
             click.echo(json.dumps({"written": [] if dry_run else [str(board_path)]}))
         elif dry_run:
-            tell("dry run: nothing was written")
+            note("dry run: nothing was written")
         else:
-            tell(f"{board_path}: print it at 100 %, then measure a square: {square_mm:g} mm")
+            note(f"{board_path}: print it at 100 %, then measure a square: {square_mm:g} mm")
         return
     if (length_mm is None) != (points is None) or (points is not None and isinstance(points[0], tuple)):
         raise click.UsageError("--length-mm and --points x,y,x,y go together")
@@ -95,7 +95,7 @@ def scale(
     else:
         is_live = not sources and device.is_live(run.camera.source.get_secret_value())
         if is_live:
-            tell(f"a frame each {every_s:g} s: show the board at five angles or more, and lay it flat for the last")
+            note(f"a frame each {every_s:g} s: show the board at five angles or more, and lay it flat for the last")
         footage = run.footage(sources, frames, every_s=every_s if is_live else 0.0, surface=False)
         with run.progress(len(footage.frames), "corners") as advance:
             measured = room.measure(footage.frames, board, advance)

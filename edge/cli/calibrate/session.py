@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
 
-from edge.cli.progress import progress, tell, uninterrupted
+from edge.cli.progress import note, progress, uninterrupted
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from edge import config
-    from edge.config import calibration
+    from edge.config.camera_calibration import Made
+    from edge.control.loaded_model import LoadedModel
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -60,10 +61,10 @@ class Run:
     def __init__(self, config_path: Path, camera: str | None, *, as_json: bool, dry_run: bool) -> None:
         from edge import config
         from edge.config import calibration
-        from edge.pipeline.offline import chosen
+        from edge.pipeline.offline import find_camera
 
         self.settings: config.Config = config.load(config_path)
-        self.camera = chosen(self.settings, camera, str(config_path))
+        self.camera = find_camera(self.settings, camera, str(config_path))
         self.path = self.settings.state.calibration(self.camera.name)
         calibration.load(self.path)  # a file that cannot be read is told before anything is gathered
         self.as_json = as_json
@@ -71,6 +72,29 @@ class Run:
         if not dry_run:
             self._look_where_to_write()
         self._written: list[str] = []
+
+    def calibrated_camera(self) -> config.Camera:
+        """The camera with its calibrations.  Raises ConfigError."""
+        from edge.control.effective_config import with_calibrations
+
+        return self._ours(with_calibrations(self.settings))
+
+    def effective(self, bundle_path: str | None = None) -> tuple[config.Camera, LoadedModel]:
+        """The camera and the model as the daemon would inspect with them.  Raises ConfigError, BundleError.
+
+        bundle_path: of a model that is to decide in place of the active one.
+        """
+        from edge.control.effective_config import effective_config, load_model
+        from edge.host.clock import SystemClock
+        from edge.model import bundle
+
+        clock = SystemClock()
+        model = None if bundle_path is None else load_model(self.settings, bundle.load(bundle_path), clock)
+        found = effective_config(self.settings, clock, model=model)
+        return self._ours(found.settings), found.model
+
+    def _ours(self, settings: config.Config) -> config.Camera:
+        return next(camera for camera in settings.cameras if camera.name == self.camera.name)
 
     def _look_where_to_write(self) -> None:
         """Ten minutes of footage shall not be for nothing.  Raises CalibrationError."""
@@ -93,16 +117,16 @@ class Run:
         with self.progress(about(sources, most), "frames") as advance:
             return gather(self.camera, sources, SystemClock(), most=most, on_frame=advance, **wanted)
 
-    def made(self, footage: Any) -> calibration.Made:
+    def made(self, footage: Any) -> Made:
         return self.made_of(footage.source, len(footage.frames), footage.size_px)
 
-    def made_of(self, source: str, frames: int, size_px: tuple[int, int] | None) -> calibration.Made:
+    def made_of(self, source: str, frames: int, size_px: tuple[int, int] | None) -> Made:
         from edge import __version__
-        from edge.config import calibration
+        from edge.config.camera_calibration import Made
         from edge.host.clock import SystemClock, stamp
 
         now = stamp(SystemClock().wall_ns())
-        return calibration.Made(time=now, version=__version__, source=source, frames=frames, frame_px=size_px)
+        return Made(time=now, version=__version__, source=source, frames=frames, frame_px=size_px)
 
     def keep(self, parts: dict[str, Any], *, pictures: dict[str, Any], files: dict[str, bytes] | None = None) -> None:
         """Parts into the camera's file, with their pictures and data, all or none.  Raises CalibrationError."""
@@ -137,8 +161,8 @@ class Run:
             if value and name != "edges":
                 click.echo(f"{name}: {json.dumps(value)}")
         if self._written:
-            tell(f"written: {', '.join(self._written)}; {then}")
+            note(f"written: {', '.join(self._written)}; {then}")
             if self.camera.roi is not None and "roi" in found:
-                tell("the configuration has a roi of its own, which goes before this one: remove it there")
+                note("the configuration has a roi of its own, which goes before this one: remove it there")
         else:
-            tell("dry run: nothing was written")
+            note("dry run: nothing was written")

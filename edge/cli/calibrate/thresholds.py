@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import click
 
 from edge.cli.calibrate.session import Run
-from edge.cli.exit_codes import refusals_told
+from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, config_option, json_option
-from edge.cli.progress import tell
+from edge.cli.progress import note
 
 if TYPE_CHECKING:
     from edge import config
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 )
 @click.option("--fps", type=Number(0, 10_000, min_open=True), help="Frames a second [default: the camera's].")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
-@refusals_told
+@exits_with_reason
 def thresholds(
     config_path: Path,
     as_json: bool,
@@ -72,19 +72,16 @@ def thresholds(
     from edge import config
     from edge.calibration import threshold_plots
     from edge.calibration import thresholds as room
-    from edge.config.calibration import Judged, applied
-    from edge.control.startup import bundle_in_use, classifier_in_use
+    from edge.config.calibration import Judged
     from edge.host.clock import SystemClock
-    from edge.pipeline.offline import chosen
     from edge.vision.inspector import Inspector
 
     if recall is not None and per_hour is not None:
         raise click.UsageError("--recall and --false-alarms-per-hour are two ways to say the same: give one")
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
-    fitted = chosen(applied(run.settings), camera, str(config_path))
-    loaded = bundle_in_use(run.settings)
+    fitted, model = run.effective()
+    loaded, network = model.bundle, model.classifier
     names = loaded.card.classes
-    network = classifier_in_use(run.settings, loaded, SystemClock())
     sample, tiles_a_frame, unread = _gathered(run, fitted, network, folders, good, frames)
     an_hour = _tiles_an_hour(fitted, fps, tiles_a_frame)
     if per_hour and not an_hour:
@@ -150,11 +147,11 @@ def _gathered(
             gathering.add(tile, label)
             advance()
     for line in left.said():
-        tell(line)
+        note(line)
     labelled_tiles.least(gathering.labels, card.classes, LEAST)
     total, unmoved, own = labelled_tiles.unconfirmed(folders)
     if unmoved:
-        tell(
+        note(
             f"{unmoved} of {total} exported pictures stand where the model put them: has a person looked at them? "
             f"{own} are there because it found them; what it missed is not among them, so recall looks too good"
         )
@@ -169,9 +166,9 @@ def _gathered(
 
 def _tell_what_goes_before(camera: config.Camera) -> None:
     if camera.calibrated_thresholds is not None:
-        tell("the configuration has levels of its own for this camera, which go before: remove them there")
+        note("the configuration has levels of its own for this camera, which go before: remove them there")
     if camera.decision.classes:
-        tell(f"decision.classes goes before, for {', '.join(camera.decision.classes)}: remove it there")
+        note(f"decision.classes goes before, for {', '.join(camera.decision.classes)}: remove it there")
 
 
 def _tell_table(run: Run, rows: Sequence[Row], names: Sequence[str], sound: int, an_hour: float | None) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from edge import config
-from edge.camera import simulator_defaults
-from edge.config import calibration
+from edge.control.effective_config import with_calibrations
 from edge.control.startup import prepare
 from edge.errors import ConfigError, DefectdError
 from edge.host.clock import Clock
@@ -47,7 +46,7 @@ def examine(settings: config.Config, clock: Clock, *, open_cameras: bool = True)
 
 def _position(settings: config.Config) -> Iterator[Finding]:
     try:
-        settings = simulator_defaults.described(calibration.applied(settings))
+        settings = with_calibrations(settings)
     except ConfigError:
         return  # the model cannot be loaded with it either, which was told
     yield from position.findings(settings)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from edge import config
 from edge.config import calibration
+from edge.control.effective_config import with_calibrations
 from edge.control.unix_socket import ask
 from edge.errors import CommandError, ConfigError
 from edge.monitoring.doctor.finding import Finding
@@ -18,7 +19,7 @@ def findings(settings: config.Config) -> Iterator[Finding]:
     for camera in settings.active_cameras:
         about = f"calibration of {camera.name}"
         try:
-            fitted = calibration.applied(settings.model_copy(update={"cameras": (camera,)})).cameras[0]
+            fitted = with_calibrations(settings.model_copy(update={"cameras": (camera,)})).cameras[0]
         except ConfigError as error:
             yield Finding(about, "bad", str(error.problems[0]), "Until then the daemon does not start")
             continue
@@ -36,7 +37,7 @@ def findings(settings: config.Config) -> Iterator[Finding]:
 def held_against(settings: config.Config, given_px: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:
     """What does not hold for the frames that cameras give.  given_px: width and height by camera, as just opened."""
     try:
-        cameras = calibration.applied(settings).active_cameras
+        cameras = with_calibrations(settings).active_cameras
     except ConfigError:
         return  # told by `findings`
     for camera in cameras:

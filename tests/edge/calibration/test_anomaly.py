@@ -10,6 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from fakes import FakeClock
+from fakes.configured import calibrated_camera
 from pydantic import SecretStr
 
 from edge import config
@@ -19,11 +20,11 @@ from edge.calibration.anomaly_plots import contact_sheet, heat_map, tail_plot
 from edge.camera.sources.simulator import Strip
 from edge.cli import main
 from edge.config import calibration
+from edge.control.loaded_model import LoadedModel
 from edge.control.model_validation import validate
 from edge.errors import BundleError, CalibrationError
 from edge.model import bundle
 from edge.model.classifier import Classifier
-from edge.pipeline.offline import settings_of
 from edge.vision.inspector import Inspector
 
 FRAMES = 120
@@ -251,11 +252,11 @@ def test_command_writes_what_the_daemon_uses(tmp_path, footage):
     pictures = {"top.normal.png", "top.normal-tiles.png", "top.normal-map.png"}
     assert {p.name for p in folder.iterdir()} == {"top.yaml", told["file"], *pictures}
     assert calibration.load(folder / "top.yaml").reference is not None
-    settings = settings_of(path, "top", "builtin", None)
-    assert settings.camera.anomaly == (folder / told["file"],)
-    Inspector(settings.camera, classifier(), FakeClock())
+    fitted = calibrated_camera(path)
+    assert fitted.anomaly == (folder / told["file"],)
+    Inspector(fitted, classifier(), FakeClock())
     path.write_text(path.read_text().replace("fps: 30", "fps: 30\n  anomaly: classes"))
-    assert settings_of(path, "top", "builtin", None).camera.anomaly == "classes"
+    assert calibrated_camera(path).anomaly == "classes"
 
 
 def test_command_again_replaces_and_removes_its_data(tmp_path, footage):
@@ -284,7 +285,7 @@ def test_single_tiles_hold_for_frames_of_any_size(tmp_path, footage):
         made = yaml.safe_load((tmp_path / "var" / "calibration" / "top.yaml").read_text())["normal"][0]["made"]
         assert made.get("frame_px") == frame_px
     assert run("-c", path, "--source", tiles, "--false-alarm-rate", "0.05").exit_code == 0
-    inspector = Inspector(settings_of(path, "top", "builtin", None).camera, classifier(), FakeClock())
+    inspector = Inspector(calibrated_camera(path), classifier(), FakeClock())
     assert inspector.inspect_alone(good_frame(801)).anomaly is not None
 
 
@@ -308,4 +309,4 @@ def test_another_model_is_not_admitted(tmp_path):
     changed = anomaly.Model(other.model.name, "0", "b" * 64)
     path.write_bytes(replace(other, model=changed).coded())
     with pytest.raises(BundleError, match=r"does not fit the calibration.*calibrate normal --camera top"):
-        validate(bundle.load("builtin"), config.Model(), [camera(anomaly=(path,))], FakeClock())
+        validate(LoadedModel(bundle.load("builtin"), classifier()), [camera(anomaly=(path,))], FakeClock())

@@ -9,6 +9,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from fakes import FakeClock, bundle
+from fakes.configured import calibrated_camera
 from pydantic import SecretStr
 
 from edge import config
@@ -18,7 +19,6 @@ from edge.cli import main
 from edge.config import calibration
 from edge.errors import CalibrationError, ConfigError, ImageError
 from edge.model.classifier import Classifier
-from edge.pipeline.offline import settings_of
 from edge.vision.drawing import png
 from edge.vision.flatfield import Flatfield
 from edge.vision.inspector import Inspector
@@ -162,7 +162,7 @@ def test_command_measures_and_the_camera_has_it(frames, tmp_path):
     result = call("--json")
     assert result.exit_code == 0, result.output
     first = json.loads(result.stdout)["file"]
-    camera = settings_of(path, None, "builtin", None).camera
+    camera = calibrated_camera(path)
     assert camera.flatfield == tmp_path / "var/calibration" / first
     assert call("--frames", "12").exit_code == 0
     second = calibration.load(tmp_path / "var/calibration/top.yaml").flatfield

@@ -17,7 +17,7 @@ from edge.calibration.latency import Way, best, held, measure, parity, ways
 from edge.camera.sources.simulator import Strip
 from edge.cli import main
 from edge.config import tuning
-from edge.config.calibration import Made
+from edge.config.camera_calibration import Made
 from edge.config.state_dir import StateDir
 from edge.errors import CalibrationError
 from edge.host.clock import SystemClock

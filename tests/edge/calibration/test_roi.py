@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from fakes.configured import calibrated_camera
 from node import SEVERSTAL, needs_data, until
 
 from edge import config
@@ -18,9 +19,9 @@ from edge.calibration.roi import find, line_of
 from edge.camera.sources.simulator import Strip
 from edge.cli import main
 from edge.config import calibration
+from edge.config.camera_calibration import CameraCalibration
 from edge.config.diff import compare
 from edge.errors import CalibrationError, ConfigError
-from edge.pipeline.offline import settings_of
 from edge.vision.tiles import lay
 
 
@@ -163,13 +164,13 @@ def test_command_writes_file_and_picture_that_the_daemon_uses(plant):
     assert picture[200, 50].max() < picture[200, 300].max()
     kept = calibration.load(plant / "var/calibration/top.yaml").roi
     assert (kept.made.frames, kept.made.frame_px, kept.made.source) == (6, (800, 400), str(plant / "recorded"))
-    camera = settings_of(plant / "c.yaml", None, "builtin", None).camera
+    camera = calibrated_camera(plant / "c.yaml")
     assert camera.roi == kept.roi == tuple(found["roi"])
     assert camera.exclude == [(500, 0, 100, 400)]
     raw = yaml.safe_load((plant / "c.yaml").read_text())
     raw["cameras"][0]["roi"] = [1, 2, 300, 300]
     (plant / "c.yaml").write_text(yaml.safe_dump(raw))
-    assert settings_of(plant / "c.yaml", None, "builtin", None).camera.roi == (1, 2, 300, 300)
+    assert calibrated_camera(plant / "c.yaml").roi == (1, 2, 300, 300)
 
 
 def test_command_stores_that_edges_are_followed(plant):
@@ -179,9 +180,9 @@ def test_command_stores_that_edges_are_followed(plant):
     assert set(json.loads(said)["track"]["seen_px"]) == {"left"}
     picture = cv2.imread(str(plant / "var/calibration/top.roi.png"))
     assert picture[100, 148:154].tolist().count([0, 200, 240]) >= 1  # where the edge was seen
-    camera = settings_of(plant / "c.yaml", None, "builtin", None).camera
+    camera = calibrated_camera(plant / "c.yaml")
     assert calibration.track(camera) == calibration.load(plant / "var/calibration/top.yaml").roi.track
-    assert calibration.track(camera.model_copy(update={"track": None})) is None
+    assert calibration.track(camera.with_calibration(CameraCalibration())) is None
     code, _, remark = call(plant, "roi", "--track", "--shape", "0,0,100,100")
     assert (code, "one of them" in remark) == (2, True)
 

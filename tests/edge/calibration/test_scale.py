@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from fakes.configured import calibrated_camera
 
 from edge import config
 from edge.calibration.scale import Board, known_length, measure, overlay, print_board
 from edge.cli import main
 from edge.errors import CalibrationError
-from edge.pipeline.offline import settings_of
 from edge.vision.metrology import Ruler
 
 BOARD = Board(10, 7, 20.0)
@@ -204,12 +204,12 @@ def test_command_measures_and_the_camera_has_it(views, tmp_path):
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["views"] == 6
     assert (tmp_path / "var/calibration/top.scale.png").exists()
-    camera = settings_of(path, None, "builtin", None).camera
+    camera = calibrated_camera(path)
     assert worst_error(Ruler.of(camera.scale), FLAT) < 0.005
     assert call("--source", str(tmp_path / "board"), "--squares", "5x4").exit_code == 1
     assert call("--length-mm", "100").exit_code == 2
     assert call("--length-mm", "100", "--points", "0,0,200,0", "--source", str(tmp_path / "board/5.png")).exit_code == 0
-    assert settings_of(path, None, "builtin", None).camera.scale == config.Scale(mm_per_px=0.5)
+    assert calibrated_camera(path).scale == config.Scale(mm_per_px=0.5)
     assert call("--print", str(tmp_path / "b.pdf"), "--dry-run").exit_code == 0
     assert not (tmp_path / "b.pdf").exists()
     printed = call("--print", str(tmp_path / "b.pdf"), "--json")

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from fakes import CLASSES, SIDE, FakeClock, bundle, write_bundle
+from fakes.configured import calibrated_camera
 from pydantic import SecretStr
 
 from edge import config
@@ -33,7 +34,6 @@ from edge.config.calibration import Reliability
 from edge.config.state_dir import StateDir
 from edge.errors import CalibrationError, ConfigError
 from edge.model.classifier import Classifier, Scores
-from edge.pipeline.offline import settings_of
 from edge.vision.inspector import Inspector
 
 RNG = np.random.default_rng(5)
@@ -385,18 +385,13 @@ def test_the_command_writes_levels_that_the_daemon_uses(place):
     assert kept.sound == 20 + 4 * tiles_of(place)
     assert kept.tiles_per_hour == 3600 * 10 * tiles_of(place)
     assert cv2.imread(str(path.with_name("top.thresholds.png"))).shape[1] == 1080
-    assert (
-        settings_of(place / "c.yaml", None, "builtin", None).camera.calibrated_thresholds == kept.calibrated_thresholds
-    )
+    assert calibrated_camera(place / "c.yaml").calibrated_thresholds == kept.calibrated_thresholds
 
 
 def tiles_of(place):
-    settings = settings_of(place / "c.yaml", None, "builtin", None)
-    return (
-        Inspector(settings.camera, Classifier(bundle()), FakeClock())
-        .prepare(np.zeros((64, 256), np.uint8), follow=False)
-        .tiles
-    )
+    camera = calibrated_camera(place / "c.yaml")
+    inspector = Inspector(camera, Classifier(bundle()), FakeClock())
+    return inspector.prepare(np.zeros((64, 256), np.uint8), follow=False).tiles
 
 
 def test_the_command_tells_people_what_it_costs(place):

@@ -15,6 +15,7 @@ from edge.camera.sources.simulator import Strip
 from edge.cli import main
 from edge.cli.progress import uninterrupted
 from edge.config import calibration
+from edge.config.camera_calibration import Made
 from edge.config.state_dir import StateDir
 
 COMMANDS = ("roi", "flatfield", "scale", "normal", "thresholds", "latency")
@@ -184,7 +185,7 @@ def test_all_that_root_writes_belongs_to_the_user_of_the_state_folder(plant):
 def test_what_a_part_leaves_open_survives_the_next_calibration(plant):
     """Thresholds know no frame size, and say so: the file can be read after another part was put beside them."""
     path = StateDir(plant / "var").calibration("top")
-    made = calibration.Made(time="now", version="1", source="tiles", frames=9, frame_px=None)
+    made = Made(time="now", version="1", source="tiles", frames=9, frame_px=None)
     region = calibration.Region(roi=None, exclude=((0, 0, 9, 9),), made=made)
     calibration.save(path, roi=region)
     assert call(plant, "flatfield").exit_code == 0

@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from edge import config
 from edge.cli import main
 from edge.config import calibration
-from edge.config.calibration import Even, Fitted, Made, Metric, Region
+from edge.config.calibration import Even, Metric, Region
+from edge.config.camera_calibration import CameraCalibration, Made
 from edge.config.diff import compare
 from edge.config.state_dir import StateDir
 from edge.errors import ConfigError
@@ -188,10 +189,13 @@ def test_light_is_not_measured_in_a_region_for_another_size(tmp_path):
     assert "defectd calibrate roi --camera top" in result.stderr
 
 
-def test_fitted_camera_is_a_camera():
-    """It goes wherever one goes, and changes as one does."""
+def test_calibration_stays_with_copies_of_the_camera():
+    """A change of a key keeps it; the camera that it was made from has none; a file cannot set it."""
     camera = config.Camera(name="top", source=SecretStr("strip:"))
-    fitted = Fitted.model_construct(camera.model_fields_set, **dict(camera), made_px={"roi": SIZE})
-    changed = fitted.model_copy(update={"tile_px": 100})
+    calibrated = camera.with_calibration(CameraCalibration(made_px={"roi": SIZE}))
+    changed = calibrated.model_copy(update={"tile_px": 100})
     assert calibration.made_px(changed) == {"roi": SIZE}
     assert calibration.misfits(changed, (1, 1))[0].part == "roi"
+    assert calibration.made_px(camera) == {}
+    assert camera != calibrated
+    assert "calibration" not in config.Camera.model_fields

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge import config
-from edge.config import Camera, anchored_source, broker_address, load, parse, yaml_file
+from edge.config import Camera, broker_address, load, parse, yaml_file
 from edge.errors import ConfigError
 from edge.host.redact import redact
 
@@ -232,13 +232,13 @@ def test_home_directory_is_resolved(tmp_path, monkeypatch):
 @pytest.mark.parametrize("source", ["0", "12", "strip:", "strip:?width=800", "rtsp://h/1", "http://h/x"])
 def test_devices_and_urls_are_no_paths(source):
     """They stay as they are."""
-    assert anchored_source(source, Path("/etc")) == source
+    assert checked(camera(source=source)).cameras[0].source.get_secret_value() == source
 
 
 @pytest.mark.parametrize("source", ["clip.mp4", "0.mp4", "²", "٣", "-", "video 1.mp4"])
 def test_everything_else_is_a_path(source):
     """Also what Python takes for digits and a device does not."""
-    assert anchored_source(source, Path("/etc")) == f"/etc/{source}"
+    assert checked(camera(source=source)).cameras[0].source.get_secret_value() == f"/etc/defectd/{source}"
 
 
 @pytest.mark.parametrize("path", ["", "a\0b", "~no-such-user-here/x"])
@@ -331,7 +331,7 @@ def test_all_problems_are_told_at_once():
     for problem in found.values():
         assert all(dataclasses.astuple(problem)), problem
         assert str(problem).startswith(f"{problem.key}: {problem.value}: ")
-    assert found["model.bacth"].remedy == "Write 'batch'"
+    assert found["model.bacth"].remedy.startswith("Write 'batch'. Known here: batch, ")
     assert found["model.threads"].value == "0"
     assert "greater than or equal to 1" in found["model.threads"].allowed
 

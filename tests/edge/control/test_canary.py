@@ -21,7 +21,7 @@ def judged(new: Record, seconds: float = 1, before: dict[str, Record] = BEFORE) 
     [
         (Record(1000, 1000, 25, 10), ""),
         (Record(1000, 1000, 60, 10), ""),
-        (Record(1000, 1000, 120, 10), "unsure frames: 12.0% of 1000, with the model before 2.0% of 1000"),
+        (Record(1000, 1000, 120, 10), "unsure frames: 12.0% of 1000, with the previous model 2.0% of 1000"),
         (Record(1000, 900, 20, 100), "frames late, dropped or inspected in part: 10.0% of 1000"),
         (Record(110, 110, 11, 0), "unsure"),
         (Record(90, 90, 90, 0), ""),

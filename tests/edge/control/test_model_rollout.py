@@ -20,16 +20,17 @@ from fakes.models import bundle_of, that_breaks, that_is_slow, with_a_hole
 
 from edge import config
 from edge.camera.supervisor import FramesLost
+from edge.control.effective_config import MAX_CANARY_STARTS
 from edge.control.model_rollout import ModelRollout
-from edge.control.model_validation import identity
 from edge.control.mqtt_commands import Commands
 from edge.control.reload import Node, Reach
 from edge.control.requests import Model
-from edge.control.startup import MAX_STARTS, prepare
+from edge.control.startup import prepare
 from edge.errors import BundleError, CommandError
 from edge.event import Origin
 from edge.frame import Frame
 from edge.host.clock import SystemClock, boot_id
+from edge.host.worker import Worker
 from edge.model.store import CONFIGURED, Store
 from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.loop import InspectionLoop
@@ -88,9 +89,7 @@ class Plant:
         self.clock = SystemClock()
         self.prepared = prepare(settings, self.clock)
         self.crew, self.strip, self.views = Crew(), Strip(), [Output()]
-        origin = Origin(
-            "line3", boot_id(), identity(self.prepared.bundle, self.prepared.classifier), self.prepared.settings.sha256
-        )
+        origin = Origin("line3", boot_id(), self.prepared.effective.model.identity, self.prepared.settings.sha256)
         self.crew.origin = origin
         control = OrderQueue()
         crew: Any = self.crew
@@ -172,7 +171,7 @@ def test_model_that_stood_its_trial_is_trusted_and_can_still_be_taken_back(plant
     plant.succession.use(digest)
     assert plant.succession.use(digest) == {"changed": False, "model": plant.node.origin.model, "on_trial": True}
     plant.goes_on(120)
-    until(lambda: plant.succession.look() or not plant.succession.shown()["on_trial"], 10, "the end of the trial")
+    until(lambda: plant.succession.check() or not plant.succession.status()["on_trial"], 10, "the end of the trial")
     assert plant.store.standing(plant.node.configured.model.bundle).current == digest
     done = plant.succession.perform(Model(action="rollback"))
     assert done["to"]["version"] == "first"
@@ -196,7 +195,7 @@ def test_model_that_fails_on_a_frame_is_replaced_within_that_frame(plant: Plant,
     ((detail, signer),) = plant.told("model.rolled_back")
     assert said in detail["reason"]
     assert (signer, detail["from"]["version"], detail["to"]["version"]) == ("first", "hole", "first")
-    plant.succession.look()
+    plant.succession.check()
     standing = plant.store.standing(plant.node.configured.model.bundle)
     assert (standing.current, list(standing.rejected)) == (CONFIGURED, [digest])
     assert plant.crew.status["model"]["version"] == "first"
@@ -211,11 +210,11 @@ def test_model_that_leaves_more_in_doubt_goes_back(plant: Plant) -> None:
     plant.goes_on(150)
     plant.succession.use(plant.kept("doubt", weights=(0,) * 6, offsets=(0.0, 0, 0, 0, 0, 1.25)))
     plant.goes_on(150)
-    until(lambda: plant.succession.look() or plant.told("model.rolled_back"), 10, "the way back")
+    until(lambda: plant.succession.check() or plant.told("model.rolled_back"), 10, "the way back")
     ((detail, signer),) = plant.told("model.rolled_back")
     assert "camera top: unsure frames" in detail["reason"]
     assert signer == "first"
-    assert not plant.succession.shown()["on_trial"]
+    assert not plant.succession.status()["on_trial"]
 
 
 @pytest.mark.parametrize("make", [network, that_is_slow])
@@ -229,7 +228,7 @@ def test_missed_frames_are_put_down_to_a_model_only_if_it_is_slower(plant: Plant
     plant.goes_on(10)
     plant.strip.tell(FramesLost("top", 200, "overflow"))
     until(lambda: plant.line.sessions[0].counters.account.total()["frames"]["dropped"] >= 200, 5, "the lost frames")
-    plant.succession.look()
+    plant.succession.check()
     assert bool(plant.told("model.rolled_back")) == (make is that_is_slow)
     plant.goes_on(10)
 
@@ -238,7 +237,7 @@ def test_missed_frames_are_put_down_to_a_model_only_if_it_is_slower(plant: Plant
     ("make", "changes", "said"),
     [
         (network, {"classes": [*CLASSES[:5], "rust"]}, "not a class of the model"),
-        (that_is_slow, {}, "too slow for this box"),
+        (that_is_slow, {}, "too slow for this machine"),
         (network, {"selftest": {"seed": 7, "tiles": 1, "logits": [[9.0] * 6]}}, "self-test failed"),
         (partial(with_a_hole, 0.1), {}, "not finite"),
     ],
@@ -258,8 +257,8 @@ def test_bundle_that_does_not_fit_is_refused_and_nothing_changes(
         plant.goes_on()
         ((detail, signer),) = plant.told("model.refused")
         assert said in detail["reason"]
-        assert (signer, plant.succession.shown()["current"]) == ("first", CONFIGURED)
-        assert plant.node.classifier is plant.prepared.classifier
+        assert (signer, plant.succession.status()["current"]) == ("first", CONFIGURED)
+        assert plant.node.model is plant.prepared.effective.model
     finally:
         plant.stop()
 
@@ -277,10 +276,10 @@ def test_trial_goes_on_over_restarts_until_they_are_too_many(tmp_path: Path) -> 
         assert (standing.on_trial, standing.starts) == (True, starts)
         plant.goes_on()
         plant.stop(killed=True)
-    assert starts == MAX_STARTS
+    assert starts == MAX_CANARY_STARTS
     plant = Plant(tmp_path, canary_s=3600.0)
     assert plant.node.origin.model["version"] == "first"
-    assert "no proper end" in plant.told("model.rolled_back")[0][0]["reason"]
+    assert "did not end properly" in plant.told("model.rolled_back")[0][0]["reason"]
     plant.stop()
     plant = Plant(tmp_path, canary_s=3600.0)
     assert (plant.node.origin.model["version"], plant.told("model.rolled_back")) == ("first", [])
@@ -316,12 +315,16 @@ def test_installed_model_that_is_damaged_gives_way_at_the_start(tmp_path: Path) 
 def test_one_installation_at_a_time_and_its_failure_is_told(plant: Plant) -> None:
     """A URL that leads nowhere ends in an event; the line does not notice."""
     ready = threading.Event()
-    plant.succession._installing = threading.Thread(target=ready.wait, args=(5,))
+
+    def install_slowly() -> None:
+        assert ready.wait(5)
+
+    plant.succession._installing = Worker("model", install_slowly, plant.clock)
     plant.succession._installing.start()
     with pytest.raises(CommandError, match="is being installed"):
         plant.succession.perform(Model(action="install", url="https://127.0.0.1:1/x.zip"))
     ready.set()
-    plant.succession._installing.join()
+    assert plant.succession._installing.join(5)
     url = "https://u:secret@127.0.0.1:1/x.zip"
     assert plant.succession.perform(Model(action="install", url=url)) == {"started": True}
     until(lambda: plant.told("model.refused"), 10, "the refusal")

@@ -1,4 +1,4 @@
-"""Commands from this box: answered without a broker, bounded, and no reason to fall over."""
+"""Commands from this machine: answered without a broker, bounded, and no command ends the socket."""
 
 from __future__ import annotations
 
@@ -12,110 +12,119 @@ from typing import Any
 
 import pytest
 
-from edge.control import unix_socket
+from edge.config import StateDir
 from edge.control.requests import Model, Ping, Request
-from edge.control.unix_socket import Console, ask
+from edge.control.unix_socket import CommandSocket, ask
 from edge.errors import BundleError, CommandError
+from edge.host.clock import SystemClock
+
+CLOCK = SystemClock()
 
 
-class Desk:
-    """A node that does as it is told."""
+class Handlers:
+    """A node that carries out every command, or fails at each."""
 
     def __init__(self) -> None:
-        self.asked: list[Request] = []
+        self.requests: list[Request] = []
         self.failure: Exception | None = None
 
     def perform(self, request: Request) -> dict[str, Any]:
-        self.asked.append(request)
+        self.requests.append(request)
         if self.failure is not None:
             raise self.failure
         return {"did": type(request).__name__}
 
 
+def path_in(folder: Path) -> Path:
+    return StateDir(folder).command_socket
+
+
 @pytest.fixture
-def desk(tmp_path: Path) -> Iterator[tuple[Desk, Path]]:
+def served(tmp_path: Path) -> Iterator[tuple[Handlers, Path]]:
     folder = tmp_path / ("deep" * 40)  # longer than the address of a socket may be
     folder.mkdir()
-    desk = Desk()
-    listening = Console(folder, desk.perform)
+    handlers = Handlers()
+    listening = CommandSocket(path_in(folder), handlers.perform, CLOCK)
     listening.start()
-    yield desk, folder
+    yield handlers, folder
     listening.stop(1.0)
     assert list(folder.iterdir()) == []
 
 
-def raw(folder: Path, data: bytes) -> dict[str, Any]:
-    """What is answered to these bytes."""
+def connect(caller: socket.socket, folder: Path) -> None:
     handle = os.open(folder, os.O_PATH)
+    caller.connect(f"/proc/self/fd/{handle}/{path_in(folder).name}")
+    os.close(handle)
+
+
+def raw_reply(folder: Path, data: bytes) -> dict[str, Any]:
+    """The reply to these bytes."""
     with socket.socket(socket.AF_UNIX) as caller:
         caller.settimeout(5)
-        caller.connect(f"/proc/self/fd/{handle}/{unix_socket.FILE}")
+        connect(caller, folder)
         caller.sendall(data)
         caller.shutdown(socket.SHUT_WR)
-        answer = caller.makefile().readline()
-    os.close(handle)
-    said: dict[str, Any] = json.loads(answer)
-    return said
+        reply: dict[str, Any] = json.loads(caller.makefile().readline())
+    return reply
 
 
-def test_command_is_carried_out_and_answered(desk):
-    """The same requests as over MQTT, checked in the same way; the socket is its owner's only."""
-    node, folder = desk
+def test_command_is_carried_out_and_answered(served: Any) -> None:
+    """The same requests as over MQTT, checked in the same way; only the owner may use the socket."""
+    handlers, folder = served
     assert ask(folder, "ping") == {"did": "Ping"}
     assert ask(folder, "model", action="use", digest="abcdef") == {"did": "Model"}
-    assert node.asked == [Ping(), Model(action="use", digest="abcdef")]
-    assert stat.S_IMODE((folder / unix_socket.FILE).stat().st_mode) == 0o600
+    assert handlers.requests == [Ping(), Model(action="use", digest="abcdef")]
+    assert stat.S_IMODE(path_in(folder).stat().st_mode) == 0o600
 
 
-def test_refusals_say_why(desk):
-    """What the node refuses, what is no command, what does not fit: each with its code; the next one is heard."""
-    node, folder = desk
+def test_refusals_state_the_reason(served: Any) -> None:
+    """A refusal of the node, an unknown verb and a wrong field have a code each; the next command is carried out."""
+    handlers, folder = served
     for failure, code in (
         (CommandError("busy", "one at a time"), "busy"),
         (BundleError("too slow"), "failed"),
         (RuntimeError("oh"), "failed"),
     ):
-        node.failure = failure
-        with pytest.raises(CommandError) as told:
+        handlers.failure = failure
+        with pytest.raises(CommandError) as caught:
             ask(folder, "ping")
-        assert told.value.code == code
-    node.failure = None
+        assert caught.value.code == code
+    handlers.failure = None
     for verb, fields, code in (("nonsense", {}, "unknown_verb"), ("model", {"action": "use"}, "bad_value")):
-        with pytest.raises(CommandError) as told:
+        with pytest.raises(CommandError) as caught:
             ask(folder, verb, **fields)
-        assert told.value.code == code
+        assert caught.value.code == code
     for data, code in ((b"{\n", "bad_json"), (b"x" * 20_000 + b"\n", "too_large"), (b"", "unknown_verb")):
-        assert raw(folder, data)["error"]["code"] == code
+        assert raw_reply(folder, data)["error"]["code"] == code
     assert ask(folder, "ping") == {"did": "Ping"}
 
 
-def test_caller_who_says_nothing_keeps_nobody_waiting(desk, monkeypatch):
-    """After a while the next one has its turn."""
-    _, folder = desk
-    monkeypatch.setattr(unix_socket, "ASK_S", 0.1)
-    handle = os.open(folder, os.O_PATH)
-    with socket.socket(socket.AF_UNIX) as mute:
-        mute.connect(f"/proc/self/fd/{handle}/{unix_socket.FILE}")
-        assert ask(folder, "ping", 5.0) == {"did": "Ping"}
-    os.close(handle)
+def test_silent_caller_does_not_block_the_next_one(tmp_path: Path) -> None:
+    """After `request_s` the socket is free again."""
+    listening = CommandSocket(path_in(tmp_path), Handlers().perform, CLOCK, request_s=0.1)
+    listening.start()
+    with socket.socket(socket.AF_UNIX) as silent:
+        connect(silent, tmp_path)
+        assert ask(tmp_path, "ping", 5.0) == {"did": "Ping"}
+    listening.stop(1.0)
 
 
-def test_without_a_daemon_there_is_no_answer(tmp_path):
-    """Nobody ever was there; and somebody was, and was killed: the socket it left is taken by the next."""
+def test_without_a_daemon_there_is_no_reply(tmp_path: Path) -> None:
+    """Neither where none ever ran, nor where one was killed: the next daemon replaces the socket that it left."""
     assert ask(tmp_path, "ping") is None
     left = socket.socket(socket.AF_UNIX)
-    left.bind(str(tmp_path / unix_socket.FILE))
+    left.bind(str(path_in(tmp_path)))
     left.close()
     assert ask(tmp_path, "ping") is None
-    listening = Console(tmp_path, Desk().perform)
+    listening = CommandSocket(path_in(tmp_path), Handlers().perform, CLOCK)
     listening.start()
     assert ask(tmp_path, "ping") == {"did": "Ping"}
     listening.stop(1.0)
 
 
-def test_place_that_cannot_be_had_is_told_and_stops_nothing(tmp_path, caplog):
-    """A node without its console inspects all the same."""
-    listening = Console(tmp_path / "nowhere", Desk().perform)
+def test_socket_that_cannot_be_made_is_logged_and_stops_nothing(tmp_path: Path, caplog: Any) -> None:
+    """A node without its command socket inspects all the same."""
+    listening = CommandSocket(path_in(tmp_path / "nowhere"), Handlers().perform, CLOCK)
     listening.start()
     listening.stop(0.1)
-    assert "no commands from this box" in caplog.text
+    assert "no commands from this machine" in caplog.text

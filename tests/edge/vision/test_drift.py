@@ -9,7 +9,7 @@ from pydantic import SecretStr, ValidationError
 from edge import config
 from edge.camera.sources.simulator import Strip
 from edge.config import calibration
-from edge.config.calibration import Features, Fitted, Made, Reference
+from edge.config.camera_calibration import CameraCalibration, Features, Made, Reference
 from edge.config.state_dir import StateDir
 from edge.host.clock import NS_PER_S
 from edge.model import bundle
@@ -216,7 +216,7 @@ def fitted(network):
     )
     camera = config.Camera(name="top", source=SecretStr("strip:"), drift_s=60)
     sizes = {"reference": (512, 256)}
-    return Fitted.model_construct(camera.model_fields_set, **dict(camera), made_px=sizes, reference=made)
+    return camera.with_calibration(CameraCalibration(made_px=sizes, reference=made))
 
 
 def _features(network, picture):
@@ -235,7 +235,7 @@ def woven(number):
 def test_another_material_is_told_by_its_distance(network):
     """Its features lie elsewhere; with a network that the reference was not made with nobody knows."""
     camera = fitted(network)
-    watch = Watch(camera.reference, 60)
+    watch = Watch(camera.calibration.reference, 60)
     here = network.card.files[FP32]
     told = []
     for second in range(240):

@@ -12,8 +12,7 @@ from pydantic import SecretStr
 
 from edge import config
 from edge.camera.sources.simulator import Strip
-from edge.config import calibration
-from edge.config.calibration import Track
+from edge.config.camera_calibration import CameraCalibration, Track
 from edge.model import bundle
 from edge.model.classifier import Classifier
 from edge.vision import strip_edges
@@ -146,9 +145,7 @@ def test_real_edges_are_followed_within_8_px_and_no_others_found():
 
 def fitted(**keys):
     camera = config.Camera(name="top", source=SecretStr("strip:"), roi=FIXED, **keys)
-    return calibration.Fitted.model_construct(
-        camera.model_fields_set, **dict(camera), made_px={"roi": (1600, 256)}, track=TRACK
-    )
+    return camera.with_calibration(CameraCalibration(made_px={"roi": (1600, 256)}, track=TRACK))
 
 
 @pytest.fixture(scope="module")

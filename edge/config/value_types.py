@@ -1,0 +1,127 @@
+"""Types of values that configuration keys share, and the base of every section.
+
+A path is known by its type: `edge.config.loader` makes every value of a type with a `PathKey` absolute.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import types
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+
+from edge.config.yaml_file import CREDENTIAL
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
+"""A part of a topic: no spaces, slashes, or MQTT wildcards."""
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
+
+
+def check_path(value: Any) -> Any:
+    """A text that can be a path, with ~ resolved."""
+    if not isinstance(value, str):
+        return value
+    if not value or "\0" in value:
+        raise ValueError("is no path; leave the key out, or give one")
+    if value.startswith(CREDENTIAL) and not re.fullmatch(r"[\w.-]+", value.removeprefix(CREDENTIAL)):
+        raise ValueError("is no credential; write credential:NAME, with the NAME of a LoadCredential= of the unit")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("begins with ~, but there is no such home directory; write the whole path") from None
+
+
+Locate = Callable[[str], Path]
+"""Makes the text of a path absolute: relative to the configuration's folder, or a credential of the unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathKey:
+    """Marks the type of a key whose value is a path, or may be one.  anchored: makes the path in a value absolute."""
+
+    anchored: Callable[[Any, Locate], Any]
+
+
+def _anchored_bundle(value: str, locate: Locate) -> str:
+    return value if value == BUILTIN else str(locate(value))
+
+
+def _anchored_source(value: SecretStr, locate: Locate) -> SecretStr:
+    source = value.get_secret_value()
+    return value if is_device_or_url(source) else SecretStr(str(locate(str(Path(source).expanduser()))))
+
+
+def is_device_or_url(source: str) -> bool:
+    """Whether a camera's source is something else than a file, a folder or a pattern."""
+    return re.fullmatch("[0-9]+", source) is not None or source.startswith("strip:") or "://" in source
+
+
+BUILTIN = "builtin"
+"""Name of the bundle inside the package."""
+File = Annotated[Path, BeforeValidator(check_path), PathKey(lambda value, locate: locate(str(value)))]
+BundlePath = Annotated[str, AfterValidator(lambda value: str(check_path(value))), PathKey(_anchored_bundle)]
+"""`builtin`, or the path of a bundle."""
+Source = Annotated[SecretStr, PathKey(_anchored_source)]
+"""A device, a URL, or the path of a recording."""
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML's yes, no, on and off are true and false; Python would take them for 1 and 0."""
+        expected = cls.model_fields[str(info.field_name)].annotation
+        if bool not in (expected, *typing.get_args(expected)) and model_in(expected) is None and _has_switch(value):
+            raise ValueError("true, false, yes, no, on, off stand for a switch; write a number, or a text in quotes")
+        return value
+
+
+def _has_switch(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(_has_switch(inner) for inner in value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_switch(inner) for inner in value)
+    return isinstance(value, bool)
+
+
+def _public_key(value: str) -> str:
+    try:
+        good = len(base64.b64decode(value, validate=True)) == 32
+    except ValueError:
+        good = False
+    if not good:
+        raise ValueError("should be a public key as `defectd model keygen` prints it: base64 of 32 bytes")
+    return value
+
+
+PublicKey = Annotated[str, AfterValidator(_public_key)]
+
+
+def model_in(annotation: Any) -> type[BaseModel] | None:
+    """The section of the configuration that a type holds, if any."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if typing.get_origin(annotation) in (tuple, types.UnionType, typing.Union):
+        for part in typing.get_args(annotation):
+            found = model_in(part)
+            if found:
+                return found
+    return None

@@ -1,0 +1,319 @@
+"""One configuration for all: what the daemon runs with, `inspect -c` inspects with, and calibrations measure with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+from fakes import SIDE
+from fakes.models import bundle_of
+
+from edge import config
+from edge.cli import main
+from edge.config import calibration, overrides, tuning
+from edge.config.calibration import Judged, Metric, Region, Reliability
+from edge.config.camera_calibration import Made
+from edge.control.effective_config import MAX_CANARY_STARTS, effective_config, with_calibrations
+from edge.control.startup import prepare
+from edge.host.clock import SystemClock
+from edge.model.store import ActiveModel, Store
+from edge.vision.anomaly import AnomalyModel, Gaussians, Model
+
+CLOCK = SystemClock()
+SIZE = (12 * SIDE, 4 * SIDE)
+"""Width and height of the frames, px."""
+CRAZING = {"weights": (9, 0, 0, 0, 0, 0), "offsets": (-2, 0, 0, 0, 0, 0)}
+SCRATCHES = {"weights": (0, 0, 0, 0, 0, 9), "offsets": (0, 0, 0, 0, 0, -2)}
+PATCHES = {"weights": (0, 0, 9, 0, 0, 0), "offsets": (0, 0, -2, 0, 0, 0)}
+
+
+class Site:
+    """A node's folder: a configuration, bundles, a state directory, and frames that get brighter to the right."""
+
+    def __init__(self, folder: Path, **camera: Any) -> None:
+        self.folder = folder
+        self.path = folder / "config.yaml"
+        self.configured = bundle_of(folder, "configured", **CRAZING)
+        own = {"name": "top", "source": "frames", "tile_px": 2 * SIDE, "overlap": 0.0, "mode": "parts", **camera}
+        content = {"node": "n", "model": {"bundle": "vconfigured"}, "cameras": [own]}
+        self.path.write_text(yaml.safe_dump(content))
+        self.file = config.load(self.path)
+        self.store = Store(self.file.state_dir)
+        self.file.state_dir.mkdir()
+        (folder / "frames").mkdir()
+        rng = np.random.default_rng(7)
+        for number in range(4):
+            ramp = np.linspace(10 + 20 * number, 255, SIZE[0])[None, :].repeat(SIZE[1], 0)
+            frame = np.clip(ramp + rng.normal(0, 3, ramp.shape), 0, 255).astype(np.uint8)
+            cv2.imwrite(str(folder / "frames" / f"{number}.png"), frame)
+
+    def install(self, version: str, **network: Any) -> str:
+        """Install a bundle and let it decide.  Returns its digest."""
+        digest = self.store.put(bundle_of(self.folder, version, **network), None, CLOCK)
+        before = self.store.standing(self.file.model.bundle)
+        self.store.write(before.after(digest, {}).trusted())
+        return digest
+
+    def change_active(self, **changed: Any) -> None:
+        active: ActiveModel = self.store.standing(self.file.model.bundle)
+        self.store.write(replace(active, **changed))
+
+    def set(self, **thresholds: Any) -> None:
+        """Thresholds as the command `set` keeps them."""
+        overrides.save(self.file.state_dir, {"top": thresholds})
+
+    def calibrate(self, **parts: Any) -> None:
+        calibration.save(self.file.state.calibration("top"), **parts)
+
+    def daemon(self) -> list[dict[str, Any]]:
+        """What a daemon that starts now decides about the frames."""
+        (session,) = prepare(config.load(self.path), CLOCK).sessions
+        found = []
+        for path in sorted((self.folder / "frames").iterdir()):
+            verdict = session.inspector.inspect(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
+            regions = [(r.class_name, round(r.confidence, 4), list(r.box_px)) for r in verdict.findings.regions]
+            found.append({"state": verdict.state, "tiles": verdict.tiles, "regions": regions})
+        return found
+
+    def call(self, *options: str) -> Result:
+        arguments = ["inspect", "--json", "-c", str(self.path), *options, str(self.folder / "frames")]
+        return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+    def inspect(self, *options: str) -> list[dict[str, Any]]:
+        """What `defectd inspect -c` decides about them."""
+        done = self.call(*options)
+        assert done.exit_code == 0, done.output
+        found = []
+        for text in done.stdout.splitlines():
+            line = json.loads(text)
+            regions = [(r["class"], r["confidence"], r["box_px"]) for r in line["regions"]]
+            found.append({"state": line["state"], "tiles": line["tiles"], "regions": regions})
+        return found
+
+
+def classes(verdicts: list[dict[str, Any]]) -> set[str]:
+    return {name for verdict in verdicts for name, *_ in verdict["regions"]}
+
+
+def made(frame_px: tuple[int, int] | None = SIZE) -> Made:
+    return Made(time="2026-11-22T12:00:00Z", version="1", source="by hand", frames=1, frame_px=frame_px)
+
+
+def thresholds_for(digest: str, **classes: float) -> Judged:
+    found = config.CalibratedThresholds(bundle=digest, tile_px=2 * SIDE, classes=classes)
+    reliability = Reliability(before=0.1, after=0.1, n=9)
+    return Judged(levels=found, classes=(), reliability=reliability, sound=9, made=made(None))
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    return Site(tmp_path)
+
+
+def test_frames_tell_the_models_apart(site: Site) -> None:
+    """The scene is worth something: some tiles are defects, some are not, and the class names the model."""
+    verdicts = site.daemon()
+    assert classes(verdicts) == {"crazing"}
+    assert all(verdict["tiles"] == 12 for verdict in verdicts)
+    assert all(region[2][0] > 0 for verdict in verdicts for region in verdict["regions"])
+
+
+def installed(site: Site) -> None:
+    site.install("second", **SCRATCHES)
+
+
+def installed_and_damaged(site: Site) -> None:
+    network = site.store.folder / site.install("second", **SCRATCHES) / "student.onnx"
+    network.write_bytes(network.read_bytes()[:-9])
+
+
+def third_damaged(site: Site) -> None:
+    site.install("second", **SCRATCHES)
+    network = site.store.folder / site.install("third", **PATCHES) / "student.onnx"
+    network.write_bytes(network.read_bytes()[:-9])
+
+
+def canary(site: Site) -> None:
+    site.install("second", **SCRATCHES)
+    site.change_active(on_trial=True, starts=MAX_CANARY_STARTS - 1)
+
+
+def canary_that_kills_the_daemon(site: Site) -> None:
+    site.install("second", **SCRATCHES)
+    site.change_active(on_trial=True, starts=MAX_CANARY_STARTS)
+
+
+def overridden(site: Site) -> None:
+    site.set(confidence=0.95)
+
+
+def overridden_class(site: Site) -> None:
+    site.install("second", **SCRATCHES)
+    site.set(classes={"scratches": 0.98}, unsure=0.1)
+
+
+def calibrated_region(site: Site) -> None:
+    site.calibrate(roi=Region(roi=(4 * SIDE, 0, 8 * SIDE, 4 * SIDE), made=made()))
+
+
+def calibrated_for_other_frames(site: Site) -> None:
+    site.calibrate(roi=Region(roi=(0, 0, 64, 64), made=made((640, 480))))
+
+
+def calibrated_thresholds(site: Site) -> None:
+    site.calibrate(thresholds=thresholds_for(site.install("second", **SCRATCHES), scratches=0.97))
+
+
+def calibrated_thresholds_of_another_model(site: Site) -> None:
+    site.calibrate(thresholds=thresholds_for("a" * 64, crazing=0.97))
+
+
+def all_of_them(site: Site) -> None:
+    digest = site.install("second", **SCRATCHES)
+    site.calibrate(
+        roi=Region(roi=(2 * SIDE, 0, 10 * SIDE, 4 * SIDE), made=made()),
+        scale=Metric(scale=config.Scale(mm_per_px=0.5), made=made()),
+        thresholds=thresholds_for(digest, scratches=0.9),
+    )
+    site.set(unsure=0.2)
+
+
+@pytest.mark.parametrize(
+    ("scene", "named"),
+    [
+        (installed, {"scratches"}),
+        (installed_and_damaged, {"crazing"}),
+        (third_damaged, {"scratches"}),
+        (canary, {"scratches"}),
+        (canary_that_kills_the_daemon, {"crazing"}),
+        (overridden, {"crazing"}),
+        (overridden_class, {"scratches"}),
+        (calibrated_region, {"crazing"}),
+        (calibrated_for_other_frames, set()),
+        (calibrated_thresholds, {"scratches"}),
+        (calibrated_thresholds_of_another_model, {"crazing"}),
+        (all_of_them, {"scratches"}),
+    ],
+)
+def test_inspect_decides_as_the_daemon_would(site: Site, scene: Any, named: set[str]) -> None:
+    """Installed model, overrides, calibrations: the same frames get the same verdicts."""
+    plain = site.daemon()
+    scene(site)
+    verdicts = site.inspect()
+    assert verdicts == site.daemon()
+    assert classes(verdicts) == named
+    unchanged = (installed_and_damaged, canary_that_kills_the_daemon)
+    assert (verdicts == plain) == (scene in (*unchanged, calibrated_thresholds_of_another_model))
+
+
+def test_inspect_takes_a_tile_side_from_the_calibrated_scale(tmp_path: Path) -> None:
+    """`tile_mm` needs a scale: by the calibration, or by what a generated strip knows."""
+    site = Site(tmp_path, tile_mm=SIDE, tile_px=200)
+    site.calibrate(scale=Metric(scale=config.Scale(mm_per_px=0.5), made=made()))
+    assert site.inspect() == site.daemon()
+    assert site.inspect()[0]["tiles"] == 12
+
+
+def test_inspect_reports_an_installed_model_that_is_not_used(site: Site) -> None:
+    """A person who tries thresholds has to know which model decides."""
+    installed_and_damaged(site)
+    assert "the installed model is not used" in site.call().stderr
+
+
+def test_bundle_option_overrides_the_installed_model(site: Site) -> None:
+    """Overrides and regions still apply; calibrations of another model do not, and a message says so."""
+    site.calibrate(
+        roi=Region(roi=(4 * SIDE, 0, 8 * SIDE, 4 * SIDE), made=made()),
+        thresholds=thresholds_for(site.install("second", **SCRATCHES), scratches=0.99, patches=0.99),
+    )
+    site.set(unsure=0.1)
+    bundle_of(site.folder, "candidate", **PATCHES)
+    option = ("--bundle", str(site.folder / "vcandidate"))
+    verdicts = site.inspect(*option)
+    assert classes(verdicts) == {"patches"}
+    assert verdicts[0]["tiles"] == 8
+    said = site.call(*option).stderr
+    assert "calibrated thresholds are for another model" in said
+    site.file = config.load(site.path)
+    site.calibrate(thresholds=thresholds_for("b" * 64))
+    assert site.inspect(*option) == verdicts, "at the thresholds of the configuration"
+
+
+def test_bundle_option_is_honoured_although_it_is_the_builtin_one(site: Site) -> None:
+    """The name of the default is a bundle like any other."""
+    site.install("second", **SCRATCHES)
+    assert "scratches" not in classes(site.inspect("--bundle", str(site.folder / "vconfigured")))
+    assert site.call("--bundle", "builtin").exit_code == 0
+
+
+def test_bundle_option_leaves_out_the_anomaly_model_of_another_network(tmp_path: Path) -> None:
+    """The daemon refuses to start with it; to try a bundle the classes decide, and a message says so."""
+    other = tmp_path / "other.npz"
+    surface = Gaussians(
+        ("features",),
+        np.array([0]),
+        np.eye(2, dtype=np.float32),
+        np.zeros(2, np.float32),
+        np.ones(1, np.float32),
+        np.ones(1, np.float32),
+    )
+    other.write_bytes(AnomalyModel(Model("tiny", "other", "c" * 64), surface, 2.0, 1.5).coded())
+    site = Site(tmp_path, anomaly=["other.npz"])
+    assert site.call().exit_code == 78
+    bundle_of(tmp_path, "candidate", **PATCHES)
+    done = site.call("--bundle", str(tmp_path / "vcandidate"))
+    assert done.exit_code == 0
+    assert "the classes decide" in done.stderr
+
+
+def test_tuning_of_this_machine_holds_for_the_model_that_decides(site: Site) -> None:
+    """Batch and threads are those that were measured for its bundle, and never part of the configuration's hash."""
+    digest = site.install("second", **SCRATCHES)
+    before = effective_config(site.file, CLOCK)
+    row = tuning.Timed(precision="fp32", threads=2, batch=7, calm_ms=1, p50_ms=1, p95_ms=1, p99_ms=1, n=20)
+    found = tuning.Tuning(
+        schema=tuning.SCHEMA,
+        place=tuning.here(digest),
+        camera="top",
+        tiles=12,
+        chosen=row,
+        rows=(row,),
+        parity=tuning.Parity(tiles=9, defects=1, moved=0, contradicted=0),
+        made=made(),
+    )
+    tuning.save(site.file.state.tuning, found)
+    effective = effective_config(site.file, CLOCK)
+    assert (before.model.classifier.batch, effective.model.classifier.batch) == (32, 7)
+    assert effective.settings.sha256 == before.settings.sha256
+
+
+def test_what_was_configured_is_kept_beside_what_commands_changed(site: Site) -> None:
+    """`set` with null goes back to it."""
+    site.set(confidence=0.9)
+    effective = effective_config(site.file, CLOCK)
+    assert effective.overrides == {"top": {"confidence": 0.9}}
+    assert effective.settings.cameras[0].decision.confidence == 0.9
+    assert effective.configured.cameras[0].decision.confidence == 0.6
+    assert effective.configured == with_calibrations(site.file)
+
+
+def test_running_node_keeps_its_model_and_its_state_directory(site: Site) -> None:
+    """What a running node cannot take over is named, and stays as it is."""
+    site.set(confidence=0.9)
+    running = effective_config(site.file, CLOCK)
+    content = yaml.safe_load(site.path.read_text())
+    content |= {"state_dir": "elsewhere", "report_s": 3}
+    site.path.write_text(yaml.safe_dump(content))
+    site.install("second", **SCRATCHES)
+    wanted = effective_config(config.load(site.path), CLOCK, model=running.model, running=running.configured)
+    assert wanted.needs_restart == ("state_dir",)
+    assert (wanted.settings.state_dir, wanted.settings.report_s) == (running.settings.state_dir, 3)
+    assert wanted.model is running.model
+    assert wanted.overrides == running.overrides
