@@ -25,7 +25,8 @@ from edge.host.interleaved_timer import interleaved
 from edge.model.bundle import INT8, Bundle
 from edge.model.classifier import Classifier
 from edge.model.variant import GAIN, choose
-from edge.pipeline.benchmark import FramePath, Load, generated, hold, summary
+from edge.pipeline.camera_load import CameraLoad, run_cameras
+from edge.pipeline.frame_path import FramePath, generated_frames, summary_of
 from edge.vision.decision import Findings, decide
 from edge.vision.inspector import Inspector
 
@@ -90,7 +91,7 @@ def parity(loaded: Bundle, camera: config.Camera, frames: Sequence[Gray], clock:
         for name in ("name", "source", "tile_px", "overlap", "decision", "calibrated_thresholds")
     }
     plain = config.Camera.model_construct(**kept)
-    strip = generated(max(width, 256), max(height, 256), count=12, step=23)
+    strip = generated_frames(max(width, 256), max(height, 256), count=12, step=23)
     pairs = [
         pair
         for one, images in ((camera, frames), (plain, strip))
@@ -171,7 +172,7 @@ def measure(
         )
     found = []
     for way, ns in zip(wanted, times, strict=True):
-        ms = summary(ns, NS_PER_MS)
+        ms = summary_of(ns, NS_PER_MS)
         calm = float(np.quantile(ns, QUANTILE)) / NS_PER_MS
         found.append(
             Timed(
@@ -202,13 +203,13 @@ def best(rows: Sequence[Timed]) -> Timed:
     return chosen
 
 
-def held(look: Callable[[int], Load], fps: float) -> Capacity:
+def held(look: Callable[[int], CameraLoad], fps: float) -> Capacity:
     """The most cameras of which not one tile is left out and not one frame missed while they are looked at.
 
     look: runs so many.  Twice as many until they are too many, then halfway; what fails gets a second look, for it may
     have been something else on the box.
     """
-    first: Load | None = None
+    first: CameraLoad | None = None
     most, too_many, count = 0, MAX_CAMERAS + 1, 1
     for _ in range(LOOKS):
         load = look(count)
@@ -227,10 +228,10 @@ def held(look: Callable[[int], Load], fps: float) -> Capacity:
 
 def looker(
     loaded: Bundle, chosen: Timed, like: config.Camera, size: tuple[int, int], clock: Clock, seconds: float
-) -> Callable[[int, float], Load]:
+) -> Callable[[int, float], CameraLoad]:
     """Runs so many cameras at such a pace: real processes with the generated strip in frames of this size, px."""
     model = Way(chosen.precision, chosen.threads, chosen.batch).model()
-    return lambda count, fps: hold(loaded, model, count, fps, seconds, clock, like=like, size=size)
+    return lambda count, fps: run_cameras(loaded, model, count, fps, seconds, clock, like=like, size_px=size)
 
 
 def said(tuning: Tuning, budget_ms: float) -> Iterator[str]:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from edge.model import bundle
-from edge.pipeline.benchmark import side_by_side
+from edge.pipeline.side_by_side import side_by_side
 
 torch = pytest.importorskip("torch", reason="the trainer extra is not installed")
 reference = importlib.import_module("reference")  # after torch, which it needs

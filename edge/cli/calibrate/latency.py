@@ -16,7 +16,7 @@ from edge.cli.progress import note, uninterrupted
 
 if TYPE_CHECKING:
     from edge.config.tuning import Capacity
-    from edge.pipeline.benchmark import Load
+    from edge.pipeline.camera_load import CameraLoad
 
 
 @click.command()
@@ -114,12 +114,12 @@ def latency(
     run.done(told, "the next start of the daemon takes it over")
 
 
-def _held(run: Run, look: Callable[[int, float], Load], fps: float) -> Capacity:
+def _held(run: Run, look: Callable[[int, float], CameraLoad], fps: float) -> Capacity:
     from edge.calibration import latency as room
 
     with run.progress(room.LOOKS, f"cameras at {fps:g} fps") as advance:
 
-        def looked(count: int) -> Load:
+        def looked(count: int) -> CameraLoad:
             load = look(count, fps)
             advance()
             run.say(
