@@ -52,5 +52,5 @@ def test_nothing_seen_says_nothing() -> None:
 @pytest.mark.parametrize(("k", "n", "confidence"), [(-1, 3, 0.9), (4, 3, 0.9), (1, 3, 1.0)])
 def test_what_is_no_share_is_refused(k: int, n: int, confidence: float) -> None:
     """A mistake of the caller."""
-    with pytest.raises(ValueError, match="is no share"):
+    with pytest.raises(ValueError, match="is not a share"):
         binomial.upper(k, n, confidence)
