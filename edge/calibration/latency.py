@@ -247,8 +247,8 @@ def report(tuning: Tuning, budget_ms: float) -> Iterator[str]:
         cameras = f"{least}{one.cameras} camera{'' if one.cameras == 1 else 's'}"
         yield (
             f"{one.fps:g} fps: this machine keeps up with {cameras} like {tuning.camera}; with one, 99 of 100 frames "
-            f"have a verdict within {one.p99_ms:.1f} ms of the grab (n = {one.n}): budget_ms {math.ceil(one.p99_ms)} is "
-            f"enough, it is set to {budget_ms:g}"
+            f"have a verdict within {one.p99_ms:.1f} ms of the grab (n = {one.n}): budget_ms {math.ceil(one.p99_ms)} "
+            f"is enough, it is set to {budget_ms:g}"
         )
     if not tuning.holds:
         yield (

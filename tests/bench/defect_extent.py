@@ -1,9 +1,9 @@
-"""How well `extent_px` locates a defect: compared with boxes drawn by people, and with the truth of the generated strip.
+"""How well `extent_px` locates a defect, compared with boxes drawn by people and with the generated strip's truth.
 
     python tests/bench/defect_extent.py FOLDER     # that holds cr7-det/ and severstal/, each with labels.json
 
-Pictures: the overlap (intersection over union) of a region's tiles, and of its extent, with the boxes of which more than
-half lies in its tiles. Strip: length and place of closed defects, with tiles of 50 mm and a known speed.
+Pictures: the overlap (intersection over union) of a region's tiles, and of its extent, with the boxes of which more
+than half lies in its tiles. Strip: length and place of closed defects, with tiles of 50 mm and a known speed.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def pictures(folder):
 
 
 def strip(frames=FRAMES):
-    """[(error of the near end, error of the length)], mm, of each closed defect of the shipped configuration's strip."""
+    """[(error of the near end, of the length)], mm, of each closed defect of the shipped configuration's strip."""
     settings = described(config.load(SHIPPED))
     (camera,) = settings.cameras
     travel, heading = PositionTracker(settings.travel, 0), Heading.of(Ruler.of(camera.scale), camera.direction)
