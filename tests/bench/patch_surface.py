@@ -324,7 +324,7 @@ def patchcore(good, bad, maps, odd_maps, table, splits, slow):
 
 
 def note(table, label, seen, owner=None):
-    """seen: scores of held good tiles (or None), of measured good and defective ones.  owner: also notes `calibrate normal`."""
+    """seen: scores of held good tiles (or None), of measured good and defective ones.  owner: also notes ours."""
     held, fine, odd = seen
     surface.note(table, label, fine, odd, surface.best_levels(fine))
     if owner is not None:
