@@ -1,4 +1,4 @@
-"""The caretaker: starts consumers before producers, watches, and stops with the flow."""
+"""Runs one node: starts consumers before producers, watches, and stops along the flow."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, Final
 
 from edge import __version__, event, wiring
-from edge.control.reload import STOP_VIEW_S, Node
+from edge.control.reload import Node
 from edge.control.startup import Prepared
 from edge.delivery.mqtt.embedded_broker import EmbeddedBroker
 from edge.errors import BundleError, CommandError, ConfigError
@@ -27,20 +27,22 @@ from edge.wiring import Parts
 
 log = logging.getLogger(__name__)
 
-LOOK_S: Final = 0.5
+WATCH_S: Final = 0.5
+"""Longest wait between two rounds of the watch loop."""
 STOP_CAMERAS_S: Final = 0.7
 STOP_LINE_S: Final = 0.8
 STOP_RECORDER_S: Final = 0.4
 STOP_EVIDENCE_S: Final = 0.3
 STOP_PUBLISHER_S: Final = 1.6
+STOP_OUTPUTS_S: Final = 1.2
 STOP_BROKER_S: Final = 0.3
 STOP_COMMANDS_S: Final = 0.1
-"""Limits, not waits: a healthy node needs about half a second. What is not delivered by then waits in the outbox for
-the next start."""
+"""Limits, not waits: a healthy node stops in about half a second. What is not delivered by then waits in the outbox
+for the next start."""
 
 
 class Daemon:
-    """One node: cameras, the line, the outbox, the publisher."""
+    """One node: cameras, the inspection loop, the outbox, the publisher, the outputs."""
 
     def __init__(
         self,
@@ -50,7 +52,7 @@ class Daemon:
         power: machine.PowerWatch | None = None,
         service: Service | None = None,
     ) -> None:
-        """path: of the configuration, to be read again when asked.  service: who is told how it goes; None: nobody."""
+        """path: of the configuration file, for a reload.  service: systemd; None: there is none."""
         self._service = service or Service()
         self._settings = prepared.settings
         self._power = power or machine.PowerWatch()
@@ -59,8 +61,8 @@ class Daemon:
         self._path = path
         self._stop = threading.Event()
         self._reload = threading.Event()
-        self._news = threading.Event()
-        """A signal came."""
+        self._woken = threading.Event()
+        """A signal came, or `stop` was called."""
         self._signals = 0
 
     def run(self, for_s: float | None = None) -> int:
@@ -76,7 +78,7 @@ class Daemon:
             self._service.stopping()
             self._shut(parts, broker)
             if not broken:
-                parts.succession.close()
+                parts.rollout.close()
             return 1 if broken else 0
 
     def _start_broker(self, building: ExitStack) -> EmbeddedBroker | None:
@@ -93,8 +95,7 @@ class Daemon:
         parts.node.announce()
         parts.commands.start()
         parts.publisher.start()
-        for view in parts.views:
-            view.start()
+        parts.outputs.start()
         parts.recorder.start()
         if parts.evidence is not None:
             parts.evidence.start()
@@ -106,9 +107,9 @@ class Daemon:
         for camera in self._settings.active_cameras:
             lacks = [key for key in ("scale", "direction") if getattr(camera, key) is None]
             if lacks and parts.line.reading.state != "off":
-                log.warning("camera %s tells no positions: it has no %s", camera.name, " and no ".join(lacks))
+                log.warning("camera %s reports no positions: it has no %s", camera.name, " and no ".join(lacks))
         parts.recorder.put(event.Event.now(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
-        parts.succession.resume()
+        parts.rollout.resume()
         parts.console.start()
 
     def _export(self, building: ExitStack, parts: Parts) -> None:
@@ -125,45 +126,46 @@ class Daemon:
         return {"throttling": None if self._power.found is None else asdict(self._power.found)}
 
     def _watch(self, parts: Parts, for_s: float | None) -> str | None:
-        """Until a signal comes or the time is over; the name of a thread that ended or stands still before."""
+        """Watch until a signal comes or the time is over.  Returns the thread that ended or hangs before that."""
         period_s = self._service.watchdog_s
         watchdog = Watchdog(parts.loops, self._clock, LIMIT_S if period_s is None else period_s / 2)
         end_ns = None if for_s is None else self._clock.monotonic_ns() + int(for_s * NS_PER_S)
         while not self._stop.is_set():
             dead = next((name for name, thread in parts.threads.items() if not thread.alive), None)
             if dead is not None:
-                log.error("the %s has ended: stopping, so that the service is restarted", dead)
+                log.error("the thread %s has ended: stopping, so that the service is restarted", dead)
                 return dead
-            stuck = watchdog.look()
+            stuck = watchdog.check()
             if stuck is not None:
                 return self._give_up(stuck)
             self._service.alive()
-            parts.ledger.save()
-            parts.succession.check()
-            if self._power.look(self._clock.monotonic_ns()):
+            parts.totals.save()
+            parts.rollout.check()
+            outputs_changed = parts.outputs.supervise()
+            if self._power.check(self._clock.monotonic_ns()) or outputs_changed:
                 parts.node.announce()
             if self._reload.is_set():
                 self._reload.clear()
                 self._read_again(parts.node)
-            left_s = LOOK_S if end_ns is None else (end_ns - self._clock.monotonic_ns()) / NS_PER_S
+            left_s = WATCH_S if end_ns is None else (end_ns - self._clock.monotonic_ns()) / NS_PER_S
             if left_s <= 0:
                 return None
-            self._news.wait(min(LOOK_S, left_s))
-            self._news.clear()
+            self._woken.wait(min(WATCH_S, left_s))
+            self._woken.clear()
         return None
 
     def _read_again(self, node: Node) -> None:
-        """What SIGHUP asks for. A refusal is told by the node; it stops nothing."""
+        """Reload, as SIGHUP requests. The node reports a refusal; it stops nothing."""
         self._service.reloading(self._clock.monotonic_ns())
         try:
             node.reload()
         except (ConfigError, BundleError, CommandError):
-            pass  # told by an event and in the log
+            pass  # reported by an event and in the log
         finally:
             self._service.ready()
 
     def _give_up(self, stuck: Stuck) -> str:
-        """A loop hangs: with systemd this process ends here and now, without it after the usual stop."""
+        """A required loop hangs: with systemd this process ends at once, without it after the usual stop."""
         log.error(
             "the thread %s has not moved for %.0f s: stopping, so that the service is restarted\n%s",
             stuck.name,
@@ -174,33 +176,30 @@ class Daemon:
         return stuck.name
 
     def _shut(self, parts: Parts, broker: EmbeddedBroker | None) -> None:
-        """Along the flow: no new frames, none left over, nothing unwritten, nothing unsent that can be sent."""
+        """Stop along the flow: no new frames, none left over, nothing unwritten, nothing unsent that can be sent."""
         log.info("stopping")
-        parts.refusals.emit(at_once=True)
+        parts.rejected_alarm.emit(at_once=True)
         parts.console.stop(STOP_COMMANDS_S)
         parts.commands.stop(STOP_COMMANDS_S)
         parts.cameras.stop(STOP_CAMERAS_S)
         if not parts.line.stop(STOP_LINE_S):
-            log.warning("the line still had frames to inspect and was left behind")
+            log.warning("the inspection loop still had frames to inspect and was left behind")
         parts.recorder.put(event.Event.now(self._clock, event.NODE_CAMERA, "node.stopped"))
         parts.recorder.stop(STOP_RECORDER_S)
         if parts.evidence is not None:
             parts.evidence.stop(STOP_EVIDENCE_S)
-        for view in parts.views:
-            view.ask_stop(STOP_VIEW_S)
+        parts.outputs.ask_stop(STOP_OUTPUTS_S)
         parts.publisher.stop(STOP_PUBLISHER_S)
-        for view in parts.views:
-            if not view.stop(STOP_VIEW_S):
-                log.info("some events will reach the Sparkplug host after the next start")
+        parts.outputs.stop(STOP_OUTPUTS_S)
         if broker is not None:
             broker.stop(STOP_BROKER_S)
-        parts.ledger.save(ended=True)
+        parts.totals.save(ended=True)
         waiting = parts.publisher.snapshot().depth
         log.info("stopped; %s", f"{waiting} events wait for the next start" if waiting else "every event is delivered")
 
     @contextmanager
     def _signals_handled(self) -> Iterator[None]:
-        """Handlers only set a flag; a second signal ends at once. Outside the main thread there are none."""
+        """Handlers only set a flag; a second signal ends the process at once. No handlers outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -213,7 +212,7 @@ class Daemon:
 
         def on_reload(_number: int, _frame: FrameType | None) -> None:
             self._reload.set()
-            self._news.set()
+            self._woken.set()
 
         handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
             signal.SIGTERM: on_stop,
@@ -228,6 +227,6 @@ class Daemon:
                 signal.signal(number, handler)
 
     def stop(self) -> None:
-        """Ask `run` to end; from any thread."""
+        """Make `run` end; from any thread."""
         self._stop.set()
-        self._news.set()
+        self._woken.set()

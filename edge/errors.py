@@ -1,18 +1,18 @@
-"""Every error that crosses a wall, sorted by what the caller does about it.
+"""Every error that one package raises for another, sorted by what the caller does about it.
 
 DefectdError
  |- ConfigError        refuse to start: exit 78
- |- BundleError        refuse the model, keep the one in use
- |- ImageError         this one image cannot be inspected; the others can
- |- PayloadError       a message from outside makes no sense: drop it, count it
- |- CalibrationError   the footage does not support a calibration: nothing was written
- |- EvidenceError      a picture cannot be kept or shown; its event goes on without
- |- CommandError       a command is not carried out: answer with the reason
+ |- BundleError        refuse the model, keep the active one
+ |- ImageError         skip this image; others can be inspected
+ |- PayloadError       a message from outside is malformed: drop it, count it
+ |- CalibrationError   the footage does not support a calibration: write nothing
+ |- EvidenceError      a picture cannot be kept or read: store its event without it
+ |- CommandError       a command was not executed: reply with the reason
  |- CameraError        restart this camera
- |   `- EndOfRecording   a file or folder came to its end; do not restart
+ |   `- EndOfRecording   a file or folder has ended: do not restart
  `- DeliveryError      keep the event, try again later
-     |- OutboxError      the disk side
-     `- BrokerError      the network side
+     |- OutboxError      on the disk
+     `- BrokerError      on the network
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class DefectdError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with a configuration: where, what stands there, and what to do."""
+    """One problem of a configuration: the key, its value, the allowed values, and what to do."""
 
     key: str
     value: str
@@ -38,7 +38,7 @@ class Problem:
 
 
 class ConfigError(DefectdError):
-    """The configuration cannot be used; carries every problem found, not only the first."""
+    """The configuration cannot be used.  problems: all of them, not only the first."""
 
     def __init__(self, origin: str, problems: tuple[Problem, ...]) -> None:
         self.origin = origin
@@ -52,19 +52,19 @@ class BundleError(DefectdError):
 
 
 class ImageError(DefectdError):
-    """An image cannot be read or is not fit for inspection."""
+    """An image cannot be read, or cannot be inspected."""
 
 
 class PayloadError(DefectdError):
-    """A message from outside cannot be read."""
+    """A message from outside is malformed."""
 
 
 class CalibrationError(DefectdError):
-    """The footage does not support a calibration, or says that it would not help."""
+    """The footage does not support a calibration, or shows that it would not help."""
 
 
 class EvidenceError(DefectdError):
-    """A picture cannot be kept, or is not there.  cause: one word for counting."""
+    """A picture cannot be kept, or is missing.  cause: one word, for counting."""
 
     def __init__(self, cause: str, reason: str) -> None:
         self.cause = cause
@@ -72,7 +72,7 @@ class EvidenceError(DefectdError):
 
 
 class CommandError(DefectdError):
-    """A command is refused, or could not be carried out.  code: one word for programs."""
+    """A command was refused, or could not be executed.  code: one word, for programs."""
 
     def __init__(self, code: str, reason: str) -> None:
         self.code = code
@@ -80,20 +80,20 @@ class CommandError(DefectdError):
 
 
 class CameraError(DefectdError):
-    """A camera could not be opened or stopped delivering."""
+    """A camera could not be opened, or stopped delivering."""
 
 
 class EndOfRecording(CameraError):
-    """A recording was played to its end."""
+    """A recording has ended."""
 
 
 class DeliveryError(DefectdError):
-    """An event could not be handed on now."""
+    """An event could not be delivered now."""
 
 
 class OutboxError(DeliveryError):
-    """The event store cannot be written or read."""
+    """The outbox cannot be written or read."""
 
 
 class BrokerError(DeliveryError):
-    """The broker cannot be reached, or refused what was sent."""
+    """The broker cannot be reached, or refused a message."""

@@ -19,19 +19,20 @@ from edge.control.reload import Node, Reach
 from edge.control.startup import Prepared
 from edge.control.unix_socket import CommandSocket
 from edge.coverage import strip_position
-from edge.coverage.coil_store import LONGEST_AWAY_S, CoilStore
+from edge.coverage.coil_store import MAX_AWAY_S, CoilStore
 from edge.coverage.totals import CoverageTotals
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.line_signals import LineSignals
-from edge.delivery.mqtt.publisher import Publisher
+from edge.delivery.mqtt.publisher import Callbacks, Publisher
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import MIB, Outbox
-from edge.delivery.outputs import Output
+from edge.delivery.output import CameraReport
+from edge.delivery.outputs import Outputs
 from edge.delivery.recorder import Recorder
 from edge.delivery.refused_alarm import RejectedAlarm
-from edge.delivery.sparkplug.output import views_of
 from edge.evidence.archive import Archive
-from edge.evidence.writer import EvidenceSelector, EvidenceWriter
+from edge.evidence.selector import EvidenceSelector
+from edge.evidence.writer import EvidenceWriter
 from edge.host.clock import Clock, boot_id
 from edge.host.systemd import Service
 from edge.host.watchdog import Loop
@@ -47,7 +48,7 @@ log = logging.getLogger(__name__)
 
 
 class Alive(Protocol):
-    """A thread of the daemon that is meant to run until it is stopped."""
+    """A thread that must run until it is stopped."""
 
     @property
     def alive(self) -> bool: ...
@@ -55,32 +56,39 @@ class Alive(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What runs on one node, in the order of the flow."""
+    """The parts of one node, in the order of the flow."""
 
     cameras: Supervisor
     line: InspectionLoop
     recorder: Recorder
     publisher: Publisher
-    views: list[Output]
+    outputs: Outputs
     node: Node
-    succession: ModelRollout
+    rollout: ModelRollout
     commands: Commands
     console: CommandSocket
-    refusals: RejectedAlarm
-    ledger: CoverageTotals
-    trail: EventLatency
+    rejected_alarm: RejectedAlarm
+    totals: CoverageTotals
+    event_latency: EventLatency
     evidence: EvidenceWriter | None
-    telemetry: LineSignals
+    line_signals: LineSignals
 
     @property
     def threads(self) -> dict[str, Alive]:
-        """Without any of these the node is no node."""
+        """Required threads: the node ends when one of them ends."""
         return {"inspection": self.line, "recorder": self.recorder, "publisher": self.publisher}
 
     def loops(self) -> dict[str, Loop]:
-        """What must go round, whatever cameras and broker do; by the names of the threads."""
-        loops: dict[str, Loop] = {"cameras": self.cameras, "inspection": self.line, "recorder": self.recorder}
-        return {**loops, "publisher": self.publisher, **{view.name: view for view in self.views}}
+        """Required loops, by the names of their threads: the watchdog ends the node when one of them stands still.
+
+        Outputs are optional and supervised by `Outputs`.
+        """
+        return {
+            "cameras": self.cameras,
+            "inspection": self.line,
+            "recorder": self.recorder,
+            "publisher": self.publisher,
+        }
 
 
 def build(
@@ -111,24 +119,23 @@ def build(
 
     def on_stored() -> None:
         publisher.wake()
-        for view in tuple(views):
-            view.wake()
+        outputs.wake()
 
-    ledger = CoverageTotals(settings.state.coverage_totals, clock)
-    trail = EventLatency(names, clock)
+    totals = CoverageTotals(settings.state.coverage_totals, clock)
+    event_latency = EventLatency(names, clock)
     coils = CoilStore(settings.state.coil, clock)
     recorder = Recorder(
         outbox,
         origin,
         topics,
         clock,
-        before_commit=coils.heed,
+        before_commit=coils.record,
         on_stored=on_stored,
-        on_commit=trail.stored,
+        on_commit=event_latency.stored,
     )
-    refusals = RejectedAlarm(recorder.put, clock)
+    rejected_alarm = RejectedAlarm(recorder.put, clock)
     commands = Commands(topics, settings.commands, names, clock)
-    telemetry = LineSignals(settings.travel, clock)
+    line_signals = LineSignals(settings.travel, clock)
     publisher = Publisher(
         opener(settings.mqtt, settings.node),
         outbox,
@@ -136,42 +143,44 @@ def build(
         clock,
         settings.mqtt,
         version=__version__,
-        subscriptions=(*commands.subscriptions, *telemetry.subscriptions),
-        on_command=commands.take,
-        overhear=telemetry.take,
-        on_refused=refusals.note,
-        on_acknowledged=trail.acknowledged,
+        subscriptions=(*commands.subscriptions, *line_signals.subscriptions),
+        callbacks=Callbacks(
+            on_command=commands.take,
+            intercept=line_signals.take,
+            on_refused=rejected_alarm.note,
+            on_acknowledged=event_latency.acknowledged,
+        ),
     )
-    views: list[Output] = [*views_of(settings, outbox, clock)]
+    outputs = Outputs(settings, outbox, clock)
     orders = OrderQueue()
     cameras = Supervisor(settings.active_cameras, clock)
     building.callback(cameras.close)
-    reach = Reach(
-        orders, cameras, recorder, publisher, commands, trail, views, lambda new: views_of(new, outbox, clock)
-    )
+    reach = Reach(orders, cameras, recorder, publisher, commands, event_latency, outputs)
     node = Node(prepared, origin, topics, reach, clock, path, more_status)
-    evidence = _keeper(settings, clock)
-    kept = _recalled(coils, ledger, recorder, clock)
-    line = _line(prepared, topics, clock, service, node, reach, refusals, ledger, evidence, telemetry, kept)
-    succession = ModelRollout(node, prepared, orders, lambda: line.sessions, clock)
-    verbs = CommandHandlers(node, succession, orders, outbox, recorder, publisher, commands, clock)
-    commands.attach(publisher.reply, verbs.perform)
-    console = CommandSocket(settings.state.command_socket, verbs.perform, clock)
+    evidence = _evidence_writer(settings, clock)
+    restored = _restored_coil(coils, totals, recorder, clock)
+    line = _inspection_loop(
+        prepared, topics, clock, service, node, reach, rejected_alarm, totals, evidence, line_signals, restored
+    )
+    rollout = ModelRollout(node, prepared, orders, lambda: line.sessions, clock)
+    handlers = CommandHandlers(node, rollout, orders, outbox, recorder, publisher, commands, clock)
+    commands.attach(publisher.reply, handlers.perform)
+    console = CommandSocket(settings.state.command_socket, handlers.perform, clock)
     return Parts(
         cameras,
         line,
         recorder,
         publisher,
-        views,
+        outputs,
         node,
-        succession,
+        rollout,
         commands,
         console,
-        refusals,
-        ledger,
-        trail,
+        rejected_alarm,
+        totals,
+        event_latency,
         evidence,
-        telemetry,
+        line_signals,
     )
 
 
@@ -182,18 +191,18 @@ def reading(parts: Parts, clock: Clock) -> Reading:
         parts.cameras,
         parts.publisher,
         parts.recorder,
-        parts.trail,
+        parts.event_latency,
         clock,
         lambda: parts.node.info,
         parts.evidence,
         parts.loops,
         lambda: parts.line.shadow,
         lambda: parts.line.reading,
-        parts.telemetry,
+        parts.line_signals,
     )
 
 
-def _keeper(settings: Config, clock: Clock) -> EvidenceWriter | None:
+def _evidence_writer(settings: Config, clock: Clock) -> EvidenceWriter | None:
     ours = settings.evidence
     if not ours.enabled:
         return None
@@ -206,50 +215,52 @@ def _keeper(settings: Config, clock: Clock) -> EvidenceWriter | None:
     return EvidenceWriter(ours, archive, clock)
 
 
-def _recalled(
-    coils: CoilStore, ledger: CoverageTotals, recorder: Recorder, clock: Clock
+def _restored_coil(
+    coils: CoilStore, totals: CoverageTotals, recorder: Recorder, clock: Clock
 ) -> strip_position.RestoredCoil | None:
-    """The coil of before this start; one that cannot be there any more is told as ended."""
-    kept = coils.kept
-    if kept is None or kept.name is None:
-        return kept
-    if coils.may_be_there(ledger.before_ns):
-        log.info("coil %s, begun %s, goes on; positions are unknown until the next one", kept.name, kept.since)
-        return kept
-    words = "coil %s, begun %s, is not taken up again: the node was off for more than %d minutes"
-    log.warning(words, kept.name, kept.since, LONGEST_AWAY_S // 60)
-    ended = {"coil": kept.name, "length_m": None, "by": "restart"}
+    """The coil from before this start; one that cannot be on the line any more is reported as ended."""
+    restored = coils.latest
+    if restored is None or restored.name is None:
+        return restored
+    if coils.may_still_run(totals.previous_alive_ns):
+        log.info(
+            "coil %s, started %s, continues; positions are unknown until the next one", restored.name, restored.since
+        )
+        return restored
+    words = "coil %s, started %s, is not continued: the node was off for more than %d minutes"
+    log.warning(words, restored.name, restored.since, MAX_AWAY_S // 60)
+    ended = {"coil": restored.name, "length_m": None, "by": "restart"}
     recorder.put(event.Event.now(clock, event.NODE_CAMERA, "coil.ended", ended))
-    return replace(kept, name=None)
+    return replace(restored, name=None)
 
 
-def _line(
+def _inspection_loop(
     prepared: Prepared,
     topics: Topics,
     clock: Clock,
     service: Service,
     node: Node,
     reach: Reach,
-    refusals: RejectedAlarm,
-    ledger: CoverageTotals,
+    rejected_alarm: RejectedAlarm,
+    totals: CoverageTotals,
     evidence: EvidenceWriter | None,
-    telemetry: LineSignals,
-    kept: strip_position.RestoredCoil | None,
+    line_signals: LineSignals,
+    restored: strip_position.RestoredCoil | None,
 ) -> InspectionLoop:
     settings = prepared.settings
 
     def retain_coverage(camera: str, message: dict[str, Any]) -> None:
-        reach.publisher.retain(topics.coverage(camera), ledger.note(camera, message))
+        reach.publisher.retain(topics.coverage(camera), totals.add(camera, message))
 
     def on_report(reports: Sequence[Report]) -> None:
         _log_period(reports, reach.recorder, reach.publisher)
-        refusals.emit()
-        _describe_strip(reach.views, line.reading)
+        rejected_alarm.emit()
+        if line.reading.state != "off":
+            reach.outputs.set_strip(line.reading)
         service.status(status_line(reports, reach.publisher.snapshot(), clock.monotonic_ns()))
         for report in reports:
             total, account = report.latency, report.coverage
-            for view in tuple(reach.views):
-                view.report(report.camera, fps=report.fps, p50_ms=total.p50, p99_ms=total.p99, coverage=account)
+            reach.outputs.report(CameraReport(report.camera, report.fps, total.p50, total.p99, account))
 
     line = InspectionLoop(
         prepared.sessions,
@@ -266,26 +277,13 @@ def _line(
         report_s=settings.report_s,
         orders=reach.orders,
         strip=StripInput(
-            strip_position.PositionTracker(settings.travel, clock.monotonic_ns(), kept),
-            telemetry.news,
-            lambda: telemetry.last_refusal,
+            strip_position.PositionTracker(settings.travel, clock.monotonic_ns(), restored),
+            line_signals.updates,
+            lambda: line_signals.last_refusal,
         ),
         shadow=prepared.shadow,
     )
     return line
-
-
-def _describe_strip(views: Sequence[Output], reading: strip_position.Reading) -> None:
-    if reading.state == "off":
-        return
-    for view in tuple(views):
-        view.set_properties(
-            {
-                "Strip/Speed m per s": reading.m_per_s,
-                "Strip/Position m": None if reading.position_m is None else round(reading.position_m, 3),
-                "Strip/Coil": reading.coil,
-            }
-        )
 
 
 def _log_period(reports: Sequence[Report], recorder: Recorder, publisher: Publisher) -> None:

@@ -22,7 +22,7 @@ from edge.cli import main
 from edge.config.camera_calibration import Made
 from edge.host.clock import NS_PER_S
 from edge.monitoring.prometheus import _machine
-from edge.vision.drift import Figures, Watch, reference
+from edge.vision.drift import DriftDetector, Figures, reference
 from edge.vision.image_quality import ImageStats
 
 ROOT = Path(__file__).parents[1]
@@ -178,7 +178,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     parts = Parts()
     parts.session.miss("overload", parts.clock.monotonic_ns(), "late", frames=2)
     parts.session.counters.last_verdict_ns = parts.clock.monotonic_ns()
-    parts.session.drift = Watch(
+    parts.session.drift = DriftDetector(
         reference([ImageStats(100.0, 0.5)], Made(time="", version="", source="", frames=1, frame_px=None)), 60
     )
     for second in range(120):

@@ -226,9 +226,9 @@ def names_used(tree):
 
 
 def test_cameras_have_one_door():
-    """cv2.VideoCapture is named in edge/camera/sources/device.py only."""
+    """cv2.VideoCapture is named in edge/camera/sources/capture.py only."""
     users = {name for name, tree in TREES.items() if any(use.endswith("VideoCapture") for use in names_used(tree))}
-    assert users <= {"edge/camera/sources/device.py"}
+    assert users <= {"edge/camera/sources/capture.py"}
 
 
 CLOCKS = re.compile(
@@ -258,7 +258,6 @@ def test_only_the_command_line_prints():
 
 
 SLEEPERS = {
-    "edge/camera/sources/device.py": "paces recordings and the strip, in the camera's own process",
     "edge/host/clock.py": "the room for it",
 }
 

@@ -1,1 +1,1 @@
-"""Builds the model that the edge runs: pictures in class folders in, a bundle out."""
+"""Trains the model that the daemon runs: class folders of pictures in, a bundle out."""

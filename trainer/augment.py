@@ -1,7 +1,7 @@
-"""What is done to tiles while training, the whole batch at once.
+"""Augmentation of training tiles, a whole batch at once.
 
-Two kinds of tiles are in each batch. Some are changed as much as cameras, lamps and links may change them; the others
-stay nearly as they are, so that faint defects are learned from pictures in which they can be seen.
+Each batch has two kinds of tiles. Some are changed as strongly as cameras, lamps and links may change them. The others
+stay almost unchanged ("plain"), so that the network can learn faint defects from tiles that still show them.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from torch import Tensor
 from torch.nn.functional import conv2d, grid_sample, pad
 
 PLAIN_STRENGTH: Final = 0.25
-"""Of the changes in light, for a tile that is left nearly as it is."""
+"""Strength of the changes of light for a plain tile."""
 NOISY, BLURRED, MOVED = 0.6, 0.45, 0.35
-"""Shares of the tiles that are not left plain: with noise, with blur, and of those, blurred along a line."""
+"""Shares of the tiles that are not plain: with noise, with blur; and the share of motion blur among the blurred."""
 REACH_PX: Final = 3
-"""Of a blurring kernel to each side."""
+"""Reach of a blur kernel to each side."""
 BANK: Final = 1 << 22
-"""Normal numbers, drawn once and read from any place on: drawing them anew costs more than a step of the network."""
+"""Size of a table of normal random numbers, read from random offsets: drawing new ones costs more than a step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """How much.  strength: 1 as in training, 0 only turns and mirrors.
+    """Strength of the augmentation.  strength: 1 as in training, 0 only rotates and mirrors.
 
-    warped, plain: shares of a batch, drawn independently.  warp: strength of the warp.  noise: largest standard
-    deviation, in gray levels at the size of the network's input.
+    warped, plain: shares of a batch, drawn independently.  warp: strength of the warp.  noise: maximum standard
+    deviation, gray levels at the size of the network's input.
     """
 
     strength: float = 1.0
@@ -41,7 +41,7 @@ class Changes:
 
 
 def augment(tiles: Tensor, changes: Changes, generator: torch.Generator) -> Tensor:
-    """Change tiles at random, each on its own.
+    """Change each tile at random, independently of the others.
 
     tiles: (B, S, S) uint8.  Returns (B, 1, S, S) float32, 0 to 255.
     """
@@ -53,7 +53,7 @@ def augment(tiles: Tensor, changes: Changes, generator: torch.Generator) -> Tens
     def some(share: float) -> Tensor:
         return torch.rand(count, generator=generator, device=device) < share
 
-    x = tiles[:, None].clone()  # (B, 1, S, S), bytes as long as they are only moved
+    x = tiles[:, None].clone()  # (B, 1, S, S), bytes while pixels only change places
     for moved in (lambda t: t.flip(-1), lambda t: t.flip(-2), lambda t: t.transpose(-1, -2)):
         chosen = some(0.5)
         x[chosen] = moved(x[chosen])
@@ -64,18 +64,18 @@ def augment(tiles: Tensor, changes: Changes, generator: torch.Generator) -> Tens
     blurred = some(BLURRED * changes.strength) & ~plain
     x[blurred] = _blur(x[blurred], generator)
 
-    # From here on in place: fresh memory costs more than the arithmetic.
-    # Brightness alone tells most NEU classes apart: it must not be enough.
+    # In place from here on: fresh memory costs more than the arithmetic.
+    # Brightness alone separates most NEU classes: the network must not rely on it.
     strength = torch.where(plain, PLAIN_STRENGTH, 1.0)[:, None, None, None] * changes.strength
     bend = draw(-0.4, 0.4) * strength
-    x.mul_((x * (-1 / 255)).add_(1).mul_(bend).add_(1))  # much as a gamma of 0.7 to 1.5 does, without a power
+    x.mul_((x * (-1 / 255)).add_(1).mul_(bend).add_(1))  # similar to a gamma of 0.7 to 1.5, without a power function
     mean = x.mean((-1, -2), keepdim=True)
     contrast, gain = torch.exp(draw(-0.5, 0.45) * strength), torch.exp(draw(-0.6, 0.45) * strength)
     x.sub_(mean).mul_(contrast).add_(mean * gain)
     line = torch.linspace(-1, 1, x.shape[-1], device=device)
     tilt_x, tilt_y = draw(-0.4, 0.4) * strength, draw(-0.4, 0.4) * strength
     x.mul_(tilt_x * line + (1 + tilt_y * line[:, None]))
-    # A lamp that is too bright drives a camera to white before its noise is added.
+    # A sensor saturates before its noise is added.
     x.clamp_(0, 255)
     noisy = some(NOISY) & ~plain
     _add_noise(x, noisy, changes.noise * changes.strength * draw(0, 1).flatten(), generator)
@@ -96,7 +96,7 @@ def _bank(device: torch.device) -> Tensor:
 
 
 def _warp(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
-    """Turn, stretch, shear and shift; what comes in at the edges is mirrored.  (B, 1, S, S) float32."""
+    """Rotate, scale, shear and shift; the border is mirrored.  (B, 1, S, S) float32."""
     count, device = len(x), x.device
 
     def draw(size: float) -> Tensor:
@@ -106,9 +106,9 @@ def _warp(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
     cos, sin = torch.cos(angle) * zoom, torch.sin(angle) * zoom
     to_x, to_y = (cos * aspect, shear - sin, draw(0.2)), (sin, cos / aspect, draw(0.2))
     side = x.shape[-1]
-    line = torch.linspace(-1, 1, side, device=device) * (side - 1) / side  # the middles of the pixels
+    line = torch.linspace(-1, 1, side, device=device) * (side - 1) / side  # pixel centres
     grid = torch.empty(count, side, side, 2, device=device)
-    for axis, (by_x, by_y, shift) in enumerate((to_x, to_y)):  # what affine_grid does, without a matrix product
+    for axis, (by_x, by_y, shift) in enumerate((to_x, to_y)):  # like affine_grid, without a matrix product
         torch.add(
             (by_x[:, None] * line + shift[:, None])[:, None, :], (by_y[:, None] * line)[:, :, None], out=grid[..., axis]
         )
@@ -116,7 +116,7 @@ def _warp(x: Tensor, strength: float, generator: torch.Generator) -> Tensor:
 
 
 def _blur(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Out of focus, or moved along a line: a kernel of its own for each tile.  (B, 1, S, S) float32."""
+    """Defocus or motion blur, with a kernel of its own for each tile.  (B, 1, S, S) float32."""
     count, device = len(x), x.device
     if not count:
         return x
@@ -127,7 +127,7 @@ def _blur(x: Tensor, generator: torch.Generator) -> Tensor:
     place = torch.arange(-REACH_PX, REACH_PX + 1, dtype=torch.float32, device=device)
     moved = torch.rand(count, 1, 1, generator=generator, device=device) < MOVED
     along, angle = draw(0.1, 1.9), draw(0, math.pi)
-    across = torch.where(moved, torch.full_like(along, 0.3), along)  # equal in all directions unless it moved
+    across = torch.where(moved, torch.full_like(along, 0.3), along)  # isotropic, except for motion blur
     u = place[None, None, :] * torch.cos(angle) + place[None, :, None] * torch.sin(angle)  # (B, 7, 7)
     v = place[None, :, None] * torch.cos(angle) - place[None, None, :] * torch.sin(angle)
     kernel = torch.exp(-(u / along).square() / 2 - (v / across).square() / 2)

@@ -1,4 +1,4 @@
-"""One training in several processes or machines, as `torchrun` starts them; and several trainings beside each other."""
+"""One training in several processes (`torchrun`), and several trainings in parallel processes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from torch import Tensor, distributed, nn
 
 T = TypeVar("T")
 Item = TypeVar("Item")
-TELL_S: Final = 0.5
-"""Between two looks at what processes have to tell."""
+POLL_S: Final = 0.5
+"""Interval at which lines from the processes are forwarded."""
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Which of how many processes this is.  Only the first one writes files and reports."""
+    """Rank of this process and number of processes.  Only the first process writes files and reports."""
 
     rank: int = 0
     size: int = 1
@@ -34,8 +34,8 @@ class World:
 
 
 @contextmanager
-def together() -> Iterator[World]:
-    """Join the processes that `torchrun` started; alone without it."""
+def join_processes() -> Iterator[World]:
+    """Join the processes that `torchrun` started; without it, this process is alone."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         yield World()
         return
@@ -56,12 +56,12 @@ def world() -> World:
 
 
 def from_first(value: T) -> T:
-    """What the first process has, in all of them."""
+    """The value of the first process, in all processes."""
     if world().size == 1:
         return value
-    box: list[object] = [value]
-    distributed.broadcast_object_list(box, src=0)
-    return cast("T", box[0])
+    values: list[object] = [value]
+    distributed.broadcast_object_list(values, src=0)
+    return cast("T", values[0])
 
 
 def summed(value: Tensor) -> Tensor:
@@ -71,15 +71,15 @@ def summed(value: Tensor) -> Tensor:
     return value
 
 
-def start_alike(module: nn.Module) -> None:
-    """Give all processes the weights and buffers of the first one."""
+def broadcast_weights(module: nn.Module) -> None:
+    """Copy the weights and buffers of the first process to all others."""
     if world().size > 1:
         for value in module.state_dict().values():
             distributed.broadcast(value, src=0)
 
 
-def share_buffers(module: nn.Module) -> None:
-    """Give all processes the mean of their BatchNorm statistics: each has seen its own part of the batches."""
+def average_buffers(module: nn.Module) -> None:
+    """Average the BatchNorm statistics over all processes: each process has seen only its part of the batches."""
     if world().size == 1:
         return
     for buffer in module.buffers():
@@ -88,31 +88,31 @@ def share_buffers(module: nn.Module) -> None:
             buffer.div_(world().size)
 
 
-# Beside each other --------------------------------------------------------------------------------------------------
+# Parallel trainings --------------------------------------------------------------------------------------------------
 
 
-def beside(
-    work: Callable[[Item, Callable[[str], None]], T], items: Sequence[Item], jobs: int, told: Callable[[str], None]
+def in_parallel(
+    work: Callable[[Item, Callable[[str], None]], T], items: Sequence[Item], jobs: int, report: Callable[[str], None]
 ) -> Iterator[T]:
-    """Do the work of each item in one of `jobs` processes, which share the processor: results as they come.
+    """Call `work` for each item, in up to `jobs` processes that share the cores; yields results in order of completion.
 
-    work: a function of a module, called with an item and what it can tell lines to; these come to `told`.  Whatever
-    ends the iteration early, an error of one of them too, ends the processes.
+    work: a module-level function; its second argument takes lines of text, which are forwarded to `report`.  If an
+    error or the caller ends the iteration early, the processes are terminated.
     """
     context = multiprocessing.get_context("spawn")
     lines = context.SimpleQueue()
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    pool = ProcessPoolExecutor(min(jobs, len(items)), context, _begin, (lines, threads))
+    pool = ProcessPoolExecutor(min(jobs, len(items)), context, _start, (lines, threads))
     try:
-        left = {pool.submit(_do, work, item) for item in items}
+        left = {pool.submit(_call, work, item) for item in items}
         while left:
-            done, left = wait(left, timeout=TELL_S, return_when=FIRST_COMPLETED)
+            done, left = wait(left, timeout=POLL_S, return_when=FIRST_COMPLETED)
             while not lines.empty():
-                told(lines.get())
+                report(lines.get())
             for future in done:
                 yield future.result()
     except BaseException:
-        for process in pool._processes.values():  # noqa: SLF001  there is no other way to end work under way
+        for process in pool._processes.values():  # noqa: SLF001  the only way to stop a running task
             process.terminate()
         raise
     finally:
@@ -120,23 +120,23 @@ def beside(
 
 
 _lines: Any = None
-"""In a process of `beside`: where its lines go."""
+"""In a process of `in_parallel`: the queue for its lines."""
 
 
-def _begin(lines: Any, threads: int) -> None:
-    global _lines  # noqa: PLW0603  the pool has no other place for what belongs to a process
+def _start(lines: Any, threads: int) -> None:
+    global _lines  # noqa: PLW0603  the pool offers no other per-process state
     _lines = lines
     torch.set_num_threads(threads)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the first process hears it too, and ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets SIGINT too, and terminates this process
     parent = multiprocessing.parent_process()
     assert parent is not None
 
-    def follow() -> None:
+    def exit_with_parent() -> None:
         parent.join()
         os._exit(1)
 
-    threading.Thread(target=follow, daemon=True).start()
+    threading.Thread(target=exit_with_parent, daemon=True).start()
 
 
-def _do(work: Callable[[Item, Callable[[str], None]], T], item: Item) -> T:
+def _call(work: Callable[[Item, Callable[[str], None]], T], item: Item) -> T:
     return work(item, _lines.put)

@@ -1,4 +1,4 @@
-"""What a run makes and how, read from a recipe file: a part that the file does not name is left out of the run."""
+"""The plan of a run, read from a recipe file: a part that the file does not name is left out of the run."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from edge.errors import ConfigError
 from edge.model.bundle import MAX_STUDENT_BYTES
 from trainer.compression.prune import Pruning
 from trainer.compression.quantize import Gate
-from trainer.data.index import Grouping
+from trainer.data.folds import Grouping
 from trainer.networks.architecture import ARCHITECTURES, I100_S4, Architecture
-from trainer.recipe import Distillation, Fit, Recipe, Stage, TeacherRecipe, TrainingError
+from trainer.recipe import Distillation, Fit, Recipe, TeacherRecipe, TeacherStage, TrainingError
 
 SHIPPED: Final = ("default", "wide", "scratch")
 QUICK_PICTURES: Final = 40
-"""Of each class. With 8 % held out and 10 % each for valid and test that is the least that shows everything."""
+"""Pictures of each class in a quick trial: the fewest for which every split has pictures of every class."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """What is found out about the finished files."""
+    """What is measured on the finished files."""
 
     test: bool = True
-    """The test split too. It has no part in anything that is decided here."""
+    """Evaluate on the test split too. No decision of the training depends on it."""
     robustness: bool = True
     latency_rounds: Annotated[int, Field(ge=1)] = 200
     strip_frames: Annotated[int, Field(ge=0)] = 400
-    """Of each generated strip, where its classes are known."""
+    """Frames of each simulated strip, if the simulator can draw all classes."""
     unknown: tuple[str, ...] = ()
-    """Classes that are left out, one after another, of a student made without a teacher: do they stand out?"""
+    """Open-set test: for each of these classes, a student trained without it and without a teacher."""
 
 
 @dataclass(frozen=True, slots=True)
 class Folds:
-    """Cross-validation: everything that the run names is made anew for each fold, on the pictures of the others."""
+    """Cross-validation: the whole plan runs again for each fold, on the pictures of the other folds."""
 
     count: Annotated[int, Field(ge=2)] = 5
     by: Grouping = "numbers"
@@ -48,28 +48,28 @@ class Folds:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run, stage by stage.  None: the stage is left out."""
+    """The settings of each stage of a run.  None: the stage is left out."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,39}$")]
     architecture: Architecture = I100_S4
     student: Recipe = field(default_factory=Recipe)
     teacher: TeacherRecipe | None = None
     distillation: Distillation | None = None
-    """How the student learns from the teacher, and what is left after pruning from both the teacher and itself as it
-    was before; None: from the labels alone."""
+    """The student learns from the teacher; after pruning, from the teacher and from the unpruned student.  None: both
+    learn from the labels alone."""
     prune: Pruning | None = None
     finetune: Fit | None = None
-    """After pruning, and for a quarter of the epochs between its rounds."""
+    """Runs after pruning, and with a quarter of the epochs between its rounds."""
     quantize: Gate | None = None
     measure: Measures = field(default_factory=Measures)
     folds: Folds | None = None
     most_per_class: Annotated[int, Field(ge=5)] | None = None
-    """Pictures; the rest are left out. For trials."""
+    """Maximum number of pictures of each class, for trials."""
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """In the order in which they are made."""
-        made = {
+        """The names of the stages that this plan has, in order."""
+        optional = {
             "teacher": self.teacher, "prune": self.prune, "finetune": self.finetune, "quantize": self.quantize,
             "folds": self.folds, "unknown": self.measure.unknown or None,
         }  # fmt: skip
@@ -77,21 +77,21 @@ class Plan:
             "data", "teacher", "student", "prune", "finetune", "export", "quantize", "folds", "unknown", "evaluate",
             "report",
         )  # fmt: skip
-        return tuple(name for name in every if made.get(name, True) is not None)
+        return tuple(name for name in every if optional.get(name, True) is not None)
 
     def up_to(self, stage: str) -> tuple[str, ...]:
-        """The stages until this one.  Raises TrainingError when the plan leaves it out."""
+        """The names of the stages up to and including this one.  Raises TrainingError if the plan does not have it."""
         if stage not in self.stages:
             raise TrainingError(f"the recipe {self.name} has no stage {stage}; it has {', '.join(self.stages)}")
         return self.stages[: self.stages.index(stage) + 1]
 
 
 PLANS: Final = TypeAdapter(list[Plan], config=ConfigDict(extra="forbid"))
-"""A list, because pydantic hands strictness on to plain dataclasses only from something around them."""
+"""A list, because pydantic passes strictness on to a plain dataclass only from a container around it."""
 
 
 def load(name: str | Path) -> Plan:
-    """A recipe: one of those that are shipped, by name, or a file.  Raises TrainingError with key, value and remedy."""
+    """Read a shipped recipe by name, or a file.  Raises TrainingError with key, value and remedy."""
     shipped = importlib.resources.files("trainer") / "recipes" / f"{name}.yaml"
     path = Path(str(shipped)) if str(name) in SHIPPED else Path(name)
     if str(name) not in SHIPPED and not path.is_file():
@@ -101,64 +101,63 @@ def load(name: str | Path) -> Plan:
     except ConfigError as error:
         raise TrainingError(str(error)) from error
     if not isinstance(content, dict):
-        raise TrainingError(f"{path}: a recipe is a list of keys and values; see the shipped ones")
+        raise TrainingError(f"{path}: a recipe is a mapping of keys to values. See the shipped recipes")
     named = {"name": path.stem} | {k: {} if v is None and k in SECTIONS else v for k, v in content.items()}
     known = ARCHITECTURES.get(named.get("architecture")) if isinstance(named.get("architecture"), str) else None
     named |= {"architecture": asdict(known)} if known else {}
     try:
         plan = PLANS.validate_json(json.dumps([named]), strict=True)[0]
     except ValidationError as error:
-        raise TrainingError("\n".join(f"{path}: {_told(one)}" for one in error.errors()[:5])) from error
+        raise TrainingError("\n".join(f"{path}: {_message(one)}" for one in error.errors()[:5])) from error
     return check(plan)
 
 
 SECTIONS: Final = ("student", "teacher", "distillation", "prune", "finetune", "quantize", "measure", "folds")
-"""A key alone, without values, asks for the stage with its usual settings."""
+"""A key without values selects the stage with its default settings."""
 
 
-def _told(problem: Any) -> str:
+def _message(problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"][1:])
     if problem["type"] == "unexpected_keyword_argument":
-        return f"{where}: no such key. Remove it, or see the shipped recipes for how it is spelled"
+        return f"{where}: no such key. Remove it, or look up its spelling in the shipped recipes"
     if where == "architecture" and problem["type"] == "dataclass_type":
-        return f"{where}: {problem['input']!r}: there are {', '.join(ARCHITECTURES)}, or spell it out"
+        known = ", ".join(ARCHITECTURES)
+        return f"{where}: {problem['input']!r}: no such architecture. Use {known}, or define it in the recipe"
     return f"{where}: {problem['input']!r}: {problem['msg'].removeprefix('Value error, ')}"
 
 
 def check(plan: Plan) -> Plan:
-    """The same plan.  Raises TrainingError when its parts do not go together."""
-    _check_architecture(plan.name, plan.architecture, shipped=plan.prune is None)
+    """Return the plan.  Raises TrainingError if its parts do not fit together."""
+    _check_architecture(plan.name, plan.architecture, ships=plan.prune is None)
     if plan.distillation and not plan.teacher and not plan.prune:
         raise TrainingError(
-            f"{plan.name}: distillation without anyone to learn from. Add `teacher:`, or `prune:`, where the student "
-            "as it was before teaches what is left of it, or remove `distillation:`"
+            f"{plan.name}: distillation without a teacher. Add `teacher:`; or add `prune:`, after which the unpruned "
+            "student is the teacher; or remove `distillation:`"
         )
     if plan.teacher and not plan.distillation:
-        raise TrainingError(
-            f"{plan.name}: a teacher that nothing learns from. Add `distillation:`, or remove `teacher:`"
-        )
+        raise TrainingError(f"{plan.name}: a teacher without distillation. Add `distillation:`, or remove `teacher:`")
     if plan.prune and not plan.finetune:
-        raise TrainingError(f"{plan.name}: pruning without fine-tuning loses what was learned. Add `finetune:`")
+        raise TrainingError(f"{plan.name}: pruning without fine-tuning loses accuracy. Add `finetune:`")
     if plan.prune and plan.architecture.macs <= plan.prune.macs:
         raise TrainingError(
             f"{plan.name}: prune.macs: {plan.prune.macs}: {plan.architecture.name} has {plan.architecture.macs} "
-            "already. Start from a wider architecture, or ask for fewer"
+            "already. Start from a wider architecture, or lower prune.macs"
         )
     return plan
 
 
-def _check_architecture(name: str, architecture: Architecture, *, shipped: bool) -> None:
+def _check_architecture(name: str, architecture: Architecture, *, ships: bool) -> None:
     if not architecture.convs:
         raise TrainingError(f"{name}: architecture.convs: (): at least one convolution is needed")
     stem = architecture.convs[0]
     if stem.padding:
         raise TrainingError(
             f"{name}: architecture.convs.0: kernel {stem.kernel}, stride {stem.stride}: the first convolution needs a "
-            "kernel as large as its stride, because the input scaling goes into it"
+            "kernel as large as its stride, because the export folds the input scaling into it"
         )
     inputs = (1, *(conv.channels for conv in architecture.convs))
     weights = sum(c.kernel**2 * before * c.channels for c, before in zip(architecture.convs, inputs, strict=False))
-    if shipped and 4 * weights > MAX_STUDENT_BYTES:
+    if ships and 4 * weights > MAX_STUDENT_BYTES:
         raise TrainingError(
             f"{name}: architecture: {architecture.name} has {4 * weights:,} bytes of weights; at most "
             f"{MAX_STUDENT_BYTES:,} ship. Make it narrower, or add `prune:`"
@@ -166,12 +165,12 @@ def _check_architecture(name: str, architecture: Architecture, *, shipped: bool)
 
 
 def quick(plan: Plan) -> Plan:
-    """The same stages in a minute or two, on a part of the pictures: shows whether everything works, no more."""
+    """The same stages in a minute or two, on a part of the pictures: a test that everything runs, no more."""
     teacher = plan.teacher and replace(
         plan.teacher,
         weights="none",
         input_px=64,
-        scratch=(Stage("scratch", "all", 1, 1e-3),),
+        scratch=(TeacherStage("scratch", "all", 1, 1e-3),),
     )
     return replace(
         plan,

@@ -1,4 +1,4 @@
-"""The run folder: what each stage made, of what, and whether that still holds."""
+"""The run folder: what each stage made, from which inputs, and whether it is still up to date."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
-    """A finished stage.  notes: what it has to say, as JSON.  outputs: files in the run folder, and their hashes."""
+class StageResult:
+    """A finished stage.  outputs: file in the run folder -> sha256.  notes: results as JSON."""
 
     stage: str
     key: str
-    """Hash of everything that it depends on."""
+    """Hash of everything that the stage depends on."""
     outputs: dict[str, str]
     notes: dict[str, Any]
     seconds: float
@@ -39,33 +39,33 @@ class Done:
 
     @property
     def sha256(self) -> str:
-        """Of all that it made: what the next stages depend on."""
+        """Hash of all outputs: the next stages depend on it."""
         return _hash(self.outputs)
 
 
-class Run:
-    """One folder.  A stage's files appear whole, and its record after them: what is not whole is made again."""
+class RunFolder:
+    """One run folder.  The files of a stage appear at once and its record after them; incomplete stages run again."""
 
     def __init__(self, folder: Path, clock: Clock, *, command: str = "") -> None:
         self.folder, self.clock, self.command = folder, clock, command
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Nobody else works in this folder meanwhile.  Raises TrainingError if somebody does."""
+    def lock(self) -> Iterator[None]:
+        """Lock the folder against other trainings.  Raises TrainingError if one works in it."""
         if not world().first:
             yield
             return
-        with _told(self.folder):
+        with _as_training_error(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / ".lock").open("w")
-        with lock:
+            file = (self.folder / ".lock").open("w")
+        with file:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise TrainingError(
-                    f"{self.folder}: another training works here. Wait for it, or use another folder"
+                    f"{self.folder}: another training works in this folder. Wait for it, or use another folder"
                 ) from None
-            for left in self.folder.glob(f"**/{DRAFT}*"):  # of a process that was killed
+            for left in self.folder.glob(f"**/{DRAFT}*"):  # left by a process that was killed
                 shutil.rmtree(left, ignore_errors=True)
             try:
                 yield
@@ -76,31 +76,32 @@ class Run:
         self,
         name: str,
         settings: dict[str, Any],
-        needs: Sequence[Done],
+        needs: Sequence[StageResult],
         make: Callable[[Path, Path], dict[str, Any] | None],
         *,
         started: Callable[[], None] = lambda: None,
-    ) -> Done:
-        """Make a stage, unless it was made of the same things already.
+    ) -> StageResult:
+        """Make a stage, unless it is up to date.
 
-        settings: all that decides the result besides what is needed, as JSON.  make: gets a folder for its files, which
-        appear in the run folder when it is done, and one for checkpoints, which stays until then; returns its notes.
+        settings: everything that decides the result besides the stages in `needs`, as JSON.  make: gets a draft folder,
+        whose files appear in the run folder when the stage is finished, and a checkpoint folder, which stays until
+        then; returns the notes.  started: called if the stage has to be made.
         """
         key = _hash({"stage": name, "settings": settings, "needs": [need.sha256 for need in needs]})
-        found = from_first(self._found(name, key) if world().first else None)
+        found = from_first(self._up_to_date(name, key) if world().first else None)
         if found:
             return found
         started()
-        begun_ns = self.clock.monotonic_ns()
+        started_ns = self.clock.monotonic_ns()
         draft = self.folder / DRAFT / (name if world().first else f"{name}-{world().rank}")
         checkpoints = self.folder / CHECKPOINTS / f"{name}-{key[:12]}"
         try:
-            with _told(self.folder):
+            with _as_training_error(self.folder):
                 shutil.rmtree(draft, ignore_errors=True)
                 draft.mkdir(parents=True)
                 notes = make(draft, checkpoints) or {}
-                seconds = round((self.clock.monotonic_ns() - begun_ns) / NS_PER_S, 1)
-                made = from_first(self._kept(name, key, settings, draft, notes, seconds) if world().first else None)
+                seconds = round((self.clock.monotonic_ns() - started_ns) / NS_PER_S, 1)
+                made = from_first(self._publish(name, key, settings, draft, notes, seconds) if world().first else None)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         assert made is not None
@@ -112,21 +113,21 @@ class Run:
     def _record(self, name: str) -> Path:
         return self.folder / RECORDS / f"{name}.json"
 
-    def _found(self, name: str, key: str) -> Done | None:
+    def _up_to_date(self, name: str, key: str) -> StageResult | None:
         try:
             content = json.loads(self._record(name).read_text("utf-8"))
             if (content["schema"], content["key"]) != (SCHEMA, key):
                 return None
             if any(_sha256(self.folder / file) != known for file, known in content["outputs"].items()):
                 return None
-            return Done(name, key, content["outputs"], content["notes"], content["seconds"], made_now=False)
+            return StageResult(name, key, content["outputs"], content["notes"], content["seconds"], made_now=False)
         except (OSError, ValueError, KeyError, TypeError):
-            return None  # damaged or not there: made again
+            return None  # missing or damaged: the stage runs again
 
-    def _kept(
+    def _publish(
         self, name: str, key: str, settings: dict[str, Any], draft: Path, notes: dict[str, Any], seconds: float
-    ) -> Done:
-        """Move what a stage made to its place, and write the record last."""
+    ) -> StageResult:
+        """Move the files of a stage into the run folder, and write the record last."""
         outputs = {}
         self._record(name).unlink(missing_ok=True)
         for made in sorted(draft.iterdir()):
@@ -152,36 +153,36 @@ class Run:
         }
         write(self._record(name), json.dumps(record, indent=1) + "\n")
         shutil.rmtree(self.folder / CHECKPOINTS, ignore_errors=True)
-        return Done(name, key, outputs, notes, seconds, made_now=True)
+        return StageResult(name, key, outputs, notes, seconds, made_now=True)
 
 
 def write(path: Path, content: str | bytes | memoryview) -> None:
-    """Replace a file at once: who is interrupted, or has a full disk, keeps the old one.  Raises OSError."""
+    """Replace a file atomically: after an interruption or on a full disk the old file stays.  Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with half.open("wb") as file:
+        with draft.open("wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
-        half.replace(path)
+        draft.replace(path)
     finally:
-        half.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def _told(folder: Path) -> Iterator[None]:
+def _as_training_error(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         where, why = error.filename or folder, error.strerror or error
         raise TrainingError(
-            f"{where}: {why}. Make room or mend it, then run the same again: what is finished stays"
+            f"{where}: {why}. Free disk space or fix the cause, then run the same command again: finished stages stay"
         ) from error
 
 
 def commit() -> str | None:
-    """Of the code that runs, with `+` when it was changed since; None outside a checkout."""
+    """Commit of the running code, with `+` if files differ from it; None outside a checkout."""
     here = Path(__file__).parent
 
     def git(*words: str) -> str:

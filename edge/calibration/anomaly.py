@@ -173,7 +173,7 @@ class Collector:
         self._is_interrupted = False
         self.picture, self.boxes = pixels.copy(), tuple(prepared.boxes())
         self.labels.append(label)
-        self.stats.append(image_quality.sight(window))
+        self.stats.append(image_quality.image_stats(window))
         self.focus.add(window)
         self.motion.add(window)
         self.counts.append(len(cut))
@@ -354,7 +354,7 @@ def fit(collector: Collector, allowed: AllowedAlarms, pace: Pace, *, keep_all: b
         per_piece=counts.per_piece,
         carried=counts.carried(promise.threshold),
         kept=tuple(np.flatnonzero(~left_out).tolist()),
-        unsure=float(((worst > anomaly.doubt) & (worst <= anomaly.threshold)).mean()),
+        unsure=float(((worst > anomaly.unsure_threshold) & (worst <= anomaly.threshold)).mean()),
         picture=picture,
         boxes=collector.boxes,
         place_scores=_place_scores(whole, kept, frame_of, np.array(collector.counts)),

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from edge import config
-from edge.camera.sources.device import Unreadable, count_pictures, iter_recording
-from edge.camera.supervisor import CameraEnded, CameraLost, Supervisor
+from edge.camera.notices import CameraEnded, CameraLost
+from edge.camera.recordings import count_pictures, iter_recording
+from edge.camera.sources.contract import Unreadable
+from edge.camera.supervisor import Supervisor
 from edge.errors import CalibrationError
 from edge.frame import Gray
 from edge.host.clock import NS_PER_S, Clock
@@ -141,7 +143,7 @@ def listed(bad: Mapping[str, int]) -> str:
 def _fault(frame: Gray, *, surface: bool) -> str | None:
     reason = image_quality.fault(frame)
     if reason is None and surface and min(frame.shape) >= MIN_SIDE_PX:
-        return "blurred" if image_quality.sight(frame).sharpness < image_quality.SOFT else None
+        return "blurred" if image_quality.image_stats(frame).sharpness < image_quality.SOFT else None
     return reason
 
 

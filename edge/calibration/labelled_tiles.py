@@ -12,7 +12,9 @@ from typing import Final
 import cv2
 import numpy as np
 
-from edge.camera.sources.device import Unreadable, find_images, iter_recording
+from edge.camera.recordings import iter_recording
+from edge.camera.sources.contract import Unreadable
+from edge.camera.sources.files import find_images
 from edge.errors import CalibrationError, CameraError
 from edge.evidence.export import MANIFEST, UNSURE
 from edge.frame import Gray

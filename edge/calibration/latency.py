@@ -27,7 +27,7 @@ from edge.model.classifier import Classifier
 from edge.model.variant import GAIN, choose
 from edge.pipeline.camera_load import CameraLoad, run_cameras
 from edge.pipeline.frame_path import FramePath, generated_frames, summary_of
-from edge.vision.decision import Findings, decide
+from edge.vision.decision import Detections, decide
 from edge.vision.inspector import Inspector
 
 Precision = Literal["fp32", "int8"]
@@ -125,10 +125,10 @@ def _verdicts(camera: config.Camera, network: Classifier, images: Sequence[Gray]
             yield _verdict(decide(probabilities[one], boxes[one], cell, thresholds, has_good=network.card.has_good))
 
 
-def _verdict(findings: Findings) -> str:
-    if findings.regions:
-        return findings.regions[0].class_name
-    return UNSURE if findings.suspects else GOOD
+def _verdict(detections: Detections) -> str:
+    if detections.regions:
+        return detections.regions[0].class_name
+    return UNSURE if detections.unsure_boxes else GOOD
 
 
 def _network(loaded: Bundle, settings: RunSettings, clock: Clock) -> Classifier:

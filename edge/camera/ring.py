@@ -1,12 +1,12 @@
 """Frames from one camera process to the daemon: a bounded ring in anonymous shared memory, and a socket beside it.
 
-The pixels lie in a memfd that both sides map; it is gone with the last process that holds it. Who may touch a
-slot is settled by messages on a SOCK_SEQPACKET pair, so no word of memory is written by both sides:
+The pixels lie in a memfd that both sides map; the kernel frees it with the last process that holds it. Messages on a
+SOCK_SEQPACKET pair decide who may touch a slot, so the two sides never write the same word of memory:
 
-    child -> daemon   frame (which slot, and the frame's facts), or a JSON note
+    child -> daemon   frame (its slot, size, number and time), or a JSON note
     daemon -> child   slots that are free again, or stop
 
-The child owns the list of free slots. The daemon trusts nothing the child says: a dying process may write anything.
+The child owns the list of free slots. The daemon trusts no message of the child: a dying process may write anything.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from edge.errors import CameraError
 from edge.frame import Frame, Gray
 from edge.host.clock import NS_PER_MS, NS_PER_S, Clock
 
-RING_BYTES = 512 << 20
-"""Most memory of one ring: for huge frames there are fewer slots instead."""
+MAX_RING_BYTES = 512 << 20
+"""Maximum size of one ring: for huge frames there are fewer slots instead."""
 MESSAGE_BYTES = 8192
 LABEL_BYTES = 1024
 TEXT_CHARACTERS = 500
-"""JSON spends at most 12 bytes on one."""
-TELL_EVERY_NS = 200 * NS_PER_MS
-"""Losses without a frame to go before are told this often."""
+"""Of one text in a note; JSON needs at most 12 bytes for each."""
+SEND_DROPPED_EVERY_NS = 200 * NS_PER_MS
+"""How often losses are reported while no frame follows them."""
 MAX_NUMBER = 1 << 62
 
 _FRAME = struct.Struct("<cxHIIIQq")
@@ -48,7 +48,7 @@ NOTES = frozenset(("started", "opened", "ring", "discarded", "ended", "error"))
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A message of the child that is no frame.  kind: one of NOTES."""
+    """A message of the child other than a frame.  kind: one of NOTES."""
 
     kind: str
     fields: dict[str, Any]
@@ -56,7 +56,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A frame as it came out of the ring, and where it lies."""
+    """A frame as it came out of the ring, and the slot that holds it."""
 
     frame: Frame
     slot: int
@@ -70,7 +70,7 @@ def open_ring() -> tuple[socket.socket, socket.socket, int]:
     """The daemon's end, the child's end, and the memory; the caller closes all three."""
     memory = os.memfd_create("defectd-ring", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
-        # A child that made it smaller would kill the daemon by SIGBUS at its next look.
+        # A child that shrank the memory would kill the daemon by SIGBUS at its next access.
         fcntl.fcntl(memory, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     except OSError:
@@ -83,7 +83,7 @@ class RingReader:
     """The daemon's end.  Not thread-safe: the supervisor's lock guards it."""
 
     def __init__(self, camera: str, link: socket.socket, memory: int, next_number: int = 0) -> None:
-        """Takes over `link` and `memory`.  next_number: what the first frame counts as."""
+        """Takes over `link` and `memory`.  next_number: of the first frame."""
         self._camera = camera
         self._link = link
         self._link.setblocking(False)
@@ -104,7 +104,7 @@ class RingReader:
         """The next message, None if none waits.
 
         The pixels of a frame are a read-only view into the ring, valid until `release`; the memory itself lives as
-        long as a view does.  Raises Hangup at the end, CameraError for what no healthy child sends.
+        long as a view does.  Raises Hangup at the end, CameraError for a message that no healthy child sends.
         """
         try:
             data, flags = self._read()
@@ -124,7 +124,7 @@ class RingReader:
         try:
             data, _, flags, _ = self._link.recvmsg(MESSAGE_BYTES)
         except ConnectionResetError:
-            # A child that ends before it has read our releases causes this once, ahead of its own last messages.
+            # A child that ends before it reads our releases causes this once, ahead of its own last messages.
             data, _, flags, _ = self._link.recvmsg(MESSAGE_BYTES)
         return data, flags
 
@@ -136,26 +136,26 @@ class RingReader:
             self.flush()
 
     def flush(self) -> None:
-        """Send what could not be sent before, because a stopped child does not empty its socket."""
+        """Send the releases that a full socket held back: a stopped child does not empty it."""
         if not self._freed or self.closed:
             return
         try:
             self._link.send(_FREE + self._freed)
             self._freed.clear()
         except BlockingIOError:
-            pass  # the slots stay on the list; at most as many as there are
+            pass  # the slots stay on the list, which is no longer than the ring
         except OSError:
-            self._freed.clear()  # the child is gone: `receive` says so
+            self._freed.clear()  # the child is gone: `receive` raises
 
     def stop(self) -> None:
         """Ask the child to end."""
         try:
             self._link.send(_STOP)
         except OSError:
-            pass  # gone or stuck: the supervisor's deadline decides
+            pass  # the child is gone or stuck: the supervisor's deadline decides
 
     def close(self) -> None:
-        """Views that are still out stay valid: they hold the memory."""
+        """Frames that were not released stay valid: their views hold the memory."""
         if not self.closed:
             self.closed = True
             self._link.close()
@@ -198,10 +198,10 @@ class RingReader:
         size = slots * slot_bytes
         if self.outstanding:
             raise self._malformed("the ring changed under frames in use")
-        if not 0 < size <= RING_BYTES or size > os.fstat(self._memory).st_size:
+        if not 0 < size <= MAX_RING_BYTES or size > os.fstat(self._memory).st_size:
             raise self._malformed("the ring is larger than its memory")
         try:
-            # The old mapping goes with the last view into it.
+            # The old mapping is freed with the last view into it.
             self._mapped = mmap.mmap(self._memory, size, mmap.MAP_SHARED, mmap.PROT_READ)
         except (OSError, ValueError) as error:
             raise CameraError(f"the ring of {self._camera} cannot be mapped: {error}") from None
@@ -222,13 +222,27 @@ class RingWriter:
     """The child's end.  One thread."""
 
     def __init__(
-        self, link: socket.socket, memory: int, clock: Clock, *, slots: int, live: bool, number: int = 0
+        self,
+        link: socket.socket,
+        memory: int,
+        clock: Clock,
+        *,
+        slots: int,
+        live: bool,
+        number: int = 0,
+        max_bytes: int = MAX_RING_BYTES,
+        send_dropped_every_ns: int = SEND_DROPPED_EVERY_NS,
     ) -> None:
-        """live: drop and count when no slot is free, instead of waiting.  number: of the first frame."""
+        """live: drop and count when no slot is free, instead of waiting.  number: of the first frame.
+
+        max_bytes: of the whole ring.  send_dropped_every_ns: while no frame follows the drops.
+        """
         self._link = link
         self._memory = memory
         self._clock = clock
         self._wanted_slots = slots
+        self._max_bytes = max_bytes
+        self._send_dropped_every_ns = send_dropped_every_ns
         self._live = live
         self._number = number
         self._mapped: mmap.mmap | None = None
@@ -236,15 +250,15 @@ class RingWriter:
         self._slots = 0
         self._slot_bytes = 0
         self._need_bytes = 1
-        # The slot freed last is filled next: it is warm in the cache, and pages never needed are never touched.
+        # The slot freed last is filled next: it is in the cache, and pages that are never needed are never touched.
         self._free: list[int] = []
         self._dropped = 0
-        self._told_ns = 0
+        self._sent_dropped_ns = 0
 
-    def attend(self, timeout_s: float) -> bool:
-        """Take what the daemon sent, waiting up to `timeout_s` for it.  Raises Hangup on stop or when it is gone.
+    def receive_releases(self, timeout_s: float) -> bool:
+        """Wait up to `timeout_s` for a message of the daemon.  Raises Hangup on stop, and when the daemon is gone.
 
-        Returns whether anything came.
+        Returns whether a message came.
         """
         if not select.select([self._link], [], [], timeout_s)[0]:
             return False
@@ -258,71 +272,71 @@ class RingWriter:
         return True
 
     def sleep_until(self, due_ns: int) -> None:
-        """Attend until a moment of CLOCK_MONOTONIC.  Raises Hangup."""
+        """Sleep until a moment of CLOCK_MONOTONIC, and receive releases meanwhile.  Raises Hangup."""
         while (left_ns := due_ns - self._clock.monotonic_ns()) > 0:
-            self.attend(left_ns / NS_PER_S)
+            self.receive_releases(left_ns / NS_PER_S)
 
     def put(self, pixels: Gray, grabbed_ns: int, decode_us: int = 0, label: str = "") -> bool:
-        """Hand one frame over.  pixels: (H, W) uint8, copied.
+        """Deliver one frame.  pixels: (H, W) uint8, copied.
 
-        Returns False if it was dropped because no slot was free, which only a live source does; others wait here.
+        Returns False if a live source dropped it because no slot was free; other sources wait here for a slot.
         Raises Hangup, and CameraError if the frame is too large for any ring.
         """
         self._need_bytes = max(self._need_bytes, pixels.size)
-        while self.attend(0.0):
+        while self.receive_releases(0.0):
             pass
-        while not self._room():
+        while not self._has_slot():
             if self._live:
                 self._drop()
                 return False
-            self.attend(3600.0)
-        self.tell_dropped()
+            self.receive_releases(3600.0)
+        self.send_dropped()
         slot = self._free.pop()
         h, w = pixels.shape
         assert self._mapped is not None
         np.frombuffer(self._mapped, np.uint8, h * w, slot * self._slot_bytes).reshape(h, w)[:] = pixels
         head = _FRAME.pack(b"F", slot, h, w, min(decode_us, 0xFFFFFFFF), self._number, grabbed_ns)
-        # A path is best known by its end.
+        # The end of a path identifies it best.
         self._send(head + label.encode("utf-8", "replace")[-LABEL_BYTES:])
         self._number += 1
         return True
 
-    def tell(self, kind: str, **fields: Any) -> None:
-        """Send a note.  Raises Hangup."""
+    def send_note(self, kind: str, **fields: Any) -> None:
+        """kind: one of NOTES.  Raises Hangup."""
         self._send(json.dumps({"kind": kind, **fields}).encode("ascii"))
 
-    def tell_dropped(self) -> None:
-        """Tell of drops not told yet.  Comes before the next frame, so that the numbers add up at the other end."""
+    def send_dropped(self) -> None:
+        """Report the drops since the last report; before the next frame, so that the numbers add up in the daemon."""
         if self._dropped:
-            self.tell("discarded", count=self._dropped, reason="no_slot")
+            self.send_note("discarded", count=self._dropped, reason="no_slot")
             self._dropped = 0
-            self._told_ns = self._clock.monotonic_ns()
+            self._sent_dropped_ns = self._clock.monotonic_ns()
 
     def _drop(self) -> None:
         self._dropped += 1
         self._number += 1
-        if self._clock.monotonic_ns() - self._told_ns >= TELL_EVERY_NS:
-            self.tell_dropped()
+        if self._clock.monotonic_ns() - self._sent_dropped_ns >= self._send_dropped_every_ns:
+            self.send_dropped()
 
-    def _room(self) -> bool:
-        """Whether a slot is free that holds the frame; grows the ring once all slots are back."""
+    def _has_slot(self) -> bool:
+        """Whether a slot is free that is large enough; grows the ring once all slots are back."""
         if self._need_bytes <= self._slot_bytes:
             return bool(self._free)
         if len(self._free) < self._slots:
             return False
         page = mmap.PAGESIZE
         slot_bytes = -(-self._need_bytes // page) * page
-        slots = min(self._wanted_slots, RING_BYTES // slot_bytes)
+        slots = min(self._wanted_slots, self._max_bytes // slot_bytes)
         if slots < 2:
-            raise CameraError(f"a frame of {self._need_bytes} bytes is too large: two must fit into {RING_BYTES}")
+            raise CameraError(f"a frame of {self._need_bytes} bytes is too large: two must fit into {self._max_bytes}")
         try:
-            self._bytes = max(self._bytes, slots * slot_bytes)  # it may only grow: shrinking is sealed off
+            self._bytes = max(self._bytes, slots * slot_bytes)  # the seal forbids shrinking
             os.ftruncate(self._memory, self._bytes)
             self._mapped = mmap.mmap(self._memory, slots * slot_bytes)
         except OSError as error:
             raise CameraError(f"no memory for {slots} frames of {slot_bytes} bytes: {error.strerror}") from None
         self._slots, self._slot_bytes, self._free = slots, slot_bytes, list(range(slots))
-        self.tell("ring", slots=slots, slot_bytes=slot_bytes)
+        self.send_note("ring", slots=slots, slot_bytes=slot_bytes)
         return True
 
     def _send(self, data: bytes) -> None:
@@ -333,5 +347,5 @@ class RingWriter:
 
 
 def cut(text: str) -> str:
-    """Text short enough for a note."""
+    """Shorten a text for a note."""
     return text[:TEXT_CHARACTERS]

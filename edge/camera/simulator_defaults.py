@@ -1,7 +1,7 @@
-"""A first run that tells positions: generated strips say their own scale, direction and speed.
+"""Scale, direction and speed of generated strips, so that a first run reports positions.
 
-They are said by the source (`strip:?mm_per_px=0.25`) and not by keys of their own: keys would go before calibrations,
-and would stay behind when a real camera takes the place of the strip.
+The source states them (`strip:?mm_per_px=0.25`), not keys of their own: such keys would override calibrations, and
+would stay behind when a real camera replaces the strip.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from edge import config
-from edge.camera.sources.device import DEFAULT_FPS
+from edge.camera.sources.contract import DEFAULT_FPS
 from edge.camera.sources.simulator import SPEED_PX, parameters
 from edge.errors import CameraError
 
@@ -19,9 +19,9 @@ Section = TypeVar("Section", config.Camera, config.Travel)
 
 
 def described(settings: config.Config) -> config.Config:
-    """With what generated strips know of themselves, where neither a person nor a calibration has said it.
+    """Fill in what generated strips know about themselves, for keys that neither file nor calibration sets.
 
-    A strip with `mm_per_px` has that scale and runs up.  Where all cameras show such strips at one speed, that is
+    A strip with `mm_per_px` has that scale and runs up.  If all cameras show such strips at the same speed, that is
     the speed of the node's strip.
     """
     cameras = tuple(
@@ -38,11 +38,11 @@ def _scale(camera: config.Camera) -> config.Scale | None:
     try:
         return config.Scale(mm_per_px=parameters(camera.source.get_secret_value())["mm_per_px"])
     except (CameraError, KeyError, ValidationError):
-        return None  # another source, or a strip that will not open and will say why
+        return None  # another source, or a strip that will not open and will report the reason
 
 
 def _speed_m_per_s(camera: config.Camera) -> float | None:
-    """None of a strip that stands still or is not paced, too."""
+    """None also for a strip that stands still or is not paced."""
     scale = _scale(camera)
     if scale is None:
         return None
@@ -51,6 +51,6 @@ def _speed_m_per_s(camera: config.Camera) -> float | None:
     return speed_px * fps * scale.mm_per_px / 1000 or None
 
 
-def _with(section: Section, **told: Any) -> Section:
-    """With these values for keys that have none."""
-    return section.model_copy(update={key: value for key, value in told.items() if getattr(section, key) is None})
+def _with(section: Section, **values: Any) -> Section:
+    """The section with these values for keys that have none."""
+    return section.model_copy(update={key: value for key, value in values.items() if getattr(section, key) is None})

@@ -37,7 +37,7 @@ def tail(
     import threading
 
     from edge import config
-    from edge.delivery.mqtt.client import listen
+    from edge.delivery.mqtt.listener import listen
     from edge.delivery.mqtt.topics import Topics
     from edge.delivery.sequence_audit import SequenceAudit
 

@@ -1,4 +1,4 @@
-"""evidence: the pictures on this box, listed and exported for labelling."""
+"""evidence: list the pictures on this machine, and export tiles for labelling."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ KINDS = click.Choice(["defect", "frame", "image", "unsure", "audit"])
 
 @click.group()
 def evidence() -> None:
-    """Pictures of defects, and tiles for labelling, as they lie on this box.
+    """Pictures of defects, and tiles for labelling, on this machine.
 
-    Works whether the daemon runs or not.
+    Works whether or not the daemon runs.
     """
 
 
@@ -29,13 +29,13 @@ def evidence() -> None:
 @json_option
 @since_option
 @click.option("--camera", help="Only this camera.")
-@click.option("--kind", "kinds", type=KINDS, multiple=True, help="Only these; may be given several times.")
-@click.option("-n", "--limit", type=click.IntRange(1), default=100, show_default=True, help="The newest of them.")
+@click.option("--kind", "kinds", type=KINDS, multiple=True, help="Only this kind; repeat for several.")
+@click.option("-n", "--limit", type=click.IntRange(1), default=100, show_default=True, help="Show only the newest.")
 @exits_with_reason
 def list_evidence(
     config_path: Path, as_json: bool, since: str | None, camera: str | None, kinds: tuple[str, ...], limit: int
 ) -> None:
-    """What there is, oldest first: kind, time, what it shows, path."""
+    """List pictures, oldest first: kind, time, label, size, path."""
     from edge import config
     from edge.evidence.export import chosen
 
@@ -57,15 +57,16 @@ def list_evidence(
 @json_option
 @since_option
 @click.option("--camera", help="Only this camera.")
-@click.option("--kind", "kinds", type=KINDS, multiple=True, help="Only these; may be given several times.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="A folder that is not there yet.")
+@click.option("--kind", "kinds", type=KINDS, multiple=True, help="Only this kind; repeat for several.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to create.")
 @exits_with_reason
 def export(
     config_path: Path, as_json: bool, since: str | None, camera: str | None, kinds: tuple[str, ...], out: Path
 ) -> None:
-    """Tiles in class folders with a manifest.csv, as defectd-train takes them.
+    """Write tiles in class folders with a manifest.csv, as defectd-train reads them.
 
-    The folders say what the model said. Look through them, and move what is wrong; defectd-train leaves out `unsure`.
+    The folder of a tile is the verdict of the model. Look through the folders, and move each wrong tile to the right
+    one; defectd-train ignores `unsure`.
 
     \b
     defectd evidence export --since 7d --out relabel

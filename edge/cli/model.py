@@ -158,8 +158,8 @@ def list_models(config_path: Path, as_json: bool) -> None:
 
     settings = config.load(config_path)
     store = Store(settings.state_dir)
-    active = store.standing(settings.model.bundle)
-    marks = {active.previous: "previous", active.current: ON_TRIAL if active.on_trial else "in use"}
+    active = store.active(settings.model.bundle)
+    marks = {active.previous: "previous", active.current: ON_TRIAL if active.is_canary else "in use"}
     for stored in store.list():
         mark = marks.get(stored.digest, "rejected" if stored.digest in active.rejected else "")
         if as_json:

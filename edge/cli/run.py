@@ -75,15 +75,15 @@ def check(config_path: Path, as_json: bool, schema: bool, probe: bool) -> None:
             probed = ""
             if camera.get("error"):
                 probed = f": FAIL: {camera['error']}"
-            elif camera.get("given"):
-                probed = f": OK: {camera['given']}"
+            elif camera.get("actual"):
+                probed = f": OK: {camera['actual']}"
             click.echo(f"  {camera['name']}: {camera['source']}{probed}")
     sys.exit(EXIT_FAILED if failed else 0)
 
 
 def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
     from edge import config
-    from edge.camera.probe import probed
+    from edge.camera.probe import probe as probe_cameras
     from edge.control.startup import prepare
     from edge.host.clock import SystemClock
 
@@ -91,9 +91,13 @@ def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
     clock = SystemClock()
     classifier = prepare(settings, clock).classifier
     card = classifier.card
-    found = probed(settings.active_cameras, clock) if probe else {}
+    found = probe_cameras(settings.active_cameras, clock) if probe else {}
     cameras = [
-        {"name": camera.name, "source": redact(camera.source.get_secret_value()), **found.get(camera.name, {})}
+        {
+            "name": camera.name,
+            "source": redact(camera.source.get_secret_value()),
+            **(found[camera.name].as_json() if probe else {}),
+        }
         for camera in settings.active_cameras
     ]
     return {

@@ -1,9 +1,9 @@
 """What was asked for: the configuration, calibrations, tuning, and what commands changed."""
 
+from edge.config.broker_address import broker_address, embedded_port
 from edge.config.loader import json_schema, load, parse, state_dir_of
 from edge.config.schema import (
     PATH_STEP,
-    TILE_PX,
     CalibratedThresholds,
     Camera,
     Commands,
@@ -16,18 +16,13 @@ from edge.config.schema import (
     Model,
     Mqtt,
     Outbox,
-    Point,
-    Polygon,
-    Rectangle,
     Scale,
     Sparkplug,
     Travel,
     Verb,
-    broker_address,
-    embedded_port,
 )
 from edge.config.state_dir import StateDir
-from edge.config.value_types import Name, Share
+from edge.config.value_types import TILE_PX, Name, Point, Polygon, Rectangle, Share
 
 __all__ = [
     "PATH_STEP",

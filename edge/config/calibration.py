@@ -23,7 +23,7 @@ SCHEMA: Final = "defectd.calibration/1"
 REMOVE: Final = "Remove the file, then calibrate again"
 
 
-class Region(PartMade):
+class RegionPart(PartMade):
     """The region that is inspected.  edges: as they were found, for people.
 
     track: the region follows the edges; None: it is `roi`.
@@ -35,7 +35,7 @@ class Region(PartMade):
     track: Track | None = None
 
 
-class Metric(PartMade):
+class ScalePart(PartMade):
     """Millimetres per pixel.  rms_px: error of the board's corners in the frame that gave the plane.
 
     rms_px None: the scale comes from a known length.
@@ -46,7 +46,7 @@ class Metric(PartMade):
     views: int = 0
 
 
-class Even(PartMade):
+class FlatfieldPart(PartMade):
     """Even light.  file: the map of gains, beside this file.  before, after: unevenness of the light, as a share."""
 
     file: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
@@ -78,7 +78,7 @@ class Reliability(Part):
     n: int
 
 
-class Judged(PartMade):
+class ThresholdsPart(PartMade):
     """Thresholds.  recall, false_alarms_per_hour: what was asked for.  sound: defect-free tiles that were used.
 
     tiles_per_hour: of the camera, if known.
@@ -93,7 +93,7 @@ class Judged(PartMade):
     tiles_per_hour: float | None = None
 
 
-class Promised(Part):
+class FalseAlarms(Part):
     """The false alarms that a threshold leads to, in the unit that was asked for.
 
     expected: on average; low, high: its 90 % interval.  exact: counted, not extrapolated beyond the footage.
@@ -108,7 +108,7 @@ class Promised(Part):
     shown: float
 
 
-class Surface(PartMade):
+class AnomalyPart(PartMade):
     """The anomaly model for one network.  file: its Gaussians and its thresholds, beside this file.
 
     model: name, version and sha256 of the fp32 network.  alone: `promised` without confirmation over frames.
@@ -119,8 +119,8 @@ class Surface(PartMade):
     model: dict[str, str]
     false_alarms_per_hour: float | None = None
     false_alarm_rate: float | None = None
-    promised: Promised
-    alone: Promised | None = None
+    promised: FalseAlarms
+    alone: FalseAlarms | None = None
     doubt: float
     tiles: int
     pieces: int
@@ -131,7 +131,7 @@ class Surface(PartMade):
     made: Made
 
 
-MAX_SURFACES: Final = 4
+MAX_ANOMALY_MODELS: Final = 4
 """Anomaly models that are kept: those for the networks before and after a change, and some to try."""
 
 
@@ -139,12 +139,12 @@ class Calibration(Part):
     """All calibrations of one camera."""
 
     schema_: str = Field(SCHEMA, alias="schema", pattern="^defectd.calibration/1$")
-    roi: Region | None = None
-    scale: Metric | None = None
-    flatfield: Even | None = None
+    roi: RegionPart | None = None
+    scale: ScalePart | None = None
+    flatfield: FlatfieldPart | None = None
     reference: Reference | None = None
-    thresholds: Judged | None = None
-    normal: tuple[Surface, ...] = Field((), max_length=MAX_SURFACES)
+    thresholds: ThresholdsPart | None = None
+    normal: tuple[AnomalyPart, ...] = Field((), max_length=MAX_ANOMALY_MODELS)
     """The newest first, one for each model."""
 
     @property

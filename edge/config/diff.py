@@ -1,32 +1,28 @@
-"""What is different between two configurations, and which of it a running node can take over."""
+"""Differences between two configurations, and which of them a running node can take over."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
 from edge.config import Camera, Config
 
 LIVE: Final = ("cameras", "decision", "report_s", "commands", "log")
-"""Sections that a running node takes over; of `log` the level."""
+"""Sections that a running node takes over; of `log` only the level."""
 LIVE_MODEL: Final = ("trusted_keys", "allow_unsigned", "keep", "keep_mb", "canary_s", "shadow")
-"""Keys of `model` of which the same is true."""
+"""Keys of `model` that a running node takes over."""
 THRESHOLDS: Final = ("confidence", "unsure", "classes")
-OPENING: Final = (
-    *("source", "fps", "loop", "live", "width", "height", "pixel_format", "exposure", "gain"),
-    *("rtsp_transport", "open_timeout_s", "read_timeout_s", "ring_frames"),
-)
-"""Keys with which a camera process is started."""
 BESIDE: Final = ("name", "enabled", "max_memory_mb")
-"""Keys that change nothing in how a camera is opened or looked at."""
+"""Keys that change neither how a camera is opened nor how it is inspected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
     """Names of active cameras, and keys.
 
-    reopened: the camera process has to start again.  looked_at: inspected otherwise, the process goes on.
-    thresholds: only these.  needs_restart: keys that hold from the next start of the service.
+    reopened: the camera process has to restart.  looked_at: inspected differently, the process goes on.
+    thresholds: only these changed.  needs_restart: keys that take effect at the next start of the service.
     """
 
     added: tuple[str, ...] = ()
@@ -41,7 +37,7 @@ class Difference:
 
 
 def merged(running: Config, wanted: Config) -> Config:
-    """The running configuration with what it can take over of the wanted one."""
+    """The running configuration, with everything of the wanted one that a running node can take over."""
     level = running.log.model_copy(update={"level": wanted.log.level})
     allow = wanted.commands
     if bool(allow.allow) != bool(running.commands.allow):  # the subscription is made with the connection
@@ -51,22 +47,35 @@ def merged(running: Config, wanted: Config) -> Config:
     return running.model_copy(update={**taken, "log": level, "commands": allow, "model": model})
 
 
-def compare(running: Config, wanted: Config) -> Difference:
-    """From the running configuration to the wanted one."""
+def compare(
+    running: Config,
+    wanted: Config,
+    *,
+    opening_keys: Collection[str],
+    needs_new_process: Callable[[Camera, Camera], bool],
+) -> Difference:
+    """The differences from the running configuration to the wanted one.
+
+    opening_keys: keys of a camera that concern how it is opened, and nothing else.
+    needs_new_process: whether the process that runs for one camera cannot go on for the other.
+    """
     before = {camera.name: camera for camera in running.active_cameras}
     after = {camera.name: camera for camera in wanted.active_cameras}
     both = [name for name in after if name in before]
-    reopened = [name for name in both if _differ(before[name], after[name], OPENING)]
-    looked_at = [name for name in both if name not in reopened and _is_looked_at_otherwise(before[name], after[name])]
-    others = [name for name in both if name not in reopened and name not in looked_at]
+    reopened = [name for name in both if needs_new_process(before[name], after[name])]
+    ignored = (*opening_keys, *BESIDE, "decision")
+    inspected = [
+        name for name in both if name not in reopened and _is_inspected_differently(before[name], after[name], ignored)
+    ]
+    others = [name for name in both if name not in reopened and name not in inspected]
     thresholds = [name for name in others if _differ(before[name].decision, after[name].decision, THRESHOLDS)]
     return Difference(
         tuple(name for name in after if name not in before),
         tuple(name for name in before if name not in after),
         tuple(reopened),
-        tuple(looked_at),
+        tuple(inspected),
         tuple(thresholds),
-        _needs_restart(merged(running, wanted), wanted),
+        needs_restart(running, wanted),
     )
 
 
@@ -74,16 +83,15 @@ def _differ(one: Any, other: Any, keys: tuple[str, ...]) -> bool:
     return any(getattr(one, key, None) != getattr(other, key, None) for key in keys)
 
 
-def _is_looked_at_otherwise(one: Camera, other: Camera) -> bool:
-    fields = (*type(one).model_fields, "calibration")
-    keys = tuple(key for key in fields if key not in (*OPENING, *BESIDE, "decision"))
+def _is_inspected_differently(one: Camera, other: Camera, ignored: tuple[str, ...]) -> bool:
+    keys = tuple(key for key in (*type(one).model_fields, "calibration") if key not in ignored)
     tracking = tuple(key for key in type(one.decision).model_fields if key not in THRESHOLDS)
     return _differ(one, other, keys) or _differ(one.decision, other.decision, tracking)
 
 
-def _needs_restart(taken: Config, wanted: Config) -> tuple[str, ...]:
-    """Keys, as `section.key`, in which what is taken over is not what is wanted."""
-    found = []
+def needs_restart(running: Config, wanted: Config) -> tuple[str, ...]:
+    """Keys, as `section.key`, that a running node cannot take over."""
+    taken, found = merged(running, wanted), []
     for name in Config.model_fields:
         one, other = getattr(taken, name), getattr(wanted, name)
         if one == other or name in ("cameras", "decision"):

@@ -1,6 +1,6 @@
-"""Thresholds that a command has set: laid over the configuration, kept in `state_dir` over restarts.
+"""Thresholds set by commands: they override the configuration and are kept in `state_dir` over restarts.
 
-Only what was changed is kept, per camera and key, so that an edit of the configuration still holds for the rest.
+Only changed values are kept, by camera and key, so that an edit of the configuration still applies to the rest.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from edge.host import atomic_files
 log = logging.getLogger(__name__)
 
 KEYS: Final = ("confidence", "unsure", "classes")
-"""What may be changed while inspection runs."""
+"""Keys of `decision` that a command may set."""
 MAX_BYTES: Final = 256 * 1024
 
 Changes = dict[str, dict[str, Any]]
-"""By camera and key."""
+"""Values by camera and key."""
 
 
 def adjusted(configured: config.Config, changes: Changes) -> config.Config:
-    """The configuration with the changes laid over it.  Raises ValueError when they do not fit together."""
+    """The configuration, overridden by the changes.  Raises ValueError when they contradict each other."""
     return configured.model_copy(
         update={"cameras": tuple(_camera(camera, changes.get(camera.name, {})) for camera in configured.cameras)}
     )
 
 
 def merged(changes: Changes, camera: str, wanted: Mapping[str, Any]) -> Changes:
-    """A copy with the wanted values of one camera; None goes back to the configuration."""
+    """A copy with the wanted values of one camera; None as a value goes back to the configuration."""
     own = {**changes.get(camera, {}), **wanted}
     kept = {key: value for key, value in own.items() if value is not None}
     rest = {name: values for name, values in changes.items() if name != camera}
@@ -43,7 +43,7 @@ def merged(changes: Changes, camera: str, wanted: Mapping[str, Any]) -> Changes:
 
 
 def load(configured: config.Config, classes: Sequence[str]) -> Changes:
-    """What was kept, as far as it fits this configuration and the model's classes; the rest is left out and logged."""
+    """The kept changes that fit this configuration and the model's classes; the others are left out and logged."""
     path = configured.state.overrides
     try:
         with path.open("rb") as file:
@@ -52,7 +52,7 @@ def load(configured: config.Config, classes: Sequence[str]) -> Changes:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        log.error("%s cannot be used (%s): the thresholds are those of the configuration", path, error)  # noqa: TRY400
+        log.error("%s cannot be used (%s): the thresholds of the configuration apply", path, error)  # noqa: TRY400
         return {}
     changes: Changes = {}
     for name, values in items:
@@ -65,7 +65,7 @@ def load(configured: config.Config, classes: Sequence[str]) -> Changes:
                 raise ValueError(f"the model does not know {unknown}")
             adjusted(configured, {name: fitting})
         except ValueError as error:
-            log.warning("thresholds set for camera %r by a command are left out: %s", str(name)[:80], error)
+            log.warning("thresholds set for camera %r by a command do not apply: %s", str(name)[:80], error)
             continue
         changes[name] = fitting
         log.info("camera %s: thresholds set by a command hold: %s", name, json.dumps(fitting))
@@ -73,7 +73,7 @@ def load(configured: config.Config, classes: Sequence[str]) -> Changes:
 
 
 def save(state_dir: Path, changes: Changes) -> None:
-    """Keep the changes over restarts, power cuts included.  Raises OSError; the file is then as before."""
+    """Keep the changes over restarts and power cuts.  Raises OSError; the file is then unchanged."""
     atomic_files.replace(StateDir(state_dir).overrides, json.dumps({"cameras": changes}, indent=1).encode() + b"\n")
 
 

@@ -7,12 +7,10 @@ models; `edge.config.messages` words what is wrong with it.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
     Field,
@@ -25,14 +23,19 @@ from pydantic import (
     model_validator,
 )
 
+from edge.config.broker_address import broker_address, embedded_port, is_loopback
 from edge.config.camera_calibration import CameraCalibration
 from edge.config.state_dir import StateDir
 from edge.config.value_types import (
     BUILTIN,
+    MAX_PIXEL,
+    TILE_PX,
     BundlePath,
     File,
     Name,
+    Polygon,
     PublicKey,
+    Rectangle,
     Seconds,
     Section,
     Share,
@@ -43,14 +46,11 @@ from edge.config.value_types import (
 from edge.host.redact import redact
 
 RESERVED_CAMERA_NAMES = {"status", "cmd", "node"}
-TILE_PX = (16, 8192)
-MAX_PIXEL = 65_535
-"""Beyond any sensor, and small enough for OpenCV's drawing."""
 
 
 class Shadow(Section):
     bundle: BundlePath = Field(description="path of a bundle directory or zip")
-    share: float = Field(0.1, gt=0.0, le=1.0, description="share of the frames that it judges too, time permitting")
+    share: float = Field(0.1, gt=0.0, le=1.0, description="share of the frames that it also inspects, time permitting")
 
 
 class Model(Section):
@@ -59,22 +59,29 @@ class Model(Section):
         None, ge=1, le=64, description="threads of the ONNX Runtime session; null: by `calibrate latency`, or 1"
     )
     batch: int | None = Field(
-        None, ge=1, le=512, description="most tiles in one call of the network; null: by `calibrate latency`, or 32"
+        None,
+        ge=1,
+        le=512,
+        description="largest number of tiles in one call of the network; null: by `calibrate latency`, or 32",
     )
     precision: Literal["auto", "fp32", "int8"] = Field(
-        "auto", description="network of the bundle; auto: by `calibrate latency`, or int8 where it is right and faster"
+        "auto", description="network of the bundle; auto: by `calibrate latency`, or int8 where correct and faster"
     )
 
     trusted_keys: list[PublicKey] = Field(
         [],
         max_length=16,
-        description="Ed25519 public keys of those whose bundles may be installed; see `defectd model keygen`",
+        description="Ed25519 public keys whose bundles may be installed; see `defectd model keygen`",
     )
-    allow_unsigned: bool = Field(False, description="bundles that nobody has signed may be installed too")
-    keep: int = Field(5, ge=2, le=100, description="most installed bundles; the one in use and its predecessor stay")
+    allow_unsigned: bool = Field(False, description="unsigned bundles may be installed too")
+    keep: int = Field(
+        5, ge=2, le=100, description="installed bundles that are kept; the active and the previous one always stay"
+    )
     keep_mb: int = Field(200, ge=1, le=10_000, description="MB of installed bundles")
-    canary_s: float = Field(600.0, ge=0.0, le=604_800.0, description="how long a new model is watched, at least")
-    shadow: Shadow | None = Field(None, description="a second model that looks on; it never decides")
+    canary_s: float = Field(
+        600.0, ge=0.0, le=604_800.0, description="how long a new model is watched as a canary, at least"
+    )
+    shadow: Shadow | None = Field(None, description="a second model that runs in shadow mode and never decides")
 
 
 class Mqtt(Section):
@@ -82,47 +89,45 @@ class Mqtt(Section):
     topic_prefix: str = Field(
         "defectd", max_length=200, pattern=r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*$", description="root of all topics"
     )
-    client_id: str | None = Field(
-        None, min_length=1, max_length=128, description="MQTT client id; defectd-NODE when null"
-    )
+    client_id: str | None = Field(None, min_length=1, max_length=128, description="MQTT client id; null: defectd-NODE")
     username: str | None = Field(None, description="user name at the broker")
-    password: SecretStr | None = Field(None, description="password; better a reference: ${ENV} or ${file:PATH}")
-    password_file: File | None = Field(None, description="file with the password alone, or credential:NAME")
+    password: SecretStr | None = Field(None, description="password; a reference is safer: ${ENV} or ${file:PATH}")
+    password_file: File | None = Field(None, description="file that holds only the password, or credential:NAME")
     ca_file: File | None = Field(None, description="PEM file of the authority that signed the broker's certificate")
     cert_file: File | None = Field(None, description="PEM file of this node's client certificate")
     key_file: File | None = Field(None, description="PEM file of this node's private key")
-    allow_plaintext: bool = Field(False, description="allow mqtt:// to another machine: everything is readable")
+    allow_plaintext: bool = Field(False, description="allow mqtt:// to another machine, without encryption")
     protocol: Literal["auto", "5", "3.1.1"] = Field("auto", description="MQTT version; auto tries 5, then 3.1.1")
-    keepalive_s: int = Field(30, ge=2, le=3600, description="keepalive sent to the broker")
-    inflight: int = Field(20, ge=1, le=1000, description="most events sent and not yet acknowledged")
+    keepalive_s: int = Field(30, ge=2, le=3600, description="interval of keepalives to the broker")
+    inflight: int = Field(20, ge=1, le=1000, description="maximum number of events sent and not yet acknowledged")
 
     @field_validator("protocol", mode="before")
     @classmethod
-    def _a_number_names_a_version(cls, value: Any) -> Any:
+    def _version_may_be_a_number(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) else value
 
     @field_validator("broker")
     @classmethod
-    def _known_form(cls, value: str) -> str:
+    def _has_known_form(cls, value: str) -> str:
         embedded_port(value)
         if not value.startswith("embedded"):
             broker_address(value)
         return value
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Mqtt:
+    def _is_consistent(self) -> Mqtt:
         wrong = []
         if self.password and self.password_file:
             wrong.append("password and password_file are both set; keep one of them")
         if (self.password or self.password_file) and not self.username:
             wrong.append("a password is set but no username; set mqtt.username")
         if bool(self.cert_file) != bool(self.key_file):
-            wrong.append("cert_file and key_file go together; set both or none")
+            wrong.append("cert_file and key_file go together; set both or neither")
         if not self.is_embedded:
             host, _, tls = broker_address(self.broker)
-            if not tls and not _is_loopback(host) and not self.allow_plaintext:
+            if not tls and not is_loopback(host) and not self.allow_plaintext:
                 wrong.append(
-                    f"{host} would be reached without encryption; use mqtts://, or set mqtt.allow_plaintext: true"
+                    f"the connection to {host} would not be encrypted; use mqtts://, or set mqtt.allow_plaintext: true"
                 )
         if wrong:
             raise ValueError("; also, ".join(wrong))
@@ -140,45 +145,10 @@ class Mqtt(Section):
         return broker_address(self.broker)
 
     def read_password(self) -> str | None:
-        """The password as it stands now; a file is read anew each time, so that it can be rotated."""
+        """The current password; a file is read anew each time, so that the password can be rotated."""
         if self.password_file:
             return self.password_file.read_text("utf-8").strip()
         return self.password.get_secret_value() if self.password else None
-
-
-def embedded_port(broker: str) -> int:
-    """Port of `embedded` or `embedded:PORT`; 1883 for anything else."""
-    if broker == "embedded" or not broker.startswith("embedded"):
-        return 1883
-    port = broker.removeprefix("embedded:")
-    if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
-        raise ValueError("`embedded:PORT` needs a port from 1 to 65535")
-    return int(port)
-
-
-def broker_address(url: str) -> tuple[str, int, bool]:
-    """Host, port and TLS of an mqtt:// or mqtts:// URL.  Raises ValueError with the remedy."""
-    form = "write `embedded`, mqtt://HOST:PORT or mqtts://HOST:PORT"
-    if "@" in url:
-        raise ValueError("credentials do not belong into the URL; use mqtt.username and mqtt.password_file")
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:  # its text would repeat a part of the URL, which may be a password
-        raise ValueError(f"is no address with a port from 1 to 65535; {form}") from None
-    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or port == 0 or re.search(r"[\s\x00-\x1f]", url):
-        raise ValueError(form)
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise ValueError(f"nothing may follow the port; {form}")
-    tls = parts.scheme == "mqtts"
-    return parts.hostname, port or (8883 if tls else 1883), tls
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 SparkplugId = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^+/#\x00-\x1f\x7f]+$")]
@@ -186,37 +156,41 @@ SparkplugId = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^+/
 
 
 class Sparkplug(Section):
-    enabled: bool = Field(False, description="show this node as a Sparkplug B edge node as well")
+    enabled: bool = Field(False, description="also publish this node as a Sparkplug B edge node")
     broker: str | None = Field(None, description="mqtt:// or mqtts:// address; null: the broker of `mqtt`")
-    username: str | None = Field(None, description="user name there; null: the one of `mqtt`, if the broker is too")
+    username: str | None = Field(
+        None, description="user name at that broker; null: that of `mqtt`, if it is the same broker"
+    )
     password_file: File | None = Field(None, description="file that holds the password of that user")
     group_id: SparkplugId = Field("defectd", description="second part of every topic, for example the plant")
     edge_node_id: SparkplugId | None = Field(None, description="fourth part of every topic; null: the name of the node")
     primary_host: SparkplugId | None = Field(
-        None, description="host without which nothing is published; null: publish to whoever listens"
+        None, description="publish only while this host is online; null: always publish"
     )
-    legacy_state: bool = Field(False, description="true: that host says ONLINE on STATE/HOST, as before 3.0")
+    legacy_state: bool = Field(
+        False, description="true: that host publishes ONLINE on STATE/HOST, as before Sparkplug 3.0"
+    )
     resend_s: float | None = Field(
-        None, ge=0.0, le=3600.0, description="how far back events are sent again after an outage; null: 2 keepalives"
+        None, ge=0.0, le=3600.0, description="how far back events are resent after an outage; null: 2 keepalives"
     )
 
     @field_validator("broker")
     @classmethod
-    def _known_form(cls, value: str | None) -> str | None:
+    def _has_known_form(cls, value: str | None) -> str | None:
         if value is not None:
             broker_address(value)
         return value
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Sparkplug:
+    def _is_consistent(self) -> Sparkplug:
         if self.password_file and not self.username:
             raise ValueError("a password is set but no username; set sparkplug.username")
         if self.legacy_state and not self.primary_host:
-            raise ValueError("legacy_state is about the primary host; set sparkplug.primary_host")
+            raise ValueError("legacy_state needs a primary host; set sparkplug.primary_host")
         return self
 
     def connection(self, mqtt: Mqtt) -> Mqtt:
-        """How this view connects: as `mqtt` does, but for what is set here.  Raises ValueError as `mqtt` would."""
+        """How this output connects: as `mqtt`, except for the keys that are set here.  Raises ValueError as `mqtt`."""
         changes: dict[str, Any] = {}
         if self.broker is not None:
             changes = {"broker": self.broker, "username": None, "password": None, "password_file": None}
@@ -226,8 +200,10 @@ class Sparkplug(Section):
 
 
 class Outbox(Section):
-    max_rows: int = Field(100_000, ge=100, le=10_000_000, description="most undelivered events kept on disk")
-    max_mb: int = Field(256, ge=1, le=100_000, description="MiB of payload of undelivered events kept on disk")
+    max_rows: int = Field(
+        100_000, ge=100, le=10_000_000, description="maximum number of undelivered events kept on disk"
+    )
+    max_mb: int = Field(256, ge=1, le=100_000, description="maximum payload of undelivered events kept on disk, MiB")
     keep_delivered: int = Field(1_000, ge=0, le=1_000_000, description="delivered events kept for `defectd events`")
     durability: Literal["full", "normal"] = Field("full", description="full: each commit survives power loss")
 
@@ -239,15 +215,15 @@ ReplyPrefix = Annotated[str, Field(max_length=200, pattern=r"^[^$/+#\s\x00-\x1f]
 
 
 class Commands(Section):
-    allow: list[Verb] = Field(["ping", "state"], description="verbs that are carried out; all others are refused")
+    allow: list[Verb] = Field(["ping", "state"], description="commands that are carried out; all others are refused")
     reply_prefixes: list[ReplyPrefix] = Field(
-        [], max_length=32, description="where a response topic may lie, besides below this node's own prefix"
+        [], max_length=32, description="prefixes that a response topic may have, besides this node's own"
     )
-    rate_per_s: float = Field(5.0, ge=0.1, le=100.0, description="most commands per second, after a burst of 10")
+    rate_per_s: float = Field(5.0, ge=0.1, le=100.0, description="maximum commands per second, after a burst of 10")
 
 
 class Log(Section):
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severity that is logged")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest severity that is logged")
     format: Literal["auto", "plain", "json"] = Field("auto", description="auto: plain on a terminal, else JSON")
 
 
@@ -256,7 +232,7 @@ class Metrics(Section):
 
     @field_validator("listen")
     @classmethod
-    def _an_address(cls, value: str | None) -> str | None:
+    def _is_address(cls, value: str | None) -> str | None:
         if value is not None:
             host, _, port = value.rpartition(":")
             if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
@@ -274,21 +250,21 @@ class Metrics(Section):
 
 class Evidence(Section):
     enabled: bool = Field(True, description="keep pictures of defects and tiles for labelling")
-    dir: File | None = Field(None, description="folder of the pictures, of one node alone; null: state_dir/evidence")
-    max_mb: int = Field(256, ge=1, le=1_000_000, description="MiB of pictures")
-    min_free_mb: int = Field(256, ge=1, le=1_000_000, description="MiB that stay free on that disk")
-    tiles_mb: int = Field(0, ge=0, le=1_000_000, description="MiB of max_mb that events leave to tiles")
-    frames: bool = Field(False, description="keep the whole frame of each defect as well")
-    quality: int = Field(85, ge=10, le=100, description="JPEG quality of events; tiles have 95")
-    longest_px: int = Field(1600, ge=64, le=8192, description="longer side, above which a picture is made smaller")
-    per_minute: int = Field(120, ge=1, le=100_000, description="most pictures a minute")
-    unsure_per_hour: float = Field(30.0, ge=0.0, le=36_000.0, description="tiles in doubt kept of each camera; 0: none")
+    dir: File | None = Field(None, description="folder for the pictures of this node only; null: state_dir/evidence")
+    max_mb: int = Field(256, ge=1, le=1_000_000, description="maximum size of all pictures, MiB")
+    min_free_mb: int = Field(256, ge=1, le=1_000_000, description="space that stays free on that disk, MiB")
+    tiles_mb: int = Field(0, ge=0, le=1_000_000, description="part of max_mb that is reserved for tiles, MiB")
+    frames: bool = Field(False, description="also keep the whole frame of each defect")
+    quality: int = Field(85, ge=10, le=100, description="JPEG quality of pictures of events; tiles have 95")
+    longest_px: int = Field(1600, ge=64, le=8192, description="pictures with a longer side are reduced to this")
+    per_minute: int = Field(120, ge=1, le=100_000, description="maximum number of pictures per minute")
+    unsure_per_hour: float = Field(30.0, ge=0.0, le=36_000.0, description="unsure tiles kept for each camera; 0: none")
     audit_per_hour: float = Field(
-        6.0, ge=0.0, le=36_000.0, description="tiles kept of each camera at random, whatever they show; 0: none"
+        6.0, ge=0.0, le=36_000.0, description="random tiles kept for each camera, whatever they show; 0: none"
     )
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Evidence:
+    def _is_consistent(self) -> Evidence:
         if self.tiles_mb > self.max_mb:
             raise ValueError(f"tiles_mb ({self.tiles_mb}) is above max_mb ({self.max_mb}); lower it")
         return self
@@ -298,10 +274,10 @@ class Decision(Section):
     confidence: Share = Field(0.6, description="probability from which a tile is a defect")
     unsure: Share = Field(0.35, description="from here to `confidence` a tile is unsure, below it is good")
     classes: dict[str, Share] = Field({}, description="`confidence` of single classes, by name")
-    confirm_frames: int = Field(2, ge=1, le=1000, description="k: sightings that confirm a defect")
-    confirm_window: int = Field(3, ge=1, le=1000, description="n: frames within which they must fall")
-    close_frames: int = Field(3, ge=1, le=10_000, description="frames without a sighting that close a defect")
-    max_shift_px: int | None = Field(None, ge=0, le=100_000, description="most travel per frame; one tile when null")
+    confirm_frames: int = Field(2, ge=1, le=1000, description="detections that confirm a defect")
+    confirm_window: int = Field(3, ge=1, le=1000, description="number of frames within which confirm_frames must fall")
+    close_frames: int = Field(3, ge=1, le=10_000, description="frames without a detection that close a defect")
+    max_shift_px: int | None = Field(None, ge=0, le=100_000, description="maximum travel per frame; null: one tile")
 
     @model_validator(mode="after")
     def _ordered(self) -> Decision:
@@ -312,34 +288,33 @@ class Decision(Section):
                 raise ValueError(f"classes.{name} ({value}) is below unsure ({self.unsure}); raise it")
         if self.confirm_frames > self.confirm_window:
             raise ValueError(
-                f"confirm_frames ({self.confirm_frames}) can never be reached in confirm_window "
+                f"confirm_frames ({self.confirm_frames}) cannot be reached within confirm_window "
                 f"({self.confirm_window}) frames; lower the first or raise the second"
             )
         return self
 
 
 class ImageQuality(Section):
-    enabled: bool = Field(True, description="look at every picture before it is inspected")
-    frozen: bool | None = Field(None, description="equal pictures are a fault; null: of devices and streams only")
-    min_fault_s: float = Field(1.5, ge=0.0, le=3600.0, description="how long frozen, blurred and shifted must last")
+    enabled: bool = Field(True, description="check every picture before it is inspected")
+    frozen: bool | None = Field(None, description="identical pictures are a fault; null: for devices and streams only")
+    min_fault_s: float = Field(
+        1.5, ge=0.0, le=3600.0, description="how long frozen, blurred and shifted must last to count"
+    )
     dark: float = Field(6.0, ge=0.0, le=255.0, description="mean gray below which a picture is dark")
     bright: float = Field(249.0, ge=0.0, le=255.0, description="mean gray above which a picture is saturated")
-    focus: Share = Field(0.7, description="share of the own sharpness below which a picture is blurred; 0: never")
-    shift: float = Field(0.1, ge=0.0, le=0.5, description="share of the width that counts as shifted; 0: never")
-    damage: bool = Field(True, description="look for torn and corrupted pictures")
+    focus: Share = Field(
+        0.7, description="share of the camera's usual sharpness below which a picture is blurred; 0: never"
+    )
+    shift: float = Field(
+        0.1, ge=0.0, le=0.5, description="displacement that counts as shifted, as a share of the width; 0: never"
+    )
+    damage: bool = Field(True, description="detect torn and corrupted pictures")
 
     @model_validator(mode="after")
     def _ordered(self) -> ImageQuality:
         if self.dark >= self.bright:
             raise ValueError(f"dark ({self.dark:g}) is not below bright ({self.bright:g}); lower it")
         return self
-
-
-Coordinate = Annotated[int, Field(ge=0, le=MAX_PIXEL)]
-Length = Annotated[int, Field(gt=0, le=MAX_PIXEL)]
-Rectangle = tuple[Coordinate, Coordinate, Length, Length]
-Point = tuple[Coordinate, Coordinate]
-Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=64)]
 
 
 PATH_STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[([0-9]{1,6})\]|\['([^'\\]{1,100})'\]")
@@ -349,39 +324,43 @@ TopicName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^+#\s
 
 
 class Travel(Section):
-    speed_m_per_s: float | None = Field(None, gt=0.0, le=100.0, description="of a strip whose speed never changes")
-    topic: TopicName | None = Field(None, description="topic at `mqtt.broker` that tells the speed; no wildcards")
-    path: str | None = Field(None, max_length=200, description="JSON path of it, such as $.line.speed; null: all of it")
+    speed_m_per_s: float | None = Field(
+        None, gt=0.0, le=100.0, description="speed of a strip whose speed never changes"
+    )
+    topic: TopicName | None = Field(None, description="topic at `mqtt.broker` that carries the speed; no wildcards")
+    path: str | None = Field(
+        None, max_length=200, description="JSON path of the speed, such as $.line.speed; null: the whole payload"
+    )
     factor: float = Field(
         1.0, gt=0.0, le=1e6, description="from the topic's unit to m/s: 0.001 for mm/s, 1/60 for m/min"
     )
-    max_m_per_s: float = Field(50.0, gt=0.0, le=1000.0, description="what is faster cannot be true and is refused")
-    delay_s: float = Field(0.0, ge=0.0, le=10.0, description="how old a speed is, on average, when its message comes")
-    stale_s: float = Field(5.0, ge=0.2, le=3600.0, description="without a message for so long the speed is unknown")
+    max_m_per_s: float = Field(50.0, gt=0.0, le=1000.0, description="a higher speed is refused as impossible")
+    delay_s: float = Field(0.0, ge=0.0, le=10.0, description="average age of a speed when its message arrives")
+    stale_s: float = Field(5.0, ge=0.2, le=3600.0, description="without a message for this long the speed is unknown")
     interpolation: Literal["linear", "previous"] = Field(
-        "linear", description="previous: the source tells changes only"
+        "linear", description="previous: the source reports changes only"
     )
-    coil_topic: TopicName | None = Field(None, description="topic that names the coil; a change begins one at 0 m")
-    coil_path: str | None = Field(None, max_length=200, description="JSON path of the name; null: all of it")
+    coil_topic: TopicName | None = Field(None, description="topic that names the coil; a change starts a coil at 0 m")
+    coil_path: str | None = Field(None, max_length=200, description="JSON path of the name; null: the whole payload")
 
     @field_validator("path", "coil_path")
     @classmethod
-    def _is_a_path(cls, value: str | None) -> str | None:
+    def _is_json_path(cls, value: str | None) -> str | None:
         if value is not None and not _PATH.fullmatch(value):
             raise ValueError("should be names and indices, such as $.line.speed, values[0].v or $['line speed']")
         return value
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Travel:
+    def _is_consistent(self) -> Travel:
         wrong = []
         if self.speed_m_per_s is not None and self.topic is not None:
             wrong.append("speed_m_per_s and topic are both set; keep one of them")
         for key in ("topic", "coil_topic"):
             path = key.replace("topic", "path")
             if getattr(self, path) is not None and getattr(self, key) is None:
-                wrong.append(f"{path} is set but no {key}; set it too")
+                wrong.append(f"{path} is set but {key} is not; set it too")
         if self.topic is not None and self.topic == self.coil_topic and self.path == self.coil_path:
-            wrong.append("topic and coil_topic are one and the same value; give each its path")
+            wrong.append("topic and coil_topic are the same value; give each its own path")
         if wrong:
             raise ValueError("; also, ".join(wrong))
         return self
@@ -391,17 +370,23 @@ Numbers9 = Annotated[tuple[float, ...], Field(min_length=9, max_length=9)]
 
 
 class Scale(Section):
-    mm_per_px: float = Field(gt=0.0, le=1000.0, description="on the strip, in the middle of the frame")
-    lens: Numbers9 | None = Field(None, description="fx, fy, cx, cy, k1, k2, p1, p2, k3; by `calibrate scale`")
-    plane: Numbers9 | None = Field(None, description="undistorted px to mm, row by row; by `calibrate scale`")
+    mm_per_px: float = Field(gt=0.0, le=1000.0, description="mm per pixel on the strip, in the middle of the frame")
+    lens: Numbers9 | None = Field(
+        None, description="lens model fx, fy, cx, cy, k1, k2, p1, p2, k3; by `calibrate scale`"
+    )
+    plane: Numbers9 | None = Field(
+        None, description="homography from undistorted px to mm, row by row; by `calibrate scale`"
+    )
 
 
 class CalibratedThresholds(Section):
     bundle: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
-        None, description="sha256 of the card of the one bundle it holds for; null: any"
+        None, description="sha256 of the card of the bundle that they apply to; null: any"
     )
-    tile_px: int | None = Field(None, description="side of the tiles it holds for; null: any")
-    temperature: float | None = Field(None, gt=0.0, le=1000.0, description="of the softmax; null: the bundle's")
+    tile_px: int | None = Field(None, description="side of the tiles that they apply to; null: any")
+    temperature: float | None = Field(
+        None, gt=0.0, le=1000.0, description="temperature of the softmax; null: the bundle's"
+    )
     classes: dict[str, Share] = Field({}, description="probability from which a tile is a defect, by class")
 
 
@@ -413,56 +398,67 @@ class Camera(Section):
     )
     enabled: bool = Field(True, description="false: the camera is left out")
     fps: float | None = Field(
-        None, ge=0.0, le=10_000.0, description="asked of a device; paces recordings and the strip (0: unpaced)"
+        None,
+        ge=0.0,
+        le=10_000.0,
+        description="requested from a device; paces recordings and the generated strip (0: unpaced)",
     )
-    loop: bool = Field(False, description="recordings start again at their end")
-    live: bool | None = Field(None, description="false: frames wait instead of being dropped or late; null: by source")
-    mode: Literal["strip", "parts"] = Field("strip", description="strip: tracked surface; parts: each frame alone")
-    budget_ms: float = Field(20.0, gt=0.0, le=60_000.0, description="from grab to verdict")
-    tile_revisit_frames: int = Field(6, ge=1, le=1000, description="frames in which every tile is seen under overload")
+    loop: bool = Field(False, description="recordings restart at their end")
+    live: bool | None = Field(
+        None, description="false: frames wait instead of being dropped or late; null: by the kind of source"
+    )
+    mode: Literal["strip", "parts"] = Field(
+        "strip", description="strip: continuous surface with tracked defects; parts: each frame alone"
+    )
+    budget_ms: float = Field(20.0, gt=0.0, le=60_000.0, description="maximum time from grab to verdict")
+    tile_revisit_frames: int = Field(
+        6, ge=1, le=1000, description="number of frames in which every tile is inspected under overload"
+    )
     roi: Rectangle | Polygon | None = Field(None, description="[x, y, w, h] or [[x, y], ...] in px; null: whole frame")
     exclude: list[Rectangle | Polygon] = Field(
         [], max_length=32, description="regions like `roi` that are not inspected"
     )
-    flatfield: File | None = Field(None, description="map of gains for even light; by `calibrate flatfield`")
+    flatfield: File | None = Field(None, description="map of gains that evens out the light; by `calibrate flatfield`")
     calibrated_thresholds: CalibratedThresholds | None = Field(
         None, description="thresholds for one model; by `calibrate thresholds`"
     )
     anomaly: Literal["classes"] | tuple[File, ...] | None = Field(
-        None, description="good surface, by `calibrate normal`; null: what was calibrated, `classes`: not used"
+        None, description="anomaly models, by `calibrate normal`; null: the calibrated ones, `classes`: none"
     )
-    scale: Scale | None = Field(None, description="{mm_per_px: ...}: events say where a defect lies in mm, too")
+    scale: Scale | None = Field(None, description="{mm_per_px: ...}: events also state the box in mm")
     direction: Literal["up", "down", "left", "right"] | None = Field(
-        None, description="where the strip runs to in the picture; events then say where on the strip a defect lies"
+        None, description="direction of the strip's travel in the picture; events then state positions on the strip"
     )
     offset_m: float = Field(
         0.0,
         ge=-10_000.0,
         le=10_000.0,
-        description="metres from where coils begin to the edge at which the strip leaves",
+        description="metres from the start of a coil to the picture's edge at which the strip leaves",
     )
     tile_px: int = Field(200, ge=TILE_PX[0], le=TILE_PX[1], description="side of a tile in the frame")
     tile_mm: float | None = Field(
-        None, gt=0.0, le=100_000.0, description="the same in mm, in its place, where there is a scale"
+        None, gt=0.0, le=100_000.0, description="side of a tile in mm, in place of tile_px; needs a scale"
     )
-    overlap: float = Field(0.1, ge=0.0, le=0.9, description="least share of a tile that its neighbour covers too")
-    decision: Decision = Field(Decision(), description="this camera's own values over the top-level `decision`")
-    image_quality: ImageQuality = Field(ImageQuality(), description="when a picture is no picture of the surface")
+    overlap: float = Field(0.1, ge=0.0, le=0.9, description="minimum share of a tile that its neighbour also covers")
+    decision: Decision = Field(Decision(), description="values that override the top-level `decision` for this camera")
+    image_quality: ImageQuality = Field(ImageQuality(), description="when a picture does not show the surface")
     drift_s: float = Field(
-        300.0, ge=0.0, le=86_400.0, description="window of the watch over drift; 0: no watch, otherwise 60 at least"
+        300.0, ge=0.0, le=86_400.0, description="window of the drift watch; 0: no watch, otherwise 60 at least"
     )
-    ring_frames: int = Field(8, ge=2, le=256, description="frames that wait in memory; the oldest goes when full")
-    max_memory_mb: int = Field(500, ge=50, le=65_536, description="a camera process that grows larger is replaced")
-    width: int | None = Field(None, ge=16, le=32_768, description="asked of a device")
-    height: int | None = Field(None, ge=16, le=32_768, description="asked of a device")
+    ring_frames: int = Field(
+        8, ge=2, le=256, description="frames that wait in memory; when full, the oldest is dropped"
+    )
+    max_memory_mb: int = Field(500, ge=50, le=65_536, description="a camera process that grows larger is restarted")
+    width: int | None = Field(None, ge=16, le=32_768, description="requested from a device")
+    height: int | None = Field(None, ge=16, le=32_768, description="requested from a device")
     pixel_format: Annotated[str, Field(pattern=r"^[A-Za-z0-9 ]{4}$")] | None = Field(
-        None, description="four-letter code asked of a device, such as MJPG or GREY"
+        None, description="four-letter code requested from a device, such as MJPG or GREY"
     )
-    exposure: float | None = Field(None, description="asked of a device, in the driver's unit; null: automatic")
-    gain: float | None = Field(None, description="asked of a device, in the driver's unit; null: automatic")
-    rtsp_transport: Literal["tcp", "udp"] = Field("tcp", description="how RTSP carries the picture")
-    open_timeout_s: float = Field(3.0, gt=0.0, le=120.0, description="a source that does not open by then has failed")
-    read_timeout_s: float = Field(2.0, gt=0.0, le=120.0, description="a read slower than this has failed")
+    exposure: float | None = Field(None, description="requested from a device, in the driver's unit; null: automatic")
+    gain: float | None = Field(None, description="requested from a device, in the driver's unit; null: automatic")
+    rtsp_transport: Literal["tcp", "udp"] = Field("tcp", description="transport of RTSP")
+    open_timeout_s: float = Field(3.0, gt=0.0, le=120.0, description="a source that takes longer to open has failed")
+    read_timeout_s: float = Field(2.0, gt=0.0, le=120.0, description="a read that takes longer has failed")
 
     _calibration: CameraCalibration = PrivateAttr(default_factory=CameraCalibration)
 
@@ -479,12 +475,12 @@ class Camera(Section):
 
     @field_validator("source", mode="before")
     @classmethod
-    def _index_is_a_source(cls, value: Any) -> Any:
+    def _source_may_be_a_number(cls, value: Any) -> Any:
         return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
     @field_validator("source")
     @classmethod
-    def _can_be_opened(cls, value: SecretStr) -> SecretStr:
+    def _is_source(cls, value: SecretStr) -> SecretStr:
         source = value.get_secret_value().strip()
         if not source:
             raise ValueError("is empty; give a device index, a path, a URL, or `strip:`")
@@ -499,7 +495,7 @@ class Camera(Section):
 
     @field_validator("roi", mode="wrap")
     @classmethod
-    def _one_message_for_a_region(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    def _is_region(cls, value: Any, check: ValidatorFunctionWrapHandler) -> Any:
         try:
             roi = check(value)
         except ValidationError:
@@ -517,29 +513,29 @@ class Camera(Section):
 
     @field_validator("tile_mm")
     @classmethod
-    def _not_beside_tile_px(cls, value: float | None, info: ValidationInfo) -> float | None:
+    def _replaces_tile_px(cls, value: float | None, info: ValidationInfo) -> float | None:
         if value is not None and info.data.get("tile_px", 200) != 200:
-            raise ValueError(f"stands beside tile_px ({info.data['tile_px']}); give one of them")
+            raise ValueError(f"is set beside tile_px ({info.data['tile_px']}); give one of them")
         return value
 
     @field_validator("drift_s")
     @classmethod
-    def _minutes(cls, value: float) -> float:
+    def _is_minutes(cls, value: float) -> float:
         if 0.0 < value < 60.0:
-            raise ValueError("is shorter than a minute; a watch over seconds would alarm at every coil")
+            raise ValueError("is shorter than a minute; such a watch would raise an alarm at every coil")
         return value
 
     @field_validator("name")
     @classmethod
-    def _not_a_topic_of_ours(cls, value: str) -> str:
+    def _is_free_name(cls, value: str) -> str:
         if value in RESERVED_CAMERA_NAMES:
             raise ValueError(f"{value!r} is a topic of the node itself; choose another name")
         return value
 
 
 class Config(Section):
-    node: Name = Field(description="this box's name; part of every topic")
-    state_dir: File = Field(Path("./var"), description="events, evidence, calibration; relative to the file")
+    node: Name = Field(description="name of this node; part of every topic")
+    state_dir: File = Field(Path("./var"), description="folder for events, evidence and calibrations")
     report_s: Seconds = Field(10.0, description="seconds between report lines and coverage messages")
     log: Log = Log()
     model: Model = Model()
@@ -559,19 +555,19 @@ class Config(Section):
         names = [camera.name for camera in cameras]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"the name {', '.join(map(repr, twice))} stands twice; rename one")
+            raise ValueError(f"the name {', '.join(map(repr, twice))} is used twice; rename one")
         return cameras
 
     @field_validator("sparkplug")
     @classmethod
-    def _connects_as_mqtt_may(cls, value: Sparkplug, info: ValidationInfo) -> Sparkplug:
+    def _can_connect(cls, value: Sparkplug, info: ValidationInfo) -> Sparkplug:
         mqtt = info.data.get("mqtt")
         try:
             if mqtt is not None:
                 value.connection(mqtt)
         except ValidationError as error:
-            said = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
-            raise ValueError(f"broker: {said}") from None
+            message = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+            raise ValueError(f"broker: {message}") from None
         return value
 
     @property
@@ -580,7 +576,7 @@ class Config(Section):
 
     @property
     def state(self) -> StateDir:
-        """Every file of the state directory by name."""
+        """The files of the state directory, by name."""
         return StateDir(self.state_dir)
 
     @property

@@ -1,7 +1,7 @@
-"""How the network runs best on this box: `state_dir/calibration/node.yaml`, by `defectd calibrate latency`.
+"""How the network runs fastest on this machine: `state_dir/calibration/node.yaml`, by `defectd calibrate latency`.
 
-It holds for one processor, one onnxruntime and one bundle; elsewhere, and where the file cannot be used, the box runs
-as if nothing had been measured, and says so: that costs time, never a verdict.
+The file applies to one processor, one onnxruntime and one bundle. Otherwise, and where it cannot be used, the network
+runs untuned, and the log says so: that costs time, never a verdict.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Part(BaseModel):
 
 
 class HostFingerprint(_Part):
-    """What a measurement of time holds for.  bundle: its digest."""
+    """What a measurement of time applies to.  bundle: its digest."""
 
     processor: str
     cores: int
@@ -41,9 +41,9 @@ class HostFingerprint(_Part):
 
 
 class Timed(_Part):
-    """One way to run the network.  Frames of the camera through the daemon's line, ms.
+    """One way to run the network, timed with the camera's frames through the daemon's inspection loop, ms.
 
-    calm_ms: the quarter that was quickest took no longer; by this they are compared.
+    calm_ms: the lower quartile, by which the ways are compared.
     """
 
     precision: Literal["fp32", "int8"]
@@ -57,21 +57,24 @@ class Timed(_Part):
 
 
 class Parity(_Part):
-    """int8 beside fp32 on this box.  tiles: judged by both.  moved: to or from unsure.  contradicted: all else."""
+    """int8 compared with fp32 on this machine.  tiles: inspected by both.
+
+    moved: verdicts that changed to or from unsure.  contradicted: all other changed verdicts.
+    """
 
     tiles: int
     defects: int
-    """Of the tiles, by fp32."""
+    """Defects among the tiles, by fp32."""
     moved: int
     contradicted: int
     why_not: str | None = None
-    """What forbids int8; None: nothing does."""
+    """Why int8 may not be used; None: it may."""
 
 
 class Capacity(_Part):
-    """How many cameras the box holds at a pace: every tile of every frame.  p99_ms: of one camera, grab to verdict.
+    """How many cameras this machine can inspect at a frame rate: every tile of every frame.
 
-    at_least: more were not tried.
+    at_least: more were not tried.  p99_ms: of one camera, from grab to verdict.
     """
 
     fps: float
@@ -82,13 +85,13 @@ class Capacity(_Part):
 
 
 class Tuning(_Part):
-    """All that was measured.  chosen is one of rows."""
+    """All measurements.  chosen: one of `rows`."""
 
     schema_: str = Field(SCHEMA, alias="schema", pattern="^defectd.tuning/1$")
     place: HostFingerprint
     camera: str
     tiles: int
-    """Of a frame."""
+    """Tiles of one frame."""
     chosen: Timed
     rows: tuple[Timed, ...]
     parity: Parity
@@ -97,14 +100,14 @@ class Tuning(_Part):
 
 
 def here(digest: str) -> HostFingerprint:
-    """Where a measurement of this moment holds."""
+    """What a measurement made now applies to."""
     return HostFingerprint(
         processor=machine.processor(), cores=machine.cores(), onnxruntime=metadata.version("onnxruntime"), bundle=digest
     )
 
 
 def load(path: Path) -> Tuning | None:
-    """What was measured; None where nothing was.  Raises ConfigError for a file that cannot be used."""
+    """The measurements; None where there are none.  Raises ConfigError for a file that cannot be used."""
     if not path.exists():
         return None
     raw = yaml_file.read(path)
@@ -115,12 +118,15 @@ def load(path: Path) -> Tuning | None:
 
 
 def save(path: Path, tuning: Tuning, beside: Mapping[str, bytes] | None = None) -> None:
-    """beside: files by name, written with it, all or none.  Raises CalibrationError; all is then as it was."""
+    """Write the measurements.  beside: files by name, written with them, all or none.
+
+    Raises CalibrationError; the files are then unchanged.
+    """
     write(path, yaml_file.coded(tuning.model_dump(mode="json", by_alias=True)), beside)
 
 
 def fitted(model: config.Model, digest: str, state_dir: Path) -> config.Model:
-    """The section `model` with what was measured here for this bundle, where it says nothing itself."""
+    """The section `model`, with what was measured here for this bundle in the keys that it leaves open."""
     path = StateDir(state_dir).tuning
     try:
         found = load(path)
@@ -141,12 +147,12 @@ def fitted(model: config.Model, digest: str, state_dir: Path) -> config.Model:
     if model.batch is None:
         changes["batch"] = found.chosen.batch
     if changes:
-        log.info("by %s the network runs with %s", path, ", ".join(f"{key} {value}" for key, value in changes.items()))
+        log.info("%s: the network runs with %s", path, ", ".join(f"{key} {value}" for key, value in changes.items()))
     return model.model_copy(update=changes)
 
 
 def differences(measured: HostFingerprint, now: HostFingerprint) -> list[str]:
-    """In words, what is another than it was."""
+    """In words, what differs from the measurement."""
     names = {"processor": "on the processor", "cores": "with cores", "onnxruntime": "with onnxruntime"}
     found = [
         f"{words} {getattr(measured, key)}, this is {getattr(now, key)}"

@@ -31,20 +31,28 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 """A part of a topic: no spaces, slashes, or MQTT wildcards."""
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
+TILE_PX = (16, 8192)
+MAX_PIXEL = 65_535
+"""Beyond any sensor, and small enough for OpenCV's drawing."""
+Coordinate = Annotated[int, Field(ge=0, le=MAX_PIXEL)]
+Length = Annotated[int, Field(gt=0, le=MAX_PIXEL)]
+Rectangle = tuple[Coordinate, Coordinate, Length, Length]
+Point = tuple[Coordinate, Coordinate]
+Polygon = Annotated[tuple[Point, ...], Field(min_length=3, max_length=64)]
 
 
 def check_path(value: Any) -> Any:
-    """A text that can be a path, with ~ resolved."""
+    """A text as a path, with ~ resolved.  Raises ValueError for one that cannot be a path."""
     if not isinstance(value, str):
         return value
     if not value or "\0" in value:
-        raise ValueError("is no path; leave the key out, or give one")
+        raise ValueError("is not a path; leave the key out, or give one")
     if value.startswith(CREDENTIAL) and not re.fullmatch(r"[\w.-]+", value.removeprefix(CREDENTIAL)):
-        raise ValueError("is no credential; write credential:NAME, with the NAME of a LoadCredential= of the unit")
+        raise ValueError("is not a credential; write credential:NAME, with the NAME of a LoadCredential= of the unit")
     try:
         return Path(value).expanduser()
     except RuntimeError:
-        raise ValueError("begins with ~, but there is no such home directory; write the whole path") from None
+        raise ValueError("starts with ~, but there is no such home directory; write the whole path") from None
 
 
 Locate = Callable[[str], Path]
@@ -68,8 +76,11 @@ def _anchored_source(value: SecretStr, locate: Locate) -> SecretStr:
 
 
 def is_device_or_url(source: str) -> bool:
-    """Whether a camera's source is something else than a file, a folder or a pattern."""
-    return re.fullmatch("[0-9]+", source) is not None or source.startswith("strip:") or "://" in source
+    """Whether a camera's source is not a file, folder or pattern.
+
+    By its form alone: a number, or a scheme of two letters or more before a colon.  All else is a path.
+    """
+    return re.match(r"[0-9]+\Z|[A-Za-z][A-Za-z0-9+.-]+:", source) is not None
 
 
 BUILTIN = "builtin"
@@ -82,15 +93,17 @@ Source = Annotated[SecretStr, PathKey(_anchored_source)]
 
 
 class Section(BaseModel):
+    """Base of every section: frozen, and unknown keys are refused."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _refuse_switch_for_number(cls, value: Any, info: ValidationInfo) -> Any:
         """YAML's yes, no, on and off are true and false; Python would take them for 1 and 0."""
         expected = cls.model_fields[str(info.field_name)].annotation
         if bool not in (expected, *typing.get_args(expected)) and model_in(expected) is None and _has_switch(value):
-            raise ValueError("true, false, yes, no, on, off stand for a switch; write a number, or a text in quotes")
+            raise ValueError("true, false, yes, no, on, off are switches; write a number, or a text in quotes")
         return value
 
 
@@ -104,10 +117,10 @@ def _has_switch(value: Any) -> bool:
 
 def _public_key(value: str) -> str:
     try:
-        good = len(base64.b64decode(value, validate=True)) == 32
+        is_key = len(base64.b64decode(value, validate=True)) == 32
     except ValueError:
-        good = False
-    if not good:
+        is_key = False
+    if not is_key:
         raise ValueError("should be a public key as `defectd model keygen` prints it: base64 of 32 bytes")
     return value
 

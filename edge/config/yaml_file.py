@@ -1,6 +1,6 @@
-"""A YAML file read into plain values: bounded, without surprises, and with its references filled in.
+"""Reads a YAML file into plain values: bounded, without surprises, with its references filled in.
 
-YAML 1.1 as PyYAML reads it, less what only does harm in a configuration: a key that stands twice, dates, tags,
+YAML 1.1 as PyYAML reads it, without the parts that only do harm in a configuration: repeated keys, dates, tags, and
 documents that expand without end. No message repeats the text of the file: it may hold a password.
 """
 
@@ -26,14 +26,14 @@ MAX_VALUES: Final = 20_000
 MAX_INTEGER: Final = 1 << 63
 CREDENTIAL: Final = "credential:"
 CREDENTIALS_DIRECTORY: Final = "CREDENTIALS_DIRECTORY"
-"""Where systemd puts what a unit's LoadCredential= names.  Source: systemd.exec(5)."""
+"""Folder in which systemd puts the files that a unit's LoadCredential= names.  Source: systemd.exec(5)."""
 
 _PLAIN_TAGS: Final = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "int", "float", "str", "seq", "map")}
-_QUOTES: Final = "a text that begins with & * ! % @ or ` needs quotes"
+_QUOTES: Final = "a text that starts with & * ! % @ or ` needs quotes"
 
 
 def read(path: Path) -> object:
-    """The file's value.  Raises ConfigError, which says where but never what stands there."""
+    """The file's value.  Raises ConfigError, which names the place but never the text there."""
     origin = str(path)
     try:
         with path.open("rb") as file:
@@ -46,21 +46,21 @@ def read(path: Path) -> object:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader that refuses more)
     except yaml.YAMLError as error:
-        raise _refused(origin, f"is not usable YAML: {_where_and_why(error)}", "Mend it there") from None
+        raise _refused(origin, f"is not usable YAML: {_where_and_why(error)}", "Correct it there") from None
     except RecursionError:
         raise _refused(origin, "is nested too deeply", f"At most {MAX_DEPTH} levels can be read") from None
 
 
 def coded(value: Mapping[str, Any]) -> bytes:
-    """Plain values as `read` reads them."""
+    """Plain values as YAML, for `read`."""
     return yaml.safe_dump(dict(value), sort_keys=False, default_flow_style=None, width=110).encode()
 
 
 def place(files: Mapping[Path, bytes]) -> None:
-    """Write files of one folder, all or none, the last one after the others; the folder is made where it is missing.
+    """Write files of one folder, all or none, the last one after the others; make the folder where it is missing.
 
-    After a power cut each is the old one or the new one. What root writes belongs to the user whose folder it is: the
-    daemon has to read it.  Raises OSError.
+    After a power cut each is the old one or the new one. Files that root writes belong to the owner of the folder: the
+    daemon has to read them.  Raises OSError.
     """
     inner = next(iter(files)).absolute().parent
     missing = [folder for folder in (inner, *inner.parents) if not folder.exists()]
@@ -80,16 +80,16 @@ def place(files: Mapping[Path, bytes]) -> None:
 def fill(value: object, *, origin: str, base: Path, env: Mapping[str, str], problems: list[Problem]) -> Any:
     """A copy with ${NAME}, ${NAME:-default}, ${file:PATH} and ${credential:NAME} replaced in every text.
 
-    base: what relative paths are relative to.  problems: gets one for each reference that leads nowhere.
+    base: what relative paths are relative to.  problems: gets one for each reference that cannot be resolved.
     Raises ConfigError for a value that is nested too deeply or expands to too much.
     """
     return _Filler(origin, base, env, problems).fill(value, "", 0)
 
 
 def located(where: str, *, base: Path, env: Mapping[str, str]) -> Path:
-    """The path meant by a text: relative to `base`, or `credential:NAME`.
+    """The path that a text names: relative to `base`, or `credential:NAME`.
 
-    A credential is systemd's inside the unit; at a shell it is the file of that name beside the configuration.
+    Inside the unit a credential is systemd's; in a shell it is the file of that name beside the configuration.
     """
     if not where.startswith(CREDENTIAL):
         return base / where
@@ -101,7 +101,7 @@ def _refused(origin: str, allowed: str, remedy: str) -> ConfigError:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without dates, foreign tags, endless numbers, and the silent loss of a key that stands twice."""
+    """YAML without dates, foreign tags, endless numbers, and the silent loss of a repeated key."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own class attribute)
         first: [(tag, form) for tag, form in forms if not tag.endswith(":timestamp")]
@@ -115,7 +115,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if (key.tag, key.value) in seen:
-                raise yaml.MarkedYAMLError(problem="this key stands twice in one section", problem_mark=key.start_mark)
+                raise yaml.MarkedYAMLError(problem="this key is repeated in one section", problem_mark=key.start_mark)
             seen.add((key.tag, key.value))
         return node
 
@@ -130,7 +130,7 @@ class _Loader(yaml.SafeLoader):
         try:
             value = super().construct_object(node, deep)
         except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError):  # PyYAML lets them through
-            problem = "looks like a number, but is none; a text needs quotes"
+            problem = "looks like a number, but is not one; a text needs quotes"
             raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
         if isinstance(value, int) and abs(value) > MAX_INTEGER:
             raise yaml.MarkedYAMLError(problem="a number beyond 64 bits", problem_mark=node.start_mark)
@@ -138,14 +138,14 @@ class _Loader(yaml.SafeLoader):
 
 
 def _where_and_why(error: yaml.YAMLError) -> str:
-    """What PyYAML found, without the line of the file that it would show."""
+    """PyYAML's message, without the line of the file that it would show."""
     if not isinstance(error, yaml.MarkedYAMLError):
-        return "it holds a character that YAML does not allow"
+        return "it contains a character that YAML does not allow"
     problem = str(error.problem)
     if re.match(r"found undefined alias|found duplicate anchor|found unknown|could not determine", problem):
         problem = _QUOTES
     elif problem == "but found another document":
-        problem = "a second document begins"
+        problem = "a second document starts"
     mark = error.problem_mark or error.context_mark
     where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
     return where + problem
@@ -183,7 +183,7 @@ class _Filler:
         name, has_default, default = what.partition(":-")
         if not _VARIABLE.fullmatch(name):
             remedy = "Write ${NAME}, ${NAME:-default}, ${file:PATH} or ${credential:NAME}"
-            self._problems.append(Problem(key, match[0], "is no reference", remedy))
+            self._problems.append(Problem(key, match[0], "is not a reference", remedy))
             return ""
         if name in self._env:
             return self._env[name]

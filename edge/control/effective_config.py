@@ -72,7 +72,7 @@ def effective_config(
     if model is None:
         active_model, model, passed_over = _active_model(configured, clock)
     else:
-        active_model = Store(configured.state_dir).standing(configured.model.bundle)
+        active_model = Store(configured.state_dir).active(configured.model.bundle)
     changes = overrides.load(configured, model.classifier.card.classes)
     return EffectiveConfig(
         overrides.adjusted(configured, changes),
@@ -81,7 +81,7 @@ def effective_config(
         model,
         active_model,
         passed_over,
-        () if running is None else diff.compare(running, wanted).needs_restart,
+        () if running is None else diff.needs_restart(running, wanted),
     )
 
 
@@ -108,18 +108,18 @@ def load_named(settings: config.Config, which: str, clock: Clock) -> LoadedModel
 
 def _active_model(settings: config.Config, clock: Clock) -> tuple[ActiveModel, LoadedModel, str]:
     """The installed model, or the one before it where it cannot be used, or the configured one; and why."""
-    active = Store(settings.state_dir).standing(settings.model.bundle)
+    active = Store(settings.state_dir).active(settings.model.bundle)
     passed_over = ""
-    if active.on_trial and active.starts >= MAX_CANARY_STARTS:
-        passed_over = f"{active.starts} starts with this canary did not end properly"
-        active = active.back(passed_over)
+    if active.is_canary and active.unclean_starts >= MAX_CANARY_STARTS:
+        passed_over = f"{active.unclean_starts} starts with this canary did not end properly"
+        active = active.rolled_back(passed_over)
     while active.current != CONFIGURED:
         try:
             return active, load_named(settings, active.current, clock), passed_over
         except BundleError as error:
             passed_over = str(error)
             log.error("the installed model is not used: %s", error)  # noqa: TRY400 (the message says it all)
-            active = active.back(passed_over)
+            active = active.rolled_back(passed_over)
     return active, load_named(settings, CONFIGURED, clock), passed_over
 
 

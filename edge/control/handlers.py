@@ -108,13 +108,14 @@ class CommandHandlers:
                 "replayed": link.replayed,
                 "last_error": None if link.last_error is None else redact(link.last_error)[:500],
             },
-            "commands": {**asdict(self._commands.counts), "unheard": self._publisher.unheard},
+            "outputs": self._node.outputs,
+            "commands": {**asdict(self._commands.counts), "unheard": self._publisher.dropped_commands},
         }
 
     def _snapshot(self, request: Snapshot) -> dict[str, Any]:
         picture, number, label = self._orders.ask(orders.TakeSnapshot(request.camera), ORDER_S)
         max_bytes = self._max_picture_bytes()
-        coded = jpeg(picture, longest_px=request.longest_px, quality=request.quality, most_bytes=max_bytes)
+        coded = jpeg(picture, longest_px=request.longest_px, quality=request.quality, max_bytes=max_bytes)
         return {
             "camera": request.camera,
             "frame": {"number": number, "label": label[:200]},
@@ -136,9 +137,7 @@ class CommandHandlers:
         except EvidenceError as error:
             raise CommandError(_EVIDENCE_CODES.get(error.cause, "failed"), str(error)) from error
         max_bytes = self._max_picture_bytes()
-        sent = (
-            data if len(data) <= max_bytes else jpeg(decoded(data), longest_px=4096, quality=80, most_bytes=max_bytes)
-        )
+        sent = data if len(data) <= max_bytes else jpeg(decoded(data), longest_px=4096, quality=80, max_bytes=max_bytes)
         return {
             "path": request.path,
             "sha256": hashlib.sha256(data).hexdigest(),

@@ -73,20 +73,20 @@ class ModelRollout:
         if self._passed_over:
             detail = {"from": None, "to": self._current.identity, "reason": self._passed_over[:500]}
             self._node.report("model.rolled_back", detail)
-        if self._active.on_trial and self._previous is not None:
-            self._save(replace(self._active, starts=self._active.starts + 1))
-            before = {name: Record(**counts) for name, counts in self._active.before.items()}
+        if self._active.is_canary and self._previous is not None:
+            self._save(replace(self._active, unclean_starts=self._active.unclean_starts + 1))
+            before = {name: Record(**counts) for name, counts in self._active.baseline.items()}
             self._watch(before, {})
             self._orders.ask(self._order(self._current, self._previous, lambda: None), ORDER_S)
-        elif self._active.on_trial:
-            self._save(self._active.trusted())  # there is nothing to go back to
-        elif self._active != self._store.standing(self._active.configured):
+        elif self._active.is_canary:
+            self._save(self._active.promoted())  # there is nothing to go back to
+        elif self._active != self._store.active(self._active.configured):
             self._save(self._active)
 
     def close(self) -> None:
         """At a proper end: this start does not count against the canary."""
-        if self._active.on_trial:
-            self._save(replace(self._active, starts=0))
+        if self._active.is_canary:
+            self._save(replace(self._active, unclean_starts=0))
 
     def check(self) -> None:
         """Compare the canary with the previous model; follow when the inspection loop went back by itself."""
@@ -110,7 +110,7 @@ class ModelRollout:
             self._roll_back(reason, rejected=True)
         elif judgement == "good":
             self._orders.ask(PromoteModel(), ORDER_S)
-            self._end_canary(self._active.trusted())
+            self._end_canary(self._active.promoted())
             log.info("model %s is promoted", self._current.title)
 
     # ---- called from any thread ------------------------------------------------------------------------
@@ -136,7 +136,7 @@ class ModelRollout:
             "model": self._node.origin.model,
             "current": active.current,
             "previous": active.previous,
-            "on_trial": active.on_trial,
+            "on_trial": active.is_canary,
             "rejected": dict(active.rejected),
             "installed": [
                 {"digest": s.digest, "name": s.name, "version": s.version, "bytes": s.size, "installed": s.installed}
@@ -149,7 +149,7 @@ class ModelRollout:
         with self._node.changing():
             self._follow_failure()
             if digest == self._active.current:
-                return {"changed": False, "model": self._node.origin.model, "on_trial": self._active.on_trial}
+                return {"changed": False, "model": self._node.origin.model, "on_trial": self._active.is_canary}
             try:
                 return self._swap(*self._validated(digest))
             except (BundleError, CommandError) as error:
@@ -160,7 +160,7 @@ class ModelRollout:
         previous, canary_s = self._current, self._node.settings.model.canary_s
         at = self._records()
         before = self._active
-        active = before.after(fresh.bundle.digest, {name: record.as_json() for name, record in at.items()})
+        active = before.with_canary(fresh.bundle.digest, {name: record.as_json() for name, record in at.items()})
         self._store.write(active)  # first: a model that takes the daemon down with it is known as a canary already
         detail = {"from": self._node.origin.model, "to": fresh.identity, "canary_s": canary_s, "reason": "installed"}
 
@@ -178,7 +178,7 @@ class ModelRollout:
         self._watch(at, at)
         self._node.announce()
         model = self._node.settings.model
-        deleted = self._store.prune(keep=model.keep, keep_bytes=model.keep_mb * MIB, standing=active)
+        deleted = self._store.prune(keep=model.keep, keep_bytes=model.keep_mb * MIB, active=active)
         log.info("model %s decides, as a canary for %g s%s", fresh.title, canary_s, _deleted(deleted))
         return {"changed": True, **detail, "frame_ms": round(frame_ms, 3)}
 
@@ -194,14 +194,16 @@ class ModelRollout:
             )
             self._failure = reason
 
-        return Reconfigure(classifier=fresh.classifier, previous=previous.classifier, on_fall_back=on_failure, on_change=then)
+        return Reconfigure(
+            classifier=fresh.classifier, previous=previous.classifier, on_fall_back=on_failure, on_change=then
+        )
 
     def _roll_back(self, reason: str, *, rejected: bool) -> dict[str, Any]:
         """Let the previous model decide again.  Raises CommandError, BundleError."""
         active = self._active
         if active.current == CONFIGURED:
             raise CommandError("failed", "the model of the configuration is in use: there is none to go back to")
-        after = active.back(reason if rejected else None)
+        after = active.rolled_back(reason if rejected else None)
         previous = self._previous or self._validated(after.current)[0]
         detail = {"from": self._current.identity, "to": previous.identity, "reason": reason[:500]}
 
@@ -249,7 +251,7 @@ class ModelRollout:
             return
         assert self._previous is not None
         self._current = self._previous
-        self._end_canary(self._active.back(reason))
+        self._end_canary(self._active.rolled_back(reason))
         self._node.announce()
 
     def _save(self, active: ActiveModel) -> None:

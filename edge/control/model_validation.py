@@ -14,7 +14,7 @@ from edge.model import bundle, signature
 from edge.model.bundle import Bundle, selftest_tiles
 from edge.model.classifier import Classifier
 from edge.vision import anomaly
-from edge.vision.decision import Thresholds
+from edge.vision.thresholds import Thresholds
 
 TIMED_TILES: Final = 16
 """About as many as a line-scan frame has."""

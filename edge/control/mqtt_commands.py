@@ -20,8 +20,8 @@ from pydantic import ValidationError
 from edge import config
 from edge.config import Verb
 from edge.control.requests import MAX_ID, REQUESTS, VERBS, Request
-from edge.delivery.mqtt.client import Received
 from edge.delivery.mqtt.json_payload import json_value
+from edge.delivery.mqtt.notices import Received
 from edge.delivery.mqtt.topics import Topics
 from edge.errors import CommandError, DefectdError
 from edge.host.clock import Clock, stamp

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from edge import __version__, config, event
+from edge.camera.opening import OPENING_KEYS, needs_new_process
 from edge.camera.supervisor import Supervisor
 from edge.config import diff, overrides
 from edge.config.diff import Difference
@@ -24,7 +25,8 @@ from edge.control.mqtt_commands import Commands
 from edge.control.startup import Prepared, active, session_of, shadow_of
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
-from edge.delivery.outputs import Output
+from edge.delivery.output import NodeProperties
+from edge.delivery.outputs import Outputs
 from edge.delivery.recorder import Recorder
 from edge.errors import BundleError, CommandError, ConfigError
 from edge.host.clock import Clock, stamp
@@ -32,20 +34,19 @@ from edge.host.redact import redact
 from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.orders import OrderQueue, Reconfigure, SetThresholds
 from edge.vision.anomaly import of_camera
-from edge.vision.decision import Thresholds
+from edge.vision.thresholds import Thresholds
 
 log = logging.getLogger(__name__)
 
 ORDER_S: Final = 3.0
 """How long an order may wait for the inspection loop."""
-STOP_VIEW_S: Final = 1.2
 MAX_PROBLEMS: Final = 20
 """Problems of a refused configuration that one event lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """The parts that a change of the node has to reach.  views: changed in place."""
+    """The parts that a change of the node has to reach."""
 
     orders: OrderQueue
     cameras: Supervisor
@@ -53,8 +54,7 @@ class Reach:
     publisher: Publisher
     commands: Commands
     trail: EventLatency
-    views: list[Output]
-    views_of: Callable[[config.Config], Sequence[Output]]
+    outputs: Outputs
 
 
 class Node:
@@ -73,8 +73,12 @@ class Node:
         clock: Clock,
         path: Path | None,
         more_status: Callable[[], Mapping[str, Any]] = dict,
+        order_s: float = ORDER_S,
     ) -> None:
-        """path: of the configuration file; None: there is none.  more_status: further fields of the status message."""
+        """path: of the configuration file; None: there is none.  more_status: further fields of the status message.
+
+        order_s: how long an order may wait for the inspection loop.
+        """
         self.settings = prepared.effective.settings
         self.configured = prepared.effective.configured
         """The settings without the thresholds that commands set."""
@@ -89,6 +93,7 @@ class Node:
         self._clock = clock
         self._path = path
         self._more_status = more_status
+        self._order_s = order_s
         self._change_lock = threading.RLock()
         self._origin_lock = threading.Lock()
         self._states_lock = threading.Lock()
@@ -103,12 +108,11 @@ class Node:
             return dict(self._states)
 
     def note_state(self, camera: str, message: dict[str, Any]) -> None:
-        """Send a camera's new state to the broker and to all views."""
+        """Send a camera's new state to the broker and to all outputs."""
         with self._states_lock:
             self._states[camera] = message
         self._reach.publisher.retain(self._topics.state(camera), message)
-        for view in tuple(self._reach.views):
-            view.state(camera, message)
+        self._reach.outputs.state(camera, message)
 
     def forget(self, camera: str) -> None:
         """A camera is removed: delete its retained messages."""
@@ -124,8 +128,13 @@ class Node:
         model = self.origin.model
         return {"version": __version__, "node": self.settings.node, "model": f"{model['name']} {model['version']}"}
 
+    @property
+    def outputs(self) -> dict[str, dict[str, Any]]:
+        """How the outputs are doing, by name."""
+        return self._reach.outputs.as_json()
+
     def announce(self) -> None:
-        """Publish in the status message and to all views what this node is."""
+        """Publish in the status message, and give to all outputs, what this node runs."""
         self._reach.publisher.announce(
             {
                 "version": __version__,
@@ -133,22 +142,13 @@ class Node:
                 "model": self.origin.model,
                 "config_sha256": self.origin.config_sha256,
                 "cameras": [camera.name for camera in self.settings.active_cameras],
+                "outputs": self.outputs,
                 **self._more_status(),
             }
         )
-        for view in tuple(self._reach.views):
-            self._describe(view)
-
-    def _describe(self, view: Output) -> None:
         model = self.origin.model
-        view.set_properties(
-            {
-                "Properties/Version": __version__,
-                "Properties/Config SHA-256": self.origin.config_sha256,
-                "Model/Name": model["name"],
-                "Model/Version": model["version"],
-                "Model/SHA-256": model["sha256"],
-            }
+        self._reach.outputs.set_properties(
+            NodeProperties(__version__, self.origin.config_sha256, model["name"], model["version"], model["sha256"])
         )
 
     def report(self, kind: event.EventType, detail: dict[str, Any]) -> None:
@@ -208,7 +208,7 @@ class Node:
             before, settings_before = self.origin.config_sha256, self.settings
             self._use_settings(settings)  # first: the event about the change carries the new hash
             try:
-                done: dict[str, Any] = self._reach.orders.ask(SetThresholds(name, decision), ORDER_S)
+                done: dict[str, Any] = self._reach.orders.ask(SetThresholds(name, decision), self._order_s)
             except CommandError:
                 self._use_settings(settings_before)
                 self._save_overrides(self.overrides)
@@ -252,7 +252,8 @@ class Node:
     def _take_over(self, wanted: EffectiveConfig) -> dict[str, Any]:
         settings = wanted.settings
         active(settings)
-        found = replace(diff.compare(self.settings, settings), needs_restart=wanted.needs_restart)
+        found = diff.compare(self.settings, settings, opening_keys=OPENING_KEYS, needs_new_process=needs_new_process)
+        found = replace(found, needs_restart=wanted.needs_restart)
         by_name = {camera.name: camera for camera in settings.active_cameras}
         fresh = (*found.added, *found.reopened, *found.looked_at)
         cameras = {name: session_of(by_name[name], self.model.classifier, self._clock).settings for name in fresh}
@@ -278,12 +279,12 @@ class Node:
             shadow=shadow,
             on_change=then,
         )
-        self._reach.orders.ask(order, ORDER_S)
+        self._reach.orders.ask(order, self._order_s)
         self._reach.cameras.rearrange(settings.active_cameras)
         self._reach.commands.follow(settings.commands, tuple(by_name))
         logging.getLogger("edge").setLevel(settings.log.level.upper())
         if found.added or found.removed:
-            self._renew_views()
+            self._reach.outputs.rebuild(settings)
         self.announce()
         named = {key: value for key, value in found.as_json().items() if value}
         log.info("the configuration was read again: %s", named or "nothing changed")
@@ -297,20 +298,6 @@ class Node:
                     Thresholds.of(camera.decision, model.classifier.card.classes, camera.name)
             if self.previous is not None:
                 of_camera(camera, self.previous.classifier.card)
-
-    def _renew_views(self) -> None:
-        """A view knows its cameras from its begin on."""
-        views = self._reach.views
-        for view in views:
-            view.ask_stop(STOP_VIEW_S)
-        for view in views:
-            view.stop(STOP_VIEW_S)
-        views[:] = self._reach.views_of(self.settings)
-        for view in views:
-            self._describe(view)
-            for camera, message in self.states.items():
-                view.state(camera, message)
-            view.start()
 
     def _report_refused(self, error: ConfigError | CommandError | BundleError) -> None:
         problems = [str(problem) for problem in error.problems] if isinstance(error, ConfigError) else [str(error)]

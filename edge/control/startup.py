@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from edge import config
-from edge.camera.sources.device import SourceSpec
+from edge.camera.opening import spec_of
 from edge.control.effective_config import (
     EffectiveConfig,
     effective_config,
@@ -62,7 +62,7 @@ def prepare(file: config.Config, clock: Clock) -> Prepared:
     cameras = active(settings)
     sessions = tuple(session_of(camera, effective.model.classifier, clock) for camera in cameras)
     previous = None
-    if effective.active_model.on_trial:
+    if effective.active_model.is_canary:
         try:
             previous = load_named(settings, effective.active_model.previous or CONFIGURED, clock)
         except BundleError as error:
@@ -79,7 +79,7 @@ def active(settings: config.Config) -> tuple[config.Camera, ...]:
 
 def session_of(camera: config.Camera, classifier: Classifier, clock: Clock) -> CameraSession:
     """Raises ConfigError when the camera's thresholds do not fit the model."""
-    return CameraSession.of(camera, classifier, clock, live=SourceSpec.of(camera).live)
+    return CameraSession.of(camera, classifier, clock, live=spec_of(camera).live)
 
 
 def shadow_of(settings: config.Config, clock: Clock) -> Shadow | None:
@@ -100,22 +100,22 @@ def shadow_of(settings: config.Config, clock: Clock) -> Shadow | None:
 def use_from_next_start(file: config.Config, digest: str, clock: Clock) -> None:
     """Without a running daemon: let an installed bundle decide, as a canary.  Raises BundleError, ConfigError."""
     store = Store(file.state_dir)
-    if digest == store.standing(file.model.bundle).current:
+    if digest == store.active(file.model.bundle).current:
         return
     effective = effective_config(file, clock, model=load_named(file, digest, clock))
     validate(effective.model, effective.settings.active_cameras or effective.settings.cameras, clock)
-    canary = effective.active_model.after(digest, {})
+    canary = effective.active_model.with_canary(digest, {})
     store.write(canary)
-    store.prune(keep=file.model.keep, keep_bytes=file.model.keep_mb << 20, standing=canary)
+    store.prune(keep=file.model.keep, keep_bytes=file.model.keep_mb << 20, active=canary)
 
 
 def roll_back_from_next_start(file: config.Config, clock: Clock) -> ActiveModel | None:
     """Without a running daemon: let the previous model decide; None when there is none.  Raises BundleError."""
     store = Store(file.state_dir)
-    active_model = store.standing(file.model.bundle)
+    active_model = store.active(file.model.bundle)
     if active_model.current == CONFIGURED:
         return None
-    active_model = active_model.back()
+    active_model = active_model.rolled_back()
     load_named(file, active_model.current, clock)
     store.write(active_model)
     return active_model

@@ -1,1 +1,1 @@
-"""What of the strip was inspected, and where."""
+"""Coverage: which part of the strip was inspected, and where it lies."""

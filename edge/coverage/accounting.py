@@ -1,9 +1,9 @@
-"""What was inspected and what was not: every delivered frame in exactly one state (`edge/schema/coverage-1.json`)."""
+"""What was inspected and what was not: every delivered frame ends in one state (`edge/schema/coverage-1.json`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from edge.coverage.strip_position import StripPosition
 from edge.host.clock import NS_PER_S, stamp
@@ -11,12 +11,15 @@ from edge.host.clock import NS_PER_S, stamp
 SCHEMA: Final = "defectd.coverage/1"
 Cause = Literal["overload", "bad_image", "no_signal", "paused"]
 MAX_REASONS: Final = 20
-STATES: Final = ("ok", "defect", "unsure", "bad_image", "late", "dropped")
+"""Reasons for bad pictures in one gap."""
+FrameState = Literal["ok", "defect", "unsure", "bad_image", "late", "dropped"]
+"""How a delivered frame ended.  late: its deadline passed first.  dropped: it never reached the inspection loop."""
+FRAME_STATES: Final[tuple[FrameState, ...]] = get_args(FrameState)
 
 
 @dataclass(slots=True)
 class _Tally:
-    frames: dict[str, int] = field(default_factory=lambda: dict.fromkeys(STATES, 0))
+    frames: dict[FrameState, int] = field(default_factory=lambda: dict.fromkeys(FRAME_STATES, 0))
     inspected: int = 0
     skipped: int = 0
     outside: int = 0
@@ -44,7 +47,7 @@ class _Tally:
             "paused_frames": self.paused_frames,
         }
 
-    def metres(self) -> dict[str, Any]:
+    def meters(self) -> dict[str, Any]:
         inspected, partial = round(self.inspected_m, 3), round(self.partial_m, 3)
         missed = max(0.0, round(self.passed_m - inspected - partial, 3))
         return {
@@ -58,24 +61,24 @@ class _Tally:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Surface that nobody looked at.  from_ns, to_ns: monotonic, the first and the last frame concerned."""
+    """Frames that were not inspected.  from_ns, to_ns: monotonic, the first and the last of them."""
 
     cause: Cause
     from_ns: int
     to_ns: int
-    frames: dict[str, int]
+    frames: dict[FrameState, int]
     """By state: late, dropped, bad_image."""
     partial: int
-    """Frames of which some tiles were left out."""
+    """Frames with skipped tiles."""
     tiles_skipped: int
     reasons: dict[str, int]
-    """For bad pictures: frames by what was wrong with them."""
-    from_mark: StripPosition | None = None
-    to_mark: StripPosition | None = None
-    """Where the strip stood at the first and the last of these frames, if that is known."""
+    """Bad pictures by their fault."""
+    from_position: StripPosition | None = None
+    to_position: StripPosition | None = None
+    """Position of the strip at the first and the last of these frames, if known."""
 
     def as_json(self, wall_ns: int, now_ns: int) -> dict[str, Any]:
-        """As an event tells it.  wall_ns, now_ns: the present, by both clocks."""
+        """The detail of an event.  wall_ns, now_ns: the present time of both clocks."""
         return {
             "cause": self.cause,
             "from": stamp(wall_ns - (now_ns - self.from_ns)),
@@ -88,7 +91,7 @@ class Gap:
 
 
 class Gaps:
-    """What one camera missed since the last time it was asked, by cause."""
+    """What one camera missed since the last `take`, by cause.  Owned by one thread."""
 
     def __init__(self) -> None:
         self._open: dict[Cause, Gap] = {}
@@ -97,116 +100,117 @@ class Gaps:
         self,
         cause: Cause,
         at_ns: int,
-        state: str = "",
+        state: FrameState,
         frames: int = 1,
         reason: str = "",
-        mark: StripPosition | None = None,
+        position: StripPosition | None = None,
     ) -> None:
-        """Frames that ended in a state without being looked at.  mark: where the strip stood."""
-        gap = self._at(cause, at_ns, mark)
+        """Add frames that ended in this state without inspection.  position: of the strip, if known."""
+        gap = self._extended(cause, at_ns, position)
         gap.frames[state] = gap.frames.get(state, 0) + frames
         if reason and (reason in gap.reasons or len(gap.reasons) < MAX_REASONS):
             gap.reasons[reason] = gap.reasons.get(reason, 0) + frames
 
-    def skip(self, at_ns: int, tiles: int, mark: StripPosition | None = None) -> None:
-        """Tiles of one frame that were left out to keep its deadline."""
-        gap = self._at("overload", at_ns, mark)
+    def skip(self, at_ns: int, tiles: int, position: StripPosition | None = None) -> None:
+        """Add tiles of one frame that were skipped to keep its deadline."""
+        gap = self._extended("overload", at_ns, position)
         self._open["overload"] = replace(gap, partial=gap.partial + 1, tiles_skipped=gap.tiles_skipped + tiles)
 
     def take(self) -> tuple[Gap, ...]:
-        """The gaps since the last call; none means that everything was looked at."""
+        """The gaps since the last call; none: all frames were inspected completely."""
         gaps = tuple(self._open.values())
         self._open = {}
         return gaps
 
-    def _at(self, cause: Cause, at_ns: int, mark: StripPosition | None) -> Gap:
+    def _extended(self, cause: Cause, at_ns: int, position: StripPosition | None) -> Gap:
         gap = self._open.get(cause)
         if gap is None:
-            gap = Gap(cause, at_ns, at_ns, {}, 0, 0, {}, mark, mark)
+            gap = Gap(cause, at_ns, at_ns, {}, 0, 0, {}, position, position)
         elif at_ns != gap.to_ns:
-            first, last = gap.from_mark, gap.to_mark
+            first, last = gap.from_position, gap.to_position
             if at_ns > gap.to_ns:
-                last = mark
+                last = position
             elif at_ns < gap.from_ns:
-                first = mark
+                first = position
             from_ns, to_ns = min(gap.from_ns, at_ns), max(gap.to_ns, at_ns)
-            gap = replace(gap, from_ns=from_ns, to_ns=to_ns, from_mark=first, to_mark=last)
+            gap = replace(gap, from_ns=from_ns, to_ns=to_ns, from_position=first, to_position=last)
         self._open[cause] = gap
         return gap
 
 
-class _Metres:
-    """What became of each metre of strip; it is settled when it leaves the picture, until then it may still be seen.
+class _Meters:
+    """How each meter of strip was inspected.  A meter is final when it has left the picture: no more frames show it.
 
-    Frames come in the order in which they were grabbed; a strip that stands still or turns back passes nothing.
+    Frames come in the order in which they were grabbed. A strip that stands still or reverses passes no meters.
     """
 
     def __init__(self) -> None:
-        self._leg: int | None = None
-        self._settled_m = self._whole_m = self._any_m = 0.0
-        """Up to where metres are settled; seen in whole frames; seen at all."""
+        self._segment: int | None = None
+        self._final_m = self._inspected_to_m = self._seen_to_m = 0.0
+        """Up to here meters are final; were in completely inspected frames; were in inspected frames at all."""
 
-    def pass_to(self, mark: StripPosition) -> tuple[float, float, float]:
-        """The strip stands here: metres that have passed since, seen in whole frames, seen in parts only."""
-        if mark.segment != self._leg:  # what is left of the leg before was in view when its speed was lost
-            self._leg = mark.segment
-            self._settled_m = self._whole_m = self._any_m = mark.m
-        before, now = self._settled_m, max(self._settled_m, mark.m)
-        self._settled_m = now
-        whole = min(now, max(self._whole_m, before)) - before
-        seen = min(now, max(self._any_m, before)) - before
+    def pass_to(self, position: StripPosition) -> tuple[float, float, float]:
+        """The strip is here now.  Returns the meters since the last call: all, inspected completely, and in part."""
+        if position.segment != self._segment:  # the rest of the old segment was in view when its speed was lost
+            self._segment = position.segment
+            self._final_m = self._inspected_to_m = self._seen_to_m = position.m
+        before, now = self._final_m, max(self._final_m, position.m)
+        self._final_m = now
+        whole = min(now, max(self._inspected_to_m, before)) - before
+        seen = min(now, max(self._seen_to_m, before)) - before
         return now - before, whole, seen - whole
 
     def see(self, to_m: float, *, whole: bool) -> None:
-        """An inspected frame showed everything from here to there."""
-        self._any_m = max(self._any_m, to_m)
+        """An inspected frame showed the strip up to here.  whole: no tile was skipped."""
+        self._seen_to_m = max(self._seen_to_m, to_m)
         if whole:
-            self._whole_m = max(self._whole_m, to_m)
+            self._inspected_to_m = max(self._inspected_to_m, to_m)
 
 
 class Coverage:
-    """The account of one camera, for the last window and since the start. Owned by one thread."""
+    """The coverage of one camera, for the present window and since the start.  Owned by one thread."""
 
     def __init__(self, now_ns: int) -> None:
-        """A camera begins without signal."""
+        """A camera starts without a signal."""
         self._window = _Tally()
         self._total = _Tally()
         self._window_from_ns = now_ns
         self._silent_from_ns: int | None = now_ns
+        self._silence_added_to_ns = now_ns
         self._paused_from_ns: int | None = None
-        self._metres = _Metres()
-        self._measures = False
+        self._meters = _Meters()
+        self._has_positions = False
 
-    def measure(self, mark: StripPosition | None) -> None:
-        """A frame was grabbed where the strip stood; None where that is not known."""
-        self._measures = True
-        if mark is not None:
-            self.stand(mark)
+    def locate_frame(self, position: StripPosition | None) -> None:
+        """A frame was grabbed with the strip at this position; None: unknown."""
+        self._has_positions = True
+        if position is not None:
+            self.advance_to(position)
             return
         for tally in (self._window, self._total):
             tally.unplaced_frames += 1
 
-    def stand(self, mark: StripPosition) -> None:
-        """Where the strip stands; also while there are no frames, so that what runs by unseen is counted."""
-        passed, whole, part = self._metres.pass_to(mark)
+    def advance_to(self, position: StripPosition) -> None:
+        """The strip is at this position.  Call it also while no frames come: meters that pass unseen then count."""
+        passed, whole, part = self._meters.pass_to(position)
         for tally in (self._window, self._total):
             tally.passed_m += passed
             tally.inspected_m += whole
             tally.partial_m += part
 
-    def see(self, mark: StripPosition, view_m: float, *, whole: bool) -> None:
-        """The frame that was last measured was inspected, whole or in part, and shows so many metres."""
-        self._metres.see(mark.m + view_m, whole=whole)
+    def add_inspected(self, position: StripPosition, view_m: float, *, whole: bool) -> None:
+        """A frame at this position was inspected.  view_m: strip that it shows, m.  whole: no tile was skipped."""
+        self._meters.see(position.m + view_m, whole=whole)
 
-    def count(self, state: str, frames: int = 1) -> None:
+    def count(self, state: FrameState, frames: int = 1) -> None:
         """Count frames into one state.  Raises KeyError for a state that does not exist."""
         for tally in (self._window, self._total):
             tally.frames[state] += frames
 
     def count_tiles(self, inspected: int, skipped: int = 0, outside: int = 0) -> None:
-        """Count the tiles of one inspected frame; it is partial when some were left out.
+        """Count the tiles of one inspected frame.  The frame is partial when some were skipped.
 
-        outside: beside the strip, where the region follows it.
+        outside: tiles beside the strip, where the region follows the strip.
         """
         for tally in (self._window, self._total):
             tally.inspected += inspected
@@ -215,53 +219,53 @@ class Coverage:
             tally.partial += skipped > 0
 
     def signal(self, *, present: bool, now_ns: int) -> None:
-        """The camera came or went; telling it twice changes nothing."""
-        self._settle(now_ns)
+        """The camera delivers frames from now on, or none.  Repeated calls change nothing."""
+        self._add_silence(now_ns)
         if present:
             self._silent_from_ns = None
         elif self._silent_from_ns is None:
-            self._silent_from_ns = now_ns
+            self._silent_from_ns = max(now_ns, self._silence_added_to_ns)
 
     def pause(self, *, on: bool, now_ns: int) -> None:
-        """Inspection was stopped or goes on, by a command. Silence counts as no signal all the same."""
-        self._settle(now_ns)
+        """A command paused inspection, or resumed it.  Time without frames counts as no signal in a pause too."""
+        self._add_silence(now_ns)
         if not on:
             self._paused_from_ns = None
         elif self._paused_from_ns is None:
             self._paused_from_ns = now_ns
 
     def count_paused(self) -> None:
-        """Count a frame that came during a pause: dropped, with its reason."""
+        """Count a frame that came during a pause: dropped, because of the pause."""
         self.count("dropped")
         for tally in (self._window, self._total):
             tally.paused_frames += 1
 
     def total(self) -> dict[str, Any]:
-        """Since the start, without the silence that still lasts; any thread may ask."""
-        return self._said(self._total)
+        """Since the start, without the present silence.  Any thread may call it."""
+        return self._as_json(self._total)
 
-    def _said(self, tally: _Tally) -> dict[str, Any]:
-        return {**tally.as_json(), "strip": tally.metres() if self._measures else None}
+    def _as_json(self, tally: _Tally) -> dict[str, Any]:
+        return {**tally.as_json(), "strip": tally.meters() if self._has_positions else None}
 
     def delivered(self) -> int:
-        """Frames since the start."""
+        """Number of frames since the start."""
         return sum(self._total.frames.values())
 
     def report(self, now_ns: int) -> dict[str, Any]:
-        """The coverage message for the window that ends now; a new window begins."""
-        self._settle(now_ns)
+        """End the window, and start a new one.  Returns the coverage message of the window that ended."""
+        self._add_silence(now_ns)
         message = {
             "schema": SCHEMA,
             "window_s": round((now_ns - self._window_from_ns) / NS_PER_S, 3),
-            **self._said(self._window),
-            "since_start": self._said(self._total),
+            **self._as_json(self._window),
+            "since_start": self._as_json(self._total),
         }
         self._window = _Tally()
         self._window_from_ns = now_ns
         return message
 
-    def _settle(self, now_ns: int) -> None:
-        """Book silence and pause up to now.  A notice may be older than the last report: nothing is booked twice."""
+    def _add_silence(self, now_ns: int) -> None:
+        """Add silence and pause up to now.  A notice may be older than the last report: no time is added twice."""
         if self._paused_from_ns is not None and now_ns > self._paused_from_ns:
             for tally in (self._window, self._total):
                 tally.paused_ns += now_ns - self._paused_from_ns
@@ -270,4 +274,4 @@ class Coverage:
             return
         for tally in (self._window, self._total):
             tally.no_signal_ns += now_ns - self._silent_from_ns
-        self._silent_from_ns = now_ns
+        self._silent_from_ns = self._silence_added_to_ns = now_ns

@@ -1,7 +1,7 @@
-"""How far the strip has run: the integral of its speed over the time at which frames were grabbed.
+"""How far the strip has run: the integral of its speed, at the times at which frames were grabbed.
 
-Nothing is invented. While no speed is known there is no position, and what was counted before an unknown stretch
-cannot be compared with what comes after it: each stretch is a leg of its own.
+Nothing is guessed. While the speed is unknown there is no position. Positions from before and after such a time cannot
+be compared: each period with a known speed is a segment of its own.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ from edge import config
 from edge.host.clock import NS_PER_MS, NS_PER_S
 
 SPACING_NS: Final = 10 * NS_PER_MS
-"""Messages closer than this are taken together: a burst does not push out what older frames need."""
+"""Speeds closer than this are merged: a burst must not push out the speeds that older frames need."""
 MAX_KNOTS: Final = 2048
-"""Speeds that are remembered: 20 s of the fastest source, minutes of a usual one."""
+"""Speeds that are kept: 20 s of the fastest source, minutes of a usual one."""
 MAX_COILS: Final = 16
-"""Stretches that are remembered: a camera far down the line still sees the coil before."""
+"""Coils that are kept: a camera far down the line still sees the previous one."""
 STEADY: Final = 3
-"""Speeds in a row, none of them stale, after which a stale source counts as restored."""
+"""Speeds in a row without a stale gap, after which a stale source counts as restored."""
 
 State = Literal["off", "waiting", "known", "stale"]
 
 
 @dataclass(frozen=True, slots=True)
 class StripPosition:
-    """A place on the strip.  m: along it; only marks of one leg can be compared.
+    """A position on the strip.  m: along the strip, in meters; only positions of one segment can be compared.
 
-    at_ns: when the strip stood there, monotonic.
+    at_ns: when the strip was there, monotonic.
     """
 
     segment: int
@@ -40,13 +40,13 @@ class StripPosition:
         return replace(self, m=self.m + m)
 
     def since(self, other: StripPosition | None) -> float | None:
-        """Metres from the other mark to this one; None when they are not of one leg."""
+        """Meters from the other position to this one; None when their segments differ."""
         return None if other is None or other.segment != self.segment else self.m - other.m
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """A speed was told.  at_ns: monotonic, when it came."""
+    """A speed of the strip.  at_ns: monotonic, when it was received."""
 
     at_ns: int
     m_per_s: float
@@ -54,7 +54,7 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class CoilNamed:
-    """The line named its coil; None: there is none.  retained: it may have begun long ago."""
+    """The plant named the coil; None: no coil runs.  retained: the coil may have started long ago."""
 
     at_ns: int
     name: str | None
@@ -66,7 +66,7 @@ StripUpdate = Speed | CoilNamed
 
 @dataclass(frozen=True, slots=True)
 class Coil:
-    """A stretch of the strip that ended or began.  length_m: of an ended one, where it is known."""
+    """A coil that ended.  length_m: None where it is unknown."""
 
     name: str | None
     length_m: float | None = None
@@ -74,15 +74,15 @@ class Coil:
 
 @dataclass(frozen=True, slots=True)
 class RestoredCoil:
-    """What was known of the coil before a restart.  name: None: none ran.  since: UTC, when that was told."""
+    """The coil before a restart.  name: None: no coil ran.  since: UTC, when it started or the last one ended."""
 
     name: str | None
     since: str
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """How it stands: for state messages and metrics."""
+class StripReading:
+    """Speed, coil and position now, for state messages and metrics."""
 
     state: State
     m_per_s: float | None = None
@@ -91,7 +91,7 @@ class Reading:
     stale: int = 0
     """How often the speed became stale."""
     kept_since: str | None = None
-    """Since when the coil runs, where its name is of before a restart and nobody has said it again."""
+    """When the coil started, if its name is from before a restart and the plant has not named a coil since."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -106,6 +106,8 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Knot:
+    """A speed sample, and the integral up to it."""
+
     at_ns: int
     m: float
     m_per_s: float
@@ -113,8 +115,8 @@ class _Knot:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stretch:
-    """start: None where it is not known.  counted: False between two coils."""
+class _CoilStart:
+    """Where a coil starts.  name: None without a coil.  start: None: unknown.  counted: False between two coils."""
 
     name: str | None
     start: StripPosition | None
@@ -122,68 +124,68 @@ class _Stretch:
 
 
 class PositionTracker:
-    """The strip of one node. Owned by one thread; memory is bounded."""
+    """Integrates the speed of the strip, and maps positions to coils.  Owned by one thread; memory is bounded."""
 
     def __init__(self, settings: config.Travel, now_ns: int, kept: RestoredCoil | None = None) -> None:
-        """Without coils, positions count from the first speed; with a topic of coils, from the first that begins.
+        """Without coils, positions count from the first speed; with a coil topic, from the start of the first coil.
 
-        kept: of before a restart, None where no coil was ever named.  Nobody knows how far the strip ran meanwhile:
-        the coil has its name and no positions.
+        kept: the coil before a restart; None where no coil was ever named.  It has its name but no positions, because
+        the strip may have moved while the node was off.
         """
         self._fixed = settings.speed_m_per_s
         self._is_on = settings.speed_m_per_s is not None or settings.topic is not None
         self._is_linear = settings.interpolation == "linear"
         self._stale_ns = int(settings.stale_s * NS_PER_S)
-        self._begun_ns = now_ns
+        self._started_ns = now_ns
         self._knots: deque[_Knot] = deque(maxlen=MAX_KNOTS)
         if self._fixed is not None:
             self._knots.append(_Knot(now_ns, 0.0, self._fixed, 0))
-        self._leg = 0
-        waits = settings.coil_topic is not None or kept is not None
+        self._segment = 0
+        awaits_coil = settings.coil_topic is not None or kept is not None
         self._kept = kept
         name = None if kept is None else kept.name
-        self._stretches: deque[_Stretch] = deque(maxlen=MAX_COILS)
-        self._stretches.append(_Stretch(name, None if waits else StripPosition(0, 0.0), counted=not waits))
-        self._names_heard = False
+        self._coils: deque[_CoilStart] = deque(maxlen=MAX_COILS)
+        self._coils.append(_CoilStart(name, None if awaits_coil else StripPosition(0, 0.0), counted=not awaits_coil))
+        self._was_named = False
         self._stale = False
-        self._good = 0
+        self._fresh_speeds = 0
         self._stale_count = 0
 
     # ---- speed ---------------------------------------------------------------------------------------
 
     def sample(self, at_ns: int, m_per_s: float) -> None:
-        """Take in a speed.  One that is older than the last is left out."""
+        """Add a speed.  One that is older than the last is ignored."""
         last = self._knots[-1] if self._knots else None
         if self._fixed is not None or (last is not None and at_ns < last.at_ns):
             return
         if last is None:
-            self._good = 1
-            self._knots.append(_Knot(at_ns, 0.0, m_per_s, self._leg))
+            self._fresh_speeds = 1
+            self._knots.append(_Knot(at_ns, 0.0, m_per_s, self._segment))
             return
         if at_ns - last.at_ns > self._stale_ns:
-            self._good = 1
-            self._leg += 1
-            self._knots.append(_Knot(at_ns, last.m, m_per_s, self._leg))
+            self._fresh_speeds = 1
+            self._segment += 1
+            self._knots.append(_Knot(at_ns, last.m, m_per_s, self._segment))
             return
-        self._good += 1
-        before = self._knots[-2] if len(self._knots) > 1 else None
-        if before is not None and before.segment == last.segment and at_ns - before.at_ns < SPACING_NS:
+        self._fresh_speeds += 1
+        earlier = self._knots[-2] if len(self._knots) > 1 else None
+        if earlier is not None and earlier.segment == last.segment and at_ns - earlier.at_ns < SPACING_NS:
             self._knots.pop()
-            last = before
-        mean = (last.m_per_s + m_per_s) / 2 if self._is_linear else last.m_per_s
-        m = last.m + mean * (at_ns - last.at_ns) / NS_PER_S
-        self._knots.append(_Knot(at_ns, m, m_per_s, self._leg))
+            last = earlier
+        mean_m_per_s = (last.m_per_s + m_per_s) / 2 if self._is_linear else last.m_per_s
+        m = last.m + mean_m_per_s * (at_ns - last.at_ns) / NS_PER_S
+        self._knots.append(_Knot(at_ns, m, m_per_s, self._segment))
 
     def at(self, at_ns: int) -> StripPosition | None:
-        """Where the strip stood at this time; None while its speed is not known, and for times long ago."""
+        """Position of the strip at this time; None while its speed is unknown, and for times long ago."""
         after: _Knot | None = None
         for knot in reversed(self._knots):
             if knot.at_ns <= at_ns:
-                return self._from(knot, after, at_ns)
+                return self._extrapolated(knot, after, at_ns)
             after = knot
         return None
 
-    def _from(self, knot: _Knot, after: _Knot | None, at_ns: int) -> StripPosition | None:
+    def _extrapolated(self, knot: _Knot, after: _Knot | None, at_ns: int) -> StripPosition | None:
         s = (at_ns - knot.at_ns) / NS_PER_S
         if after is not None and after.segment == knot.segment:
             if not self._is_linear:
@@ -195,125 +197,125 @@ class PositionTracker:
             return None
         return StripPosition(knot.segment, knot.m + knot.m_per_s * s, at_ns)
 
-    def settled(self, span: Span) -> Span:
-        """The span by what is known now: the speed at the time of a frame may have been told after it was inspected."""
-        near, far = self.at(span.near.mark.at_ns), self.at(span.far.mark.at_ns)
-        if near is None or far is None or not near.segment == far.segment == span.near.mark.segment:
-            return span  # too long ago: what was known then holds
-        return replace(span, near=replace(span.near, mark=near), far=replace(span.far, mark=far))
+    def recomputed(self, span: Span) -> Span:
+        """Recompute a span with speeds that were received after the inspection of its frames."""
+        near, far = self.at(span.near.frame_at.at_ns), self.at(span.far.frame_at.at_ns)
+        if near is None or far is None or not near.segment == far.segment == span.near.frame_at.segment:
+            return span  # too long ago: keep the earlier result
+        return replace(span, near=replace(span.near, frame_at=near), far=replace(span.far, frame_at=far))
 
-    def look(self, now_ns: int) -> Literal["stale", "restored"] | None:
-        """What has changed since the last look.  A source that comes and goes is not told each time: see STEADY."""
+    def check_stale(self, now_ns: int) -> Literal["stale", "restored"] | None:
+        """Whether the speed became stale or was restored since the last call.  STEADY damps an unsteady source."""
         if not self._is_on or self._fixed is not None:
             return None
         is_silent = self.silent_ns(now_ns) > self._stale_ns
         if not self._stale and is_silent:
-            self._stale, self._good = True, 0
+            self._stale, self._fresh_speeds = True, 0
             self._stale_count += 1
             return "stale"
-        if self._stale and not is_silent and self._good >= STEADY:
+        if self._stale and not is_silent and self._fresh_speeds >= STEADY:
             self._stale = False
             return "restored"
         return None
 
     def silent_ns(self, now_ns: int) -> int:
-        """Since the last speed, or since the begin."""
-        return now_ns - (self._knots[-1].at_ns if self._knots else self._begun_ns)
+        """Time since the last speed, or since the start."""
+        return now_ns - (self._knots[-1].at_ns if self._knots else self._started_ns)
 
     # ---- coils ---------------------------------------------------------------------------------------
 
-    def begin(self, name: str, at_ns: int) -> Coil:
-        """A coil begins now, at 0 m.  Returns what ends with it."""
-        return self._turn_to(_Stretch(name, self.at(at_ns)), at_ns)
+    def start_coil(self, name: str, at_ns: int) -> Coil:
+        """A coil starts now, at 0 m.  Returns the one that ends."""
+        return self._change_coil(_CoilStart(name, self.at(at_ns)), at_ns)
 
-    def end(self, at_ns: int) -> Coil:
-        """The coil is over; positions are unknown until the next one.  Returns it."""
-        return self._turn_to(_Stretch(None, self.at(at_ns), counted=False), at_ns)
+    def end_coil(self, at_ns: int) -> Coil:
+        """The coil ends; positions are unknown until the next one starts.  Returns the one that ends."""
+        return self._change_coil(_CoilStart(None, self.at(at_ns), counted=False), at_ns)
 
-    def hear(self, said: CoilNamed) -> Coil | None:
-        """A topic named the coil.  Returns what ended, or None when it is the same one still.
+    def name_coil(self, named: CoilNamed) -> Coil | None:
+        """The plant named the coil.  Returns the one that ended; None if the name is the same.
 
-        Only a change that was witnessed is a begin: the first name, and one that a broker kept, may be old, and
-        their position stays unknown.
+        Only a change of the name while this node runs is the start of a coil. The first name, and a retained one, may
+        be old: the positions of such a coil stay unknown.
         """
-        witnessed = self._names_heard and not said.retained
-        self._names_heard = True
-        if said.name == self.coil:
+        is_start = self._was_named and not named.retained
+        self._was_named = True
+        if named.name == self.coil:
             self._kept = None
             return None
-        if said.name is None:
-            return self.end(said.at_ns)
-        if witnessed:
-            return self.begin(said.name, said.at_ns)
-        return self._turn_to(_Stretch(said.name, None), said.at_ns)
+        if named.name is None:
+            return self.end_coil(named.at_ns)
+        if is_start:
+            return self.start_coil(named.name, named.at_ns)
+        return self._change_coil(_CoilStart(named.name, None), named.at_ns)
 
     @property
     def coil(self) -> str | None:
-        return self._stretches[-1].name
+        return self._coils[-1].name
 
-    def _turn_to(self, stretch: _Stretch, at_ns: int) -> Coil:
+    def _change_coil(self, coil: _CoilStart, at_ns: int) -> Coil:
         self._kept = None
-        over, mark = self._stretches[-1], self.at(at_ns)
-        length = None if mark is None or not over.counted else mark.since(over.start)
-        self._stretches.append(stretch)
-        return Coil(over.name, length)
+        ended, position = self._coils[-1], self.at(at_ns)
+        length = None if position is None or not ended.counted else position.since(ended.start)
+        self._coils.append(coil)
+        return Coil(ended.name, length)
 
-    def on_coil(self, mark: StripPosition) -> tuple[str | None, float | None]:
-        """The coil that a place belongs to, and the metres from its begin; None: not known."""
-        for stretch in reversed(self._stretches):
-            m = mark.since(stretch.start)
+    def on_coil(self, position: StripPosition) -> tuple[str | None, float | None]:
+        """The coil at a position, and the meters from its start; None: unknown."""
+        for coil in reversed(self._coils):
+            m = position.since(coil.start)
             if m is None:
-                return stretch.name, None
+                return coil.name, None
             if m >= 0.0:
-                return stretch.name, m if stretch.counted else None
+                return coil.name, m if coil.counted else None
         return None, None
 
-    # ---- telling -------------------------------------------------------------------------------------
+    # ---- state ---------------------------------------------------------------------------------------
 
-    def reading(self, now_ns: int) -> Reading:
+    def reading(self, now_ns: int) -> StripReading:
         kept_since = self._kept.since if self._kept is not None and self._kept.name is not None else None
         if not self._is_on:
-            return Reading("off", coil=self.coil, kept_since=kept_since)
-        mark = self.at(now_ns)
-        state: State = "stale" if self._stale else "known" if mark is not None else "waiting"
-        speed = self._knots[-1].m_per_s if mark is not None else None
-        position = None if mark is None else self.on_coil(mark)[1]
-        return Reading(state, speed, self.coil, position, self._stale_count, kept_since)
+            return StripReading("off", coil=self.coil, kept_since=kept_since)
+        position = self.at(now_ns)
+        state: State = "stale" if self._stale else "known" if position is not None else "waiting"
+        speed = self._knots[-1].m_per_s if position is not None else None
+        position_m = None if position is None else self.on_coil(position)[1]
+        return StripReading(state, speed, self.coil, position_m, self._stale_count, kept_since)
 
     @property
     def is_on(self) -> bool:
-        """Whether a speed is to be had at all."""
+        """Whether a source of the speed is configured."""
         return self._is_on
 
 
 @dataclass(frozen=True, slots=True)
 class FramePoint:
-    """A place that a frame showed.  mark: where the strip stood then.  ahead_m: from there to the place."""
+    """A point in a frame.  frame_at: position of the strip at the time of the frame.  ahead_m: from there."""
 
-    mark: StripPosition
+    frame_at: StripPosition
     ahead_m: float
 
     @property
-    def place(self) -> StripPosition:
-        return self.mark.plus(self.ahead_m)
+    def position(self) -> StripPosition:
+        return self.frame_at.plus(self.ahead_m)
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The stretch of the strip that a flaw takes up, both ends of one leg.  whole: no sighting of it is missing."""
+    """The part of the strip that a defect covers, within one segment.  whole: no sighting is missing from it."""
 
     near: FramePoint
     far: FramePoint
     whole: bool = True
 
     def joined(self, other: Span | None) -> Span:
-        """With another sighting; one whose place is unknown, or of another leg, leaves it incomplete."""
-        if other is None or other.near.mark.segment != self.near.mark.segment:
+        """Extend the span by a sighting.  One at an unknown position, or in another segment, makes it incomplete."""
+        if other is None or other.near.frame_at.segment != self.near.frame_at.segment:
             return replace(self, whole=False)
-        near = min(self.near, other.near, key=lambda spot: spot.place.m)
-        far = max(self.far, other.far, key=lambda spot: spot.place.m)
+        near = min(self.near, other.near, key=lambda point: point.position.m)
+        far = max(self.far, other.far, key=lambda point: point.position.m)
         return Span(near, far, self.whole and other.whole)
 
     @property
     def length_mm(self) -> float | None:
-        return round((self.far.place.m - self.near.place.m) * 1000, 1) if self.whole else None
+        return round((self.far.position.m - self.near.position.m) * 1000, 1) if self.whole else None

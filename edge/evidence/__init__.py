@@ -1,1 +1,1 @@
-"""Pictures that are kept."""
+"""Evidence: pictures of defects, and tiles for people to label."""

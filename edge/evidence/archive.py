@@ -1,8 +1,8 @@
-"""The folder of evidence: pictures under a byte quota, each of which says itself what it shows.
+"""The folder of evidence: pictures under a byte quota, each with a description inside the file.
 
-A picture is one JPEG file `KIND/NUMBER-CAMERA-HASH.jpg` with its facts as a comment inside. No index lies beside the
-files that could disagree with them: the accounts are made anew from names and sizes at each start. HASH begins the
-SHA-256 of the file, so a name that an event carries never comes to mean another picture.
+A picture is one JPEG file `KIND/NUMBER-CAMERA-HASH.jpg` with its facts as a JPEG comment. There is no index that could
+disagree with the files: each start counts names and sizes again. HASH is the beginning of the SHA-256 of the file, so
+the path in an event never refers to another picture.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ log = logging.getLogger(__name__)
 
 SCHEMA: Final = "defectd.evidence/1"
 Kind = Literal["audit", "unsure", "image", "frame", "defect"]
-"""A tile taken at random, a tile in doubt, a bad picture, the whole frame of a defect, the defect itself."""
+"""A random tile, an unsure tile, a bad picture, the whole frame of a defect, the crop of a defect."""
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 RANKS: Final[dict[Kind, int]] = {"audit": 0, "unsure": 0, "image": 1, "frame": 1, "defect": 2}
-"""What goes first when room is needed; within a rank the oldest."""
+"""Which pictures the archive deletes first when it needs space: the lowest rank, within a rank the oldest."""
 MAX_FILES: Final = 200_000
-CHECKED: Final = 500
-"""Newest files looked into at the start: a power cut may have left them short or empty."""
+MAX_CHECKED: Final = 500
+"""Newest files that a start checks: a power cut may have left them short or empty."""
 MAX_COMMENT: Final = 65_533
 _NAME: Final = re.compile(r"(\d{10})-([A-Za-z0-9][A-Za-z0-9_.-]{0,62})-([0-9a-f]{16})\.jpg")
 _PATH: Final = re.compile(rf"({'|'.join(KINDS)})/{_NAME.pattern}")
@@ -54,14 +54,14 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What was found at the start."""
+    """What a start found in the folder, and what it deleted."""
 
     files: int
     size_bytes: int
     damaged: int
-    """Removed: cut short by a power failure."""
+    """Deleted: cut short by a power failure."""
     evicted: int
-    """Removed: more than the quota allows."""
+    """Deleted: above the quota."""
 
 
 class Archive:
@@ -76,7 +76,7 @@ class Archive:
         tiles_bytes: int = 0,
         free_bytes: Callable[[Path], int] = lambda folder: shutil.disk_usage(folder).free,
     ) -> None:
-        """tiles_bytes: of the quota, what events leave to tiles (rank 0) as long as the disk has room."""
+        """tiles_bytes: share of the quota that only tiles (rank 0) may use, as long as the disk has space."""
         self._folder = folder
         self._max_bytes = max_bytes
         self._min_free_bytes = min_free_bytes
@@ -87,14 +87,14 @@ class Archive:
         self._next = 1
         self._lock: int | None = None
         self.bytes = 0
-        """Of all pictures, the one being written included: never above the quota."""
+        """Size of all pictures, including the one being written: never above the quota."""
         self.files = dict.fromkeys(KINDS, 0)
         self.written_bytes = 0
         """Since the start."""
         self.evicted = 0
 
     def open(self) -> Repair:
-        """Take the folder: remove what is unfinished or damaged, count the rest.  Raises EvidenceError."""
+        """Lock the folder, delete unfinished and damaged pictures, count the others.  Raises EvidenceError."""
         try:
             for kind in KINDS:
                 (self._folder / kind).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -102,15 +102,15 @@ class Archive:
                 self._lock = _locked(self._folder / ".lock")
             (self._folder / _UNFINISHED).unlink(missing_ok=True)
             found = sorted(_scan(self._folder), key=lambda stored: stored.number)
-            damaged = [stored for stored in found[-CHECKED:] if not _is_whole(self._folder / stored.path)]
+            damaged = [stored for stored in found[-MAX_CHECKED:] if not _is_whole(self._folder / stored.path)]
             for stored in damaged:
                 (self._folder / stored.path).unlink(missing_ok=True)
         except OSError as error:
             raise EvidenceError("disk", f"{self._folder} cannot be used: {error.strerror or error}") from error
-        gone = {stored.path for stored in damaged}
+        deleted = {stored.path for stored in damaged}
         for stored in found:
-            if stored.path not in gone:
-                self._enter(stored)
+            if stored.path not in deleted:
+                self._add_to_totals(stored)
         self._next = found[-1].number + 1 if found else 1
         evicted = self.trim()
         return Repair(sum(self.files.values()), self.bytes, len(damaged), evicted)
@@ -122,13 +122,13 @@ class Archive:
             self._lock = None
 
     def add(self, kind: Kind, camera: str, jpeg: bytes, facts: dict[str, Any]) -> Evidence:
-        """Write a picture as a whole, making room as `RANKS` says; what an event may say of it.
+        """Write one picture, and delete others by rank to make space.  Returns the reference for an event.
 
-        After a return the file is there with these bytes, until its turn to go. When it reaches the disk is left to the
-        kernel, which writes a card in large pieces.  Raises EvidenceError: nothing was left behind.
+        After the return the file is there and complete. The kernel decides when its bytes reach the disk: it writes an
+        SD card in large pieces.  Raises EvidenceError; no partial file remains.
         """
         data = with_facts(jpeg, {"schema": SCHEMA, "kind": kind, "camera": camera, **facts})
-        self._make_room(len(data), RANKS[kind])
+        self._free_space_for(len(data), RANKS[kind])
         sha256 = hashlib.sha256(data).hexdigest()
         path = f"{kind}/{self._next:010d}-{camera}-{sha256[:16]}.jpg"
         self.bytes += len(data)
@@ -140,54 +140,57 @@ class Archive:
         except OSError as error:
             with contextlib.suppress(OSError):
                 unfinished.unlink(missing_ok=True)
-                (self._folder / kind).mkdir(mode=0o700, parents=True, exist_ok=True)  # someone may have removed it
+                (self._folder / kind).mkdir(mode=0o700, parents=True, exist_ok=True)  # it may have been deleted
             raise EvidenceError("disk", f"{self._folder}: {error.strerror or error}") from error
         finally:
             self.bytes -= len(data)
         self.written_bytes += len(data)
-        self._enter(Stored(self._next, kind, camera, path, len(data)))
+        self._add_to_totals(Stored(self._next, kind, camera, path, len(data)))
         self._next += 1
         return Evidence(path, sha256)
 
     def trim(self) -> int:
-        """Give room back when the disk has less than it should: events need it more.  Returns how many had to go."""
-        before = self.evicted
-        with contextlib.suppress(EvidenceError):
-            self._make_room(0, max(RANKS.values()))
-        return self.evicted - before
+        """Delete pictures while the disk has less free space than configured: the outbox needs it more.
 
-    def _enter(self, stored: Stored) -> None:
+        Returns how many were deleted.
+        """
+        evicted_before = self.evicted
+        with contextlib.suppress(EvidenceError):
+            self._free_space_for(0, max(RANKS.values()))
+        return self.evicted - evicted_before
+
+    def _add_to_totals(self, stored: Stored) -> None:
         rank = RANKS[stored.kind]
         self._ranks[rank].append(stored)
         self._rank_bytes[rank] += stored.size_bytes
         self.bytes += stored.size_bytes
         self.files[stored.kind] += 1
 
-    def _make_room(self, need_bytes: int, rank: int) -> None:
-        """For a picture of that rank.  Raises EvidenceError when what is there matters more."""
+    def _free_space_for(self, need_bytes: int, rank: int) -> None:
+        """For a picture of this size and rank.  Raises EvidenceError when all other pictures rank higher."""
         if need_bytes > self._max_bytes:
-            raise EvidenceError("quota", f"a picture of {need_bytes} bytes is more than the whole quota")
+            raise EvidenceError("quota", f"a picture of {need_bytes} bytes is larger than the whole quota")
         while self.bytes + need_bytes > self._max_bytes or sum(self.files.values()) >= MAX_FILES:
             if not self._evict(rank, keep_tiles=rank > 0):
                 raise EvidenceError("quota", "the quota is full of pictures that matter more")
-        short = self._min_free_bytes + need_bytes - self._free()
+        short = self._min_free_bytes + need_bytes - self._disk_free()
         while short > 0:
             freed = self._evict(rank, keep_tiles=False)
             if not freed:
                 raise EvidenceError("disk", "less is free than evidence.min_free_mb")
             short -= freed
 
-    def _free(self) -> int:
+    def _disk_free(self) -> int:
         try:
             return self._free_bytes(self._folder)
         except OSError as error:
             raise EvidenceError("disk", f"{self._folder}: {error.strerror or error}") from error
 
-    def _evict(self, most_rank: int, *, keep_tiles: bool) -> int:
-        """Remove the oldest of the lowest rank; how many bytes it had, 0 when none may go."""
+    def _evict(self, max_rank: int, *, keep_tiles: bool) -> int:
+        """Delete the oldest picture of the lowest rank.  Returns its size in bytes, 0 when none may be deleted."""
         for rank, pictures in self._ranks.items():
-            kept = keep_tiles and rank == 0 and self._rank_bytes[0] <= self._tiles_bytes
-            if rank > most_rank or not pictures or kept:
+            is_reserved = keep_tiles and rank == 0 and self._rank_bytes[0] <= self._tiles_bytes
+            if rank > max_rank or not pictures or is_reserved:
                 continue
             oldest = pictures[0]
             try:
@@ -204,7 +207,7 @@ class Archive:
 
 
 def pictures(folder: Path) -> list[Stored]:
-    """What lies in a folder, oldest first, whether a daemon writes there or not.  Raises EvidenceError."""
+    """All pictures of a folder, oldest first; a daemon may write there meanwhile.  Raises EvidenceError."""
     try:
         return sorted(_scan(folder), key=lambda stored: stored.number)
     except OSError as error:
@@ -212,23 +215,23 @@ def pictures(folder: Path) -> list[Stored]:
 
 
 def read(folder: Path, path: str) -> bytes:
-    """A picture by the path that an event carries.  Raises EvidenceError when it is none, has gone or is damaged."""
+    """A picture by the path in an event.  Raises EvidenceError for another path, a deleted or a damaged picture."""
     named = _PATH.fullmatch(path)
     if named is None:
-        raise EvidenceError("path", "this is no path that an event carries: KIND/NUMBER-CAMERA-HASH.jpg")
+        raise EvidenceError("path", "not a path of evidence: KIND/NUMBER-CAMERA-HASH.jpg")
     try:
         data = (folder / path).read_bytes()
     except FileNotFoundError:
-        raise EvidenceError("gone", f"{path} is not kept any more") from None
+        raise EvidenceError("gone", f"{path} was deleted") from None
     except OSError as error:
         raise EvidenceError("disk", f"{path}: {error.strerror or error}") from error
     if not hashlib.sha256(data).hexdigest().startswith(named[4]):
-        raise EvidenceError("damaged", f"{path} is damaged: it has not the hash of its name")
+        raise EvidenceError("damaged", f"{path} is damaged: its hash is not the one in its name")
     return data
 
 
 def facts(folder: Path, stored: Stored) -> dict[str, Any]:
-    """What a picture says of itself; empty when it has just had to go."""
+    """The facts in a picture; empty when the picture was deleted meanwhile."""
     try:
         with (folder / stored.path).open("rb") as file:
             return facts_of(file.read(MAX_COMMENT + 1024))
@@ -239,7 +242,7 @@ def facts(folder: Path, stored: Stored) -> dict[str, Any]:
 
 
 def _scan(folder: Path) -> Iterator[Stored]:
-    """Files that are not ours are left alone, and not counted."""
+    """Files with other names are neither touched nor counted."""
     for kind in KINDS:
         try:
             entries = os.scandir(folder / kind)
@@ -250,7 +253,7 @@ def _scan(folder: Path) -> Iterator[Stored]:
                 named = _NAME.fullmatch(entry.name)
                 if named is None:
                     continue
-                with contextlib.suppress(FileNotFoundError):  # it has just had to go
+                with contextlib.suppress(FileNotFoundError):  # deleted meanwhile
                     size_bytes = entry.stat(follow_symlinks=False).st_size
                     yield Stored(int(named[1]), kind, named[2], f"{kind}/{entry.name}", size_bytes)
 
@@ -269,23 +272,23 @@ def _locked(path: Path) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
-        raise EvidenceError("disk", f"{path.parent} is used by another defectd") from None
+        raise EvidenceError("disk", f"another defectd uses {path.parent}") from None
     return lock
 
 
 def with_facts(jpeg: bytes, facts: dict[str, Any]) -> bytes:
-    """The JPEG with the facts as a comment behind its first segment.  Raises EvidenceError when they are too long."""
+    """The JPEG with the facts as a comment after its first segment.  Raises EvidenceError when they are too long."""
     comment = json.dumps(facts, separators=(",", ":")).encode()
     if len(comment) > MAX_COMMENT:
         raise EvidenceError("facts", f"{len(comment)} bytes of facts do not fit into a JPEG comment")
     at = 2
-    if jpeg[2:4] == b"\xff\xe0":  # JFIF wants to be first
+    if jpeg[2:4] == b"\xff\xe0":  # a JFIF segment must be the first
         at += 2 + int.from_bytes(jpeg[4:6], "big")
     return jpeg[:at] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[at:]
 
 
 def facts_of(jpeg: bytes) -> dict[str, Any]:
-    """What a picture says of itself; empty when it says nothing."""
+    """The facts in a JPEG; empty when it has none."""
     at = 2
     while len(jpeg) >= at + 4 and jpeg[at] == 0xFF and jpeg[at + 1] != 0xDA:
         length = int.from_bytes(jpeg[at + 2 : at + 4], "big")

@@ -1,4 +1,4 @@
-"""From evidence to a training folder: tiles in class folders, as `defectd-train` takes them, for people to correct."""
+"""From evidence to a training folder: tiles in class folders, as `defectd-train` reads them, for people to correct."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from edge.vision.drawing import decoded
 
 MANIFEST: Final = "manifest.csv"
 UNSURE: Final = "unsure"
-"""The folder that the trainer leaves out: a person moves its pictures to where they belong."""
+"""The trainer ignores this folder: a person moves its pictures into the class folders."""
 _CLASS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One row of the manifest.  label: what the model said, or nothing but a guess for `unsure`."""
+    """One row of the manifest.  label: the verdict of the model; only a guess where it is `unsure`."""
 
     file: str
     label: str
@@ -42,7 +42,7 @@ class Tile:
     source: str
     frame: int | None
     tile_px: str
-    """x y w h in the frame."""
+    """x y w h in the frame, px."""
     evidence: str
     sha256: str
 
@@ -60,13 +60,14 @@ def chosen(
 
 
 def export(folder: Path, found: Sequence[tuple[Stored, dict[str, Any]]], out: Path) -> Iterator[Tile]:
-    """Write `out/LABEL/FILE` and the manifest, telling each; the folder appears whole, at the end.
+    """Write `out/LABEL/FILE` and the manifest; yields each tile.  The folder appears complete, at the end.
 
-    Tiles are written as they were kept; of a defect its most certain tile, at the size it had in the frame. Whole
-    frames and bad pictures are left out.  Raises EvidenceError when `out` is there already, or cannot be written.
+    A tile is written as the archive has it; of a defect, the tile with the highest confidence is cut out at the size it
+    had in the frame. Whole frames and bad pictures are left out.  Raises EvidenceError when `out` exists or cannot be
+    written.
     """
     if out.exists():
-        raise EvidenceError("disk", f"{out} is there already: give a new folder")
+        raise EvidenceError("disk", f"{out} exists already: give a new folder")
     unfinished = out.with_name(f".{out.name}.unfinished")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -87,16 +88,17 @@ def export(folder: Path, found: Sequence[tuple[Stored, dict[str, Any]]], out: Pa
 
 
 def _write(folder: Path, stored: Stored, facts: dict[str, Any], out: Path) -> Tile | None:
-    """None when it has had to go since, is damaged, or shows no tile."""
+    """None when the picture was deleted meanwhile, is damaged, or shows no tile."""
     if stored.kind in ("frame", "image"):
         return None
     try:
         data = archive.read(folder, stored.path)
-        where, content, suffix = _tile(stored, facts, data)
+        place, content, suffix = _tile(stored, facts, data)
     except (EvidenceError, ImageError, ValueError, TypeError, KeyError):
         return None
-    said = str(facts.get("label", UNSURE))
-    label = said if _CLASS.fullmatch(said) and said != ANOMALY else UNSURE
+    label = str(facts.get("label", UNSURE))
+    if not _CLASS.fullmatch(label) or label == ANOMALY:
+        label = UNSURE
     name = Path(stored.path).with_suffix(suffix).name
     (out / label).mkdir(exist_ok=True)
     (out / label / name).write_bytes(content)
@@ -110,21 +112,21 @@ def _write(folder: Path, stored: Stored, facts: dict[str, Any], out: Path) -> Ti
         event_id=str(facts.get("event_id", "")),
         source=str(facts.get("source", "")),
         frame=facts.get("frame"),
-        tile_px=" ".join(map(str, where)),
+        tile_px=" ".join(map(str, place)),
         evidence=stored.path,
         sha256=hashlib.sha256(content).hexdigest(),
     )
 
 
 def _tile(stored: Stored, facts: dict[str, Any], data: bytes) -> tuple[Box, bytes, str]:
-    """Where it lay in the frame, its bytes, and the name's end."""
+    """Its place in the frame, its bytes, and the suffix of the file name."""
     crop = _box(facts["crop_px"])
     if stored.kind != "defect":
         return crop, data, ".jpg"
     peak = _box(facts["peak_px"] or facts["box_px"])
     done, png = cv2.imencode(".png", _cut(decoded(data), crop, peak))
     if not done:
-        raise ImageError("the tile cannot be coded")
+        raise ImageError("the tile cannot be encoded")
     return peak, png.tobytes(), ".png"
 
 
@@ -136,7 +138,7 @@ def _box(value: Any) -> Box:
 
 
 def _cut(picture: Gray, crop: Box, tile: Box) -> Gray:
-    """The tile from the picture of the crop, at the frame's scale also where the picture was made smaller."""
+    """Cut the tile out of the picture of the crop, at the scale of the frame even if the picture was shrunk."""
     scale = picture.shape[1] / crop[2]
     left, top = max(0, tile[0] - crop[0]), max(0, tile[1] - crop[1])
     right, bottom = min(crop[2], tile[0] - crop[0] + tile[2]), min(crop[3], tile[1] - crop[1] + tile[3])

@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole: after a power cut there is the old one or the new one, never a part of one."""
+"""Replaces files as a whole: after a power cut there is the old file or the new one, never a part of one."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Final
 
 SHARED: Final = 0o666
-"""For what others may read, as far as the umask lets them."""
+"""Mode of a file that others may read, as far as the umask permits."""
 
 
 def replace(path: Path, content: bytes, *, mode: int = 0o600, owner: os.stat_result | None = None) -> None:
-    """Put content in the place of a file, there or not; it is on the disk when this returns.
+    """Write a file, or replace it; the content is on the disk when this returns.
 
-    owner: whose it becomes when root writes it; None: root's.
-    Raises OSError: the old file is then as it was, unless the folder alone could not be brought to the disk.
+    owner: the file's owner when root writes it; None: root.
+    Raises OSError: the old file is then unchanged, except when only the sync of the folder failed.
     """
     replace_all({path: content}, mode=mode, owner=owner)
 
 
 def replace_all(files: Mapping[Path, bytes], *, mode: int = 0o600, owner: os.stat_result | None = None) -> None:
-    """Put contents in the places of files of one folder, the last one after the others it may refer to.
+    """Replace files of one folder, in this order: the last one may refer to the others.
 
-    All are on the disk before the first takes its place, so that a disk that is full leaves all as they were.
-    owner: as above.  Raises OSError.
+    All contents are on the disk before the first file is replaced, so that a full disk leaves all files unchanged.
+    owner: see `replace`.  Raises OSError.
     """
     fresh = {path: path.with_name(path.name + ".new") for path in files}
     try:
@@ -32,12 +32,12 @@ def replace_all(files: Mapping[Path, bytes], *, mode: int = 0o600, owner: os.sta
             _put(fresh[path], content, mode, owner)
         for path, new in fresh.items():
             new.replace(path)
-    except BaseException:  # Ctrl-C leaves nothing unfinished either
+    except BaseException:  # Ctrl-C leaves no unfinished file either
         for new in fresh.values():
             try:
                 new.unlink(missing_ok=True)
             except OSError:
-                pass  # what stands in the way is not ours to clear
+                pass  # a folder with that name: leave it
         raise
     for folder in {path.parent for path in files}:
         sync(folder)
@@ -54,7 +54,7 @@ def _put(path: Path, content: bytes, mode: int, owner: os.stat_result | None) ->
 
 
 def sync(folder: Path) -> None:
-    """Bring to the disk which files a folder holds.  Raises OSError."""
+    """Write a folder's list of files to the disk.  Raises OSError."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

@@ -10,7 +10,7 @@ MAX_DOUBLINGS: Final = 30
 
 
 class Backoff:
-    """Counts failed attempts and says how long to wait before the next one.  Owned by one thread."""
+    """Counts failed attempts and gives the delay before the next one.  Owned by one thread."""
 
     def __init__(self, first_s: float, limit_s: float, uniform: Callable[[], float] = random.random) -> None:
         """first_s: the shortest first delay.  limit_s: the longest delay.  uniform: random numbers from 0 to 1."""
@@ -18,7 +18,7 @@ class Backoff:
         self._limit_s = limit_s
         self._uniform = uniform
         self.attempts = 0
-        """Delays that were handed out since the last `reset`."""
+        """Delays since the last `reset`."""
 
     def next_s(self) -> float:
         """Seconds to wait now: between a lower bound that doubles with each attempt, and twice that bound."""

@@ -1,4 +1,4 @@
-"""The only room that asks for the time. Everyone else is handed a `Clock` or a `now`."""
+"""The only module that reads the time.  All others receive a `Clock` or a `now`."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ NS_PER_MS = 1_000_000
 
 
 class Clock(Protocol):
-    """Monotonic time for ages and deadlines, wall time for stamps only."""
+    """Monotonic time for ages and deadlines; wall time for stamps only."""
 
     def monotonic_ns(self) -> int:
         """CLOCK_MONOTONIC in ns: the same in every process of this boot."""
         ...
 
     def wall_ns(self) -> int:
-        """Nanoseconds since 1970 in UTC; may step, so never used for an age."""
+        """Nanoseconds since 1970 in UTC; may step: never used for an age."""
         ...
 
 
@@ -48,7 +48,7 @@ def wall_ns_of(text: str) -> int:
 
 
 def boot_id() -> str:
-    """The kernel's id of this boot: monotonic stamps compare only where it is equal."""
+    """The kernel's id of this boot: monotonic stamps of different boots cannot be compared."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
     except OSError:
@@ -58,8 +58,8 @@ def boot_id() -> str:
 def clock_synced() -> bool:
     """Whether the wall clock is disciplined by NTP.
 
-    systemd-timesyncd leaves a file, which also works under ProtectClock=yes; for chrony and ntpd
-    the kernel is asked by a read-only adjtimex (its result 5, TIME_ERROR, means unsynchronised).
+    systemd-timesyncd leaves a file, which can be read under ProtectClock=yes, too. For chrony and ntpd, a read-only
+    adjtimex asks the kernel (its result 5, TIME_ERROR, means unsynchronised).
     """
     if Path("/run/systemd/timesync/synchronized").exists():
         return True

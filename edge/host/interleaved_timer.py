@@ -1,4 +1,4 @@
-"""Times several calls beside each other, in turns, so that all of them see the same state of the machine."""
+"""Times several calls in turns, so that all of them see the same state of the machine."""
 
 from __future__ import annotations
 

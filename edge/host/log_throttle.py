@@ -1,4 +1,4 @@
-"""Keeps a repeated message from flooding the log: once per interval, with the number of repetitions left out."""
+"""Keeps repeated messages from flooding the log: each once per interval, with the number of those left out."""
 
 from __future__ import annotations
 

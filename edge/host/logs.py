@@ -1,4 +1,4 @@
-"""Log lines: plain for a person at a terminal, JSON with journald priority for a machine. Never a secret."""
+"""Log lines: plain text for a person at a terminal, JSON with journald's priority for a machine; never a secret."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, loggin
 class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = time.strftime("%H:%M:%S", time.localtime(record.created))
-        room = record.name.rpartition(".")[2]
-        return redact(f"{at} {record.levelname.lower():7} {room:11} {_text(record)}")
+        module = record.name.rpartition(".")[2]
+        return redact(f"{at} {record.levelname.lower():7} {module:11} {_text(record)}")
 
 
 class _Json(logging.Formatter):
@@ -30,7 +30,7 @@ class _Json(logging.Formatter):
             "thread": record.threadName,
             "message": redact(_text(record)),
         }
-        # ASCII: the stream's own way to write what its encoding lacks would not be JSON.
+        # ASCII: a stream replaces what its encoding lacks with text that is not JSON.
         return f"<{PRIORITY.get(record.levelno, 6)}>{json.dumps(line)}"
 
 
@@ -42,12 +42,12 @@ def _text(record: logging.LogRecord) -> str:
 
 
 def start(level: str, style: Literal["auto", "plain", "json"], stream: TextIO | None = None) -> None:
-    """Send everything of `level` and above to the stream (stderr when None), once."""
+    """Write everything from `level` on to the stream (None: stderr).  Replaces earlier handlers."""
     stream = sys.stderr if stream is None else stream
     plain = stream.isatty() if style == "auto" else style == "plain"
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Plain() if plain else _Json())
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)  # other people's libraries
+    root.setLevel(logging.WARNING)  # libraries
     logging.getLogger("edge").setLevel(level.upper())

@@ -1,4 +1,8 @@
-"""What the machine says of itself: memory and processor time of processes, temperature, throttling."""
+"""Facts about this machine, from /proc and /sys: memory and processor time of processes, temperatures, throttling.
+
+Nothing here raises OSError: what cannot be read is None or missing. That includes a process that has no file
+descriptors left.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +19,23 @@ log = logging.getLogger(__name__)
 PROC: Final = Path("/proc")
 SYS: Final = Path("/sys")
 REASONS: Final = ("under_voltage", "frequency_capped", "throttled", "hot")
-"""Why a box is slower than it should be, in the order of the Raspberry Pi's bits."""
+"""Why the processors are slowed down, in the order of the Raspberry Pi's bits."""
 VECTORS: Final = ("sse4", "avx", "fma", "amx", "asimd", "sve", "i8mm", "bf16", "dot")
-"""Begins of the flags that say which kernels a network can use."""
-LOOK_NS: Final = 2_000_000_000
+"""Prefixes of the CPU flags that decide which kernels a network can use."""
+CHECK_NS: Final = 2_000_000_000
+"""Minimum time between two checks: a Raspberry Pi asks its firmware."""
 
 
 @dataclass(frozen=True, slots=True)
 class Throttling:
-    """What slows the box down, by `REASONS`: at this moment, and at any time since boot."""
+    """What slows the processors down, by `REASONS`: at this moment, and at any time since boot."""
 
     now: tuple[str, ...] = ()
     since_boot: tuple[str, ...] = ()
 
 
 def resident_bytes(pid: int, proc: Path = PROC) -> int | None:
-    """Memory that a process holds, without shared memory: a ring belongs to both of its ends.  None when it is gone."""
+    """Memory of a process, without shared memory: a ring belongs to both of its ends.  None after its end."""
     try:
         total = 0
         for line in (proc / str(pid) / "status").read_text("utf-8", "replace").splitlines():
@@ -42,7 +47,7 @@ def resident_bytes(pid: int, proc: Path = PROC) -> int | None:
 
 
 def cpu_seconds(pid: int, proc: Path = PROC) -> float | None:
-    """Processor time that a process has used, its ended children not counted; None when it is gone."""
+    """Processor time of a process, without its ended children.  None after its end."""
     try:
         fields = (proc / str(pid) / "stat").read_text("ascii", "replace").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -56,36 +61,36 @@ def cores() -> int:
 
 
 def processor(proc: Path = PROC) -> str:
-    """Which processor this is: its name, and a short hash of what decides how fast and how right a network runs."""
+    """The processor's name, and a short hash of what decides how fast and how exactly a network runs."""
     try:
         lines = (proc / "cpuinfo").read_text("utf-8", "replace").partition("\n\n")[0].splitlines()
     except OSError:
         return "unknown"
-    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    name = said.get("model name") or " ".join(
-        f"{key.removeprefix('CPU ')} {said[key]}" for key in ("CPU implementer", "CPU part") if key in said
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    name = fields.get("model name") or " ".join(
+        f"{key.removeprefix('CPU ')} {fields[key]}" for key in ("CPU implementer", "CPU part") if key in fields
     )
-    able = (said.get("flags") or said.get("Features") or "").split()
-    vectors = sorted(flag for flag in able if flag.startswith(VECTORS))
-    kind = [said.get(key, "") for key in ("cpu family", "model", "stepping", "CPU variant", "CPU revision")]
+    flags = (fields.get("flags") or fields.get("Features") or "").split()
+    vectors = sorted(flag for flag in flags if flag.startswith(VECTORS))
+    kind = [fields.get(key, "") for key in ("cpu family", "model", "stepping", "CPU variant", "CPU revision")]
     digest = hashlib.sha256(" ".join([*kind, *vectors]).encode()).hexdigest()[:8]
     return f"{name or 'unnamed'} ({digest})"
 
 
 def temperatures(sys: Path = SYS) -> Iterator[tuple[str, float]]:
-    """Sensors of the box and what they show, degrees Celsius; none in most containers."""
-    for zone in sorted((sys / "class" / "thermal").glob("thermal_zone*")):
+    """Sensors and their values, degrees Celsius; none in most containers."""
+    for zone in _found(sys / "class" / "thermal", "thermal_zone*"):
         try:
             name = (zone / "type").read_text("utf-8").strip()
             yield f"{zone.name}:{name}", int((zone / "temp").read_text("ascii")) / 1000
         except (OSError, ValueError):
-            continue  # a sensor that is asleep
+            continue  # the sensor is asleep
 
 
 def throttlings(sys: Path = SYS) -> int | None:
-    """How often the processors were slowed down for their temperature since boot; None where nobody counts it."""
+    """How often the processors were slowed down for their temperature since boot; None without such a counter."""
     total: int | None = None
-    for count in (sys / "devices" / "system" / "cpu").glob("cpu[0-9]*/thermal_throttle/core_throttle_count"):
+    for count in _found(sys / "devices" / "system" / "cpu", "cpu[0-9]*/thermal_throttle/core_throttle_count"):
         try:
             total = (total or 0) + int(count.read_text("ascii"))
         except (OSError, ValueError):
@@ -103,7 +108,7 @@ def pi_throttled(sys: Path = SYS) -> int | None:
 
 
 def throttling(sys: Path = SYS) -> Throttling | None:
-    """What slows this box down; None where nobody knows.  PCs only count: what holds at this moment is not known."""
+    """What slows the processors down; None: unknown.  A PC has a counter only, which tells nothing of this moment."""
     flags = pi_throttled(sys)
     if flags is not None:
         now, since_boot = (
@@ -114,24 +119,39 @@ def throttling(sys: Path = SYS) -> Throttling | None:
     return None if times is None else Throttling(since_boot=("throttled",) if times else ())
 
 
+_unreadable: set[Path] = set()
+"""Folders whose failure is logged already."""
+
+
+def _found(folder: Path, pattern: str) -> list[Path]:
+    """The files that match; none when the folder cannot be listed: pathlib ignores only missing permissions."""
+    try:
+        return sorted(folder.glob(pattern))
+    except OSError as error:
+        if folder not in _unreadable:
+            _unreadable.add(folder)
+            log.warning("%s cannot be read: %s", folder, error.strerror)
+        return []
+
+
 class PowerWatch:
-    """Notices when what slows the box down begins, changes or ends, and logs it."""
+    """Logs when throttling starts, changes or ends.  Owned by one thread."""
 
     def __init__(self, sys: Path = SYS) -> None:
         self._sys = sys
-        self._looked_ns: int | None = None
+        self._checked_ns: int | None = None
         self.found = throttling(sys)
 
-    def look(self, now_ns: int) -> bool:
-        """Whether it is another than before.  Reads at most every 2 s: a Raspberry Pi asks its firmware."""
-        if self._looked_ns is not None and now_ns - self._looked_ns < LOOK_NS:
+    def check(self, now_ns: int) -> bool:
+        """Whether throttling has changed.  Reads at most every CHECK_NS."""
+        if self._checked_ns is not None and now_ns - self._checked_ns < CHECK_NS:
             return False
-        self._looked_ns = now_ns
+        self._checked_ns = now_ns
         before, self.found = self.found, throttling(self._sys)
         if self.found == before:
             return False
         if self.found is not None and self.found.now:
-            log.warning("the box is slowed down: %s; see `defectd doctor`", ", ".join(self.found.now))
-        elif before is not None and before.now:
-            log.info("the box runs at full speed again")
+            log.warning("this machine is slowed down: %s; see `defectd doctor`", ", ".join(self.found.now))
+        elif self.found is not None and before is not None and before.now:
+            log.info("this machine runs at full speed again")
         return True

@@ -1,4 +1,4 @@
-"""What systemd is told: ready, alive, stopping, and one line on how it goes (sd_notify(3), without its library)."""
+"""Reports to systemd: ready, alive, stopping, and a status line (sd_notify(3), without its library)."""
 
 from __future__ import annotations
 
@@ -11,22 +11,25 @@ from typing import Final
 log = logging.getLogger(__name__)
 
 SEND_S: Final = 1.0
-"""Longest wait for systemd to take a message."""
+"""Longest wait until systemd takes a message."""
 US_PER_S: Final = 1_000_000
 
 
 class Service:
-    """The service manager's end. Where there is none, everything is said into the wind; nothing here ever raises."""
+    """sd_notify client; a no-op without NOTIFY_SOCKET.  Nothing here raises.
+
+    Each report returns whether systemd took it.
+    """
 
     def __init__(self, address: str = "", watchdog_s: float | None = None) -> None:
         """address: a path, or @name of an abstract socket; "": none.  watchdog_s: the unit's WatchdogSec."""
         self.watchdog_s = watchdog_s
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        self._is_deaf = False
+        self._has_failed = False
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str] = os.environ) -> Service:
-        """As systemd has set it up for this process.  Takes the variables away: they are not for our children."""
+        """As systemd has set it up for this process.  Removes the variables: child processes must not inherit them."""
         address = environ.pop("NOTIFY_SOCKET", "")
         pid, period_us = environ.pop("WATCHDOG_PID", ""), environ.pop("WATCHDOG_USEC", "")
         is_ours = address and period_us.isdecimal() and pid in ("", str(os.getpid()))
@@ -37,29 +40,29 @@ class Service:
         return bool(self._address)
 
     def ready(self) -> bool:
-        """Configuration, model and outbox are good; also ends a reload.  Returns, as all do, whether it was heard."""
-        return self._tell("READY=1")
+        """Configuration, model and outbox are in order; also ends a reload."""
+        return self._send("READY=1")
 
     def reloading(self, monotonic_ns: int) -> bool:
-        """A reload begins; `ready` ends it."""
-        return self._tell("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns // 1000}")
+        """A reload starts; `ready` ends it."""
+        return self._send("RELOADING=1", f"MONOTONIC_USEC={monotonic_ns // 1000}")
 
     def stopping(self) -> bool:
-        return self._tell("STOPPING=1", "STATUS=stopping: events are handed over")
+        return self._send("STOPPING=1", "STATUS=stopping: events are delivered")
 
-    def status(self, words: str) -> bool:
+    def status(self, text: str) -> bool:
         """One line for `systemctl status`."""
-        return self._tell("STATUS=" + " ".join(words.split()))
+        return self._send("STATUS=" + " ".join(text.split()))
 
     def alive(self) -> bool:
-        """Every loop moves: the watchdog may wait for another period."""
-        return self._tell("WATCHDOG=1")
+        """Every required loop moves: the watchdog may wait for another period."""
+        return self._send("WATCHDOG=1")
 
     def stuck(self) -> bool:
-        """A loop does not move: what the watchdog is for shall happen now, not when its period is over."""
-        return self._tell("WATCHDOG=trigger")
+        """A required loop does not move: the watchdog must act now, not at the end of its period."""
+        return self._send("WATCHDOG=trigger")
 
-    def _tell(self, *assignments: str) -> bool:
+    def _send(self, *assignments: str) -> bool:
         if not self._address:
             return False
         try:
@@ -67,9 +70,9 @@ class Service:
                 link.settimeout(SEND_S)
                 link.sendto("\n".join(assignments).encode(), self._address)
         except OSError as error:
-            if not self._is_deaf:
-                log.warning("systemd does not hear %s: %s", assignments[0], error)
-            self._is_deaf = True
+            if not self._has_failed:
+                log.warning("systemd does not take %s: %s", assignments[0], error)
+            self._has_failed = True
             return False
-        self._is_deaf = False
+        self._has_failed = False
         return True

@@ -1,7 +1,8 @@
-"""Whether every loop of the daemon still moves: each stamps its rounds, and a stamp that stands still is a fault.
+"""Finds loops that hang: each loop stamps its rounds, and a stamp that stands still is a fault.
 
-A loop never waits longer than about a second for a camera, a broker or a disk that is away, so those cannot be
-mistaken for a loop that hangs.
+A loop never waits longer than about a second for a camera, a broker or a disk that is away, so none of these looks
+like a loop that hangs. The daemon watches its required loops, and ends when one of them hangs. Optional outputs are
+watched by their supervisors, and restarted.
 """
 
 from __future__ import annotations
@@ -16,15 +17,16 @@ from typing import Final, Protocol
 from edge.host.clock import NS_PER_S, Clock
 
 LIMIT_S: Final = 15.0
-"""Patience with a loop where systemd's watchdog is not set."""
+"""How long a loop may stand still where the unit sets no WatchdogSec."""
 LOOP_AGE: Final = "defectd_heartbeat_age_seconds"
-"""The metric of the same: what is known here is asked for from outside too."""
-LOOK_MOST_S: Final = 1.0
-"""What one look counts at most: after the whole process stood still (SIGSTOP, a starved box), all get their turn."""
+"""The metric with the same ages, for watchers outside the process."""
+MAX_STEP_S: Final = 1.0
+"""One check counts at most this time: after the whole process stood still (SIGSTOP, a starved machine), every loop
+gets its turn before it is judged."""
 
 
 class Loop(Protocol):
-    """A thread that goes round."""
+    """A thread with a heartbeat."""
 
     @property
     def beat_ns(self) -> int:
@@ -39,26 +41,26 @@ class Stuck:
     name: str
     still_s: float
     stack: str
-    """Where its thread stands, as text; "" if there is no such thread."""
+    """The stack of its thread, as text; "" if there is no such thread."""
 
 
 class Watchdog:
-    """Looks at all loops now and then; owned by one thread."""
+    """Checks all loops when it is called.  Owned by one thread."""
 
     def __init__(self, loops: Callable[[], Mapping[str, Loop]], clock: Clock, limit_s: float = LIMIT_S) -> None:
-        """loops: those of now, by the names of their threads.  limit_s: how long one may stand still."""
+        """loops: the present ones, by the names of their threads.  limit_s: how long one may stand still."""
         self._loops = loops
         self._clock = clock
         self._limit_s = limit_s
-        self._looked_ns = clock.monotonic_ns()
+        self._checked_ns = clock.monotonic_ns()
         self._seen: dict[str, tuple[int, float]] = {}
-        """Of each loop the last beat, and for how long it has not changed, s."""
+        """By loop: its last heartbeat, and for how long it has not changed, s."""
 
-    def look(self) -> Stuck | None:
-        """The loop that has stood still for longest, if that is past the limit."""
+    def check(self) -> Stuck | None:
+        """The loop that has stood still for the longest time, if that exceeds the limit."""
         now_ns = self._clock.monotonic_ns()
-        passed_s = min((now_ns - self._looked_ns) / NS_PER_S, LOOK_MOST_S)
-        self._looked_ns = now_ns
+        passed_s = min((now_ns - self._checked_ns) / NS_PER_S, MAX_STEP_S)
+        self._checked_ns = now_ns
         beats = {name: loop.beat_ns for name, loop in self._loops().items()}
         self._seen = {name: (beat_ns, self._still_s(name, beat_ns, passed_s)) for name, beat_ns in beats.items()}
         name, (_, still_s) = max(self._seen.items(), key=lambda item: item[1][1], default=("", (0, 0.0)))

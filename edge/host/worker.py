@@ -1,4 +1,4 @@
-"""One thread of the daemon: a name, a start, a stop that waits, and a heartbeat for the watchdog."""
+"""One thread of the daemon: a name, a start, a stop that waits, and a heartbeat."""
 
 from __future__ import annotations
 

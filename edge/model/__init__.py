@@ -1,1 +1,1 @@
-"""The network and its file."""
+"""The network: its bundle, its classifier, and the installed models."""

@@ -1,14 +1,14 @@
-"""The model bundle: one directory or zip that holds the network and says what it is.
+"""The model bundle: one directory or zip with the network and its description.
 
-    student.onnx        fp32 network
-    student.int8.onnx   only if it wins on the box
-    card.json           what the network expects, gives, and was measured at
-    card.sig            who vouches for it (`edge.model.signature`); only where it is asked for
+    student.onnx        the fp32 network
+    student.int8.onnx   the int8 network, if it is faster
+    card.json           inputs, outputs and measured accuracy of the network
+    card.sig            signature (`edge.model.signature`), optional
 
-Network contract: input `tiles`, uint8 (N, input_px, input_px), grayscale; outputs `logits`, float32
+Contract of the network: input `tiles`, uint8 (N, input_px, input_px), grayscale; outputs `logits`, float32
 (N, classes), and `features`, float32 (N, F), the pooled features before the last layer; optionally
-`good`, float32 (N, 1), the logit of "no defect", to be joined with the class logits in one softmax, and
-`peaks`, float32 (N, P), the largest activations of the first layers, wherever in the tile.
+`good`, float32 (N, 1), the logit of "no defect", which joins the class logits in one softmax, and
+`peaks`, float32 (N, P), the maximum activation of each channel of the first layers over the tile.
 Everything after the resize (scaling, offsets) is inside the network.
 """
 
@@ -37,13 +37,15 @@ SIGNATURE = "card.sig"
 FP32 = "student.onnx"
 INT8 = "student.int8.onnx"
 MAX_STUDENT_BYTES = 626_688
-"""612 KB: the size promised for the fp32 network."""
+"""612 KB: the promised limit for the fp32 network."""
 
 MAX_CARD_BYTES: Final = 1 << 20
 MAX_SIGNATURE_BYTES: Final = 4096
 MAX_NETWORK_BYTES: Final = 32 << 20
-"""Far above any student; bounds what a damaged or hostile bundle can make the box read."""
+"""Far above any student; bounds what a damaged or hostile bundle can make this process read."""
 MAX_INPUT_PX: Final = 1024
+MAX_ACTIVATIONS: Final = "peaks"
+"""Name of the output with the maximum activations: shipped bundles and anomaly models use this name."""
 
 Positive = Annotated[int, Field(gt=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -66,7 +68,7 @@ class Preprocessing(_Part):
 
 
 class SelfTest(_Part):
-    """Expected outputs for inputs that any machine can generate from the seed."""
+    """Expected logits for tiles that any machine can generate from the seed."""
 
     seed: int
     tiles: Annotated[int, Field(gt=0, le=256)]
@@ -75,15 +77,15 @@ class SelfTest(_Part):
 
 
 class Variant(_Part):
-    """Another network of the same student, such as int8: what differs from `student.onnx`."""
+    """Another network of the same student, such as int8: the values that differ from `student.onnx`."""
 
     selftest: SelfTest
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """None: the card's."""
+    """None: that of the card."""
 
 
 class ModelCard(_Part):
-    """card.json. `metrics` and `training` are free text and numbers for people."""
+    """card.json.  `metrics` and `training` are free text and numbers for people."""
 
     card_schema: Literal["defectd.card/1"] = Field("defectd.card/1", alias="schema")
     name: str
@@ -94,7 +96,7 @@ class ModelCard(_Part):
     input_px: Annotated[int, Field(gt=0, le=MAX_INPUT_PX)]
     preprocessing: Preprocessing = Preprocessing()
     outputs: dict[str, str]
-    """Name of each network output and what it means."""
+    """Name of each network output, and its meaning."""
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Logits are divided by it before the softmax."""
     metrics: dict[str, Any] = {}
@@ -102,14 +104,14 @@ class ModelCard(_Part):
     files: Annotated[dict[FileName, Sha256], Field(max_length=8)]
     """sha256 of each network file."""
     selftest: SelfTest
-    """Of `student.onnx`."""
+    """For `student.onnx`."""
     variants: dict[FileName, Variant] = {}
-    """By file. A network that is not named here is held to what the card says of `student.onnx`."""
+    """By file. For a network that is not listed here, the values of `student.onnx` hold."""
 
     @model_validator(mode="after")
-    def _agrees_with_itself(self) -> ModelCard:
+    def _is_consistent(self) -> ModelCard:
         if len(set(self.classes)) != len(self.classes):
-            raise ValueError("classes: a name stands twice")
+            raise ValueError("classes: a name occurs twice")
         missing = {"logits", "features"} - set(self.outputs)
         if missing:
             raise ValueError(f"outputs: {', '.join(sorted(missing))} missing")
@@ -119,10 +121,10 @@ class ModelCard(_Part):
             raise ValueError("files: a network's name ends in .onnx")
         unknown = set(self.variants) - set(self.files)
         if unknown:
-            raise ValueError(f"variants: {', '.join(sorted(unknown))} is not among the files")
+            raise ValueError(f"variants: {', '.join(sorted(unknown))} is not in files")
         for test in (self.selftest, *(variant.selftest for variant in self.variants.values())):
             if len(test.logits) != test.tiles:
-                raise ValueError("selftest: as many rows of logits as tiles are needed")
+                raise ValueError("selftest: the number of rows of logits must equal tiles")
             if any(len(row) != len(self.classes) for row in test.logits):
                 raise ValueError("selftest: each row of logits needs one number per class")
         return self
@@ -132,36 +134,36 @@ class ModelCard(_Part):
         return "good" in self.outputs
 
     @property
-    def has_peaks(self) -> bool:
-        return "peaks" in self.outputs
+    def has_max_activations(self) -> bool:
+        return MAX_ACTIVATIONS in self.outputs
 
     def selftest_of(self, network: str) -> SelfTest:
-        """What a network of the bundle must give."""
+        """The expected outputs of a network of the bundle."""
         variant = self.variants.get(network)
         return self.selftest if variant is None else variant.selftest
 
     def temperature_of(self, network: str) -> float:
-        """What the logits of a network of the bundle are divided by."""
+        """The divisor of the logits of a network of the bundle."""
         variant = self.variants.get(network)
         return self.temperature if variant is None or variant.temperature is None else variant.temperature
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle that was read and whose files match their hashes."""
+    """A bundle that was read; its files match their hashes."""
 
     origin: str
     card: ModelCard
     networks: dict[str, bytes]
     """File name to ONNX bytes."""
     card_bytes: bytes = b""
-    """card.json as it was read."""
+    """The content of card.json."""
     signature: bytes | None = None
-    """card.sig as it was read."""
+    """The content of card.sig."""
 
     @property
     def digest(self) -> str:
-        """sha256 of card.json, which names the sha256 of each network: it stands for the bundle as a whole."""
+        """sha256 of card.json: it identifies the whole bundle, because the card lists the sha256 of each network."""
         return hashlib.sha256(self.card_bytes).hexdigest()
 
     def sha256(self, network: str = FP32) -> str:
@@ -169,14 +171,14 @@ class Bundle:
 
 
 def selftest_tiles(seed: int, count: int, input_px: int) -> Gray:
-    """(count, input_px, input_px) uint8 that depends on nothing but its arguments (SHAKE-256 bytes)."""
+    """Tiles for self-tests, (count, input_px, input_px) uint8: SHAKE-256 bytes, equal on every machine."""
     size = count * input_px * input_px
     noise = hashlib.shake_256(f"defectd selftest {seed}".encode()).digest(size)
     return np.frombuffer(noise, np.uint8).reshape(count, input_px, input_px)
 
 
 def load(where: str | Path) -> Bundle:
-    """Read a bundle: `builtin`, a directory or a zip.  Raises BundleError with what to do."""
+    """Read a bundle: `builtin`, a directory or a zip.  Raises BundleError, with a remedy."""
     if str(where) == "builtin":
         return _read("builtin", Path(str(importlib.resources.files("edge") / "model" / "builtin")))
     path = Path(where)
@@ -186,7 +188,7 @@ def load(where: str | Path) -> Bundle:
 
 
 def attach_signature(where: Path, content: bytes) -> None:
-    """Put card.sig into a bundle, in the place of an older one.  Raises BundleError."""
+    """Write card.sig into a bundle, over an older one.  Raises BundleError."""
     try:
         if where.is_dir():
             atomic_files.replace(where / SIGNATURE, content, mode=atomic_files.SHARED)
@@ -208,7 +210,7 @@ def _read(origin: str, path: Path) -> Bundle:
             return _check(origin, lambda name: (path / name).open("rb"))
         with zipfile.ZipFile(path) as archive:
             return _check(origin, archive.open)  # type: ignore[arg-type]
-    # NotImplementedError and RuntimeError are what zipfile says to foreign compressions and to encryption.
+    # zipfile raises NotImplementedError for an unknown compression, RuntimeError for an encrypted member.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise BundleError(f"{origin}: neither a directory nor a readable zip: {error}") from error
     except (OSError, KeyError) as error:
@@ -219,7 +221,7 @@ def _check(origin: str, open_member: Callable[[str], BinaryIO]) -> Bundle:
     card_bytes = _bounded(origin, CARD, open_member, MAX_CARD_BYTES)
     try:
         card = ModelCard.model_validate(json.loads(card_bytes))
-    except (ValueError, RecursionError) as error:  # json and pydantic errors both are the first
+    except (ValueError, RecursionError) as error:  # errors of json and pydantic are ValueErrors
         details = _first_line(error)
         raise BundleError(f"{origin}: {CARD} is not a model card: {details}") from error
     networks: dict[str, bytes] = {}
@@ -228,7 +230,7 @@ def _check(origin: str, open_member: Callable[[str], BinaryIO]) -> Bundle:
         found = hashlib.sha256(networks[name]).hexdigest()
         if found != expected:
             raise BundleError(
-                f"{origin}: {name} is damaged: sha256 {found[:12]}..., the card says {expected[:12]}.... "
+                f"{origin}: {name} is damaged: sha256 {found[:12]}..., in the card {expected[:12]}.... "
                 "Export or copy the bundle again"
             )
     try:
@@ -239,11 +241,11 @@ def _check(origin: str, open_member: Callable[[str], BinaryIO]) -> Bundle:
 
 
 def _bounded(origin: str, name: str, open_member: Callable[[str], BinaryIO], limit: int) -> bytes:
-    """A file of the bundle, read no further than the limit: a zip may unpack to a thousand times its size."""
+    """Read a file of the bundle, at most `limit` bytes: a zip may unpack to a thousand times its size."""
     with open_member(name) as member:
         content = member.read(limit + 1)
     if len(content) > limit:
-        raise BundleError(f"{origin}: {name} is larger than {limit >> 10} KiB. This is no student network")
+        raise BundleError(f"{origin}: {name} is larger than {limit >> 10} KiB. This is not a student network")
     return content
 
 

@@ -1,4 +1,4 @@
-"""The door to onnxruntime: tiles in, scores out."""
+"""The classifier: runs the network in onnxruntime. Tiles go in, scores come out."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ import onnxruntime as ort
 
 from edge.errors import BundleError
 from edge.frame import Float32s, Gray
-from edge.model.bundle import FP32, Bundle, ModelCard, selftest_tiles
+from edge.model.bundle import FP32, MAX_ACTIVATIONS, Bundle, ModelCard, selftest_tiles
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What the network says of N tiles.
+    """The outputs of the network for N tiles.
 
     logits: (N, classes) float32.  features: (N, F) float32.  good: (N, 1) float32, or None.
-    peaks: (N, P) float32, or None.
+    max_activations: (N, P) float32, or None: of each channel of the first layers.
     """
 
     logits: Float32s
     features: Float32s
     good: Float32s | None
-    peaks: Float32s | None = None
+    max_activations: Float32s | None = None
 
     @classmethod
     def joined(cls, parts: Sequence[Scores]) -> Scores:
-        """The scores of several batches as those of one."""
+        """Concatenate the scores of several batches."""
         if len(parts) == 1:
             return parts[0]
         good = [part.good for part in parts if part.good is not None]
-        peaks = [part.peaks for part in parts if part.peaks is not None]
+        activations = [part.max_activations for part in parts if part.max_activations is not None]
         return cls(
             np.concatenate([part.logits for part in parts]),
             np.concatenate([part.features for part in parts]),
             np.concatenate(good) if good else None,
-            np.concatenate(peaks) if peaks else None,
+            np.concatenate(activations) if activations else None,
         )
 
     def probabilities(self, temperature: float) -> Float32s:
-        """(N, classes) float32: softmax over the classes and, where it exists, "good" (not returned).
+        """Softmax over the classes and, where it exists, "good" (not returned).  Returns (N, classes) float32.
 
-        A row sums to 1 without a good output, and to the probability of any defect with one.
+        Without a good output a row sums to 1; with one, it sums to the probability of any defect.
         """
         logits = self.logits if self.good is None else np.concatenate((self.logits, self.good), 1)
         exp = logits / np.float32(temperature)
-        with np.errstate(invalid="ignore"):  # a network that yields infinities: NaN, which `decide` never calls good
+        with np.errstate(invalid="ignore"):  # infinite logits give NaN; `decide` makes such a tile unsure
             exp -= np.maximum.reduce(exp, 1, keepdims=True)
             np.exp(exp, exp)
             exp /= np.add.reduce(exp, 1, keepdims=True)
@@ -56,10 +56,10 @@ class Scores:
 
 
 class Classifier:
-    """One CPU session. Not safe for several threads: the inspection thread owns it."""
+    """One CPU session.  Not safe for several threads: the inspection loop owns it."""
 
     def __init__(self, bundle: Bundle, *, threads: int = 1, batch: int = 32, network: str = FP32) -> None:
-        """threads: intra-op.  batch: largest number of tiles in one call.  Raises BundleError."""
+        """threads: of the session, intra-op.  batch: maximum number of tiles per call.  Raises BundleError."""
         self.card: ModelCard = bundle.card
         self.network = network
         self.sha256 = bundle.card.files.get(network, "")
@@ -70,11 +70,11 @@ class Classifier:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        # A spinning pool made other work on the box 30 times slower (onnxruntime issues); never spin.
+        # A spinning thread pool can make other work on the machine 30 times slower (onnxruntime issues).
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
         if network not in bundle.networks:
-            raise BundleError(f"{bundle.origin}: holds no {network}, only {', '.join(bundle.networks)}")
+            raise BundleError(f"{bundle.origin}: has no {network}, only {', '.join(bundle.networks)}")
         try:
             self._session = ort.InferenceSession(bundle.networks[network], options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
@@ -82,24 +82,24 @@ class Classifier:
         self._check_contract(bundle.origin)
 
     def _check_contract(self, origin: str) -> None:
-        side, given = self.card.input_px, {o.name: o for o in self._session.get_outputs()}
+        side, outputs = self.card.input_px, {o.name: o for o in self._session.get_outputs()}
         inputs = self._session.get_inputs()
         if [i.name for i in inputs] != ["tiles"] or inputs[0].type != "tensor(uint8)":
             raise BundleError(f"{origin}: {self.network}: its input must be `tiles`, uint8")
         if inputs[0].shape[1:] != [side, side]:
-            raise BundleError(f"{origin}: {self.network}: takes {inputs[0].shape}, the card says {side} px")
+            raise BundleError(f"{origin}: {self.network}: takes {inputs[0].shape}, the card has {side} px")
         if isinstance(inputs[0].shape[0], int):
             raise BundleError(
                 f"{origin}: {self.network}: takes {inputs[0].shape[0]} tiles only; export it for any number"
             )
-        missing = [name for name in self.card.outputs if name not in given]
+        missing = [name for name in self.card.outputs if name not in outputs]
         if missing:
             raise BundleError(f"{origin}: {self.network}: no output {', '.join(missing)}")
-        optional = (("good", self.card.has_good), ("peaks", self.card.has_peaks))
-        self._outputs = ["logits", "features"] + [name for name, is_there in optional if is_there]
+        optional = (("good", self.card.has_good), (MAX_ACTIVATIONS, self.card.has_max_activations))
+        self._outputs = ["logits", "features"] + [name for name, exists in optional if exists]
         for name in self._outputs:
-            if given[name].type != "tensor(float)":
-                raise BundleError(f"{origin}: {self.network}: output {name} is {given[name].type}, not float32")
+            if outputs[name].type != "tensor(float)":
+                raise BundleError(f"{origin}: {self.network}: output {name} is {outputs[name].type}, not float32")
 
     def score(self, tiles: Gray) -> Scores:
         """Scores of (N, input_px, input_px) uint8 tiles, N >= 1, in calls of at most `batch`.
@@ -112,14 +112,14 @@ class Classifier:
             raise BundleError(f"{self.card.name}: {self.network} does not run: {_short(error)}") from error
         joined = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
         named = dict(zip(self._outputs, joined, strict=True))
-        return Scores(named["logits"], named["features"], named.get("good"), named.get("peaks"))
+        return Scores(named["logits"], named["features"], named.get("good"), named.get(MAX_ACTIVATIONS))
 
     def _parts(self, tiles: Gray) -> Iterator[Gray]:
         for start in range(0, len(tiles), self.batch):
             yield tiles[start : start + self.batch]
 
     def selftest(self) -> None:
-        """Compare with the card's expected logits on generated tiles.  Raises BundleError."""
+        """Compare logits of generated tiles with those in the card.  Raises BundleError."""
         test = self.card.selftest_of(self.network)
         expected = np.array(test.logits, np.float32)
         scores = self.score(selftest_tiles(test.seed, test.tiles, self.card.input_px))
@@ -129,9 +129,11 @@ class Classifier:
             raise BundleError(f"{self.card.name}: self-test: features of shape {scores.features.shape}")
         if scores.good is not None and scores.good.shape != (test.tiles, 1):
             raise BundleError(f"{self.card.name}: self-test: `good` of shape {scores.good.shape}, not (N, 1)")
-        if scores.peaks is not None and (scores.peaks.ndim != 2 or len(scores.peaks) != test.tiles):
-            raise BundleError(f"{self.card.name}: self-test: `peaks` of shape {scores.peaks.shape}, not (N, P)")
-        parts = (scores.logits, scores.features, scores.good, scores.peaks)
+        activations = scores.max_activations
+        if activations is not None and (activations.ndim != 2 or len(activations) != test.tiles):
+            shape = activations.shape
+            raise BundleError(f"{self.card.name}: self-test: `{MAX_ACTIVATIONS}` of shape {shape}, not (N, P)")
+        parts = (scores.logits, scores.features, scores.good, activations)
         if not all(np.isfinite(part).all() for part in parts if part is not None):
             raise BundleError(f"{self.card.name} {self.card.version}: self-test failed: a score is not finite")
         error = float(np.max(np.abs(scores.logits - expected), initial=0.0))
@@ -139,13 +141,13 @@ class Classifier:
             raise BundleError(
                 f"{self.card.name} {self.card.version}: {self.network}: self-test failed: "
                 f"logits differ by {error:.4g}, allowed {test.tolerance:g}. "
-                "This processor or onnxruntime computes something else: do not trust its verdicts; "
+                "This processor or this onnxruntime computes wrong scores: do not use it; "
                 "install the tested onnxruntime version"
             )
 
 
 def foreign(path: Path) -> Callable[[Float32s], object]:
-    """A network that is none of ours, for comparison: one thread, one float32 input.  Raises BundleError."""
+    """Another network, for comparison: one thread, one float32 input.  Raises BundleError."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -158,5 +160,5 @@ def foreign(path: Path) -> Callable[[Float32s], object]:
 
 
 def _short(error: Exception) -> str:
-    """The first line: onnxruntime adds whole graphs."""
+    """The first line: onnxruntime appends whole graphs."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -1,4 +1,4 @@
-"""A file from the network: over https only, bounded in bytes and in time."""
+"""Download a file: over https only, bounded in bytes and in time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from edge.host.redact import redact
 
 MAX_BYTES: Final = 64 << 20
 LIMIT_S: Final = 120.0
-"""For the whole download."""
+"""Limit of the whole download."""
 SILENCE_S: Final = 10.0
-"""For the answer, and between two pieces of it."""
+"""Limit of the silence before the response and between two pieces of it."""
 PIECE: Final = 64 * 1024
 
 
 class _OnlyHttps(urllib.request.HTTPRedirectHandler):
-    """Follows a few redirections, but never to something that is not https."""
+    """Follows a few redirections, but only to https."""
 
     def redirect_request(
         self,
@@ -41,19 +41,19 @@ class _OnlyHttps(urllib.request.HTTPRedirectHandler):
 def _check(url: str) -> None:
     try:
         parts = urlsplit(url)
-        good = parts.scheme == "https" and bool(parts.hostname)
+        is_https = parts.scheme == "https" and bool(parts.hostname)
     except ValueError:
-        good = False
-    if not good:
-        raise BundleError(f"{redact(url)[:200]}: give a URL that begins with https://")
+        is_https = False
+    if not is_https:
+        raise BundleError(f"{redact(url)[:200]}: give a URL that starts with https://")
 
 
 def download(
     url: str, to: Path, clock: Clock, *, limit_s: float = LIMIT_S, silence_s: float = SILENCE_S, most: int = MAX_BYTES
 ) -> None:
-    """Fetch a URL into a file.  Raises BundleError; what came by then stays for the caller to remove.
+    """Download a URL into a file.  Raises BundleError; the caller deletes the partial file.
 
-    Proxies (https_proxy) and authorities of your own (SSL_CERT_FILE) are taken from the environment.
+    most: bytes.  The environment may name proxies (https_proxy) and certificate authorities (SSL_CERT_FILE).
     """
     _check(url)
     shown = redact(url)[:200]
@@ -69,17 +69,19 @@ def download(
     until_ns = clock.monotonic_ns() + int(limit_s * NS_PER_S)
     size = 0
     try:
-        with opener.open(url, timeout=silence_s) as answer, to.open("wb") as file:
-            # read1: a piece as it comes, so that the limit is looked at however slowly they come
-            while piece := answer.read1(PIECE):
+        with opener.open(url, timeout=silence_s) as response, to.open("wb") as file:
+            # read1 returns each piece as it comes, so that the limit is checked however slow the server is
+            while piece := response.read1(PIECE):
                 size += len(piece)
                 if size > most:
-                    raise BundleError(f"{shown}: is larger than {most >> 20} MiB. This is no bundle")
+                    raise BundleError(f"{shown}: is larger than {most >> 20} MiB. This is not a bundle")
                 if clock.monotonic_ns() > until_ns:
-                    raise BundleError(f"{shown}: is not here after {limit_s:g} s ({size >> 10} KiB came). Try again")
+                    raise BundleError(
+                        f"{shown}: is incomplete after {limit_s:g} s ({size >> 10} KiB received). Try again"
+                    )
                 file.write(piece)
     except (OSError, http.client.HTTPException, ValueError) as error:  # URLError is an OSError
         reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        raise BundleError(f"{shown}: cannot be fetched: {redact(str(reason))[:200]}") from error
+        raise BundleError(f"{shown}: cannot be downloaded: {redact(str(reason))[:200]}") from error

@@ -1,7 +1,7 @@
-"""The door to cryptography: who vouches for a bundle.
+"""Signatures of bundles: who made a bundle, and that nobody changed it since.
 
-`card.sig` in a bundle holds an Ed25519 signature over `card.json`, which names the sha256 of every other file: what the
-signature covers is the bundle as a whole. A public key is written as base64 of its 32 bytes.
+`card.sig` in a bundle holds an Ed25519 signature over `card.json`, which lists the sha256 of every other file: the
+signature covers the whole bundle. A public key is written as the base64 of its 32 bytes.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from edge.errors import BundleError
 
 SCHEMA: Final = "defectd.signature/1"
 PURPOSE: Final = b"defectd.bundle/1\n"
-"""Stands before what is signed: a signature made for something else with the same key is none for a bundle."""
+"""Prefix of the signed bytes: a signature that the same key made for another purpose is not valid for a bundle."""
 KEY_BYTES: Final = 16 * 1024
 
 
 def keygen(path: Path) -> str:
-    """Write a new private key (PKCS 8, PEM, mode 0600).  Its public key.  Raises BundleError; overwrites nothing."""
+    """Write a new private key (PKCS 8, PEM, mode 0600), overwriting nothing.
+
+    Returns the public key.  Raises BundleError.
+    """
     key = Ed25519PrivateKey.generate()
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     try:
@@ -39,7 +42,7 @@ def keygen(path: Path) -> str:
 
 
 def sign(card: bytes, key_file: Path) -> bytes:
-    """The content of card.sig.  card: bytes of card.json.  Raises BundleError."""
+    """Make the content of card.sig.  card: bytes of card.json.  Raises BundleError."""
     try:
         with key_file.open("rb") as file:
             if os.fstat(file.fileno()).st_mode & 0o077:
@@ -47,28 +50,32 @@ def sign(card: bytes, key_file: Path) -> bytes:
             key = serialization.load_pem_private_key(file.read(KEY_BYTES), None)
     except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         remedy = "Make one with `defectd model keygen FILE`"
-        raise BundleError(f"{key_file}: no private key that can be used: {error}. {remedy}") from error
+        raise BundleError(f"{key_file}: not a usable private key: {error}. {remedy}") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise BundleError(f"{key_file}: no Ed25519 key. Make one with `defectd model keygen FILE`")
-    words = {"schema": SCHEMA, "key": _public(key), "signature": base64.b64encode(key.sign(PURPOSE + card)).decode()}
-    return json.dumps(words, indent=1).encode() + b"\n"
+        raise BundleError(f"{key_file}: not an Ed25519 key. Make one with `defectd model keygen FILE`")
+    content = {"schema": SCHEMA, "key": _public(key), "signature": base64.b64encode(key.sign(PURPOSE + card)).decode()}
+    return json.dumps(content, indent=1).encode() + b"\n"
 
 
 def verify(origin: str, card: bytes, signature: bytes | None, trusted: Sequence[str]) -> str:
-    """The key that vouches for the bundle, one of `trusted`.  Raises BundleError."""
+    """The public key that signed the bundle, one of `trusted`.  Raises BundleError."""
     if signature is None:
         raise BundleError(f"{origin}: is not signed. Sign it with `defectd model sign`, or set model.allow_unsigned")
     if not trusted:
-        raise BundleError(f"{origin}: no key is trusted here. Name the signer's public key in model.trusted_keys")
+        raise BundleError(f"{origin}: this node trusts no key. Add the signer's public key to model.trusted_keys")
     try:
-        words = json.loads(signature)
-        key, signed, schema = str(words["key"]), base64.b64decode(words["signature"], validate=True), words["schema"]
+        content = json.loads(signature)
+        key, signed, schema = (
+            str(content["key"]),
+            base64.b64decode(content["signature"], validate=True),
+            content["schema"],
+        )
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise BundleError(f"{origin}: card.sig is no signature. Copy or sign the bundle again") from error
+        raise BundleError(f"{origin}: card.sig is not a signature. Copy or sign the bundle again") from error
     if schema != SCHEMA:
         raise BundleError(f"{origin}: card.sig is {str(schema)[:40]!r}, not {SCHEMA}")
     if key not in trusted:
-        raise BundleError(f"{origin}: is signed by {key[:64]!r}, who is not among model.trusted_keys")
+        raise BundleError(f"{origin}: the signer {key[:64]!r} is not in model.trusted_keys")
     try:
         Ed25519PublicKey.from_public_bytes(base64.b64decode(key)).verify(signed, PURPOSE + card)
     except (InvalidSignature, ValueError) as error:

@@ -22,8 +22,8 @@ from prometheus_client.core import (
     Metric,
 )
 
-from edge.camera.supervisor import CameraStatus
-from edge.coverage.strip_position import Reading as Strip
+from edge.camera.supervised_camera import CameraStatus
+from edge.coverage.strip_position import StripReading as Strip
 from edge.delivery.mqtt import publisher
 from edge.evidence.archive import Archive
 from edge.host import machine

@@ -23,7 +23,7 @@ from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from edge import __version__, config
-from edge.camera.sources.device import public
+from edge.camera.sources.contract import public_url
 from edge.config import yaml_file
 from edge.delivery.outbox.reader import read_dead_letters, read_statistics
 from edge.errors import ConfigError, DefectdError
@@ -208,7 +208,7 @@ def shown(raw: Any, key: str = "") -> Any:
         return BLOT if raw is not None else None
     if not isinstance(raw, str):
         return raw
-    text = public(raw) if "://" in raw and not raw.startswith("file://") else raw
+    text = public_url(raw) if "://" in raw and not raw.startswith("file://") else raw
 
     def bare(match: re.Match[str]) -> str:
         default = f":-{BLOT}" if match["default"] else ""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Final
 
-from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost
+from edge.camera.notices import CameraEnded, CameraLost, CameraOpened, FramesLost
 from edge.config import calibration
 from edge.coverage.strip_position import PositionTracker
 from edge.frame import Frame
@@ -37,7 +37,7 @@ class CameraMonitor:
     def opened(self, session: CameraSession, notice: CameraOpened) -> None:
         """The camera delivers frames, for the first time or again."""
         session.counters.account.signal(present=True, now_ns=notice.monotonic_ns)
-        session.actual = notice.given.as_json()
+        session.actual = notice.actual.as_json()
         session.tracking.interrupt()
         self._reporter.enter(session, "opened")
         if session.outage is not None:
@@ -146,11 +146,11 @@ class CameraMonitor:
 
     def update_image_state(self, session: CameraSession, check: ImageCheck, frame: Frame) -> None:
         """Emit that the picture of a camera became bad, or good again, with this frame."""
-        if check.began is not None:
+        if check.started is not None:
             if session.fault_since_ns is None:
                 session.fault_since_ns = self._clock.monotonic_ns()
-            self._reporter.enter(session, "fault", check.began)
-            self._reporter.emit(session, "image.bad", frame=frame, detail={"reason": check.began})
+            self._reporter.enter(session, "fault", check.started)
+            self._reporter.emit(session, "image.bad", frame=frame, detail={"reason": check.started})
         elif check.ended is not None:
             now_ns = self._clock.monotonic_ns()
             since_ns, session.fault_since_ns = session.fault_since_ns or now_ns, None

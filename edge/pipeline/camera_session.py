@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, Self
 
 from edge import config, event
-from edge.camera.sources.device import is_live
+from edge.camera.sources import registry
 from edge.config import calibration
 from edge.config.camera_calibration import Reference
 from edge.coverage import accounting as coverage
@@ -25,8 +25,8 @@ from edge.vision import drift
 from edge.vision.image_quality import ImageStats
 from edge.vision.inspector import Inspector, PreparedFrame, Verdict
 from edge.vision.metrology import Heading, Ruler
-from edge.vision.strip_edges import Followed
-from edge.vision.tracker import Change, Motion, Tracker, at_once
+from edge.vision.strip_edges import EdgeTrack
+from edge.vision.tracker import Change, Motion, Tracker, open_and_close
 
 STAGES: Final = ("queue", "preprocess", "inference", "decide", "total")
 """The time of an inspected frame: grab to dequeue, image check and tiles, the network, scores to events; and the total
@@ -38,7 +38,7 @@ class FrameInspector(Protocol):
     """What the inspection loop uses of `edge.vision.inspector.Inspector`."""
 
     @property
-    def edges(self) -> Mapping[str, Followed]: ...
+    def edges(self) -> Mapping[str, EdgeTrack]: ...
     @property
     def network(self) -> str: ...
     @property
@@ -70,8 +70,7 @@ class SessionSettings:
     @classmethod
     def of(cls, camera: config.Camera, classifier: Classifier, clock: Clock, *, live: bool) -> Self:
         """live: frames have a deadline.  Raises ConfigError when the camera's thresholds do not fit the model."""
-        url = camera.source.get_secret_value()
-        sensor_noise = is_live(url) and not url.startswith("strip:")
+        sensor_noise = registry.find(camera.source.get_secret_value()).has_sensor_noise
         ruler = None if camera.scale is None else Ruler.of(camera.scale)
         return cls(
             camera,
@@ -229,8 +228,8 @@ class CameraSession:
         if change.span is None:
             length_mm = box_mm[3] if self.heading.direction in ("up", "down") else box_mm[2]
             return replace(defect, box_mm=box_mm, length_mm=round(length_mm, 1), coil=strip.coil)
-        span = strip.settled(change.span)
-        coil, m = self.on_coil(span.near.place, strip)
+        span = strip.recomputed(change.span)
+        coil, m = self.on_coil(span.near.position, strip)
         position_m = None if m is None else round(m, 3)
         return replace(defect, box_mm=box_mm, position_m=position_m, length_mm=span.length_mm, coil=coil)
 
@@ -244,13 +243,13 @@ class CameraSession:
         """Count the metres that have passed until this frame, where the direction and the scale are known."""
         if self.heading is not None:
             self.counters.view_m = self.heading.view_m(size_px(frame))
-            self.counters.account.measure(position)
+            self.counters.account.locate_frame(position)
 
     def miss(
         self,
         cause: coverage.Cause,
         at_ns: int,
-        state: str,
+        state: coverage.FrameState,
         reason: str = "",
         frames: int = 1,
         position: StripPosition | None = None,
@@ -276,7 +275,7 @@ class CameraSession:
         if verdict.skipped:
             self.counters.gaps.skip(grabbed_ns, verdict.skipped, position)
         if position is not None and self.heading is not None and verdict.state != "bad_image":
-            account.see(position, self.counters.view_m, whole=not verdict.skipped)
+            account.add_inspected(position, self.counters.view_m, whole=not verdict.skipped)
 
     # ---- tracks --------------------------------------------------------------------------------------
 
@@ -288,11 +287,11 @@ class CameraSession:
             return None if heading is None or position is None else heading.span(box, frame_px, position)
 
         if self.camera.mode == "parts":
-            return at_once(verdict.findings, lambda: uuid7(self._clock.wall_ns()), span)
+            return open_and_close(verdict.detections, lambda: uuid7(self._clock.wall_ns()), span)
         elapsed = frame.number - tracking.last_number if tracking.last_number >= 0 else 1
         tracking.last_number = frame.number
         motion = self._motion(position, frame_px, heading)
-        return tracking.defects.step(verdict.findings, now_ns, elapsed, motion, span)
+        return tracking.defects.step(verdict.detections, now_ns, elapsed, motion, span)
 
     def _motion(
         self, position: StripPosition | None, frame_px: tuple[int, int], heading: Heading | None
@@ -310,5 +309,5 @@ def size_px(frame: Frame) -> tuple[int, int]:
     return int(frame.pixels.shape[1]), int(frame.pixels.shape[0])
 
 
-def _drift_watch(settings: SessionSettings) -> drift.Watch | None:
-    return None if settings.reference is None else drift.Watch(settings.reference, settings.camera.drift_s)
+def _drift_watch(settings: SessionSettings) -> drift.DriftDetector | None:
+    return None if settings.reference is None else drift.DriftDetector(settings.reference, settings.camera.drift_s)

@@ -33,16 +33,16 @@ class DriftMonitor:
         stats, distance, unsure = session.inspector.stats(prepared), None, None
         if not verdict.skipped:  # the tiles of a partial frame are chosen by suspicion: no fair sample
             distance = watch.distance(verdict.features, session.inspector.network)
-            unsure = bool(verdict.findings.suspects)
+            unsure = bool(verdict.detections.unsure_boxes)
         change = watch.step(drift.Figures(stats.brightness, stats.sharpness, distance, unsure), now_ns)
         if change is None:
             return
-        if change.began:
+        if change.started:
             session.drift_since_ns = session.drift_since_ns or self._clock.wall_ns()
             figures = {name: figure for name, figure in watch.figures().items() if figure["drifted"]}
             log.warning("camera %s has drifted from its calibration: %s", session.name, ", ".join(figures))
             self._reporter.enter(session, "drift")
-            detail = {"began": list(change.began), "window_s": watch.window_s, "figures": figures}
+            detail = {"began": list(change.started), "window_s": watch.window_s, "figures": figures}
             self._reporter.emit(session, "camera.drifted", frame=frame, detail=detail)
         elif session.drift_since_ns is not None:
             self.clear(session, session.drift_since_ns, recalibrated=False)

@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import SecretStr
 
 from edge import config, event
+from edge.camera.notices import Notice
 from edge.camera.sources.simulator import Strip
-from edge.camera.supervisor import Notice
 from edge.frame import Frame, Gray
 from edge.host.clock import Clock
 from edge.model.bundle import Bundle

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from edge import config, event
-from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, CameraRemoved, FramesLost, Notice
-from edge.coverage.strip_position import PositionTracker, Reading, StripPosition
+from edge.camera.notices import CameraEnded, CameraLost, CameraOpened, CameraRemoved, FramesLost, Notice
+from edge.coverage.strip_position import PositionTracker, StripPosition, StripReading
 from edge.frame import Frame
 from edge.host.clock import NS_PER_MS, Clock
 from edge.host.worker import Worker
@@ -79,7 +79,7 @@ class InspectionLoop:
         return tuple(self._setup.sessions.values())
 
     @property
-    def reading(self) -> Reading:
+    def reading(self) -> StripReading:
         """The state of the strip at the last report; any thread may read it."""
         return self._strip.reading
 
@@ -215,8 +215,10 @@ class InspectionLoop:
         latency = event.Latency(*(ns / NS_PER_MS for ns in spent_ns))
         for change in changes:
             defect = session.measured(change, self._strip.tracker)
-            findings = verdict.findings
-            self._reporter.emit(session, change.type, defect=defect, frame=frame, findings=findings, latency=latency)
+            detections = verdict.detections
+            self._reporter.emit(
+                session, change.type, defect=defect, frame=frame, detections=detections, latency=latency
+            )
 
     # ---- notices of the cameras ------------------------------------------------------------------------
 

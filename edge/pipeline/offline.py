@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from edge import config
-from edge.camera.sources.device import Picture, Unreadable, find_images, iter_recording
+from edge.camera.recordings import iter_recording
+from edge.camera.sources.contract import Picture, Unreadable
+from edge.camera.sources.files import find_images
 from edge.errors import ConfigError, DefectdError, Problem
 from edge.host.clock import NS_PER_MS, Clock
 from edge.model.classifier import Classifier
@@ -35,7 +37,7 @@ class Offline:
     def verdicts(self, paths: Iterable[str], pictures: Path | None = None) -> Iterator[dict[str, Any]]:
         """One dictionary per frame, or with `error` for an input that cannot be read; the others go on.
 
-        pictures: a folder for copies of the frames with the findings drawn in.
+        pictures: a folder for copies of the frames with the detections drawn in.
         """
         for path in paths:
             for picture in iter_recording(path):
@@ -44,7 +46,7 @@ class Offline:
                 else:
                     verdict = self._inspector.inspect_alone(picture.pixels)
                     if pictures is not None:
-                        save(pictures / _file_name(picture), picture.pixels, verdict.findings)
+                        save(pictures / _file_name(picture), picture.pixels, verdict.detections)
                     yield _as_json(picture, verdict)
 
 
@@ -66,7 +68,7 @@ def _as_json(picture: Picture, verdict: Verdict) -> dict[str, Any]:
                 "box_px": list(r.box_px),
                 **({} if r.extent_px is None else {"extent_px": list(r.extent_px)}),
             }
-            for r in verdict.findings.regions
+            for r in verdict.detections.regions
         ],
         "latency_ms": {
             "decode": round(picture.decode_us / 1000, 3),

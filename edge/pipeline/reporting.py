@@ -18,7 +18,7 @@ from edge.pipeline.camera_state import Trigger
 from edge.pipeline.histogram import Summary
 from edge.pipeline.shadow import ShadowSlot
 from edge.pipeline.strip_monitor import Sink, StripMonitor
-from edge.vision.decision import NOTHING, Findings
+from edge.vision.decision import NO_DETECTIONS, Detections
 from edge.vision.inspector import Verdict
 
 log = logging.getLogger(__name__)
@@ -36,8 +36,8 @@ class EventSink(Sink, Protocol):
 class EvidenceSelector(Protocol):
     """Keeps pictures: `edge.evidence.selector.EvidenceSelector`, or a fake.  Copies what it needs of a frame."""
 
-    def see(
-        self, fact: event.Event, camera: config.Camera, frame: Frame | None, findings: Findings
+    def select(
+        self, fact: event.Event, camera: config.Camera, frame: Frame | None, detections: Detections
     ) -> Picture | None: ...
     def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[], Sequence[Box]]) -> None: ...
 
@@ -57,7 +57,7 @@ class Report:
 
 
 def _ignore(*_: object) -> None:
-    """For messages that nobody subscribed to."""
+    """Receives messages without a subscriber."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Reporter:
         *,
         defect: event.Defect | None = None,
         frame: Frame | None = None,
-        findings: Findings = NOTHING,
+        detections: Detections = NO_DETECTIONS,
         latency: event.Latency | None = None,
         detail: dict[str, Any] | None = None,
     ) -> None:
@@ -107,7 +107,7 @@ class Reporter:
         ref = None if frame is None else event.FrameRef(frame.number, frame.label)
         fact = replace(fact, defect=defect, frame=ref, latency_ms=latency)
         evidence = self._subscribers.evidence
-        picture = None if evidence is None else evidence.see(fact, session.camera, frame, findings)
+        picture = None if evidence is None else evidence.select(fact, session.camera, frame, detections)
         self._subscribers.events.put(fact, picture)
 
     def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[], Sequence[Box]]) -> None:
@@ -118,9 +118,9 @@ class Reporter:
     def emit_gap(self, session: CameraSession, gap: coverage.Gap) -> None:
         """Emit `coverage.gap`, with its metres on the coil where they are known."""
         detail = gap.as_json(self._clock.wall_ns(), self._clock.monotonic_ns())
-        if gap.from_mark is not None and session.heading is not None:
-            coil, from_m = session.on_coil(gap.from_mark, self._strip.tracker)
-            run_m = None if gap.to_mark is None else gap.to_mark.since(gap.from_mark)
+        if gap.from_position is not None and session.heading is not None:
+            coil, from_m = session.on_coil(gap.from_position, self._strip.tracker)
+            run_m = None if gap.to_position is None else gap.to_position.since(gap.from_position)
             if from_m is not None and run_m is not None:
                 to_m = from_m + max(0.0, run_m) + session.counters.view_m
                 detail |= {"from_m": round(from_m, 3), "to_m": round(to_m, 3), "coil": coil}
@@ -135,7 +135,7 @@ class Reporter:
         dropped: int = 0,
     ) -> None:
         """Emit `coverage.gap` for a time without inspection.  times_ns, positions: its start and its end."""
-        frames = {"dropped": dropped} if cause == "paused" else {}
+        frames: dict[coverage.FrameState, int] = {"dropped": dropped} if cause == "paused" else {}
         self.emit_gap(session, coverage.Gap(cause, *times_ns, frames, 0, 0, {}, *positions))
 
     # ---- states ----------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ class Reporter:
                 "since": stamp(session.state_since_ns),
                 "fps": round(session.counters.fps, 2),
                 "mode": session.camera.mode,
-                "given": session.actual,
+                "actual": session.actual,
                 "thresholds": thresholds_json(session.camera.decision),
                 "calibrated_thresholds": _calibrated_thresholds_json(session),
                 "calibration": _calibration_json(session),
@@ -207,7 +207,7 @@ class Reporter:
         counters.delivered_before, counters.window_from_ns = delivered, now_ns
         is_blind = session.state.name == "no_signal"
         if is_blind and position is not None and session.heading is not None and counters.view_m:
-            account.stand(position)  # strip that passes a camera without signal is never inspected
+            account.advance_to(position)  # strip that passes a camera without signal is never inspected
         message = account.report(now_ns)
         for gap in counters.gaps.take():
             self.emit_gap(session, gap)
@@ -249,7 +249,7 @@ def _calibration_json(session: CameraSession) -> dict[str, Any] | None:
     refused = {misfit.part: misfit.as_json() for misfit in session.tracking.misfits}
     used = [part for part in parts if part not in refused]
     edges = {
-        side: {"sight": edge.sight, "px": edge.at_px, "lost_frames": edge.lost_frames}
+        side: {"sight": edge.state, "px": edge.at_px, "lost_frames": edge.lost_frames}
         for side, edge in session.inspector.edges.items()
     }
     return {"used": used, "refused": list(refused.values()), **({"edges": edges} if edges else {})}
@@ -257,7 +257,7 @@ def _calibration_json(session: CameraSession) -> dict[str, Any] | None:
 
 def _log_edges(session: CameraSession) -> None:
     """Log which edges of the strip were lost since the last report, and which are seen again."""
-    lost = frozenset(side for side, edge in session.inspector.edges.items() if edge.sight == "lost")
+    lost = frozenset(side for side, edge in session.inspector.edges.items() if edge.state == "lost")
     for side in sorted(lost - session.lost_edges):
         log.warning(
             "camera %s: the %s edge of the strip is lost: the fixed region is used until it is seen again",

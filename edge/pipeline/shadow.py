@@ -122,5 +122,5 @@ class ShadowSlot:
 def _difference(ours: Verdict, theirs: Verdict) -> str:
     if ours.state != theirs.state:
         return f"{ours.state}>{theirs.state}"
-    classes = [{region.class_name for region in verdict.findings.regions} for verdict in (ours, theirs)]
+    classes = [{region.class_name for region in verdict.detections.regions} for verdict in (ours, theirs)]
     return "class" if classes[0] != classes[1] else ""

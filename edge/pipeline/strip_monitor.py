@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from edge import event
-from edge.coverage.strip_position import Coil, CoilNamed, PositionTracker, Reading, Speed, StripUpdate
+from edge.coverage.strip_position import Coil, CoilNamed, PositionTracker, Speed, StripReading, StripUpdate
 from edge.host.clock import NS_PER_S, Clock
 from edge.pipeline.orders import CoilOrder
 
@@ -42,7 +42,7 @@ class StripMonitor:
         self._sink = sink
         self._clock = clock
         self._stale_since_ns = 0
-        self.reading: Reading = self.tracker.reading(clock.monotonic_ns())
+        self.reading: StripReading = self.tracker.reading(clock.monotonic_ns())
         """At the last report; any thread may read it."""
 
     def update(self) -> None:
@@ -52,11 +52,11 @@ class StripMonitor:
                 case Speed(at_ns=at_ns, m_per_s=m_per_s):
                     self.tracker.sample(at_ns, m_per_s)
                 case CoilNamed():
-                    ended = self.tracker.hear(update)
+                    ended = self.tracker.name_coil(update)
                     if ended is not None:
                         self._emit_coil(ended, "topic")
         now_ns = self._clock.monotonic_ns()
-        match self.tracker.look(now_ns):
+        match self.tracker.check_stale(now_ns):
             case "stale":
                 silent_ns = self.tracker.silent_ns(now_ns)
                 self._stale_since_ns = now_ns - silent_ns
@@ -76,9 +76,9 @@ class StripMonitor:
         """Start or end a coil by command.  Returns the state of the strip after it."""
         now_ns = self._clock.monotonic_ns()
         if order.action == "start" and order.name is not None:
-            self._emit_coil(self.tracker.begin(order.name, now_ns), "command")
+            self._emit_coil(self.tracker.start_coil(order.name, now_ns), "command")
         elif order.action == "stop":
-            self._emit_coil(self.tracker.end(now_ns), "command")
+            self._emit_coil(self.tracker.end_coil(now_ns), "command")
         self.read(now_ns)
         return self.reading.as_json()
 

@@ -1,1 +1,1 @@
-"""Inspection: a frame goes in, a verdict comes out. Nothing here knows of cameras or brokers."""
+"""Inspection of one frame: pixels go in, a verdict comes out. No module here knows cameras or brokers."""

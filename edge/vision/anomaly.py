@@ -1,9 +1,9 @@
-"""How far a tile is from the good surface that `defectd calibrate normal` has seen.
+"""Anomaly score of a tile: its distance from the good surface that `defectd calibrate normal` has measured.
 
-Two views of a tile are each held against a Gaussian of good surface: the network's logits (with `good`), and the peaks
-of its first layers, because a network that learned other defects may not name a small dent, but its first layers see
-it. Each view gives a Mahalanobis distance; the logarithms, in units of what good surface shows, are added up like a
-length.
+Two views of a tile are compared with a Gaussian of good surface each: the logits of the network (with `good`), and the
+maximum activations of its first layers. A network that was trained on other defects may have no class for a small dent,
+but its first layers respond to it. Each view gives a Mahalanobis distance; the logarithms of the distances, scaled by
+their spread on good surface, are combined like the components of a vector.
 """
 
 from __future__ import annotations
@@ -21,36 +21,37 @@ import numpy as np
 from edge import config
 from edge.errors import ConfigError, Problem
 from edge.frame import Float32s, Indices
-from edge.model.bundle import FP32, ModelCard
+from edge.model.bundle import FP32, MAX_ACTIVATIONS, ModelCard
 from edge.model.classifier import Scores
 
 SCHEMA: Final = "defectd.normality/2"
 MAX_BYTES: Final = 8 << 20
-"""Far above any; bounds what a damaged file can make the box read."""
+"""Far above any such file; bounds what a damaged file can make this process read."""
 ARRAYS: Final = ("starts", "whitening", "offset", "gain", "shift")
-"""Of `Gaussians`, as the file names them."""
-LEAST: Final = np.float32(1e-30)
-"""A squared distance of 0 has no logarithm."""
+"""Arrays of `Gaussians`, by their names in the file."""
+MIN_SQUARE: Final = np.float32(1e-30)
+"""Added to a squared distance: 0 has no logarithm."""
 
 
 def views_of(scores: Scores) -> dict[str, Float32s]:
-    """What good surface is told by, by name: (N, D) float32 each.
+    """The views of N tiles, by name: (N, D) float32 each.
 
-    A network without `peaks` is told by its features: they see small flaws less well (docs/decisions/021).
+    A network without maximum activations has its features instead: they respond less to small defects
+    (docs/decisions/021).
     """
     logits = scores.logits if scores.good is None else np.concatenate((scores.logits, scores.good), 1)
-    if scores.peaks is None:
+    if scores.max_activations is None:
         return {"logits": logits, "features": scores.features}
-    return {"logits": logits, "peaks": scores.peaks}
+    return {"logits": logits, MAX_ACTIVATIONS: scores.max_activations}
 
 
 @dataclass(frozen=True, slots=True)
 class Gaussians:
-    """A Gaussian of each view of good surface, side by side: one matrix product measures a whole frame.
+    """One Gaussian of good surface per view, side by side: one matrix product scores a whole frame.
 
-    names: (V) of `views_of`.  starts: (V,) the first column of each view.
-    whitening: (D, D) float32, zero between the views, offset: (D,): `x @ whitening - offset` has length one in each
-    direction.  gain, shift: (V,) float32, see `joined`.
+    names: V names of `views_of`.  starts: (V,) intp, the first column of each view.
+    whitening: (D, D) float32, zero between the views.  offset: (D,) float32: on good surface, `x @ whitening - offset`
+    has a variance of one in each direction.  gain, shift: (V,) float32, see `joined`.
     """
 
     names: tuple[str, ...]
@@ -61,24 +62,28 @@ class Gaussians:
     shift: Float32s
 
     def logarithms(self, values: Float32s) -> Float32s:
-        """values: (N, D), all views beside each other.  Returns (N, V) float32, of squared Mahalanobis distances."""
+        """Logarithms of squared Mahalanobis distances, (N, V) float32.
+
+        values: (N, D) float32, all views side by side.
+        """
         white = values @ self.whitening
         white -= self.offset
         np.multiply(white, white, out=white)
         squares = np.add.reduceat(white, self.starts, 1)
-        squares += LEAST
+        squares += MIN_SQUARE
         return np.asarray(np.log(squares, out=squares), np.float32)
 
     def score(self, values: Float32s) -> Float32s:
-        """values: (N, D).  Returns (N,) float32, at least 0."""
+        """Anomaly scores, (N,) float32, at least 0.  values: (N, D) float32, all views side by side."""
         return joined(self.logarithms(values), self.gain, self.shift)
 
 
 def joined(logarithms: Float32s, gain: Float32s, shift: Float32s) -> Float32s:
-    """The views as one score: the length of what each has above the common.  (N, V) to (N,) float32.
+    """Combine the views into one score: the Euclidean length of their scaled values.  (N, V) to (N,) float32.
 
-    gain, shift: (V,) they make a view 1 in the middle of good surface and 2 where a tenth of it is beyond; what is
-    below 0 is common. For logarithms that scatter normally it ranks as Fisher's product of tail probabilities does.
+    gain, shift: (V,) float32.  They scale a view to 1 at the median of good surface and to 2 at its 90 % quantile;
+    values below 0 count as 0. For normally distributed logarithms the score ranks tiles as Fisher's product of tail
+    probabilities does.
     """
     above = logarithms * gain
     above += shift
@@ -89,7 +94,7 @@ def joined(logarithms: Float32s, gain: Float32s, shift: Float32s) -> Float32s:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """The network whose scores a calibration is made of.  sha256: of student.onnx."""
+    """The network with whose scores a calibration was made.  sha256: of student.onnx."""
 
     name: str
     version: str
@@ -105,28 +110,28 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class AnomalyModel:
-    """Good surface of one camera, as one model sees it.
+    """Good surface of one camera, measured with one network.
 
-    threshold: a tile whose score is above it is a defect.  doubt: from there to the threshold it is unsure.
+    threshold: a tile with a score above it is a defect.  unsure_threshold: a tile with a score above it is unsure.
     """
 
     model: Model
     surface: Gaussians
     threshold: float
-    doubt: float
+    unsure_threshold: float
 
     def score(self, scores: Scores) -> Float32s:
-        """scores: what the network says of N tiles.  Returns (N,) float32; NaN where it says no numbers."""
-        seen = views_of(scores)
-        return self.surface.score(np.concatenate([seen[name] for name in self.surface.names], 1))
+        """Anomaly scores of N tiles, (N,) float32; NaN where an output of the network is NaN."""
+        views = views_of(scores)
+        return self.surface.score(np.concatenate([views[name] for name in self.surface.names], 1))
 
     def coded(self) -> bytes:
-        """As the file holds it."""
+        """The content of the file."""
         head = {
             "schema": SCHEMA,
             "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.sha256},
             "threshold": self.threshold,
-            "doubt": self.doubt,
+            "doubt": self.unsure_threshold,
             "views": self.surface.names,
         }
         arrays = {name: getattr(self.surface, name) for name in ARRAYS}
@@ -136,23 +141,26 @@ class AnomalyModel:
 
     @classmethod
     def read(cls, path: Path) -> AnomalyModel:
-        """Raises ConfigError when it is no calibration of good surface."""
+        """Read a file.  Raises ConfigError when it holds no anomaly model."""
         try:
             with path.open("rb") as file:
                 content = file.read(MAX_BYTES + 1)
             if len(content) > MAX_BYTES:
-                raise ValueError("larger than any such file")
+                raise ValueError("larger than any anomaly model")
             return _decoded(content)
         except OSError as error:
             why = str(error.strerror or error)
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            why = f"not a calibration of good surface: {error}"
+            why = f"not an anomaly model: {error}"
         remedy = "Run `defectd calibrate normal`, or leave the key out"
         raise ConfigError("configuration", (Problem("cameras.anomaly", str(path), why[:200], remedy),))
 
 
 def fitting(known: Sequence[AnomalyModel], card: ModelCard, camera: str) -> AnomalyModel | None:
-    """The calibration that was made with this model; None when there is none at all.  Raises ConfigError."""
+    """The anomaly model that was made with this network; None if there are none at all.
+
+    Raises ConfigError when all of them were made with other networks.
+    """
     if not known:
         return None
     ours = Model.of(card)
@@ -167,19 +175,19 @@ def fitting(known: Sequence[AnomalyModel], card: ModelCard, camera: str) -> Anom
     problem = Problem(
         f"anomaly model of camera {camera}",
         f"made with {theirs}",
-        f"says nothing of the scores of model {ours}",
+        f"does not fit the scores of model {ours}",
         remedy,
     )
     raise ConfigError("calibration", (problem,))
 
 
 def known_of(camera: config.Camera) -> tuple[AnomalyModel, ...]:
-    """What was calibrated of a camera's good surface, one for each model.  Raises ConfigError."""
+    """The anomaly models of a camera, one per network.  Raises ConfigError when a file is damaged."""
     return tuple(map(AnomalyModel.read, camera.anomaly)) if isinstance(camera.anomaly, tuple) else ()
 
 
 def of_camera(camera: config.Camera, card: ModelCard) -> AnomalyModel | None:
-    """What there is for a model.  Raises ConfigError where there is only something for others, or a file is damaged."""
+    """The anomaly model of a camera for this network, or None.  Raises ConfigError as `known_of` and `fitting`."""
     return fitting(known_of(camera), card, camera.name)
 
 
@@ -195,23 +203,23 @@ def _decoded(content: bytes) -> AnomalyModel:
     surface = Gaussians(names, starts, *arrays)
     _check(surface)
     model = head["model"]
-    threshold, doubt = float(head["threshold"]), float(head["doubt"])
-    if not 0 < doubt <= threshold < 1e6:
-        raise ValueError(f"threshold {threshold}, doubt {doubt}")
+    threshold, unsure_threshold = float(head["threshold"]), float(head["doubt"])
+    if not 0 < unsure_threshold <= threshold < 1e6:
+        raise ValueError(f"threshold {threshold}, unsure from {unsure_threshold}")
     return AnomalyModel(
-        Model(str(model["name"]), str(model["version"]), str(model["sha256"])), surface, threshold, doubt
+        Model(str(model["name"]), str(model["version"]), str(model["sha256"])), surface, threshold, unsure_threshold
     )
 
 
 def _check(surface: Gaussians) -> None:
-    """Raises ValueError where its arrays do not belong together."""
+    """Raises ValueError where the arrays do not fit together."""
     views, columns = len(surface.names), len(surface.offset)
     shapes = [getattr(surface, name).shape for name in ARRAYS]
     if shapes != [(views,), (columns, columns), (columns,), (views,), (views,)]:
         raise ValueError(f"{views} views with arrays of shape {', '.join(map(str, shapes))}")
     starts = surface.starts.tolist()
     if not starts or starts[0] != 0 or sorted(set(starts)) != starts or starts[-1] >= columns:
-        raise ValueError(f"views that begin at {starts} of {columns} columns")
+        raise ValueError(f"views that start at {starts} of {columns} columns")
     if not all(np.isfinite(getattr(surface, name)).all() for name in ARRAYS):
         raise ValueError("not all numbers are finite")
     if not (surface.gain > 0).all():

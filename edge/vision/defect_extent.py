@@ -1,7 +1,7 @@
-"""How far a flaw reaches within the tiles that show it: by what stands out from the surface around it.
+"""The extent of a defect within its tiles: the pixels that stand out from the surface around them.
 
-Tiles say that something is there; they are far larger than most flaws. Pixels of their box that differ from the light
-around them by several times what most do are the flaw; specks beside it are left out.
+Tiles are far larger than most defects. A pixel belongs to the defect if its gray differs from the local brightness by
+several standard deviations of the surface; specks beside the defect are left out.
 """
 
 from __future__ import annotations
@@ -13,36 +13,40 @@ import cv2
 import numpy as np
 
 from edge.frame import Box, Float32s, Gray
-from edge.vision.decision import Region, within
+from edge.vision.boxes import within
+from edge.vision.decision import Region
 
 TILE_PX: Final = 100
-"""Looked at in a size in which a tile has this side: small flaws are still a few pixels wide."""
+"""The region is shrunk until a tile has this side: small defects are then still a few pixels wide."""
 MAX_PX: Final = 64 << 10
-"""Of that picture; it is made smaller for a flaw over many tiles."""
+"""Largest size of the shrunk region, px: a defect over many tiles is shrunk further."""
 MARGIN: Final = 0.25
-"""Of a tile, around the box: surface to compare with."""
+"""Share of a tile, around the box: surface to compare with."""
 AROUND: Final = 0.4
-"""Of a tile: light is what is alike over this length."""
+"""Share of a tile: the local brightness is a median over this length."""
 GRAIN: Final = 1.0
-"""Sigma, in pixels of the smaller picture: finer than this is grain."""
-CLEAR: Final = 4.5
-"""Standard deviations of the surface, from which a pixel stands out."""
+"""Sigma of a blur, in pixels of the shrunk region, that removes the grain of the surface."""
+MIN_DEVIATION: Final = 4.5
+"""A pixel stands out if it deviates by more than this many standard deviations of the surface."""
 GAP: Final = 0.06
-"""Of a tile: parts that lie nearer to each other are one."""
+"""Share of a tile: parts that are nearer to each other are one part."""
 SPECK: Final = 0.15
-"""A part with less than this share of what the largest part stands out by is not the flaw."""
+"""A part whose summed deviation is below this share of the strongest part's is not the defect."""
 COARSE: Final = 4
-"""Light is looked at so many times smaller."""
+"""The brightness is computed at this fraction (1/4) of the size."""
 SPARSE: Final = 7
-"""Every seventh pixel says what most do."""
+"""The medians take every seventh pixel."""
 MIN_AREA: Final = 6
-"""Pixels of a part: fewer stand out by chance now and then."""
+"""Pixels of a part: a few pixels stand out by chance now and then."""
 MIN_SIGMA: Final = 0.5
-"""Gray levels: surface without any grain would make everything stand out."""
+"""Gray levels: on a surface without grain every pixel would stand out."""
 
 
 def extent(image: Gray, region: Region, tile_px: int) -> Box | None:
-    """Where in its box the flaw itself shows; None where nothing stands out.  image: the whole frame, (H, W) uint8."""
+    """The box around the defect itself, within the region's; None where no pixel stands out.
+
+    image: the whole frame, (H, W) uint8.  tile_px: side of a tile in the frame.
+    """
     x, y, w, h = region.box_px
     margin = round(MARGIN * tile_px)
     left, top = max(0, x - margin), max(0, y - margin)
@@ -61,17 +65,17 @@ def extent(image: Gray, region: Region, tile_px: int) -> Box | None:
 
 
 def _standing_out(small: Gray, tile_px: float) -> Box | None:
-    """The box around the parts of a picture that differ from the light around them."""
+    """The box around the parts of a picture that differ from the local brightness, px of the picture."""
     off = cv2.GaussianBlur(small, (0, 0), GRAIN, borderType=cv2.BORDER_REFLECT).astype(np.float32)
-    off -= _light(small, tile_px)
+    off -= _brightness(small, tile_px)
     some = off.ravel()[::SPARSE]
     off = np.abs(off - np.median(some))
     sigma = max(MIN_SIGMA, 1.4826 * float(np.median(off.ravel()[::SPARSE])))
-    clear = off > CLEAR * sigma
+    stands_out = off > MIN_DEVIATION * sigma
     gap = max(3, round(GAP * tile_px)) | 1
-    closed = cv2.morphologyEx(clear.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((gap, gap), np.uint8))
+    closed = cv2.morphologyEx(stands_out.astype(np.uint8), cv2.MORPH_CLOSE, np.ones((gap, gap), np.uint8))
     count, labels, stats, _ = cv2.connectedComponentsWithStats(closed, connectivity=8)
-    weights = np.bincount(labels.ravel(), np.where(clear, off, 0.0).ravel(), count)
+    weights = np.bincount(labels.ravel(), np.where(stands_out, off, 0.0).ravel(), count)
     weights[0] = 0  # the surface
     weights[stats[:, cv2.CC_STAT_AREA] < MIN_AREA] = 0
     if not weights.any():
@@ -81,10 +85,10 @@ def _standing_out(small: Gray, tile_px: float) -> Box | None:
     return left, top, int((lefts + widths).max()) - left, int((tops + heights).max()) - top
 
 
-def _light(small: Gray, tile_px: float) -> Float32s:
-    """What is alike around each pixel: a median, since a mean would stand out itself beside a strong flaw."""
+def _brightness(small: Gray, tile_px: float) -> Float32s:
+    """Local brightness around each pixel: a median, because a strong defect would shift a mean.  (H, W) float32."""
     height, width = small.shape
     coarse = cv2.resize(small, (max(1, width // COARSE), max(1, height // COARSE)), interpolation=cv2.INTER_AREA)
     length = max(3, round(AROUND * tile_px / COARSE)) | 1
-    light = cv2.medianBlur(coarse, length).astype(np.float32)
-    return np.asarray(cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
+    median = cv2.medianBlur(coarse, length).astype(np.float32)
+    return np.asarray(cv2.resize(median, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)

@@ -1,4 +1,4 @@
-"""A frame with its findings drawn in, for people: `defectd inspect --pictures`."""
+"""Pictures for people: a frame with its defects drawn in (`defectd inspect --pictures`), JPEG and PNG encoding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edge.errors import ImageError
 from edge.frame import Gray
-from edge.vision.decision import Findings
+from edge.vision.decision import Detections
 
 DEFECT_BGR: Final = (60, 60, 235)
 EXTENT_BGR: Final = (80, 220, 80)
@@ -19,12 +19,12 @@ UNSURE_BGR: Final = (0, 190, 240)
 FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def draw(image: Gray, findings: Findings) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR: tiles with a defect in red, the flaw itself in green, unsure tiles in thin yellow."""
+def draw(image: Gray, detections: Detections) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR: tiles with a defect in red, the extent of a defect in green, unsure tiles in thin yellow."""
     canvas = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
-    for x, y, w, h in findings.suspects:
+    for x, y, w, h in detections.unsure_boxes:
         cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), UNSURE_BGR, 1)
-    for region in findings.regions:
+    for region in detections.regions:
         x, y, w, h = region.box_px
         cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), DEFECT_BGR, 2)
         if region.extent_px is not None:
@@ -38,7 +38,10 @@ def draw(image: Gray, findings: Findings) -> npt.NDArray[np.uint8]:
 
 
 def label(canvas: npt.NDArray[Any], words: str, at: tuple[int, int]) -> None:
-    """Words onto a picture, white on black: readable on any.  at: lower left; they are shrunk to its width."""
+    """Write words into a picture, white on black, so that they are readable on any.
+
+    at: x, y of their lower left corner, px.  The words shrink to the width of the picture.
+    """
     wide = cv2.getTextSize(words, FONT, 0.5, 1)[0][0]
     size = 0.5 * min(1.0, (canvas.shape[1] - 2 * at[0]) / max(1, wide))
     (width, height), below = cv2.getTextSize(words, FONT, size, 1)
@@ -47,8 +50,8 @@ def label(canvas: npt.NDArray[Any], words: str, at: tuple[int, int]) -> None:
     cv2.putText(canvas, words, at, FONT, size, (255, 255, 255), 1, cv2.LINE_AA)
 
 
-def jpeg(image: Gray, *, longest_px: int, quality: int, most_bytes: int) -> bytes:
-    """The picture as JPEG, made smaller until it fits.  quality: 1 to 100.  Raises ImageError."""
+def jpeg(image: Gray, *, longest_px: int, quality: int, max_bytes: int) -> bytes:
+    """Encode as JPEG, shrinking the picture until it fits into max_bytes.  quality: 1 to 100.  Raises ImageError."""
     side_px = max(image.shape)
     scale = min(1.0, longest_px / side_px)
     while True:
@@ -56,16 +59,16 @@ def jpeg(image: Gray, *, longest_px: int, quality: int, most_bytes: int) -> byte
         small = image if scale == 1.0 else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         done, coded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])
         if not done:
-            raise ImageError("the picture cannot be coded")
-        if len(coded) <= most_bytes:
+            raise ImageError("the picture cannot be encoded")
+        if len(coded) <= max_bytes:
             return bytes(coded)
         if max(size) < 16:
-            raise ImageError(f"no picture fits into {most_bytes} bytes")
+            raise ImageError(f"no picture fits into {max_bytes} bytes")
         scale *= 0.7
 
 
 def decoded(coded: bytes) -> Gray:
-    """(H, W) uint8 of a picture file's bytes.  Raises ImageError."""
+    """Decode the bytes of a picture file.  Returns (H, W) uint8.  Raises ImageError."""
     image = cv2.imdecode(np.frombuffer(coded or b"\0", np.uint8), cv2.IMREAD_GRAYSCALE)
     if image is None:
         raise ImageError("the picture is damaged")
@@ -73,15 +76,15 @@ def decoded(coded: bytes) -> Gray:
 
 
 def png(picture: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
-    """The picture as the bytes of a PNG file.  Raises ImageError."""
+    """Encode as PNG.  Raises ImageError."""
     done, coded = cv2.imencode(".png", picture)
     if not done:
-        raise ImageError("the picture cannot be coded")
+        raise ImageError("the picture cannot be encoded")
     return bytes(coded)
 
 
-def save(path: Path, image: Gray, findings: Findings) -> None:
+def save(path: Path, image: Gray, detections: Detections) -> None:
     """Write the drawn picture as PNG.  Raises ImageError when it cannot be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), draw(image, findings)):
+    if not cv2.imwrite(str(path), draw(image, detections)):
         raise ImageError(f"{path} cannot be written")

@@ -1,12 +1,13 @@
-"""Even light: a gain per pixel, smooth, that was measured on good surface; and whether the lamp still shines like that.
+"""Flat-field correction: a gain per pixel that evens out the light, and a check that the lamp has not changed since.
 
-The map is one 16-bit PNG, a fraction of the frame's size, since light is smooth: gray 16,384 is a gain of 1.
+The gains were measured on good surface. They are stored as one 16-bit PNG at a fraction of the frame's size, because
+light is smooth; a gray level of 16,384 is a gain of 1.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,27 +23,28 @@ log = logging.getLogger(__name__)
 
 UNIT: Final = 16_384
 FACTOR: Final = 8
-"""The map is so many times smaller than the frame."""
-LOOK_S: Final = 5.0
+"""The map is smaller than the frame by this factor."""
+CHECK_S: Final = 5.0
 DRIFT: Final = 0.2
-"""Change of the light between two places, against the calibration, that is worth a warning."""
+"""Change of the unevenness since the calibration that is worth a warning, as a share of the median."""
 SLOW: Final = 1 / 12
-"""Share of each look in the average: about a minute."""
+"""Weight of each check in the running mean: about a minute."""
 CELLS: Final = (16, 4)
+"""Parts of the frame whose mean gray is compared: columns, rows."""
 
 
 @dataclass(slots=True, eq=False)
 class Flatfield:
-    """gain: (h, w) float32 over the whole frame."""
+    """gain: (h, w) float32, over the whole frame.  Owned by one thread."""
 
     gain: Float32s
-    _looked_ns: int | None = None
-    _seen: Float32s | None = None
-    _told: bool = field(default=False)
+    _checked_ns: int | None = None
+    _mean_light: Float32s | None = None
+    _has_drifted: bool = False
 
     @classmethod
     def read(cls, path: Path) -> Flatfield:
-        """Raises ConfigError when it is no map of gains."""
+        """Read a map of gains.  Raises ConfigError."""
         try:
             raw = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_UNCHANGED)
             why = "not a 16-bit gray PNG"
@@ -54,7 +56,11 @@ class Flatfield:
         return cls(np.asarray(raw / np.float32(UNIT), np.float32))
 
     def over(self, frame_shape: tuple[int, int], window: Rectangle, small: tuple[int, int]) -> Float32s:
-        """(h, w) float32 for the shrunk window.  Raises ImageError for frames of another shape than was calibrated."""
+        """The gains of the shrunk window, (h, w) float32.
+
+        frame_shape: height, width.  window: x y w h in the frame, px.  small: width, height of the shrunk window.
+        Raises ImageError for another frame shape than was calibrated.
+        """
         height, width = frame_shape
         if (round(height / FACTOR), round(width / FACTOR)) != self.gain.shape:
             h, w = self.gain.shape
@@ -68,29 +74,31 @@ class Flatfield:
         )
 
     def watch(self, window: Gray, gain: Float32s, now_ns: int) -> None:
-        """Every few seconds compare the light with what was calibrated; tell when it has drifted, and when it is back.
+        """Every few seconds compare the light with the calibration; log when it has drifted, and when it is back.
 
-        window: what is inspected of a frame.  gain: of the window, at any size.
+        window: the inspected part of a frame, uint8.  gain: of the window, at any size.
         """
-        if self._looked_ns is not None and now_ns - self._looked_ns < LOOK_S * NS_PER_S:
+        if self._checked_ns is not None and now_ns - self._checked_ns < CHECK_S * NS_PER_S:
             return
-        self._looked_ns = now_ns
+        self._checked_ns = now_ns
         light = cells(window) * cv2.resize(gain, CELLS, interpolation=cv2.INTER_AREA)
         even = np.asarray(light / max(1.0, float(np.median(light))), np.float32)
-        self._seen = even if self._seen is None else np.asarray(self._seen + SLOW * (even - self._seen), np.float32)
-        drift = unevenness(self._seen)
-        if (drift > DRIFT) != self._told:
-            self._told = drift > DRIFT
-            words = "has drifted: clean or replace it, or calibrate again" if self._told else "is as calibrated again"
-            log.warning("the light differs by %.0f %% from side to side: the lamp %s", 100 * drift, words)
+        mean = self._mean_light
+        self._mean_light = even if mean is None else np.asarray(mean + SLOW * (even - mean), np.float32)
+        drift = unevenness(self._mean_light)
+        if (drift > DRIFT) != self._has_drifted:
+            self._has_drifted = drift > DRIFT
+            remedy = "has drifted: clean or replace it, or calibrate again"
+            state = remedy if self._has_drifted else "is as calibrated again"
+            log.warning("the light differs by %.0f %% from side to side: the lamp %s", 100 * drift, state)
 
 
 def cells(image: Gray) -> Float32s:
-    """(4, 16) float32: mean gray of each part of the frame."""
+    """Mean gray of each part of the frame, (4, 16) float32."""
     return np.asarray(cv2.resize(image, CELLS, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def unevenness(light: Float32s) -> float:
-    """How far the brightest and darkest parts lie apart, of the middle; a few odd cells do not count."""
+    """Difference between the brightest and the darkest parts, as a share of the median; outliers do not count."""
     low, middle, high = np.percentile(light, [5, 50, 95])
     return float((high - low) / max(1e-6, middle))

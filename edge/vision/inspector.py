@@ -10,12 +10,13 @@ import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from edge import config
 from edge.config import calibration
+from edge.coverage.accounting import FrameState
 from edge.errors import ImageError
 from edge.frame import Box, Float32s, Gray, Indices
 from edge.host.clock import Clock
@@ -23,15 +24,15 @@ from edge.model.bundle import FP32
 from edge.model.classifier import Classifier, Scores
 from edge.vision import anomaly, image_quality, tiles
 from edge.vision.anomaly import AnomalyModel
-from edge.vision.decision import NOTHING, AnomalyScores, Findings, Thresholds, decide
+from edge.vision.decision import NO_DETECTIONS, AnomalyScores, Detections, decide
 from edge.vision.defect_extent import extent
 from edge.vision.flatfield import Flatfield
-from edge.vision.image_quality import WELL, ImageCheck, ImageStats
-from edge.vision.strip_edges import Followed, Follower
-from edge.vision.tile_order import Rotation
+from edge.vision.image_quality import GOOD, ImageCheck, ImageStats
+from edge.vision.strip_edges import EdgeTrack, StripFollower
+from edge.vision.thresholds import Thresholds
+from edge.vision.tile_order import TileOrder
 from edge.vision.tiles import Rectangle, Roi, TileGrid
 
-FrameState = Literal["ok", "defect", "unsure", "bad_image", "late", "dropped"]
 log = logging.getLogger(__name__)
 
 MAX_GRIDS: Final = 8
@@ -47,7 +48,7 @@ class Verdict:
     """What inspection found in one frame, and how long each stage took."""
 
     state: FrameState
-    findings: Findings
+    detections: Detections
     tiles: int
     """Tiles inspected."""
     reason: str = ""
@@ -72,7 +73,7 @@ class Layout:
     """The tiles of one frame size, and their turns."""
 
     grid: TileGrid
-    turns: Rotation
+    turns: TileOrder
     gain: Float32s | None = None
     outside: int = 0
     """Tiles of the whole frame that lie beside the strip."""
@@ -87,7 +88,7 @@ class PreparedFrame:
     pixels: Gray
     layout: Layout | None
     """None where the frame cannot be tiled: then the check names the fault."""
-    check: ImageCheck = WELL
+    check: ImageCheck = GOOD
     known_stats: ImageStats | None = None
     """Brightness and sharpness, where the check has computed them."""
 
@@ -118,9 +119,9 @@ class PreparedFrame:
 class Learned:
     """What an inspector has learned about the frames of its camera."""
 
-    watch: image_quality.Watch
+    watch: image_quality.QualityMonitor
     light: Flatfield | None = None
-    follower: Follower | None = None
+    follower: StripFollower | None = None
     region: Rectangle | None = None
     """The strip in the last frame; None: the fixed region is in use."""
     anomaly_models: tuple[AnomalyModel, ...] = ()
@@ -162,7 +163,7 @@ class Inspector:
         if learned is None:
             light = None if camera.flatfield is None else Flatfield.read(camera.flatfield)
             learned = Learned(
-                image_quality.Watch(camera.image_quality, frozen=sensor_noise),
+                image_quality.QualityMonitor(camera.image_quality, frozen=sensor_noise),
                 light,
                 _follower(camera),
                 anomaly_models=anomaly.known_of(camera),
@@ -198,13 +199,13 @@ class Inspector:
         try:
             fixed = self._fixed(image)
         except ImageError as error:
-            return PreparedFrame(image, None, learned.watch.tell(str(error)))
+            return PreparedFrame(image, None, learned.watch.record(str(error)))
         layout = self._follow(image, fixed)
         window = _window(image, fixed)
         if learned.light is not None and fixed.gain is not None:
             learned.light.watch(window, fixed.gain, now_ns)
         check = learned.watch.step(window, now_ns)
-        return PreparedFrame(image, layout, check, learned.watch.sight if self._camera.image_quality.enabled else None)
+        return PreparedFrame(image, layout, check, learned.watch.stats if self._camera.image_quality.enabled else None)
 
     def check_alone(self, image: Gray) -> PreparedFrame:
         """Check a picture by itself, without those before it, and lay its tiles out."""
@@ -228,10 +229,10 @@ class Inspector:
         """Brightness and sharpness of a frame."""
         if frame.known_stats is not None:
             return frame.known_stats
-        return image_quality.sight(_window(frame.pixels, self._fixed(frame.pixels)))
+        return image_quality.image_stats(_window(frame.pixels, self._fixed(frame.pixels)))
 
     @property
-    def edges(self) -> Mapping[str, Followed]:
+    def edges(self) -> Mapping[str, EdgeTrack]:
         """The strip edges that the region follows, by side; empty where the region is fixed."""
         follower = self._learned.follower
         return {} if follower is None else {str(side): edge for side, edge in follower.edges.items()}
@@ -262,9 +263,9 @@ class Inspector:
         started_ns = self._clock.monotonic_ns()
         layout = frame.layout
         if frame.fault is not None or layout is None:
-            return Verdict("bad_image", NOTHING, 0, frame.fault or "")
+            return Verdict("bad_image", NO_DETECTIONS, 0, frame.fault or "")
         grid = layout.grid
-        layout.turns.over(grid.boxes)
+        layout.turns.move_to(grid.boxes)
         chosen = self._chosen(layout, max_tiles, cuttable=deadline_ns is not None)
         cut = grid.cut(frame.pixels, self._learned.batch, chosen, layout.gain)
         cut_ns = self._clock.monotonic_ns()
@@ -278,22 +279,24 @@ class Inspector:
         anomaly_scores = None
         if self._anomaly is not None and layout.has_anomaly_model:
             model = self._anomaly
-            anomaly_scores = AnomalyScores(model.score(scores), model.threshold, model.doubt)
-        findings = decide(
+            anomaly_scores = AnomalyScores(model.score(scores), model.threshold, model.unsure_threshold)
+        detections = decide(
             probabilities,
             boxes,
             cells,
             self.thresholds,
             has_good=self._classifier.card.has_good,
-            strangeness=anomaly_scores,
+            anomaly_scores=anomaly_scores,
         )
-        findings = self._measured(findings, frame.pixels, deadline_ns)
-        layout.turns.saw(chosen, (*(region.box_px for region in findings.regions), *findings.suspects))
+        detections = self._measured(detections, frame.pixels, deadline_ns)
+        layout.turns.mark_inspected(
+            chosen, (*(region.box_px for region in detections.regions), *detections.unsure_boxes)
+        )
         skipped = len(grid) - len(probabilities)
         decided_ns = self._clock.monotonic_ns()
         return Verdict(
-            _state(findings, skipped),
-            findings,
+            _state(detections, skipped),
+            detections,
             len(probabilities),
             reason="partial" if skipped else "",
             preprocess_ns=cut_ns - started_ns,
@@ -306,16 +309,16 @@ class Inspector:
             features=scores.features,
         )
 
-    def _measured(self, findings: Findings, image: Gray, deadline_ns: int | None) -> Findings:
+    def _measured(self, detections: Detections, image: Gray, deadline_ns: int | None) -> Detections:
         """Measure the extent of the strongest defects, as far as the time allows."""
-        regions, spent_ns = list(findings.regions), 0
+        regions, spent_ns = list(detections.regions), 0
         for place, region in enumerate(regions[:MAX_MEASURED]):
             start_ns = self._clock.monotonic_ns()
             if deadline_ns is not None and start_ns + spent_ns > deadline_ns:
                 break
             regions[place] = replace(region, extent_px=extent(image, region, self._camera.tile_px))
             spent_ns = self._clock.monotonic_ns() - start_ns
-        return replace(findings, regions=tuple(regions)) if regions else findings
+        return replace(detections, regions=tuple(regions)) if regions else detections
 
     def _chosen(self, layout: Layout, max_tiles: int | None, *, cuttable: bool) -> Indices | None:
         """Which tiles to inspect, in which order; None: all, in the order of the grid."""
@@ -382,14 +385,14 @@ class Inspector:
         grids.move_to_end(shape)
         return layout
 
-    def _lay(self, shape: tuple[int, int], roi: Roi, turns: Rotation | None) -> Layout:
+    def _lay(self, shape: tuple[int, int], roi: Roi, turns: TileOrder | None) -> Layout:
         grid, learned = self._grid(shape, roi), self._learned
         misfits = {misfit.part for misfit in calibration.misfits(self._camera, (shape[1], shape[0]))}
         light = None if "flatfield" in misfits else learned.light
         gain = None if light is None else light.over(shape, grid.window, grid.small)
         if len(grid) > len(learned.batch):
             learned.batch = np.empty((len(grid), grid.input_px, grid.input_px), np.uint8)
-        return Layout(grid, turns or Rotation(grid.boxes), gain, has_anomaly_model="normal" not in misfits)
+        return Layout(grid, turns or TileOrder(grid.boxes), gain, has_anomaly_model="normal" not in misfits)
 
     def _grid(self, shape: tuple[int, int], roi: Roi) -> TileGrid:
         camera, side = self._camera, self._classifier.card.input_px
@@ -398,13 +401,13 @@ class Inspector:
         )
 
 
-def _follower(camera: config.Camera) -> Follower | None:
+def _follower(camera: config.Camera) -> StripFollower | None:
     """Follows the strip with a rectangular region, as calibration makes it; None for any other region."""
     track, roi = calibration.track(camera), camera.roi
     if track is None or roi is None or isinstance(roi[0], tuple):
         return None
     x, y, w, h = (int(side) for side in roi if not isinstance(side, tuple))
-    return Follower(track, (x, y, w, h))
+    return StripFollower(track, (x, y, w, h))
 
 
 def _window(image: Gray, layout: Layout) -> Gray:
@@ -433,7 +436,7 @@ def _calibrated_thresholds(camera: config.Camera, classifier: Classifier) -> con
     return None
 
 
-def _state(findings: Findings, skipped: int) -> FrameState:
-    if findings.regions:
+def _state(detections: Detections, skipped: int) -> FrameState:
+    if detections.regions:
         return "defect"
-    return "unsure" if findings.suspects or skipped else "ok"
+    return "unsure" if detections.unsure_boxes or skipped else "ok"

@@ -1,4 +1,4 @@
-"""From px of a frame to mm on the strip."""
+"""From px in a frame to mm on the strip: scale, lens and direction of travel."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from edge.frame import Box, Float64s
 SIZES_KEPT: Final = 8
 """A camera has one frame size; a folder of images may have several."""
 Direction = Literal["up", "down", "left", "right"]
-_WAY: Final[dict[Direction, tuple[int, int]]] = {"up": (0, -1), "down": (0, 1), "left": (-1, 0), "right": (1, 0)}
+_UNIT: Final[dict[Direction, tuple[int, int]]] = {"up": (0, -1), "down": (0, 1), "left": (-1, 0), "right": (1, 0)}
 
 
 @dataclass(frozen=True, slots=True)
 class Ruler:
-    """One number, or the lens and the plane of the strip as `edge.calibration.scale` measured them.
+    """The scale of a camera: one number, or lens and plane of the strip as `edge.calibration.scale` measures them.
 
     lens: fx, fy, cx, cy, k1, k2, p1, p2, k3 (OpenCV's), or None.  plane: (3, 3), undistorted px to mm, or None.
     """
@@ -43,11 +43,11 @@ class Ruler:
             return points * self.mm_per_px
         if self.lens is not None:
             points = undistorted(points, self.lens)
-        ahead = np.hstack([points, np.ones((len(points), 1))]) @ self.plane.T
-        return np.asarray(ahead[:, :2] / ahead[:, 2:], np.float64)
+        homogeneous = np.hstack([points, np.ones((len(points), 1))]) @ self.plane.T
+        return np.asarray(homogeneous[:, :2] / homogeneous[:, 2:], np.float64)
 
     def box_mm(self, box: Box) -> tuple[float, float, float, float]:
-        """x, y, width, height of the smallest upright box around it, mm, to the hundredth."""
+        """The smallest upright box around it on the strip: x, y, width, height, mm, rounded to 0.01."""
         x, y, w, h = box
         corners = self.points_mm([(x, y), (x + w, y), (x + w, y + h), (x, y + h)])
         (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
@@ -56,62 +56,62 @@ class Ruler:
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """Where the strip runs to in the picture: from places in a frame to places on the strip.
+    """The direction of the strip in the picture: maps places in a frame to places on the strip.
 
-    A mark says where the strip stands at the edge at which it leaves the picture.  frame_px: width, height.
+    The position of a frame is that of the strip at the edge where it leaves the picture.  frame_px: width, height.
     """
 
     ruler: Ruler
     direction: Direction
-    _views: dict[tuple[int, int], tuple[float, float, float, float]] = field(default_factory=dict, repr=False)
+    _views_mm: dict[tuple[int, int], tuple[float, float, float, float]] = field(default_factory=dict, repr=False)
 
     @classmethod
     def of(cls, ruler: Ruler | None, direction: Direction | None) -> Heading | None:
-        """None where one of them is not known."""
+        """None where scale or direction is unknown."""
         return None if ruler is None or direction is None else cls(ruler, direction)
 
     def view_m(self, frame_px: tuple[int, int]) -> float:
-        """Metres of strip in a frame."""
-        _, _, w, h = self._view(frame_px)
+        """Length of strip that a frame shows, m."""
+        _, _, w, h = self._view_mm(frame_px)
         return (h if self.direction in ("up", "down") else w) / 1000
 
-    def span(self, box: Box, frame_px: tuple[int, int], mark: StripPosition) -> Span:
-        """What a box takes up of the strip."""
+    def span(self, box: Box, frame_px: tuple[int, int], position: StripPosition) -> Span:
+        """The part of the strip that a box covers.  position: of the frame."""
         left, top, w, h = self.ruler.box_mm(box)
-        view_left, view_top, view_w, view_h = self._view(frame_px)
+        view_left, view_top, view_w, view_h = self._view_mm(frame_px)
         match self.direction:
             case "up":
-                near_mm, long_mm = top - view_top, h
+                near_mm, length_mm = top - view_top, h
             case "down":
-                near_mm, long_mm = view_top + view_h - top - h, h
+                near_mm, length_mm = view_top + view_h - top - h, h
             case "left":
-                near_mm, long_mm = left - view_left, w
+                near_mm, length_mm = left - view_left, w
             case "right":
-                near_mm, long_mm = view_left + view_w - left - w, w
-        return Span(FramePoint(mark, near_mm / 1000), FramePoint(mark, (near_mm + long_mm) / 1000))
+                near_mm, length_mm = view_left + view_w - left - w, w
+        return Span(FramePoint(position, near_mm / 1000), FramePoint(position, (near_mm + length_mm) / 1000))
 
     def drift_px(self, m: float) -> tuple[float, float]:
-        """Right and down, px, that the middle of the picture moves while the strip runs so far."""
-        right, down = _WAY[self.direction]
+        """How far the middle of the picture moves, px to the right and down, while the strip moves by m metres."""
+        right, down = _UNIT[self.direction]
         px = m * 1000 / self.ruler.mm_per_px
         return right * px, down * px
 
-    def _view(self, frame_px: tuple[int, int]) -> tuple[float, float, float, float]:
-        view = self._views.get(frame_px)
+    def _view_mm(self, frame_px: tuple[int, int]) -> tuple[float, float, float, float]:
+        view = self._views_mm.get(frame_px)
         if view is None:
-            if len(self._views) >= SIZES_KEPT:
-                self._views.clear()
-            view = self._views[frame_px] = self.ruler.box_mm((0, 0, *frame_px))
+            if len(self._views_mm) >= SIZES_KEPT:
+                self._views_mm.clear()
+            view = self._views_mm[frame_px] = self.ruler.box_mm((0, 0, *frame_px))
         return view
 
 
 def matrix(lens: Float64s) -> Float64s:
-    """(3, 3) of fx, fy, cx, cy."""
+    """The camera matrix, (3, 3), of fx, fy, cx, cy."""
     fx, fy, cx, cy = lens[:4]
     return np.array([[fx, 0, cx], [0, fy, cy], [0, 0, 1]], np.float64)
 
 
 def undistorted(points: Float64s, lens: Float64s) -> Float64s:
-    """Where (N, 2) px would lie behind a lens without distortion."""
+    """(N, 2) px as a lens without distortion would show them."""
     k = matrix(lens)
     return np.asarray(cv2.undistortPoints(points.reshape(-1, 1, 2), k, lens[4:], P=k), np.float64).reshape(-1, 2)

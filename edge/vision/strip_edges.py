@@ -1,7 +1,7 @@
-"""Where the strip's edges are in this frame, for a strip that wanders: `edge.calibration.roi`, made cheap.
+"""The edges of the strip in this frame, for a strip that wanders: a fast version of `edge.calibration.roi`.
 
-Only the stretch of the frame is looked at in which calibration saw the edge, and some more, in BANDS bands of a few
-rows each. What is judged is a step from a dark, even background, half way up; the bands vote.
+The search covers only the part of the frame in which calibration saw the edge, plus a margin, in BANDS bands of a few
+rows each. An edge is a step up from a dark, uniform background; its place is half way up. The bands vote.
 """
 
 from __future__ import annotations
@@ -20,104 +20,106 @@ from edge.vision.tiles import Rectangle
 
 BANDS: Final = 8
 BORDER_PX: Final = 8
-"""So much background must be seen before an edge."""
+"""Minimum width of background before an edge."""
 DARK: Final = 0.2
-"""Of the strip's brightness: background is darker."""
+"""Share of the strip's brightness: background is darker."""
 FLAT: Final = 6.0
-"""Gray levels: background scatters less."""
+"""Gray levels: the standard deviation of background is smaller."""
 STEP: Final = 0.08
-"""Of the strip's brightness: an edge rises by more, within REACH_PX."""
+"""Share of the strip's brightness: an edge rises by more, within REACH_PX."""
 REACH_PX: Final = 16
 LOOK_BACK_PX: Final = 30
+"""Background is averaged over this length before a step."""
 STRAIGHT_PX: Final = 4.0
-"""Bands that lie further from the line are no part of it."""
+"""Bands whose place is further from the fitted line are outliers."""
 AGREE: Final = 0.6
-"""Share of the bands that must show an edge for it to be one."""
+"""Minimum share of the bands that show the edge on one line."""
 
 ROWS: Final = 4
-"""Of each band that are looked at."""
+"""Rows per band that are averaged."""
 MAX_COLUMNS: Final = 256
-"""A longer stretch is shrunk to this."""
+"""A longer search range is shrunk to this."""
 SPARE_PX: Final = 64
-"""Searched beyond where calibration saw the edge, at least; and as far again as it wandered there."""
+"""Margin of the search around where calibration saw the edge: this, or as far as the edge wandered there if more."""
 SLOW_PX: Final = 24.0
-"""An edge that is further from its last place is believed when it was seen there in NEW_FRAMES frames in a row."""
+"""An edge further from its last place is accepted only after NEW_FRAMES sightings there in a row."""
 NEW_FRAMES: Final = 3
 LEVEL_EVERY: Final = 8
-"""Frames of which one says how bright the strip is."""
+"""Frames per measurement of the strip's brightness."""
 HOLD_FRAMES: Final = 30
-"""Frames without an edge for which the last place holds; then the fixed region does, until it is seen again."""
+"""Frames without an edge for which its last place holds; then the fixed region holds until it is seen again."""
 QUANTUM_PX: Final = 4
-"""The region moves by so much, so that the noise of an edge lays no new tiles."""
+"""The region moves in steps of this size, so that the noise of an edge does not lay new tiles."""
 
-Sight = Literal["seen", "held", "lost"]
+EdgeState = Literal["seen", "held", "lost"]
 
 
 @dataclass(slots=True)
-class Followed:
-    """One edge over time.  at_px: its place from the left or the top, at its innermost; None: not seen yet.
+class EdgeTrack:
+    """One edge over time.  at_px: its innermost place, from the left or the top; None: not seen yet.
 
-    unseen: frames in a row.  lost_frames: in which the fixed region held in its place, since the start.
+    unseen: frames in a row without the edge.  lost_frames: frames with the fixed region in its place, since the start.
     """
 
     at_px: float | None = None
     unseen: int = 0
     lost_frames: int = 0
-    _elsewhere_px: float = 0.0
-    _elsewhere: int = 0
+    _candidate_px: float = 0.0
+    _candidate_frames: int = 0
 
     @property
-    def sight(self) -> Sight:
+    def state(self) -> EdgeState:
+        """seen; held: unseen for a moment, the last place holds; lost: the fixed region holds."""
         if self.at_px is None or self.unseen > HOLD_FRAMES:
             return "lost"
         return "held" if self.unseen else "seen"
 
     def step(self, found_px: float | None) -> None:
-        """Take in one frame."""
-        if found_px is not None and self._believed(found_px):
+        """Add one frame.  found_px: the place of the edge in it; None: not found."""
+        if found_px is not None and self._is_accepted(found_px):
             self.at_px, self.unseen = found_px, 0
             return
         self.unseen += 1
-        self.lost_frames += self.sight == "lost"
+        self.lost_frames += self.state == "lost"
 
-    def _believed(self, found_px: float) -> bool:
-        if self.sight != "lost" and self.at_px is not None and abs(found_px - self.at_px) <= SLOW_PX:
-            self._elsewhere = 0
+    def _is_accepted(self, found_px: float) -> bool:
+        if self.state != "lost" and self.at_px is not None and abs(found_px - self.at_px) <= SLOW_PX:
+            self._candidate_frames = 0
             return True
-        near = self._elsewhere > 0 and abs(found_px - self._elsewhere_px) <= SLOW_PX
-        self._elsewhere, self._elsewhere_px = (self._elsewhere + 1 if near else 1), found_px
-        if self._elsewhere < NEW_FRAMES:
+        is_same = self._candidate_frames > 0 and abs(found_px - self._candidate_px) <= SLOW_PX
+        self._candidate_frames, self._candidate_px = (self._candidate_frames + 1 if is_same else 1), found_px
+        if self._candidate_frames < NEW_FRAMES:
             return False
-        self._elsewhere = 0
+        self._candidate_frames = 0
         return True
 
 
 @dataclass(slots=True)
-class Follower:
+class StripFollower:
     """The region of one camera, frame by frame.  Owned by one thread.
 
-    fixed: x y w h that holds where an edge is lost: inside wherever it was seen in calibration.
+    fixed: x y w h that holds where an edge is lost: inside all places where calibration saw it.
     """
 
     track: Track
     fixed: Rectangle
-    edges: dict[Side, Followed] = field(default_factory=dict)
+    edges: dict[Side, EdgeTrack] = field(default_factory=dict)
     _bounds: dict[Side, int] = field(default_factory=dict)
-    _level: float = 0.0
-    _turn: int = 0
+    _brightness: float = 0.0
+    _frames: int = 0
 
     def __post_init__(self) -> None:
-        self.edges = {side: Followed() for side in self.track.seen_px}
+        self.edges = {side: EdgeTrack() for side in self.track.seen_px}
 
     def step(self, image: Gray) -> Rectangle:
-        """The strip in the next frame, x y w h, inside its edges by the margin.  image: (H, W) uint8, not kept."""
+        """The region in the next frame, x y w h, inside the edges by the margin.  image: (H, W) uint8, not kept."""
         height, width = image.shape
-        if self._turn % LEVEL_EVERY == 0:
-            self._level = _strip_level(image)
-        self._turn += 1
+        if self._frames % LEVEL_EVERY == 0:
+            self._brightness = _brightness_of_strip(image)
+        self._frames += 1
         x, y, w, h = self.fixed
         bounds: dict[Side, int] = {"left": x, "top": y, "right": x + w, "bottom": y + h}
-        found = locate(image, {side: self._searched(side, width, height) for side in self.edges}, self._level)
+        found = locate(image, {side: self._search_range(side, width, height) for side in self.edges}, self._brightness)
         for side, followed in self.edges.items():
             followed.step(found[side])
             bounds[side] = self._bound(side, followed, bounds[side])
@@ -126,8 +128,8 @@ class Follower:
             return self.fixed
         return left, top, right - left, bottom - top
 
-    def _searched(self, side: Side, width: int, height: int) -> tuple[int, int]:
-        """From where to where, from the left or the top: around its last place, or everywhere it may be."""
+    def _search_range(self, side: Side, width: int, height: int) -> tuple[int, int]:
+        """Where to search, px from the left or the top: around the last place, or everywhere the edge may be."""
         followed, end = self.edges[side], width if side in ("left", "right") else height
         if followed.at_px is not None and followed.unseen == 0:
             return max(0, int(followed.at_px - SLOW_PX)), min(end, int(followed.at_px + SLOW_PX) + 1)
@@ -135,9 +137,9 @@ class Follower:
         spare = max(SPARE_PX, high - low)
         return max(0, int(low - spare)), min(end, int(high + spare) + 1)
 
-    def _bound(self, side: Side, followed: Followed, fixed_px: int) -> int:
-        """Where the region begins or ends: never outside the edge, and still while the edge only trembles."""
-        if followed.sight == "lost" or followed.at_px is None:
+    def _bound(self, side: Side, followed: EdgeTrack, fixed_px: int) -> int:
+        """Where the region starts or ends: never outside the edge, and fixed while the edge only trembles."""
+        if followed.state == "lost" or followed.at_px is None:
             self._bounds.pop(side, None)
             return fixed_px
         inwards = 1 if side in ("left", "top") else -1
@@ -150,9 +152,9 @@ class Follower:
 
 
 def locate(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float) -> dict[Side, float | None]:
-    """Place of the edge of each side at its innermost, px from the left or the top; None where none is to be seen.
+    """The innermost place of the edge on each side, px from the left or the top; None where there is none.
 
-    image: (H, W) uint8.  searched: where to look, px from the left or the top.  level: brightness of the strip.
+    image: (H, W) uint8.  searched: search range, px from the left or the top.  level: brightness of the strip.
     """
     found: dict[Side, float | None] = dict.fromkeys(searched)
     for upright, turned in ((True, image), (False, image.T)):
@@ -163,18 +165,18 @@ def locate(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float) 
 
 
 def _located(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float) -> Iterator[tuple[Side, float]]:
-    """The sides of one direction, in stretches of one length so that they are looked at together."""
+    """The edges of one direction, searched together in ranges of one length."""
     length, depth = image.shape
-    size = min(depth, max(end - begin for begin, end in searched.values()) + LOOK_BACK_PX + REACH_PX)
+    size = min(depth, max(end - start for start, end in searched.values()) + LOOK_BACK_PX + REACH_PX)
     shrunk = min(size, MAX_COLUMNS)
     rows = image[:: max(1, length // (BANDS * ROWS))]
     if shrunk <= LOOK_BACK_PX + REACH_PX or len(rows) < BANDS:
         return
     profiles = np.empty((len(searched), BANDS, shrunk), np.uint8)
     borders = []
-    for profile, (side, (begin, end)) in zip(profiles, searched.items(), strict=True):
+    for profile, (side, (start, end)) in zip(profiles, searched.items(), strict=True):
         if side in ("left", "top"):
-            border = min(max(0, begin - LOOK_BACK_PX), depth - size)
+            border = min(max(0, start - LOOK_BACK_PX), depth - size)
             stretch = rows[:, border : border + size]
         else:
             border = max(min(depth, end + LOOK_BACK_PX), size)
@@ -190,9 +192,12 @@ def _located(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float
 
 
 def _places(profiles: Float32s, level: float) -> Float32s:
-    """Of each profile where its step is, half way up; NaN without one.  profiles: (N, n), from the border inwards."""
+    """The place of the step in each profile, half way up; NaN without a step.
+
+    profiles: (N, n) float32, from the border inwards.  Returns (N,) float32, in pixels of the profile.
+    """
     count, n = profiles.shape
-    sums = np.cumsum(profiles, axis=1)  # of the pixels up to and with this one
+    sums = np.cumsum(profiles, axis=1)  # of the pixels up to and including this one
     before = np.empty((count, n - REACH_PX - BORDER_PX), np.float32)
     few = LOOK_BACK_PX - BORDER_PX
     before[:, :few] = sums[:, BORDER_PX - 1 : LOOK_BACK_PX - 1] * _SHARES
@@ -221,33 +226,33 @@ def _places(profiles: Float32s, level: float) -> Float32s:
 
 _SHARES: Final = (1 / np.arange(BORDER_PX, LOOK_BACK_PX)).astype(np.float32)
 _NEAR: Final = np.arange(BORDER_PX - REACH_PX, BORDER_PX + REACH_PX)
-"""Around the pixel in which a step was found, as it is counted."""
+"""Offsets around the index of a step, in pixels of the profile."""
 
 
 def _innermost(places: Mapping[int, float]) -> float | None:
-    """The furthest that a line through the places reaches inwards; None when too few lie on one.
+    """The innermost point of a line through the places; None when too few places lie on one line.
 
-    places: by band, rising.  Slope and offset are medians over pairs: Theil and Sen.
+    places: by band, in ascending order.  Slope: median over pairs of bands (Theil and Sen).
     """
     if len(places) < AGREE * BANDS:
         return None
     slope = 0.0
     if max(places.values()) - min(places.values()) > STRAIGHT_PX:
         points = list(places.items())
-        slope = _middle([(q - p) / (j - i) for n, (j, q) in enumerate(points) for i, p in points[:n]])
+        slope = _median([(q - p) / (j - i) for n, (j, q) in enumerate(points) for i, p in points[:n]])
     levelled = [place - slope * band for band, place in places.items()]
-    offset = _middle(levelled)
+    offset = _median(levelled)
     if sum(abs(place - offset) <= STRAIGHT_PX for place in levelled) < AGREE * len(places):
         return None
     return max(offset - slope / 2, offset + slope * (BANDS - 0.5))
 
 
-def _middle(values: list[float]) -> float:
+def _median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
-def _strip_level(image: Gray) -> float:
-    """The brightness that a tenth of the frame reaches: that of the strip, wherever it is."""
+def _brightness_of_strip(image: Gray) -> float:
+    """The 90 % quantile of the gray levels: the brightness of the strip, wherever it lies."""
     sample = image[:: max(1, image.shape[0] // 16), :: max(1, image.shape[1] // 64)].ravel()
     rank = int(0.9 * (len(sample) - 1))
     return float(np.partition(sample, rank)[rank])

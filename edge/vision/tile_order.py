@@ -1,4 +1,4 @@
-"""Which tiles of a frame come first when there is no time for all: the suspicious ones, then each in its turn."""
+"""Which tiles of a frame come first when there is no time for all: suspicious ones, then each in turn."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import numpy.typing as npt
 from edge.frame import Box, Indices
 
 
-class Rotation:
-    """The turns of the tiles of one camera and frame size."""
+class TileOrder:
+    """The order of the tiles of one camera and frame size.  Owned by one thread."""
 
     def __init__(self, boxes: npt.NDArray[np.int32]) -> None:
         """boxes: (N, 4) x y w h of the tiles, px."""
         self._boxes = boxes
         self._seen = np.zeros(len(boxes), np.int64)
-        """In which round each tile was last seen; 0: never."""
+        """The round in which each tile was last inspected; 0: never."""
         self._round = 0
         self._suspicious: Sequence[Box] = ()
 
-    def over(self, boxes: npt.NDArray[np.int32]) -> None:
-        """The tiles lie elsewhere from now on: each takes over the turn of the one that was nearest.  boxes: (M, 4)."""
+    def move_to(self, boxes: npt.NDArray[np.int32]) -> None:
+        """Move the tiles: each new one takes over the turn of the nearest old one.  boxes: (M, 4) int32, px."""
         if boxes is self._boxes:
             return
         before, after = (box[:, :2] + box[:, 2:] / 2 for box in (self._boxes, boxes))
-        apart = np.abs(after[:, None, :] - before[None, :, :]).sum(axis=2)
-        self._seen, self._boxes = self._seen[apart.argmin(axis=1)], boxes
+        distances = np.abs(after[:, None, :] - before[None, :, :]).sum(axis=2)
+        self._seen, self._boxes = self._seen[distances.argmin(axis=1)], boxes
 
     def order(self, count: int) -> Indices:
-        """The `count` tiles to look at, the most important first.  Returns (count,) indices.
+        """The `count` tiles to inspect, the most important first.  Returns (count,) indices.
 
-        Tiles that touch what was suspicious in the last frame come first, but at most half of them; the others are
-        those not seen for longest: every tile is seen within `N / ceil(count / 2)` frames, rounded up.
+        Tiles that touch a suspicious box of the last frame come first, but take at most half of the places. The others
+        are those not inspected for longest: every tile is inspected within `N / ceil(count / 2)` frames, rounded up.
         """
         turns = np.argsort(self._seen, kind="stable")
         suspects = self._suspects()[: count // 2]
@@ -42,8 +42,8 @@ class Rotation:
         others = turns[~np.isin(turns, suspects)]
         return np.concatenate([suspects, others[: count - len(suspects)]])
 
-    def saw(self, tiles: Indices | None, suspicious: Sequence[Box]) -> None:
-        """These tiles (None: all) were looked at.  suspicious: boxes of what was a defect or unsure."""
+    def mark_inspected(self, tiles: Indices | None, suspicious: Sequence[Box]) -> None:
+        """Record that these tiles (None: all) were inspected.  suspicious: boxes of defects and unsure tiles."""
         self._round += 1
         if tiles is None:
             self._seen.fill(self._round)
@@ -52,7 +52,7 @@ class Rotation:
         self._suspicious = suspicious
 
     def _suspects(self) -> Indices:
-        """Tiles that share a pixel with something suspicious, those not seen for longest first."""
+        """Tiles that overlap a suspicious box, those not inspected for longest first."""
         if not self._suspicious:
             return np.empty(0, np.intp)
         x, y, w, h = (self._boxes[:, i, None] for i in range(4))

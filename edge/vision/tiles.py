@@ -1,8 +1,8 @@
 """Where the tiles of a frame lie, and how they become the network's input.
 
-The region of interest is shrunk once for the whole frame and the tiles are cut from the small picture:
-overlapping tiles then cost no second resize. For a whole factor (200 -> 100) and even tile positions this gives
-the same bytes as shrinking each tile alone.
+The region of interest is shrunk once per frame, and the tiles are cut out of the small picture, so that no pixel of
+overlapping tiles is resized twice. For an integer factor (200 -> 100) and even tile positions this gives the same bytes
+as shrinking each tile alone.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Roi = Zone | None
 """None for the whole frame, x y w h, or the corners of a polygon, in px of the frame."""
 
 MAX_TILES = 10_000
-"""Per frame. More is a slip in the configuration, and would fill the memory."""
+"""Per frame. More is a mistake in the configuration, and would fill the memory."""
 MIN_SIDE = 0.5
-"""A frame narrower than this share of a tile shows too little surface to be judged."""
+"""A frame narrower than this share of a tile shows too little surface to be inspected."""
 
 
 def shrink(image: Gray, width: int, height: int) -> Gray:
@@ -49,9 +49,9 @@ class TileGrid:
 
     frame_shape: tuple[int, int]
     window: Rectangle
-    """The rectangle that is cut out of the frame before shrinking: x y w h."""
+    """The rectangle that is cut out of the frame before shrinking: x y w h, px."""
     small: tuple[int, int]
-    """Width and height of the shrunk window, before it is mirrored out to hold at least one tile."""
+    """Width and height of the shrunk window, before mirroring extends it to at least one tile."""
     input_px: int
     boxes: npt.NDArray[np.int32]
     cells: npt.NDArray[np.int32]
@@ -68,10 +68,10 @@ class TileGrid:
         chosen: npt.NDArray[np.intp] | None = None,
         gain: npt.NDArray[np.float32] | None = None,
     ) -> Gray:
-        """Tiles of one frame, in the order of `boxes`.
+        """Cut the tiles out of one frame, in the order of `boxes`.
 
-        image: frame_shape, uint8.  out: (>= N, input_px, input_px) uint8 to be filled; made when None.
-        chosen: only these tiles, by index and in this order.  gain: of the shrunk window, for even light.
+        image: frame_shape, uint8.  out: (>= N, input_px, input_px) uint8 to fill; None: a new array.
+        chosen: only these tiles, by index and in this order.  gain: of the shrunk window, (h, w) float32.
         Returns (N, input_px, input_px) uint8, copies: the frame may be released after the call.
         Raises ImageError for a picture of another shape.
         """
@@ -103,16 +103,16 @@ def lay(
 ) -> TileGrid:
     """Lay tiles over frames of one size.
 
-    frame_shape: height, width.  overlap: least share of a tile that its neighbour covers too, 0 to 0.9.
-    Every pixel of the window is in a tile; with a polygon, tiles less than half inside are left out, and so are tiles
-    of which more than half lies in one of the zones to `exclude`.
-    Raises ImageError when the region is outside the frame or too small to be judged.
+    frame_shape: height, width.  overlap: minimum share of a tile that its neighbour covers too, 0 to 0.9.
+    Every pixel of the window is in a tile. A polygon leaves out tiles that lie less than half inside; a zone in
+    `exclude` leaves out tiles that lie more than half inside.
+    Raises ImageError when the region is outside the frame or too small to be inspected.
     """
     window = _window(frame_shape, roi)
     x, y, w, h = window
-    least = math.ceil(tile_px * MIN_SIDE)
-    if w < least or h < least:
-        raise ImageError(f"{w}x{h} px is too small: a tile is {tile_px} px, at least {least} px are needed each way")
+    min_px = math.ceil(tile_px * MIN_SIDE)
+    if w < min_px or h < min_px:
+        raise ImageError(f"{w}x{h} px is too small: a tile is {tile_px} px, at least {min_px} px are needed each way")
     ratio = input_px / tile_px
     small = (max(1, round(w * ratio)), max(1, round(h * ratio)))
     lefts, columns = _spans(small[0], w, input_px, overlap)
@@ -140,10 +140,10 @@ def lay(
 
 
 def _spans(length: int, full: int, side: int, overlap: float) -> tuple[list[int], list[tuple[int, int]]]:
-    """Along one axis: where tiles begin in the shrunk window, and from where to where they show the full one.
+    """Along one axis: where tiles start in the shrunk window, and which part of the full window each shows.
 
-    The shrunk length was rounded, so the true scale differs a little from side / tile_px: by the true one the
-    last tile ends where the window does.
+    The shrunk length is rounded, so the true scale differs a little from side / tile_px. With the true scale the last
+    tile ends where the window ends.
     """
     starts = _positions(length, side, overlap)
     scale = full / length
@@ -151,12 +151,12 @@ def _spans(length: int, full: int, side: int, overlap: float) -> tuple[list[int]
 
 
 def _positions(length: int, side: int, overlap: float) -> list[int]:
-    """Left edges of tiles of `side` that cover `length`, evenly spread, as few as the overlap allows."""
+    """Starts of tiles of `side` px that cover `length` px, evenly spread, as few as the overlap allows."""
     if length <= side:
         return [0]
     shared = overlap * side
     count = math.ceil((length - shared) / (side - shared) - 1e-9)
-    count = min(count, length - side + 1)  # tiles of a few pixels: a step is at least one
+    count = min(count, length - side + 1)  # for tiles of a few pixels: a step is at least one pixel
     return [round(i * (length - side) / (count - 1)) for i in range(count)]
 
 
@@ -191,7 +191,7 @@ def _corners(zone: Zone) -> Polygon:
 
 
 def _share_inside(polygon: Polygon, box: Rectangle, side: int) -> float:
-    """Share of the box's area inside the polygon, by drawing it at most `side` px wide and high."""
+    """Share of the box's area inside the polygon, computed on a mask of at most `side` px each way."""
     x, y, w, h = box
     width, height = min(w, side), min(h, side)
     mask = np.zeros((height, width), np.uint8)

@@ -1,13 +1,13 @@
-"""Defects over frames: one flaw on a moving strip gives one opening and one closing, not an event per frame.
+"""Defects over frames: a defect on a moving strip gives one opening and one closing event, not an event per frame.
 
-A region confirms a track when it was seen in k of n frames. A track stays open through weaker sightings (unsure
-tiles) and short gaps, and closes when nothing was seen for `close_frames` frames. Tiles are coarse, so positions
-jump by a tile now and then: matching is by class, distance and the direction of travel, not by exact motion.
-The direction is only a hint: a strip that turns round must not hide its flaws.
+Regions of successive frames that show the same defect form a track. k sightings in n frames confirm a track: it opens.
+It stays open through unsure tiles and short gaps, and closes after `close_frames` frames without a sighting. Tiles are
+coarse, so a box jumps by a tile now and then: the tracker matches by class, distance and direction of travel, not by
+exact motion. The direction is only a hint: a strip that reverses must not hide its defects.
 
-Where the speed of the strip is known, a flaw is looked for where it must have moved to, however far that is, and stays
-open while it is still in view. A speed or a scale may be wrong: until it has explained what the picture alone does
-not, the picture alone is good for a match, too (see `_trust`).
+Where the speed of the strip is known, the tracker expects a defect where the strip has carried it, however far that is,
+and keeps the track open while this place is in view. The speed or the scale may be wrong: until the speed has explained
+matches that the picture alone does not, the tracker also accepts a match by the picture alone (see `_trust`).
 """
 
 from __future__ import annotations
@@ -24,40 +24,41 @@ from edge.coverage.strip_position import Span
 from edge.event import Defect
 from edge.frame import Box
 from edge.host.clock import NS_PER_S
-from edge.vision.decision import ANOMALY, Findings, Region, overlap_px, union
+from edge.vision.boxes import overlap_px, union
+from edge.vision.decision import ANOMALY, Detections, Region
 
-SAME_FLAW = 0.3
-"""Share of the smaller box that two sightings of different class must have in common to be one flaw."""
+SAME_DEFECT_SHARE: Final = 0.3
+"""Two sightings of different classes are one defect if they share at least this part of the smaller box."""
 MAX_TRACKS: Final = 256
-"""Per camera. Beyond it the oldest are closed: no strip has so many flaws in view that are worth telling apart."""
+"""Per camera. Beyond it the oldest are closed: with more defects in view, separate tracks are of no use."""
 MAX_HELD: Final = 5
 """Unsure tiles alone keep a track open for this many times `close_frames`: they may be dirt that stays in view.  The
-same for a flaw that should still be in view."""
+same holds for a defect that should still be in view."""
 SLACK: Final = 0.25
-"""Share of a tile, and of the way, by which a flaw may stand beside where the speed puts it."""
+"""Tolerance of the expected place: this share of a tile plus this share of the distance moved."""
 PROVEN: Final = 3
-"""Matches that only the speed explains, until it is trusted."""
+"""Net number of matches that only the speed explains, from which the tracker trusts the speed."""
 MAX_TRUST: Final = 10
 
 Place = Callable[[Box], Span | None]
-"""From a box in this frame to the strip; None where that is not known."""
+"""From a box in this frame to its span on the strip; None where that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A defect was confirmed, or is over."""
+    """A defect was confirmed, or has ended."""
 
     type: Literal["defect.opened", "defect.closed"]
     defect: Defect
     span: Span | None = None
-    """What the flaw takes up of the strip, as far as it was seen."""
+    """The part of the strip that the defect covers, as far as it was seen."""
 
 
 @dataclass(frozen=True, slots=True)
 class Motion:
-    """What is known of the strip's run since the frame before.
+    """How far the strip has moved since the previous frame, by its speed.
 
-    drift_px: right and down.  frame_px: width and height.
+    drift_px: to the right and down.  frame_px: width and height of the frame.
     """
 
     drift_px: tuple[float, float]
@@ -74,49 +75,53 @@ class _Track:
     largest: Box
     recent: deque[bool]
     votes: dict[str, float] = field(default_factory=dict)
+    """Sum of the confidences, by class."""
     best: dict[str, float] = field(default_factory=dict)
+    """The highest confidence, by class."""
     frames: int = 0
     tiles: int = 0
     unseen: int = 0
-    """Frames since the last sighting, with those that were not inspected."""
+    """Frames since the last sighting, including frames that were not inspected."""
     misses: int = 0
-    """The same, but for the frames in which unsure tiles held it."""
+    """The same, without the frames in which unsure tiles held the track."""
     held: int = 0
-    span: int = 0
+    """Frames since the last sighting in which unsure tiles held the track."""
+    frames_spanned: int = 0
     """Frames from the first sighting to the last."""
     is_open: bool = False
     drift: tuple[float, float] | None = None
-    """How far it has moved since the last sighting, px, by the speed of the strip; None: unknown."""
-    extent: Span | None = None
-    """What it takes up of the strip."""
-    shown: Box | None = None
-    """Where in the box the flaw itself shows."""
-    largest_shown: Box | None = None
+    """How far the strip has carried the defect since the last sighting, px, by its speed; None: unknown."""
+    strip_span: Span | None = None
+    """The part of the strip that the defect covers."""
+    extent: Box | None = None
+    """The box around the defect itself, within `box`."""
+    largest_extent: Box | None = None
+    """The same, within `largest`."""
     anomaly: float | None = None
-    """The largest so far."""
+    """The largest anomaly score so far, in units of the threshold."""
 
-    def see(self, regions: Sequence[Region], now_ns: int, place: Place) -> None:
-        """Take in what this frame shows of the flaw; several regions are parts of one."""
-        box, shown = regions[0].box_px, _shown(regions)
+    def add_sighting(self, regions: Sequence[Region], now_ns: int, place: Place) -> None:
+        """Add the regions of one frame that show parts of this defect."""
+        box, extent = regions[0].box_px, _common_extent(regions)
         for region in regions:
             self.votes[region.class_name] = self.votes.get(region.class_name, 0.0) + region.confidence
             self.best[region.class_name] = max(self.best.get(region.class_name, 0.0), region.confidence)
             if region.anomaly is not None:
                 self.anomaly = max(self.anomaly or 0.0, region.anomaly)
             box = union(box, region.box_px)
-        self.box, self.shown = box, shown
+        self.box, self.extent = box, extent
         self.drift = (0.0, 0.0)
-        seen_at = place(shown or box)
-        if self.extent is not None:
-            self.extent = self.extent.joined(seen_at)
-        elif seen_at is not None:
-            self.extent = replace(seen_at, whole=self.frames == 0)
+        span = place(extent or box)
+        if self.strip_span is not None:
+            self.strip_span = self.strip_span.joined(span)
+        elif span is not None:
+            self.strip_span = replace(span, whole=self.frames == 0)
         if self.frames == 0 or box[2] * box[3] > self.largest[2] * self.largest[3]:
-            self.largest, self.largest_shown = box, shown
+            self.largest, self.largest_extent = box, extent
         self.frames += 1
         self.tiles = max(self.tiles, sum(region.tiles for region in regions))
         self.last_ns = now_ns
-        self.span += self.unseen
+        self.frames_spanned += self.unseen
         self.unseen = self.misses = self.held = 0
         self.recent.append(True)
 
@@ -126,21 +131,21 @@ class _Track:
 
     @property
     def travelled(self) -> tuple[int, int]:
-        """What both ends of the box have moved, px: a box that only grew or shrank has not travelled."""
+        """How far both ends of the box have moved, px: a box that only grew or shrank has not travelled."""
         (x0, y0, w0, h0), (x1, y1, w1, h1) = self.first_box, self.box
-        return _common(x1 - x0, x1 + w1 - x0 - w0), _common(y1 - y0, y1 + h1 - y0 - h0)
+        return _common_move(x1 - x0, x1 + w1 - x0 - w0), _common_move(y1 - y0, y1 + h1 - y0 - h0)
 
     @property
     def can_be_confirmed(self) -> bool:
         return self.is_open or any(self.recent)
 
-    def as_defect(self, box: Box, shown: Box | None) -> Defect:
+    def as_defect(self, box: Box, extent: Box | None) -> Defect:
         return Defect(
             track_id=self.track_id,
             class_name=self.class_name,
             confidence=self.best[self.class_name],
             box_px=box,
-            extent_px=shown,
+            extent_px=extent,
             frames=self.frames,
             tiles=self.tiles,
             duration_s=(self.last_ns - self.first_ns) / NS_PER_S,
@@ -149,7 +154,7 @@ class _Track:
 
 
 class Tracker:
-    """The flaws in view of one camera, at most MAX_TRACKS."""
+    """The defects in view of one camera, at most MAX_TRACKS.  Owned by one thread."""
 
     def __init__(self, decision: config.Decision, tile_px: int, new_id: Callable[[], str]) -> None:
         self._decision = decision
@@ -159,26 +164,26 @@ class Tracker:
         self._new_id = new_id
         self._tracks: list[_Track] = []
         self._flow: tuple[float, float] = (0.0, 0.0)
-        """How the last flaw moved across the frame, px per frame: where the strip runs to. Zero: unknown."""
+        """How the last defect moved across the frame, px per frame: the direction of the strip. Zero: unknown."""
         self._motion: Motion | None = None
         self._place: Place = lambda _box: None
         self._trust = 0
-        """How often the speed explained what the picture alone did not, less how often it was the other way."""
+        """Number of matches that only the speed explained, minus the number that only the picture explained."""
 
     def __len__(self) -> int:
         return sum(track.is_open for track in self._tracks)
 
     def step(
         self,
-        findings: Findings,
+        detections: Detections,
         now_ns: int,
         elapsed_frames: int = 1,
         motion: Motion | None = None,
         place: Place = lambda _box: None,
     ) -> list[Change]:
-        """Take in one inspected frame, also when it shows nothing.
+        """Add one inspected frame, also one without defects.  Returns the tracks that opened or closed.
 
-        elapsed_frames: 1, or more after frames that were not inspected: the strip has moved on that far.
+        elapsed_frames: frames since the last call: 1, or more after frames that were not inspected.
         motion: since the last call, where the speed of the strip is known.  place: for this frame.
         """
         elapsed = max(1, elapsed_frames)
@@ -188,67 +193,67 @@ class Tracker:
             track.unseen += elapsed
             drift = track.drift
             track.drift = None if motion is None or drift is None else _sum(drift, motion.drift_px)
-        seen = self._assign(findings.regions, elapsed)
+        seen = self._assign(detections.regions, elapsed)
         for track in self._tracks:
             regions = seen.pop(id(track), None)
             if regions:
-                track.see(regions, now_ns, self._place)
+                track.add_sighting(regions, now_ns, self._place)
             else:
                 track.recent.append(False)
-                if self._is_held(track, findings.suspects):
+                if self._is_held(track, detections.unsure_boxes):
                     track.held += elapsed
                     track.last_ns = now_ns
                 else:
                     track.misses += elapsed
-        self._tracks += [self._begin(region, now_ns) for region in seen.pop(0, [])]
-        changes = [*self._confirm(), *self._finish(self._is_over)]
+        self._tracks += [self._started(region, now_ns) for region in seen.pop(0, [])]
+        changes = [*self._open_confirmed(), *self._close(self._is_over)]
         excess = {id(track) for track in self._tracks[:-MAX_TRACKS]}
-        return [*changes, *self._finish(lambda track: id(track) in excess)]
+        return [*changes, *self._close(lambda track: id(track) in excess)]
 
     def _is_over(self, track: _Track) -> bool:
         if track.is_open:
-            patience = MAX_HELD if self._must_show(track) else 1
+            patience = MAX_HELD if self._should_be_in_view(track) else 1
             return track.misses >= patience * self._decision.close_frames
         return not track.can_be_confirmed
 
-    def _must_show(self, track: _Track) -> bool:
-        """Whether the flaw has moved, and is still in view by the speed of the strip: then it may be seen again."""
+    def _should_be_in_view(self, track: _Track) -> bool:
+        """Whether the defect has moved and, by the speed of the strip, is still in view: it may then be seen again."""
         if self._motion is None or track.drift is None or math.hypot(*track.drift) < self._tile_px / 2:
             return False
         return _is_part(_drifted(track), (0, 0, *self._motion.frame_px))
 
     def close_all(self) -> list[Change]:
-        """Close what is open: the camera ended, or the daemon stops."""
-        return list(self._finish(lambda _track: True))
+        """Close all open tracks and drop the others: the camera ended, or the daemon stops."""
+        return list(self._close(lambda _track: True))
 
-    def _begin(self, region: Region, now_ns: int) -> _Track:
+    def _started(self, region: Region, now_ns: int) -> _Track:
         box = region.box_px
         recent: deque[bool] = deque(maxlen=self._decision.confirm_window)
         track = _Track(self._new_id(), now_ns, now_ns, box, box, box, recent)
-        track.see([region], now_ns, self._place)
+        track.add_sighting([region], now_ns, self._place)
         return track
 
-    def _confirm(self) -> Iterable[Change]:
+    def _open_confirmed(self) -> Iterable[Change]:
         for track in self._tracks:
             if not track.is_open and sum(track.recent) >= self._decision.confirm_frames:
                 track.is_open = True
-                yield Change("defect.opened", track.as_defect(track.box, track.shown), track.extent)
+                yield Change("defect.opened", track.as_defect(track.box, track.extent), track.strip_span)
 
-    def _finish(self, is_over: Callable[[_Track], bool]) -> Iterable[Change]:
+    def _close(self, is_over: Callable[[_Track], bool]) -> Iterable[Change]:
         kept = []
         for track in self._tracks:
             if not is_over(track):
                 kept.append(track)
                 continue
             self._flow = self._own_flow(track) or self._flow
-            if track.frames == 1:  # it was not where it had to be: the speed may be wrong
+            if track.frames == 1:  # it was never seen at its expected place: the speed may be wrong
                 self._trust = max(self._trust - 1, 0)
             if track.is_open:
-                yield Change("defect.closed", track.as_defect(track.largest, track.largest_shown), track.extent)
+                yield Change("defect.closed", track.as_defect(track.largest, track.largest_extent), track.strip_span)
         self._tracks = kept
 
     def _assign(self, regions: Sequence[Region], elapsed: int) -> dict[int, list[Region]]:
-        """Regions by id() of their track; those of no track under 0."""
+        """Regions by id() of their track; regions without a track under 0."""
         pairs = [
             (not _are_alike(region.class_name, track.class_name), distance, r, t)
             for r, region in enumerate(regions)
@@ -257,14 +262,14 @@ class Tracker:
         ]
         owner: dict[int, int] = {}
         places: dict[int, Box] = {}
-        """Where the tracks were looked for and found."""
+        """The place at which each matched track was expected."""
         taken: set[int] = set()
         for _, _, r, t in sorted(pairs):
             if r not in owner and t not in taken:
                 owner[r] = t
                 taken.add(t)
-                places[t] = self._learn(self._tracks[t], regions[r])
-        # A flaw may fall apart into several regions, or several run together: no new track for a part.
+                places[t] = self._update_trust(self._tracks[t], regions[r])
+        # A defect may split into several regions, and several may merge: a part gets no track of its own.
         for r, region in enumerate(regions):
             if r not in owner:
                 whole = next((t for t in sorted(taken) if _is_part(region.box_px, places[t])), None)
@@ -275,28 +280,31 @@ class Tracker:
             key = id(self._tracks[owner[r]]) if r in owner else 0
             assigned.setdefault(key, []).append(region)
         for track in self._tracks:
-            if id(track) not in assigned and track.unseen == elapsed:  # seen until now
+            if id(track) not in assigned and track.unseen == elapsed:  # seen in the previous frame
                 box = _drifted(track) if self._trust >= PROVEN else track.box
                 alike = [r for r in regions if _are_alike(r.class_name, track.class_name)]
                 hiding = [r for r in alike if _is_part(box, r.box_px)]
                 if hiding:
                     assigned[id(track)] = hiding[:1]
-        self._doubt_the_flow(assigned)
+        self._reset_flow_after_reversal(assigned)
         return assigned
 
-    def _doubt_the_flow(self, assigned: dict[int, list[Region]]) -> None:
-        """Forget where the strip runs to when a flaw would be followed but for that: it may have turned round."""
+    def _reset_flow_after_reversal(self, assigned: dict[int, list[Region]]) -> None:
+        """Forget the direction of the strip when only the direction prevents a match: the strip may have reversed."""
         lost = [track for track in self._tracks if id(track) not in assigned]
         if any(self._is_in_reach(track, region) for region in assigned.get(0, []) for track in lost):
             self._flow = (0.0, 0.0)
 
     def _distance(self, track: _Track, region: Region) -> float | None:
-        """How far the flaw would have moved, px, beyond what it must have; None when this cannot be the same one."""
-        if self._is_where_it_must_be(track, region):
+        """Distance between the region and the expected place of the track, px; None if it cannot be the same defect.
+
+        Without a known speed the expected place is that of the last sighting.
+        """
+        if self._is_at_expected_place(track, region):
             smaller = min(track.box[2] * track.box[3], region.box_px[2] * region.box_px[3])
             expected = _drifted(track)
             is_same = _are_alike(region.class_name, track.class_name)
-            if is_same or overlap_px(expected, region.box_px) >= SAME_FLAW * smaller:
+            if is_same or overlap_px(expected, region.box_px) >= SAME_DEFECT_SHARE * smaller:
                 (x0, y0), (x1, y1) = _centre(expected), _centre(region.box_px)
                 return math.hypot(x1 - x0, y1 - y0)
         if track.drift is not None and self._trust >= PROVEN:
@@ -310,31 +318,34 @@ class Tracker:
         if not _are_alike(region.class_name, track.class_name):
             smaller = min(track.box[2] * track.box[3], region.box_px[2] * region.box_px[3])
             expected = _moved(track.box, flow, track.unseen)
-            if max(overlap_px(track.box, region.box_px), overlap_px(expected, region.box_px)) < SAME_FLAW * smaller:
+            if (
+                max(overlap_px(track.box, region.box_px), overlap_px(expected, region.box_px))
+                < SAME_DEFECT_SHARE * smaller
+            ):
                 return None
         elif speed > 0 and not _is_part(region.box_px, track.box):
             along = (moved[0] * flow[0] + moved[1] * flow[1]) / speed
             abreast = _moved(track.box, (flow[0] / speed, flow[1] / speed), round(along))
             is_beside = not overlap_px(_grown(abreast, self._tile_px // 2), region.box_px)
             if is_beside or along < -self._tile_px / 2:
-                return None  # a strip does not run sideways; against its direction, the next flaw is coming in
+                return None  # not sideways; and against the direction, the next defect comes into view
         return math.hypot(*moved)
 
-    def _is_where_it_must_be(self, track: _Track, region: Region) -> bool:
-        """By the speed of the strip, whatever the picture says."""
+    def _is_at_expected_place(self, track: _Track, region: Region) -> bool:
+        """Whether the region is where the speed of the strip puts the defect."""
         if track.drift is None:
             return False
         slack = round(SLACK * (self._tile_px + math.hypot(*track.drift)))
         return overlap_px(_grown(_drifted(track), slack), region.box_px) > 0
 
-    def _learn(self, track: _Track, region: Region) -> Box:
-        """Whether to trust the speed of the strip, where it and the picture alone say different things.
+    def _update_trust(self, track: _Track, region: Region) -> Box:
+        """Trust the speed of the strip more, or less, where speed and picture disagree about this match.
 
-        Returns where the track was looked for with success.
+        Returns the expected place that the match confirmed.
         """
         if track.drift is None:
             return track.box
-        if not self._is_where_it_must_be(track, region):
+        if not self._is_at_expected_place(track, region):
             self._trust = max(self._trust - 1, 0)
             return track.box
         if not overlap_px(_grown(track.box, 1), region.box_px):
@@ -342,17 +353,18 @@ class Tracker:
         return _drifted(track)
 
     def _is_in_reach(self, track: _Track, region: Region) -> bool:
+        """Whether the region is near the last sighting: within max_shift_px per frame since then."""
         reach = self._shift_px * min(track.unseen, self._patience)
         return overlap_px(_grown(track.box, reach), _grown(region.box_px, 1)) > 0
 
     def _own_flow(self, track: _Track) -> tuple[float, float] | None:
-        """How this flaw moved, px per frame; None while it moved too little to say."""
+        """How this defect moved, px per frame; None if it moved less than half a tile."""
         if math.hypot(*track.travelled) < self._tile_px / 2:
             return None
-        return track.travelled[0] / track.span, track.travelled[1] / track.span
+        return track.travelled[0] / track.frames_spanned, track.travelled[1] / track.frames_spanned
 
     def _is_held(self, track: _Track, suspects: Sequence[Box]) -> bool:
-        """An open track outlives frames that are merely unsure where it stands, or where it has moved on to."""
+        """Whether unsure tiles, at the last or at the expected place, keep an open track alive."""
         if not track.is_open or track.held >= MAX_HELD * self._decision.close_frames:
             return False
         expected = (
@@ -363,10 +375,10 @@ class Tracker:
         return any(_is_part(box, track.box) or _is_part(box, expected) for box in suspects)
 
 
-def at_once(findings: Findings, new_id: Callable[[], str], place: Place = lambda _box: None) -> list[Change]:
-    """For frames that are pieces of their own: every region is opened and closed by its frame."""
+def open_and_close(detections: Detections, new_id: Callable[[], str], place: Place = lambda _box: None) -> list[Change]:
+    """For frames that each show a separate part: every region opens and closes in its frame."""
     changes = []
-    for region in findings.regions:
+    for region in detections.regions:
         defect = Defect(
             new_id(),
             region.class_name,
@@ -382,8 +394,8 @@ def at_once(findings: Findings, new_id: Callable[[], str], place: Place = lambda
     return changes
 
 
-def _shown(regions: Sequence[Region]) -> Box | None:
-    """Around all parts of a flaw; None where a part says nothing of its extent."""
+def _common_extent(regions: Sequence[Region]) -> Box | None:
+    """The box around all parts of a defect; None where the extent of a part is unknown."""
     extents = [region.extent_px for region in regions]
     if not all(extents):
         return None
@@ -391,12 +403,12 @@ def _shown(regions: Sequence[Region]) -> Box | None:
 
 
 def _are_alike(one: str, other: str) -> bool:
-    """What no class is sure of may be a weaker sight of any class."""
+    """Whether two class names may be one defect: `anomaly` goes with any class."""
     return one == other or ANOMALY in (one, other)
 
 
-def _common(a: int, b: int) -> int:
-    """The smaller of two movements in one direction, else none."""
+def _common_move(a: int, b: int) -> int:
+    """The smaller of two movements in the same direction; 0 if they differ in direction."""
     return 0 if a * b <= 0 else min(a, b, key=abs)
 
 
@@ -413,7 +425,7 @@ def _moved(box: Box, flow: tuple[float, float], frames: int) -> Box:
 
 
 def _drifted(track: _Track) -> Box:
-    """Where its box must stand by now; as it was where that is not known."""
+    """The box of the track, moved by its drift; unmoved where the drift is unknown."""
     return _moved(track.box, track.drift or (0.0, 0.0), 1)
 
 
@@ -422,4 +434,4 @@ def _sum(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
 
 
 def _is_part(part: Box, whole: Box) -> bool:
-    return overlap_px(part, whole) >= SAME_FLAW * part[2] * part[3]
+    return overlap_px(part, whole) >= SAME_DEFECT_SHARE * part[2] * part[3]

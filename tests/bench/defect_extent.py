@@ -25,7 +25,7 @@ from edge.coverage.strip_position import PositionTracker
 from edge.host.clock import NS_PER_S, SystemClock
 from edge.model import bundle
 from edge.model.classifier import Classifier
-from edge.vision.decision import overlap_px, union, within
+from edge.vision.boxes import overlap_px, union, within
 from edge.vision.inspector import Inspector
 from edge.vision.metrology import Heading, Ruler
 from edge.vision.tracker import Tracker
@@ -52,7 +52,7 @@ def pictures(folder):
         drawn = [(x, y, right - x, bottom - y) for _, x, y, right, bottom in entry.get("boxes", ())]
         if not drawn:
             continue
-        for region in inspector.inspect_alone(cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)).findings.regions:
+        for region in inspector.inspect_alone(cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)).detections.regions:
             inside = [box for box in drawn if overlap_px(box, region.box_px) > 0.5 * box[2] * box[3]]
             if inside:
                 truth = within(reduce(union, inside), region.box_px)
@@ -69,11 +69,11 @@ def strip(frames=FRAMES):
     tracker, truths, errors = Tracker(camera.decision, camera.tile_px, lambda: str(next(ids))), {}, []
     for n in range(frames):
         at_ns = int(n / camera.fps * NS_PER_S)
-        place = partial(heading.span, frame_px=(steel.width, steel.height), mark=travel.at(at_ns))
+        place = partial(heading.span, frame_px=(steel.width, steel.height), position=travel.at(at_ns))
         truths |= {defect.track: defect.box for defect, _ in steel.truth(n)}
-        for change in tracker.step(inspector.inspect_alone(steel.frame(n)).findings, at_ns, place=place):
+        for change in tracker.step(inspector.inspect_alone(steel.frame(n)).detections, at_ns, place=place):
             if change.type == "defect.closed":
-                near_mm = change.span.near.place.m * 1000
+                near_mm = change.span.near.position.m * 1000
                 _, y, _, h = min(truths.values(), key=lambda box: abs(box[1] * camera.scale.mm_per_px - near_mm))
                 mm = camera.scale.mm_per_px
                 errors.append((near_mm - y * mm, change.span.length_mm - h * mm))

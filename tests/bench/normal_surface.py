@@ -192,12 +192,12 @@ def without_peaks(bundle):
     """The same networks without the output `peaks`."""
     import onnx
 
-    from trainer.networks import peaks
+    from trainer.networks import max_activations
 
     networks = {}
     for name, content in bundle.networks.items():
         network = onnx.load_from_string(content)
-        peaks.remove(network.graph)
+        max_activations.remove(network.graph)
         networks[name] = network.SerializeToString()
     card = bundle.card.model_copy(update={"outputs": {k: v for k, v in bundle.card.outputs.items() if k != "peaks"}})
     return replace(bundle, card=card, networks=networks)

@@ -93,7 +93,7 @@ def test_layers_of_the_shipped_student_are_those_it_computes():
     scores = classifier.score(tiles)
     np.testing.assert_allclose(layers[-1].mean((2, 3)), scores.features, rtol=1e-3, atol=1e-4)
     peaks = np.concatenate([maps.max((2, 3)) for maps in layers[:2]], 1)
-    np.testing.assert_allclose(peaks, scores.peaks, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(peaks, scores.max_activations, rtol=1e-3, atol=1e-4)
 
 
 def test_pretrained_network_is_left_out_where_it_is_not_installed(monkeypatch):

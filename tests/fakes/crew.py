@@ -1,4 +1,4 @@
-"""Who stands around a node: cameras, recorder, publisher and view that remember what they are told."""
+"""The neighbours of a node: cameras, recorder, publisher and outputs that keep what they receive."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CAMERA = {"name": "top", "source": "strip:", "budget_ms": 50}
 
 
 class Cameras:
-    """What a supervisor was asked for."""
+    """A supervisor that keeps what it was asked for."""
 
     def __init__(self) -> None:
         self.wanted: list[config.Camera] | None = None
@@ -24,7 +24,7 @@ class Cameras:
     def rearrange(self, cameras: Any) -> None:
         self.wanted = list(cameras)
 
-    def tell(self, *notices: Any) -> None:
+    def send(self, *notices: Any) -> None:
         with self.news:
             self.notices += notices
             self.news.notify_all()
@@ -43,7 +43,7 @@ class Cameras:
 
 
 class Crew:
-    """Recorder and publisher in one: keeps what it is told."""
+    """Recorder and publisher in one: keeps what it receives."""
 
     def __init__(self) -> None:
         self.origin: Any = None
@@ -71,26 +71,22 @@ class Crew:
         return [event.type for event, _ in self.events]
 
 
-class Output:
-    """A second view that remembers its begin and its end."""
+class Outputs:
+    """All outputs in one: keeps the newest values and the settings of the last rebuild."""
 
     def __init__(self) -> None:
-        self.described: dict[str, str] = {}
+        self.properties: Any = None
         self.states: dict[str, Any] = {}
-        self.running = False
+        self.rebuilt: list[config.Config] = []
 
-    def start(self) -> None:
-        self.running = True
-
-    def set_properties(self, values: Any) -> None:
-        self.described.update(values)
+    def set_properties(self, properties: Any) -> None:
+        self.properties = properties
 
     def state(self, camera: str, message: Any) -> None:
         self.states[camera] = message
 
-    def ask_stop(self, _timeout_s: float) -> None:
-        pass
+    def rebuild(self, settings: config.Config) -> None:
+        self.rebuilt.append(settings)
 
-    def stop(self, _timeout_s: float) -> bool:
-        self.running = False
-        return True
+    def as_json(self) -> dict[str, Any]:
+        return {"toy": {"state": "running"}}

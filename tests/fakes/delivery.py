@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, get_args
 
-from edge.delivery.mqtt.client import Acknowledged, Connected, Disconnected, Notice, Refused, Will
+from edge.delivery.mqtt.notices import Acknowledged, Connected, Disconnected, Notice, Refused, Will
 from edge.delivery.outbox.rows import Draft
 from edge.errors import BrokerError
 from edge.event import NODE_CAMERA, Defect, Event, EventType, Evidence, FrameRef, Latency, Origin
 from edge.host.clock import SystemClock, uuid7
-from fakes import until  # noqa: F401 (those who play with a broker wait, too)
+from fakes import until  # noqa: F401 (tests with a broker wait, too)
 
 ORIGIN = Origin("line3", "boot-1", {"name": "student", "version": "1", "sha256": "ab" * 32}, "cd" * 32)
 
@@ -61,11 +61,11 @@ class Sent:
 
 @dataclass
 class FakeBroker:
-    """Answers as it is told; makes links as `edge.delivery.mqtt.client.opener` does."""
+    """Answers as `answer` decides; makes links as `edge.delivery.mqtt.client.opener` does."""
 
     receive_maximum: int = 65_535
     maximum_packet_size: int | None = None
-    speaks: tuple[str, ...] = ("5", "3.1.1")
+    versions: tuple[str, ...] = ("5", "3.1.1")
     up: bool = True
     answer: Callable[[Sent], int | None] = lambda sent: 0
     """The PUBACK code for a message; None: no answer."""
@@ -82,7 +82,7 @@ class FakeBroker:
     def events(self) -> list[dict[str, Any]]:
         return [s.payload for s in self.sent if s.topic.endswith("/event")]
 
-    def said(self, topic: str) -> list[dict[str, Any]]:
+    def published(self, topic: str) -> list[dict[str, Any]]:
         return [s.payload for s in self.sent if s.topic == topic]
 
 
@@ -101,7 +101,7 @@ class FakeLink:
         broker = self.broker
         if not broker.up:
             self.deliver(Refused("nothing listens", "start the broker"))
-        elif self.protocol not in broker.speaks:
+        elif self.protocol not in broker.versions:
             self.deliver(Refused("the broker refuses", "another version", 0x84))
         else:
             self.alive = True

@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import SecretStr
 
 from edge import config
-from edge.camera.sources.device import SourceInfo
-from edge.camera.supervisor import CameraOpened, Notice
+from edge.camera.notices import CameraOpened, Notice
+from edge.camera.sources.contract import SourceInfo
 from edge.coverage.strip_position import PositionTracker, Speed, StripUpdate
 from edge.event import Event
 from edge.frame import Box, Frame, Gray
@@ -22,14 +22,14 @@ from edge.pipeline.loop import InspectionLoop
 from edge.pipeline.orders import Order, OrderQueue, PendingOrder
 from edge.pipeline.reporting import Report, Subscribers
 from edge.pipeline.strip_monitor import StripInput
-from edge.vision.decision import Findings, Region
+from edge.vision.decision import Detections, Region
 from edge.vision.image_quality import Episodes, ImageStats
 from edge.vision.inspector import PreparedFrame, Verdict
 from fakes import FakeClock
 
 TILES = 8
-GOOD = Verdict("ok", Findings((), ()), TILES)
-DEFECT = Verdict("defect", Findings((Region("scratches", 0.9, (0, 0, 200, 200), 1),), ()), TILES)
+GOOD = Verdict("ok", Detections((), ()), TILES)
+DEFECT = Verdict("defect", Detections((Region("scratches", 0.9, (0, 0, 200, 200), 1),), ()), TILES)
 
 
 class FakeCameras:

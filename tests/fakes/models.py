@@ -1,4 +1,4 @@
-"""Networks that go wrong, and bundles made of them."""
+"""Broken and slow networks, and bundles with them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fakes import card, network, write_bundle
 
 
 def _changed(make: Any, **options: Any) -> bytes:
-    """The tiny network with nodes between its logits and its output."""
+    """The tiny network with extra nodes between its logits and its output."""
     model = onnx.load_from_string(network(**options))
     graph = model.graph
     last = next(node for node in graph.node if "logits" in node.output)
@@ -29,11 +29,11 @@ def _changed(make: Any, **options: Any) -> bytes:
 
 
 def with_a_hole(limit: float = 0.9, **options: Any) -> bytes:
-    """Good for the noise of the self-test; for tiles brighter than `limit` its logits are no numbers."""
+    """Passes the self-test; for tiles brighter than `limit` its logits are NaN."""
     constants = {"limit": np.array(limit, np.float32), "nothing": np.array(0, np.float32)}
     nodes = [
-        helper.make_node("Sub", ["limit", "m"], ["room"]),
-        helper.make_node("Log", ["room"], ["log"]),
+        helper.make_node("Sub", ["limit", "m"], ["headroom"]),
+        helper.make_node("Log", ["headroom"], ["log"]),
         helper.make_node("Mul", ["log", "nothing"], ["zero"]),
         helper.make_node("Add", ["raw", "zero"], ["logits"]),
     ]
@@ -41,10 +41,9 @@ def with_a_hole(limit: float = 0.9, **options: Any) -> bytes:
 
 
 def that_breaks(limit: float = 0.9, **options: Any) -> bytes:
-    """Good for the noise of the self-test; for tiles brighter than `limit` the call fails."""
+    """Passes the self-test; for tiles brighter than `limit` the call fails."""
     constants = {
         "limit": np.array(limit, np.float32),
-        "none": np.array([-1], np.int64),
         "table": np.zeros(1, np.float32),
         "far": np.array(99, np.int64),
     }
@@ -56,12 +55,11 @@ def that_breaks(limit: float = 0.9, **options: Any) -> bytes:
         helper.make_node("Gather", ["table", "index"], ["zero"]),
         helper.make_node("Add", ["raw", "zero"], ["logits"]),
     ]
-    constants.pop("none")
     return _changed(lambda: (constants, nodes), **options)
 
 
 def that_is_slow(size: int = 512, steps: int = 4, **options: Any) -> bytes:
-    """Multiplies large matrices for nothing."""
+    """Multiplies large matrices without any effect on the logits."""
     constants = {"big": np.ones((size, size), np.float32), "nothing": np.array(0, np.float32)}
     nodes = [helper.make_node("ReduceMean", ["m"], ["s"], keepdims=0), helper.make_node("Mul", ["big", "s"], ["y0"])]
     nodes += [helper.make_node("MatMul", [f"y{n}", "big"], [f"y{n + 1}"]) for n in range(steps)]
@@ -74,7 +72,7 @@ def that_is_slow(size: int = 512, steps: int = 4, **options: Any) -> bytes:
 
 
 def bundle_of(folder: Path, version: str, make: Callable[..., bytes] = network, **changes: Any) -> bundle.Bundle:
-    """The bundle of such a network, read from disk.  changes: weights and offsets, and keys of the card."""
+    """A bundle with a network of `make`, read from disk.  changes: weights, offsets, and keys of the card."""
     shape = {name: changes.pop(name) for name in ("weights", "offsets") if name in changes}
     onnx_bytes = make(**shape)
     described = card(onnx_bytes, version=version, **shape, **changes)
@@ -82,7 +80,7 @@ def bundle_of(folder: Path, version: str, make: Callable[..., bytes] = network, 
 
 
 def rebuilt(source: Path, to: Path, version: str, **changes: Any) -> Path:
-    """A copy of a bundle directory whose networks compute the same and have other hashes."""
+    """A copy of a bundle directory; its networks compute the same, but have other hashes."""
     loaded = bundle.load(source)
     described = loaded.card.model_dump(mode="json", by_alias=True)
     networks = {}

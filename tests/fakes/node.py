@@ -1,4 +1,4 @@
-"""A node of which nothing runs: what its metrics are read from."""
+"""The parts of a node from which metrics are read; nothing runs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from pydantic import SecretStr
 
 from edge import config
-from edge.camera.supervisor import CameraStatus
+from edge.camera.supervised_camera import CameraStatus
 from edge.host.clock import NS_PER_S
 from edge.monitoring.prometheus import Reading
 from edge.pipeline.camera_session import CameraSession
@@ -17,7 +17,7 @@ from fakes import FakeClock
 
 
 class Parts:
-    """A node of which nothing runs."""
+    """The parts of a node; nothing runs."""
 
     def __init__(self) -> None:
         self.clock = FakeClock()
@@ -26,7 +26,7 @@ class Parts:
         self.session = CameraSession.of(camera, network, self.clock, live=True)  # type: ignore[arg-type]
         self.trail = EventLatency(["top"], self.clock)
         now = self.clock.monotonic_ns()
-        status = CameraStatus("running", now, os.getpid(), 2, now - NS_PER_S, 3, 40, None, "")
+        status = CameraStatus("open", now, os.getpid(), 2, now - NS_PER_S, 3, 40, None, "")
         link = SimpleNamespace(
             connected=True, depth=5, acknowledged=7, refused=1, connections=2, last_ack_ns=now - 4 * NS_PER_S
         )

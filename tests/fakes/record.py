@@ -1,4 +1,4 @@
-"""A whole record with invented figures, for the rooms that show one."""
+"""A complete record with invented figures, for the tests of the report."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from trainer.data.corruptions import CLEAN, SUITE
 from trainer.evaluation.latency import Latency, Timed, Work
 from trainer.evaluation.outcomes import Outcomes, compare
-from trainer.evaluation.record import Curve, GoodSurface, Narrowed, Record, Shipped, UnknownClass
+from trainer.evaluation.record import Curve, GoodSurface, PruningPoint, Record, ShippedFile, UnknownClass
 from trainer.evaluation.statistics import Count, Ranking
 from trainer.training.loop import Epoch
 
@@ -17,15 +17,15 @@ CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale
 
 
 def outcomes(variant, wrong, *, count=600, split="grouped 5-fold", seed=0):
-    """So many pictures, a share of them wrong, more of them wrong under each further corruption."""
+    """wrong: share of wrong predictions on clean pictures; it grows from corruption to corruption."""
     rng = np.random.default_rng(seed)
     truth = np.arange(count) % len(CLASSES)
     probabilities = {}
     for place, name in enumerate((CLEAN, *(c.name for c in SUITE))):
-        said = np.where(rng.random(count) < wrong * (1 + place / 5), (truth + 1) % len(CLASSES), truth)
-        sure = np.clip(1 - rng.exponential(0.04, count), 0.3, 0.999)
-        rows = np.repeat(((1 - sure) / len(CLASSES))[:, None], len(CLASSES), 1)
-        rows[np.arange(count), said] = sure
+        predicted = np.where(rng.random(count) < wrong * (1 + place / 5), (truth + 1) % len(CLASSES), truth)
+        confidence = np.clip(1 - rng.exponential(0.04, count), 0.3, 0.999)
+        rows = np.repeat(((1 - confidence) / len(CLASSES))[:, None], len(CLASSES), 1)
+        rows[np.arange(count), predicted] = confidence
         probabilities[name] = rows.astype(np.float32)
     keys = tuple(f"{i:016x}" for i in range(count))
     fold = np.arange(count) // 6 % (1 if split == "test" else 5)
@@ -33,7 +33,7 @@ def outcomes(variant, wrong, *, count=600, split="grouped 5-fold", seed=0):
 
 
 def latency():
-    """Figures of about the right size."""
+    """Times of a realistic size."""
     us = {
         "fp32": {"call": 91, "batch": 2800, "picture": 104},
         "int8": {"call": 50, "batch": 910, "picture": 62},
@@ -49,7 +49,7 @@ def latency():
 
 
 def record(**changes):
-    """Everything measured."""
+    """A record in which everything is measured.  changes: fields that differ."""
     folds = {name: outcomes(name, wrong, seed=n) for n, (name, wrong) in enumerate(VARIANTS.items())}
     tests = [outcomes(name, 0.02, count=72, split="test") for name in ("fp32", "int8")]
     epochs = [Epoch(n, 1.5 / n, 120 - 60 // n, 132) for n in range(1, 61)]
@@ -62,12 +62,12 @@ def record(**changes):
         classes=CLASSES,
         tile_px=200,
         input_px=100,
-        outputs={"logits": "one for each class", "features": "pooled", "good": "logit of sound surface"},
+        outputs={"logits": "one for each class", "features": "pooled", "good": "logit of defect-free surface"},
         temperature=0.97,
         data="Invented pictures by Nobody; no licence is stated",
         data_sha256="ab" * 32,
         pictures={"train": 1656, "valid": 72, "test": 72},
-        files=(Shipped("student.onnx", 467_080, "cd" * 32), Shipped("student.int8.onnx", 130_100, "ef" * 32)),
+        files=(ShippedFile("student.onnx", 467_080, "cd" * 32), ShippedFile("student.int8.onnx", 130_100, "ef" * 32)),
         recipe={"student": {"epochs": 120, "batch": 64}, "distillation": {"alpha": 0.5, "tau": 4}},
         versions={"torch": "2.13.0", "onnxruntime": "1.32.0"},
         commit="0123abc",
@@ -92,7 +92,7 @@ def record(**changes):
             )
         ),
         pruning=tuple(
-            Narrowed(f"{macs / 1e6:.1f} M", macs, macs // 10, macs / 5e4, Count.exact(right, 300), "fold 0 of 5")
+            PruningPoint(f"{macs / 1e6:.1f} M", macs, macs // 10, macs / 5e4, Count.exact(right, 300), "fold 0 of 5")
             for macs, right in (
                 (9_000_000, 297),
                 (6_500_000, 297),

@@ -1,4 +1,4 @@
-"""What a Sparkplug host does with messages: checks the order, resolves aliases, keeps values. Strict, unlike hosts."""
+"""A Sparkplug host that checks the order of messages, resolves aliases and keeps values; stricter than real hosts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from edge.delivery.sparkplug.payload import Metric, Payload, decode
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """One message. metrics: with names and types, resolved by the birth."""
+class HostMessage:
+    """One message.  The metrics have names and types, resolved by the birth."""
 
     verb: str
     device: str | None
@@ -24,12 +24,12 @@ class Heard:
 
 
 @dataclass(slots=True)
-class HostView:
-    """Holds one node. `faults`: everything that breaks a rule."""
+class StrictHost:
+    """What a host holds of one node.  faults: everything that broke a rule."""
 
     group: str
     node: str
-    heard: list[Heard] = field(default_factory=list)
+    messages: list[HostMessage] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     alive: set[str | None] = field(default_factory=set)
     bd_seq: int | None = None
@@ -37,7 +37,7 @@ class HostView:
     values: dict[tuple[str | None, str], Metric] = field(default_factory=dict)
     aliases: dict[int, tuple[str | None, Metric]] = field(default_factory=dict)
 
-    def hear(self, topic: str, payload: bytes) -> Heard:
+    def receive(self, topic: str, payload: bytes) -> HostMessage:
         parts = topic.split("/")
         if parts[0] != "spBv1.0" or parts[1] != self.group or parts[3] != self.node or len(parts) not in (4, 5):
             self.faults.append(f"topic {topic}")
@@ -52,7 +52,7 @@ class HostView:
         else:
             self._check_seq(verb, message)
         metrics = tuple(self._read(verb, device, metric) for metric in message.metrics)
-        resolved = Heard(verb, device, replace(message, metrics=metrics))
+        resolved = HostMessage(verb, device, replace(message, metrics=metrics))
         self._check_order(verb, message)
         if verb == "NBIRTH":
             self.alive = {None}
@@ -61,7 +61,7 @@ class HostView:
             self.alive.add(device)
         elif verb == "DDEATH":
             self.alive.discard(device)
-        self.heard.append(resolved)
+        self.messages.append(resolved)
         return resolved
 
     def _death(self, message: Payload) -> None:
@@ -109,27 +109,27 @@ class HostView:
             self.faults.append(f"{verb} of {device} before its birth")
         if metric.name is not None or metric.datatype is not None:
             self.faults.append(f"{verb} with name or type: {metric}")
-        if self.aliases.get(metric.alias or 0, ("nobody",))[0] != device:
+        if self.aliases.get(metric.alias or 0, ("unknown",))[0] != device:
             self.faults.append(f"{verb} with the unknown alias {metric.alias}")
 
     def value(self, name: str, device: str | None = None) -> Any:
         return self.values[device, name].value
 
     def verbs(self) -> list[str]:
-        return [h.verb if h.device is None else f"{h.verb} {h.device}" for h in self.heard]
+        return [h.verb if h.device is None else f"{h.verb} {h.device}" for h in self.messages]
 
     def events(self) -> list[tuple[int, bool]]:
-        """`seq` of the node's events as they came, and whether as history."""
+        """`seq` of the node's events in the order of arrival, and whether each is history."""
         found = []
-        for heard in self.heard:
-            if heard.verb == "NDATA" and "Event/Seq" in heard.names():
-                metric = heard["Event/Seq"]
+        for message in self.messages:
+            if message.verb == "NDATA" and "Event/Seq" in message.names():
+                metric = message["Event/Seq"]
                 found.append((int(metric.value), metric.is_historical))  # type: ignore[arg-type]
         return found
 
 
 def _signed(value: Any, birth: Metric) -> Any:
-    """Data messages carry no type: the birth's tells how to read an unsigned number."""
+    """Data messages carry no type: the type in the birth decides how to read an unsigned number."""
     if isinstance(value, bool) or not isinstance(value, int) or birth.datatype is None:
         return value
     bits = {"INT32": 32, "INT64": 64}[birth.datatype.name]

@@ -22,7 +22,7 @@ ORDER = Path(os.environ["DEFECTD_STUCK"])
 PLACES: dict[str, tuple[type, str]] = {
     "inspection": (InspectionLoop, "turn"),
     "recorder": (Outbox, "append"),
-    "publisher": (Connection, "hear"),
+    "publisher": (Connection, "receive"),
     "cameras": (Supervisor, "_turn"),
 }
 

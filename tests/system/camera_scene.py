@@ -1,4 +1,4 @@
-"""A supervisor with its consumer, for tests that play a scene with real camera processes."""
+"""A scene: a supervisor with real camera processes, and its consumer."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from edge.camera.supervisor import FramesLost, Notice, Supervisor
+from edge.camera.notices import FramesLost, Notice
+from edge.camera.supervisor import Supervisor
 from edge.config import Camera
 from edge.host.clock import SystemClock
 
 PATIENCE_S = 30.0
-"""Longer than anything takes, even on a loaded machine; a test that needs it has failed."""
+"""More than any step takes, even on a loaded machine: a test that waits this long has failed."""
 
 
 def camera(name: str, source: object, **keys: Any) -> Camera:
@@ -23,10 +24,11 @@ def camera(name: str, source: object, **keys: Any) -> Camera:
 
 
 class Scene:
-    """Pops what comes, keeps numbers, labels and notices; `until` is the only way to wait."""
+    """Pops the frames, keeps their numbers and labels, and the notices; tests wait by `until`."""
 
-    def __init__(self, *cameras: Camera) -> None:
-        self.supervisor = Supervisor(cameras, SystemClock())
+    def __init__(self, *cameras: Camera, **supervision: Any) -> None:
+        """supervision: keyword arguments of the Supervisor."""
+        self.supervisor = Supervisor(cameras, SystemClock(), **supervision)
         self.numbers: dict[str, list[int]] = defaultdict(list)
         self.labels: dict[str, list[str]] = defaultdict(list)
         self.latencies_ms: dict[str, list[float]] = defaultdict(list)
@@ -69,19 +71,19 @@ class Scene:
             assert time.monotonic() - start < limit_s, self.supervisor.snapshot()
             time.sleep(0.005)
 
-    def told(self, kind: type, name: str | None = None) -> list[Any]:
+    def reported(self, kind: type, name: str | None = None) -> list[Any]:
         return [n for n in self.notices if isinstance(n, kind) and name in (None, n.camera)]
 
     def lost(self, name: str, *reasons: str) -> int:
-        return sum(n.count for n in self.told(FramesLost, name) if not reasons or n.reason in reasons)
+        return sum(n.count for n in self.reported(FramesLost, name) if not reasons or n.reason in reasons)
 
     def more(self, name: str, count: int = 5) -> Callable[[], bool]:
-        """A condition: so many frames more than now."""
+        """A condition: this many frames more than now."""
         goal = len(self.numbers[name]) + count
         return lambda: len(self.numbers[name]) >= goal
 
     def adds_up(self, name: str) -> bool:
-        """The accounting of the supervisor's docstring.  To be asked when it has stopped."""
+        """The accounting of the supervisor's docstring.  Valid after the supervisor has stopped."""
         self.notices += self.supervisor.take_notices()
         status = self.supervisor.snapshot()[name]
         lost = self.lost(name, "overflow", "no_slot")
@@ -108,7 +110,7 @@ def missing_frames(numbers: Sequence[int], first: int = 0) -> Iterator[int]:
 
 
 def children_of(parent: int) -> list[int]:
-    """Camera processes whose parent this is."""
+    """The camera processes that this process started."""
     found = []
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():

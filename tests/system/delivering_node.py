@@ -10,11 +10,11 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from edge.config import Mqtt
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.publisher import Publisher
+from edge.delivery.mqtt.session import Session
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.rows import Draft, Row
 from edge.delivery.outbox.store import Outbox
@@ -27,13 +27,13 @@ settings = Mqtt(broker=f"mqtt://127.0.0.1:{port}")
 outbox = Outbox(path, max_rows=10**6, keep_delivered=100, durability="full", clock=clock)
 publisher = Publisher(opener(settings, "line3"), outbox, topics, clock, settings, version="test")
 if "early" in sys.argv:
-    send_row = publisher._send_row
+    send_row = Session._send_row
 
-    def send_and_forget(session: Any, row: Row) -> None:
+    def send_and_forget(session: Session, row: Row) -> None:
         send_row(session, row)
         outbox.ack([row.seq])
 
-    publisher._send_row = send_and_forget  # type: ignore[method-assign]
+    Session._send_row = send_and_forget  # type: ignore[method-assign]
 publisher.start()
 threading.current_thread().name = "appender"
 while True:

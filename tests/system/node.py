@@ -1,4 +1,4 @@
-"""A real daemon in a process of its own, and a real subscriber: what the system tests play with."""
+"""A real daemon in a process of its own, and a real subscriber, for the system tests."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SEVERSTAL = {
 
 
 def needs_data(part: str) -> Path:
-    """The folder of real images, or a skip that says so."""
+    """The folder of real images, or a skip with the reason."""
     folder = DATA / part
     if not folder.exists():
         pytest.skip(f"the real images are not here: shared/data/{part}")
@@ -158,13 +158,13 @@ class Subscriber:
         self._client.on_connect = self._client.on_subscribe = self._client.on_message = None
 
 
-class Hearing(Protocol):
-    """Who hears what the node says."""
+class HasTopics(Protocol):
+    """A subscriber of the node's topics."""
 
     def latest(self, topic: str) -> Any: ...
 
 
-def running(client: Hearing, *cameras: str) -> None:
+def running(client: HasTopics, *cameras: str) -> None:
     """Wait until these cameras are inspected."""
     for name in cameras:
         topic = f"defectd/line3/{name}/state"

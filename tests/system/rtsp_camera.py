@@ -1,4 +1,4 @@
-"""An RTSP camera in a process of its own, which can be killed, silenced and started again on its port."""
+"""An RTSP camera in a process of its own, which tests can kill, silence and start again on its port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 
 
 def need(found: object, what: str) -> None:
-    """Skip without the tool; where the whole suite must run, its absence is a failure."""
+    """Skip the test if the tool is absent; fail where CI requires the whole suite."""
     if not found and os.environ.get("CI"):
         pytest.fail(f"{what} is missing")
     if not found:

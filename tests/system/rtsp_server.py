@@ -1,8 +1,8 @@
 """An RTSP camera for tests: `/usr/bin/python3 rtsp_server.py PORT [FPS] [WIDTH] [HEIGHT] [USER:PASSWORD] [KEY]`.
 
-Run by the distribution's Python, which has the GStreamer bindings. Prints "ready" and serves
+Needs the distribution's Python, which has the GStreamer bindings. Prints "ready" and serves
 rtsp://127.0.0.1:PORT/cam until it is killed; stopped by SIGSTOP it is a camera that went silent.
-KEY is the distance of key frames; one second of frames when not given.
+KEY is the distance of key frames, in frames; one second by default.
 """
 
 import sys

@@ -14,6 +14,7 @@ from pathlib import Path
 from edge.config import Mqtt
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.publisher import Publisher
+from edge.delivery.mqtt.session import Session
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.rows import Row
 from edge.delivery.outbox.store import Outbox
@@ -25,23 +26,25 @@ CAMERAS = ("top", "bottom", "edge")
 BURST = 40
 
 
-class Careless(Publisher):
-    """Deletes at publish: the fault that the soak has to find."""
+send_row = Session._send_row
 
-    def _send_row(self, session, row: Row) -> None:
-        super()._send_row(session, row)
-        self._outbox.ack([row.seq])
-        session.in_flight = {mid: item for mid, item in session.in_flight.items() if item is not row}
+
+def send_and_forget(session: Session, row: Row) -> None:
+    """Deletes at publish, the fault that the soak has to find."""
+    send_row(session, row)
+    session._outbox.ack([row.seq])
+    session.in_flight = {mid: item for mid, item in session.in_flight.items() if item is not row}
 
 
 def main() -> None:
     path, port, rate, seed = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
-    kind = Careless if "--delete-at-publish" in sys.argv else Publisher
+    if "--delete-at-publish" in sys.argv:
+        Session._send_row = send_and_forget
     clock = SystemClock()
     topics = Topics("defectd", "line3")
     settings = Mqtt(broker=f"mqtt://127.0.0.1:{port}", keepalive_s=2, protocol="5")
     outbox = Outbox(path, max_rows=10**6, keep_delivered=10**6, durability="full", clock=clock)
-    publisher = kind(opener(settings, "line3"), outbox, topics, clock, settings, version="soak")
+    publisher = Publisher(opener(settings, "line3"), outbox, topics, clock, settings, version="soak")
     origin = Origin("line3", "boot", {"name": "soak", "version": "1", "sha256": "0" * 64}, "0" * 64)
     recorder = Recorder(outbox, origin, topics, clock, on_stored=publisher.wake)
     publisher.start()

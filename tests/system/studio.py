@@ -1,4 +1,4 @@
-"""An HTTP camera whose picture a test can spoil, and a line that inspects it: real camera processes, real network."""
+"""An HTTP camera whose picture a test can spoil, and an inspection loop: real camera processes, real network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from camera_scene import children_of
 
 from edge import config
-from edge.camera.sources.device import SourceSpec
+from edge.camera.opening import spec_of
 from edge.camera.sources.simulator import Strip
 from edge.camera.supervisor import Supervisor
 from edge.event import Event
@@ -45,7 +45,7 @@ CHANGES: dict[str, Callable[[Gray, int], Gray]] = {
 
 
 class Studio:
-    """Serves Motion JPEG of a moving strip; `mode` says what is wrong with it."""
+    """Serves Motion JPEG of a moving strip; `mode` names the fault of the picture."""
 
     def __init__(self) -> None:
         self.mode = "good"
@@ -94,7 +94,7 @@ class Studio:
 
 
 class Slow:
-    """The real network on a slower processor: each tile takes so long, without holding up other threads."""
+    """The real network on a slower processor: each tile takes this long, without blocking other threads."""
 
     def __init__(self, inner: Classifier, tile_s: float) -> None:
         self.inner, self.tile_s = inner, tile_s
@@ -106,7 +106,7 @@ class Slow:
 
 
 class Plant:
-    """Cameras, supervisor and line; events are kept.  After it every frame must be accounted for."""
+    """Cameras, supervisor and inspection loop; events are kept.  At its end every frame must be accounted for."""
 
     def __init__(self, *cameras: dict[str, Any], tile_s: float = 0.0) -> None:
         clock = SystemClock()
@@ -117,8 +117,7 @@ class Plant:
         self.events: list[Event] = []
         self.longest_queue = 0
         self.sessions = {
-            camera.name: CameraSession.of(camera, classifier, clock, live=SourceSpec.of(camera).live)
-            for camera in settings
+            camera.name: CameraSession.of(camera, classifier, clock, live=spec_of(camera).live) for camera in settings
         }
         self.supervisor = Supervisor(settings, clock)
         self.line = InspectionLoop(
@@ -148,7 +147,7 @@ class Plant:
         assert children_of(os.getpid()) == []
 
     def check_sums(self, name: str) -> None:
-        """Every frame that the supervisor knows of is in one state; the others were never frames."""
+        """Every frame that the supervisor counted is in one state; notices without a frame are counted beside them."""
         session, status = self.sessions[name], self.supervisor.snapshot()[name]
         total = session.counters.account.total()
         no_frames = session.counters.losses.get(("dropped", "stale"), 0) + session.counters.losses.get(

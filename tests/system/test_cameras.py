@@ -20,8 +20,11 @@ import pytest
 from camera_scene import PATIENCE_S, Scene, camera, children_of
 from rtsp_camera import RtspServer, need_gstreamer
 
-from edge.camera.sources.device import SourceSpec, open_source
-from edge.camera.supervisor import CameraEnded, CameraLost, CameraOpened, FramesLost, stall_limit_s
+from edge.camera.notices import CameraEnded, CameraLost, CameraOpened, FramesLost
+from edge.camera.opening import spec_of
+from edge.camera.sources.contract import SourceSpec
+from edge.camera.sources.registry import open_source
+from edge.camera.supervised_camera import stall_limit_s
 from edge.errors import CameraError
 
 pytestmark = pytest.mark.system
@@ -80,40 +83,40 @@ def mjpeg() -> Iterator[str]:
 
 
 def test_rtsp_camera_that_dies_is_lost_and_comes_back_by_itself(rtsp):
-    """Killed: lost within the stall limit. Started again: opened without anybody's help."""
+    """Killed: lost within the stall limit. Started again: the supervisor opens it by itself."""
     rtsp.start()
     source = camera("a", rtsp.url)
     with Scene(source) as scene:
         scene.until(scene.more("a", 20))
-        (opened,) = scene.told(CameraOpened)
-        assert (opened.given.backend, opened.given.width, opened.given.height) == ("FFMPEG", 320, 240)
-        assert opened.given.fps == 10.0
+        (opened,) = scene.reported(CameraOpened)
+        assert (opened.actual.backend, opened.actual.width, opened.actual.height) == ("FFMPEG", 320, 240)
+        assert opened.actual.fps == 10.0
         rtsp.kill()
-        took_s = scene.until(lambda: scene.told(CameraLost))
-        assert took_s < stall_limit_s(SourceSpec.of(source), opened.given, running=True)
+        took_s = scene.until(lambda: scene.reported(CameraLost))
+        assert took_s < stall_limit_s(spec_of(source), opened.actual, delivers=True)
         scene.until(lambda: scene.supervisor.snapshot()["a"].restarts >= 3)
         assert "refused" in scene.supervisor.snapshot()["a"].reason
         rtsp.start()
-        scene.until(lambda: len(scene.told(CameraOpened)) == 2)
+        scene.until(lambda: len(scene.reported(CameraOpened)) == 2)
         scene.until(scene.more("a", 10))
-        assert len(scene.told(CameraLost)) == 1
+        assert len(scene.reported(CameraLost)) == 1
         scene.supervisor.stop(5)
         scene.until(lambda: scene.supervisor.heads() == ())
         assert scene.adds_up("a")
 
 
 def test_rtsp_camera_that_falls_silent_is_lost_within_its_limit(rtsp):
-    """No picture and no error: the read timeout finds it; when it speaks again, it is opened anew."""
+    """No picture and no error: the read timeout finds it; when it speaks again, the supervisor opens it again."""
     rtsp.start()
     source = camera("a", rtsp.url, read_timeout_s=1.0)
     with Scene(source) as scene:
         scene.until(scene.more("a", 10))
         rtsp.signal(signal.SIGSTOP)
-        took_s = scene.until(lambda: scene.told(CameraLost))
-        limit_s = stall_limit_s(SourceSpec.of(source), scene.told(CameraOpened)[0].given, running=True)
+        took_s = scene.until(lambda: scene.reported(CameraLost))
+        limit_s = stall_limit_s(spec_of(source), scene.reported(CameraOpened)[0].actual, delivers=True)
         assert 0.7 < took_s < limit_s + 0.5
         rtsp.signal(signal.SIGCONT)
-        scene.until(lambda: len(scene.told(CameraOpened)) == 2)
+        scene.until(lambda: len(scene.reported(CameraOpened)) == 2)
         scene.until(scene.more("a", 5))
 
 
@@ -125,7 +128,7 @@ def test_rtsp_camera_with_far_key_frames_opens(free_port):
     try:
         with Scene(camera("a", server.url)) as scene:
             scene.until(scene.more("a", 5))
-            assert scene.told(CameraLost) == []
+            assert scene.reported(CameraLost) == []
     finally:
         server.kill()
 
@@ -137,8 +140,8 @@ def test_rtsp_over_udp_delivers(rtsp):
         scene.until(scene.more("a", 5))
 
 
-def test_rtsp_login_is_used_and_its_absence_told(free_port):
-    """Right login: pictures. None: 401 in words. Wrong: refused. No password in any of it."""
+def test_rtsp_login_is_used_and_its_absence_reported(free_port):
+    """Right login: pictures. None: 401 in the message. Wrong: refused. No message holds a password."""
     need_gstreamer()
     server = RtspServer(free_port, "10", "320", "240", "viewer:s3cret")
     server.start()
@@ -155,44 +158,44 @@ def test_rtsp_login_is_used_and_its_absence_told(free_port):
 
 
 def test_mjpeg_over_http_delivers_and_its_end_is_a_loss(mjpeg):
-    """The common web camera: opens, delivers without a gap, and a stream that ends is opened again."""
+    """A common web camera opens and delivers without a gap; a stream that ends is opened again."""
     with Scene(camera("a", f"{mjpeg}/cam"), camera("b", f"{mjpeg}/once")) as scene:
         scene.until(scene.more("a", 20))
-        scene.until(lambda: len(scene.told(CameraOpened, "b")) >= 2)
+        scene.until(lambda: len(scene.reported(CameraOpened, "b")) >= 2)
         assert scene.numbers["a"] == list(range(len(scene.numbers["a"])))
-        assert "stopped" in scene.told(CameraLost, "b")[0].reason
-        assert scene.told(CameraEnded) == []
-        assert scene.told(CameraLost, "a") == []
+        assert "stopped" in scene.reported(CameraLost, "b")[0].reason
+        assert scene.reported(CameraEnded) == []
+        assert scene.reported(CameraLost, "a") == []
 
 
-def test_mjpeg_that_wants_a_login_says_so(mjpeg):
+def test_mjpeg_that_wants_a_login_is_reported_with_that_reason(mjpeg):
     """The reason of a camera that does not open reaches its state."""
     with Scene(camera("a", f"{mjpeg}/locked?token=hidden")) as scene:
-        scene.until(lambda: scene.told(CameraLost))
-        assert "wants a login (401)" in scene.told(CameraLost)[0].reason
-        assert "hidden" not in scene.told(CameraLost)[0].reason
+        scene.until(lambda: scene.reported(CameraLost))
+        assert "wants a login (401)" in scene.reported(CameraLost)[0].reason
+        assert "hidden" not in scene.reported(CameraLost)[0].reason
 
 
-def test_stream_that_accepts_and_says_nothing_is_given_up():
+def test_stream_that_accepts_and_stays_silent_is_given_up():
     """A half-dead host that takes the connection and stays silent costs the open timeout, no more."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"rtsp://127.0.0.1:{listener.getsockname()[1]}/cam"
         source = camera("a", url, open_timeout_s=0.5, read_timeout_s=0.5)
         with Scene(source, camera("b", FAST, fps=50)) as scene:
-            scene.until(lambda: scene.told(CameraLost, "a"))
-            assert "did not open within" in scene.told(CameraLost, "a")[0].reason
+            scene.until(lambda: scene.reported(CameraLost, "a"))
+            assert "did not open within" in scene.reported(CameraLost, "a")[0].reason
             scene.until(scene.more("b"))
-            assert scene.told(FramesLost) == []
+            assert scene.reported(FramesLost) == []
 
 
 def test_unknown_host_does_not_keep_the_others_from_running():
-    """One of two cameras has a name that nobody knows: the other starts at once and loses nothing."""
+    """The name service does not know the host of one camera: the other starts at once and loses nothing."""
     with Scene(camera("a", "rtsp://nosuch.invalid/cam"), camera("b", FAST, fps=60)) as scene:
         scene.until(lambda: scene.supervisor.snapshot()["a"].restarts >= 3)
         scene.until(scene.more("b", 60))
-        assert "not known" in scene.told(CameraLost, "a")[0].reason
+        assert "not known" in scene.reported(CameraLost, "a")[0].reason
         assert scene.numbers["b"] == list(range(len(scene.numbers["b"])))
-        assert scene.told(FramesLost) == []
+        assert scene.reported(FramesLost) == []
 
 
 # Children
@@ -203,13 +206,13 @@ def test_killed_child_is_back_within_seconds_and_the_other_camera_loses_nothing(
     with Scene(camera("a", FAST, fps=30), camera("b", FAST, fps=100)) as scene:
         scene.until(lambda: scene.numbers["a"] and scene.numbers["b"])
         for _ in range(3):
-            opened = len(scene.told(CameraOpened, "a"))
+            opened = len(scene.reported(CameraOpened, "a"))
             scene.signal("a", signal.SIGKILL)
-            took_s = scene.until(lambda: len(scene.told(CameraOpened, "a")) > opened)  # noqa: B023 (called here)
+            took_s = scene.until(lambda: len(scene.reported(CameraOpened, "a")) > opened)  # noqa: B023 (called here)
             assert took_s < 5
         assert scene.numbers["b"] == list(range(len(scene.numbers["b"])))
-        assert scene.told(FramesLost) == []
-        assert scene.told(CameraLost, "b") == []
+        assert scene.reported(FramesLost) == []
+        assert scene.reported(CameraLost, "b") == []
 
 
 def test_hung_child_is_killed_and_replaced():
@@ -219,10 +222,10 @@ def test_hung_child_is_killed_and_replaced():
         scene.until(scene.more("a"))
         hung = scene.pid("a")
         scene.signal("a", signal.SIGSTOP)
-        took_s = scene.until(lambda: scene.told(CameraLost, "a"))
-        assert took_s < stall_limit_s(SourceSpec.of(source), None, running=True) + 1
-        assert "hangs" in scene.told(CameraLost, "a")[0].reason
-        scene.until(lambda: len(scene.told(CameraOpened, "a")) == 2)
+        took_s = scene.until(lambda: scene.reported(CameraLost, "a"))
+        assert took_s < stall_limit_s(spec_of(source), None, delivers=True) + 1
+        assert "hangs" in scene.reported(CameraLost, "a")[0].reason
+        scene.until(lambda: len(scene.reported(CameraOpened, "a")) == 2)
         scene.until(scene.more("a"))
         assert not Path(f"/proc/{hung}").exists()
         assert scene.numbers["b"] == list(range(len(scene.numbers["b"])))
@@ -274,9 +277,9 @@ def test_real_recordings_play_through_the_ring():
     if not frames.is_dir() or not video.is_file():
         pytest.skip("the real images are not on this machine")
     with Scene(camera("a", frames, fps=0), camera("b", video, fps=0)) as scene:
-        scene.until(lambda: len(scene.told(CameraEnded)) == 2, 120)
+        scene.until(lambda: len(scene.reported(CameraEnded)) == 2, 120)
         for name in ("a", "b"):
-            assert scene.numbers[name] == list(range(scene.told(CameraEnded, name)[0].frames))
+            assert scene.numbers[name] == list(range(scene.reported(CameraEnded, name)[0].frames))
             assert scene.adds_up(name)
         assert len(scene.numbers["a"]) == len(list(frames.glob("*.jpg")))
-        assert scene.told(FramesLost) == []
+        assert scene.reported(FramesLost) == []

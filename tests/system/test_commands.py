@@ -30,7 +30,7 @@ CAMERA = {"name": "top", "source": "strip:?width=640&height=256", "fps": 20, "bu
 
 
 class Operator:
-    """A client of MQTT 5 that asks and waits for the answer."""
+    """A client of MQTT 5 that sends a command and waits for the reply."""
 
     def __init__(self, port: int) -> None:
         self.said: queue.SimpleQueue[tuple[str, Any, bytes | None]] = queue.SimpleQueue()
@@ -55,7 +55,7 @@ class Operator:
             self.heard.append((message.topic, fact))
 
     def ask(self, verb: str, **fields: Any) -> dict[str, Any]:
-        """The answer to this question and no other."""
+        """The reply to this command and no other."""
         self._count += 1
         properties = Properties(PacketTypes.PUBLISH)
         properties.ResponseTopic = "defectd/line3/replies/operator"
@@ -89,8 +89,8 @@ def rss_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 2**20
 
 
-def test_operator_looks_pauses_and_sets(tmp_path, broker, operator):
-    """ping, state, snapshot, pause, resume and set on a running node; what was set holds after a restart."""
+def test_operator_reads_pauses_and_sets(tmp_path, broker, operator):
+    """ping, state, snapshot, pause, resume and set on a running node; the set values survive a restart."""
     with Node(tmp_path / "node", broker.port, [CAMERA], commands={"allow": ALL, "rate_per_s": 50}) as node:
         node.start()
         running(operator, "top")
@@ -103,7 +103,7 @@ def test_operator_looks_pauses_and_sets(tmp_path, broker, operator):
         assert operator.ask("pause", camera="top")["result"]["state"] == "paused"
         coverage = "defectd/line3/top/coverage"
         until(lambda: (operator.latest(coverage) or {}).get("paused_frames"), 10, "frames in the pause")
-        assert operator.ask("snapshot", camera="top")["ok"], "a paused camera can still be looked at"
+        assert operator.ask("snapshot", camera="top")["ok"], "a paused camera still gives pictures"
         assert operator.ask("resume", camera="top")["result"]["state"] == "running"
         until(lambda: [e for e in operator.events("coverage.gap") if e["detail"]["cause"] == "paused"], 10, "the gap")
 
@@ -132,7 +132,7 @@ def test_operator_looks_pauses_and_sets(tmp_path, broker, operator):
 
 
 def test_operator_fetches_the_picture_of_an_event(tmp_path, broker, operator):
-    """Path and hash in the event are those of the picture on disk, also after kill -9; what has gone is told."""
+    """Path and hash in the event are those of the picture on disk, also after kill -9; a deleted picture is named."""
     with Node(tmp_path / "node", broker.port, [CAMERA], commands={"allow": ALL, "rate_per_s": 50}) as node:
         node.start()
         opened = until(lambda: operator.events("defect.opened"), 30, "a defect")[0]
@@ -204,7 +204,7 @@ def test_flood_and_huge_commands_cost_neither_memory_nor_latency(tmp_path, broke
 
 
 def iter_replies(operator: Operator) -> Iterator[dict[str, Any]]:
-    """What was answered so far, until nothing came for half a second."""
+    """The replies so far, until none came for half a second."""
     while True:
         try:
             yield operator.said.get(timeout=0.5)[1]

@@ -19,9 +19,12 @@ from mosquitto import Mosquitto, certificates, free_port, need_mosquitto
 from proxy import Proxy
 
 from edge.config import Mqtt
-from edge.delivery.mqtt.client import Received, listen, opener
+from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.embedded_broker import EmbeddedBroker
+from edge.delivery.mqtt.listener import listen
+from edge.delivery.mqtt.notices import Received
 from edge.delivery.mqtt.publisher import Publisher
+from edge.delivery.mqtt.retries import DEFAULT_RETRIES, Retries
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.reader import read_events
 from edge.delivery.outbox.store import Outbox
@@ -47,11 +50,11 @@ class Subscriber:
         self._thread.start()
 
     def _run(self) -> None:
-        def tell(sentence: str) -> None:
+        def report(sentence: str) -> None:
             if sentence.startswith("connected"):
                 self._ready.set()
 
-        for message in listen(self._settings, ["defectd/#"], stopped=self._over, on_state=tell):
+        for message in listen(self._settings, ["defectd/#"], stopped=self._over, on_state=report):
             self.messages.append(message)
 
     def wait_until_ready(self) -> Subscriber:
@@ -103,9 +106,9 @@ class Stage:
         self._ends.append(outbox.close)
         return outbox
 
-    def publisher(self, outbox: Outbox, url: str, **settings) -> Publisher:
+    def publisher(self, outbox: Outbox, url: str, retries: Retries = DEFAULT_RETRIES, **settings) -> Publisher:
         config = Mqtt(broker=url, **settings)
-        publisher = Publisher(opener(config, "line3"), outbox, TOPICS, CLOCK, config, version="test")
+        publisher = Publisher(opener(config, "line3"), outbox, TOPICS, CLOCK, config, version="test", retries=retries)
         self._ends.append(lambda: publisher.stop(1.0))
         publisher.start()
         return publisher
@@ -350,16 +353,15 @@ def test_denied_topic_becomes_dead_letters_and_others_arrive(stage, caplog):
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_oversized_event_does_not_stop_the_others(stage, protocol, monkeypatch):
+def test_oversized_event_does_not_stop_the_others(stage, protocol):
     """max_packet_size: announced with 5, found out by the broker hanging up with 3.1.1."""
-    monkeypatch.setattr("edge.delivery.mqtt.publisher.POISON_STRIKES", 3)
     broker = stage.broker("max_packet_size 10000")
     subscriber = stage.subscriber(broker.url)
     outbox = stage.outbox()
     big = draft(2)
     big.payload["text"] = "x" * 20_000
     outbox.append([draft(1), big, draft(3)])
-    publisher = stage.publisher(outbox, broker.url, protocol=protocol)
+    publisher = stage.publisher(outbox, broker.url, Retries(poison_strikes=3), protocol=protocol)
     until(lambda: outbox.depth() == 0, 60)
     assert [e.state for e in read_events(stage.outbox_path, 0, 10)] == ["delivered", "refused", "delivered"]
     until(lambda: subscriber.first_seqs == [1, 3])
@@ -423,7 +425,7 @@ def test_wrong_password_is_one_clear_message(stage, caplog):
 
 
 def test_will_says_offline_after_a_kill(stage):
-    """kill -9 of the node: the broker itself says offline, retained."""
+    """kill -9 of the node: the broker itself publishes offline, retained."""
     broker = stage.broker()
     subscriber = stage.subscriber(broker.url)
     child = stage.process(NODE_SCRIPT, stage.folder / "state" / "outbox.db", broker.port, 0.05)
@@ -484,16 +486,16 @@ def test_drain_rate_and_insert_time(stage):
     outbox = stage.outbox(durability="full")
     took_ms = []
     for n in range(500):
-        begin = CLOCK.monotonic_ns()
+        start = CLOCK.monotonic_ns()
         outbox.append([draft(n)])
-        took_ms.append((CLOCK.monotonic_ns() - begin) / 1e6)
+        took_ms.append((CLOCK.monotonic_ns() - start) / 1e6)
     took_ms.sort()
     for n in range(500, 10_000, 100):
         outbox.append([draft(n + k) for k in range(100)])
-    begin = CLOCK.monotonic_ns()
+    start = CLOCK.monotonic_ns()
     stage.publisher(outbox, broker.url)
     until(lambda: outbox.depth() == 0, 60)
-    seconds = (CLOCK.monotonic_ns() - begin) / NS_PER_S
+    seconds = (CLOCK.monotonic_ns() - start) / NS_PER_S
     logging.getLogger("bench").warning(
         "drained %.0f/s (n=10000), insert p50 %.2f ms, p99 %.2f ms (n=500)",
         10_000 / seconds,

@@ -67,11 +67,11 @@ def link(rtsp: RtspServer) -> Iterator[Proxy]:
     proxy.close()
 
 
-def lost_and_back(plant: Plant, fault: str, begin: Callable[[], object], end: Callable[[], object]) -> None:
+def lost_and_back(plant: Plant, fault: str, start: Callable[[], object], end: Callable[[], object]) -> None:
     """Camera `a` is lost within 3 s of the fault and delivers within 5 s of its end; `other` loses nothing."""
     plant.until(plant.more("a", 20))
     plant.until(plant.more("other", 1))
-    begin()
+    start()
     noticed_s = plant.until(lambda: plant.has("a", "camera.lost"))
     plant.until(plant.more("other", 20))
     end()
@@ -116,7 +116,7 @@ def test_stream_that_hangs_in_the_middle_is_noticed_and_forgiven() -> None:
 
 
 def test_stream_that_changes_its_size_goes_on() -> None:
-    """Another frame size in the middle of a stream: frames go on, tiles are laid anew, nothing is unaccounted for."""
+    """Another frame size in the middle of a stream: frames go on, tiles are laid again, all is accounted for."""
     with Studio() as studio, Plant({"name": "a", "source": studio.url}, OTHER) as plant:
         plant.until(plant.more("a", 2 * LEARN_FRAMES))
         studio.mode = "larger"

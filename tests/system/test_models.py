@@ -1,4 +1,4 @@
-"""Models of a real daemon under load: installed by its own command line, watched, refused, rolled back."""
+"""Models of a real daemon under load: installed by its command line, watched, refused, rolled back."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def defectd(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 class Release:
-    """Whoever trains models: a key, and bundles signed with it."""
+    """The place where models are released: a key, and bundles signed with it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -51,7 +51,7 @@ class Release:
 
 
 def goes_on(scada: Subscriber, frames: int = 60) -> None:
-    """Both cameras are inspected further on."""
+    """Both cameras are still inspected."""
     for name in ("top", "side"):
         topic = f"defectd/line3/{name}/coverage"
         until(lambda topic=topic: scada.latest(topic), 15, topic)
@@ -59,8 +59,8 @@ def goes_on(scada: Subscriber, frames: int = 60) -> None:
         until(lambda topic=topic, goal=goal: scada.latest(topic)["since_start"]["delivered"] >= goal, 30, "frames")
 
 
-def test_swap_under_load_loses_no_frame_and_bad_bundles_change_nothing(tmp_path: Path, broker: Mosquitto) -> None:
-    """Two cameras at 30 fps: old and new hash in the events, every frame inspected; all that is wrong is refused."""
+def test_swap_under_load_loses_no_frame_and_refused_bundles_change_nothing(tmp_path: Path, broker: Mosquitto) -> None:
+    """Two cameras at 30 fps: old and new hash in the events, every frame inspected; every wrong bundle is refused."""
     release = Release(tmp_path)
     good = release.made("2.0")
     flipped = release.made("2.1")
@@ -80,7 +80,7 @@ def test_swap_under_load_loses_no_frame_and_bad_bundles_change_nothing(tmp_path:
         node.start()
         running(scada, "top", "side")
         goes_on(scada)
-        for wrong, said in ((flipped, "damaged"), (foreign, "not among model.trusted_keys"), (renamed, "scratches")):
+        for wrong, said in ((flipped, "damaged"), (foreign, "not in model.trusted_keys"), (renamed, "scratches")):
             done = defectd("model", "install", wrong, "-c", node.config)
             assert done.returncode != 0
             assert said in done.stderr
@@ -117,8 +117,8 @@ def test_swap_under_load_loses_no_frame_and_bad_bundles_change_nothing(tmp_path:
         assert "Traceback" not in node.log()
 
 
-def test_installed_model_holds_over_a_restart_and_without_a_daemon(tmp_path: Path, broker: Mosquitto) -> None:
-    """Put there while nothing runs, it decides from the start on; `defectd reload` works without the broker's help."""
+def test_installed_model_survives_a_restart_and_needs_no_daemon(tmp_path: Path, broker: Mosquitto) -> None:
+    """Installed while no daemon runs, it decides from the start on; `defectd reload` works without the broker."""
     release = Release(tmp_path)
     good = release.made("3.0")
     model = {"trusted_keys": [release.public], "precision": "fp32", "canary_s": 0}

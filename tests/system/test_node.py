@@ -67,13 +67,13 @@ def test_generated_strip_gives_one_opening_and_one_closing_for_each_defect(broke
 
 
 def _compare(truth: list[tuple[str, int, int]], closed: list[dict[str, Any]]) -> list[str]:
-    """What differs between the defects that passed and those that were told."""
+    """What differs between the defects that passed and those that were reported."""
     wrong = []
     rest = [(e["defect"]["class"], e["frame"]["number"] if e["frame"] else None) for e in closed]
     for name, first, last in truth:
         match = next((item for item in rest if item[0] == name and item[1] and first < item[1] <= last + 12), None)
         if match is None:
-            wrong.append(f"missed {name} in frames {first} to {last}; told: {rest}")
+            wrong.append(f"missed {name} in frames {first} to {last}; reported: {rest}")
         else:
             rest.remove(match)
     wrong += [f"nothing there: {item}" for item in rest if item[1] and item[1] <= truth[-1][2]]
@@ -81,7 +81,7 @@ def _compare(truth: list[tuple[str, int, int]], closed: list[dict[str, Any]]) ->
 
 
 def test_neu_test_images_as_a_folder_camera_give_events_of_the_right_class(broker: Any, tmp_path: Path) -> None:
-    """72 pieces through cameras, network, outbox and a real broker: at least 69 are told right."""
+    """72 pieces through cameras, network, outbox and a real broker: at least 69 are classified correctly."""
     folder = needs_data("neu-cls/test")
     camera = {"name": "bench", "source": str(folder), "mode": "parts"}
     with subscriber(broker.port) as client, Node(tmp_path / "node", broker.port, [camera]) as node:
@@ -89,9 +89,9 @@ def test_neu_test_images_as_a_folder_camera_give_events_of_the_right_class(broke
         until(lambda: "camera.ended" in [e["type"] for e in client.events()], 40, "the end of the folder")
         assert node.stop() == 0
         events = check_stream(client)
-        said = {e["frame"]["label"]: e["defect"]["class"] for e in reversed(events) if e["type"] == "defect.opened"}
-        right = sum(label.split("/")[-2] == name for label, name in said.items())
-        log.info("folder: %d of %d pictures told right", right, len(said))
+        found = {e["frame"]["label"]: e["defect"]["class"] for e in reversed(events) if e["type"] == "defect.opened"}
+        right = sum(label.split("/")[-2] == name for label, name in found.items())
+        log.info("folder: %d of %d pictures classified correctly", right, len(found))
         assert right >= 69, f"{right} of 72"
         until(lambda: client.latest("defectd/line3/bench/coverage")["since_start"]["delivered"] == 72, 5, "72 frames")
 
@@ -114,7 +114,13 @@ def test_neu_test_images_through_rtsp_are_told_right_by_majority(broker: Any, tm
             node.stop()
         opened = client.events("defect.opened")
         right = _right_by_majority(opened, files)
-        log.info("RTSP, %g s each: %d of %d pictures told right by %d events", show_s, right, len(files), len(opened))
+        log.info(
+            "RTSP, %g s each: %d of %d pictures classified correctly by %d events",
+            show_s,
+            right,
+            len(files),
+            len(opened),
+        )
         assert right >= 66, f"{right} of 72"
 
 
@@ -131,7 +137,7 @@ def _right_by_majority(opened: list[dict[str, Any]], files: list[Path]) -> int:
 
 
 def test_killed_camera_process_is_back_and_the_other_lost_nothing(broker: Any, tmp_path: Path) -> None:
-    """kill -9 of one camera: told, restarted within 5 s, and the neighbour's frames are all there."""
+    """kill -9 of one camera: reported, restarted within 5 s, and the neighbour's frames are all there."""
     cameras = [
         {"name": name, "source": f"strip:?seed={seed}", "fps": 20, "budget_ms": 1000}
         for name, seed in (("left", 3), ("right", 4))
@@ -215,7 +221,7 @@ def test_first_run_needs_nothing_but_the_daemon_and_ends_quickly(tmp_path: Path,
 
 
 def test_second_daemon_on_the_same_state_is_refused(broker: Any, tmp_path: Path) -> None:
-    """Two daemons on one outbox would give a seq twice: the second ends with 78 and says why."""
+    """Two daemons on one outbox would give a seq twice: the second ends with 78 and the reason."""
     camera = {"name": "top", "source": "strip:"}
     with Node(tmp_path / "node", broker.port, [camera]) as first:
         first.start()
@@ -228,7 +234,7 @@ def test_second_daemon_on_the_same_state_is_refused(broker: Any, tmp_path: Path)
 
 
 def test_cameras_that_are_not_there_do_not_keep_the_others_from_work(broker: Any, tmp_path: Path) -> None:
-    """Any subset may be missing at start; the state topic tells which."""
+    """Any subset may be missing at start; the state topic shows which."""
     cv2.imwrite(str(tmp_path / "a.png"), np.random.default_rng(1).integers(0, 255, (200, 200), np.uint8))
     cameras = [
         {"name": "there", "source": str(tmp_path / "a.png"), "mode": "parts"},

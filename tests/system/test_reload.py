@@ -1,4 +1,4 @@
-"""A real daemon reads its configuration again while frames come."""
+"""A real daemon reads its configuration again while frames arrive."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def rewrite(node: Node, **changes: Any) -> None:
 
 
 def test_reload_under_load_costs_an_unchanged_camera_no_frame(tmp_path: Path, broker: Mosquitto) -> None:
-    """One camera is opened otherwise, one comes, one goes: the account of the fourth has no gap and no lost frame."""
+    """One camera is reopened, one is added, one removed: the counts of the fourth have no gap and no lost frame."""
     with (
         subscriber(broker.port) as scada,
         Node(tmp_path / "node", broker.port, [KEPT, OTHER, {**OTHER, "name": "gone"}]) as node,
@@ -57,6 +57,7 @@ def test_reload_under_load_costs_an_unchanged_camera_no_frame(tmp_path: Path, br
         assert refused["config_sha256"] == changed["config_sha256"] != changed["detail"]["config_sha256_before"]
         assert scada.latest("defectd/line3/status")["cameras"] == ["kept", "other", "new"]
         coverage = "defectd/line3/kept/coverage"
+        until(lambda: scada.latest(coverage), 15, "the first coverage message")
         until(lambda: scada.latest(coverage)["since_start"]["delivered"] > 60, 15, "two more seconds")
         assert node.stop() == 0
         last = scada.latest("defectd/line3/kept/coverage")["since_start"]

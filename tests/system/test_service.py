@@ -21,31 +21,31 @@ STUCK = ROOT / "tests" / "plant" / "stuck.py"
 
 
 class Systemd:
-    """The receiving end of sd_notify: keeps what was said, in order, with the time."""
+    """The receiving end of sd_notify: keeps all reports, in order, with their times."""
 
     def __init__(self, path: Path, watchdog_s: float) -> None:
         self.env = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": str(round(watchdog_s * 1e6))}
-        self._said: queue.SimpleQueue[tuple[float, str]] = queue.SimpleQueue()
-        self._heard: list[tuple[float, str]] = []
-        self._ear = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._ear.bind(str(path))
+        self._queue: queue.SimpleQueue[tuple[float, str]] = queue.SimpleQueue()
+        self._received: list[tuple[float, str]] = []
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(path))
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()
 
     def _listen(self) -> None:
-        while data := self._ear.recv(65_536):
-            self._said.put((time.monotonic(), data.decode()))
+        while data := self._socket.recv(65_536):
+            self._queue.put((time.monotonic(), data.decode()))
 
-    def heard(self, beginning: str) -> list[tuple[float, str]]:
-        while not self._said.empty():
-            self._heard.append(self._said.get())
-        return [(at, words) for at, words in self._heard if words.startswith(beginning)]
+    def received(self, prefix: str) -> list[tuple[float, str]]:
+        while not self._queue.empty():
+            self._received.append(self._queue.get())
+        return [(at, words) for at, words in self._received if words.startswith(prefix)]
 
     def close(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as last:
             last.sendto(b"", self.env["NOTIFY_SOCKET"])
         self._thread.join(5)
-        self._ear.close()
+        self._socket.close()
 
 
 @contextmanager
@@ -59,37 +59,37 @@ def systemd(path: Path, watchdog_s: float) -> Iterator[Systemd]:
 
 @contextmanager
 def silent_port() -> Iterator[int]:
-    """A server that takes connections and never says a word: the worst kind of dead broker or camera."""
+    """A server that accepts connections and never sends a byte: the worst kind of dead broker or camera."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         yield port
 
 
 def test_dead_camera_and_dead_broker_do_not_trip_the_watchdog(tmp_path: Path) -> None:
-    """The node is ready without both, feeds the watchdog all the time, says so in its status, and stops in order."""
+    """The node is ready without both, feeds the watchdog, reports both in its status, and stops in order."""
     with silent_port() as port, systemd(tmp_path / "notify", 4.0) as manager:
         camera = {"name": "dead", "source": f"rtsp://127.0.0.1:{port}/x", "open_timeout_s": 1}
         with Node(tmp_path / "node", port, [camera]) as node:
             node.start(env=manager.env)
-            (ready_at, _), *_ = until(lambda: manager.heard("READY=1"), 20, f"ready\n{node.log()}")
-            until(lambda: len(manager.heard("WATCHDOG=1")) >= 10, 20, "more than a watchdog's period of feeding")
-            fed = [at for at, _ in manager.heard("WATCHDOG=1")]
+            (ready_at, _), *_ = until(lambda: manager.received("READY=1"), 20, f"ready\n{node.log()}")
+            until(lambda: len(manager.received("WATCHDOG=1")) >= 10, 20, "more than a watchdog's period of feeding")
+            fed = [at for at, _ in manager.received("WATCHDOG=1")]
             assert max(b - a for a, b in zip([ready_at, *fed], fed, strict=False)) < 4.0
-            assert not manager.heard("WATCHDOG=trigger")
-            said = until(lambda: manager.heard("STATUS=0 of 1 cameras run (dead no_signal)"), 5, "the status")
-            assert "broker AWAY" in said[-1][1]
+            assert not manager.received("WATCHDOG=trigger")
+            status = until(lambda: manager.received("STATUS=0 of 1 cameras run (dead no_signal)"), 5, "the status")
+            assert "broker AWAY" in status[-1][1]
             assert node.stop() == 0
-            assert len(manager.heard("STOPPING=1")) == 1
-            assert len(manager.heard("READY=1")) == 1
+            assert len(manager.received("STOPPING=1")) == 1
+            assert len(manager.received("READY=1")) == 1
 
 
 def test_node_is_not_ready_before_its_configuration_is_good(tmp_path: Path) -> None:
-    """A refused configuration ends with 78, and nobody was told that the node is ready."""
+    """A refused configuration ends with 78, and the node never reports ready."""
     with systemd(tmp_path / "notify", 30.0) as manager, Node(tmp_path / "node", 1, []) as node:
         node.start(env=manager.env)
         assert node.process is not None
         assert node.process.wait(20) == 78
-        assert not manager.heard("READY=1")
+        assert not manager.received("READY=1")
 
 
 @pytest.mark.parametrize("loop", ["inspection", "recorder", "publisher", "cameras"])
@@ -99,17 +99,17 @@ def test_loop_that_hangs_trips_the_watchdog(loop: str, tmp_path: Path, free_port
     camera = {"name": "top", "source": "strip:?seed=3", "fps": 30, "budget_ms": 1000}
     with systemd(tmp_path / "notify", 4.0) as manager, Node(tmp_path / "node", free_port, [camera]) as node:
         node.start(entry=(str(STUCK),), env={**manager.env, "DEFECTD_STUCK": str(order), "PYTHONPATH": str(ROOT)})
-        until(lambda: manager.heard("STATUS=1 of 1 cameras run"), 20, f"a running camera\n{node.log()}")
-        assert not manager.heard("WATCHDOG=trigger")
+        until(lambda: manager.received("STATUS=1 of 1 cameras run"), 20, f"a running camera\n{node.log()}")
+        assert not manager.received("WATCHDOG=trigger")
         order.write_text(loop)
-        until(lambda: manager.heard("WATCHDOG=trigger"), 20, f"the watchdog\n{node.log()}")
-        fed = len(manager.heard("WATCHDOG=1"))
+        until(lambda: manager.received("WATCHDOG=trigger"), 20, f"the watchdog\n{node.log()}")
+        fed = len(manager.received("WATCHDOG=1"))
         assert f"the thread {loop} has not moved" in node.log()
         assert "threading.Event().wait()" in node.log()
-        if loop == "inspection":  # nobody acts: it ends by itself, for a supervisor without a watchdog
+        if loop == "inspection":  # systemd does not act: the node ends by itself, for a supervisor without a watchdog
             assert node.process is not None
             assert node.process.wait(20) == 1
-        assert len(manager.heard("WATCHDOG=1")) == fed, "fed although a loop hangs"
+        assert len(manager.received("WATCHDOG=1")) == fed, "fed although a loop hangs"
 
 
 def test_reload_is_framed_by_reloading_and_ready(tmp_path: Path, free_port: int) -> None:
@@ -117,14 +117,14 @@ def test_reload_is_framed_by_reloading_and_ready(tmp_path: Path, free_port: int)
     camera = {"name": "top", "source": "strip:?seed=3", "fps": 30, "budget_ms": 1000}
     with systemd(tmp_path / "notify", 30.0) as manager, Node(tmp_path / "node", free_port, [camera]) as node:
         node.start(env=manager.env)
-        until(lambda: manager.heard("READY=1"), 20, "ready")
+        until(lambda: manager.received("READY=1"), 20, "ready")
         for count, words in enumerate((node.config.read_text(), "node: [nonsense"), 1):
             node.config.write_text(words)
             os.kill(node.pid, signal.SIGHUP)
-            until(lambda n=count: len(manager.heard("READY=1")) == n + 1, 10, "the end of the reload")
-            began_at, said = manager.heard("RELOADING=1")[-1]
-            assert abs(int(said.partition("MONOTONIC_USEC=")[2]) / 1e6 - began_at) < 5.0
-        assert len(manager.heard("RELOADING=1")) == 2
+            until(lambda n=count: len(manager.received("READY=1")) == n + 1, 10, "the end of the reload")
+            started_at, report = manager.received("RELOADING=1")[-1]
+            assert abs(int(report.partition("MONOTONIC_USEC=")[2]) / 1e6 - started_at) < 5.0
+        assert len(manager.received("RELOADING=1")) == 2
         assert node.stop() == 0
 
 
@@ -133,14 +133,14 @@ def test_sigabrt_leaves_a_trace_of_every_thread(tmp_path: Path, free_port: int) 
     camera = {"name": "top", "source": "strip:?seed=3", "fps": 30, "budget_ms": 1000}
     with systemd(tmp_path / "notify", 30.0) as manager, Node(tmp_path / "node", free_port, [camera]) as node:
         node.start(env=manager.env)
-        until(lambda: manager.heard("WATCHDOG=1"), 20, "the first feeding")
+        until(lambda: manager.received("WATCHDOG=1"), 20, "the first feeding")
         os.kill(node.pid, signal.SIGABRT)
         assert node.process is not None
         assert node.process.wait(10) == -signal.SIGABRT
         log = node.log()
         assert "Fatal Python error: Aborted" in log
-        for room in ("loop.py", "recorder.py", "connection.py", "supervisor.py"):
-            assert room in log
+        for module in ("loop.py", "recorder.py", "connection.py", "supervisor.py"):
+            assert module in log
 
 
 def test_camera_process_offers_itself_first_when_memory_ends(tmp_path: Path, free_port: int) -> None:
@@ -148,7 +148,7 @@ def test_camera_process_offers_itself_first_when_memory_ends(tmp_path: Path, fre
     camera = {"name": "top", "source": "strip:?seed=3", "fps": 30, "budget_ms": 1000}
     with systemd(tmp_path / "notify", 30.0) as manager, Node(tmp_path / "node", free_port, [camera]) as node:
         node.start(env=manager.env)
-        until(lambda: manager.heard("STATUS=1 of 1 cameras run"), 20, "a running camera")
+        until(lambda: manager.received("STATUS=1 of 1 cameras run"), 20, "a running camera")
         (child,) = node.children()
         score = lambda pid: int(Path(f"/proc/{pid}/oom_score_adj").read_text())  # noqa: E731
         assert score(child) >= 500 > score(node.pid)

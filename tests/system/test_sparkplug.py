@@ -1,4 +1,4 @@
-"""The Sparkplug view of a real daemon, through a real Mosquitto, heard by a scripted host and another decoder."""
+"""The Sparkplug output of a real daemon, through a real Mosquitto, to a scripted host and another decoder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
-from fakes.sparkplug_host import Heard, HostView
+from fakes.sparkplug_host import HostMessage, StrictHost
 from mosquitto import Mosquitto
 from node import Node, until
 from paho.mqtt.enums import CallbackAPIVersion
@@ -28,7 +28,7 @@ ORACLE = Path(__file__).with_name("sparkplug_oracle.js")
 PACKAGE = "sparkplug-payload@1.0.3"
 KEEPALIVE_S = 5
 LIFE: list[tuple[str, bytes]] = []
-"""Topic and payload of all that the node said in the first test, for the second."""
+"""Topic and payload of all messages of the node in the first test, for the second."""
 
 
 def need_oracle() -> Path:
@@ -51,11 +51,11 @@ def need_oracle() -> Path:
 
 
 class Host:
-    """A host application that writes down all it hears and does as the test says."""
+    """A host application that keeps all messages and acts as the test directs."""
 
     def __init__(self, port: int, host_id: str = "scada1") -> None:
         self.topic = f"spBv1.0/STATE/{host_id}"
-        self.view = HostView("plant", "line3")
+        self.strict = StrictHost("plant", "line3")
         self.raw: list[tuple[str, bytes]] = []
         self.states_ms = int(time.time() * 1000)
         self.deaf = False
@@ -79,7 +79,7 @@ class Host:
     def _state(self, *, online: bool) -> bytes:
         return json.dumps({"online": online, "timestamp": self.states_ms}).encode()
 
-    def say(self, *, online: bool) -> None:
+    def publish_state(self, *, online: bool) -> None:
         self.states_ms += 1
         self._client.publish(self.topic, self._state(online=online), qos=1, retain=True).wait_for_publish(5)
 
@@ -90,7 +90,7 @@ class Host:
         metric = Metric("Node Control/Rebirth", DataType.BOOLEAN, value=True)
         self.command("spBv1.0/plant/NCMD/line3", encode(Payload(self.states_ms, (metric,))))
 
-    def heard(self) -> list[Heard]:
+    def received(self) -> list[HostMessage]:
         while not self._messages.empty():
             message = self._messages.get()
             if "CMD/" in message.topic:
@@ -99,27 +99,27 @@ class Host:
             if self.deaf:
                 continue
             if message.retain:
-                self.view.faults.append(f"{message.topic} is retained")
+                self.strict.faults.append(f"{message.topic} is retained")
             is_will = "/NDEATH/" in message.topic and message.qos == 1
             if message.qos != 0 and not is_will:
-                self.view.faults.append(f"{message.topic} with QoS {message.qos}")
+                self.strict.faults.append(f"{message.topic} with QoS {message.qos}")
             self.raw.append((message.topic, message.payload))
-            self.view.hear(message.topic, message.payload)
-        return self.view.heard
+            self.strict.receive(message.topic, message.payload)
+        return self.strict.messages
 
     def wait_for(self, verb: str, after: int, what: str, device: str | None = None) -> int:
         """Number of the first such message from `after` on."""
 
         def found() -> int:
-            for number, heard in enumerate(self.heard()):
-                if number >= after and (heard.verb, heard.device) == (verb, device):
+            for number, message in enumerate(self.received()):
+                if number >= after and (message.verb, message.device) == (verb, device):
                     return number + 1
             return 0
 
         return int(until(found, 15, what)) - 1
 
     def insist_on_birth(self, after: int) -> None:
-        """Ask once a second, as hosts do that hear data without a birth."""
+        """Request a rebirth once a second, as hosts do that receive data without a birth."""
         asked_s = 0.0
 
         def is_born() -> bool:
@@ -127,7 +127,7 @@ class Host:
             if time.monotonic() - asked_s > 1.0:
                 asked_s = time.monotonic()
                 self.ask_rebirth()
-            return ("DBIRTH", "top") in [(heard.verb, heard.device) for heard in self.heard()[after:]]
+            return ("DBIRTH", "top") in [(message.verb, message.device) for message in self.received()[after:]]
 
         until(is_born, 15, "a birth that was asked for")
 
@@ -141,17 +141,17 @@ def scene(tmp_path: Path, broker: Mosquitto) -> Any:
     """A broker, a host that is online, and a node that is not started yet."""
     host = Host(broker.port)
     camera = {"name": "top", "source": "strip:?seed=1", "fps": 40, "budget_ms": 500}
-    view = {"enabled": True, "group_id": "plant", "primary_host": "scada1", "resend_s": 2.0}
+    section = {"enabled": True, "group_id": "plant", "primary_host": "scada1", "resend_s": 2.0}
     mqtt = {"broker": broker.url, "keepalive_s": KEEPALIVE_S}
-    node = Node(tmp_path / "node", broker.port, [camera], sparkplug=view, mqtt=mqtt)
+    node = Node(tmp_path / "node", broker.port, [camera], sparkplug=section, mqtt=mqtt)
     with node:
         yield broker, host, node
     host.close()
 
 
 def events_heard(host: Host) -> set[int]:
-    host.heard()
-    return {seq for seq, _ in host.view.events()}
+    host.received()
+    return {seq for seq, _ in host.strict.events()}
 
 
 def events_stored(node: Node) -> dict[int, bytes]:
@@ -167,81 +167,81 @@ def test_a_host_walks_a_node_through_its_life(scene: Any) -> None:  # noqa: PLR0
     # tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50, tck-id-topics-nbirth-mqtt,
     # tck-id-topics-ddata-mqtt
     broker, host, node = scene
-    view = host.view
+    strict = host.strict
 
     # no birth without the host; then births, data and events
     node.start()
     until(lambda: "waiting for the host" in node.log(), 15, "the node to wait for the host")
-    assert host.heard() == []
-    host.say(online=True)
+    assert host.received() == []
+    host.publish_state(online=True)
     host.wait_for("DBIRTH", 0, "the device's birth", "top")
     until(lambda: max(events_heard(host), default=0) >= 2, 15, "the first events")
     host.wait_for("DDATA", 0, "device data", "top")
-    assert view.bd_seq == 0
-    assert view.value("Model/Name")
-    until(lambda: host.heard() and view.value("Frames/OK", "top"), 10, "coverage")
+    assert strict.bd_seq == 0
+    assert strict.value("Model/Name")
+    until(lambda: host.received() and strict.value("Frames/OK", "top"), 10, "coverage")
 
     # garbage does nothing, a rebirth does
     host.command("spBv1.0/plant/NCMD/line3", b"\xff garbage")
     host.command("spBv1.0/plant/DCMD/line3/top", b"\x00" * 1000)
-    time_of_birth = len(host.heard())
+    time_of_birth = len(host.received())
     host.ask_rebirth()
     host.wait_for("DBIRTH", time_of_birth, "the device's second birth", "top")
-    assert view.bd_seq == 0
+    assert strict.bd_seq == 0
 
     # the host goes and comes back
-    mark = len(host.heard())
-    host.say(online=False)
+    mark = len(host.received())
+    host.publish_state(online=False)
     host.wait_for("NDEATH", mark, "the death of the node without its host")
     stored = max(events_stored(node))
     until(lambda: max(events_stored(node)) >= stored + 2, 15, "events while the host is away")
-    mark = len(host.heard())
-    host.say(online=True)
+    mark = len(host.received())
+    host.publish_state(online=True)
     host.wait_for("DBIRTH", mark, "the birth for the returned host", "top")
-    assert view.bd_seq == 1
+    assert strict.bd_seq == 1
     until(lambda: stored + 2 in events_heard(host), 10, "what happened meanwhile")
-    assert dict(view.events())[stored + 2], "as history"
+    assert dict(strict.events())[stored + 2], "as history"
 
     # a camera goes and comes back
-    mark = len(host.heard())
+    mark = len(host.received())
     until(node.children, 5, "the camera process")
     for pid in node.children():
         os.kill(pid, signal.SIGKILL)
     death = host.wait_for("DDEATH", mark, "the death of the device", "top")
     host.wait_for("DBIRTH", death, "the device's return", "top")
 
-    # the daemon is killed: its will says so; the next one is born with the next number
-    mark = len(host.heard())
+    # the daemon is killed: the broker publishes its will; the next one is born with the next number
+    mark = len(host.received())
     node.kill()
     host.wait_for("NDEATH", mark, "the will of the killed node")
-    assert view.alive == set()
+    assert strict.alive == set()
     node.start()
     host.wait_for("DBIRTH", mark, "the birth after the kill", "top")
-    assert view.bd_seq == 2
+    assert strict.bd_seq == 2
 
     # the broker is killed; the host, which may come back after the node, asks for a birth as hosts do
     broker.kill()
     until(lambda: "Sparkplug: " in node.log().split("waiting for the host")[-1], 10, "the node to notice")
-    host.heard()
+    host.received()
     host.deaf = True
     broker.start()
     host.await_connection()
-    mark = len(host.heard())
-    host.say(online=True)
+    mark = len(host.received())
+    host.publish_state(online=True)
     host.insist_on_birth(mark)
     until(lambda: events_heard(host) >= set(events_stored(node)), 15, "all events")
 
     # the end: what is left, then NDEATH, and by MQTT 5 the will as well
-    mark = len(host.heard())
+    mark = len(host.received())
     assert node.stop() == 0
     host.wait_for("NDEATH", mark, "the farewell")
-    until(lambda: [h.verb for h in host.heard()].count("NDEATH") and view.alive == set(), 5, "the node's death")
+    until(lambda: [h.verb for h in host.received()].count("NDEATH") and strict.alive == set(), 5, "the node's death")
     stored_events = events_stored(node)
     assert events_heard(host) == set(stored_events), node.log()
-    assert not view.faults, (view.faults, node.log())
-    for heard in view.heard:
-        if heard.verb == "NDATA" and "Event/JSON" in heard.names():
-            told = json.loads(str(heard["Event/JSON"].value))
+    assert not strict.faults, (strict.faults, node.log())
+    for message in strict.messages:
+        if message.verb == "NDATA" and "Event/JSON" in message.names():
+            told = json.loads(str(message["Event/JSON"].value))
             assert told == json.loads(stored_events[told["seq"]])
     LIFE.extend(host.raw)
 

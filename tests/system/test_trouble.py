@@ -21,7 +21,8 @@ from fakes.delivery import ORIGIN, draft, event, until
 from mosquitto import Mosquitto, need_mosquitto
 
 from edge.config import Mqtt
-from edge.delivery.mqtt.client import listen, opener
+from edge.delivery.mqtt.client import opener
+from edge.delivery.mqtt.listener import listen
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import Outbox

@@ -50,11 +50,11 @@ def test_camera_that_returns_under_another_number_is_found_by_its_name(driver: P
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
-    sys.stdout.write(f"noticed after {said['noticed_s']:.2f} s, back after {said['back_s']:.2f} s\n")
-    assert said["given"]["backend"] == "V4L2"
-    assert (said["given"]["width"], said["given"]["height"], said["given"]["fps"]) == (320, 240, 25.0)
-    assert said["device"] == {"card": "Plant Camera", "formats": ["YUYV"]}
-    assert said["noticed_s"] < 3
-    assert said["back_s"] < 5
-    assert "/dev/v4l/by-id/usb-Plant_Camera-video-index0" in said["reason"]
+    result = json.loads(done.stdout)
+    sys.stdout.write(f"noticed after {result['noticed_s']:.2f} s, back after {result['back_s']:.2f} s\n")
+    assert result["actual"]["backend"] == "V4L2"
+    assert (result["actual"]["width"], result["actual"]["height"], result["actual"]["fps"]) == (320, 240, 25.0)
+    assert result["device"] == {"card": "Plant Camera", "formats": ["YUYV"]}
+    assert result["noticed_s"] < 3
+    assert result["back_s"] < 5
+    assert "/dev/v4l/by-id/usb-Plant_Camera-video-index0" in result["reason"]

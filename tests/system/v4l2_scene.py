@@ -1,6 +1,6 @@
 """Plays the scene of test_v4l2.py in a mount namespace of its own: `python v4l2_scene.py FOLDER`, as root.
 
-/dev is replaced, so that the camera can lie where udev would put it; nothing of it is seen outside.
+It replaces /dev, so that the camera can lie where udev would put it; other processes do not see that.
 """
 
 import json
@@ -13,7 +13,7 @@ BY_ID = Path("/dev/v4l/by-id/usb-Plant_Camera-video-index0")
 
 
 def own_dev(folder: Path) -> None:
-    """A /dev with what Python and the libraries need, and nothing more."""
+    """Replace /dev by one that holds what Python and the libraries need, and nothing more."""
     dev = folder / "dev"
     dev.mkdir()
     for name in ("null", "zero", "full", "random", "urandom", "tty"):
@@ -46,7 +46,7 @@ def main(folder: Path) -> None:
     other = {"name": "other", "source": "strip:?width=256&height=128", "fps": 40, "ring_frames": 64}
     with Plant({"name": "a", "source": str(BY_ID)}, other) as plant:
         plant.until(plant.more("a", 20))
-        given = plant.supervisor.snapshot()["a"].given
+        actual = plant.supervisor.snapshot()["a"].actual
         pull_out(0)
         noticed_s = plant.until(lambda: plant.has("a", "camera.lost"))
         reason = next(detail["reason"] for _, kind, detail in plant.told("a") if kind == "camera.lost")
@@ -55,14 +55,14 @@ def main(folder: Path) -> None:
         back_s = plant.until(lambda: plant.has("a", "camera.restored"))
         plant.until(plant.more("a", 20))
         assert plant.count("other", "dropped") == 0
-    said = {
-        "given": asdict(given),
+    result = {
+        "actual": asdict(actual),
         "device": {"card": device.card, "formats": [form.code for form in device.formats]},
         "noticed_s": noticed_s,
         "back_s": back_s,
         "reason": reason,
     }
-    sys.stdout.write(json.dumps(said))
+    sys.stdout.write(json.dumps(result))
 
 
 main(Path(sys.argv[1]))

@@ -9,13 +9,13 @@ import torch
 
 from edge.camera.sources.simulator import Strip
 
-torch.set_num_threads(1)  # networks this small gain nothing from a second one, and wait for it when the machine is busy
+torch.set_num_threads(1)  # a second thread does not speed up networks this small, and waits if the machine is busy
 
 CLASSES = ("inclusion", "patches", "scratches")
 
 
 def pictures(name, count, seed):
-    """200x200 px views of generated defects of one class."""
+    """200x200 px pictures of generated defects of one class."""
     strip = Strip(width=400, height=320, seed=seed, speed_px=1, spacing_px=500, classes=(name,))
     made = []
     for track in range(1, count + 1):
@@ -29,7 +29,7 @@ def pictures(name, count, seed):
 
 @pytest.fixture(scope="session")
 def class_folder(tmp_path_factory):
-    """Class folders without splits, 12 pictures in each."""
+    """Class folders without splits, 12 pictures each."""
     root = tmp_path_factory.mktemp("pictures")
     for seed, name in enumerate(CLASSES):
         (root / name).mkdir()
@@ -42,12 +42,12 @@ def class_folder(tmp_path_factory):
 def split_folder(tmp_path_factory):
     """train, valid and test with class folders and a `good` one."""
     root = tmp_path_factory.mktemp("splits")
-    sound = Strip(width=400, height=320, seed=77, spacing_px=1_000_000)
+    plain = Strip(width=400, height=320, seed=77, spacing_px=1_000_000)
     for split, count in (("train", 8), ("valid", 3), ("test", 3)):
         for seed, name in enumerate((*CLASSES, "good")):
             folder = root / split / name
             folder.mkdir(parents=True)
-            many = [sound.frame(n)[:200, :200] for n in range(count)] if name == "good" else pictures(name, count, seed)
+            many = [plain.frame(n)[:200, :200] for n in range(count)] if name == "good" else pictures(name, count, seed)
             for number, picture in enumerate(many):
                 cv2.imwrite(str(folder / f"{name}_{number + 1}.png"), picture)
     return root
@@ -55,5 +55,5 @@ def split_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def draw():
-    """Makes views of generated defects: class, count, seed."""
+    """A function that draws pictures of generated defects: class, count, seed."""
     return pictures

@@ -1,17 +1,20 @@
-"""The command, from folder to bundle."""
+"""The command, from a folder to a bundle."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import cv2
 import pytest
 import textures
 from click.testing import CliRunner
 
+from edge import __version__
 from edge.model.bundle import load
 from edge.model.classifier import Classifier
-from trainer.cli import main
+from trainer.cli.commands import main
 
 
 def run(*arguments):
@@ -34,15 +37,15 @@ def recipe(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(split_folder, recipe, tmp_path_factory):
-    """A bundle trained in a hurry on the small folder."""
+    """A bundle, trained briefly on the small folder."""
     out = tmp_path_factory.mktemp("run")
     result = run("all", "--data", split_folder, "--out", out, "--recipe", recipe)
     assert result.exit_code == 0, result.output
     return out / "bundle"
 
 
-def test_all_writes_a_bundle_that_the_edge_accepts(made):
-    """Trained, exported, described: it loads, passes its self-test and has a card with counts."""
+def test_all_writes_a_bundle_that_the_daemon_accepts(made):
+    """It loads, passes its self-test, and its card has the counts."""
     bundle = load(made)
     Classifier(bundle).selftest()
     assert bundle.card.has_good
@@ -51,15 +54,15 @@ def test_all_writes_a_bundle_that_the_edge_accepts(made):
     assert sum(bundle.card.training["pictures"].values()) == 56
 
 
-def test_card_names_no_place_of_this_machine(made, split_folder):
-    """Nothing in the card tells where it was trained."""
+def test_card_has_no_path_of_this_machine(made, split_folder):
+    """The card does not reveal the folders of the training."""
     text = (made / "card.json").read_text("utf-8")
     assert str(split_folder) not in text
     assert "/home/" not in text
 
 
-def test_without_sound_examples_there_is_no_good_output(recipe, tmp_path):
-    """Classes the strip does not know, no boxes, no good folder: the bundle promises no `good`."""
+def test_without_defect_free_examples_there_is_no_good_output(recipe, tmp_path):
+    """Classes unknown to the simulator, no boxes, no `good` folder: the bundle has no `good` output."""
     textures.write(tmp_path / "data", 8, ("hole", "oil_drop"))
     result = run("all", "--data", tmp_path / "data", "--out", tmp_path / "out", "--recipe", recipe)
     assert result.exit_code == 0, result.output
@@ -68,8 +71,8 @@ def test_without_sound_examples_there_is_no_good_output(recipe, tmp_path):
     assert bundle.card.classes == ("hole", "oil_drop")
 
 
-def test_show_draws_a_sheet(split_folder, tmp_path):
-    """A page with a row for each class and two of its augmentation; nothing else is written."""
+def test_show_draws_a_contact_sheet(split_folder, tmp_path):
+    """The sheet has a row for each class and two for its augmentation; nothing else is written."""
     result = run("show", "--data", split_folder, "--out", tmp_path / "page.png")
     assert result.exit_code == 0, result.output
     sheet = cv2.imread(str(tmp_path / "page.png"), cv2.IMREAD_GRAYSCALE)
@@ -80,14 +83,14 @@ def test_show_draws_a_sheet(split_folder, tmp_path):
 
 
 def test_evaluate_measures_the_file(made, split_folder):
-    """The counts of `evaluate` are those in the card."""
+    """The counts of `evaluate` equal those in the card."""
     result = run("evaluate", "--bundle", made, "--data", split_folder, "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["test"] == load(made).card.metrics["test"]
 
 
 def test_evaluate_refuses_other_classes(made, class_folder, tmp_path):
-    """A folder with other classes than the bundle's is refused by name."""
+    """The message names the classes of the folder and of the bundle."""
     for name in ("dent", "rust"):
         (tmp_path / name).mkdir()
         for n in range(6):
@@ -98,8 +101,8 @@ def test_evaluate_refuses_other_classes(made, class_folder, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["all", "distill", "show", "evaluate"])
-def test_commands_say_what_is_wrong_with_the_data(command, made, tmp_path):
-    """An empty folder, a missing class and an unreadable picture end with one line and exit 1."""
+def test_commands_report_errors_of_the_data(command, made, tmp_path):
+    """An empty folder, a missing class and an unreadable picture give one line and exit code 1."""
     where = ("--bundle", made) if command == "evaluate" else ("--out", tmp_path / "out")
     data = tmp_path / "data"
     data.mkdir()
@@ -113,20 +116,39 @@ def test_commands_say_what_is_wrong_with_the_data(command, made, tmp_path):
         for n in range(6):
             (data / name / f"{n}.png").write_bytes(b"no picture")
     result = run(command, "--data", data, *where)
-    assert (result.exit_code, "6 could not be used, the first: 0.png is no image" in result.output) == (1, True)
+    assert (result.exit_code, "6 could not be used, the first: 0.png is not an image" in result.output) == (1, True)
 
 
 def test_help_lists_the_commands():
-    """`defectd-train --help` shows what there is."""
+    """`defectd-train --help` lists every command, and so does -h."""
     wanted = {"all", "teacher", "distill", "prune", "finetune", "export", "quantize", "evaluate", "show"}
     assert wanted <= set(run("--help").output.split())
+    assert run("-h").output == run("--help").output
 
 
-def test_options_that_lead_nowhere_are_refused(split_folder, recipe, tmp_path):
-    """No folder to write to is a usage error; weights for a recipe without teacher, or an unknown recipe, a failure."""
+def test_contradictory_options_are_refused(split_folder, recipe, tmp_path):
+    """A missing run folder is a usage error; --weights without a teacher, or an unknown recipe, gives exit code 1."""
     assert run("evaluate", "--data", split_folder).exit_code == 2
     words = ("all", "--data", split_folder, "--out", tmp_path / "run", "--recipe")
     result = run(*words, recipe, "--weights", "none")
     assert (result.exit_code, "has no teacher" in result.output) == (1, True)
     result = run(*words, "nowhere.yaml")
     assert (result.exit_code, "no such recipe" in result.output) == (1, True)
+
+
+def test_version_is_printed():
+    """`defectd-train --version` prints the version of the package."""
+    assert run("--version").output == f"defectd-train, version {__version__}\n"
+
+
+@pytest.mark.parametrize("package", ["torch", "onnx", "tqdm"])
+def test_without_the_extra_the_command_names_it(package):
+    """Without a package of the trainer extra, the command prints one line instead of a traceback."""
+    script = f"import sys; sys.modules[{package!r}] = None; from trainer.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--help"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        f"defectd-train needs the package {package}. Install the trainer extra: pip install 'defectd[trainer]'\n"
+    )

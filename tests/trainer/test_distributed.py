@@ -1,4 +1,4 @@
-"""One training in several processes."""
+"""One training in several processes, and several trainings in parallel."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from trainer.distributed import World, beside, from_first, summed, together
+from trainer.distributed import World, from_first, in_parallel, join_processes, summed
 
 HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """What two gloo processes under torchrun left: (folder, result of each)."""
+    """Two gloo processes under torchrun: (their folder, the result of each)."""
     folder = tmp_path_factory.mktemp("two")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     root = str(HERE.parents[1])
@@ -37,7 +37,7 @@ def equal(one, other):
 
 
 def test_processes_train_one_network(results):
-    """Both end with the same weights and statistics, though they started with different ones, and it has learnt."""
+    """Both end with the same weights and statistics, although they start with different ones, and learn."""
     _, (first, second) = results
     assert first["size"] == second["size"] == 2
     assert equal(first["whole"], second["whole"])
@@ -47,61 +47,61 @@ def test_processes_train_one_network(results):
 
 
 def test_only_the_first_process_writes_and_reports(results):
-    """One checkpoint, no drafts, and epochs that are told once."""
+    """There is one checkpoint, no draft, and each epoch is reported once."""
     folder, (first, second) = results
     assert sorted(p.name for p in folder.iterdir()) == ["half.pt", "result-0.pt", "result-1.pt", "run.pt"]
     assert len(first["right"]) == 6
     assert second["right"] == []
 
 
-def test_processes_go_on_from_a_checkpoint(results):
-    """From the checkpoint after the second epoch both come to the same weights as without a break."""
+def test_processes_resume_from_a_checkpoint(results):
+    """From the checkpoint after the second epoch both get the same weights as without interruption."""
     _, (first, second) = results
     assert equal(first["resumed"], first["whole"])
     assert equal(second["resumed"], first["whole"])
 
 
-def test_one_process_is_a_world_of_its_own(monkeypatch):
-    """Without torchrun nothing is joined, and values pass through."""
+def test_without_torchrun_a_process_is_alone(monkeypatch):
+    """Its world has size 1, and values pass through unchanged."""
     monkeypatch.delenv("RANK", raising=False)
-    with together() as world:
+    with join_processes() as world:
         assert world == World(0, 1)
         assert world.first
         assert from_first("value") == "value"
         assert float(summed(torch.tensor(2.0))) == 2.0
 
 
-def squared(number, tell):
-    """What a process of `beside` does here."""
+def squared(number, report):
+    """The work of a parallel process."""
     if number < 0:
         raise ValueError(f"{number} is below zero")
-    tell(f"squaring {number}")
+    report(f"squaring {number}")
     return number * number
 
 
-def asleep(number, tell):
-    tell("asleep")
+def asleep(number, report):
+    report("asleep")
     threading.Event().wait(0 if number == 0 else 600)
     return number
 
 
-def test_work_beside_each_other_gives_every_result_and_is_heard():
-    """Three items in two processes: all results, and a line from each."""
+def test_parallel_work_gives_every_result_and_forwards_lines():
+    """Three items in two processes give three results and a line from each."""
     lines = []
-    assert sorted(beside(squared, [1, 2, 3], 2, lines.append)) == [1, 4, 9]
+    assert sorted(in_parallel(squared, [1, 2, 3], 2, lines.append)) == [1, 4, 9]
     assert sorted(lines) == ["squaring 1", "squaring 2", "squaring 3"]
 
 
-def test_an_error_ends_the_work_beside_it():
-    """What one item raises arrives, and the process that still sleeps is gone."""
-    found = beside(asleep, [0, 1], 2, lambda _line: None)
+def test_an_interruption_terminates_the_processes():
+    """The exception arrives, and the process that was still asleep is gone."""
+    found = in_parallel(asleep, [0, 1], 2, lambda _line: None)
     assert next(found) == 0
     with pytest.raises(KeyboardInterrupt):
         found.throw(KeyboardInterrupt())
     assert multiprocessing.active_children() == []
 
 
-def test_the_message_of_an_error_arrives():
-    """A process that fails says why."""
+def test_an_error_of_a_process_arrives():
+    """The exception of a failed process is raised again, with its message."""
     with pytest.raises(ValueError, match="-1 is below zero"):
-        list(beside(squared, [-1], 1, lambda _line: None))
+        list(in_parallel(squared, [-1], 1, lambda _line: None))

@@ -1,4 +1,4 @@
-"""What a run measures beside its accuracy: sound surface, classes it never saw, the price of width, the reference."""
+"""What a run measures besides accuracy: defect-free surface, unknown classes, the cost of width, the reference."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from edge.host.clock import SystemClock
 from trainer import plan
 from trainer.evaluation.record import Record
-from trainer.pipeline import Pipeline, Task, Watch
+from trainer.job import Progress, Task
+from trainer.pipeline import new_job
 from trainer.recipe import TrainingError
-from trainer.run_folder import Run
+from trainer.run_folder import RunFolder
 
 RECIPE = """
 architecture:
@@ -32,7 +33,7 @@ folds: {count: 2, by: twins}
 
 
 def reference(path):
-    """A stand-in for the reference: one convolution."""
+    """A fake reference: one convolution."""
     conv = helper.make_node("Conv", ["x", "w"], ["y"], strides=[4, 4])
     graph = helper.make_graph(
         [conv],
@@ -49,7 +50,7 @@ def reference(path):
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory):
-    """Cloth with boxes around its faults, in the lower half of the corner that crops are cut from."""
+    """Cloth with a box in the corner of every picture with a fault."""
     folder = tmp_path_factory.mktemp("cloth")
     textures.write(folder, 8)
     stems = [f"{name}_{n}" for name in textures.CLASSES for n in range(1, 9)]
@@ -61,8 +62,8 @@ def task(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(task, tmp_path_factory):
-    made = Run(tmp_path_factory.mktemp("runs") / "cloth", SystemClock())
-    Pipeline(task, made).make()
+    made = RunFolder(tmp_path_factory.mktemp("runs") / "cloth", SystemClock())
+    new_job(task, made).make()
     return made
 
 
@@ -71,16 +72,16 @@ def record(run):
     return Record.load(run.path("record.json"))
 
 
-def test_sound_surface_is_ranked_out_of_fold(record):
-    """Both sides, pooled over all pictures, since every one is left out once."""
+def test_defect_free_surface_is_ranked_out_of_fold(record):
+    """Both crop sizes, pooled over all pictures, because each is held out once."""
     assert [(one.variant, one.side_px) for one in record.good] == [("fp32", 100), ("fp32", 64)]
     assert all("the folds' held-out pictures" in one.how for one in record.good)
     assert all(one.ranking.positives and one.ranking.negatives for one in record.good)
     assert record.good[1].ranking.negatives == 2 * 24
 
 
-def test_class_that_was_left_out_is_ranked(run, record):
-    """All its pictures against those of the others that were not trained on, by a student that never heard of it."""
+def test_excluded_class_is_ranked(run, record):
+    """All its pictures against unseen pictures of the others, by a student without the class."""
     assert {(one.name, one.score) for one in record.unknown} == {("oil_drop", "energy"), ("oil_drop", "max-softmax")}
     assert all(one.ranking.positives == 8 and one.ranking.negatives > 0 for one in record.unknown)
     own = json.loads(run.path("unknown/oil_drop/fp32/card.json").read_text("utf-8"))
@@ -88,7 +89,7 @@ def test_class_that_was_left_out_is_ranked(run, record):
 
 
 def test_curve_of_pruning_goes_from_wide_to_shipped(record):
-    """Before pruning, after the round that was tuned, and the network that ships: real channels, real bytes."""
+    """Before pruning, after the fine-tuned round, and the network that ships, each with its real size."""
     widths = [one.name for one in record.pruning]
     assert (len(widths), widths[0]) == (3, "16-48")
     macs = [one.macs for one in record.pruning]
@@ -98,27 +99,28 @@ def test_curve_of_pruning_goes_from_wide_to_shipped(record):
     assert all(one.median_us > 0 and one.right.of for one in record.pruning)
 
 
-def test_all_of_it_stands_in_report_and_card(run):
-    """Sections with figures, and the same figures in card.json."""
+def test_all_measurements_are_in_report_and_card(run):
+    """The report has their sections, and card.json their keys."""
     headings = re.findall(r"^## (.+)$", run.path("report.md").read_text("utf-8"), re.MULTILINE)
-    assert {"Good surface", "Unknown classes", "Pruning: accuracy against cost", "Speed and work"} <= set(headings)
+    wanted = {"Defect-free surface", "Unknown classes", "Pruning: accuracy against cost", "Latency and work"}
+    assert wanted <= set(headings)
     metrics = json.loads(run.path("bundle/card.json").read_text("utf-8"))["metrics"]
     assert {"good_surface", "unknown_class", "latency", "accuracy"} <= set(metrics)
 
 
 def test_reference_is_timed_beside_the_student_without_training_again(task, run, tmp_path):
-    """Another reference asks for the measurement and the report only."""
-    began = []
-    watch = Watch(lambda stage, _number, _of: began.append(stage))
-    Pipeline(replace(task, reference=reference(tmp_path / "reference.onnx")), run, watch).make()
-    assert began == ["evaluate", "report"]
+    """Another reference repeats only the evaluation and the report."""
+    started = []
+    progress = Progress(lambda stage, _number, _of: started.append(stage))
+    new_job(replace(task, reference=reference(tmp_path / "reference.onnx")), run, progress).make()
+    assert started == ["evaluate", "report"]
     found = Record.load(run.path("record.json"))
     assert found.latency.ratio("fp32", "call") > 0
     assert "latency" in found.metrics()
 
 
-def test_class_to_be_left_out_must_exist(task, tmp_path):
-    """A misspelt class is named, with those that there are."""
+def test_class_to_exclude_must_exist(task, tmp_path):
+    """The message names the misspelt class and the existing ones."""
     wrong = replace(task, plan=replace(task.plan, folds=None, measure=replace(task.plan.measure, unknown=("oil",))))
-    with pytest.raises(TrainingError, match=r"oil: no such class to be left out\. There are hole, loose_thread"):
-        Pipeline(wrong, Run(tmp_path / "run", SystemClock())).make()
+    with pytest.raises(TrainingError, match=r"oil: no such class to exclude\. The classes are hole, loose_thread"):
+        new_job(wrong, RunFolder(tmp_path / "run", SystemClock())).make()

@@ -1,4 +1,4 @@
-"""From a folder of pictures to a bundle and a report, stage by stage, on cloth instead of steel."""
+"""From a folder of pictures to a bundle and a report, stage by stage, with cloth instead of steel."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from edge.host.clock import SystemClock
 from edge.model.bundle import FP32, INT8, load
 from edge.model.classifier import Classifier
 from trainer import plan
-from trainer.cli import main
+from trainer.cli.commands import main
 from trainer.evaluation.record import Record
+from trainer.job import Progress, Task
 from trainer.networks import teacher
-from trainer.pipeline import Pipeline, Task, Watch
+from trainer.pipeline import new_job
 from trainer.recipe import TeacherRecipe, TrainingError
-from trainer.run_folder import Run
+from trainer.run_folder import RunFolder
 
 TINY = """
 architecture:
@@ -52,7 +53,7 @@ def cloth(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recipes(tmp_path_factory):
-    """tiny: every stage.  plain: no teacher.  brief: no pruning either."""
+    """tiny: every stage.  plain: without a teacher.  brief: without pruning, too."""
     folder = tmp_path_factory.mktemp("recipes")
     for name, text in (("tiny", TINY), ("plain", PLAIN), ("brief", BRIEF)):
         (folder / f"{name}.yaml").write_text(text, "utf-8")
@@ -76,7 +77,7 @@ def brief(recipes):
 
 @pytest.fixture(scope="module")
 def finished(cloth, tiny, tmp_path_factory):
-    """A run folder in which all stages are done."""
+    """A run folder in which all stages are finished."""
     out = tmp_path_factory.mktemp("runs") / "tiny"
     made = defectd_train("all", "--data", cloth, "--out", out, "--recipe", tiny)
     assert made.exit_code == 0, made.output
@@ -87,13 +88,13 @@ def finished(cloth, tiny, tmp_path_factory):
 def finished_plain(cloth, plain, tmp_path_factory):
     """The same without a teacher."""
     out = tmp_path_factory.mktemp("runs") / "plain"
-    Pipeline(Task(cloth, plan.load(plain)), Run(out, SystemClock())).make()
+    new_job(Task(cloth, plan.load(plain)), RunFolder(out, SystemClock())).make()
     return out
 
 
 @pytest.fixture
 def copied(finished_plain, tmp_path):
-    """A finished run without a teacher, to be changed."""
+    """A copy of a finished run without a teacher."""
     shutil.copytree(finished_plain, tmp_path / "run")
     return tmp_path / "run"
 
@@ -103,10 +104,10 @@ def defectd_train(*words):
 
 
 def made_again(cloth, out, wanted, until="report", **given):
-    """Go through the stages; returns those that had to be made."""
+    """Run the stages; returns the names of those that were not up to date."""
     seen = []
-    watch = Watch(done=lambda done: seen.append(done.stage) if done.made_now else None)
-    Pipeline(Task(cloth, wanted, **given), Run(out, SystemClock()), watch).make(until)
+    progress = Progress(finished=lambda result: seen.append(result.stage) if result.made_now else None)
+    new_job(Task(cloth, wanted, **given), RunFolder(out, SystemClock()), progress).make(until)
     return tuple(seen)
 
 
@@ -116,11 +117,11 @@ def leftovers(out):
     ]
 
 
-# What comes out ----------------------------------------------------------------------------------------------------
+# Results ----------------------------------------------------------------------------------------------------
 
 
 def test_all_ends_with_a_bundle_and_a_report(finished):
-    """Both networks pass their self-test; record, report and model card lie beside them."""
+    """Both networks pass their self-test; record, report and model card are beside the bundle."""
     bundle = load(finished / "bundle")
     assert bundle.card.classes == textures.CLASSES
     assert bundle.card.has_good
@@ -135,8 +136,8 @@ def test_all_ends_with_a_bundle_and_a_report(finished):
     assert leftovers(finished) == []
 
 
-def test_the_card_says_how_the_bundle_was_made(finished):
-    """Recipe, seed, data, versions, commit and stages; and no place of this machine in any text of the run."""
+def test_the_card_states_how_the_bundle_was_made(finished):
+    """Recipe, seed, data, versions, commit and stages are in it; no text of the run has a path of this machine."""
     training = load(finished / "bundle").card.training
     assert training["recipe"]["student"]["epochs"] == 2
     assert {"seed", "data_sha256", "versions", "commit", "pictures"} <= set(training)
@@ -148,7 +149,7 @@ def test_the_card_says_how_the_bundle_was_made(finished):
             assert not any(place in text for place in places), path
 
 
-def test_pruning_took_real_channels(finished):
+def test_pruning_removes_channels(finished):
     """The file that ships is the narrower network."""
     record = json.loads((finished / "stages" / "prune.json").read_text())
     assert [one["macs"] for one in record["notes"]["rounds"]][-1] <= 200_000
@@ -156,38 +157,38 @@ def test_pruning_took_real_channels(finished):
     assert json.loads((finished / "stages" / "student.json").read_text())["notes"]["macs"] > 400_000
 
 
-# What is done again ------------------------------------------------------------------------------------------------
+# Up to date, or not ------------------------------------------------------------------------------------------------
 
 
-def test_a_finished_run_is_not_made_again(cloth, plain, copied):
-    """The same command looks, and does nothing."""
+def test_a_finished_run_is_not_repeated(cloth, plain, copied):
+    """The same command makes no stage."""
     assert made_again(cloth, copied, plan.load(plain)) == ()
 
 
-def test_only_what_a_change_concerns_is_made_again(cloth, plain, copied):
-    """A gentler fine-tuning leaves teacher, student and pruning; another seed leaves the data."""
+def test_only_stages_that_depend_on_a_change_run_again(cloth, plain, copied):
+    """A change of fine-tuning keeps the student; another seed keeps the data."""
     wanted = plan.load(plain)
     longer = replace(
         wanted,
         finetune=replace(wanted.finetune, learning_rate=5e-4),
         measure=plan.Measures(latency_rounds=1, robustness=False),
     )
-    # The rounds of pruning are tuned with the same settings.
+    # Between the rounds of pruning the student is fine-tuned with the same settings.
     assert made_again(cloth, copied, longer, "finetune") == ("prune", "finetune")
     assert made_again(cloth, copied, replace(wanted, quantize=None), "export") == ("prune", "finetune", "export")
     assert made_again(cloth, copied, wanted, "student", seed=1) == ("student",)
 
 
-def test_without_a_teacher_the_student_teaches_what_is_left_of_it(cloth, plain, copied):
-    """Distillation asked for after the fact leaves the student, and changes what comes after pruning."""
+def test_without_a_teacher_the_unpruned_student_teaches_the_pruned_one(cloth, plain, copied):
+    """Adding distillation keeps the student, and changes the stages from pruning on."""
     wanted = replace(plan.load(plain), distillation=plan.Distillation(alpha=0.1, tau=2.0))
     before = (copied / "finetuned.pt").read_bytes()
     assert made_again(cloth, copied, wanted, "finetune") == ("prune", "finetune")
     assert (copied / "finetuned.pt").read_bytes() != before
 
 
-def test_new_pictures_start_it_anew_and_touched_ones_do_not(cloth, plain, copied, tmp_path):
-    """A file that is written with the same bytes changes nothing but the index's record."""
+def test_new_pictures_repeat_the_training_and_touched_ones_do_not(cloth, plain, copied, tmp_path):
+    """A file that was written with the same bytes repeats only the index."""
     pictures = tmp_path / "cloth"
     shutil.copytree(cloth, pictures)
     os.utime(pictures / "hole" / "hole_3.png")
@@ -197,11 +198,11 @@ def test_new_pictures_start_it_anew_and_touched_ones_do_not(cloth, plain, copied
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_ctrl_c_in_a_stage_and_the_same_again(cloth, recipes, finished, finished_plain, tmp_path, stage):
-    """Stopped within any stage: nothing is half written, and going on gives the same files as without the stop."""
-    taught = stage in ("teacher", "student")
-    copied, wanted = tmp_path / "run", plan.load(recipes / ("tiny.yaml" if taught else "plain.yaml"))
-    shutil.copytree(finished if taught else finished_plain, copied)
+def test_a_stage_resumes_after_ctrl_c(cloth, recipes, finished, finished_plain, tmp_path, stage):
+    """Interrupted in any stage, nothing is half written, and resuming gives the same files as without interruption."""
+    with_teacher = stage in ("teacher", "student")
+    copied, wanted = tmp_path / "run", plan.load(recipes / ("tiny.yaml" if with_teacher else "plain.yaml"))
+    shutil.copytree(finished if with_teacher else finished_plain, copied)
     record = copied / "stages" / f"{stage}.json"
     before = json.loads(record.read_text())["outputs"]
     record.unlink()
@@ -209,28 +210,28 @@ def test_ctrl_c_in_a_stage_and_the_same_again(cloth, recipes, finished, finished
     def stop(*_):
         raise KeyboardInterrupt
 
-    # Stages that tell of steps are stopped behind their first, the others as they begin.
+    # Stages that report steps are stopped after the first step, the others at their start.
     steps = stage in ("data", "teacher", "student", "prune", "finetune", "quantize", "evaluate")
-    watch = Watch(step=stop) if steps else Watch(begin=stop)
-    task, run = Task(cloth, wanted), Run(copied, SystemClock())
+    progress = Progress(step=stop) if steps else Progress(started=stop)
+    task, run = Task(cloth, wanted), RunFolder(copied, SystemClock())
     with pytest.raises(KeyboardInterrupt):
-        Pipeline(task, run, watch).make()
+        new_job(task, run, progress).make()
     assert not record.exists()
     assert leftovers(copied) == []
     checkpoints = list((copied / "checkpoints").rglob("*.pt"))
     assert bool(checkpoints) == (stage in ("teacher", "student", "prune", "finetune"))
 
-    told = []
-    Pipeline(task, run, Watch(step=lambda done, of, _what: told.append((done, of)))).make(stage)
+    reported = []
+    new_job(task, run, Progress(step=lambda done, of, _what: reported.append((done, of)))).make(stage)
     after = json.loads(record.read_text())["outputs"]
     assert after.keys() == before.keys()
-    if stage not in ("quantize", "evaluate", "report"):  # those hold times
+    if stage not in ("quantize", "evaluate", "report"):  # their files contain times
         assert after == before
     assert not (copied / "checkpoints").exists()
 
 
-def test_a_stage_command_makes_what_it_needs(cloth, brief, tmp_path):
-    """`export` trains first; `evaluate` afterwards finds all that, and tells the counts."""
+def test_a_stage_command_makes_earlier_stages_first(cloth, brief, tmp_path):
+    """`export` trains first; a later `evaluate` does not train again, and prints the counts."""
     made = defectd_train("export", "--data", cloth, "--out", tmp_path / "run", "--recipe", brief)
     assert made.exit_code == 0, made.output
     assert made.stdout.split() == [str(tmp_path / "run" / "fp32")]
@@ -243,8 +244,8 @@ def test_a_stage_command_makes_what_it_needs(cloth, brief, tmp_path):
     assert (refused.exit_code, "has no stage prune; it has data, student" in refused.output) == (1, True)
 
 
-def test_folds_measure_every_picture_once(cloth, brief, tmp_path):
-    """Each fold is trained anew on the others; pooled, all pictures of faults were left out once."""
+def test_folds_evaluate_every_picture_once(cloth, brief, tmp_path):
+    """Each fold trains on the others; pooled, every picture of a fault is held out once."""
     made = defectd_train(
         "all", "--data", cloth, "--out", tmp_path / "run", "--recipe", brief, "--folds", "2", "--jobs", "2"
     )
@@ -256,71 +257,71 @@ def test_folds_measure_every_picture_once(cloth, brief, tmp_path):
     assert {s.variant for s in record.summaries} == {"fp32", "int8"}
 
 
-def test_folds_go_on_where_they_stopped(cloth, brief, tmp_path):
-    """Stopped in the second of three: what was trained in the first two is not trained again."""
+def test_folds_resume_where_they_stopped(cloth, brief, tmp_path):
+    """Interrupted in the second of three, finished stages of the first two do not run again."""
     wanted = replace(plan.load(brief), quantize=None, folds=plan.Folds(3))
-    task, run, begun = Task(cloth, wanted), Run(tmp_path / "run", SystemClock()), []
+    task, run, started = Task(cloth, wanted), RunFolder(tmp_path / "run", SystemClock()), []
 
     def stop(stage, _number, _of):
         if stage == "fold 2 of 3: export":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Pipeline(task, run, Watch(begin=stop)).make("folds")
-    Pipeline(task, run, Watch(begin=lambda stage, *_: begun.append(stage))).make("folds")
-    folds = [stage.removeprefix("fold ") for stage in begun if stage.startswith("fold ")]
+        new_job(task, run, Progress(started=stop)).make("folds")
+    new_job(task, run, Progress(started=lambda stage, *_: started.append(stage))).make("folds")
+    folds = [stage.removeprefix("fold ") for stage in started if stage.startswith("fold ")]
     assert folds == ["2 of 3: export", "3 of 3: data", "3 of 3: student", "3 of 3: export"]
 
 
-# What goes wrong ---------------------------------------------------------------------------------------------------
+# Errors ---------------------------------------------------------------------------------------------------
 
 
 def test_a_teacher_for_other_classes_is_refused(cloth, tiny, tmp_path):
-    """The message names both lists of classes; a file of something else is named too."""
+    """The message names both lists of classes; other files are refused by name, too."""
     other = teacher.Teacher(2, good=True, input_px=32)
     teacher.save(other, tmp_path / "other.pt", classes=("dent", "rust"), recipe=TeacherRecipe(), origin="none")
     torch.save({"weights": 1}, tmp_path / "none.pt")
     lines = {
-        "other.pt": "is a teacher for dent, rust; here are hole, loose_thread, oil_drop",
+        "other.pt": "is a teacher for dent, rust; the data has hole, loose_thread, oil_drop",
         "none.pt": "not a teacher",
         "missing.pt": "cannot be read",
     }
-    for name, said in lines.items():
+    for name, message in lines.items():
         words = ("--data", cloth, "--out", tmp_path / "run", "--recipe", tiny, "--teacher", tmp_path / name)
         made = defectd_train("distill", *words)
-        assert (made.exit_code, said in made.output) == (1, True), made.output
+        assert (made.exit_code, message in made.output) == (1, True), made.output
     assert not (tmp_path / "run" / "student.pt").exists()
 
 
-def test_a_teacher_that_is_given_is_used(cloth, tiny, finished, tmp_path):
-    """Trained once, it teaches in another run; cross-validation with it is refused, for it has seen everything."""
+def test_a_given_teacher_is_used(cloth, tiny, finished, tmp_path):
+    """It gives the same student in another run; cross-validation refuses it, because it has seen all pictures."""
     words = ("--data", cloth, "--out", tmp_path / "run", "--recipe", tiny, "--teacher", finished / "teacher-1.pt")
     made = defectd_train("distill", *words)
     assert made.exit_code == 0, made.output
     assert (tmp_path / "run" / "student.pt").read_bytes() == (finished / "student.pt").read_bytes()
     made = defectd_train("all", *words, "--folds", "2")
-    assert (made.exit_code, "has seen the pictures that a fold leaves out" in made.output) == (1, True)
+    assert (made.exit_code, "has seen the pictures that a fold holds out" in made.output) == (1, True)
 
 
-def test_a_checkpoint_that_is_damaged_is_named(cloth, plain, copied):
-    """A checkpoint of an earlier try that cannot be read: the message says which file to delete."""
+def test_a_damaged_checkpoint_is_named(cloth, plain, copied):
+    """The message says which file to delete."""
     (copied / "stages" / "student.json").unlink()
-    task, run = Task(cloth, plan.load(plain)), Run(copied, SystemClock())
+    task, run = Task(cloth, plan.load(plain)), RunFolder(copied, SystemClock())
 
     def stop(*_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Pipeline(task, run, Watch(step=stop)).make()
+        new_job(task, run, Progress(step=stop)).make()
     (checkpoint,) = (copied / "checkpoints").rglob("*.pt")
     checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
     with pytest.raises(TrainingError, match=rf"{checkpoint.name}: not a file of weights.*Delete it"):
-        Pipeline(task, run).make()
+        new_job(task, run).make()
 
 
 @pytest.mark.system
-def test_sigint_and_sigterm_in_a_real_process_then_the_same_command(cloth, tmp_path):
-    """A training that is stopped by the terminal, then by the system, goes on behind its last epoch and ends well."""
+def test_a_real_process_resumes_after_sigint_and_sigterm(cloth, tmp_path):
+    """Stopped by the terminal, then by the system, a training resumes after its last epoch and finishes."""
     recipe = tmp_path / "long.yaml"
     recipe.write_text(
         "architecture: {name: tiny, input_px: 64, convs: [{channels: 16, kernel: 4, stride: 4}]}\n"
@@ -338,8 +339,8 @@ def test_sigint_and_sigterm_in_a_real_process_then_the_same_command(cloth, tmp_p
                 assert process.poll() is None, process.stderr.read()
                 time.sleep(0.01)  # waits for a file of another process
             process.send_signal(number)
-            _, said = process.communicate(timeout=60)
-        assert (process.returncode, "stopped. The same command goes on from here" in said) == (1, True), said
+            _, errors = process.communicate(timeout=60)
+        assert (process.returncode, "stopped. Run the same command again to resume" in errors) == (1, True), errors
         assert leftovers(out) == []
         assert not (out / "student.pt").exists()
     done = subprocess.run(command, env=alone, capture_output=True, text=True, timeout=300, check=False)
@@ -349,7 +350,7 @@ def test_sigint_and_sigterm_in_a_real_process_then_the_same_command(cloth, tmp_p
 
 @pytest.mark.system
 def test_two_processes_train_one_student(cloth, brief, tmp_path):
-    """Started by torchrun, both take part, the first one writes; the run then goes on in a single process."""
+    """Under torchrun both take part and the first one writes; a single process can continue the run."""
     out = tmp_path / "run"
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = ["-m", "trainer.cli", "distill", "--data", cloth, "--out", out, "--recipe", brief]
@@ -363,7 +364,7 @@ def test_two_processes_train_one_student(cloth, brief, tmp_path):
 
 @pytest.mark.system
 def test_the_bundle_runs_in_the_daemon(cloth, finished, tmp_path):
-    """`defectd inspect` names the classes of the cloth; the daemon inspects a folder of it to its end."""
+    """`defectd inspect` reports the classes of the cloth; the daemon inspects a folder of cloth to its end."""
     faults = sorted((cloth / "hole").iterdir())[:3]
     inspect = [sys.executable, "-m", "edge.cli", "inspect", "--json", "--bundle", finished / "bundle", *faults]
     done = subprocess.run(inspect, capture_output=True, text=True, timeout=120, check=False)
@@ -390,7 +391,7 @@ def test_the_bundle_runs_in_the_daemon(cloth, finished, tmp_path):
         timeout=60,
         check=True,
     )
-    told = [json.loads(line) for line in events.stdout.splitlines()]
-    assert "node.started" in {event["type"] for event in told}
-    assert "camera.ended" in {event["type"] for event in told}
-    assert {event["model"]["name"] for event in told if event.get("model")} == {load(finished / "bundle").card.name}
+    reported = [json.loads(line) for line in events.stdout.splitlines()]
+    assert "node.started" in {event["type"] for event in reported}
+    assert "camera.ended" in {event["type"] for event in reported}
+    assert {event["model"]["name"] for event in reported if event.get("model")} == {load(finished / "bundle").card.name}

@@ -26,21 +26,21 @@ def written(tmp_path, text):
 
 @pytest.mark.parametrize("name", plan.SHIPPED)
 def test_shipped_recipes_are_valid(name):
-    """Each of them can be read, and its quick form goes through the same stages."""
+    """Each can be read, and its quick form has the same stages."""
     wanted = plan.load(name)
     assert wanted.name == name
     assert plan.check(plan.quick(wanted)).stages == wanted.stages
 
 
-def test_the_default_recipe_is_the_whole_way():
-    """Teacher, distillation, pruning, fine-tuning, ONNX, int8."""
+def test_the_default_recipe_has_every_training_stage():
+    """Teacher, distillation, pruning, fine-tuning, ONNX export, int8."""
     assert plan.load("default").stages == (
         "data", "teacher", "student", "prune", "finetune", "export", "quantize", "evaluate", "report",
     )  # fmt: skip
 
 
 def test_a_part_that_is_not_named_is_left_out(tmp_path):
-    """A key alone asks for the usual settings; what is missing is no stage."""
+    """A key without values selects the default settings; a missing key leaves the stage out."""
     wanted = plan.load(written(tmp_path, "architecture: i100_s4\nstudent: {epochs: 7}\nfolds: {count: 3, by: twins}\n"))
     assert wanted.stages == ("data", "student", "export", "folds", "evaluate", "report")
     assert (wanted.name, wanted.architecture, wanted.student.epochs) == ("mine", I100_S4, 7)
@@ -48,23 +48,23 @@ def test_a_part_that_is_not_named_is_left_out(tmp_path):
 
 
 def test_everything_in_a_plan_is_data(tmp_path):
-    """What goes into the record can be written as a recipe again, and gives the same plan."""
+    """The plan in a record can be validated as a recipe, and gives the same plan."""
     wanted = plan.load("default")
     assert plan.PLANS.validate_python([asdict(wanted)])[0] == wanted
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("student: {epoch: 3}", "student.epoch: no such key"),
         ("pruning: {}", "pruning: no such key"),
         ("student: {epochs: many}", "student.epochs: 'many': Input should be a valid integer"),
         ("student: {epochs: 0}", "student.epochs: 0: Input should be greater than or equal to 1"),
         ("student: {epochs: '3'}", "student.epochs: '3'"),
-        ("architecture: resnet", "architecture: 'resnet': there are i100_s4"),
+        ("architecture: resnet", "architecture: 'resnet': no such architecture. Use i100_s4"),
         ("teacher:\ndistillation: {alpha: 1.5}", "distillation.alpha: 1.5: Input should be less than or equal to 1"),
-        ("distillation:", "distillation without anyone to learn from. Add `teacher:`"),
-        ("teacher:", "a teacher that nothing learns from"),
+        ("distillation:", "distillation without a teacher. Add `teacher:`"),
+        ("teacher:", "a teacher without distillation"),
         ("prune: {macs: 3000000}", "pruning without fine-tuning"),
         ("prune: {macs: 9000000}\nfinetune:", "prune.macs: 9000000: i100_s4 has"),
         ("prune: {multiple: 0}\nfinetune:", "prune.multiple: 0: Input should be greater"),
@@ -78,19 +78,19 @@ def test_everything_in_a_plan_is_data(tmp_path):
             "architecture: a has 5,785,600 bytes of weights; at most 626,688 ship",
         ),
         ("student: [1, 2]", "student: [1, 2]"),
-        ("student: {epochs: 1}\nstudent: {epochs: 2}", "this key stands twice"),
-        ("just words", "a recipe is a list of keys and values"),
+        ("student: {epochs: 1}\nstudent: {epochs: 2}", "this key is repeated"),
+        ("just words", "a recipe is a mapping of keys to values"),
         ("{", "is not usable YAML"),
     ],
 )
-def test_a_wrong_recipe_is_refused_with_its_key(tmp_path, text, said):
-    """Unknown keys, wrong types, values out of range and parts that do not go together."""
+def test_a_wrong_recipe_is_refused_with_its_key(tmp_path, text, message):
+    """Unknown keys, wrong types, values out of range and parts that do not fit together."""
     with pytest.raises(TrainingError) as error:
         plan.load(written(tmp_path, text))
-    assert said in str(error.value)
+    assert message in str(error.value)
 
 
-def test_a_recipe_that_is_not_there_is_told_with_those_that_are(tmp_path):
-    """The message lists the shipped ones."""
+def test_a_missing_recipe_is_refused_with_the_names_of_the_shipped_ones(tmp_path):
+    """The message lists the shipped recipes."""
     with pytest.raises(TrainingError, match=r"no such recipe\. Give a file, or one of default, wide, scratch"):
         plan.load(tmp_path / "none.yaml")

@@ -1,4 +1,4 @@
-"""The numbers of a run."""
+"""The hyperparameters of a run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from trainer.recipe import Distillation, Fit, Recipe, TeacherRecipe
 
 
 @pytest.mark.parametrize("kind", [Fit, Recipe, Distillation, TeacherRecipe])
-def test_usual_settings_are_within_their_ranges(kind):
-    """What is shipped passes the check that a user's file has to pass."""
+def test_default_settings_are_within_their_ranges(kind):
+    """The defaults pass the check that a user's file has to pass."""
     assert TypeAdapter(kind).validate_python(asdict(kind())) == kind()
 
 
 def numbers(kind, prefix=()):
-    """The place of each number of a recipe."""
+    """The key path of each number of a recipe."""
     for one in fields(kind):
         value = getattr(kind, one.name)
         if is_dataclass(value):
@@ -28,7 +28,7 @@ def numbers(kind, prefix=()):
 
 @pytest.mark.parametrize("kind", [Recipe, Distillation, TeacherRecipe])
 def test_every_number_has_a_range(kind):
-    """No negative number and no infinite one is let through, whichever key it stands at."""
+    """No key accepts a negative number or NaN."""
     for place in numbers(kind()):
         for wrong in (-1, float("nan")):
             given = asdict(kind())
@@ -42,8 +42,8 @@ def test_every_number_has_a_range(kind):
 
 
 @pytest.mark.parametrize("change", [{"trained": "tail"}, {"epochs": 0}, {"learning_rate": 0}])
-def test_stage_that_cannot_be_is_refused(change):
-    """A stage trains head, last or all, for at least an epoch, at some rate."""
+def test_an_impossible_teacher_stage_is_refused(change):
+    """A stage trains head, last or all, for at least one epoch, with a positive learning rate."""
     given = asdict(TeacherRecipe())
     given["scratch"][0].update(change)
     with pytest.raises(ValidationError, match=next(iter(change))):

@@ -1,4 +1,4 @@
-"""The run folder: what is finished stays, what changed is made again, nothing is half written."""
+"""The run folder: finished stages stay, changed ones run again, nothing is half written."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import pytest
 
 from edge.host.clock import SystemClock
 from trainer.recipe import TrainingError
-from trainer.run_folder import Run, write
+from trainer.run_folder import RunFolder, write
 
 
 @pytest.fixture
 def run(tmp_path):
-    return Run(tmp_path / "run", SystemClock(), command="defectd-train all")
+    return RunFolder(tmp_path / "run", SystemClock(), command="defectd-train all")
 
 
 def writing(text, calls=None, name="out.txt"):
@@ -26,7 +26,7 @@ def writing(text, calls=None, name="out.txt"):
             calls.append(text)
         write(draft / name, text)
         write(draft / f"{name[:3]}.more" / "deep.txt", text)
-        return {"said": text}
+        return {"text": text}
 
     return make
 
@@ -36,7 +36,7 @@ def leftovers(run):
 
 
 def test_a_stage_is_made_once(run):
-    """The second time it is found as it is, with its notes."""
+    """The second time its result is found, with its notes."""
     calls = []
     first = run.stage("one", {"a": 1}, (), writing("x", calls))
     again = run.stage("one", {"a": 1}, (), writing("x", calls))
@@ -47,7 +47,7 @@ def test_a_stage_is_made_once(run):
 
 
 def test_a_stage_is_made_again_when_its_settings_or_needs_change(run):
-    """Other settings, or another result of what it needs, count; the same result made anew does not."""
+    """Other settings or another result of a needed stage count; the same result made again does not."""
     calls = []
 
     def second(first):
@@ -63,7 +63,7 @@ def test_a_stage_is_made_again_when_its_settings_or_needs_change(run):
 
 @pytest.mark.parametrize("damage", ["changed", "removed", "record"])
 def test_a_damaged_stage_is_made_again(run, damage):
-    """A file that was changed or removed, or a record that cannot be read."""
+    """An output was changed or removed, or the record cannot be read."""
     run.stage("one", {}, (), writing("x"))
     if damage == "changed":
         (run.folder / "out.txt").write_text("y")
@@ -77,8 +77,8 @@ def test_a_damaged_stage_is_made_again(run, damage):
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, TrainingError, MemoryError])
-def test_a_stage_that_is_stopped_leaves_the_old_one_and_its_checkpoints(run, stop):
-    """Whatever stops it half-way: the files of before are whole, and no draft stays."""
+def test_a_stopped_stage_leaves_the_old_outputs_and_its_checkpoints(run, stop):
+    """Whatever stops it: the old outputs are intact, and no draft remains."""
     run.stage("one", {"a": 1}, (), writing("x"))
 
     def stopped(draft, checkpoints):
@@ -97,13 +97,13 @@ def test_a_stage_that_is_stopped_leaves_the_old_one_and_its_checkpoints(run, sto
     assert not (run.folder / "checkpoints").exists()
 
 
-def test_a_full_disk_is_told_and_harms_nothing(run):
-    """A file that cannot be written whole: the message names it, what was there stays, and with room it goes on."""
+def test_a_full_disk_is_reported_and_harms_nothing(run):
+    """The message names the file, the old outputs stay, and with free space the stage succeeds."""
     run.stage("one", {"a": 1}, (), writing("x"))
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     try:
-        with pytest.raises(TrainingError, match="run the same again: what is finished stays"):
+        with pytest.raises(TrainingError, match="run the same command again: finished stages stay"):
             run.stage("one", {"a": 2}, (), writing("y" * 50_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -112,30 +112,33 @@ def test_a_full_disk_is_told_and_harms_nothing(run):
     assert run.stage("one", {"a": 2}, (), writing("y" * 50_000)).made_now
 
 
-def test_no_room_at_all_is_told(run):
-    """The system's own error comes as one line with the remedy."""
+def test_an_error_of_the_system_is_reported(run):
+    """The message has the path, the system's error and the remedy."""
 
     def full(_draft, _checkpoints):
         raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
 
-    with pytest.raises(TrainingError, match=r"/somewhere: No space left on device\. Make room"):
+    with pytest.raises(TrainingError, match=r"/somewhere: No space left on device\. Free disk space"):
         run.stage("one", {}, (), full)
 
 
 def test_two_trainings_do_not_share_a_folder(run):
-    """The second one is refused while the first one works; drafts of a killed one are cleared away."""
+    """A second one is refused while the first one works; drafts of a killed process are removed."""
     left = run.folder / ".draft" / "one"
     left.mkdir(parents=True)
-    with run.held():
+    with run.lock():
         assert not left.exists()
-        with pytest.raises(TrainingError, match="another training works here"), Run(run.folder, SystemClock()).held():
+        with (
+            pytest.raises(TrainingError, match="another training works in this folder"),
+            RunFolder(run.folder, SystemClock()).lock(),
+        ):
             pass
-    with run.held():
+    with run.lock():
         pass
 
 
-def test_the_record_says_how_it_was_made(run):
-    """Command, settings, hashes, time taken and time of day stand in the record of the stage."""
+def test_the_record_of_a_stage_states_how_it_was_made(run):
+    """It has command, settings, hashes, duration and time of day."""
     run.stage("one", {"a": 1}, (), writing("x"))
     record = json.loads((run.folder / "stages" / "one.json").read_text())
     assert record["command"] == "defectd-train all"

@@ -1,6 +1,6 @@
-"""A second data set, generated: woven cloth with faults, whose classes no steel mill has.
+"""A generated data set: woven cloth with faults, so with other classes than steel.
 
-Run as a program to look at it or to try the whole pipeline on it: `python tests/trainer/textures.py FOLDER`.
+As a program it writes the data set, for a trial of the whole pipeline: `python tests/trainer/textures.py FOLDER`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SIDE = 160
 
 
 def picture(name, seed, side=SIDE):
-    """One view of the cloth with one fault of a class, or none: (side, side) uint8."""
+    """A picture of the cloth with one fault of a class, or none: (side, side) uint8."""
     rng = np.random.default_rng([seed, *name.encode()])
     y, x = np.mgrid[:side, :side].astype(np.float32)
     angle, pitch = rng.uniform(-0.15, 0.15), rng.uniform(5.0, 6.0)

@@ -1,4 +1,4 @@
-"""Played by test_processes.py under torchrun: one training in several processes."""
+"""Started by test_distributed.py under torchrun: one training in several processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from trainer.data.samples import Samples
-from trainer.distributed import together
+from trainer.distributed import join_processes
 from trainer.networks.architecture import Architecture, Conv, Student
 from trainer.recipe import Distillation, Fit
 from trainer.training.loop import fit
@@ -20,7 +20,7 @@ RECIPE = Fit(epochs=6, batch=8, average=0.8, learning_rate=0.02, plain_share=0.9
 
 
 def shades(count: int, seed: int) -> Samples:
-    """Three classes of other brightness, and noise."""
+    """Three classes of different brightness, with noise."""
     labels = torch.arange(count) % 3
     noise = torch.randint(0, 60, (count, 2, 20, 20), generator=torch.Generator().manual_seed(seed))
     return Samples((noise + 70 * labels[:, None, None, None]).byte(), labels)
@@ -39,14 +39,14 @@ def train(seed: int, checkpoint: Path, report=lambda _: None) -> Student:
 
 def main(folder: Path) -> None:
     seen = []
-    with together() as world:
+    with join_processes() as world:
 
         def report(epoch) -> None:
             seen.append(epoch)
             if epoch.number == 2:
                 shutil.copy(folder / "run.pt", folder / "half.pt")
 
-        # Weights that differ between the processes: they must start from those of the first one.
+        # The seeds differ between the processes: training must start from the weights of the first process.
         whole = train(world.rank, folder / "run.pt", report)
         resumed = train(world.rank, folder / "half.pt")
         result = {"size": world.size, "whole": whole.state_dict(), "resumed": resumed.state_dict()}

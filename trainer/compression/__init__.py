@@ -1,1 +1,1 @@
-"""From a trained network to the file that ships."""
+"""From a trained network to the files that ship: pruning, ONNX export, quantization."""

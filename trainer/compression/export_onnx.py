@@ -1,4 +1,4 @@
-"""From trained weights to a bundle: fold, write ONNX, compare, and describe it in card.json."""
+"""Export of trained weights to a bundle: fold BatchNorm, write ONNX, compare with torch, fill in card.json."""
 
 from __future__ import annotations
 
@@ -15,9 +15,18 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.frame import Float32s
-from edge.model.bundle import CARD, FP32, MAX_STUDENT_BYTES, Bundle, ModelCard, SelfTest, selftest_tiles
+from edge.model.bundle import (
+    CARD,
+    FP32,
+    MAX_ACTIVATIONS,
+    MAX_STUDENT_BYTES,
+    Bundle,
+    ModelCard,
+    SelfTest,
+    selftest_tiles,
+)
 from edge.model.classifier import Classifier
-from trainer.networks import peaks
+from trainer.networks import max_activations
 from trainer.networks.architecture import CENTRE, SPREAD, Student
 from trainer.recipe import TrainingError
 
@@ -25,11 +34,11 @@ OPSET = 17
 SELFTEST_SEED = 20
 SELFTEST_TILES = 4
 TOLERANCE = 1e-3
-"""Largest difference of a logit between torch and the exported file."""
+"""Maximum difference of an output between torch and the exported file."""
 
 
 def fold(student: Student) -> list[tuple[Float32s, Float32s]]:
-    """Weights (out, in, k, k) and biases (out,) of the convolutions, BatchNorm and input scaling folded in."""
+    """Weights (out, in, k, k) and biases (out,) of the convolutions, with BatchNorm and input scaling folded in."""
     folded = []
     for place, (conv, norm) in enumerate(student.pairs()):
         if norm.running_mean is None or norm.running_var is None:
@@ -38,7 +47,7 @@ def fold(student: Student) -> list[tuple[Float32s, Float32s]]:
         weight = conv.weight.double() * gain[:, None, None, None]
         bias = norm.bias.double() - norm.running_mean.double() * gain
         if place == 0:
-            # (x - CENTRE) / SPREAD goes into the stem; exact because a stem has no padding.
+            # Fold (x - CENTRE) / SPREAD into the stem: exact, because the stem has no padding.
             if student.architecture.convs[0].padding:
                 raise TrainingError("the input scaling cannot be folded into a padded first convolution")
             weight = weight / SPREAD
@@ -47,10 +56,9 @@ def fold(student: Student) -> list[tuple[Float32s, Float32s]]:
     return folded
 
 
-def to_onnx(student: Student, most_bytes: int = MAX_STUDENT_BYTES) -> bytes:
-    """The network of `edge.model.bundle`: `tiles` uint8 (N, S, S) to logits, features, peaks and, where trained, good.
-
-    Raises TrainingError when it is larger than most_bytes.
+def to_onnx(student: Student, max_bytes: int = MAX_STUDENT_BYTES) -> bytes:
+    """The network of `edge.model.bundle`: `tiles` uint8 (N, S, S) to logits, features, maximum activations and,
+    if trained, good.  Raises TrainingError if the file is larger than max_bytes.
     """
     side = student.architecture.input_px
     nodes: list[onnx.NodeProto] = []
@@ -94,12 +102,12 @@ def to_onnx(student: Student, most_bytes: int = MAX_STUDENT_BYTES) -> bytes:
         weights,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="defectd-train")
-    peaks.add(model)
-    model.ir_version = 8  # what opset 17 came with: older onnxruntimes on old boxes read it too
+    max_activations.add(model)
+    model.ir_version = 8  # the version of opset 17: older versions of onnxruntime can read it
     onnx.checker.check_model(model, full_check=True)
     content: bytes = model.SerializeToString()
-    if len(content) > most_bytes:
-        raise TrainingError(f"{FP32} has {len(content)} bytes, at most {most_bytes} are allowed")
+    if len(content) > max_bytes:
+        raise TrainingError(f"{FP32} has {len(content)} bytes, at most {max_bytes} are allowed")
     return content
 
 
@@ -112,27 +120,27 @@ def bundle(
     temperature: float = 1.0,
     metrics: dict[str, Any] | None = None,
     training: dict[str, Any] | None = None,
-    most_bytes: int = MAX_STUDENT_BYTES,
+    max_bytes: int = MAX_STUDENT_BYTES,
 ) -> Bundle:
-    """Export and compare with torch on generated tiles.  Raises TrainingError when they disagree.
+    """Export, and compare with torch on generated tiles.  Raises TrainingError if they differ.
 
-    most_bytes: more than a shipped network may have, for one that is only measured.
+    max_bytes: larger than the default for a network that is measured but does not ship.
     """
-    content = to_onnx(student, most_bytes)
+    content = to_onnx(student, max_bytes)
     side = student.architecture.input_px
     tiles = selftest_tiles(SELFTEST_SEED, SELFTEST_TILES, side)
     student.eval()
     with torch.inference_mode():
         planes = torch.from_numpy(tiles.copy())[:, None].float()
         logits, features, good = student(planes)
-        largest = student.peaks(planes, peaks.LAYERS)
+        maxima = student.max_activations(planes, max_activations.LAYERS)
     outputs = {
         "logits": "one for each class",
         "features": "pooled, before the last layer",
-        peaks.NAME: "largest activation of each channel of the first convolutions",
+        MAX_ACTIVATIONS: "largest activation of each channel of the first convolutions",
     }
     if good is not None:
-        outputs["good"] = "logit of sound surface, joined with the class logits in one softmax"
+        outputs["good"] = "logit of defect-free surface, joined with the class logits in one softmax"
     card = ModelCard(
         schema="defectd.card/1",
         name=f"student-{student.architecture.name}",
@@ -155,23 +163,26 @@ def bundle(
     made = Bundle("export", card, {FP32: content})
     scores = Classifier(made).score(tiles)
     pairs = [(scores.logits, logits), (scores.features, features)]
-    if scores.peaks is not None:
-        pairs.append((scores.peaks, largest))
+    if scores.max_activations is not None:
+        pairs.append((scores.max_activations, maxima))
     if good is not None and scores.good is not None:
         pairs.append((scores.good, good))
     worst = max(float(np.abs(file - torch_.numpy()).max()) for file, torch_ in pairs)
     if worst > TOLERANCE:
-        raise TrainingError(f"the exported network differs from the trained one by {worst:.4g}: not written")
+        raise TrainingError(
+            f"the exported network differs from the trained one by {worst:.4g}, allowed are {TOLERANCE:g}: "
+            "no bundle was written"
+        )
     return made
 
 
 def with_card(made: Bundle, **changes: Any) -> Bundle:
-    """The same network with other entries in its card."""
+    """The same networks with changed entries in the card."""
     return replace(made, card=made.card.model_copy(update=changes))
 
 
-def write(made: Bundle, folder: Path) -> None:
-    """Write the bundle into `folder`, which is made; card.json comes last, so a bundle with a card is whole."""
+def write_bundle(made: Bundle, folder: Path) -> None:
+    """Write the bundle into `folder`, card.json last: a bundle that has a card is complete."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in made.networks.items():
         (folder / name).write_bytes(content)

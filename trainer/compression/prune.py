@@ -1,8 +1,7 @@
-"""Structured pruning: whole channels go, and with them everything that only they fed.
+"""Structured pruning: removes whole channels, and every weight that only they feed.
 
-The student is a chain, so a channel of one convolution is one filter, its BatchNorm, one input of the next
-convolution, and at the end one column of the linear outputs: `shrink` takes all of them out at once, and what is
-left is an ordinary, smaller `Student`.
+The student is a chain. So a channel of a convolution is one filter, its BatchNorm, one input of the next convolution
+or one column of the linear outputs. `shrink` removes all of them at once; the result is an ordinary, smaller `Student`.
 """
 
 from __future__ import annotations
@@ -17,28 +16,28 @@ from torch.nn.functional import cross_entropy
 
 from trainer.networks.architecture import Architecture, Student
 from trainer.recipe import Count, TrainingError
-from trainer.training.loop import joined
+from trainer.training.losses import joined
 
 Criterion = Literal["l1", "taylor"]
 """l1: sum of a filter's absolute weights (Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017).
-taylor: what the loss would change by without the channel, to first order (Molchanov et al., Importance Estimation for
+taylor: first-order estimate of the change of the loss without the channel (Molchanov et al., Importance Estimation for
 Neural Network Pruning, CVPR 2019), here at the activation behind the ReLU."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pruning:
-    """How a wide student becomes a narrow one."""
+    """The settings of pruning."""
 
     macs: Count = 4_500_000
-    """Multiplications of one tile that the result may cost at most."""
+    """Maximum multiply-accumulates of one tile after pruning."""
     rounds: Count = 2
-    """Fine-tuned in between; each round goes the same ratio of MACs."""
+    """Each round reduces the MACs by the same ratio; the student is fine-tuned between rounds."""
     criterion: Criterion = "taylor"
     multiple: Count = 16
-    """Channels are kept in multiples of this: the CPU kernels work on blocks of 8 or 16."""
+    """Channel counts stay multiples of this: the CPU kernels work on blocks of 8 or 16."""
 
     def targets(self, macs: int) -> tuple[int, ...]:
-        """MACs after each round, from `macs` down."""
+        """MACs after each round, starting from `macs`."""
         if macs <= self.macs:
             raise TrainingError(f"pruning: the student has {macs:,} MACs, already no more than {self.macs:,}")
         ratio = (self.macs / macs) ** (1 / self.rounds)
@@ -46,12 +45,12 @@ class Pruning:
 
 
 def importance(student: Student, batches: Iterable[tuple[Tensor, Tensor]], criterion: Criterion) -> tuple[Tensor, ...]:
-    """What each channel is worth, one (channels,) float32 for each convolution.
+    """The importance of each channel, one (channels,) float32 tensor for each convolution.
 
-    batches: tiles (B, 1, S, S) float32 and labels (B,) int64; `l1` does not look at them.
+    batches: tiles (B, 1, S, S) float32 and labels (B,) int64; `l1` ignores them.
     """
     if criterion == "l1":
-        # BatchNorm scales a filter's output: its gain belongs to the filter.
+        # BatchNorm scales the output of a filter, so its gain counts as part of the filter.
         return tuple(
             (conv.weight.abs().sum((1, 2, 3)) * (norm.weight / (norm.running_var + norm.eps).sqrt()).abs()).detach()
             for conv, norm in student.pairs()
@@ -60,11 +59,11 @@ def importance(student: Student, batches: Iterable[tuple[Tensor, Tensor]], crite
     totals = [torch.zeros(conv.channels) for conv in student.architecture.convs]
     activations: list[Tensor] = []
 
-    def note(_module: nn.Module, _given: object, out: Tensor) -> None:
+    def record(_module: nn.Module, _inputs: object, out: Tensor) -> None:
         out.retain_grad()
         activations.append(out)
 
-    hooks = [norm.register_forward_hook(note) for _, norm in student.pairs()]
+    hooks = [norm.register_forward_hook(record) for _, norm in student.pairs()]
     try:
         for tiles, labels in batches:
             activations.clear()
@@ -72,11 +71,10 @@ def importance(student: Student, batches: Iterable[tuple[Tensor, Tensor]], crite
             student.zero_grad(set_to_none=True)
             cross_entropy(joined(logits, good), labels, reduction="sum").backward()  # type: ignore[no-untyped-call]
             for total, out in zip(totals, activations, strict=True):
-                # Behind the ReLU only the positive part remains; its gradient is the one in front of it.
+                # The activation behind the ReLU is the positive part; its gradient equals the one before the ReLU.
                 if out.grad is not None:
-                    total.add_(
-                        (out.detach().relu() * out.grad).sum((2, 3)).square().sum(0)
-                    )  # per tile, then over tiles
+                    per_tile = (out.detach().relu() * out.grad).sum((2, 3))
+                    total.add_(per_tile.square().sum(0))
     finally:
         for hook in hooks:
             hook.remove()
@@ -84,26 +82,26 @@ def importance(student: Student, batches: Iterable[tuple[Tensor, Tensor]], crite
     return tuple(totals)
 
 
-def plan(architecture: Architecture, worth: Sequence[Tensor], macs: int, multiple: int) -> tuple[Tensor, ...]:
-    """Which channels stay, ascending, so that the network costs at most `macs`.
+def plan(architecture: Architecture, importances: Sequence[Tensor], macs: int, multiple: int) -> tuple[Tensor, ...]:
+    """The channels that stay, in ascending order, so that the network costs at most `macs`.
 
-    Block after block of `multiple` channels goes from the convolution where it costs least for the MACs it saves.
-    Raises TrainingError when even the narrowest network is too large.
+    Repeatedly removes `multiple` channels from the convolution that loses the least importance per saved MAC.
+    Raises TrainingError if even the narrowest network is too large.
     """
-    order = [w.argsort(descending=True) for w in worth]
-    # A layer's criterion is only comparable with another's as a share of it.
-    share = [w[o] / w.sum().clamp_min(1e-12) for w, o in zip(worth, order, strict=True)]
+    order = [w.argsort(descending=True) for w in importances]
+    # The criterion is comparable across layers only as a share of the layer's total.
+    share = [w[o] / w.sum().clamp_min(1e-12) for w, o in zip(importances, order, strict=True)]
     counts = [conv.channels for conv in architecture.convs]
-    while (now := narrowed(architecture, counts)).macs > macs:
+    while (now := with_channels(architecture, counts)).macs > macs:
         best: tuple[float, int, int] | None = None
         for layer, count in enumerate(counts):
             fewer = (count - 1) // multiple * multiple
             if fewer < multiple:
                 continue
-            saved = now.macs - narrowed(architecture, [*counts[:layer], fewer, *counts[layer + 1 :]]).macs
-            price = float(share[layer][fewer:count].sum()) / saved
-            if best is None or price < best[0]:
-                best = (price, layer, fewer)
+            saved = now.macs - with_channels(architecture, [*counts[:layer], fewer, *counts[layer + 1 :]]).macs
+            loss_per_mac = float(share[layer][fewer:count].sum()) / saved
+            if best is None or loss_per_mac < best[0]:
+                best = (loss_per_mac, layer, fewer)
         if best is None:
             raise TrainingError(
                 f"pruning: {macs:,} MACs cannot be reached with channels in multiples of {multiple}: "
@@ -113,8 +111,8 @@ def plan(architecture: Architecture, worth: Sequence[Tensor], macs: int, multipl
     return tuple(o[:count].sort().values for o, count in zip(order, counts, strict=True))
 
 
-def narrowed(architecture: Architecture, channels: Sequence[int]) -> Architecture:
-    """The same network with so many channels in each convolution."""
+def with_channels(architecture: Architecture, channels: Sequence[int]) -> Architecture:
+    """The same architecture with these channel counts."""
     convs = tuple(replace(conv, channels=c) for conv, c in zip(architecture.convs, channels, strict=True))
     name = architecture.name.split("_w")[0] + "_w" + "-".join(map(str, channels))
     return architecture if convs == architecture.convs else replace(architecture, name=name, convs=convs)
@@ -122,9 +120,9 @@ def narrowed(architecture: Architecture, channels: Sequence[int]) -> Architectur
 
 @torch.no_grad()
 def shrink(student: Student, kept: Sequence[Tensor]) -> Student:
-    """A new student of the channels that stay, in the same mode, with their weights."""
+    """A new student with the kept channels and their weights, in the same train or eval mode."""
     smaller = Student(
-        narrowed(student.architecture, [len(k) for k in kept]),
+        with_channels(student.architecture, [len(k) for k in kept]),
         student.classes.out_features,
         good=student.good is not None,
         dropout=student.dropout.p,

@@ -1,4 +1,4 @@
-"""From fp32 to int8: rewrite the front, calibrate, round, compare, and keep it only if it wins."""
+"""Quantization to int8: rewrite the stem, calibrate, round, compare with fp32, keep int8 only if it passes the gate."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,51 +26,53 @@ from onnxruntime.quantization import (
 
 from edge.frame import Float32s, Gray
 from edge.host.clock import Clock, SystemClock
+from edge.host.interleaved_timer import interleaved
 from edge.model.bundle import FP32, INT8, Bundle, SelfTest, Variant, selftest_tiles
 from edge.model.classifier import Classifier, Scores
 from trainer.augment import Changes, augment
-from trainer.compression.rounding import Seen
-from trainer.data import index as data
+from trainer.compression.rounding import InputStatistics
 from trainer.data.corruptions import SUITE, Corruption
+from trainer.data.index import Index
+from trainer.data.pictures import Picture, cut, read
 from trainer.evaluation import evaluate
-from trainer.networks import peaks
+from trainer.networks import max_activations
 from trainer.recipe import TrainingError
 
 WEIGHT_BITS: Final = 7
-"""Eight saturate the 16-bit sums of x86 processors without VNNI: see docs/decisions/007."""
+"""Eight bits saturate the 16-bit sums of x86 processors without VNNI: see docs/decisions/007."""
 METHODS: Final = (CalibrationMethod.MinMax, CalibrationMethod.Percentile, CalibrationMethod.Entropy)
 CALIBRATION_TILES: Final = 256
-VIEWS: Final = 4
-"""Of each validation picture, when calibrations are compared: as it is, and changed as in training."""
+VARIANTS: Final = 4
+"""Variants of each validation picture for comparing calibrations: one unchanged, the others augmented."""
 STRENGTH: Final = 0.5
-"""Of those changes."""
+"""Strength of that augmentation; training uses 1."""
 TOLERANCE: Final = 0.05
-"""Of an int8 logit in the self-test. Sums are exact with 7 bits; leaves room for a half that is rounded otherwise."""
+"""Tolerance of an int8 logit in the self-test. Sums are exact with 7 bits; the rounding of halves may differ."""
 SIZES: Final = (1, 18, 32)
-"""Tiles in a timed call: one, a line-scan frame, a full batch."""
+"""Tiles of a timed call: one, a line-scan frame, a full batch."""
 
 Initializers = dict[str, onnx.TensorProto]
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """What int8 has to reach on pictures that training did not see, and on this box, to be kept."""
+    """What int8 must reach to be kept, on pictures that training did not see and on this machine."""
 
     accuracy_drop: float = 0.003
-    """Share of the pictures that int8 may lose to fp32; one may always go, it says nothing."""
+    """Maximum loss of accuracy against fp32; losing one picture is always allowed, because it proves nothing."""
     corruption_drop: float = 0.015
-    """The same under each corruption of the robustness suite."""
+    """The same for each corruption of the robustness suite."""
     agreement: float = 0.98
-    """Share of the pictures of which both say the same class."""
+    """Minimum share of pictures for which int8 and fp32 predict the same class."""
     gain: float = 1.1
-    """Time of fp32 over that of int8, for one tile and for a line-scan frame."""
+    """Minimum speed-up: time of fp32 / time of int8, for one tile and for a line-scan frame."""
     rounds: int = 200
-    """Of the timing."""
+    """Rounds of the timing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of it.  bundle: with int8 if it was kept, without if not.  refusals: why it was not."""
+    """The result.  bundle: with int8 if it was kept.  refusals: the reasons if it was not."""
 
     bundle: Bundle
     measured: dict[str, Any]
@@ -82,7 +85,7 @@ class Outcome:
 
 def quantize(
     made: Bundle,
-    index: data.Index,
+    index: Index,
     *,
     gate: Gate | None = None,
     seed: int = 0,
@@ -90,10 +93,11 @@ def quantize(
     clock: Clock | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> Outcome:
-    """Make `student.int8.onnx` of a bundle's fp32 network, and put it in if it passes the gate.
+    """Quantize the fp32 network of a bundle, and add the int8 network to the bundle if it passes the gate.
 
-    index: the pictures that the student was trained on: `train` calibrates, `valid` chooses the calibration, both
-    `valid` and `held_out` judge, also corrupted.  report: called with a line for each step.  Raises TrainingError.
+    index: the data of the student. `train` gives the calibration set, `valid` selects the calibration method, `valid`
+    and `held_out` are compared with fp32, clean and corrupted.  report: called with one line for each step.
+    Raises TrainingError.
     """
     gate, clock = gate or Gate(), clock or SystemClock()
     if index.classes != made.card.classes:
@@ -104,8 +108,8 @@ def quantize(
     side = fp32.card.input_px
     content, measured = _best(plain, index, seed, report)
     tiles = selftest_tiles(fp32.card.selftest.seed, fp32.card.selftest.tiles, side)
-    joined = _with(plain, content, _expected(plain, content, tiles))
-    int8 = Classifier(joined, network=INT8)
+    with_int8 = _with(plain, content, _expected(plain, content, tiles))
+    int8 = Classifier(with_int8, network=INT8)
     int8.selftest()
     measured |= {"bytes": len(content), "weight_bits": WEIGHT_BITS}
     unseen = [p for split in ("valid", "held_out") for p in index.splits[split] if p.label < len(fp32.card.classes)]
@@ -118,98 +122,100 @@ def quantize(
     refusals = _refusals(gate, measured, times)
     if refusals:
         return Outcome(plain, measured, refusals)
-    kept = joined.card.model_copy(update={"metrics": {**plain.card.metrics, "int8": measured}})
-    return Outcome(Bundle(made.origin, kept, joined.networks), measured, ())
+    kept = with_int8.card.model_copy(update={"metrics": {**plain.card.metrics, "int8": measured}})
+    return Outcome(Bundle(made.origin, kept, with_int8.networks), measured, ())
 
 
 def _refusals(gate: Gate, measured: dict[str, Any], times: dict[str, float]) -> tuple[str, ...]:
     found = []
     if measured["fp32_right"] - measured["right"] > max(1, gate.accuracy_drop * measured["n"]):
-        found.append(f"it names {measured['right']} of {measured['n']} pictures, fp32 {measured['fp32_right']}")
+        found.append(
+            f"it predicts {measured['right']} of {measured['n']} pictures correctly, fp32 {measured['fp32_right']}"
+        )
     for name, (right, fp32_right) in measured["corrupted"].items():
         if fp32_right - right > max(1, gate.corruption_drop * measured["n"]):
-            found.append(f"under {name} it names {right} of {measured['n']} pictures, fp32 {fp32_right}")
+            found.append(f"under {name} it predicts {right} of {measured['n']} pictures correctly, fp32 {fp32_right}")
     if measured["agreement"] < gate.agreement:
-        found.append(f"it agrees with fp32 on {measured['agreement']:.1%}, at least {gate.agreement:.1%} are asked for")
+        found.append(f"it agrees with fp32 on {measured['agreement']:.1%}, at least {gate.agreement:.1%} are required")
     found += [
-        f"fp32 takes only {times[str(n)]:.2f} times as long for {n} tiles, at least {gate.gain:g} is asked for"
+        f"fp32 takes only {times[str(n)]:.2f} times as long for {n} tiles, at least {gate.gain:g} is required"
         for n in SIZES[:2]
         if times[str(n)] < gate.gain
     ]
     return tuple(found)
 
 
-# ---- which calibration ---------------------------------------------------------------------------
+# Calibration -------------------------------------------------------------------------------------------------------
 
 
-def _best(plain: Bundle, index: data.Index, seed: int, report: Callable[[str], None]) -> tuple[bytes, dict[str, Any]]:
-    """The network of the calibration that comes nearest to fp32 on validation pictures, and what was tried."""
+def _best(plain: Bundle, index: Index, seed: int, report: Callable[[str], None]) -> tuple[bytes, dict[str, Any]]:
+    """(int8 network of the calibration that is closest to fp32 on validation pictures, results of all calibrations)."""
     side = plain.card.input_px
     network = onnx.load_from_string(plain.networks[FP32])
-    front = Front.of(network)
+    stem = Stem.of(network)
     generator = torch.Generator().manual_seed(seed)
     train = [p for p in index.splits["train"] if p.label <= len(plain.card.classes)]
     picked = np.random.default_rng(seed).permutation(len(train))[:CALIBRATION_TILES]
-    as_taken = _tiles([train[i] for i in picked], side)[:CALIBRATION_TILES]
-    sets = {"train": as_taken, "train, changed": np.concatenate([as_taken, _changed(as_taken, generator)])}
-    shown = _tiles(index.splits["valid"], side)
-    views = np.concatenate([shown, *(_changed(shown, generator) for _ in range(VIEWS - 1))])
-    wanted = Classifier(plain).score(views).probabilities(plain.card.temperature)
+    unchanged = _tiles([train[i] for i in picked], side)[:CALIBRATION_TILES]
+    sets = {"train": unchanged, "train, changed": np.concatenate([unchanged, _augmented(unchanged, generator)])}
+    valid = _tiles(index.splits["valid"], side)
+    variants = np.concatenate([valid, *(_augmented(valid, generator) for _ in range(VARIANTS - 1))])
+    wanted = Classifier(plain).score(variants).probabilities(plain.card.temperature)
     tried: list[tuple[float, str, bytes]] = []
     for name, tiles in sets.items():
-        seen = Seen(front.network, front.planes(tiles))
+        statistics = InputStatistics(stem.network, stem.planes(tiles))
         for method in METHODS:
-            content = _finished(front, _quantized(front, tiles, method), seen)
-            given = _classifier(plain, content).score(views).probabilities(plain.card.temperature)
-            error = float(np.abs(given - wanted).mean())
+            content = _finished(stem, _quantized(stem, tiles, method), statistics)
+            found = _classifier(plain, content).score(variants).probabilities(plain.card.temperature)
+            error = float(np.abs(found - wanted).mean())
             tried.append((error, f"{method.name}, {name}", content))
             report(f"{method.name} on {name}: probabilities differ by {error:.5f} on average")
     error, name, content = min(tried, key=lambda one: one[0])  # a tie goes to the first: MinMax on train
-    _check(content, front)
+    _check(content, stem)
     return content, {
         "calibration": name,
-        "calibration_pictures": len(as_taken),
+        "calibration_pictures": len(unchanged),
         "probabilities_differ": {name: round(error, 5) for error, name, _ in tried},
-        "probabilities_differ_n": len(views),
-        "float_stem": not front.has_patches,
+        "probabilities_differ_n": len(variants),
+        "float_stem": not stem.has_patches,
     }
 
 
-def _tiles(pictures: Sequence[data.Picture], side: int) -> Gray:
+def _tiles(pictures: Sequence[Picture], side: int) -> Gray:
     if not pictures:
-        raise TrainingError("no pictures to calibrate or to choose with: give a folder with train and valid pictures")
-    return np.concatenate([data.cut(data.read(p.path), side) for p in pictures])
+        raise TrainingError("no pictures for calibration. Give a folder with train and valid pictures")
+    return np.concatenate([cut(read(p.path), side) for p in pictures])
 
 
-def _changed(tiles: Gray, generator: torch.Generator) -> Gray:
-    """Other light, noise, blur and shape, as in training."""
+def _augmented(tiles: Gray, generator: torch.Generator) -> Gray:
+    """Augment as in training, with less strength."""
     changed = augment(torch.from_numpy(tiles), Changes(STRENGTH, plain=0.0), generator)[:, 0]
     return np.asarray(changed.round().to(torch.uint8).numpy(), np.uint8)
 
 
-# ---- the network ---------------------------------------------------------------------------------
+# The network -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
-    """The float network from its first plane on, ready to be quantised.
+class Stem:
+    """The fp32 network with a rewritten first convolution (stem), ready to be quantized.
 
-    A stem whose kernel is its stride k sees each pixel once. Then (N, S, S) bytes, sorted into (N, S / k, S / k, k * k)
-    patches, are the same to a 1x1 convolution over k * k channels: one copy of bytes, no float picture, and a plain
-    matrix product, which is what the integer kernels are quickest at. Any other stem stays as it is, in float.
+    If kernel and stride of the stem are both k, it reads each pixel once. It then equals a 1x1 convolution over k * k
+    channels of the (N, S, S) bytes, rearranged into (N, S / k, S / k, k * k) patches: one copy of bytes, no float
+    picture, and a plain matrix product, at which the integer kernels are fastest. Any other stem stays float.
     """
 
     network: onnx.ModelProto
     """Input `planes`: (N, k * k, S / k, S / k) float32, or (N, 1, S, S)."""
     side: int
     k: int
-    stem: str
-    """Name of the stem's node."""
+    node: str
+    """Name of the stem's ONNX node."""
     has_patches: bool
 
     @classmethod
-    def of(cls, network: onnx.ModelProto) -> Front:
-        """network: as `compression.export_onnx` writes it: `tiles`, Cast, Reshape, stem.  Raises TrainingError."""
+    def of(cls, network: onnx.ModelProto) -> Stem:
+        """network: as `export_onnx` writes it: `tiles`, Cast, Reshape, convolution.  Raises TrainingError."""
         network = onnx.ModelProto.FromString(network.SerializeToString())
         graph = network.graph
         side = graph.input[0].type.tensor_type.shape.dim[-1].dim_value
@@ -218,11 +224,13 @@ class Front:
             shaped = _only_user(graph, cast.output[0], "Reshape")
             stem = _only_user(graph, shaped.output[0], "Conv")
         except LookupError as error:
-            raise TrainingError(f"{FP32}: not a network of `defectd-train`: {error}") from error
+            raise TrainingError(f"{FP32}: not exported by `defectd-train`: {error}") from error
         if any(a.name == "group" and a.i != 1 for node in graph.node for a in node.attribute):
-            raise TrainingError(f"{FP32}: convolutions in groups gain nothing from int8 on processors: not quantised")
-        peaks.remove(graph)  # they come back as peaks of the integers
-        _give_each_its_own(graph)
+            raise TrainingError(
+                f"{FP32}: grouped convolutions gain nothing from int8 on a CPU, so the network is not quantized"
+            )
+        max_activations.remove(graph)  # `_finished` adds them again, for the integers
+        _unshare_weights(graph)
         for number, node in enumerate(graph.node):
             node.name = node.name or f"{node.op_type}_{number}"
         graph.node.remove(cast)
@@ -231,11 +239,11 @@ class Front:
         weights = {i.name: i for i in graph.initializer}
         kernel = numpy_helper.to_array(weights[stem.input[1]])  # (O, 1, k, k): row, column
         k = kernel.shape[-1]
-        facts = {a.name: helper.get_attribute_value(a) for a in stem.attribute}
+        attributes = {a.name: helper.get_attribute_value(a) for a in stem.attribute}
         has_patches = (
             kernel.shape[1:] == (1, k, k)
-            and list(facts.get("strides", [1, 1])) == [k, k]
-            and not any(facts.get("pads", [0]))
+            and list(attributes.get("strides", [1, 1])) == [k, k]
+            and not any(attributes.get("pads", [0]))
             and k > 1
             and side % k == 0
         )
@@ -254,7 +262,7 @@ class Front:
         return cls(network, side, k, stem.name, has_patches)
 
     def planes(self, tiles: Gray) -> Float32s:
-        """(N, S, S) uint8 as the input of `network`."""
+        """(N, S, S) uint8 -> the input of `network`."""
         if not self.has_patches:
             return tiles[:, None].astype(np.float32)
         count = self.side // self.k
@@ -265,12 +273,12 @@ class Front:
 def _only_user(graph: onnx.GraphProto, name: str, kind: str) -> onnx.NodeProto:
     users = [node for node in graph.node if name in node.input]
     if [node.op_type for node in users] != [kind]:
-        raise LookupError(f"{name} should go into one {kind}, not {[node.op_type for node in users]}")
+        raise LookupError(f"{name} should feed one {kind}, not {[node.op_type for node in users]}")
     return users[0]
 
 
-def _give_each_its_own(graph: onnx.GraphProto) -> None:
-    """Weights and biases that exporters share because they are equal: each convolution scales its own."""
+def _unshare_weights(graph: onnx.GraphProto) -> None:
+    """Copy weights and biases that an exporter shares because they are equal: each convolution needs its own scale."""
     known = {i.name: i for i in graph.initializer}
     taken: set[str] = set()
     for number, node in enumerate(graph.node):
@@ -286,7 +294,9 @@ def _give_each_its_own(graph: onnx.GraphProto) -> None:
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, planes: Float32s) -> None:
-        whole = planes[: len(planes) // 32 * 32] if len(planes) > 32 else planes  # parts of one size: it stacks them
+        whole = (
+            planes[: len(planes) // 32 * 32] if len(planes) > 32 else planes
+        )  # parts of equal size, because onnxruntime stacks them
         self._parts: Iterator[Float32s] = iter(np.array_split(whole, max(1, len(whole) // 32)))
 
     def get_next(self) -> dict[str, Float32s] | None:
@@ -294,20 +304,20 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return None if part is None else {"planes": part}
 
 
-def _quantized(front: Front, tiles: Gray, method: CalibrationMethod) -> onnx.ModelProto:
-    """Integer convolutions with their ReLUs, one scale for each output channel; pooling and outputs stay float."""
-    network = onnx.ModelProto.FromString(front.network.SerializeToString())
-    # The tool warns of missing preparation unless the network says that it had it; here nothing is left to fold.
+def _quantized(stem: Stem, tiles: Gray, method: CalibrationMethod) -> onnx.ModelProto:
+    """Quantize convolutions and ReLUs, with one scale for each output channel; pooling and outputs stay float."""
+    network = onnx.ModelProto.FromString(stem.network.SerializeToString())
+    # Without this mark onnxruntime warns that the network was not preprocessed; here nothing is left to fold.
     network.metadata_props.add(key="onnx.quant.pre_process", value="onnxruntime.quant")
-    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # it prints
+    with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):  # onnxruntime prints
         out = Path(folder) / INT8
         quantize_static(
             network,
             out,
-            _Reader(front.planes(tiles)),
+            _Reader(stem.planes(tiles)),
             quant_format=QuantFormat.QOperator,
             op_types_to_quantize=["Conv", "Relu"],
-            nodes_to_exclude=[] if front.has_patches else [front.stem],
+            nodes_to_exclude=[] if stem.has_patches else [stem.node],
             per_channel=True,
             reduce_range=WEIGHT_BITS == 7,
             activation_type=QuantType.QUInt8,
@@ -317,58 +327,58 @@ def _quantized(front: Front, tiles: Gray, method: CalibrationMethod) -> onnx.Mod
         return onnx.load(out)
 
 
-def _finished(front: Front, quantized: onnx.ModelProto, seen: Seen) -> bytes:
-    """The same with `tiles` in front, and rounded with a view to what the weights see."""
+def _finished(stem: Stem, quantized: onnx.ModelProto, statistics: InputStatistics) -> bytes:
+    """Prepend the nodes from `tiles` to the stem, and round the weights with error compensation."""
     graph = quantized.graph
     values = {i.name: i for i in graph.initializer}
-    if front.has_patches:
-        # The bytes are the integers: scale 1, zero 0, whatever the brightest picture of the calibration was.
+    if stem.has_patches:
+        # The bytes are the integers: scale 1 and zero point 0, regardless of the calibration pictures.
         first = next(node for node in graph.node if node.op_type == "QuantizeLinear" and node.input[0] == "planes")
         values[first.input[1]].CopyFrom(numpy_helper.from_array(np.float32(1), first.input[1]))
         values[first.input[2]].CopyFrom(numpy_helper.from_array(np.uint8(0), first.input[2]))
         graph.node.remove(first)
-        planes, count, k = first.output[0], front.side // front.k, front.k
+        planes, count, k = first.output[0], stem.side // stem.k, stem.k
         shapes = {"view": [-1, count, k, count, k], "patches_shape": [-1, count, count, k * k]}
         head = [
             helper.make_node("Reshape", ["tiles", "view"], ["tiles_view"], name="view"),
             helper.make_node("Transpose", ["tiles_view"], ["sorted"], perm=[0, 1, 3, 2, 4], name="sorted"),
             helper.make_node("Reshape", ["sorted", "patches_shape"], ["patches"], name="patches"),
-            # To (N, C, H, W), for the file alone: onnxruntime's integer kernels turn it back, and both are left out.
+            # To (N, C, H, W), as ONNX demands; onnxruntime removes it together with the inverse of its integer kernels.
             helper.make_node("Transpose", ["patches"], [planes], perm=[0, 3, 1, 2], name="planes"),
         ]
     else:
-        shapes = {"view": [-1, 1, front.side, front.side]}
+        shapes = {"view": [-1, 1, stem.side, stem.side]}
         head = [
             helper.make_node("Cast", ["tiles"], ["tiles_float"], to=TensorProto.FLOAT, name="cast"),
             helper.make_node("Reshape", ["tiles_float", "view"], ["planes"], name="planes"),
         ]
     graph.initializer.extend(numpy_helper.from_array(np.array(shape, np.int64), name) for name, shape in shapes.items())
-    seen.refine(graph, bits=WEIGHT_BITS)
+    statistics.round_weights(graph, bits=WEIGHT_BITS)
     rest = list(graph.node)
     del graph.node[:], graph.input[:], graph.value_info[:], quantized.metadata_props[:]
     graph.node.extend([*head, *rest])
-    graph.input.append(helper.make_tensor_value_info("tiles", TensorProto.UINT8, ["N", front.side, front.side]))
-    peaks.add(quantized)
+    graph.input.append(helper.make_tensor_value_info("tiles", TensorProto.UINT8, ["N", stem.side, stem.side]))
+    max_activations.add(quantized)
     quantized.producer_name = "defectd-train"
     onnx.checker.check_model(quantized, full_check=True)
     content: bytes = quantized.SerializeToString()
     return content
 
 
-def _check(content: bytes, front: Front) -> None:
-    """Every convolution but a float stem became an integer one, with nothing between them.  Raises TrainingError."""
+def _check(content: bytes, stem: Stem) -> None:
+    """Raises TrainingError unless every convolution but a float stem is an integer one."""
     made = [node.op_type for node in onnx.load_from_string(content).graph.node]
-    wanted = sum(node.op_type == "Conv" for node in front.network.graph.node)
-    left, whole = made.count("Conv") - (not front.has_patches), made.count("QLinearConv") + (not front.has_patches)
-    if left or whole != wanted:
-        raise TrainingError(f"{wanted - whole} of {wanted} convolutions stayed float: int8 would be slower than fp32")
+    wanted = sum(node.op_type == "Conv" for node in stem.network.graph.node)
+    left, integer = made.count("Conv") - (not stem.has_patches), made.count("QLinearConv") + (not stem.has_patches)
+    if left or integer != wanted:
+        raise TrainingError(f"{wanted - integer} of {wanted} convolutions stayed float: int8 would be slower than fp32")
 
 
-# ---- the comparison ------------------------------------------------------------------------------
+# The comparison with fp32 -------------------------------------------------------------------------------------------
 
 
 def _without(made: Bundle) -> Bundle:
-    """The bundle with its fp32 network alone."""
+    """The bundle without its int8 network."""
     changes = {"files": {FP32: made.card.files[FP32]}, "variants": {}}
     changes["metrics"] = {name: value for name, value in made.card.metrics.items() if name != "int8"}
     return Bundle(made.origin, made.card.model_copy(update=changes), {FP32: made.networks[FP32]})
@@ -393,29 +403,29 @@ def _expected(plain: Bundle, content: bytes, tiles: Gray) -> SelfTest:
 
 
 def _corrupted(
-    fp32: Classifier, int8: Classifier, pictures: Sequence[data.Picture], suite: Sequence[Corruption], seed: int
+    fp32: Classifier, int8: Classifier, pictures: Sequence[Picture], suite: Sequence[Corruption], seed: int
 ) -> dict[str, list[int]]:
-    """Pictures that int8 and fp32 name rightly, by corruption."""
+    """Corruption -> number of correct predictions of int8 and of fp32."""
     truth = np.array([p.label for p in pictures])
-    images = [data.read(p.path) for p in pictures]
+    images = [read(p.path) for p in pictures]
     found = {}
     for corruption in suite:
-        changed = [corruption(image, p.path.stem, seed) for image, p in zip(images, pictures, strict=True)]
-        said = [evaluate.score_images(c, changed).logits.argmax(1) for c in (int8, fp32)]
-        found[corruption.name] = [int((labels == truth).sum()) for labels in said]
+        corrupted = [corruption(image, p.path.stem, seed) for image, p in zip(images, pictures, strict=True)]
+        predicted = [evaluate.score_images(c, corrupted).logits.argmax(1) for c in (int8, fp32)]
+        found[corruption.name] = [int((labels == truth).sum()) for labels in predicted]
     return found
 
 
-def _compared(fp32: Classifier, int8: Classifier, shown: Sequence[data.Picture]) -> dict[str, Any]:
-    """Both on the same pictures of defects."""
-    truth = np.array([p.label for p in shown])
-    one, other = (evaluate.score_pictures(c, shown) for c in (fp32, int8))
-    said, also = one.logits.argmax(1), other.logits.argmax(1)
+def _compared(fp32: Classifier, int8: Classifier, pictures: Sequence[Picture]) -> dict[str, Any]:
+    """Compare both on the same pictures of defects."""
+    truth = np.array([p.label for p in pictures])
+    one, other = (evaluate.score_pictures(c, pictures) for c in (fp32, int8))
+    by_fp32, by_int8 = one.logits.argmax(1), other.logits.argmax(1)
     return {
-        "n": len(shown),
-        "fp32_right": int((said == truth).sum()),
-        "right": int((also == truth).sum()),
-        "agreement": round(float((said == also).mean()), 4),
+        "n": len(pictures),
+        "fp32_right": int((by_fp32 == truth).sum()),
+        "right": int((by_int8 == truth).sum()),
+        "agreement": round(float((by_fp32 == by_int8).mean()), 4),
         "largest_probability_difference": round(_apart(one, other, fp32.temperature), 4),
     }
 
@@ -425,16 +435,13 @@ def _apart(one: Scores, other: Scores, temperature: float) -> float:
 
 
 def _gains(fp32: Classifier, int8: Classifier, rounds: int, clock: Clock) -> dict[str, float]:
-    """Time of fp32 over that of int8 by number of tiles, one thread, in turns."""
+    """Number of tiles -> time of fp32 / time of int8, one thread, interleaved."""
     found = {}
     for count in SIZES:
         tiles = selftest_tiles(1, count, fp32.card.input_px)
-        spent: dict[str, list[int]] = {FP32: [], INT8: []}
-        for _ in range(rounds):
-            for classifier in (fp32, int8):
-                begun_ns = clock.monotonic_ns()
-                classifier.score(tiles)
-                spent[classifier.network].append(clock.monotonic_ns() - begun_ns)
-        fast = {name: float(np.percentile(times, 25)) for name, times in spent.items()}  # calm moments: others work too
-        found[str(count)] = round((fast[FP32] + 1) / (fast[INT8] + 1), 2)
+        calls = [partial(classifier.score, tiles) for classifier in (fp32, int8)]
+        times = interleaved(calls, rounds, clock, warm_up=1)
+        # The fast quarter: other processes use the machine too.
+        fp32_ns, int8_ns = (float(np.percentile(ns, 25)) for ns in times)
+        found[str(count)] = round((fp32_ns + 1) / (int8_ns + 1), 2)
     return found

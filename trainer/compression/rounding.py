@@ -1,8 +1,8 @@
-"""Weights to integers: what rounding one of them loses, those after it make up for, and the bias the rest.
+"""Rounding of weights to integers: later weights compensate the rounding error of earlier ones, and the bias the rest.
 
-The order and the compensation are those of optimal brain surgery for layers (OBQ; GPTQ does the same with a Cholesky
-factor): a convolution is a matrix product over the pixels that it sees, so the error of a weight can be passed on
-to the weights that see the same things, as far as the calibration tiles say they do.
+Order and compensation follow OBQ (Optimal Brain Quantization); GPTQ does the same with a Cholesky factor. A convolution
+is a matrix product over its input pixels. So the rounding error of one weight can be compensated by weights with
+correlated inputs; the calibration tiles give the correlations.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from onnx import helper, numpy_helper
 
 from edge.frame import Float32s, Float64s
 
-PLACES: Final = 20_000
-"""Places of the calibration tiles at which a convolution is looked at: many times its weights."""
+MAX_POSITIONS: Final = 20_000
+"""Positions sampled from the inputs of a convolution: many more than it has weights."""
 DAMPING: Final = 0.01
-"""Share of the mean power that is added to every input, so that inputs that are never seen do no harm."""
+"""Share of the mean power added to the power of every input, so that inputs that are always 0 stay harmless."""
 
 
-class Seen:
-    """What the convolutions of a network meet in some calibration tiles, and the whole weights that follow from it."""
+class InputStatistics:
+    """Statistics of the inputs of each convolution over the calibration tiles, and the integer weights they lead to."""
 
     def __init__(self, network: onnx.ModelProto, planes: Float32s) -> None:
-        """network: float.  planes: its input."""
+        """network: fp32.  planes: its input."""
         self._weights = {i.name: numpy_helper.to_array(i).astype(np.float64) for i in network.graph.initializer}
         self._convs = {node.input[1]: node for node in network.graph.node if node.op_type == "Conv"}
         inputs = _inputs(network, [conv.input[0] for conv in self._convs.values()], planes)
@@ -37,12 +37,12 @@ class Seen:
             self._means[name] = columns.mean(0)
             self._powers[name] = columns.T @ columns / len(columns)
         self._rounded: dict[str, tuple[Float64s, Float64s]] = {}
-        """By weight: the scales that were asked for, and what came of it."""
+        """Weight -> (scales, rounded weights): a cache, because several calibration methods share the scales."""
 
-    def refine(self, graph: onnx.GraphProto, *, bits: int) -> None:
-        """Write the integer weights and biases of every QLinearConv of `graph` anew; scales and zeros stay.
+    def round_weights(self, graph: onnx.GraphProto, *, bits: int) -> None:
+        """Replace the integer weights and biases of every QLinearConv; scales and zero points stay.
 
-        graph: made of the network, changed.  bits: of a weight.
+        graph: the quantized network, changed in place.  bits: of a weight.
         """
         values = {i.name: i for i in graph.initializer}
         for node in graph.node:
@@ -51,15 +51,15 @@ class Seen:
             name = node.input[3].removesuffix("_quantized")
             exact, bias = self._weights[name], self._weights[self._convs[name].input[2]]
             x_scale, scale = (numpy_helper.to_array(values[node.input[i]]).astype(np.float64) for i in (1, 4))
-            whole = self._whole(name, scale, bits)
-            lost = (whole * scale[:, None] - exact.reshape(whole.shape)) @ self._means[name]
+            integers = self._integers(name, scale, bits)
+            lost = (integers * scale[:, None] - exact.reshape(integers.shape)) @ self._means[name]
             for place, made in (
-                (3, whole.reshape(exact.shape).astype(np.int8)),
+                (3, integers.reshape(exact.shape).astype(np.int8)),
                 (8, np.rint((bias - lost) / (x_scale * scale)).astype(np.int32)),
             ):
                 values[node.input[place]].CopyFrom(numpy_helper.from_array(made, node.input[place]))
 
-    def _whole(self, name: str, scale: Float64s, bits: int) -> Float64s:
+    def _integers(self, name: str, scale: Float64s, bits: int) -> Float64s:
         known = self._rounded.get(name)
         if known is None or not np.array_equal(known[0], scale):
             flat = self._weights[name].reshape(len(scale), -1)
@@ -68,43 +68,45 @@ class Seen:
 
 
 def rounded(weight: Float64s, scale: Float64s, power: Float64s, bits: int) -> Float64s:
-    """Whole numbers that, times `scale`, do what `weight` does.
+    """Integers that, times `scale`, approximate `weight` for the given inputs.
 
-    weight: (O, K).  scale: (O,).  power: (K, K), mean products of what the weights see.  Returns (O, K).
+    weight: (O, K).  scale: (O,).  power: (K, K), mean products of the inputs of the weights.  Returns (O, K).
     """
     power = power.copy()
     power[np.diag_indices_from(power)] += DAMPING * power.diagonal().mean() + 1e-9
-    order = np.argsort(-power.diagonal(), kind="stable")  # what matters most first: it finds the most to pass on to
+    order = np.argsort(
+        -power.diagonal(), kind="stable"
+    )  # inputs with the most power first: more weights remain to compensate their error
     factor = np.linalg.cholesky(np.linalg.inv(power[np.ix_(order, order)])).T  # (K, K), upper
-    left, whole = weight[:, order].copy(), np.empty_like(weight)
-    least, most = -(1 << bits - 1), (1 << bits - 1) - 1
+    left, integers = weight[:, order].copy(), np.empty_like(weight)
+    low, high = -(1 << bits - 1), (1 << bits - 1) - 1
     for k, place in enumerate(order):
-        whole[:, place] = np.clip(np.rint(left[:, k] / scale), least, most)
-        error = (left[:, k] - whole[:, place] * scale) / factor[k, k]
+        integers[:, place] = np.clip(np.rint(left[:, k] / scale), low, high)
+        error = (left[:, k] - integers[:, place] * scale) / factor[k, k]
         left[:, k + 1 :] -= error[:, None] * factor[k, k + 1 :]
-    return whole
+    return integers
 
 
-def _columns(seen: Float32s, conv: onnx.NodeProto, shape: tuple[int, ...]) -> Float64s:
-    """What each weight of a filter meets: (at most PLACES, in * k * k), in the order of the weights."""
-    facts = {a.name: helper.get_attribute_value(a) for a in conv.attribute}
+def _columns(inputs: Float32s, conv: onnx.NodeProto, shape: tuple[int, ...]) -> Float64s:
+    """The inputs of each weight of a filter: (at most MAX_POSITIONS, in * k * k), in the order of the weights."""
+    attributes = {a.name: helper.get_attribute_value(a) for a in conv.attribute}
     high, wide = shape[2:]
-    down, across = facts.get("strides", [1, 1])
-    top, left, bottom, right = facts.get("pads", [0] * 4)
-    padded = np.pad(seen, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    down, across = attributes.get("strides", [1, 1])
+    top, left, bottom, right = attributes.get("pads", [0] * 4)
+    padded = np.pad(inputs, ((0, 0), (0, 0), (top, bottom), (left, right)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (high, wide), (2, 3))[:, :, ::down, ::across]
     windows = windows.transpose(0, 2, 3, 1, 4, 5)  # (N, H, W, in, k, k)
     count = int(np.prod(windows.shape[:3]))
-    picked = np.random.default_rng(0).permutation(count)[:PLACES]
+    picked = np.random.default_rng(0).permutation(count)[:MAX_POSITIONS]
     return windows[np.unravel_index(picked, windows.shape[:3])].reshape(len(picked), -1).astype(np.float64)
 
 
 def _inputs(network: onnx.ModelProto, names: list[str], planes: Float32s) -> dict[str, Float32s]:
-    """These values of the float network, for all planes."""
-    given = network.graph.input[0].name
-    inner = [name for name in dict.fromkeys(names) if name != given]
+    """The named values of the fp32 network, for all planes."""
+    entry = network.graph.input[0].name
+    inner = [name for name in dict.fromkeys(names) if name != entry]
     opened = onnx.ModelProto.FromString(network.SerializeToString())
     opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in inner)
     session = onnxruntime.InferenceSession(opened.SerializeToString(), providers=["CPUExecutionProvider"])
-    found = session.run(inner, {given: planes}) if inner else []
-    return {given: planes, **dict(zip(inner, found, strict=True))}
+    found = session.run(inner, {entry: planes}) if inner else []
+    return {entry: planes, **dict(zip(inner, found, strict=True))}

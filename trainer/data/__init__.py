@@ -1,1 +1,1 @@
-"""Pictures for training: folders, samples, near duplicates, corruptions."""
+"""The data: folders of pictures, splits, near duplicates, training tiles, corruptions."""

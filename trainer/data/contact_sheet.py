@@ -1,4 +1,4 @@
-"""Contact sheets to look at: what the classes show, and what augmentation makes of it."""
+"""A contact sheet: pictures of each class, and the same tiles after augmentation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import torch
 
 from edge.frame import Gray
 from trainer.augment import augment
-from trainer.data import index as data
 from trainer.data import samples
+from trainer.data.index import Index
+from trainer.data.pictures import cut, read
 from trainer.recipe import Fit, TrainingError
 from trainer.run_folder import write
 
@@ -23,9 +24,9 @@ LINE_PX: Final = 22
 INK, PAPER = 30, 245
 
 
-def page(index: data.Index, fit: Fit, *, input_px: int, seed: int = 0, across: int = 12) -> Gray:
-    """One sheet.  Each class has a row of tiles as the network gets them, spread over its numbers, with the split of
-    each; below it two rows of the first of them, augmented as at the beginning and at the end of training.
+def page(index: Index, fit: Fit, *, input_px: int, seed: int = 0, across: int = 12) -> Gray:
+    """Draw one sheet.  Each class has a row of tiles at the size of the network's input, evenly spaced by file number,
+    with the split of each.  Two rows below show the first tile, augmented as at the start and at the end of training.
     Returns (H, W) uint8.
     """
     rows: list[Gray] = []
@@ -37,12 +38,12 @@ def page(index: data.Index, fit: Fit, *, input_px: int, seed: int = 0, across: i
         if not own:
             continue
         chosen = [own[i * len(own) // across] for i in range(min(across, len(own)))] if len(own) > across else own
-        tiles = [data.cut(data.read(p.path), input_px)[0] for p in chosen]
+        tiles = [cut(read(p.path), input_px)[0] for p in chosen]
         counts = ", ".join(f"{c[name]} {split}" for split, c in index.counts().items() if name in c)
         rows.append(_line(f"{name}: {counts}", across, input_px))
         rows.append(_row(tiles, [f"{p.path.stem} {split_of[p.path]}" for p in chosen], across, input_px))
-        first = samples.tiles(chosen[:1], input_px, seed).tiles[0]  # (2, S, S): as it is, and compressed
-        for words, late in (("augmented", False), ("augmented, in the last part", True)):
+        first = samples.tiles(chosen[:1], input_px, seed).tiles[0]  # (2, S, S): unchanged, and after JPEG
+        for words, late in (("augmented", False), ("augmented, last part of training", True)):
             same = torch.stack([first[int(n % 4 == 3)] for n in range(across)])
             changed = augment(same, fit.changes(late=late), generator)[:, 0].round().to(torch.uint8).numpy()
             rows.append(_row(list(changed), [words], across, input_px))
@@ -52,11 +53,11 @@ def page(index: data.Index, fit: Fit, *, input_px: int, seed: int = 0, across: i
 
 
 def save(sheet: Gray, path: Path) -> None:
-    """Write the sheet as PNG, whole or not at all.  Raises TrainingError."""
-    done, coded = cv2.imencode(".png", sheet)
+    """Write the sheet as PNG, atomically.  Raises TrainingError."""
+    done, encoded = cv2.imencode(".png", sheet)
     if not done:
-        raise TrainingError(f"{path}: the sheet cannot be coded")
-    write(path, coded.tobytes())
+        raise TrainingError(f"{path}: the sheet cannot be encoded as PNG")
+    write(path, encoded.tobytes())
 
 
 def _row(tiles: Sequence[Gray], words: Sequence[str], across: int, side: int) -> Gray:
@@ -65,8 +66,8 @@ def _row(tiles: Sequence[Gray], words: Sequence[str], across: int, side: int) ->
         left = n * (side + GAP_PX)
         sheet[:side, left : left + side] = tile
     for n, text in enumerate(words):
-        room = sheet if len(words) == 1 else sheet[:, n * (side + GAP_PX) : (n + 1) * (side + GAP_PX)]
-        _write(room, text, side + 14, 0.32)
+        cell = sheet if len(words) == 1 else sheet[:, n * (side + GAP_PX) : (n + 1) * (side + GAP_PX)]
+        _write(cell, text, side + 14, 0.32)
     return sheet
 
 
@@ -76,8 +77,8 @@ def _line(text: str, across: int, side: int) -> Gray:
     return sheet
 
 
-def _write(room: npt.NDArray[np.uint8], text: str, baseline: int, scale: float) -> None:
-    plain = text.encode("ascii", "replace").decode()  # OpenCV's letters know no others
-    canvas = np.ascontiguousarray(room)
+def _write(area: npt.NDArray[np.uint8], text: str, baseline: int, scale: float) -> None:
+    plain = text.encode("ascii", "replace").decode()  # OpenCV's font has ASCII only
+    canvas = np.ascontiguousarray(area)
     cv2.putText(canvas, plain, (2, baseline), cv2.FONT_HERSHEY_SIMPLEX, scale, (INK,), 1, cv2.LINE_AA)
-    room[:] = canvas
+    area[:] = canvas

@@ -1,7 +1,7 @@
-"""The robustness suite: what cameras, lamps and links do to a picture, always the same for the same picture.
+"""The robustness suite: reproducible corruptions of a picture, as cameras, lamps and links cause them.
 
-All of it happens to the native picture, before any tile is cut. The draw of a picture depends on the seed, the
-corruption and the picture's key alone: folds, order and other pictures change nothing, so variants can be paired.
+Each corruption is applied to the native picture, before tiles are cut. The random numbers depend only on the seed, the
+corruption and the key of the picture, not on folds, order or other pictures. So variants can be compared in pairs.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ Draw = np.random.Generator
 
 CLEAN: Final = "clean"
 DIRECTIONS: Final = 36
-"""Of motion blur, over half a turn."""
+"""Of motion blur, over 180 degrees."""
 
 
 @dataclass(frozen=True, slots=True)
 class Corruption:
-    """name: as it stands in every report.  change: (H, W) uint8 and a generator to (H, W) uint8."""
+    """name: as in every report.  change: (H, W) uint8 and a random generator -> (H, W) uint8."""
 
     name: str
     change: Callable[[Gray, Draw], Gray]
 
     def __call__(self, image: Gray, key: str, seed: int) -> Gray:
-        """image: (H, W) uint8, not changed.  key: of the picture.  Returns (H, W) uint8."""
+        """image: (H, W) uint8, stays unchanged.  key: identifies the picture.  Returns (H, W) uint8."""
         words = [seed, zlib.crc32(self.name.encode()), zlib.crc32(key.encode())]
         return self.change(image, np.random.Generator(np.random.SFC64(words)))
 
@@ -43,12 +43,12 @@ def _gray(values: Float32s) -> Gray:
 
 
 def _noise(image: Gray, draw: Draw, *, sigma: float) -> Gray:
-    """Sensor noise, gray levels."""
+    """Additive Gaussian noise.  sigma: gray levels."""
     return _gray(image + np.float32(sigma) * draw.standard_normal(image.shape, np.float32))
 
 
 def _snr(image: Gray, draw: Draw, *, decibels: float) -> Gray:
-    """Noise so far below the picture's total power."""
+    """Noise at this signal-to-noise ratio to the total power of the picture."""
     power = float(np.square(image, dtype=np.float32).mean())
     return _noise(image, draw, sigma=math.sqrt(power * 10 ** (-decibels / 10)))
 
@@ -58,13 +58,13 @@ def _brightness(image: Gray, _: Draw, *, gain: float) -> Gray:
 
 
 def _contrast(image: Gray, _: Draw, *, gain: float) -> Gray:
-    """About the picture's own mean."""
+    """Scales the contrast around the mean of the picture."""
     mean = np.float32(image.mean())
     return _gray((image - mean) * np.float32(gain) + mean)
 
 
 def _illumination(image: Gray, draw: Draw, *, share: float) -> Gray:
-    """A lamp on one side: gain from 1 - share to 1 + share across or along, rising or falling."""
+    """A lamp on one side: a gain from 1 - share to 1 + share, horizontal or vertical, rising or falling."""
     height, width = image.shape
     across = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     along = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
@@ -73,17 +73,17 @@ def _illumination(image: Gray, draw: Draw, *, share: float) -> Gray:
 
 
 def _motion(image: Gray, draw: Draw, *, length_px: int) -> Gray:
-    """Drawn out along a line, in any direction."""
+    """Motion blur along a line in a random direction."""
     kernel = _line(length_px, int(draw.integers(DIRECTIONS)))
     return np.asarray(cv2.filter2D(image, -1, kernel, borderType=cv2.BORDER_REFLECT_101), np.uint8)
 
 
 @lru_cache(maxsize=128)
 def _line(length_px: int, direction: int) -> Float32s:
-    """(L, L) float32, sum 1: as many points as px, each shared out among the four px around it."""
+    """(L, L) float32, sum 1: L points on a line, each spread bilinearly over the four pixels around it."""
     angle = math.pi * direction / DIRECTIONS
     middle = (length_px - 1) / 2
-    kernel = np.zeros((length_px + 1, length_px + 1), np.float32)  # the last row and column take shares of nothing
+    kernel = np.zeros((length_px + 1, length_px + 1), np.float32)  # the last row and column receive weight 0
     for step in range(length_px):
         x, y = middle + (step - middle) * math.cos(angle), middle + (step - middle) * math.sin(angle)
         left, top = math.floor(x + 1e-9), math.floor(y + 1e-9)

@@ -1,1 +1,1 @@
-"""What a model is worth, measured as it ships."""
+"""Evaluation of a model as it ships: accuracy, robustness, calibration, open set, latency."""

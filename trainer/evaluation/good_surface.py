@@ -1,4 +1,4 @@
-"""Good surface: squares with and without a defect out of pictures of defects, and how well a file tells them apart."""
+"""Defect-free surface: crops with and without a defect from pictures of defects, and how well a file separates them."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from pydantic import TypeAdapter, ValidationError
 
 from edge.frame import Gray
 from edge.model.classifier import Classifier
-from trainer.data.index import Boxes, Picture, read
-from trainer.data.samples import COARSE, touched
+from trainer.data.boxes import Boxes
+from trainer.data.pictures import Picture, read
+from trainer.data.samples import COARSE, squares_near_boxes
 from trainer.evaluation.evaluate import score_images
 from trainer.evaluation.outcomes import picture_key
 from trainer.evaluation.record import GoodSurface
-from trainer.evaluation.statistics import Ranking, defectiveness, ranking
+from trainer.evaluation.statistics import Ranking, defect_log_odds, ranking
 from trainer.recipe import TrainingError
 
 SIDES_PX: Final = (100, 64)
-"""Crops that are measured: half a tile and a third of one."""
+"""Sides of the crops: a half and a third of a 200 px tile."""
 TRIES: Final = 200
-"""Places for a crop that are looked at in each picture."""
+"""Random crop positions tried in each picture."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crops:
-    """Squares of one size out of pictures of defects, as native tiles.
+    """Square crops of one size from pictures of defects, as native tiles.
 
-    free, defect: (N, T, T) uint8, T the side of a tile; without and with a defect.  free_from, defect_from: (N,)
-    keys of the pictures that they come from.
+    free, defect: (N, T, T) uint8, without and with a defect; T is the side of a tile.
+    free_from, defect_from: (N,) keys of their pictures.
     """
 
     side_px: int
@@ -41,7 +42,7 @@ class Crops:
     defect_from: tuple[str, ...]
 
 
-def crops_for_good(
+def cut_crops(
     pictures: Sequence[Picture],
     boxes: Boxes,
     classes: Sequence[str],
@@ -49,13 +50,13 @@ def crops_for_good(
     *,
     tile_px: int,
     seed: int,
-    most: int = 2,
+    max_per_picture: int = 2,
 ) -> Crops:
-    """Up to `most` squares of each kind from each picture, at their own scale, mirrored out to tile_px.
+    """Up to `max_per_picture` crops of each kind from each picture, at native scale, mirror-padded to tile_px.
 
-    Free ones keep 4 px away from every box; of the COARSE classes, whose boxes do not tell where the surface is sound,
-    there are none. Defective ones show at least 0.3 of a box, or are covered by it to 0.3. Both come to the network in
-    the same way, so that neither sharpness nor repetition tells them apart. Smaller pictures are left out.
+    Crops without a defect keep BOX_MARGIN_PX away from every box. COARSE classes give none, because their defects
+    extend beyond their boxes. Crops with a defect show at least 0.3 of a box, or a box covers 0.3 of them. Both kinds
+    are padded in the same way, so that sharpness and repetition cannot separate them. Smaller pictures are skipped.
     """
     free: list[tuple[str, Gray]] = []
     defect: list[tuple[str, Gray]] = []
@@ -71,11 +72,11 @@ def crops_for_good(
         rng = np.random.default_rng([seed, side_px, int(key, 16)])
         x = rng.integers(0, width - side_px + 1, TRIES)
         y = rng.integers(0, height - side_px + 1, TRIES)
-        near, shown = touched(x, y, side_px, np.array(found))
+        near, visible = squares_near_boxes(x, y, side_px, np.array(found))
         if classes[picture.label] in COARSE:
             near[:] = True
-        for crops, usable in ((free, ~near), (defect, shown)):
-            for i in np.flatnonzero(usable)[:most]:
+        for crops, usable in ((free, ~near), (defect, visible)):
+            for i in np.flatnonzero(usable)[:max_per_picture]:
                 crop = image[y[i] : y[i] + side_px, x[i] : x[i] + side_px]
                 crops.append((key, np.pad(crop, (0, tile_px - side_px), mode="symmetric")))
     empty = np.empty((0, tile_px, tile_px), np.uint8)
@@ -89,8 +90,8 @@ def crops_for_good(
 
 
 @dataclass(frozen=True, slots=True)
-class GoodScores:
-    """Log-odds of a defect, of crops of one side without and with one, and the key of the picture of each."""
+class CropScores:
+    """Log-odds of a defect for crops of one size, without and with a defect; and the key of the picture of each."""
 
     side_px: int
     free: tuple[float, ...]
@@ -100,31 +101,31 @@ class GoodScores:
 
     def write(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(GOOD_SCORES.dump_json(self) + b"\n")
+        path.write_bytes(CROP_SCORES.dump_json(self) + b"\n")
 
     @classmethod
-    def load(cls, path: Path) -> GoodScores:
-        """Raises TrainingError for a file that is none."""
+    def load(cls, path: Path) -> CropScores:
+        """Raises TrainingError if the file does not hold scores of crops."""
         try:
-            return GOOD_SCORES.validate_json(path.read_bytes())
+            return CROP_SCORES.validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
-            raise TrainingError(f"{path}: no scores of crops. Delete it: they are measured again") from error
+            raise TrainingError(f"{path}: not a file of crop scores. Delete it, the next run measures again") from error
 
 
-GOOD_SCORES: Final = TypeAdapter(GoodScores)
+CROP_SCORES: Final = TypeAdapter(CropScores)
 
 
-def good_scores(classifier: Classifier, crops: Crops) -> GoodScores:
-    """What the file says of the crops of a fold that it was not trained on."""
+def score_crops(classifier: Classifier, crops: Crops) -> CropScores:
+    """Score crops of pictures that the network was not trained on."""
 
     def odds(tiles: Gray) -> tuple[float, ...]:
-        return tuple(defectiveness(score_images(classifier, list(tiles))).round(5).tolist()) if len(tiles) else ()
+        return tuple(defect_log_odds(score_images(classifier, list(tiles))).round(5).tolist()) if len(tiles) else ()
 
-    return GoodScores(crops.side_px, odds(crops.free), odds(crops.defect), crops.free_from, crops.defect_from)
+    return CropScores(crops.side_px, odds(crops.free), odds(crops.defect), crops.free_from, crops.defect_from)
 
 
-def good_ranking(parts: Sequence[GoodScores], *, seed: int = 0) -> Ranking | None:
-    """AUROC of defective against free crops, pooled over folds; None where there are none of one kind."""
+def rank_crops(parts: Sequence[CropScores], *, seed: int = 0) -> Ranking | None:
+    """AUROC of crops with a defect against crops without, pooled over folds; None if one kind is missing."""
     return ranking(
         [v for part in parts for v in part.defect],
         [v for part in parts for v in part.free],
@@ -135,10 +136,10 @@ def good_ranking(parts: Sequence[GoodScores], *, seed: int = 0) -> Ranking | Non
 
 
 def good_surface(variant: str, files: Iterable[Path], how: str) -> tuple[GoodSurface, ...]:
-    """One figure for each side, pooled over the files of the folds.  how: what the pictures are."""
-    by_side: dict[int, list[GoodScores]] = {}
+    """One AUROC for each crop size, pooled over the files of the folds.  how: the origin of the crops."""
+    by_side: dict[int, list[CropScores]] = {}
     for path in sorted(files):
-        scores = GoodScores.load(path)
+        scores = CropScores.load(path)
         by_side.setdefault(scores.side_px, []).append(scores)
-    ranked = {side: good_ranking(parts) for side, parts in sorted(by_side.items(), reverse=True)}
+    ranked = {side: rank_crops(parts) for side, parts in sorted(by_side.items(), reverse=True)}
     return tuple(GoodSurface(variant, side, how, one) for side, one in ranked.items() if one is not None)

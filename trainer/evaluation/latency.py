@@ -1,4 +1,4 @@
-"""How fast the shipped file is: beside the reference network in turns, and against what this core can multiply."""
+"""Latency of the shipped files: interleaved with a reference network, and compared with the limit of this core."""
 
 from __future__ import annotations
 
@@ -31,23 +31,24 @@ from trainer.recipe import TrainingError
 BATCH: Final = 32
 ROUNDS: Final = 200
 SIDE: Final = 1024
-"""Of the matrices that are multiplied to find out what the core can do."""
+"""Side of the matrices whose product measures the speed of the core."""
 MEAN: Final = np.array([0.485, 0.456, 0.406], np.float32)[:, None, None]
 SPREAD: Final = np.array([0.229, 0.224, 0.225], np.float32)[:, None, None]
-"""The reference's normalisation, that of ImageNet."""
+"""Normalisation of the reference: that of ImageNet."""
 REFERENCE: Final = "reference"
 PRODUCT: Final = "product"
-LABELS: Final = {FP32: "fp32", INT8: "int8"}
+NETWORKS: Final = {FP32: "fp32", INT8: "int8"}
+"""File of a bundle -> name of its variant in reports."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timed:
-    """A way from pixels to scores that was timed.  median_us, p99_us: of a call.  n: calls."""
+    """One timed path from pixels to scores.  median_us, p99_us: of a call.  n: number of calls."""
 
     network: str
     """fp32, int8 or reference."""
     what: str
-    """call: one prepared tile.  batch: BATCH prepared tiles, or as many calls.  picture, picture cv2: from 200x200."""
+    """call: one prepared tile.  batch: a call with BATCH prepared tiles.  picture, picture cv2: with preprocessing."""
     tiles: int
     median_us: float
     p99_us: float
@@ -56,10 +57,10 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one tile asks for.
+    """The work of one tile.
 
-    parameters: weights and biases of convolutions and matrices.  macs: multiply-accumulates.  bound_us: what they would
-    take at the `gops` of this core, everything else being free.
+    parameters: weights and biases of convolutions and matrix products.  macs: multiply-accumulates.  bound_us: their
+    duration at the `gops` of this core, if everything else cost nothing.
     """
 
     network: str
@@ -79,15 +80,15 @@ class Latency:
     paths: tuple[Timed, ...]
     work: tuple[Work, ...]
     gops: dict[str, float]
-    """The best of large products, fp32 and int8: thousand million operations a second, a multiply-accumulate is two."""
+    """Best speed of large matrix products, fp32 and int8: 10^9 operations/s; a multiply-accumulate counts as two."""
     waited: float
-    """Share of the time that the process did not have the core: above 0.05 others disturbed the run."""
+    """Share of the time in which the process did not have the core: above 0.05, other processes disturbed the run."""
 
     def path(self, network: str, what: str) -> Timed | None:
         return next((p for p in self.paths if (p.network, p.what) == (network, what)), None)
 
     def ratio(self, network: str, what: str, of: str | None = None, *, p99: bool = False) -> float | None:
-        """How many times longer the reference takes, per tile.  of: its path where it is called otherwise."""
+        """How many times longer the reference takes, per tile.  of: the path of the reference, if its name differs."""
         own, other = self.path(network, what), self.path(REFERENCE, of or what)
         if own is None or other is None:
             return None
@@ -98,9 +99,9 @@ class Latency:
 def measure(
     loaded: Bundle, *, reference: Path | None = None, rounds: int = ROUNDS, clock: Clock | None = None
 ) -> Latency:
-    """All paths of all networks of a bundle in turns, each in bursts.  n is rounds * BURST of each.
+    """Time all paths of all networks of a bundle, interleaved, in bursts: rounds * BURST calls of each.
 
-    reference: an ONNX file, (1, 3, H, W) float32 in; its paths are left out when None.  Raises TrainingError.
+    reference: an ONNX file with input (1, 3, H, W) float32, or None.  Raises TrainingError.
     """
     clock = clock or SystemClock()
     tile_px, input_px = loaded.card.tile_px, loaded.card.input_px
@@ -110,7 +111,7 @@ def measure(
     tiles = selftest_tiles(1, BATCH, input_px)
 
     calls: dict[tuple[str, str], tuple[int, Callable[[], object]]] = {}
-    for file, network in LABELS.items():
+    for file, network in NETWORKS.items():
         if file in loaded.networks:
             score = Classifier(loaded, network=file, batch=BATCH).score
             calls[network, "call"] = 1, _bound(score, tiles[:1])
@@ -133,7 +134,7 @@ def measure(
         if what == PRODUCT
     }
     gops = {name: round(2 * SIDE**3 / max(us, 1e-3) / 1e3, 1) for name, us in best_us.items()}
-    files = {LABELS[file]: loaded.networks[file] for file in LABELS if file in loaded.networks}
+    files = {NETWORKS[file]: loaded.networks[file] for file in NETWORKS if file in loaded.networks}
     if reference is not None:
         files[REFERENCE] = reference.read_bytes()
     return Latency(
@@ -148,7 +149,7 @@ def measure(
 
 
 def call_us(bundles: Sequence[Bundle], *, rounds: int = ROUNDS, clock: Clock | None = None) -> list[float]:
-    """Median of a call with one tile of the fp32 network of each, in turns, one thread."""
+    """Median time of a call with one tile, for the fp32 network of each bundle; interleaved, one thread."""
     scores = [Classifier(one).score for one in bundles]
     tiles = [selftest_tiles(1, 1, one.card.input_px) for one in bundles]
     paths = [_bound(*pair) for pair in zip(scores, tiles, strict=True)]
@@ -166,18 +167,18 @@ def _bound(score: Callable[[Gray], object], tiles: Gray) -> Callable[[], object]
 
 
 def _reference_calls(path: Path, picture: Gray) -> dict[tuple[str, str], tuple[int, Callable[[], object]]]:
-    """The network as it was exported, one picture a call, and with both ways to prepare a picture."""
+    """The reference with one prepared picture a call, and with each of two preprocessings."""
     try:
         session = session_of(path.read_bytes())
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
         raise TrainingError(f"{path}: the reference does not load: {str(error).splitlines()[0][:200]}") from error
-    given = session.get_inputs()[0]
-    if len(session.get_inputs()) != 1 or len(given.shape) != 4 or given.shape[1] != 3 or given.type != "tensor(float)":
-        raise TrainingError(f"{path}: the reference takes {given.shape} of {given.type}; (1, 3, H, W) float is wanted")
-    height, width = (int(v) if isinstance(v, int) else 224 for v in given.shape[2:])
+    entry = session.get_inputs()[0]
+    if len(session.get_inputs()) != 1 or len(entry.shape) != 4 or entry.shape[1] != 3 or entry.type != "tensor(float)":
+        raise TrainingError(f"{path}: the reference takes {entry.shape} of {entry.type}, not (1, 3, H, W) float")
+    height, width = (int(v) if isinstance(v, int) else 224 for v in entry.shape[2:])
 
     def run(planes: Float32s) -> object:
-        return session.run(None, {given.name: planes})
+        return session.run(None, {entry.name: planes})
 
     def normalised(rgb: npt.NDArray[np.uint8]) -> Float32s:
         planes = rgb.astype(np.float32).transpose(2, 0, 1) / np.float32(255)
@@ -200,7 +201,7 @@ def _reference_calls(path: Path, picture: Gray) -> dict[tuple[str, str], tuple[i
 
 
 def session_of(content: bytes) -> ort.InferenceSession:
-    """One thread, as the daemon has it."""
+    """One thread, like the daemon."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -209,7 +210,7 @@ def session_of(content: bytes) -> ort.InferenceSession:
 
 
 def _matrices(kind: str) -> Callable[[], object]:
-    """A product of two SIDE x SIDE matrices by the runtime that the networks run in, the second one constant."""
+    """A product of two SIDE x SIDE matrices in onnxruntime, the second one constant."""
     rng = np.random.default_rng(0)
     if kind == "int8":
         left, right = rng.integers(0, 256, (SIDE, SIDE), np.uint8), rng.integers(-64, 64, (SIDE, SIDE), np.int8)
@@ -239,11 +240,11 @@ WEIGHTS: Final = {
     "Conv": (1, 2), "ConvInteger": (1, None), "QLinearConv": (3, 8),
     "Gemm": (1, 2), "QGemm": (3, 6), "MatMul": (1, None), "MatMulInteger": (1, None), "QLinearMatMul": (3, None),
 }  # fmt: skip
-"""Operators that multiply by weights, and which of their inputs are weights and biases."""
+"""Operators that multiply by weights -> the positions of weights and biases among their inputs."""
 
 
 def _weighted(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, tuple[int, ...], int]]:
-    """Each operator with the shape of its weights and the number of its biases."""
+    """Each operator that has weights, with their shape and the number of biases."""
     sizes = {w.name: tuple(w.dims) for w in model.graph.initializer}
     made_by = {name: node for node in model.graph.node for name in node.output}
 
@@ -256,27 +257,27 @@ def _weighted(model: onnx.ModelProto) -> Iterator[tuple[onnx.NodeProto, tuple[in
     for node in model.graph.node:
         if node.op_type in WEIGHTS:
             weight, bias = (constant(node, place) for place in WEIGHTS[node.op_type])
-            if weight is not None:  # else two activations are multiplied: not what these networks are made of
+            if weight is not None:  # without weights, two activations are multiplied: these networks do not do that
                 yield node, weight, math.prod(bias) if bias else 0
 
 
 def parameters(content: bytes) -> int:
-    """Weights and biases of convolutions and matrices."""
+    """Number of weights and biases of convolutions and matrix products."""
     return sum(math.prod(weight) + bias for _, weight, bias in _weighted(onnx.load_from_string(content)))
 
 
 def multiplications(content: bytes) -> int:
-    """Multiply-accumulates of one tile or picture, counted from the graph; its sizes are found by running it."""
+    """Multiply-accumulates of one tile or picture, counted in the graph; running it once gives the sizes."""
     model = onnx.load_from_string(content)
     weighted = list(_weighted(model))
     known = {output.name for output in model.graph.output}
     names = [node.output[0] for node, _, _ in weighted]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in known)
     session = session_of(model.SerializeToString())
-    given = session.get_inputs()[0]
-    shape = [1 if place == 0 else v if isinstance(v, int) else 224 for place, v in enumerate(given.shape)]
-    dtype = np.uint8 if given.type == "tensor(uint8)" else np.float32
-    made = session.run(names, {given.name: np.zeros(shape, dtype)}) if names else []
+    entry = session.get_inputs()[0]
+    shape = [1 if place == 0 else v if isinstance(v, int) else 224 for place, v in enumerate(entry.shape)]
+    dtype = np.uint8 if entry.type == "tensor(uint8)" else np.float32
+    made = session.run(names, {entry.name: np.zeros(shape, dtype)}) if names else []
     total = 0
     for (node, weight, _), values in zip(weighted, made, strict=True):
         transposed = "Conv" in node.op_type or any(a.name == "transB" and a.i for a in node.attribute)
@@ -285,7 +286,7 @@ def multiplications(content: bytes) -> int:
 
 
 def machine() -> str:
-    """Processor and number of cores, as a reader needs them beside a figure."""
+    """Processor and number of cores, for the captions of figures."""
     try:
         lines = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines() if ":" in line]
     except OSError:
@@ -298,7 +299,7 @@ def machine() -> str:
 
 
 def ratios(latency: Latency) -> dict[str, dict[str, float]]:
-    """How many times longer the reference takes, by network and way; empty without a reference."""
+    """Network -> path -> how many times longer the reference takes; empty without a reference."""
     rows: dict[str, dict[str, float]] = {}
     for network in ("fp32", "int8"):
         found = {

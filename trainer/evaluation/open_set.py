@@ -1,25 +1,26 @@
-"""A class that training never saw: data without it, and how well its pictures are told from those of the others."""
+"""Open-set detection: train without a class, then measure how well its pictures are detected as unknown."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
 from edge.model.classifier import Classifier
-from trainer.data.index import Index, Picture
+from trainer.data.hashes import hash_of
+from trainer.data.index import Index
+from trainer.data.pictures import Picture
 from trainer.evaluation.evaluate import score_pictures
 from trainer.evaluation.record import UnknownClass
-from trainer.evaluation.statistics import ranking, strangeness
+from trainer.evaluation.statistics import ranking, unknown_scores
 from trainer.recipe import TrainingError
 
 
 def without(index: Index, name: str) -> tuple[Index, tuple[Picture, ...]]:
-    """The data as if the class did not exist, and the pictures of that class.  Raises TrainingError."""
+    """(the index without the class, the pictures of the class).  Raises TrainingError."""
     if name not in index.classes:
-        raise TrainingError(f"{name}: no such class to be left out. There are {', '.join(index.classes)}")
+        raise TrainingError(f"{name}: no such class to exclude. The classes are {', '.join(index.classes)}")
     if len(index.classes) < 3:
-        raise TrainingError(f"{name}: with it left out {len(index.classes) - 1} class remains, at least 2 are needed")
+        raise TrainingError(f"{name}: without it {len(index.classes) - 1} class remains, at least 2 are needed")
     gone = index.classes.index(name)
     every = [p for pictures in index.splits.values() for p in pictures]
     kept = {
@@ -27,22 +28,18 @@ def without(index: Index, name: str) -> tuple[Index, tuple[Picture, ...]]:
         for split, pictures in index.splits.items()
     }
     classes = tuple(c for c in index.classes if c != name)
-    rest = replace(index, classes=classes, splits=kept, sha256=_hash_of(index.sha256, name))
+    rest = replace(index, classes=classes, splits=kept, sha256=hash_of(f"{index.sha256} without {name}"))
     return rest, tuple(p for p in every if p.label == gone)
-
-
-def _hash_of(sha256: str, name: str) -> str:
-    return hashlib.sha256(f"{sha256} without {name}".encode()).hexdigest()
 
 
 def rankings(
     classifier: Classifier, name: str, unknown: Sequence[Picture], known: Sequence[Picture], *, seed: int = 0
 ) -> tuple[UnknownClass, ...]:
-    """AUROC of pictures of the class that the file never saw against pictures of its own classes, by kind of score.
+    """AUROC of pictures of the excluded class against pictures of the trained classes, one for each kind of score.
 
-    known: pictures of its own classes that it was not trained on either.
+    known: pictures of the trained classes that the network was not trained on.
     """
-    strange = strangeness(score_pictures(classifier, unknown))
-    usual = strangeness(score_pictures(classifier, [p for p in known if p.label < len(classifier.card.classes)]))
-    found = {kind: ranking(strange[kind], usual[kind], seed=seed) for kind in strange}
+    excluded = unknown_scores(score_pictures(classifier, unknown))
+    trained = unknown_scores(score_pictures(classifier, [p for p in known if p.label < len(classifier.card.classes)]))
+    found = {kind: ranking(excluded[kind], trained[kind], seed=seed) for kind in excluded}
     return tuple(UnknownClass(name, kind, one) for kind, one in found.items() if one is not None)

@@ -1,4 +1,4 @@
-"""What each variant of a model said of each picture, clean and corrupted: pooled over folds, compared in pairs."""
+"""Predictions of each variant of a model, clean and corrupted: pooled over folds, compared picture by picture."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Final
 
 import numpy as np
 
-from edge.frame import Float32s, Gray
+from edge.frame import Float32s
 from trainer.data.corruptions import CLEAN, SUITE, Corruption
-from trainer.data.index import Picture, read
+from trainer.data.pictures import Picture, read
+from trainer.evaluation.predictors import Predictor
 from trainer.evaluation.statistics import (
     Bin,
     Bools,
@@ -30,25 +31,22 @@ from trainer.evaluation.statistics import (
 from trainer.recipe import TrainingError
 from trainer.run_folder import write
 
-Judge = Callable[[Sequence[Gray]], Float32s]
-"""Pictures of any size, (H, W) uint8 each, to calibrated probabilities (N, classes); rows may sum to less than 1."""
-
 SCHEMA: Final = "defectd.outcomes/1"
 
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """One variant on pictures that show a defect each and that it was not trained on.
+    """The predictions of one variant for pictures of defects that it was not trained on.
 
-    pictures: (N,) keys.  fold, truth: (N,) int64.  probabilities: condition to (N, classes) float32, `clean` among
-    them.  With a `good` output a row sums to the probability of any defect.
+    pictures: (N,) keys.  fold, truth: (N,) int64.  probabilities: condition -> (N, classes) float32; one condition is
+    `clean`. With a `good` output a row sums to the probability of any defect.
     """
 
     variant: str
     split: str
-    """Where the pictures come from: "grouped 5-fold", "test"."""
+    """The origin of the pictures, for example "5 folds by numbers" or "test"."""
     seed: int
-    """Of the corruptions."""
+    """Seed of the corruptions."""
     classes: tuple[str, ...]
     pictures: tuple[str, ...]
     fold: Labels
@@ -62,20 +60,20 @@ class Outcomes:
     def corruptions(self) -> tuple[str, ...]:
         return tuple(name for name in self.probabilities if name != CLEAN)
 
-    def said(self, condition: str = CLEAN) -> Labels:
-        """The likeliest class, `good` aside: (N,)."""
+    def predicted(self, condition: str = CLEAN) -> Labels:
+        """The likeliest class, `good` excluded: (N,)."""
         return np.asarray(self.probabilities[condition].argmax(1), np.int64)
 
     def right(self, condition: str = CLEAN) -> Bools:
-        return np.asarray(self.said(condition) == self.truth)
+        return np.asarray(self.predicted(condition) == self.truth)
 
     def count(self, condition: str = CLEAN) -> Count:
         return Count.exact(int(self.right(condition).sum()), len(self))
 
     def summary(self) -> Summary:
-        """What a report says of it."""
+        """The numbers for the report."""
         clean, right = self.probabilities[CLEAN].astype(np.float64), self.right()
-        matrix = confusion(self.truth, self.said(), len(self.classes))
+        matrix = confusion(self.truth, self.predicted(), len(self.classes))
         bins = reliability(clean.max(1), right)
         among = reliability(clean.max(1) / np.maximum(clean.sum(1), 1e-12), right)
         robust = {name: self.count(name) for name in self.corruptions}
@@ -100,7 +98,7 @@ class Outcomes:
         return [int(f) for f in np.unique(self.fold)]
 
     def write(self, path: Path) -> None:
-        """As JSON; appears whole or not at all."""
+        """Write as JSON, atomically."""
         content = {
             "schema": SCHEMA,
             "variant": self.variant,
@@ -110,9 +108,11 @@ class Outcomes:
             "pictures": self.pictures,
             "fold": self.fold.tolist(),
             "truth": self.truth.tolist(),
-            "said": {name: self.said(name).tolist() for name in self.probabilities},
+            "said": {name: self.predicted(name).tolist() for name in self.probabilities},
             "probabilities": {
-                name: [[float(f"{v:.9g}") for v in row] for row in values.tolist()]  # float32, exactly
+                name: [
+                    [float(f"{v:.9g}") for v in row] for row in values.tolist()
+                ]  # 9 digits restore a float32 exactly
                 for name, values in self.probabilities.items()
             },
         }
@@ -120,7 +120,7 @@ class Outcomes:
 
     @classmethod
     def load(cls, path: Path) -> Outcomes:
-        """Raises TrainingError for a file that is none."""
+        """Raises TrainingError if the file does not hold outcomes."""
         try:
             content = json.loads(path.read_text("utf-8"))
             if content["schema"] != SCHEMA:
@@ -136,10 +136,14 @@ class Outcomes:
                 {name: np.array(rows, np.float32) for name, rows in content["probabilities"].items()},
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise TrainingError(f"{path}: no outcomes of a fold: {error}. Delete it: it is measured again") from error
+            raise TrainingError(
+                f"{path}: not a file of outcomes: {error}. Delete it, the next run measures again"
+            ) from error
         shape = len(made), len(made.classes)
         if any(p.shape != shape for p in made.probabilities.values()) or len(made.truth) != len(made.fold) != len(made):
-            raise TrainingError(f"{path}: not as many outcomes as pictures. Delete it: it is measured again")
+            raise TrainingError(
+                f"{path}: numbers of outcomes and pictures differ. Delete it, the next run measures again"
+            )
         return made
 
 
@@ -154,21 +158,21 @@ class Summary:
     folds: tuple[Count, ...]
     classes: tuple[ClassRates, ...]
     confusion: tuple[tuple[int, ...], ...]
-    """[true][said], `good` aside."""
+    """[true][predicted], `good` excluded."""
     calibration_error: float
-    """ECE of the confidence that the daemon publishes: of the likeliest class, in one softmax with `good`."""
+    """Expected calibration error of the confidence that the daemon publishes: one softmax with `good`."""
     calibration_error_among_classes: float
-    """ECE with `good` left out of the softmax."""
+    """Expected calibration error with `good` excluded from the softmax."""
     reliability: tuple[Bin, ...]
     robustness: dict[str, Count]
     robust_mean: float | None
-    """Mean share over the corruptions, without the clean pictures."""
+    """Mean accuracy over the corruptions, without the clean pictures."""
     robust_worst: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two variants on the pictures that both have seen.  mean_change: of the corruptions' shares, second less first."""
+    """Two variants on the pictures that both predicted.  Changes of accuracy: second minus first."""
 
     first: str
     second: str
@@ -176,14 +180,15 @@ class Comparison:
     clean: Paired
     change: float
     mean_change: float | None
+    """Mean over the corruptions."""
     worst_change: float | None
-    """The corruption that lost most, or gained least."""
+    """The corruption with the lowest change."""
     worst: str | None
 
 
-def judge_pictures(
+def predict_pictures(
     variant: str,
-    judge: Judge,
+    predictor: Predictor,
     pictures: Sequence[Picture],
     classes: Sequence[str],
     *,
@@ -193,34 +198,34 @@ def judge_pictures(
     corruptions: Sequence[Corruption] = SUITE,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Outcomes:
-    """Every picture of a defect, clean and under each corruption.
+    """Predict every picture of a defect, clean and under each corruption.
 
-    fold: the number to be written beside each.  progress: hears each condition when it is done.
-    Pictures of sound surface (label beyond the classes) are left out.  Raises TrainingError.
+    fold: recorded with each picture.  progress: called with the name of each finished condition.
+    Pictures of defect-free surface (label beyond the classes) are skipped.  Raises TrainingError.
     """
-    shown = [p for p in pictures if p.label < len(classes)]
-    if not shown:
-        raise TrainingError(f"{split}: no pictures of {', '.join(classes)}: nothing to be measured")
-    images, keys = [read(p.path) for p in shown], [picture_key(p) for p in shown]
-    probabilities = {CLEAN: judge(images)}
+    defects = [p for p in pictures if p.label < len(classes)]
+    if not defects:
+        raise TrainingError(f"{split}: no pictures of {', '.join(classes)}: nothing to evaluate")
+    images, keys = [read(p.path) for p in defects], [picture_key(p) for p in defects]
+    probabilities = {CLEAN: predictor(images)}
     progress(CLEAN)
     for corruption in corruptions:
-        changed = [corruption(image, key, seed) for image, key in zip(images, keys, strict=True)]
-        probabilities[corruption.name] = judge(changed)
+        corrupted = [corruption(image, key, seed) for image, key in zip(images, keys, strict=True)]
+        probabilities[corruption.name] = predictor(corrupted)
         progress(corruption.name)
-    truth = np.array([p.label for p in shown], np.int64)
-    whole = np.full(len(shown), fold, np.int64)
-    return Outcomes(variant, split, seed, tuple(classes), tuple(keys), whole, truth, probabilities)
+    truth = np.array([p.label for p in defects], np.int64)
+    folds = np.full(len(defects), fold, np.int64)
+    return Outcomes(variant, split, seed, tuple(classes), tuple(keys), folds, truth, probabilities)
 
 
 def picture_key(picture: Picture) -> str:
-    """16 hex digits of class folder, file name and bytes: the same in every split, and no place of this machine."""
+    """16 hex digits of class folder, file name and bytes: equal in every split and on every machine."""
     name = f"{picture.path.parent.name}/{picture.path.name}\0".encode()
     return sha256(name + picture.path.read_bytes()).hexdigest()[:16]
 
 
 def pooled(parts: Sequence[Outcomes]) -> Outcomes:
-    """The folds of one variant as one.  Raises TrainingError when they do not belong together."""
+    """Join the folds of one variant.  Raises TrainingError if they do not belong together."""
     first = parts[0]
     for other in parts[1:]:
         if (other.variant, other.split, other.seed, other.classes) != (
@@ -231,11 +236,11 @@ def pooled(parts: Sequence[Outcomes]) -> Outcomes:
         ) or set(other.probabilities) != set(first.probabilities):
             raise TrainingError(
                 f"folds of {first.variant} ({first.split}) and {other.variant} ({other.split}) were measured in "
-                "different ways: delete the older ones, they are measured again"
+                "different ways. Delete the older ones, the next run measures them again"
             )
     pictures = tuple(key for part in parts for key in part.pictures)
     if len(set(pictures)) != len(pictures):
-        raise TrainingError(f"{first.variant}: a picture stands in two folds: these are no folds of one split")
+        raise TrainingError(f"{first.variant}: one picture is in two folds: these are not the folds of one split")
     return Outcomes(
         first.variant,
         first.split,
@@ -249,7 +254,7 @@ def pooled(parts: Sequence[Outcomes]) -> Outcomes:
 
 
 def load_all(folder: Path) -> tuple[Outcomes, ...]:
-    """All files of outcomes in a folder, pooled by variant and split, in the order of their names."""
+    """Load all outcome files of a folder, pooled by variant and split, in the order of their names."""
     parts: dict[tuple[str, str], list[Outcomes]] = {}
     for path in sorted(folder.glob("*.json")):
         one = Outcomes.load(path)
@@ -258,7 +263,7 @@ def load_all(folder: Path) -> tuple[Outcomes, ...]:
 
 
 def compare(first: Outcomes, second: Outcomes) -> Comparison:
-    """Picture by picture, on those that both have.  Raises TrainingError when they have none in common."""
+    """Compare picture by picture, where both have the picture.  Raises TrainingError if they share none."""
     place = {key: i for i, key in enumerate(second.pictures)}
     both = [(i, place[key]) for i, key in enumerate(first.pictures) if key in place]
     if not both:

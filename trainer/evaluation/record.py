@@ -1,4 +1,4 @@
-"""All that a run found out, in one value: the report, the model card and the card's figures are made of it alone."""
+"""The record of a run: all results in one value. The report, the model card and card.json are made from it alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from trainer.training.loop import Epoch
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One epoch.  held_out: share of the pictures kept from training that was right."""
+    """One epoch.  held_out: accuracy on the held-out tiles."""
 
     epoch: int
     loss: float
@@ -29,7 +29,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The course of one stage of training.  seconds: that it took, None where nobody looked."""
+    """The training curve of one stage.  seconds: its duration, None if unknown."""
 
     stage: str
     points: tuple[Point, ...]
@@ -37,13 +37,13 @@ class Curve:
 
     @classmethod
     def of(cls, stage: str, epochs: Sequence[Epoch], seconds: float | None = None) -> Curve:
-        """From what `fit` reports."""
+        """From the epochs that `fit` reports."""
         points = (Point(e.number, round(e.loss, 5), e.right / e.of if e.of else None) for e in epochs)
         return cls(stage, tuple(p for p in points if math.isfinite(p.loss)), seconds)
 
 
 @dataclass(frozen=True, slots=True)
-class Shipped:
+class ShippedFile:
     """One file of the bundle."""
 
     name: str
@@ -53,7 +53,7 @@ class Shipped:
 
 @dataclass(frozen=True, slots=True)
 class GoodSurface:
-    """How well sound surface is told from defects.  how: what the crops are, and that they are out of fold."""
+    """How well defect-free surface is separated from defects.  how: the origin of the crops."""
 
     variant: str
     side_px: int
@@ -63,7 +63,7 @@ class GoodSurface:
 
 @dataclass(frozen=True, slots=True)
 class UnknownClass:
-    """How well a class that was left out of training is told from the others.  score: energy or max-softmax."""
+    """How well a class that was excluded from training is detected as unknown.  score: energy or max-softmax."""
 
     name: str
     score: str
@@ -71,8 +71,8 @@ class UnknownClass:
 
 
 @dataclass(frozen=True, slots=True)
-class Narrowed:
-    """One network on the trade-off curve of pruning.  median_us: of a call with one tile."""
+class PruningPoint:
+    """One network of the trade-off between accuracy and cost.  median_us: of a call with one tile."""
 
     name: str
     macs: int
@@ -84,12 +84,12 @@ class Narrowed:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What was made, of what, how, and what it gives.  A part that was not measured is empty, and not in the report."""
+    """What the run made, from what, how, and how well it performs.  A part that was not measured is empty."""
 
     name: str
     version: str
     made: str
-    """Date, UTC."""
+    """Time of the run, UTC."""
     seed: int
     machine: str
     classes: tuple[str, ...]
@@ -98,51 +98,53 @@ class Record:
     outputs: dict[str, str]
     temperature: float
     data: str
-    """Where the pictures come from, whose they are, and under which terms, as far as known."""
+    """Origin, owner and licence of the pictures, as far as known."""
     data_sha256: str
     pictures: dict[str, int]
-    """By split."""
-    files: tuple[Shipped, ...]
+    """Number of pictures by split."""
+    files: tuple[ShippedFile, ...]
     recipe: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     commit: str | None = None
-    """Of the code; None outside a checkout."""
+    """Commit of the code; None outside a checkout."""
     command: str | None = None
-    """That makes the same again."""
+    """The command that repeats the run."""
     shipped: tuple[str, ...] = ("fp32", "int8")
-    """Variants that are the shipped files, or were made in the same way for the folds; fp32 first."""
+    """Variants that are shipped files, or were made in the same way for the folds; fp32 first."""
     summaries: tuple[Summary, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     curves: tuple[Curve, ...] = ()
     good: tuple[GoodSurface, ...] = ()
     unknown: tuple[UnknownClass, ...] = ()
-    pruning: tuple[Narrowed, ...] = ()
+    pruning: tuple[PruningPoint, ...] = ()
     latency: Latency | None = None
     notes: tuple[str, ...] = ()
-    """What a reader must know to read the figures rightly, one sentence or more each."""
+    """What a reader must know to interpret the figures, one sentence or more each."""
 
     def of_shipped(self) -> tuple[Summary, ...]:
         return tuple(s for s in self.summaries if s.variant in self.shipped)
 
     def headline(self) -> Summary | None:
-        """The split with the most pictures, of the first shipped variant that was measured on it."""
+        """The first shipped variant on the split with the most pictures."""
         own = self.of_shipped()
         most = max((s.right.of for s in own), default=0)
         rank = {name: place for place, name in enumerate(self.shipped)}
         return min((s for s in own if s.right.of == most), key=lambda s: rank[s.variant], default=None)
 
     def write(self, path: Path) -> None:
-        """As JSON; appears whole or not at all."""
+        """Write as JSON, atomically."""
         write(path, RECORDS.dump_json(self, indent=1) + b"\n")
 
     @classmethod
     def load(cls, path: Path) -> Record:
-        """Raises TrainingError for a file that is none."""
+        """Raises TrainingError if the file is not a record."""
         try:
             return RECORDS.validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
             first = str(error).splitlines()[:3]
-            raise TrainingError(f"{path}: not the record of a run: {' '.join(first)}. Run the same again") from error
+            raise TrainingError(
+                f"{path}: not the record of a run: {' '.join(first)}. Run the same command again"
+            ) from error
 
     def metrics(self) -> dict[str, Any]:
         """The figures for `card.json`, each with its n."""

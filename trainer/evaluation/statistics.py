@@ -1,4 +1,4 @@
-"""What counts mean: exact intervals, rates per class, calibration, ranking, pairs. Numbers in, numbers out."""
+"""Statistics of counts and scores: exact intervals, rates per class, calibration, AUROC, paired tests."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Bools = npt.NDArray[np.bool_]
 Labels = npt.NDArray[np.int64]
 
 LEVEL: Final = 0.95
-"""Of every interval in every report."""
+"""Confidence level of every interval in every report."""
 BINS: Final = 15
 RESAMPLES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """So many right of so many, with the exact (Clopper-Pearson) interval for the share."""
+    """`right` of `of` predictions are correct; low, high: the exact (Clopper-Pearson) interval of the share."""
 
     right: int
     of: int
@@ -34,7 +34,7 @@ class Count:
 
     @classmethod
     def exact(cls, right: int, of: int) -> Count:
-        """Of nothing, anything may be true: 0 to 1."""
+        """Without data the interval is 0 to 1."""
         if not of:
             return cls(0, 0, 0.0, 1.0)
         interval = binomtest(int(right), int(of)).proportion_ci(LEVEL, "exact")
@@ -42,13 +42,13 @@ class Count:
 
     @property
     def share(self) -> float:
-        """NaN of nothing."""
+        """NaN without data."""
         return self.right / self.of if self.of else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class ClassRates:
-    """One class.  precision: of those called it.  recall: of those that are it.  f1: their harmonic mean, 0 to 1."""
+    """One class.  precision: of the pictures predicted as it.  recall: of its pictures.  f1: harmonic mean, 0 to 1."""
 
     name: str
     precision: Count
@@ -56,22 +56,22 @@ class ClassRates:
     f1: float
 
 
-def confusion(truth: Labels, said: Labels, classes: int) -> Labels:
-    """(classes, classes) int64: [true][said]."""
+def confusion(truth: Labels, predicted: Labels, classes: int) -> Labels:
+    """(classes, classes) int64: [true][predicted]."""
     matrix = np.zeros((classes, classes), np.int64)
-    np.add.at(matrix, (truth, said), 1)
+    np.add.at(matrix, (truth, predicted), 1)
     return matrix
 
 
 def class_rates(matrix: Labels, names: Sequence[str]) -> tuple[ClassRates, ...]:
-    """matrix: of `confusion`."""
-    right, called, there = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
+    """matrix: the result of `confusion`."""
+    right, predicted, actual = matrix.diagonal(), matrix.sum(0), matrix.sum(1)
     return tuple(
         ClassRates(
             name,
-            Count.exact(right[i], called[i]),
-            Count.exact(right[i], there[i]),
-            round(2 * float(right[i]) / max(1, int(called[i] + there[i])), 5),
+            Count.exact(right[i], predicted[i]),
+            Count.exact(right[i], actual[i]),
+            round(2 * float(right[i]) / max(1, int(predicted[i] + actual[i])), 5),
         )
         for i, name in enumerate(names)
     )
@@ -79,7 +79,7 @@ def class_rates(matrix: Labels, names: Sequence[str]) -> tuple[ClassRates, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Verdicts of about the same confidence.  confidence, right: means over them."""
+    """Predictions of similar confidence.  confidence, right: mean confidence and accuracy."""
 
     low: float
     high: float
@@ -89,26 +89,26 @@ class Bin:
 
 
 def reliability(confidence: npt.ArrayLike, right: npt.ArrayLike, bins: int = BINS) -> tuple[Bin, ...]:
-    """Bins of equal width from 0 to 1, the empty ones left out.  confidence, right: (N,)."""
-    sure, true = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
+    """Bins of equal width from 0 to 1, without empty ones.  confidence, right: (N,)."""
+    sure, correct = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
     place = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
     found = []
     for i in np.unique(place):
         inside = place == i
-        means = round(float(sure[inside].mean()), 5), round(float(true[inside].mean()), 5)
+        means = round(float(sure[inside].mean()), 5), round(float(correct[inside].mean()), 5)
         found.append(Bin(round(i / bins, 5), round((i + 1) / bins, 5), int(inside.sum()), *means))
     return tuple(found)
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """ECE: how far confidence and accuracy lie apart, over all verdicts, 0 to 1.  NaN of nothing."""
+    """Expected calibration error: mean distance of confidence and accuracy, 0 to 1.  NaN without data."""
     total = sum(b.n for b in bins)
     return sum(b.n * abs(b.confidence - b.right) for b in bins) / total if total else float("nan")
 
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """AUROC: how often one of the positives scores above one of the negatives.  low, high: bootstrap over pictures."""
+    """AUROC: how often a positive scores above a negative.  low, high: bootstrap interval over pictures."""
 
     auroc: float
     low: float
@@ -118,7 +118,7 @@ class Ranking:
 
 
 def auroc(positive: npt.ArrayLike, negative: npt.ArrayLike) -> float:
-    """Ties count half.  positive, negative: (P,) and (N,) scores, both not empty."""
+    """Ties count half.  positive, negative: (P,) and (N,) scores, neither empty."""
     up, down = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
     ranks = rankdata(np.concatenate([up, down]))[: len(up)]
     return float((ranks.sum() - len(up) * (len(up) + 1) / 2) / (len(up) * len(down)))
@@ -132,9 +132,9 @@ def ranking(
     negative_from: Sequence[object] | None = None,
     seed: int = 0,
 ) -> Ranking | None:
-    """AUROC with an interval that knows that crops of one picture are alike; None where one kind is missing.
+    """AUROC, bootstrapped over pictures because crops of one picture are correlated; None if a side is empty.
 
-    positive_from, negative_from: the picture that each score comes from; each its own when None.
+    positive_from, negative_from: the picture of each score; None: each score has a picture of its own.
     """
     up, down = np.asarray(positive, np.float64), np.asarray(negative, np.float64)
     if not len(up) or not len(down):
@@ -158,7 +158,7 @@ def _groups(count: int, origin: Sequence[object] | None) -> list[Labels]:
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """Two verdicts on each of the same pictures.  p_value: McNemar's exact test, two-sided."""
+    """Two predictions for each of the same pictures.  p_value: McNemar's exact test, two-sided."""
 
     both: int
     only_first: int
@@ -168,21 +168,21 @@ class Paired:
 
 
 def paired(first: Bools, second: Bools) -> Paired:
-    """first, second: (N,) bool, which of the same pictures each got right."""
+    """first, second: (N,) bool, which of the same pictures each predicted correctly."""
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     apart = only_first + only_second
     p = float(binomtest(only_first, apart).pvalue) if apart else 1.0
     return Paired(int((first & second).sum()), only_first, only_second, int((~first & ~second).sum()), round(p, 6))
 
 
-def strangeness(scores: Scores) -> dict[str, Float64s]:
-    """How little a tile looks like any class that was trained, (N,) each, for open-set ranking."""
+def unknown_scores(scores: Scores) -> dict[str, Float64s]:
+    """Open-set scores, (N,) each: high for a tile that resembles none of the trained classes."""
     logits = scores.logits.astype(np.float64)
     total = logsumexp(logits, axis=1)
     return {"energy": np.asarray(-total), "max-softmax": np.asarray(total - logits.max(1))}
 
 
-def defectiveness(scores: Scores) -> Float64s:
-    """(N,): log-odds that a tile shows a defect and not sound surface, or without a `good` output the energy."""
+def defect_log_odds(scores: Scores) -> Float64s:
+    """(N,): log-odds of a defect against defect-free surface; without a `good` output, the negative energy."""
     total = logsumexp(scores.logits.astype(np.float64), axis=1)
     return np.asarray(total if scores.good is None else total - scores.good[:, 0])

@@ -1,1 +1,1 @@
-"""The networks: teacher, student and their parts."""
+"""The networks: teacher and student."""

@@ -1,4 +1,4 @@
-"""Networks as data: what a student is made of, and the module that trains it."""
+"""The student: its architecture as data, and the torch module built from it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from trainer.recipe import Count
 
 CENTRE, SPREAD = 127.5, 64.0
-"""Gray values are shifted and scaled by these; export folds them into the first convolution."""
+"""Input scaling: (gray value - CENTRE) / SPREAD. The export folds it into the first convolution."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conv:
-    """A dense convolution with BatchNorm and ReLU, padded by kernel // 2 except where kernel equals stride."""
+    """A dense convolution with BatchNorm and ReLU, padded by kernel // 2 unless kernel equals stride."""
 
     channels: Count
     kernel: Count
@@ -31,7 +31,7 @@ class Conv:
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """Grayscale convolutions, then global average pooling and linear outputs."""
+    """Convolutions of a gray tile, then global average pooling and linear outputs."""
 
     name: str
     input_px: Count
@@ -43,7 +43,7 @@ class Architecture:
 
     @property
     def macs(self) -> int:
-        """Multiplications of the convolutions for one tile."""
+        """Multiply-accumulates of the convolutions for one tile."""
         side, before, total = self.input_px, 1, 0
         for conv in self.convs:
             side = (side + 2 * conv.padding - conv.kernel) // conv.stride + 1
@@ -53,13 +53,13 @@ class Architecture:
 
 
 I100_S4 = Architecture("i100_s4", 100, (Conv(16, 4, 4), Conv(32, 3, 2), Conv(64, 3, 2), Conv(64, 3, 1), Conv(96, 3, 2)))
-"""Dense 3x3 beats depthwise on CPU kernels, and BatchNorm disappears in export; 4.5 MMACs."""
+"""4.5 million MACs. Dense 3x3 convolutions beat depthwise ones on CPU kernels, and the export folds BatchNorm away."""
 
 ARCHITECTURES = {a.name: a for a in (I100_S4,)}
 
 
 class Student(nn.Module):
-    """An `Architecture` with one logit for each class and, with `good`, one for sound surface."""
+    """One logit for each class and, with `good`, one for defect-free surface."""
 
     def __init__(self, architecture: Architecture, classes: int, *, good: bool, dropout: float = 0.0) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class Student(nn.Module):
             nn.init.kaiming_normal_(conv_module.weight, nonlinearity="relu")
 
     def pairs(self) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-        """Each convolution with the BatchNorm behind it."""
+        """Each convolution with its BatchNorm."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             yield cast("nn.Conv2d", conv), cast("nn.BatchNorm2d", norm)
 
@@ -91,8 +91,8 @@ class Student(nn.Module):
         kept = self.dropout(features)
         return self.classes(kept), features, None if self.good is None else self.good(kept)
 
-    def peaks(self, tiles: Tensor, layers: int) -> Tensor:
-        """The largest activation of each channel of the first convolutions.  tiles: as `forward`.  Returns (B, P)."""
+    def max_activations(self, tiles: Tensor, layers: int) -> Tensor:
+        """The maximum over the tile, for each channel of the first convolutions.  tiles: as in `forward`.  (B, P)."""
         x, found = (tiles - CENTRE) / SPREAD, []
         for conv, norm in islice(self.pairs(), layers):
             x = norm(conv(x)).relu()

@@ -1,4 +1,4 @@
-"""EfficientNet-B0 with the outputs of a student: what a student learns from."""
+"""The teacher: EfficientNet-B0 with the outputs of a student, for distillation."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from torch.nn.functional import interpolate
 
 from trainer.data.samples import Samples
 from trainer.networks.torchvision_backbone import EfficientNet_B0_Weights, efficientnet_b0
-from trainer.recipe import Stage, TeacherRecipe, TrainingError
+from trainer.recipe import TeacherRecipe, TeacherStage, TrainingError
 from trainer.training.checkpoint import read, write
 from trainer.training.loop import Epoch, fit
 
 FORMAT = "defectd.teacher/1"
 MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet: what its weights expect, for gray values 0 to 1."""
+"""Normalisation of ImageNet, which the pretrained weights expect, for values 0 to 1."""
 IMAGENET, NONE, AUTO = "imagenet", "none", "auto"
 
 Weights = Mapping[str, Tensor]
 
 
 class Teacher(nn.Module):
-    """torchvision's backbone, then the outputs of a student: class logits, pooled features and, with `good`, that."""
+    """torchvision's backbone with the outputs of a student: class logits, pooled features and, optionally, `good`."""
 
     mean: Tensor
     spread: Tensor
@@ -53,14 +53,14 @@ class Teacher(nn.Module):
         """tiles: (B, 1, S, S) float32, 0 to 255, any S.  Returns logits (B, C), features (B, 1280), good or None."""
         if tiles.shape[-1] != self.input_px:
             tiles = interpolate(tiles, size=(self.input_px, self.input_px), mode="bilinear", antialias=True)
-        x = (tiles / 255 - self.mean) / self.spread  # (B, 3, S, S): gray three times
+        x = (tiles / 255 - self.mean) / self.spread  # (B, 3, S, S): the same gray plane three times
         x = self.features(x.contiguous(memory_format=torch.channels_last))  # (B, 1280, S / 32, S / 32)
         features = x.mean((-1, -2))
         kept = self.dropout(features)
         return self.classes(kept), features, None if self.good is None else self.good(kept)
 
-    def free(self, trained: str, last_blocks: int = 3) -> None:
-        """Train only the head, the last blocks too, or all.  The rest keeps its BatchNorm statistics as well."""
+    def unfreeze(self, trained: str, last_blocks: int = 3) -> None:
+        """Train only the head, the last blocks too, or all.  Frozen blocks keep their BatchNorm statistics as well."""
         if trained not in ("head", "last", "all"):
             raise TrainingError(f"trained: {trained}: use head, last or all")
         blocks = list(self.features)
@@ -76,7 +76,7 @@ class Teacher(nn.Module):
         return self
 
 
-def teach(
+def train_teacher(
     sources: Sequence[Samples],
     held_out: Samples,
     recipe: TeacherRecipe,
@@ -86,18 +86,18 @@ def teach(
     seed: int,
     device: torch.device | str = "cpu",
     folder: Path | None = None,
-    report: Callable[[Stage, Epoch], None] = lambda _stage, _epoch: None,
+    report: Callable[[TeacherStage, Epoch], None] = lambda _stage, _epoch: None,
 ) -> tuple[Teacher, str]:
-    """Train a teacher, stage by stage: (the teacher, where its first weights came from).
+    """Train a teacher, stage by stage: (the teacher, the origin of its first weights).
 
-    folder: of the checkpoints, one for each stage; what is finished there is not trained again.  Raises TrainingError.
+    folder: for the checkpoints, one for each stage; finished stages are not trained again.  Raises TrainingError.
     """
     torch.manual_seed(seed)
     teacher = Teacher(classes, good=good, input_px=recipe.input_px, dropout=recipe.dropout)
     origin = start(teacher, recipe.weights)
     teacher.to(device)
     for number, stage in enumerate(stages(recipe, origin), 1):
-        teacher.free(stage.trained, recipe.last_blocks)
+        teacher.unfreeze(stage.trained, recipe.last_blocks)
         teacher = fit(
             teacher,
             sources,
@@ -110,13 +110,13 @@ def teach(
     return teacher, origin
 
 
-def stages(recipe: TeacherRecipe, origin: str) -> tuple[Stage, ...]:
-    """The schedules that suit the first weights."""
+def stages(recipe: TeacherRecipe, origin: str) -> tuple[TeacherStage, ...]:
+    """The schedules for these first weights."""
     return recipe.scratch if origin == NONE else recipe.pretrained
 
 
 def start(teacher: Teacher, weights: str) -> str:
-    """Load first weights into the backbone, and say where they came from: for the record."""
+    """Load the first weights into the backbone; returns their origin, for the record."""
     if weights == NONE:
         return NONE
     if weights in (IMAGENET, AUTO):
@@ -138,7 +138,7 @@ def start(teacher: Teacher, weights: str) -> str:
 
 
 def _load_backbone(teacher: Teacher, weights: Weights, name: str) -> None:
-    """Take `features.*` of a state of torchvision's efficientnet_b0 or of a teacher; the head stays new."""
+    """Load `features.*` from weights of torchvision's efficientnet_b0 or of a teacher; the head stays unchanged."""
     own = {k.removeprefix("features."): v for k, v in weights.items() if k.startswith("features.")}
     try:
         teacher.features.load_state_dict(own)
@@ -150,7 +150,7 @@ def _load_backbone(teacher: Teacher, weights: Weights, name: str) -> None:
 def save(
     teacher: Teacher, path: Path, *, classes: Sequence[str], recipe: TeacherRecipe, origin: str, **record: Any
 ) -> None:
-    """Write a trained teacher, whole or not at all."""
+    """Write a trained teacher, atomically."""
     content = {
         "format": FORMAT,
         "classes": list(classes),
@@ -165,18 +165,20 @@ def save(
 
 
 def load(path: Path, *, classes: Sequence[str], good: bool | None = None) -> Teacher:
-    """Read a trained teacher.  good: whether it must have that output.  Raises TrainingError when it is for others."""
+    """Read a trained teacher.  good: whether it must have that output.  Raises TrainingError if it does not match."""
     content = read(path)
     if content.get("format") != FORMAT:
-        raise TrainingError(f"{path}: not a teacher. Make one with `defectd-train teacher`")
+        raise TrainingError(f"{path}: not a teacher. Train one with `defectd-train teacher`")
     if list(content["classes"]) != list(classes):
         raise TrainingError(
-            f"{path} is a teacher for {', '.join(content['classes'])}; here are {', '.join(classes)}. "
+            f"{path} is a teacher for {', '.join(content['classes'])}; the data has {', '.join(classes)}. "
             "Train one on this data"
         )
     if good is not None and content["good"] != good:
         has = "an output" if content["good"] else "no output"
-        raise TrainingError(f"{path} has {has} for sound surface, unlike the student here. Train one on this data")
+        raise TrainingError(
+            f"{path} has {has} for defect-free surface, unlike the student. Train a teacher on this data"
+        )
     teacher = Teacher(len(classes), good=content["good"], input_px=content["input_px"])
     teacher.load_state_dict(content["weights"])
     return teacher.eval()

@@ -1,8 +1,8 @@
-"""The door to torchvision.
+"""The only module that imports torchvision.
 
-Its wheels are built against a torch with CUDA: beside a CPU-only torch their C++ operators do not load, and importing
-torchvision fails because it registers a fake for an operator that nobody defined. Where the operators load they stay;
-where they do not, the two that are looked up get a definition. Nothing here calls them.
+The wheels of torchvision are built against a torch with CUDA. Beside a CPU-only torch their C++ operators do not load,
+and importing torchvision fails, because it registers a fake kernel for an operator that does not exist. In that case
+this module defines the two operators that the import looks up. Nothing here calls them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ import torch
 from torch.library import Library
 
 
-def _stand_in() -> Library | None:
-    """Definitions of the missing operators, None where the real ones load."""
+def _missing_operators() -> Library | None:
+    """Definitions of the missing operators; None if the real ones load."""
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:
-        return None  # importing it says that it is missing
+        return None  # the import below raises the error
     for library in Path(spec.origin).parent.glob("_C*.so"):
         try:
             torch.ops.load_library(str(library))
@@ -31,8 +31,8 @@ def _stand_in() -> Library | None:
     return defined
 
 
-OPERATORS = _stand_in()
-"""Kept here: once collected, the definitions are gone and the error is back."""
+OPERATORS = _missing_operators()
+"""Keeps the definitions alive: torch forgets them when the Library is garbage-collected."""
 
 from torchvision.models import EfficientNet_B0_Weights, efficientnet_b0  # noqa: E402  (needs the operators)
 

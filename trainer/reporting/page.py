@@ -1,4 +1,4 @@
-"""A page of headings, words, tables and figures, as Markdown and as one HTML file that needs nothing else."""
+"""A page of headings, text, tables and figures: as Markdown, or as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class Heading:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A paragraph; `code` and **strong** words are marked as in Markdown."""
+    """A paragraph, with the Markdown marks for `code` and **strong** text."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A list, its words marked like those of Text."""
+    """A list; the items are marked up like Text."""
 
     items: tuple[str, ...]
 
@@ -37,7 +37,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """caption: what is counted, on what.  words: so many columns are words, those after them figures."""
+    """caption: what is counted, on which data.  words: number of text columns; the columns after them are numbers."""
 
     caption: str
     head: tuple[str, ...]
@@ -47,10 +47,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """name: of its file, without suffix.  caption: as for a table; it is the text for those who cannot see, too.
-
-    draw: gives the SVG; takes a while.
-    """
+    """name: file name without suffix.  caption: as for a table, also the alternative text.  draw: returns SVG; slow."""
 
     name: str
     caption: str
@@ -61,7 +58,7 @@ Block = Heading | Text | Items | Code | Table | Figure
 
 
 def to_markdown(blocks: Sequence[Block], figures: str = "figures") -> str:
-    """figures: the folder beside the page where the SVG files of the figures lie."""
+    """figures: the folder of the SVG files, beside the page."""
     return "\n\n".join(_markdown(block, figures) for block in blocks) + "\n"
 
 
@@ -112,7 +109,7 @@ pre{padding:.8rem 1rem;overflow-x:auto;border-radius:4px}
 
 
 def to_html(title: str, blocks: Sequence[Block], drawn: Mapping[str, bytes]) -> str:
-    """Style and figures are in the file; no script, nothing is fetched.  drawn: SVG of the figures by name."""
+    """Style and figures are inside the file; it has no script and fetches nothing.  drawn: name of a figure -> SVG."""
     body = "\n".join(_html(block, drawn) for block in blocks)
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

@@ -13,12 +13,12 @@ from matplotlib.ticker import MaxNLocator
 
 from trainer.evaluation.latency import REFERENCE, Latency
 from trainer.evaluation.outcomes import Summary
-from trainer.evaluation.record import Curve, Narrowed
+from trainer.evaluation.record import Curve, PruningPoint
 from trainer.evaluation.statistics import Count
 
 INK, FAINT, GRID = "#1c2430", "#5a6675", "#e3e8ee"
 COLOURS: Final = ("#2463a8", "#d9792b", "#3d8b5f", "#8a5fa8", "#a3453f", "#6b7785")
-"""In this order; told apart by the colour-blind, and by their markers in print."""
+"""In this order: distinguishable for colour-blind readers, and by the markers in print."""
 MARKERS: Final = ("o", "s", "D", "^", "v", "P")
 WIDTH: Final = 8.0
 STYLE: Final[Any] = {
@@ -49,20 +49,20 @@ def _drawn(figure: Figure) -> bytes:
 
 
 def training(curves: Sequence[Curve]) -> bytes:
-    """Loss and share of the held-out pictures over the epochs, one row for each stage."""
+    """Loss and held-out accuracy over the epochs, one row for each stage."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 2.3 * len(curves)), layout="constrained")
         for row, curve in enumerate(curves):
             loss, held = (figure.add_subplot(len(curves), 2, 2 * row + column) for column in (1, 2))
             epochs = [p.epoch for p in curve.points]
-            mark = "." if len(epochs) < 10 else ""  # a line of one point cannot be seen
+            mark = "." if len(epochs) < 10 else ""  # a line with one point is invisible
             loss.plot(epochs, [p.loss for p in curve.points], color=COLOURS[0], lw=1.6, marker=mark)
             loss.set(title=curve.stage, ylabel="training loss", xlabel="epoch")
             loss.set_ylim(0, 1.08 * max((p.loss for p in curve.points), default=1.0))
             known = [(p.epoch, 100 * p.held_out) for p in curve.points if p.held_out is not None]
             if known:
                 held.plot(*zip(*known, strict=True), color=COLOURS[1], lw=1.6, marker=mark)
-                held.set(ylabel="held out, right (%)", xlabel="epoch")
+                held.set(ylabel="held-out accuracy (%)", xlabel="epoch")
                 held.set_ylim(max(-2, min(v for _, v in known[len(known) // 5 :]) - 3), 101)
             else:
                 held.set_axis_off()
@@ -73,7 +73,7 @@ def training(curves: Sequence[Curve]) -> bytes:
 
 
 def confusion(summary: Summary) -> bytes:
-    """Counts; the colour is the share of the true class, so that errors of one picture can be seen."""
+    """Counts. The colour is the share of the true class, on a scale that shows single errors."""
     names = [rates.name.replace("_", " ") for rates in summary.classes]
     with mpl.rc_context({**STYLE, "axes.grid": False}):
         side = max(3.6, 0.72 * len(names) + 1.2)
@@ -89,14 +89,18 @@ def confusion(summary: Summary) -> bytes:
                     axes.text(j, i, str(value), ha="center", va="center", color=colour, fontweight=weight)
         axes.set_xticks(range(len(names)), names, rotation=35, ha="right", rotation_mode="anchor")
         axes.set_yticks(range(len(names)), names)
-        axes.set(xlabel="called", ylabel="is", title=f"{summary.variant}, {summary.split}, n = {summary.right.of}")
+        axes.set(
+            xlabel="predicted class",
+            ylabel="true class",
+            title=f"{summary.variant}, {summary.split}, n = {summary.right.of}",
+        )
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0, colors=INK)
         return _drawn(figure)
 
 
 def reliability(summaries: Sequence[Summary]) -> bytes:
-    """Confidence against the share that is right, and how many verdicts there are of each."""
+    """Accuracy over confidence, and the number of predictions in each bin."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(min(WIDTH, 4.0 * len(summaries)), 4.3), layout="constrained")
         grid = figure.add_gridspec(2, len(summaries), height_ratios=(3, 1))
@@ -115,7 +119,7 @@ def reliability(summaries: Sequence[Summary]) -> bytes:
                 zorder=3,
             )
             error = f"ECE {100 * summary.calibration_error:.1f} %"
-            top.set(title=f"{summary.variant}: {error}, n = {summary.right.of}", ylabel="share that is right")
+            top.set(title=f"{summary.variant}: {error}, n = {summary.right.of}", ylabel="accuracy")
             bottom.bar(
                 [(b.low + b.high) / 2 for b in summary.reliability],
                 [b.n for b in summary.reliability],
@@ -130,7 +134,7 @@ def reliability(summaries: Sequence[Summary]) -> bytes:
 
 
 def robustness(summaries: Sequence[Summary]) -> bytes:
-    """The share that is right, clean and under each corruption, with the exact interval."""
+    """Accuracy, clean and under each corruption, with the exact interval."""
     names = ["clean", *summaries[0].robustness]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.34 * len(names) + 1.1), layout="constrained")
@@ -141,7 +145,7 @@ def robustness(summaries: Sequence[Summary]) -> bytes:
         axes.axhline(0.5, color="#b9c2ce", lw=0.8)
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(len(names) - 0.4, -0.6)
-        axes.set_xlabel("right (%), 95 % interval")
+        axes.set_xlabel("accuracy (%), 95 % interval")
         axes.tick_params(axis="y", length=0, colors=INK)
         axes.spines["left"].set_visible(False)
         _legend(axes, len(summaries))
@@ -149,7 +153,7 @@ def robustness(summaries: Sequence[Summary]) -> bytes:
 
 
 def ablation(summaries: Sequence[Summary]) -> bytes:
-    """Each variant: clean, and the mean over the corruptions."""
+    """The accuracy of each variant: clean, and the mean over the corruptions."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 0.5 * len(summaries) + 1.2), layout="constrained")
         axes = figure.add_subplot()
@@ -160,21 +164,21 @@ def ablation(summaries: Sequence[Summary]) -> bytes:
             axes.plot(x, y, MARKERS[1], color=COLOURS[1], ms=5.5, label="mean over the corruptions")
         axes.set_yticks(range(len(summaries)), [f"{s.variant} (n = {s.right.of})" for s in summaries])
         axes.set_ylim(len(summaries) - 0.4, -0.6)
-        axes.set_xlabel("right (%)")
+        axes.set_xlabel("accuracy (%)")
         axes.tick_params(axis="y", length=0, colors=INK)
         axes.spines["left"].set_visible(False)
         _legend(axes, 2)
         return _drawn(figure)
 
 
-def tradeoff(points: Sequence[Narrowed]) -> bytes:
-    """Accuracy against what a tile costs: multiply-accumulates, bytes and, where timed, microseconds."""
+def tradeoff(points: Sequence[PruningPoint]) -> bytes:
+    """Accuracy over the cost of a tile: multiply-accumulates, bytes and, if timed, microseconds."""
     kinds = [
         ("million multiply-accumulates", [p.macs / 1e6 for p in points]),
         ("kB of fp32", [p.bytes / 1e3 for p in points]),
     ]
     if all(p.median_us is not None for p in points):
-        kinds.append(("µs a tile, one thread", [p.median_us or 0.0 for p in points]))
+        kinds.append(("µs per tile, one thread", [p.median_us or 0.0 for p in points]))
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
         first: Axes | None = None
@@ -191,7 +195,7 @@ def tradeoff(points: Sequence[Narrowed]) -> bytes:
             axes.set_xlabel(label)
             axes.set_xlim(0, 1.08 * max(x))
             if first is None:
-                axes.set_ylabel("right (%), 95 % interval")
+                axes.set_ylabel("accuracy (%), 95 % interval")
                 first = axes
             else:
                 axes.tick_params(labelleft=False)
@@ -199,21 +203,21 @@ def tradeoff(points: Sequence[Narrowed]) -> bytes:
 
 
 def latency(measured: Latency) -> bytes:
-    """Microseconds a tile on a scale of tens: the way of each network, median and p99."""
-    ways: tuple[tuple[str, str, str], ...] = (
-        ("one prepared tile a call", "call", "call"),
-        ("32 tiles a call (reference: one by one)", "batch", "call"),
+    """Microseconds per tile on a logarithmic scale: each path of each network, median and p99."""
+    paths: tuple[tuple[str, str, str], ...] = (
+        ("one prepared tile per call", "call", "call"),
+        ("32 tiles per call (reference: one)", "batch", "call"),
         ("with preprocessing (reference: PIL)", "picture", "picture"),
         ("with preprocessing (reference: cv2)", "picture", "picture cv2"),
     )
     networks = [n for n in ("int8", "fp32", REFERENCE) if measured.path(n, "call") is not None]
     colours = {"fp32": COLOURS[0], "int8": COLOURS[1], REFERENCE: COLOURS[5]}
-    ways = ways if REFERENCE in networks else ways[:3]
+    paths = paths if REFERENCE in networks else paths[:3]
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 0.26 * len(ways) * (len(networks) + 1) + 0.9), layout="constrained")
+        figure = Figure(figsize=(WIDTH, 0.26 * len(paths) * (len(networks) + 1) + 0.9), layout="constrained")
         axes = figure.add_subplot()
         ticks = []
-        for row, (_, own, other) in enumerate(ways):
+        for row, (_, own, other) in enumerate(paths):
             for place, network in enumerate(networks):
                 timed = measured.path(network, other if network == REFERENCE else own)
                 if timed is None:
@@ -234,9 +238,9 @@ def latency(measured: Latency) -> bytes:
         axes.set_xscale("log")
         top = max(t.p99_us / t.tiles for t in measured.paths)
         axes.set_xlim(min(t.median_us / t.tiles for t in measured.paths) / 3, top * 4)
-        axes.set_yticks(ticks, [name.replace(" (", "\n(") for name, _, _ in ways])
+        axes.set_yticks(ticks, [name.replace(" (", "\n(") for name, _, _ in paths])
         axes.invert_yaxis()
-        axes.set_xlabel("µs a tile, logarithmic; bar: median, line: to p99")
+        axes.set_xlabel("µs per tile, logarithmic; bar: median, line: to p99")
         axes.tick_params(axis="y", length=0, colors=INK)
         axes.grid(visible=False, axis="y")
         _legend(axes, len(networks))
@@ -244,7 +248,7 @@ def latency(measured: Latency) -> bytes:
 
 
 def _whiskers(axes: Axes, counts: Sequence[Count], place: int, of: int, label: str) -> None:
-    """Shares in percent with their intervals, one row each; `place` of `of` series beside each other."""
+    """Shares in percent with their intervals, one row each.  place: index of this series among `of` series."""
     shift = 0.0 if of == 1 else (place - (of - 1) / 2) * 0.32
     rows = [i + shift for i in range(len(counts))]
     colour = COLOURS[place % len(COLOURS)]

@@ -1,4 +1,4 @@
-"""What a run found out, for people: report.md, report.html and model-card.md, of the record alone."""
+"""report.md, report.html and model-card.md, made from the record alone."""
 
 from __future__ import annotations
 
@@ -26,32 +26,33 @@ from trainer.reporting.page import (
 )
 
 RECORD, REPORT, PAGE, CARD, FIGURES = "record.json", "report.md", "report.html", "model-card.md", "figures"
-SURE_OF: Final = f"{100 * LEVEL:.0f} %"
-INTERVAL: Final = f"{SURE_OF} interval"
-SURE: Final = 0.05
-"""Below this p-value two variants are called different."""
+PERCENT: Final = f"{100 * LEVEL:.0f} %"
+INTERVAL: Final = f"{PERCENT} interval"
+SIGNIFICANT: Final = 0.05
+"""Below this p-value the report calls two variants different."""
 DISTURBED: Final = 0.05
-"""Share of waiting above which times say more about the neighbours than about the networks."""
+"""Share of waiting above which the times are marked: other processes used the core."""
 OWN_SURFACE: Final = (
     "Train on pictures of your own surface before you rely on the verdicts, and calibrate the thresholds on footage of "
-    "good product."
+    "defect-free product."
 )
 
-SEEN: Final = (
-    "It has seen the pictures named above and nothing else: another mill, camera, lamp or scale is another surface."
+SCOPE: Final = (
+    "The model was trained on the pictures named above and on nothing else. Another mill, camera, lamp or scale is "
+    "another surface."
 )
-SOUND: Final = (
-    "Every training picture of the defect classes shows a defect. What it says of sound surface rests on the `good` "
-    "output where there is one, and on the thresholds that you calibrate."
+DEFECT_FREE: Final = (
+    "Every training picture of a defect class shows a defect. On defect-free surface the verdicts depend on the `good` "
+    "output, if the model has one, and on the thresholds that you calibrate."
 )
-TWINS: Final = (
-    "Pictures of one coil resemble each other. Where near-twins stand on both sides of a split, its figures are too "
-    "good; grouped folds keep them on one side."
+DUPLICATES: Final = (
+    "Pictures of one coil resemble each other. If near duplicates are in both training and test data, the figures are "
+    "too optimistic; the folds of a cross-validation keep them together."
 )
 
 
 def write(record: Record, folder: Path) -> None:
-    """All files of the report into `folder`, which is made; the page for the browser needs none of the others."""
+    """Write all files of the report into `folder`; report.html does not need the others."""
     blocks = report(record)
     figures = folder / FIGURES
     figures.mkdir(parents=True, exist_ok=True)
@@ -65,12 +66,12 @@ def write(record: Record, folder: Path) -> None:
 
 
 def report(record: Record) -> tuple[Block, ...]:
-    """The sections in the order in which one asks; what was not measured has none."""
+    """The sections of the report; a part that was not measured has no section."""
     return (
         Heading(f"{record.name} {record.version}", 1),
         Text(
-            f"Made on {record.made} with seed {record.seed} on {record.machine}. Every figure of the student is "
-            "measured on the exported file, through the code that the daemon runs."
+            f"Made on {record.made} with seed {record.seed} on {record.machine}. All figures of the student are "
+            "measured on the exported files, with the code of the daemon."
         ),
         *_glance(record),
         *_data(record),
@@ -88,7 +89,7 @@ def report(record: Record) -> tuple[Block, ...]:
 
 
 def model_card(record: Record) -> tuple[Block, ...]:
-    """What one must know before using the model, on a few pages, in words and tables."""
+    """What a user must know before using the model, in text and tables."""
     parts = (_data, _glance, _accuracy, _calibration, _robustness, _surface, _ablation, _speed, _again)
     blocks = [block for part in parts for block in part(record) if not isinstance(block, Figure)]
     return (
@@ -100,22 +101,25 @@ def model_card(record: Record) -> tuple[Block, ...]:
 
 
 def _what(record: Record) -> Iterator[Block]:
-    yield Heading("What it is")
+    yield Heading("Purpose")
     yield Text(
         f"A convolutional network for gray tiles of {record.tile_px}x{record.tile_px} px, shrunk to {record.input_px}x"
-        f"{record.input_px} by area averaging, that tells {len(record.classes)} classes: {', '.join(record.classes)}. "
-        f"Made on {record.made} with seed {record.seed}."
+        f"{record.input_px} by area averaging. It distinguishes {len(record.classes)} classes: "
+        f"{', '.join(record.classes)}. Made on {record.made} with seed {record.seed}."
     )
     rows = tuple((f"`{name}`", meaning) for name, meaning in record.outputs.items())
     yield Table(
-        f"Outputs. Logits are divided by {record.temperature:g} before the softmax.", ("output", "is"), rows, words=2
+        f"Outputs. Logits are divided by {record.temperature:g} before the softmax.",
+        ("output", "meaning"),
+        rows,
+        words=2,
     )
     files = tuple((f"`{f.name}`", f"{f.bytes:,}", f"`{f.sha256[:16]}...`") for f in record.files)
     yield Table("Files.", ("file", "bytes", "sha256"), files)
     yield Text(
-        "**Made for** finding and naming surface defects in tiles of a camera picture on a bare CPU, as part of "
-        "`defectd`. **Not made for** other surfaces than those it was trained on, or for measuring the size of a "
-        "defect."
+        "**Intended use:** detecting and classifying surface defects in tiles of a camera picture on a CPU, as part of "
+        "`defectd`. **Not intended for** surfaces other than those of the training data, or for measuring the size of "
+        "a defect."
     )
 
 
@@ -124,14 +128,14 @@ def _glance(record: Record) -> Iterator[Block]:
     headline = record.headline()
     if headline is not None:
         shown = [headline, *(s for s in record.of_shipped() if s is not headline)]
-        rows += [(f"right, {s.variant}, {s.split}", _count(s.right), _interval(s.right)) for s in shown]
+        rows += [(f"accuracy, {s.variant}, {s.split}", _count(s.right), _interval(s.right)) for s in shown]
         robust = [s for s in shown if s.robust_mean is not None and s.split == headline.split]
         for s in robust:
             worst = s.robustness[s.robust_worst or ""]
             spread = f"worst {_percent(worst)} ({s.robust_worst})"
             rows.append(
                 (
-                    f"mean over {len(s.robustness)} corruptions, {s.variant}",
+                    f"mean accuracy over {len(s.robustness)} corruptions, {s.variant}",
                     f"{100 * (s.robust_mean or 0):.2f} %",
                     spread,
                 )
@@ -145,7 +149,7 @@ def _glance(record: Record) -> Iterator[Block]:
         )
     rows += [
         (
-            f"good surface, AUROC, {g.side_px} px crops, {g.variant}",
+            f"defect-free surface, AUROC, {g.side_px} px crops, {g.variant}",
             f"{g.ranking.auroc:.3f}",
             f"{g.ranking.low:.3f} to {g.ranking.high:.3f}",
         )
@@ -162,8 +166,8 @@ def _glance(record: Record) -> Iterator[Block]:
     if rows:
         yield Heading("At a glance")
         yield Table(
-            f"Intervals are exact and hold {SURE_OF}; of AUROC by bootstrap over pictures.",
-            ("what", "figure", "range"),
+            f"Intervals are exact {PERCENT} intervals; those of AUROC are bootstrapped over pictures.",
+            ("measurement", "value", "range"),
             tuple(rows),
         )
 
@@ -184,13 +188,13 @@ def _accuracy(record: Record) -> Iterator[Block]:
     yield Heading("Accuracy")
     if any(len(s.folds) > 1 for s in shown):
         yield Text(
-            "Over folds, networks that were made in the same way as the shipped one are judged, each on pictures that "
-            "it was not trained on, and the counts are added up. The shipped file is judged on the other splits."
+            "In the rows over folds, networks made in the same way as the shipped one are evaluated, each on the "
+            "pictures that its fold holds out, and the counts are added. The other rows evaluate the shipped files."
         )
     yield Table(
-        f"Pictures that show a defect each, called by the likeliest class, `good` aside. {SURE_OF} intervals are exact "
+        f"Pictures of defects; the prediction is the likeliest class, `good` excluded. {PERCENT} intervals are exact "
         f"(Clopper and Pearson). {_where(record)}",
-        ("variant, split", "n", "right", "share", INTERVAL, "by fold"),
+        ("variant, split", "n", "correct", "accuracy", INTERVAL, "by fold"),
         tuple(
             (
                 f"{s.variant}, {s.split}",
@@ -218,14 +222,14 @@ def _accuracy(record: Record) -> Iterator[Block]:
         ),
     )  # fmt: skip
     yield Table(
-        f"Confusion: rows are what it is, columns what it was called. {headline.variant}, {headline.split}, "
+        f"Confusion matrix: rows are true classes, columns predicted classes. {headline.variant}, {headline.split}, "
         f"n = {headline.right.of}. {_where(record)}",
-        ("is", *(r.name for r in headline.classes)),
+        ("true class", *(r.name for r in headline.classes)),
         tuple((r.name, *map(str, row)) for r, row in zip(headline.classes, headline.confusion, strict=True)),
     )
     yield Figure(
         "confusion",
-        f"Confusion of {headline.variant} on {headline.split}, n = {headline.right.of}; errors in bold.",
+        f"Confusion matrix of {headline.variant} on {headline.split}, n = {headline.right.of}; errors in bold.",
         partial(plots.confusion, headline),
     )
 
@@ -236,8 +240,8 @@ def _calibration(record: Record) -> Iterator[Block]:
         return
     yield Heading("Calibration")
     yield Table(
-        "Expected calibration error in 15 bins, after division by the temperature. Published: in one softmax with "
-        "`good`, as the daemon reports it; among the classes: with `good` left out. "
+        "Expected calibration error in 15 bins, after division by the temperature. Published: one softmax with `good`, "
+        "as the daemon reports it; among the classes: `good` excluded. "
         f"Split: {shown[0].split}. {_where(record)}",
         ("variant", "n", "published", "among the classes"),
         tuple(
@@ -252,8 +256,8 @@ def _calibration(record: Record) -> Iterator[Block]:
     )
     yield Figure(
         "reliability",
-        "Above the diagonal it is right more often than it says; area: number of pictures; lines: "
-        f"{SURE_OF} intervals. Split: {shown[0].split}, n = {shown[0].right.of}.",
+        "Above the diagonal the accuracy exceeds the confidence. Area: number of pictures; lines: "
+        f"{PERCENT} intervals. Split: {shown[0].split}, n = {shown[0].right.of}.",
         partial(plots.reliability, shown[:2]),
     )
 
@@ -264,22 +268,22 @@ def _robustness(record: Record) -> Iterator[Block]:
         return
     yield Heading("Robustness")
     yield Text(
-        "Each corruption is applied to the native picture before anything else sees it. Its draw depends on the seed "
-        "and the picture alone, so every variant has seen the same pixels."
+        "Each corruption is applied to the native picture, before tiles are cut. Its random numbers depend only on the "
+        "seed and the picture, so all variants are evaluated on the same pixels."
     )
     names = list(shown[0].robustness)
     rows = [("clean", *(f"{_percent(s.right)} ({_interval(s.right)})" for s in shown))]
     rows += [(n, *(f"{_percent(s.robustness[n])} ({_interval(s.robustness[n])})" for s in shown)) for n in names]
     rows.append((f"**mean of the {len(names)}**", *(f"**{100 * (s.robust_mean or 0):.2f} %**" for s in shown)))
     yield Table(
-        f"Share that is right, with the {SURE_OF} interval. {shown[0].split}, n = {shown[0].right.of} for each figure, "
+        f"Accuracy with the {PERCENT} interval. {shown[0].split}, n = {shown[0].right.of} for each figure, "
         f"corruption seed {shown[0].seed}. {_where(record)}",
         ("corruption", *(s.variant for s in shown)),
         tuple(rows),
     )
     yield Figure(
         "robustness",
-        f"Share that is right, clean and under each corruption. {shown[0].split}, n = {shown[0].right.of} each.",
+        f"Accuracy, clean and under each corruption. {shown[0].split}, n = {shown[0].right.of} each.",
         partial(plots.robustness, shown[:3]),
     )
 
@@ -287,11 +291,11 @@ def _robustness(record: Record) -> Iterator[Block]:
 def _surface(record: Record) -> Iterator[Block]:
     if record.good:
         how = "; ".join(dict.fromkeys(g.how for g in record.good))
-        yield Heading("Good surface")
+        yield Heading("Defect-free surface")
         yield Table(
-            "AUROC of crops with a defect against crops away from every box, by the odds of any class against `good`. "
-            f"Intervals by bootstrap over pictures. Crops: {how}. {_where(record)}",
-            ("crops", "variant", "with a defect", "sound", "AUROC", INTERVAL),
+            "AUROC of crops with a defect against crops away from every box; the score is the odds of any defect class "
+            f"against `good`. Intervals are bootstrapped over pictures. Crops: {how}. {_where(record)}",
+            ("crops", "variant", "with a defect", "defect-free", "AUROC", INTERVAL),
             tuple(
                 (
                     f"{g.side_px} px", g.variant, str(g.ranking.positives), str(g.ranking.negatives),
@@ -304,9 +308,9 @@ def _surface(record: Record) -> Iterator[Block]:
     if record.unknown:
         yield Heading("Unknown classes")
         yield Table(
-            "A class is left out of training, and its pictures are ranked against held-out pictures of the others by "
-            f"how strange they look. Intervals by bootstrap over pictures. {_where(record)}",
-            ("left out", "score", "unknown", "known", "AUROC", INTERVAL),
+            "Open-set detection: a class is excluded from training, and its pictures are ranked against held-out "
+            f"pictures of the other classes. Intervals are bootstrapped over pictures. {_where(record)}",
+            ("excluded", "score", "unknown", "known", "AUROC", INTERVAL),
             tuple(
                 (
                     u.name, u.score, str(u.ranking.positives), str(u.ranking.negatives),
@@ -325,10 +329,10 @@ def _ablation(record: Record) -> Iterator[Block]:
     shown = max(splits.values(), key=lambda some: (len(some), some[0].right.of), default=[])
     if len(shown) < 2:
         return
-    yield Heading("What paid, and what did not")
+    yield Heading("Ablation")
     yield Table(
         f"Variants on {shown[0].split}; corruption seed {shown[0].seed}. {_where(record)}",
-        ("variant", "n", "right", INTERVAL, "mean over corruptions", "worst corruption", "ECE"),
+        ("variant", "n", "accuracy", INTERVAL, "mean over corruptions", "worst corruption", "ECE"),
         tuple(
             (
                 s.variant, str(s.right.of), _percent(s.right), _interval(s.right),
@@ -342,8 +346,9 @@ def _ablation(record: Record) -> Iterator[Block]:
     yield Figure("ablation", f"Variants on {shown[0].split}, clean and corrupted.", partial(plots.ablation, shown))
     if record.comparisons:
         yield Table(
-            "Pair by pair: the pictures that only one of the two gets right. p: McNemar's exact test, two-sided. "
-            "Changes in points, of the second against the first: clean, mean over the corruptions, the worst of these. "
+            "Paired comparison: pictures that only one of the two predicts correctly. p: McNemar's exact test, "
+            "two-sided. Changes of accuracy in points, second minus first: clean, mean over the corruptions, worst "
+            "corruption. "
             f"{_where(record)}",
             ("first, second", "split", "n", "only first", "only second", "p", "change", "corruptions", "worst"),
             tuple(
@@ -356,16 +361,16 @@ def _ablation(record: Record) -> Iterator[Block]:
             ),
             words=2,
         )  # fmt: skip
-        told = tuple(_said(c) for c in record.comparisons if c.split == shown[0].split)
-        if told:
-            yield Items(told)
+        verdicts = tuple(_verdict(c) for c in record.comparisons if c.split == shown[0].split)
+        if verdicts:
+            yield Items(verdicts)
 
 
-def _said(c: Comparison) -> str:
+def _verdict(c: Comparison) -> str:
     n = _pairs(c)
-    if c.clean.p_value >= SURE:
+    if c.clean.p_value >= SIGNIFICANT:
         change = f"{_points(c.change)} points clean"
-        return f"**{c.second}** against {c.first}: {change}, which {n} pictures cannot tell from chance."
+        return f"**{c.second}** against {c.first}: {change}, not significant (p = {c.clean.p_value:.2g}, n = {n})."
     verdict = "better" if c.change > 0 else "worse"
     evidence = f"p = {c.clean.p_value:.2g}, n = {n}"
     return f"**{c.second}** is {verdict} than {c.first}: {_points(c.change)} points clean ({evidence})."
@@ -377,9 +382,9 @@ def _pruning(record: Record) -> Iterator[Block]:
     yield Heading("Pruning: accuracy against cost")
     split = ", ".join(dict.fromkeys(p.split for p in record.pruning))
     yield Table(
-        f"Networks with channels really removed, on {split}; µs: median of a call with one tile, fp32, one thread. "
+        f"Networks after structured pruning, on {split}; µs: median of a call with one tile, fp32, one thread. "
         f"{_where(record)}",
-        ("network", "multiply-accumulates", "bytes", "µs", "n", "right", INTERVAL),
+        ("network", "multiply-accumulates", "bytes", "µs", "n", "accuracy", INTERVAL),
         tuple(
             (
                 p.name, f"{p.macs:,}", f"{p.bytes:,}", "" if p.median_us is None else f"{p.median_us:.0f}",
@@ -389,15 +394,15 @@ def _pruning(record: Record) -> Iterator[Block]:
         ),
     )  # fmt: skip
     yield Figure(
-        "tradeoff", f"Accuracy against cost, {split}, {SURE_OF} intervals.", partial(plots.tradeoff, record.pruning)
+        "tradeoff", f"Accuracy against cost, {split}, {PERCENT} intervals.", partial(plots.tradeoff, record.pruning)
     )
 
 
-WAYS: Final = (
+PATHS: Final = (
     ("one prepared tile", "call", "call"),
-    ("32 prepared tiles, each", "batch", "call"),
-    ("with preprocessing, reference with PIL", "picture", "picture"),
-    ("with preprocessing, reference with cv2", "picture", "picture cv2"),
+    ("32 prepared tiles, per tile", "batch", "call"),
+    ("with preprocessing (reference: PIL)", "picture", "picture"),
+    ("with preprocessing (reference: cv2)", "picture", "picture cv2"),
 )
 
 
@@ -405,27 +410,27 @@ def _speed(record: Record) -> Iterator[Block]:
     measured = record.latency
     if measured is None:
         return
-    yield Heading("Speed and work")
+    yield Heading("Latency and work")
     if measured.waited > DISTURBED:
         yield Text(
-            f"**Disturbed run:** the process had to wait {100 * measured.waited:.0f} % of the time because others used "
-            "the core. Times and ratios of this run are not to be relied on; measure again on a quiet machine."
+            f"**Disturbed run:** the process waited {100 * measured.waited:.0f} % of the time, because other processes "
+            "used the core. Do not rely on the times and ratios of this run; measure again on a quiet machine."
         )
     n, side = max((t.n for t in measured.paths), default=0), f"{measured.tile_px}x{measured.tile_px}"
-    where = f"In turns, one thread, n = {n} calls each; {measured.machine}, onnxruntime {measured.onnxruntime}."
+    where = f"Interleaved, one thread, n = {n} calls each; {measured.machine}, onnxruntime {measured.onnxruntime}."
     yield Table(
-        f"µs a tile, median and 99th percentile; preprocessing from {side} px; how many times longer the reference "
-        f"takes, by the median and by the 99th percentile. The first call of a turn is not counted. {where}",
-        ("way", "network", "median", "p99", "reference / own", "p99 / p99"),
+        f"µs per tile, median and 99th percentile; preprocessing from {side} px. Ratios: how many times longer the "
+        f"reference takes, by median and by 99th percentile. The first call of a burst is not counted. {where}",
+        ("path", "network", "median", "p99", "reference / own", "p99 / p99"),
         tuple(_timed_rows(measured)),
         words=2,
     )
     if measured.path(REFERENCE, "call") is not None:
         yield Text(
-            "The reference is the published student rebuilt with random weights, which changes its speed in nothing: "
-            "224x224 px, three channels, one picture a call."
+            "The reference is the published student rebuilt with random weights, which do not affect its speed: "
+            "224x224 px, three channels, one picture per call."
         )
-    yield Figure("latency", f"Time a tile. {where}", partial(plots.latency, measured))
+    yield Figure("latency", f"Time per tile. {where}", partial(plots.latency, measured))
     rows = []
     for work in measured.work:
         call, batch = measured.path(work.network, "call"), measured.path(work.network, "batch")
@@ -437,16 +442,16 @@ def _speed(record: Record) -> Iterator[Block]:
             )
         )  # fmt: skip
     yield Table(
-        "Work of one tile, padding counted in. Limit: what its multiply-accumulates take at the best speed of large "
-        f"products that this core showed in the same run, {measured.gops['fp32']:.0f} GFLOP/s in fp32 and "
+        "Work of one tile, padding included. Limit: the time of its multiply-accumulates at the best speed of large "
+        f"matrix products on this core in the same run, {measured.gops['fp32']:.0f} GFLOP/s in fp32 and "
         f"{measured.gops['int8']:.0f} Gop/s in int8.",
-        ("network", "bytes", "parameters", "multiply-accumulates", "limit, µs", "reached, one tile", "reached, 32"),
+        ("network", "bytes", "parameters", "multiply-accumulates", "limit, µs", "limit / one tile", "limit / 32 tiles"),
         tuple(rows),
     )
 
 
 def _timed_rows(measured: Latency) -> Iterator[tuple[str, ...]]:
-    for label, own, other in WAYS:
+    for label, own, other in PATHS:
         for network in ("int8", "fp32", REFERENCE):
             timed = measured.path(network, other if network == REFERENCE else own)
             if timed is None or (own == "batch" and network == REFERENCE):
@@ -462,12 +467,12 @@ def _training(record: Record) -> Iterator[Block]:
     yield Heading("Training")
     yield Figure(
         "training",
-        f"Loss and held-out pictures over the epochs. {_where(record)}",
+        f"Loss and held-out accuracy over the epochs. {_where(record)}",
         partial(plots.training, record.curves),
     )
     yield Table(
         f"Stages. {_where(record)}",
-        ("stage", "epochs", "last loss", "held out, right", "minutes"),
+        ("stage", "epochs", "last loss", "held-out accuracy", "minutes"),
         tuple(
             (
                 c.stage,
@@ -487,16 +492,16 @@ def _limits(record: Record) -> Iterator[Block]:
     yield Text(f"**{OWN_SURFACE}**")
     yield Items(
         (
-            SEEN,
-            SOUND,
-            TWINS,
+            SCOPE,
+            DEFECT_FREE,
+            DUPLICATES,
             *record.notes,
         )
     )
 
 
 def _again(record: Record) -> Iterator[Block]:
-    yield Heading("How to make it again")
+    yield Heading("How to reproduce this run")
     if record.command:
         yield Code(record.command)
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items())
@@ -507,7 +512,7 @@ def _again(record: Record) -> Iterator[Block]:
 
 
 def _one_split(record: Record) -> list[Summary]:
-    """The shipped variants on the split of the headline."""
+    """The shipped variants, on the split of the headline."""
     headline = record.headline()
     return [s for s in record.of_shipped() if headline is not None and s.split == headline.split]
 

@@ -1,1 +1,1 @@
-"""The one training loop, its losses and checkpoints."""
+"""The training loop, its losses and its checkpoints."""

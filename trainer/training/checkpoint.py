@@ -1,4 +1,4 @@
-"""Files of weights: written whole or not at all, read without running anything from them."""
+"""Files of weights: written atomically, and read without executing code from the file."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from typing import Any
 import torch
 
 from trainer.recipe import TrainingError
-from trainer.run_folder import write as replace
+from trainer.run_folder import write as write_file
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
-    """Replace `path` at once: who is interrupted, or has a full disk, keeps the old file.  Raises TrainingError."""
+    """Replace `path` atomically: after an interruption or on a full disk the old file stays.  Raises TrainingError."""
     packed = io.BytesIO()
     torch.save(content, packed)
     try:
-        replace(path, packed.getbuffer())
+        write_file(path, packed.getbuffer())
     except OSError as error:
         raise TrainingError(
-            f"{path}: cannot be written: {error.strerror}. Make room, then run the same again"
+            f"{path}: cannot be written: {error.strerror}. Free disk space, then run the same command again"
         ) from error
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Raises TrainingError when there is no such file, or none of weights."""
+    """Raises TrainingError if the file does not exist or is not a file of weights."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -40,7 +40,7 @@ def read(path: Path) -> dict[str, Any]:
         TypeError,
         AttributeError,
     ) as error:
-        raise TrainingError(f"{path}: not a file of weights, or a damaged one. Delete it to start anew") from error
+        raise TrainingError(f"{path}: not a file of weights, or a damaged one. Delete it to start over") from error
     if not isinstance(content, dict):
         raise TrainingError(f"{path}: not a file of weights")
     return content

@@ -1,4 +1,4 @@
-"""The one loop."""
+"""The training loop of every network: teacher, student and fine-tuning."""
 
 from __future__ import annotations
 
@@ -21,21 +21,19 @@ from torch.nn.parallel import DistributedDataParallel
 
 from trainer.augment import augment
 from trainer.data.samples import Samples, epoch_order, shares
-from trainer.distributed import from_first, share_buffers, start_alike, summed, world
+from trainer.distributed import average_buffers, broadcast_weights, from_first, summed, world
 from trainer.recipe import Fit, TrainingError
 from trainer.training import checkpoint as files
 from trainer.training.losses import DistillationLoss, LabelLoss, joined, weights_sha256
 
-__all__ = ["Epoch", "fit", "joined", "predict"]
-
 FORMAT = "defectd.checkpoint/1"
 Network = TypeVar("Network", bound=nn.Module)
-"""tiles (B, 1, S, S) float32, 0 to 255, to logits (B, C), features (B, F), good (B, 1) or None."""
+"""Tiles (B, 1, S, S) float32, 0 to 255 -> logits (B, C), features (B, F), good (B, 1) or None."""
 
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """What is known after an epoch.  right, of, held_out_loss: of the average on the tiles kept from training."""
+    """Results of an epoch.  right, of, held_out_loss: of the averaged weights on the held-out tiles."""
 
     number: int
     loss: float
@@ -55,25 +53,25 @@ def fit(
     checkpoint: Path | None = None,
     report: Callable[[Epoch], None] = lambda _: None,
 ) -> Network:
-    """Train what is free in `model` and return the running average of its weights, ready for export.
+    """Train the parameters of `model` that require a gradient; returns the running average of its weights.
 
-    sources: in the order of `samples.SOURCES`, some may be empty. loss: cross-entropy with the labels if None. It
-    runs where the model is. The same seed gives the same weights on the same machine with the same number of
-    threads and processes, interrupted or not. checkpoint: written after each epoch; a run that finds its own goes
-    on behind it, and reports the epochs it finds there too. In several processes (`processes.together`) each takes
-    its part of every batch with BatchNorm statistics of its own; their running means are averaged after the epoch.
-    Raises TrainingError.
+    sources: in the order of `samples.SOURCES`, some may be empty.  loss: None is cross-entropy with the labels.
+    Training runs on the device of the model. The same seed gives the same weights on the same machine with the same
+    number of threads and processes, interrupted or not.  checkpoint: written after each epoch; if the file exists,
+    training resumes behind its last epoch and reports its epochs too. With several processes
+    (`distributed.join_processes`) each takes a part of every batch, with its own BatchNorm statistics; the running
+    statistics are averaged after the epoch.  Raises TrainingError.
     """
     if recipe.patience and not len(held_out):
-        raise TrainingError("patience: stopping early needs tiles that are held out. Set it to 0")
+        raise TrainingError("patience: early stopping needs held-out tiles. Set it to 0")
     place = world()
     loss = loss or LabelLoss(recipe.label_smoothing)
     device = next(model.parameters()).device
     torch.manual_seed(seed)
     loss.to(device)
-    start_alike(model)
-    start_alike(loss)
-    run = _Run(model, loss, recipe, _steps_per_epoch(sources, recipe))
+    broadcast_weights(model)
+    broadcast_weights(loss)
+    run = _State(model, loss, recipe, _steps_per_epoch(sources, recipe))
     name = _identity(model, sources, loss, recipe, seed) if checkpoint else ""
     epochs = run.resume(checkpoint, name) if checkpoint else []
     for epoch in epochs if place.first else ():
@@ -83,7 +81,7 @@ def fit(
     while not _finished(epochs, recipe):
         number = len(epochs) + 1
         mean = _epoch(trained, run, sources, recipe, seed, number)
-        epochs.append(from_first(_measured(run.averaged, held_out, number, mean)))
+        epochs.append(from_first(_evaluated(run.averaged, held_out, number, mean)))
         run.keep_best(epochs)
         if place.first and checkpoint:
             files.write(checkpoint, run.state(name, epochs))
@@ -92,40 +90,42 @@ def fit(
     return run.best if recipe.patience else run.averaged
 
 
-def _epoch(trained: nn.Module, run: _Run, sources: Sequence[Samples], recipe: Fit, seed: int, number: int) -> float:
-    """Go through the sources once: the mean loss.
+def _epoch(trained: nn.Module, run: _State, sources: Sequence[Samples], recipe: Fit, seed: int, number: int) -> float:
+    """Train one epoch; returns the mean loss.
 
-    Numbers are drawn anew for each epoch: nothing but its number is needed to go on from there.
+    The random numbers depend on the seed and the number of the epoch only, so a checkpoint needs no generator states.
     """
     place, device = world(), next(run.model.parameters()).device
     order = epoch_order([len(s) for s in sources], shares(recipe), _generator(seed, number))
     draws, changes = _generator(seed, number, place.rank), _generator(seed, number, place.rank, 1, device=device)
-    torch.manual_seed(int(torch.randint(2**31, (1,), generator=draws)))  # of dropout
+    torch.manual_seed(int(torch.randint(2**31, (1,), generator=draws)))  # for dropout
     run.model.train()
     total = torch.zeros((), device=device)
     for batch in _batches(order, run.steps_per_epoch):
         own = batch[place.rank :: place.size]
-        tiles, labels = _drawn(sources, own, draws)
+        tiles, labels = _draw(sources, own, draws)
         how = recipe.changes(late=run.step >= recipe.light_from * run.steps)
         x = augment(tiles.to(device), how, changes)  # (B, 1, S, S)
-        loss = trained(x, labels.to(device)) * (len(own) * place.size / len(batch))  # DDP takes the mean of gradients
+        loss = trained(x, labels.to(device)) * (len(own) * place.size / len(batch))  # DDP averages the gradients
         run.advance(loss)
         total += loss.detach() * len(batch) / place.size
-    share_buffers(run.model)
-    share_buffers(run.averaged)
+    average_buffers(run.model)
+    average_buffers(run.averaged)
     mean = float(summed(total)) / len(order)
     if not math.isfinite(mean):
-        raise TrainingError(f"the loss is no number after epoch {number}: lower learning_rate ({recipe.learning_rate})")
+        raise TrainingError(
+            f"the loss is not finite after epoch {number}: lower learning_rate ({recipe.learning_rate})"
+        )
     return mean
 
 
 def predict(model: nn.Module, samples: Samples) -> Tensor:
-    """The likeliest output for each tile as it is: (N,) int64."""
+    """The likeliest output for each tile, without augmentation: (N,) int64."""
     return _outputs(model, samples).argmax(1)
 
 
-class _Run:
-    """Everything that changes while training."""
+class _State:
+    """Everything that changes during training."""
 
     def __init__(self, model: Any, loss: nn.Module, recipe: Fit, steps_per_epoch: int) -> None:
         self.model, self.loss = model, loss
@@ -133,15 +133,19 @@ class _Run:
         self.averaged = copy.deepcopy(model).eval()
         self.best = copy.deepcopy(self.averaged)
         self.steps_per_epoch, self.steps, self.step = steps_per_epoch, recipe.epochs * steps_per_epoch, 0
-        free = [p for p in (*model.parameters(), *loss.parameters()) if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(free, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
-        warm_up = min(max(recipe.warm_up, 1.5 / self.steps), 0.99)  # OneCycleLR divides by zero where it is one step
+        trainable = [p for p in (*model.parameters(), *loss.parameters()) if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            trainable, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+        )
+        warm_up = min(
+            max(recipe.warm_up, 1.5 / self.steps), 0.99
+        )  # OneCycleLR divides by zero for a warm-up of one step
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimizer, recipe.learning_rate, total_steps=self.steps, pct_start=warm_up
         )
 
     def advance(self, loss: Tensor) -> None:
-        """One step downhill, and one of the average behind it."""
+        """One optimizer step, then one step of the running average."""
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -174,14 +178,14 @@ class _Run:
         }
 
     def resume(self, path: Path, name: str) -> list[Epoch]:
-        """Go back to where a checkpoint stands, if there is one: the epochs behind it."""
+        """Load the checkpoint if it exists; returns its epochs."""
         found = from_first(files.read(path) if world().first and path.exists() else None)
         if found is None:
             return []
         if found.get("format") != FORMAT or found["identity"] != name:
             raise TrainingError(
-                f"{path} is from a run with other data, another recipe or another seed. Delete it to start anew, or "
-                "give the run another folder"
+                f"{path} is from a run with other data, another recipe or another seed. Delete it to start over, or "
+                "use another run folder"
             )
         for part in ("model", "averaged", "best", "loss", "optimizer", "schedule"):
             getattr(self, part).load_state_dict(found[part])
@@ -190,7 +194,7 @@ class _Run:
 
 
 class _Step(nn.Module):
-    """From tiles to loss: what DDP wraps, so that a loss with weights of its own is shared too."""
+    """From tiles to loss. DDP wraps this module, so that it also synchronises a loss that has weights."""
 
     def __init__(self, model: nn.Module, loss: nn.Module, *, bf16: bool) -> None:
         super().__init__()
@@ -211,7 +215,7 @@ def _best(epochs: Sequence[Epoch]) -> int:
     return min(epochs, key=lambda e: e.held_out_loss).number if epochs else 0
 
 
-def _measured(model: nn.Module, held_out: Samples, number: int, loss: float) -> Epoch:
+def _evaluated(model: nn.Module, held_out: Samples, number: int, loss: float) -> Epoch:
     if not len(held_out) or not world().first:
         return Epoch(number, loss, 0, 0)
     outputs = _outputs(model, held_out)
@@ -220,7 +224,7 @@ def _measured(model: nn.Module, held_out: Samples, number: int, loss: float) -> 
 
 
 def _outputs(model: nn.Module, samples: Samples, batch: int = 256) -> Tensor:
-    """All outputs for each tile as it is: (N, C) or (N, C + 1) float32, on the CPU."""
+    """All outputs for each tile, without augmentation: (N, C) or (N, C + 1) float32, on the CPU."""
     model.eval()
     device = next(model.parameters()).device
     found = []
@@ -240,30 +244,30 @@ def _steps_per_epoch(sources: Sequence[Samples], recipe: Fit) -> int:
 
 
 def _batches(order: Sequence[tuple[int, int]], steps: int) -> list[Sequence[tuple[int, int]]]:
-    """Equal parts, to one tile: no small rest with BatchNorm statistics of its own."""
+    """Parts of equal size, to one tile: a small last batch would distort the BatchNorm statistics."""
     edges = [len(order) * step // steps for step in range(steps + 1)]
     return [order[a:b] for a, b in itertools.pairwise(edges)]
 
 
-def _drawn(
+def _draw(
     sources: Sequence[Samples], picked: Sequence[tuple[int, int]], generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """Draw a variant of each tile: tiles (B, S, S) uint8 and labels (B,) int64."""
     variant = torch.randint(0, 4, (len(picked),), generator=generator).tolist()
-    # A quarter is compressed: enough to get used to it.
+    # A quarter of the tiles comes from JPEG: enough to become robust against it.
     tiles = torch.stack([sources[s].tiles[i, int(v == 0)] for (s, i), v in zip(picked, variant, strict=True)])
     return tiles, torch.stack([sources[s].labels[i] for s, i in picked])
 
 
 def _generator(*numbers: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Random numbers that depend on nothing but these."""
+    """A generator that depends on these numbers only."""
     return torch.Generator(device).manual_seed(int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0]))
 
 
 def _identity(
     model: nn.Module, sources: Sequence[Samples], loss: LabelLoss | DistillationLoss, recipe: Fit, seed: int
 ) -> str:
-    """Hash of all that decides how a run goes on."""
+    """Hash of everything that decides how training continues."""
     digest = hashlib.sha256(json.dumps([asdict(recipe), seed, world().size, loss.identity], sort_keys=True).encode())
     digest.update(weights_sha256(model).encode())
     digest.update(repr([name for name, p in model.named_parameters() if p.requires_grad]).encode())

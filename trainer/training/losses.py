@@ -1,4 +1,4 @@
-"""What a network is trained for."""
+"""Losses: cross-entropy with the labels, and distillation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from trainer.recipe import Distillation, TrainingError
 
 Outputs = tuple[Tensor, Tensor, Tensor | None]
-"""Of every network here: logits (B, C), features (B, F), good (B, 1) or None."""
+"""Outputs of every network of the trainer: logits (B, C), features (B, F), good (B, 1) or None."""
 
 
 def joined(logits: Tensor, good: Tensor | None) -> Tensor:
-    """The outputs in one softmax: (B, C) or (B, C + 1)."""
+    """The logits of one softmax over classes and `good`: (B, C) or (B, C + 1)."""
     return logits if good is None else torch.cat([logits, good], 1)
 
 
@@ -33,21 +33,21 @@ class LabelLoss(nn.Module):
 
     @property
     def identity(self) -> str:
-        """Tells losses apart: a run is only resumed with the same one."""
+        """A checkpoint is only resumed with a loss of the same identity."""
         return f"labels {self.smoothing}"
 
     def forward(self, outputs: Outputs, labels: Tensor, tiles: Tensor) -> Tensor:
-        """labels: (B,) int64.  tiles: (B, 1, S, S), as the network got them.  Returns the mean, a scalar."""
+        """labels: (B,) int64.  tiles: (B, 1, S, S), the input of the network.  Returns the mean, a scalar."""
         del tiles
         logits, _, good = outputs
         return cross_entropy(joined(logits, good).float(), labels, label_smoothing=self.smoothing)
 
 
 class DistillationLoss(nn.Module):
-    """`Distillation` from one or several teachers, who see the same augmented tiles.
+    """Distillation from one or several teachers, which see the same augmented tiles as the student.
 
-    Several teachers speak with the mean of their softened probabilities. They are copied and never trained; the linear
-    images of the student's features are.  student_features: their number, needed where `recipe.features` is not 0.
+    The target is the mean of the teachers' softened probabilities. The teachers are copied and never trained; the
+    linear projections of the student's features are trained.  student_features: needed if `recipe.features` is not 0.
     """
 
     def __init__(
@@ -69,8 +69,8 @@ class DistillationLoss(nn.Module):
     def forward(self, outputs: Outputs, labels: Tensor, tiles: Tensor) -> Tensor:
         logits, features, good = outputs
         with torch.no_grad():
-            taught: list[Outputs] = [teacher(tiles) for teacher in self.teachers]
-        soft = self._soft(taught)
+            outputs_of_teachers: list[Outputs] = [teacher(tiles) for teacher in self.teachers]
+        soft = self._soft(outputs_of_teachers)
         tau, alpha = self.recipe.tau, self.recipe.alpha
         mine = log_softmax(joined(logits, good).float() / tau, 1)
         if mine.shape != soft.shape:
@@ -79,18 +79,18 @@ class DistillationLoss(nn.Module):
             )
         loss = alpha * self.labels(outputs, labels, tiles)
         loss = loss + (1 - alpha) * tau**2 * kl_div(mine, soft, reduction="batchmean")
-        for image, (_, known, _) in zip(self.images, taught, strict=False):
-            near = cosine_similarity(image(features).float(), known.float(), dim=1).mean()
+        for projection, (_, target, _) in zip(self.images, outputs_of_teachers, strict=False):
+            near = cosine_similarity(projection(features).float(), target.float(), dim=1).mean()
             loss = loss + self.recipe.features / len(self.images) * (1 - near)
         return loss
 
-    def _soft(self, taught: Sequence[Outputs]) -> Tensor:
-        each = [(joined(logits, good).float() / self.recipe.tau).softmax(1) for logits, _, good in taught]
+    def _soft(self, outputs: Sequence[Outputs]) -> Tensor:
+        each = [(joined(logits, good).float() / self.recipe.tau).softmax(1) for logits, _, good in outputs]
         return torch.stack(each).mean(0)  # (B, C) or (B, C + 1)
 
 
 def folded(network: nn.Module) -> nn.Module:
-    """A copy to read from only, a fifth faster: BatchNorm goes into the convolution that it follows in a Sequential."""
+    """A frozen copy that is a fifth faster: BatchNorm is folded into the convolution before it in a Sequential."""
     copied = copy.deepcopy(network).eval().requires_grad_(requires_grad=False)
     for part in [m for m in copied.modules() if isinstance(m, nn.Sequential)]:
         for place, (conv, norm) in enumerate(itertools.pairwise(list(part))):

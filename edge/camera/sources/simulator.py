@@ -1,8 +1,8 @@
 """The generated strip: endless moving steel whose defects are known, so that a first run needs no camera.
 
-Row y of the strip stands at row `y - n * speed_px` of frame n: new steel enters at the bottom edge and leaves
-at the top. Everything is a function of the parameters and n alone: frames can be asked for in any order.
-The defects are drawn after the look of the six NEU classes; they are no substitute for pictures of a real line.
+Row y of the strip is row `y - n * speed_px` of frame n: new steel enters at the bottom edge and leaves at the top.
+A frame depends on the parameters and n alone, so frames can be drawn in any order. The defects imitate the six NEU
+classes; they do not replace pictures of a real line.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from edge.camera.sources.contract import DEFAULT_FPS, Lost, Picture, Source, SourceInfo, SourceSpec, pace_s
 from edge.errors import CameraError, Problem
 from edge.frame import Box, Float32s, Gray
+from edge.host.clock import Clock
 
 CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
 LONGEST_PX = 220
-"""No defect is longer or wider."""
+"""Maximum length and width of a defect."""
 CLEAR_PX = 260
-"""Clean steel between two defects, so that each is an event of its own."""
+"""Clean steel between two defects, so that each becomes an event of its own."""
 SPEED_PX = 24
-"""Travel per frame, where nothing else is said."""
+"""Default travel per frame."""
 PERIOD_PX = 2048
 """The surface without its defects repeats after this many rows."""
 CACHED_DEFECTS = 16
@@ -39,7 +41,7 @@ class StripDefect:
     """One defect.  box: x y w h in px of the strip, y along it."""
 
     track: int
-    """Counts from 1 along the strip; not every number is visible in a given frame."""
+    """Counts from 1 along the strip; a frame shows only some of them."""
     class_name: str
     box: Box
 
@@ -69,7 +71,7 @@ class Strip:
     ) -> None:
         """speed_px: travel per frame.  spacing_px: mean distance between defects.  noise: sigma of the sensor, gray.
 
-        mm_per_px: how large the steel is said to be; no frame looks different for it.
+        mm_per_px: the scale that the strip states; it changes no frame.
         Raises CameraError for a value outside its limits.
         """
         _check("width", width, 256, 8192)
@@ -86,8 +88,8 @@ class Strip:
         self.speed_px, self.spacing_px, self.noise, self.classes = speed_px, spacing_px, noise, classes
         self._drawn: OrderedDict[int, _Drawn] = OrderedDict()
         rng = np.random.default_rng([seed, 0])
-        # Noise is kept as uint8 by lifting it to start at 0; the light is lowered by as much. Then a frame
-        # is two saturating uint8 additions instead of float arithmetic.
+        # The noise is shifted to start at 0, so that it fits uint8, and the light is lowered by the same amount. Then
+        # a frame is two saturating uint8 additions instead of float arithmetic.
         lift = int(np.ceil(4 * noise))
         self._surface = _surface(rng, width, height)
         self._light = _light(rng, width, height, lift)
@@ -124,7 +126,7 @@ class Strip:
 
     def _near(self, top: int) -> list[_Drawn]:
         """Drawn defects that may reach into rows top .. top + height, in order along the strip."""
-        # One defect lies in each stretch of spacing_px; the first stretch is clean, to start on good steel.
+        # Each stretch of spacing_px holds one defect; only the first is clean: the strip starts with good steel.
         first = max(1, (top - LONGEST_PX) // self.spacing_px)
         last = (top + self.height - 1) // self.spacing_px
         return [self._draw(track) for track in range(first, last + 1)]
@@ -134,7 +136,7 @@ class Strip:
             self._drawn.move_to_end(track)
             return self._drawn[track]
         round_, place = divmod(track - 1, len(self.classes))
-        # Each round of tracks holds every class once, shuffled: none is long in coming.
+        # Each round of tracks holds every class once, shuffled, so that every class appears soon.
         order = np.random.default_rng([self.seed, 2, round_]).permutation(len(self.classes))
         name = self.classes[int(order[place])]
         rng = np.random.default_rng([self.seed, 3, track])
@@ -150,7 +152,7 @@ class Strip:
 
 
 def parameters(url: str) -> dict[str, Any]:
-    """What the URL sets, by the names of `Strip`; within its limits or not.  Raises CameraError."""
+    """The parameters of `Strip` that the URL sets; their limits are not checked.  Raises CameraError."""
     parts = urlsplit(url)
     if parts.scheme != "strip" or parts.netloc or parts.path:
         raise _refusal("source", url, "strip: or strip:?key=value&...")
@@ -159,13 +161,46 @@ def parameters(url: str) -> dict[str, Any]:
         if key not in _READERS:
             raise _refusal(key, text, f"a strip has only {', '.join(_READERS)}")
         if key in values:
-            raise _refusal(key, text, "given once")
+            raise _refusal(key, text, "set once")
         try:
             values[key] = _READERS[key](text)
         except ValueError:
             kind = "a number" if _READERS[key] is float else "a whole number"
             raise _refusal(key, text, kind) from None
     return values
+
+
+def is_strip(url: str) -> bool:
+    return url.startswith("strip:")
+
+
+def open_strip(spec: SourceSpec, clock: Clock) -> Source:
+    return StripSource(spec, clock)
+
+
+class StripSource:
+    """The generated strip as a source."""
+
+    def __init__(self, spec: SourceSpec, clock: Clock) -> None:
+        """Raises CameraError for a URL that `Strip` refuses."""
+        self._clock = clock
+        self._strip = Strip.from_url(spec.url)
+        self._number = 0
+        fps = DEFAULT_FPS if spec.fps is None else spec.fps
+        self.period_s = pace_s(fps)
+        self.actual = SourceInfo("strip", self._strip.width, self._strip.height, fps, "GREY")
+
+    def read(self) -> Picture:
+        start = self._clock.monotonic_ns()
+        pixels = self._strip.frame(self._number)
+        number, self._number = self._number, self._number + 1
+        return Picture(pixels, "", (self._clock.monotonic_ns() - start) // 1000, number)
+
+    def take_lost(self) -> tuple[Lost, ...]:
+        return ()
+
+    def close(self) -> None:
+        pass
 
 
 def _paint(picture: Gray, drawn: _Drawn, top: int) -> None:
@@ -178,9 +213,9 @@ def _paint(picture: Gray, drawn: _Drawn, top: int) -> None:
     np.clip(part + drawn.delta[first - offset : last - offset], 0, 255, out=part, casting="unsafe")
 
 
-def _check(key: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise _refusal(key, str(value), f"{least} to {most}")
+def _check(key: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise _refusal(key, str(value), f"{low} to {high}")
 
 
 def _refusal(key: str, value: str, allowed: str) -> CameraError:
@@ -215,7 +250,7 @@ def _surface(rng: np.random.Generator, width: int, height: int) -> Gray:
 
 
 def _light(rng: np.random.Generator, width: int, height: int, lift: int) -> Gray:
-    """(height, width) uint8, about 32 - lift: the uneven light of the camera's place, which does not move."""
+    """(height, width) uint8, about 32 - lift: the uneven light at the camera, which does not move."""
     across = np.linspace(-1, 1, width, dtype=np.float32)[None, :]
     along = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
     tilt, bend, fall = rng.uniform(-6, 6), rng.uniform(2, 8), rng.uniform(-3, 3)
@@ -225,8 +260,8 @@ def _light(rng: np.random.Generator, width: int, height: int, lift: int) -> Gray
 
 def _field(rng: np.random.Generator, shape: tuple[int, int], across_px: float, along_px: float) -> Float32s:
     """Smooth noise, mean 0 and sigma 1, whose rows wrap around.  Returns float32 of `shape`."""
-    # What is smooth anyway is made small and enlarged: a blur of 30 px costs more than all the rest. Powers of
-    # two, so that they divide the rows of the surface and it still wraps around.
+    # Very smooth noise is drawn small and enlarged: a blur of 30 px takes longer than all the rest. Powers of two
+    # divide the rows of the surface, so that it still wraps around.
     across, along = (1 << max(0, int(sigma_px / 2).bit_length() - 1) for sigma_px in (across_px, along_px))
     rows, columns = -(-shape[0] // along), -(-shape[1] // across)
     field = rng.standard_normal((rows, columns), np.float32)
@@ -234,7 +269,7 @@ def _field(rng: np.random.Generator, shape: tuple[int, int], across_px: float, a
     field = np.concatenate([field[-wrap:], field, field[:wrap]])
     field = _blur(field, across_px / across, along_px / along)[wrap:-wrap]
     if (across, along) != (1, 1):
-        # One row more on each side, so that the enlarged field wraps around too.
+        # One more row on each side, so that the enlarged field wraps around, too.
         field = np.concatenate([field[-1:], field, field[:1]])
         large = cv2.resize(field, (columns * across, (rows + 2) * along), interpolation=cv2.INTER_CUBIC)
         field = np.asarray(large, np.float32)[along : along + shape[0], : shape[1]]
@@ -248,12 +283,12 @@ def _blur(image: npt.NDArray[np.uint8] | Float32s, across_px: float, along_px: f
     return np.asarray(blurred, np.float32)
 
 
-def _size(rng: np.random.Generator, least: int, most: int = LONGEST_PX) -> int:
-    return int(rng.integers(least, most + 1))
+def _size(rng: np.random.Generator, low: int, high: int = LONGEST_PX) -> int:
+    return int(rng.integers(low, high + 1))
 
 
 def _ink(delta: npt.NDArray[np.floating[Any]]) -> Float32s:
-    """Cut to what can be seen, so that the box of a defect is no wider than the defect."""
+    """Crop to the visible part, so that the box of a defect is no larger than the defect."""
     seen = np.abs(delta) > 8
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     return np.asarray(delta[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], np.float32)
@@ -263,7 +298,7 @@ def _edge(rng: np.random.Generator, h: int, w: int) -> Float32s:
     """A ragged area that fades out at its rim: (h, w) float32, 0 to 1."""
     x, y = np.linspace(-1, 1, w, dtype=np.float32)[None, :], np.linspace(-1, 1, h, dtype=np.float32)[:, None]
     reach = np.float32(0.93) - np.sqrt(np.sqrt(x**4 + y**4)) + np.float32(0.06) * _field(rng, (h, w), 9, 9)
-    rim = np.minimum(1 - np.abs(x), 1 - np.abs(y))  # nothing is cut off straight at the border
+    rim = np.minimum(1 - np.abs(x), 1 - np.abs(y))  # no straight edges at the border
     return np.asarray(np.clip(np.minimum(reach, rim) / 0.13, 0, 1), np.float32)
 
 
@@ -278,7 +313,7 @@ def _crazing(rng: np.random.Generator) -> Float32s:
         points = np.stack([x, y], axis=1).round().astype(np.int32)
         cv2.polylines(cracks, [points], False, int(rng.integers(120, 256)), int(rng.integers(1, 3)), cv2.LINE_AA)
     dark = _blur(cracks, 0.8, 0.8) / 255
-    dark *= np.clip(0.8 + 0.5 * _field(rng, (h, w), 6, 6), 0, 1)  # cracks come and go
+    dark *= np.clip(0.8 + 0.5 * _field(rng, (h, w), 6, 6), 0, 1)  # cracks fade in and out
     grain = np.float32(rng.uniform(17, 26)) * _field(rng, (h, w), 0.75, 0.75) + 6 * _field(rng, (h, w), 12, 20)
     return _ink((rng.uniform(8, 28) + grain - 75 * dark) * _edge(rng, h, w))
 

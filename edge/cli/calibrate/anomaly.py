@@ -102,7 +102,7 @@ def normal(
         if one.model["sha256"] != part.model["sha256"] and one.made.frame_px == made.frame_px
     )
     parts: dict[str, Any] = {
-        "normal": (part, *others)[: calibration.MAX_SURFACES],
+        "normal": (part, *others)[: calibration.MAX_ANOMALY_MODELS],
         "reference": anomaly.reference_of(collector, found, made),
     }
     run.keep(
@@ -155,10 +155,10 @@ def _gather(
 
 
 def _part(found: Fit, pace: Pace, allowed: Any, name: str, made: Any) -> Any:
-    from edge.config.calibration import Promised, Surface
+    from edge.config.calibration import AnomalyPart, FalseAlarms
 
-    def promised(one: Promise) -> Promised:
-        return Promised(
+    def promised(one: Promise) -> FalseAlarms:
+        return FalseAlarms(
             threshold=round(one.threshold, 5),
             exact=one.exact,
             expected=_short(one.expected),
@@ -168,14 +168,14 @@ def _part(found: Fit, pace: Pace, allowed: Any, name: str, made: Any) -> Any:
         )
 
     model = found.anomaly.model
-    return Surface(
+    return AnomalyPart(
         file=name,
         model={"name": model.name, "version": model.version, "sha256": model.sha256},
         false_alarms_per_hour=allowed.per_hour,
         false_alarm_rate=allowed.per_tile,
         promised=promised(found.promise),
         alone=None if found.alone is None else promised(found.alone),
-        doubt=round(found.anomaly.doubt, 5),
+        doubt=round(found.anomaly.unsure_threshold, 5),
         tiles=found.tiles,
         pieces=found.pieces,
         piece_frames=found.piece_frames,

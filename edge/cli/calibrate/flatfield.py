@@ -28,7 +28,7 @@ def flatfield(
     one_thread_each()
     from edge.calibration import flatfield as calibration
     from edge.calibration.roi import outline
-    from edge.config.calibration import Even, misfits
+    from edge.config.calibration import FlatfieldPart, misfits
     from edge.errors import CalibrationError
     from edge.vision.drawing import png
 
@@ -43,7 +43,7 @@ def flatfield(
     light = calibration.measure(footage.frames, (left, top, right - left + 1, bottom - top + 1))
     content = png(calibration.coded(light.gain))
     name = run.named("flatfield", content, "png")
-    part = Even(file=name, before=round(light.before, 4), after=round(light.after, 4), made=run.made(footage))
+    part = FlatfieldPart(file=name, before=round(light.before, 4), after=round(light.after, 4), made=run.made(footage))
     picture = calibration.overlay(footage.frames[-1], light)
     run.keep({"flatfield": part}, pictures={"flatfield": picture}, files={name: content})
     run.say(f"brightness varied by {light.before:.1%} across the frame, with the gain by {light.after:.1%}")

@@ -55,7 +55,7 @@ def roi(
             "--shape is a fixed region, and --track follows the edges in each frame: give one of them"
         )
     from edge.calibration import roi as calibration
-    from edge.config.calibration import Region, tiled
+    from edge.config.calibration import RegionPart, tiled
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
     footage = run.footage(sources, frames, min_frames=1 if shape is not None else calibration.MIN_FRAMES)
@@ -68,7 +68,7 @@ def roi(
             )
         region, edges, followed = strip.roi, {edge.side: edge.as_json() for edge in strip.edges}, strip.track
     calibration.count_tiles(tiled(run.camera, run.path), footage.frames[0], region, exclude)
-    part = Region(roi=region, exclude=exclude, edges=edges, track=followed, made=run.made(footage))
+    part = RegionPart(roi=region, exclude=exclude, edges=edges, track=followed, made=run.made(footage))
     run.keep({"roi": part}, pictures={"roi": calibration.overlay(footage.frames[-1], region, exclude, followed)})
     for side, edge in edges.items():
         run.say(f"{side} edge at {edge['start_px']} to {edge['end_px']} px, seen in {edge['frames']} frames")

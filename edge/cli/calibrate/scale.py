@@ -78,8 +78,8 @@ def scale(
     one_thread_each()
     from edge import config
     from edge.calibration import scale as calibration
-    from edge.camera.sources import device
-    from edge.config.calibration import Metric
+    from edge.camera.sources import registry
+    from edge.config.calibration import ScalePart
     from edge.errors import CalibrationError
 
     board = calibration.Board(*squares, square_mm)
@@ -102,7 +102,7 @@ def scale(
         length = (points[:2], points[2:])
         ruler = calibration.known_length(length_mm, *length, footage.size_px)
     else:
-        is_live = not sources and device.is_live(run.camera.source.get_secret_value())
+        is_live = not sources and registry.is_live(run.camera.source.get_secret_value())
         if is_live:
             note(f"one frame every {every_s:g} s: show the board at five angles or more, and lay it flat for the last")
         footage = run.footage(sources, frames, every_s=every_s if is_live else 0.0, surface=False)
@@ -119,6 +119,6 @@ def scale(
         raise CalibrationError("the board gives no scale; does the camera see its front?")
     lens, plane = (None if a is None else tuple(a.ravel().tolist()) for a in (ruler.lens, ruler.plane))
     found = config.Scale(mm_per_px=ruler.mm_per_px, lens=lens, plane=plane)
-    part = Metric(scale=found, rms_px=rms_px, views=views, made=run.made(footage))
+    part = ScalePart(scale=found, rms_px=rms_px, views=views, made=run.made(footage))
     run.keep({"scale": part}, pictures={"scale": calibration.overlay(footage.frames[-1], board, ruler, length)})
     run.done({"mm_per_px": round(ruler.mm_per_px, 6), "rms_px": rms_px, "views": views, "lens": lens})

@@ -81,7 +81,7 @@ def thresholds(
     from edge import config
     from edge.calibration import threshold_plots
     from edge.calibration import thresholds as calibration
-    from edge.config.calibration import Judged
+    from edge.config.calibration import ThresholdsPart
     from edge.host.clock import SystemClock
     from edge.vision.inspector import Inspector
 
@@ -111,7 +111,7 @@ def thresholds(
         run.say(line)
     rows = threshold_plots.table(sample, result.fit.temperature)
     _print_table(run, rows, names, result.defect_free, an_hour)
-    part = Judged(
+    part = ThresholdsPart(
         levels=config.CalibratedThresholds(
             bundle=loaded.digest,
             tile_px=calibrated.tile_px,

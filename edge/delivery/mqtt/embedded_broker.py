@@ -1,4 +1,4 @@
-"""A broker inside the process, for a first look and for boxes without one: MQTT 3.1.1 on this machine only."""
+"""A broker inside the process, for demos and for machines without one: MQTT 3.1.1, on this machine only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ START_TIMEOUT_S: Final = 10.0
 
 
 class EmbeddedBroker:
-    """amqtt on a loop in the thread `broker`. Everything it holds is in memory and ends with it."""
+    """amqtt on an event loop in the thread `broker`.  It holds everything in memory: nothing survives it."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -32,7 +32,7 @@ class EmbeddedBroker:
         return f"mqtt://{HOST}:{self._port}"
 
     def start(self) -> None:
-        """Returns when it listens.  Raises ConfigError if amqtt is missing or the port is taken."""
+        """Returns when the broker listens.  Raises ConfigError if amqtt is missing or the port is taken."""
         try:
             import amqtt.broker  # noqa: F401, PLC0415 (an extra, and slow to import)
         except ImportError as error:
@@ -54,7 +54,7 @@ class EmbeddedBroker:
         log.debug("the embedded broker listens at %s", self.url)
 
     def stop(self, timeout_s: float = 5.0) -> bool:
-        """Always safe; False if it did not end in time."""
+        """Always safe.  False if the broker did not end in time."""
         loop, stopping = self._loop, self._stopping
         if loop is not None and stopping is not None and self._thread.is_alive():
             try:
@@ -85,10 +85,10 @@ class EmbeddedBroker:
         from amqtt.broker import Broker  # noqa: PLC0415
 
         for name in ("amqtt", "transitions"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)  # it logs each client that goes as an error
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # amqtt logs each client that leaves as an error
         self._loop = asyncio.get_running_loop()
-        # A client that is gone before its answer is sent: no concern of a person who reads the log.
-        self._loop.set_exception_handler(lambda _, said: log.debug("the embedded broker: %s", said.get("message")))
+        # Mostly clients that left before their answer was sent.
+        self._loop.set_exception_handler(lambda _, error: log.debug("the embedded broker: %s", error.get("message")))
         self._stopping = asyncio.Event()
         settings: dict[str, Any] = {
             "listeners": {"default": {"type": "tcp", "bind": f"{HOST}:{self._port}"}},
@@ -104,7 +104,7 @@ class EmbeddedBroker:
             await self._close_left_overs()
 
     async def _close_left_overs(self) -> None:
-        """Close what amqtt leaves open: connections without a session, and those whose client just went."""
+        """Close what amqtt leaves open: connections without a session, and those whose client has just left."""
         assert self._loop is not None
         for transport in list(getattr(self._loop, "_transports", {}).values()):
             transport.abort()

@@ -1,4 +1,4 @@
-"""JSON payloads from other people's clients: read within limits, and values found by a path."""
+"""JSON payloads of foreign clients: parsed within limits, and values found by a path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_DEPTH: Final = 8
 
 
 def json_value(payload: bytes) -> Any:
-    """What the text says, without anything that could harm a reader.  Raises CommandError."""
+    """The parsed value, without anything that could harm a reader.  Raises CommandError."""
     if _depth(payload) > MAX_DEPTH:
         raise CommandError("too_deep", f"at most {MAX_DEPTH} levels can be read")
     try:
@@ -24,9 +24,9 @@ def json_value(payload: bytes) -> Any:
             parse_constant=_no_constant,
             parse_float=_finite,
             parse_int=_short_int,
-            object_pairs_hook=_once,
+            object_pairs_hook=_unique,
         )
-        json.dumps(value, ensure_ascii=False).encode("utf-8")  # half a surrogate pair could not be said back
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # a lone surrogate could not be sent back
     except UnicodeError:
         raise CommandError("bad_json", "the payload is not UTF-8 text") from None
     except (ValueError, RecursionError) as error:
@@ -36,11 +36,11 @@ def json_value(payload: bytes) -> Any:
 
 
 class _Unwanted(ValueError):
-    """JSON in Python's eyes, but not in ours."""
+    """Accepted by Python as JSON, but not by us."""
 
 
 def _no_constant(name: str) -> Any:
-    raise _Unwanted(f"{name} is no number")
+    raise _Unwanted(f"{name} is not a number")
 
 
 def _finite(text: str) -> float:
@@ -56,19 +56,19 @@ def _short_int(text: str) -> int:
     return int(text)
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise _Unwanted("a key stands twice")
+        raise _Unwanted("a key occurs twice")
     return value
 
 
 _MARKS: Final = re.compile(rb'"(?:[^"\\]|\\.)*+\\?+(?:"|\Z)|[\[{]|[\]}]', re.DOTALL)
-"""Strings and brackets. A string without an end runs to the end of the text, so that no byte is looked at twice."""
+"""Strings and brackets.  A string without an end extends to the end of the text, so that no byte is scanned twice."""
 
 
 def _depth(payload: bytes) -> int:
-    """Most brackets open at a time, without those in strings: cheaper than to parse, and cannot overflow."""
+    """Most brackets open at the same time, without those in strings: cheaper than parsing, and cannot overflow."""
     depth = deepest = 0
     for mark in _MARKS.findall(payload):
         if mark in (b"[", b"{"):
@@ -80,6 +80,6 @@ def _depth(payload: bytes) -> int:
 
 
 def steps(path: str) -> Iterator[str | int]:
-    """The steps of a JSON path, as `config.Travel` has checked it: names and indices."""
+    """The steps of a JSON path that `config.Travel` has validated: names and indices."""
     for name, index, quoted in config.PATH_STEP.findall(path.removeprefix("$")):
         yield int(index) if index else name or quoted

@@ -1,7 +1,7 @@
-"""What the line says of its strip: speed and coil, from topics of the plant's broker.
+"""Speed and coil of the production line's strip, from topics of the plant's broker.
 
-`take` is called in the link's own thread, so that a message is stamped when it comes, and a flood of them pushes out
-neither commands nor confirmations. What cannot be a speed is refused, counted and told; it is never repaired.
+The link's own thread calls `take`, so that a message is stamped when it arrives, and a flood of messages displaces
+neither commands nor confirmations. A value that cannot be a speed is refused, counted and logged, never repaired.
 """
 
 from __future__ import annotations
@@ -16,26 +16,25 @@ from typing import Any, Final
 
 from edge import config
 from edge.coverage.strip_position import CoilNamed, Speed, StripUpdate
-from edge.delivery.mqtt.client import Received
 from edge.delivery.mqtt.json_payload import json_value, steps
+from edge.delivery.mqtt.notices import Received
 from edge.errors import CommandError
 from edge.host.clock import NS_PER_S, Clock
+from edge.host.log_throttle import LogThrottle
 from edge.host.redact import redact
 
 log = logging.getLogger(__name__)
 
 MAX_BYTES: Final = 16 * 1024
 MAX_WAITING: Final = 1024
-"""Messages that wait for the line; the oldest go and are counted."""
+"""Messages that wait for the inspection loop; beyond it the oldest are dropped and counted."""
 MAX_NAME: Final = 128
-REMIND_S: Final = 60.0
-"""Seconds between two log lines with the same reason."""
 _NUMBER: Final = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
-_LINE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+_ONE_LINE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
-class _Unfit(Exception):
-    """What came is of no use.  code: for the count."""
+class _Unusable(Exception):
+    """The message cannot be used.  code: for the count."""
 
     def __init__(self, code: str, words: str) -> None:
         super().__init__(words)
@@ -43,7 +42,7 @@ class _Unfit(Exception):
 
 
 class LineSignals:
-    """Speed and coil on their way to the line.  `take` is for the link's thread, `news` for the line's."""
+    """Speed and coil, until the inspection loop takes them.  The link's thread calls `take`, the loop's `updates`."""
 
     def __init__(self, settings: config.Travel, clock: Clock) -> None:
         self._settings = settings
@@ -53,11 +52,11 @@ class LineSignals:
         self._delay_ns = int(settings.delay_s * NS_PER_S)
         self._waiting: deque[StripUpdate] = deque()
         self.refused: dict[str, int] = {}
-        """Messages of no use since the start, by reason."""
+        """Messages that could not be used, by reason; since the start of the daemon."""
         self.dropped = 0
-        """Messages pushed out by newer ones before the line came to them."""
+        """Messages that newer ones displaced before the inspection loop took them."""
         self.last_refusal = ""
-        self._told: dict[str, int] = {}
+        self._throttle = LogThrottle(log)
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
@@ -65,32 +64,32 @@ class LineSignals:
         return tuple(dict.fromkeys(topic for topic in named if topic is not None))
 
     def take(self, received: Received) -> bool:
-        """Whether the message is about the strip; if so it was heard.  Does not block."""
+        """Whether the message is about the strip; if so, it is taken.  Does not block."""
         is_ours = False
         now_ns = self._clock.monotonic_ns()
         if received.topic == self._settings.topic:
             is_ours = True
-            self._hear(received, now_ns, is_speed=True)
+            self._take(received, now_ns, is_speed=True)
         if received.topic == self._settings.coil_topic:
             is_ours = True
-            self._hear(received, now_ns, is_speed=False)
+            self._take(received, now_ns, is_speed=False)
         return is_ours
 
-    def news(self) -> Iterator[StripUpdate]:
-        """What came since the last call, in the order of arrival."""
+    def updates(self) -> Iterator[StripUpdate]:
+        """The updates since the last call, in the order of arrival."""
         while self._waiting:
             yield self._waiting.popleft()
 
-    def _hear(self, received: Received, now_ns: int, *, is_speed: bool) -> None:
+    def _take(self, received: Received, now_ns: int, *, is_speed: bool) -> None:
         try:
             if len(received.payload) > MAX_BYTES:
-                raise _Unfit("too_large", f"it has more than {MAX_BYTES} bytes")
+                raise _Unusable("too_large", f"it has more than {MAX_BYTES} bytes")
             if is_speed:
-                news: StripUpdate = Speed(now_ns - self._delay_ns, self._speed(received))
+                update: StripUpdate = Speed(now_ns - self._delay_ns, self._speed(received))
             else:
                 name = _name(_found(_value(received.payload, or_text=not self._coil_path), self._coil_path))
-                news = CoilNamed(now_ns, name, received.retained)
-        except _Unfit as error:
+                update = CoilNamed(now_ns, name, received.retained)
+        except _Unusable as error:
             self._refuse(received.topic, error, now_ns)
             return
         if len(self._waiting) >= MAX_WAITING:
@@ -98,38 +97,38 @@ class LineSignals:
             try:
                 self._waiting.popleft()
             except IndexError:
-                pass  # the line has just taken them all
-        self._waiting.append(news)
+                pass  # the inspection loop has just taken them all
+        self._waiting.append(update)
 
     def _speed(self, received: Received) -> float:
-        """In m/s.  Raises _Unfit."""
+        """In m/s.  Raises _Unusable."""
         if received.retained:
-            raise _Unfit("retained", "it was kept by the broker, and nobody knows how old it is; publish it unretained")
+            raise _Unusable("retained", "it was retained by the broker, and its age is unknown; publish it unretained")
         value = _found(_value(received.payload), self._path)
         if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
-            value = float(value)  # many gateways know texts only
+            value = float(value)  # many gateways send text only
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            raise _Unfit("not_a_number", f"{_shown(value)} is no number; point travel.path at one")
+            raise _Unusable("not_a_number", f"{_shown(value)} is not a number; set travel.path to one")
         speed = value * self._settings.factor
         if speed < 0:
-            raise _Unfit("negative", f"{value:g} is below 0; a strip that runs back has no position")
+            raise _Unusable("negative", f"{value:g} is below 0; a strip that runs backwards has no position")
         if speed > self._settings.max_m_per_s:
             limit = self._settings.max_m_per_s
-            raise _Unfit("too_fast", f"{value:g} is above {limit:g} m/s; set travel.factor to its unit, or max_m_per_s")
+            raise _Unusable(
+                "too_fast", f"{value:g} is above {limit:g} m/s; set travel.factor to its unit, or max_m_per_s"
+            )
         return speed
 
-    def _refuse(self, topic: str, error: _Unfit, now_ns: int) -> None:
+    def _refuse(self, topic: str, error: _Unusable, now_ns: int) -> None:
         self.refused[error.code] = self.refused.get(error.code, 0) + 1
         self.last_refusal = str(error)[:200]
-        told_ns = self._told.get(error.code)
-        if told_ns is None or now_ns - told_ns >= REMIND_S * NS_PER_S:
-            self._told[error.code] = now_ns
+        if self._throttle.ready(error.code, now_ns) is not None:
             words = redact(self.last_refusal)
             log.warning("%s: a message is not used: %s (%d so far)", topic, words, self.refused[error.code])
 
 
 def _value(payload: bytes, *, or_text: bool = False) -> Any:
-    """or_text: what is not JSON is a text."""
+    """or_text: a payload that is not JSON is a text."""
     try:
         return json_value(payload)
     except CommandError as error:
@@ -137,31 +136,35 @@ def _value(payload: bytes, *, or_text: bool = False) -> Any:
             try:
                 return payload.decode("utf-8").strip()
             except UnicodeDecodeError:
-                pass  # told below
+                pass  # reported below
         code = "not_json" if error.code == "bad_json" else error.code
-        raise _Unfit(code, str(error)) from None
+        raise _Unusable(code, str(error)) from None
 
 
 def _found(value: Any, path: tuple[str | int, ...]) -> Any:
-    """What stands at the path.  Raises _Unfit."""
+    """The value at the path.  Raises _Unusable."""
     for step in path:
         try:
             if isinstance(value, dict) is isinstance(step, int):
                 raise KeyError(step)
             value = value[step]
         except (KeyError, IndexError, TypeError):
-            raise _Unfit("no_path", f"there is no {step!r} in it; set travel.path to where the value stands") from None
+            raise _Unusable(
+                "no_path", f"there is no {step!r} in it; set travel.path to the place of the value"
+            ) from None
     return value
 
 
 def _name(value: Any) -> str | None:
-    """Of a coil; None for an empty one.  Raises _Unfit."""
+    """The name of a coil; None for an empty one.  Raises _Unusable."""
     if value is None or (isinstance(value, str) and not value.strip()):
         return None
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or len(value.strip()) > MAX_NAME or not _LINE.fullmatch(value.strip()):
-        raise _Unfit("no_name", f"{_shown(value)} is no name of a coil: a text of at most {MAX_NAME} characters is")
+    if not isinstance(value, str) or len(value.strip()) > MAX_NAME or not _ONE_LINE.fullmatch(value.strip()):
+        raise _Unusable(
+            "no_name", f"{_shown(value)} is not the name of a coil, which is a text of at most {MAX_NAME} characters"
+        )
     return value.strip()
 
 

@@ -1,4 +1,4 @@
-"""The topic tree: which topic says what."""
+"""The topic tree of a node."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """All topics of one node. A camera named `node` stands for the node itself."""
+    """All topics of one node.  The camera name `node` stands for the node itself."""
 
     prefix: str
     node: str
@@ -27,14 +27,9 @@ class Topics:
 
     @property
     def doctor(self) -> str:
-        """Where `defectd doctor` tries whether this node may publish."""
+        """`defectd doctor` publishes here, to test whether this node may publish."""
         return f"{self.prefix}/{self.node}/doctor"
 
     def command(self, verb: str) -> str:
         """verb: `+` for a subscription to all commands."""
         return f"{self.prefix}/{self.node}/cmd/{verb}"
-
-    @property
-    def everything(self) -> str:
-        """The filter that matches all of this node."""
-        return f"{self.prefix}/{self.node}/#"

@@ -1,9 +1,9 @@
-"""Sparkplug B payloads as values and bytes, and the only door to protobuf.
+"""Sparkplug B payloads as values and bytes, and the only module that imports protobuf.
 
-The message descriptor is put together here, when the module loads, from the field numbers of the specification
-(Sparkplug 3.0, section 6.4.1): no generated code, no compiler, and a pool of its own, so that another library's
-idea of the same messages cannot clash. Data sets, templates and metadata are not described: protobuf keeps such
-fields of foreign messages aside unread, however deep they are nested.
+This module builds the message descriptor when it is imported, from the field numbers of the specification (Sparkplug
+3.0, section 6.4.1; `sparkplug_b.proto` shows them): no generated code, no compiler, and a pool of its own, so that
+another library's descriptor of the same messages cannot clash. Data sets, templates and metadata are not described:
+protobuf skips such fields of foreign messages, however deep they are nested.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError
 from edge.errors import PayloadError
 
 MAX_BYTES: Final = 256 * 1024
-"""Longest foreign payload that is looked at; a command is a hundredth of it."""
+"""Longest foreign payload that is parsed; a command is a hundredth of it."""
 MAX_METRICS: Final = 1024
 MAX_PROPERTIES: Final = 64
 BAD: Final = 0
@@ -60,8 +60,8 @@ Value = bool | int | float | str | bytes | None
 class Metric:
     """One value of one name at one time. None as a value means null.
 
-    timestamp_ms: UTC, since 1970.  datatype: None only where a foreign message leaves it out, then integers are
-    as on the wire, unsigned.  quality: the property of that name; None: not said, which means good.
+    timestamp_ms: UTC, since 1970.  datatype: None only where a foreign message leaves it out; integers are then
+    unsigned, as on the wire.  quality: the property of that name; None: left out, which means good.
     """
 
     name: str | None
@@ -90,14 +90,14 @@ _UNSIGNED: Final = {
     DataType.UINT64: 64,
     DataType.DATETIME: 64,
 }
-_WORDS: Final = {DataType.STRING, DataType.TEXT, DataType.UUID}
+_TEXTS: Final = {DataType.STRING, DataType.TEXT, DataType.UUID}
 _BLOBS: Final = {DataType.BYTES, DataType.FILE}
 _OPAQUE: Final = {DataType.DATASET, DataType.TEMPLATE}
 _OTHERS: Final = {
     DataType.FLOAT: "float_value",
     DataType.DOUBLE: "double_value",
     DataType.BOOLEAN: "boolean_value",
-    **dict.fromkeys(_WORDS, "string_value"),
+    **dict.fromkeys(_TEXTS, "string_value"),
     **dict.fromkeys(_BLOBS, "bytes_value"),
 }
 _FLOAT_LIMIT: Final = struct.unpack("<f", b"\xff\xff\x7f\x7f")[0]
@@ -152,16 +152,16 @@ def _set_value(field: Any, metric: Metric) -> None:
             least = -(1 << bits - 1) if kind in _SIGNED else 0
             if type(value) is not int or not least <= value < least + (1 << bits):
                 raise ValueError("out of range")
-            # Negative numbers go as two's complement in the unsigned field of 32 or 64 bits.
+            # Negative numbers are sent as two's complement in the unsigned field of 32 or 64 bits.
             if bits == 64:
                 field.long_value = value & (1 << 64) - 1
             else:
                 field.int_value = value & (1 << 32) - 1
-        elif kind in _WORDS and isinstance(value, str):
+        elif kind in _TEXTS and isinstance(value, str):
             field.string_value = _text(value)
         elif kind == DataType.FLOAT and isinstance(value, float) and abs(value) > _FLOAT_LIMIT:
             raise ValueError("too large for 32 bits")
-        elif kind in _OTHERS and kind not in _WORDS and not (isinstance(value, bool) and kind != DataType.BOOLEAN):
+        elif kind in _OTHERS and kind not in _TEXTS and not (isinstance(value, bool) and kind != DataType.BOOLEAN):
             setattr(field, _OTHERS[kind], value)
         else:
             raise ValueError("does not fit its type")
@@ -171,12 +171,12 @@ def _set_value(field: Any, metric: Metric) -> None:
 
 
 def _text(text: str) -> str:
-    """UTF-8 has no word for half a character; protobuf would raise."""
+    """UTF-8 cannot encode a lone surrogate; protobuf would raise."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def decode(data: bytes) -> Payload:
-    """The payload of a message from outside.  Raises PayloadError, and nothing else, for what makes no sense."""
+    """The payload of a foreign message.  Raises PayloadError, and nothing else, for invalid bytes."""
     if len(data) > MAX_BYTES:
         raise PayloadError(f"{len(data)} bytes; at most {MAX_BYTES} are read")
     message = _PAYLOAD()
@@ -190,7 +190,7 @@ def decode(data: bytes) -> Payload:
             seq=message.seq if message.HasField("seq") else None,
         )
     except (DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise PayloadError(f"no Sparkplug payload: {error}") from error
+        raise PayloadError(f"not a Sparkplug payload: {error}") from error
 
 
 def _metric(field: Any) -> Metric:
@@ -219,20 +219,20 @@ def _value(field: Any, kind: DataType | None) -> Value:
     if kind is None or where == _OTHERS.get(kind):
         return value
     if where not in ("int_value", "long_value") or (kind not in _SIGNED and kind not in _UNSIGNED):
-        raise PayloadError(f"a metric says {kind.name} and carries {where}")
+        raise PayloadError(f"a metric of type {kind.name} carries {where}")
     assert isinstance(value, int)
     return _whole_number(value, kind)
 
 
 def _read_text(text: Any) -> str:
-    """Some versions of protobuf hand over what is no UTF-8 as bytes instead of refusing it."""
+    """Some versions of protobuf return invalid UTF-8 as bytes instead of raising."""
     if not isinstance(text, str):
         raise PayloadError("a text is not UTF-8")
     return text
 
 
 def _whole_number(raw: int, kind: DataType) -> int:
-    """Signed as its type has it; some hosts put 32 bits into the 64-bit field, some extend the sign, some do not."""
+    """Signed as its type requires; some hosts put 32 bits into the 64-bit field, with or without extending the sign."""
     bits = _SIGNED.get(kind) or _UNSIGNED[kind]
     low = raw & (1 << bits) - 1
     negative = kind in _SIGNED and low >> (bits - 1) == 1
@@ -244,7 +244,7 @@ def _whole_number(raw: int, kind: DataType) -> int:
 
 def _quality(properties: Any) -> int | None:
     if len(properties.keys) > MAX_PROPERTIES or len(properties.keys) != len(properties.values):
-        raise PayloadError("the properties of a metric do not pair up")
+        raise PayloadError("the properties of a metric have unequal numbers of keys and values")
     for key, value in zip(properties.keys, properties.values, strict=True):
         if key == QUALITY and value.HasField("int_value"):
             quality: int = value.int_value

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Final
 
 from edge import config
-from edge.delivery.mqtt.client import Acknowledged, Link, Notice, Protocol, Will
+from edge.delivery.mqtt.client import Link
 from edge.delivery.mqtt.connection import Connection
+from edge.delivery.mqtt.notices import Acknowledged, Notice, Protocol, Will
 from edge.delivery.mqtt.topics import Topics
 from edge.errors import BrokerError
 from edge.host.clock import NS_PER_S, Clock
@@ -33,7 +34,7 @@ def finding(settings: config.Config, clock: Clock) -> Finding:
     caller = Connection(open_link, mqtt, clock)
     topics = Topics(mqtt.topic_prefix, settings.node)
     try:
-        link, connected = caller.call(lambda: Will(topics.status, b""), lambda: None)
+        link, connected = caller.connect(lambda: Will(topics.status, b""), lambda: None)
         try:
             answer = _published(link, caller, topics.doctor, clock)
         finally:
@@ -56,7 +57,7 @@ def _published(link: Link, caller: Connection, topic: str, clock: Clock) -> Ackn
     mid = link.publish(topic, b"")
     until_ns = clock.monotonic_ns() + int(ANSWER_S * NS_PER_S)
     while (left_ns := until_ns - clock.monotonic_ns()) > 0:
-        match caller.hear(left_ns / NS_PER_S):
+        match caller.receive(left_ns / NS_PER_S):
             case Acknowledged(mid=found) as answer if found == mid:
                 return answer
             case _:

@@ -1,4 +1,4 @@
-"""Cameras: whether they may be opened, offer what is asked of them, and have a good way to here."""
+"""Cameras: checks OpenCV, permissions, formats, and the USB or network path to this machine."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from typing import Final
 import cv2
 
 from edge import config
-from edge.camera.probe import probed
+from edge.camera.probe import probe
 from edge.camera.sources import v4l2_query
-from edge.camera.sources.device import device_path, kind_of
+from edge.camera.sources.contract import SourceType
+from edge.camera.sources.device import device_path
+from edge.camera.sources.registry import find
 from edge.host import machine
 from edge.host.clock import Clock
 from edge.monitoring.doctor import calibrations
@@ -22,62 +24,65 @@ from edge.monitoring.doctor.finding import Finding
 from edge.monitoring.health_check import daemon_runs
 
 PROC: Final = Path("/proc")
-ETHERNET_MTU: Final = 1500
+_BACKENDS: Final = {"V4L2", "FFMPEG"}
+"""Of OpenCV, worth naming."""
+MIN_MTU: Final = 1500
 SLOW_MBIT: Final = 100
-LOST_SHARE: Final = 1e-4
-"""Of packets received: above it a stream shows damage."""
-UDP_BUFFER_BYTES: Final = 2 << 20
-"""A key frame of a large picture comes as a burst of this order."""
+MAX_LOST_SHARE: Final = 1e-4
+"""Of the packets received; with more losses the pictures of a stream are damaged."""
+MIN_UDP_BUFFER_BYTES: Final = 2 << 20
+"""A key frame of a large picture arrives as a burst of about this size."""
 
 
 def opencv(cameras: Sequence[config.Camera]) -> Finding:
     """Whether this build of OpenCV can open what is configured."""
-    registry = cv2.videoio_registry
-    has = {registry.getBackendName(backend) for backend in registry.getBackends()}
-    needs = {"device": "V4L2", "stream": "FFMPEG", "video": "FFMPEG"}
-    lacks = {need for camera in cameras if (need := needs.get(kind_of(_url(camera)))) is not None} - has
+    backends = cv2.videoio_registry
+    has = {backends.getBackendName(backend) for backend in backends.getBackends()}
+    needs = {_type(camera).opencv_backend(_url(camera)) for camera in cameras} - {""}
+    lacks = needs - has
     if lacks:
         remedy = "Install the wheel: pip install --force-reinstall opencv-python-headless"
         return Finding("opencv", "bad", f"{cv2.__version__} lacks {', '.join(sorted(lacks))}", remedy)
-    return Finding("opencv", "good", f"{cv2.__version__} with {', '.join(sorted(has & set(needs.values())))}")
+    return Finding("opencv", "good", f"{cv2.__version__} with {', '.join(sorted(has & _BACKENDS))}")
 
 
 def devices(
     cameras: Sequence[config.Camera], root: Path = Path("/"), ioctl: v4l2_query.Ioctl = fcntl.ioctl
 ) -> Iterator[Finding]:
-    """Of each V4L2 camera: permission, name, formats; and how the USB is set up."""
-    found = [camera for camera in cameras if kind_of(_url(camera)) == "device"]
+    """For each V4L2 camera: permission, name and formats; and the setup of USB."""
+    found = [camera for camera in cameras if _type(camera).doctor_checks == "device"]
     for camera in found:
         about = f"device of {camera.name}"
         path = root / str(device_path(_url(camera)))[1:]
         if not path.exists():
             there = " ".join(f"/dev/{p.name}" for p in sorted((root / "dev").glob("video*"))) or "none"
-            remedy = f"Plug it in; devices here: {there}. Names that last are in /dev/v4l/by-id"
+            remedy = f"Plug it in; devices here: {there}. Stable names are in /dev/v4l/by-id"
             yield Finding(about, "bad", f"{path} does not exist", remedy)
             continue
         if not os.access(path, os.R_OK | os.W_OK):
             group = _group(path)
-            remedy = f"usermod -aG {group} {_user()}, then log in anew; a unit needs SupplementaryGroups={group}"
+            remedy = f"usermod -aG {group} {_user()}, then log in again; a unit needs SupplementaryGroups={group}"
             yield Finding(about, "bad", f"{path} may not be opened by {_user()}", remedy)
             continue
-        yield _offered(about, camera, path, ioctl)
-        yield from _lasting(about, path, root)
+        yield _formats(about, camera, path, ioctl)
+        yield from _stable_name(about, path, root)
         yield from _usb(about, path.resolve().name, root / "sys")
     if found:
         yield from _usbfs(root / "sys")
 
 
-def _offered(about: str, camera: config.Camera, path: Path, ioctl: v4l2_query.Ioctl) -> Finding:
+def _formats(about: str, camera: config.Camera, path: Path, ioctl: v4l2_query.Ioctl) -> Finding:
     try:
         device = v4l2_query.ask(path, ioctl)
     except OSError as error:
-        return Finding(about, "bad", f"{path} is no V4L2 device that answers: {error.strerror}", "Name another device")
+        says = f"{path} does not answer as a V4L2 device: {error.strerror}"
+        return Finding(about, "bad", says, "Name another device")
     if not device.captures:
         remedy = "Cameras have several nodes: take the first, video-index0 in /dev/v4l/by-id"
         return Finding(about, "bad", f"{path} ({device.card}) takes no pictures", remedy)
     offered = {form.code: form for form in device.formats}
-    told = ", ".join(f"{code} {_largest(form)}".rstrip() for code, form in offered.items())
-    says = f"{device.card} offers {told or 'no list of formats'}"
+    formats = ", ".join(f"{code} {_largest(form)}".rstrip() for code, form in offered.items())
+    says = f"{device.card} offers {formats or 'no list of formats'}"
     wanted = camera.pixel_format
     if wanted and offered and wanted not in offered:
         return Finding(about, "warning", f"{says}; not {wanted}", "Set cameras[].pixel_format to one of them, or null")
@@ -96,8 +101,8 @@ def _largest(form: v4l2_query.Format) -> str:
     return f"up to {w}x{h}"
 
 
-def _lasting(about: str, path: Path, root: Path) -> Iterator[Finding]:
-    """A bare number is given to whichever camera is found first."""
+def _stable_name(about: str, path: Path, root: Path) -> Iterator[Finding]:
+    """The kernel gives a bare number to the camera that it finds first."""
     if not path.name.startswith("video"):
         return
     links = sorted(p for p in (root / "dev/v4l/by-id").glob("*") if p.resolve() == path.resolve())
@@ -107,7 +112,7 @@ def _lasting(about: str, path: Path, root: Path) -> Iterator[Finding]:
 
 
 def _usb(about: str, node: str, sysfs: Path) -> Iterator[Finding]:
-    """Speed of the port, and whether the kernel may put the camera to sleep."""
+    """Speed of the port, and whether the kernel may suspend the camera."""
     usb = (sysfs / "class/video4linux" / node / "device").resolve().parent
     speed = _number(usb / "speed")
     if speed is None:
@@ -123,15 +128,15 @@ def _usb(about: str, node: str, sysfs: Path) -> Iterator[Finding]:
 
 
 def _usbfs(sysfs: Path) -> Iterator[Finding]:
-    """Memory for USB transfers from user space: vendors' USB3 Vision drivers need it, V4L2 cameras do not."""
+    """Memory for USB transfers from user space: USB3 Vision drivers of vendors need it, V4L2 cameras do not."""
     megabytes = _number(sysfs / "module/usbcore/parameters/usbfs_memory_mb")
     if megabytes is not None:
         yield Finding("usbfs", "good", f"usbfs_memory_mb is {megabytes:g}; V4L2 cameras do not use it")
 
 
 def networks(cameras: Sequence[config.Camera], sysfs: Path = machine.SYS, proc: Path = PROC) -> Iterator[Finding]:
-    """The interfaces that streams come through: speed, losses, MTU; and the buffer of UDP."""
-    streams = [camera for camera in cameras if kind_of(_url(camera)) == "stream"]
+    """The network interfaces that streams arrive on: speed, losses, MTU; and the buffer for UDP."""
+    streams = [camera for camera in cameras if _type(camera).doctor_checks == "network"]
     if not streams:
         return
     for link in sorted((sysfs / "class/net").glob("*")):
@@ -148,44 +153,46 @@ def _interface(link: Path) -> Finding:
     lost = sum(_number(link / "statistics" / name) or 0 for name in ("rx_dropped", "rx_errors", "rx_missed_errors"))
     says = f"MTU {mtu or 0:g}" + (f", {speed:g} Mbit/s" if speed and speed > 0 else "")
     says += f", {lost:g} of {packets + lost:g} packets lost"
-    if mtu is not None and mtu < ETHERNET_MTU:
+    if mtu is not None and mtu < MIN_MTU:
         return Finding(about, "warning", says, f"Set it to 1500: ip link set {link.name} mtu 1500")
     if speed is not None and 0 < speed <= SLOW_MBIT:
         return Finding(about, "warning", says, "Check cable and switch port: cameras want 1000 Mbit/s")
-    if lost > LOST_SHARE * (packets + lost):
+    if lost > MAX_LOST_SHARE * (packets + lost):
         return Finding(about, "warning", says, f"Check the cable; enlarge the ring: ethtool -G {link.name} rx 4096")
     return Finding(about, "good", says)
 
 
 def _udp_buffer(proc: Path) -> Finding:
-    about, most = "udp buffer", _number(proc / "sys/net/core/rmem_max")
-    if most is None:
-        return Finding(about, "warning", "net.core.rmem_max cannot be read", "Look with: sysctl net.core.rmem_max")
-    says = f"net.core.rmem_max is {most:g} bytes"
-    if most < UDP_BUFFER_BYTES:
-        remedy = f"sysctl -w net.core.rmem_max={UDP_BUFFER_BYTES}, or set rtsp_transport: tcp"
+    about, limit = "udp buffer", _number(proc / "sys/net/core/rmem_max")
+    if limit is None:
+        return Finding(about, "warning", "net.core.rmem_max cannot be read", "Check with: sysctl net.core.rmem_max")
+    says = f"net.core.rmem_max is {limit:g} bytes"
+    if limit < MIN_UDP_BUFFER_BYTES:
+        remedy = f"sysctl -w net.core.rmem_max={MIN_UDP_BUFFER_BYTES}, or set rtsp_transport: tcp"
         return Finding(about, "warning", says, remedy)
     return Finding(about, "good", says)
 
 
 def opened(settings: config.Config, clock: Clock) -> Iterator[Finding]:
-    """Each opened for a moment, as the daemon does it."""
+    """Open each camera for a moment, as the daemon does; unless a daemon has them."""
     if daemon_runs(settings.state_dir):
         remedy = "Their state is in the state topics; stop the daemon to open them here"
         yield Finding("cameras", "good", "not opened: a daemon has them", remedy)
         yield from calibrations.of_daemon(settings)
         return
-    given_px: dict[str, tuple[int, int]] = {}
-    for name, found in probed(settings.active_cameras, clock).items():
-        about = f"camera {name}"
-        if "error" in found:
-            yield Finding(about, "bad", str(found["error"]), "Check cable, address and password, or cameras[].source")
+    frame_px: dict[str, tuple[int, int]] = {}
+    for name, result in probe(settings.active_cameras, clock).items():
+        about, actual = f"camera {name}", result.actual
+        if actual is None:
+            yield Finding(about, "bad", result.error, "Check cable, address and password, or cameras[].source")
         else:
-            given = found["given"]
-            size = f"{given['width']}x{given['height']}"
-            given_px[name] = (given["width"], given["height"])
-            yield Finding(about, "good", f"{given['backend']} {size} at {given['fps']:g} fps")
-    yield from calibrations.held_against(settings, given_px)
+            frame_px[name] = (actual.width, actual.height)
+            yield Finding(about, "good", f"{actual.backend} {actual.width}x{actual.height} at {actual.fps:g} fps")
+    yield from calibrations.held_against(settings, frame_px)
+
+
+def _type(camera: config.Camera) -> SourceType:
+    return find(_url(camera))
 
 
 def _url(camera: config.Camera) -> str:

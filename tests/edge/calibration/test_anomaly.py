@@ -88,7 +88,7 @@ def test_good_frames_raise_no_alarm_and_defects_do(tmp_path):
     cv2.circle(blotted, (100, 100), 25, 20, cv2.FILLED)
     verdict = inspector.inspect_alone(blotted)
     assert verdict.state == "defect"
-    region = verdict.findings.regions[0]
+    region = verdict.detections.regions[0]
     assert region.anomaly is not None
     assert region.anomaly > 1
     assert 0 <= region.confidence <= 1

@@ -12,7 +12,7 @@ from edge.camera.sources.simulator import Strip
 from edge.host.clock import NS_PER_S
 from edge.model import bundle
 from edge.model.classifier import Classifier
-from edge.vision.decision import overlap_px
+from edge.vision.boxes import overlap_px
 from edge.vision.inspector import Inspector
 from edge.vision.tracker import Tracker
 
@@ -39,8 +39,8 @@ def hour(folder, *, good_frames, frames):
     for number in range(frames):
         shown = strip.truth(number)
         there |= {defect.track for defect, box in shown if min(box[2:]) >= MIN_PX}
-        findings = inspector.inspect_alone(strip.frame(number)).findings
-        for change in tracker.step(findings, number * NS_PER_S // FPS):
+        detections = inspector.inspect_alone(strip.frame(number)).detections
+        for change in tracker.step(detections, number * NS_PER_S // FPS):
             if change.type == "defect.opened":
                 hits = {defect.track for defect, box in shown if overlap_px(change.defect.box_px, box)}
                 found |= hits

@@ -16,6 +16,7 @@ from node import SEVERSTAL, needs_data, until
 
 from edge import config
 from edge.calibration.roi import find, line_of
+from edge.camera.opening import OPENING_KEYS, needs_new_process
 from edge.camera.sources.simulator import Strip
 from edge.cli import main
 from edge.config import calibration
@@ -249,7 +250,7 @@ def test_reload_uses_a_new_calibration(plant):
     before = calibration.applied(config.load(plant / "c.yaml"))
     assert call(plant, "roi", "--source", str(plant / "recorded"))[0] == 0
     after = calibration.applied(config.load(plant / "c.yaml"))
-    found = compare(before, after)
+    found = compare(before, after, opening_keys=OPENING_KEYS, needs_new_process=needs_new_process)
     assert (found.looked_at, found.reopened, found.needs_restart) == (("top",), (), ())
     assert before.sha256 != after.sha256
 

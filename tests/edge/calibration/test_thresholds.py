@@ -318,8 +318,8 @@ def test_calibrated_thresholds_override_the_general_one_and_not_those_of_the_con
 def test_a_calibrated_temperature_overrides_that_of_the_bundle():
     """For this camera."""
     assert verdict_of(config.CalibratedThresholds(temperature=4.0)).state in ("ok", "unsure")
-    sharp = verdict_of(config.CalibratedThresholds(temperature=0.2)).findings.regions[0].confidence
-    assert sharp > verdict_of().findings.regions[0].confidence
+    sharp = verdict_of(config.CalibratedThresholds(temperature=0.2)).detections.regions[0].confidence
+    assert sharp > verdict_of().detections.regions[0].confidence
 
 
 def test_thresholds_of_another_model_or_tile_size_are_not_used_and_logged(caplog):

@@ -1,4 +1,4 @@
-"""The camera process: its pace, its manners, and its end."""
+"""The camera process: its pace, its signals, and its end."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ import pytest
 from edge.camera import process
 from edge.camera.process import Job, play
 from edge.camera.ring import Hangup, Note, Received, RingReader, open_ring
-from edge.camera.sources.device import Lost, Picture, SourceInfo, SourceSpec
+from edge.camera.sources.contract import Lost, Picture, SourceInfo, SourceSpec
 from edge.errors import CameraError, EndOfRecording
 
 MS = 1_000_000
 
 
 class Sleeper:
-    """Clock and ring in one: time passes only by being waited for, or where the scene says so."""
+    """Clock and ring in one: time passes only while something waits for it, or where the test moves it."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -41,7 +41,7 @@ class Sleeper:
         assert due_ns >= self.now
         self.now = due_ns
 
-    def tell(self, kind: str, **fields: object) -> None:
+    def send_note(self, kind: str, **fields: object) -> None:
         self.notes.append((kind, fields))
 
     def put(self, _pixels: object, grabbed_ns: int, _decode_us: int, _label: str) -> bool:
@@ -51,9 +51,9 @@ class Sleeper:
 
 
 class Costs:
-    """A recording whose pictures cost as many ms as written."""
+    """A recording whose pictures take the given times to read."""
 
-    given = SourceInfo("costs")
+    actual = SourceInfo("costs")
 
     def __init__(self, clock: Sleeper, costs_ms: list[float], period_s: float) -> None:
         self.clock, self.costs_ms, self.period_s = clock, costs_ms, period_s
@@ -82,30 +82,30 @@ def played(costs_ms: list[float], period_ms: float, burst: int = 3) -> list[floa
 
 
 def test_pace_does_not_drift():
-    """Whatever a picture costs below its period, it comes on the beat."""
+    """A picture that takes less than the period to read comes on schedule."""
     assert played([1, 7, 2, 9, 3, 1], 10) == [1, 10, 20, 30, 40, 50]
 
 
 def test_pace_catches_up_after_a_late_picture():
-    """Those that were due meanwhile follow at once, and then the beat is as before."""
+    """The pictures that were due meanwhile follow at once, then the schedule is the old one."""
     assert played([1, 25, 1, 1, 1, 1], 10) == [1, 26, 27, 30, 40, 50]
 
 
 def test_pace_forgets_what_is_too_late():
-    """After a long stop there is a short burst and a new beat, not a flood."""
+    """After a long stop comes a short burst and a new schedule, not a flood."""
     times = played([1, 1000, 1, 1, 1, 1, 1, 1], 10, burst=3)
     assert times[1] == 1001
     assert sum(t < 1010 for t in times) <= 3 + 3
     assert times[-1] - times[-2] == pytest.approx(10)
 
 
-def test_unpaced_recording_is_as_fast_as_it_can_be():
-    """A period of 0 waits for nothing."""
+def test_unpaced_recording_does_not_wait():
+    """With a period of 0 each picture is delivered as soon as it is read."""
     assert played([1, 2, 3], 0) == [1, 3, 6]
 
 
 def test_job_survives_json():
-    """The child does what the supervisor meant."""
+    """The child gets the job that the supervisor sent."""
     job = Job("top", SourceSpec("strip:", fps=5, live=True), 11, 42)
     assert Job.from_json(job.to_json()) == job
     for text in ("", "{}", "[]", '{"camera": "a", "spec": "{}", "slots": 1, "number": 0}'):
@@ -133,7 +133,7 @@ class Child:
             stdin.write((job if job is not None else Job("top", spec, slots).to_json()).encode())
 
     def messages(self, enough: Callable[[list[Note | Received]], bool], limit_s: float = 30.0) -> list[Note | Received]:
-        """What comes until it is enough or the child hangs up."""
+        """The messages until there are enough, or the child hangs up."""
         found: list[Note | Received] = []
         end = time.monotonic() + limit_s
         while not enough(found):
@@ -194,7 +194,7 @@ def test_child_plays_a_recording_and_leaves(start, tmp_path):
 
 
 def test_child_reports_what_is_wrong_and_ends(start):
-    """A source that does not open: the reason as a note, and the exit code of a camera."""
+    """A source that does not open: the reason comes as a note, the exit code is that of a camera."""
     child = start("/missing.png")
     messages = child.messages(lambda _: False)
     assert kinds(messages) == ["started", "error"]
@@ -203,13 +203,13 @@ def test_child_reports_what_is_wrong_and_ends(start):
 
 
 def test_child_with_a_broken_job_ends(start):
-    """Nonsense instead of a job is a bug of ours and ends with a traceback."""
+    """Nonsense instead of a job is a bug of the daemon and ends with a traceback."""
     child = start("strip:", job="nonsense")
     assert child.end() == process.EXIT_BUG
     assert b"cannot be read" in child.process.stderr.read()
 
 
-def test_child_stops_when_told_and_when_the_daemon_is_gone(start):
+def test_child_stops_on_request_and_when_the_daemon_is_gone(start):
     """`stop` and a closed socket both end it, at once and without noise."""
     for leave in (lambda c: c.reader.stop(), lambda c: c.reader.close()):
         child = start(FAST, fps=50, live=True)
@@ -219,20 +219,20 @@ def test_child_stops_when_told_and_when_the_daemon_is_gone(start):
         assert child.process.stderr.read() == b""
 
 
-def test_child_leaves_a_long_pause_when_told(start):
-    """It listens while it waits for the next picture to be due."""
+def test_child_stops_within_a_long_pause(start):
+    """It receives messages while it waits until the next picture is due."""
     child = start(FAST, fps=0.001, live=True)
     child.messages(lambda m: "frame" in kinds(m))
     child.reader.stop()
     assert child.end() == process.EXIT_DONE
 
 
-def test_child_whose_parent_is_gone_does_not_begin(start):
-    """If the daemon died before the child could ask to die with it, it ends by itself."""
+def test_child_whose_parent_is_gone_does_not_start(start):
+    """A daemon that dies before its child has tied its life to it leaves a child that ends by itself."""
     assert start(FAST, parent=1 << 22).end() == process.EXIT_ORPHAN
 
 
-def test_child_ignores_ctrl_c_and_obeys_sigterm(start):
+def test_child_ignores_ctrl_c_and_ends_on_sigterm(start):
     """Ctrl-C is the daemon's; SIGTERM ends the child even if the daemon had blocked it."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
@@ -246,7 +246,7 @@ def test_child_ignores_ctrl_c_and_obeys_sigterm(start):
     assert child.end() == -signal.SIGTERM
 
 
-def test_child_has_a_name_one_thread_and_goes_first_when_memory_ends(start):
+def test_child_has_a_name_and_is_killed_first_when_memory_runs_out(start):
     """`top` shows the camera; the OOM killer prefers it to the daemon."""
     child = start(FAST, fps=50, live=True)
     child.messages(lambda m: "frame" in kinds(m))
@@ -257,7 +257,7 @@ def test_child_has_a_name_one_thread_and_goes_first_when_memory_ends(start):
 
 
 def test_child_drops_frames_of_a_live_source_without_slots(start):
-    """Nobody releases: every frame beyond the slots is counted, and the numbers go on."""
+    """When no slot is released, every further frame is counted, and the numbers go on."""
     child = start(FAST, fps=400, live=True, slots=2)
     end = time.monotonic() + 30
     while child.reader.next_number < 50:

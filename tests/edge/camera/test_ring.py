@@ -1,4 +1,4 @@
-"""The ring: frames arrive whole and in order, everything is bounded, and nonsense is refused."""
+"""The ring: frames arrive whole and in order, everything is bounded, and malformed messages are refused."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ from edge.host.clock import SystemClock
 class Pair:
     """Both ends in one process."""
 
-    def __init__(self, slots: int = 4, *, live: bool = False, number: int = 0) -> None:
+    def __init__(self, slots: int = 4, *, live: bool = False, number: int = 0, **limits: int) -> None:
         ours, self.theirs, memory = open_ring()
         self.child_memory = os.dup(memory)
         self.reader = RingReader("top", ours, memory, number)
-        self.writer = RingWriter(self.theirs, self.child_memory, SystemClock(), slots=slots, live=live, number=number)
+        self.writer = RingWriter(
+            self.theirs, self.child_memory, SystemClock(), slots=slots, live=live, number=number, **limits
+        )
 
     def receive(self) -> Received | Note:
         message = self.reader.receive()
@@ -38,7 +40,7 @@ class Pair:
         return message
 
     def frames(self) -> list[Received]:
-        """All that waits; notes are taken note of and left out."""
+        """All frames that wait; their notes are received and left out."""
         found = []
         while (message := self.reader.receive()) is not None:
             if isinstance(message, Received):
@@ -76,7 +78,7 @@ def open_descriptors() -> int:
 
 
 def test_frame_arrives_as_it_was_put(pair):
-    """Pixels, stamp, cost, label and number cross unchanged; the first message tells the ring."""
+    """Pixels, stamp, decoding time, label and number arrive unchanged; the first message describes the ring."""
     pixels = np.arange(128, dtype=np.uint8).reshape(8, 16)
     assert pair.writer.put(pixels, 123_456_789_012, 77, "coil 7/ä.png")
     assert pair.receive() == Note("ring", {"slots": 4, "slot_bytes": 4096})
@@ -110,7 +112,7 @@ def test_frames_that_are_out_are_not_overwritten(pair):
 
 
 def test_writer_of_a_recording_waits_for_a_slot(pair):
-    """No frame of a recording is ever dropped: the writer stands still until one is released."""
+    """No frame of a recording is ever dropped: the writer waits until a slot is released."""
     for value in range(4):
         pair.writer.put(picture(value), 0)
     held = pair.frames()
@@ -125,7 +127,7 @@ def test_writer_of_a_recording_waits_for_a_slot(pair):
 
 
 def test_writer_of_a_live_source_drops_and_counts(live):
-    """Without a free slot the frame is gone, its number too, and the count comes before the next frame."""
+    """Without a free slot the frame and its number are lost, and the count comes before the next frame."""
     assert [live.writer.put(picture(v), 0) for v in range(7)] == [True] * 4 + [False] * 3
     messages = []
     while (message := live.reader.receive()) is not None:
@@ -134,21 +136,22 @@ def test_writer_of_a_live_source_drops_and_counts(live):
     assert live.writer.put(picture(9), 0)
     while (message := live.reader.receive()) is not None:
         messages.append(message)
-    told = [m.frame.number if isinstance(m, Received) else (m.kind, m.fields.get("count")) for m in messages]
-    lost = sum(count for kind, count in (m for m in told if isinstance(m, tuple)) if kind == "discarded")
-    assert [m for m in told if isinstance(m, int)] == [0, 1, 2, 3, 7]
+    found = [m.frame.number if isinstance(m, Received) else (m.kind, m.fields.get("count")) for m in messages]
+    lost = sum(count for kind, count in (m for m in found if isinstance(m, tuple)) if kind == "discarded")
+    assert [m for m in found if isinstance(m, int)] == [0, 1, 2, 3, 7]
     assert lost == 3
     assert isinstance(messages[-1], Received)
     assert live.reader.next_number == 8
 
 
-def test_drops_are_told_without_waiting_for_a_frame(live, monkeypatch):
-    """A camera that gets no slot for long still says how many frames it lost."""
-    monkeypatch.setattr(ring, "TELL_EVERY_NS", 0)
+def test_drops_are_reported_without_waiting_for_a_frame():
+    """A camera that gets no slot for long still reports how many frames it lost."""
+    live = Pair(live=True, send_dropped_every_ns=0)
     for value in range(6):
         live.writer.put(picture(value), 0)
     live.frames()
     assert live.reader.next_number == 6
+    live.close()
 
 
 def test_numbers_count_on_from_the_last_process():
@@ -160,7 +163,7 @@ def test_numbers_count_on_from_the_last_process():
 
 
 def test_larger_frame_grows_the_ring_once_all_slots_are_back(pair):
-    """Mixed sizes work; what was viewed before stays valid and unchanged."""
+    """Mixed sizes work; frames that were not released stay valid and unchanged."""
     pair.writer.put(picture(5), 0)
     (small,) = pair.frames()
     thread = threading.Thread(target=pair.writer.put, args=(picture(6, 100, 200), 0))
@@ -201,10 +204,9 @@ def test_views_outlive_the_ring(pair):
     pair.reader.release(received.slot)
 
 
-def test_huge_frames_get_fewer_slots(monkeypatch):
-    """The memory of one ring is bounded; below two slots the frame is refused."""
-    monkeypatch.setattr(ring, "RING_BYTES", 10 * 4096)
-    pair = Pair(slots=11)
+def test_huge_frames_get_fewer_slots():
+    """The memory of one ring is bounded; a frame that fits fewer than two times is refused."""
+    pair = Pair(slots=11, max_bytes=10 * 4096)
     pair.writer.put(picture(1, 3, 4096), 0)
     assert pair.receive() == Note("ring", {"slots": 3, "slot_bytes": 3 * 4096})
     (one,) = pair.frames()
@@ -215,7 +217,7 @@ def test_huge_frames_get_fewer_slots(monkeypatch):
 
 
 def test_slot_freed_last_is_filled_first(pair):
-    """With a consumer that keeps up, one slot's memory is touched and no more."""
+    """With a consumer that keeps up, the memory of one slot is touched and no more."""
     seen = set()
     for value in range(20):
         pair.writer.put(picture(value), 0)
@@ -226,7 +228,7 @@ def test_slot_freed_last_is_filled_first(pair):
 
 
 def test_long_labels_are_cut_at_the_front(pair):
-    """Of a path the end is worth most; a message stays small."""
+    """The end of a path identifies it best; a message stays small."""
     pair.writer.put(picture(1), 0, 0, "ä" * 5000 + "/end.png")
     (one,) = pair.frames()
     assert one.frame.label.endswith("ä/end.png")
@@ -234,15 +236,15 @@ def test_long_labels_are_cut_at_the_front(pair):
 
 
 def test_names_that_are_no_text_do_not_break_a_message(pair):
-    """File names are bytes; what is no UTF-8 becomes a question mark."""
+    """File names are bytes; those that are no UTF-8 become question marks."""
     pair.writer.put(picture(1), 0, 0, os.fsdecode(b"bad\xff.png"))
     assert pair.frames()[0].frame.label == "bad?.png"
-    pair.writer.tell("discarded", count=1, reason="unreadable", detail=ring.cut("\U0001f4a9\udcff" * 5000))
+    pair.writer.send_note("discarded", count=1, reason="unreadable", detail=ring.cut("\U0001f4a9\udcff" * 5000))
     assert pair.receive().kind == "discarded"
 
 
 def test_stop_and_hangup_end_the_writer(pair):
-    """Whether the daemon says stop or dies, the child leaves its wait."""
+    """Whether the daemon sends stop or dies, the child leaves its wait."""
     pair.reader.stop()
     with pytest.raises(Hangup):
         pair.writer.put(picture(1), 0)
@@ -253,12 +255,12 @@ def test_stop_and_hangup_end_the_writer(pair):
     with pytest.raises(Hangup):
         other.writer.put(picture(5), 0)
     with pytest.raises(Hangup):
-        other.writer.tell("ended")
+        other.writer.send_note("ended")
     other.close()
 
 
 def test_messages_of_a_dead_child_are_still_read(pair):
-    """What was sent before the end comes first, then the hangup, again and again."""
+    """The messages that it sent come first, then the hangup, however often the reader asks."""
     pair.writer.put(picture(3), 0)
     pair.theirs.close()
     assert [r.frame.number for r in [m for m in (pair.receive(), pair.receive()) if isinstance(m, Received)]] == [0]
@@ -268,7 +270,7 @@ def test_messages_of_a_dead_child_are_still_read(pair):
 
 
 def test_last_frames_arrive_although_the_child_left_releases_unread(pair):
-    """Linux then reports a reset ahead of what is still queued: it is not the end."""
+    """Linux then reports a reset ahead of the messages that are still queued: it is not the end."""
     for value in range(3):
         pair.writer.put(picture(value), 0)
     pair.receive()
@@ -294,7 +296,7 @@ def test_releases_to_a_stopped_child_are_kept_and_bounded():
 
 
 def test_memory_cannot_be_shrunk_under_the_daemon(pair):
-    """A child that tried would otherwise kill the daemon by SIGBUS."""
+    """Without the seal, a child that shrank it would kill the daemon by SIGBUS."""
     pair.writer.put(picture(1), 0)
     with pytest.raises(PermissionError):
         os.ftruncate(pair.child_memory, 0)
@@ -340,10 +342,10 @@ def frame_message(slot=0, h=8, w=16, number=0) -> bytes:
     ],
     ids=range(28),
 )
-def test_nonsense_from_a_dying_child_is_a_camera_error(message):
+def test_malformed_message_of_a_dying_child_is_a_camera_error(message):
     """Whatever bytes come, the daemon sees CameraError and nothing else."""
     pair = Pair()
-    pair.writer._room()
+    pair.writer._has_slot()
     assert pair.receive().kind == "ring"
     pair.theirs.send(message)
     with pytest.raises(CameraError):
@@ -356,7 +358,7 @@ def test_nonsense_from_a_dying_child_is_a_camera_error(message):
 def test_no_message_can_break_the_reader(message):
     """Any bytes, and any numbers in the form of a frame, end in a frame within the ring or in CameraError."""
     pair = Pair()
-    pair.writer._room()
+    pair.writer._has_slot()
     pair.receive()
     data = message if isinstance(message, bytes) else ring._FRAME.pack(b"F", *message, 0)
     pair.theirs.send(data)
@@ -369,11 +371,11 @@ def test_no_message_can_break_the_reader(message):
 
 
 def test_frame_before_its_ring_and_a_slot_sent_twice_are_refused(pair):
-    """Only slots that are the child's can be sent."""
+    """A child can only send slots that it owns."""
     pair.theirs.send(frame_message())
     with pytest.raises(CameraError, match="slot"):
         pair.reader.receive()
-    pair.writer._room()
+    pair.writer._has_slot()
     pair.receive()
     pair.theirs.send(frame_message())
     pair.receive()
@@ -405,8 +407,8 @@ def test_nothing_is_left_open():
     assert "defectd-ring" not in Path("/proc/self/maps").read_text()
 
 
-def test_sockets_are_of_packets():
-    """Messages keep their borders, so a half-written one cannot be read."""
+def test_socket_keeps_messages_apart():
+    """A packet arrives whole or not at all, so a half-written message cannot be read."""
     ours, theirs, memory = open_ring()
     assert ours.type == socket.SOCK_SEQPACKET
     ours.close()

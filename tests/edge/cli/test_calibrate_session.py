@@ -186,7 +186,7 @@ def test_null_values_of_a_part_survive_the_next_calibration(plant):
     """A part without a frame size keeps its null when another part is written beside it."""
     path = StateDir(plant / "var").calibration("top")
     made = Made(time="now", version="1", source="tiles", frames=9, frame_px=None)
-    region = calibration.Region(roi=None, exclude=((0, 0, 9, 9),), made=made)
+    region = calibration.RegionPart(roi=None, exclude=((0, 0, 9, 9),), made=made)
     calibration.save(path, roi=region)
     assert call(plant, "flatfield").exit_code == 0
     assert calibration.load(path).roi == region

@@ -1,4 +1,4 @@
-"""The command line as a person or a script meets it: exit codes, messages, one JSON object per line."""
+"""The command line for people and scripts: exit codes, messages, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_check_accepts_the_shipped_configuration() -> None:
     assert f"{shipped}: OK." in result.output
 
 
-def test_check_tells_all_problems_at_once_and_ends_with_78(tmp_path: Path) -> None:
+def test_check_reports_all_problems_at_once_and_ends_with_78(tmp_path: Path) -> None:
     """Each problem has its key, value and remedy; systemd does not restart on 78."""
     path = written(tmp_path, report_s=-1, nodes="x", cameras=[{"name": "a b", "source": "strip:", "mode": "belt"}])
     result = call("check", "-c", path)
@@ -74,27 +74,27 @@ def test_check_tells_all_problems_at_once_and_ends_with_78(tmp_path: Path) -> No
 
 
 def test_check_finds_a_threshold_for_a_class_that_the_model_does_not_know(tmp_path: Path) -> None:
-    """What configuration and model disagree on is found before anything starts."""
+    """Disagreements between configuration and model are found before anything starts."""
     result = call("check", "-c", written(tmp_path, decision={"classes": {"scratch": 0.8}}))
     assert result.exit_code == 78
     assert "scratches" in result.stderr
 
 
 def test_check_refuses_a_bundle_that_is_not_there(tmp_path: Path) -> None:
-    """A missing model is told by its path, with 78."""
+    """The message names the path of the missing model; the exit code is 78."""
     result = call("check", "-c", written(tmp_path, model={"bundle": "nowhere"}))
     assert result.exit_code == 78
     assert "nowhere" in result.stderr
 
 
 def test_check_prints_a_json_schema(tmp_path: Path) -> None:
-    """Editors get the keys and their meaning."""
+    """It holds the keys and their descriptions, for editors."""
     schema = json.loads(call("check", "--schema").stdout)
     assert set(schema["properties"]) == set(config.Config.model_fields)
 
 
 def test_check_probe_opens_each_camera(tmp_path: Path) -> None:
-    """--probe says what each camera gives, fails with 1 where one does not open, and hides its password."""
+    """--probe prints each camera's actual format, fails with 1 where one does not open, and hides its password."""
     cameras = [
         {"name": "top", "source": "strip:?width=640&height=256"},
         {"name": "far", "source": "rtsp://admin:hunter2@127.0.0.1:9/", "open_timeout_s": 1},
@@ -102,13 +102,13 @@ def test_check_probe_opens_each_camera(tmp_path: Path) -> None:
     result = call("check", "-c", written(tmp_path, cameras=cameras), "--probe", "--json")
     assert result.exit_code == 1
     top, far = lines(result)[0]["cameras"]
-    assert top["given"]["width"] == 640
+    assert top["actual"]["width"] == 640
     assert far["error"]
     assert "hunter2" not in result.output
 
 
 def test_inspect_gives_one_json_line_per_frame(picture: Path) -> None:
-    """The line holds the promised keys, plain types, the strongest region first."""
+    """The line holds the documented keys, plain types, the strongest region first."""
     result = call("inspect", "--json", str(picture))
     assert result.exit_code == 0, result.output
     (line,) = lines(result)
@@ -148,7 +148,7 @@ def test_inspect_goes_on_after_every_bad_input(tmp_path: Path, picture: Path) ->
     assert said[str(picture)]["state"] in ("ok", "defect", "unsure")
 
 
-def test_inspect_answers_the_same_for_16_bit_and_colour_pictures(tmp_path: Path) -> None:
+def test_inspect_gives_the_same_verdict_for_16_bit_and_colour_pictures(tmp_path: Path) -> None:
     """A 16-bit TIFF and a colour file of one gray picture get the verdict of its 8-bit file."""
     gray = Strip(width=800, height=400).frame(40)
     files = {"g.png": gray, "w.tif": gray.astype(np.uint16) << 8, "c.png": cv2.cvtColor(gray, cv2.COLOR_GRAY2BGR)}
@@ -158,23 +158,23 @@ def test_inspect_answers_the_same_for_16_bit_and_colour_pictures(tmp_path: Path)
     assert len({json.dumps([v["state"], v["regions"]]) for v in verdicts}) == 1
 
 
-def test_inspect_without_json_is_for_people(picture: Path, tmp_path: Path) -> None:
-    """Plain sentences on stdout, problems on stderr."""
+def test_inspect_without_json_prints_sentences(picture: Path, tmp_path: Path) -> None:
+    """Verdicts go to stdout, problems to stderr."""
     result = call("inspect", str(picture), str(tmp_path / "gone.png"))
     assert result.exit_code == 1
     assert f"{picture} [0]:" in result.stdout
     assert "gone.png" in result.stderr
 
 
-def test_inspect_refuses_a_camera_that_the_configuration_has_not(tmp_path: Path, picture: Path) -> None:
-    """The message names the cameras there are."""
+def test_inspect_refuses_a_camera_that_is_not_configured(tmp_path: Path, picture: Path) -> None:
+    """The message names the configured cameras."""
     result = call("inspect", "-c", written(tmp_path), "--camera", "bottom", str(picture))
     assert result.exit_code == 78
     assert "top" in result.stderr
 
 
-def test_events_of_a_fresh_box_are_none(tmp_path: Path) -> None:
-    """No database yet is no error."""
+def test_new_node_has_no_events(tmp_path: Path) -> None:
+    """A missing database is not an error."""
     result = call("events", "-c", written(tmp_path), "--json")
     assert (result.exit_code, result.stdout) == (0, "")
 
@@ -194,8 +194,8 @@ def test_durations_are_read_with_their_unit(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "-3s", "soon", "0", "nan", "1e99", "3 weeks"])
-def test_durations_that_are_none_are_refused(text: str, tmp_path: Path) -> None:
-    """Usage errors end with 2 and an example."""
+def test_impossible_durations_are_refused(text: str, tmp_path: Path) -> None:
+    """Usage errors end with 2 and give an example."""
     result = call("run", "-c", written(tmp_path), "--for", text)
     assert result.exit_code == 2
     assert "30s" in result.stderr
@@ -225,7 +225,7 @@ def test_bench_holds_a_camera_and_shows_every_stage() -> None:
     assert "of a core" in told
 
 
-def test_model_show_and_verify_speak_of_the_shipped_bundle() -> None:
+def test_model_show_and_verify_accept_the_shipped_bundle() -> None:
     """The card is readable, and the self-test holds on this processor."""
     card = lines(call("model", "show", "--json"))[0]
     assert card["classes"][-1] == "scratches"

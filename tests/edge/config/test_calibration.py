@@ -1,4 +1,4 @@
-"""What was calibrated holds for frames of the size it was made with, and for no others."""
+"""Calibrations apply to frames of the size that they were made with, and to no others."""
 
 import cv2
 import numpy as np
@@ -9,9 +9,10 @@ from fakes import SIDE, FakeClock, bundle
 from pydantic import SecretStr
 
 from edge import config
+from edge.camera.opening import OPENING_KEYS, needs_new_process
 from edge.cli import main
 from edge.config import calibration
-from edge.config.calibration import Even, Metric, Region
+from edge.config.calibration import FlatfieldPart, RegionPart, ScalePart
 from edge.config.camera_calibration import CameraCalibration, Made
 from edge.config.diff import compare
 from edge.config.state_dir import StateDir
@@ -33,9 +34,9 @@ def plant(tmp_path, *, size=SIZE, **camera):
     path = StateDir(tmp_path / "var").calibration("top")
     calibration.save(
         path,
-        roi=Region(roi=(SIDE, 0, 6 * SIDE, 4 * SIDE), made=made(size)),
-        scale=Metric(scale=config.Scale(mm_per_px=0.5), made=made(size)),
-        flatfield=Even(file="gain.png", before=0.3, after=0.1, made=made(size)),
+        roi=RegionPart(roi=(SIDE, 0, 6 * SIDE, 4 * SIDE), made=made(size)),
+        scale=ScalePart(scale=config.Scale(mm_per_px=0.5), made=made(size)),
+        flatfield=FlatfieldPart(file="gain.png", before=0.3, after=0.1, made=made(size)),
     )
     write_gain(path.with_name("gain.png"), size)
     return written(tmp_path, **camera)
@@ -61,7 +62,7 @@ def looked_at(camera, size):
     return Inspector(camera, MIDDLE, FakeClock()).inspect_alone(frame(size))
 
 
-def test_parts_hold_for_the_size_they_were_made_with(tmp_path):
+def test_parts_apply_to_the_size_they_were_made_with(tmp_path):
     """Region, light and scale are used; nothing is refused."""
     (camera,) = calibration.applied(plant(tmp_path, tile_px=2 * SIDE)).cameras
     assert calibration.misfits(camera, SIZE) == ()
@@ -71,7 +72,7 @@ def test_parts_hold_for_the_size_they_were_made_with(tmp_path):
 
 
 def test_region_of_another_size_makes_the_frame_bad(tmp_path):
-    """Tiles would lie elsewhere than was meant: no verdict, and the reason says both sizes."""
+    """Tiles would lie at the wrong place: no verdict, and the reason gives both sizes."""
     (camera,) = calibration.applied(plant(tmp_path, tile_px=2 * SIDE)).cameras
     verdict = looked_at(camera, (16 * SIDE, 4 * SIDE))
     assert (verdict.state, verdict.tiles) == ("bad_image", 0)
@@ -80,19 +81,19 @@ def test_region_of_another_size_makes_the_frame_bad(tmp_path):
     assert checked.fault == verdict.reason
 
 
-def test_light_of_another_size_is_left_out(tmp_path):
-    """The frame is inspected as it is; the refusal names what to run."""
+def test_flatfield_of_another_size_is_left_out(tmp_path):
+    """The frame is inspected without it; the refusal names the command to run."""
     (camera,) = calibration.applied(plant(tmp_path, tile_px=2 * SIDE, roi=[0, 0, 8 * SIDE, 4 * SIDE])).cameras
     other = (8 * SIDE, 6 * SIDE)
     assert looked_at(camera, other).state == "ok"
     found = {misfit.part: misfit for misfit in calibration.misfits(camera, other)}
-    assert set(found) == {"scale", "flatfield"}  # the region is by hand: nobody said for which size
+    assert set(found) == {"scale", "flatfield"}  # the region is by hand: it has no size
     assert not any(misfit.blocks for misfit in found.values())
     assert "defectd calibrate flatfield --camera top" in str(found["flatfield"])
 
 
 def test_tiles_in_mm_need_the_scale_of_this_size(tmp_path):
-    """With tile_mm a scale that does not hold is no small thing: no tile has a known size."""
+    """With tile_mm and a scale that does not apply, no tile has a known size: no verdict."""
     settings = plant(tmp_path, tile_mm=SIDE, roi=[0, 0, 8 * SIDE, 4 * SIDE])
     (camera,) = calibration.applied(settings).cameras
     assert camera.tile_px == 2 * SIDE
@@ -110,7 +111,7 @@ def test_tiles_in_mm_need_the_scale_of_this_size(tmp_path):
     ],
 )
 def test_tile_mm_without_a_scale_that_gives_tiles_is_refused(tmp_path, camera, words):
-    """Key, value and remedy; a camera that is left out does not matter."""
+    """With key, value and remedy; a disabled camera is not checked."""
     with pytest.raises(ConfigError, match=words) as refused:
         calibration.applied(written(tmp_path, **camera))
     assert refused.value.problems[0].key == "cameras.top.tile_mm"
@@ -118,30 +119,31 @@ def test_tile_mm_without_a_scale_that_gives_tiles_is_refused(tmp_path, camera, w
 
 
 def test_tile_mm_beside_tile_px_is_refused(tmp_path):
-    """One of them is meant."""
+    """Only one of them can apply."""
     with pytest.raises(ConfigError, match="give one of them"):
         written(tmp_path, tile_mm=50, tile_px=100)
 
 
 def test_calibration_for_another_size_alone_is_a_change(tmp_path):
-    """A reload takes it over, and events carry another hash."""
+    """A reload takes it over, and events carry a new hash."""
     before = calibration.applied(plant(tmp_path))
     after = calibration.applied(plant(tmp_path, size=(16 * SIDE, 4 * SIDE)))
     assert before.cameras[0].roi == after.cameras[0].roi
-    assert compare(before, after).looked_at == ("top",)
+    opening = {"opening_keys": OPENING_KEYS, "needs_new_process": needs_new_process}
+    assert compare(before, after, **opening).looked_at == ("top",)
     assert before.sha256 != after.sha256
-    assert compare(before, calibration.applied(plant(tmp_path))).looked_at == ()
+    assert compare(before, calibration.applied(plant(tmp_path)), **opening).looked_at == ()
 
 
 def test_camera_without_calibrations_is_as_configured(tmp_path):
-    """Nothing is laid over it, and any size will do."""
+    """Its keys stay as they are, and frames may have any size."""
     settings = written(tmp_path)
     assert calibration.applied(settings) == settings
     assert calibration.misfits(settings.cameras[0], (1, 1)) == ()
 
 
-def test_doctor_holds_calibrations_against_the_cameras(tmp_path):
-    """What the files say is told; what does not hold is bad where frames are, each with the command to run."""
+def test_doctor_compares_calibrations_with_the_cameras(tmp_path):
+    """The sizes of the files are reported; a part that does not apply is a finding with the command to run."""
     settings = plant(tmp_path)
     (finding,) = calibrations.findings(settings)
     assert (finding.grade, f"roi for {8 * SIDE}x{4 * SIDE} px" in finding.says) == ("good", True)
@@ -150,12 +152,12 @@ def test_doctor_holds_calibrations_against_the_cameras(tmp_path):
     assert "1600x256" in found["bad"].says
     assert set(found) == {"bad", "warning"}
     assert list(calibrations.held_against(settings, {"top": SIZE})) == []
-    calibration.save(StateDir(tmp_path / "var").calibration("top"), roi=Region(roi=(0, 0, 9, 9), made=made((9, 9))))
+    calibration.save(StateDir(tmp_path / "var").calibration("top"), roi=RegionPart(roi=(0, 0, 9, 9), made=made((9, 9))))
     assert [f.grade for f in calibrations.findings(settings)] == ["warning"]
 
 
 def test_doctor_asks_the_daemon_that_has_the_cameras(tmp_path, monkeypatch):
-    """Its states name what it refuses; a daemon that does not answer is told."""
+    """Its state messages name the refused parts; a daemon that does not answer is reported."""
     settings = plant(tmp_path)
     fitted = calibration.applied(settings).cameras[0]
     refused = [misfit.as_json() for misfit in calibration.misfits(fitted, (1600, 256))]
@@ -170,7 +172,7 @@ def test_doctor_asks_the_daemon_that_has_the_cameras(tmp_path, monkeypatch):
 
 
 def test_calibration_with_tiles_in_mm_uses_the_scale_as_far_as_there_is_one(tmp_path):
-    """The region is checked with the tiles that the daemon will lay; without a scale yet nothing is refused."""
+    """The region is checked with the tiles that the daemon will use; without a scale yet nothing is refused."""
     settings = plant(tmp_path, tile_mm=SIDE)
     path = StateDir(tmp_path / "var").calibration("top")
     assert calibration.tiled(settings.cameras[0], path).tile_px == 2 * SIDE
@@ -178,8 +180,8 @@ def test_calibration_with_tiles_in_mm_uses_the_scale_as_far_as_there_is_one(tmp_
     assert calibration.tiled(settings.cameras[0].model_copy(update={"tile_mm": None}), path).tile_px == 200
 
 
-def test_light_is_not_measured_in_a_region_for_another_size(tmp_path):
-    """It would be the light beside the strip: refused with the command that comes first."""
+def test_flatfield_is_not_measured_in_a_region_for_another_size(tmp_path):
+    """It would measure the light beside the strip: refused with the command that has to come first."""
     plant(tmp_path, source="recorded")
     (tmp_path / "recorded").mkdir()
     for n in range(12):

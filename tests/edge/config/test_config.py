@@ -1,4 +1,4 @@
-"""The configuration: what is read, what is refused, and what an error says and keeps to itself."""
+"""The configuration: what is read, what is refused, and what an error message shows and hides."""
 
 import copy
 import dataclasses
@@ -57,11 +57,11 @@ def refusal(tmp_path, text):
 
 
 def test_shipped_file_is_valid():
-    """config.yaml as it is shipped gives a configuration."""
+    """config.yaml in the repository is a valid configuration."""
     assert load(SHIPPED, {}).node == "line3"
 
 
-def test_least_file_gives_all_defaults():
+def test_smallest_file_gives_all_defaults():
     """A node and one camera are enough."""
     found = checked(BASE)
     assert found.mqtt.is_embedded
@@ -70,13 +70,13 @@ def test_least_file_gives_all_defaults():
 
 
 def test_configuration_cannot_be_changed():
-    """Nobody mutates what was checked."""
+    """Models are frozen: a checked value stays as it is."""
     with pytest.raises(ValueError, match="frozen"):
         checked(BASE).node = "other"
 
 
 def test_anchors_and_merge_keys_save_typing(tmp_path):
-    """Two cameras may share their keys through YAML's anchors, and override them."""
+    """Two cameras may share keys through YAML's anchors, and override them."""
     text = """
 node: n1
 cameras:
@@ -89,13 +89,13 @@ cameras:
 
 
 def test_file_with_a_byte_order_mark_is_read(tmp_path):
-    """Windows editors write one."""
+    """Windows editors write it."""
     text = "\ufeffnode: n1\ncameras: [{name: top, source: 0}]\n"
     assert read(tmp_path, text).node == "n1"
 
 
 def test_date_like_text_stays_text(tmp_path):
-    """YAML's dates are no use here: a node may be called by one."""
+    """YAML would make a date of it; a node may have such a name."""
     text = "node: 2026-11-22\ncameras: [{name: top, source: 0}]"
     assert read(tmp_path, text).node == "2026-11-22"
 
@@ -112,7 +112,7 @@ def test_device_index_may_be_a_number():
 
 
 def test_switched_off_cameras_are_left_out():
-    """`enabled: false` keeps a camera in the file and out of the line."""
+    """`enabled: false` keeps a camera in the file and out of inspection."""
     raw = {**BASE, "cameras": [{"name": "a", "source": 0}, {"name": "b", "source": 1, "enabled": False}]}
     assert [c.name for c in checked(raw).active_cameras] == ["a"]
 
@@ -128,14 +128,14 @@ def test_references_fill_numbers_switches_and_nested_lists():
 
 
 def test_file_reference_is_relative_to_the_file_and_stripped(tmp_path):
-    """A secret's file lies beside the configuration; its line end is not part of it."""
+    """A file with a secret lies beside the configuration; its line end is not part of the secret."""
     (tmp_path / "pw").write_text(f"{SECRET}\n")
     found = read_with(tmp_path, "mqtt: {username: u, password: '${file:pw}'}")
     assert found.mqtt.read_password() == SECRET
 
 
 def test_credential_is_systemds_inside_the_unit_and_beside_the_file_outside(tmp_path):
-    """credential:NAME names a path, ${credential:NAME} its content: the same configuration works at a shell."""
+    """credential:NAME is a path, ${credential:NAME} its content: the same configuration works in a shell."""
     extra = "mqtt: {username: u, password_file: 'credential:pw'}\nlog: {level: '${credential:level}'}"
     inside = tmp_path / "inside"
     inside.mkdir()
@@ -170,16 +170,16 @@ def test_empty_variable_counts_as_set():
     ("reference", "allowed"),
     [
         ("${MISSING}", "not set"),
-        ("${}", "no reference"),
-        ("${a b}", "no reference"),
+        ("${}", "not a reference"),
+        ("${a b}", "not a reference"),
         ("${file:none}", "cannot be read"),
         ("${file:a\0b}", "cannot be read"),
         ("${file:}", "cannot be read"),
-        ("${\ud800}", "no reference"),
+        ("${\ud800}", "not a reference"),
     ],
 )
-def test_reference_to_nowhere_is_told_once(reference, allowed):
-    """The problem names the key and the reference, and what follows from it is not told as well."""
+def test_reference_to_nowhere_is_reported_once(reference, allowed):
+    """The problem names the key and the reference; its consequences are not reported as well."""
     found = problems(camera(fps=reference))
     assert list(found) == ["cameras[0].fps"]
     assert allowed in found["cameras[0].fps"].allowed
@@ -193,7 +193,7 @@ def test_endless_file_reference_is_refused():
 
 
 def test_password_file_is_read_anew(tmp_path):
-    """A rotated password is found at the next connect."""
+    """A rotated password is used at the next connection."""
     (tmp_path / "pw").write_text("old\n")
     mqtt = read_with(tmp_path, "mqtt: {username: u, password_file: pw}").mqtt
     assert mqtt.read_password() == "old"
@@ -230,14 +230,14 @@ def test_home_directory_is_resolved(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("source", ["0", "12", "strip:", "strip:?width=800", "rtsp://h/1", "http://h/x"])
-def test_devices_and_urls_are_no_paths(source):
+def test_devices_and_urls_are_not_paths(source):
     """They stay as they are."""
     assert checked(camera(source=source)).cameras[0].source.get_secret_value() == source
 
 
 @pytest.mark.parametrize("source", ["clip.mp4", "0.mp4", "²", "٣", "-", "video 1.mp4"])
 def test_everything_else_is_a_path(source):
-    """Also what Python takes for digits and a device does not."""
+    """Also texts that Python takes for digits and that are not device numbers."""
     assert checked(camera(source=source)).cameras[0].source.get_secret_value() == f"/etc/defectd/{source}"
 
 
@@ -260,7 +260,7 @@ def test_impossible_path_is_refused(path, key, raw):
 
 
 def test_camera_inherits_and_overrides_the_common_decision():
-    """A camera's `decision` lies over the top-level one, key by key; `classes` is one key."""
+    """A camera's `decision` overrides the top-level one, key by key; `classes` is one key."""
     raw = {
         **BASE,
         "decision": {"confidence": 0.7, "close_frames": 9, "classes": {"crazing": 0.9}},
@@ -274,35 +274,35 @@ def test_camera_inherits_and_overrides_the_common_decision():
     assert (b.decision.confidence, b.decision.close_frames, b.decision.classes) == (0.8, 9, {"patches": 0.5})
 
 
-def test_checking_does_not_change_what_was_read():
-    """The raw value can be checked again: nothing was laid into it."""
+def test_checking_does_not_change_the_raw_value():
+    """The raw value can be checked again: the inherited keys are not written into it."""
     raw = {**BASE, "decision": {"confidence": 0.7}}
     before = copy.deepcopy(raw)
     checked(raw)
     assert raw == before
 
 
-def test_wrong_common_decision_is_told_once():
+def test_wrong_common_decision_is_reported_once():
     """Cameras that inherit it do not repeat the problem."""
     raw = {**BASE, "decision": {"confidence": 2}, "cameras": [{"name": n, "source": 0} for n in "abc"]}
     assert list(problems(raw)) == ["decision.confidence"]
 
 
-def test_cameras_own_wrong_decision_is_told_of_the_camera():
+def test_wrong_decision_of_a_camera_is_reported_at_the_camera():
     """Where the camera sets the key, its place is named, beside the common one."""
     raw = {**camera(decision={"confidence": 3}), "decision": {"confidence": 2}}
     assert list(problems(raw)) == ["decision.confidence", "cameras[0].decision.confidence"]
 
 
-def test_decision_that_contradicts_only_together_is_told():
+def test_contradiction_with_an_inherited_value_is_reported():
     """A camera's threshold below the inherited `unsure` is a problem of the camera."""
     assert "cameras[0].decision" in problems(camera(decision={"confidence": 0.2}))
 
 
-# ---- what an error says -------------------------------------------------------------------------
+# ---- error messages ---------------------------------------------------------------------------
 
 
-def test_all_problems_are_told_at_once():
+def test_all_problems_are_reported_at_once():
     """One run of `check` names everything that is wrong, each with key, value, allowed and remedy."""
     raw = {
         "node": "a/b",
@@ -336,33 +336,33 @@ def test_all_problems_are_told_at_once():
     assert "greater than or equal to 1" in found["model.threads"].allowed
 
 
-def test_problems_of_one_section_are_told_together():
-    """What does not fit together in `mqtt` is one message with all of it."""
+def test_problems_of_one_section_are_reported_together():
+    """All contradictions within `mqtt` are in one message."""
     raw = {**BASE, "mqtt": {"broker": "mqtt://far", "password": "x", "password_file": "y", "cert_file": "z"}}
     said = problems(raw)["mqtt"].allowed
-    for part in ("both set", "no username", "go together", "without encryption"):
+    for part in ("both set", "no username", "go together", "not be encrypted"):
         assert part in said
 
 
 def test_two_cameras_of_one_name_are_refused():
-    """Their events could not be told apart."""
+    """Their events would be indistinguishable."""
     raw = {**BASE, "node": "?", "cameras": [{"name": "a", "source": 0}, {"name": "a", "source": 1}]}
     found = problems(raw)
-    assert "'a' stands twice" in found["cameras"].allowed
+    assert "'a' is used twice" in found["cameras"].allowed
     assert "node" in found
 
 
 @pytest.mark.parametrize("name", ["tuple", "int", "a[b", "[key]", "", "ümlaut", "x" * 5000])
 def test_unknown_key_of_any_name_is_named(name):
-    """No name of a key confuses the message."""
+    """The message is right for every name of a key."""
     found = problems({**BASE, name: 1})
     assert len(found) == 1
     assert next(iter(found.values())).allowed.startswith("unknown key")
 
 
 @pytest.mark.parametrize("key", [1, None, True, 1.5, -3])
-def test_key_that_is_no_text_is_refused(key):
-    """Numbers, null and switches are no keys, at the top and below."""
+def test_key_that_is_not_a_text_is_refused(key):
+    """Numbers, null and switches are not keys, at the top and below."""
     assert problems({**BASE, key: 1})
     assert problems({**BASE, "decision": {key: 1}})
     assert problems({**BASE, "decision": {"classes": {key: 0.5}}})
@@ -371,8 +371,8 @@ def test_key_that_is_no_text_is_refused(key):
 
 @pytest.mark.parametrize("section", ["log", "mqtt", "model", "outbox", "decision"])
 @pytest.mark.parametrize("value", [None, 1, "x", [1]])
-def test_section_that_is_no_mapping_is_refused(section, value):
-    """An emptied section is told in words, not in Python's."""
+def test_section_that_is_not_a_mapping_is_refused(section, value):
+    """The message about an empty section does not use Python's words."""
     found = problems({**BASE, section: value})[section]
     assert found.allowed == "should be a mapping of keys"
 
@@ -392,13 +392,13 @@ def test_section_that_is_no_mapping_is_refused(section, value):
         ("mqtt.username", {**BASE, "mqtt": {"username": False}}),
     ],
 )
-def test_switch_is_no_number(key, raw):
+def test_switch_is_not_a_number(key, raw):
     """`on` for a number is refused, not taken for 1."""
     assert key in problems(raw)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), "nan", "1e999", 10**400, -(10**30)])
-def test_number_that_is_none_is_refused(value):
+def test_number_out_of_every_range_is_refused(value):
     """NaN, infinities and numbers beyond every range are refused wherever a number stands."""
     assert "report_s" in problems({**BASE, "report_s": value})
     assert "decision.classes.x" in problems({**BASE, "decision": {"classes": {"x": value}}})
@@ -429,7 +429,7 @@ def test_integer_too_long_to_print_is_refused():
         {"x": 1},
     ],
 )
-def test_region_that_holds_no_surface_is_refused(roi):
+def test_region_without_surface_is_refused(roi):
     """Wrong counts, negative or huge numbers, and polygons without area."""
     assert "cameras[0].roi" in problems(camera(roi=roi))
 
@@ -450,7 +450,7 @@ def test_region_that_holds_no_surface_is_refused(roi):
     ],
 )
 def test_broker_forms(broker, address):
-    """Every form of the manual gives host, port and TLS; clear text to this machine needs no leave."""
+    """Every form of the manual gives host, port and TLS; clear text to this machine needs no permission."""
     assert checked({**BASE, "mqtt": {"broker": broker}}).mqtt.address == address
 
 
@@ -481,18 +481,18 @@ def test_broker_forms(broker, address):
     ],
 )
 def test_broker_that_cannot_be_reached_is_refused(broker):
-    """Anything else is a problem of mqtt, with the forms that are allowed."""
+    """Anything else is a problem of `mqtt`; the message names the allowed forms."""
     assert set(problems({**BASE, "mqtt": {"broker": broker}})) & {"mqtt", "mqtt.broker"}
 
 
-def test_clear_text_to_another_machine_needs_leave():
-    """`allow_plaintext` is the way to say that one knows."""
+def test_clear_text_to_another_machine_needs_permission():
+    """`allow_plaintext` is that permission."""
     mqtt = {"broker": "mqtt://far", "allow_plaintext": True}
     assert checked({**BASE, "mqtt": mqtt}).mqtt.address == ("far", 1883, False)
 
 
 @pytest.mark.parametrize("prefix", ["a b", "a/#", "+", "$SYS", "/a", "", "a\0b", "x" * 201])
-def test_topic_prefix_without_sense_is_refused(prefix):
+def test_impossible_topic_prefix_is_refused(prefix):
     """Wildcards, spaces, the broker's own topics and an empty first level."""
     assert "mqtt.topic_prefix" in problems({**BASE, "mqtt": {"topic_prefix": prefix}})
 
@@ -521,19 +521,19 @@ URLS = [
 
 @pytest.mark.parametrize("url", URLS)
 def test_redaction_leaves_no_credentials(url):
-    """User names, passwords and tokens go, in odd forms too."""
+    """User names, passwords and tokens are removed, in odd forms too."""
     assert SECRET not in redact(url)
     assert SECRET not in redact(f"could not open '{url}': timeout, then {url}, again")
 
 
 @pytest.mark.parametrize("text", ["strip:", "/a/b@c.png", "x@y.z", "rtsp://10.0.0.5/ch1", "", "a://b c@d"])
 def test_redaction_leaves_plain_text(text):
-    """What holds no credentials stays as it is."""
+    """Text without credentials stays as it is."""
     assert redact(text) == text
 
 
 def test_redaction_of_a_long_text_is_quick():
-    """Long lines without an end in sight cost no quadratic time."""
+    """Very long lines do not take quadratic time."""
     assert redact("a" * 300_000) == "a" * 300_000
 
 
@@ -546,7 +546,7 @@ def test_source_secret_stays_out_of_repr_and_log(url, caplog):
 
 
 def test_hash_depends_on_everything_but_secrets():
-    """Two boxes that differ in passwords only have the same hash; any other key changes it."""
+    """Two nodes that differ only in passwords have the same hash; any other key changes it."""
 
     def digest(source="rtsp://u:a@h/1", password="a", **keys):
         return checked({**camera(source=source), "mqtt": {"username": "u", "password": password}, **keys}).sha256
@@ -604,7 +604,7 @@ def test_error_never_shows_a_secret(mqtt, tmp_path):
     ],
 )
 def test_yaml_error_never_shows_the_line(line, tmp_path):
-    """A file that cannot be read is told by line and column, without what stands there."""
+    """The message about an unreadable file gives line and column, without the text there."""
     path = tmp_path / "c.yaml"
     path.write_text(f"node: n1\nmqtt:\n  {line}\n")
     with pytest.raises(ConfigError) as caught:
@@ -625,9 +625,9 @@ def test_yaml_error_never_shows_the_line(line, tmp_path):
         (b"42", "mapping of keys"),
         (b"a: 1\n---\nb: 2\n", "second document"),
         (b"\tnode: a\n", "line 1, column 1"),
-        (b"node: a\nnode: b\n", "line 2, column 1: this key stands twice"),
-        (b"node: a\n'node': b\n", "stands twice"),
-        (b"log: {level: info, level: debug}", "stands twice"),
+        (b"node: a\nnode: b\n", "line 2, column 1: this key is repeated"),
+        (b"node: a\n'node': b\n", "is repeated"),
+        (b"log: {level: info, level: debug}", "is repeated"),
         (b"\xff\xfe\x00", "cannot be read"),
         (b"\x00\x01", "character that YAML does not allow"),
         (b"a: " + b"[" * 200_000, "too deep"),
@@ -655,7 +655,7 @@ def test_yaml_error_never_shows_the_line(line, tmp_path):
     ids=lambda value: repr(value[:30]) if isinstance(value, bytes) else "",
 )
 def test_odd_file_is_refused_with_a_reason(tmp_path, text, said):
-    """Whatever stands in the file, it ends in a ConfigError that names the file."""
+    """Any content of the file ends in a ConfigError that names the file."""
     message = refusal(tmp_path, text)
     assert said in message
     assert "config.yaml" in message
@@ -672,13 +672,13 @@ def test_odd_file_is_refused_with_a_reason(tmp_path, text, said):
     ids=["aliases", "merge keys"],
 )
 def test_file_that_expands_without_end_is_refused(tmp_path, bomb):
-    """A few lines of aliases cannot fill the memory; PyYAML 6.0.4 merges equal keys into one, which is as good."""
+    """A few lines of aliases cannot fill the memory; PyYAML 6.0.4 merges equal keys into one, which helps too."""
     message = refusal(tmp_path, bomb)
     assert "too m" in message or ("a11: a mapping" in message and "<<" in bomb)
 
 
 def test_huge_file_is_not_read(tmp_path):
-    """Ten megabytes, or a device without end, are refused by their size."""
+    """Ten megabytes, or an endless device, are refused by their size."""
     assert "larger than" in refusal(tmp_path, b"#" * 10_000_000)
     with pytest.raises(ConfigError, match="larger than"):
         load(Path("/dev/zero"), {})
@@ -692,7 +692,7 @@ def test_file_that_cannot_be_opened_is_refused(tmp_path, name):
 
 
 def test_loader_leaves_other_yaml_alone():
-    """What this room refuses is not forbidden to other users of the library."""
+    """Other users of the library may still load what this module refuses."""
     assert yaml.safe_load("2026-11-22").year == 2026
 
 
@@ -758,7 +758,7 @@ def test_any_value_anywhere_gives_a_config_or_a_config_error(place, value):
 @settings(max_examples=150)
 @given(st.sampled_from(ALL_PLACES), SCALARS | st.text(max_size=5), VALUES)
 def test_any_added_key_gives_a_config_or_a_config_error(place, key, value):
-    """Whatever is added beside any key."""
+    """A key that is added anywhere gives a Config or a ConfigError."""
     raw = yaml.safe_load(SHIPPED.read_text())
     target = raw
     for part in place[:-1]:
@@ -806,7 +806,7 @@ def test_schema_is_json():
 
 
 def test_bounds_of_the_reader_are_far_above_the_shipped_file():
-    """The manual itself uses a small part of what may be read."""
+    """The manual itself uses a small part of the allowed size."""
     assert SHIPPED.stat().st_size * 20 < yaml_file.MAX_BYTES
     assert len(ALL_PLACES) * 20 < yaml_file.MAX_VALUES
 
@@ -815,8 +815,8 @@ def test_bounds_of_the_reader_are_far_above_the_shipped_file():
 
 
 @pytest.mark.skipif("os.geteuid() != 0", reason="only root writes for somebody else")
-def test_what_root_writes_belongs_to_the_user_whose_folder_it_is(tmp_path):
-    """`sudo defectd calibrate` on a box leaves files that the daemon's own user can read."""
+def test_files_that_root_writes_belong_to_the_owner_of_the_folder(tmp_path):
+    """`sudo defectd calibrate` leaves files that the daemon's user can read."""
     os.chown(tmp_path, 65_534, 65_534)
     path = tmp_path / "calibration" / "top.yaml"
     yaml_file.place({path: yaml_file.coded({"roi": [1, 2, 3, 4]})})

@@ -1,4 +1,4 @@
-"""What a running node can take over of another configuration."""
+"""The part of another configuration that a running node can take over."""
 
 from __future__ import annotations
 
@@ -8,14 +8,23 @@ from typing import Any
 import pytest
 
 from edge.config import Camera, Config, parse
-from edge.config.diff import BESIDE, OPENING, Difference, compare, merged
+from edge.config.diff import Difference, compare, merged
 
+OPENING = ("source", "fps", "ring_frames")
 CAMERA = {"name": "top", "source": "strip:", "fps": 30}
 
 
 def configured(*cameras: dict[str, Any], **more: Any) -> Config:
     raw = {"node": "line3", "cameras": [*(cameras or [CAMERA])], **more}
     return parse(raw, origin="test", base=Path("/"), env={})
+
+
+def opened_differently(one: Camera, other: Camera) -> bool:
+    return any(getattr(one, key) != getattr(other, key) for key in OPENING)
+
+
+def compared(before: Config, after: Config) -> Difference:
+    return compare(before, after, opening_keys=OPENING, needs_new_process=opened_differently)
 
 
 @pytest.mark.parametrize(
@@ -38,19 +47,19 @@ def configured(*cameras: dict[str, Any], **more: Any) -> Config:
 )
 def test_change_of_a_camera_costs_no_more_than_it_must(changes: dict[str, Any], kind: str | None) -> None:
     """A process starts again for how the camera is opened, tracks for how it is looked at, nothing for thresholds."""
-    found = compare(configured(), configured({**CAMERA, **changes}))
+    found = compared(configured(), configured({**CAMERA, **changes}))
     assert found == (Difference() if kind is None else Difference(**{kind: ("top",)}))
 
 
 def test_cameras_come_and_go_also_by_being_disabled() -> None:
-    """Added, removed, and the untouched one in none of the lists."""
+    """They are added or removed; an unchanged camera is in none of the lists."""
     before = configured(CAMERA, {**CAMERA, "name": "gone"}, {**CAMERA, "name": "off", "enabled": False})
     after = configured(CAMERA, {**CAMERA, "name": "gone", "enabled": False}, {**CAMERA, "name": "off"})
-    assert compare(before, after) == Difference(added=("off",), removed=("gone",))
+    assert compared(before, after) == Difference(added=("off",), removed=("gone",))
 
 
 def test_keys_that_need_a_restart_are_named_and_not_taken_over() -> None:
-    """By section and key; the others of the same file are taken over."""
+    """By section and key; the other keys of the same file are taken over."""
     wanted = configured(
         {**CAMERA, "tile_px": 100},
         mqtt={"broker": "embedded:1999"},
@@ -58,7 +67,7 @@ def test_keys_that_need_a_restart_are_named_and_not_taken_over() -> None:
         report_s=3,
         commands={"allow": ["ping"]},
     )
-    found = compare(configured(), wanted)
+    found = compared(configured(), wanted)
     assert found.needs_restart == ("log.format", "mqtt.broker")
     taken = merged(configured(), wanted)
     assert (taken.mqtt.broker, taken.log.level, taken.log.format) == ("embedded", "debug", "auto")
@@ -67,11 +76,13 @@ def test_keys_that_need_a_restart_are_named_and_not_taken_over() -> None:
 
 def test_commands_that_were_not_heard_of_need_a_restart() -> None:
     """The subscription is made with the connection: from nothing to something takes a new one."""
-    found = compare(configured(commands={"allow": []}), configured(commands={"allow": ["ping"]}))
+    found = compared(configured(commands={"allow": []}), configured(commands={"allow": ["ping"]}))
     assert found.needs_restart == ("commands.allow",)
     assert merged(configured(), configured(commands={"allow": []})).commands.allow == ["ping", "state"]
 
 
-def test_every_key_of_a_camera_has_its_place() -> None:
-    """A key that is new and in none of the lists is taken for one of how the camera is looked at."""
-    assert set(OPENING) | set(BESIDE) < set(Camera.model_fields)
+def test_opening_key_that_the_source_does_not_read_changes_nothing() -> None:
+    """It needs no new process, and inspection does not depend on it."""
+    after = configured({**CAMERA, "exposure": 3})
+    found = compare(configured(), after, opening_keys=(*OPENING, "exposure"), needs_new_process=opened_differently)
+    assert found == Difference()

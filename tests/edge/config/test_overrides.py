@@ -20,7 +20,7 @@ def configured(tmp_path):
 
 
 def test_changes_survive_a_restart_and_alter_the_hash(configured):
-    """What was set holds again, key by key; the rest stays as configured."""
+    """Values that were set apply again, key by key; the other keys stay as configured."""
     changes = overrides.merged({}, "top", {"confidence": 0.8, "classes": {"scratches": 0.9}})
     overrides.save(configured.state_dir, changes)
     assert overrides.load(configured, CLASSES) == changes
@@ -32,7 +32,7 @@ def test_changes_survive_a_restart_and_alter_the_hash(configured):
 
 
 def test_null_goes_back_to_the_configuration(configured):
-    """And when nothing is left, the settings are the configured ones."""
+    """Without any change left, the settings are the configured ones."""
     changes = overrides.merged({}, "top", {"confidence": 0.8, "unsure": 0.1})
     changes = overrides.merged(changes, "top", {"confidence": None})
     assert changes == {"top": {"unsure": 0.1}}
@@ -43,8 +43,8 @@ def test_null_goes_back_to_the_configuration(configured):
 @pytest.mark.parametrize(
     "wrong", [{"confidence": 0.2}, {"unsure": 0.9}, {"classes": {"scratches": 0.1}}, {"confidence": 7}]
 )
-def test_thresholds_that_do_not_fit_together_are_refused(configured, wrong):
-    """By the same rules as the file."""
+def test_thresholds_that_contradict_each_other_are_refused(configured, wrong):
+    """The rules of the file apply."""
     with pytest.raises(ValueError, match=r"confidence|unsure|classes|less than"):
         overrides.adjusted(configured, {"top": wrong})
 
@@ -62,8 +62,8 @@ def test_thresholds_that_do_not_fit_together_are_refused(configured, wrong):
         '{"cameras": {"top": {"confidence": "x"}}}',
     ],
 )
-def test_what_no_longer_fits_is_left_out_and_told(configured, kept, caplog):
-    """A damaged file, a camera or class that is gone: inspection starts with the configuration, and says so."""
+def test_changes_that_no_longer_fit_are_left_out_and_logged(configured, kept, caplog):
+    """A damaged file, a camera or class that is gone: the configuration applies, and the log reports it."""
     (configured.state_dir / "thresholds.json").write_text(kept)
     assert overrides.load(configured, CLASSES) == {}
     assert caplog.records

@@ -1,4 +1,4 @@
-"""When a new model has done worse than the one before it, and when that is only chance."""
+"""When a canary does worse than the previous model, and when that is only chance."""
 
 from __future__ import annotations
 
@@ -28,36 +28,36 @@ def judged(new: Record, seconds: float = 1, before: dict[str, Record] = BEFORE) 
         (Record(1000, 1000, 0, 0), ""),
     ],
 )
-def test_new_model_is_judged_by_what_rises_beyond_chance(new, said):
-    """A share that doubles within the margin is no complaint; one that rises by more than that is."""
+def test_canary_is_judged_by_shares_that_rise_beyond_chance(new, said):
+    """A share may double within the margin; it may not rise by more than that."""
     judgement, reason = judged(new)
     assert (judgement in ("unsure", "missed")) == bool(said)
     assert said in reason
 
 
-def test_trial_lasts_until_its_time_is_over_and_enough_was_seen():
-    """Without frames nothing is proven, however long it takes."""
+def test_canary_is_watched_for_its_time_and_enough_frames():
+    """Without frames there is no promotion, however long it takes."""
     assert judged(Record(1000, 1000, 20, 0), 59)[0] == "watching"
     assert judged(Record(1000, 1000, 20, 0), 61)[0] == "good"
     assert judged(Record(50, 50, 0, 0), 10_000)[0] == "watching"
 
 
-def test_camera_without_a_past_is_not_compared():
-    """Nothing is known of what the predecessor would have done there."""
+def test_camera_without_earlier_frames_is_not_compared():
+    """How the previous model would have done there is unknown."""
     assert judged(Record(1000, 1000, 900, 900), 1, {})[0] == "watching"
     assert judged(Record(1000, 1000, 900, 900), 1, {"top": Record(10, 10, 0, 0)})[0] == "watching"
 
 
 def test_one_bad_camera_of_several_is_enough():
-    """Its share is not watered down by those at which all is well."""
+    """Its share is not averaged with those of healthy cameras."""
     before = dict.fromkeys("abcd", BEFORE["top"])
     now = {**{name: Record(1000, 1000, 20, 0) for name in "abc"}, "d": Record(500, 500, 400, 0)}
     judgement, reason = Canary(before, {}, 0, 60).judge(now, 1)
     assert (judgement, reason.split(":")[0]) == ("unsure", "camera d")
 
 
-def test_what_is_excused_is_usual_from_then_on():
-    """Frames missed because the box is busy: only more of them are a complaint; doubt is judged as before."""
+def test_excused_share_counts_as_usual_from_then_on():
+    """Frames missed because the machine is busy: only a further rise counts; unsure frames are judged as before."""
     probation = Canary(BEFORE, {}, 0, 60)
     busy = {"top": Record(1000, 900, 20, 400)}
     assert probation.judge(busy, 1)[0] == "missed"

@@ -18,7 +18,7 @@ from fakes.models import bundle_of
 from edge import config
 from edge.cli import main
 from edge.config import calibration, overrides, tuning
-from edge.config.calibration import Judged, Metric, Region, Reliability
+from edge.config.calibration import RegionPart, Reliability, ScalePart, ThresholdsPart
 from edge.config.camera_calibration import Made
 from edge.control.effective_config import MAX_CANARY_STARTS, effective_config, with_calibrations
 from edge.control.startup import prepare
@@ -57,12 +57,12 @@ class Site:
     def install(self, version: str, **network: Any) -> str:
         """Install a bundle and let it decide.  Returns its digest."""
         digest = self.store.put(bundle_of(self.folder, version, **network), None, CLOCK)
-        before = self.store.standing(self.file.model.bundle)
-        self.store.write(before.after(digest, {}).trusted())
+        before = self.store.active(self.file.model.bundle)
+        self.store.write(before.with_canary(digest, {}).promoted())
         return digest
 
     def change_active(self, **changed: Any) -> None:
-        active: ActiveModel = self.store.standing(self.file.model.bundle)
+        active: ActiveModel = self.store.active(self.file.model.bundle)
         self.store.write(replace(active, **changed))
 
     def set(self, **thresholds: Any) -> None:
@@ -77,8 +77,9 @@ class Site:
         (session,) = prepare(config.load(self.path), CLOCK).sessions
         found = []
         for path in sorted((self.folder / "frames").iterdir()):
-            verdict = session.inspector.inspect(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE))
-            regions = [(r.class_name, round(r.confidence, 4), list(r.box_px)) for r in verdict.findings.regions]
+            pixels = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+            verdict = session.inspector.inspect(session.inspector.check(pixels, CLOCK.monotonic_ns()))
+            regions = [(r.class_name, round(r.confidence, 4), list(r.box_px)) for r in verdict.detections.regions]
             found.append({"state": verdict.state, "tiles": verdict.tiles, "regions": regions})
         return found
 
@@ -106,10 +107,10 @@ def made(frame_px: tuple[int, int] | None = SIZE) -> Made:
     return Made(time="2026-11-22T12:00:00Z", version="1", source="by hand", frames=1, frame_px=frame_px)
 
 
-def thresholds_for(digest: str, **classes: float) -> Judged:
+def thresholds_for(digest: str, **classes: float) -> ThresholdsPart:
     found = config.CalibratedThresholds(bundle=digest, tile_px=2 * SIDE, classes=classes)
     reliability = Reliability(before=0.1, after=0.1, n=9)
-    return Judged(levels=found, classes=(), reliability=reliability, sound=9, made=made(None))
+    return ThresholdsPart(levels=found, classes=(), reliability=reliability, sound=9, made=made(None))
 
 
 @pytest.fixture
@@ -142,12 +143,12 @@ def third_damaged(site: Site) -> None:
 
 def canary(site: Site) -> None:
     site.install("second", **SCRATCHES)
-    site.change_active(on_trial=True, starts=MAX_CANARY_STARTS - 1)
+    site.change_active(is_canary=True, unclean_starts=MAX_CANARY_STARTS - 1)
 
 
 def canary_that_kills_the_daemon(site: Site) -> None:
     site.install("second", **SCRATCHES)
-    site.change_active(on_trial=True, starts=MAX_CANARY_STARTS)
+    site.change_active(is_canary=True, unclean_starts=MAX_CANARY_STARTS)
 
 
 def overridden(site: Site) -> None:
@@ -160,11 +161,11 @@ def overridden_class(site: Site) -> None:
 
 
 def calibrated_region(site: Site) -> None:
-    site.calibrate(roi=Region(roi=(4 * SIDE, 0, 8 * SIDE, 4 * SIDE), made=made()))
+    site.calibrate(roi=RegionPart(roi=(4 * SIDE, 0, 8 * SIDE, 4 * SIDE), made=made()))
 
 
 def calibrated_for_other_frames(site: Site) -> None:
-    site.calibrate(roi=Region(roi=(0, 0, 64, 64), made=made((640, 480))))
+    site.calibrate(roi=RegionPart(roi=(0, 0, 64, 64), made=made((640, 480))))
 
 
 def calibrated_thresholds(site: Site) -> None:
@@ -178,8 +179,8 @@ def calibrated_thresholds_of_another_model(site: Site) -> None:
 def all_of_them(site: Site) -> None:
     digest = site.install("second", **SCRATCHES)
     site.calibrate(
-        roi=Region(roi=(2 * SIDE, 0, 10 * SIDE, 4 * SIDE), made=made()),
-        scale=Metric(scale=config.Scale(mm_per_px=0.5), made=made()),
+        roi=RegionPart(roi=(2 * SIDE, 0, 10 * SIDE, 4 * SIDE), made=made()),
+        scale=ScalePart(scale=config.Scale(mm_per_px=0.5), made=made()),
         thresholds=thresholds_for(digest, scratches=0.9),
     )
     site.set(unsure=0.2)
@@ -216,7 +217,7 @@ def test_inspect_decides_as_the_daemon_would(site: Site, scene: Any, named: set[
 def test_inspect_takes_a_tile_side_from_the_calibrated_scale(tmp_path: Path) -> None:
     """`tile_mm` needs a scale: by the calibration, or by what a generated strip knows."""
     site = Site(tmp_path, tile_mm=SIDE, tile_px=200)
-    site.calibrate(scale=Metric(scale=config.Scale(mm_per_px=0.5), made=made()))
+    site.calibrate(scale=ScalePart(scale=config.Scale(mm_per_px=0.5), made=made()))
     assert site.inspect() == site.daemon()
     assert site.inspect()[0]["tiles"] == 12
 
@@ -230,7 +231,7 @@ def test_inspect_reports_an_installed_model_that_is_not_used(site: Site) -> None
 def test_bundle_option_overrides_the_installed_model(site: Site) -> None:
     """Overrides and regions still apply; calibrations of another model do not, and a message says so."""
     site.calibrate(
-        roi=Region(roi=(4 * SIDE, 0, 8 * SIDE, 4 * SIDE), made=made()),
+        roi=RegionPart(roi=(4 * SIDE, 0, 8 * SIDE, 4 * SIDE), made=made()),
         thresholds=thresholds_for(site.install("second", **SCRATCHES), scratches=0.99, patches=0.99),
     )
     site.set(unsure=0.1)

@@ -1,4 +1,4 @@
-"""From one model to the next on a real line that inspects frames all the while."""
+"""From one model to the next on a real inspection loop that keeps inspecting frames."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import yaml
 from fakes import CLASSES, card, network, write_bundle
-from fakes.crew import CAMERA, TOPICS, Cameras, Crew, Output
+from fakes.crew import CAMERA, TOPICS, Cameras, Crew, Outputs
 from fakes.delivery import until
 from fakes.models import bundle_of, that_breaks, that_is_slow, with_a_hole
 
 from edge import config
-from edge.camera.supervisor import FramesLost
+from edge.camera.notices import FramesLost
 from edge.control.effective_config import MAX_CANARY_STARTS
 from edge.control.model_rollout import ModelRollout
 from edge.control.mqtt_commands import Commands
@@ -44,7 +44,7 @@ EVERY_NS = 5_000_000
 
 
 class Strip(Cameras):
-    """A frame every few milliseconds, as long as the line asks; `shown` is what they show."""
+    """A frame every few milliseconds, as long as the loop asks; `shown` is the picture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,17 +88,15 @@ class Plant:
         settings.state_dir.mkdir(exist_ok=True)
         self.clock = SystemClock()
         self.prepared = prepare(settings, self.clock)
-        self.crew, self.strip, self.views = Crew(), Strip(), [Output()]
+        self.crew, self.strip, self.outputs = Crew(), Strip(), Outputs()
         origin = Origin("line3", boot_id(), self.prepared.effective.model.identity, self.prepared.settings.sha256)
         self.crew.origin = origin
         control = OrderQueue()
         crew: Any = self.crew
-        views: Any = self.views
+        outputs: Any = self.outputs
         strip: Any = self.strip
         commands = Commands(TOPICS, settings.commands, ["top"], self.clock)
-        reach = Reach(
-            control, strip, crew, crew, commands, EventLatency(["top"], self.clock), views, lambda _s: [Output()]
-        )
+        reach = Reach(control, strip, crew, crew, commands, EventLatency(["top"], self.clock), outputs)
         self.node = Node(self.prepared, origin, TOPICS, reach, self.clock, path)
         self.line = InspectionLoop(
             self.prepared.sessions,
@@ -109,17 +107,17 @@ class Plant:
             orders=control,
             shadow=self.prepared.shadow,
         )
-        self.succession = ModelRollout(self.node, self.prepared, control, lambda: self.line.sessions, self.clock)
+        self.rollout = ModelRollout(self.node, self.prepared, control, lambda: self.line.sessions, self.clock)
         self.store = Store(settings.state_dir)
         self.line.start()
-        self.succession.resume()
+        self.rollout.resume()
 
     def stop(self, *, killed: bool = False) -> None:
         self.strip.running = False
         assert self.line.stop(5)
         assert self.line.failure is None
         if not killed:
-            self.succession.close()
+            self.rollout.close()
 
     def kept(self, version: str, make: Any = network, **changes: Any) -> str:
         return self.store.put(bundle_of(self.folder, version, make, **changes), None, self.clock)
@@ -147,11 +145,11 @@ def plant(tmp_path: Path) -> Iterator[Plant]:
 def test_swap_changes_who_decides_between_two_frames(plant: Plant) -> None:
     """Each event is signed by the model that decided it, in order; the account has every frame."""
     plant.goes_on()
-    done = plant.succession.use(plant.kept("second", weights=(0, 0, 0, 0, 9, 1)))
+    done = plant.rollout.use(plant.kept("second", weights=(0, 0, 0, 0, 9, 1)))
     plant.goes_on()
     assert (done["changed"], done["to"]["version"], done["from"]["version"]) == (True, "second", "first")
     assert plant.node.origin.model["bundle"] == plant.store.list()[0].digest
-    assert plant.views[0].described["Model/Version"] == "second"
+    assert plant.outputs.properties.model_version == "second"
     assert plant.crew.status["model"]["version"] == "second"
     opened = [(e.defect.class_name, o.model["version"]) for e, o in plant.crew.events if e.type == "defect.opened"]
     assert {version for name, version in opened if name == "rolled-in_scale"} == {"second"}
@@ -164,71 +162,71 @@ def test_swap_changes_who_decides_between_two_frames(plant: Plant) -> None:
     assert total["frames"]["ok"] + total["frames"]["defect"] == total["delivered"] == next(plant.strip.number)
 
 
-def test_model_that_stood_its_trial_is_trusted_and_can_still_be_taken_back(plant: Plant) -> None:
-    """After the time and enough frames; then a rollback by hand works, once."""
+def test_canary_is_promoted_and_can_still_be_rolled_back(plant: Plant) -> None:
+    """It is promoted after the time and enough frames; then a rollback by a command works, once."""
     plant.goes_on(120)
     digest = plant.kept("second", weights=(0, 0, 0, 0, 0.5, 1))
-    plant.succession.use(digest)
-    assert plant.succession.use(digest) == {"changed": False, "model": plant.node.origin.model, "on_trial": True}
+    plant.rollout.use(digest)
+    assert plant.rollout.use(digest) == {"changed": False, "model": plant.node.origin.model, "on_trial": True}
     plant.goes_on(120)
-    until(lambda: plant.succession.check() or not plant.succession.status()["on_trial"], 10, "the end of the trial")
-    assert plant.store.standing(plant.node.configured.model.bundle).current == digest
-    done = plant.succession.perform(Model(action="rollback"))
+    until(lambda: plant.rollout.check() or not plant.rollout.status()["on_trial"], 10, "the promotion")
+    assert plant.store.active(plant.node.configured.model.bundle).current == digest
+    done = plant.rollout.perform(Model(action="rollback"))
     assert done["to"]["version"] == "first"
     plant.goes_on()
     assert plant.told("model.rolled_back")[0][1] == "first"
     with pytest.raises(CommandError, match="none to go back to"):
-        plant.succession.perform(Model(action="rollback"))
+        plant.rollout.perform(Model(action="rollback"))
 
 
 @pytest.mark.parametrize(("make", "said"), [(with_a_hole, "not finite"), (that_breaks, "does not run")])
-def test_model_that_fails_on_a_frame_is_replaced_within_that_frame(plant: Plant, make: Any, said: str) -> None:
-    """The predecessor gives the verdict; nothing is lost, the reason is told and remembered."""
+def test_canary_that_fails_on_a_frame_is_replaced_within_that_frame(plant: Plant, make: Any, said: str) -> None:
+    """The previous model gives the verdict; nothing is lost, the reason is reported and kept."""
     plant.goes_on()
     digest = plant.kept("hole", make)
-    plant.succession.use(digest)
+    plant.rollout.use(digest)
     plant.goes_on()
     assert plant.told("model.rolled_back") == []
     plant.strip.shown = BRIGHT
-    until(lambda: plant.told("model.rolled_back"), 10, "the way back")
+    until(lambda: plant.told("model.rolled_back"), 10, "the rollback")
     plant.goes_on()
     ((detail, signer),) = plant.told("model.rolled_back")
     assert said in detail["reason"]
     assert (signer, detail["from"]["version"], detail["to"]["version"]) == ("first", "hole", "first")
-    plant.succession.check()
-    standing = plant.store.standing(plant.node.configured.model.bundle)
+    plant.rollout.check()
+    standing = plant.store.active(plant.node.configured.model.bundle)
     assert (standing.current, list(standing.rejected)) == (CONFIGURED, [digest])
     assert plant.crew.status["model"]["version"] == "first"
     assert plant.line.sessions[0].counters.account.total()["frames"]["unsure"] == 0, (
-        "no verdict was that of the broken one"
+        "no verdict came from the broken model"
     )
-    assert plant.succession.use(digest)["changed"], "whoever wants it may try it again"
+    assert plant.rollout.use(digest)["changed"], "it may be tried again"
 
 
-def test_model_that_leaves_more_in_doubt_goes_back(plant: Plant) -> None:
-    """Compared with the one before, at the next look after enough frames."""
+def test_canary_with_more_unsure_frames_is_rolled_back(plant: Plant) -> None:
+    """Compared with the previous model, at the next check after enough frames."""
     plant.goes_on(150)
-    plant.succession.use(plant.kept("doubt", weights=(0,) * 6, offsets=(0.0, 0, 0, 0, 0, 1.25)))
+    plant.rollout.use(plant.kept("doubt", weights=(0,) * 6, offsets=(0.0, 0, 0, 0, 0, 1.25)))
     plant.goes_on(150)
-    until(lambda: plant.succession.check() or plant.told("model.rolled_back"), 10, "the way back")
+    until(lambda: plant.rollout.check() or plant.told("model.rolled_back"), 10, "the rollback")
     ((detail, signer),) = plant.told("model.rolled_back")
     assert "camera top: unsure frames" in detail["reason"]
     assert signer == "first"
-    assert not plant.succession.status()["on_trial"]
+    assert not plant.rollout.status()["on_trial"]
 
 
 @pytest.mark.parametrize("make", [network, that_is_slow])
-def test_missed_frames_are_put_down_to_a_model_only_if_it_is_slower(plant: Plant, make: Any) -> None:
-    """Timed beside its predecessor on the spot: a box that has become busy is no fault of the model."""
+def test_missed_frames_count_against_a_canary_only_if_it_is_slower(plant: Plant, make: Any) -> None:
+    """Both models are timed now: a machine that has become busy slows both."""
     plant.goes_on(120)
     plant.node.settings = plant.node.settings.model_copy(
         update={"model": plant.node.settings.model.model_copy(update={"canary_s": 3600.0})}
     )
-    plant.succession.use(plant.kept("second", make, weights=(0, 0, 0, 0, 0.5, 1)))
+    plant.rollout.use(plant.kept("second", make, weights=(0, 0, 0, 0, 0.5, 1)))
     plant.goes_on(10)
-    plant.strip.tell(FramesLost("top", 200, "overflow"))
+    plant.strip.send(FramesLost("top", 200, "overflow"))
     until(lambda: plant.line.sessions[0].counters.account.total()["frames"]["dropped"] >= 200, 5, "the lost frames")
-    plant.succession.check()
+    plant.rollout.check()
     assert bool(plant.told("model.rolled_back")) == (make is that_is_slow)
     plant.goes_on(10)
 
@@ -245,7 +243,7 @@ def test_missed_frames_are_put_down_to_a_model_only_if_it_is_slower(plant: Plant
 def test_bundle_that_does_not_fit_is_refused_and_nothing_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Any, changes: dict[str, Any], said: str
 ) -> None:
-    """Wrong classes, too slow, other logits, no numbers: told, and inspection goes on."""
+    """Wrong classes, too slow, other logits, not numbers: an event reports it, and inspection goes on."""
     plant = Plant(tmp_path)
     try:
         plant.node.set_thresholds("top", {"classes": {"scratches": 0.7}})
@@ -253,27 +251,27 @@ def test_bundle_that_does_not_fit_is_refused_and_nothing_changes(
             camera = plant.node.settings.cameras[0].model_copy(update={"budget_ms": 0.5})
             monkeypatch.setattr(plant.node, "settings", plant.node.settings.model_copy(update={"cameras": (camera,)}))
         with pytest.raises(BundleError, match=said):
-            plant.succession.use(plant.kept("wrong", make, **changes))
+            plant.rollout.use(plant.kept("wrong", make, **changes))
         plant.goes_on()
         ((detail, signer),) = plant.told("model.refused")
         assert said in detail["reason"]
-        assert (signer, plant.succession.status()["current"]) == ("first", CONFIGURED)
+        assert (signer, plant.rollout.status()["current"]) == ("first", CONFIGURED)
         assert plant.node.model is plant.prepared.effective.model
     finally:
         plant.stop()
 
 
-def test_trial_goes_on_over_restarts_until_they_are_too_many(tmp_path: Path) -> None:
-    """A stop in between counts for nothing; a model that takes the daemon down with it is not tried for ever."""
+def test_canary_stays_one_over_restarts_until_they_are_too_many(tmp_path: Path) -> None:
+    """A proper stop does not count; a model that takes the daemon down with it is not tried for ever."""
     plant = Plant(tmp_path, canary_s=3600.0)
     plant.goes_on()
-    plant.succession.use(plant.kept("second", weights=(0, 0, 0, 0, 0.5, 1)))
+    plant.rollout.use(plant.kept("second", weights=(0, 0, 0, 0, 0.5, 1)))
     plant.stop()
     for starts in (1, 2):
         plant = Plant(tmp_path, canary_s=3600.0)
         assert plant.node.origin.model["version"] == "second"
-        standing = plant.store.standing(plant.node.configured.model.bundle)
-        assert (standing.on_trial, standing.starts) == (True, starts)
+        standing = plant.store.active(plant.node.configured.model.bundle)
+        assert (standing.is_canary, standing.unclean_starts) == (True, starts)
         plant.goes_on()
         plant.stop(killed=True)
     assert starts == MAX_CANARY_STARTS
@@ -286,23 +284,23 @@ def test_trial_goes_on_over_restarts_until_they_are_too_many(tmp_path: Path) -> 
     plant.stop()
 
 
-def test_model_on_trial_after_a_restart_still_has_its_predecessor(tmp_path: Path) -> None:
-    """It fails on a frame then: the way back is as short as before."""
+def test_canary_after_a_restart_still_has_its_previous_model(tmp_path: Path) -> None:
+    """It then fails on a frame, and is replaced within that frame."""
     plant = Plant(tmp_path, canary_s=3600.0)
-    plant.succession.use(plant.kept("hole", with_a_hole))
+    plant.rollout.use(plant.kept("hole", with_a_hole))
     plant.stop()
     plant = Plant(tmp_path, canary_s=3600.0)
     plant.strip.shown = BRIGHT
-    until(lambda: plant.told("model.rolled_back"), 10, "the way back")
+    until(lambda: plant.told("model.rolled_back"), 10, "the rollback")
     plant.goes_on()
     plant.stop()
 
 
-def test_installed_model_that_is_damaged_gives_way_at_the_start(tmp_path: Path) -> None:
-    """A disk that lost bits: the model of the configuration decides, and it is told."""
+def test_damaged_installed_model_is_passed_over_at_the_start(tmp_path: Path) -> None:
+    """After a loss of bits on disk the model of the configuration decides, and an event reports it."""
     plant = Plant(tmp_path)
     digest = plant.kept("second", weights=(0, 0, 0, 0, 0.5, 1))
-    plant.succession.use(digest)
+    plant.rollout.use(digest)
     plant.stop()
     path = plant.store.folder / digest / "student.onnx"
     path.write_bytes(path.read_bytes()[:-9])
@@ -312,29 +310,29 @@ def test_installed_model_that_is_damaged_gives_way_at_the_start(tmp_path: Path) 
     plant.stop()
 
 
-def test_one_installation_at_a_time_and_its_failure_is_told(plant: Plant) -> None:
-    """A URL that leads nowhere ends in an event; the line does not notice."""
+def test_one_installation_runs_at_a_time_and_its_failure_is_reported(plant: Plant) -> None:
+    """A URL that leads nowhere ends in an event; the inspection loop is not affected."""
     ready = threading.Event()
 
     def install_slowly() -> None:
         assert ready.wait(5)
 
-    plant.succession._installing = Worker("model", install_slowly, plant.clock)
-    plant.succession._installing.start()
+    plant.rollout._installing = Worker("model", install_slowly, plant.clock)
+    plant.rollout._installing.start()
     with pytest.raises(CommandError, match="is being installed"):
-        plant.succession.perform(Model(action="install", url="https://127.0.0.1:1/x.zip"))
+        plant.rollout.perform(Model(action="install", url="https://127.0.0.1:1/x.zip"))
     ready.set()
-    assert plant.succession._installing.join(5)
+    assert plant.rollout._installing.join(5)
     url = "https://u:secret@127.0.0.1:1/x.zip"
-    assert plant.succession.perform(Model(action="install", url=url)) == {"started": True}
+    assert plant.rollout.perform(Model(action="install", url=url)) == {"started": True}
     until(lambda: plant.told("model.refused"), 10, "the refusal")
-    assert "cannot be fetched" in plant.told("model.refused")[0][0]["reason"]
+    assert "cannot be downloaded" in plant.told("model.refused")[0][0]["reason"]
     assert "secret" not in str(plant.told("model.refused"))
     plant.goes_on()
 
 
-def test_second_model_looks_on_and_what_it_judges_otherwise_is_counted(tmp_path: Path) -> None:
-    """On its share of the frames, in the state of the camera; it decides nothing; a broken one is left alone."""
+def test_shadow_model_runs_on_its_share_and_its_disagreements_are_counted(tmp_path: Path) -> None:
+    """They are in the state of the camera; it decides nothing; a broken one is refused."""
     bundle_of(tmp_path, "other", weights=(0,) * 6, offsets=(0.0, 0, 0, 0, 0, 1.25))
     plant = Plant(tmp_path, shadow={"bundle": str(tmp_path / "vother"), "share": 0.5})
     try:

@@ -1,4 +1,4 @@
-"""Commands from strangers: each is answered or refused with a reason, whatever it is."""
+"""Commands from untrusted clients: each is carried out or refused with a reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from edge import config
 from edge.control import mqtt_commands
 from edge.control.mqtt_commands import BURST, MAX_BYTES, Commands, parsed
 from edge.control.requests import VERBS, DeadLetters, Request, Set
-from edge.delivery.mqtt.client import Received
+from edge.delivery.mqtt.notices import Received
 from edge.delivery.mqtt.topics import Topics
 from edge.errors import CommandError, OutboxError
 from edge.host.clock import SystemClock
@@ -26,7 +26,7 @@ ALL = list(VERBS)
 
 
 class Desk:
-    """Commands with a list for replies and a node that does as it is told."""
+    """Commands with a queue for replies and a node that carries out every command, or fails."""
 
     def __init__(self, allow: list[str] = ALL, clock: Any = None, **settings: Any) -> None:
         self.clock = clock or FakeClock()
@@ -67,7 +67,7 @@ def desk():
 
 
 def test_command_is_answered_on_its_reply_topic_with_its_id(desk):
-    """For clients of MQTT 3.1.1: cmd/VERB/reply, and the id given back."""
+    """For clients of MQTT 3.1.1: cmd/VERB/reply, with the id of the command."""
     topic, reply, correlation = desk.say("ping", {"id": "a-1"})
     assert (topic, correlation) == ("defectd/line3/cmd/ping/reply", None)
     assert (reply["schema"], reply["verb"], reply["id"], reply["ok"]) == ("defectd.reply/1", "ping", "a-1", True)
@@ -76,7 +76,7 @@ def test_command_is_answered_on_its_reply_topic_with_its_id(desk):
 
 
 def test_command_is_answered_on_its_response_topic_with_its_correlation(desk):
-    """MQTT 5: where the client asked for it, if that is below the node's own prefix."""
+    """MQTT 5: at the topic that the client names, if it is below the node's own prefix."""
     place, mark = "defectd/line3/replies/me", b"\x00\xff"
     topic, reply, correlation = desk.say("state", response_topic=place, correlation=mark)
     assert (topic, reply["ok"], correlation) == (place, True, mark)
@@ -102,7 +102,7 @@ def test_command_is_answered_on_its_response_topic_with_its_correlation(desk):
         "",
     ],
 )
-def test_reply_goes_nowhere_else(topic):
+def test_reply_goes_to_no_other_topic(topic):
     """A response topic elsewhere, on the node's own topics or on a command is refused, and nothing is carried out."""
     desk = Desk(reply_prefixes=["plant"])
     said_at, reply, _ = desk.say("ping", response_topic=topic)
@@ -113,7 +113,7 @@ def test_reply_goes_nowhere_else(topic):
 
 
 def test_only_allowed_verbs_are_carried_out():
-    """By default a node can be asked, not changed; each refusal names the key that allows it."""
+    """By default a node can be read, not changed; each refusal names the key that allows the command."""
     desk = Desk(config.Commands().allow)
     assert desk.say("ping")[1]["ok"]
     assert desk.say("state")[1]["ok"]
@@ -168,20 +168,20 @@ def test_malformed_command_is_refused_with_a_reason(desk, payload, code):
 
 
 @pytest.mark.parametrize("verb", ["format-disk", "", "PING", "../ping", "x" * 5000, "pi ng"])
-def test_unknown_verb_is_refused_on_a_topic_of_ours(desk, verb):
-    """The client's words never become a topic."""
+def test_unknown_verb_is_refused_on_a_topic_of_the_node(desk, verb):
+    """The client's text never becomes part of a topic."""
     topic, reply, _ = desk.say(verb, {"id": 7})
     assert topic == "defectd/line3/cmd/unknown/reply"
     assert (reply["error"]["code"], reply["id"], reply["verb"]) == ("unknown_verb", 7, "unknown")
 
 
 def test_retained_command_is_refused(desk):
-    """It would be carried out again at each new connection."""
+    """The broker would repeat it at each new connection."""
     assert desk.refused("ping", retained=True) == "retained"
 
 
 def test_failure_of_the_node_is_answered(desk):
-    """Errors raised on purpose give their sentence, others only their name."""
+    """Errors raised on purpose give their message, others only their name."""
     for failure, code, word in [
         (CommandError("unknown_camera", "no camera side"), "unknown_camera", "side"),
         (OutboxError("the disk is full"), "failed", "full"),
@@ -196,7 +196,7 @@ def test_failure_of_the_node_is_answered(desk):
 
 
 def test_flood_gets_one_refusal_a_second(desk):
-    """Above the burst one answer a second with the number refused; all are counted; then it goes on."""
+    """Above the burst one reply a second gives the number refused; all are counted; later commands are carried out."""
     message = Received("defectd/line3/cmd/ping", b"", 1, False)
     total = 0
     for _ in range(3):
@@ -219,7 +219,7 @@ def test_flood_gets_one_refusal_a_second(desk):
 
 
 def test_commands_that_wait_are_bounded(desk):
-    """While one takes its time, sixteen wait and the next is told to come back."""
+    """While one runs, sixteen wait and the next is refused as busy."""
     hold, entered = threading.Event(), threading.Event()
 
     def perform(_request: Request) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Changes of a running node: a real line, a fake crew around it. All or nothing, whatever is asked."""
+"""Changes of a running node: a real inspection loop, fakes around it. Each change is made as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 import yaml
 from fakes import CLASSES, card, network, write_bundle
-from fakes.crew import CAMERA, TOPICS, Cameras, Crew, Output
+from fakes.crew import CAMERA, TOPICS, Cameras, Crew, Outputs
 from fakes.delivery import until
 
 from edge import config
-from edge.camera.supervisor import CameraRemoved
+from edge.camera.notices import CameraRemoved
 from edge.config import overrides
 from edge.control.mqtt_commands import Commands
-from edge.control.reload import Node, Reach
+from edge.control.reload import ORDER_S, Node, Reach
 from edge.control.startup import prepare
 from edge.errors import CommandError, ConfigError
 from edge.event import Origin
@@ -31,9 +31,9 @@ from edge.pipeline.reporting import Subscribers
 
 
 class Stage:
-    """A node with its line running, and the file it was made from."""
+    """A node with its inspection loop running, and the file it was made from."""
 
-    def __init__(self, folder: Path, **more: Any) -> None:
+    def __init__(self, folder: Path, *, order_s: float = ORDER_S, **more: Any) -> None:
         self.path = folder / "config.yaml"
         onnx = network()
         self.bundle = write_bundle(folder / "tiny", onnx, card(onnx))
@@ -43,13 +43,13 @@ class Stage:
         settings.state_dir.mkdir(exist_ok=True)
         clock = SystemClock()
         prepared = prepare(settings, clock)
-        self.crew, self.cameras, self.views = Crew(), Cameras(), [Output()]
+        self.crew, self.cameras, self.outputs = Crew(), Cameras(), Outputs()
         self.crew.origin = Origin("line3", boot_id(), {"name": "tiny", "version": "1", "sha256": "0" * 64}, "")
         self.control = OrderQueue()
         commands = Commands(TOPICS, settings.commands, ["top"], clock)
         crew: Any = self.crew
         cameras: Any = self.cameras
-        views: Any = self.views
+        outputs: Any = self.outputs
         reach = Reach(
             self.control,
             cameras,
@@ -57,11 +57,10 @@ class Stage:
             crew,
             commands,
             EventLatency(["top"], clock),
-            views,
-            lambda _settings: [Output()],
+            outputs,
         )
         origin = Origin("line3", boot_id(), self.crew.origin.model, settings.sha256)
-        self.node = Node(prepared, origin, TOPICS, reach, clock, self.path)
+        self.node = Node(prepared, origin, TOPICS, reach, clock, self.path, order_s=order_s)
         self.line = InspectionLoop(
             prepared.sessions,
             cameras,
@@ -87,8 +86,8 @@ class Stage:
     def sessions(self) -> dict[str, config.Camera]:
         return {session.camera.name: session.camera for session in self.line.sessions}
 
-    def is_whole(self) -> None:
-        """Whatever was asked for: line, supervisor, events and settings are of one mind."""
+    def is_consistent(self) -> None:
+        """Inspection loop, supervisor, events and settings agree."""
         settings = self.node.settings
         active = {camera.name: camera for camera in settings.active_cameras}
         sessions = self.sessions()
@@ -112,13 +111,13 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 
 
 def test_reload_takes_over_what_it_can_and_names_the_rest(stage: Stage) -> None:
-    """Cameras come, change and are told; a broker needs a restart; the event carries the new hash."""
+    """Added and changed cameras are reported; a broker needs a restart; the event carries the new hash."""
     before = stage.node.origin.config_sha256
     side = {"name": "side", "source": "strip:?width=640"}
     told = stage.reload({**CAMERA, "tile_px": 100}, side, mqtt={"broker": "embedded:1999"}, report_s=5)
     assert (told["added"], told["looked_at"], told["needs_restart"]) == (["side"], ["top"], ["mqtt.broker"])
     assert told["config_sha256"] != told["config_sha256_before"] == before
-    stage.is_whole()
+    stage.is_consistent()
     assert stage.sessions()["top"].tile_px == 100
     event, origin = next(pair for pair in stage.crew.events if pair[0].type == "config.changed")
     assert (origin.config_sha256, event.detail) == (told["config_sha256"], told)
@@ -126,68 +125,67 @@ def test_reload_takes_over_what_it_can_and_names_the_rest(stage: Stage) -> None:
     assert stage.node.settings.mqtt.broker == "embedded"
 
 
-def test_reload_reads_what_a_strip_tells_of_itself(stage: Stage) -> None:
-    """As the start does: its scale and direction at once, its speed from the next start on."""
+def test_reload_uses_the_values_that_a_generated_strip_provides(stage: Stage) -> None:
+    """As at a start: its scale and direction at once, its speed from the next start on."""
     told = stage.reload({**CAMERA, "source": "strip:?mm_per_px=0.5"})
     camera = stage.sessions()["top"]
     assert (camera.scale, camera.direction) == (config.Scale(mm_per_px=0.5), "up")
     assert told["needs_restart"] == ["travel.speed_m_per_s"]
-    stage.is_whole()
+    stage.is_consistent()
 
 
-def test_account_of_a_camera_goes_on_over_a_change(stage: Stage) -> None:
-    """What was counted before stays counted; only how it is looked at is new."""
+def test_counts_of_a_camera_continue_over_a_change(stage: Stage) -> None:
+    """Frames counted before stay counted; only the settings of the inspection are new."""
     session = stage.line.sessions[0]
     stage.reload({**CAMERA, "budget_ms": 70, "mode": "parts"})
     assert stage.line.sessions[0] is session
     assert (session.settings.budget_ns, session.camera.mode) == (70_000_000, "parts")
 
 
-def test_thresholds_apply_at_once_and_are_told(stage: Stage) -> None:
-    """Nothing restarts for them; what a command has set lies over the file still."""
+def test_thresholds_apply_at_once_and_are_reported(stage: Stage) -> None:
+    """Nothing restarts for them; values that a command has set still override the file."""
     stage.node.set_thresholds("top", {"unsure": 0.2})
     told = stage.reload({**CAMERA, "decision": {"confidence": 0.9}})
     assert (told["thresholds"], told["reopened"], told["looked_at"]) == (["top"], [], [])
     assert stage.crew.kinds()[-2:] == ["config.changed", "thresholds.changed"]
     decision = stage.sessions()["top"].decision
     assert (decision.confidence, decision.unsure) == (0.9, 0.2)
-    stage.is_whole()
+    stage.is_consistent()
 
 
-def test_removed_camera_goes_with_its_last_frame(stage: Stage) -> None:
-    """Its account is closed when the supervisor says so; then nothing retained speaks of it."""
+def test_removed_camera_ends_with_its_last_frame(stage: Stage) -> None:
+    """Its counts are closed when the supervisor reports the end; then its retained messages are deleted."""
     stage.reload(CAMERA, {"name": "side", "source": "strip:"})
     until(lambda: "defectd/line3/side/state" in stage.crew.retained, 5, "the state of the new camera")
     told = stage.reload(CAMERA)
     assert told["removed"] == ["side"]
     assert set(stage.sessions()) == {"top", "side"}
-    stage.cameras.tell(CameraRemoved("side", 0))
-    until(lambda: set(stage.sessions()) == {"top"}, 5, "the end of the station")
+    stage.cameras.send(CameraRemoved("side", 0))
+    until(lambda: set(stage.sessions()) == {"top"}, 5, "the end of the session")
     until(lambda: not [topic for topic in stage.crew.retained if "/side/" in topic], 5, "nothing retained")
     assert "side" not in stage.node.states
 
 
-def test_camera_that_is_wanted_again_before_it_is_gone_stays(stage: Stage) -> None:
-    """A late word that it was removed does not end the new one."""
+def test_camera_that_is_added_again_before_its_end_stays(stage: Stage) -> None:
+    """A late notice of its removal does not end the new one."""
     stage.reload(CAMERA, {"name": "side", "source": "strip:"})
     stage.reload(CAMERA)
     stage.reload(CAMERA, {"name": "side", "source": "strip:"})
-    stage.cameras.tell(CameraRemoved("side", 0))
+    stage.cameras.send(CameraRemoved("side", 0))
     until(lambda: not stage.cameras.notices, 5, "the notice")
     stage.reload(CAMERA, {"name": "side", "source": "strip:"})
     assert set(stage.sessions()) == {"top", "side"}
 
 
-def test_views_learn_of_cameras_that_come_and_go(stage: Stage) -> None:
-    """They are ended and begun anew, with all that is known; a change of thresholds leaves them alone."""
-    old = stage.views[0]
+def test_outputs_are_rebuilt_when_cameras_are_added_or_removed(stage: Stage) -> None:
+    """A change of thresholds only gives them the new hash of the configuration."""
     stage.reload({**CAMERA, "decision": {"confidence": 0.9}})
-    assert stage.views == [old]
-    assert old.described["Properties/Config SHA-256"] == stage.node.settings.sha256
+    assert stage.outputs.rebuilt == []
+    assert stage.outputs.properties.config_sha256 == stage.node.settings.sha256
+    assert stage.crew.status["outputs"] == stage.outputs.as_json()
     stage.reload(CAMERA, {"name": "side", "source": "strip:"})
-    assert stage.views != [old]
-    assert (old.running, stage.views[0].running) == (False, True)
-    assert set(stage.views[0].states) >= {"top"}
+    assert [[camera.name for camera in settings.cameras] for settings in stage.outputs.rebuilt] == [["top", "side"]]
+    assert set(stage.outputs.states) >= {"top"}
 
 
 @pytest.mark.parametrize(
@@ -201,8 +199,8 @@ def test_views_learn_of_cameras_that_come_and_go(stage: Stage) -> None:
         ({"node": "line3", "cameras": [CAMERA], "mqtt": {"password": "hunter2", "broker": 3}}, "mqtt.broker"),
     ],
 )
-def test_bad_file_changes_nothing_and_says_why(stage: Stage, content: Any, said: str) -> None:
-    """Whoever asked gets the reasons, and so does whoever listens to events; no secret is in them."""
+def test_bad_file_changes_nothing_and_the_reasons_are_reported(stage: Stage, content: Any, said: str) -> None:
+    """The caller and the subscribers of events get the reasons; no secret is in them."""
     before = (stage.node.settings, stage.node.origin, stage.sessions())
     stage.write(content)
     with pytest.raises(ConfigError, match=said):
@@ -216,11 +214,10 @@ def test_bad_file_changes_nothing_and_says_why(stage: Stage, content: Any, said:
     assert "hunter2" not in str(event.detail)
 
 
-def test_line_that_does_not_come_round_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The change is called off as a whole, and told."""
-    stage = Stage(tmp_path)
+def test_loop_that_does_not_respond_leaves_everything_unchanged(tmp_path: Path) -> None:
+    """The change is cancelled as a whole, and an event reports it."""
+    stage = Stage(tmp_path, order_s=0.01)
     assert stage.line.stop(5)
-    monkeypatch.setattr("edge.control.reload.ORDER_S", 0.01)
     before = (stage.node.settings, stage.sessions())
     with pytest.raises(CommandError, match="not reached"):
         stage.reload({**CAMERA, "tile_px": 100})
@@ -229,7 +226,7 @@ def test_line_that_does_not_come_round_leaves_all_as_it_was(tmp_path: Path, monk
 
 
 def test_kept_thresholds_that_do_not_fit_the_new_file_are_left_out(stage: Stage) -> None:
-    """As at a start: the file holds, and the log says so."""
+    """As at a start: the file applies, and the log reports it."""
     stage.node.set_thresholds("top", {"confidence": 0.5})
     stage.reload({**CAMERA, "decision": {"unsure": 0.55, "confidence": 0.8}})
     assert stage.sessions()["top"].decision.confidence == 0.8
@@ -243,7 +240,7 @@ LINES = ("cameras:", "- name: top", "  source: 'strip:'", "node: [", "&a *a", "\
 
 
 def broken(rng: random.Random, good: dict[str, Any]) -> str:
-    """A file that someone edited in a hurry: values exchanged, keys lost or doubled, lines torn."""
+    """A hastily edited file: values exchanged, keys lost or repeated, lines torn."""
     content: Any = copy.deepcopy(good)
     for _ in range(rng.randint(0, 3)):
         at = content
@@ -271,7 +268,7 @@ def broken(rng: random.Random, good: dict[str, Any]) -> str:
 
 
 def test_a_thousand_files_give_no_traceback_and_no_half_of_a_change(stage: Stage) -> None:
-    """Each is taken over as a whole or refused with its reasons, while the line runs."""
+    """Each is taken over as a whole or refused with its reasons, while the inspection loop runs."""
     rng = random.Random(20261122)
     cameras = [{**CAMERA, "tile_px": 100}, {"name": "side", "source": "strip:", "fps": 20, "decision": {"unsure": 0.3}}]
     good = {
@@ -294,9 +291,9 @@ def test_a_thousand_files_give_no_traceback_and_no_half_of_a_change(stage: Stage
             assert (stage.node.settings, stage.sessions(), stage.cameras.wanted) == before
         else:
             taken += 1
-            stage.cameras.tell(*(CameraRemoved(name, 0) for name in told["removed"]))
-            until(lambda told=told: not set(told["removed"]) & set(stage.sessions()), 5, "the end of a station")
-        stage.is_whole()
+            stage.cameras.send(*(CameraRemoved(name, 0) for name in told["removed"]))
+            until(lambda told=told: not set(told["removed"]) & set(stage.sessions()), 5, "the end of a session")
+        stage.is_consistent()
         assert stage.crew.kinds().count("config.refused") == refused, n
     assert taken > 150
     assert refused > 500

@@ -11,14 +11,13 @@ from fakes.delivery import event
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.coverage.coil_store import LONGEST_AWAY_S, CoilStore
+from edge.coverage.coil_store import MAX_AWAY_S, CoilStore
 from edge.coverage.strip_position import RestoredCoil
-from edge.host import atomic_files
 from edge.host.clock import stamp
 
 
-class Box:
-    """A node that comes and goes."""
+class Node:
+    """A node that restarts."""
 
     def __init__(self, folder):
         self.path, self.clock = folder / "coil.json", FakeClock()
@@ -28,79 +27,86 @@ class Box:
         self.coils = CoilStore(self.path, self.clock)
         return self.coils
 
-    def tell(self, *facts):
-        """Facts of (type, coil), all of them stored together."""
-        told = [event(kind, "node", detail={"coil": name}) for kind, name in facts]
-        self.coils.heed([replace(fact, wall_ns=self.clock.wall_ns()) for fact in told])
+    def record(self, *facts):
+        """Record facts of (type, coil), all of them together.  Returns their time."""
+        events = [event(kind, "node", detail={"coil": name}) for kind, name in facts]
+        self.coils.record([replace(fact, wall_ns=self.clock.wall_ns()) for fact in events])
         return stamp(self.clock.wall_ns())
 
 
 @pytest.fixture
-def box(tmp_path):
-    return Box(tmp_path)
+def node(tmp_path):
+    return Node(tmp_path)
 
 
-def test_coil_is_known_after_a_restart(box):
-    """Its name, and since when; a coil that ended is none; without a coil there is no file."""
-    box.tell(("image.bad", None))
-    assert box.restart().kept is None
-    assert not box.path.exists()
-    begun = box.tell(("coil.started", "A"))
-    box.clock.advance(60)
-    assert box.restart().kept == RestoredCoil("A", begun)
-    begun = box.tell(("coil.ended", "A"), ("coil.started", 'Ä "7"'))
-    assert box.restart().kept == RestoredCoil('Ä "7"', begun)
-    ended = box.tell(("coil.ended", 'Ä "7"'))
-    assert box.restart().kept == RestoredCoil(None, ended)
+def test_coil_is_known_after_a_restart(node):
+    """Its name and its start are kept; after its end none runs; without a coil there is no file."""
+    node.record(("image.bad", None))
+    assert node.restart().latest is None
+    assert not node.path.exists()
+    started = node.record(("coil.started", "A"))
+    node.clock.advance(60)
+    assert node.restart().latest == RestoredCoil("A", started)
+    started = node.record(("coil.ended", "A"), ("coil.started", 'Ä "7"'))
+    assert node.restart().latest == RestoredCoil('Ä "7"', started)
+    ended = node.record(("coil.ended", 'Ä "7"'))
+    assert node.restart().latest == RestoredCoil(None, ended)
 
 
-def test_file_is_written_at_changes_only(box, monkeypatch):
-    """Once for what is stored together, not at all for other events; what the disk refused is tried again."""
-    written, is_full = [], True
-
-    def write(path, content):
-        if is_full:
-            raise OSError(28, "No space left on device")
-        written.append(json.loads(content)["coil"])
-
-    monkeypatch.setattr(atomic_files, "replace", write)
-    box.tell(("coil.started", "A"))
-    is_full = False
+def test_file_is_written_only_for_a_change(tmp_path):
+    """Events that are stored together cause one write, other events none; a failed write is repeated."""
+    folder = tmp_path / "late"
+    node = Node(folder)
+    node.record(("coil.started", "A"))  # the folder does not exist yet
+    folder.mkdir()
+    node.record(("defect.opened", None))
+    assert json.loads(node.path.read_text("utf-8"))["coil"] == "A"
+    node.path.unlink()
     for _ in range(3):
-        box.tell(("defect.opened", None))
-    assert written == ["A"]
-    box.tell(("coil.ended", "A"), ("coil.started", "B"))
-    box.tell(("defect.opened", None))
-    assert written == ["A", "B"]
+        node.record(("defect.opened", None))
+    assert not node.path.exists()
+    node.record(("coil.ended", "A"), ("coil.started", "B"))
+    assert json.loads(node.path.read_text("utf-8"))["coil"] == "B"
+    node.path.unlink()
+    node.record(("defect.opened", None))
+    assert not node.path.exists()
 
 
-def test_coil_is_not_taken_up_again_when_the_node_was_off_for_long(box):
-    """The run before is known to have lived until it named the coil, or later."""
-    assert not box.coils.may_be_there(None)
-    box.tell(("coil.started", "A"))
-    coils = box.restart()
-    box.clock.advance(LONGEST_AWAY_S - 1)
-    assert coils.may_be_there(None)
-    alive_ns = box.clock.wall_ns()
-    box.clock.advance(LONGEST_AWAY_S - 1)
-    assert not coils.may_be_there(None)
-    assert coils.may_be_there(alive_ns)
-    box.clock.advance(2)
-    assert not coils.may_be_there(alive_ns)
+def test_failing_disk_is_logged_once(tmp_path, caplog):
+    """The log has one line for several failures in a row."""
+    node = Node(tmp_path / "missing")
+    for name in ("A", "B", "C"):
+        node.record(("coil.started", name))
+    assert caplog.text.count("cannot be saved") == 1
+
+
+def test_coil_is_not_resumed_after_a_long_time_off(node):
+    """The previous run was alive when it recorded the coil, or at a later known time."""
+    assert not node.coils.may_still_run(None)
+    node.record(("coil.started", "A"))
+    coils = node.restart()
+    node.clock.advance(MAX_AWAY_S - 1)
+    assert coils.may_still_run(None)
+    alive_ns = node.clock.wall_ns()
+    node.clock.advance(MAX_AWAY_S - 1)
+    assert not coils.may_still_run(None)
+    assert coils.may_still_run(alive_ns)
+    node.clock.advance(2)
+    assert not coils.may_still_run(alive_ns)
 
 
 @given(
     st.binary(max_size=64) | st.sampled_from([b"[]", b"{}", b'{"schema": "defectd.coil/1", "coil": 7, "since": "x"}'])
 )
-def test_file_that_is_damaged_leaves_the_coil_unknown(tmp_path_factory, content):
-    """It stops nothing, and positions do not count from the start as if there had been no coil."""
-    folder = tmp_path_factory.mktemp("box")
+def test_damaged_file_leaves_the_coil_unknown(tmp_path_factory, content):
+    """It stops nothing; positions do not count from the start of the node, because a coil may be running."""
+    folder = tmp_path_factory.mktemp("state")
     (folder / "coil.json").write_bytes(content)
     clock = FakeClock()
-    assert CoilStore(folder / "coil.json", clock).kept == RestoredCoil(None, stamp(clock.wall_ns()))
+    assert CoilStore(folder / "coil.json", clock).latest == RestoredCoil(None, stamp(clock.wall_ns()))
 
 
-def test_file_whose_moment_is_no_moment_is_damaged(box):
-    """A name alone does not say whether the coil may still be there."""
-    box.path.write_text(json.dumps({"schema": "defectd.coil/1", "coil": "A", "since": "yesterday"}))
-    assert box.restart().kept == RestoredCoil(None, stamp(box.clock.wall_ns()))
+def test_file_with_a_malformed_time_is_damaged(node):
+    """The name alone does not show whether the coil may still run."""
+    node.path.write_text(json.dumps({"schema": "defectd.coil/1", "coil": "A", "since": "yesterday"}))
+    assert node.restart().latest == RestoredCoil(None, stamp(node.clock.wall_ns()))

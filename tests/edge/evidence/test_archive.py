@@ -1,4 +1,4 @@
-"""The folder of evidence: quota, order of going, repair, names that cannot lie."""
+"""The folder of evidence: quota, order of deletion, repair after a power cut, paths that stay true."""
 
 import contextlib
 import hashlib
@@ -46,8 +46,8 @@ def size_of(folder):
     return sum(path.stat().st_size for path in on_disk(folder))
 
 
-def test_picture_is_what_its_reference_says(tmp_path):
-    """Path and SHA-256 name the bytes on disk, which are a JPEG that tells its facts."""
+def test_reference_names_the_picture(tmp_path):
+    """Path and SHA-256 name the bytes on disk: a JPEG with its facts inside."""
     archive = opened(tmp_path)
     kept = archive.add("defect", "top", jpeg(), {"event_id": "e-1", "box_px": (1, 2, 3, 4)})
     data = read(tmp_path, kept.path)
@@ -65,12 +65,12 @@ def test_picture_is_what_its_reference_says(tmp_path):
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(8, 300)), max_size=60), st.integers(2_000, 60_000))
-def test_quota_holds_to_the_byte_at_every_moment(tmp_path_factory, flood, quota):
-    """After each picture, kept or not, the folder has at most the quota, and the accounts are those of the disk."""
+def test_quota_holds_to_the_byte_at_any_moment(tmp_path_factory, flood, quota):
+    """After each picture, kept or not, the folder holds at most the quota, and the totals are those of the disk."""
     folder = tmp_path_factory.mktemp("evidence")
     archive = opened(folder, quota)
     for kind, side in flood:
-        with contextlib.suppress(EvidenceError):  # it matters less than what is there
+        with contextlib.suppress(EvidenceError):  # all other pictures rank higher
             archive.add(kind, "top", jpeg(side), {})
         assert size_of(folder) == archive.bytes <= quota
     assert sum(archive.files.values()) == len(on_disk(folder))
@@ -78,7 +78,7 @@ def test_quota_holds_to_the_byte_at_every_moment(tmp_path_factory, flood, quota)
 
 
 def test_quota_is_used_up(tmp_path):
-    """A flood leaves less than one picture's room free."""
+    """A flood leaves less space free than one picture takes."""
     one = len(with_facts(jpeg(), {"schema": "defectd.evidence/1", "kind": "defect", "camera": "top"}))
     archive = opened(tmp_path, 10 * one)
     for _ in range(25):
@@ -87,27 +87,27 @@ def test_quota_is_used_up(tmp_path):
     assert archive.evicted == 15
 
 
-def test_tiles_go_before_frames_before_defects_the_oldest_first(tmp_path):
-    """Each newcomer costs the oldest picture of what matters least."""
+def test_tiles_are_deleted_before_frames_before_defects_the_oldest_first(tmp_path):
+    """Each new picture replaces the oldest picture of the lowest rank."""
     archive = opened(tmp_path, 10 * 2_000)
     kinds = ["defect", "audit", "frame", "unsure", "image", "defect"]
     for kind in kinds:
         archive.add(kind, "top", jpeg(), {})
     before = {stored.path for stored in pictures(tmp_path)}
-    went = []
+    deleted = []
     for _ in range(40):
         archive.add("defect", "top", jpeg(), {})
         now = {stored.path for stored in pictures(tmp_path)}
-        went += sorted(before - now, key=lambda path: path.split("/")[1])
+        deleted += sorted(before - now, key=lambda path: path.split("/")[1])
         before = now
-    first = [path.split("/")[0] for path in went[:6]]
+    first = [path.split("/")[0] for path in deleted[:6]]
     assert first == ["audit", "unsure", "frame", "image", "defect", "defect"]
-    numbers = [int(path.split("/")[1][:10]) for path in went if path.startswith("defect")]
+    numbers = [int(path.split("/")[1][:10]) for path in deleted if path.startswith("defect")]
     assert numbers == sorted(numbers)
 
 
-def test_tile_does_not_cost_a_defect(tmp_path):
-    """When defects fill the quota a tile is refused."""
+def test_tile_never_replaces_a_defect(tmp_path):
+    """When defects fill the quota, the archive refuses a tile."""
     archive = opened(tmp_path, 20_000)
     for _ in range(30):
         archive.add("defect", "top", jpeg(), {})
@@ -118,8 +118,8 @@ def test_tile_does_not_cost_a_defect(tmp_path):
     assert pictures(tmp_path) == before
 
 
-def test_tiles_keep_what_is_set_aside_for_them(tmp_path):
-    """With tiles_bytes, defects leave that much to the tiles, and tiles make room for tiles."""
+def test_tiles_keep_their_reserved_share(tmp_path):
+    """With tiles_bytes, defects leave that share to tiles, and tiles replace tiles."""
     archive = opened(tmp_path, 20_000, tiles_bytes=6_000)
     for _ in range(30):
         archive.add("audit", "top", jpeg(), {})
@@ -131,8 +131,8 @@ def test_tiles_keep_what_is_set_aside_for_them(tmp_path):
     assert size_of(tmp_path) == archive.bytes <= 20_000
 
 
-def test_least_free_space_is_respected(tmp_path):
-    """A disk that is nearly full takes nothing; one that fills up gets room back, tiles first."""
+def test_minimum_free_space_is_respected(tmp_path):
+    """A nearly full disk takes nothing; a disk that fills up gets space back, tiles first."""
     free = [10**9]
     archive = Archive(tmp_path, max_bytes=10**6, min_free_bytes=50_000, free_bytes=lambda _: free[0])
     archive.open()
@@ -148,8 +148,8 @@ def test_least_free_space_is_respected(tmp_path):
     assert size_of(tmp_path) == archive.bytes
 
 
-def test_start_takes_up_what_is_there(tmp_path):
-    """A second run counts what the first has kept, goes on with its numbers, and leaves foreign files alone."""
+def test_start_counts_the_pictures_on_disk(tmp_path):
+    """A second run counts the pictures of the first, continues its numbers, and leaves foreign files alone."""
     first = opened(tmp_path)
     kept = [first.add(kind, "top", jpeg(), {}) for kind in KINDS]
     first.close()
@@ -162,7 +162,7 @@ def test_start_takes_up_what_is_there(tmp_path):
 
 
 def test_smaller_quota_holds_from_the_start(tmp_path):
-    """What is above it goes, in the same order."""
+    """The start deletes what is above the quota, in the same order."""
     first = opened(tmp_path)
     for kind in ("defect", "audit", "defect"):
         first.add(kind, "top", jpeg(), {})
@@ -173,8 +173,8 @@ def test_smaller_quota_holds_from_the_start(tmp_path):
     assert [stored.kind for stored in pictures(tmp_path)] == ["defect", "defect"]
 
 
-def test_start_removes_what_a_power_cut_has_left(tmp_path):
-    """Pictures without an end and the unfinished one go; whole ones stay."""
+def test_start_deletes_what_a_power_cut_damaged(tmp_path):
+    """It deletes truncated and unfinished pictures; whole ones stay."""
     first = opened(tmp_path)
     kept = [first.add("defect", "top", jpeg(), {}) for _ in range(3)]
     first.close()
@@ -202,7 +202,7 @@ while True:
 
 
 def test_killed_writer_leaves_whole_pictures_within_the_quota(tmp_path):
-    """After kill -9 at any moment each picture is whole, and a new run has right accounts."""
+    """After kill -9 at any moment each picture is whole, and the totals of the next run are right."""
     for more in (1, 40, 3, 25, 8):
         last = max((stored.number for stored in pictures(tmp_path)), default=0)
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
@@ -218,8 +218,8 @@ def test_killed_writer_leaves_whole_pictures_within_the_quota(tmp_path):
         archive.close()
 
 
-def test_write_that_fails_leaves_nothing_and_is_told(tmp_path):
-    """A folder that has gone costs the picture, not the next one."""
+def test_failed_write_leaves_no_file_and_raises(tmp_path):
+    """A deleted folder costs one picture, not the next one."""
     archive = opened(tmp_path)
     (tmp_path / "defect").rmdir()
     with pytest.raises(EvidenceError) as failed:
@@ -231,8 +231,8 @@ def test_write_that_fails_leaves_nothing_and_is_told(tmp_path):
     assert archive.bytes == size_of(tmp_path) > 0
 
 
-def test_picture_removed_by_hand_does_not_stop_the_ring(tmp_path):
-    """Accounts forgive what someone has deleted."""
+def test_picture_deleted_by_hand_stops_nothing(tmp_path):
+    """The archive goes on when its oldest file is gone already."""
     archive = opened(tmp_path, 12_000)
     first = archive.add("defect", "top", jpeg(), {})
     (tmp_path / first.path).unlink()
@@ -242,7 +242,7 @@ def test_picture_removed_by_hand_does_not_stop_the_ring(tmp_path):
 
 
 def test_folder_has_one_writer(tmp_path):
-    """Two daemons on one folder would each break the other's quota."""
+    """Two daemons in one folder would break each other's quota."""
     opened(tmp_path)
     with pytest.raises(EvidenceError, match="another defectd"):
         Archive(tmp_path, max_bytes=10**6, min_free_bytes=0).open()
@@ -251,22 +251,22 @@ def test_folder_has_one_writer(tmp_path):
 @pytest.mark.parametrize(
     "path", ["../../etc/passwd", "defect/../../x.jpg", "/etc/passwd", "defect/0000000001-top-0.jpg", "", "defect/.lock"]
 )
-def test_only_paths_of_events_are_read(tmp_path, path):
-    """Nobody reads the box's other files over MQTT."""
+def test_only_paths_of_evidence_are_read(tmp_path, path):
+    """No command reads other files of this machine over MQTT."""
     with pytest.raises(EvidenceError) as refused:
         read(tmp_path, path)
     assert refused.value.cause == "path"
 
 
-def test_picture_that_has_gone_is_told(tmp_path):
-    """A reference outlives its picture; then it says so."""
+def test_deleted_picture_raises(tmp_path):
+    """A reference may outlive its picture; the error states that."""
     with pytest.raises(EvidenceError) as gone:
         read(tmp_path, f"defect/0000000001-top-{'0' * 16}.jpg")
     assert gone.value.cause == "gone"
 
 
-def test_picture_that_was_changed_is_told(tmp_path):
-    """One flipped bit on the card is no evidence."""
+def test_changed_picture_raises(tmp_path):
+    """A picture with one flipped bit is no evidence."""
     kept = opened(tmp_path).add("defect", "top", jpeg(), {})
     data = bytearray((tmp_path / kept.path).read_bytes())
     data[-20] ^= 1
@@ -277,13 +277,13 @@ def test_picture_that_was_changed_is_told(tmp_path):
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_may_be_asked_for_facts(data):
-    """A damaged picture has none."""
+def test_any_bytes_give_facts_or_none(data):
+    """Random bytes have no facts, and raise nothing."""
     assert facts_of(data) == {}
 
 
 def test_every_kind_has_a_rank():
-    """What is kept has its place in the order of going; tiles go first, defects last."""
+    """The archive deletes tiles first and defects last."""
     assert set(RANKS) == set(KINDS)
     assert RANKS["audit"] == RANKS["unsure"] == min(RANKS.values())
     assert [kind for kind in KINDS if RANKS[kind] == max(RANKS.values())] == ["defect"]

@@ -20,12 +20,14 @@ from edge.errors import EvidenceError
 from edge.event import Defect
 from edge.evidence.archive import Archive, pictures
 from edge.evidence.export import chosen, export
-from edge.evidence.writer import EvidenceSelector, EvidenceWriter
+from edge.evidence.selector import EvidenceSelector
+from edge.evidence.writer import EvidenceWriter
 from edge.frame import Frame
 from edge.host.clock import NS_PER_S, SystemClock
-from edge.vision.decision import Findings, Region
+from edge.vision.decision import Detections, Region
 from edge.vision.inspector import Verdict
-from trainer.data import index as data
+from trainer.data.index import index_folder
+from trainer.data.pictures import read, tile_px
 
 SIDE = 64
 CAMERA = config.Camera(name="top", source=SecretStr("strip:"), tile_px=SIDE)
@@ -34,7 +36,7 @@ GRAYS = np.kron(np.arange(24, dtype=np.uint8).reshape(4, 6) * 10, np.ones((SIDE,
 
 
 def shown(number):
-    """A frame in which no tile looks like one of another frame."""
+    """A frame whose tiles differ from those of any other frame."""
     coarse = np.random.default_rng(number).integers(0, 12, (32, 48), np.uint8)
     pixels = GRAYS + cv2.resize(coarse, GRAYS.shape[::-1], interpolation=cv2.INTER_NEAREST)
     return Frame("top", number, pixels, 0)
@@ -45,31 +47,31 @@ def tile(place):
 
 
 def evidence(folder, clock, **settings):
-    """A keeper and its witness, which takes a tile at every chance."""
+    """A writer, and a selector that takes a tile from every frame."""
     chosen = config.Evidence(audit_per_hour=36_000, unsure_per_hour=36_000, per_minute=10_000, **settings)
-    keeper = EvidenceWriter(chosen, Archive(folder, max_bytes=10**8, min_free_bytes=0), SystemClock())
-    keeper.start()
-    return keeper, EvidenceSelector(chosen, keeper.keep, clock, random.Random(2))
+    writer = EvidenceWriter(chosen, Archive(folder, max_bytes=10**8, min_free_bytes=0), SystemClock())
+    writer.start()
+    return writer, EvidenceSelector(chosen, writer.keep, clock, random.Random(2))
 
 
 @pytest.fixture
 def kept(tmp_path):
-    """Evidence of a short day: eight patches and eight scratches of two tiles, sound tiles and tiles in doubt."""
+    """Evidence of a short day: eight patches and eight scratches of two tiles, good tiles and unsure tiles."""
     folder, clock = tmp_path / "evidence", FakeClock()
-    keeper, witness = evidence(folder, clock, longest_px=100, frames=True)
+    writer, selector = evidence(folder, clock, longest_px=100, frames=True)
     for number in range(8):
         for class_name, place in (("patches", 8), ("scratches", 15)):
             x, y, w, h = tile(place)
             box = (x, y, 2 * w, h)
             region = Region(class_name, 0.9, box, 2, tile(place + 1))
             fact = event("defect.opened", defect=Defect(f"{class_name}{number}", class_name, 0.9, box, 2, 2))
-            exhibit = witness.see(fact, CAMERA, shown(number), Findings((region,), ()))
-            assert exhibit(10) is not None
+            pending = selector.select(fact, CAMERA, shown(number), Detections((region,), ()))
+            assert pending(10) is not None
     for number in range(30):
-        verdict = Verdict("unsure", Findings((), (tile(3),)), 24)
-        witness.sample(shown(number), verdict, lambda: [tile(0), tile(1)])
+        verdict = Verdict("unsure", Detections((), (tile(3),)), 24)
+        selector.sample(shown(number), verdict, lambda: [tile(0), tile(1)])
         clock.advance(1.0)
-    assert keeper.stop(10)
+    assert writer.stop(10)
     return folder
 
 
@@ -81,22 +83,22 @@ def gray(path):
     return float(cv2.imread(str(path), cv2.IMREAD_GRAYSCALE).mean())
 
 
-def test_export_is_a_folder_that_the_trainer_takes(kept, tmp_path):
-    """Class folders, good beside them, unsure left out; every tile has the side that it had in the frame."""
+def test_trainer_reads_an_exported_folder(kept, tmp_path):
+    """It reads the class folders and good, and ignores unsure; each tile has its size in the frame."""
     out = tmp_path / "out"
     tiles = exported(kept, out)
     assert {path.name for path in out.iterdir()} == {"patches", "scratches", "good", "unsure", "manifest.csv"}
-    index = data.index(out)
+    index = index_folder(out)
     assert index.classes == ("patches", "scratches")
     found = [picture for pictures in index.splits.values() for picture in pictures]
     assert sum(picture.label == index.good for picture in found) == len(list((out / "good").iterdir())) > 5
     assert len(found) == len(tiles) - len(list((out / "unsure").iterdir()))
-    assert data.tile_px(found) == SIDE
-    assert {data.read(picture.path).shape for picture in found} == {(SIDE, SIDE)}
+    assert tile_px(found) == SIDE
+    assert {read(picture.path).shape for picture in found} == {(SIDE, SIDE)}
 
 
-def test_defect_is_exported_as_its_most_certain_tile(kept, tmp_path):
-    """Cut from the crop at its place, also when the crop was made smaller."""
+def test_defect_is_exported_as_its_tile_of_highest_confidence(kept, tmp_path):
+    """The tile is cut out of the crop at its place, even when the crop was shrunk."""
     out = tmp_path / "out"
     exported(kept, out)
     assert all(abs(gray(path) - 95) < 7 for path in (out / "patches").iterdir())
@@ -104,8 +106,8 @@ def test_defect_is_exported_as_its_most_certain_tile(kept, tmp_path):
     assert all(abs(gray(path) - 35) < 4 for path in (out / "unsure").iterdir())
 
 
-def test_manifest_says_where_each_tile_comes_from(kept, tmp_path):
-    """One row a file: label, camera, time, place in the frame, the evidence and its event, the hash of the file."""
+def test_manifest_gives_the_origin_of_each_tile(kept, tmp_path):
+    """One row per file: label, camera, time, place in the frame, evidence, event and hash of the file."""
     out = tmp_path / "out"
     tiles = exported(kept, out)
     with (out / "manifest.csv").open(newline="") as file:
@@ -121,8 +123,8 @@ def test_manifest_says_where_each_tile_comes_from(kept, tmp_path):
     assert patch["event_id"]
 
 
-def test_selection_is_by_time_camera_and_kind(kept):
-    """Only what was asked for."""
+def test_pictures_are_selected_by_time_camera_and_kind(kept):
+    """Filters select by time, camera and kind."""
     found = list(chosen(kept))
     assert {stored.kind for stored, _ in chosen(kept, kinds=["audit"])} == {"audit"}
     assert list(chosen(kept, camera="side")) == []
@@ -132,13 +134,13 @@ def test_selection_is_by_time_camera_and_kind(kept):
 
 
 def test_export_leaves_an_existing_folder_alone(kept, tmp_path):
-    """Someone may have put labels right in it."""
-    with pytest.raises(EvidenceError, match="there already"):
+    """A person may have corrected labels in it."""
+    with pytest.raises(EvidenceError, match="exists already"):
         exported(kept, tmp_path)
 
 
-def test_export_that_is_broken_off_leaves_nothing(kept, tmp_path):
-    """Ctrl-C half way: no folder that looks whole."""
+def test_interrupted_export_leaves_no_folder(kept, tmp_path):
+    """After Ctrl-C half way there is no folder that looks complete."""
     out = tmp_path / "out"
     running = export(kept, list(chosen(kept)), out)
     next(running)
@@ -147,7 +149,7 @@ def test_export_that_is_broken_off_leaves_nothing(kept, tmp_path):
 
 
 def test_damaged_picture_and_foreign_label_do_not_stop_the_export(kept, tmp_path):
-    """The one is left out, the other is no path."""
+    """The export leaves out the picture, and writes the foreign label as unsure."""
     first = next(stored for stored in pictures(kept) if stored.kind == "defect")
     whole = (kept / first.path).read_bytes()
     (kept / first.path).write_bytes(whole[:600])
@@ -163,7 +165,7 @@ def test_damaged_picture_and_foreign_label_do_not_stop_the_export(kept, tmp_path
 
 
 def test_command_line_lists_and_exports(kept, tmp_path):
-    """`defectd evidence list` and `export`, for people and for scripts."""
+    """`defectd evidence list` and `export` write text for people and JSON for scripts."""
     path = tmp_path / "c.yaml"
     camera = {"name": "top", "source": "strip:"}
     path.write_text(yaml.safe_dump({"node": "n", "evidence": {"dir": str(kept)}, "cameras": [camera]}))
@@ -172,18 +174,18 @@ def test_command_line_lists_and_exports(kept, tmp_path):
         result = CliRunner().invoke(main, ["evidence", *args, "-c", str(path)], catch_exceptions=False)
         return result.exit_code, result.stdout, result.stderr
 
-    code, said, remark = call("list", "-n", "3")
-    assert (code, len(said.splitlines())) == (0, 3)
-    assert "pictures" in remark
-    code, said, _ = call("list", "--json", "--kind", "defect")
-    entries = [json.loads(line) for line in said.splitlines()]
+    code, output, notes = call("list", "-n", "3")
+    assert (code, len(output.splitlines())) == (0, 3)
+    assert "pictures" in notes
+    code, output, _ = call("list", "--json", "--kind", "defect")
+    entries = [json.loads(line) for line in output.splitlines()]
     assert len(entries) == 16
     assert {entry["label"] for entry in entries} == {"patches", "scratches"}
     out = tmp_path / "out"
-    code, said, _ = call("export", "--out", str(out), "--kind", "defect")
-    assert (code, said) == (0, f"{out}: 16 tiles, 8 patches, 8 scratches\n")
-    code, _, remark = call("export", "--out", str(out))
+    code, output, _ = call("export", "--out", str(out), "--kind", "defect")
+    assert (code, output) == (0, f"{out}: 16 tiles, 8 patches, 8 scratches\n")
+    code, _, notes = call("export", "--out", str(out))
     assert code == 1
-    assert "give a new folder" in remark
-    code, said, _ = call("export", "--out", str(tmp_path / "two"), "--json", "--kind", "audit")
-    assert {json.loads(line)["kind"] for line in said.splitlines()} == {"audit"}
+    assert "give a new folder" in notes
+    code, output, _ = call("export", "--out", str(tmp_path / "two"), "--json", "--kind", "audit")
+    assert {json.loads(line)["kind"] for line in output.splitlines()} == {"audit"}

@@ -24,7 +24,7 @@ def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_return(tmp
     assert synced == [("file", 12, b"old"), ("folder", None, b"a longer one")]
 
 
-def test_file_is_its_owners_alone_unless_it_is_said_to_be_shared(tmp_path):
+def test_file_is_readable_by_its_owner_only_unless_it_is_shared(tmp_path):
     """0600 by default; otherwise what the umask leaves."""
     umask = os.umask(0o022)
     try:
@@ -35,7 +35,7 @@ def test_file_is_its_owners_alone_unless_it_is_said_to_be_shared(tmp_path):
     assert [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("own", "shared")] == [0o600, 0o644]
 
 
-def test_what_cannot_be_replaced_stays_and_nothing_unfinished_is_left(tmp_path):
+def test_file_that_cannot_be_replaced_stays_and_no_unfinished_file_is_left(tmp_path):
     """A folder of that name is in the way."""
     (tmp_path / "totals.json").mkdir()
     with pytest.raises(IsADirectoryError):
@@ -44,21 +44,21 @@ def test_what_cannot_be_replaced_stays_and_nothing_unfinished_is_left(tmp_path):
 
 
 def test_leftovers_of_a_power_cut_do_not_matter(tmp_path):
-    """A longer unfinished file of before is overwritten."""
+    """A longer unfinished file from before is overwritten."""
     (tmp_path / "totals.json.new").write_bytes(b"half of something much longer")
     atomic_files.replace(tmp_path / "totals.json", b"whole")
     assert {place.name: place.read_bytes() for place in tmp_path.iterdir()} == {"totals.json": b"whole"}
 
 
-def test_folder_that_is_missing_is_told(tmp_path):
-    """Making folders is not its business: who makes one says whose it is."""
+def test_missing_folder_raises(tmp_path):
+    """The caller makes folders, and decides who owns them."""
     with pytest.raises(FileNotFoundError):
         atomic_files.replace(tmp_path / "missing" / "totals.json", b"new")
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_files_that_belong_together_are_all_replaced_or_none(tmp_path, monkeypatch, error):
-    """The disk is full at the second one, or somebody has had enough: the first stays as it was, too."""
+    """The disk is full at the second one, or Ctrl-C comes: the first stays unchanged, too."""
     places = {tmp_path / name: b"new" for name in ("map.png", "top.yaml")}
     (tmp_path / "map.png").write_bytes(b"old")
     synced = []

@@ -15,7 +15,6 @@ from fakes.delivery import ORIGIN, FakeBroker, draft, event, until
 
 from edge import cli
 from edge.config import Mqtt
-from edge.delivery.mqtt.client import Backoff
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.limits import PRUNE_BATCH
@@ -23,6 +22,7 @@ from edge.delivery.outbox.reader import read_events
 from edge.delivery.outbox.store import Outbox
 from edge.delivery.recorder import Recorder
 from edge.errors import OutboxError
+from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, SystemClock
 
 HOUR_S = 3600

@@ -1,4 +1,4 @@
-"""What log lines look like, and what never stands in them."""
+"""The form of log lines, and what they never contain."""
 
 import io
 import json
@@ -40,7 +40,7 @@ def lines(style, write, level="debug", stream=None):
     [("debug", 7), ("info", 6), ("warning", 4), ("error", 3), ("critical", 2)],
 )
 def test_json_line_carries_the_journal_priority(level, priority):
-    """Each line begins with <N>, which journald takes as its severity."""
+    """Each line starts with <N>, which journald takes as its severity."""
     text = lines("json", lambda to: getattr(to, level)("x"))
     assert text.startswith(f"<{priority}>{{")
 
@@ -50,7 +50,7 @@ def test_json_line_carries_the_journal_priority(level, priority):
     "message", ["plain", "two\nlines", 'quote " and \\', "ünï\u2028cödé", "lone \udc80 byte", "\x00\x1b[31m"]
 )
 def test_json_line_is_one_line_of_json(message):
-    """Whatever the message, one line comes out that parses and says the same, in ASCII."""
+    """Whatever the message, one line comes out that parses to the same message, in ASCII."""
     text = lines("json", lambda to: to.info("%s", message))
     assert text.count("\n") == 1
     assert text.isascii()
@@ -94,8 +94,8 @@ def test_log_never_shows_credentials(style, url):
 
 
 @pytest.mark.usefixtures("restored")
-def test_plain_line_names_level_and_room():
-    """A person reads time, level, room and message."""
+def test_plain_line_names_level_and_module():
+    """A person reads time, level, module and message."""
     text = lines("plain", lambda to: to.warning("lost for %d s", 3))
     assert text.split()[1:] == ["warning", "device", "lost", "for", "3", "s"]
 
@@ -108,8 +108,8 @@ def test_auto_style_is_plain_on_a_terminal_only():
 
 
 @pytest.mark.usefixtures("restored")
-def test_level_bounds_what_edge_says_and_others_only_warn():
-    """`level` is for this program's rooms; libraries are heard from warnings on."""
+def test_level_applies_to_edge_and_libraries_only_warn():
+    """`level` is for this program's modules; libraries log from warnings on."""
     stream = io.StringIO()
     logs.start("info", "plain", stream)
     logging.getLogger("edge.x").debug("one")

@@ -1,7 +1,8 @@
-"""What the machine says of itself, from files laid out as the kernel lays them out."""
+"""Facts about the machine, read from files laid out as the kernel lays them out."""
 
 import logging
 import os
+import resource
 
 import pytest
 
@@ -14,14 +15,14 @@ def test_own_process_has_memory_and_time():
     assert (machine.cpu_seconds(os.getpid()) or 0) > 0
 
 
-def test_process_that_is_gone_has_none(tmp_path):
-    """Neither memory nor time of what does not exist."""
+def test_process_that_has_ended_has_none(tmp_path):
+    """Neither memory nor processor time."""
     assert machine.resident_bytes(1, tmp_path) is None
     assert machine.cpu_seconds(1, tmp_path) is None
 
 
 def test_shared_memory_is_not_counted(tmp_path):
-    """The ring of a camera lies in two processes; a leak is what is its own."""
+    """The ring of a camera belongs to two processes; only memory of its own can leak."""
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "status").write_text("Name:\tx\nRssAnon:\t 100 kB\nRssFile:\t 20 kB\nRssShmem:\t 5000 kB\n")
     (tmp_path / "7" / "stat").write_text("7 (a (b) c) S 1 7 7 0 -1 4194560 100 0 0 0 150 50 9 9 20 0 1 0 100 1 1\n")
@@ -29,8 +30,8 @@ def test_shared_memory_is_not_counted(tmp_path):
     assert machine.cpu_seconds(7, tmp_path) == 200 / os.sysconf("SC_CLK_TCK")
 
 
-def test_sensors_are_read_where_they_are(tmp_path):
-    """Temperatures and throttling of a box that has them; nothing, and no error, of one that has not."""
+def test_sensors_are_read_where_they_exist(tmp_path):
+    """Temperatures and throttling of a machine that has them; nothing, and no error, on one without."""
     assert list(machine.temperatures(tmp_path)) == []
     assert machine.throttlings(tmp_path) is None
     assert machine.pi_throttled(tmp_path) is None
@@ -74,8 +75,8 @@ def test_flags_of_a_raspberry_pi_are_named(tmp_path, flags, now, since_boot):
     assert machine.throttling(tmp_path) == machine.Throttling(now, since_boot)
 
 
-def test_pc_knows_only_that_it_was_slowed_down(tmp_path):
-    """It counts; a box without any counter says nothing."""
+def test_pc_shows_only_that_it_was_slowed_down(tmp_path):
+    """A PC has a counter only; without any counter the answer is None."""
     assert machine.throttling(tmp_path) is None
     count = tmp_path / "devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
     count.parent.mkdir(parents=True)
@@ -86,7 +87,7 @@ def test_pc_knows_only_that_it_was_slowed_down(tmp_path):
 
 
 def test_change_of_power_is_noticed_once_and_logged(tmp_path, caplog):
-    """Under-voltage that begins is a warning in the log, its end a line; in between nothing is said."""
+    """The start of under-voltage is a warning in the log, its end an info line; in between nothing is logged."""
     caplog.set_level(logging.INFO, "edge")
     pi(tmp_path, "0")
     power = machine.PowerWatch(tmp_path)
@@ -94,15 +95,15 @@ def test_change_of_power_is_noticed_once_and_logged(tmp_path, caplog):
     seen = []
     for flags in ("0", "50001", "50001", "50000", "50000"):
         pi(tmp_path, flags)
-        assert not now_ns or not power.look(now_ns - 1)  # too soon to look again
-        seen.append(power.look(now_ns))
-        now_ns += machine.LOOK_NS
+        assert not now_ns or not power.check(now_ns - 1)  # too soon to check again
+        seen.append(power.check(now_ns))
+        now_ns += machine.CHECK_NS
     assert seen == [False, True, False, True, False]
     assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
     assert "under_voltage" in caplog.text
 
 
-def test_processors_are_told_apart_by_what_their_kernels_can(tmp_path):
+def test_processors_are_distinguished_by_what_their_kernels_can_use(tmp_path):
     """The name alone is not enough on a virtual machine; a flag that no kernel uses changes nothing."""
     page = "processor : 0\nmodel name : AMD EPYC\nflags : fpu avx avx2 {}\n\nprocessor : 1\n"
     found = []
@@ -115,3 +116,30 @@ def test_processors_are_told_apart_by_what_their_kernels_can(tmp_path):
     assert machine.processor(tmp_path).startswith("implementer 0x41 part 0xd08 (")
     assert machine.processor(tmp_path / "none") == "unknown"
     assert machine.cores() >= 1
+
+
+def test_process_without_file_descriptors_reads_nothing_and_logs_it_once(tmp_path, caplog):
+    """EMFILE reaches neither the metrics nor the daemon's loop, and does not count as full speed."""
+    count = tmp_path / "devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
+    count.parent.mkdir(parents=True)
+    count.write_text("4\n")
+    (tmp_path / "class/thermal/thermal_zone0").mkdir(parents=True)
+    power = machine.PowerWatch(tmp_path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        found = [
+            *(machine.throttlings(tmp_path) for _ in range(3)),
+            machine.throttling(tmp_path),
+            machine.pi_throttled(tmp_path),
+            machine.resident_bytes(os.getpid()),
+            machine.cpu_seconds(os.getpid()),
+        ]
+        sensors = list(machine.temperatures(tmp_path))
+        has_changed = power.check(1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert found == [None] * len(found)
+    assert (sensors, has_changed, power.found) == ([], True, None)
+    assert caplog.text.count("devices/system/cpu cannot be read") == 1
+    assert machine.throttlings(tmp_path) == 4

@@ -1,4 +1,4 @@
-"""What systemd is told: the notify protocol against sockets that play systemd, and the status line."""
+"""Reports to systemd, against sockets that play systemd, and the status line."""
 
 from __future__ import annotations
 
@@ -18,47 +18,47 @@ from edge.pipeline.reporting import Report
 
 
 @pytest.fixture(params=["path", "abstract"])
-def heard(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
+def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
     """An address as systemd gives it, and the socket behind it."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
-        ear.settimeout(5)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
+        receiver.settimeout(5)
         if request.param == "path":
             address = str(tmp_path / "notify")
-            ear.bind(address)
+            receiver.bind(address)
         else:
             name = f"defectd-test-{secrets.token_hex(6)}"
             address = f"@{name}"
-            ear.bind(f"\0{name}")
-        yield address, ear
+            receiver.bind(f"\0{name}")
+        yield address, receiver
 
 
-def test_every_word_is_one_systemd_knows(heard):
+def test_every_report_is_one_that_systemd_knows(systemd):
     """READY, WATCHDOG, STATUS, RELOADING with its time, STOPPING: one datagram each, over either kind of socket."""
-    address, ear = heard
+    address, receiver = systemd
     service = Service(address)
-    said = [
+    reports = [
         (service.ready, b"READY=1"),
         (service.alive, b"WATCHDOG=1"),
         (service.stuck, b"WATCHDOG=trigger"),
         (lambda: service.status("two\ncameras   run"), b"STATUS=two cameras run"),
         (lambda: service.reloading(5_000_123_456_789), b"RELOADING=1\nMONOTONIC_USEC=5000123456"),
     ]
-    for say, words in said:
-        assert say()
-        assert ear.recv(4096) == words
+    for send, datagram in reports:
+        assert send()
+        assert receiver.recv(4096) == datagram
     assert service.stopping()
-    assert ear.recv(4096).split(b"\n")[0] == b"STOPPING=1"
+    assert receiver.recv(4096).split(b"\n")[0] == b"STOPPING=1"
 
 
-def test_environment_is_read_once_and_kept_from_children(heard):
+def test_environment_is_read_once_and_kept_from_children(systemd):
     """The socket and the watchdog's period come from systemd's variables, which no camera process inherits."""
-    address, ear = heard
+    address, receiver = systemd
     environ = {"NOTIFY_SOCKET": address, "WATCHDOG_USEC": "30000000", "WATCHDOG_PID": str(os.getpid()), "HOME": "/"}
     service = Service.from_environment(environ)
     assert environ == {"HOME": "/"}
     assert service.watchdog_s == 30.0
     assert service.ready()
-    assert ear.recv(4096) == b"READY=1"
+    assert receiver.recv(4096) == b"READY=1"
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_watchdog_that_is_not_ours_is_not_fed(environ):
     assert Service.from_environment(environ).watchdog_s is None
 
 
-def test_nobody_listens_and_nothing_breaks(tmp_path):
-    """Without systemd, and after its socket has gone: each word is lost, none raises."""
+def test_reports_without_systemd_are_lost_and_raise_nothing(tmp_path):
+    """Without an address, and after the socket was removed."""
     for service in (Service(), Service(str(tmp_path / "gone")), Service("@defectd-nobody"), Service("vsock:2:99")):
         assert not any((service.ready(), service.alive(), service.status("x"), service.stuck(), service.stopping()))
 
@@ -90,7 +90,7 @@ def snapshot(*, connected: bool, depth: int) -> Snapshot:
     return Snapshot(connected, 0, "5", 1, 0, 0, 0, 0, 0, depth, None, None)
 
 
-def test_status_line_says_how_it_goes():
+def test_status_line_sums_up_cameras_and_delivery():
     """Cameras with those that do not run, frames per second, the worst p99, what waits, and the broker."""
     reports = [report("top", "running", 29.96, 5.42), report("back", "no_signal", 0.0, 0.0, n=0)]
     assert status_line(reports, snapshot(connected=True, depth=0), 0) == (

@@ -1,4 +1,4 @@
-"""The watchdog: a loop that stands still is found, one that rests or starves is not."""
+"""The watchdog finds a loop that stands still, and does not blame one that rests or starves."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import threading
 
 from fakes import FakeClock
 
-from edge.host.watchdog import LOOK_MOST_S, Watchdog
+from edge.host.watchdog import MAX_STEP_S, Watchdog
 
 
 class FakeLoop:
-    """Goes round when it is told."""
+    """Goes round on demand."""
 
     def __init__(self) -> None:
         self.beat_ns = 0
@@ -27,51 +27,51 @@ def watched(limit_s: float = 10.0) -> tuple[FakeClock, dict[str, FakeLoop], Watc
 def test_loop_that_stands_still_is_named_past_the_limit():
     """Not before, and not the one that moves."""
     clock, loops, watchdog = watched(limit_s=10.0)
-    for look in range(1, 30):
+    for step in range(1, 30):
         loops["line"].turn()
         clock.advance(0.5)
-        found = watchdog.look()
-        assert (found is not None) == ((look - 1) * 0.5 > 10.0)
+        found = watchdog.check()
+        assert (found is not None) == ((step - 1) * 0.5 > 10.0)
     assert found is not None
     assert (found.name, found.still_s) == ("recorder", 14.0)
 
 
-def test_loop_that_moves_again_is_forgiven():
-    """Each round starts its time anew."""
+def test_loop_that_moves_again_starts_from_zero():
+    """Each round resets its time."""
     clock, loops, watchdog = watched(limit_s=5.0)
     for _ in range(10):
         for _ in range(4):
             clock.advance(1.0)
-            assert watchdog.look() is None
+            assert watchdog.check() is None
         for loop in loops.values():
             loop.turn()
 
 
-def test_loop_that_is_gone_is_forgotten():
-    """A view that a reload takes away is not missed, and begins anew when it comes back."""
+def test_loop_that_is_removed_is_forgotten():
+    """A loop that is removed is not missed, and starts from zero when it comes back."""
     clock, loops, watchdog = watched(limit_s=3.0)
-    view = FakeLoop()
+    removed = FakeLoop()
     for present in (True, False, True):
         if present:
-            loops["view"] = view
+            loops["other"] = removed
         else:
-            del loops["view"]
+            del loops["other"]
         for _ in range(3):
             loops["line"].turn()
             loops["recorder"].turn()
             clock.advance(1.0)
-            assert watchdog.look() is None
+            assert watchdog.check() is None
 
 
 def test_process_that_stood_still_as_a_whole_blames_no_loop():
-    """After SIGSTOP and a long sleep the watchdog comes first: the loops get their turn before they are judged."""
-    clock, _, watchdog = watched(limit_s=LOOK_MOST_S + 0.1)
+    """After SIGSTOP and a long sleep the watchdog runs first: the loops get their turn before they are judged."""
+    clock, _, watchdog = watched(limit_s=MAX_STEP_S + 0.1)
     clock.advance(3600.0)
-    assert watchdog.look() is None
+    assert watchdog.check() is None
 
 
-def test_trace_of_a_loop_that_hangs_says_where():
-    """A real thread that waits for ever: its own function stands in the trace."""
+def test_stack_of_a_loop_that_hangs_shows_where():
+    """A real thread that waits for ever: its own function is in the stack."""
     release = threading.Event()
     standing = threading.Event()
 
@@ -87,7 +87,7 @@ def test_trace_of_a_loop_that_hangs_says_where():
         for _ in range(4):
             loops["line"].turn()
             clock.advance(0.5)
-            found = watchdog.look()
+            found = watchdog.check()
         assert found is not None
         assert "hang_here" in found.stack
     finally:
@@ -100,4 +100,4 @@ def test_nothing_to_watch_is_no_fault():
     clock = FakeClock()
     watchdog = Watchdog(dict, clock, 1.0)
     clock.advance(1.5)
-    assert watchdog.look() is None
+    assert watchdog.check() is None

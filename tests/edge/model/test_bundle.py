@@ -1,4 +1,4 @@
-"""The model bundle: what is read, and how damage is told."""
+"""The model bundle: reading it, and refusing a damaged one."""
 
 import json
 import zipfile
@@ -28,7 +28,7 @@ def refused(where):
 
 
 def test_directory_and_zip_give_the_same_bundle(folder, tmp_path):
-    """Both forms hold the same card and networks."""
+    """Both forms have the same card and networks."""
     from_folder = bundle.load(folder)
     from_zip = bundle.load(zip_bundle(folder, tmp_path / "b.zip"))
     assert from_folder.card == from_zip.card
@@ -37,21 +37,21 @@ def test_directory_and_zip_give_the_same_bundle(folder, tmp_path):
     assert not from_folder.card.has_good
 
 
-def test_missing_bundle_is_told_with_what_to_give(tmp_path):
-    """The message names the path and what should be there."""
+def test_missing_bundle_is_refused_with_a_remedy(tmp_path):
+    """The message names what the path should contain."""
     assert CARD in refused(tmp_path / "none")
 
 
 @pytest.mark.parametrize("name", [CARD, FP32])
-def test_missing_file_is_told(folder, tmp_path, name):
+def test_missing_file_is_refused(folder, tmp_path, name):
     """A directory or zip without the card or the network is incomplete."""
     (folder / name).unlink()
     assert "incomplete" in refused(folder)
     assert "incomplete" in refused(zip_bundle(folder, tmp_path / "b.zip"))
 
 
-def test_changed_network_is_told(folder):
-    """A single changed byte is found."""
+def test_changed_network_is_refused(folder):
+    """The hash finds a single changed byte."""
     (folder / FP32).write_bytes(NETWORK[:-1] + bytes([NETWORK[-1] ^ 1]))
     assert "damaged" in refused(folder)
 
@@ -61,7 +61,7 @@ def test_changed_network_is_told(folder):
     ["../x.onnx", "/etc/passwd", "..", ".", "", "a/b", "a\\b", "a\0b", "~", "-x", " x", "x\n", "C:x", "x" * 200],
 )
 def test_file_name_that_is_a_path_is_refused(folder, name):
-    """Nothing outside the bundle is ever opened."""
+    """`load` never opens a file outside the bundle."""
     files = {**card(NETWORK)["files"], name: "0" * 64}
     write_bundle(folder, NETWORK, card(NETWORK, files=files))
     assert "not a model card: files" in refused(folder)
@@ -106,14 +106,14 @@ CHANGES = [
 
 @pytest.mark.parametrize(("key", "value"), CHANGES, ids=lambda value: repr(value)[:40])
 def test_card_with_a_wrong_value_is_refused(folder, key, value):
-    """A self-test that proves nothing, a size that fills the memory, a type that does not fit."""
+    """A self-test that proves nothing, a size that fills the memory, a wrong type."""
     write_bundle(folder, NETWORK, card(NETWORK, **{key: value}))
     assert f"{CARD} is not a model card" in refused(folder)
 
 
 @pytest.mark.parametrize("key", sorted(set(card(NETWORK)) - {"schema"}))
 def test_card_without_a_key_is_refused(folder, key):
-    """Every key of the fake card is needed; the message names it."""
+    """Every key of the fake card is required; the message names it."""
     described = card(NETWORK)
     del described[key]
     write_bundle(folder, NETWORK, described)
@@ -121,22 +121,22 @@ def test_card_without_a_key_is_refused(folder, key):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "1", "[" * 100_000, '"\\ud800"', "NaN", "9" * 5000])
-def test_card_that_is_no_card_is_refused(folder, text):
+def test_card_that_is_not_json_of_a_card_is_refused(folder, text):
     """Half-written, empty and endless JSON."""
     write_bundle(folder, NETWORK, text)
     assert "not a model card" in refused(folder)
 
 
-def test_card_that_is_no_text_is_refused(folder):
-    """Bytes that are no UTF-8."""
+def test_card_that_is_not_text_is_refused(folder):
+    """The bytes are not UTF-8."""
     (folder / CARD).write_bytes(b"\xff\xfe\xfa{}")
     assert "not a model card" in refused(folder)
 
 
 @pytest.mark.parametrize("name", [CARD, FP32])
 @pytest.mark.parametrize("form", ["directory", "zip"])
-def test_file_that_unpacks_without_end_is_refused(folder, tmp_path, name, form):
-    """A zip of a few kilobytes that unpacks to gigabytes, or a sparse file, is read no further than its bound."""
+def test_file_that_unpacks_to_too_many_bytes_is_refused(folder, tmp_path, name, form):
+    """`load` reads a zip bomb or a sparse file only up to its limit."""
     with (folder / name).open("wb") as file:
         file.truncate(64 << 20)
     where = folder if form == "directory" else zip_bundle(folder, tmp_path / "bomb.zip")
@@ -144,15 +144,15 @@ def test_file_that_unpacks_without_end_is_refused(folder, tmp_path, name, form):
 
 
 @pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x03\x04", b"PK\x05\x06" + b"\0" * 18])
-def test_file_that_is_no_zip_is_refused(tmp_path, content):
-    """Other files, empty ones, and a zip without members."""
+def test_file_that_is_not_a_zip_is_refused(tmp_path, content):
+    """So are an empty file and a zip without members."""
     path = tmp_path / "b.zip"
     path.write_bytes(content)
     assert str(path) in refused(path)
 
 
 def test_encrypted_zip_is_refused(folder, tmp_path):
-    """A password cannot be given here; the file is refused, not asked for."""
+    """The password cannot be configured, and `load` does not ask for it."""
     path = zip_bundle(folder, tmp_path / "b.zip", zipfile.ZIP_STORED)
     raw = bytearray(path.read_bytes())
     at = 0
@@ -166,7 +166,7 @@ def test_encrypted_zip_is_refused(folder, tmp_path):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(data=st.data())
 def test_damaged_zip_is_read_or_refused(folder, tmp_path, data):
-    """Cut short, or with bytes changed anywhere: the same bundle or a BundleError, no other exception."""
+    """A truncated or changed zip gives the same bundle or a BundleError, and no other exception."""
     raw = bytearray(zip_bundle(folder, tmp_path / "b.zip").read_bytes())
     for _ in range(data.draw(st.integers(0, 3))):
         raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
@@ -189,7 +189,7 @@ def test_damaged_zip_is_read_or_refused(folder, tmp_path, data):
     ),
 )
 def test_any_value_in_the_card_gives_a_bundle_or_a_refusal(folder, key, value):
-    """No value of any key raises anything else."""
+    """No value of any key raises another error."""
     write_bundle(folder, NETWORK, card(NETWORK, **{key: value}))
     try:
         assert bundle.load(folder).networks
@@ -198,7 +198,7 @@ def test_any_value_in_the_card_gives_a_bundle_or_a_refusal(folder, key, value):
 
 
 def test_selftest_tiles_depend_on_nothing_but_their_arguments():
-    """The bytes are the same on every machine, for ever: cards rely on them."""
+    """The bytes are equal on every machine and in every version: cards rely on them."""
     tiles = selftest_tiles(7, 2, 16)
     assert tiles.shape == (2, 16, 16)
     assert tiles.dtype == np.uint8
@@ -210,8 +210,8 @@ def test_selftest_tiles_depend_on_nothing_but_their_arguments():
 FIRST_BYTES = bytes.fromhex("8d73692e88890331")
 
 
-def test_card_reads_back_what_it_writes(folder):
-    """A card dumped as JSON under its own names is the same card."""
+def test_card_survives_its_json(folder):
+    """A card that is dumped as JSON and read again is equal."""
     read = bundle.load(folder).card
     again = bundle.ModelCard.model_validate(json.loads(read.model_dump_json(by_alias=True)))
     assert again == read
@@ -220,15 +220,15 @@ def test_card_reads_back_what_it_writes(folder):
 # ---- more than one network -----------------------------------------------------------------------
 
 
-def test_card_without_variants_says_the_same_of_every_network():
-    """Cards written before there was int8 still load, and hold any network to the one self-test."""
+def test_card_without_variants_applies_to_every_network():
+    """Cards from before int8 still load; their self-test applies to any network."""
     old = bundle.ModelCard.model_validate(card(NETWORK))
     assert old.selftest_of(INT8) == old.selftest_of(FP32) == old.selftest
     assert old.temperature_of(INT8) == old.temperature
 
 
 def test_variant_has_its_own_expectations_and_may_have_its_own_temperature():
-    """int8 gives other logits; its temperature is the card's unless it is named."""
+    """int8 has other logits; its temperature is that of the card unless it has its own."""
     test = {"seed": 1, "tiles": 1, "logits": [[0.0] * 6], "tolerance": 0.05}
     files = {FP32: "0" * 64, INT8: "1" * 64}
     for temperature, expected in ((None, 1.5), (2.0, 2.0)):
@@ -240,9 +240,9 @@ def test_variant_has_its_own_expectations_and_may_have_its_own_temperature():
 
 
 def test_variant_of_no_file_is_refused(tmp_path):
-    """A card cannot describe a network that the bundle does not hold, nor with too few logits."""
+    """A card cannot describe a network that the bundle lacks, or give too few logits."""
     test = {"seed": 1, "tiles": 1, "logits": [[0.0] * 6]}
     broken = card(NETWORK, variants={INT8: {"selftest": test}})
-    assert f"{INT8} is not among the files" in refused(write_bundle(tmp_path / "a", NETWORK, broken))
+    assert f"{INT8} is not in files" in refused(write_bundle(tmp_path / "a", NETWORK, broken))
     broken = card(NETWORK, variants={FP32: {"selftest": {**test, "tiles": 2}}})
-    assert "as many rows" in refused(write_bundle(tmp_path / "b", NETWORK, broken))
+    assert "number of rows" in refused(write_bundle(tmp_path / "b", NETWORK, broken))

@@ -1,4 +1,4 @@
-"""The door to onnxruntime: contract, self-test, and scores."""
+"""The classifier: contract, self-test, and scores."""
 
 import numpy as np
 import onnx
@@ -23,19 +23,19 @@ def tiles(count, seed=0, side=SIDE):
 
 def refusal(onnx_bytes, *, selftest=False, **card_changes):
     described = ModelCard.model_validate(card(onnx_bytes, **card_changes))
-    held = Bundle("here", described, {FP32: onnx_bytes})
+    loaded = Bundle("here", described, {FP32: onnx_bytes})
     if not selftest:
         with pytest.raises(BundleError) as caught:
-            Classifier(held)
+            Classifier(loaded)
         return str(caught.value)
-    classifier = Classifier(held)
+    classifier = Classifier(loaded)
     with pytest.raises(BundleError) as caught:
         classifier.selftest()
     return str(caught.value)
 
 
-def test_scores_are_what_the_network_computes():
-    """Logits and features of each tile, in the order of the tiles."""
+def test_scores_are_the_outputs_of_the_network():
+    """They are the logits and features of each tile, in the order of the tiles."""
     classifier = Classifier(bundle(weights=WEIGHTS, offsets=OFFSETS))
     given_tiles = tiles(5)
     scores = classifier.score(given_tiles)
@@ -46,7 +46,7 @@ def test_scores_are_what_the_network_computes():
 
 
 def test_good_output_is_returned_where_the_card_names_it():
-    """(N, 1), beside the class logits."""
+    """Its shape is (N, 1)."""
     scores = Classifier(bundle(good=(-1.0, 2.0))).score(tiles(3))
     assert scores.good is not None
     assert scores.good.shape == (3, 1)
@@ -55,7 +55,7 @@ def test_good_output_is_returned_where_the_card_names_it():
 @pytest.mark.parametrize("batch", [1, 2, 7, 32])
 @pytest.mark.parametrize("good", [None, (1.0, 0.5)])
 def test_batches_give_the_same_as_single_tiles(batch, good):
-    """However the tiles are dealt out to calls, the scores agree to 1e-5."""
+    """However the tiles are divided into calls, the scores agree to 1e-5."""
     model = bundle(weights=WEIGHTS, offsets=OFFSETS, good=good)
     given_tiles = tiles(13)
     at_once = Classifier(model, batch=batch).score(given_tiles)
@@ -66,7 +66,7 @@ def test_batches_give_the_same_as_single_tiles(batch, good):
 
 
 def test_tiles_of_a_larger_batch_may_be_scored_in_place():
-    """A view into memory that is used again is scored like a copy, and the scores stay."""
+    """A view into a reused array is scored like a copy, and its scores do not change afterwards."""
     classifier = Classifier(bundle())
     buffer = tiles(8)
     scores = classifier.score(buffer[2:6])
@@ -98,7 +98,7 @@ LOGITS = st.lists(st.floats(-1e4, 1e4, width=32), min_size=3, max_size=3)
 
 @given(st.lists(LOGITS, min_size=1, max_size=5), st.floats(0.05, 20))
 def test_probabilities_sum_to_one_without_good(logits, temperature):
-    """A closed set of classes shares out all of the probability, for any logits and temperature."""
+    """A closed set of classes has the whole probability, for any logits and temperature."""
     found = scores_of(logits).probabilities(temperature)
     assert found.dtype == np.float32
     assert found.sum(1) == pytest.approx(np.ones(len(logits)), abs=1e-5)
@@ -106,7 +106,7 @@ def test_probabilities_sum_to_one_without_good(logits, temperature):
 
 @given(LOGITS, st.floats(-1e4, 1e4, width=32))
 def test_probabilities_leave_room_for_good(logits, good):
-    """With a good output the classes' sum is the probability of any defect: 1 - p(good)."""
+    """With a good output the sum over the classes is the probability of any defect: 1 - p(good)."""
     found = scores_of([logits], [[good]]).probabilities(1.0).sum()
     full = np.exp(np.array([*logits, good], np.float64) - max(*logits, good))
     assert found == pytest.approx(1 - full[-1] / full.sum(), abs=1e-5)
@@ -120,35 +120,35 @@ def test_probabilities_leave_the_logits_alone():
 
 
 def test_higher_temperature_is_less_sure():
-    """The card's temperature softens."""
+    """A higher temperature gives probabilities that are closer to each other."""
     scores = scores_of([[0, 1, 4]])
     assert scores.probabilities(4.0).max() < scores.probabilities(1.0).max()
 
 
-def test_infinite_logits_are_no_probability():
-    """Not a number, without a warning: `decide` calls it unsure."""
+def test_infinite_logits_give_nan():
+    """There is no warning; `decide` makes such a tile unsure."""
     assert np.isnan(scores_of([[np.inf, np.inf, 0]]).probabilities(1.0)).any()
 
 
 # ---- refusals ------------------------------------------------------------------------------------
 
 
-def test_file_that_is_no_network_is_refused():
+def test_file_that_is_not_a_network_is_refused():
     """Random bytes and an empty file do not load, and the message is short."""
     for content in (b"", b"no network", network()[:200]):
-        said = refusal(content)
-        assert "does not load" in said
-        assert len(said) < 500
+        message = refusal(content)
+        assert "does not load" in message
+        assert len(message) < 500
 
 
 def test_network_that_the_bundle_lacks_is_refused():
-    """int8 was asked for, only fp32 is there."""
-    with pytest.raises(BundleError, match=f"holds no {INT8}"):
+    """int8 was requested, but there is only fp32."""
+    with pytest.raises(BundleError, match=f"has no {INT8}"):
         Classifier(bundle(), network=INT8)
 
 
 @pytest.mark.parametrize(
-    ("options", "changes", "said"),
+    ("options", "changes", "message"),
     [
         ({"names": ("scores", "features", "good")}, {}, "no output logits"),
         ({"names": ("logits", "pooled", "good")}, {}, "no output features"),
@@ -158,9 +158,9 @@ def test_network_that_the_bundle_lacks_is_refused():
         ({"dtype": onnx.TensorProto.FLOAT}, {}, "uint8"),
     ],
 )
-def test_network_that_breaks_the_contract_is_refused(options, changes, said):
-    """Names, types and sizes are checked when the network is loaded, not at the first frame."""
-    assert said in refusal(network(**options), **changes)
+def test_network_that_breaks_the_contract_is_refused(options, changes, message):
+    """The constructor checks names, types and sizes, before the first frame."""
+    assert message in refusal(network(**options), **changes)
 
 
 def renamed(model_bytes, change):
@@ -170,7 +170,7 @@ def renamed(model_bytes, change):
 
 
 def test_input_of_another_name_is_refused():
-    """The input is called `tiles`."""
+    """The name of the input must be `tiles`."""
 
     def rename(graph):
         graph.input[0].name = "images"
@@ -180,7 +180,7 @@ def test_input_of_another_name_is_refused():
 
 
 @pytest.mark.parametrize("network_name", [FP32, INT8])
-def test_shipped_network_says_the_same_of_a_tile_alone_and_among_others(network_name):
+def test_shipped_network_scores_a_tile_alone_as_in_a_batch(network_name):
     """Logits of tiles of real frames differ by less than 1e-4 between one call for all and one call for each."""
     shipped, strip = load("builtin"), Strip(width=1600, height=256, seed=3)
     grid = lay((256, 1600), tile_px=200, input_px=100, overlap=0.1)
@@ -196,7 +196,7 @@ def test_shipped_network_says_the_same_of_a_tile_alone_and_among_others(network_
 
 
 def test_shipped_bundle_passes_its_selftest():
-    """The bundle that comes with the program loads and computes on this machine what its card says."""
+    """The built-in bundle loads, and computes the logits of its card on this machine."""
     shipped = load("builtin")
     assert len(shipped.networks[FP32]) <= MAX_STUDENT_BYTES
     assert len(shipped.networks[INT8]) < 131_072
@@ -206,30 +206,30 @@ def test_shipped_bundle_passes_its_selftest():
 
 @pytest.mark.parametrize("good", [None, (1.0, 0.5)])
 def test_selftest_passes_for_the_network_of_the_card(good):
-    """The expected logits come from the same tiles on every machine."""
+    """Its tiles are the same on every machine."""
     Classifier(bundle(weights=WEIGHTS, offsets=OFFSETS, good=good)).selftest()
 
 
 def test_selftest_refuses_other_logits():
-    """A network that computes something else is not used; the message gives the difference."""
-    said = refusal(network(weights=WEIGHTS), selftest=True, weights=(1.0, -2.0, 0.5, 3.0, 0.0, 4.1))
-    assert "logits differ by 0.0" in said
+    """A network with wrong logits is refused; the message gives the difference."""
+    message = refusal(network(weights=WEIGHTS), selftest=True, weights=(1.0, -2.0, 0.5, 3.0, 0.0, 4.1))
+    assert "logits differ by 0.0" in message
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_selftest_refuses_scores_that_are_no_numbers(bad):
-    """NaN compares with nothing, and must not pass for that."""
+def test_selftest_refuses_nan_and_infinite_scores(bad):
+    """NaN must not pass because each comparison with it is false."""
     assert "not finite" in refusal(network(offsets=(0, 0, 0, 0, 0, bad)), selftest=True)
     assert "not finite" in refusal(network(good=(1.0, bad)), selftest=True, good=True)
 
 
 def test_selftest_refuses_another_number_of_classes():
-    """Seven logits for six classes."""
+    """A network with seven logits for six classes is refused."""
     assert "logits" in refusal(network(weights=(0,) * 7, offsets=(0,) * 7), selftest=True)
 
 
 def test_selftest_refuses_a_good_output_of_another_shape():
-    """`good` is one number for each tile."""
+    """`good` must be one number per tile."""
 
     def widen(graph):
         for constant in graph.initializer:
@@ -243,6 +243,6 @@ def test_selftest_refuses_a_good_output_of_another_shape():
 
 
 def test_network_that_cannot_run_is_refused():
-    """What onnxruntime raises while running comes out as a BundleError."""
+    """An error of onnxruntime while running becomes a BundleError."""
     with pytest.raises(BundleError, match="does not run"):
         Classifier(bundle()).score(tiles(2, side=SIDE + 1))

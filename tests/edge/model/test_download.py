@@ -1,4 +1,4 @@
-"""Bundles over https: whole, or refused within bounds."""
+"""Downloads over https: complete, or refused within limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BODY = bytes(range(256)) * 1000
 
 
 class Answers(http.server.BaseHTTPRequestHandler):
-    """One path for each way in which a server can answer."""
+    """One path for each kind of response."""
 
     ended = threading.Event()
 
@@ -46,7 +46,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
             else:
                 self.wfile.write(BODY)
         except OSError:
-            pass  # it has gone
+            pass  # the client has hung up
 
     def log_message(self, *_: object) -> None:
         pass
@@ -54,7 +54,7 @@ class Answers(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The URL of a server with a certificate of its own, and that certificate."""
+    """The URL of a server with a self-signed certificate, and that certificate."""
     folder = tmp_path_factory.mktemp("tls")
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
@@ -80,7 +80,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     serving.daemon_threads = True
     serving.socket = context.wrap_socket(serving.socket, server_side=True)
-    serving.handle_error = lambda *_: None  # type: ignore[method-assign]  # callers that hang up are part of the play
+    serving.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that hang up are part of the test
     thread = threading.Thread(target=serving.serve_forever, args=(0.05,))
     thread.start()
     yield f"https://127.0.0.1:{serving.server_address[1]}", folder / "cert.pem"
@@ -96,33 +96,33 @@ def trusted(server: tuple[str, Path], monkeypatch: pytest.MonkeyPatch) -> str:
     return server[0]
 
 
-def test_file_comes_whole_also_by_a_redirection(trusted, tmp_path):
-    """Byte for byte."""
+def test_file_is_downloaded_directly_and_by_a_redirection(trusted, tmp_path):
+    """All bytes are equal."""
     for path in ("/good.zip", "/to-good"):
         download(trusted + path, tmp_path / "x", SystemClock())
         assert (tmp_path / "x").read_bytes() == BODY
 
 
 @pytest.mark.parametrize(
-    ("path", "said", "limits"),
+    ("path", "message", "limits"),
     [
         ("/none", "404", {}),
         ("/to-file", "https://", {}),
         ("/to-http", "https://", {}),
-        ("/to-self", "cannot be fetched", {}),
+        ("/to-self", "cannot be downloaded", {}),
         ("/good.zip", "larger than", {"most": 1 << 10}),
-        ("/slow", "is not here after", {"limit_s": 0.3}),
+        ("/slow", "is incomplete after", {"limit_s": 0.3}),
         ("/silent", "timed out", {"silence_s": 0.3}),
     ],
 )
-def test_server_that_does_not_deliver_is_given_up_within_bounds(trusted, tmp_path, path, said, limits):
-    """Missing, elsewhere, too large, drop by drop, silent."""
-    with pytest.raises(BundleError, match=said):
+def test_download_fails_within_its_limits(trusted, tmp_path, path, message, limits):
+    """Not found, redirected elsewhere, too large, too slow, silent."""
+    with pytest.raises(BundleError, match=message):
         download(trusted + path, tmp_path / "x", SystemClock(), **limits)
 
 
-def test_stranger_is_not_believed(server, tmp_path):
-    """A certificate that nobody here vouches for, and anything but https."""
+def test_unknown_certificate_and_other_schemes_are_refused(server, tmp_path):
+    """No trusted authority signed the certificate; or the scheme is not https."""
     with pytest.raises(BundleError, match="certificate"):
         download(server[0] + "/good.zip", tmp_path / "x", SystemClock())
     for url in ("http://127.0.0.1/x", "file:///etc/passwd", "ftp://h/x", "https://", "https://[", "x"):
@@ -131,8 +131,8 @@ def test_stranger_is_not_believed(server, tmp_path):
 
 
 def test_credentials_in_a_url_are_not_repeated(tmp_path):
-    """An error is for logs and events."""
-    with pytest.raises(BundleError) as told:
+    """The text of the error goes into logs and events."""
+    with pytest.raises(BundleError) as raised:
         download("https://user:secret@127.0.0.1:1/x?token=hidden", tmp_path / "x", SystemClock())
-    assert "secret" not in str(told.value)
-    assert "hidden" not in str(told.value)
+    assert "secret" not in str(raised.value)
+    assert "hidden" not in str(raised.value)

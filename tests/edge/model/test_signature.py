@@ -1,4 +1,4 @@
-"""Who vouches for a bundle: made, checked, and refused when anything is not as it was signed."""
+"""Signatures of bundles: made, verified, and refused after any change."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def signed(path: Path, key_file: Path) -> Path:
     return path
 
 
-def test_key_file_is_for_its_owner_only_and_never_overwritten(key, tmp_path):
-    """Mode 0600; a key that others may read signs nothing; a second keygen is refused."""
+def test_key_file_is_private_and_never_overwritten(key, tmp_path):
+    """It has mode 0600; a key that others may read signs nothing; a second keygen is refused."""
     path, _ = key
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     with pytest.raises(BundleError, match="cannot be written"):
@@ -48,8 +48,8 @@ def test_key_file_is_for_its_owner_only_and_never_overwritten(key, tmp_path):
         signature.sign(b"card", lax)
 
 
-def test_signed_directory_and_zip_are_good_also_when_signed_again(key, made, tmp_path):
-    """A second signature takes the place of the first; the members stay as they were."""
+def test_directory_and_zip_can_be_signed_and_signed_again(key, made, tmp_path):
+    """A second signature replaces the first; the other files stay unchanged."""
     path, public = key
     archive = zip_bundle(made, tmp_path / "tiny.zip")
     for place in (made, archive):
@@ -62,8 +62,8 @@ def test_signed_directory_and_zip_are_good_also_when_signed_again(key, made, tmp
 
 
 @pytest.mark.parametrize("spot", [0, 100, -3])
-def test_flipped_byte_is_found_wherever_it_is(key, made, spot):
-    """In the network by its hash, in the card by the signature (or because it is no card any more)."""
+def test_flipped_byte_is_found_anywhere(key, made, spot):
+    """The hash finds it in the network, the signature or the JSON parser in the card."""
     path, public = key
     signed(made, path)
     for name in ("student.onnx", "card.json"):
@@ -77,25 +77,25 @@ def test_flipped_byte_is_found_wherever_it_is(key, made, spot):
     assert checked(made, public) == public
 
 
-def test_wrong_signatures_are_refused_with_what_is_wrong(key, made, tmp_path):
-    """None, one of a stranger, one for another card, one that is no signature, nobody trusted."""
+def test_wrong_signatures_are_refused_with_the_reason(key, made, tmp_path):
+    """No signature, an unknown signer, another card, malformed content, no trusted key."""
     path, public = key
     with pytest.raises(BundleError, match="is not signed"):
         checked(made, public)
     signed(made, path)
-    with pytest.raises(BundleError, match="no key is trusted"):
+    with pytest.raises(BundleError, match="trusts no key"):
         checked(made)
     stranger = tmp_path / "stranger.pem"
     other = signature.keygen(stranger)
-    with pytest.raises(BundleError, match="not among"):
+    with pytest.raises(BundleError, match=r"not in model\.trusted_keys"):
         checked(made, other)
-    words = json.loads((made / "card.sig").read_text())
+    content = json.loads((made / "card.sig").read_text())
     foreign = json.loads(signature.sign(b"another card", path))
     for wrong in (
-        {**words, "signature": foreign["signature"]},
-        {**words, "signature": "AAAA"},
-        {**words, "schema": "defectd.signature/9"},
-        {**words, "signature": "%%%"},
+        {**content, "signature": foreign["signature"]},
+        {**content, "signature": "AAAA"},
+        {**content, "schema": "defectd.signature/9"},
+        {**content, "signature": "%%%"},
         {"key": public},
         [],
     ):
@@ -108,8 +108,8 @@ def test_wrong_signatures_are_refused_with_what_is_wrong(key, made, tmp_path):
             checked(made, public)
 
 
-def test_files_that_are_no_key_sign_nothing(tmp_path):
-    """Missing, empty, text, and a key of another kind."""
+def test_file_without_a_key_signs_nothing(tmp_path):
+    """The file may be missing, empty or text."""
     for content in (None, b"", b"hello"):
         path = tmp_path / "key"
         path.unlink(missing_ok=True)
@@ -120,8 +120,8 @@ def test_files_that_are_no_key_sign_nothing(tmp_path):
             signature.sign(b"card", path)
 
 
-def test_networks_of_a_bundle_cannot_stand_in_for_its_card(tmp_path):
-    """A file list that names card.sig or card.json is refused: it would be written over them."""
+def test_network_cannot_replace_the_card(tmp_path):
+    """A file list with card.sig, card.json or from.json is refused: the network would be written over them."""
     onnx = network()
     described = card(onnx)
     for name in ("card.sig", "card.json", "from.json"):

@@ -1,4 +1,4 @@
-"""Installed bundles: atomic, bounded, and always one that can be used."""
+"""Installed bundles: written atomically, bounded, and always one that can be used."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def made(tmp_path: Path, version: int) -> bundle.Bundle:
     return bundle.load(write_bundle(tmp_path / f"made{version}", ONNX, card(ONNX, version=str(version))))
 
 
-def test_bundle_is_kept_as_it_was_and_told_by_its_digest(store, tmp_path):
-    """What comes back is what went in; a second time changes nothing; part of the digest finds it."""
+def test_bundle_is_stored_unchanged_under_its_digest(store, tmp_path):
+    """It loads equal; installing it again changes nothing; a prefix of the digest finds it."""
     loaded = made(tmp_path, 1)
     digest = store.put(loaded, "key", FakeClock())
     assert store.put(loaded, "key", FakeClock()) == digest == loaded.digest
@@ -39,8 +39,8 @@ def test_bundle_is_kept_as_it_was_and_told_by_its_digest(store, tmp_path):
     assert store.folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_bundle_that_is_not_there_or_was_damaged_is_refused(store, tmp_path):
-    """Also when a name is no digest at all."""
+def test_missing_or_damaged_bundle_is_refused(store, tmp_path):
+    """So is a name that is no digest."""
     digest = store.put(made(tmp_path, 1), None, FakeClock())
     for wrong in ("0" * 64, "../made1", "", digest[:20]):
         with pytest.raises(BundleError, match="is installed"):
@@ -53,63 +53,63 @@ def test_bundle_that_is_not_there_or_was_damaged_is_refused(store, tmp_path):
         store.get(digest)
 
 
-def test_quota_takes_the_oldest_but_never_the_one_in_use_or_its_predecessor(store, tmp_path):
-    """By number and by bytes."""
+def test_quota_deletes_the_oldest_but_never_the_active_model_or_its_predecessor(store, tmp_path):
+    """The quota limits number and bytes."""
     clock = FakeClock()
     digests = []
     for version in range(6):
         digests.append(store.put(made(tmp_path, version), None, clock))
         clock.advance(60)
-    standing = ActiveModel("builtin", current=digests[0], previous=digests[1])
-    gone = store.prune(keep=4, keep_bytes=1 << 30, standing=standing)
-    assert set(gone) == {digests[2], digests[3]}
+    active = ActiveModel("builtin", current=digests[0], previous=digests[1])
+    deleted = store.prune(keep=4, keep_bytes=1 << 30, active=active)
+    assert set(deleted) == {digests[2], digests[3]}
     assert {s.digest for s in store.list()} == {digests[0], digests[1], digests[4], digests[5]}
     size = store.list()[0].size
-    gone = store.prune(keep=4, keep_bytes=3 * size + 10, standing=standing)
-    assert gone == (digests[4],)
-    assert set(store.prune(keep=2, keep_bytes=1, standing=standing)) == {digests[5]}
+    deleted = store.prune(keep=4, keep_bytes=3 * size + 10, active=active)
+    assert deleted == (digests[4],)
+    assert set(store.prune(keep=2, keep_bytes=1, active=active)) == {digests[5]}
     assert {s.digest for s in store.list()} == {digests[0], digests[1]}
 
 
-def test_standing_survives_and_a_trial_knows_its_way_back(store):
-    """After, trusted and back are what they say; a rejected model is remembered until it is tried again."""
+def test_active_model_survives_a_restart_and_a_canary_can_go_back(store):
+    """A rollback leads to the predecessor; a rejected model is remembered until it is installed again."""
     a, b = "a" * 64, "b" * 64
-    standing = ActiveModel("builtin").after(a, {"top": {"delivered": 9}}).trusted().after(b, {})
-    assert (standing.current, standing.previous, standing.on_trial) == (b, a, True)
-    store.write(standing)
-    assert store.standing("builtin") == standing
-    back = standing.back("too slow")
-    assert (back.current, back.previous, back.on_trial, back.rejected) == (a, None, False, {b: "too slow"})
-    assert back.back().current == CONFIGURED
-    assert back.after(b, {}).rejected == {}
+    active = ActiveModel("builtin").with_canary(a, {"top": {"delivered": 9}}).promoted().with_canary(b, {})
+    assert (active.current, active.previous, active.is_canary) == (b, a, True)
+    store.write(active)
+    assert store.active("builtin") == active
+    back = active.rolled_back("too slow")
+    assert (back.current, back.previous, back.is_canary, back.rejected) == (a, None, False, {b: "too slow"})
+    assert back.rolled_back().current == CONFIGURED
+    assert back.with_canary(b, {}).rejected == {}
 
 
-def test_standing_gives_way_to_a_configuration_that_names_another_bundle(store):
-    """Whoever edits model.bundle after an installation gets that bundle."""
-    store.write(ActiveModel("builtin").after("a" * 64, {}))
-    assert store.standing("/opt/new.zip").current == CONFIGURED
+def test_changed_configuration_overrides_the_active_model(store):
+    """A model.bundle that was edited after an installation is the bundle that is used."""
+    store.write(ActiveModel("builtin").with_canary("a" * 64, {}))
+    assert store.active("/opt/new.zip").current == CONFIGURED
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "x"}', "null"])
-def test_standing_that_cannot_be_read_is_none(store, text):
-    """The configured bundle decides; nothing breaks."""
+def test_unreadable_file_gives_the_configured_model(store, text):
+    """The configured bundle decides, and nothing raises."""
     store.folder.mkdir()
     (store.folder / "standing.json").write_text(text)
-    assert store.standing("builtin") == ActiveModel("builtin")
+    assert store.active("builtin") == ActiveModel("builtin")
 
 
-def test_standing_with_strange_values_is_none(store):
-    """No digest, no path, unknown keys."""
+def test_file_with_wrong_values_gives_the_configured_model(store):
+    """Malformed digests and unknown keys raise nothing."""
     store.write(replace(ActiveModel("builtin"), current="a" * 64))
     path = store.folder / "standing.json"
     good = json.loads(path.read_text())
     for wrong in ({"current": "../../etc"}, {"current": 3}, {"previous": ["x"]}, {"more": 1}):
         path.write_text(json.dumps({**good, **wrong}))
-        assert store.standing("builtin") == ActiveModel("builtin")
+        assert store.active("builtin") == ActiveModel("builtin")
 
 
-def test_disk_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path):
-    """A file in the place of the folder, as a full or read-only disk would do."""
+def test_unwritable_disk_raises_and_leaves_nothing(tmp_path):
+    """A file in the place of the folder fails as a full or read-only disk would."""
     (tmp_path / "models").write_text("no folder")
     store = Store(tmp_path)
     with pytest.raises(BundleError, match="cannot be written"):
@@ -117,3 +117,24 @@ def test_disk_that_cannot_be_written_is_told_and_leaves_nothing(tmp_path):
     with pytest.raises(BundleError, match="cannot be written"):
         store.write(ActiveModel("builtin"))
     assert store.list() == ()
+
+
+def test_file_of_version_0_1_is_read_and_its_keys_are_kept(store):
+    """`on_trial`, `starts` and `before` are the keys on disk: both versions read the file of the other."""
+    content = {
+        "schema": "defectd.standing/1",
+        "configured": "builtin",
+        "current": "a" * 64,
+        "previous": "b" * 64,
+        "on_trial": True,
+        "starts": 2,
+        "before": {"top": {"delivered": 9}},
+        "rejected": {"c" * 64: "too slow"},
+    }
+    store.folder.mkdir()
+    path = store.folder / "standing.json"
+    path.write_text(json.dumps(content))
+    active = store.active("builtin")
+    assert (active.is_canary, active.unclean_starts, active.baseline) == (True, 2, {"top": {"delivered": 9}})
+    store.write(active)
+    assert json.loads(path.read_text()) == content

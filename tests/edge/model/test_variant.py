@@ -1,4 +1,4 @@
-"""Which network of a bundle is run, and why."""
+"""Which network of a bundle runs, and why."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WIDTH = 512
 
 
 def burdened(onnx_bytes):
-    """The same network with some hundred times the work, which changes nothing."""
+    """The same network with some hundred times the work and equal outputs."""
     model = onnx.load_from_string(onnx_bytes)
     graph = model.graph
     last = next(node for node in graph.node if node.output[0] == "features")
@@ -63,7 +63,7 @@ def two_networks(fp32, int8, **int8_options):
 
 
 def test_auto_takes_int8_where_it_is_faster(caplog):
-    """It passes its self-test and takes less time: it runs, and one line says so."""
+    """It passes its self-test and takes less time: it runs, and one log line gives the reason."""
     slow, fast = slow_and_fast()
     with caplog.at_level(logging.INFO):
         choice = choose(two_networks(slow, fast), model(), SystemClock())
@@ -73,7 +73,7 @@ def test_auto_takes_int8_where_it_is_faster(caplog):
 
 
 def test_auto_takes_fp32_where_int8_is_slower():
-    """As on processors without fast integer kernels."""
+    """So it is on processors without fast integer kernels."""
     slow, fast = slow_and_fast()
     choice = choose(two_networks(fast, slow), model(), SystemClock())
     assert choice.classifier.network == FP32
@@ -86,32 +86,32 @@ def test_auto_takes_fp32_on_a_tie():
     assert choose(with_int8(made, made.networks[FP32]), model(), FakeClock()).classifier.network == FP32
 
 
-def test_auto_takes_fp32_where_int8_computes_something_else(caplog):
-    """A processor whose integer kernels overflow fails the self-test of int8, and goes on with fp32."""
+def test_auto_takes_fp32_where_int8_fails_its_selftest(caplog):
+    """On a processor whose integer kernels overflow, fp32 runs."""
     slow, fast = slow_and_fast()
     with caplog.at_level(logging.INFO):
         choice = choose(two_networks(slow, fast, logits=[[9.0] * 6] * 3), model(), SystemClock())
     assert choice.classifier.network == FP32
-    assert "not right on this processor" in caplog.text
+    assert "wrong on this processor" in caplog.text
     assert "self-test failed" in choice.why
 
 
-def test_auto_takes_what_is_there():
+def test_auto_takes_fp32_where_there_is_no_int8():
     """A bundle without int8 runs as fp32."""
     choice = choose(bundle(), model(), FakeClock())
-    assert (choice.classifier.network, choice.why) == (FP32, "the bundle holds no int8")
+    assert (choice.classifier.network, choice.why) == (FP32, "the bundle has no int8")
 
 
 @pytest.mark.parametrize(("precision", "network_name"), [("fp32", FP32), ("int8", INT8)])
-def test_what_is_configured_is_taken_whatever_it_costs(precision, network_name):
-    """No timing: the settings reach the session."""
+def test_configured_network_is_taken_without_timing(precision, network_name):
+    """Its other settings reach the session."""
     made = bundle()
     choice = choose(with_int8(made, made.networks[FP32]), model(precision, batch=7), FakeClock())
     assert (choice.classifier.network, choice.classifier.batch) == (network_name, 7)
 
 
-def test_int8_that_is_not_there_or_not_right_is_refused_when_asked_for():
-    """What was asked for is never replaced in silence."""
+def test_configured_int8_that_is_missing_or_wrong_is_refused():
+    """A configured network is never replaced in silence."""
     with pytest.raises(BundleError, match=r"model\.precision: int8"):
         choose(bundle(), model("int8"), FakeClock())
     made = bundle()
@@ -119,15 +119,15 @@ def test_int8_that_is_not_there_or_not_right_is_refused_when_asked_for():
         choose(with_int8(made, network(offsets=(5,) * 6)), model("int8"), FakeClock())
 
 
-def test_fp32_that_is_not_right_is_refused_even_if_int8_is():
-    """A bundle whose own network fails is not trusted with another."""
+def test_wrong_fp32_is_refused_even_if_int8_is_right():
+    """A bundle whose main network fails is not used with its other one."""
     broken = two_networks(network(offsets=(5,) * 6), bundle().networks[FP32])
     with pytest.raises(BundleError, match="self-test failed"):
         choose(broken, model(), FakeClock())
 
 
 def test_classifier_carries_the_hash_and_temperature_of_its_network():
-    """What events say of the model is true of the network in use."""
+    """Events name the network that runs."""
     made = bundle()
     both = with_int8(made, network(), temperature=1.7)
     fp32, int8 = Classifier(both), Classifier(both, network=INT8)
@@ -136,7 +136,7 @@ def test_classifier_carries_the_hash_and_temperature_of_its_network():
 
 
 def test_shipped_networks_agree():
-    """int8 names what fp32 names on the generated strip, tile for tile, within a fifth of probability."""
+    """On each tile of the generated strip int8 gives the class of fp32, and probabilities within 0.2."""
     shipped = load("builtin")
     strip = Strip(seed=5)
     grid = lay((strip.height, strip.width), tile_px=200, input_px=100, overlap=0.1)

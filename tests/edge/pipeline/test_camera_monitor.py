@@ -8,8 +8,8 @@ import pytest
 from fakes.inspection import Scene
 
 from edge import config
-from edge.camera.supervisor import CameraEnded, CameraLost
-from edge.config import calibration
+from edge.camera.notices import CameraEnded, CameraLost
+from edge.config.camera_calibration import CameraCalibration
 from edge.pipeline.camera_session import CameraSession
 from edge.pipeline.orders import Pause, Reconfigure, Resume
 
@@ -18,7 +18,7 @@ def fit(scene: Scene, **made_px: tuple[int, int]) -> CameraSession:
     """Its camera with calibrated parts in use."""
     (session,) = scene.sessions
     camera = session.camera
-    fitted = calibration.Fitted.model_construct(camera.model_fields_set, **dict(camera), made_px=made_px)
+    fitted = camera.with_calibration(CameraCalibration(made_px=made_px))
     session.settings = replace(session.settings, camera=fitted)
     return session
 

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 from fakes.inspection import Scene
 
-from edge.config import calibration
-from edge.vision.drift import Watch
+from edge.config.camera_calibration import Reference
+from edge.vision.drift import DriftDetector
 
 
 def test_drift_figures_survive_a_reload_with_the_same_reference() -> None:
     """A reload for another reason keeps the gathered minutes; another calibration starts anew and ends the drift."""
     made = {"time": "t", "version": "1", "source": "s", "frames": 9, "frame_px": [4, 4]}
     same = {"low": 95.0, "middle": 100.0, "high": 105.0}
-    known = calibration.Reference.model_validate({"brightness": same, "sharpness": same, "made": made})
+    known = Reference.model_validate({"brightness": same, "sharpness": same, "made": made})
     scene = Scene()
     (session,) = scene.sessions
-    session.drift, session.drift_since_ns = Watch(known, 60), 1
+    session.drift, session.drift_since_ns = DriftDetector(known, 60), 1
     watch, plain = session.drift, scene.session().settings
     same_reference = replace(plain, reference=known, camera=plain.camera.model_copy(update={"drift_s": 60.0}))
     session.reconfigure(same_reference)

@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 from fakes.inspection import Scene
 
-from edge.config import calibration
-from edge.vision.drift import Watch
+from edge.config.camera_calibration import Reference
+from edge.vision.drift import DriftDetector
 
 
 def test_drift_is_reported_with_its_end() -> None:
     """An event with the figure and its limits, the state running with the reason, and an event when it is over."""
     made = {"time": "t", "version": "1", "source": "s", "frames": 9, "frame_px": [4, 4]}
     bright, sharp = ({"low": 0.95 * x, "middle": x, "high": 1.05 * x} for x in (100.0, 0.5))
-    known = calibration.Reference.model_validate({"brightness": bright, "sharpness": sharp, "made": made})
+    known = Reference.model_validate({"brightness": bright, "sharpness": sharp, "made": made})
     scene = Scene(report_s=1000)
     (session,) = scene.sessions
-    session.drift = Watch(known, 60)
+    session.drift = DriftDetector(known, 60)
     scene.note(scene.opened())
     scene.play(*[0] * 90, every_s=1.0)
     assert scene.kinds() == []

@@ -41,7 +41,7 @@ def test_quantile_rank_is_not_off_by_rounding():
 
 @given(st.integers(0, LARGEST_US))
 def test_quantile_of_one_duration_is_that_duration(us):
-    """The upper end of a bucket is never told where the maximum is known."""
+    """No quantile exceeds the known maximum, although the upper end of its bucket may."""
     assert histogram([us]).quantile_ms(0.5) == us / 1000
 
 
@@ -100,7 +100,7 @@ def test_summary_is_in_order():
 
 
 def test_window_is_what_came_since_the_last_look():
-    """A reader keeps the counts of before: nobody has to clear a histogram that another thread fills."""
+    """A reader keeps the earlier counts, so that no thread clears a histogram that another thread fills."""
     counted = Histogram()
     for ms in range(1, 101):
         counted.add(ms * 1_000_000)

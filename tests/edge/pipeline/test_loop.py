@@ -9,11 +9,11 @@ import pytest
 from fakes.inspection import DEFECT, Scene
 
 from edge import config
-from edge.camera.supervisor import CameraLost
+from edge.camera.notices import CameraLost
 from edge.event import Event
 from edge.frame import Frame
 from edge.host.clock import NS_PER_MS
-from edge.vision.decision import Findings
+from edge.vision.decision import Detections
 from edge.vision.inspector import Verdict
 
 PLACED = {"scale": config.Scale(mm_per_px=0.25), "direction": "up", "offset_m": -100.0}
@@ -24,11 +24,11 @@ class FakeSelector:
     """Names a picture after its event, and records what it was shown."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[str, int | None, Findings]] = []
+        self.seen: list[tuple[str, int | None, Detections]] = []
         self.sampled: list[str] = []
 
-    def see(self, fact: Event, camera: config.Camera, frame: Frame | None, findings: Findings) -> Any:
-        self.seen.append((fact.type, None if frame is None else int(frame.pixels[0, 0]), findings))
+    def select(self, fact: Event, camera: config.Camera, frame: Frame | None, detections: Detections) -> Any:
+        self.seen.append((fact.type, None if frame is None else int(frame.pixels[0, 0]), detections))
         return fact.type
 
     def sample(self, frame: Frame, verdict: Verdict, boxes: Any) -> None:
@@ -174,7 +174,7 @@ def test_selector_sees_the_frame_of_each_event() -> None:
     scene.play(0, 1)
     scene.note(CameraLost("top", scene.clock.monotonic_ns(), "gone"))
     assert scene.kinds() == scene.pictures == ["defect.opened", "defect.closed", "camera.lost"]
-    assert selector.seen[:2] == [("defect.opened", 1, DEFECT.findings), ("defect.closed", 1, DEFECT.findings)]
+    assert selector.seen[:2] == [("defect.opened", 1, DEFECT.detections), ("defect.closed", 1, DEFECT.detections)]
     assert selector.seen[2][:2] == ("camera.lost", None)
 
 

@@ -9,7 +9,7 @@ import pytest
 from fakes.inspection import Scene, ScriptedInspector
 
 from edge import config
-from edge.camera.supervisor import CameraRemoved
+from edge.camera.notices import CameraRemoved
 from edge.errors import CommandError, ConfigError, Problem
 from edge.pipeline.camera_session import CameraSession
 from edge.pipeline.orders import PromoteModel, Reconfigure, SetThresholds

@@ -6,7 +6,7 @@ import pytest
 from fakes.inspection import Scene
 
 from edge import config
-from edge.camera.supervisor import FramesLost
+from edge.camera.notices import FramesLost
 from edge.host.clock import NS_PER_S
 
 PLACED = {"scale": config.Scale(mm_per_px=250.0), "direction": "up", "offset_m": -100.0}

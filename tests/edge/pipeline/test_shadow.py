@@ -11,12 +11,12 @@ from fakes import FakeClock
 
 from edge.host.clock import NS_PER_MS, NS_PER_S
 from edge.pipeline.shadow import MAX_FAILURES, Shadow
-from edge.vision.decision import Findings, Region
+from edge.vision.decision import Detections, Region
 from edge.vision.inspector import Verdict
 
-OK = Verdict("ok", Findings((), ()), 8, inference_ns=2 * NS_PER_MS)
-DEFECT = replace(OK, state="defect", findings=Findings((Region("scratches", 0.9, (0, 0, 9, 9), 1),), ()))
-OTHER = replace(DEFECT, findings=Findings((Region("patches", 0.9, (0, 0, 9, 9), 1),), ()))
+OK = Verdict("ok", Detections((), ()), 8, inference_ns=2 * NS_PER_MS)
+DEFECT = replace(OK, state="defect", detections=Detections((Region("scratches", 0.9, (0, 0, 9, 9), 1),), ()))
+OTHER = replace(DEFECT, detections=Detections((Region("patches", 0.9, (0, 0, 9, 9), 1),), ()))
 PIXELS = np.zeros((4, 4), np.uint8)
 
 

@@ -1,4 +1,4 @@
-"""How far a tile is from good surface."""
+"""Anomaly scores, and the file of an anomaly model."""
 
 import io
 import json
@@ -19,7 +19,7 @@ def scores_of(count, fill=0.0, peaks=4):
 
 
 def plain(*sizes, names=("logits", "peaks")):
-    """Good surface around 0, one wide in each direction."""
+    """Good surface with a mean of 0 and a variance of 1 in each direction."""
     whole, views = sum(sizes), len(sizes)
     starts = np.cumsum([0, *sizes[:-1]], dtype=np.intp)
     return Gaussians(
@@ -36,8 +36,8 @@ def anomaly_model(sha256="a" * 64):
     return AnomalyModel(Model("tiny", "1", sha256), plain(6, 4), 3.0, 2.0)
 
 
-def test_a_network_tells_good_surface_by_logits_and_peaks():
-    """With `good` among the logits; one without peaks by its features."""
+def test_views_are_logits_and_maximum_activations():
+    """`good` is among the logits; a network without maximum activations has its features instead."""
     both = scores_of(3)
     assert {name: view.shape for name, view in views_of(both).items()} == {"logits": (3, 6), "peaks": (3, 4)}
     good = np.ones((3, 1), np.float32)
@@ -46,7 +46,7 @@ def test_a_network_tells_good_surface_by_logits_and_peaks():
 
 
 def test_each_view_has_a_distance_of_its_own():
-    """The Mahalanobis distance to its Gaussian, whatever the other says."""
+    """It is the Mahalanobis distance to the Gaussian of that view."""
     generator = np.random.default_rng(4)
     blocks = [generator.normal(size=(size, size)).astype(np.float32) for size in (6, 4)]
     offset = generator.normal(size=10).astype(np.float32)
@@ -60,42 +60,42 @@ def test_each_view_has_a_distance_of_its_own():
         assert found[:, view] == pytest.approx(np.log((apart**2).sum(1)), abs=1e-5)
 
 
-def test_views_are_joined_like_a_length():
-    """What is common does not count; one view that is far off is enough; each in its own unit."""
+def test_views_are_combined_like_a_vector():
+    """Common values count 0; one distant view is enough; each view has its own scale."""
     rows = np.array([[-3.0, -3.0], [-3.0, 9.0], [9.0, 9.0]], np.float32)
     one = np.ones(2, np.float32)
     assert joined(rows, one, one) == pytest.approx([0.0, 10.0, 10 * 2**0.5])
     assert joined(rows * 4 + 2, one / 4, one / 2) == pytest.approx([0.0, 10.0, 10 * 2**0.5])
 
 
-def test_scores_that_are_no_numbers_stay_that():
-    """Nobody may take them for good surface, whichever output they come from."""
-    for name in ("logits", "peaks"):
+def test_nan_outputs_give_nan_scores():
+    """A tile with NaN in any output never counts as good."""
+    for name in ("logits", "max_activations"):
         broken = scores_of(2, 1.0)
         getattr(broken, name)[1] = np.nan
         assert np.isnan(anomaly_model().score(broken)).tolist() == [False, True]
 
 
-def test_surface_in_the_very_middle_is_good():
+def test_surface_at_the_mean_scores_zero():
     """A distance of 0 has no logarithm; its score is 0."""
     assert anomaly_model().score(scores_of(2)).tolist() == [0.0, 0.0]
 
 
-def test_a_file_gives_back_what_was_written(tmp_path):
-    """Bit for bit, without pickles."""
+def test_model_survives_its_file(tmp_path):
+    """Scores are equal to the bit, and the file has no pickles."""
     made = anomaly_model()
     path = tmp_path / "top.npz"
     path.write_bytes(made.coded())
     read = AnomalyModel.read(path)
     assert read.score(scores_of(5, 2.0)).tolist() == made.score(scores_of(5, 2.0)).tolist()
-    assert (read.model, read.threshold, read.doubt) == (made.model, 3.0, 2.0)
+    assert (read.model, read.threshold, read.unsure_threshold) == (made.model, 3.0, 2.0)
 
 
 @pytest.mark.parametrize(
     "damage", [lambda b: b[:-60], lambda b: b"", lambda b: b"PK" + b[:99], lambda b: b + bytes(9 << 20)]
 )
-def test_a_damaged_file_is_refused(tmp_path, damage):
-    """With the key, the file, and what to run."""
+def test_damaged_file_is_refused(tmp_path, damage):
+    """The error names the key, the file, and the command to run."""
     path = tmp_path / "top.npz"
     path.write_bytes(damage(anomaly_model().coded()))
     with pytest.raises(ConfigError, match=r"cameras.anomaly.*calibrate normal"):
@@ -112,8 +112,8 @@ def test_a_damaged_file_is_refused(tmp_path, damage):
         ({"threshold": -1.0}, "threshold -1.0"),
     ],
 )
-def test_a_file_that_says_something_else_is_refused(tmp_path, change, words):
-    """Another schema, no view, a threshold that nothing is below."""
+def test_file_with_wrong_content_is_refused(tmp_path, change, words):
+    """Another schema, no views, or a negative threshold raises an error."""
     with np.load(io.BytesIO(anomaly_model().coded())) as file:
         arrays = dict(file)
     head = json.loads(bytes(arrays.pop("head"))) | change
@@ -126,15 +126,15 @@ def test_a_file_that_says_something_else_is_refused(tmp_path, change, words):
 @pytest.mark.parametrize(
     ("part", "value", "words"),
     [
-        ("starts", [0, 0], "views that begin at"),
-        ("starts", [0, 99], "views that begin at"),
+        ("starts", [0, 0], "views that start at"),
+        ("starts", [0, 99], "views that start at"),
         ("offset", [np.inf] * 10, "not all numbers are finite"),
         ("gain", [1.0, 0.0], "gain"),
         ("whitening", np.eye(3), "arrays of shape"),
     ],
 )
-def test_arrays_that_do_not_belong_together_are_refused(tmp_path, part, value, words):
-    """Of a file that was put together by hand."""
+def test_inconsistent_arrays_are_refused(tmp_path, part, value, words):
+    """A file that was edited by hand raises an error."""
     made = anomaly_model()
     kind = np.intp if part == "starts" else np.float32
     path = tmp_path / "top.npz"
@@ -143,8 +143,8 @@ def test_arrays_that_do_not_belong_together_are_refused(tmp_path, part, value, w
         AnomalyModel.read(path)
 
 
-def test_a_calibration_of_another_model_is_refused():
-    """It names both models and the command; the one that fits is found among several; none at all is no fault."""
+def test_anomaly_model_of_another_network_is_refused():
+    """The error names both networks and the command; the one that fits is found; none at all raises nothing."""
     card = load("builtin").card
     ours = anomaly_model(card.files[FP32])
     assert fitting((), card, "top") is None

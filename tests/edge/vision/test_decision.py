@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from edge import config
 from edge.errors import ConfigError
-from edge.vision.decision import NOTHING, AnomalyScores, Thresholds, decide, overlap_px, union
+from edge.vision.boxes import overlap_px, union
+from edge.vision.decision import NO_DETECTIONS, AnomalyScores, decide
+from edge.vision.thresholds import Thresholds
 
 TILE = 100
 LETTERS = {"c": 0, "i": 1, "p": 2, "t": 3, "r": 4, "s": 5}
@@ -19,8 +21,8 @@ def thresholds(**decision):
     return Thresholds.of(config.Decision(**decision), CLASSES, "top")
 
 
-def judge(drawing, levels=None, *, has_good=True, overlap=0, limits=None, strangeness=None):
-    """Findings of a drawn grid: a class's letter for a defect at 0.9, ? for doubt, . for good.
+def judge(drawing, levels=None, *, has_good=True, overlap=0, limits=None, anomaly_scores=None):
+    """Detections of a drawn grid: a class's letter for a defect at 0.9, ? for an unsure tile, . for a good one.
 
     levels: confidence of single letters.  overlap: px that neighbouring tiles share.
     """
@@ -41,12 +43,12 @@ def judge(drawing, levels=None, *, has_good=True, overlap=0, limits=None, strang
         np.array(cells, np.int32),
         limits or thresholds(),
         has_good=has_good,
-        strangeness=strangeness,
+        anomaly_scores=anomaly_scores,
     )
 
 
-def told(findings):
-    return [(region.class_name, region.box_px, region.tiles) for region in findings.regions]
+def regions_of(detections):
+    return [(region.class_name, region.box_px, region.tiles) for region in detections.regions]
 
 
 @pytest.mark.parametrize(
@@ -63,96 +65,96 @@ def told(findings):
     ],
 )
 def test_touching_tiles_of_one_class_are_one_region(drawing, expected):
-    """Neighbours, corners included, are joined; what does not touch stays apart."""
-    assert sorted(told(judge(drawing))) == sorted(expected)
+    """Neighbours, corners included, are joined; tiles that do not touch stay apart."""
+    assert sorted(regions_of(judge(drawing))) == sorted(expected)
 
 
 def test_neighbours_of_different_class_are_two_regions():
-    """Side by side, both clear and neither inside the other, both are told, strongest first."""
+    """Side by side, both with a clear class and neither inside the other: both are reported, strongest first."""
     found = judge("ssspp sss..", {"s": 0.92, "p": 0.95})
     assert [region.class_name for region in found.regions] == ["patches", "scratches"]
 
 
 def test_weaker_class_inside_a_stronger_is_absorbed():
-    """One flaw seen as two classes by overlapping tiles is told once, as the stronger."""
+    """One defect that overlapping tiles see as two classes is reported once, as the stronger."""
     assert [r.class_name for r in judge("sss scs sss", {"c": 0.8}).regions] == ["scratches"]
 
 
 def test_stronger_class_inside_a_weaker_is_kept():
-    """A strong small flaw in a weak large one is not lost."""
+    """A strong small defect in a weak large one is not lost."""
     found = judge("sss scs sss", {"s": 0.92, "c": 0.95})
     assert [r.class_name for r in found.regions] == ["crazing", "scratches"]
 
 
-@pytest.mark.parametrize(("level", "told_apart"), [(0.7, False), (0.89, False), (0.92, True)])
-def test_edge_of_a_flaw_in_the_next_tile_is_no_flaw_of_its_own(level, told_apart):
-    """Where a flaw reaches into the next tile, another class there counts only when it is clear."""
+@pytest.mark.parametrize(("level", "is_separate"), [(0.7, False), (0.89, False), (0.92, True)])
+def test_end_of_a_defect_in_the_next_tile_is_no_defect_of_its_own(level, is_separate):
+    """Where a defect reaches into the next tile, another class there counts only with a high confidence."""
     found = judge("ssp ...", {"s": 0.97, "p": level})
-    assert [r.class_name for r in found.regions] == ["scratches", "patches"][: 1 + told_apart]
+    assert [r.class_name for r in found.regions] == ["scratches", "patches"][: 1 + is_separate]
 
 
-def test_flaw_beside_a_slanting_scratch_is_kept():
-    """The box of a diagonal holds much surface that the scratch does not touch."""
+def test_defect_beside_a_slanting_scratch_is_kept():
+    """The box of a diagonal scratch contains much surface without a scratch."""
     found = judge("s.... .s... ..s.. ...s. p...s", {"p": 0.7})
     assert [r.class_name for r in found.regions] == ["scratches", "patches"]
 
 
 def test_regions_come_strongest_first():
-    """The order is by confidence, and the same for the same scores."""
+    """The order is by confidence, and equal for equal scores."""
     found = judge("s.c.p", {"c": 0.95, "p": 0.85})
     assert [round(r.confidence, 2) for r in found.regions] == [0.95, 0.9, 0.85]
 
 
 def test_each_class_has_its_own_threshold():
-    """`classes` raises or lowers the bar for single classes."""
+    """`classes` raises or lowers the threshold of single classes."""
     limits = thresholds(confidence=0.6, unsure=0.35, classes={"crazing": 0.95, "patches": 0.4})
     found = judge("c.p.s", {"p": 0.45, "s": 0.65}, limits=limits)
     assert [r.class_name for r in found.regions] == ["scratches", "patches"]
-    assert found.suspects == ((0, 0, 100, 100),)
+    assert found.unsure_boxes == ((0, 0, 100, 100),)
 
 
 def test_threshold_itself_is_a_defect():
-    """`confidence` is the probability from which a tile is a defect, and `unsure` that of doubt."""
+    """A tile at `confidence` is a defect, and a tile at `unsure` is unsure."""
     assert judge("s", {"s": 0.6}).regions
-    assert judge("s", {"s": 0.35}, has_good=False).suspects
-    assert not judge("s", {"s": 0.349}, has_good=False).suspects
+    assert judge("s", {"s": 0.35}, has_good=False).unsure_boxes
+    assert not judge("s", {"s": 0.349}, has_good=False).unsure_boxes
 
 
 def test_unknown_class_in_the_configuration_is_refused():
-    """Each class the model does not know is named, with those it knows."""
+    """The error names each class that the model does not know, and those that it knows."""
     with pytest.raises(ConfigError) as caught:
         thresholds(classes={"rust": 0.5, "scratches": 0.5, "dust": 0.5})
     assert [p.value for p in caught.value.problems] == ["rust", "dust"]
     assert all("scratches" in p.remedy for p in caught.value.problems)
 
 
-def test_doubt_with_a_good_output_is_the_probability_of_any_defect():
-    """A tile that is a defect for sure, of whatever class, is not good because no class leads."""
+def test_tile_is_unsure_by_the_probability_of_any_defect_where_there_is_a_good_output():
+    """A tile that surely has a defect of some class is not good only because no class leads."""
     rows = np.full((1, 6), 0.16, np.float32)
     place = np.array([[0, 0, 100, 100]], np.int32), np.array([[0, 0]], np.int32)
-    assert decide(rows, *place, thresholds(), has_good=True).suspects
-    assert not decide(rows, *place, thresholds(), has_good=False).suspects
+    assert decide(rows, *place, thresholds(), has_good=True).unsure_boxes
+    assert not decide(rows, *place, thresholds(), has_good=False).unsure_boxes
 
 
-def test_doubt_does_not_depend_on_the_other_tiles():
-    """A frame in which every tile surely is a defect is judged by the same rule as one with good tiles."""
+def test_unsure_tile_does_not_depend_on_the_other_tiles():
+    """The rule is the same for a frame full of defects and for one with good tiles."""
     sure = np.full((2, 6), 1 / 6, np.float32)
     boxes, cells = np.array([[0, 0, 9, 9], [9, 0, 9, 9]], np.int32), np.array([[0, 0], [0, 1]], np.int32)
-    assert len(decide(sure, boxes, cells, thresholds(), has_good=True).suspects) == 2
+    assert len(decide(sure, boxes, cells, thresholds(), has_good=True).unsure_boxes) == 2
 
 
 @pytest.mark.parametrize("has_good", [True, False])
-def test_scores_that_are_no_numbers_are_never_good(has_good):
-    """NaN is unsure: it is no defect, and nobody may report it as ok."""
+def test_nan_scores_are_never_good(has_good):
+    """A tile with NaN is unsure: it is no defect, and never ok."""
     rows = np.full((1, 6), np.nan, np.float32)
     place = np.array([[0, 0, 100, 100]], np.int32), np.array([[0, 0]], np.int32)
     found = decide(rows, *place, thresholds(), has_good=has_good)
     assert found.regions == ()
-    assert len(found.suspects) == 1
+    assert len(found.unsure_boxes) == 1
 
 
-def test_no_tiles_are_no_findings():
-    """An empty grid is judged without an error."""
+def test_no_tiles_give_no_detections():
+    """An empty grid raises no error."""
     empty = decide(
         np.empty((0, 6), np.float32),
         np.empty((0, 4), np.int32),
@@ -160,13 +162,13 @@ def test_no_tiles_are_no_findings():
         thresholds(),
         has_good=True,
     )
-    assert (empty.regions, empty.suspects) == ((), ())
+    assert (empty.regions, empty.unsure_boxes) == ((), ())
 
 
-def test_findings_hold_plain_numbers():
+def test_detections_hold_plain_numbers():
     """Boxes and confidences go into JSON: no numpy types."""
     found = judge("ss. ..?")
-    for box in (*found.suspects, *(region.box_px for region in found.regions)):
+    for box in (*found.unsure_boxes, *(region.box_px for region in found.regions)):
         assert [type(part) for part in box] == [int] * 4
     assert type(found.regions[0].confidence) is float
     assert type(found.regions[0].tiles) is int
@@ -178,8 +180,8 @@ GRIDS = st.integers(1, 6).flatmap(
 
 
 @given(GRIDS, st.sampled_from([0, 10]), st.booleans())
-def test_findings_hold_each_doubt_and_no_good_tile(lines, overlap, has_good):
-    """A defect tile gives a region, a doubtful one a suspect, a good one nothing; the strongest comes first."""
+def test_detections_hold_each_unsure_tile_and_no_good_one(lines, overlap, has_good):
+    """A defect tile is in a region, an unsure one is listed, a good one is absent; the strongest region comes first."""
     found = judge(" ".join(lines), has_good=has_good, overlap=overlap)
     letters = [letter for letter in "".join(lines) if letter in LETTERS]
     assert {region.class_name for region in found.regions} <= {CLASSES[LETTERS[letter]] for letter in letters}
@@ -187,7 +189,7 @@ def test_findings_hold_each_doubt_and_no_good_tile(lines, overlap, has_good):
     for r, line in enumerate(lines):
         for c, letter in enumerate(line):
             tile = (c * (TILE - overlap), r * (TILE - overlap), TILE, TILE)
-            assert (tile in found.suspects) == (letter == "?")
+            assert (tile in found.unsure_boxes) == (letter == "?")
     assert sum(region.tiles for region in found.regions) <= len(letters)
     assert list(found.regions) == sorted(found.regions, key=lambda region: -region.confidence)
 
@@ -206,49 +208,49 @@ def test_overlap_and_union_agree_with_each_other(a, b):
 
 
 @pytest.mark.parametrize("has_good", [True, False])
-def test_what_reaches_the_lowest_threshold_is_told(has_good):
-    """Sound frames are done with early: not what is at the threshold, above it, or no number."""
+def test_early_exit_misses_no_tile_at_the_lowest_threshold(has_good):
+    """The early exit for good frames does not apply to a tile at or above the threshold, or to NaN."""
     for level in (0.3499, 0.35, 0.3501, float("nan")):
         scores = np.zeros((3, 6), np.float32)
         scores[1, 2] = level
         boxes, cells = np.array([[0, 0, 9, 9]] * 3, np.int32), np.array([[0, 0], [0, 4], [0, 8]], np.int32)
         found = decide(scores, boxes, cells, thresholds(unsure=0.35), has_good=has_good)
-        assert bool(found.suspects) is not (level < 0.35), level
+        assert bool(found.unsure_boxes) is not (level < 0.35), level
 
 
-# ---- with good surface calibrated ----------------------------------------------------------------
+# ---- with an anomaly model -----------------------------------------------------------------------
 
 
-def strange(drawing, scores):
-    """The same grid, judged by strangeness with a threshold of 2 and doubt from 1."""
+def by_anomaly(drawing, scores):
+    """The same grid, judged by anomaly scores: unsure above 1, a defect above 2."""
     rows = np.array([float(score) for line in scores.split(";") for score in line.split()], np.float32)
-    return judge(drawing, strangeness=AnomalyScores(rows, 2.0, 1.0))
+    return judge(drawing, anomaly_scores=AnomalyScores(rows, 2.0, 1.0))
 
 
-def test_only_strangeness_makes_a_defect():
-    """A class that is sure of a tile which looks like good surface is not heard; doubt is doubt."""
-    assert strange("s.. ...", "0 0 0; 0 0 0") == NOTHING
-    found = strange("s.. ...", "0 0 0; 0 0 1.5")
+def test_only_the_anomaly_score_makes_a_defect():
+    """A class alone makes no defect of a tile with a low score; a score in between makes it unsure."""
+    assert by_anomaly("s.. ...", "0 0 0; 0 0 0") == NO_DETECTIONS
+    found = by_anomaly("s.. ...", "0 0 0; 0 0 1.5")
     assert found.regions == ()
-    assert found.suspects == ((200, 100, 100, 100),)
+    assert found.unsure_boxes == ((200, 100, 100, 100),)
 
 
-def test_strange_surface_without_a_class_is_an_anomaly():
-    """With the network's own confidence, and the strangeness over the threshold."""
-    (region,) = strange("... ...", "0 0 3; 0 0 5").regions
+def test_anomalous_region_without_a_class_is_named_anomaly():
+    """It has the network's confidence, and its score in units of the threshold."""
+    (region,) = by_anomaly("... ...", "0 0 3; 0 0 5").regions
     assert (region.class_name, region.anomaly, region.tiles) == ("anomaly", 2.5, 2)
     assert region.peak_px == (200, 100, 100, 100)
     assert region.confidence < 0.1
 
 
-def test_what_touches_a_class_is_of_that_class():
-    """One scratch that two tiles of six are sure of is one scratch."""
-    assert told(strange("s.. ...", "3 3 3; 0 0 0")) == [("scratches", (0, 0, 300, 100), 3)]
-    assert [r.class_name for r in strange("s.. ...", "3 0 3; 0 0 3").regions] == ["scratches", "anomaly"]
+def test_tile_that_touches_a_named_tile_takes_its_class():
+    """A scratch over three tiles, of which one has a sure class, is one scratch."""
+    assert regions_of(by_anomaly("s.. ...", "3 3 3; 0 0 0")) == [("scratches", (0, 0, 300, 100), 3)]
+    assert [r.class_name for r in by_anomaly("s.. ...", "3 0 3; 0 0 3").regions] == ["scratches", "anomaly"]
 
 
-def test_a_strangeness_that_is_no_number_is_never_good():
-    """Neither defect nor ok."""
-    found = strange("... ...", "0 nan 0; 0 0 0")
+def test_nan_anomaly_score_is_never_good():
+    """It is unsure: neither defect nor ok."""
+    found = by_anomaly("... ...", "0 nan 0; 0 0 0")
     assert found.regions == ()
-    assert found.suspects == ((100, 0, 100, 100),)
+    assert found.unsure_boxes == ((100, 0, 100, 100),)

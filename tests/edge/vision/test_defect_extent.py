@@ -1,4 +1,4 @@
-"""How far a flaw reaches within the tiles that show it."""
+"""The extent of a defect within its tiles."""
 
 import itertools
 import time
@@ -20,7 +20,7 @@ def region(*box):
 
 
 def steel(height=400, width=800, sigma=4.0):
-    """Brushed surface with a lamp that is brighter in the middle."""
+    """Brushed surface under a lamp that is brighter in the middle."""
     generator = np.random.default_rng(2)
     grain = cv2.GaussianBlur(generator.normal(0, 30, (height, width)), (0, 0), 1)
     light = 90 + 50 * np.sin(np.linspace(0, np.pi, width))[None, :]
@@ -35,8 +35,8 @@ def far(one, other):
 
 @pytest.mark.parametrize("gray", [30, 235])
 @pytest.mark.parametrize("truth", [(300, 120, 18, 14), (230, 110, 3, 170), (220, 150, 150, 6), (215, 115, 160, 150)])
-def test_a_flaw_is_measured_within_a_few_pixels(truth, gray):
-    """Or a tenth: a pit, lines along and across, a patch that fills its tile; dark and bright, under uneven light."""
+def test_extent_is_right_within_a_few_pixels(truth, gray):
+    """Or a tenth: a pit, lines along and across, a patch that fills its tile; dark and bright, in uneven light."""
     image = steel()
     x, y, w, h = truth
     image[y : y + h, x : x + w] = gray
@@ -45,8 +45,8 @@ def test_a_flaw_is_measured_within_a_few_pixels(truth, gray):
     assert far(found, truth) <= max(8, 0.1 * max(w, h))
 
 
-def test_parts_of_a_flaw_belong_together_and_specks_do_not():
-    """Two pits of one size in a box; a single bright pixel far from them."""
+def test_extent_includes_all_parts_and_no_specks():
+    """Two pits of one size in a box belong together; a single bright speck far from them does not."""
     image = steel()
     for x, y in ((240, 140), (350, 240)):
         image[y : y + 20, x : x + 20] = 20
@@ -56,8 +56,8 @@ def test_parts_of_a_flaw_belong_together_and_specks_do_not():
     assert far(found, (240, 140, 130, 120)) <= 8
 
 
-def test_it_stays_in_its_box():
-    """A flaw that goes on beyond the tiles that show it; one at the edge of the frame."""
+def test_extent_stays_within_the_box():
+    """For a defect that continues beyond its tiles, and for one at the edge of the frame."""
     image = steel()
     image[:, 300:310] = 20
     found = extent(image, region(200, 100, 200, 200), TILE)
@@ -69,14 +69,14 @@ def test_it_stays_in_its_box():
 
 
 @pytest.mark.parametrize("image", [steel(), np.full((400, 800), 120, np.uint8)], ids=["plain steel", "no grain at all"])
-def test_where_nothing_stands_out_nothing_is_told(image):
-    """The tiles saw a texture, or nothing: their box is all that is known."""
+def test_extent_is_unknown_where_no_pixel_stands_out(image):
+    """On a texture, or on a plain surface, only the box of the tiles is known."""
     assert extent(image, region(200, 100, 200, 200), TILE) is None
 
 
 @pytest.mark.parametrize("tile_px", [64, 200, 900])
-def test_tiles_of_any_size(tile_px):
-    """It looks at all of them in about one size."""
+def test_extent_is_right_for_tiles_of_any_size(tile_px):
+    """All tile sizes are shrunk to about the same size."""
     image = cv2.resize(steel(), None, fx=tile_px / 200, fy=tile_px / 200, interpolation=cv2.INTER_AREA)
     unit = tile_px / 200
     truth = tuple(round(side * unit) for side in (260, 150, 60, 40))
@@ -86,8 +86,8 @@ def test_tiles_of_any_size(tile_px):
     assert far(found, truth) <= 8 * max(1.0, unit)
 
 
-def test_generated_flaws_are_measured_several_times_better_than_by_their_tiles():
-    """Whole flaws of all six classes on the strip: the overlap with the truth, of the extent and of the tiles' box."""
+def test_extent_of_generated_defects_is_better_than_the_box_of_their_tiles():
+    """For whole defects of all six classes, the extent overlaps the truth 1.5 times as much as the tiles' box."""
     strip, ours, tiles = Strip(), [], []
     for number in itertools.islice(itertools.count(0, 7), 400):
         shown = strip.truth(number)
@@ -105,9 +105,9 @@ def test_generated_flaws_are_measured_several_times_better_than_by_their_tiles()
     assert np.mean(ours) > 1.5 * np.mean(tiles)
 
 
-def test_a_flaw_over_the_whole_frame_costs_little():
-    """The picture that is looked at is bounded, whatever the frame's size."""
+def test_defect_over_the_whole_frame_takes_little_time():
+    """The shrunk region is bounded, whatever the size of the frame."""
     image = cv2.resize(steel(), (4000, 2000))
-    begun = time.process_time()
+    started = time.process_time()
     extent(image, region(0, 0, 4000, 2000), TILE)
-    assert time.process_time() - begun < 0.5
+    assert time.process_time() - started < 0.5

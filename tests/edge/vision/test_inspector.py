@@ -42,9 +42,9 @@ def test_verdict_is_the_worst_of_all_tiles(means, state):
 
 def test_verdict_has_the_boxes():
     """Regions and suspects carry the boxes of their tiles."""
-    findings = inspector().inspect_alone(frame([[30, 250, 250], [127, 30, 30]])).findings
-    assert [region.box_px for region in findings.regions] == [(32, 0, 64, 32)]
-    assert findings.suspects == ((0, 32, 32, 32),)
+    detections = inspector().inspect_alone(frame([[30, 250, 250], [127, 30, 30]])).detections
+    assert [region.box_px for region in detections.regions] == [(32, 0, 64, 32)]
+    assert detections.unsure_boxes == ((0, 32, 32, 32),)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_picture_of_no_surface_is_bad(image, reason):
     verdict = inspector().inspect_alone(image)
     assert (verdict.state, verdict.tiles) == ("bad_image", 0)
     assert reason in verdict.reason
-    assert verdict.findings.regions == ()
+    assert verdict.detections.regions == ()
 
 
 def test_dark_around_the_region_of_interest_is_no_fault():
@@ -176,7 +176,7 @@ def test_check_of_a_bad_picture_names_the_fault_and_no_tiles_are_inspected():
     """After three dark frames in a row the fault starts; `inspect` of such a frame is bad_image with the reason."""
     top, dark = inspector(), np.zeros((64, 64), np.uint8)
     checks = [top.check(dark, n).check for n in range(3)]
-    assert [check.began for check in checks] == [None, None, "dark"]
+    assert [check.started for check in checks] == [None, None, "dark"]
     prepared = top.check(dark, 3)
     assert (prepared.fault, top.inspect(prepared).state, top.inspect(prepared).tiles) == ("dark", "bad_image", 0)
 

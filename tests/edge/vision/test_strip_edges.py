@@ -1,4 +1,4 @@
-"""The region that follows a wandering strip: on frames of known truth, and on real ones."""
+"""The region that follows a wandering strip: on generated frames, and on real ones."""
 
 import sys
 import time
@@ -17,7 +17,7 @@ from edge.model import bundle
 from edge.model.classifier import Classifier
 from edge.vision import strip_edges
 from edge.vision.inspector import Inspector
-from edge.vision.strip_edges import HOLD_FRAMES, NEW_FRAMES, Follower, locate
+from edge.vision.strip_edges import HOLD_FRAMES, NEW_FRAMES, StripFollower, locate
 
 STEEL = [Strip(width=1600, height=256).frame(n).astype(np.float32) for n in range(3)]
 NOISE = np.random.default_rng(0).normal(0, 2, (256, 1600)).astype(np.float32)
@@ -26,7 +26,7 @@ FIXED = (212, 0, 1176, 256)
 
 
 def frame(number=0, left=150.0, right=1430.0, dark=8):
-    """1600x256: steel between two upright edges, soft, with the noise of a sensor."""
+    """1600x256: steel between two vertical, soft edges, with sensor noise."""
     columns = np.arange(1600, dtype=np.float32)
     inside = np.clip(columns - left + 0.5, 0, 1) * np.clip(right - columns + 0.5, 0, 1)
     soft = cv2.GaussianBlur(inside[None, :], (0, 0), 1.5)
@@ -35,14 +35,14 @@ def frame(number=0, left=150.0, right=1430.0, dark=8):
 
 
 def wandering(number):
-    """Forth and back by 35 px, 2 px a frame at most."""
+    """Back and forth by 35 px, at most 2 px per frame."""
     off = 35 * np.sin(number / 17.5)
     return 160 + off, 1440 + off
 
 
 def test_region_follows_the_strip():
-    """Each edge is found within 2 px; the region begins inside it, within margin and two steps, and never outside."""
-    follower = Follower(TRACK, FIXED)
+    """Each edge is found within 2 px; the region starts inside it, by at most the margin and two steps."""
+    follower = StripFollower(TRACK, FIXED)
     regions = set()
     for number in range(110):
         left, right = wandering(number)
@@ -58,38 +58,38 @@ def test_region_follows_the_strip():
     assert 5 < len(regions) < 60
 
 
-def test_region_stands_still_while_the_edge_trembles():
-    """The noise of an edge lays no new tiles."""
-    follower = Follower(TRACK, FIXED)
+def test_region_is_fixed_while_the_edge_trembles():
+    """The noise of an edge does not lay new tiles."""
+    follower = StripFollower(TRACK, FIXED)
     regions = [follower.step(frame(n, 150 + (n % 3) * 0.7, 1430)) for n in range(30)]
     assert len(set(regions[NEW_FRAMES:])) <= 2
 
 
-def test_lost_edge_holds_and_then_gives_way_to_the_fixed_region():
-    """For a while its last place holds, then the region of calibration; both are said, and it comes back."""
-    follower = Follower(TRACK, FIXED)
+def test_lost_edge_holds_for_a_while_before_the_fixed_region():
+    """First its last place holds, then the region of calibration; the state tells which; the edge is found again."""
+    follower = StripFollower(TRACK, FIXED)
     for n in range(5):
         x, _, w, _ = follower.step(frame(n))
     everywhere = frame(left=-10, right=1430)  # the strip fills the left side
     for _ in range(HOLD_FRAMES):
         assert follower.step(everywhere)[0] == x
-        assert follower.edges["left"].sight == "held"
+        assert follower.edges["left"].state == "held"
     assert follower.step(everywhere)[0] == FIXED[0]
-    assert (follower.edges["left"].sight, follower.edges["left"].lost_frames) == (
+    assert (follower.edges["left"].state, follower.edges["left"].lost_frames) == (
         "lost",
         NEW_FRAMES,
-    )  # two of them before it was seen at all
-    assert follower.edges["right"].sight == "seen"
+    )  # two of them before its first sighting
+    assert follower.edges["right"].state == "seen"
     assert follower.step(everywhere)[0] + follower.step(everywhere)[2] > 1400
     for _ in range(NEW_FRAMES):
         region = follower.step(frame())
     assert region == (x, 0, w, 256)
-    assert follower.edges["left"].sight == "seen"
+    assert follower.edges["left"].state == "seen"
 
 
-def test_single_frame_moves_no_edge_far():
-    """What is seen far from the last place is believed after three frames."""
-    follower = Follower(TRACK, FIXED)
+def test_single_frame_does_not_move_an_edge_far():
+    """A place far from the last one is accepted after three frames."""
+    follower = StripFollower(TRACK, FIXED)
     for n in range(5):
         before = follower.step(frame(n))
     assert follower.step(frame(left=205)) == before
@@ -103,15 +103,17 @@ def test_single_frame_moves_no_edge_far():
     "picture", [np.full((256, 1600), 3, np.uint8), np.full((256, 1600), 200, np.uint8), frame(0, -9, 1700)]
 )
 def test_frames_without_an_edge_show_none(picture):
-    """A dark room, a white wall, and steel from side to side."""
+    """Darkness, a white wall, and steel from side to side have no edge."""
     everywhere = {"left": (0, 1600), "right": (0, 1600), "top": (0, 256), "bottom": (0, 256)}
     assert set(locate(picture, everywhere, 150.0).values()) == {None}
 
 
-def test_edges_above_and_below_are_followed_too():
-    """A strip that lies across."""
+def test_edges_at_top_and_bottom_are_followed():
+    """A strip that runs sideways has its edges there."""
     turned = np.ascontiguousarray(frame(2, 150, 1430).T)
-    follower = Follower(Track(seen_px={"top": (140, 160), "bottom": (1420, 1440)}, margin_px=0), (0, 170, 256, 1240))
+    follower = StripFollower(
+        Track(seen_px={"top": (140, 160), "bottom": (1420, 1440)}, margin_px=0), (0, 170, 256, 1240)
+    )
     for _ in range(NEW_FRAMES):
         x, y, w, h = follower.step(turned)
     assert (x, w) == (0, 256)
@@ -121,26 +123,28 @@ def test_edges_above_and_below_are_followed_too():
 
 
 def test_real_edges_are_followed_within_8_px_and_no_others_found():
-    """Every Severstal frame, the whole width searched, and the stretch around the edge."""
+    """On every Severstal frame, in the whole width and around the edge only."""
     folder = needs_data("normal-steel/severstal")
     for path in sorted(folder.glob("frames*/*.jpg")):
         picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
         height, width = picture.shape
-        level = strip_edges._strip_level(picture)
+        level = strip_edges._brightness_of_strip(picture)
         whole = {"left": (0, width), "right": (0, width), "top": (0, height), "bottom": (0, height)}
         found = {side: at for side, at in locate(picture, whole, level).items() if at is not None}
         side, truth = SEVERSTAL.get(f"{path.parent.name}/{path.stem}", (None, None))
         assert set(found) == ({side} if side else set()), path.stem
         if side:
             assert abs(found[side] - truth) <= 8, path.stem
-            follower = Follower(Track(seen_px={side: (truth - 60, truth + 60)}, margin_px=4), (0, 0, width, height))
+            follower = StripFollower(
+                Track(seen_px={side: (truth - 60, truth + 60)}, margin_px=4), (0, 0, width, height)
+            )
             for _ in range(NEW_FRAMES):
                 x, _, w, _ = follower.step(picture)
             assert abs(follower.edges[side].at_px - truth) <= 8, path.stem
             assert abs((x if side == "left" else x + w) - truth) <= 16, path.stem
 
 
-# ---- inspected by it ---------------------------------------------------------------------------
+# ---- with the inspector ------------------------------------------------------------------------
 
 
 def fitted(**keys):
@@ -154,10 +158,10 @@ def network():
 
 
 def test_tiles_lie_on_the_strip_of_each_frame(network):
-    """None reaches beyond an edge, those beside it are counted, and the health watch is not disturbed."""
+    """No tile crosses an edge, tiles outside are counted, and the image check finds no fault."""
     inspector = Inspector(fitted(), network, FakeClock())
     plain = Inspector(config.Camera(name="top", source=SecretStr("strip:")), network, FakeClock())
-    assert inspector.edges["left"].sight == "lost"
+    assert inspector.edges["left"].state == "lost"
     for number in range(60):
         left, right = wandering(number)
         picture = frame(number, left, right)
@@ -169,12 +173,12 @@ def test_tiles_lie_on_the_strip_of_each_frame(network):
         assert (boxes[:, 0] + boxes[:, 2]).max() < right
         assert (verdict.tiles, verdict.outside) == (len(boxes), plain.prepare(picture, follow=True).tiles - len(boxes))
         assert verdict.outside > 0
-    assert inspector.edges["left"].sight == "seen"
+    assert inspector.edges["left"].state == "seen"
     assert len(inspector._learned.places) <= 32
 
 
-def test_every_tile_is_seen_under_overload_also_when_the_strip_wanders(network):
-    """Turns go on when the tiles move: with half of them a frame, all places were looked at within six frames."""
+def test_every_tile_is_inspected_under_overload_while_the_strip_wanders(network):
+    """Turns survive the moving of tiles: with half of them per frame, every place is inspected within six frames."""
     inspector = Inspector(fitted(), network, FakeClock())
     seen = np.zeros((6, 1600), bool)
     for number in range(30):
@@ -192,8 +196,8 @@ def test_every_tile_is_seen_under_overload_also_when_the_strip_wanders(network):
             assert seen.any(axis=0)[int(left) + 60 : int(right) - 60].all()
 
 
-def test_frames_of_another_size_are_bad_and_disturb_nothing(network):
-    """The region was calibrated for its size; the next frame of that size is followed again."""
+def test_frame_of_another_size_is_bad_and_changes_no_state(network):
+    """The region is calibrated for one frame size; the next frame of that size is followed as before."""
     inspector = Inspector(fitted(), network, FakeClock())
     for n in range(4):
         inspector.check(frame(n), n)
@@ -205,19 +209,19 @@ def test_frames_of_another_size_are_bad_and_disturb_nothing(network):
 
 
 @pytest.mark.bench
-def test_following_beside_the_network(network):
-    """Printed, never judged: two edges of a frame of 1600x256 beside the network's time for its tiles."""
+def test_time_of_following_beside_the_network(network):
+    """Prints the time to follow two edges of a 1600x256 frame beside the network's time for its tiles."""
     inspector = Inspector(fitted(), network, FakeClock())
     picture, times = frame(), {"follow": [], "network": []}
     for n in range(220):
-        begun = time.perf_counter_ns()
+        started = time.perf_counter_ns()
         frame_ = inspector.prepare(picture, follow=True)
         followed = time.perf_counter_ns()
         cut = inspector.cut(frame_)
         prepared = time.perf_counter_ns()
         network.score(cut)
         if n >= 20:
-            times["follow"].append(followed - begun)
+            times["follow"].append(followed - started)
             times["network"].append(time.perf_counter_ns() - prepared)
     follow, alone = (float(np.median(ns)) / 1000 for ns in times.values())
     sys.stderr.write(

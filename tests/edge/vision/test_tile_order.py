@@ -1,4 +1,4 @@
-"""The turns of the tiles when there is no time for all."""
+"""The order of the tiles when there is no time for all."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.vision.tile_order import Rotation
+from edge.vision.tile_order import TileOrder
 
 
 def boxes(count, side=100):
@@ -15,11 +15,11 @@ def boxes(count, side=100):
 
 @given(st.data())
 def test_every_tile_is_seen_within_the_stated_number_of_frames(data):
-    """With k tiles a frame each of N is seen within N / ceil(k / 2) frames, whatever is suspicious meanwhile."""
+    """With k tiles per frame, each of N is inspected within N / ceil(k / 2) frames, whatever is suspicious."""
     count = data.draw(st.integers(1, 60))
     most = data.draw(st.integers(1, count))
     limit = math.ceil(count / math.ceil(most / 2))
-    turns = Rotation(boxes(count))
+    turns = TileOrder(boxes(count))
     seen_ns = np.zeros(count, int)
     for frame in range(1, 4 * limit):
         chosen = turns.order(most)
@@ -27,35 +27,35 @@ def test_every_tile_is_seen_within_the_stated_number_of_frames(data):
         seen_ns[chosen] = frame
         assert (frame - seen_ns < limit).all() or frame < limit
         suspicious = data.draw(st.lists(st.integers(0, count - 1), max_size=4))
-        turns.saw(chosen, [(i * 100 + 10, 10, 20, 20) for i in suspicious])
+        turns.mark_inspected(chosen, [(i * 100 + 10, 10, 20, 20) for i in suspicious])
     assert (seen_ns > 0).all()
 
 
-def test_suspicious_tiles_come_first_with_all_that_touch_them():
-    """What was found in the last frame is looked at again, also where it may have moved to."""
-    turns = Rotation(boxes(10))
-    turns.saw(None, [(390, 20, 120, 30)])
+def test_tiles_that_touch_a_suspicious_box_come_first():
+    """They include tiles into which a defect of the last frame may have moved."""
+    turns = TileOrder(boxes(10))
+    turns.mark_inspected(None, [(390, 20, 120, 30)])
     assert set(turns.order(8)[:3].tolist()) == {3, 4, 5}
-    turns.saw(np.array([3, 4, 5]), [])
+    turns.mark_inspected(np.array([3, 4, 5]), [])
     assert not {3, 4, 5} & set(turns.order(7).tolist())
 
 
-def test_suspects_take_half_of_the_turns_at_most():
-    """A surface full of flaws does not keep the rest of the tiles from being seen."""
-    turns = Rotation(boxes(10))
-    turns.saw(np.arange(5), [(0, 0, 500, 100)])
+def test_suspicious_tiles_take_at_most_half_of_the_places():
+    """A surface full of defects does not stop the inspection of the other tiles."""
+    turns = TileOrder(boxes(10))
+    turns.mark_inspected(np.arange(5), [(0, 0, 500, 100)])
     chosen = turns.order(4).tolist()
     assert sum(tile < 5 for tile in chosen) == 2
 
 
-def test_tiles_that_lie_elsewhere_keep_their_turns():
-    """Each takes over from the one that was nearest, also where there are fewer now: none waits for ever."""
+def test_moved_tiles_keep_their_turns():
+    """Each tile takes over the turn of the nearest old one, even if there are fewer now."""
     boxes = np.array([[x, 0, 10, 10] for x in range(0, 100, 10)], np.int32)
-    turns = Rotation(boxes)
-    turns.saw(turns.order(5), ())
-    turns.over(boxes + np.array([3, 0, 0, 0], np.int32))
+    turns = TileOrder(boxes)
+    turns.mark_inspected(turns.order(5), ())
+    turns.move_to(boxes + np.array([3, 0, 0, 0], np.int32))
     assert turns.order(5).tolist() == [5, 6, 7, 8, 9]
-    turns.saw(turns.order(5), ())
-    turns.over(boxes[2:])
+    turns.mark_inspected(turns.order(5), ())
+    turns.move_to(boxes[2:])
     assert len(turns.order(8)) == 8
     assert turns.order(3).tolist() == [0, 1, 2]

@@ -1,4 +1,4 @@
-"""Where tiles lie and what they show."""
+"""Where tiles lie, and which pixels they contain."""
 
 import time
 
@@ -22,7 +22,7 @@ def picture(height, width, seed=0):
 
 
 def try_lay(shape, **options):
-    """The grid, or None where the frame is refused."""
+    """The grid, or None where `lay` refuses the frame."""
     try:
         return lay(shape, **options)
     except ImageError:
@@ -38,7 +38,7 @@ def covered(grid: TileGrid):
 
 @given(SIZES, SIZES, TILES, INPUTS, OVERLAPS)
 def test_boxes_cover_the_frame_and_stay_inside(height, width, tile_px, input_px, overlap):
-    """Every pixel of any frame is in a box, no box leaves the frame, and only too narrow frames are refused."""
+    """Every pixel of a frame is in a box, no box leaves the frame, and only too narrow frames are refused."""
     grid = try_lay((height, width), tile_px=tile_px, input_px=input_px, overlap=overlap)
     if grid is None:
         assert min(height, width) < -(-tile_px // 2) or height * width > 1000 * tile_px**2
@@ -55,7 +55,7 @@ def test_boxes_cover_the_frame_and_stay_inside(height, width, tile_px, input_px,
 
 @given(SIZES, SIZES, TILES, INPUTS, OVERLAPS)
 def test_boxes_have_the_size_of_a_tile(height, width, tile_px, input_px, overlap):
-    """A box is a tile, give or take what rounding the shrunk picture costs; smaller frames give smaller boxes."""
+    """A box has the size of a tile within the rounding of the shrunk picture; smaller frames give smaller boxes."""
     grid = try_lay((height, width), tile_px=tile_px, input_px=input_px, overlap=overlap)
     if grid is None:
         return
@@ -66,7 +66,7 @@ def test_boxes_have_the_size_of_a_tile(height, width, tile_px, input_px, overlap
 
 
 @given(SIZES, SIZES, TILES, INPUTS, OVERLAPS)
-def test_boxes_say_where_the_cut_pixels_come_from(height, width, tile_px, input_px, overlap):
+def test_boxes_match_the_cut_pixels(height, width, tile_px, input_px, overlap):
     """The ends of each box agree within half a pixel with the ends of the tile in the shrunk picture."""
     grid = try_lay((height, width), tile_px=tile_px, input_px=input_px, overlap=overlap)
     if grid is None:
@@ -74,14 +74,14 @@ def test_boxes_say_where_the_cut_pixels_come_from(height, width, tile_px, input_
     corners = np.array([(columns.start, rows.start) for rows, columns in grid.places])
     for axis, full in ((0, width), (1, height)):
         scale = full / grid.small[axis]
-        begin, end = corners[:, axis] * scale, np.minimum(full, (corners[:, axis] + input_px) * scale)
-        assert (abs(grid.boxes[:, axis] - begin) <= 0.5 + 1e-6).all()
+        start, end = corners[:, axis] * scale, np.minimum(full, (corners[:, axis] + input_px) * scale)
+        assert (abs(grid.boxes[:, axis] - start) <= 0.5 + 1e-6).all()
         assert (abs(grid.boxes[:, axis] + grid.boxes[:, axis + 2] - end) <= 0.5 + 1e-6).all()
 
 
 @given(st.integers(1, 4000), st.integers(10, 200), OVERLAPS)
 def test_positions_are_few_and_overlap_enough(length, side, overlap):
-    """Tiles cover the length, no fewer would do, and neighbours share at least what was asked, in whole pixels."""
+    """Tiles cover the length, fewer would not, and neighbours overlap by at least the given share, in whole pixels."""
     starts = _positions(length, side, overlap)
     assert starts[0] == 0
     assert starts[-1] == max(0, length - side)
@@ -93,15 +93,15 @@ def test_positions_are_few_and_overlap_enough(length, side, overlap):
         assert side + (fewer - 1) * (side - overlap * side) < length
 
 
-def test_tiles_of_few_pixels_do_not_stand_twice():
-    """A step is never below one pixel, whatever the overlap."""
+def test_tiles_of_few_pixels_are_distinct():
+    """The step is at least one pixel, whatever the overlap."""
     starts = _positions(12, 2, 0.9)
     assert starts == sorted(set(starts))
 
 
 @given(st.integers(1, 12), st.integers(1, 12), OVERLAPS, st.integers(0, 5))
 def test_cut_equals_shrinking_each_tile_alone(rows, columns, overlap, seed):
-    """For factor 2 and even sizes, the cut is the same to the byte as shrinking each box of the frame."""
+    """For factor 2 and even sizes, the cut gives the same bytes as shrinking each box of the frame."""
     image = picture(64 + 6 * rows, 64 + 10 * columns, seed)
     grid = lay(image.shape, tile_px=64, input_px=32, overlap=overlap)
     tiles = grid.cut(image)
@@ -112,8 +112,8 @@ def test_cut_equals_shrinking_each_tile_alone(rows, columns, overlap, seed):
 
 
 @pytest.mark.parametrize(("tile_px", "input_px"), [(150, 100), (200, 96), (77, 50), (100, 100), (60, 100)])
-def test_cut_shows_what_the_box_holds(tile_px, input_px):
-    """For ratios that do not come out even, and enlarging, cut and box show the same place within a pixel."""
+def test_cut_shows_the_pixels_of_the_box(tile_px, input_px):
+    """For fractional ratios and for enlarging, cut and box show the same place within a pixel."""
     yy, xx = np.mgrid[0:401, 0:613]
     image = ((xx * 200) // 613 + (yy * 50) // 401).astype(np.uint8)
     grid = lay(image.shape, tile_px=tile_px, input_px=input_px, overlap=0.1)
@@ -122,7 +122,7 @@ def test_cut_shows_what_the_box_holds(tile_px, input_px):
 
 
 def test_cut_without_scaling_copies_pixels():
-    """With tile and input of one size the tiles are the frame's own pixels, in memory of their own."""
+    """If tile and input have one size, the tiles are copies of the frame's pixels."""
     image = picture(100, 150)
     tiles = lay(image.shape, tile_px=50, input_px=50).cut(image)
     kept = tiles.copy()
@@ -131,8 +131,8 @@ def test_cut_without_scaling_copies_pixels():
     assert np.array_equal(tiles, kept)
 
 
-def test_cut_fills_the_memory_it_is_given():
-    """A larger batch is filled from its beginning, and the part that was filled is returned."""
+def test_cut_fills_a_given_array():
+    """It fills a larger array from its start, and returns the filled part."""
     image = picture(100, 150)
     grid = lay(image.shape, tile_px=50, input_px=25)
     batch = np.full((20, 25, 25), 7, np.uint8)
@@ -144,15 +144,15 @@ def test_cut_fills_the_memory_it_is_given():
 
 
 def test_cut_of_another_frame_size_is_refused():
-    """A grid fits frames of its own size only, and gray ones."""
+    """A grid accepts only gray frames of its own size."""
     grid = lay((100, 150), tile_px=50, input_px=25)
     for shape in ((150, 100), (99, 150), (100, 150, 3)):
         with pytest.raises(ImageError):
             grid.cut(np.zeros(shape, np.uint8))
 
 
-def test_narrow_frame_is_mirrored_out_to_a_tile():
-    """A strip narrower than a tile but at least half of one is judged; its box is the strip, not the mirror."""
+def test_narrow_frame_is_mirrored_to_the_size_of_a_tile():
+    """A frame of at least half a tile is inspected; its box is the frame without the mirrored part."""
     image = picture(32, 200)
     grid = lay(image.shape, tile_px=50, input_px=50)
     tiles = grid.cut(image)
@@ -162,7 +162,7 @@ def test_narrow_frame_is_mirrored_out_to_a_tile():
 
 @pytest.mark.parametrize("shape", [(24, 200), (200, 24), (1, 1), (0, 50), (50, 0)])
 def test_frame_below_half_a_tile_is_refused(shape):
-    """Too little surface is said, not judged."""
+    """Too little surface raises an error."""
     with pytest.raises(ImageError):
         lay(shape, tile_px=50, input_px=50)
 
@@ -177,8 +177,8 @@ def test_frame_below_half_a_tile_is_refused(shape):
         (((250, 150), (900, 150), (900, 900), (250, 900)), (250, 150, 50, 50)),
     ],
 )
-def test_region_is_cut_to_the_frame(roi, window):
-    """A region that is partly outside is inspected where the frame shows it."""
+def test_region_is_clipped_to_the_frame(roi, window):
+    """A region that is partly outside is inspected inside the frame."""
     grid = lay((200, 300), tile_px=50, input_px=25, roi=roi)
     assert grid.window == window
     x, y, w, h = window
@@ -189,14 +189,14 @@ def test_region_is_cut_to_the_frame(roi, window):
 
 @pytest.mark.parametrize("roi", [(300, 0, 10, 10), (0, 200, 10, 10), ((400, 400), (500, 400), (450, 500))])
 def test_region_outside_the_frame_is_refused(roi):
-    """The message names the frame's size."""
+    """The error gives the size of the frame."""
     with pytest.raises(ImageError, match="300x200"):
         lay((200, 300), tile_px=50, input_px=25, roi=roi)
 
 
 @pytest.mark.parametrize("tile_px", [40, 41, 200])
 def test_polygon_leaves_out_tiles_that_are_mostly_outside(tile_px):
-    """A triangle keeps the tiles of its own half, with their places in the full grid."""
+    """A triangle keeps the tiles of its half, with their cells in the full grid."""
     size = tile_px * 10
     full = lay((size, size), tile_px=tile_px, input_px=40)
     half = lay((size, size), tile_px=tile_px, input_px=40, roi=((0, 0), (size, 0), (0, size)))
@@ -206,8 +206,8 @@ def test_polygon_leaves_out_tiles_that_are_mostly_outside(tile_px):
     assert {(r, c) for r in range(10) for c in range(10) if r + c < 9} <= kept
 
 
-def test_polygon_that_holds_no_tile_is_refused():
-    """A thin slanting sliver covers half of no tile."""
+def test_polygon_without_a_tile_is_refused():
+    """A thin slanting sliver covers no tile by half."""
     with pytest.raises(ImageError, match="no tile"):
         lay((1000, 1000), tile_px=100, input_px=50, roi=((0, 0), (1000, 990), (1000, 1000)))
 
@@ -218,7 +218,7 @@ def test_polygon_that_holds_no_tile_is_refused():
 )
 @settings(max_examples=40)
 def test_any_polygon_gives_a_grid_or_an_image_error(polygon, size):
-    """Crossing itself, without area, far outside: nothing else comes out."""
+    """A polygon may cross itself, have no area or lie far outside: no other error is raised."""
     grid = try_lay((size, size), tile_px=50, input_px=50, roi=polygon)
     assert grid is None or len(grid) >= 1
 
@@ -231,8 +231,8 @@ def test_cells_are_rows_and_columns():
 
 
 @pytest.mark.parametrize("options", [{"tile_px": 16, "overlap": 0.9}, {"tile_px": 16, "overlap": 0.0}])
-def test_more_tiles_than_make_sense_are_refused(options):
-    """A slip in the configuration neither fills the memory nor takes minutes."""
+def test_too_many_tiles_are_refused(options):
+    """A mistake in the configuration neither fills the memory nor takes minutes."""
     started = time.process_time()
     with pytest.raises(ImageError, match=str(MAX_TILES)):
         lay((8192, 32_768), input_px=100, **options)
@@ -241,7 +241,7 @@ def test_more_tiles_than_make_sense_are_refused(options):
 
 @pytest.mark.parametrize("roi", [None, ((0, 0), (8191, 0), (8191, 8191), (0, 8000))])
 def test_laying_a_large_frame_is_quick(roi):
-    """The grid of a 67-megapixel frame, with a polygon too, takes well under a second or two."""
+    """The grid of a 67-megapixel frame takes less than 2 s, even with a polygon."""
     started = time.process_time()
     grid = lay((8192, 8192), tile_px=100, input_px=100, overlap=0.1, roi=roi)
     assert len(grid) > 8000
@@ -249,7 +249,7 @@ def test_laying_a_large_frame_is_quick(roi):
 
 
 def test_shrink_averages_areas():
-    """The one definition of preprocessing: whole factors are exact means, rounded; enlarging is allowed."""
+    """Integer factors give exact means, rounded; enlarging is allowed."""
     image = np.array([[0, 4, 10, 10], [0, 4, 10, 10]], np.uint8)
     assert shrink(image, 2, 1).tolist() == [[2, 10]]
     assert shrink(image, 4, 2) is image

@@ -1,4 +1,4 @@
-"""Defects over frames, played as tables: what each frame shows, and what is told."""
+"""Defects over frames, played as tables: what each frame shows, and which events come of it."""
 
 import itertools
 import time
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from edge import config
 from edge.coverage.strip_position import FramePoint, Span, StripPosition
-from edge.vision.decision import Findings, Region
-from edge.vision.tracker import MAX_HELD, MAX_TRACKS, Motion, Tracker, at_once
+from edge.vision.decision import Detections, Region
+from edge.vision.tracker import MAX_HELD, MAX_TRACKS, Motion, Tracker, open_and_close
 
 TILE = 200
 FRAME_NS = 33_000_000
@@ -25,27 +25,27 @@ def crazing(x, y=0, **more):
     return scratch(x, y, name="crazing", **more)
 
 
-def doubt(x, y=0, w=TILE, h=TILE):
+def unsure(x, y=0, w=TILE, h=TILE):
     return (x, y, w, h)
 
 
 class Scene:
-    """Tracks with a story: each frame is a list of regions and doubts."""
+    """A tracker and its events: each frame is a list of regions and unsure tiles."""
 
     def __init__(self, **decision):
         ids = itertools.count(1)
         self.tracks = Tracker(config.Decision(**decision), TILE, lambda: f"t{next(ids)}")
         self.now_ns = 0
         self.frame = 0
-        self.told = []
+        self.reported = []
 
     def show(self, *things, elapsed=1, motion=None, place=lambda _box: None):
         self.frame += elapsed
         self.now_ns += elapsed * FRAME_NS
         regions = tuple(thing for thing in things if isinstance(thing, Region))
         suspects = tuple(thing for thing in things if not isinstance(thing, Region))
-        changes = self.tracks.step(Findings(regions, suspects), self.now_ns, elapsed, motion, place)
-        self.told += [(self.frame, change) for change in changes]
+        changes = self.tracks.step(Detections(regions, suspects), self.now_ns, elapsed, motion, place)
+        self.reported += [(self.frame, change) for change in changes]
         return [(change.type.removeprefix("defect."), change.defect.track_id) for change in changes]
 
     def play(self, frames, drift=None):
@@ -56,23 +56,23 @@ class Scene:
         return self
 
     def end(self):
-        self.told += [(self.frame, change) for change in self.tracks.close_all()]
+        self.reported += [(self.frame, change) for change in self.tracks.close_all()]
         return self
 
     @property
     def opened(self):
-        return [change.defect for _, change in self.told if change.type == "defect.opened"]
+        return [change.defect for _, change in self.reported if change.type == "defect.opened"]
 
     @property
     def closed(self):
-        return [change.defect for _, change in self.told if change.type == "defect.closed"]
+        return [change.defect for _, change in self.reported if change.type == "defect.closed"]
 
     def counts(self):
         return len(self.opened), len(self.closed)
 
 
 def passing(start=-200, stop=1600, step=90, width=1600, tile=TILE, name="scratches"):
-    """A flaw of 60 px that crosses the frame: the tiles it lies in, as boxes on the grid of tiles."""
+    """A defect of 60 px that crosses the frame: the tiles that show it, as one box on the grid of tiles."""
     frames = []
     for x in range(start, stop, step):
         first, last = max(0, x) // tile, min(width - 1, x + 60) // tile
@@ -85,21 +85,21 @@ def passing(start=-200, stop=1600, step=90, width=1600, tile=TILE, name="scratch
 NOTHING = [[]] * 5
 
 
-# ---- one flaw ------------------------------------------------------------------------------------
+# ---- one defect ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("step", [20, 60, 90, 150, 199])
 @pytest.mark.parametrize("direction", [1, -1])
-def test_flaw_that_crosses_the_strip_is_one_defect(step, direction):
-    """Whatever the speed up to a tile per frame, and its direction: one opened, one closed."""
+def test_defect_that_crosses_the_frame_opens_and_closes_once(step, direction):
+    """At any speed up to a tile per frame, in either direction."""
     scene = Scene().play(passing(step=step)[::direction] + NOTHING)
     assert scene.counts() == (1, 1)
     assert scene.closed[0].track_id == scene.opened[0].track_id
     assert scene.closed[0].frames == sum(bool(things) for things in passing(step=step))
 
 
-def test_closing_event_tells_the_whole():
-    """Class, best confidence, largest box and tiles, sightings, and the time from first to last sighting."""
+def test_closing_event_covers_the_whole_track():
+    """It has class, best confidence, largest box and tiles, sightings, and the time from first to last sighting."""
     scene = Scene()
     scene.play([[scratch(0, confidence=0.7)], [scratch(0, w=400, confidence=0.95, tiles=2)], [scratch(200)], *NOTHING])
     closed = scene.closed[0]
@@ -108,8 +108,8 @@ def test_closing_event_tells_the_whole():
     assert closed.duration_s == pytest.approx(2 * FRAME_NS / 1e9)
 
 
-def test_what_is_seen_beside_a_flaw_that_has_left_is_not_it():
-    """A speck of one frame on the other side of the strip, while the flaw is still open; then another flaw there."""
+def test_region_beside_a_defect_that_has_left_is_another_defect():
+    """A speck in one frame on the other side of the strip, while the track is open; then another defect there."""
     leaving = [[scratch(0, y=y)] for y in range(400, -1, -50)]
     other = [[scratch(600, y=y)] for y in range(400, -1, -50)]
     scene = Scene().play([*leaving, [], [scratch(600, y=200)], [], *other, *NOTHING])
@@ -117,8 +117,8 @@ def test_what_is_seen_beside_a_flaw_that_has_left_is_not_it():
     assert [defect.box_px[0] for defect in scene.closed] == [0, 600]
 
 
-def test_extent_of_a_flaw_is_around_all_its_parts():
-    """In the opening event as it is then, in the closing one as it was where the flaw was largest."""
+def test_extent_of_a_defect_is_around_all_its_parts():
+    """The opening event has the present extent, the closing event that of the frame with the largest box."""
     one = replace(scratch(0), extent_px=(40, 50, 30, 20))
     parts = [replace(scratch(0), extent_px=(10, 50, 60, 20)), replace(scratch(200), extent_px=(200, 40, 50, 90))]
     whole = [replace(scratch(0, w=400), extent_px=(12, 42, 230, 80))]
@@ -128,8 +128,8 @@ def test_extent_of_a_flaw_is_around_all_its_parts():
     assert Scene().play([[one], [scratch(0)], *NOTHING]).opened[0].extent_px is None
 
 
-def test_place_on_the_strip_is_that_of_the_extent():
-    """Of the box of tiles only where nothing more is known."""
+def test_place_on_the_strip_comes_from_the_extent():
+    """It comes from the box of tiles only where the extent is unknown."""
     asked = []
 
     def place(box):
@@ -145,13 +145,13 @@ def test_place_on_the_strip_is_that_of_the_extent():
     assert asked == [(40, 50, 30, 20), (0, 0, TILE, TILE)]
 
 
-def test_flaw_in_one_frame_is_not_confirmed():
+def test_sighting_in_one_frame_is_not_confirmed():
     """A flash in one of three frames is no defect."""
     assert Scene().play([[scratch(0)], *NOTHING]).end().counts() == (0, 0)
 
 
 def test_one_of_one_confirms_at_once():
-    """A line-scan camera shows each piece once."""
+    """A line-scan camera shows each piece of strip once."""
     scene = Scene(confirm_frames=1, confirm_window=1, close_frames=1)
     assert scene.show(scratch(0)) == [("opened", "t1")]
     assert scene.show() == [("closed", "t1")]
@@ -162,36 +162,37 @@ def test_one_of_one_confirms_at_once():
     [("11", 2), ("101", 3), ("1001", None), ("10011", 5), ("1", None), ("0101", 4), ("10010001", None)],
 )
 def test_two_of_three_frames_confirm(seen, opens_at):
-    """k of n: two sightings within three frames, not more apart."""
-    scene = Scene(confirm_frames=2, confirm_window=3).play([[scratch(0)] if mark == "1" else [] for mark in seen])
-    assert [frame for frame, change in scene.told if change.type == "defect.opened"] == ([opens_at] if opens_at else [])
+    """k of n: two sightings within three frames confirm, two further apart do not."""
+    scene = Scene(confirm_frames=2, confirm_window=3).play([[scratch(0)] if digit == "1" else [] for digit in seen])
+    opened_at = [frame for frame, change in scene.reported if change.type == "defect.opened"]
+    assert opened_at == ([opens_at] if opens_at else [])
 
 
 def test_window_longer_than_the_closing_time_is_kept():
     """Three of ten confirm though the sightings are further apart than `close_frames`."""
     scene = Scene(confirm_frames=3, confirm_window=10, close_frames=2)
-    scene.play([[scratch(0)] if mark == "1" else [] for mark in "10001001"])
+    scene.play([[scratch(0)] if digit == "1" else [] for digit in "10001001"])
     assert len(scene.opened) == 1
 
 
 @pytest.mark.parametrize("close_frames", [1, 3, 7])
-def test_defect_closes_after_the_given_frames(close_frames):
-    """Not one frame earlier, and not later."""
+def test_defect_closes_after_close_frames(close_frames):
+    """Not a frame earlier, and not a frame later."""
     scene = Scene(close_frames=close_frames).play([[scratch(0)]] * 3)
     for _ in range(close_frames - 1):
         assert scene.show() == []
     assert scene.show() == [("closed", "t1")]
 
 
-def test_short_gap_does_not_split_a_moving_flaw():
-    """A flaw that is missed for two frames is found again as far on as the strip has moved."""
+def test_short_gap_does_not_split_a_moving_defect():
+    """The tracker finds a defect again after two missed frames, as far on as the strip has moved."""
     frames = passing(step=150)
     frames[4] = frames[5] = []
     assert Scene().play(frames + NOTHING).counts() == (1, 1)
 
 
-def test_frames_that_were_not_inspected_do_not_split_a_flaw():
-    """With every third frame inspected the strip moves three times as far from one to the next."""
+def test_frames_that_were_not_inspected_do_not_split_a_defect():
+    """If only every third frame is inspected, the strip moves three times as far between them."""
     scene = Scene()
     for things in passing(step=150)[::3]:
         scene.show(*things, elapsed=3)
@@ -199,23 +200,23 @@ def test_frames_that_were_not_inspected_do_not_split_a_flaw():
     assert scene.counts() == (1, 1)
 
 
-def test_static_scene_is_one_defect_for_ever():
-    """A strip that stands still with a flaw in view: one opened, nothing more."""
+def test_static_scene_is_one_defect():
+    """A strip that stands still with a defect in view gives one opening event and no more."""
     scene = Scene().play([[scratch(400)]] * 500)
     assert scene.counts() == (1, 0)
     assert scene.end().counts() == (1, 1)
     assert scene.closed[0].frames == 500
 
 
-def test_flickering_box_of_a_long_flaw_stays_one():
-    """A long scratch of which now the one end and now the other is seen does not fall apart."""
+def test_flickering_box_of_a_long_defect_stays_one():
+    """A long scratch that shows now one end and now the other is one defect."""
     boxes = [(0, 600), (0, 200), (400, 200), (0, 600), (200, 200), (0, 200), (0, 600)] * 4
     scene = Scene().play([[scratch(x, w=w)] for x, w in boxes])
     assert scene.end().counts() == (1, 1)
 
 
-def test_long_moving_flaw_that_flickers_stays_one():
-    """After it has travelled, a box that shrinks to its rear end is not taken for the next flaw."""
+def test_long_moving_defect_that_flickers_stays_one():
+    """After it has travelled, a box that shrinks to its rear end is not taken for the next defect."""
     frames = [[scratch(x, w=600)] for x in range(0, 600, 100)]
     frames += [[scratch(500, w=600)], [scratch(500)], [scratch(500, w=600)], [scratch(900)]]
     assert Scene().play(frames + NOTHING).counts() == (1, 1)
@@ -225,14 +226,14 @@ def test_long_moving_flaw_that_flickers_stays_one():
 
 
 def test_class_flicker_in_place_is_one_defect():
-    """The class that has most of the votes is told in the end."""
+    """The closing event has the class with most votes."""
     scene = Scene().play([[scratch(0)], [crazing(0)], [scratch(0)], [scratch(0)], *NOTHING])
     assert scene.counts() == (1, 1)
     assert scene.closed[0].class_name == "scratches"
 
 
-def test_class_flicker_of_a_moving_flaw_is_one_defect():
-    """Where the strip's motion is known, another class at the place to which the flaw has moved is the same flaw."""
+def test_class_flicker_of_a_moving_defect_is_one_defect():
+    """Where the motion is known, another class at the expected place is the same defect."""
     frames = passing(step=100)
     for n in range(6, len(frames), 2):
         frames[n] = [replace(region, class_name="crazing") for region in frames[n]]
@@ -240,16 +241,16 @@ def test_class_flicker_of_a_moving_flaw_is_one_defect():
 
 
 def test_two_classes_side_by_side_are_two_defects():
-    """Different flaws next to each other keep apart."""
+    """Neighbouring regions of different classes stay separate."""
     scene = Scene().play([[scratch(0), crazing(200)]] * 5).end()
     assert sorted(defect.class_name for defect in scene.closed) == ["crazing", "scratches"]
 
 
-# ---- several flaws -------------------------------------------------------------------------------
+# ---- several defects -----------------------------------------------------------------------------
 
 
-def test_two_flaws_at_once_are_two_defects():
-    """Two lanes of one class, crossing together, are never mixed up."""
+def test_two_lanes_are_two_defects():
+    """Two defects of one class that cross side by side are never mixed up."""
     frames = [[*things, *(scratch(r.box_px[0], 600, w=r.box_px[2]) for r in things)] for things in passing(step=120)]
     scene = Scene().play(frames + NOTHING)
     assert scene.counts() == (2, 2)
@@ -257,8 +258,8 @@ def test_two_flaws_at_once_are_two_defects():
         assert defect.box_px[3] == TILE
 
 
-def test_flaw_that_enters_while_another_leaves_is_its_own_defect():
-    """Same class, same lane: the strip's direction tells the next one from the last."""
+def test_defect_that_enters_while_another_leaves_is_a_new_one():
+    """In the same lane and class, the direction of the strip separates the next one from the last."""
     one = passing(start=-200, stop=1800, step=150)
     frames = one + [[]] * len(one)
     for n, things in enumerate(one):
@@ -268,46 +269,46 @@ def test_flaw_that_enters_while_another_leaves_is_its_own_defect():
     assert scene.counts() == (2, 2)
 
 
-def test_flaws_one_after_another_on_a_narrow_view_are_two():
-    """The next flaw enters in the very frame in which the last is gone, within reach of one tile."""
+def test_successive_defects_in_a_narrow_view_are_two():
+    """The next defect enters in the frame in which the last has left, one tile away."""
     cross = [[scratch(x)] for x in (0, 200, 400)]
     scene = Scene(max_shift_px=400).play(cross + cross + NOTHING)
     assert scene.counts() == (2, 2)
 
 
 @pytest.mark.parametrize("step", [100, 150, 200, 400])
-def test_strip_that_turns_round_hides_no_flaw(step):
-    """A reversing mill: each flaw is told, and no more than once too often at each turn."""
+def test_strip_that_reverses_hides_no_defect(step):
+    """In a reversing mill each defect is reported, at most once too often per reversal."""
     scene = Scene(max_shift_px=400).play(passing(step=step) + NOTHING)
     for turns in range(1, 4):
         scene.play(passing(step=step)[:: (-1) ** turns] + NOTHING)
         assert 1 + turns <= len(scene.opened) == len(scene.closed) <= 1 + 2 * turns
 
 
-def test_strip_that_turns_round_under_a_flaw_still_tells_it():
-    """A flaw in view while the strip turns may be told twice, but is never lost, and each is closed."""
+def test_strip_that_reverses_with_a_defect_in_view_reports_it():
+    """A defect in view while the strip reverses may be reported twice, but is never lost, and each closes."""
     forth = passing(step=150)[:7]
     scene = Scene().play(forth + forth[::-1] + NOTHING)
     assert 1 <= len(scene.opened) == len(scene.closed) <= 2
 
 
-def test_flaws_that_run_together_and_part_keep_their_events():
-    """Two of one class that merge in one region and split again are two defects throughout."""
+def test_defects_that_merge_and_split_keep_their_events():
+    """Two of one class that merge into one region and split again are two defects throughout."""
     apart = [scratch(0, tiles=1), scratch(400, tiles=1)]
     merged = [scratch(0, w=600, tiles=3)]
     scene = Scene().play([apart] * 3 + [merged] * 6 + [apart] * 3 + NOTHING)
     assert scene.counts() == (2, 2)
 
 
-def test_flaw_that_falls_apart_stays_one():
-    """Pieces within the box of a tracked flaw begin no track of their own."""
+def test_defect_that_splits_stays_one():
+    """Regions within the box of a tracked defect start no track of their own."""
     whole, pieces = [scratch(0, w=600, tiles=3)], [scratch(0), scratch(400)]
     scene = Scene().play([whole] * 3 + [pieces, whole] * 3 + NOTHING)
     assert scene.counts() == (1, 1)
 
 
-def test_flaw_over_a_stale_place_does_not_keep_it_open():
-    """A track that was already lost is not kept alive by another flaw of its class that comes by later."""
+def test_later_defect_at_an_old_place_does_not_keep_a_track_open():
+    """A track without sightings closes though a defect of its class passes there later."""
     scene = Scene(close_frames=4, max_shift_px=0)
     scene.play([[scratch(800)]] * 3 + [[]])
     scene.play([[scratch(0, 600), scratch(790, 120, w=220)]] * 5)
@@ -315,17 +316,17 @@ def test_flaw_over_a_stale_place_does_not_keep_it_open():
     assert scene.end().counts()[0] == scene.counts()[1]
 
 
-# ---- doubt ---------------------------------------------------------------------------------------
+# ---- unsure tiles --------------------------------------------------------------------------------
 
 
 def test_unsure_tiles_hold_an_open_defect():
-    """A flaw that fades to doubt and comes back is one defect."""
-    scene = Scene().play([[scratch(0)]] * 3 + [[doubt(0)]] * 6 + [[scratch(0)]] * 2)
+    """A defect that fades to unsure and comes back is one defect."""
+    scene = Scene().play([[scratch(0)]] * 3 + [[unsure(0)]] * 6 + [[scratch(0)]] * 2)
     assert scene.end().counts() == (1, 1)
 
 
 def test_unsure_tiles_hold_a_defect_that_moves():
-    """The doubt is looked for where the strip has carried the flaw."""
+    """The tracker expects unsure tiles where the strip has carried the defect."""
     frames = passing(step=100)
     for n in range(8, 13):
         frames[n] = [region.box_px for region in frames[n]]
@@ -333,27 +334,27 @@ def test_unsure_tiles_hold_a_defect_that_moves():
 
 
 def test_unsure_tiles_open_nothing():
-    """Doubt alone is no event, however long."""
-    assert Scene().play([[doubt(0)]] * 50).end().counts() == (0, 0)
+    """Unsure tiles alone give no event, however long they last."""
+    assert Scene().play([[unsure(0)]] * 50).end().counts() == (0, 0)
 
 
 def test_unsure_tiles_elsewhere_hold_nothing():
-    """Doubt at another place is not this flaw."""
-    scene = Scene().play([[scratch(0)]] * 3 + [[doubt(800)]] * 3)
+    """An unsure tile at another place does not belong to the track."""
+    scene = Scene().play([[scratch(0)]] * 3 + [[unsure(800)]] * 3)
     assert scene.counts() == (1, 1)
 
 
-def test_dirt_that_stays_in_view_does_not_keep_a_defect_open_for_ever():
-    """Doubt holds a defect for a bounded number of frames."""
-    scene = Scene(close_frames=3).play([[scratch(0)]] * 3 + [[doubt(0)]] * (3 * MAX_HELD + 3))
+def test_dirt_that_stays_in_view_does_not_keep_a_defect_open():
+    """Unsure tiles hold a track for a bounded number of frames."""
+    scene = Scene(close_frames=3).play([[scratch(0)]] * 3 + [[unsure(0)]] * (3 * MAX_HELD + 3))
     assert scene.counts() == (1, 1)
 
 
 # ---- the ends ------------------------------------------------------------------------------------
 
 
-def test_close_all_closes_what_is_open_and_forgets_the_rest():
-    """After a lost camera nothing is in view."""
+def test_close_all_closes_open_tracks_and_drops_the_others():
+    """After a camera is lost, nothing is in view."""
     scene = Scene().play([[scratch(0), scratch(800)]] * 2)
     scene.show(scratch(0), scratch(800), scratch(400))
     assert len(scene.tracks) == 2
@@ -363,7 +364,7 @@ def test_close_all_closes_what_is_open_and_forgets_the_rest():
 
 
 def test_number_of_tracks_is_bounded():
-    """Noise all over for a long time, with a patience of ten thousand frames, neither fills nor stalls the box."""
+    """Long noise everywhere, with close_frames of ten thousand, neither fills the memory nor stalls the tracker."""
     scene = Scene(confirm_frames=1, confirm_window=1, close_frames=10_000, max_shift_px=0)
     started = time.process_time()
     for n in range(60):
@@ -375,25 +376,25 @@ def test_number_of_tracks_is_bounded():
 
 
 def test_unconfirmed_tracks_are_forgotten_with_their_window():
-    """What can no longer be confirmed is not kept for the sake of a long `close_frames`."""
+    """A track that can no longer be confirmed is dropped, however long `close_frames` is."""
     scene = Scene(close_frames=10_000, max_shift_px=0)
     for n in range(30):
         scene.show(scratch(0, 1000 * n))
     assert len(scene.tracks._tracks) <= 3
 
 
-def test_long_gap_does_not_reach_across_the_world():
-    """After a thousand frames that nobody looked at, a flaw far away is a new one."""
+def test_long_gap_does_not_match_a_distant_defect():
+    """After a thousand uninspected frames, a defect far away is a new one."""
     scene = Scene().play([[scratch(0)]] * 3)
     scene.show(scratch(5000), elapsed=1000)
     scene.show(scratch(5000))
     assert len(scene.opened) == 2
 
 
-def test_parts_are_told_at_once():
-    """Where each frame is a piece of its own, each region gives both events with one id."""
+def test_parts_open_and_close_in_their_frame():
+    """In mode `parts`, each region gives both events with one id."""
     ids = iter(["a", "b"])
-    changes = at_once(Findings((scratch(0), crazing(400)), (doubt(0),)), lambda: next(ids))
+    changes = open_and_close(Detections((scratch(0), crazing(400)), (unsure(0),)), lambda: next(ids))
     assert [(change.type, change.defect.track_id) for change in changes] == [
         ("defect.opened", "a"),
         ("defect.closed", "a"),
@@ -432,7 +433,7 @@ DECISIONS = st.fixed_dictionaries(
 @settings(max_examples=250)
 @given(st.lists(FRAMES, max_size=30), DECISIONS)
 def test_every_opened_defect_is_closed_exactly_once(frames, decision):
-    """For any course of findings: ids are unique, closed follows opened, counts fit, and no step raises."""
+    """For any frames: ids are unique, closed follows opened, counts fit, and no step raises."""
     scene = Scene(**decision)
     for regions, suspects, elapsed in frames:
         scene.show(*regions, *suspects, elapsed=elapsed)
@@ -442,7 +443,7 @@ def test_every_opened_defect_is_closed_exactly_once(frames, decision):
     assert len(set(opened)) == len(opened)
     assert sorted(opened) == sorted(defect.track_id for defect in scene.closed)
     is_open = set()
-    for _, change in scene.told:
+    for _, change in scene.reported:
         if change.type == "defect.opened":
             is_open.add(change.defect.track_id)
         else:
@@ -458,16 +459,16 @@ def test_every_opened_defect_is_closed_exactly_once(frames, decision):
 
 
 @pytest.mark.parametrize("step", [24, 150, 350, 600])
-def test_flaw_of_a_fast_strip_is_one_defect_where_the_speed_is_known(step):
-    """However far it moves from frame to frame; without the speed it is none at all at 600 px."""
-    flaw = passing(step=step) + NOTHING * 3
-    assert Scene().play(flaw, drift=step).counts() == (1, 1)
+def test_defect_on_a_fast_strip_is_one_where_the_speed_is_known(step):
+    """However far it moves per frame; without the speed, tracking fails at 600 px."""
+    frames = passing(step=step) + NOTHING * 3
+    assert Scene().play(frames, drift=step).counts() == (1, 1)
     if step == 600:
-        assert Scene().play(flaw).counts() != (1, 1)
+        assert Scene().play(frames).counts() != (1, 1)
 
 
-def test_equal_flaws_as_far_apart_as_the_strip_moves_are_told_apart():
-    """A flaw at each turn of a roll: by the picture alone they would be one that stands still."""
+def test_equal_defects_as_far_apart_as_the_strip_moves_are_separate():
+    """Roll marks: to the picture alone they are one defect that stands still."""
     step, count = 400, 30
     frames = [[scratch((n - k) * step) for k in range(count) if 0 <= n - k < 4] for n in range(count + 6)]
     assert Scene().play(frames + NOTHING * 3, drift=step).counts() == (count, count)
@@ -475,22 +476,22 @@ def test_equal_flaws_as_far_apart_as_the_strip_moves_are_told_apart():
 
 
 @pytest.mark.parametrize("drift", [0, -60, 600, 3600])
-def test_wrong_speed_costs_no_defect(drift):
-    """Zero, backwards, ten times and sixty times too fast: the picture alone is good enough."""
+def test_wrong_speed_loses_no_defect(drift):
+    """Zero, backwards, ten and sixty times too fast: the tracker falls back to the picture alone."""
     for step in (24, 60, 150):
         scene = Scene().play((passing(step=step) + NOTHING * 3) * 6, drift=drift)
         assert scene.counts() == (6, 6), step
 
 
-def test_speed_that_becomes_wrong_is_mistrusted_again():
-    """After a fast strip was followed by its speed, a speed in the wrong unit costs few flaws."""
+def test_tracker_stops_trusting_a_speed_that_becomes_wrong():
+    """After it has followed a fast strip, a speed in the wrong unit loses few defects."""
     scene = Scene().play((passing(step=600) + NOTHING) * 12, drift=600)
     assert scene.counts()[0] == 12
     scene.play((passing(step=90) + NOTHING) * 6, drift=36_000)
     assert scene.counts()[0] >= 12 + 5
 
 
-def test_flaw_that_is_not_seen_for_a_while_is_still_one_while_it_is_in_view():
+def test_defect_unseen_for_a_while_stays_one_while_it_is_in_view():
     """Eight frames without a sighting are one defect with the speed, two without."""
     seen = passing(start=0, step=90)
     frames = [things if n < 4 or n > 11 else [] for n, things in enumerate(seen)]
@@ -498,32 +499,32 @@ def test_flaw_that_is_not_seen_for_a_while_is_still_one_while_it_is_in_view():
     assert Scene().play(frames + NOTHING * 4).counts() == (2, 2)
 
 
-def test_defect_of_a_strip_that_stands_still_closes_as_ever():
-    """A flaw that is no longer seen has not moved on: it is over after close_frames."""
+def test_defect_on_a_strip_that_stands_still_closes_after_close_frames():
+    """A defect that is no longer seen has not moved out of reach: its track closes."""
     scene = Scene().play([[scratch(0)]] * 3, drift=0).play([[]] * 3, drift=0)
     assert scene.counts() == (1, 1)
 
 
-def test_defect_takes_up_what_all_its_sightings_take_up():
-    """Along the strip, from the first end to the last; a sighting without a place leaves the length unknown."""
+def test_span_of_a_defect_covers_all_its_sightings():
+    """It runs from the first end to the last; a sighting without a place leaves the length unknown."""
     for missing, length_mm in ((None, 500.0), (2, None)):
         scene = Scene()
         for n in range(6):
             box = [scratch(100 * n)] if n < 5 else []
-            mark = StripPosition(0, 5.0 + n * 0.1)
+            position = StripPosition(0, 5.0 + n * 0.1)
 
-            def place(box, mark=mark, known=n != missing):
-                return Span(FramePoint(mark, 0.0), FramePoint(mark, box[2] / 2000)) if known else None
+            def place(box, position=position, known=n != missing):
+                return Span(FramePoint(position, 0.0), FramePoint(position, box[2] / 2000)) if known else None
 
             scene.show(*box, place=place)
-        span = scene.end().told[-1][1].span
-        assert (span.near.place.m, span.length_mm) == (5.0, length_mm)
+        span = scene.end().reported[-1][1].span
+        assert (span.near.position.m, span.length_mm) == (5.0, length_mm)
 
 
 @settings(max_examples=100)
 @given(st.lists(st.lists(REGIONS, max_size=4), min_size=3, max_size=15), st.integers(1, 6))
 def test_confirmed_surface_is_always_covered_by_an_event(frames, repeats):
-    """Whatever came before, a flaw that then stands in view for the confirming frames is in an open defect."""
+    """Whatever came before, a defect in view for long enough to be confirmed is in an open track."""
     scene = Scene().play(frames)
     scene.play([[scratch(400, 800)]] * (2 + repeats))
     assert len(scene.tracks) >= 1

@@ -1,4 +1,4 @@
-"""What is exported is what was trained."""
+"""The exported file computes what the trained network computes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from trainer.networks.architecture import I100_S4, Student
 
 
 def trained(*, good=True):
-    """A student whose BatchNorm has seen something, so that folding matters."""
+    """A student whose BatchNorm has statistics, so that folding matters."""
     torch.manual_seed(0)
     student = Student(I100_S4, 6, good=good)
     for _ in range(3):
@@ -31,22 +31,22 @@ def bundle(student):
 
 @pytest.mark.parametrize("good", [True, False])
 def test_exported_file_agrees_with_torch(good):
-    """Every output of the file is that of the module, on tiles it was not checked with."""
+    """Every output of the file equals that of the module, on tiles other than those of the export's own check."""
     student = trained(good=good)
     scores = Classifier(bundle(student)).score(selftest_tiles(99, 40, 100))
     with torch.inference_mode():
         planes = torch.from_numpy(selftest_tiles(99, 40, 100).copy())[:, None].float()
-        logits, features, sound = student(planes)
-        assert np.abs(scores.peaks - student.peaks(planes, 2).numpy()).max() < 1e-3
+        logits, features, good_logit = student(planes)
+        assert np.abs(scores.max_activations - student.max_activations(planes, 2).numpy()).max() < 1e-3
     assert np.abs(scores.logits - logits.numpy()).max() < 1e-3
     assert np.abs(scores.features - features.numpy()).max() < 1e-3
-    assert (scores.good is None) == (sound is None)
+    assert (scores.good is None) == (good_logit is None)
     if good:
-        assert np.abs(scores.good - sound.numpy()).max() < 1e-3
+        assert np.abs(scores.good - good_logit.numpy()).max() < 1e-3
 
 
 def test_exported_file_keeps_the_contract():
-    """Tiles are uint8 and any number of them; no BatchNorm is left; the file is small enough."""
+    """The input is any number of uint8 tiles; no BatchNorm remains; the file is small enough."""
     content = bundle(trained()).networks[FP32]
     graph = onnx.load_from_string(content).graph
     tensor = graph.input[0].type.tensor_type
@@ -63,17 +63,17 @@ def test_export_is_reproducible():
 
 
 def test_written_bundle_loads_and_passes_its_selftest(tmp_path):
-    """What is written is read back by the edge, hashes and expected logits included."""
-    export_onnx.write(export_onnx.with_card(bundle(trained()), temperature=1.7), tmp_path / "made")
+    """The daemon's loader reads the written bundle, with hashes and expected logits."""
+    export_onnx.write_bundle(export_onnx.with_card(bundle(trained()), temperature=1.7), tmp_path / "made")
     read = load(tmp_path / "made")
     assert read.card.temperature == 1.7
     Classifier(read).selftest()
 
 
 def test_selftest_notices_other_weights(tmp_path):
-    """A network that does not belong to its card fails the self-test."""
+    """A network that does not match its card fails the self-test."""
     made = bundle(trained())
-    export_onnx.write(made, tmp_path)
+    export_onnx.write_bundle(made, tmp_path)
     card = json.loads((tmp_path / "card.json").read_text("utf-8"))
     card["selftest"]["logits"][0][0] += 0.5
     (tmp_path / "card.json").write_text(json.dumps(card), "utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.compression.prune import Pruning, importance, narrowed, plan, shrink
+from trainer.compression.prune import Pruning, importance, plan, shrink, with_channels
 from trainer.networks.architecture import Architecture, Conv, Student
 from trainer.recipe import TrainingError
 
@@ -17,7 +17,7 @@ def student():
     torch.manual_seed(0)
     made = Student(SMALL, 3, good=True)
     made.train()
-    for _ in range(3):  # BatchNorm has seen something
+    for _ in range(3):  # gives BatchNorm its statistics
         made(torch.rand(16, 1, 32, 32) * 255)
     return made.eval()
 
@@ -28,7 +28,7 @@ def batches(count=2):
 
 
 def silenced(student, layer, channels):
-    """The student with some channels that always yield 0."""
+    """The student with some channels that are always 0."""
     with torch.no_grad():
         student.norms[layer].weight[channels] = 0
         student.norms[layer].bias[channels] = -1
@@ -36,7 +36,7 @@ def silenced(student, layer, channels):
 
 
 def test_macs_are_those_of_the_real_layers(student):
-    """The count agrees with what hooks on the real modules see."""
+    """The count agrees with the sizes that hooks on the real modules measure."""
     seen = []
     for conv in student.convs:
         conv.register_forward_hook(lambda m, _, out: seen.append(out[0].numel() * m.weight[0].numel()))
@@ -45,12 +45,12 @@ def test_macs_are_those_of_the_real_layers(student):
 
 
 @pytest.mark.parametrize("criterion", ["l1", "taylor"])
-def test_channels_that_do_nothing_go_first_and_their_loss_changes_nothing(student, criterion):
-    """Silent channels are found by either criterion, and the smaller network says exactly the same."""
+def test_silent_channels_are_removed_first_without_changing_the_outputs(student, criterion):
+    """Both criteria find channels that are always 0, and the smaller network has exactly the same outputs."""
     silent = {0: [1, 4, 5, 6], 1: [0, 2, 3, 9, 10, 11, 14, 15], 2: [*range(0, 24, 3)]}
     for layer, channels in silent.items():
         silenced(student, layer, channels)
-    kept = plan(SMALL, importance(student, batches(), criterion), narrowed(SMALL, (4, 8, 16)).macs, 4)
+    kept = plan(SMALL, importance(student, batches(), criterion), with_channels(SMALL, (4, 8, 16)).macs, 4)
     assert [sorted(set(range(c.channels)) - set(k.tolist())) for c, k in zip(SMALL.convs, kept, strict=True)] == [
         *silent.values()
     ]
@@ -73,8 +73,8 @@ def test_channels_are_really_gone(student):
     assert all(p.grad is not None for n, p in smaller.named_parameters() if "good" not in n)
 
 
-def test_asking_for_what_a_channel_is_worth_leaves_the_student_as_it_was(student):
-    """No gradient, hook or statistic remains."""
+def test_importance_leaves_the_student_unchanged(student):
+    """No gradient or hook remains, and no statistic changes."""
     before = {n: v.clone() for n, v in student.state_dict().items()}
     first, second = (importance(student, batches(), "taylor") for _ in range(2))
     assert all(torch.equal(v, before[n]) for n, v in student.state_dict().items())
@@ -84,13 +84,13 @@ def test_asking_for_what_a_channel_is_worth_leaves_the_student_as_it_was(student
 
 
 def test_rounds_go_down_by_equal_ratios_to_the_target():
-    """Two rounds from 16 to 4 millions pass 8 millions."""
+    """Two rounds from 16 to 4 million MACs go through 8 million."""
     assert Pruning(macs=4_000_000, rounds=2).targets(16_000_000) == (8_000_000, 4_000_000)
     with pytest.raises(TrainingError, match="already no more"):
         Pruning(macs=4_000_000).targets(3_000_000)
 
 
 def test_a_target_out_of_reach_is_refused(student):
-    """The message says how small the network can become."""
+    """The message gives the size of the narrowest network."""
     with pytest.raises(TrainingError, match=r"multiples of 8: the narrowest network has [\d,]+"):
         plan(SMALL, importance(student, [], "l1"), 100, 8)

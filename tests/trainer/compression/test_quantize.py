@@ -1,4 +1,4 @@
-"""int8 says what fp32 says, in integers, or is not kept."""
+"""int8 agrees with fp32, or is not kept."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from onnx import numpy_helper
 from edge.camera.sources.simulator import CLASSES
 from edge.model.bundle import FP32, INT8, load, selftest_tiles
 from edge.model.classifier import Classifier
-from trainer.cli import main
+from trainer.cli.commands import main
 from trainer.compression import export_onnx, quantize
-from trainer.compression.quantize import Front, Gate
-from trainer.compression.rounding import Seen
-from trainer.data import index
+from trainer.compression.quantize import Gate, Stem
+from trainer.compression.rounding import InputStatistics
 from trainer.data.corruptions import SUITE
+from trainer.data.index import index_folder
+from trainer.data.pictures import cut
 from trainer.networks.architecture import Architecture, Conv, Student
-from trainer.networks.peaks import LAYERS
+from trainer.networks.max_activations import LAYERS
 from trainer.recipe import TrainingError
 
 LENIENT = Gate(accuracy_drop=1, corruption_drop=1, agreement=0, gain=0, rounds=4)
@@ -29,7 +30,7 @@ DARKER = next(corruption for corruption in SUITE if corruption.name == "brightne
 
 @pytest.fixture(scope="module")
 def six_classes(tmp_path_factory, draw):
-    """Generated pictures of what the shipped student knows."""
+    """Generated pictures of the classes of the shipped student."""
     root = tmp_path_factory.mktemp("six")
     for split, count in (("train", 6), ("valid", 3), ("test", 2)):
         for seed, name in enumerate(CLASSES):
@@ -42,12 +43,12 @@ def six_classes(tmp_path_factory, draw):
 
 @pytest.fixture(scope="module")
 def outcome(six_classes):
-    """The shipped student, quantised anew."""
-    return quantize.quantize(load("builtin"), index.index(six_classes), gate=LENIENT, suite=(DARKER,))
+    """The shipped student, quantized again."""
+    return quantize.quantize(load("builtin"), index_folder(six_classes), gate=LENIENT, suite=(DARKER,))
 
 
 def exported(*convs, side=100):
-    """A student with random weights whose BatchNorm has seen something."""
+    """A student with random weights, whose BatchNorm has statistics."""
     torch.manual_seed(0)
     student = Student(Architecture("odd", side, convs), 6, good=True)
     for _ in range(3):
@@ -59,10 +60,10 @@ def graph_of(made, network=INT8):
     return onnx.load_from_string(made.networks[network]).graph
 
 
-def test_int8_says_what_fp32_says(outcome, draw):
-    """On generated defects the probabilities of both are close, and the counts are in the card."""
+def test_int8_agrees_with_fp32(outcome, draw):
+    """The probabilities of both are close on generated defects, and the counts are in the card."""
     assert outcome.kept
-    shown = np.concatenate([index.cut(p, 100) for name in CLASSES for p in draw(name, 4, 90)])
+    shown = np.concatenate([cut(p, 100) for name in CLASSES for p in draw(name, 4, 90)])
     ones, others = (
         c.score(shown).probabilities(c.temperature)
         for c in (Classifier(outcome.bundle, network=name) for name in (FP32, INT8))
@@ -77,7 +78,7 @@ def test_int8_says_what_fp32_says(outcome, draw):
 
 
 def test_every_convolution_is_an_integer_one_and_reads_raw_bytes(outcome):
-    """The stem reads patches of the tiles; nothing is turned into floats and back before a pooling."""
+    """The stem reads patches of the tiles; nothing becomes float before a pooling."""
     kinds = [node.op_type for node in graph_of(outcome.bundle).node]
     assert kinds.count("MaxPool") == LAYERS
     assert kinds[:4] == ["Reshape", "Transpose"] * 2
@@ -103,17 +104,17 @@ def test_weights_have_seven_bits(outcome):
 
 
 def test_written_bundle_loads_and_passes_both_selftests(outcome, tmp_path):
-    """Hashes, expectations and files belong together."""
-    export_onnx.write(outcome.bundle, tmp_path)
+    """Hashes, expected logits and files match."""
+    export_onnx.write_bundle(outcome.bundle, tmp_path)
     read = load(tmp_path)
     assert read.card == outcome.bundle.card
     for name in (FP32, INT8):
         Classifier(read, network=name).selftest()
 
 
-def test_quantising_again_gives_the_same_bytes(outcome, six_classes):
-    """The same pictures and seed make the same file, also from a bundle that holds int8 already."""
-    again = quantize.quantize(outcome.bundle, index.index(six_classes), gate=LENIENT, suite=())
+def test_quantizing_again_gives_the_same_bytes(outcome, six_classes):
+    """The same pictures and seed give the same file, also from a bundle that already has int8."""
+    again = quantize.quantize(outcome.bundle, index_folder(six_classes), gate=LENIENT, suite=())
     assert again.bundle.networks == outcome.bundle.networks
 
 
@@ -122,83 +123,83 @@ def test_quantising_again_gives_the_same_bytes(outcome, six_classes):
     [
         ((Conv(8, 2, 2), Conv(12, 3, 2), Conv(16, 3, 2)), True),
         ((Conv(8, 5, 5), Conv(12, 3, 2)), True),
-        ((Conv(8, 3, 3), Conv(12, 3, 2)), False),  # 3 is no part of 100
+        ((Conv(8, 3, 3), Conv(12, 3, 2)), False),  # 3 does not divide 100
     ],
 )
 def test_any_stem_gives_an_int8_network(convs, has_patches, six_classes, draw):
-    """A stem that sees each pixel once becomes a matrix product; another one stays float, the others become integer."""
+    """A stem that reads each pixel once becomes a matrix product; any other stem stays float."""
     made = exported(*convs)
-    found = quantize.quantize(made, index.index(six_classes), gate=LENIENT, suite=())
+    found = quantize.quantize(made, index_folder(six_classes), gate=LENIENT, suite=())
     kinds = [node.op_type for node in graph_of(found.bundle).node]
     assert kinds.count("QLinearConv") == len(convs) - (not has_patches)
     assert found.measured["float_stem"] is not has_patches
-    tiles = np.concatenate([index.cut(p, 100) for name in CLASSES for p in draw(name, 2, 70)])
+    tiles = np.concatenate([cut(p, 100) for name in CLASSES for p in draw(name, 2, 70)])
     ones, others = (Classifier(found.bundle, network=name).score(tiles).features for name in (FP32, INT8))
     assert np.abs(ones - others).max() < 0.1 * np.abs(ones).max()
 
 
-def test_patches_compute_what_the_stem_did():
-    """The rewritten float network gives the same numbers, before anything is rounded."""
+def test_rewritten_stem_computes_the_same_numbers():
+    """The rewritten float network has the same logits, before anything is rounded."""
     made = exported(Conv(8, 4, 4), Conv(12, 3, 2))
-    front = Front.of(onnx.load_from_string(made.networks[FP32]))
+    stem = Stem.of(onnx.load_from_string(made.networks[FP32]))
     tiles = selftest_tiles(3, 5, 100)
-    rewritten = onnx.reference.ReferenceEvaluator(front.network)
-    logits = rewritten.run(["logits"], {"planes": front.planes(tiles)})[0]
+    rewritten = onnx.reference.ReferenceEvaluator(stem.network)
+    logits = rewritten.run(["logits"], {"planes": stem.planes(tiles)})[0]
     assert np.abs(logits - Classifier(made).score(tiles).logits).max() < 1e-4
 
 
-def test_shared_biases_are_parted(draw):
-    """An exporter that stores equal biases once does not keep a convolution in float, nor scale it wrongly."""
+def test_shared_biases_are_copied(draw):
+    """If an exporter stores equal biases once, every convolution still becomes an integer one with its own bias."""
     made = exported(Conv(8, 4, 4), Conv(8, 3, 2), Conv(8, 3, 2))
     network = onnx.load_from_string(made.networks[FP32])
     first, *others = [node for node in network.graph.node if node.op_type == "Conv"]
     for node in others:
         node.input[2] = first.input[2]
-    front = Front.of(network)
-    tiles = index.cut(draw(CLASSES[0], 1, 70)[0], 100)
+    stem = Stem.of(network)
+    tiles = cut(draw(CLASSES[0], 1, 70)[0], 100)
     content = quantize._finished(
-        front, quantize._quantized(front, tiles, quantize.METHODS[0]), Seen(front.network, front.planes(tiles))
+        stem, quantize._quantized(stem, tiles, quantize.METHODS[0]), InputStatistics(stem.network, stem.planes(tiles))
     )
-    quantize._check(content, front)
+    quantize._check(content, stem)
     biases = [node.input[8] for node in onnx.load_from_string(content).graph.node if node.op_type == "QLinearConv"]
     assert len(set(biases)) == 3
 
 
 @pytest.mark.parametrize(
-    ("measured", "times", "said"),
+    ("measured", "times", "reason"),
     [
         ({}, {"1": 1.3, "18": 1.05}, "1.05 times as long for 18 tiles"),
-        ({"right": 198}, {"1": 2, "18": 2}, "names 198 of 200 pictures, fp32 200"),
+        ({"right": 198}, {"1": 2, "18": 2}, "predicts 198 of 200 pictures correctly, fp32 200"),
         ({"agreement": 0.95}, {"1": 2, "18": 2}, "95.0%"),
     ],
 )
-def test_int8_that_does_not_win_is_not_kept(measured, times, said):
-    """Two pictures of 200 lost, other classes said, or no time gained: each is a reason, and is named."""
-    all_well = {"n": 200, "fp32_right": 200, "right": 200, "agreement": 1.0, "corrupted": {}}
-    (refusal,) = quantize._refusals(Gate(), {**all_well, **measured}, times)
-    assert said in refusal
+def test_int8_that_misses_a_limit_is_not_kept(measured, times, reason):
+    """Two of 200 pictures lost, low agreement, or too little speed-up: the refusal names the reason."""
+    passing = {"n": 200, "fp32_right": 200, "right": 200, "agreement": 1.0, "corrupted": {}}
+    (refusal,) = quantize._refusals(Gate(), {**passing, **measured}, times)
+    assert reason in refusal
 
 
 @pytest.mark.parametrize(("right", "kept"), [(200, True), (197, True), (196, False)])
-def test_int8_that_breaks_under_a_corruption_is_not_kept(right, kept):
-    """Of 200 pictures it may lose three more than fp32 under any one corruption, and the message names that."""
+def test_int8_that_fails_under_a_corruption_is_not_kept(right, kept):
+    """Of 200 pictures int8 may lose three to fp32 under any corruption; the refusal names the corruption."""
     measured = {"n": 200, "fp32_right": 200, "right": 200, "agreement": 1.0}
     measured["corrupted"] = {"JPEG quality 30": [200, 200], "noise": [right, 200]}
     refusals = quantize._refusals(Gate(), measured, {"1": 2.0, "18": 2.0})
-    assert refusals == (() if kept else (f"under noise it names {right} of 200 pictures, fp32 200",))
+    assert refusals == (() if kept else (f"under noise it predicts {right} of 200 pictures correctly, fp32 200",))
 
 
-def test_network_of_another_make_is_refused():
-    """A graph that does not begin as ours does is named, not mangled."""
+def test_network_of_another_exporter_is_refused():
+    """A graph that does not start like an exported student is refused."""
     made = exported(Conv(8, 4, 4))
     network = onnx.load_from_string(made.networks[FP32])
     network.graph.node[0].op_type = "Identity"
-    with pytest.raises(TrainingError, match="should go into one Cast"):
-        Front.of(network)
+    with pytest.raises(TrainingError, match="should feed one Cast"):
+        Stem.of(network)
 
 
 def test_command_writes_the_bundle(six_classes, tmp_path):
-    """`defectd-train quantize` puts the network into the folder, and says what it is worth."""
+    """`defectd-train quantize` writes the bundle into the folder and prints the results."""
     lenient = ["--gain", "0", "--agreement", "0", "--accuracy-drop", "1", "--corruption-drop", "1"]
     made = CliRunner().invoke(
         main, ["quantize", "builtin", "--data", str(six_classes), "--out", str(tmp_path), *lenient]
@@ -209,13 +210,13 @@ def test_command_writes_the_bundle(six_classes, tmp_path):
 
 
 def test_command_refuses_what_it_cannot_do(six_classes, class_folder, tmp_path):
-    """No place to write, other classes, no gain: one line, exit code 2 or 1, and nothing is written."""
+    """No output folder, other classes, no speed-up: one line, exit code 2 or 1, and nothing is written."""
     lines = {
-        ("quantize", "builtin", "--data", six_classes): (2, "say with --out"),
+        ("quantize", "builtin", "--data", six_classes): (2, "give --out"),
         ("quantize", "builtin", "--data", class_folder, "--out", tmp_path): (1, "the bundle knows crazing"),
         ("quantize", "builtin", "--data", six_classes, "--out", tmp_path, "--gain", 1000): (1, "int8 is not kept"),
     }
-    for arguments, (code, said) in lines.items():
+    for arguments, (code, message) in lines.items():
         result = CliRunner().invoke(main, [str(a) for a in arguments])
-        assert (result.exit_code, said in result.output) == (code, True), result.output
+        assert (result.exit_code, message in result.output) == (code, True), result.output
     assert not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Each corruption does what its name says, and the same each time."""
+"""Each corruption has the effect that its name promises, and is reproducible."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def flat(value):
 
 
 def point():
-    """A bright dot in the middle of black."""
+    """A bright dot on black."""
     image = np.zeros((201, 201), np.uint8)
     image[100, 100] = 250
     return image
@@ -29,7 +29,7 @@ def point():
 
 @pytest.mark.parametrize("name", BY_NAME)
 def test_corruption_is_the_same_for_the_same_picture(name, picture):
-    """Key and seed decide alone; the picture keeps its size and type, is changed, and its original stays."""
+    """Only key and seed decide; the result has the same size and type, differs, and leaves the original unchanged."""
     before = picture.copy()
     once, again = (BY_NAME[name](picture, "a", 0) for _ in range(2))
     assert (once.shape, once.dtype) == (picture.shape, np.uint8)
@@ -39,7 +39,7 @@ def test_corruption_is_the_same_for_the_same_picture(name, picture):
 
 
 def test_draws_differ_by_picture_seed_and_corruption():
-    """No two pictures, seeds or corruptions share their noise."""
+    """Different pictures, seeds and corruptions have different noise."""
     ten, twenty = BY_NAME["noise sigma 10"], BY_NAME["noise sigma 20"]
     one = ten(flat(128), "a", 0).astype(float) - 128
     others = [ten(flat(128), "b", 0), ten(flat(128), "a", 1), twenty(flat(128), "a", 0)]
@@ -48,19 +48,19 @@ def test_draws_differ_by_picture_seed_and_corruption():
 
 @pytest.mark.parametrize("sigma", [10, 20, 30])
 def test_noise_has_its_sigma(sigma):
-    """Standard deviation in gray levels, around the true value."""
+    """The noise has this standard deviation in gray levels and mean 0."""
     noisy = BY_NAME[f"noise sigma {sigma}"](flat(128), "a", 0)
     assert noisy.std() == pytest.approx(sigma, rel=0.02)
     assert noisy.mean() == pytest.approx(128, abs=0.5)
 
 
 def test_snr_counts_the_total_power():
-    """20 dB below the power of 100 gray levels is a noise of 10."""
+    """20 dB below the power of 100 gray levels is noise of sigma 10."""
     assert BY_NAME["noise 20 dB SNR"](flat(100), "a", 0).std() == pytest.approx(10, rel=0.02)
 
 
 def test_photometry_is_exact():
-    """Brightness scales the values and contrast their distance from the mean; both stop at white."""
+    """Brightness scales the values, contrast their distance from the mean; both saturate at white."""
     steps = np.repeat(np.array([[80, 120]], np.uint8), 2, 0)
     assert BY_NAME["brightness x0.6"](steps, "a", 0)[0].tolist() == [48, 72]
     assert BY_NAME["brightness x1.4"](steps, "a", 0)[0].tolist() == [112, 168]
@@ -70,7 +70,7 @@ def test_photometry_is_exact():
 
 
 def test_illumination_runs_from_60_to_140_percent_in_all_four_directions():
-    """One side dim, the other bright; which one depends on the picture."""
+    """One side is dim, the other bright; the direction depends on the picture."""
     brightest = set()
     for key in range(20):
         lit = BY_NAME["illumination +-40 %"](flat(100), str(key), 0)
@@ -81,7 +81,7 @@ def test_illumination_runs_from_60_to_140_percent_in_all_four_directions():
 
 @pytest.mark.parametrize("length_px", [5, 9])
 def test_motion_blur_draws_a_point_into_a_line(length_px):
-    """As long as it says, in many directions, without losing light."""
+    """The line has the stated length, many directions, and the same total light."""
     directions = set()
     for key in range(20):
         drawn = BY_NAME[f"motion blur {length_px} px"](point(), str(key), 0)
@@ -94,7 +94,7 @@ def test_motion_blur_draws_a_point_into_a_line(length_px):
 
 @pytest.mark.parametrize("sigma_px", [1, 2])
 def test_defocus_has_its_sigma(sigma_px):
-    """A step becomes a ramp whose slope belongs to the sigma."""
+    """A step becomes a ramp whose slope matches the sigma."""
     step = flat(0)
     step[:, 100:] = 200
     slope = np.diff(BY_NAME[f"defocus sigma {sigma_px} px"](step, "a", 0)[100].astype(float)).max()
@@ -102,8 +102,8 @@ def test_defocus_has_its_sigma(sigma_px):
 
 
 def test_rotation_turns_by_a_right_angle(picture):
-    """Four of them are none."""
-    turned = picture
+    """Four rotations restore the picture."""
+    rotated = picture
     for _ in range(4):
-        turned = BY_NAME["rotation 90 degrees"](turned, "a", 0)
-    assert np.array_equal(turned, picture)
+        rotated = BY_NAME["rotation 90 degrees"](rotated, "a", 0)
+    assert np.array_equal(rotated, picture)

@@ -1,4 +1,4 @@
-"""Crops of sound surface and of defects are what they are called, and are ranked fairly."""
+"""Crops with and without a defect show what they should, and are ranked over folds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from edge.camera.sources.simulator import Strip
 from edge.model.bundle import load
 from edge.model.classifier import Classifier
-from trainer.data import index
+from trainer.data.pictures import Picture
 from trainer.evaluation import good_surface
 from trainer.recipe import TrainingError
 
@@ -32,60 +32,60 @@ def boxed(tmp_path_factory):
         image[y : y + 60, x : x + 60] = 255
         cv2.imwrite(str(folder / f"{n}.png"), image)
         boxes[f"{n}"] = [(x, y, x + 60, y + 60)]
-        pictures.append(index.Picture(folder / f"{n}.png", n % 2))
+        pictures.append(Picture(folder / f"{n}.png", n % 2))
     return pictures, boxes
 
 
 @pytest.mark.parametrize("side_px", [64, 100])
-def test_crops_show_what_their_names_say(boxed, side_px):
-    """Free ones are black all over, defective ones are not; both whole tiles, none free around a coarse box."""
+def test_crops_without_a_defect_touch_no_box(boxed, side_px):
+    """They are black, the others are not; all are whole tiles; a coarse class gives none without a defect."""
     pictures, boxes = boxed
-    found = good_surface.crops_for_good(pictures, boxes, CLASSES, side_px, tile_px=200, seed=0)
+    found = good_surface.cut_crops(pictures, boxes, CLASSES, side_px, tile_px=200, seed=0)
     assert found.free.shape == (6, 200, 200)
     assert found.defect.shape == (12, 200, 200)
     assert found.free.max() == 0
     assert (found.defect.max((1, 2)) == 255).all()
     assert len(set(found.free_from)) == 3
     assert len(set(found.defect_from)) == 6
-    again = good_surface.crops_for_good(pictures[::-1], boxes, CLASSES, side_px, tile_px=200, seed=0)
+    again = good_surface.cut_crops(pictures[::-1], boxes, CLASSES, side_px, tile_px=200, seed=0)
     assert sorted(again.defect.mean((1, 2))) == sorted(found.defect.mean((1, 2)))
 
 
 def test_crops_of_pictures_of_several_sizes_are_tiles_of_one_size(boxed, tmp_path):
-    """Large pictures give crops at the same scale; those smaller than a crop give none."""
+    """Large pictures give crops at the same scale; pictures smaller than a crop give none."""
     pictures, boxes = boxed
     for name, size in (("large", 330), ("small", 90)):
         cv2.imwrite(str(tmp_path / f"{name}.png"), np.zeros((size, size), np.uint8))
-    added = [index.Picture(tmp_path / f"{name}.png", 0) for name in ("large", "small")]
+    added = [Picture(tmp_path / f"{name}.png", 0) for name in ("large", "small")]
     boxes = boxes | {"large": [(300, 300, 320, 320)], "small": [(0, 0, 4, 4)]}
-    found = good_surface.crops_for_good([*pictures, *added], boxes, CLASSES, 100, tile_px=200, seed=0)
+    found = good_surface.cut_crops([*pictures, *added], boxes, CLASSES, 100, tile_px=200, seed=0)
     assert found.free.shape == (8, 200, 200)
-    assert good_surface.crops_for_good(added, boxes, CLASSES, 100, tile_px=64, seed=0).free.shape == (0, 64, 64)
+    assert good_surface.cut_crops(added, boxes, CLASSES, 100, tile_px=64, seed=0).free.shape == (0, 64, 64)
 
 
 def test_no_boxes_no_crops(boxed, shipped):
-    """Nothing to rank is no figure, not an error."""
-    found = good_surface.crops_for_good(boxed[0], {}, CLASSES, 64, tile_px=200, seed=0)
-    scores = good_surface.good_scores(shipped, found)
+    """Without crops there is no ranking, and no error."""
+    found = good_surface.cut_crops(boxed[0], {}, CLASSES, 64, tile_px=200, seed=0)
+    scores = good_surface.score_crops(shipped, found)
     assert (scores.free, scores.defect) == ((), ())
-    assert good_surface.good_ranking([scores]) is None
+    assert good_surface.rank_crops([scores]) is None
 
 
-def test_scores_of_crops_come_back_from_their_file(boxed, shipped, tmp_path):
-    """Fold by fold on disk, pooled later; a damaged file is refused by name."""
-    found = good_surface.crops_for_good(*boxed, CLASSES, 64, tile_px=200, seed=0)
-    scores = good_surface.good_scores(shipped, found)
+def test_crop_scores_can_be_written_and_read(boxed, shipped, tmp_path):
+    """The file restores the scores; a damaged file is refused by name."""
+    found = good_surface.cut_crops(*boxed, CLASSES, 64, tile_px=200, seed=0)
+    scores = good_surface.score_crops(shipped, found)
     scores.write(tmp_path / "good" / "64-0.json")
-    assert good_surface.GoodScores.load(tmp_path / "good" / "64-0.json") == scores
+    assert good_surface.CropScores.load(tmp_path / "good" / "64-0.json") == scores
     (tmp_path / "damaged.json").write_bytes(b"{")
-    with pytest.raises(TrainingError, match=r"damaged\.json: no scores of crops"):
-        good_surface.GoodScores.load(tmp_path / "damaged.json")
+    with pytest.raises(TrainingError, match=r"damaged\.json: not a file of crop scores"):
+        good_surface.CropScores.load(tmp_path / "damaged.json")
 
 
-def test_sound_steel_ranks_below_defects_pooled_over_folds(shipped, tmp_path):
-    """Generated sound tiles against generated defects, in two files: one figure, nearly all in order."""
-    strip, sound = Strip(seed=5, spacing_px=500), Strip(seed=5, spacing_px=1_000_000)
-    free = [sound.frame(n)[:200, :200] for n in range(8)]
+def test_defect_free_steel_ranks_below_defects_pooled_over_folds(shipped, tmp_path):
+    """Generated tiles with and without defects, in two files, give one AUROC near 1."""
+    strip, plain = Strip(seed=5, spacing_px=500), Strip(seed=5, spacing_px=1_000_000)
+    free = [plain.frame(n)[:200, :200] for n in range(8)]
     defect = []
     for n in range(0, 400, 4):
         for _, (x, y, w, h) in strip.truth(n):
@@ -96,7 +96,7 @@ def test_sound_steel_ranks_below_defects_pooled_over_folds(shipped, tmp_path):
         half = good_surface.Crops(
             200, np.stack(free[i::2]), np.stack(defect[i::2]), ("a",) * 4, ("b",) * len(defect[i::2])
         )
-        good_surface.good_scores(shipped, half).write(tmp_path / f"fp32-200-{i}.json")
+        good_surface.score_crops(shipped, half).write(tmp_path / f"fp32-200-{i}.json")
     (found,) = good_surface.good_surface("fp32", tmp_path.glob("*.json"), "generated")
     assert (found.variant, found.side_px, found.how) == ("fp32", 200, "generated")
     assert found.ranking.negatives == 8

@@ -1,4 +1,4 @@
-"""What is timed is what ships, and what is counted is in the file."""
+"""Latency of the shipped files, and the work counted in their graphs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.model.bundle import FP32, load
-from trainer.cli import main
+from trainer.cli.commands import main
 from trainer.evaluation import latency
 from trainer.recipe import TrainingError
 
@@ -45,8 +45,8 @@ def test_work_of_the_shipped_network_is_that_of_its_architecture():
     assert latency.parameters(content) == sum(i * k * k * o + o for _, i, k, o in layers) + 193 * 7
 
 
-def test_work_of_a_quantised_network_is_found_behind_its_scales():
-    """Weights that go through DequantizeLinear count as if they were plain."""
+def test_work_of_a_quantized_network_is_found_behind_its_scales():
+    """Weights that pass through DequantizeLinear are counted."""
     nodes = [
         helper.make_node("DequantizeLinear", ["w8", "scale", "zero"], ["w"]),
         helper.make_node("Conv", ["x", "w"], ["c"]),
@@ -64,13 +64,13 @@ def test_work_of_a_quantised_network_is_found_behind_its_scales():
     assert latency.parameters(content) == 5 * 3 * 2 * 2 + 45 * 7
 
 
-def test_shipped_file_and_reference_take_turns(tmp_path):
-    """Every way of every network, as often as was asked for, and ratios per tile."""
+def test_shipped_file_and_reference_are_interleaved(tmp_path):
+    """Every path of every network is timed in every round, and the ratios are per tile."""
     (tmp_path / "reference.onnx").write_bytes(reference())
     found = latency.measure(load("builtin"), reference=tmp_path / "reference.onnx", rounds=2)
-    ways = {(timed.network, timed.what) for timed in found.paths}
-    assert ways >= {("fp32", way) for way in ("call", "batch", "picture")}
-    assert ways >= {("reference", way) for way in ("call", "picture", "picture cv2")}
+    paths = {(timed.network, timed.what) for timed in found.paths}
+    assert paths >= {("fp32", path) for path in ("call", "batch", "picture")}
+    assert paths >= {("reference", path) for path in ("call", "picture", "picture cv2")}
     assert all(timed.n == 2 * latency.BURST and 0 < timed.median_us <= timed.p99_us for timed in found.paths)
     own, other = found.path("fp32", "batch"), found.path("reference", "call")
     assert found.ratio("fp32", "batch", "call") == pytest.approx(other.median_us / (own.median_us / 32))
@@ -87,37 +87,37 @@ def test_shipped_file_and_reference_take_turns(tmp_path):
     assert 0 <= found.waited <= 1
 
 
-def test_networks_are_timed_beside_each_other():
-    """One median for each, in their order."""
+def test_bundles_are_timed_interleaved():
+    """One median for each bundle, in their order."""
     one, two = latency.call_us([load("builtin"), load("builtin")], rounds=4)
     assert 0 < one < 10 * two < 100 * one
 
 
 def test_without_a_reference_there_are_no_ratios():
-    """The figures of the shipped file stand alone."""
+    """Only the paths of the bundle are timed."""
     found = latency.measure(load("builtin"), rounds=1)
     assert {timed.network for timed in found.paths} <= {"fp32", "int8"}
     assert latency.ratios(found) == {}
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "reason"),
     [(b"no network", "does not load"), (reference((1, 1, 8, 8), 1), r"takes \[1, 1, 8, 8\]")],
 )
-def test_other_files_than_the_reference_are_refused(content, said, tmp_path):
-    """What is no network, or takes something else: one line with the name of the file."""
+def test_a_file_that_is_no_reference_is_refused(content, reason, tmp_path):
+    """A file that is not a network, or has another input, is refused by name."""
     (tmp_path / "other.onnx").write_bytes(content)
-    with pytest.raises(TrainingError, match=rf"other\.onnx: the reference {said}"):
+    with pytest.raises(TrainingError, match=rf"other\.onnx: the reference {reason}"):
         latency.measure(load("builtin"), reference=tmp_path / "other.onnx", rounds=1)
 
 
-def test_command_tells_times_and_ratios(tmp_path):
-    """As lines for a person, as JSON for a script; a missing file ends with one line and exit 1."""
+def test_command_prints_times_and_ratios(tmp_path):
+    """As text or as JSON; a missing file gives one line and exit code 1."""
     (tmp_path / "reference.onnx").write_bytes(reference())
     words = ["latency", "--bundle", "builtin", "--rounds", "1", "--reference", str(tmp_path / "reference.onnx")]
-    told = CliRunner().invoke(main, words)
-    assert told.exit_code == 0, told.output
-    assert "fp32: the reference takes" in told.stdout
+    printed = CliRunner().invoke(main, words)
+    assert printed.exit_code == 0, printed.output
+    assert "fp32: the reference takes" in printed.stdout
     found = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)
     assert found["ratios"]["fp32"].keys() >= {"call", "batch_32_per_tile"}
     missing = CliRunner().invoke(main, [*words[:-1], str(tmp_path / "none.onnx")])
@@ -125,5 +125,5 @@ def test_command_tells_times_and_ratios(tmp_path):
 
 
 def test_machine_is_named():
-    """A processor and a number of cores."""
+    """By processor and number of cores."""
     assert "cores" in latency.machine()

@@ -1,4 +1,4 @@
-"""A class can be taken out of the data whole, and its pictures ranked by their strangeness."""
+"""Open-set detection: data without a class, and the ranking of its pictures."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import pytest
 
 from edge.model.bundle import load
 from edge.model.classifier import Classifier
-from trainer.data import index as data
+from trainer.data.index import index_folder
 from trainer.evaluation import open_set
 from trainer.recipe import TrainingError
 
 
 @pytest.fixture(scope="module")
 def index(split_folder):
-    return data.index(split_folder)
+    return index_folder(split_folder)
 
 
-def test_class_is_left_out_everywhere(index):
-    """No split shows it, the other labels still mean what they meant, and the data has another hash."""
-    rest, gone = open_set.without(index, "patches")
+def test_class_is_excluded_from_every_split(index):
+    """No split has its pictures, the other labels still match their classes, and the index has another hash."""
+    rest, excluded = open_set.without(index, "patches")
     assert rest.classes == ("inclusion", "scratches")
-    assert {p.path.parent.name for p in gone} == {"patches"}
+    assert {p.path.parent.name for p in excluded} == {"patches"}
     for split, pictures in rest.splits.items():
         assert len(pictures) == len([p for p in index.splits[split] if p.path.parent.name != "patches"])
         names = (*rest.classes, "good")
@@ -29,20 +29,20 @@ def test_class_is_left_out_everywhere(index):
     assert rest.sha256 != open_set.without(index, "scratches")[0].sha256
 
 
-def test_unknown_names_and_the_last_pair_are_refused(index):
-    """A misspelt class is named; of two classes none can be spared."""
+def test_unknown_names_and_the_last_two_classes_are_refused(index):
+    """A misspelt class is an error; so is excluding one of two classes."""
     with pytest.raises(TrainingError, match="patch: no such class"):
         open_set.without(index, "patch")
     with pytest.raises(TrainingError, match="1 class remains"):
         open_set.without(open_set.without(index, "patches")[0], "scratches")
 
 
-def test_strange_pictures_are_ranked_with_their_numbers(index):
-    """Sound surface as the stranger: a figure for each kind of score, with how many of each were there."""
+def test_unknown_pictures_are_ranked_by_each_score(index):
+    """With defect-free surface as the unknown class: an AUROC for each kind of score, with the counts."""
     every = [p for split in ("valid", "test") for p in index.splits[split]]
-    strange = [p for p in every if p.label == index.good]
+    unknown = [p for p in every if p.label == index.good]
     known = [p for p in every if p.label != index.good]
-    found = open_set.rankings(Classifier(load("builtin")), "good", strange, known)
+    found = open_set.rankings(Classifier(load("builtin")), "good", unknown, known)
     assert {one.score for one in found} == {"energy", "max-softmax"}
     assert all((one.ranking.positives, one.ranking.negatives) == (6, 18) for one in found)
     assert all(0 <= one.ranking.low <= one.ranking.auroc <= one.ranking.high <= 1 for one in found)

@@ -1,4 +1,4 @@
-"""Outcomes per picture: written, pooled and compared without losing or counting any twice."""
+"""Outcomes per picture are written, pooled and compared, each exactly once."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from trainer.data.corruptions import CLEAN, SUITE
-from trainer.data.index import Picture
-from trainer.evaluation.outcomes import Outcomes, compare, judge_pictures, load_all, picture_key, pooled
+from trainer.data.pictures import Picture
+from trainer.evaluation.outcomes import Outcomes, compare, load_all, picture_key, pooled, predict_pictures
 from trainer.recipe import TrainingError
 
 CLASSES = ("dark", "bright")
@@ -18,7 +18,7 @@ CLASSES = ("dark", "bright")
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Ten flat pictures of two classes, and one of sound surface."""
+    """Ten flat pictures of two classes, and one of defect-free surface."""
     made = []
     for label, name in enumerate((*CLASSES, "good")):
         (tmp_path / name).mkdir()
@@ -30,17 +30,17 @@ def pictures(tmp_path):
 
 
 def by_brightness(images):
-    """Sure of `bright` above 100 gray levels."""
+    """A predictor: `bright` above 100 gray levels."""
     bright = np.array([image.mean() > 100 for image in images])
     return np.where(bright[:, None], [0.01, 0.97], [0.9, 0.05]).astype(np.float32)
 
 
-def judged(pictures, **changes):
-    return judge_pictures("student", by_brightness, pictures, CLASSES, **({"split": "test"} | changes))
+def predicted(pictures, **changes):
+    return predict_pictures("student", by_brightness, pictures, CLASSES, **({"split": "test"} | changes))
 
 
 def outcomes(right, variant="student", fold=0, start=0):
-    """Of the first class, right where told; a corruption that nobody survives."""
+    """Pictures of the first class, correct where `right`; under the corruption `fog` all are wrong."""
     right = np.array(right)
     probabilities = np.where(right[:, None], [0.8, 0.1], [0.3, 0.6]).astype(np.float32)
     wrong = np.full_like(probabilities, [0.1, 0.9])
@@ -51,46 +51,46 @@ def outcomes(right, variant="student", fold=0, start=0):
     )
 
 
-def test_every_picture_of_a_defect_is_judged_under_every_corruption(pictures):
-    """Ten of eleven, clean and sixteen ways in all; what the judge cannot stand is in the counts."""
-    heard = []
-    found = judged(pictures, progress=heard.append)
+def test_every_picture_of_a_defect_is_predicted_under_every_corruption(pictures):
+    """Ten of eleven pictures in sixteen conditions; the counts show the corruption that misleads the predictor."""
+    reported = []
+    found = predicted(pictures, progress=reported.append)
     assert len(found) == 10
-    assert heard == list(found.probabilities) == [CLEAN, *(c.name for c in SUITE)]
+    assert reported == list(found.probabilities) == [CLEAN, *(c.name for c in SUITE)]
     assert found.count().right == 10
-    assert found.count("brightness x0.6").right == 5  # 140 becomes 84: called dark
+    assert found.count("brightness x0.6").right == 5  # 140 becomes 84: dark
     summary = found.summary()
     assert summary.robust_worst == "brightness x0.6"
     shares = [c.right / c.of for c in summary.robustness.values()]
     assert summary.robust_mean == pytest.approx(np.mean(shares), abs=1e-5)
 
 
-def test_pictures_are_known_by_content_and_name_not_by_place(pictures, tmp_path):
-    """The same file elsewhere has the same key; its twin of another name has another."""
+def test_picture_keys_depend_on_content_and_name_not_on_the_folder(pictures, tmp_path):
+    """The same file elsewhere has the same key; a copy with another name has another key."""
     elsewhere = tmp_path / "moved" / "dark"
     elsewhere.mkdir(parents=True)
     original = pictures[0].path
     (elsewhere / original.name).write_bytes(original.read_bytes())
-    (elsewhere / "twin.png").write_bytes(original.read_bytes())
+    (elsewhere / "copy.png").write_bytes(original.read_bytes())
     assert picture_key(Picture(elsewhere / original.name, 0)) == picture_key(pictures[0])
-    assert picture_key(Picture(elsewhere / "twin.png", 0)) != picture_key(pictures[0])
+    assert picture_key(Picture(elsewhere / "copy.png", 0)) != picture_key(pictures[0])
 
 
-def test_outcomes_do_not_depend_on_the_company(pictures):
-    """A picture alone gets the same corruption as among others."""
-    alone, among = judged(pictures[3:4]), judged(pictures)
+def test_outcomes_do_not_depend_on_the_other_pictures(pictures):
+    """A picture alone gets the same corruption as in a set."""
+    alone, among = predicted(pictures[3:4]), predicted(pictures)
     assert all(np.array_equal(alone.probabilities[c][0], among.probabilities[c][3]) for c in among.probabilities)
 
 
-def test_nothing_to_judge_is_said(pictures):
-    """Only sound surface: refused with the name of the split."""
+def test_a_split_without_defects_is_refused(pictures):
+    """Only defect-free surface: the message names the split."""
     with pytest.raises(TrainingError, match="valid: no pictures of dark, bright"):
-        judged(pictures[-1:], split="valid")
+        predicted(pictures[-1:], split="valid")
 
 
-def test_file_brings_back_what_was_measured(pictures, tmp_path):
-    """Every number, and the summary made of them."""
-    found = judged(pictures)
+def test_outcomes_can_be_written_and_read(pictures, tmp_path):
+    """The file restores every number and the summary."""
+    found = predicted(pictures)
     found.write(tmp_path / "out" / "student-0.json")
     again = Outcomes.load(tmp_path / "out" / "student-0.json")
     assert all(np.array_equal(again.probabilities[c], p) for c, p in found.probabilities.items())
@@ -100,7 +100,7 @@ def test_file_brings_back_what_was_measured(pictures, tmp_path):
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b'{"schema":"other/1"}', "picture"])
 def test_damaged_file_is_refused_by_name(damage, tmp_path):
-    """Cut off, foreign, or with fewer rows than pictures: one line that says what to do."""
+    """Truncated, foreign, or with fewer rows than pictures: the message names the remedy."""
     path = tmp_path / "student-0.json"
     outcomes([True, False]).write(path)
     if damage == "picture":
@@ -112,7 +112,7 @@ def test_damaged_file_is_refused_by_name(damage, tmp_path):
 
 
 def test_folds_are_pooled_by_variant(tmp_path):
-    """Counts add up, and each fold's own stays known."""
+    """Counts add up, and the count of each fold is kept."""
     outcomes([True, True, False]).write(tmp_path / "student-0.json")
     outcomes([True, True], fold=1, start=3).write(tmp_path / "student-1.json")
     outcomes([True], "teacher").write(tmp_path / "teacher-0.json")
@@ -126,23 +126,23 @@ def test_folds_are_pooled_by_variant(tmp_path):
 
 
 def test_folds_that_do_not_belong_together_are_refused():
-    """A picture in two folds, or another seed of the corruptions."""
+    """A picture in two folds, or another seed of the corruptions, is an error."""
     one = outcomes([True, True])
-    with pytest.raises(TrainingError, match="a picture stands in two folds"):
+    with pytest.raises(TrainingError, match="one picture is in two folds"):
         pooled([one, replace(one, fold=one.fold + 1)])
     with pytest.raises(TrainingError, match="measured in different ways"):
         pooled([one, replace(outcomes([True], fold=1, start=9), seed=1)])
 
 
-def test_confidence_is_that_which_the_daemon_publishes():
-    """With a good output two calibration errors: of the published probability, and among the classes."""
+def test_calibration_error_is_of_the_confidence_that_the_daemon_publishes():
+    """With a `good` output there are two: of the published probability, and among the classes."""
     summary = outcomes([True] * 9 + [False]).summary()
     assert summary.calibration_error == pytest.approx(0.9 * 0.2 + 0.1 * 0.6)
     assert summary.calibration_error_among_classes == pytest.approx(0.9 * (1 - 8 / 9) + 0.1 * 6 / 9, abs=1e-4)
 
 
-def test_variants_are_compared_on_the_pictures_that_both_have():
-    """Whatever their order; the others are left out."""
+def test_variants_are_compared_on_their_common_pictures():
+    """The order does not matter; other pictures are ignored."""
     first = outcomes([True, True, False, True])
     other = outcomes([True, False, False, True, True], "int8")
     shuffled = replace(

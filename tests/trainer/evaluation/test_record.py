@@ -1,4 +1,4 @@
-"""The record keeps everything, and gives the card its figures."""
+"""The record of a run, and the figures it gives to the card."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def record():
     return fakes_record.record()
 
 
-def test_record_comes_back_as_it_was(record, tmp_path):
-    """Every part, through JSON that any reader understands."""
+def test_record_can_be_written_and_read(record, tmp_path):
+    """The file is standard JSON and restores every part."""
     record.write(tmp_path / "run" / "record.json")
     assert Record.load(tmp_path / "run" / "record.json") == record
     text = (tmp_path / "run" / "record.json").read_text("utf-8")
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
 
-def test_record_without_measurements_comes_back_too(record, tmp_path):
-    """What was not measured is empty, not an error."""
+def test_record_without_measurements_can_be_written_and_read(record, tmp_path):
+    """A part that was not measured is empty, not an error."""
     bare = fakes_record.record(summaries=(), comparisons=(), curves=(), good=(), unknown=(), pruning=(), latency=None)
     bare.write(tmp_path / "record.json")
     assert Record.load(tmp_path / "record.json") == bare
@@ -36,20 +36,20 @@ def test_record_without_measurements_comes_back_too(record, tmp_path):
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b'{"name": "x"}'])
 def test_damaged_record_is_refused_by_name(damage, tmp_path):
-    """One line that says which file and what to do."""
+    """The message names the file and the remedy."""
     (tmp_path / "record.json").write_bytes(damage)
     with pytest.raises(TrainingError, match=r"record\.json: not the record of a run"):
         Record.load(tmp_path / "record.json")
 
 
 def test_headline_is_the_shipped_variant_on_the_most_pictures(record):
-    """The folds, not the 72; fp32 before int8; never the teacher."""
+    """The folds before the 72 test pictures; fp32 before int8; never the teacher."""
     headline = record.headline()
     assert (headline.variant, headline.split, headline.right.of) == ("pruned", "grouped 5-fold", 600)
 
 
 def test_card_gets_every_figure_with_its_n(record):
-    """Accuracy, robustness, good surface, unknown class, latency; nothing of variants that do not ship."""
+    """Accuracy, robustness, defect-free surface, unknown class, latency; only of variants that ship."""
     metrics = record.metrics()
     assert set(metrics["accuracy"]) == {"grouped 5-fold", "test"}
     assert set(metrics["accuracy"]["grouped 5-fold"]) == {"pruned", "int8 in folds"}
@@ -60,7 +60,7 @@ def test_card_gets_every_figure_with_its_n(record):
     json.dumps(metrics, allow_nan=False)
 
 
-def test_curve_holds_what_fit_reports():
-    """Epoch by epoch; without held-out pictures no share of them."""
+def test_curve_has_the_epochs_that_fit_reports():
+    """One point for each epoch; without held-out tiles there is no accuracy."""
     curve = Curve.of("student", [Epoch(1, 0.5, 90, 100), Epoch(2, 0.25, 0, 0)], 12.0)
     assert [(p.epoch, p.loss, p.held_out) for p in curve.points] == [(1, 0.5, 0.9), (2, 0.25, None)]

@@ -1,4 +1,4 @@
-"""The teacher, without a download."""
+"""The teacher, without downloads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from trainer.data.samples import Samples
-from trainer.networks import teacher as room
-from trainer.networks.teacher import Teacher, load, save, start, teach
+from trainer.networks.teacher import Teacher, load, save, stages, start, train_teacher
 from trainer.networks.torchvision_backbone import EfficientNet_B0_Weights, efficientnet_b0
-from trainer.recipe import Fit, Stage, TeacherRecipe, TrainingError
+from trainer.recipe import Fit, TeacherRecipe, TeacherStage, TrainingError
 from trainer.training.losses import folded
 
 NONE = Samples(torch.empty((0, 2, 32, 32), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
@@ -19,15 +18,15 @@ TINY = Fit(batch=4, average=0.5)
 
 
 def stripes(count=8, seed=0):
-    """Two classes that stay apart however they are turned: stripes and none."""
+    """Two classes that augmentation keeps distinct: stripes and no stripes."""
     labels = torch.arange(count) % 2
     wave = (torch.arange(32) // 4 % 2 * 120 - 60)[None, None, :] * (1 - labels)[:, None, None]
     noise = 10 * torch.randn(count, 32, 32, generator=torch.Generator().manual_seed(seed))
     return Samples((128 + wave + noise).clamp(0, 255).byte()[:, None].repeat(1, 2, 1, 1), labels)
 
 
-def settled(network):
-    """BatchNorm that has seen something: without it the features of random weights are denormal numbers, and slow."""
+def with_statistics(network):
+    """BatchNorm with statistics: otherwise the features of random weights are denormal numbers, which are slow."""
     for norm in (m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)):
         norm.momentum = None
     with torch.no_grad():
@@ -37,20 +36,20 @@ def settled(network):
 
 @pytest.fixture(scope="module")
 def backbone():
-    """Weights as torchvision stores them, with a head of 1000 classes."""
+    """Weights in torchvision's format, with a head of 1000 classes."""
     torch.manual_seed(5)
-    return settled(efficientnet_b0(num_classes=1000)).state_dict()
+    return with_statistics(efficientnet_b0(num_classes=1000)).state_dict()
 
 
 def near(one, other):
-    """Equal but for rounding in some eighty layers."""
+    """Equal except for rounding in some eighty layers."""
     return (one - other).abs().max() < 2e-3 * other.abs().max()
 
 
-def test_teacher_gives_what_a_student_gives():
-    """Logits, pooled features and good, for tiles of any side, as torchvision's network computes them."""
+def test_teacher_has_the_outputs_of_a_student():
+    """Logits, pooled features and good, for tiles of any size, equal to those of torchvision's network."""
     torch.manual_seed(0)
-    teacher = settled(Teacher(3, good=True, input_px=32))
+    teacher = with_statistics(Teacher(3, good=True, input_px=32))
     with torch.inference_mode():
         logits, features, good = teacher(torch.rand(2, 1, 32, 32) * 255)
         assert [tuple(t.shape) for t in (logits, features, good)] == [(2, 3), (2, 1280), (2, 1)]
@@ -76,7 +75,7 @@ def test_weights_come_from_a_file(backbone, tmp_path):
 
 
 def test_weights_come_from_the_enum(backbone, monkeypatch):
-    """`imagenet` and `auto` ask torchvision, with the hash of the download checked."""
+    """`imagenet` and `auto` get the weights from torchvision, with a check of the hash."""
     asked = []
     monkeypatch.setattr(
         EfficientNet_B0_Weights, "get_state_dict", lambda self, **options: asked.append((self, options)) or backbone
@@ -88,8 +87,8 @@ def test_weights_come_from_the_enum(backbone, monkeypatch):
     assert asked == [(EfficientNet_B0_Weights.IMAGENET1K_V1, {"progress": False, "check_hash": True})] * 2
 
 
-def test_weights_that_cannot_be_had_are_said_or_done_without(monkeypatch):
-    """Without a network `imagenet` names the remedies and `auto` trains from scratch, by one long schedule."""
+def test_without_a_download_imagenet_fails_and_auto_trains_from_scratch(monkeypatch):
+    """The error of `imagenet` names the remedies; `auto` uses one long schedule."""
 
     def offline(self, **options):
         raise urllib.error.URLError("no route")
@@ -99,12 +98,12 @@ def test_weights_that_cannot_be_had_are_said_or_done_without(monkeypatch):
         start(Teacher(2, good=False, input_px=32), "imagenet")
     assert start(Teacher(2, good=False, input_px=32), "auto") == "none"
     recipe = TeacherRecipe()
-    assert [s.trained for s in room.stages(recipe, "none")] == ["all"]
-    assert [s.trained for s in room.stages(recipe, "imagenet")] == ["head", "last", "all"]
+    assert [s.trained for s in stages(recipe, "none")] == ["all"]
+    assert [s.trained for s in stages(recipe, "imagenet")] == ["head", "last", "all"]
 
 
-def test_file_of_other_weights_is_refused(tmp_path):
-    """No file, no weights, and weights of another network: each is named."""
+def test_file_without_matching_weights_is_refused(tmp_path):
+    """A missing file, a file without weights, and weights of another network are refused by name."""
     teacher = Teacher(2, good=False, input_px=32)
     with pytest.raises(TrainingError, match=r"none\.pth: cannot be read: No such file"):
         start(teacher, str(tmp_path / "none.pth"))
@@ -123,7 +122,7 @@ def test_frozen_blocks_do_not_move(trained, moving):
     teacher = Teacher(2, good=False, input_px=32)
     before = [{k: v.clone() for k, v in block.state_dict().items()} for block in teacher.features]
     head = teacher.classes.bias.clone()
-    teacher.free(trained, last_blocks=2)
+    teacher.unfreeze(trained, last_blocks=2)
     optimizer = torch.optim.SGD([p for p in teacher.parameters() if p.requires_grad], lr=0.1)
     teacher.train()(torch.rand(4, 1, 32, 32) * 255)[0].sum().backward()
     optimizer.step()
@@ -133,17 +132,17 @@ def test_frozen_blocks_do_not_move(trained, moving):
     assert not torch.equal(head, teacher.classes.bias)
 
 
-def test_stages_follow_each_other_and_are_not_trained_twice(backbone, tmp_path):
-    """Two stages from a file of weights; the second call finds both finished and gives the same teacher."""
+def test_stages_run_in_order_and_are_not_trained_twice(backbone, tmp_path):
+    """A second call finds both stages finished and returns the same teacher."""
     torch.save(backbone, tmp_path / "b0.pth")
     recipe = TeacherRecipe(
         weights=str(tmp_path / "b0.pth"), input_px=32, fit=TINY,
-        pretrained=(Stage("head", "head", 2, 1e-2), Stage("last", "last", 1, 1e-3)),
+        pretrained=(TeacherStage("head", "head", 2, 1e-2), TeacherStage("last", "last", 1, 1e-3)),
     )  # fmt: skip
     seen = []
 
     def run():
-        return teach(
+        return train_teacher(
             [stripes(), NONE, NONE, NONE, NONE], stripes(4, 1), recipe, classes=2, good=False, seed=1, folder=tmp_path,
             report=lambda stage, epoch: seen.append((stage.name, epoch.number)),
         )[0]  # fmt: skip
@@ -160,12 +159,12 @@ def test_stages_follow_each_other_and_are_not_trained_twice(backbone, tmp_path):
 
 
 def test_teacher_from_scratch_learns():
-    """One schedule for everything from the first step on: the loss falls fast on easy pictures."""
+    """With one schedule for everything the loss falls fast on easy pictures."""
     recipe = TeacherRecipe(
-        weights="none", input_px=32, fit=Fit(batch=8, plain_share=1), scratch=(Stage("scratch", "all", 6, 3e-3),)
+        weights="none", input_px=32, fit=Fit(batch=8, plain_share=1), scratch=(TeacherStage("scratch", "all", 6, 3e-3),)
     )  # fmt: skip
     losses = []
-    made, origin = teach(
+    made, origin = train_teacher(
         [stripes(), NONE, NONE, NONE, NONE], stripes(4, 1), recipe, classes=2, good=False, seed=1,
         report=lambda _, epoch: losses.append(epoch.loss),
     )  # fmt: skip
@@ -175,18 +174,18 @@ def test_teacher_from_scratch_learns():
 
 
 def test_teacher_is_stored_with_its_classes(tmp_path):
-    """What is saved is loaded equal; other classes, another `good` and foreign files are refused by name."""
-    teacher = settled(Teacher(2, good=True, input_px=32))
+    """A saved teacher is loaded unchanged; other classes, another `good` and foreign files are refused by name."""
+    teacher = with_statistics(Teacher(2, good=True, input_px=32))
     path = tmp_path / "teacher.pt"
     save(teacher, path, classes=("dent", "rust"), recipe=TeacherRecipe(), origin="none", seed=4)
     again = load(path, classes=("dent", "rust"), good=True)
     tiles = torch.rand(2, 1, 32, 32) * 255
     with torch.inference_mode():
         assert torch.equal(teacher(tiles)[0], again(tiles)[0])
-    assert start(Teacher(5, good=False, input_px=32), str(path)).startswith("file")  # a backbone for others
-    with pytest.raises(TrainingError, match="is a teacher for dent, rust; here are patches, scratches"):
+    assert start(Teacher(5, good=False, input_px=32), str(path)).startswith("file")  # the backbone fits any classes
+    with pytest.raises(TrainingError, match="is a teacher for dent, rust; the data has patches, scratches"):
         load(path, classes=("patches", "scratches"))
-    with pytest.raises(TrainingError, match="has an output for sound surface"):
+    with pytest.raises(TrainingError, match="has an output for defect-free surface"):
         load(path, classes=("dent", "rust"), good=False)
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(TrainingError, match=r"other\.pt: not a teacher"):

@@ -1,4 +1,4 @@
-"""The report says what the record says, with everything that a figure needs beside it."""
+"""The report shows the record, and each figure with its context."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def folder(record, tmp_path_factory):
 
 
 class Reader(HTMLParser):
-    """Tags that are open, everything that is loaded, and the words."""
+    """Collects the open tags, everything the page loads, and the text."""
 
     def __init__(self):
         super().__init__()
@@ -64,7 +64,7 @@ def read(text):
 
 
 def test_page_needs_no_other_file(folder):
-    """One file: well-formed, seven figures inside, no script, nothing fetched."""
+    """The page is well-formed, has seven figures inside, no script, and fetches nothing."""
     text = (folder / "report.html").read_text("utf-8")
     reader = read(text)
     assert reader.pictures == 7
@@ -73,8 +73,8 @@ def test_page_needs_no_other_file(folder):
     assert "@import" not in text
 
 
-def test_page_and_markdown_say_the_same(folder):
-    """Every heading, caption and cell of the one stands in the other; the figures of the Markdown are there."""
+def test_page_and_markdown_have_the_same_text(folder):
+    """Every heading, caption and cell of the Markdown is on the page; the figures of the Markdown exist."""
     markdown = (folder / "report.md").read_text("utf-8")
     words = "".join(read((folder / "report.html").read_text("utf-8")).words)
     for line in markdown.splitlines():
@@ -87,20 +87,20 @@ def test_page_and_markdown_say_the_same(folder):
     assert len(named) == 7
 
 
-def test_every_table_of_figures_says_n_split_seed_and_machine(record):
-    """What is counted can be found out from the table and its caption alone."""
+def test_every_table_of_figures_states_n_split_seed_and_machine(record):
+    """Table and caption alone say what is counted."""
     for block in report.report(record):
         if isinstance(block, page.Table) and "Seed" in block.caption:
             assert "Seed 7; Invented 3000, 2 cores, Linux." in block.caption
-            told = block.caption + " ".join(block.head) + " ".join(c for row in block.rows for c in row)
-            counted = "n = " in told or "n" in block.head or "sound" in block.head or "unknown" in block.head
+            text = block.caption + " ".join(block.head) + " ".join(c for row in block.rows for c in row)
+            counted = "n = " in text or "n" in block.head or "defect-free" in block.head or "unknown" in block.head
             assert counted or "epochs" in block.head, block.caption
     captions = [b.caption for b in report.report(record) if isinstance(b, page.Table) and "Seed 7" in b.caption]
     assert len(captions) >= 8
 
 
 def test_figures_are_those_of_the_record(folder, record):
-    """The headline counts, the worst corruption, a pair, a ratio and the limit of the core."""
+    """The headline counts, the worst corruption, a pair, a ratio and the limit of the core are in the report."""
     text = (folder / "report.md").read_text("utf-8")
     headline = record.headline()
     assert f"({headline.right.right:,} of 600)" in text
@@ -112,17 +112,17 @@ def test_figures_are_those_of_the_record(folder, record):
     assert "| fp32 | 467,080 | 116,407 | 4,533,664 | 84.0 | 92% | 96% |" in text
 
 
-def test_chance_is_called_chance(record):
-    """A difference that the pictures cannot show is not called better or worse; a clear one is."""
+def test_only_significant_differences_are_called_better_or_worse(record):
+    """A difference that may be chance is called not significant; a clear one is called worse."""
     text = page.to_markdown(report.report(record))
-    assert "which 600 pictures cannot tell from chance" in text
-    good, bad = fakes_record.outcomes("good", 0.01), fakes_record.outcomes("bad", 0.10, seed=1)
-    clear = fakes_record.record(comparisons=(fakes_record.compare(good, bad),))
-    assert "**bad** is worse than good" in page.to_markdown(report.report(clear))
+    assert "not significant (p = " in text
+    low, high = fakes_record.outcomes("low", 0.01), fakes_record.outcomes("high", 0.10, seed=1)
+    clear = fakes_record.record(comparisons=(fakes_record.compare(low, high),))
+    assert "**high** is worse than low" in page.to_markdown(report.report(clear))
 
 
-def test_data_terms_and_warning_stand_in_report_and_card(folder):
-    """Whose pictures, under which terms, and to train on one's own surface first."""
+def test_licence_and_warning_are_in_report_and_card(folder):
+    """Owner and licence of the pictures, and the advice to train on pictures of one's own."""
     for name in ("report.md", "report.html", "model-card.md"):
         text = (folder / name).read_text("utf-8")
         assert "Invented pictures by Nobody; no licence is stated" in text
@@ -130,8 +130,8 @@ def test_data_terms_and_warning_stand_in_report_and_card(folder):
         assert "The figures of this record are invented." in text
 
 
-def test_model_card_says_what_each_output_is(folder, record):
-    """Classes, outputs, files, temperature, and the command that makes it again."""
+def test_model_card_explains_each_output(folder, record):
+    """It has outputs, temperature, and the command that repeats the run, and no links."""
     text = (folder / "model-card.md").read_text("utf-8")
     assert all(name in text and meaning in text for name, meaning in record.outputs.items())
     assert "Logits are divided by 0.97" in text
@@ -139,17 +139,17 @@ def test_model_card_says_what_each_output_is(folder, record):
     assert "](" not in text
 
 
-def test_what_was_not_measured_has_no_section(tmp_path):
+def test_a_part_that_was_not_measured_has_no_section(tmp_path):
     """A bare record gives a report without figures, not an error."""
     report.write(fakes_record.record(**EMPTY), tmp_path)
     text = (tmp_path / "report.md").read_text("utf-8")
     headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
-    assert headings == ["At a glance", "Data", "Before you rely on it", "How to make it again"]
+    assert headings == ["At a glance", "Data", "Before you rely on it", "How to reproduce this run"]
     assert list((tmp_path / "figures").iterdir()) == []
 
 
 def test_report_of_the_fp32_file_alone(record):
-    """No int8, no reference, no good output, one split: what is there is shown."""
+    """Without int8, reference, `good` output and a second split, the report shows the rest."""
     summary = fakes_record.outcomes("fp32", 0.02, count=72, split="test").summary()
     times = fakes_record.latency()
     own = tuple(t for t in times.paths if t.network == "fp32")
@@ -162,29 +162,29 @@ def test_report_of_the_fp32_file_alone(record):
     assert "fp32, test" in text
 
 
-def test_disturbed_run_is_called_so(record):
-    """When others used the core the times are marked, above the table."""
+def test_disturbed_run_is_marked(record):
+    """If other processes used the core, the report warns above the table."""
     disturbed = fakes_record.record(latency=fakes_record.replace(record.latency, waited=0.3))
     text = page.to_markdown(report.report(disturbed))
-    assert "had to wait 30 % of the time" in text
+    assert "waited 30 % of the time" in text
     assert "Disturbed" not in page.to_markdown(report.report(record))
 
 
-def test_plots_are_the_same_each_time(record):
-    """No date, no random names: a report that did not change gives no new bytes."""
+def test_plots_are_reproducible(record):
+    """They have no date and no random names: an unchanged record gives the same bytes."""
     assert plots.robustness(record.of_shipped()[:2]) == plots.robustness(record.of_shipped()[:2])
     assert b"<dc:date>" not in plots.latency(record.latency)
 
 
-def test_report_can_be_made_from_the_file_alone(folder):
-    """What record.json holds is enough, and gives the same words."""
+def test_report_can_be_made_from_record_json_alone(folder):
+    """The loaded record gives the same report and model card."""
     again = Record.load(folder / "record.json")
     assert page.to_markdown(report.report(again)) == (folder / "report.md").read_text("utf-8")
     assert page.to_markdown(report.model_card(again)) == (folder / "model-card.md").read_text("utf-8")
 
 
-def test_words_from_outside_are_only_words():
-    """A class or note that looks like HTML, or has a bar in it, stays text."""
+def test_text_of_the_user_is_escaped():
+    """A class or note that looks like HTML, or contains a bar, stays text."""
     table = page.Table("<b>", ("a",), (("<script>alert(1)</script> | x",),))
     assert "<script>" not in page.to_html("<title>", [table, page.Text("a & b"), page.Code("<pre>")], {})
     assert "\\| x" in page.to_markdown([table])

@@ -1,4 +1,4 @@
-"""The one loop."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import resource
 import pytest
 import torch
 
-from trainer.data import index
+from trainer.data.index import index_folder
 from trainer.data.samples import Samples, tiles
 from trainer.networks.architecture import I100_S4, Architecture, Conv, Student
 from trainer.recipe import Distillation, Fit, Recipe, TrainingError
@@ -22,7 +22,7 @@ NONE = Samples(torch.empty((0, 2, 20, 20), dtype=torch.uint8), torch.empty(0, dt
 
 @pytest.fixture(scope="module")
 def samples(class_folder):
-    return tiles(index.index(class_folder).splits["train"], 100, seed=0)
+    return tiles(index_folder(class_folder).splits["train"], 100, seed=0)
 
 
 def run(samples, seed, epochs):
@@ -36,7 +36,7 @@ def run(samples, seed, epochs):
 
 
 def test_fit_lowers_the_loss_and_learns(samples):
-    """After some epochs on easy pictures the loss has fallen and most are told apart."""
+    """After some epochs on easy pictures the loss is lower and most predictions are correct."""
     trained, epochs = run(samples, 0, 25)
     assert [e.number for e in epochs] == list(range(1, 26))
     assert epochs[-1].loss < 0.7 * epochs[0].loss
@@ -44,13 +44,13 @@ def test_fit_lowers_the_loss_and_learns(samples):
 
 
 def test_fit_is_reproducible(samples):
-    """The same seed gives the same weights, another seed others."""
+    """The same seed gives the same weights, another seed gives others."""
     first, second, other = (run(samples, seed, 2)[0].state_dict() for seed in (3, 3, 4))
     assert all(torch.equal(first[k], second[k]) for k in first)
     assert not torch.equal(first["classes.weight"], other["classes.weight"])
 
 
-def test_student_has_the_size_that_was_measured():
+def test_student_has_the_documented_size():
     """i100_s4 with six classes has 116,310 parameters once BatchNorm is folded, and 97 more for `good`."""
     student = Student(I100_S4, 6, good=True)
     norms = sum(p.numel() for _, norm in student.pairs() for p in norm.parameters())
@@ -58,11 +58,11 @@ def test_student_has_the_size_that_was_measured():
     assert sum(p.numel() for p in student.parameters()) - norms + biases == 116_310 + 97
 
 
-# ---- what every stage can rely on, with a network of a few weights ---------------------------------
+# With a network of a few weights -----------------------------------------------------------------------------------
 
 
 def shades(count, seed):
-    """Three classes of other brightness, and noise."""
+    """Three classes of different brightness, with noise."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(count) % 3
     noise = torch.randint(0, 60, (count, 2, 20, 20), generator=generator)
@@ -88,10 +88,10 @@ def equal(one, other):
 
 
 class Interrupting:
-    """Ctrl-C in the middle of an epoch: after so many more looks at the first source."""
+    """A source that raises KeyboardInterrupt at the given access to its tiles, in the middle of an epoch."""
 
-    def __init__(self, looks):
-        self.looks = looks
+    def __init__(self, accesses):
+        self.accesses = accesses
 
     def __len__(self):
         return len(SHADES)
@@ -102,8 +102,8 @@ class Interrupting:
 
     @property
     def tiles(self):
-        self.looks -= 1
-        if self.looks == 0:
+        self.accesses -= 1
+        if self.accesses == 0:
             raise KeyboardInterrupt
         return SHADES.tiles
 
@@ -115,8 +115,8 @@ def distilling(alpha=0.5):
 
 
 @pytest.mark.parametrize("make_loss", [lambda: None, distilling], ids=["labels", "distillation"])
-def test_interrupted_run_goes_on_bit_for_bit(tmp_path, make_loss):
-    """Stopped by Ctrl-C within the third epoch and started again: the weights and epochs of a run that was not."""
+def test_interrupted_training_resumes_bit_for_bit(tmp_path, make_loss):
+    """Interrupted in the third epoch and started again, it gives the weights and epochs of an uninterrupted run."""
     whole, epochs = [], []
     expected = train(loss=make_loss(), report=whole.append)
     path = tmp_path / "run.pt"
@@ -130,8 +130,8 @@ def test_interrupted_run_goes_on_bit_for_bit(tmp_path, make_loss):
     assert epochs == whole
 
 
-def test_finished_run_is_not_trained_again(tmp_path):
-    """With the checkpoint of a finished run `fit` gives its weights and leaves the file as it is."""
+def test_finished_training_is_not_repeated(tmp_path):
+    """With the checkpoint of a finished training `fit` returns its weights and leaves the file unchanged."""
     path = tmp_path / "run.pt"
     first = train(checkpoint=path)
     stamp = path.stat().st_mtime_ns
@@ -141,7 +141,7 @@ def test_finished_run_is_not_trained_again(tmp_path):
 
 @pytest.mark.parametrize("change", ["seed", "recipe", "data", "loss", "weights"])
 def test_checkpoint_of_another_run_is_refused(tmp_path, change):
-    """Another seed, recipe, data, loss or network: the file is named, and what to do."""
+    """Another seed, recipe, data, loss or network: the message names the file."""
     path = tmp_path / "run.pt"
     recipe = Fit(epochs=1, batch=8)
     train(recipe, checkpoint=path, loss=distilling())
@@ -161,7 +161,7 @@ def test_checkpoint_of_another_run_is_refused(tmp_path, change):
 
 
 def test_damaged_checkpoint_is_named(tmp_path):
-    """Half a file is no checkpoint: the message says to delete it."""
+    """A truncated file is refused: the message says to delete it."""
     path = tmp_path / "run.pt"
     train(Fit(epochs=1, batch=8), checkpoint=path)
     path.write_bytes(path.read_bytes()[:1000])
@@ -170,14 +170,14 @@ def test_damaged_checkpoint_is_named(tmp_path):
 
 
 def test_checkpoint_that_does_not_fit_leaves_the_old_one(tmp_path):
-    """Where a file cannot grow it ends with a message; the last epoch's file is whole, and no draft beside it."""
+    """On a full disk the message names the file; the old checkpoint is intact, and no draft remains."""
     path = tmp_path / "run.pt"
     train(Fit(epochs=1, batch=8), checkpoint=path)
     content = path.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(content) // 2, limits[1]))
     try:
-        with pytest.raises(TrainingError, match=r"run\.pt: cannot be written: .*Make room"):
+        with pytest.raises(TrainingError, match=r"run\.pt: cannot be written: .*Free disk space"):
             checkpoint.write(path, {"a": torch.zeros(len(content))})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -185,9 +185,9 @@ def test_checkpoint_that_does_not_fit_leaves_the_old_one(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["run.pt"]
 
 
-def test_patience_ends_early_with_the_best_average(tmp_path):
-    """Weights that only get worse: it stops after the best epoch and two more, and gives back the best."""
-    wrong = Samples(KEPT.tiles, (KEPT.labels + 1) % 3)  # what is learnt is wrong there
+def test_patience_stops_early_with_the_best_average(tmp_path):
+    """If the held-out loss only rises, training stops two epochs after the best one and returns its average."""
+    wrong = Samples(KEPT.tiles, (KEPT.labels + 1) % 3)  # wrong labels: learning raises the loss
     epochs = []
     recipe = Fit(epochs=30, batch=8, average=0.5, patience=2, light_from=0.0)
     path = tmp_path / "run.pt"
@@ -204,7 +204,7 @@ def test_patience_ends_early_with_the_best_average(tmp_path):
 
 
 def test_bfloat16_trains_the_same_network_a_little_differently():
-    """Autocast changes the sums, not what is learnt; the weights stay float32."""
+    """Autocast changes the sums a little; the weights stay float32."""
     plain, short = train(), train(Fit(epochs=4, batch=8, average=0.8, bf16=True))
     assert {p.dtype for p in short.parameters()} == {torch.float32}
     assert not equal(plain, short)
@@ -214,20 +214,20 @@ def test_bfloat16_trains_the_same_network_a_little_differently():
 
 @pytest.mark.parametrize(("epochs", "batch", "warm_up"), [(1, 30, 0.15), (2, 30, 0.5), (1, 3, 0.1)])
 def test_shortest_schedules_run(epochs, batch, warm_up):
-    """One step, two steps, and a warm-up of exactly one step are schedules too."""
+    """One step, two steps, and a warm-up of exactly one step are valid schedules."""
     seen = []
     train(Fit(epochs=epochs, batch=batch, warm_up=warm_up), report=seen.append)
     assert len(seen) == epochs
 
 
-def test_loss_that_is_no_number_ends_the_run():
-    """A learning rate beyond all sense is said after the first epoch, not at the end."""
-    with pytest.raises(TrainingError, match=r"the loss is no number after epoch 1: lower learning_rate"):
+def test_a_loss_that_is_not_finite_is_an_error():
+    """An absurd learning rate is an error after the first epoch, not at the end."""
+    with pytest.raises(TrainingError, match=r"the loss is not finite after epoch 1: lower learning_rate"):
         train(Fit(epochs=50, batch=8, learning_rate=1e30))
 
 
 def test_frozen_weights_stay(tmp_path):
-    """What does not ask for a gradient is not trained: fine-tuning a part."""
+    """Parameters that require no gradient are not trained."""
     model = tiny()
     model.convs[0].requires_grad_(False)
     before = copy.deepcopy(model)

@@ -1,4 +1,4 @@
-"""What a network is trained for."""
+"""The losses."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.training.losses import DistillationLoss, LabelLoss, folded
 
 
 class Fixed(nn.Module):
-    """A teacher that always says the same."""
+    """A teacher with constant outputs."""
 
     def __init__(self, logits, good=None):
         super().__init__()
@@ -49,8 +49,8 @@ def test_distillation_is_the_formula(alpha, tau):
     assert float(loss(STUDENT, LABELS, TILES)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_several_teachers_speak_with_their_mean_probabilities():
-    """Two teachers of opposite minds are one that says half and half; it is not the mean of their logits."""
+def test_the_target_of_several_teachers_is_their_mean_probability():
+    """It is the mean of the probabilities, not of the logits."""
     sure = torch.tensor([[8.0, 0.0, 0.0]] * 2)
     other = torch.tensor([[0.0, 2.0, 0.0]] * 2)
     mean = ((sure.softmax(1) + other.softmax(1)) / 2).log()
@@ -64,22 +64,22 @@ def test_several_teachers_speak_with_their_mean_probabilities():
     assert float(both) != pytest.approx(float(averaged), rel=0.01)
 
 
-def test_teachers_are_not_trained_and_the_image_of_the_features_is():
-    """Feature distillation adds one linear map, and its gradient; the teacher stays out of parameters and state."""
+def test_teachers_are_not_trained_and_the_projection_of_the_features_is():
+    """Feature distillation adds one trained linear map; the teacher is not among parameters and state."""
     loss = DistillationLoss([Fixed(TAUGHT, TAUGHT_GOOD)], Distillation(features=0.5), student_features=3)
     assert {name for name, _ in loss.named_parameters()} == {"images.0.weight", "images.0.bias"}
     loss(STUDENT, LABELS, TILES).backward()
     assert loss.images[0].weight.grad.abs().sum() > 0
     assert all(not p.requires_grad for p in loss.teachers[0].parameters())
-    with torch.no_grad():  # now it points the way of the teacher's ones
+    with torch.no_grad():  # now it equals the features of the teacher
         loss.images[0].weight.zero_()
         loss.images[0].bias.fill_(2.0)
         without = DistillationLoss([Fixed(TAUGHT, TAUGHT_GOOD)], Distillation())
         assert float(loss(STUDENT, LABELS, TILES)) == pytest.approx(float(without(STUDENT, LABELS, TILES)), rel=1e-5)
 
 
-def test_folded_teacher_says_the_same():
-    """BatchNorm in a Sequential disappears from the copy, not from the original, and the outputs stay."""
+def test_folded_teacher_has_the_same_outputs():
+    """BatchNorm in a Sequential disappears from the copy, not from the original."""
     torch.manual_seed(0)
     whole = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 3), nn.ReLU())
     for _ in range(3):
@@ -93,15 +93,15 @@ def test_folded_teacher_says_the_same():
 
 
 def test_teacher_with_other_outputs_is_refused():
-    """A teacher without `good` cannot teach a student with it."""
+    """A teacher without `good` cannot teach a student with `good`; distillation needs a teacher."""
     with pytest.raises(TrainingError, match="the teacher has 3 outputs, the student 4"):
         DistillationLoss([Fixed(TAUGHT)], Distillation())(STUDENT, LABELS, TILES)
     with pytest.raises(TrainingError, match="at least one teacher"):
         DistillationLoss([], Distillation())
 
 
-def test_losses_know_each_other_apart():
-    """Another teacher, another alpha or other smoothing is another loss."""
+def test_different_losses_have_different_identities():
+    """Another teacher, another alpha or other smoothing changes the identity."""
     losses = [LabelLoss(), LabelLoss(0.1)]
     losses += [DistillationLoss([Fixed(TAUGHT)], Distillation(alpha=alpha)) for alpha in (0.1, 0.2, 0.2)]
     assert len({loss.identity for loss in losses}) == 5

@@ -1,10 +1,12 @@
-"""The generated strip: the truth that other tests lean on."""
+"""The generated strip: the ground truth that other tests rely on."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
+from edge.camera.sources.contract import SourceInfo, SourceSpec
+from edge.camera.sources.registry import open_source
 from edge.camera.sources.simulator import CACHED_DEFECTS, CLASSES, CLEAR_PX, LONGEST_PX, PERIOD_PX, Strip
 from edge.errors import CameraError
 
@@ -28,7 +30,7 @@ def test_frame_is_gray_and_of_the_size_asked_for():
 
 
 def test_frame_depends_only_on_parameters_and_number():
-    """Asked in any order, by any strip of the same parameters, frame n has the same bytes."""
+    """Drawn in any order, by any strip with the same parameters, frame n has the same bytes."""
     forwards, backwards = Strip(seed=4), Strip(seed=4)
     numbers = [0, 1, 60, 61, 200, 5000, 100_000]
     first = {n: forwards.frame(n).tobytes() for n in numbers}
@@ -41,7 +43,7 @@ def test_frame_differs_with_seed():
 
 
 def test_frame_is_the_callers_own():
-    """Writing into a frame changes no later one."""
+    """Writing into a frame does not change a later one."""
     strip = Strip()
     frame = strip.frame(50)
     kept = frame.copy()
@@ -50,7 +52,7 @@ def test_frame_is_the_callers_own():
 
 
 def test_surface_moves_by_speed_px():
-    """What stands at row y is speed_px higher in the next frame, but for the light, which stays in its place."""
+    """The steel at row y is speed_px higher in the next frame; the light stays in its place."""
     strip = Strip(noise=0, speed_px=24, spacing_px=5000)
     now, then = strip.frame(10).astype(int), strip.frame(11).astype(int)
     moved = now[24:] - then[:-24]
@@ -68,14 +70,14 @@ def test_surface_has_no_seam_where_it_repeats():
 
 
 def test_sensor_noise_is_new_in_each_frame():
-    """A strip that stands still gives frames that differ by the noise, of the sigma asked for."""
+    """Frames of a strip at rest differ by noise of the configured sigma."""
     strip = Strip(speed_px=0, noise=3.0)
     difference = strip.frame(0).astype(float) - strip.frame(1)
     assert difference.std() == pytest.approx(3.0 * 2**0.5, rel=0.1)
 
 
 def test_truth_boxes_differ_from_the_steel_around_them():
-    """Inside a box stands something; the same place without it looks different."""
+    """Inside a box is a defect; the same place without it looks different."""
     strip = Strip(noise=0)
     for defect, (x, y, w, h), n in whole_defects(strip, range(0, 900, 4)):
         frame = strip.frame(n).astype(float)
@@ -88,7 +90,7 @@ def test_truth_boxes_differ_from_the_steel_around_them():
 
 
 def test_truth_boxes_are_tight():
-    """The border rows and columns of a box show the defect somewhere: the box is no larger than what is seen."""
+    """Each border row and column of a box shows the defect somewhere: the box is no larger than the defect."""
     strip, clean = Strip(noise=0), Strip(noise=0, spacing_px=1_000_000)
     for defect, (x, y, w, h), n in whole_defects(strip, range(0, 900, 4)):
         changed = strip.frame(n) != clean.frame(n)
@@ -132,13 +134,13 @@ def test_all_classes_turn_up_within_seven_defects():
 
 
 def test_start_is_clean():
-    """The first frames show sound steel only."""
+    """The first frames show only defect-free steel."""
     strip = Strip()
     assert all(strip.truth(n) == () for n in range((strip.spacing_px - strip.height) // strip.speed_px))
 
 
 def test_defect_cache_is_bounded():
-    """However long the strip runs, only some drawn defects are kept."""
+    """However long the strip runs, the number of drawn defects in memory is bounded."""
     strip = Strip(spacing_px=480, speed_px=300)
     for n in range(200):
         strip.frame(n)
@@ -154,14 +156,14 @@ def test_url_gives_the_parameters():
 
 
 @pytest.mark.parametrize(
-    ("url", "says"),
+    ("url", "message"),
     [
         ("strip:?wdth=3", "wdth: 3: a strip has only width, height"),
         ("strip:?width=wide", "width: wide: a whole number"),
         ("strip:?width=10", "width: 10: 256 to 8192"),
         ("strip:?noise=nan", "noise: nan: 0 to 32"),
         ("strip:?seed=-1", "seed: -1: 0 to"),
-        ("strip:?seed=1&seed=2", "seed: 2: given once"),
+        ("strip:?seed=1&seed=2", "seed: 2: set once"),
         ("strip:?spacing_px=100", "spacing_px: 100: 480 to"),
         ("strip:?classes=rust", "classes: rust: some of crazing"),
         ("strip:?height=", "height: : a whole number"),
@@ -169,8 +171,18 @@ def test_url_gives_the_parameters():
         ("strip:5", "source: strip:5: strip: or strip:?"),
     ],
 )
-def test_url_errors_name_key_value_and_what_is_allowed(url, says):
-    """A wrong source is refused with what stands there and what may."""
+def test_url_errors_name_key_value_and_what_is_allowed(url, message):
+    """The message for a wrong source holds the value and the allowed ones."""
     with pytest.raises(CameraError) as refused:
         Strip.from_url(url)
-    assert says in str(refused.value)
+    assert message in str(refused.value)
+
+
+def test_source_of_the_same_url_gives_the_same_frames():
+    """Two sources start alike and go on alike; the actual format is that of the strip."""
+    first, again = (open_source(SourceSpec("strip:?width=320&height=80&seed=4")) for _ in range(2))
+    assert np.array_equal(first.read().pixels, again.read().pixels)
+    assert np.array_equal(first.read().pixels, again.read().pixels)
+    assert first.actual == SourceInfo("strip", 320, 80, 30.0, "GREY")
+    with pytest.raises(CameraError, match="only"):
+        open_source(SourceSpec("strip:?colour=1"))

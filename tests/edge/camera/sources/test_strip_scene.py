@@ -31,7 +31,7 @@ def events_of(strip: Strip) -> list[tuple[str, str, int]]:
     return [
         (change.type, change.defect.class_name, number)
         for number in range(FRAMES)
-        for change in tracks.step(inspector.inspect_alone(strip.frame(number)).findings, number * FRAME_NS)
+        for change in tracks.step(inspector.inspect_alone(strip.frame(number)).detections, number * FRAME_NS)
     ]
 
 

@@ -11,15 +11,17 @@ import pytest
 from fakes.delivery import until
 
 from edge.config import Mqtt
-from edge.delivery.mqtt.client import Connected, Disconnected, Link, Will, listen
+from edge.delivery.mqtt.client import Link
 from edge.delivery.mqtt.embedded_broker import EmbeddedBroker
+from edge.delivery.mqtt.listener import listen
+from edge.delivery.mqtt.notices import Connected, Disconnected, Will
 from edge.errors import ConfigError
 
 pytest.importorskip("amqtt", reason="the extra demo is not installed")
 
 
 def test_broker_listens_after_start_and_its_port_is_free_after_stop(free_port):
-    """Start waits until it listens, stop until it is gone; the port can be used again at once."""
+    """Start waits until it listens, stop until it has ended; the port can be used again at once."""
     for _ in range(2):
         broker = EmbeddedBroker(free_port)
         broker.start()
@@ -51,7 +53,7 @@ def test_missing_package_is_a_problem_of_the_configuration(free_port, monkeypatc
 
 
 def test_will_and_retained_message_reach_a_subscriber_that_joins_later(free_port, caplog):
-    """The client dies, the will is kept; a tail started after that sees it. Nobody's log is disturbed."""
+    """The client dies, the will is retained; a tail started after that receives it. No log line."""
     caplog.set_level(logging.WARNING)
     settings = Mqtt(broker=f"embedded:{free_port}")
     broker = EmbeddedBroker(free_port)

@@ -9,41 +9,41 @@ from fakes import FakeClock
 
 from edge import config
 from edge.coverage.strip_position import CoilNamed, Speed
-from edge.delivery.mqtt.client import Received
 from edge.delivery.mqtt.line_signals import MAX_WAITING, LineSignals
+from edge.delivery.mqtt.notices import Received
 from edge.errors import ConfigError
 
 BASE = {"topic": "plant/drive", "path": "$.line.speed", "coil_topic": "plant/coil"}
 
 
 class Wire:
-    """Messages into one Telemetry."""
+    """Sends messages to one LineSignals."""
 
     def __init__(self, **settings):
         self.clock = FakeClock()
-        self.telemetry = LineSignals(config.Travel.model_validate({**BASE, **settings}), self.clock)
+        self.signals = LineSignals(config.Travel.model_validate({**BASE, **settings}), self.clock)
 
-    def say(self, payload, topic="plant/drive", *, retained=False):
+    def send(self, payload, topic="plant/drive", *, retained=False):
         payload = payload if isinstance(payload, bytes) else payload.encode()
-        return self.telemetry.take(Received(topic, payload, 1, retained))
+        return self.signals.take(Received(topic, payload, 1, retained))
 
     def speeds(self):
-        return [news.m_per_s for news in self.telemetry.news() if isinstance(news, Speed)]
+        return [update.m_per_s for update in self.signals.updates() if isinstance(update, Speed)]
 
 
-def test_speed_stands_where_the_path_says():
+def test_speed_is_read_at_the_path():
     """Names, indices and quoted names; the factor makes m/s of it; the stamp is the time of arrival."""
     wire = Wire(path="$['drive 1'][1].v", factor=0.001)
     wire.clock.advance(3)
-    assert wire.say('{"drive 1": [0, {"v": 1500}]}')
-    assert list(wire.telemetry.news()) == [Speed(wire.clock.monotonic_ns(), 1.5)]
+    assert wire.send('{"drive 1": [0, {"v": 1500}]}')
+    assert list(wire.signals.updates()) == [Speed(wire.clock.monotonic_ns(), 1.5)]
 
 
 def test_payload_may_be_the_number_itself():
     """Without a path."""
     wire = Wire(path=None)
-    wire.say("1.25")
-    wire.say(b' "2.5" ')
+    wire.send("1.25")
+    wire.send(b' "2.5" ')
     assert wire.speeds() == [1.25, 2.5]
 
 
@@ -73,34 +73,34 @@ def test_payload_may_be_the_number_itself():
         ('{"line": {"speed": 1}}' + " " * 20_000, "too_large"),
     ],
 )
-def test_what_is_no_speed_is_refused_and_counted(payload, reason):
-    """It is ours, so nobody else sees it, and nothing of it reaches the line."""
+def test_value_that_is_not_a_speed_is_refused_and_counted(payload, reason):
+    """The message is taken, so no other reader receives it, and nothing of it reaches the inspection loop."""
     wire = Wire()
-    assert wire.say(payload)
+    assert wire.send(payload)
     assert wire.speeds() == []
-    assert wire.telemetry.refused == {reason: 1}
-    assert wire.telemetry.last_refusal
+    assert wire.signals.refused == {reason: 1}
+    assert wire.signals.last_refusal
 
 
-def test_speed_that_the_broker_kept_is_refused():
-    """Nobody knows how old it is."""
+def test_retained_speed_is_refused():
+    """Its age is unknown."""
     wire = Wire()
-    wire.say('{"line": {"speed": 1}}', retained=True)
+    wire.send('{"line": {"speed": 1}}', retained=True)
     assert wire.speeds() == []
-    assert wire.telemetry.refused == {"retained": 1}
+    assert wire.signals.refused == {"retained": 1}
 
 
 def test_burst_is_bounded_and_the_newest_stay(caplog):
-    """10,000 good and 10,000 bad messages: what waits is bounded, what goes is counted, the log says it once."""
+    """10,000 valid and 10,000 invalid messages: a bounded queue, a count of the dropped ones, one log line."""
     wire = Wire()
     for n in range(10_000):
-        wire.say(json.dumps({"line": {"speed": n / 1000}}))
-        wire.say("nonsense")
+        wire.send(json.dumps({"line": {"speed": n / 1000}}))
+        wire.send("nonsense")
     speeds = wire.speeds()
     assert len(speeds) == MAX_WAITING
     assert speeds[-1] == 9.999
-    assert wire.telemetry.dropped == 10_000 - MAX_WAITING
-    assert wire.telemetry.refused == {"not_json": 10_000}
+    assert wire.signals.dropped == 10_000 - MAX_WAITING
+    assert wire.signals.refused == {"not_json": 10_000}
     assert len(caplog.records) == 1
 
 
@@ -109,33 +109,33 @@ def test_burst_is_bounded_and_the_newest_stay(caplog):
     [('"A4711"', "A4711"), ("A4711", "A4711"), ("4711", "4711"), ("", None), ("null", None), ('"  "', None)],
 )
 def test_coil_is_named_by_text_or_number(payload, name):
-    """Nothing at all means: no coil."""
+    """An empty value means: no coil."""
     wire = Wire()
-    assert wire.say(payload, "plant/coil", retained=True)
-    assert list(wire.telemetry.news()) == [CoilNamed(wire.clock.monotonic_ns(), name, retained=True)]
+    assert wire.send(payload, "plant/coil", retained=True)
+    assert list(wire.signals.updates()) == [CoilNamed(wire.clock.monotonic_ns(), name, retained=True)]
 
 
 @pytest.mark.parametrize("payload", ["{}", "[1]", "true", "1.5", b"\xff", '"a\\nb"', "x" * 129])
-def test_what_is_no_name_of_a_coil_is_refused(payload):
+def test_value_that_is_not_a_coil_name_is_refused(payload):
     """And nothing changes."""
     wire = Wire()
-    wire.say(payload, "plant/coil")
-    assert list(wire.telemetry.news()) == []
-    assert sum(wire.telemetry.refused.values()) == 1
+    wire.send(payload, "plant/coil")
+    assert list(wire.signals.updates()) == []
+    assert sum(wire.signals.refused.values()) == 1
 
 
-def test_one_topic_may_tell_both():
+def test_one_topic_may_carry_both():
     """Speed and coil in one message, each at its path."""
     wire = Wire(topic="plant", path="v", coil_topic="plant", coil_path="id")
-    assert wire.telemetry.subscriptions == ("plant",)
-    wire.say('{"v": 2, "id": "B1"}', "plant")
+    assert wire.signals.subscriptions == ("plant",)
+    wire.send('{"v": 2, "id": "B1"}', "plant")
     at = wire.clock.monotonic_ns()
-    assert list(wire.telemetry.news()) == [Speed(at, 2.0), CoilNamed(at, "B1")]
+    assert list(wire.signals.updates()) == [Speed(at, 2.0), CoilNamed(at, "B1")]
 
 
-def test_other_messages_are_not_ours():
-    """Commands go where they went."""
-    assert not Wire().say("{}", "defectd/line3/cmd/ping")
+def test_other_messages_are_not_taken():
+    """Commands pass."""
+    assert not Wire().send("{}", "defectd/line3/cmd/ping")
     assert LineSignals(config.Travel(), FakeClock()).subscriptions == ()
 
 
@@ -152,7 +152,7 @@ def test_other_messages_are_not_ours():
         ({"interpolation": "spline"}, "'linear' or 'previous'"),
     ],
 )
-def test_wrong_keys_are_told_with_their_remedy(travel, words, tmp_path):
+def test_wrong_keys_are_reported_with_their_remedy(travel, words, tmp_path):
     """By `defectd check`, before anything starts."""
     raw = {"node": "n", "cameras": [{"name": "top", "source": "strip:"}], "travel": travel}
     with pytest.raises(ConfigError) as refusal:

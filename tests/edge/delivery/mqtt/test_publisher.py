@@ -1,4 +1,4 @@
-"""The publisher: at least once, in order, and done only when the broker says so."""
+"""The publisher: at least once, in order, and delivered only when the broker confirms it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import pytest
 from fakes.delivery import FakeBroker, draft, until
 
 from edge.config import Mqtt
-from edge.delivery.mqtt.client import Backoff, Disconnected
-from edge.delivery.mqtt.publisher import MAX_RETAINED, POISON_STRIKES, Publisher
+from edge.delivery.mqtt.connection import backoff_for
+from edge.delivery.mqtt.messages import MAX_RETAINED
+from edge.delivery.mqtt.notices import Acknowledged, Disconnected
+from edge.delivery.mqtt.publisher import Callbacks, Publisher
+from edge.delivery.mqtt.retries import DEFAULT_RETRIES, Retries
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.reader import read_events
 from edge.delivery.outbox.store import Outbox
 from edge.errors import OutboxError
+from edge.host.backoff import Backoff
 from edge.host.clock import SystemClock
 
 TOPICS = Topics("defectd", "line3")
@@ -29,10 +33,9 @@ class Scene:
         self.broker = FakeBroker()
         self.publishers: list[Publisher] = []
 
-    def start(self, settings: Mqtt = SETTINGS) -> Publisher:
-        publisher = Publisher(
-            self.broker, self.outbox, TOPICS, SystemClock(), settings, version="1.0", backoff=Backoff(0.005, 0.02)
-        )
+    def start(self, settings: Mqtt = SETTINGS, **more) -> Publisher:
+        options = {"version": "1.0", "backoff": Backoff(0.005, 0.02)} | more
+        publisher = Publisher(self.broker, self.outbox, TOPICS, SystemClock(), settings, **options)
         self.publishers.append(publisher)
         publisher.start()
         return publisher
@@ -59,7 +62,7 @@ def scene(tmp_path):
     scene.outbox.close()
 
 
-def test_stored_events_go_out_in_order_and_are_done_when_confirmed(scene):
+def test_stored_events_are_sent_in_order_and_are_delivered_when_confirmed(scene):
     """Every row once, in the order of seq; the outbox is empty after the last PUBACK."""
     scene.store(50)
     publisher = scene.start()
@@ -105,7 +108,7 @@ def test_new_events_are_not_replayed_and_old_ones_are(scene):
     assert publisher.snapshot().replayed == 2
 
 
-def test_unconfirmed_events_go_out_again_on_the_next_connection(scene):
+def test_unconfirmed_events_are_sent_again_on_the_next_connection(scene):
     """A cut between publish and PUBACK: the same event ids, marked replayed, in order, before anything newer."""
     scene.broker.answer = lambda sent: None if sent.topic.endswith("/event") else 0
     publisher = scene.start()
@@ -124,7 +127,7 @@ def test_unconfirmed_events_go_out_again_on_the_next_connection(scene):
 
 
 def test_late_confirmation_of_an_old_connection_counts_for_nothing(scene):
-    """Message ids start anew with each connection; an old PUBACK must not confirm a new row."""
+    """Message ids restart with each connection; an old PUBACK must not confirm a new row."""
     scene.broker.answer = lambda sent: None if sent.topic.endswith("/event") else 0
     scene.store(1)
     publisher = scene.start()
@@ -133,20 +136,18 @@ def test_late_confirmation_of_an_old_connection_counts_for_nothing(scene):
     mid = scene.broker.sent[-1].mid
     old.cut()
     until(lambda: len(scene.seqs) == 2)
-    from edge.delivery.mqtt.client import Acknowledged
-
     old.deliver(Acknowledged(mid, True, 0, "late"))
     old.deliver(Disconnected("late"))
     scene.broker.links[-1].deliver(Acknowledged(999, True, 0, "never sent"))
     connections = publisher.snapshot().connections
     publisher.wake()
-    until(lambda: not publisher._caller.has_news)
+    until(lambda: not publisher._connection.has_notices)
     assert scene.outbox.depth() == 1
     assert publisher.snapshot().connections == connections
 
 
 @pytest.mark.parametrize("code", [0x87, 0x90, 0x99, 0x95])
-def test_event_that_the_broker_never_takes_is_put_aside(scene, code, caplog):
+def test_event_that_the_broker_never_takes_becomes_a_dead_letter(scene, code, caplog):
     """A refusal in the middle of the window: dead letter and alarm for that one, delivery for the others."""
     scene.broker.answer = lambda sent: code if sent.payload.get("number") == 3 else 0
     scene.store(6)
@@ -157,16 +158,15 @@ def test_event_that_the_broker_never_takes_is_put_aside(scene, code, caplog):
     assert "dead letters" in caplog.text
 
 
-def test_event_put_off_by_the_broker_comes_again_later(scene, monkeypatch):
+def test_event_put_off_by_the_broker_comes_again_later(scene):
     """Quota exceeded is no refusal: what is not confirmed goes out again, marked replayed."""
-    monkeypatch.setattr("edge.delivery.mqtt.publisher.HOLD_FIRST_S", 0.02)
     full = [True] * 3
 
     def answer(sent):
         return 0x97 if sent.payload.get("number") == 2 and full and full.pop() else 0
 
     scene.broker.answer = answer
-    publisher = scene.start()
+    publisher = scene.start(retries=Retries(first_hold_s=0.02))
     until(lambda: publisher.snapshot().connected)
     scene.store(3)
     scene.drained()
@@ -190,19 +190,19 @@ def test_event_above_the_brokers_packet_limit_is_not_even_sent(scene):
 
 
 @pytest.mark.parametrize("code", [0x95, None])
-def test_event_that_ends_every_connection_is_found_and_put_aside(scene, code):
+def test_event_that_ends_every_connection_becomes_a_dead_letter(scene, code):
     """One at a time until the culprit stands alone; then at once (0x95) or after several strikes."""
     scene.broker.ends_on = lambda sent: Disconnected("gone", code) if sent.payload.get("number") == 3 else None
     scene.store(6)
     publisher = scene.start()
     scene.drained()
     assert [e.seq for e in read_events(scene.path, 0, 10) if e.state == "refused"] == [3]
-    assert publisher.snapshot().connections <= 4 + POISON_STRIKES
+    assert publisher.snapshot().connections <= 4 + DEFAULT_RETRIES.poison_strikes
     assert scene.seqs[-3:] == [4, 5, 6]
 
 
-def test_innocent_event_is_not_put_aside_by_a_bad_link(scene):
-    """Connections that end with an event in flight, but not each time with the same one, accuse nobody."""
+def test_bad_link_makes_no_event_a_dead_letter(scene):
+    """Connections that end with an event in flight, but not each time with the same one, have another cause."""
     lives = iter(range(200))
     scene.broker.ends_on = lambda sent: (
         Disconnected("cut") if sent.topic.endswith("/event") and next(lives) % 3 else None
@@ -213,7 +213,7 @@ def test_innocent_event_is_not_put_aside_by_a_bad_link(scene):
     assert scene.outbox.refused == 0
 
 
-def test_connection_that_confirms_nothing_is_thrown_away(scene):
+def test_connection_that_confirms_nothing_is_dropped(scene):
     """A link that looks alive but never answers is replaced after three keepalives."""
     settings = SETTINGS.model_copy(update={"keepalive_s": 0.05})
     scene.broker.answer = lambda sent: None
@@ -225,7 +225,7 @@ def test_connection_that_confirms_nothing_is_thrown_away(scene):
 
 
 def test_status_comes_first_and_retained_messages_after_each_connection(scene):
-    """Online, then the latest retained message of each topic, again after each connection; the will says offline."""
+    """Online, then the latest retained message of each topic, again after each connection; the will reports offline."""
     publisher = Publisher(
         scene.broker, scene.outbox, TOPICS, SystemClock(), SETTINGS, version="1.0", backoff=Backoff(0.005, 0.02)
     )
@@ -234,7 +234,7 @@ def test_status_comes_first_and_retained_messages_after_each_connection(scene):
     for state in ("starting", "running"):
         publisher.retain(TOPICS.state("top"), {"state": state})
     publisher.start()
-    until(lambda: scene.broker.said(TOPICS.state("top")))
+    until(lambda: scene.broker.published(TOPICS.state("top")))
     assert scene.broker.sent[0].topic == TOPICS.status
     assert scene.broker.sent[0].retain
     status = scene.broker.sent[0].payload
@@ -244,8 +244,8 @@ def test_status_comes_first_and_retained_messages_after_each_connection(scene):
     assert b'"online":false' in scene.broker.links[0].will.payload
     assert scene.broker.links[0].will.topic == TOPICS.status
     scene.broker.links[0].cut()
-    until(lambda: len(scene.broker.said(TOPICS.state("top"))) == 2)
-    assert scene.broker.said(TOPICS.state("top")) == [{"state": "running"}] * 2
+    until(lambda: len(scene.broker.published(TOPICS.state("top"))) == 2)
+    assert scene.broker.published(TOPICS.state("top")) == [{"state": "running"}] * 2
 
 
 def test_retained_topics_are_bounded(scene):
@@ -257,7 +257,7 @@ def test_retained_topics_are_bounded(scene):
     assert publisher.retain("t/0", {"new": True})
 
 
-def test_refused_retained_message_is_told_and_harms_nothing(scene, caplog):
+def test_refused_retained_message_is_logged_and_harms_nothing(scene, caplog):
     """An access list that forbids the state topic does not stop events."""
     scene.broker.answer = lambda sent: 0x87 if sent.retain else 0
     scene.store(3)
@@ -266,17 +266,16 @@ def test_refused_retained_message_is_told_and_harms_nothing(scene, caplog):
     assert "refuses defectd/line3/status" in caplog.text
 
 
-def test_retained_message_put_off_by_the_broker_is_sent_again(scene, monkeypatch):
+def test_retained_message_put_off_by_the_broker_is_sent_again(scene):
     """A full broker at the wrong moment does not leave a stale state behind."""
-    monkeypatch.setattr("edge.delivery.mqtt.publisher.HOLD_FIRST_S", 0.02)
     full = [True, True]
     scene.broker.answer = lambda sent: 0x97 if sent.retain and full and full.pop() else 0
-    publisher = scene.start()
-    until(lambda: len(scene.broker.said(TOPICS.status)) == 3)
+    publisher = scene.start(retries=Retries(first_hold_s=0.02))
+    until(lambda: len(scene.broker.published(TOPICS.status)) == 3)
     assert publisher.snapshot().connections == 1
 
 
-def test_event_whose_topic_mqtt_cannot_carry_is_put_aside(scene):
+def test_event_whose_topic_mqtt_cannot_carry_becomes_a_dead_letter(scene):
     """It would fail on every connection."""
     scene.outbox.append([draft(1, "bad/#/event"), draft(2)])
     scene.start()
@@ -286,17 +285,17 @@ def test_event_whose_topic_mqtt_cannot_carry_is_put_aside(scene):
 
 
 def test_reply_is_sent_once_with_its_correlation(scene):
-    """Answers to commands go out as soon as there is a connection; one to an impossible topic harms nobody."""
+    """Answers to commands go out as soon as there is a connection; one to an impossible topic does no harm."""
     publisher = scene.start()
     publisher.reply("bad/#", {})
     publisher.reply("answers/here", {"ok": True}, correlation=b"7")
-    until(lambda: scene.broker.said("answers/here"))
-    assert scene.broker.said("answers/here") == [{"ok": True}]
+    until(lambda: scene.broker.published("answers/here"))
+    assert scene.broker.published("answers/here") == [{"ok": True}]
 
 
 def test_protocol_falls_back_at_once_and_is_remembered(scene):
     """0x84 leads to 3.1.1 without a delay, and to 3.1.1 first from then on."""
-    scene.broker.speaks = ("3.1.1",)
+    scene.broker.versions = ("3.1.1",)
     publisher = scene.start()
     until(lambda: publisher.snapshot().connected)
     assert publisher.snapshot().protocol == "3.1.1"
@@ -320,7 +319,7 @@ def test_broker_that_is_away_is_logged_once_and_events_wait(scene, caplog):
     assert publisher.snapshot().last_error is None
 
 
-def test_stop_drains_says_offline_and_leaves_without_the_will(scene):
+def test_stop_drains_publishes_offline_and_leaves_without_the_will(scene):
     """Everything stored is sent, then offline, then DISCONNECT."""
     publisher = scene.start()
     until(lambda: publisher.snapshot().connected)
@@ -379,23 +378,14 @@ def test_confirmation_that_cannot_be_stored_holds_the_next_events_back(scene, mo
     assert scene.seqs == list(range(1, 21))
 
 
-def test_dead_letter_put_back_is_sent_again_in_its_place(scene, monkeypatch):
+def test_dead_letter_put_back_is_sent_again_in_its_place(scene):
     """Once the broker takes it: old seq and event_id, marked replayed, nothing else sent twice."""
-    monkeypatch.setattr("edge.delivery.mqtt.publisher.LOOK_S", 0.01)
     refused = []
     scene.broker.answer = lambda sent: 0x87 if sent.payload.get("seq") in (2, 3) else 0
-    publisher = Publisher(
-        scene.broker,
-        scene.outbox,
-        TOPICS,
-        SystemClock(),
-        SETTINGS,
-        version="1.0",
-        backoff=Backoff(0.005, 0.02),
-        on_refused=lambda row, code, reason: refused.append((row.seq, code)),
+    publisher = scene.start(
+        retries=Retries(returned_s=0.01),
+        callbacks=Callbacks(on_refused=lambda row, code, reason: refused.append((row.seq, code))),
     )
-    scene.publishers.append(publisher)
-    publisher.start()
     scene.store(5)
     scene.drained()
     assert refused == [(2, 0x87), (3, 0x87)]
@@ -409,7 +399,7 @@ def test_dead_letter_put_back_is_sent_again_in_its_place(scene, monkeypatch):
 
 
 def test_flapping_link_names_a_second_client_as_a_cause(scene, caplog):
-    """Brokers seldom say so: after three connections that end soon, the log gives the advice, once."""
+    """Few brokers report it: after three connections that end soon, the log gives the advice, once."""
     publisher = scene.start()
     for n in range(1, 6):
         until(lambda n=n: publisher.snapshot().connections == n)
@@ -419,21 +409,11 @@ def test_flapping_link_names_a_second_client_as_a_cause(scene, caplog):
     assert caplog.text.count("another client uses the same id") == 1
 
 
-def test_backoff_doubles_with_jitter_up_to_its_limit():
-    """1 to 2 s first, never above the limit, from the start again after a reset."""
-    low = Backoff(1.0, 60.0, lambda: 0.0)
-    high = Backoff(1.0, 60.0, lambda: 1.0)
-    assert [low.next_s() for _ in range(8)] == [1, 2, 4, 8, 16, 30, 30, 30]
-    assert [high.next_s() for _ in range(8)] == [2, 4, 8, 16, 32, 60, 60, 60]
-    low.reset()
-    assert low.next_s() == 1.0
-
-
 @pytest.mark.parametrize(
     ("broker", "most_s"), [("mqtt://127.0.0.1:1", 2.0), ("embedded", 2.0), ("mqtts://plant:1", 60.0)]
 )
 def test_backoff_is_short_on_this_machine_only(broker, most_s):
-    """A broker on the box is tried again within two seconds, one on the network is spared."""
-    backoff = Backoff.to(Mqtt(broker=broker))
+    """A local broker is tried again within two seconds, one on the network is spared."""
+    backoff = backoff_for(Mqtt(broker=broker))
     delays = [backoff.next_s() for _ in range(20)]
     assert most_s / 2 <= max(delays) <= most_s

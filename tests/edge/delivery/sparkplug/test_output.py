@@ -1,4 +1,4 @@
-"""What carries the Sparkplug node: its memory on disk, its reading of the outbox, its configuration, its thread."""
+"""The Sparkplug output: its memory on disk, its reading of the outbox, its configuration, its thread."""
 
 from __future__ import annotations
 
@@ -11,25 +11,19 @@ from typing import Any
 import pytest
 from fakes import FakeClock
 from fakes.delivery import draft, until
-from fakes.sparkplug_host import HostView
+from fakes.sparkplug_host import StrictHost
 
 from edge.config import Config, Mqtt, parse
-from edge.delivery.mqtt.client import (
-    Backoff,
-    Connected,
-    Disconnected,
-    Notice,
-    Received,
-    Refused,
-    Subscribed,
-    Will,
-)
+from edge.delivery.mqtt.notices import Connected, Disconnected, Notice, Received, Refused, Subscribed, Will
 from edge.delivery.outbox.limits import PRUNE_BATCH
 from edge.delivery.outbox.store import Outbox
+from edge.delivery.output import NodeProperties
+from edge.delivery.outputs import Outputs
 from edge.delivery.sparkplug.edge_node import Identity
-from edge.delivery.sparkplug.output import Memory, SparkplugOutput, views_of
+from edge.delivery.sparkplug.output import JOIN_S, Memory, SparkplugOutput
 from edge.delivery.sparkplug.payload import decode
 from edge.errors import BrokerError, ConfigError
+from edge.host.backoff import Backoff
 from edge.host.clock import SystemClock
 
 # ---- memory ---------------------------------------------------------------------------------------------------
@@ -39,30 +33,38 @@ def test_memory_survives(tmp_path: Path) -> None:
     """tck-id-topics-nbirth-bdseq-increment: what is written is read again, by the owner only, and nothing is left."""
     path = tmp_path / "sparkplug.json"
     Memory(254, 4711).write(path)
-    assert Memory.read(path, 5000) == Memory(254, 4711)
+    assert Memory.read(path, 5000, 5000) == Memory(254, 4711)
     assert path.stat().st_mode & 0o777 == 0o600
     assert [p.name for p in tmp_path.iterdir()] == ["sparkplug.json"]
 
 
-def test_a_view_that_never_was_begins_with_the_newest_event(tmp_path: Path) -> None:
+def test_an_output_that_never_ran_starts_with_the_newest_event(tmp_path: Path) -> None:
     """Switched on after a year, it does not send the year."""
-    assert Memory.read(tmp_path / "sparkplug.json", 77) == Memory(None, 77)
+    assert Memory.read(tmp_path / "sparkplug.json", 77, 77) == Memory(None, 77)
 
 
 @pytest.mark.parametrize("words", ["", "{", "[]", '{"bd_seq":"x","settled_seq":1}', '{"bd_seq":1}', "\xff", "[" * 9000])
-def test_a_damaged_memory_is_told_and_replaced(tmp_path: Path, caplog: Any, words: str) -> None:
-    """A warning, and a beginning as if there were none."""
+def test_a_damaged_memory_is_logged_and_replaced(tmp_path: Path, caplog: Any, words: str) -> None:
+    """A warning, and a start as if there were no file."""
     path = tmp_path / "sparkplug.json"
     path.write_text(words, "latin-1")
-    assert Memory.read(path, 9) == Memory(None, 9)
+    assert Memory.read(path, 9, 9) == Memory(None, 9)
     assert "cannot be read" in caplog.text
 
 
-def test_a_cursor_beyond_the_outbox_is_taken_back(tmp_path: Path) -> None:
-    """With another outbox, its numbers mean nothing; bdSeq goes on."""
+def test_a_cursor_beyond_the_outbox_is_reset(tmp_path: Path) -> None:
+    """With another outbox its numbers mean nothing; bdSeq continues."""
     path = tmp_path / "sparkplug.json"
     Memory(3, 100).write(path)
-    assert Memory.read(path, 10) == Memory(3, 10)
+    assert Memory.read(path, 10, 10) == Memory(3, 10)
+
+
+def test_an_output_that_is_built_late_starts_with_the_first_event_of_the_run(tmp_path: Path) -> None:
+    """Events that were stored since the start of the daemon are sent; a cursor above its start stays."""
+    path = tmp_path / "sparkplug.json"
+    assert Memory.read(path, 12, 9) == Memory(None, 9)
+    Memory(3, 11).write(path)
+    assert Memory.read(path, 12, 9) == Memory(3, 11)
 
 
 # ---- the second reader of the outbox --------------------------------------------------------------------------
@@ -73,7 +75,7 @@ def outbox(folder: Path, **more: Any) -> Outbox:
     return Outbox(folder / "outbox.db", clock=FakeClock(), **options)
 
 
-def test_a_second_reader_sees_all_whatever_the_first_does(tmp_path: Path) -> None:
+def test_a_second_reader_receives_all_whatever_the_first_does(tmp_path: Path) -> None:
     """Waiting, delivered and refused events, in order, from any place."""
     box = outbox(tmp_path)
     box.append([draft(n) for n in range(6)])
@@ -132,7 +134,7 @@ def test_ids_with_reserved_characters_are_refused(tmp_path: Path, key: str, valu
         ({"broker": "embedded"}, "mqtt://HOST"),
     ],
 )
-def test_what_cannot_connect_is_refused_before_it_tries(tmp_path: Path, sparkplug: dict[str, Any], reason: str) -> None:
+def test_settings_that_cannot_connect_are_refused(tmp_path: Path, sparkplug: dict[str, Any], reason: str) -> None:
     """Each message names the section and the remedy."""
     with pytest.raises(ConfigError, match=rf"sparkplug[\s\S]*{reason}"):
         configured(tmp_path, **sparkplug)
@@ -150,8 +152,12 @@ def test_credentials_stay_with_their_broker(tmp_path: Path) -> None:
 
 
 def test_it_is_off_by_default(tmp_path: Path) -> None:
-    """Nobody gets a second connection without asking."""
-    assert views_of(configured(tmp_path), outbox(tmp_path), FakeClock()) == ()
+    """A node makes a second connection only when it is configured."""
+    box = outbox(tmp_path)
+    assert Outputs(configured(tmp_path), box, FakeClock()).status() == ()
+    enabled = configured(tmp_path, enabled=True, group_id="plant")
+    assert [status.name for status in Outputs(enabled, box, FakeClock()).status()] == ["sparkplug"]
+    box.close()
 
 
 # ---- the thread -----------------------------------------------------------------------------------------------
@@ -162,7 +168,7 @@ class FakeSparkplugBroker:
 
     def __init__(self) -> None:
         self.links: list[FakeSparkplugLink] = []
-        self.view = HostView("plant", "line3")
+        self.host = StrictHost("plant", "line3")
         self.refuses = False
         self.answers = True
 
@@ -189,7 +195,7 @@ class FakeSparkplugLink:
         if not self.alive:
             raise BrokerError("gone")
         assert qos == 0
-        self.broker.view.hear(topic, payload)
+        self.broker.host.receive(topic, payload)
         return 1
 
     def subscribe(self, _filters: Any) -> int:
@@ -213,10 +219,10 @@ class FakeSparkplugLink:
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Any:
-    """A view with a real outbox and a broker made of lists; stopped at the end."""
+    """A output with a real outbox and a broker made of lists; stopped at the end."""
     broker = FakeSparkplugBroker()
     box = outbox(tmp_path)
-    view = SparkplugOutput(
+    output = SparkplugOutput(
         broker,
         box,
         Identity("plant", "line3", ("top",)),
@@ -225,18 +231,18 @@ def stage(tmp_path: Path) -> Any:
         tmp_path / "sparkplug.json",
         backoff=Backoff(0.001, 0.002),
     )
-    view.start()
-    yield view, broker, box
-    view.stop(2)
+    output.start()
+    yield output, broker, box
+    output.stop(2)
     box.close()
-    assert not view.alive
-    assert not broker.view.faults
+    assert not output.alive
+    assert not broker.host.faults
 
 
 def test_bdseq_is_durable_before_it_is_used(stage: Any, tmp_path: Path) -> None:
     """tck-id-topics-nbirth-bdseq-increment: however many CONNECTs fail, each number is on disk first."""
-    _view, broker, _box = stage
-    until(lambda: broker.view.alive, what="the birth")
+    _output, broker, _box = stage
+    until(lambda: broker.host.alive, what="the birth")
     for _ in range(5):
         link = broker.links[-1]
         number = decode(link.will.payload).metrics[0].value
@@ -244,71 +250,86 @@ def test_bdseq_is_durable_before_it_is_used(stage: Any, tmp_path: Path) -> None:
         assert not link.will.retain
         link.cut()
         until(lambda before=link: broker.links[-1] is not before, what="the next connection")
-        until(lambda: broker.view.bd_seq == decode(broker.links[-1].will.payload).metrics[0].value, what="its birth")
+        until(lambda: broker.host.bd_seq == decode(broker.links[-1].will.payload).metrics[0].value, what="its birth")
 
 
 def test_events_flow_and_a_stop_says_goodbye(stage: Any) -> None:
     """tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50: all is sent, NDEATH, then with the will."""
-    view, broker, box = stage
-    view.state("top", {"state": "running", "reason": None})
-    until(lambda: "top" in broker.view.alive, what="the device")
+    output, broker, box = stage
+    output.state("top", {"state": "running", "reason": None})
+    until(lambda: "top" in broker.host.alive, what="the device")
     box.append([draft(n) for n in range(500)])
-    view.wake()
-    assert view.stop(5)
-    assert [seq for seq, _ in broker.view.events()] == list(range(1, 501))
-    assert broker.view.verbs()[-1] == "NDEATH"
+    output.wake()
+    assert output.stop(5)
+    assert [seq for seq, _ in broker.host.events()] == list(range(1, 501))
+    assert broker.host.verbs()[-1] == "NDEATH"
     assert broker.links[-1].said_goodbye_with_will
 
 
-def test_a_broker_that_refuses_is_told_once(stage: Any, caplog: Any) -> None:
-    """The same words come once a minute, however often it is tried."""
-    view, broker, _box = stage
-    until(lambda: broker.view.alive, what="the birth")
+def test_a_broker_that_refuses_is_logged_once(stage: Any, caplog: Any) -> None:
+    """The same message comes once a minute, however often the output tries."""
+    _output, broker, _box = stage
+    until(lambda: broker.host.alive, what="the birth")
     caplog.set_level(logging.WARNING)
     broker.refuses = True
     broker.links[-1].cut()
     until(lambda: len(broker.links) > 20, what="twenty attempts")
     assert caplog.text.count("nothing listens") == 1
-    assert "nothing listens" in str(view.snapshot().last_error)
     broker.refuses = False
-    until(lambda: view.snapshot().phase == "born", what="the birth after it")
+    until(lambda: broker.host.verbs().count("NBIRTH") == 2, what="the birth after it")
 
 
-def test_a_broker_that_answers_nothing_is_left(stage: Any) -> None:
+def test_a_connection_without_answers_is_dropped(stage: Any) -> None:
     """Three keepalives without an answer to the subscription end the connection."""
-    _view, broker, _box = stage
-    until(lambda: broker.view.alive, what="the birth")
+    _output, broker, _box = stage
+    until(lambda: broker.host.alive, what="the birth")
     broker.answers = False
     broker.links[-1].cut()
     until(lambda: len(broker.links) > 2, 15, "a third connection")
     broker.answers = True
 
 
-def test_messages_that_make_no_sense_do_not_end_the_view(stage: Any) -> None:
-    """tck-id-topics-ncmd-payload: garbage is counted, and the view lives."""
-    view, broker, _box = stage
-    until(lambda: broker.view.alive, what="the birth")
+def test_invalid_messages_do_not_end_the_output(stage: Any, caplog: Any) -> None:
+    """tck-id-topics-ncmd-payload: garbage is logged, and the output goes on; an empty payload is valid."""
+    output, broker, _box = stage
+    until(lambda: broker.host.alive, what="the birth")
     for payload in (b"\xff", b"", b"x" * 300_000):
         broker.links[-1].deliver(Received("spBv1.0/plant/NCMD/line3", payload, 0, retained=False))
-    until(lambda: view.snapshot().counts.commands_refused == 2, what="two refusals (nothing is an empty payload)")
-    assert view.alive
+    until(lambda: caplog.text.count("is invalid") == 2, what="two refusals")
+    assert output.alive
 
 
-def test_a_memory_that_cannot_be_written_is_told_and_the_view_goes_on(stage: Any, tmp_path: Path, caplog: Any) -> None:
-    """A full disk costs repetitions, not the view."""
-    _view, broker, _box = stage
-    until(lambda: broker.view.alive, what="the birth")
+def test_a_memory_that_cannot_be_written_is_logged(stage: Any, tmp_path: Path, caplog: Any) -> None:
+    """A full disk costs repetitions, not the output."""
+    _output, broker, _box = stage
+    until(lambda: broker.host.alive, what="the birth")
     (tmp_path / "sparkplug.json.new").mkdir()
     before = broker.links[-1]
     before.cut()
-    until(lambda: broker.links[-1] is not before and broker.view.bd_seq == 1, what="the next birth")
+    until(lambda: broker.links[-1] is not before and broker.host.bd_seq == 1, what="the next birth")
     assert "cannot be written" in caplog.text
 
 
 def test_a_changed_setting_reaches_the_host(stage: Any, tmp_path: Path) -> None:
     """After a change the hash of the configuration is renewed, without a new birth."""
-    view, broker, _ = stage
-    until(lambda: broker.view.alive, what="the birth")
-    view.set_properties({"Properties/Config SHA-256": "cd" * 32})
-    until(lambda: broker.view.value("Properties/Config SHA-256") == "cd" * 32, what="the new hash")
-    assert broker.view.verbs().count("NBIRTH") == 1
+    output, broker, _ = stage
+    until(lambda: broker.host.alive, what="the birth")
+    output.set_properties(NodeProperties("1.0", "cd" * 32, "student", "1", "ab" * 32))
+    until(lambda: broker.host.value("Properties/Config SHA-256") == "cd" * 32, what="the new hash")
+    assert broker.host.verbs().count("NBIRTH") == 1
+
+
+def test_an_output_that_was_left_behind_leaves_the_memory_to_its_successor(tmp_path: Path) -> None:
+    """Should a hung thread ever return, it writes neither bdSeq nor cursor."""
+    clock = FakeClock()
+    box = outbox(tmp_path)
+    path = tmp_path / "sparkplug.json"
+    settings = Mqtt(broker="mqtt://127.0.0.1", keepalive_s=2)
+    hung = SparkplugOutput(FakeSparkplugBroker(), box, Identity("plant", "line3", ("top",)), clock, settings, path)
+    hung.ask_stop(1.0)
+    clock.advance(1.0 + JOIN_S + 0.1)
+    Memory(7, 0).write(path)
+    hung._node.connect()
+    hung._save()
+    assert Memory.read(path, 0, 0) == Memory(7, 0)
+    box.close()

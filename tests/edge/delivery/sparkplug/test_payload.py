@@ -1,4 +1,4 @@
-"""Sparkplug payloads: bytes as the specification has them, and nothing that a stranger sends can do harm."""
+"""Sparkplug payloads: bytes as the specification defines them, and no foreign bytes do harm."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_two_encoders_give_equal_bytes(*, payload: Payload, datatypes: bool) -> 
 
 
 @given(payloads)
-def test_what_is_encoded_is_decoded(payload: Payload) -> None:
+def test_encoding_and_decoding_are_inverse(payload: Payload) -> None:
     """All fields of all types survive the way out and in."""
     assert decode(encode(payload)) == payload
 
@@ -130,7 +130,7 @@ def test_seq_outside_a_byte_is_refused() -> None:
         encode(Payload(1, (), 256))
 
 
-def test_half_a_character_is_replaced() -> None:
+def test_lone_surrogates_are_replaced() -> None:
     """A lone surrogate, as file names may have, becomes a question mark instead of an error."""
     assert decode(encode(Payload(1, (Metric("a", DataType.STRING, "x\udcff"),)))).metrics[0].value == "x?"
 
@@ -183,12 +183,12 @@ def nested(depth: int) -> bytes:
         (field(2, field(4, DataType.INT8) + field(10, 4711)), "does not fit"),
         (field(2, field(4, DataType.UINT32) + field(11, 2**40)), "does not fit"),
         (field(2, field(4, 99) + field(10, 1)), "unknown type"),
-        (field(2, field(9, field(1, b"Quality"))), "pair up"),
-        (b"ONLINE", "no Sparkplug payload"),
-        (b'{"online": true}', "no Sparkplug payload"),
+        (field(2, field(9, field(1, b"Quality"))), "unequal numbers"),
+        (b"ONLINE", "not a Sparkplug payload"),
+        (b'{"online": true}', "not a Sparkplug payload"),
     ],
 )
-def test_foreign_nonsense_is_refused_with_a_reason(data: bytes, reason: str) -> None:
+def test_invalid_payloads_are_refused_with_a_reason(data: bytes, reason: str) -> None:
     """Too long, too many, no UTF-8, a value of another type, half of a property: PayloadError."""
     with pytest.raises(PayloadError, match=reason):
         decode(data)
@@ -199,7 +199,7 @@ def test_deep_nesting_costs_nothing() -> None:
     assert decode(nested(10_000)).metrics[0].value is None
 
 
-def test_unknown_fields_are_passed_over() -> None:
+def test_unknown_fields_are_skipped() -> None:
     """Extensions and fields of later versions do not hide what is known."""
     extra = field(77, b"later") + field(78, 5)
     payload = decode(extra + field(2, extra + field(1, b"a") + field(4, 11) + field(14, 1)) + field(3, 9) + extra)

@@ -1,0 +1,200 @@
+"""Recordings: image files, folders and globs of images, video files."""
+
+from __future__ import annotations
+
+import glob
+import math
+import os
+import re
+from pathlib import Path
+from typing import Final, Literal
+
+import cv2
+
+from edge.camera.image_files import IMAGE_SUFFIXES, MAX_PIXELS, read_image, to_gray
+from edge.camera.sources import capture
+from edge.camera.sources.contract import DEFAULT_FPS, Lost, Picture, Source, SourceInfo, SourceSpec, pace_s
+from edge.errors import CameraError, EndOfRecording, ImageError
+from edge.host.clock import Clock
+
+VIDEO_SUFFIXES: Final = frozenset(
+    (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm", ".ts", ".mjpeg", ".h264")
+)
+
+FileKind = Literal["image", "video", "folder", "glob"]
+
+
+def is_path(_url: str) -> bool:
+    """A source that matches no other row of the registry is a path."""
+    return True
+
+
+def open_recording(spec: SourceSpec, clock: Clock) -> Source:
+    return VideoSource(spec, clock) if kind_of(spec.url) == "video" else ImageSource(spec, clock)
+
+
+def opencv_backend(url: str) -> str:
+    return "FFMPEG" if kind_of(url) == "video" else ""
+
+
+def kind_of(url: str) -> FileKind:
+    """What lies at this path now; where nothing does, what its name suggests."""
+    path = path_of(url)
+    if path.is_dir():
+        return "folder"
+    if glob.has_magic(str(path)) and not path.exists():
+        return "glob"
+    return "image" if path.suffix.lower() in IMAGE_SUFFIXES else "video"
+
+
+def path_of(url: str) -> Path:
+    return Path(url.removeprefix("file://")).expanduser()
+
+
+def find_images(url: str) -> tuple[Path, tuple[str, ...]]:
+    """The base folder, and the names relative to it, of the images in a folder or glob, or of the one image itself.
+
+    Sorted as people count (2 before 10).  Hidden files are left out.  Raises CameraError if there are none.
+    """
+    base, names = find_files(url, IMAGE_SUFFIXES)
+    if not names:
+        raise CameraError(f"{url} holds no images; known are {' '.join(sorted(IMAGE_SUFFIXES))}")
+    return base, names
+
+
+def find_files(url: str, suffixes: frozenset[str]) -> tuple[Path, tuple[str, ...]]:
+    """Like `find_images`, for any suffixes.  May find nothing.  Raises CameraError for a folder it cannot list."""
+    path = path_of(url)
+    kind = kind_of(url)
+    if kind in ("image", "video"):
+        return path.parent, (path.name,)
+    if kind == "folder":
+        base = path
+        try:
+            found = []
+            for folder, folders, files in os.walk(path):
+                folders[:] = [name for name in folders if not name.startswith(".")]
+                found += [os.path.relpath(os.path.join(folder, name), path) for name in files]  # noqa: PTH118
+        except OSError as error:
+            raise CameraError(f"{url} cannot be listed: {error.strerror}") from None
+    else:
+        text = str(path)
+        # Names are relative to the part before the first magic character.
+        plain = Path(text[: next(i for i, c in enumerate(text) if c in "*?[")])
+        base = plain if text[: len(str(plain)) + 1].endswith("/") else plain.parent
+        found = [os.path.relpath(name, base) for name in glob.iglob(text, recursive=True) if os.path.isfile(name)]  # noqa: PTH113, PTH207
+    names = (n for n in found if Path(n).suffix.lower() in suffixes and not Path(n).name.startswith("."))
+    return base, tuple(sorted(names, key=_natural_order))
+
+
+def _natural_order(name: str) -> list[tuple[int, str]]:
+    """Sort key: digits by value, the rest as text."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,18})", name)]
+
+
+class ImageSource:
+    """One image, a folder or a glob of images."""
+
+    def __init__(self, spec: SourceSpec, clock: Clock) -> None:
+        """Raises CameraError when there is no image that can be read."""
+        self._clock = clock
+        self._loop = spec.loop
+        self._lost: list[Lost] = []
+        self._at = 0
+        self._unreadable_in_a_row = 0
+        if kind_of(spec.url) == "image" and not path_of(spec.url).exists():
+            raise CameraError(f"{spec.url} does not exist; check `source` of this camera")
+        self._base, self._names = find_images(spec.url)
+        # Read now: the actual format is known, and a folder without one readable image is refused.
+        self._first: Picture | None = self._next()
+        h, w = self._first.pixels.shape
+        fps = DEFAULT_FPS if spec.fps is None else spec.fps
+        self.period_s = pace_s(fps)
+        self.actual = SourceInfo("images", w, h, fps, "GREY")
+
+    def read(self) -> Picture:
+        first, self._first = self._first, None
+        return first or self._next()
+
+    def _next(self) -> Picture:
+        while True:
+            if self._unreadable_in_a_row >= len(self._names):
+                raise CameraError(f"no image of {len(self._names)} can be read; the last: {self._lost[-1].detail}")
+            if self._at >= len(self._names):
+                if not self._loop:
+                    raise EndOfRecording("all images were shown")
+                self._at = 0
+            name = self._names[self._at]
+            self._at += 1
+            start = self._clock.monotonic_ns()
+            try:
+                pixels = read_image(self._base / name)
+            except ImageError as error:
+                self._unreadable_in_a_row += 1
+                self._lost.append(Lost(1, "unreadable", str(error)))
+                continue
+            self._unreadable_in_a_row = 0
+            return Picture(pixels, name, (self._clock.monotonic_ns() - start) // 1000)
+
+    def take_lost(self) -> tuple[Lost, ...]:
+        lost, self._lost = tuple(self._lost), []
+        return lost
+
+    def close(self) -> None:
+        self._names = ()
+
+
+class VideoSource:
+    """A video file, decoded by FFmpeg."""
+
+    def __init__(self, spec: SourceSpec, clock: Clock) -> None:
+        """Raises CameraError when it does not open."""
+        self._clock = clock
+        self._loop = spec.loop
+        self._path = path_of(spec.url)
+        self._number = 0
+        self._capture = self._open()
+        own_fps = capture.read_fps(self._capture) or DEFAULT_FPS
+        self.period_s = pace_s(own_fps if spec.fps is None else spec.fps)
+        self.actual = capture.read_info(self._capture, fps=own_fps)
+
+    @property
+    def length(self) -> int:
+        """Number of pictures that the container states, which may be wrong; 0 where it states none."""
+        length = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
+        return int(length) if math.isfinite(length) and 0 < length < MAX_PIXELS else 0
+
+    def _open(self) -> capture.Capture:
+        if not self._path.exists():
+            raise CameraError(f"{self._path} does not exist; check `source` of this camera")
+        if not self._path.is_file():
+            raise CameraError(f"{self._path} is not a regular file; check `source` of this camera")
+        if not os.access(self._path, os.R_OK):
+            raise CameraError(f"{self._path} may not be read by this user; change its permissions")
+        video = capture.open_ffmpeg(str(self._path), ffmpeg_options="")
+        if video is None:
+            raise CameraError(f"{self._path} is not a video that FFmpeg can open, or is damaged")
+        return video
+
+    def read(self) -> Picture:
+        start = self._clock.monotonic_ns()
+        ok, picture = self._capture.read()
+        if not ok and self._number == 0:
+            raise CameraError(f"{self._path} holds no picture that can be decoded")
+        if not ok and not self._loop:
+            raise EndOfRecording("the video was shown to its end")
+        if not ok:
+            # Open the file again: seeking to 0 lands on the wrong frame in some containers.
+            self._capture.release()
+            self._capture = self._open()
+            self._number = 0
+            return self.read()
+        pixels = to_gray(picture)
+        number, self._number = self._number, self._number + 1
+        return Picture(pixels, self._path.name, (self._clock.monotonic_ns() - start) // 1000, number)
+
+    def take_lost(self) -> tuple[Lost, ...]:
+        return ()
+
+    def close(self) -> None:
+        self._capture.release()

@@ -1,0 +1,97 @@
+"""The contract of an output: a further way to publish what the node finds, beside the JSON events over MQTT.
+
+An output is optional. When it fails, it is restarted and reported; inspection and the delivery of events go on. The
+values that it receives are neutral: the words of its protocol are known in its own package only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from edge.config import Config
+from edge.coverage.strip_position import StripReading
+from edge.delivery.outbox.rows import Row
+from edge.host.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class NodeProperties:
+    """What the node runs: it changes with a reload, a threshold or a model."""
+
+    version: str
+    config_sha256: str
+    model_name: str
+    model_version: str
+    model_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class CameraReport:
+    """One camera's last report window.  coverage: the coverage message, as published."""
+
+    camera: str
+    fps: float
+    p50_ms: float
+    p99_ms: float
+    coverage: Mapping[str, Any]
+
+
+class Events(Protocol):
+    """What an output reads of the outbox, with a cursor of its own.  Its `name` is that of the reader."""
+
+    @property
+    def last_seq(self) -> int: ...
+    def after(self, seq: int, limit: int) -> Sequence[Row]: ...
+    def hold(self, reader: str, after_seq: int) -> None: ...
+    def release(self, reader: str) -> None: ...
+    def depth(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OutputContext:
+    """What an output is built from.  first_seq: of the first event of this run of the daemon."""
+
+    settings: Config
+    events: Events
+    clock: Clock
+    first_seq: int
+
+
+class Output(Protocol):
+    """One running output.  One thread calls all methods; only `stop` may wait.  Any method may raise."""
+
+    def start(self) -> None:
+        """Start the output's own thread, which is called `name`."""
+        ...
+
+    def wake(self) -> None:
+        """The outbox holds new events."""
+        ...
+
+    def set_properties(self, properties: NodeProperties) -> None: ...
+    def set_strip(self, reading: StripReading) -> None: ...
+
+    def state(self, camera: str, message: Mapping[str, Any]) -> None:
+        """message: the camera's state message, as published."""
+        ...
+
+    def report(self, report: CameraReport) -> None: ...
+
+    def ask_stop(self, timeout_s: float) -> None:
+        """Start to stop: send what is left within that time, then disconnect.  Does not wait."""
+        ...
+
+    def stop(self, timeout_s: float) -> bool:
+        """Stop and wait for the end.  False when events are left, or when the thread hangs."""
+        ...
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def alive(self) -> bool: ...
+    @property
+    def beat_ns(self) -> int:
+        """When the output's thread last came round, monotonic.  It must do so at least every few seconds."""
+        ...

@@ -1,0 +1,161 @@
+"""Which pictures the selector keeps, and what it states about them."""
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+from fakes import FakeClock
+from fakes.delivery import event
+from pydantic import SecretStr
+
+from edge import config
+from edge.event import Defect, Evidence
+from edge.evidence.selector import MAX_OPEN_DEFECTS, EvidenceSelector
+from edge.evidence.writer import PendingEvidence
+from edge.frame import Frame
+from edge.vision.decision import Detections, Region
+from edge.vision.inspector import Verdict
+
+CAMERA = config.Camera(name="top", source=SecretStr("strip:"), tile_px=100)
+NO_DETECTIONS = Detections((), ())
+SURFACE = np.random.default_rng(5).integers(0, 256, (256, 400), np.uint8)
+
+
+def frame(number=7, pixels=SURFACE):
+    return Frame("top", number, pixels, 0, label="a.png")
+
+
+def fact(kind="defect.opened", box=(100, 100, 100, 100), track="t-1", **rest):
+    if kind.startswith("defect."):
+        rest["defect"] = Defect(track, "scratches", 0.97, box, 4, 1)
+    return event(kind, **rest)
+
+
+class RecordingWriter:
+    """Takes pieces as the evidence writer does, and remembers them."""
+
+    def __init__(self):
+        self.pieces = []
+
+    def __call__(self, piece):
+        self.pieces.append(piece)
+        pending = PendingEvidence()
+        pending.resolve(Evidence(f"{piece.kind}/{len(self.pieces)}.jpg", "0" * 64))
+        return pending
+
+    def kinds(self):
+        return [piece.kind for piece in self.pieces]
+
+
+def selector_with(writer, clock=None, **settings):
+    return EvidenceSelector(config.Evidence(**settings), writer, clock or FakeClock(), random.Random(1))
+
+
+def test_crop_of_a_defect_has_a_margin():
+    """The crop is a copy of box and margin, as far as the frame reaches, and the facts state where it lay."""
+    writer, pixels = RecordingWriter(), SURFACE.copy()
+    opened = fact(box=(300, 100, 100, 100))
+    peak = Detections((Region("scratches", 0.9, (300, 100, 100, 100), 1, (300, 100, 100, 100)),), ())
+    pending = selector_with(writer).select(opened, CAMERA, frame(pixels=pixels), peak)
+    (piece,) = writer.pieces
+    pixels[:] = 0  # the ring's slot is used again
+    assert piece.facts["crop_px"] == (275, 75, 125, 150)
+    assert (piece.pixels == SURFACE[75:225, 275:400]).all()
+    assert piece.facts["peak_px"] == (300, 100, 100, 100)
+    assert piece.facts["event_id"] == opened.event_id
+    assert (piece.facts["label"], piece.facts["frame"], piece.facts["source"]) == ("scratches", 7, "a.png")
+    assert pending(0) == Evidence("defect/1.jpg", "0" * 64)
+
+
+def test_closing_event_repeats_the_picture_of_the_opening_one():
+    """Once: a track closes once, and the selector then forgets it."""
+    writer = RecordingWriter()
+    selector = selector_with(writer)
+    pending = {track: selector.select(fact(track=track), CAMERA, frame(), NO_DETECTIONS) for track in ("a", "b")}
+    assert selector.select(fact("defect.closed", track="b"), CAMERA, None, NO_DETECTIONS) is pending["b"]
+    assert selector.select(fact("defect.closed", track="b"), CAMERA, None, NO_DETECTIONS) is None
+    assert writer.kinds() == ["defect", "defect"]
+
+
+def test_whole_frame_is_kept_where_configured():
+    """With `frames` there is a second picture with the same event id."""
+    writer = RecordingWriter()
+    selector_with(writer, frames=True).select(fact(), CAMERA, frame(), NO_DETECTIONS)
+    assert writer.kinds() == ["defect", "frame"]
+    assert writer.pieces[1].pixels.shape == SURFACE.shape
+    assert writer.pieces[0].facts["event_id"] == writer.pieces[1].facts["event_id"]
+
+
+def test_bad_picture_is_kept_whole():
+    """An operator who gets image.bad can look at the picture."""
+    writer = RecordingWriter()
+    selector_with(writer).select(fact("image.bad", detail={"reason": "dark"}), CAMERA, frame(), NO_DETECTIONS)
+    assert writer.kinds() == ["image"]
+    assert writer.pieces[0].facts["reason"] == "dark"
+
+
+@pytest.mark.parametrize("kind", ["camera.lost", "coverage.gap", "node.started", "image.restored"])
+def test_other_events_have_no_picture(kind):
+    """They are about no piece of surface."""
+    writer = RecordingWriter()
+    assert selector_with(writer).select(fact(kind), CAMERA, frame(), NO_DETECTIONS) is None
+    assert writer.pieces == []
+
+
+def test_open_defects_are_remembered_up_to_a_bound():
+    """Tracks that never close do not fill the memory."""
+    selector = selector_with(RecordingWriter())
+    for track in range(3000):
+        selector.select(fact(track=str(track)), CAMERA, frame(), NO_DETECTIONS)
+    assert len(selector._pending) == MAX_OPEN_DEFECTS
+
+
+def boxes():
+    return [(x, y, 100, 100) for y in (0, 100) for x in (0, 100, 200, 300)]
+
+
+def sampled(verdict, hours=200, per_hour=60, **settings):
+    writer, clock = RecordingWriter(), FakeClock()
+    selector = selector_with(writer, clock, **settings)
+    for number in range(hours * per_hour):
+        selector.sample(frame(number), verdict, boxes)
+        clock.advance(3600 / per_hour)
+    return writer.pieces
+
+
+def test_audit_tiles_come_at_random_at_the_configured_rate():
+    """Six an hour on average, all tiles alike, at no fixed distance."""
+    pieces = sampled(Verdict("ok", NO_DETECTIONS, 8), audit_per_hour=6)
+    assert 1000 < len(pieces) < 1300  # 1,200 less what falls between two frames
+    where = {}
+    for piece in pieces:
+        where[piece.facts["crop_px"]] = where.get(piece.facts["crop_px"], 0) + 1
+    assert set(where) == set(boxes())
+    assert min(where.values()) > 90
+    assert len({b.facts["frame"] - a.facts["frame"] for a, b in itertools.pairwise(pieces)}) > 10
+
+
+def test_audit_tile_is_labelled_with_the_verdict():
+    """The label is good, unsure, or the class of the region that holds the tile."""
+    detections = Detections((Region("patches", 0.9, (100, 0, 100, 200), 2),), ((200, 0, 100, 100),))
+    pieces = sampled(Verdict("defect", detections, 8), audit_per_hour=30, unsure_per_hour=0)
+    labels = {piece.facts["crop_px"][:2]: piece.facts["label"] for piece in pieces}
+    assert labels[100, 0] == labels[100, 100] == "patches"
+    assert labels[200, 0] == "unsure"
+    assert labels[0, 0] == labels[300, 100] == "good"
+
+
+def test_unsure_samples_are_unsure_tiles():
+    """They come only from frames that have some, and not above the configured rate."""
+    detections = Detections((), ((200, 0, 100, 100), (300, 0, 100, 100)))
+    pieces = sampled(Verdict("unsure", detections, 8), audit_per_hour=0, unsure_per_hour=10)
+    assert {piece.facts["crop_px"] for piece in pieces} == set(detections.unsure_boxes)
+    assert {piece.kind for piece in pieces} == {"unsure"}
+    assert 1500 < len(pieces) < 2200
+    assert sampled(Verdict("ok", NO_DETECTIONS, 8), audit_per_hour=0) == []
+
+
+def test_partly_inspected_frame_gives_no_audit_tile():
+    """Its skipped tiles have no verdict, so they have no label."""
+    assert sampled(Verdict("unsure", NO_DETECTIONS, 6, skipped=2)) == []
