@@ -257,8 +257,8 @@ class Fit:
     alone: Promise | None
     """The promise without confirmation over frames; None where each frame counts alone."""
     unit: str
-    """Of `asked` and of a promise."""
-    asked: float
+    """Of `allowed_rate` and of a promise."""
+    allowed_rate: float
     """The allowed false alarms."""
     frames: int
     tiles: int
@@ -279,8 +279,8 @@ class Fit:
     """Largest score of each piece, at which an alarm would be confirmed."""
     tail: Tail | None
     per_piece: float
-    """`asked` as a probability per piece."""
-    carried: float | None
+    """`allowed_rate` as a probability per piece."""
+    supported_rate: float | None
     """If the threshold is FAR beyond the footage: the rate whose threshold is not; else None."""
     kept: tuple[int, ...]
     """Frames that were used."""
@@ -294,9 +294,13 @@ class Fit:
     """(T,) the largest score at the place of each box, over the frames used; NaN where there was none."""
 
     @property
-    def asked_text(self) -> str:
+    def allowed_text(self) -> str:
         """The allowed false alarms, as text."""
-        return "1 alarm an hour" if (self.asked, self.unit) == (1.0, PER_HOUR) else f"{self.asked:g} {self.unit}"
+        return (
+            "1 alarm an hour"
+            if (self.allowed_rate, self.unit) == (1.0, PER_HOUR)
+            else f"{self.allowed_rate:g} {self.unit}"
+        )
 
 
 def fit(collector: Collector, allowed: AllowedAlarms, pace: Pace, *, keep_all: bool = False) -> Fit:
@@ -338,7 +342,7 @@ def fit(collector: Collector, allowed: AllowedAlarms, pace: Pace, *, keep_all: b
         promise=promise,
         alone=alone,
         unit=PER_HOUR if allowed.per_hour is not None else "of good tiles",
-        asked=counts.asked,
+        allowed_rate=counts.allowed_rate,
         frames=len(runs),
         tiles=len(frame_of),
         pieces=len(counts.maxima),
@@ -352,7 +356,7 @@ def fit(collector: Collector, allowed: AllowedAlarms, pace: Pace, *, keep_all: b
         maxima=counts.maxima,
         tail=counts.tail,
         per_piece=counts.per_piece,
-        carried=counts.carried(promise.threshold),
+        supported_rate=counts.supported_rate(promise.threshold),
         kept=tuple(np.flatnonzero(~left_out).tolist()),
         unsure=float(((worst > anomaly.unsure_threshold) & (worst <= anomaly.threshold)).mean()),
         picture=picture,
@@ -424,14 +428,14 @@ class _Counts:
         self.tail = Tail.of(self.maxima) if len(self.maxima) >= 2 * tail.MIN_PEAKS else None
         if is_hour:
             assert allowed.per_hour is not None
-            self.asked = allowed.per_hour
+            self.allowed_rate = allowed.per_hour
             self._unit = pace.fps * 3600 / self.length
         else:
             assert allowed.per_tile is not None
-            self.asked = allowed.per_tile
+            self.allowed_rate = allowed.per_tile
             self._unit = self._peak_share()
         self._per_tile = not is_hour
-        self.per_piece = min(0.5, self.asked / self._unit)
+        self.per_piece = min(0.5, self.allowed_rate / self._unit)
 
     def _peak_share(self) -> float:
         """Mean share of tiles that are peaks, in pieces that have any: converts a rate of pieces into one of tiles."""
@@ -464,7 +468,7 @@ class _Counts:
         above = int((self.maxima > threshold).sum())
         shown = min(1.0, upper(above, len(self.maxima), CONFIDENCE)) * self._unit
         if exact or self.tail is None:
-            mean = self.asked
+            mean = self.allowed_rate
             return Promise(threshold, exact, mean, mean, mean, shown)
         estimate = self.tail.beyond(threshold)
         return Promise(
@@ -476,7 +480,7 @@ class _Counts:
             shown,
         )
 
-    def carried(self, threshold: float) -> float | None:
+    def supported_rate(self, threshold: float) -> float | None:
         """The rate that the footage supports, where the allowed rate leads FAR beyond it; else None."""
         far = FAR * float(self.maxima.max())
         return None if self.tail is None or threshold <= far else self.tail.beyond(far).mean * self._unit

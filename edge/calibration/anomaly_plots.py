@@ -19,10 +19,10 @@ PLOT_PX: Final = (920, 560)
 LEFT, TOP, RIGHT, BELOW = 90, 56, 30, 64
 INK: Final = (60, 60, 60)
 GRID: Final = (225, 225, 225)
-SEEN: Final = (150, 90, 20)
+MEASURED: Final = (150, 90, 20)
 EXTRAPOLATED: Final = (40, 40, 220)
 BAND: Final = (215, 215, 250)
-ASKED: Final = (60, 140, 20)
+ALLOWED: Final = (60, 140, 20)
 CELL_PX: Final = 150
 LINE_PX: Final = 36
 ACROSS: Final = 6
@@ -32,13 +32,13 @@ def tail_plot(found: Fit) -> Canvas:
     """(560, 920, 3) uint8 BGR: how often good surface exceeds a score, counted and extrapolated, and the threshold."""
     width, height = PLOT_PX
     canvas = np.full((height, width, 3), 255, np.uint8)
-    unit = found.asked / found.per_piece
+    unit = found.allowed_rate / found.per_piece
     maxima = np.sort(found.maxima)
     threshold = found.promise.threshold
     low = float(np.quantile(maxima, 0.2))
     high = max(threshold, float(maxima[-1])) + 0.15 * (max(threshold, float(maxima[-1])) - low) + 1e-6
     top = unit
-    bottom = min(found.asked, unit / len(maxima)) / 10
+    bottom = min(found.allowed_rate, unit / len(maxima)) / 10
 
     def place(level: float, rate: float) -> tuple[int, int]:
         across = (level - low) / (high - low)
@@ -66,13 +66,13 @@ def tail_plot(found: Fit) -> Canvas:
     for i in shown:
         if maxima[i] >= low:
             cv2.circle(
-                canvas, place(float(maxima[i]), (len(maxima) - i) / len(maxima) * unit), 2, SEEN, -1, cv2.LINE_AA
+                canvas, place(float(maxima[i]), (len(maxima) - i) / len(maxima) * unit), 2, MEASURED, -1, cv2.LINE_AA
             )
-    x, y = place(threshold, found.asked)
-    cv2.line(canvas, (LEFT, y), (width - RIGHT, y), ASKED, 1, cv2.LINE_AA)
-    cv2.line(canvas, (x, TOP), (x, height - BELOW), ASKED, 2, cv2.LINE_AA)
-    _write(canvas, f"allowed: {found.asked_text}", (LEFT + 10, y - 6), ASKED)
-    _write(canvas, f"threshold {threshold:.3f}", (max(LEFT, x - 150), TOP + 16), ASKED)
+    x, y = place(threshold, found.allowed_rate)
+    cv2.line(canvas, (LEFT, y), (width - RIGHT, y), ALLOWED, 1, cv2.LINE_AA)
+    cv2.line(canvas, (x, TOP), (x, height - BELOW), ALLOWED, 2, cv2.LINE_AA)
+    _write(canvas, f"allowed: {found.allowed_text}", (LEFT + 10, y - 6), ALLOWED)
+    _write(canvas, f"threshold {threshold:.3f}", (max(LEFT, x - 150), TOP + 16), ALLOWED)
     length = "1 frame" if found.piece_frames == 1 else f"{found.piece_frames} frames"
     legend = f"points: {len(maxima)} pieces of {length}"
     legend += "" if found.tail is None else "; line and band: generalised Pareto tail and 90 %"
@@ -131,7 +131,7 @@ def _cell(one: ShownTile) -> Canvas:
     cell = _blank()
     picture = cv2.resize(one.picture, (side, side), interpolation=cv2.INTER_CUBIC)
     cell[5 : 5 + side, 5 : 5 + side] = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-    cv2.rectangle(cell, (3, 3), (side + 6, side + 6), EXTRAPOLATED if one.left_out else ASKED, 2)
+    cv2.rectangle(cell, (3, 3), (side + 6, side + 6), EXTRAPOLATED if one.left_out else ALLOWED, 2)
     _write(cell, f"{one.score:.2f}  frame {one.frame}", (5, CELL_PX + 12))
     _write(cell, one.label.rsplit("/", 1)[-1][-22:], (5, CELL_PX + 28), size=0.35)
     return cell

@@ -25,7 +25,7 @@ SHAPES: Final = np.linspace(-0.2, 0.5, 43)
 PRIOR: Final = 0.3
 """Sigma of the normal prior of the shape around 0, the exponential tail. Tested with 25, 100 and 1,000 normal,
 exponential and log-normal (0.3, 0.6) pieces, for levels 3, 10 and 100 times rarer than the pieces show, 100 draws each:
-on average no level was exceeded more often than asked, except one by 1.16 times (1,000 of 0.6, 3 times rarer). Levels
+on average no level was exceeded more often than allowed, except one by 1.16 times (1,000 of 0.6, 3 times rarer). Levels
 are up to a fifth lower than without the prior."""
 SCALES: Final = np.exp(np.linspace(-1.6, 1.6, 81))
 """In units of the mean peak over the threshold."""

@@ -120,7 +120,7 @@ def normal(
         run.say(
             "the pictures are single tiles: this calibration holds for frames of any size, as long as tile_px stays"
         )
-    more = {"left_out_frames": list(found.left_out[:1000]), "carried": found.carried}
+    more = {"left_out_frames": list(found.left_out[:1000]), "carried": found.supported_rate}
     run.done(part.model_dump(mode="json", exclude={"made"}) | more)
 
 
@@ -211,16 +211,16 @@ def _report(collector: Collector, found: Fit, pace: Pace, classifier: Classifier
         ]
     promise = found.promise
     how = "counted on this footage" if promise.exact else "extrapolated by a generalised Pareto tail"
-    lines.append(f"threshold {promise.threshold:.3f} for {found.asked_text}: {how}")
+    lines.append(f"threshold {promise.threshold:.3f} for {found.allowed_text}: {how}")
     if not promise.exact:
         lines.append(
             f"  expected with it: {promise.expected:.3g}, 90 % interval {promise.low:.2g} to {promise.high:.2g}"
         )
-    if found.carried is not None:
+    if found.supported_rate is not None:
         times = promise.threshold / float(found.maxima.max())
         lines += [
             f"  WARNING: that is {times:.1f} times the largest score of this footage: small defects will be missed.",
-            f"  Give more footage; this footage supports about {found.carried:.2g} {found.unit}",
+            f"  Give more footage; this footage supports about {found.supported_rate:.2g} {found.unit}",
         ]
     if found.alone is not None:
         lines.append(
@@ -231,7 +231,7 @@ def _report(collector: Collector, found: Fit, pace: Pace, classifier: Classifier
     if not found.split:
         lines.append("  few tiles, so the count is cross-validated in 20 folds: nearly, not strictly exact")
     lines.append(f"shown by this footage alone, whatever the tail: at most {promise.shown:.3g} {found.unit} (95 %)")
-    if promise.shown > found.asked:
+    if promise.shown > found.allowed_rate:
         need = f"{found.needed_pieces} independent pieces of good surface without one"
         if found.needed_hours is not None:
             need = f"{found.needed_hours:.2g} h of good footage without an alarm"
@@ -239,5 +239,5 @@ def _report(collector: Collector, found: Fit, pace: Pace, classifier: Classifier
         why = (
             "this footage is too short for that" if is_short else "some pieces of this footage are above the threshold"
         )
-        lines.append(f"  to show {found.asked:g} needs {need}: {why}")
+        lines.append(f"  to show {found.allowed_rate:g} needs {need}: {why}")
     return lines

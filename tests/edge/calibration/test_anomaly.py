@@ -113,11 +113,11 @@ def test_threshold_far_beyond_the_footage_is_reported():
     rare = fit(collector, AllowedAlarms(1.0, None), HOURLY)
     largest = rare.maxima.max()
     assert rare.promise.threshold > 2 * largest
-    assert rare.carried is not None
-    assert rare.carried > 1
-    enough = fit(collector, AllowedAlarms(1.01 * rare.carried, None), HOURLY)
+    assert rare.supported_rate is not None
+    assert rare.supported_rate > 1
+    enough = fit(collector, AllowedAlarms(1.01 * rare.supported_rate, None), HOURLY)
     assert enough.promise.threshold == pytest.approx(2 * largest, rel=0.02)
-    assert enough.carried is None
+    assert enough.supported_rate is None
 
 
 def test_footage_with_defects_in_many_frames_is_refused():
