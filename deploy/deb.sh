@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# deb.sh FOLDER: a Debian package of defectd in FOLDER, for this machine's Debian release and architecture.
+# deb.sh FOLDER: make a Debian package of defectd in FOLDER, for this machine's Debian release and architecture.
 #
-# The package carries the wheels, and install.sh does on the box what it always does: a version folder of its own, the
-# configuration checked first, back to the old version when the new one does not become ready.
+# The package contains the wheels. On the node install.sh works as always: it makes a folder for the version, checks the
+# configuration first, and goes back to the old version when the new one does not become ready.
 set -euo pipefail
 umask 022
 
@@ -38,7 +38,7 @@ Depends: python3 (>= 3.$MINOR~), python3 (<< 3.$((MINOR + 1))~), python3-venv, s
 Section: misc
 Priority: optional
 Description: edge inspection daemon for steel strip
- Cameras in, defect events out over MQTT, on a bare CPU. Carries its Python
+ Cameras in, defect events out over MQTT, on a bare CPU. Contains its Python
  dependencies as wheels and installs them into /opt/defectd.
 END
 cat >"$TREE/DEBIAN/postinst" <<'END'
@@ -48,7 +48,7 @@ set -e
 if [ -d /run/systemd/system ]; then
   exec /usr/share/defectd/install.sh --python /usr/bin/python3
 fi
-echo "defectd: no systemd runs here; run /usr/share/defectd/install.sh on the box itself"
+echo "defectd: no systemd runs here; run /usr/share/defectd/install.sh on the machine itself"
 END
 cat >"$TREE/DEBIAN/prerm" <<'END'
 #!/bin/sh
@@ -56,7 +56,7 @@ set -e
 [ "$1" = remove ] || exit 0
 /usr/share/defectd/install.sh --uninstall
 END
-# The same as install.sh --uninstall --purge, which is gone by then.
+# The same as install.sh --uninstall --purge, because install.sh has been removed by then.
 cat >"$TREE/DEBIAN/postrm" <<'END'
 #!/bin/sh
 set -e

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Installs defectd as a service: Debian 12 and newer, Raspberry Pi OS (64 bit), Ubuntu 22.04 and newer. See --help.
 #
-# The way of an install: preflight -> version folder -> check the configuration -> switch -> ready, or back.
-# Nothing that runs is touched before the new version stands whole beside it and has accepted the configuration.
+# Steps of an install: preflight -> version folder -> check the configuration -> switch -> ready, or back.
+# The running version is left alone until the new one is complete beside it and has accepted the configuration.
 set -euo pipefail
 umask 022
 
@@ -16,31 +16,31 @@ UDEV_RULES=/etc/udev/rules.d/60-defectd-cameras.rules
 JOURNALD_CONF=/etc/systemd/journald.conf.d/60-defectd.conf
 COMMAND=/usr/local/bin/defectd
 OWN_USER=defectd
-LEAST_SYSTEMD=249
-LEAST_DISK_MIB=1000
-SETTLE_S=${DEFECTD_SETTLE_S:-10} # a new version has to stay up so long after it was ready
+MIN_SYSTEMD=249
+MIN_DISK_MIB=1000
+SETTLE_S=${DEFECTD_SETTLE_S:-10} # how long a new version has to run on after it became ready
 
 HERE=$(cd "$(dirname "$0")" && pwd)
 SELF=$HERE/$(basename "$0")
 
 usage() {
   cat <<END
-install.sh                       install or upgrade, from this checkout or from the bundle that this script lies in
+install.sh                       install or upgrade, from this checkout or from the bundle that contains this script
 install.sh --offline FOLDER      install or upgrade from a bundle, without a network
 install.sh --bundle FOLDER       make such a bundle (no root needed); more than one target may share a folder
-install.sh --rollback            go back to the version before
+install.sh --rollback            go back to the previous version
 install.sh --uninstall           remove the program and the unit; configuration and state stay
-install.sh --uninstall --purge   remove these too
+install.sh --uninstall --purge   remove these, too
 
   --config FILE           becomes $CONFIG_DIR/config.yaml, if there is none yet
   --python PATH           the Python to use, 3.11 or newer
-  --network-cameras       no camera is a device: hides all devices from the service (kept by upgrades)
-  --local-cameras         takes that back
+  --network-cameras       all cameras are network streams: hide all devices from the service (upgrades keep this)
+  --local-cameras         undo --network-cameras
   --no-start              install, but do not start or restart
   --arch ARCH             for --bundle: x86_64 or aarch64 instead of this machine's
   --python-version X.Y    for --bundle: instead of this machine's
 
-Once installed: edit $CONFIG_DIR/config.yaml, then \`systemctl enable --now defectd\`. docs/plant.md tells the rest.
+Once installed: edit $CONFIG_DIR/config.yaml, then \`systemctl enable --now defectd\`. See docs/plant.md.
 END
 }
 
@@ -113,22 +113,22 @@ preflight() {
   [[ -d /run/systemd/system ]] || fail "no systemd runs here. Use the container instead, or run defectd from a checkout: make run"
   local version
   version=$(systemctl --version | awk 'NR == 1 { print int($2) }')
-  ((version >= LEAST_SYSTEMD)) || fail "systemd $version is too old: $LEAST_SYSTEMD or newer is needed (Debian 12, Ubuntu 22.04)"
+  ((version >= MIN_SYSTEMD)) || fail "systemd $version is too old: $MIN_SYSTEMD or newer is needed (Debian 12, Ubuntu 22.04)"
   [[ -z $CONFIG || -r $CONFIG ]] || fail "--config $CONFIG: cannot be read"
   find_python
   mkdir -p "$PREFIX/versions"
   exec 9>"$PREFIX/.lock"
-  flock -n 9 || fail "another install.sh is at work (it holds $PREFIX/.lock)"
+  flock -n 9 || fail "another install.sh is running (it holds $PREFIX/.lock)"
   local free_mib
   free_mib=$(df --output=avail -m "$PREFIX" | tail -n 1)
-  ((free_mib >= LEAST_DISK_MIB)) || fail "only $free_mib MiB are free at $PREFIX: make room for $LEAST_DISK_MIB MiB"
+  ((free_mib >= MIN_DISK_MIB)) || fail "only $free_mib MiB are free at $PREFIX: $MIN_DISK_MIB MiB are needed"
 }
 
 need_root() {
   [[ $(id -u) == 0 ]] || fail "needs root: sudo $SELF"
 }
 
-# The newest Python is not better than the system's own: its security updates come by themselves.
+# Prefers the system's own Python to the newest one: the distribution delivers its security updates.
 find_python() {
   local candidate found=""
   for candidate in ${PYTHON:-python3 python3.11 python3.12 python3.13 python3.14}; do
@@ -145,10 +145,10 @@ find_python() {
   fail "Python 3.11 or newer is needed; found:${found:- none}
   Debian 12, Raspberry Pi OS 12, Ubuntu 24.04:  apt-get install python3 python3-venv
   Ubuntu 22.04:  apt-get install python3.11 python3.11-venv   (in universe), then run this again
-  elsewhere:  install a Python 3.11 beside it, and give --python /path/to/python3.11"
+  other systems:  install Python 3.11 in addition, and give --python /path/to/python3.11"
 }
 
-# Where the wheel, the unit and the rest come from: SHARE holds the files beside the program.
+# Finds the wheel, the unit and the other files. SHARE: the folder of the files beside the program.
 find_source() {
   SCRATCH=$(mktemp -d)
   trap 'rm -rf "$SCRATCH"' EXIT
@@ -166,7 +166,7 @@ find_source() {
     build_from_checkout "$SCRATCH"
     NETWORK=()
   fi
-  [[ -f $WHEEL ]] || fail "there has to be exactly one wheel of defectd in $BUNDLE/wheels"
+  [[ -f $WHEEL ]] || fail "exactly one wheel of defectd is needed in $BUNDLE/wheels"
   local stamp
   stamp=$({ sha256sum <"$WHEEL"; cd "$SHARE" && find . -type f -print0 | sort -z | xargs -0 sha256sum; } | sha256sum)
   VERSION=$(basename "$WHEEL" | cut -d- -f2)-${stamp:0:8}
@@ -180,11 +180,11 @@ need_target() {
   local target
   target=$(target_of_python)
   grep -qxF "$target" "$BUNDLE/targets" ||
-    fail "the bundle is for $(paste -sd, "$BUNDLE/targets"), this box is $target (Python, machine).
-  Where there is a network: install.sh --bundle FOLDER --python-version ${target% *} --arch ${target#* }"
+    fail "the bundle is for $(paste -sd, "$BUNDLE/targets"), this machine is $target (Python, machine).
+  On a machine with a network: install.sh --bundle FOLDER --python-version ${target% *} --arch ${target#* }"
 }
 
-# A wheel and the files beside it.  $1: a folder.  Sets WHEEL.  The checkout itself is not written to.
+# Builds a wheel and the files beside it.  $1: a folder.  Sets WHEEL.  Does not write into the checkout.
 build_from_checkout() {
   local checkout folder=$1
   checkout=$(cd "$HERE/.." && pwd)
@@ -193,7 +193,7 @@ build_from_checkout() {
   mkdir -p "$folder/source"
   cp -r "$checkout"/{edge,trainer,systemd,setup.cfg,pyproject.toml,README.md,LICENSE} "$folder/source"
   "$PYTHON" -m venv "$folder/tools"
-  export SOURCE_DATE_EPOCH=946684800 # the same source gives the same wheel, to the byte
+  export SOURCE_DATE_EPOCH=946684800 # the same source gives the same wheel, byte by byte
   quietly "$folder/tools/bin/python" -m pip --disable-pip-version-check wheel --no-deps -w "$folder/built" "$folder/source"
   WHEEL=$(echo "$folder"/built/defectd-*.whl)
   mkdir -p "$folder/share"
@@ -207,16 +207,16 @@ quietly() {
   if ! "$@" >"$log" 2>&1; then
     tail -n 40 "$log" >&2
     rm -f "$log"
-    fail "this failed: $*"
+    fail "this command failed: $*"
   fi
   rm -f "$log"
 }
 
-# The virtual environment of this version, whole or not at all: `complete` is written last.
+# Makes the virtual environment of this version. The file `complete` is written last: without it the folder is redone.
 make_version() {
   FOLDER=$PREFIX/versions/$VERSION
   if [[ -f $FOLDER/complete ]]; then
-    say "defectd $VERSION is already there."
+    say "defectd $VERSION is already installed."
     return
   fi
   say "Installing defectd $VERSION into $FOLDER ..."
@@ -243,36 +243,36 @@ place_configuration() {
     "$FOLDER/share/defectd/config.yaml" >$CONFIG_DIR/config.example.yaml
   if [[ ! -e $CONFIG_DIR/mqtt-password ]]; then install -m 600 /dev/null $CONFIG_DIR/mqtt-password; fi
   if [[ -n $CONFIG && ! -e $CONFIG_DIR/config.yaml ]]; then
-    "$FOLDER/bin/defectd" check -c "$CONFIG" >/dev/null || fail "--config $CONFIG is refused: what runs was not touched"
+    "$FOLDER/bin/defectd" check -c "$CONFIG" >/dev/null || fail "--config $CONFIG is refused: the running version was left alone"
     install -m 640 -g $OWN_USER "$CONFIG" $CONFIG_DIR/config.yaml
   elif [[ -n $CONFIG ]] && ! cmp -s "$CONFIG" $CONFIG_DIR/config.yaml; then
-    say "$CONFIG_DIR/config.yaml is there already and stays as it is; $CONFIG is not used."
+    say "$CONFIG_DIR/config.yaml exists and is kept; $CONFIG is not used."
   fi
 }
 
 check_configuration() {
   [[ -e $CONFIG_DIR/config.yaml ]] || return 0
   "$FOLDER/bin/defectd" check -c $CONFIG_DIR/config.yaml >/dev/null ||
-    fail "version $VERSION refuses $CONFIG_DIR/config.yaml: what runs was not touched. Mend it and run this again"
+    fail "version $VERSION refuses $CONFIG_DIR/config.yaml: the running version was left alone. Correct the file and run this again"
 }
 
 # ---- switching, and back --------------------------------------------------------------------------------------------
 
-# $1: a version that stands whole in its folder.
+# $1: a version whose folder is complete.
 switch_to() {
   local old
   old=$(version_behind current)
-  trap '' INT TERM HUP # between here and the end the box must not be left halfway
+  trap '' INT TERM HUP # from here to the end, an interruption must not leave the node between two versions
   point_at current "$1"
   place_unit "$1"
   place_surroundings "$1"
-  if ! shall_run "$old"; then
-    told_done "$1" "$old"
+  if ! should_run "$old"; then
+    report_done "$1" "$old"
     return
   fi
   systemctl --quiet enable $UNIT
   if runs_unchanged "$old" "$1" || came_up; then
-    told_done "$1" "$old"
+    report_done "$1" "$old"
     return
   fi
   show_journal
@@ -304,7 +304,7 @@ place_unit() {
   case $CAMERAS in
     network)
       if placed "$from/$UNIT.d/network-cameras.conf" $drop_ins/network-cameras.conf; then UNIT_CHANGED=yes; fi
-      # Fitted to the site, it is the site's.
+      # The site adapts this file: never overwrite it.
       if [[ ! -e $drop_ins/addresses.conf ]]; then placed "$from/$UNIT.d/addresses.conf" $drop_ins/addresses.conf; fi
       ;;
     local)
@@ -326,24 +326,24 @@ place_surroundings() {
   ln -sfn "$PREFIX/current/bin/defectd" $COMMAND
 }
 
-# Whether the file was new or changed.
+# True when the file was new or changed.
 placed() {
   cmp -s "$1" "$2" && return 1
   install -D -m 644 "$1" "$2"
 }
 
-# What was stopped by hand stays stopped; a first install starts if it has a configuration.  $1: the version before.
-shall_run() {
+# A unit that a person stopped stays stopped; a first install starts if configured.  $1: the previous version.
+should_run() {
   [[ $START == yes && -e $CONFIG_DIR/config.yaml ]] || return 1
   [[ -z $1 ]] || systemctl --quiet is-enabled $UNIT 2>/dev/null || systemctl --quiet is-active $UNIT
 }
 
-# A second run of the same install does not interrupt the inspection.
+# True when this version runs already: repeating an install does not interrupt inspection.
 runs_unchanged() {
   [[ $1 == "$2" && $UNIT_CHANGED == no ]] && systemctl --quiet is-active $UNIT
 }
 
-# Ready, and still the same process a while later.
+# Restarts the unit. True when it becomes ready and is still the same process SETTLE_S later.
 came_up() {
   local pid
   systemctl reset-failed $UNIT 2>/dev/null || true
@@ -359,21 +359,21 @@ show_journal() {
   journalctl --unit $UNIT --no-pager --lines 15 --output cat >&2 || true
 }
 
-# $1: the version now, $2: the one before.
-told_done() {
+# $1: the current version, $2: the previous one.
+report_done() {
   if [[ -n $2 && $2 != "$1" ]]; then point_at previous "$2"; fi
   remove_old_versions
   if systemctl --quiet is-active $UNIT; then
     say "defectd $1 runs: $(systemctl show -P StatusText $UNIT)"
   else
     say "defectd $1 is installed, and not started. Next:
-  cp $CONFIG_DIR/config.example.yaml $CONFIG_DIR/config.yaml    # unless it is there; edit it: node, broker, cameras
+  cp $CONFIG_DIR/config.example.yaml $CONFIG_DIR/config.yaml    # unless it exists; then edit it: node, broker, cameras
   defectd check -c $CONFIG_DIR/config.yaml --probe
   systemctl enable --now defectd"
   fi
 }
 
-# Two stay: the one that runs, and the one to go back to.
+# Keeps two: the current version, and the one to go back to.
 remove_old_versions() {
   local folder
   for folder in "$PREFIX"/versions/*; do
@@ -417,21 +417,21 @@ uninstall() {
     fi
   fi
   if [[ $PURGE == yes ]]; then
-    say "defectd is gone, with its configuration and state."
+    say "defectd is removed, with its configuration and state."
   else
-    say "defectd is gone. $CONFIG_DIR and $STATE_DIR are still there; --purge removes them too."
+    say "defectd is removed. $CONFIG_DIR and $STATE_DIR are kept; --purge removes them, too."
   fi
 }
 
 # ---- bundling -------------------------------------------------------------------------------------------------------
 
-# A folder with everything a box without a network needs: wheels, this script, the files beside the program.
+# Makes a folder with all that a machine without a network needs: wheels, this script, the files beside the program.
 make_bundle() {
   find_python
   SCRATCH=$(mktemp -d)
   trap 'rm -rf "$SCRATCH"' EXIT
   if [[ -e $BUNDLE && ! -e $BUNDLE/targets && -n $(ls -A "$BUNDLE") ]]; then
-    fail "--bundle $BUNDLE: there is something else in it; give a new or empty folder"
+    fail "--bundle $BUNDLE: it contains other files; give a new or empty folder"
   fi
   build_from_checkout "$SCRATCH"
   mkdir -p "$BUNDLE/wheels"
@@ -455,7 +455,7 @@ make_bundle() {
   cp "$SCRATCH/targets" "$BUNDLE/targets"
   (cd "$BUNDLE" && find . -type f ! -name SHA256SUMS -print0 | sort -z | xargs -0 sha256sum >"$SCRATCH/sums")
   cp "$SCRATCH/sums" "$BUNDLE/SHA256SUMS"
-  say "$BUNDLE is ready ($(du -sh "$BUNDLE" | cut -f1), for $(paste -sd, "$BUNDLE/targets")). On the box: sudo FOLDER/install.sh"
+  say "$BUNDLE is ready ($(du -sh "$BUNDLE" | cut -f1), for $(paste -sd, "$BUNDLE/targets")). On the node: sudo FOLDER/install.sh"
 }
 
 main "$@"

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Certificates and passwords for deploy/compose.yaml, made once; what exists already is kept. Needs openssl 3.
-#   deploy/secrets.sh [NAME-OR-ADDRESS...]    under which others reach the broker, besides mosquitto and localhost
+# Makes the certificates and passwords for deploy/compose.yaml; files that exist are kept. Needs openssl 3.
+#   deploy/secrets.sh [NAME-OR-ADDRESS...]    of the broker for its clients, besides mosquitto and localhost
 # To renew the broker's certificate: delete server.crt, run this again, restart mosquitto. Keep ca.key elsewhere.
 set -eu
 dir=${SECRETS_DIR:-$(dirname "$0")/secrets}
 DAYS_CA=3650
 DAYS_SERVER=825
 
-# The folder keeps other users of this host out. The files can be read by all, because each container runs as its own user.
+# Other users of this host cannot enter the folder. Its files are readable by all: each container has its own user.
 mkdir -p "$dir"
 chmod 0700 "$dir"
 cd "$dir"
@@ -15,7 +15,7 @@ umask 022
 
 ec="-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes"
 if [ ! -e ca.key ]; then
-    # shellcheck disable=SC2086  # several words
+    # shellcheck disable=SC2086  # splits into words
     openssl req -x509 $ec -days "$DAYS_CA" -subj "/CN=defectd CA" -keyout ca.key -out ca.crt \
         -addext "keyUsage=critical,keyCertSign,cRLSign" 2>/dev/null
     chmod 0600 ca.key
@@ -41,7 +41,7 @@ for name in mqtt-password scada-password grafana-password; do
     [ -e "$name" ] || openssl rand -hex 20 >"$name"
 done
 
-hashed() { # USER FILE: one line of Mosquitto's password file: PBKDF2 with SHA-512, as mosquitto_passwd writes it
+hashed() { # USER FILE: a line of Mosquitto's password file: PBKDF2 with SHA-512, as mosquitto_passwd writes it
     salt=$(openssl rand -base64 12)
     hexsalt=$(echo "$salt" | openssl base64 -d | od -An -tx1 | tr -d ' \n')
     key=$(openssl kdf -binary -keylen 64 -kdfopt digest:SHA512 -kdfopt "pass:$(cat "$2")" -kdfopt "hexsalt:$hexsalt" \
@@ -52,4 +52,4 @@ hashed() { # USER FILE: one line of Mosquitto's password file: PBKDF2 with SHA-5
     hashed line3 mqtt-password
     hashed scada scada-password
 } >passwd
-echo "$dir holds: $(echo *)"
+echo "$dir contains: $(echo *)"

@@ -22,7 +22,6 @@ from edge.host import machine
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.systemd import Service
 from edge.host.watchdog import LIMIT_S, Stuck, Watchdog
-from edge.monitoring.prometheus import Exporter
 from edge.wiring import Parts
 
 log = logging.getLogger(__name__)
@@ -37,6 +36,7 @@ STOP_PUBLISHER_S: Final = 1.6
 STOP_OUTPUTS_S: Final = 1.2
 STOP_BROKER_S: Final = 0.3
 STOP_COMMANDS_S: Final = 0.1
+STOP_HTTP_S: Final = 1.0
 """Limits, not waits: a healthy node stops in about half a second. What is not delivered by then waits in the outbox
 for the next start."""
 
@@ -113,13 +113,16 @@ class Daemon:
         parts.console.start()
 
     def _export(self, building: ExitStack, parts: Parts) -> None:
-        """Open the Prometheus endpoint, if the configuration has one."""
+        """Start the HTTP server, if the configuration has an address for it."""
         address = self._settings.metrics.address
         if address is None:
             return
-        exporter = Exporter(address, wiring.reading(parts, self._clock))
-        if exporter.start():
-            building.callback(exporter.stop)
+        from edge.monitoring.http_server import HttpServer  # noqa: PLC0415 (a node without metrics loads no tornado)
+        from edge.monitoring.routes import routes_of  # noqa: PLC0415 (nor prometheus_client)
+
+        server = HttpServer(address, self._clock)
+        if server.start(routes_of(wiring.monitored(parts, server.refused), self._clock)):
+            building.callback(server.stop, STOP_HTTP_S)
             log.info("metrics on http://%s:%d/metrics", *address)
 
     def _more_status(self) -> dict[str, Any]:

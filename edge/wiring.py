@@ -36,7 +36,7 @@ from edge.evidence.writer import EvidenceWriter
 from edge.host.clock import Clock, boot_id
 from edge.host.systemd import Service
 from edge.host.watchdog import Loop
-from edge.monitoring.prometheus import Reading
+from edge.monitoring.monitored_node import MonitoredNode
 from edge.monitoring.status_line import status_line
 from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.loop import InspectionLoop
@@ -184,21 +184,22 @@ def build(
     )
 
 
-def reading(parts: Parts, clock: Clock) -> Reading:
-    """What the Prometheus endpoint shows of the parts."""
-    return Reading(
-        lambda: parts.line.sessions,
-        parts.cameras,
-        parts.publisher,
-        parts.recorder,
-        parts.event_latency,
-        clock,
-        lambda: parts.node.info,
-        parts.evidence,
-        parts.loops,
-        lambda: parts.line.shadow,
-        lambda: parts.line.reading,
-        parts.line_signals,
+def monitored(parts: Parts, http_refused: Mapping[str, int]) -> MonitoredNode:
+    """What metrics and health checks read of these parts.  http_refused: by the HTTP server, by reason."""
+    return MonitoredNode(
+        sessions=lambda: parts.line.sessions,
+        cameras=parts.cameras,
+        publisher=parts.publisher,
+        recorder=parts.recorder,
+        latency=parts.event_latency,
+        info=lambda: parts.node.info,
+        loops=parts.loops,
+        evidence=parts.evidence,
+        shadow=lambda: parts.line.shadow,
+        strip=lambda: parts.line.reading,
+        signals=parts.line_signals,
+        outputs=parts.outputs.status,
+        http_refused=http_refused,
     )
 
 

@@ -1,4 +1,4 @@
-"""The containers: what can be known of them without an engine."""
+"""The containers: everything that can be tested without a container engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from edge import config
 from edge.cli import main
 from edge.config.camera_calibration import Made
 from edge.host.clock import NS_PER_S
-from edge.monitoring.prometheus import _machine
+from edge.monitoring.collectors import machine
+from edge.monitoring.prometheus import MetricsPage
 from edge.vision.drift import DriftDetector, Figures, reference
 from edge.vision.image_quality import ImageStats
 
@@ -33,7 +34,7 @@ HADOLINT = Path(sys.executable).with_name("hadolint")
 
 
 def instructions() -> list[tuple[str, str]]:
-    """Of the Dockerfile, in order, with lines that go on below put together."""
+    """The instructions of the Dockerfile, in order, with continued lines joined."""
     lines = [line for line in DOCKERFILE.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
     return [(line.split(" ", 1)[0], " ".join(line.split(" ", 1)[1].split())) for line in lines]
 
@@ -48,7 +49,7 @@ def test_dockerfile_is_clean_to_hadolint() -> None:
 
 
 def test_image_runs_without_root_and_names_no_architecture() -> None:
-    """A number as the user, the base image by tag, no platform and no word of one."""
+    """The user is a number, the base image has a tag, and no instruction names a platform."""
     names = [value for name, value in instructions() if name == "USER"]
     assert names == ["10001:10001"]
     assert all(re.fullmatch(r"python:3\.11-slim-bookworm( AS \w+)?", v) for name, v in instructions() if name == "FROM")
@@ -57,18 +58,18 @@ def test_image_runs_without_root_and_names_no_architecture() -> None:
 
 
 def test_command_and_health_check_of_the_image_are_commands_of_defectd() -> None:
-    """What the image runs is what the command line knows."""
-    said = dict(instructions())
-    entry, command = json.loads(said["ENTRYPOINT"]), json.loads(said["CMD"])
-    check = json.loads(said["HEALTHCHECK"].partition("CMD ")[2])
+    """The command line knows every command and option that the image uses."""
+    by_name = dict(instructions())
+    entry, command = json.loads(by_name["ENTRYPOINT"]), json.loads(by_name["CMD"])
+    check = json.loads(by_name["HEALTHCHECK"].partition("CMD ")[2])
     assert entry == ["defectd"] == check[:1]
     for arguments in (command, check[1:]):
-        told = CliRunner().invoke(main, [arguments[0], "--help"])
-        assert told.exit_code == 0
-        assert all(word in told.output for word in arguments[1:] if word.startswith("-"))
+        result = CliRunner().invoke(main, [arguments[0], "--help"])
+        assert result.exit_code == 0
+        assert all(word in result.output for word in arguments[1:] if word.startswith("-"))
 
 
-def test_build_context_holds_what_is_copied_and_no_more() -> None:
+def test_build_context_contains_what_is_copied_and_no_more() -> None:
     """.dockerignore lets through exactly what the Dockerfile copies from the tree: no model of ours, no secret."""
     copied = {
         word
@@ -83,7 +84,7 @@ def test_build_context_holds_what_is_copied_and_no_more() -> None:
 
 @pytest.mark.soak
 def test_every_run_step_of_the_image_runs(tmp_path: Path) -> None:
-    """By hand, a minute: the RUN steps one after the other, their folders below a scratch folder, as this user."""
+    """By hand, takes a minute: the RUN steps in order, with their folders below a scratch folder, as this user."""
     places = {"/src": tmp_path / "src", "/opt/defectd": tmp_path / "venv", "/var/lib/defectd": tmp_path / "state"}
 
     def placed(text: str) -> str:
@@ -129,7 +130,7 @@ def test_every_run_step_of_the_image_runs(tmp_path: Path) -> None:
 
 
 def test_composition_is_valid() -> None:
-    """By the Compose specification; every image has a tag, every secret and volume that is used is declared."""
+    """The Compose specification accepts it; every image has a tag; all used secrets and volumes are declared."""
     assert PyCompose.from_yaml((DEPLOY / "compose.yaml").read_text()).service_names() == list(COMPOSE["services"])
     for name, service in COMPOSE["services"].items():
         assert name == "defectd" or re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+", service["image"])
@@ -141,15 +142,15 @@ def test_composition_is_valid() -> None:
 
 
 def test_only_the_broker_is_open_to_the_network() -> None:
-    """Prometheus and Grafana listen on this machine, the metrics of the node on none of its ports."""
+    """Prometheus and Grafana listen on this machine alone, and the host does not publish the metrics of the node."""
     ports = {name: service.get("ports", []) for name, service in COMPOSE["services"].items()}
     assert ports.pop("mosquitto") == ["8883:8883"]
     assert all(port.startswith("127.0.0.1:") for own in ports.values() for port in own)
     assert ports["defectd"] == []
 
 
-def test_configuration_of_the_composition_is_good() -> None:
-    """defectd reads it, and finds its secrets where Compose puts them."""
+def test_configuration_of_the_composition_is_valid() -> None:
+    """defectd accepts it, and its secrets are where Compose mounts them."""
     settings = config.load(DEPLOY / "defectd.yaml")
     secrets = {f"/run/secrets/{name}" for name in COMPOSE["services"]["defectd"]["secrets"]}
     assert {str(settings.mqtt.password_file), str(settings.mqtt.ca_file)} == secrets
@@ -159,12 +160,12 @@ def test_configuration_of_the_composition_is_good() -> None:
     assert scraped["static_configs"][0]["targets"] == [f"defectd:{settings.metrics.address[1]}"]
 
 
-# What is watched
+# Metrics, alerts and the dashboard
 
 
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """Every metric that the node can give, with its labels."""
+    """Every metric of the node, with its labels."""
     sysfs = tmp_path_factory.mktemp("sys")
     for name, text in {
         "class/thermal/thermal_zone0/type": "cpu",
@@ -184,41 +185,43 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     for second in range(120):
         parts.session.drift.step(Figures(100.0, 0.5), second * NS_PER_S)
     found: dict[str, set[str]] = {}
-    for family in (*parts.reading.collect(), *_machine(sysfs)):
+    page = parts.routes["/metrics"].handler
+    assert isinstance(page, MetricsPage)
+    for family in (*page.collect(), *machine.collect(sysfs)):
         for sample in family.samples:
             found.setdefault(sample.name, set()).update(sample.labels)
     return found
 
 
 def expressions() -> dict[str, str]:
-    """Everything that is asked of Prometheus, by where it stands."""
+    """Every query in the dashboard and the alerts, by panel or alert."""
     panels = json.loads((DEPLOY / "grafana/dashboards/defectd.json").read_text())["panels"]
     rules = yaml.safe_load((DEPLOY / "prometheus/rules.yml").read_text())["groups"][0]["rules"]
-    asked = {f"{p['title']} {t['refId']}": t["expr"] for p in panels for t in p.get("targets", [])}
-    return asked | {rule["alert"]: rule["expr"] for rule in rules}
+    queries = {f"{p['title']} {t['refId']}": t["expr"] for p in panels for t in p.get("targets", [])}
+    return queries | {rule["alert"]: rule["expr"] for rule in rules}
 
 
 @pytest.mark.parametrize("where", sorted(expressions()))
-def test_what_is_asked_of_prometheus_exists(known: dict[str, set[str]], where: str) -> None:
-    """Each metric and each label of the dashboard and the alerts is one that the node gives."""
-    asked = expressions()[where]
-    names = re.findall(r"\bdefectd_\w+", asked)
-    assert names or "up{" in asked
+def test_every_queried_metric_exists(known: dict[str, set[str]], where: str) -> None:
+    """The node has each metric and each label that the dashboard and the alerts use."""
+    query = expressions()[where]
+    names = re.findall(r"\bdefectd_\w+", query)
+    assert names or "up{" in query
     assert set(names) <= set(known)
-    for name, selector in re.findall(r"\b(defectd_\w+)\{([^}]*)\}", asked):
+    for name, selector in re.findall(r"\b(defectd_\w+)\{([^}]*)\}", query):
         assert set(re.findall(r"(\w+)[=!]", selector)) - {"le"} <= known[name]
-    for labels in re.findall(r"by \(([^)]*)\)", asked):
+    for labels in re.findall(r"by \(([^)]*)\)", query):
         assert set(labels.split(", ")) <= set().union(*(known[name] for name in names))
 
 
 def test_dashboard_shows_every_metric(known: dict[str, set[str]]) -> None:
-    """What the node tells is drawn somewhere; the histogram by its buckets, information about the version aside."""
-    drawn = set(re.findall(r"\bdefectd_\w+", " ".join(expressions().values())))
-    assert {name for name in known if not name.endswith(("_info", "_created"))} - drawn == set()
+    """Every metric is in a panel or an alert; the histogram by its buckets; the version info is left out."""
+    used = set(re.findall(r"\bdefectd_\w+", " ".join(expressions().values())))
+    assert {name for name in known if not name.endswith(("_info", "_created"))} - used == set()
 
 
 def test_dashboard_is_provisioned() -> None:
-    """Grafana finds it where Compose mounts it, and its data source by the name that the panels use."""
+    """Grafana finds it where Compose mounts it, and the panels name its data source."""
     provider = yaml.safe_load((DEPLOY / "grafana/provisioning/dashboards/defectd.yaml").read_text())["providers"][0]
     source = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"][0]
     mounts = COMPOSE["services"]["grafana"]["volumes"]

@@ -159,8 +159,9 @@ def test_every_room_imports_without_the_trainer_and_the_demo():
 
 @pytest.mark.skipif("edge.cli" not in ROOMS, reason="there is no command line yet")
 def test_command_line_is_imported_quickly_and_alone():
-    """`defectd --help` loads no network runtime, no OpenCV and no MQTT client."""
-    script = "import sys, edge.cli; print(*sorted({'onnxruntime', 'cv2', 'paho', 'numpy'} & set(sys.modules)))"
+    """`defectd --help` loads no network runtime, no OpenCV, no MQTT client and no HTTP server."""
+    heavy = {"onnxruntime", "cv2", "paho", "numpy", "tornado", "asyncio"}
+    script = f"import sys, edge.cli; print(*sorted({heavy} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True, cwd=ROOT
     )
@@ -192,7 +193,8 @@ LIBRARY_DOORS = {
     "sqlite3": {"edge/delivery/outbox/"},
     "amqtt": {"edge/delivery/mqtt/embedded_broker.py"},
     "yaml": {"edge/config/yaml_file.py"},
-    "prometheus_client": {"edge/monitoring/prometheus.py"},
+    "prometheus_client": {"edge/monitoring/prometheus.py", "edge/monitoring/collectors/"},
+    "tornado": {"edge/monitoring/http_server.py"},
     "google": {"edge/delivery/sparkplug/payload.py"},
 }
 

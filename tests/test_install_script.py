@@ -63,7 +63,7 @@ def test_bundle_does_not_touch_a_folder_of_something_else(tmp_path):
     (tmp_path / "letter.txt").write_text("dear")
     done = install("--bundle", str(tmp_path))
     assert done.returncode == 1
-    assert "something else" in done.stderr
+    assert "other files" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
 
 

@@ -1,4 +1,4 @@
-"""doctor: what is wrong with this box."""
+"""doctor: examines this node."""
 
 from __future__ import annotations
 
@@ -20,29 +20,28 @@ from edge.cli.options import config_option, json_option
 @click.option("--live", is_flag=True, help="Only ask the running daemon whether its loops move: a health check.")
 @exits_with_reason
 def doctor(config_path: Path, as_json: bool, no_cameras: bool, live: bool) -> None:
-    """What is wrong with this box: model, disk, memory, clock, heat, certificates, broker, cameras and their
-    calibrations.
+    """Examine this node: model, disk, memory, clock, heat, certificates, broker, outputs, cameras, calibrations.
 
-    Each finding has a remedy. Ends with 1 when something is bad.
+    Each finding is OK, WARNING or FAIL, and has a remedy unless it is OK. Exit code 1 when one is FAIL.
     """
     from edge import config
 
     settings = config.load(config_path)
     if live:
-        from edge.monitoring.health_check import sign
+        from edge.monitoring.health_check import check
 
-        found = sign(settings)
-        click.echo(json.dumps(asdict(found)) if as_json else found.says)
-        sys.exit(0 if found.alive else EXIT_FAILED)
+        health = check(settings)
+        click.echo(json.dumps(asdict(health)) if as_json else health.says)
+        sys.exit(0 if health.alive else EXIT_FAILED)
     from edge.host.clock import SystemClock
     from edge.monitoring.doctor import examine
 
-    bad = False
+    failed = False
     for finding in examine(settings, SystemClock(), open_cameras=not no_cameras):
-        bad = bad or finding.grade == "bad"
+        failed = failed or finding.grade == "fail"
         if as_json:
             click.echo(json.dumps(asdict(finding)))
         else:
             remedy = f"\n         -> {finding.remedy}" if finding.remedy else ""
-            click.echo(f"{finding.grade:8} {finding.about}: {finding.says}{remedy}")
-    sys.exit(EXIT_FAILED if bad else 0)
+            click.echo(f"{finding.grade.upper():8} {finding.about}: {finding.says}{remedy}")
+    sys.exit(EXIT_FAILED if failed else 0)

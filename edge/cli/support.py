@@ -1,4 +1,4 @@
-"""support-bundle: one file for whoever helps."""
+"""support-bundle: one file for the person who helps."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from edge.cli.progress import note
     "logs",
     multiple=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="A log file to put in as well, where the journal is not used. Can be given several times.",
+    help="A log file to add, where the journal is not used. Can be given several times.",
 )
 @exits_with_reason
 def support_bundle(config_path: Path, output: Path | None, logs: tuple[Path, ...]) -> None:
     """Pack logs, configuration, metrics, versions and the doctor's findings into a tar.gz, without secrets.
 
-    For whoever helps you with this node. It is readable by you alone; look through it before you send it.
+    For the person who helps you with this node. Only you can read the file; look through it before you send it.
     """
     from edge.host.clock import SystemClock, stamp
     from edge.monitoring.support_bundle import pack
@@ -40,6 +40,6 @@ def support_bundle(config_path: Path, output: Path | None, logs: tuple[Path, ...
     except OSError as error:
         raise click.ClickException(f"{output}: {error.strerror or error}") from None
     for name, remark in outcome.items():
-        note(f"  {name:24} {remark or 'in'}")
-    note("passwords, keys and credentials in URLs were taken out; look through it before you send it")
+        note(f"  {name:24} {remark or 'included'}")
+    note("passwords, keys and credentials in URLs were removed; look through it before you send it")
     click.echo(output)

@@ -1,1 +1,1 @@
-"""How the node is doing."""
+"""The condition of the node: metrics, health, the doctor and the support bundle."""

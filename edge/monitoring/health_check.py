@@ -1,79 +1,90 @@
-"""Whether a daemon runs and moves, asked from outside: for a container's health check, or a person in doubt.
+"""Whether a daemon runs and its loops move: for a container's health check, a load balancer, or a person.
 
-Light on purpose: it is asked every half minute, on small boxes too, so neither OpenCV nor the network is loaded.
+Light on purpose: the container engine runs this every 30 s, on small machines too, so neither OpenCV nor the network
+runtime is loaded.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import re
+import json
+import urllib.error
 import urllib.request
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from http import HTTPStatus
+from typing import Any, Final
 
 from edge import config
-from edge.host.watchdog import LIMIT_S, LOOP_AGE
+from edge.host.clock import NS_PER_S, Clock
+from edge.host.watchdog import LIMIT_S, Loop
+from edge.monitoring.route import Request, Response
 
 ANSWER_S: Final = 5.0
 MAX_BYTES: Final = 4 << 20
 
-_LOOP: Final = re.compile(rf'^{LOOP_AGE}\{{loop="([^"]*)"\}} (\S+)$', re.MULTILINE)
-
 
 @dataclass(frozen=True, slots=True)
-class Sign:
-    """alive: every loop that can be looked at moves."""
+class Health:
+    """alive: every loop that can be examined moves.  says: that, as a sentence."""
 
     alive: bool
     says: str
 
 
-def sign(settings: config.Config) -> Sign:
-    """Of the daemon that has this state directory.  Cameras and the broker may be away: that is told elsewhere."""
-    if not daemon_runs(settings.state_dir):
-        return Sign(alive=False, says=f"no daemon runs on {settings.state_dir}")
-    if settings.metrics.address is None:
-        return Sign(alive=True, says="the daemon runs; metrics.listen is null, so its loops cannot be looked at")
-    try:
-        page = metrics(settings.metrics).decode("utf-8", "replace")
-        found = [(name, float(age)) for name, age in _LOOP.findall(page)]
-    except (OSError, ValueError) as error:
-        return Sign(alive=False, says=f"the daemon runs, but its metrics do not answer: {error}")
-    if not found:
-        return Sign(alive=False, says=f"another program answers on metrics.listen, {settings.metrics.listen}")
-    name, age_s = max(found, key=lambda loop: loop[1])
+def health_of(ages_s: Mapping[str, float]) -> Health:
+    """The rule.  ages_s: seconds since each required loop last came round."""
+    name, age_s = max(ages_s.items(), key=lambda loop: loop[1], default=("", 0.0))
     if age_s > LIMIT_S:
-        return Sign(alive=False, says=f"the loop {name} has not moved for {age_s:.0f} s")
-    return Sign(alive=True, says=f"{len(found)} loops move")
+        return Health(alive=False, says=f"the loop {name} has not moved for {age_s:.0f} s")
+    return Health(alive=True, says=f"{len(ages_s)} loops move")
 
 
-def metrics(settings: config.Metrics) -> bytes:
-    """The page of the daemon on this machine, its first 4 MiB.  Raises OSError, or ValueError where there is none."""
+class HealthPage:
+    """The handler of the page `/healthz`: status 200 while the loops move, 503 otherwise."""
+
+    def __init__(self, loops: Callable[[], Mapping[str, Loop]], clock: Clock) -> None:
+        """loops: the threads without which the node does not inspect."""
+        self._loops = loops
+        self._clock = clock
+
+    def __call__(self, _request: Request) -> Response:
+        now_ns = self._clock.monotonic_ns()
+        ages_s = {name: max(0.0, (now_ns - loop.beat_ns) / NS_PER_S) for name, loop in self._loops().items()}
+        health = health_of(ages_s)
+        status = HTTPStatus.OK if health.alive else HTTPStatus.SERVICE_UNAVAILABLE
+        return Response.json(status, {**asdict(health), "loops": {name: round(age, 3) for name, age in ages_s.items()}})
+
+
+def check(settings: config.Config) -> Health:
+    """The health of the daemon that has this state directory.  Cameras and the broker may be away meanwhile."""
+    if not settings.state.is_locked():
+        return Health(alive=False, says=f"no daemon runs on {settings.state_dir}")
+    if settings.metrics.address is None:
+        return Health(alive=True, says="the daemon runs; metrics.listen is null, so its loops cannot be examined")
+    try:
+        page: Any = json.loads(fetch(settings.metrics, "/healthz"))
+        return Health(alive=bool(page["alive"]), says=str(page["says"]))
+    except OSError as error:
+        return Health(alive=False, says=f"the daemon runs, but does not answer on metrics.listen: {error}")
+    except (ValueError, KeyError, TypeError):
+        return Health(alive=False, says=f"another program answers on metrics.listen, {settings.metrics.listen}")
+
+
+def fetch(settings: config.Metrics, path: str) -> bytes:
+    """A page of the daemon on this machine, its first 4 MiB, whatever its status.
+
+    Raises OSError when nothing answers, and ValueError when the daemon has no HTTP server.
+    """
     if settings.address is None:
         raise ValueError("metrics.listen is null")
     host, port = settings.address
     host = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 (asked, not listened on)
     where = f"[{host}]" if ":" in host else host
     directly = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with directly.open(f"http://{where}:{port}/metrics", timeout=ANSWER_S) as answer:
+    try:
+        answer = directly.open(f"http://{where}:{port}{path}", timeout=ANSWER_S)
+    except urllib.error.HTTPError as error:
+        answer = error
+    with answer:
         page: bytes = answer.read(MAX_BYTES)
     return page
-
-
-def daemon_runs(state_dir: Path) -> bool:
-    """Whether a daemon holds this state directory."""
-    try:
-        handle = os.open(state_dir / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(handle)
-    return False

@@ -1,4 +1,4 @@
-"""One line on how the node is doing, for `systemctl status`."""
+"""The condition of the node in one line, for `systemctl status`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edge.pipeline.reporting import Report
 
 
 def status_line(reports: Sequence[Report], link: Snapshot, now_ns: int) -> str:
-    """How it goes, in one line: cameras, frame rate, the worst p99 from grab to verdict, events that wait, broker."""
+    """Cameras, frame rate, the largest p99 from grab to verdict, waiting events, and the broker."""
     running = [report for report in reports if report.state == "running"]
     others = ", ".join(f"{report.camera} {report.state}" for report in reports if report.state != "running")
     p99_ms = max((report.latency.p99 for report in reports if report.latency.n), default=None)

@@ -1,7 +1,7 @@
-"""What a person elsewhere needs to see why a node misbehaves, packed into one file, and no secret in it.
+"""One file with all that a support engineer needs to see why a node misbehaves, and without secrets.
 
-Secrets are kept out three times: the configuration is copied without them, no file that holds one is read into the
-archive, and whatever the configuration names as secret is blotted out of every text, wherever it comes from.
+Three measures keep secrets out: the configuration is copied without them, no file that holds one is read into the
+archive, and every value that the configuration marks as secret is replaced in every text, wherever it comes from.
 """
 
 from __future__ import annotations
@@ -31,39 +31,47 @@ from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.host.redact import redact
 from edge.monitoring import doctor
 from edge.monitoring.doctor.machine import UNIT, directives, drop_ins, installed_unit
-from edge.monitoring.health_check import metrics
+from edge.monitoring.health_check import fetch
 
 MAX_PART_BYTES: Final = 4 << 20
 MAX_BYTES: Final = 16 << 20
-"""Of all parts together, before compression."""
+"""All parts together, before compression."""
 MAX_FILES: Final = 1000
 LOG_LINES: Final = 20_000
 DEAD_LETTERS: Final = 20
-ANSWER_S: Final = 20.0
-BLOT: Final = "***"
+JOURNAL_S: Final = 20.0
+MASK: Final = "***"
 
-_KEY_SAYS_SECRET: Final = re.compile("pass|pwd|secret|token|auth|credential", re.IGNORECASE)
+_SECRET_KEY: Final = re.compile("pass|pwd|secret|token|auth|credential", re.IGNORECASE)
 _PRIVATE_KEY: Final = re.compile("-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL)
 _REFERENCE: Final = re.compile(r"\$\{(?P<file>file:|credential:)?(?P<name>[^}]*?)(?P<default>:-[^}]*)?\}")
-_SETS_SECRET: Final = re.compile("^(Environment|SetCredential[A-Za-z]*)=.*", re.IGNORECASE)
-_NAMED: Final = re.compile(
+_SECRET_DIRECTIVE: Final = re.compile("^(Environment|SetCredential[A-Za-z]*)=.*", re.IGNORECASE)
+_NAMED_SECRET: Final = re.compile(
     r"""(?P<name>(?:pass(?:word|wd)?|pwd|secret|token|api_?key)["']?\s*[:=]\s*["']?)(?!null\b)[^\s"',}]+""",
     re.IGNORECASE,
 )
-SHORTEST: Final = 3
-"""A shorter text is no secret: to blot out every "a" would leave nothing to read."""
+MIN_SECRET_CHARS: Final = 3
+"""A shorter text is not replaced: without every "a" nothing could be read."""
 
 Part = tuple[str, Callable[[], bytes]]
 
 
-def pack(path: Path, config_path: Path, clock: Clock, logs: Sequence[Path] = ()) -> dict[str, str]:
-    """Write the archive, readable by its owner only.  logs: files whose ends go in too.
+def pack(
+    path: Path,
+    config_path: Path,
+    clock: Clock,
+    logs: Sequence[Path] = (),
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_part_bytes: int = MAX_PART_BYTES,
+) -> dict[str, str]:
+    """Write the archive, readable by its owner only.  logs: files whose last part goes in, too.
 
-    Returns for each part "" or why it is missing or cut.  Raises OSError if the archive cannot be written; one that
-    exists is never written over.
+    Returns for each part "", or why it is missing or cut.  Raises OSError if the archive cannot be written; an existing
+    file is never overwritten.
     """
     raw, settings, refusal = _read(config_path)
-    blot = Blot(secrets_of(raw, config_path.resolve().parent, os.environ))
+    mask = Masker(secrets_of(raw, config_path.resolve().parent, os.environ))
     outcome: dict[str, str] = {}
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     at_s = clock.wall_ns() // NS_PER_S
@@ -72,19 +80,19 @@ def pack(path: Path, config_path: Path, clock: Clock, logs: Sequence[Path] = ())
         gzip.GzipFile(fileobj=file, mode="wb", filename="", mtime=at_s) as zipped,
         tarfile.open(fileobj=zipped, mode="w") as archive,
     ):
-        left = MAX_BYTES
+        left = max_bytes
         for name, collect in _parts(raw, settings, refusal, clock, logs):
-            outcome[name], content = _collected(collect, blot, min(left, MAX_PART_BYTES))
+            outcome[name], content = _collected(collect, mask, min(left, max_part_bytes))
             if content:
                 _add(archive, f"{path.name.split('.')[0]}/{name}", content, at_s)
                 left -= len(content)
-        told = json.dumps({"made": stamp(clock.wall_ns()), "parts": outcome}, indent=1).encode()
-        _add(archive, f"{path.name.split('.')[0]}/contents.json", told, at_s)
+        contents = json.dumps({"made": stamp(clock.wall_ns()), "parts": outcome}, indent=1).encode()
+        _add(archive, f"{path.name.split('.')[0]}/contents.json", contents, at_s)
     return outcome
 
 
 def _read(path: Path) -> tuple[Any, config.Config | None, str]:
-    """The file's own values, the settings if they are good, and otherwise why not."""
+    """The values in the file, and the settings; or why there are none."""
     try:
         raw = yaml_file.read(path)
     except ConfigError as error:
@@ -98,15 +106,15 @@ def _read(path: Path) -> tuple[Any, config.Config | None, str]:
 def _parts(
     raw: Any, settings: config.Config | None, refusal: str, clock: Clock, logs: Sequence[Path]
 ) -> Iterator[Part]:
-    """What goes in, the most telling first: when the archive is full, the rest stays out."""
+    """The parts, the most useful first: when the archive is full, the rest is left out."""
     yield "versions.json", lambda: _json(versions())
-    # Of a file that is refused only the refusal goes in: what stands under an unknown key may be a password.
-    yield "config.json", lambda: _json(shown(raw)) if settings else refusal.encode()
+    # Instead of a refused configuration only the reason goes in: the value of an unknown key may be a password.
+    yield "config.json", lambda: _json(without_secrets(raw)) if settings else refusal.encode()
     if settings is not None:
         state = settings.state_dir
         yield "doctor.json", lambda: _json([asdict(f) for f in doctor.examine(settings, clock, open_cameras=False)])
         yield "outbox.json", lambda: _outbox(settings.state.outbox)
-        yield "metrics.txt", lambda: metrics(settings.metrics)
+        yield "metrics.txt", lambda: fetch(settings.metrics, "/metrics")
         for path in (settings.state.coverage_totals, settings.state.overrides):
             yield f"state/{path.name}", lambda path=path: _tail(path)  # type: ignore[misc]
         yield "state/files.json", lambda: _json(list(_files(state)))
@@ -118,15 +126,15 @@ def _parts(
     yield "logs/journal.txt", _journal
 
 
-def _collected(collect: Callable[[], bytes], blot: Blot, most: int) -> tuple[str, bytes]:
-    """Why it is missing or cut, or "", and the content."""
+def _collected(collect: Callable[[], bytes], mask: Masker, max_bytes: int) -> tuple[str, bytes]:
+    """Why the part is missing or cut, or ""; and its content."""
     try:
-        content = blot(collect().decode("utf-8", "replace")).encode()
+        content = mask(collect().decode("utf-8", "replace")).encode()
     except (OSError, ValueError, DefectdError, subprocess.SubprocessError) as error:
-        return blot(f"missing: {error}"), b""
-    if len(content) <= most:
+        return mask(f"missing: {error}"), b""
+    if len(content) <= max_bytes:
         return "", content
-    return f"cut: its last {most} of {len(content)} bytes", content[len(content) - most :]
+    return f"cut: its last {max_bytes} of {len(content)} bytes", content[len(content) - max_bytes :]
 
 
 def _add(archive: tarfile.TarFile, name: str, content: bytes, at_s: int) -> None:
@@ -138,24 +146,24 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes, at_s: int) -> None
 # ---- secrets -------------------------------------------------------------------------------------
 
 
-class Blot:
-    """Takes known secrets, credentials in URLs and private keys out of a text."""
+class Masker:
+    """Replaces known secrets, credentials in URLs and private keys in a text."""
 
     def __init__(self, secrets: set[str]) -> None:
-        longest_first = sorted((secret for secret in secrets if len(secret) >= SHORTEST), key=len, reverse=True)
+        longest_first = sorted((secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS), key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
 
     def __call__(self, text: str) -> str:
-        text = _PRIVATE_KEY.sub(BLOT, text)
+        text = _PRIVATE_KEY.sub(MASK, text)
         if self._known is not None:
-            text = self._known.sub(BLOT, text)
-        text = _NAMED.sub(rf"\g<name>{BLOT}", text)
-        # Word by word: it may blot too much, but no more than up to the next quote.
+            text = self._known.sub(MASK, text)
+        text = _NAMED_SECRET.sub(rf"\g<name>{MASK}", text)
+        # Word by word: it may replace too much, but never beyond the next quote.
         return re.sub(r'[^\s"\']+', lambda word: redact(word[0]), text) if "://" in text else text
 
 
 def secrets_of(raw: Any, base: Path, env: Mapping[str, str], key: str = "") -> set[str]:
-    """Every text that the configuration makes a secret, in each form in which it may appear elsewhere."""
+    """Every text that the configuration uses as a secret, in each form in which it may appear elsewhere."""
     if isinstance(raw, dict):
         return set().union(*(secrets_of(value, base, env, str(name)) for name, value in raw.items()))
     if isinstance(raw, list):
@@ -172,7 +180,7 @@ def secrets_of(raw: Any, base: Path, env: Mapping[str, str], key: str = "") -> s
         return content
 
     filled = _REFERENCE.sub(referenced, text)
-    if _KEY_SAYS_SECRET.search(key):
+    if _SECRET_KEY.search(key):
         content = _content(yaml_file.located(filled, base=base, env=env)) if key.endswith("_file") else filled
         found.update((content, *content.splitlines()))
     if "://" in filled:
@@ -181,7 +189,7 @@ def secrets_of(raw: Any, base: Path, env: Mapping[str, str], key: str = "") -> s
 
 
 def _content(path: Path) -> str:
-    """What a file that holds a secret holds; "" where it cannot be read."""
+    """The secret in a file; "" where it cannot be read."""
     try:
         with path.expanduser().open("rb") as file:
             return file.read(yaml_file.MAX_REFERENCED_BYTES).decode("utf-8", "replace").strip()
@@ -190,7 +198,7 @@ def _content(path: Path) -> str:
 
 
 def _of_url(url: str) -> set[str]:
-    """The password and the values of the query: cameras take tokens there."""
+    """The password, and the values of the query: cameras take tokens there."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -198,23 +206,23 @@ def _of_url(url: str) -> set[str]:
     return {parts.password or "", *(pair.partition("=")[2] for pair in parts.query.split("&"))}
 
 
-def shown(raw: Any, key: str = "") -> Any:
-    """A copy of a configuration that was found good, as it stands in the file, without what may be secret."""
+def without_secrets(raw: Any, key: str = "") -> Any:
+    """A copy of an accepted configuration, as written in its file, without possible secrets."""
     if isinstance(raw, dict):
-        return {name: shown(value, str(name)) for name, value in raw.items()}
+        return {name: without_secrets(value, str(name)) for name, value in raw.items()}
     if isinstance(raw, list):
-        return [shown(value, key) for value in raw]
-    if _KEY_SAYS_SECRET.search(key) and not key.endswith("_file"):
-        return BLOT if raw is not None else None
+        return [without_secrets(value, key) for value in raw]
+    if _SECRET_KEY.search(key) and not key.endswith("_file"):
+        return MASK if raw is not None else None
     if not isinstance(raw, str):
         return raw
     text = public_url(raw) if "://" in raw and not raw.startswith("file://") else raw
 
-    def bare(match: re.Match[str]) -> str:
-        default = f":-{BLOT}" if match["default"] else ""
+    def unfilled(match: re.Match[str]) -> str:
+        default = f":-{MASK}" if match["default"] else ""
         return f"${{{match['file'] or ''}{match['name']}{default}}}"
 
-    return _REFERENCE.sub(bare, text)
+    return _REFERENCE.sub(unfilled, text)
 
 
 # ---- parts ---------------------------------------------------------------------------------------
@@ -225,14 +233,14 @@ def _json(value: Any) -> bytes:
 
 
 def versions() -> dict[str, Any]:
-    """defectd, what it stands on, and the box."""
+    """Of defectd, its dependencies and the operating system; and the machine."""
     packages = {}
     for line in metadata.requires("defectd") or ():
         name = re.split(r"[\s<>=!~;\[]", line, maxsplit=1)[0]
         try:
             packages[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            continue  # of an extra
+            continue  # a dependency of an extra that is not installed
     try:
         system = platform.freedesktop_os_release().get("PRETTY_NAME", "")
     except OSError:
@@ -255,14 +263,14 @@ def _outbox(path: Path) -> bytes:
 
 
 def _tail(path: Path) -> bytes:
-    """The end of a file, or of one like those in /proc that does not know its size."""
+    """The last part of a file; also of a file in /proc, which has no size."""
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - MAX_PART_BYTES))
         return file.read(MAX_PART_BYTES)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, int, str]]:
-    """Names, sizes and times of what the node keeps; not what stands in it."""
+    """Names, sizes and times of the files that the node stores, not their content."""
     for n, path in enumerate(sorted(folder.rglob("*"))):
         if n >= MAX_FILES:
             return
@@ -270,17 +278,17 @@ def _files(folder: Path) -> Iterator[tuple[str, int, str]]:
         yield str(path.relative_to(folder)), status.st_size, stamp(status.st_mtime_ns)
 
 
-def _unit() -> bytes:
-    path = installed_unit()
+def _unit(root: Path = Path("/")) -> bytes:
+    path = installed_unit(root)
     if path is None:
         raise ValueError("no unit is installed")
-    lines = [line for file in (path, *drop_ins()) for line in (f"# {file}", *directives(file))]
-    return "\n".join(_SETS_SECRET.sub(rf"\1={BLOT}", line) for line in lines).encode()
+    lines = [line for file in (path, *drop_ins(root)) for line in (f"# {file}", *directives(file))]
+    return "\n".join(_SECRET_DIRECTIVE.sub(rf"\1={MASK}", line) for line in lines).encode()
 
 
 def _journal() -> bytes:
     command = ["journalctl", f"--unit={UNIT}", f"--lines={LOG_LINES}", "--no-pager", "--output=short-iso-precise"]
-    done = subprocess.run(command, capture_output=True, timeout=ANSWER_S, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, timeout=JOURNAL_S, check=False)  # noqa: S603
     if done.returncode:
         raise ValueError(done.stderr.decode("utf-8", "replace").strip() or "journalctl failed")
     return done.stdout

@@ -186,7 +186,7 @@ def test_damaged_or_foreign_bundle_is_refused_before_anything_happens(box):
     )
     foreign = box.run(install)
     assert foreign.returncode == 1
-    assert "this box is 3.11" in foreign.stderr
+    assert "this machine is 3.11" in foreign.stderr
     assert state(box) == before
 
 

@@ -1,4 +1,4 @@
-"""The pieces of the composition that run without an engine: secrets, Mosquitto as shipped, the health check."""
+"""The parts of the composition that run without a container engine: secrets, shipped Mosquitto, health check."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_secrets_are_made_once_and_kept(secrets: Path) -> None:
-    """A second run changes no password and no certificate; other users of the host do not get in."""
+    """A second run changes no password and no certificate; other users of the host cannot read them."""
     kept = {path.name: path.read_bytes() for path in secrets.iterdir() if path.name != "passwd"}
     make_secrets(secrets)
     assert {path.name: path.read_bytes() for path in secrets.iterdir() if path.name != "passwd"} == kept
@@ -56,7 +56,7 @@ def test_secrets_are_made_once_and_kept(secrets: Path) -> None:
 
 @pytest.fixture
 def shipped(tmp_path: Path, secrets: Path) -> Iterator[Mosquitto]:
-    """Mosquitto with the configuration that Compose mounts: only its folders and its port are others."""
+    """Mosquitto with the configuration that Compose mounts: only its folders and its port differ."""
     need_mosquitto()
     folder = tmp_path / "broker"
     shutil.copytree(secrets, folder / "secrets")
@@ -76,8 +76,8 @@ def shipped(tmp_path: Path, secrets: Path) -> Iterator[Mosquitto]:
     broker.stop()
 
 
-def looked_at(broker: Mosquitto, secrets: Path, folder: Path, node: str = "line3", scheme: str = "mqtts") -> Finding:
-    """What the doctor says with the settings of deploy/defectd.yaml."""
+def examined(broker: Mosquitto, secrets: Path, folder: Path, node: str = "line3", scheme: str = "mqtts") -> Finding:
+    """The doctor's finding with the settings of deploy/defectd.yaml."""
     mqtt = config.Mqtt(
         broker=f"{scheme}://127.0.0.1:{broker.port}",
         username="line3",
@@ -88,25 +88,25 @@ def looked_at(broker: Mosquitto, secrets: Path, folder: Path, node: str = "line3
     return broker_of.finding(config.Config(node=node, state_dir=folder, mqtt=mqtt, cameras=(camera,)), SystemClock())
 
 
-def test_shipped_mosquitto_takes_the_node_and_nobody_else(shipped: Mosquitto, secrets: Path, tmp_path: Path) -> None:
-    """Its certificate, password and access list fit together; no TLS, other passwords and other nodes are refused."""
-    assert looked_at(shipped, secrets, tmp_path).grade == "good"
-    assert "refuses defectd/line4/doctor" in looked_at(shipped, secrets, tmp_path, node="line4").says
-    assert looked_at(shipped, secrets, tmp_path, scheme="mqtt").grade == "bad"
+def test_shipped_mosquitto_accepts_the_node_alone(shipped: Mosquitto, secrets: Path, tmp_path: Path) -> None:
+    """Its certificate, password and access list fit together; it refuses clear text, other passwords, other nodes."""
+    assert examined(shipped, secrets, tmp_path).grade == "ok"
+    assert "refuses defectd/line4/doctor" in examined(shipped, secrets, tmp_path, node="line4").says
+    assert examined(shipped, secrets, tmp_path, scheme="mqtt").grade == "fail"
     wrong = tmp_path / "wrong"
     shutil.copytree(secrets, wrong)
     (wrong / "mqtt-password").write_text("another\n")
-    assert "refuses the connection" in looked_at(shipped, wrong, tmp_path).says
+    assert "refuses the connection" in examined(shipped, wrong, tmp_path).says
 
 
-def test_made_certificates_last(shipped: Mosquitto, secrets: Path) -> None:
-    """The doctor finds the authority good for ten years, and the broker's own for two."""
+def test_certificates_of_the_script_last(shipped: Mosquitto, secrets: Path) -> None:
+    """The authority is valid for ten years, and the broker's certificate for two."""
     mqtt = config.Mqtt(broker=f"mqtts://127.0.0.1:{shipped.port}", ca_file=secrets / "ca.crt")
     (authority,) = certificates.files(mqtt, SystemClock())
-    (own,) = certificates.of_broker(mqtt, SystemClock())
-    assert (authority.grade, own.grade) == ("good", "good")
+    (of_broker,) = certificates.of_broker(mqtt, SystemClock())
+    assert (authority.grade, of_broker.grade) == ("ok", "ok")
     assert "3650 days" in authority.says or "3649 days" in authority.says
-    assert "824 days" in own.says or "825 days" in own.says
+    assert "824 days" in of_broker.says or "825 days" in of_broker.says
 
 
 def health(node: Node) -> tuple[int, str]:
@@ -116,8 +116,8 @@ def health(node: Node) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-def test_health_check_tells_a_daemon_that_lives_from_one_that_does_not(tmp_path: Path, free_port: int) -> None:
-    """Healthy with the broker and the camera away; unhealthy when none runs, and when it stands still."""
+def test_health_check_fails_unless_the_loops_of_a_daemon_move(tmp_path: Path, free_port: int) -> None:
+    """A daemon without broker and camera is healthy; no daemon and a stopped one are unhealthy."""
     camera = {"name": "top", "source": "rtsp://127.0.0.1:9/x"}
     with Node(tmp_path / "n", 9, [camera], metrics={"listen": f"0.0.0.0:{free_port}"}) as node:
         assert health(node)[0] == 1
@@ -125,7 +125,7 @@ def test_health_check_tells_a_daemon_that_lives_from_one_that_does_not(tmp_path:
         until(lambda: health(node)[0] == 0, 30, "a healthy daemon")
         assert "loops move" in health(node)[1]
         os.kill(node.pid, 19)
-        code, said = health(node)
-        assert (code, "do not answer" in said) == (1, True)
+        code, output = health(node)
+        assert (code, "does not answer" in output) == (1, True)
         os.kill(node.pid, 18)
         until(lambda: health(node)[0] == 0, 30, "a healthy daemon again")

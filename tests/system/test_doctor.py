@@ -19,12 +19,12 @@ pytestmark = pytest.mark.system
 
 
 @pytest.mark.parametrize(
-    ("acl", "grade", "said"), [("", "bad", "refuses"), ("topic write defectd/n1/#\n", "good", "takes")]
+    ("acl", "grade", "words"), [("", "fail", "refuses"), ("topic write defectd/n1/#\n", "ok", "takes")]
 )
-def test_doctor_tries_whether_the_broker_takes_what_the_node_publishes(
-    tmp_path: Path, acl: str, grade: str, said: str
+def test_doctor_checks_whether_the_broker_accepts_what_the_node_publishes(
+    tmp_path: Path, acl: str, grade: str, words: str
 ) -> None:
-    """An access list that refuses the node is found before the first event is refused."""
+    """The doctor finds an access list that refuses the node before the broker refuses the first event."""
     need_mosquitto()
     folder = tmp_path / "broker"
     folder.mkdir()
@@ -34,6 +34,6 @@ def test_doctor_tries_whether_the_broker_takes_what_the_node_publishes(
         camera = config.Camera(name="top", source=SecretStr("strip:"))
         settings = config.Config(node="n1", state_dir=tmp_path, mqtt=config.Mqtt(broker=broker.url), cameras=(camera,))
         finding = broker_of.finding(settings, SystemClock())
-        assert (finding.grade, said in finding.says) == (grade, True), finding
+        assert (finding.grade, words in finding.says) == (grade, True), finding
     finally:
         broker.stop()

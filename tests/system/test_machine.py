@@ -1,4 +1,4 @@
-"""A node on a box whose power fails: what its status says."""
+"""The status of a node whose power supply is too weak."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.system
 
 
-def test_status_of_the_node_tells_throttling(tmp_path: Path, broker: Mosquitto) -> None:
-    """Under-voltage stands in the retained status within seconds, and so does its end."""
+def test_status_of_the_node_reports_throttling(tmp_path: Path, broker: Mosquitto) -> None:
+    """The retained status reports under-voltage within seconds, and its end as well."""
     flags = tmp_path / "sys/devices/platform/soc/soc:firmware/get_throttled"
     flags.parent.mkdir(parents=True)
     flags.write_text("0\n")

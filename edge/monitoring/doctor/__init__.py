@@ -1,4 +1,4 @@
-"""What is wrong with this box, one finding a line, each with its remedy."""
+"""What is wrong with this node: each module examines one part and yields findings, each with its remedy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 from edge import config
 from edge.control.effective_config import with_calibrations
-from edge.control.startup import prepare
-from edge.errors import ConfigError, DefectdError
+from edge.errors import ConfigError
 from edge.host.clock import Clock
 from edge.monitoring.doctor import (
     broker,
@@ -15,6 +14,8 @@ from edge.monitoring.doctor import (
     cameras,
     certificates,
     machine,
+    model,
+    outputs,
     pictures,
     position,
 )
@@ -24,8 +25,8 @@ __all__ = ["Finding", "examine"]
 
 
 def examine(settings: config.Config, clock: Clock, *, open_cameras: bool = True) -> Iterator[Finding]:
-    """Findings as they are made.  open_cameras: also open each for a moment, unless a daemon has them."""
-    yield _model(settings, clock)
+    """Yield each finding as soon as it is made.  open_cameras: open each camera briefly, unless a daemon has them."""
+    yield model.finding(settings, clock)
     yield machine.disk(settings.state_dir)
     yield from pictures.findings(settings)
     yield from calibrations.findings(settings)
@@ -37,6 +38,7 @@ def examine(settings: config.Config, clock: Clock, *, open_cameras: bool = True)
     yield from certificates.files(settings.mqtt, clock)
     yield from certificates.of_broker(settings.mqtt, clock)
     yield broker.finding(settings, clock)
+    yield from outputs.findings(settings.state_dir)
     yield cameras.opencv(settings.active_cameras)
     yield from cameras.devices(settings.active_cameras)
     yield from cameras.networks(settings.active_cameras)
@@ -48,17 +50,5 @@ def _position(settings: config.Config) -> Iterator[Finding]:
     try:
         settings = with_calibrations(settings)
     except ConfigError:
-        return  # the model cannot be loaded with it either, which was told
+        return  # the model cannot be loaded either, and its finding gives the reason
     yield from position.findings(settings)
-
-
-def _model(settings: config.Config, clock: Clock) -> Finding:
-    try:
-        classifier = prepare(settings, clock).classifier
-    except ConfigError as error:
-        return Finding("model", "bad", f"it was not looked at: {error}", "Do that first, then look again")
-    except DefectdError as error:
-        return Finding("model", "bad", str(error), "Install a bundle that fits: model.bundle")
-    card = classifier.card
-    says = f"{card.name} {card.version} gives the expected logits on this processor; it runs as {classifier.network}"
-    return Finding("model", "good", says)

@@ -1,4 +1,4 @@
-"""Whether the broker takes what this node publishes."""
+"""Whether the broker accepts what this node publishes."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ ANSWER_S: Final = 5.0
 
 
 def finding(settings: config.Config, clock: Clock) -> Finding:
-    """Connect as the node would, under another client id, and publish one message below the node's topics."""
+    """Connect as the node does, with another client id, and publish one message below the node's topics."""
     mqtt = settings.mqtt
     if mqtt.is_embedded:
-        return Finding("broker", "good", f"the one inside defectd, on port {mqtt.address[1]}")
+        return Finding("broker", "ok", f"the one inside defectd, on port {mqtt.address[1]}")
     host, port, tls = mqtt.address
     where = f"{host}:{port}, {'TLS' if tls else 'clear text'}"
     client_id = f"defectd-doctor-{secrets.token_hex(4)}"
 
     def open_link(*, deliver: Callable[[Notice], None], protocol: Protocol, will: Will) -> Link:
-        del will  # nobody shall hear that the doctor has gone
+        del will  # subscribers must not take the doctor's end for the node's
         return Link(mqtt, client_id=client_id, deliver=deliver, protocol=protocol)
 
     caller = Connection(open_link, mqtt, clock)
@@ -40,16 +40,17 @@ def finding(settings: config.Config, clock: Clock) -> Finding:
         finally:
             link.disconnect(1.0)
     except BrokerError as error:
-        return Finding("broker", "bad", f"{where}: {error}", "Events wait on disk until it is mended")
+        return Finding("broker", "fail", f"{where}: {error}", "Events wait on disk until the broker is reached")
     says = f"{where}: connected, MQTT {connected.protocol}"
     if answer is None:
-        return Finding("broker", "bad", f"{says}, but it confirms nothing", "Look into the broker's log")
+        return Finding("broker", "fail", f"{says}, but it confirms no message", "Look into the broker's log")
     if not answer.ok:
-        return Finding("broker", "bad", f"{says}, but it refuses {topics.doctor}: {answer.reason}", "Mend its ACL")
+        refusal = f"{says}, but it refuses {topics.doctor}: {answer.reason}"
+        return Finding("broker", "fail", refusal, "Correct its access list")
     if connected.protocol == "3.1.1":
-        remedy = "Use a broker that speaks MQTT 5 if you can: 3.1.1 cannot say that it refuses an event"
+        remedy = "Use an MQTT 5 broker if you can: with 3.1.1 a broker cannot report that it refuses an event"
         return Finding("broker", "warning", says, remedy)
-    return Finding("broker", "good", f"{says}, and it takes what this node may publish")
+    return Finding("broker", "ok", f"{says}, and it takes what this node publishes")
 
 
 def _published(link: Link, caller: Connection, topic: str, clock: Clock) -> Acknowledged | None:

@@ -1,4 +1,4 @@
-"""Calibrations: whether their files can be read, and hold for the frames that the cameras give."""
+"""Calibrations: whether their files can be read, and were made for frames of the cameras' present size."""
 
 from __future__ import annotations
 
@@ -15,50 +15,53 @@ ASK_S = 3.0
 
 
 def findings(settings: config.Config) -> Iterator[Finding]:
-    """Of each camera with a calibration: its parts, and what frames they were made with."""
+    """One for each camera with a calibration: its parts, and the frame sizes that they were made with."""
     for camera in settings.active_cameras:
         about = f"calibration of {camera.name}"
         try:
             fitted = with_calibrations(settings.model_copy(update={"cameras": (camera,)})).cameras[0]
         except ConfigError as error:
-            yield Finding(about, "bad", str(error.problems[0]), "Until then the daemon does not start")
+            yield Finding(about, "fail", str(error.problems[0]), "Until then the daemon does not start")
             continue
         sizes = calibration.made_px(fitted)
         if not sizes:
             continue
         says = ", ".join(f"{part} for {w}x{h} px" for part, (w, h) in sizes.items())
         if len(set(sizes.values())) > 1:
-            remedy = "Only one can be right: calibrate again what is not for the size that the camera gives"
+            remedy = "Only one can be right: repeat the calibrations that are not for the camera's frame size"
             yield Finding(about, "warning", f"frames of several sizes: {says}", remedy)
         else:
-            yield Finding(about, "good", says)
+            yield Finding(about, "ok", says)
 
 
-def held_against(settings: config.Config, given_px: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:
-    """What does not hold for the frames that cameras give.  given_px: width and height by camera, as just opened."""
+def compared_with(settings: config.Config, actual_px: Mapping[str, tuple[int, int]]) -> Iterator[Finding]:
+    """Calibrations that do not fit the cameras' frames.  actual_px: width and height by camera, as just opened."""
     try:
         cameras = with_calibrations(settings).active_cameras
     except ConfigError:
-        return  # told by `findings`
+        return  # `findings` reports it
     for camera in cameras:
-        if camera.name in given_px:
-            for misfit in calibration.misfits(camera, given_px[camera.name]):
-                yield _refused(camera.name, str(misfit), misfit.remedy, bad=misfit.blocks)
+        if camera.name in actual_px:
+            for misfit in calibration.misfits(camera, actual_px[camera.name]):
+                yield _refused(camera.name, str(misfit), misfit.remedy, blocks=misfit.blocks)
 
 
 def of_daemon(settings: config.Config) -> Iterator[Finding]:
-    """What a running daemon refuses, by its own word."""
+    """Calibrations that a running daemon refuses, by its `state` command."""
     try:
-        told = ask(settings.state_dir, "state", ASK_S)
+        reply = ask(settings.state_dir, "state", ASK_S)
     except (CommandError, OSError) as error:
-        yield Finding("calibrations", "warning", f"the daemon was not asked: {error}", "Look at the state topics")
+        yield Finding("calibrations", "warning", f"the daemon gives no state: {error}", "Look at the state topics")
         return
-    for name, state in ((told or {}).get("cameras") or {}).items():
+    for name, state in ((reply or {}).get("cameras") or {}).items():
         for part in (state.get("calibration") or {}).get("refused", ()):
             made, frame = ("x".join(map(str, part[key])) for key in ("made_px", "frame_px"))
             says = f"{part['part']} is for frames of {made} px, the camera gives {frame}: {part['effect']}"
-            yield _refused(name, says, part["remedy"], bad="bad_image" in part["effect"])
+            yield _refused(name, says, part["remedy"], blocks="bad_image" in part["effect"])
 
 
-def _refused(camera: str, says: str, remedy: str, *, bad: bool) -> Finding:
-    return Finding(f"calibration of {camera}", "bad" if bad else "warning", says.removesuffix(f". {remedy}"), remedy)
+def _refused(camera: str, says: str, remedy: str, *, blocks: bool) -> Finding:
+    """blocks: frames are not inspected until it is calibrated again."""
+    return Finding(
+        f"calibration of {camera}", "fail" if blocks else "warning", says.removesuffix(f". {remedy}"), remedy
+    )

@@ -21,7 +21,6 @@ from edge.host import machine
 from edge.host.clock import Clock
 from edge.monitoring.doctor import calibrations
 from edge.monitoring.doctor.finding import Finding
-from edge.monitoring.health_check import daemon_runs
 
 PROC: Final = Path("/proc")
 _BACKENDS: Final = {"V4L2", "FFMPEG"}
@@ -42,8 +41,8 @@ def opencv(cameras: Sequence[config.Camera]) -> Finding:
     lacks = needs - has
     if lacks:
         remedy = "Install the wheel: pip install --force-reinstall opencv-python-headless"
-        return Finding("opencv", "bad", f"{cv2.__version__} lacks {', '.join(sorted(lacks))}", remedy)
-    return Finding("opencv", "good", f"{cv2.__version__} with {', '.join(sorted(has & _BACKENDS))}")
+        return Finding("opencv", "fail", f"{cv2.__version__} lacks {', '.join(sorted(lacks))}", remedy)
+    return Finding("opencv", "ok", f"{cv2.__version__} with {', '.join(sorted(has & _BACKENDS))}")
 
 
 def devices(
@@ -57,12 +56,12 @@ def devices(
         if not path.exists():
             there = " ".join(f"/dev/{p.name}" for p in sorted((root / "dev").glob("video*"))) or "none"
             remedy = f"Plug it in; devices here: {there}. Stable names are in /dev/v4l/by-id"
-            yield Finding(about, "bad", f"{path} does not exist", remedy)
+            yield Finding(about, "fail", f"{path} does not exist", remedy)
             continue
         if not os.access(path, os.R_OK | os.W_OK):
             group = _group(path)
             remedy = f"usermod -aG {group} {_user()}, then log in again; a unit needs SupplementaryGroups={group}"
-            yield Finding(about, "bad", f"{path} may not be opened by {_user()}", remedy)
+            yield Finding(about, "fail", f"{path} may not be opened by {_user()}", remedy)
             continue
         yield _formats(about, camera, path, ioctl)
         yield from _stable_name(about, path, root)
@@ -76,10 +75,10 @@ def _formats(about: str, camera: config.Camera, path: Path, ioctl: v4l2_query.Io
         device = v4l2_query.ask(path, ioctl)
     except OSError as error:
         says = f"{path} does not answer as a V4L2 device: {error.strerror}"
-        return Finding(about, "bad", says, "Name another device")
+        return Finding(about, "fail", says, "Name another device")
     if not device.captures:
         remedy = "Cameras have several nodes: take the first, video-index0 in /dev/v4l/by-id"
-        return Finding(about, "bad", f"{path} ({device.card}) takes no pictures", remedy)
+        return Finding(about, "fail", f"{path} ({device.card}) takes no pictures", remedy)
     offered = {form.code: form for form in device.formats}
     formats = ", ".join(f"{code} {_largest(form)}".rstrip() for code, form in offered.items())
     says = f"{device.card} offers {formats or 'no list of formats'}"
@@ -91,7 +90,7 @@ def _formats(about: str, camera: config.Camera, path: Path, ioctl: v4l2_query.Io
     if all(size) and forms and not any(form.is_range or not form.sizes or size in form.sizes for form in forms):
         sizes = " ".join(sorted({f"{w}x{h}" for form in forms for w, h in form.sizes}))
         return Finding(about, "warning", f"{says}; not {size[0]}x{size[1]}", f"Set width and height to one of {sizes}")
-    return Finding(about, "good", says)
+    return Finding(about, "ok", says)
 
 
 def _largest(form: v4l2_query.Format) -> str:
@@ -124,14 +123,14 @@ def _usb(about: str, node: str, sysfs: Path) -> Iterator[Finding]:
         remedy = "Use another port or cable, without a hub"
         yield Finding(about, "warning", f"USB at {speed:g} Mbit/s is too slow for pictures", remedy)
     else:
-        yield Finding(about, "good", f"USB at {speed:g} Mbit/s")
+        yield Finding(about, "ok", f"USB at {speed:g} Mbit/s")
 
 
 def _usbfs(sysfs: Path) -> Iterator[Finding]:
     """Memory for USB transfers from user space: USB3 Vision drivers of vendors need it, V4L2 cameras do not."""
     megabytes = _number(sysfs / "module/usbcore/parameters/usbfs_memory_mb")
     if megabytes is not None:
-        yield Finding("usbfs", "good", f"usbfs_memory_mb is {megabytes:g}; V4L2 cameras do not use it")
+        yield Finding("usbfs", "ok", f"usbfs_memory_mb is {megabytes:g}; V4L2 cameras do not use it")
 
 
 def networks(cameras: Sequence[config.Camera], sysfs: Path = machine.SYS, proc: Path = PROC) -> Iterator[Finding]:
@@ -159,7 +158,7 @@ def _interface(link: Path) -> Finding:
         return Finding(about, "warning", says, "Check cable and switch port: cameras want 1000 Mbit/s")
     if lost > MAX_LOST_SHARE * (packets + lost):
         return Finding(about, "warning", says, f"Check the cable; enlarge the ring: ethtool -G {link.name} rx 4096")
-    return Finding(about, "good", says)
+    return Finding(about, "ok", says)
 
 
 def _udp_buffer(proc: Path) -> Finding:
@@ -170,25 +169,25 @@ def _udp_buffer(proc: Path) -> Finding:
     if limit < MIN_UDP_BUFFER_BYTES:
         remedy = f"sysctl -w net.core.rmem_max={MIN_UDP_BUFFER_BYTES}, or set rtsp_transport: tcp"
         return Finding(about, "warning", says, remedy)
-    return Finding(about, "good", says)
+    return Finding(about, "ok", says)
 
 
 def opened(settings: config.Config, clock: Clock) -> Iterator[Finding]:
     """Open each camera for a moment, as the daemon does; unless a daemon has them."""
-    if daemon_runs(settings.state_dir):
+    if settings.state.is_locked():
         remedy = "Their state is in the state topics; stop the daemon to open them here"
-        yield Finding("cameras", "good", "not opened: a daemon has them", remedy)
+        yield Finding("cameras", "ok", "not opened: a daemon has them", remedy)
         yield from calibrations.of_daemon(settings)
         return
     frame_px: dict[str, tuple[int, int]] = {}
     for name, result in probe(settings.active_cameras, clock).items():
         about, actual = f"camera {name}", result.actual
         if actual is None:
-            yield Finding(about, "bad", result.error, "Check cable, address and password, or cameras[].source")
+            yield Finding(about, "fail", result.error, "Check cable, address and password, or cameras[].source")
         else:
             frame_px[name] = (actual.width, actual.height)
-            yield Finding(about, "good", f"{actual.backend} {actual.width}x{actual.height} at {actual.fps:g} fps")
-    yield from calibrations.held_against(settings, frame_px)
+            yield Finding(about, "ok", f"{actual.backend} {actual.width}x{actual.height} at {actual.fps:g} fps")
+    yield from calibrations.compared_with(settings, frame_px)
 
 
 def _type(camera: config.Camera) -> SourceType:

@@ -1,4 +1,4 @@
-"""How long certificates are still valid: those in files, and the one that the broker shows."""
+"""How long certificates remain valid: those in files, and the one that the broker presents."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge.host.clock import NS_PER_S, Clock
 from edge.monitoring.doctor.finding import Finding
 
 SOON_S: Final = 30 * 86_400
-"""A certificate that ends within this time is worth a warning."""
+"""A certificate that expires within this time gets a warning."""
 ANSWER_S: Final = 5.0
 
 _PEM: Final = re.compile("-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
@@ -22,30 +22,33 @@ _UTC_TIME, _GENERALIZED_TIME, _EXPLICIT_0 = 0x17, 0x18, 0xA0
 
 
 def files(mqtt: config.Mqtt, clock: Clock) -> Iterator[Finding]:
-    """The first end among the certificates of ca_file and of cert_file."""
+    """For ca_file and for cert_file, the certificate that expires first."""
     for key, path in (("ca_file", mqtt.ca_file), ("cert_file", mqtt.cert_file)):
         if path is None:
             continue
         try:
             found = [ends_s(ssl.PEM_cert_to_DER_cert(pem)) for pem in _PEM.findall(path.read_text("ascii"))]
         except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else "is no PEM file that can be read"
-            yield Finding(key, "bad", f"{path}: {why}", f"Give a readable PEM file: mqtt.{key}")
+            why = error.strerror if isinstance(error, OSError) else "cannot be read as PEM"
+            yield Finding(key, "fail", f"{path}: {why}", f"Give a readable PEM file: mqtt.{key}")
             continue
         if found:
-            remedy = "Put a new one in its place; it is read anew at each connect"
-            yield _judged(key, str(path), min(found), clock, remedy)
+            remedy = "Replace the file; defectd reads it at each connection"
+            yield _finding(key, str(path), min(found), clock, remedy)
         else:
-            yield Finding(key, "bad", f"{path} holds no certificate", f"Give a PEM file: mqtt.{key}")
+            yield Finding(key, "fail", f"{path} holds no certificate", f"Give a PEM file: mqtt.{key}")
 
 
 def of_broker(mqtt: config.Mqtt, clock: Clock) -> Iterator[Finding]:
-    """The certificate that the broker shows, trusted or not; nothing when it shows none: the connection tells why."""
+    """The certificate that the broker presents, trusted or not.
+
+    Nothing when the broker presents none: the finding about the broker gives the reason.
+    """
     host, port, tls = mqtt.address
     if not tls:
         return
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # Its date is to be told also when it is not trusted, and nothing secret is sent here.
+    # An untrusted certificate is dated, too, and nothing secret is sent on this connection.
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
         if mqtt.cert_file is not None:
@@ -58,22 +61,22 @@ def of_broker(mqtt: config.Mqtt, clock: Clock) -> Iterator[Finding]:
         end_s = ends_s(shown or b"")
     except (OSError, ValueError):
         return
-    yield _judged("broker certificate", f"{host}:{port}", end_s, clock, "Have the broker's administrator renew it")
+    yield _finding("broker certificate", f"{host}:{port}", end_s, clock, "Have the broker's administrator renew it")
 
 
-def _judged(about: str, what: str, end_s: float, clock: Clock, remedy: str) -> Finding:
+def _finding(about: str, what: str, end_s: float, clock: Clock, remedy: str) -> Finding:
     left_s = end_s - clock.wall_ns() / NS_PER_S
     if left_s < 0:
-        says = f"{what} has expired {-left_s / 86_400:.0f} days ago"
-        return Finding(about, "bad", says, f"{remedy}, or set the clock of this box")
+        says = f"{what} expired {-left_s / 86_400:.0f} days ago"
+        return Finding(about, "fail", says, f"{remedy}, or set the clock of this machine")
     says = f"{what} is valid for {left_s / 86_400:.0f} days"
-    return Finding(about, "warning", says, remedy) if left_s < SOON_S else Finding(about, "good", says)
+    return Finding(about, "warning", says, remedy) if left_s < SOON_S else Finding(about, "ok", says)
 
 
 def ends_s(der: bytes) -> float:
-    """When a certificate ends, seconds since 1970.  Raises ValueError.  Source: RFC 5280, section 4.1.
+    """When a certificate expires, seconds since 1970.  Raises ValueError.  Source: RFC 5280, section 4.1.
 
-    Python's ssl tells the dates of authorities and of trusted peers only.
+    Python's ssl gives the dates of authorities and of trusted peers only.
     """
     try:
         (_, certificate), *_ = _parts(der)
@@ -83,11 +86,11 @@ def ends_s(der: bytes) -> float:
         form = {_UTC_TIME: "%y%m%d%H%M%SZ", _GENERALIZED_TIME: "%Y%m%d%H%M%SZ"}[tag]
         return datetime.strptime(text.decode("ascii"), form).replace(tzinfo=UTC).timestamp()
     except (IndexError, KeyError) as error:
-        raise ValueError("is no X.509 certificate") from error
+        raise ValueError("not an X.509 certificate") from error
 
 
 def _parts(der: bytes) -> list[tuple[int, bytes]]:
-    """Tags and contents of the DER values in a row."""
+    """Tags and contents of consecutive DER values."""
     parts, at = [], 0
     while at < len(der):
         tag, length = der[at], der[at + 1]

@@ -1,16 +1,16 @@
-"""One thing that was looked at."""
+"""One result of an examination."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-Grade = Literal["good", "warning", "bad"]
+Grade = Literal["ok", "warning", "fail"]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was looked at, how it is, and what to do about it.  remedy: "" where nothing needs one."""
+    """What was examined, its condition, and what to do about it.  remedy: "" where nothing has to be done."""
 
     about: str
     grade: Grade

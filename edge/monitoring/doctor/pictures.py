@@ -1,4 +1,4 @@
-"""Pictures of defects: whether there is room for them."""
+"""Evidence images: whether they can be stored, and whether the disk holds the quota."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from edge.monitoring.doctor.finding import Finding
 
 
 def findings(settings: config.Config) -> Iterator[Finding]:
-    """Whether pictures can be kept, and how long the quota lasts."""
+    """Nothing where evidence is off."""
     if not settings.evidence.enabled:
         return
     folder, limits = settings.evidence_dir, settings.evidence
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
-        remedy = "Give it to the user that runs defectd, or set evidence.dir; events go on without pictures"
-        yield Finding("evidence", "bad", f"{there} may not be written", remedy)
+        remedy = "Give it to the user that runs defectd, or set evidence.dir; events are published without images"
+        yield Finding("evidence", "fail", f"{there} is not writable", remedy)
         return
     try:
-        kept = archive.pictures(folder)
+        stored = archive.pictures(folder)
     except EvidenceError as error:
-        yield Finding("evidence", "bad", str(error), "Look at the folder, or set evidence.dir")
+        yield Finding("evidence", "fail", str(error), "Repair the folder, or set evidence.dir")
         return
-    held = sum(stored.size_bytes for stored in kept)
-    says = f"{len(kept)} pictures, {held >> 20} of {limits.max_mb} MiB, in {folder}"
+    used = sum(picture.size_bytes for picture in stored)
+    says = f"{len(stored)} images, {used >> 20} of {limits.max_mb} MiB, in {folder}"
     free = shutil.disk_usage(there).free
     if free < limits.min_free_mb << 20:
-        remedy = "Make room, or lower evidence.min_free_mb: until then no pictures are kept, and old ones go"
+        remedy = "Free disk space, or lower evidence.min_free_mb: until then no images are stored, and old ones go"
         yield Finding("evidence", "warning", f"{says}; {free >> 20} MiB free", remedy)
-    elif free + held < (limits.min_free_mb + limits.max_mb) << 20:
+    elif free + used < (limits.min_free_mb + limits.max_mb) << 20:
         remedy = "The disk will be full before the quota: lower evidence.max_mb"
         yield Finding("evidence", "warning", f"{says}; {free >> 20} MiB free", remedy)
     else:
-        yield Finding("evidence", "good", says)
+        yield Finding("evidence", "ok", says)

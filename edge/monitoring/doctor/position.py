@@ -1,4 +1,4 @@
-"""Position on the strip: whether all that it takes is there."""
+"""Position on the strip: whether every camera has a scale, a direction and a speed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge.monitoring.doctor.finding import Finding
 
 
 def findings(settings: config.Config) -> Iterator[Finding]:
-    """What each camera lacks.  settings: with what was calibrated.  Nothing where no position was asked for."""
+    """What each camera lacks.  settings: with calibrations applied.  Nothing where no position is configured."""
     travel = settings.travel
     is_on = travel.speed_m_per_s is not None or travel.topic is not None
     for camera in settings.active_cameras:
@@ -17,12 +17,13 @@ def findings(settings: config.Config) -> Iterator[Finding]:
         if camera.scale is None:
             lacks.append("Run `defectd calibrate scale`, or set cameras.scale")
         if camera.direction is None:
-            lacks.append("Set cameras.direction: where the strip runs to in the picture")
+            lacks.append("Set cameras.direction: where the strip moves to in the image")
         if is_on and lacks:
-            yield Finding("position", "warning", f"{camera.name}: no position is told", "; ".join(lacks))
+            yield Finding("position", "warning", f"{camera.name}: events have no position", "; ".join(lacks))
         elif camera.direction is not None and not is_on:
             remedy = "Set travel.topic, or travel.speed_m_per_s"
-            yield Finding("position", "warning", f"{camera.name}: no position is told, for want of a speed", remedy)
+            says = f"{camera.name}: events have no position, because no speed is known"
+            yield Finding("position", "warning", says, remedy)
         elif is_on:
             source = "a fixed speed" if travel.topic is None else travel.topic
-            yield Finding("position", "good", f"{camera.name}: from {source}")
+            yield Finding("position", "ok", f"{camera.name}: from {source}")

@@ -146,12 +146,12 @@ def test_doctor_compares_calibrations_with_the_cameras(tmp_path):
     """The sizes of the files are reported; a part that does not apply is a finding with the command to run."""
     settings = plant(tmp_path)
     (finding,) = calibrations.findings(settings)
-    assert (finding.grade, f"roi for {8 * SIDE}x{4 * SIDE} px" in finding.says) == ("good", True)
-    found = {f.grade: f for f in calibrations.held_against(settings, {"top": (1600, 256)})}
-    assert "calibrate roi --camera top" in found["bad"].remedy
-    assert "1600x256" in found["bad"].says
-    assert set(found) == {"bad", "warning"}
-    assert list(calibrations.held_against(settings, {"top": SIZE})) == []
+    assert (finding.grade, f"roi for {8 * SIDE}x{4 * SIDE} px" in finding.says) == ("ok", True)
+    found = {f.grade: f for f in calibrations.compared_with(settings, {"top": (1600, 256)})}
+    assert "calibrate roi --camera top" in found["fail"].remedy
+    assert "1600x256" in found["fail"].says
+    assert set(found) == {"fail", "warning"}
+    assert list(calibrations.compared_with(settings, {"top": SIZE})) == []
     calibration.save(StateDir(tmp_path / "var").calibration("top"), roi=RegionPart(roi=(0, 0, 9, 9), made=made((9, 9))))
     assert [f.grade for f in calibrations.findings(settings)] == ["warning"]
 
@@ -163,9 +163,9 @@ def test_doctor_asks_the_daemon_that_has_the_cameras(tmp_path, monkeypatch):
     refused = [misfit.as_json() for misfit in calibration.misfits(fitted, (1600, 256))]
     answer = {"cameras": {"top": {"calibration": {"used": [], "refused": refused}}, "side": {"calibration": None}}}
     monkeypatch.setattr(calibrations, "ask", lambda *_: answer)
-    monkeypatch.setattr(cameras, "daemon_runs", lambda *_: True)
-    found = list(cameras.opened(settings, FakeClock()))
-    assert [f.grade for f in found] == ["good", "bad", "warning", "warning"]
+    with settings.state.locked():  # as a running daemon holds it
+        found = list(cameras.opened(settings, FakeClock()))
+    assert [f.grade for f in found] == ["ok", "fail", "warning", "warning"]
     assert all("--camera top" in f.remedy for f in found[1:])
     monkeypatch.setattr(calibrations, "ask", lambda *_: None)
     assert list(calibrations.of_daemon(settings)) == []

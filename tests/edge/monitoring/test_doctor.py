@@ -1,25 +1,32 @@
-"""The doctor's findings, on boxes that are made for the test."""
+"""The doctor's findings, on machines that are made for the test."""
 
 from __future__ import annotations
 
 import errno
+import json
 import socket
 import ssl
 import struct
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 from pydantic import SecretStr
 
 from edge import config
 from edge.camera.sources.v4l2_query import Device, Format, ask
+from edge.cli import main
 from edge.config.state_dir import StateDir
+from edge.control.requests import Request, State
+from edge.control.unix_socket import CommandSocket
+from edge.errors import CommandError
 from edge.host.clock import SystemClock
-from edge.monitoring.doctor import Finding, cameras, certificates, examine, machine, pictures
+from edge.monitoring.doctor import Finding, cameras, certificates, examine, machine, outputs, pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,27 +53,27 @@ def certificate(folder: Path, days: int, name: str = "ca", *more: str) -> Path:
 
 
 class Later(SystemClock):
-    """500 days on."""
+    """The time in 500 days."""
 
     def wall_ns(self) -> int:
         return super().wall_ns() + 500 * 86_400 * 10**9
 
 
-def test_doctor_finds_a_healthy_box_good(tmp_path: Path) -> None:
-    """Model, disk and the embedded broker of a fresh box are good."""
+def test_healthy_node_is_ok(tmp_path: Path) -> None:
+    """The model, the disk and the embedded broker of a new node are OK."""
     findings = found(tmp_path)
-    assert {findings[about].grade for about in ("model", "disk", "broker")} == {"good"}
+    assert {findings[about].grade for about in ("model", "disk", "broker")} == {"ok"}
 
 
-def test_doctor_names_a_remedy_for_everything_that_is_not_good(tmp_path: Path) -> None:
-    """A finding without a remedy helps nobody."""
+def test_every_finding_that_is_not_ok_names_a_remedy(tmp_path: Path) -> None:
+    """A person can act on each of them."""
     findings = found(tmp_path, model=config.Model(bundle="nowhere"), mqtt=config.Mqtt(broker="mqtt://127.0.0.1:1"))
-    assert (findings["model"].grade, findings["broker"].grade) == ("bad", "bad")
-    assert all(finding.remedy for finding in findings.values() if finding.grade != "good")
+    assert (findings["model"].grade, findings["broker"].grade) == ("fail", "fail")
+    assert all(finding.remedy for finding in findings.values() if finding.grade != "ok")
 
 
-def test_doctor_does_not_blame_the_model_for_a_damaged_calibration(tmp_path: Path) -> None:
-    """The remedy is that of the calibration: another bundle would change nothing."""
+def test_damaged_calibration_is_no_fault_of_the_model(tmp_path: Path) -> None:
+    """The remedy is about the calibration file: another bundle would change nothing."""
     path = StateDir(tmp_path).calibration("top")
     path.parent.mkdir()
     path.write_text("{")
@@ -75,48 +82,47 @@ def test_doctor_does_not_blame_the_model_for_a_damaged_calibration(tmp_path: Pat
     assert "bundle" not in findings["model"].remedy
 
 
-@pytest.mark.parametrize(("days", "grade"), [(400, "good"), (10, "warning")])
-def test_doctor_reads_how_long_the_authority_is_valid(tmp_path: Path, days: int, grade: str) -> None:
-    """A certificate that ends within a month is a warning."""
+@pytest.mark.parametrize(("days", "grade"), [(400, "ok"), (10, "warning")])
+def test_authority_that_expires_soon_is_a_warning(tmp_path: Path, days: int, grade: str) -> None:
+    """Within a month."""
     mqtt = config.Mqtt(broker="mqtts://127.0.0.1:1", ca_file=certificate(tmp_path, days))
     assert found(tmp_path, mqtt=mqtt)["ca_file"].grade == grade
 
 
-def test_doctor_tells_an_authority_that_has_expired(tmp_path: Path) -> None:
-    """After its last day the certificate is bad, and the clock is named as the other cause."""
-
+def test_authority_that_has_expired_fails(tmp_path: Path) -> None:
+    """The clock is named as the other possible cause."""
     mqtt = config.Mqtt(broker="mqtts://127.0.0.1:1", ca_file=certificate(tmp_path, 400))
     (finding,) = certificates.files(mqtt, Later())
-    assert finding.grade == "bad"
+    assert finding.grade == "fail"
     assert "clock" in finding.remedy
 
 
-def test_doctor_refuses_a_file_that_holds_no_certificate(tmp_path: Path) -> None:
-    """Text in place of PEM is told with the key to mend."""
+def test_file_without_a_certificate_fails(tmp_path: Path) -> None:
+    """The remedy names the configuration key."""
     path = tmp_path / "ca.crt"
     path.write_text("hello")
     (finding,) = certificates.files(config.Mqtt(broker="mqtts://h:1", ca_file=path), SystemClock())
-    assert finding.grade == "bad"
+    assert finding.grade == "fail"
     assert "mqtt.ca_file" in finding.remedy
 
 
-def test_doctor_opens_cameras_and_hides_their_passwords(tmp_path: Path) -> None:
-    """A camera that gives pictures is good, one that is not there is bad."""
+def test_cameras_are_opened_and_their_passwords_hidden(tmp_path: Path) -> None:
+    """A camera that delivers images is OK, one that is absent fails."""
     far = config.Camera(name="far", source=SecretStr("rtsp://u:hunter2@127.0.0.1:9/x"), open_timeout_s=1)
     near = config.Camera(name="near", source=SecretStr("strip:"))
     findings = list(cameras.opened(settings(tmp_path, cameras=(near, far)), SystemClock()))
-    assert [finding.grade for finding in findings] == ["good", "bad"]
+    assert [finding.grade for finding in findings] == ["ok", "fail"]
     assert "hunter2" not in str(findings)
 
 
-def test_doctor_reads_memory_and_power_of_the_box(tmp_path: Path) -> None:
-    """Little memory is a warning, under-voltage now is bad, and under-voltage in the past a warning."""
+def test_memory_and_power_of_the_machine_are_graded(tmp_path: Path) -> None:
+    """Little memory is a warning, under-voltage now a failure, and under-voltage in the past a warning."""
     meminfo = tmp_path / "meminfo"
     meminfo.write_text("MemTotal: 900000 kB\nMemAvailable: 90000 kB\n")
     assert machine.memory(meminfo).grade == "warning"
     flags = tmp_path / "devices/platform/soc/soc:firmware/get_throttled"
     flags.parent.mkdir(parents=True)
-    for text, grade in (("0", "good"), ("50005", "bad"), ("50000", "warning")):
+    for text, grade in (("0", "ok"), ("50005", "fail"), ("50000", "warning")):
         flags.write_text(text + "\n")
         assert [finding.grade for finding in machine.power_and_heat(tmp_path)] == [grade]
 
@@ -125,38 +131,38 @@ def test_doctor_reads_memory_and_power_of_the_box(tmp_path: Path) -> None:
 
 
 def test_node_certificate_is_read_too(tmp_path: Path) -> None:
-    """cert_file is no authority; its end is told all the same, and the first end of several in one file counts."""
+    """cert_file is dated like ca_file; of several certificates in one file the first to expire counts."""
     old = certificate(tmp_path, 10, "old", "-addext", "basicConstraints=critical,CA:FALSE")
     new = certificate(tmp_path, 400, "new")
     both = tmp_path / "both.crt"
     both.write_text("a remark\n" + new.read_text() + old.read_text())
     mqtt = config.Mqtt(broker="mqtts://h:1", ca_file=new, cert_file=both, key_file=tmp_path / "old.key")
     findings = {f.about: f for f in certificates.files(mqtt, SystemClock())}
-    assert {about: f.grade for about, f in findings.items()} == {"ca_file": "good", "cert_file": "warning"}
+    assert {about: f.grade for about, f in findings.items()} == {"ca_file": "ok", "cert_file": "warning"}
     assert "valid for 10 days" in findings["cert_file"].says
 
 
 @pytest.mark.parametrize("years", [10, 40])
-def test_end_of_a_certificate_is_what_openssl_says(tmp_path: Path, years: int) -> None:
-    """Both forms of time: two digits of the year before 2050, four from then on."""
+def test_end_of_a_certificate_is_that_of_openssl(tmp_path: Path, years: int) -> None:
+    """Both forms of time: years have two digits before 2050, and four from then on."""
     path = certificate(tmp_path, 365 * years)
-    told = subprocess.run(
+    output = subprocess.run(
         ["openssl", "x509", "-in", str(path), "-noout", "-enddate"], check=True, capture_output=True, text=True
     ).stdout
     end_s = certificates.ends_s(ssl.PEM_cert_to_DER_cert(path.read_text()))
-    assert end_s == ssl.cert_time_to_seconds(told.strip().partition("=")[2])
+    assert end_s == ssl.cert_time_to_seconds(output.strip().partition("=")[2])
 
 
 @pytest.mark.parametrize("der", [b"", b"\x30", b"\x30\x82", b"\x30\x03\x02\x01\x01", b"\xff" * 50, bytes(300)])
-def test_rubbish_is_no_certificate(der: bytes) -> None:
-    """Whatever a file holds, the answer is one kind of error."""
+def test_invalid_certificate_is_one_kind_of_error(der: bytes) -> None:
+    """Whatever the bytes are, ValueError is raised."""
     with pytest.raises(ValueError, match=r"X\.509|unpack"):
         certificates.ends_s(der)
 
 
 @pytest.fixture
 def tls_port(tmp_path: Path) -> Iterator[int]:
-    """Somebody who shows a certificate of ten days, signed by nobody, and says no more."""
+    """The port of a TLS server whose self-signed certificate is valid for ten days, and which sends nothing."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate(tmp_path, 10, "server"), tmp_path / "server.key")
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -172,16 +178,16 @@ def tls_port(tmp_path: Path) -> Iterator[int]:
         thread.join(5)
 
 
-@pytest.mark.parametrize(("clock", "grade"), [(SystemClock(), "warning"), (Later(), "bad")])
+@pytest.mark.parametrize(("clock", "grade"), [(SystemClock(), "warning"), (Later(), "fail")])
 def test_certificate_of_the_broker_is_dated_without_trusting_it(tls_port: int, clock: SystemClock, grade: str) -> None:
-    """Its end is told before it comes, whoever signed it."""
+    """Its end is reported in time, whoever signed it."""
     mqtt = config.Mqtt(broker=f"mqtts://127.0.0.1:{tls_port}")
     (finding,) = certificates.of_broker(mqtt, clock)
     assert (finding.about, finding.grade) == ("broker certificate", grade)
 
 
-def test_broker_that_shows_no_certificate_is_told_by_the_connection_alone(free_port: int) -> None:
-    """No TLS, or nobody there: nothing is said of dates."""
+def test_broker_without_a_certificate_has_no_finding_about_one(free_port: int) -> None:
+    """No TLS, or no broker: the finding about the connection gives the reason."""
     for broker in ("embedded", f"mqtts://127.0.0.1:{free_port}"):
         assert list(certificates.of_broker(config.Mqtt(broker=broker), SystemClock())) == []
 
@@ -192,26 +198,28 @@ UNIT = "[Service]\nExecStart=/opt/defectd/venv/bin/defectd run\nMemoryMax=1G\n"
 
 
 @pytest.mark.parametrize(
-    ("installed", "grade", "said"),
+    ("installed", "grade", "words"),
     [
-        ("# another remark\n\n" + UNIT, "good", "the unit of this version"),
+        ("# another comment\n\n" + UNIT, "ok", "the unit of this version"),
         (UNIT.replace("1G", "2G"), "warning", "not the unit of this version"),
     ],
 )
-def test_unit_that_differs_from_the_shipped_one_is_told(tmp_path: Path, installed: str, grade: str, said: str) -> None:
-    """Directives count, remarks do not; drop-ins are the place for own changes and are named."""
+def test_unit_that_differs_from_the_shipped_is_a_warning(
+    tmp_path: Path, installed: str, grade: str, words: str
+) -> None:
+    """Directives count, comments do not; drop-ins, the place for the site's changes, are named."""
     (tmp_path / "shipped").write_text(UNIT)
     folder = tmp_path / "etc/systemd/system"
     (folder / "defectd.service.d").mkdir(parents=True)
     (folder / "defectd.service.d/site.conf").write_text("[Service]\nMemoryMax=2G\n")
     (folder / "defectd.service").write_text(installed)
     (finding,) = machine.unit(tmp_path, (tmp_path / "shipped",))
-    assert (finding.grade, said in finding.says) == (grade, True)
-    assert ("site.conf" in finding.says) == (grade == "good")
+    assert (finding.grade, words in finding.says) == (grade, True)
+    assert ("site.conf" in finding.says) == (grade == "ok")
 
 
-def test_shipped_unit_is_where_the_doctor_looks(tmp_path: Path) -> None:
-    """In this checkout, and in what pip installs."""
+def test_shipped_unit_is_where_the_doctor_expects_it(tmp_path: Path) -> None:
+    """In this checkout, and in an installation by pip."""
     assert machine.SHIPPED[0].is_file()
     listed = (Path(__file__).parents[3] / "setup.cfg").read_text().partition("[options.data_files]")[2]
     assert "share/defectd =\n    systemd/defectd.service" in listed
@@ -219,11 +227,85 @@ def test_shipped_unit_is_where_the_doctor_looks(tmp_path: Path) -> None:
     assert list(machine.unit(tmp_path)) == []
 
 
+# Outputs of a running daemon
+
+
+@contextmanager
+def running(state_dir: Path, reply: dict[str, object]) -> Iterator[None]:
+    """A daemon whose `state` command gives this reply."""
+
+    def perform(request: Request) -> dict[str, object]:
+        assert isinstance(request, State)
+        return reply
+
+    console = CommandSocket(StateDir(state_dir).command_socket, perform, SystemClock())
+    console.start()
+    try:
+        yield
+    finally:
+        console.stop(5)
+
+
+def test_output_that_restarts_fails(tmp_path: Path) -> None:
+    """With its last error; one that was restarted and runs is a warning, and one that runs is OK."""
+    status = {"state": "running", "since": "2026-11-29T10:00:00.000Z", "restarts": 0, "last_error": None}
+    replies = {
+        "modbus": status,
+        "opcua": {**status, "restarts": 2, "last_error": "it hung"},
+        "sparkplug": {**status, "state": "restarting", "restarts": 7, "last_error": "no route to host"},
+    }
+    with running(tmp_path, {"outputs": replies}):
+        findings = {finding.about: finding for finding in outputs.findings(tmp_path)}
+    assert {about: finding.grade for about, finding in findings.items()} == {
+        "output modbus": "ok",
+        "output opcua": "warning",
+        "output sparkplug": "fail",
+    }
+    assert "no route to host" in findings["output sparkplug"].says
+    assert all(finding.remedy for finding in findings.values() if finding.grade != "ok")
+
+
+@pytest.mark.parametrize("reply", [{}, {"outputs": {}}, {"outputs": None}])
+def test_node_without_outputs_has_no_finding_about_them(tmp_path: Path, reply: dict[str, object]) -> None:
+    """Nor has one whose daemon does not run."""
+    assert list(outputs.findings(tmp_path)) == []
+    with running(tmp_path, reply):
+        assert list(outputs.findings(tmp_path)) == []
+
+
+def test_daemon_that_refuses_to_answer_is_a_warning(tmp_path: Path) -> None:
+    """Its log says more."""
+
+    def refuse(_request: Request) -> dict[str, object]:
+        raise CommandError("busy", "a reload is under way")
+
+    console = CommandSocket(StateDir(tmp_path).command_socket, refuse, SystemClock())
+    console.start()
+    try:
+        (finding,) = outputs.findings(tmp_path)
+    finally:
+        console.stop(5)
+    assert (finding.grade, "a reload is under way" in finding.says) == ("warning", True)
+
+
+def test_command_prints_grades_in_capitals_and_as_json(tmp_path: Path) -> None:
+    """OK, WARNING and FAIL for a person, lower case for a script; exit code 1 when one finding is FAIL."""
+    path = tmp_path / "c.yaml"
+    path.write_text("node: n1\nstate_dir: state\ncameras: [{name: top, source: 'strip:'}]\n")
+    run = CliRunner().invoke(main, ["doctor", "-c", str(path), "--no-cameras"])
+    assert "OK       model: " in run.output
+    lines = CliRunner().invoke(main, ["doctor", "-c", str(path), "--no-cameras", "--json"]).output.splitlines()
+    assert {json.loads(line)["grade"] for line in lines} <= {"ok", "warning", "fail"}
+    path.write_text(path.read_text() + "model: {bundle: nowhere}\n")
+    failed = CliRunner().invoke(main, ["doctor", "-c", str(path), "--no-cameras"])
+    assert (failed.exit_code, "FAIL     model: " in failed.output) == (1, True)
+
+
 # Cameras
 
 
 def driver(formats: dict[str, list[tuple[int, int]]], capabilities: int = 0x1, card: str = "Plant Cam") -> object:
-    """ioctl as a V4L2 driver answers it."""
+    """An ioctl that answers like a V4L2 driver."""
 
     def ioctl(_handle: int, request: int, reply: bytearray) -> int:
         index, kind_or_format = struct.unpack_from("II", reply)
@@ -250,17 +332,17 @@ SIZES = {"MJPG": [(1920, 1080), (640, 480)], "YUYV": [(640, 480)]}
 
 
 @pytest.mark.parametrize("capabilities", [0x1, 0x1000])
-def test_device_tells_its_formats_without_a_picture(tmp_path: Path, capabilities: int) -> None:
-    """Name, formats and sizes by ioctl, also of drivers with several planes."""
+def test_device_names_its_formats_without_an_image(tmp_path: Path, capabilities: int) -> None:
+    """ioctl gives name, formats and sizes, also of drivers with several planes."""
     node = tmp_path / "video0"
     node.touch()
-    told = ask(node, driver(SIZES, capabilities))  # type: ignore[arg-type]
+    device = ask(node, driver(SIZES, capabilities))  # type: ignore[arg-type]
     formats = (Format("MJPG", ((1920, 1080), (640, 480))), Format("YUYV", ((640, 480),)))
-    assert told == Device("Plant Cam", "uvcvideo", captures=True, formats=formats)
+    assert device == Device("Plant Cam", "uvcvideo", captures=True, formats=formats)
 
 
-def test_what_is_no_device_is_an_error(tmp_path: Path) -> None:
-    """A plain file answers no ioctl."""
+def test_plain_file_is_no_device(tmp_path: Path) -> None:
+    """It answers no ioctl."""
     (tmp_path / "video0").touch()
     with pytest.raises(OSError, match=r"ioctl|not implemented"):  # the second in an emulator
         ask(tmp_path / "video0")
@@ -268,7 +350,7 @@ def test_what_is_no_device_is_an_error(tmp_path: Path) -> None:
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Path:
-    """A box with one USB camera: its node, its lasting name, its port."""
+    """A machine with one USB camera: its device node, its stable name, its port."""
     root = tmp_path / "root"
     usb = root / "sys/devices/usb1/1-2"
     for folder in ("dev/v4l/by-id", "sys/class/video4linux/video0"):
@@ -283,81 +365,83 @@ def plant(tmp_path: Path) -> Path:
     return root
 
 
-def looked_at(root: Path, source: str = "/dev/v4l/by-id/usb-Plant_Cam-video-index0", **camera: object) -> list[Finding]:
+def examined(root: Path, source: str = "/dev/v4l/by-id/usb-Plant_Cam-video-index0", **camera: object) -> list[Finding]:
     one = config.Camera(name="top", source=SecretStr(source), **camera)  # type: ignore[arg-type]
     return list(cameras.devices([one], root, driver(SIZES)))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    ("asked", "grade", "said"),
+    ("wanted", "grade", "words"),
     [
-        ({}, "good", "MJPG up to 1920x1080, YUYV up to 640x480"),
-        ({"pixel_format": "MJPG", "width": 1920, "height": 1080}, "good", "Plant Cam"),
+        ({}, "ok", "MJPG up to 1920x1080, YUYV up to 640x480"),
+        ({"pixel_format": "MJPG", "width": 1920, "height": 1080}, "ok", "Plant Cam"),
         ({"pixel_format": "GREY"}, "warning", "not GREY"),
         ({"pixel_format": "YUYV", "width": 1920, "height": 1080}, "warning", "not 1920x1080"),
     ],
 )
-def test_camera_is_asked_for_what_it_offers(plant: Path, asked: dict[str, object], grade: str, said: str) -> None:
-    """A format or size that the device does not have is told before the first picture."""
-    finding = looked_at(plant, **asked)[0]
-    assert (finding.grade, said in finding.says) == (grade, True), finding
+def test_wanted_format_is_compared_with_the_offered_ones(
+    plant: Path, wanted: dict[str, object], grade: str, words: str
+) -> None:
+    """A format or size that the device does not have is a warning before the first image."""
+    finding = examined(plant, **wanted)[0]
+    assert (finding.grade, words in finding.says) == (grade, True), finding
 
 
-def test_number_that_can_change_is_told_with_the_name_that_lasts(plant: Path) -> None:
-    """/dev/video0 may be another camera tomorrow; its name by id is the remedy."""
-    assert all(finding.grade == "good" for finding in looked_at(plant))
-    (warning,) = (finding for finding in looked_at(plant, "0") if finding.grade == "warning")
+def test_number_that_can_change_is_a_warning_with_the_stable_name(plant: Path) -> None:
+    """/dev/video0 may be another camera after a restart; the remedy is its name by id."""
+    assert all(finding.grade == "ok" for finding in examined(plant))
+    (warning,) = (finding for finding in examined(plant, "0") if finding.grade == "warning")
     assert "by-id/usb-Plant_Cam-video-index0" in warning.remedy
 
 
-def test_camera_that_is_not_there_or_takes_no_pictures_is_bad(plant: Path) -> None:
-    """Missing, and the metadata node that UVC cameras have besides."""
-    (missing,) = looked_at(plant, "7")
-    assert missing.grade == "bad"
+def test_device_that_is_absent_or_takes_no_pictures_fails(plant: Path) -> None:
+    """A missing node, and the metadata node that UVC cameras have in addition."""
+    (missing,) = examined(plant, "7")
+    assert missing.grade == "fail"
     assert "/dev/video0" in missing.remedy
     one = config.Camera(name="top", source=SecretStr("0"))
     node = next(cameras.devices([one], plant, driver(SIZES, 0x00800000)))  # type: ignore[arg-type]
-    assert (node.grade, "takes no pictures" in node.says) == ("bad", True)
+    assert (node.grade, "takes no pictures" in node.says) == ("fail", True)
 
 
-def test_camera_that_may_not_be_opened_names_the_group(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The usual cause of a camera that does not open."""
+def test_device_without_permission_fails_and_names_the_group(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This is the usual cause of a camera that does not open."""
     monkeypatch.setattr(cameras.os, "access", lambda *_: False)
-    (finding,) = (finding for finding in looked_at(plant) if finding.grade == "bad")
+    (finding,) = (finding for finding in examined(plant) if finding.grade == "fail")
     assert "usermod -aG" in finding.remedy
 
 
-def test_usb_that_is_slow_or_sleeps_is_told(plant: Path) -> None:
-    """A port at 12 Mbit/s carries no pictures; automatic suspend takes the camera away."""
+def test_usb_that_is_slow_or_sleeps_is_a_warning(plant: Path) -> None:
+    """A port at 12 Mbit/s is too slow for images; automatic suspend disconnects the camera."""
     usb = plant / "sys/devices/usb1/1-2"
     (usb / "speed").write_text("12\n")
     (usb / "power/control").write_text("auto\n")
     (usb / "power/autosuspend_delay_ms").write_text("2000\n")
-    said = " ".join(finding.says for finding in looked_at(plant) if finding.grade == "warning")
-    assert "12 Mbit/s" in said
-    assert "suspend" in said
+    words = " ".join(finding.says for finding in examined(plant) if finding.grade == "warning")
+    assert "12 Mbit/s" in words
+    assert "suspend" in words
 
 
 def interface(sysfs: Path, **numbers: object) -> None:
     link = sysfs / "class/net/eth0"
     for folder in ("device", "statistics"):
         (link / folder).mkdir(parents=True, exist_ok=True)
-    good = {"operstate": "up", "mtu": 1500, "speed": 1000, "statistics/rx_packets": 10**6, "statistics/rx_dropped": 3}
-    for name, value in {**good, **numbers}.items():
+    usual = {"operstate": "up", "mtu": 1500, "speed": 1000, "statistics/rx_packets": 10**6, "statistics/rx_dropped": 3}
+    for name, value in {**usual, **numbers}.items():
         (link / name).write_text(f"{value}\n")
 
 
 @pytest.mark.parametrize(
     ("numbers", "grade", "remedy"),
     [
-        ({}, "good", ""),
+        ({}, "ok", ""),
         ({"mtu": 1400}, "warning", "mtu 1500"),
         ({"speed": 100}, "warning", "cable and switch"),
         ({"statistics/rx_dropped": 5000}, "warning", "ethtool -G eth0"),
     ],
 )
-def test_network_of_streams_is_looked_at(tmp_path: Path, numbers: dict[str, object], grade: str, remedy: str) -> None:
-    """MTU, speed and losses of the interfaces that exist as hardware and are up; only when a camera needs them."""
+def test_network_of_streams_is_examined(tmp_path: Path, numbers: dict[str, object], grade: str, remedy: str) -> None:
+    """MTU, speed and losses of hardware interfaces that are up; only when a camera is a stream."""
     interface(tmp_path, **numbers)
     (tmp_path / "class/net/lo").mkdir()
     stream = config.Camera(name="a", source=SecretStr("rtsp://10.0.0.9/x"))
@@ -366,41 +450,41 @@ def test_network_of_streams_is_looked_at(tmp_path: Path, numbers: dict[str, obje
     assert list(cameras.networks([config.Camera(name="a", source=SecretStr("strip:"))], tmp_path)) == []
 
 
-@pytest.mark.parametrize(("most", "grade"), [("212992", "warning"), ("8388608", "good")])
-def test_buffer_of_udp_is_looked_at_where_it_is_used(tmp_path: Path, most: str, grade: str) -> None:
-    """The kernel's default holds less than one key frame."""
+@pytest.mark.parametrize(("limit", "grade"), [("212992", "warning"), ("8388608", "ok")])
+def test_buffer_of_udp_is_examined_where_it_is_used(tmp_path: Path, limit: str, grade: str) -> None:
+    """The kernel's default is smaller than one key frame."""
     path = tmp_path / "sys/net/core/rmem_max"
     path.parent.mkdir(parents=True)
-    path.write_text(most + "\n")
+    path.write_text(limit + "\n")
     stream = config.Camera(name="a", source=SecretStr("rtsp://10.0.0.9/x"), rtsp_transport="udp")
     (finding,) = cameras.networks([stream], tmp_path, tmp_path)
     assert (finding.about, finding.grade) == ("udp buffer", grade)
 
 
-def test_opencv_that_cannot_open_a_camera_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A build without FFmpeg opens no stream; one that lacks nothing needed is good."""
+def test_opencv_that_cannot_open_a_camera_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build without FFmpeg opens no stream; a build with everything needed is OK."""
     stream = config.Camera(name="a", source=SecretStr("rtsp://10.0.0.9/x"))
-    assert cameras.opencv([stream]).grade == "good"
+    assert cameras.opencv([stream]).grade == "ok"
     monkeypatch.setattr(cameras.cv2.videoio_registry, "getBackends", lambda: (cameras.cv2.CAP_V4L2,))
-    assert cameras.opencv([config.Camera(name="a", source=SecretStr("0"))]).grade == "good"
+    assert cameras.opencv([config.Camera(name="a", source=SecretStr("0"))]).grade == "ok"
     finding = cameras.opencv([stream])
-    assert (finding.grade, "FFMPEG" in finding.says) == ("bad", True)
+    assert (finding.grade, "FFMPEG" in finding.says) == ("fail", True)
 
 
-# Pictures
+# Evidence
 
 
-def test_doctor_tells_why_no_pictures_are_kept(tmp_path: Path) -> None:
-    """Too little free, a quota that the disk cannot hold, a folder that cannot be used: each with its remedy."""
+def test_reason_why_no_images_are_stored_is_reported(tmp_path: Path) -> None:
+    """Too little free space, a quota larger than the disk, an unusable folder: each has its remedy."""
 
-    def told(**values: object) -> Finding:
+    def found(**values: object) -> Finding:
         (finding,) = pictures.findings(settings(tmp_path, evidence=config.Evidence(**values)))  # type: ignore[arg-type]
         return finding
 
-    assert told().grade == "good"
-    assert "pictures, 0 of 256 MiB" in told().says
-    assert "lower evidence.min_free_mb" in told(min_free_mb=1_000_000).remedy
-    assert "lower evidence.max_mb" in told(max_mb=1_000_000).remedy
+    assert found().grade == "ok"
+    assert "0 images, 0 of 256 MiB" in found().says
+    assert "lower evidence.min_free_mb" in found(min_free_mb=1_000_000).remedy
+    assert "lower evidence.max_mb" in found(max_mb=1_000_000).remedy
     (tmp_path / "file").write_text("")
-    assert told(dir=tmp_path / "file" / "below").grade == "bad"
+    assert found(dir=tmp_path / "file" / "below").grade == "fail"
     assert list(pictures.findings(settings(tmp_path, evidence=config.Evidence(enabled=False)))) == []

@@ -1,4 +1,4 @@
-"""The support bundle: what is in it, and that no secret is."""
+"""The support bundle: what it contains, and that it contains no secret."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from edge.delivery.outbox.rows import Draft
 from edge.delivery.outbox.store import Outbox
 from edge.host.clock import SystemClock
 from edge.monitoring import support_bundle
-from edge.monitoring.support_bundle import Blot, pack, secrets_of, shown
+from edge.monitoring.support_bundle import Masker, pack, secrets_of, without_secrets
 
 SECRETS = {
     "mqtt": "hunter2-Mqtt!",
@@ -39,7 +39,7 @@ SECRETS = {
 
 
 class Page(http.server.BaseHTTPRequestHandler):
-    """Metrics that were careless."""
+    """A metrics page that gives a secret away."""
 
     def do_GET(self) -> None:
         self.send_response(200)
@@ -63,7 +63,7 @@ def metrics_port() -> Iterator[int]:
 
 @pytest.fixture
 def plant(tmp_path: Path, metrics_port: int, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A node with a secret wherever one can stand.  Returns its configuration."""
+    """A node with a secret in every place that can hold one.  Returns its configuration."""
     monkeypatch.setenv("PLANT_CAMERA", SECRETS["env"])
     (tmp_path / "camera-password").write_text(SECRETS["camera_file"] + "\n")
     (tmp_path / "sparkplug-password").write_text(SECRETS["sparkplug"] + "\n")
@@ -124,12 +124,12 @@ def unpacked(path: Path) -> dict[str, str]:
 
 
 def test_no_secret_is_in_the_bundle(plant: Path) -> None:
-    """Passwords, credentials in URLs, tokens, keys, environment, comments: none of them, in no part, in no spelling."""
+    """Passwords, credentials in URLs, tokens, keys, environment and comments appear in no part and in no spelling."""
     archive = plant.parent / "bundle.tar.gz"
     outcome = pack(archive, plant, SystemClock(), [plant.parent / "own.log"])
     parts = unpacked(archive)
-    told = {part: secret for part, text in parts.items() for secret in SECRETS.values() if secret in text}
-    assert told == {}
+    leaked = {part: secret for part, text in parts.items() for secret in SECRETS.values() if secret in text}
+    assert leaked == {}
     everything = "".join(parts.values())
     assert "pl@inUrlPass" not in everything
     assert "never-seen-before" not in everything
@@ -137,9 +137,9 @@ def test_no_secret_is_in_the_bundle(plant: Path) -> None:
     assert outcome["logs/0-own.log"] == ""
 
 
-def test_planted_secrets_would_be_found_without_the_blot(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The negative control: each planted text that a part can bring in, does come in when nothing is blotted out."""
-    monkeypatch.setattr(support_bundle.Blot, "__call__", lambda _self, text: text)
+def test_planted_secrets_are_found_without_the_masker(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: each planted secret that a part can contain is in the bundle when nothing is masked."""
+    monkeypatch.setattr(support_bundle.Masker, "__call__", lambda _self, text: text)
     pack(plant.parent / "bundle.tar.gz", plant, SystemClock(), [plant.parent / "own.log"])
     everything = "".join(unpacked(plant.parent / "bundle.tar.gz").values())
     assert {name for name, secret in SECRETS.items() if secret in everything} >= {
@@ -152,8 +152,8 @@ def test_planted_secrets_would_be_found_without_the_blot(plant: Path, monkeypatc
     }
 
 
-def test_bundle_says_what_helps(plant: Path) -> None:
-    """Versions, configuration, findings, outbox, metrics, state; for its owner only; what is missing is told."""
+def test_bundle_contains_what_support_needs(plant: Path) -> None:
+    """Versions, configuration, findings, outbox, metrics and state; its owner alone can read it; gaps are named."""
     archive = plant.parent / "bundle.tar.gz"
     outcome = pack(archive, plant, SystemClock())
     assert stat.S_IMODE(archive.stat().st_mode) == 0o600
@@ -173,8 +173,8 @@ def test_bundle_says_what_helps(plant: Path) -> None:
     assert outcome["state/thresholds.json"].startswith("missing")
 
 
-def test_bundle_of_a_refused_configuration_holds_the_refusal_alone(plant: Path) -> None:
-    """Under an unknown key anything may stand: the values stay out, and the rest is packed all the same."""
+def test_bundle_of_a_refused_configuration_contains_the_reason_alone(plant: Path) -> None:
+    """An unknown key may have any value: values stay out, and the other parts are packed all the same."""
     text = plant.read_text().replace("mqtt:", "mqtt:\n  passphrase: unkn0wn-Key-Secret", 1)
     plant.write_text(text)
     pack(plant.parent / "bundle.tar.gz", plant, SystemClock(), [plant.parent / "own.log"])
@@ -188,7 +188,7 @@ def test_bundle_of_a_refused_configuration_holds_the_refusal_alone(plant: Path) 
 
 @pytest.mark.parametrize("text", ["", "a: [", "just words", None])
 def test_bundle_without_a_usable_configuration_is_made(tmp_path: Path, text: str | None) -> None:
-    """No file, no YAML, no mapping: that is when help is needed most."""
+    """No file, invalid YAML, no mapping: then help is needed most."""
     path = tmp_path / "c.yaml"
     if text is not None:
         path.write_text(text)
@@ -196,13 +196,12 @@ def test_bundle_without_a_usable_configuration_is_made(tmp_path: Path, text: str
     assert "c.yaml" in unpacked(tmp_path / "b.tar.gz")["config.json"]
 
 
-def test_bundle_is_bounded_and_keeps_the_end(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A log without end is cut to its last part, which is said; what does not fit at all is left out."""
-    monkeypatch.setattr(support_bundle, "MAX_PART_BYTES", 20_000)
-    monkeypatch.setattr(support_bundle, "MAX_BYTES", 50_000)
+def test_bundle_is_bounded_and_keeps_the_end(plant: Path) -> None:
+    """A long log is cut to its last part, and the contents name the cut; what does not fit at all is left out."""
     log = plant.parent / "big.log"
     log.write_text("x" * 70_000 + " the last words")
-    outcome = pack(plant.parent / "b.tar.gz", plant, SystemClock(), [log] * 4)
+    limits = {"max_bytes": 50_000, "max_part_bytes": 20_000}
+    outcome = pack(plant.parent / "b.tar.gz", plant, SystemClock(), [log] * 4, **limits)
     parts = unpacked(plant.parent / "b.tar.gz")
     assert parts["logs/0-big.log"].endswith("the last words")
     assert len(parts["logs/0-big.log"]) == 20_000
@@ -210,16 +209,16 @@ def test_bundle_is_bounded_and_keeps_the_end(plant: Path, monkeypatch: pytest.Mo
     assert outcome["logs/3-big.log"].startswith("cut: its last 0 ")
 
 
-def test_bundle_is_never_written_over_another_file(plant: Path) -> None:
-    """What lies there stays."""
+def test_bundle_never_overwrites_a_file(plant: Path) -> None:
+    """The file that exists stays as it is."""
     (plant.parent / "b.tar.gz").write_text("mine")
     with pytest.raises(FileExistsError):
         pack(plant.parent / "b.tar.gz", plant, SystemClock())
     assert (plant.parent / "b.tar.gz").read_text() == "mine"
 
 
-def test_command_prints_the_path_and_what_is_in(plant: Path) -> None:
-    """The path alone on stdout, for scripts; a file that is there already is an error."""
+def test_command_prints_the_path_and_the_parts(plant: Path) -> None:
+    """The path alone goes to stdout, for scripts; an existing file is an error."""
     output = plant.parent / "x.tar.gz"
     ran = CliRunner().invoke(main, ["support-bundle", "-c", str(plant), "-o", str(output)])
     assert (ran.exit_code, ran.stdout.strip()) == (0, str(output))
@@ -245,34 +244,33 @@ def test_command_prints_the_path_and_what_is_in(plant: Path) -> None:
     ],
 )
 def test_secret_is_known_in_every_form(tmp_path: Path, raw: Any, secret: str) -> None:
-    """As written, as filled in, as a URL spells it."""
+    """As written, as filled in, and as a URL encodes it."""
     (tmp_path / "pw").write_text("from-a-credential\n")
     assert secret in secrets_of(raw, tmp_path, {"PW": "from-env"})
 
 
-def test_what_is_no_secret_stays_readable() -> None:
-    """References outside of secrets, host names, short texts: a bundle with everything blotted out helps nobody."""
+def test_other_text_stays_readable() -> None:
+    """References outside of secrets, host names and short texts: a bundle with everything masked is of no use."""
     raw = {"node": "${NODE}", "cameras": [{"fps": "${FPS:-30}", "source": "rtsp://u:ab@cam7/x"}]}
     found = secrets_of(raw, Path("/"), {"NODE": "line3"})
     text = "line3 cam7 30 fps, a tablet; password_file: /etc/x"
-    assert Blot(found)(text) == text
-    assert shown(raw)["cameras"][0]["fps"] == "${FPS:-***}"
+    assert Masker(found)(text) == text
+    assert without_secrets(raw)["cameras"][0]["fps"] == "${FPS:-***}"
 
 
 def test_environment_of_the_process_is_not_in_the_bundle(plant: Path) -> None:
-    """It often holds what belongs to others."""
+    """It often holds secrets of other programs."""
     pack(plant.parent / "b.tar.gz", plant, SystemClock())
     everything = "".join(unpacked(plant.parent / "b.tar.gz").values())
     values = {value for name, value in os.environ.items() if len(value) > 30 and "/" not in value}
     assert not [value for value in values if value in everything]
 
 
-def test_unit_is_shown_without_its_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the value goes on below."""
-    unit = tmp_path / "defectd.service"
+def test_unit_is_packed_without_its_environment(tmp_path: Path) -> None:
+    """A value that continues on the next line is removed, too."""
+    unit = tmp_path / "etc/systemd/system/defectd.service"
+    unit.parent.mkdir(parents=True)
     unit.write_text('[Service]\nEnvironment=A=1 \\\n  "PW=planted"\nMemoryMax=1G\n')
-    monkeypatch.setattr(support_bundle, "installed_unit", lambda: unit)
-    monkeypatch.setattr(support_bundle, "drop_ins", list)
-    said = support_bundle._unit().decode()
-    assert "planted" not in said
-    assert "Environment=***\nMemoryMax=1G" in said
+    packed = support_bundle._unit(tmp_path).decode()
+    assert "planted" not in packed
+    assert "Environment=***\nMemoryMax=1G" in packed
