@@ -26,7 +26,7 @@ from edge.wiring import Parts
 
 log = logging.getLogger(__name__)
 
-WATCH_S: Final = 0.5
+CHECK_S: Final = 0.5
 """Longest wait between two rounds of the watch loop."""
 STOP_CAMERAS_S: Final = 0.7
 STOP_LINE_S: Final = 0.8
@@ -150,10 +150,10 @@ class Daemon:
             if self._reload.is_set():
                 self._reload.clear()
                 self._read_again(parts.node)
-            left_s = WATCH_S if end_ns is None else (end_ns - self._clock.monotonic_ns()) / NS_PER_S
+            left_s = CHECK_S if end_ns is None else (end_ns - self._clock.monotonic_ns()) / NS_PER_S
             if left_s <= 0:
                 return None
-            self._woken.wait(min(WATCH_S, left_s))
+            self._woken.wait(min(CHECK_S, left_s))
             self._woken.clear()
         return None
 

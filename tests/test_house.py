@@ -265,7 +265,7 @@ SLEEPERS = {
 
 
 def test_only_known_rooms_sleep():
-    """Waiting is done on something that can be told to stop."""
+    """Waiting is done on something that a stop can end."""
     users = {name for name, tree in TREES.items() if "time.sleep" in set(names_used(tree))}
     assert users <= set(SLEEPERS)
 

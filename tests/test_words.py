@@ -32,13 +32,19 @@ WORDS = {
 }
 """Pattern -> the word to use."""
 
-ALLOWED = {
-    ("docs/position.md", "flaw"): "the name of a bench",
+KEPT = {
+    "edge/config/messages.py": "the table of renamed keys",
+    "edge/vision/anomaly.py": "the name of a file format",
+    "tests/edge/vision/test_anomaly.py": "the name of a file format",
+    "tests/system/test_upgrade.py": "a configuration of the version before",
 }
+"""Files that name an old word because it is on somebody's disk."""
 
 
 def tracked() -> list[str]:
-    listed = subprocess.run(["git", "ls-files", "*.py", "*.md", "*.yaml"], cwd=ROOT, capture_output=True, text=True)
+    listed = subprocess.run(
+        ["git", "ls-files", "*.py", "*.md", "*.yaml"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
     if listed.returncode:
         pytest.skip("not a git checkout")
     return [name for name in listed.stdout.split("\n") if name and not EXEMPT.match(name)]
@@ -50,6 +56,9 @@ def test_old_words_are_gone(pattern: str) -> None:
     word = re.compile(pattern, re.IGNORECASE if pattern.lower() == pattern else 0)
     found = []
     for name in tracked():
+        if name in KEPT:
+            continue
         for number, line in enumerate((ROOT / name).read_text("utf-8").splitlines(), 1):
-            found += [f"{name}:{number}: {line.strip()[:100]}" for _ in [0] if word.search(line)]
+            if word.search(line):
+                found.append(f"{name}:{number}: {line.strip()[:100]}")
     assert not found, f"say: {WORDS[pattern]}\n" + "\n".join(found)

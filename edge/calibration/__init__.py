@@ -1,1 +1,1 @@
-"""Calibrations: one room each, from frames to what `edge.config.calibration` keeps."""
+"""The calibrations, one per module: from frames or tiles to the parts of `edge.config.calibration`."""

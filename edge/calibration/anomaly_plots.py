@@ -1,4 +1,4 @@
-"""Pictures of a calibration of good surface, for people: how its tail was carried on, and the tiles that stand out."""
+"""Pictures of an anomaly calibration, for people: the tail, the most anomalous tiles, and a map of the scores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.calibration.anomaly import Fit, Odd
+from edge.calibration.anomaly import Fit, ShownTile
 
 Canvas = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -19,26 +19,26 @@ PLOT_PX: Final = (920, 560)
 LEFT, TOP, RIGHT, BELOW = 90, 56, 30, 64
 INK: Final = (60, 60, 60)
 GRID: Final = (225, 225, 225)
-SEEN: Final = (150, 90, 20)
-CARRIED: Final = (40, 40, 220)
+MEASURED: Final = (150, 90, 20)
+EXTRAPOLATED: Final = (40, 40, 220)
 BAND: Final = (215, 215, 250)
-ASKED: Final = (60, 140, 20)
+ALLOWED: Final = (60, 140, 20)
 CELL_PX: Final = 150
 LINE_PX: Final = 36
 ACROSS: Final = 6
 
 
 def tail_plot(found: Fit) -> Canvas:
-    """(560, 920, 3) uint8 BGR: how often good surface is above a level, counted and carried on, and the threshold."""
+    """(560, 920, 3) uint8 BGR: how often good surface exceeds a score, counted and extrapolated, and the threshold."""
     width, height = PLOT_PX
     canvas = np.full((height, width, 3), 255, np.uint8)
-    unit = found.asked / found.per_piece
+    unit = found.allowed_rate / found.per_piece
     maxima = np.sort(found.maxima)
     threshold = found.promise.threshold
     low = float(np.quantile(maxima, 0.2))
     high = max(threshold, float(maxima[-1])) + 0.15 * (max(threshold, float(maxima[-1])) - low) + 1e-6
     top = unit
-    bottom = min(found.asked, unit / len(maxima)) / 10
+    bottom = min(found.allowed_rate, unit / len(maxima)) / 10
 
     def place(level: float, rate: float) -> tuple[int, int]:
         across = (level - low) / (high - low)
@@ -60,35 +60,38 @@ def tail_plot(found: Fit) -> Canvas:
         lower = [place(level, one.low * unit) for level, one in zip(levels, each, strict=True)]
         cv2.fillPoly(canvas, [np.array(upper + lower[::-1], np.int32)], BAND)
         middle = [place(level, one.mean * unit) for level, one in zip(levels, each, strict=True)]
-        cv2.polylines(canvas, [np.array(middle, np.int32)], False, CARRIED, 2, cv2.LINE_AA)
+        cv2.polylines(canvas, [np.array(middle, np.int32)], False, EXTRAPOLATED, 2, cv2.LINE_AA)
     step = max(1, len(maxima) // 600)
     shown = [*range(0, max(0, len(maxima) - 200), step), *range(max(0, len(maxima) - 200), len(maxima))]
     for i in shown:
         if maxima[i] >= low:
             cv2.circle(
-                canvas, place(float(maxima[i]), (len(maxima) - i) / len(maxima) * unit), 2, SEEN, -1, cv2.LINE_AA
+                canvas, place(float(maxima[i]), (len(maxima) - i) / len(maxima) * unit), 2, MEASURED, -1, cv2.LINE_AA
             )
-    x, y = place(threshold, found.asked)
-    cv2.line(canvas, (LEFT, y), (width - RIGHT, y), ASKED, 1, cv2.LINE_AA)
-    cv2.line(canvas, (x, TOP), (x, height - BELOW), ASKED, 2, cv2.LINE_AA)
-    _write(canvas, f"asked: {found.wish}", (LEFT + 10, y - 6), ASKED)
-    _write(canvas, f"threshold {threshold:.3f}", (max(LEFT, x - 150), TOP + 16), ASKED)
+    x, y = place(threshold, found.allowed_rate)
+    cv2.line(canvas, (LEFT, y), (width - RIGHT, y), ALLOWED, 1, cv2.LINE_AA)
+    cv2.line(canvas, (x, TOP), (x, height - BELOW), ALLOWED, 2, cv2.LINE_AA)
+    _write(canvas, f"allowed: {found.allowed_text}", (LEFT + 10, y - 6), ALLOWED)
+    _write(canvas, f"threshold {threshold:.3f}", (max(LEFT, x - 150), TOP + 16), ALLOWED)
     length = "1 frame" if found.piece_frames == 1 else f"{found.piece_frames} frames"
-    words = f"points: {len(maxima)} pieces of {length}"
-    words += "" if found.tail is None else "; line and band: generalised Pareto tail and 90 %"
-    _write(canvas, words, (LEFT, 18))
+    legend = f"points: {len(maxima)} pieces of {length}"
+    legend += "" if found.tail is None else "; line and band: generalised Pareto tail and 90 %"
+    _write(canvas, legend, (LEFT, 18))
     what = "share of good tiles" if found.unit == "of good tiles" else found.unit
     _write(canvas, f"{what} above a score", (8, 44))
-    _write(canvas, "score (no unit): the stranger a tile, the higher", (LEFT, height - 14))
+    _write(canvas, "anomaly score (no unit): higher is more anomalous", (LEFT, height - 14))
     return canvas
 
 
-def contact_sheet(odd: tuple[Odd, ...]) -> Canvas:
-    """(H, W, 3) uint8 BGR: tiles that were left out framed in red, the strangest that were kept below them in green."""
-    groups = [("left out: if these are good, give --keep-all", True), ("kept: the strangest of good surface", False)]
+def contact_sheet(tiles: tuple[ShownTile, ...]) -> Canvas:
+    """(H, W, 3) uint8 BGR: tiles that were left out, framed in red, above the most anomalous used ones, in green."""
+    groups = [
+        ("left out: if these are good, give --keep-all", True),
+        ("used: the most anomalous of good surface", False),
+    ]
     rows: list[Canvas] = []
     for title, left_out in groups:
-        shown = [one for one in odd if one.left_out is left_out and one.picture is not None]
+        shown = [one for one in tiles if one.left_out is left_out and one.picture is not None]
         rows.append(_title(f"{title} ({len(shown)} shown)"))
         for start in range(0, len(shown), ACROSS):
             cells = [_cell(one) for one in shown[start : start + ACROSS]]
@@ -98,12 +101,12 @@ def contact_sheet(odd: tuple[Odd, ...]) -> Canvas:
 
 
 def heat_map(found: Fit) -> Canvas:
-    """(H + 28, W, 3) uint8 BGR: how near good surface came to the threshold, where in the picture.
+    """(H + 28, W, 3) uint8 BGR: how close good surface came to the threshold, by place in the frame.
 
-    An edge of the strip, a reflex or a stain on the glass shows as tiles that are hotter than the others.
+    An edge of the strip, a reflection or a stain on the glass shows as tiles that are hotter than the others.
     """
     picture, boxes = cv2.cvtColor(found.picture, cv2.COLOR_GRAY2BGR), found.boxes
-    shares = np.nan_to_num(found.hot / np.float32(found.promise.threshold))
+    shares = np.nan_to_num(found.place_scores / np.float32(found.promise.threshold))
     colours = cv2.applyColorMap(np.clip(shares * 255, 0, 255).astype(np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0]
     tint = np.zeros(picture.shape, np.float32)
     covered = np.zeros(found.picture.shape, np.float32)
@@ -113,22 +116,22 @@ def heat_map(found: Fit) -> Canvas:
     mixed = 0.55 * picture + 0.45 * tint / np.maximum(covered, 1)[:, :, None]
     canvas = np.where(covered[:, :, None] > 0, mixed, picture).astype(np.uint8)
     for (x, y, w, h), share in zip(boxes, shares.tolist(), strict=True):
-        words = f"{share:.2f}"
+        text = f"{share:.2f}"
         at = (x + w // 2 - 18, y + h // 2 + 5)
-        cv2.putText(canvas, words, at, FONT, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
-        cv2.putText(canvas, words, at, FONT, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
+        cv2.putText(canvas, text, at, FONT, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
+        cv2.putText(canvas, text, at, FONT, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
     title = np.full((28, canvas.shape[1], 3), 240, np.uint8)
     _write(title, "largest score of good surface over the threshold, by place", (6, 19))
     return np.vstack([title, canvas])
 
 
-def _cell(one: Odd) -> Canvas:
+def _cell(one: ShownTile) -> Canvas:
     assert one.picture is not None
     side = CELL_PX - 10
     cell = _blank()
     picture = cv2.resize(one.picture, (side, side), interpolation=cv2.INTER_CUBIC)
     cell[5 : 5 + side, 5 : 5 + side] = cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR)
-    cv2.rectangle(cell, (3, 3), (side + 6, side + 6), CARRIED if one.left_out else ASKED, 2)
+    cv2.rectangle(cell, (3, 3), (side + 6, side + 6), EXTRAPOLATED if one.left_out else ALLOWED, 2)
     _write(cell, f"{one.score:.2f}  frame {one.frame}", (5, CELL_PX + 12))
     _write(cell, one.label.rsplit("/", 1)[-1][-22:], (5, CELL_PX + 28), size=0.35)
     return cell
@@ -138,11 +141,11 @@ def _blank() -> Canvas:
     return np.full((CELL_PX + LINE_PX, CELL_PX, 3), 255, np.uint8)
 
 
-def _title(words: str) -> Canvas:
+def _title(text: str) -> Canvas:
     row = np.full((LINE_PX, ACROSS * CELL_PX, 3), 240, np.uint8)
-    _write(row, words, (8, 24), size=0.55)
+    _write(row, text, (8, 24), size=0.55)
     return row
 
 
-def _write(canvas: Canvas, words: str, at: tuple[int, int], colour: Colour = INK, size: float = 0.45) -> None:
-    cv2.putText(canvas, words, at, FONT, size, colour, 1, cv2.LINE_AA)
+def _write(canvas: Canvas, text: str, at: tuple[int, int], colour: Colour = INK, size: float = 0.45) -> None:
+    cv2.putText(canvas, text, at, FONT, size, colour, 1, cv2.LINE_AA)

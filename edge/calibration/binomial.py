@@ -1,4 +1,4 @@
-"""Exact intervals of a share: k of n, without a normal curve that would be wrong near 0 and 1."""
+"""Exact binomial intervals of a share, k of n: the normal approximation is wrong near 0 and 1."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from math import exp, lgamma, log, log1p
 from typing import Final
 
 CONFIDENCE: Final = 0.95
-CLOSE: Final = 1e-12
-"""Relative: bounds are found to this."""
+TOLERANCE: Final = 1e-12
+"""Relative error of a bound."""
 MAX_TERMS: Final = 100_000
-"""Of the continued fraction, which needs some square root of n."""
+"""Of the continued fraction, which needs about the square root of n."""
 TINY: Final = 1e-300
 
 
 def interval(k: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Two-sided bounds of the share behind k of n.  Source: Clopper and Pearson, Biometrika 26 (1934) 404-413."""
+    """Two-sided bounds of the true share, for k of n.  Source: Clopper and Pearson, Biometrika 26 (1934) 404-413."""
     side = (1 + confidence) / 2
     return lower(k, n, side), upper(k, n, side)
 
 
 def upper(k: int, n: int, confidence: float = CONFIDENCE) -> float:
-    """The largest share at which so few as k of n still happen once in 1 / (1 - confidence); 1 for n = 0."""
+    """The largest share at which k or fewer of n have a probability of 1 - confidence; 1 for n = 0."""
     _check(k, n, confidence)
     if k >= n:
         return 1.0
-    return _falling(lambda share: at_most(k, n, share), 1 - confidence)
+    return _crossing(lambda share: at_most(k, n, share), 1 - confidence)
 
 
 def lower(k: int, n: int, confidence: float = CONFIDENCE) -> float:
-    """The smallest share at which so many as k of n still happen once in 1 / (1 - confidence); 0 for n = 0."""
+    """The smallest share at which k or more of n have a probability of 1 - confidence; 0 for n = 0."""
     _check(k, n, confidence)
     if k == 0:
         return 0.0
-    return _falling(lambda share: 1 - share_beta(share, k, n - k + 1), confidence)
+    return _crossing(lambda share: 1 - incomplete_beta(share, k, n - k + 1), confidence)
 
 
 def at_most(k: int, n: int, share: float) -> float:
-    """Probability of k or fewer of n, each with this probability."""
+    """Probability of k or fewer successes in n trials, each with this probability."""
     _check(k, n, 0.5)
-    return 1.0 if k >= n else share_beta(1 - share, n - k, k + 1)
+    return 1.0 if k >= n else incomplete_beta(1 - share, n - k, k + 1)
 
 
-def share_beta(x: float, a: float, b: float) -> float:
+def incomplete_beta(x: float, a: float, b: float) -> float:
     """The regularised incomplete beta function.  Source: Press et al., Numerical Recipes, 6.4, Lentz's fraction."""
     if not 0 < x < 1:
         return min(1.0, max(0.0, x))
@@ -74,10 +74,10 @@ def _off_zero(value: float) -> float:
     return TINY if abs(value) < TINY else value
 
 
-def _falling(function: Callable[[float], float], level: float) -> float:
-    """Where a function that falls from 1 at 0 to 0 at 1 crosses a level."""
+def _crossing(function: Callable[[float], float], level: float) -> float:
+    """Where a function that falls from 1 at 0 to 0 at 1 crosses a level.  By bisection."""
     low, high = 0.0, 1.0
-    while high - low > CLOSE * high:
+    while high - low > TOLERANCE * high:
         middle = (low + high) / 2
         if not low < middle < high:
             break
@@ -87,4 +87,4 @@ def _falling(function: Callable[[float], float], level: float) -> float:
 
 def _check(k: int, n: int, confidence: float) -> None:
     if not (0 <= k <= n and 0 < confidence < 1):
-        raise ValueError(f"{k} of {n} with a confidence of {confidence} is no share")
+        raise ValueError(f"{k} of {n} with a confidence of {confidence} is not a share")

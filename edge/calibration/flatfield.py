@@ -1,4 +1,4 @@
-"""Even light from frames of good surface: what the mean of many shows, smoothed, is the lamp and not the steel."""
+"""Flat field from frames of good surface: the smoothed median of many frames shows the lamp, not the steel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from edge.calibration.motion_check import Stillness
+from edge.calibration.motion_check import MotionCheck
 from edge.errors import CalibrationError
 from edge.frame import Float32s, Gray
 from edge.vision.drawing import label
@@ -19,16 +19,17 @@ from edge.vision.flatfield import FACTOR, UNIT, cells, unevenness
 MIN_FRAMES: Final = 10
 MAX_GAIN: Final = 3.0
 SMOOTH: Final = 0.04
-"""Of the longer side: finer structure than this is not taken for light."""
+"""Sigma, as a share of the longer side: finer structure is not attributed to the light."""
 HELPS: Final = 0.8
-"""Unevenness of frames that were not used must fall below this share."""
+"""The gain must reduce the unevenness of unused frames below this share of it."""
 DARK: Final = 20.0
 BRIGHT: Final = 245.0
+"""Limits of the median, gray levels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Light:
-    """gain: (h, w) float32.  before, after: unevenness of the frames kept for the check."""
+    """gain: (h, w) float32.  before, after: unevenness of the check frames, without and with it."""
 
     gain: Float32s
     before: float
@@ -36,35 +37,35 @@ class Light:
 
 
 def measure(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None = None) -> Light:
-    """Gains from every second frame, checked on the others.
+    """Compute the gain from every second frame and check it on the others.
 
-    roi: x y w h where the surface is.  Raises CalibrationError when the frames are too few, too much alike, too dark,
-    saturated, or when a gain would not help.
+    roi: x y w h of the surface, px.  Raises CalibrationError when the frames are too few, show one piece of surface,
+    are too dark or saturated, or when the gain would not help.
     """
     if len(frames) < MIN_FRAMES:
-        raise CalibrationError(f"{len(frames)} frames: at least {MIN_FRAMES} of different good surface are needed")
+        raise CalibrationError(f"{len(frames)} frames: at least {MIN_FRAMES}, of different good surface, are needed")
     x, y, w, h = roi or (0, 0, frames[0].shape[1], frames[0].shape[0])
     if min(w, h) < 2 * FACTOR:
         raise CalibrationError(
-            f"{w}x{h} px of surface are too few to tell light from steel: at least {2 * FACTOR} each way"
+            f"{w}x{h} px of surface are too few to separate light from steel: at least {2 * FACTOR} each way"
         )
-    stillness = Stillness()
+    motion = MotionCheck()
     for frame in frames:
-        stillness.see(frame[y : y + h, x : x + w])
-    stillness.check()
+        motion.add(frame[y : y + h, x : x + w])
+    motion.check()
     light = _light(frames[::2], roi)
-    level = float(np.median(light))
-    if level < DARK or level > BRIGHT:
-        words = "too dark" if level < DARK else "saturated"
-        raise CalibrationError(f"a median of {level:.0f} gray levels is {words}: set exposure or lamp first")
-    gain = np.clip(level / np.maximum(light, 1.0), 1 / MAX_GAIN, MAX_GAIN).astype(np.float32)
-    before = float(np.mean([_uneven(frame, None, roi) for frame in frames[1::2]]))
-    after = float(np.mean([_uneven(frame, gain, roi) for frame in frames[1::2]]))
+    median = float(np.median(light))
+    if median < DARK or median > BRIGHT:
+        fault = "too dark" if median < DARK else "saturated"
+        raise CalibrationError(f"a median of {median:.0f} gray levels is {fault}: adjust exposure or lamp first")
+    gain = np.clip(median / np.maximum(light, 1.0), 1 / MAX_GAIN, MAX_GAIN).astype(np.float32)
+    before = float(np.mean([_unevenness(frame, None, roi) for frame in frames[1::2]]))
+    after = float(np.mean([_unevenness(frame, gain, roi) for frame in frames[1::2]]))
     if after > HELPS * before:
         raise CalibrationError(
-            f"it would not help: the light differs by {100 * before:.1f} % from side to side, and by "
-            f"{100 * after:.1f} % with the gain. Give more frames of good surface, or do without. Where the "
-            "picture shows dark background, find the strip first: `defectd calibrate roi`"
+            f"it would not help: brightness varies by {100 * before:.1f} % across the frame, and by "
+            f"{100 * after:.1f} % with the gain. Give more frames of good surface, or inspect without a flat field. If "
+            "the frames show dark background, calibrate the region first: `defectd calibrate roi`"
         )
     return Light(gain, before, after)
 
@@ -73,18 +74,18 @@ def _light(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None) -> Flo
     height, width = frames[0].shape
     size = (round(width / FACTOR), round(height / FACTOR))
     small = np.median([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames], axis=0)
-    if roi is not None:  # what lies beside the strip is no light: the strip's border goes on there
+    if roi is not None:  # the background shows no light: continue the values at the strip's border there
         x, y, w, h = roi
         left, top = min(-(-x // FACTOR), size[0] - 1), min(-(-y // FACTOR), size[1] - 1)
         right, below = min((x + w) // FACTOR, size[0]), min((y + h) // FACTOR, size[1])
         inner = small[top : max(top + 1, below), left : max(left + 1, right)]
-        beside = ((top, size[1] - top - inner.shape[0]), (left, size[0] - left - inner.shape[1]))
-        small = np.pad(inner, beside, mode="edge")
+        margins = ((top, size[1] - top - inner.shape[0]), (left, size[0] - left - inner.shape[1]))
+        small = np.pad(inner, margins, mode="edge")
     sigma = SMOOTH * max(size)
     return np.asarray(cv2.GaussianBlur(small.astype(np.float32), (0, 0), sigma, borderType=cv2.BORDER_REPLICATE))
 
 
-def _uneven(frame: Gray, gain: Float32s | None, roi: tuple[int, int, int, int] | None) -> float:
+def _unevenness(frame: Gray, gain: Float32s | None, roi: tuple[int, int, int, int] | None) -> float:
     height, width = frame.shape
     if gain is not None:
         whole = cv2.resize(gain, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -94,12 +95,12 @@ def _uneven(frame: Gray, gain: Float32s | None, roi: tuple[int, int, int, int] |
 
 
 def coded(gain: Float32s) -> npt.NDArray[np.uint16]:
-    """As the file holds it."""
+    """The gain as the PNG file holds it, in steps of 1 / UNIT."""
     return np.clip(np.rint(gain * UNIT), 1, 65_535).astype(np.uint16)
 
 
 def overlay(frame: Gray, light: Light) -> npt.NDArray[np.uint8]:
-    """(3 H, W, 3) uint8 BGR: the frame, the gain as a heat map with its scale, and the frame with it."""
+    """(3 H, W, 3) uint8 BGR: the frame, the gain as a heat map with its scale, and the corrected frame."""
     height, width = frame.shape
     gain = light.gain
     whole = cv2.resize(gain, (width, height), interpolation=cv2.INTER_LINEAR)
@@ -110,11 +111,11 @@ def overlay(frame: Gray, light: Light) -> npt.NDArray[np.uint8]:
     heat = cv2.applyColorMap(shade.astype(np.uint8), cv2.COLORMAP_VIRIDIS)
     gray = [cv2.cvtColor(picture, cv2.COLOR_GRAY2BGR) for picture in (frame, even)]
     panels = [np.asarray(panel, np.uint8) for panel in (gray[0], heat, gray[1])]
-    words = (
-        f"as it is: {light.before:.1%} uneven (mean of the frames checked)",
-        f"gain: dark {low:.2f} times, bright {high:.2f} times",
+    titles = (
+        f"as grabbed: {light.before:.1%} uneven (mean of the frames checked)",
+        f"gain: dark is {low:.2f}, bright is {high:.2f}",
         f"with the gain: {light.after:.1%} uneven",
     )
-    for panel, said in zip(panels, words, strict=True):
-        label(panel, said, (8, 20))
+    for panel, title in zip(panels, titles, strict=True):
+        label(panel, title, (8, 20))
     return np.vstack(panels)

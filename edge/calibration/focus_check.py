@@ -1,9 +1,9 @@
-"""Is footage in focus? Told by how quickly gray values lose each other from pixel to pixel, whatever the noise.
+"""Is footage in focus? Measured by how gray values decorrelate with distance, independent of the noise.
 
-The mean squared difference of two pixels k apart is that of the surface plus that of the sensor's noise, and noise is
-the same at every k: differences of such means are of the surface alone. On a sharp picture most of the change from one
-pixel to the fourth is there at the second; where a lens smears, change grows with the square of the distance, and the
-second pixel has a fifth of it.
+The mean squared difference of two pixels k apart is the sum of a part of the surface and a part of the sensor's noise.
+The noise part is the same at every k, so it cancels in the difference of two such means. In a sharp image most of the
+change between a pixel and the fourth from it is already there at the second. Behind a blurring lens the change grows
+with the square of the distance: at the second pixel it is a fifth.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from edge.frame import Float64s, Gray
 
 STEPS: Final = (1, 2, 4)
 ROWS: Final = 96
-"""Looked at in each frame, at most, evenly spread."""
+"""Rows that are measured in each frame, at most, evenly spread."""
 FAINT: Final = 0.3
-"""Gray levels squared from the first pixel to the fourth: with less there is no texture to be sharp."""
+"""Change from the first pixel to the fourth, gray levels squared: with less there is no texture to measure."""
 SOFT: Final = 0.29
-"""Steel of three mills had 0.46 to 0.82; smeared with a sigma of 2 px 0.23 to 0.27, without noise and with 5 levels."""
+"""Steel of three mills had 0.46 to 0.82; blurred with a sigma of 2 px it had 0.23 to 0.27, without noise and with noise
+of 5 gray levels."""
 
 
 @dataclass(slots=True)
-class Focus:
-    """Change over 1, 2 and 4 pixels, across and down, summed over frames."""
+class FocusCheck:
+    """Sums the change over 1, 2 and 4 pixels, across and down, over frames."""
 
     _changes: Float64s = field(default_factory=lambda: np.zeros((2, len(STEPS))))
     _frames: int = 0
 
-    def see(self, image: Gray) -> None:
-        """Take in a frame.  image: (H, W) uint8; at least 8 px each way, else it is left out."""
+    def add(self, image: Gray) -> None:
+        """Measure a frame.  image: (H, W) uint8; a frame below 8 px in either direction is left out."""
         if min(image.shape) < 2 * STEPS[-1]:
             return
         rows = np.unique(np.linspace(0, image.shape[0] - 1 - STEPS[-1], ROWS).astype(np.intp))
@@ -46,15 +47,15 @@ class Focus:
 
     @property
     def sharpness(self) -> float | None:
-        """0.2 where all is smeared, towards 1 for texture as fine as pixels; None where there is none to tell by.
+        """0.2 for a blurred image, up to 1 for texture as fine as the pixels; None without texture.
 
-        Of the sharper direction: a strip that moves while the shutter is open smears the other.
+        The sharper direction counts: motion during the exposure blurs only the other.
         """
         one, two, four = self._changes.T / max(1, self._frames)
-        told = four - one > FAINT
-        if not told.any():
+        has_texture = four - one > FAINT
+        if not has_texture.any():
             return None
-        return float(((two - one)[told] / (four - one)[told]).max())
+        return float(((two - one)[has_texture] / (four - one)[has_texture]).max())
 
     @property
     def is_soft(self) -> bool:

@@ -1,4 +1,4 @@
-"""Frames to calibrate with: of one camera and one size, recorded or live."""
+"""Frames for a calibration: from one camera, all of one size, recorded or live."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MAX_BYTES: Final = 512 << 20
 STOP_S: Final = 0.7
 WAIT_S: Final = 0.2
 MAX_BAD: Final = 0.2
-"""Share of the frames."""
+"""Share of the frames that may be bad images."""
 MIN_SIDE_PX: Final = 32
-"""Of a frame that can be told to be blurred."""
+"""The sharpness of a smaller frame is not checked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Footage:
-    """frames: (H, W) uint8 each, all of one shape.  source: in words, without credentials."""
+    """frames: (H, W) uint8 each, all of one shape.  source: where they come from, without credentials."""
 
     frames: tuple[Gray, ...]
     source: str
@@ -43,9 +43,9 @@ class Footage:
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One frame on its way.  pixels: valid until the next.  follows: the one before it was its neighbour in time.
+    """One frame.  pixels: valid until the next frame.  follows: the frame before was its neighbour in time.
 
-    grabbed_ns: monotonic, of a camera.  number: counts all frames that the camera gave.
+    grabbed_ns: monotonic; None for a recording.  number: counts all frames that the camera delivered.
     """
 
     label: str
@@ -56,10 +56,11 @@ class Shot:
 
 
 def shots(camera: config.Camera, sources: Sequence[str], clock: Clock, *, consecutive: bool = False) -> Iterator[Shot]:
-    """Frame after frame, of one size, none of them kept: for footage that no memory would hold.
+    """Yield the frames one by one and keep none: footage may be larger than the memory.
 
-    consecutive: image files are neighbouring frames, too; those of a video always are.
-    Raises CalibrationError for an input that cannot be read and for frames of several sizes.
+    sources: recordings; without any, the camera.  consecutive: image files are neighbouring frames, as frames of a
+    video always are.
+    Raises CalibrationError for a source that cannot be read and for frames of several sizes.
     """
     shape: tuple[int, ...] | None = None
     for shot in _recorded(sources, consecutive=consecutive) if sources else _live(camera, clock):
@@ -70,8 +71,8 @@ def shots(camera: config.Camera, sources: Sequence[str], clock: Clock, *, consec
         yield shot
 
 
-def where(camera: config.Camera, sources: Sequence[str]) -> str:
-    """Where frames come from, in words, without credentials."""
+def source_name(camera: config.Camera, sources: Sequence[str]) -> str:
+    """Where the frames come from, without credentials."""
     return redact(", ".join(sources) if sources else camera.source.get_secret_value())[:500]
 
 
@@ -80,40 +81,42 @@ def gather(
     sources: Sequence[str],
     clock: Clock,
     *,
-    most: int,
-    least: int = 1,
+    max_frames: int,
+    min_frames: int = 1,
     every_s: float = 0.0,
     surface: bool = True,
     on_frame: Callable[[], None] = lambda: None,
 ) -> Footage:
-    """Up to `most` frames from recordings, or from the camera where none are given, one each `every_s`.
+    """Collect up to max_frames frames from recordings, or from the camera without any, one every `every_s` seconds.
 
-    surface: they show steel, so that it can be told whether they are blurred.
-    Raises CalibrationError for an input that cannot be read, frames of several sizes, fewer than `least`, or frames of
-    which many are no pictures of anything.
+    surface: the frames show steel, so their sharpness can be checked.
+    Raises CalibrationError for a source that cannot be read, frames of several sizes, fewer than min_frames, or too
+    many bad images among them.
     """
     frames: list[Gray] = []
-    held = 0
+    size_bytes = 0
     for shot in thinned(shots(camera, sources, clock), every_s):
         frames.append(shot.pixels.copy())
-        held += shot.pixels.nbytes
+        size_bytes += shot.pixels.nbytes
         on_frame()
-        if len(frames) >= most or held >= MAX_BYTES:
+        if len(frames) >= max_frames or size_bytes >= MAX_BYTES:
             break
-    if len(frames) < least:
-        raise CalibrationError(f"{where(camera, sources)} gave {len(frames)} frames, at least {least} are needed")
-    look_at(frames, surface=surface)
-    return Footage(tuple(frames), where(camera, sources))
+    if len(frames) < min_frames:
+        raise CalibrationError(
+            f"{source_name(camera, sources)} gave {len(frames)} frames, at least {min_frames} are needed"
+        )
+    check_frames(frames, surface=surface)
+    return Footage(tuple(frames), source_name(camera, sources))
 
 
-def about(sources: Sequence[str], most: int) -> int:
-    """How many frames will come, to tell how long that takes."""
+def expected_frames(sources: Sequence[str], max_frames: int) -> int:
+    """Number of frames to expect, for the progress bar."""
     known = sum(count_pictures(source) for source in sources)
-    return min(most, known or most)
+    return min(max_frames, known or max_frames)
 
 
 def thinned(shots: Iterator[Shot], every_s: float) -> Iterator[Shot]:
-    """One each so many seconds, of frames that know when they were grabbed."""
+    """One frame every `every_s` seconds; frames without a grab time all pass."""
     due_ns: int | None = None
     for shot in shots:
         if due_ns is not None and shot.grabbed_ns is not None and shot.grabbed_ns < due_ns:
@@ -122,22 +125,22 @@ def thinned(shots: Iterator[Shot], every_s: float) -> Iterator[Shot]:
         yield shot
 
 
-def look_at(frames: Sequence[Gray], *, surface: bool) -> None:
-    """Raises CalibrationError where many are pictures that the daemon would not judge, whatever they are given for."""
-    found = Counter(reason for frame in frames if (reason := _ailment(frame, surface=surface)) is not None)
+def check_frames(frames: Sequence[Gray], *, surface: bool) -> None:
+    """Raises CalibrationError when many frames are bad images, which the daemon would not inspect either."""
+    found = Counter(reason for frame in frames if (reason := _fault(frame, surface=surface)) is not None)
     if found.total() > MAX_BAD * len(frames):
         raise CalibrationError(
-            f"{found.total()} of {len(frames)} frames are no pictures to calibrate with ({listed(found)}): see to "
-            "lamp, exposure, lens cap and focus first"
+            f"{found.total()} of {len(frames)} frames cannot be used for a calibration ({listed(found)}): check lamp, "
+            "exposure, lens cap and focus first"
         )
 
 
 def listed(bad: Mapping[str, int]) -> str:
-    """How many frames there are of each fault, in words."""
+    """The number of frames with each fault, as text."""
     return ", ".join(f"{count} {reason}" for reason, count in sorted(bad.items()))
 
 
-def _ailment(frame: Gray, *, surface: bool) -> str | None:
+def _fault(frame: Gray, *, surface: bool) -> str | None:
     reason = image_quality.fault(frame)
     if reason is None and surface and min(frame.shape) >= MIN_SIDE_PX:
         return "blurred" if image_quality.image_stats(frame).sharpness < image_quality.SOFT else None
@@ -156,7 +159,7 @@ def _recorded(sources: Sequence[str], *, consecutive: bool) -> Iterator[Shot]:
 
 
 def _live(camera: config.Camera, clock: Clock) -> Iterator[Shot]:
-    """From the camera itself, in a process of its own as the daemon does it, until nobody wants more."""
+    """Frames from the camera, read by a camera process as in the daemon, until the caller stops."""
     supervisor = Supervisor([camera], clock)
     limit_ns = int((camera.open_timeout_s + 2 * camera.read_timeout_s) * NS_PER_S)
     before: int | None = None
@@ -176,11 +179,13 @@ def _live(camera: config.Camera, clock: Clock) -> Iterator[Shot]:
                 until_ns = clock.monotonic_ns() + limit_ns
             for notice in supervisor.take_notices():
                 if isinstance(notice, CameraLost):
-                    said = redact(notice.reason)
-                    raise CalibrationError(f"camera {camera.name}: {said}. If the daemon has it, stop that first")
+                    reason = redact(notice.reason)
+                    raise CalibrationError(
+                        f"camera {camera.name}: {reason}. If the daemon uses it, stop the daemon first"
+                    )
                 if isinstance(notice, CameraEnded):
                     return
-        raise CalibrationError(f"camera {camera.name} gives no picture")
+        raise CalibrationError(f"camera {camera.name} delivers no frame")
     finally:
         supervisor.stop(STOP_S)
         supervisor.close()

@@ -1,4 +1,4 @@
-"""Gaussians of good surface from what the network says of tiles, and scores of tiles that they were not made of."""
+"""Gaussians of good surface from the outputs of the network, and scores of tiles that they were not fitted on."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from edge.frame import Bools, Float32s, Float64s, Indices
 from edge.vision.anomaly import Gaussians, joined
 
 SPLIT_FROM: Final = 4000
-"""Tiles from which on one half is fitted and the other half counted; below, part by part in turn."""
+"""With this many tiles, one half is fitted and the other half is scored; with fewer, the fit is cross-validated."""
 BLOCKS: Final = 10
+"""Every second block is scored, the others are fitted."""
 FOLDS: Final = 20
-"""In turn: with so many, a Gaussian of the others is nearly that of all."""
+"""Of the cross-validation: a Gaussian of 19 folds is nearly the Gaussian of all."""
 MAX_FITTED: Final = 20_000
+"""Tiles."""
 MIN_SPREAD: Final = 0.2
-"""Of the middle column's: one that never moved on good surface must not call its first faint movement a defect."""
+"""Minimum spread of a column, as a share of the median column's: a column that was constant on good surface must not
+make its first small change a defect."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Which columns of the values belong to which view.  names: (V).  starts: (V,)."""
+    """The columns of each view.  names: of V views.  starts: (V,) first columns."""
 
     names: tuple[str, ...]
     starts: Indices
@@ -37,51 +40,55 @@ class Layout:
 
 
 def fitted(values: Float32s, layout: Layout) -> Gaussians:
-    """Gaussians, and the unit of their distances from the same tiles."""
+    """Fit Gaussians, and scale their distances on the same tiles.  values: (N, D)."""
     surface = _unscaled(values, layout)
-    return _scaled(surface, *_ruler(surface.logarithms(values)))
+    return _scaled(surface, *_scale(surface.logarithms(values)))
 
 
 def scored(values: Float32s, layout: Layout, frame_of: Indices) -> tuple[Gaussians, Float32s, Bools]:
-    """The Gaussians; scores of tiles that they were not made of; which those are."""
+    """Fit Gaussians, and score tiles that they were not fitted on.
+
+    values: (N, D).  frame_of: (N,) the frame of each tile.  Returns the Gaussians, (N,) scores, and (N,) bool: the
+    tiles whose scores count.
+    """
     count = len(frame_of)
     if count >= SPLIT_FROM:
         counted = _blocks(frame_of, BLOCKS) % 2 == 1
         surface = fitted(values[~counted], layout)
         return surface, surface.score(values), counted
     whole = np.ones(count, np.bool_)
-    held, ruler = _in_turns(values, layout, frame_of, whole)
-    return _scaled(_unscaled(values, layout), *ruler), joined(held, *ruler), whole
+    held_out, scale = _cross_validated(values, layout, frame_of, whole)
+    return _scaled(_unscaled(values, layout), *scale), joined(held_out, *scale), whole
 
 
-def strange(values: Float32s, layout: Layout, frame_of: Indices) -> Float32s:
-    """Scores by Gaussians of the nine tenths that look most alike: a few defects must not hide themselves."""
-    if len(frame_of) < SPLIT_FROM:  # a small Gaussian lies too near to what it was made of
-        held, ruler = _in_turns(values, layout, frame_of, np.ones(len(frame_of), np.bool_))
-        scores = joined(held, *ruler)
-        held, ruler = _in_turns(values, layout, frame_of, scores <= np.quantile(scores, 0.9))
-        return joined(held, *ruler)
+def robust_scores(values: Float32s, layout: Layout, frame_of: Indices) -> Float32s:
+    """Score with Gaussians of the nine tenths that are most alike: a few defects must not widen them.  Returns (N,)."""
+    if len(frame_of) < SPLIT_FROM:  # few tiles lie too close to a Gaussian that was fitted on them
+        held_out, scale = _cross_validated(values, layout, frame_of, np.ones(len(frame_of), np.bool_))
+        scores = joined(held_out, *scale)
+        held_out, scale = _cross_validated(values, layout, frame_of, scores <= np.quantile(scores, 0.9))
+        return joined(held_out, *scale)
     scores = fitted(values, layout).score(values)
     return fitted(values[scores <= np.quantile(scores, 0.9)], layout).score(values)
 
 
-def _in_turns(
+def _cross_validated(
     values: Float32s, layout: Layout, frame_of: Indices, usable: Bools
 ) -> tuple[Float32s, tuple[Float32s, Float32s]]:
-    """(N, V) distances of each part by what the others are like, as far as these are usable; and their unit."""
+    """(N, V) distances of each fold, with Gaussians of the usable tiles of the other folds; and the scale of them."""
     folds = _blocks(frame_of, FOLDS)
-    held = np.empty((len(frame_of), len(layout.names)), np.float32)
+    held_out = np.empty((len(frame_of), len(layout.names)), np.float32)
     for fold in np.unique(folds):
         inside = folds == fold
         others = ~inside & usable
         if not others.any():
             raise CalibrationError("all tiles are of a few frames: several are needed")
-        held[inside] = _unscaled(values[others], layout).logarithms(values[inside])
-    return held, _ruler(held[usable])
+        held_out[inside] = _unscaled(values[others], layout).logarithms(values[inside])
+    return held_out, _scale(held_out[usable])
 
 
 def _unscaled(values: Float32s, layout: Layout) -> Gaussians:
-    """Gaussians whose distances are in no unit yet."""
+    """Gaussians whose distances are not scaled yet."""
     columns, views = values.shape[1], len(layout.names)
     whitening, offset = np.zeros((columns, columns), np.float32), np.empty(columns, np.float32)
     some = values[:: max(1, len(values) // MAX_FITTED)]
@@ -103,7 +110,9 @@ def _gaussian(values: Float32s) -> tuple[Float64s, Float64s]:
     scale = np.maximum(spread, max(MIN_SPREAD * float(np.median(spread)), 1e-6))
     centre = wide.mean(0)
     columns = (wide - centre) / scale
-    covariance = columns.T @ columns / count + np.diag(1 - (spread / scale) ** 2)  # what moved less: as if with noise
+    covariance = columns.T @ columns / count + np.diag(
+        1 - (spread / scale) ** 2
+    )  # columns with less spread: as if they had noise
     mean = float(np.trace(covariance)) / size
     apart = float(((covariance - mean * np.eye(size)) ** 2).sum())
     noise = float(((columns**2).sum(1) ** 2).mean() - (covariance**2).sum()) / count
@@ -113,11 +122,11 @@ def _gaussian(values: Float32s) -> tuple[Float64s, Float64s]:
     return whitening, centre @ whitening
 
 
-def _ruler(logarithms: Float32s) -> tuple[Float32s, Float32s]:
-    """Gain and shift of each view, by which its middle is 1 and its last tenth begins at 2.  logarithms: (N, V)."""
-    middle, tenth = np.quantile(logarithms, (0.5, 0.9), axis=0).astype(np.float32)
-    gain = 1 / np.maximum(np.float32(2e-3), tenth - middle)
-    return gain, 1 - middle * gain
+def _scale(logarithms: Float32s) -> tuple[Float32s, Float32s]:
+    """Gain and shift that put the median of each view at 1 and its 90 % quantile at 2.  logarithms: (N, V)."""
+    median, high = np.quantile(logarithms, (0.5, 0.9), axis=0).astype(np.float32)
+    gain = 1 / np.maximum(np.float32(2e-3), high - median)
+    return gain, 1 - median * gain
 
 
 def _scaled(surface: Gaussians, gain: Float32s, shift: Float32s) -> Gaussians:
@@ -125,6 +134,6 @@ def _scaled(surface: Gaussians, gain: Float32s, shift: Float32s) -> Gaussians:
 
 
 def _blocks(frame_of: Indices, count: int) -> Indices:
-    """Stretches of whole frames, about as many tiles in each.  (N,) 0 to count - 1."""
+    """(N,) 0 to count - 1: stretches of whole frames with about the same number of frames in each."""
     _, frames = np.unique(frame_of, return_inverse=True)
     return np.asarray(frames * count // (frames.max() + 1), np.intp)

@@ -1,4 +1,4 @@
-"""Labelled tiles: a folder for each class, and one named `good` or `normal` with sound surface."""
+"""Labelled tiles: a folder for each class, and one named `good` or `normal` with defect-free surface."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from edge.errors import CalibrationError, CameraError
 from edge.evidence.export import MANIFEST, UNSURE
 from edge.frame import Gray
 
-SOUND: Final = ("good", "normal")
-MOST: Final = 200_000
-MAX_TOLD: Final = 10
-"""Files that cannot be used, told one by one."""
+GOOD_FOLDERS: Final = ("good", "normal")
+MAX_PICTURES: Final = 200_000
+MAX_LISTED: Final = 10
+"""Unusable files that are listed one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """One picture.  label: number of its class; as many as there are classes: sound surface."""
+    """One picture.  label: the number of its class; defect-free surface has the number of classes as its label."""
 
     path: Path
     label: int
@@ -35,23 +35,25 @@ class Labelled:
 
 @dataclass(slots=True)
 class LeftOut:
-    """Files that were not used, and why."""
+    """Files that were not used, and the reasons."""
 
     reasons: list[tuple[Path, str]] = field(default_factory=list)
 
-    def said(self) -> Iterator[str]:
-        for path, why in self.reasons[:MAX_TOLD]:
+    def lines(self) -> Iterator[str]:
+        for path, why in self.reasons[:MAX_LISTED]:
             yield f"left out: {path}: {why}"
-        if len(self.reasons) > MAX_TOLD:
-            yield f"left out: {len(self.reasons) - MAX_TOLD} more"
+        if len(self.reasons) > MAX_LISTED:
+            yield f"left out: {len(self.reasons) - MAX_LISTED} more"
 
 
 def find(folders: Sequence[Path], classes: Sequence[str]) -> list[Labelled]:
-    """What is in the class folders, in order.  `unsure`, as `defectd evidence export` makes it, is left out.
+    """List the pictures in the class folders, in order, without the folder `unsure` of `defectd evidence export`.
 
-    Raises CalibrationError for folders that name no class of the model, or when there are no pictures.
+    Raises CalibrationError for folders that name no class of the model, and when there are no pictures.
     """
-    numbers = {_plain(name): number for number, name in enumerate(classes)} | dict.fromkeys(SOUND, len(classes))
+    numbers = {_normalised(name): number for number, name in enumerate(classes)} | dict.fromkeys(
+        GOOD_FOLDERS, len(classes)
+    )
     found, unknown = list[Labelled](), list[str]()
     for folder in folders:
         try:
@@ -61,43 +63,45 @@ def find(folders: Sequence[Path], classes: Sequence[str]) -> list[Labelled]:
                 f"{folder} cannot be read: {error.strerror}. Give a folder of class folders"
             ) from None
         for path in inner:
-            if _plain(path.name) == UNSURE:
+            if _normalised(path.name) == UNSURE:
                 continue
-            if _plain(path.name) not in numbers:
+            if _normalised(path.name) not in numbers:
                 unknown.append(str(path))
                 continue
             try:
                 base, names = find_images(str(path))
             except CameraError:
                 continue  # an empty folder: its class has no pictures
-            found += [Labelled(base / name, numbers[_plain(path.name)]) for name in names]
+            found += [Labelled(base / name, numbers[_normalised(path.name)]) for name in names]
     if unknown:
         raise CalibrationError(
-            f"no class of this model: {', '.join(unknown)}. It knows: {', '.join(classes)}; good or normal is sound "
-            f"surface, {UNSURE} is left out"
+            f"no class of this model: {', '.join(unknown)}. It knows: {', '.join(classes)}; good or normal is "
+            f"defect-free surface, {UNSURE} is left out"
         )
     if not found:
         where = ", ".join(map(str, folders))
         raise CalibrationError(f"{where} holds no class folders with pictures: {', '.join(classes)}, good")
-    if len(found) > MOST:
-        raise CalibrationError(f"{len(found)} pictures are too many, at most {MOST}: give a sample")
+    if len(found) > MAX_PICTURES:
+        raise CalibrationError(f"{len(found)} pictures are too many, at most {MAX_PICTURES}: give a sample")
     return found
 
 
-def _plain(name: str) -> str:
+def _normalised(name: str) -> str:
     return name.lower().replace(" ", "_")
 
 
-def read(found: Sequence[Labelled], side: int, allowed_px: Sequence[int], left: LeftOut) -> Iterator[tuple[int, Gray]]:
-    """Label and (side, side) uint8 of each picture that can be read, cut down as the daemon does with tiles.
+def read(
+    found: Sequence[Labelled], side: int, allowed_px: Sequence[int], left_out: LeftOut
+) -> Iterator[tuple[int, Gray]]:
+    """Yield the label and the (side, side) uint8 pixels of each readable picture, resized as the daemon resizes tiles.
 
-    allowed_px: sides that a tile may have; all pictures have one of them.  Raises CalibrationError.
+    allowed_px: sides that a tile may have; all pictures must have the same one.  Raises CalibrationError.
     """
     first: tuple[Path, tuple[int, int]] | None = None
     for one in found:
         for picture in iter_recording(one.path):
             if isinstance(picture, Unreadable):
-                left.reasons.append((one.path, str(picture.error)))
+                left_out.reasons.append((one.path, str(picture.error)))
                 continue
             height, width = picture.pixels.shape
             if first is None:
@@ -105,8 +109,8 @@ def read(found: Sequence[Labelled], side: int, allowed_px: Sequence[int], left: 
                 first = one.path, (width, height)
             if (width, height) != first[1]:
                 raise CalibrationError(
-                    f"{one.path} is {width}x{height} px, {first[0]} is {first[1][0]}x{first[1][1]}: give one size, for "
-                    "a tile shows the same length of steel everywhere"
+                    f"{one.path} is {width}x{height} px, {first[0]} is {first[1][0]}x{first[1][1]}: give one size, "
+                    "because a tile shows the same length of steel everywhere"
                 )
             pixels = picture.pixels
             if height != side:
@@ -123,21 +127,21 @@ def _check(path: Path, width: int, height: int, allowed_px: Sequence[int]) -> No
         )
 
 
-def least(labels: Sequence[int], classes: Sequence[str], wanted: int) -> None:
-    """Raises CalibrationError where a class has some pictures but too few, or none has any."""
+def check_counts(labels: Sequence[int], classes: Sequence[str], min_pictures: int) -> None:
+    """Raises CalibrationError when a class has some pictures but too few, or when no class has any."""
     counts = Counter(labels)
-    few = [f"{name} has {counts[n]}" for n, name in enumerate((*classes, "good")) if 0 < counts[n] < wanted]
+    few = [f"{name} has {counts[n]}" for n, name in enumerate((*classes, "good")) if 0 < counts[n] < min_pictures]
     if few:
         raise CalibrationError(
-            f"too few pictures: {', '.join(few)}; at least {wanted} are needed of each class that has any. Give more, "
-            "or take the folder out: its class then keeps its threshold"
+            f"too few pictures: {', '.join(few)}; a class that has any needs at least {min_pictures}. Give more, "
+            "or remove the folder: its class then keeps its threshold"
         )
     if not any(counts[number] for number in range(len(classes))):
-        raise CalibrationError(f"no picture of a defect: thresholds need some of {', '.join(classes)}")
+        raise CalibrationError(f"no picture of a defect: thresholds need pictures of {', '.join(classes)}")
 
 
 def unconfirmed(folders: Sequence[Path]) -> tuple[int, int, int]:
-    """Pictures of evidence exports: how many there are, that stand where the model put them, that it found itself."""
+    """Count the pictures of evidence exports: all, those in the folder that the model chose, those that it found."""
     total = unmoved = own = 0
     for folder in folders:
         try:
@@ -149,5 +153,5 @@ def unconfirmed(folders: Sequence[Path]) -> tuple[int, int, int]:
                     own += row.get("kind") == "defect"
                     total += 1
         except (OSError, ValueError, csv.Error):
-            continue  # no export
+            continue  # not an export
     return total, unmoved, own

@@ -1,7 +1,7 @@
-"""Whether the strip moves: footage of one piece of it says nothing of the others, however many frames it has.
+"""Does the strip move? Footage of a strip that stands still shows one piece of surface, however many frames it has.
 
-Frames some time apart are compared by their texture, place for place. Where the strip has moved they have nothing in
-common; where it stands they do, as far as the noise of the sensor lets them.
+The check correlates the texture of frames some time apart, place by place. Frames of a moving strip are uncorrelated;
+frames of a strip that stands still are correlated, as far as the noise of the sensor allows.
 """
 
 from __future__ import annotations
@@ -15,35 +15,36 @@ from edge.errors import CalibrationError
 from edge.frame import Float32s, Gray
 
 EVERY: Final = 8
-"""Frames from one that is looked at to the next: a strip that creeps has moved by then."""
+"""Frames from one comparison to the next: even a slow strip has moved by then."""
 SHRUNK: Final = 4
-"""Times smaller than the frame, which leaves texture and takes noise."""
+"""Reduction before the comparison, which keeps texture and removes noise."""
 PLACES: Final = 6
-"""Each way; an edge or a caption that stands still is in few of them."""
+"""Rows and columns of places; an edge or a caption that stands still is in few of them."""
 STILL: Final = 0.3
-"""Correlation. Real steel that moved by 24 px has up to 0.06, that stands 0.45 to 0.93 with noise of 4 gray levels."""
+"""Correlation. Real steel that moved by 24 px has up to 0.06; still steel has 0.45 to 0.93, with noise of 4 gray
+levels."""
 
 
-class Stillness:
-    """Looks at the surface of frame after frame."""
+class MotionCheck:
+    """Compares the surface of frames, one after another."""
 
     def __init__(self) -> None:
-        self._seen = 0
-        self._before: Float32s | None = None
-        self._alike: list[float] = []
+        self._count = 0
+        self._previous: Float32s | None = None
+        self._correlations: list[float] = []
 
-    def see(self, surface: Gray) -> None:
-        """The next frame.  surface: (H, W) uint8; of another size it is not compared."""
-        if self._seen % EVERY == 0:
+    def add(self, surface: Gray) -> None:
+        """Take the next frame.  surface: (H, W) uint8; frames of different sizes are not compared."""
+        if self._count % EVERY == 0:
             texture = _texture(surface)
-            if self._before is not None and self._before.shape == texture.shape:
-                self._alike.append(_correlation(self._before, texture))
-            self._before = texture
-        self._seen += 1
+            if self._previous is not None and self._previous.shape == texture.shape:
+                self._correlations.append(_correlation(self._previous, texture))
+            self._previous = texture
+        self._count += 1
 
     def check(self) -> None:
         """Raises CalibrationError when most frames showed the same surface."""
-        if self._alike and float(np.median(self._alike)) > STILL:
+        if self._correlations and float(np.median(self._correlations)) > STILL:
             raise CalibrationError(
                 "the frames repeat, they show the same surface: the strip must move, or only one piece of it is "
                 "calibrated"
@@ -51,7 +52,7 @@ class Stillness:
 
 
 def _texture(surface: Gray) -> Float32s:
-    """Change along both sides at once: lines along the strip look alike wherever it is."""
+    """Mixed second difference, across and along: lines along the strip would look alike at every position of it."""
     height, width = surface.shape
     size = (max(2, width // SHRUNK), max(2, height // SHRUNK))
     small = cv2.resize(surface, size, interpolation=cv2.INTER_AREA).astype(np.float32)
@@ -59,7 +60,7 @@ def _texture(surface: Gray) -> Float32s:
 
 
 def _correlation(one: Float32s, other: Float32s) -> float:
-    """Of the median place."""
+    """Correlation of the median place."""
     found = []
     for a, b in zip(_places(one), _places(other), strict=True):
         power = float((a * a).sum()) * float((b * b).sum())

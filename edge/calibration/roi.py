@@ -1,7 +1,7 @@
-"""Where the strip is: its edges against the dark beside it.
+"""The region of the strip: its edges against the dark background.
 
-On each side, seen from the frame's border, the picture is dark and without texture until the strip begins. Each band
-of a frame is searched alone, so that a slanting edge is a line and a scratch near it is outvoted.
+From the border of the frame inwards, the picture is dark and without texture until the strip starts. Each band of a
+frame is searched alone: a slanting edge becomes a line, and a scratch near it is outvoted.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from edge.vision.strip_edges import AGREE, BANDS, BORDER_PX, DARK, FLAT, LOOK_BA
 
 SIDES: Final[tuple[Side, ...]] = ("left", "right", "top", "bottom")
 MIN_FRAMES: Final = 3
-"""The median of fewer is no defence against one that shows something else."""
+"""The median of fewer frames would not reject one that shows something else."""
 SLANT_PX: Final = 3.0
-"""Across the frame: an edge that slants by more makes a polygon."""
+"""Across the frame: an edge with more slant makes the region a polygon."""
 MAX_SLANT_PX: Final = 16.0
-"""Of an edge that is followed: the region is upright then, and what lies in the slant is not inspected."""
+"""Of an edge that is followed: the region is upright then, and the strip within the slant is not inspected."""
 
 SOFT_PX: Final = 8
 SOFT: Final = 0.4
-"""Share of an edge's rise within SOFT_PX. Eight edges of real line-scan frames have 0.49 to 0.78; blurred by a sigma of
-8 px, which moves what is found by 10, they have 0.26 to 0.36."""
+"""Minimum share of an edge's rise within SOFT_PX. Eight edges of real line-scan frames have 0.49 to 0.78; blurred with
+a sigma of 8 px, which moves the measured place by 10 px, they have 0.26 to 0.36."""
 BESIDE_PX: Final = (24, 40)
-"""From an edge: there the background and the strip are themselves."""
+"""Distance from an edge at which background and strip have their own gray levels."""
 
 Point = tuple[int, int]
 
@@ -45,8 +45,8 @@ Point = tuple[int, int]
 class Edge:
     """A line from one border of the frame to the opposite one.
 
-    start_px, end_px: distance from the left (of a side edge) or from the top, at the begin and end of the line.
-    wander_px: largest distance of a frame's edge from this one.  frames: that showed it.
+    start_px, end_px: distance from the left (of a side edge) or from the top, at the start and end of the line.
+    wander_px: largest distance of a frame's edge from this one.  frames: number of frames that showed it.
     """
 
     side: Side
@@ -66,7 +66,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """What the frames show.  roi: x y w h, or a polygon where an edge slants.  track: how to follow it."""
+    """The strip in the frames.  roi: x y w h, or a polygon where an edge slants.  track: how to follow its edges."""
 
     edges: tuple[Edge, ...]
     roi: tuple[int, int, int, int] | tuple[Point, ...]
@@ -77,16 +77,16 @@ def find(
     frames: Sequence[Gray],
     *,
     margin_px: int,
-    most_wander_px: float,
+    max_wander_px: float,
     track: bool = False,
     on_frame: Callable[[], None] = lambda: None,
 ) -> Strip:
-    """The strip in frames of one size from one camera that stands still.
+    """Find the strip in frames of one size from one camera that does not move.
 
-    margin_px: kept off each edge, besides what the strip wanders.  track: it may wander, the edges are to be followed.
-    on_frame: called for each frame on each side.
-    Raises CalibrationError when no side shows an edge, one is too soft to say where it is, the strip does not lie still
-    enough for a fixed region, or no place is inside it at all times.
+    margin_px: distance from each edge, in addition to the wander of the strip.  track: the strip may wander; the daemon
+    is to follow its edges.  on_frame: called for each frame on each side.
+    Raises CalibrationError when no side shows an edge, when an edge is too soft to locate, when the strip wanders too
+    far for a fixed region, or when no place is inside the strip in all frames.
     """
     height, width = frames[0].shape
     edges = []
@@ -102,7 +102,7 @@ def find(
             continue
         if np.median(rises) < SOFT:
             raise CalibrationError(
-                f"the {side} edge is too soft to say where it is: {np.median(rises):.0%} of it are within {SOFT_PX} "
+                f"the {side} edge is too soft to locate: {np.median(rises):.0%} of its rise are within {SOFT_PX} "
                 f"px, at least {SOFT:.0%} must be. Focus the lens, or give the region with --shape"
             )
         starts, ends = np.array(lines).T
@@ -111,13 +111,13 @@ def find(
         if track and abs(end - start) > MAX_SLANT_PX:
             raise CalibrationError(
                 f"the {side} edge slants by {abs(end - start):.0f} px, more than {MAX_SLANT_PX:g}: it cannot be "
-                "followed. Level the camera, or do without --track"
+                "followed. Level the camera, or leave out --track"
             )
-        if wander > most_wander_px and not track:
+        if wander > max_wander_px and not track:
             raise CalibrationError(
-                f"the {side} edge lies up to {wander:.0f} px from its middle place, more than {most_wander_px:g}: "
-                "the camera or the strip moves too much for a fixed region. Fix the camera, give more --wander-px, "
-                "or have the edges followed in each frame with --track"
+                f"the {side} edge lies up to {wander:.0f} px from its median place, more than {max_wander_px:g}: "
+                "the camera or the strip moves too much for a fixed region. Fix the camera, increase --wander-px, "
+                "or follow the edges in each frame with --track"
             )
         edges.append(Edge(side, start, end, wander, len(lines)))
         seen_px[side] = (round(float(min(starts.min(), ends.min())), 1), round(float(max(starts.max(), ends.max())), 1))
@@ -131,7 +131,7 @@ def find(
 
 
 def line_of(frame: Gray, side: Side) -> tuple[float, float] | None:
-    """Where the edge of one frame lies at its begin and end, px; None where this side shows none."""
+    """The place of the edge in one frame, at its start and end, px; None where this side shows no edge."""
     turned = _inwards(frame, side)
     length, depth = turned.shape
     strip_level = float(np.percentile(turned[:: max(1, length // 64), :: max(1, depth // 512)], 90))
@@ -155,13 +155,13 @@ def line_of(frame: Gray, side: Side) -> tuple[float, float] | None:
 
 
 def _inwards(frame: Gray, side: Side) -> Gray:
-    """Rows that begin at this side's border."""
+    """The frame turned so that rows start at the border of this side."""
     turned = frame if side in ("left", "right") else frame.T
     return turned[:, ::-1] if side in ("right", "bottom") else turned
 
 
 def _rise(frame: Gray, side: Side, line: tuple[float, float]) -> float:
-    """How much of an edge lies within SOFT_PX, in the median band.  line: of `line_of`."""
+    """Share of an edge's rise within SOFT_PX, in the median band.  line: of `line_of`."""
     turned = _inwards(frame, side)
     length, depth = turned.shape
     start, end = line if side in ("left", "top") else (depth - line[0], depth - line[1])
@@ -173,14 +173,14 @@ def _rise(frame: Gray, side: Side, line: tuple[float, float]) -> float:
         at = int(np.clip(start + (end - start) * (top + bottom) / 2 / length, 1, depth - 1))
         before = float(np.median(profile[max(0, at - far) : max(1, at - near)]))
         behind = float(np.median(profile[min(at + near, depth - 1) : at + far]))
-        reach = profile[max(0, at - near) : at + near]
-        most = float((reach[SOFT_PX:] - reach[:-SOFT_PX]).max()) if len(reach) > SOFT_PX else behind - before
-        shares.append(most / max(1.0, behind - before))
+        around = profile[max(0, at - near) : at + near]
+        steepest = float((around[SOFT_PX:] - around[:-SOFT_PX]).max()) if len(around) > SOFT_PX else behind - before
+        shares.append(steepest / max(1.0, behind - before))
     return float(np.median(shares))
 
 
 def _edge_of(profile: Float64s, scatter: float, strip_level: float) -> float | None:
-    """Half way up the step that ends the background, px from the border.  profile: gray, from the border inwards."""
+    """Halfway up the step at the end of the background, px from the border.  profile: gray, from the border inwards."""
     if profile[:BORDER_PX].max() > DARK * strip_level or scatter > FLAT:
         return None
     step = max(6.0, STEP * strip_level)
@@ -199,7 +199,7 @@ def _edge_of(profile: Float64s, scatter: float, strip_level: float) -> float | N
 
 
 def _line(points: Float64s) -> tuple[float, float]:
-    """Slope and offset that most points agree on.  points: (N, 2).  Source: Theil and Sen's medians."""
+    """Slope and offset of a robust line.  points: (N, 2).  Source: the medians of Theil and Sen."""
     along, across = points.T
     i, j = np.triu_indices(len(points), 1)
     slope = float(np.median((across[j] - across[i]) / (along[j] - along[i]))) if len(points) > 1 else 0.0
@@ -207,15 +207,15 @@ def _line(points: Float64s) -> tuple[float, float]:
 
 
 def _region(edges: Sequence[Edge], width: int, height: int, margin_px: int, *, upright: bool) -> tuple[Any, ...]:
-    """Inside all edges, wherever the strip wandered.  upright: never a polygon."""
+    """The region inside all edges in all frames.  upright: never a polygon."""
     lines = {"left": (0.0, 0.0), "right": (width, width), "top": (0.0, 0.0), "bottom": (height, height)}
     for edge in edges:
         inwards = 1 if edge.side in ("left", "top") else -1
-        off = inwards * (margin_px + edge.wander_px)
-        lines[edge.side] = (edge.start_px + off, edge.end_px + off)
+        shift = inwards * (margin_px + edge.wander_px)
+        lines[edge.side] = (edge.start_px + shift, edge.end_px + shift)
     (l0, l1), (r0, r1), (t0, t1), (b0, b1) = (lines[side] for side in SIDES)
     if min(r0 - l0, r1 - l1, b0 - t0, b1 - t1) < 1:
-        raise CalibrationError("the edges leave no strip between them; look at the pictures, or give less --margin-px")
+        raise CalibrationError("the edges leave no strip between them; look at the frames, or reduce --margin-px")
     if upright or all(abs(edge.end_px - edge.start_px) <= SLANT_PX for edge in edges):
         left, top = int(np.ceil(max(l0, l1))), int(np.ceil(max(t0, t1)))
         return left, top, int(min(r0, r1)) - left, int(min(b0, b1)) - top
@@ -223,8 +223,8 @@ def _region(edges: Sequence[Edge], width: int, height: int, margin_px: int, *, u
     return tuple((min(width, max(0, round(x))), min(height, max(0, round(y)))) for x, y in corners)
 
 
-def check(camera: config.Camera, frame: Gray, roi: Any, exclude: Sequence[Any]) -> int:
-    """How many tiles that leaves.  Raises CalibrationError when there are none, or a zone is not in the frame."""
+def count_tiles(camera: config.Camera, frame: Gray, roi: Any, exclude: Sequence[Any]) -> int:
+    """Number of tiles in the region.  Raises CalibrationError when there are none, or a zone is outside the frame."""
     height, width = frame.shape
     for zone in exclude:
         left, top = outline(zone, frame).min(axis=0)
@@ -245,7 +245,7 @@ def check(camera: config.Camera, frame: Gray, roi: Any, exclude: Sequence[Any]) 
 
 
 def overlay(frame: Gray, roi: Any, exclude: Sequence[Any], track: Track | None = None) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR: the region in green, what is left out of it darkened and red; in yellow where edges were."""
+    """(H, W, 3) uint8 BGR: the region in green, excluded zones darkened and red, the seen places of edges in yellow."""
     canvas = cv2.cvtColor(frame, cv2.COLOR_GRAY2BGR)
     inside = np.zeros(frame.shape, np.uint8)
     cv2.fillPoly(inside, [outline(roi, frame)], (255,))
@@ -258,17 +258,17 @@ def overlay(frame: Gray, roi: Any, exclude: Sequence[Any], track: Track | None =
     height, width = frame.shape
     for side, seen in track.seen_px.items() if track is not None else ():
         for at in map(round, seen):
-            begin, end = ((at, 0), (at, height)) if side in ("left", "right") else ((0, at), (width, at))
-            cv2.line(canvas, begin, end, (0, 200, 240), 1)
-    words = ["green: inspected"]
-    words += ["red: left out"] if exclude else []
-    words += ["yellow: where its edges were"] if track is not None else []
-    label(canvas, "; ".join(words), (8, height - 10))
+            start, end = ((at, 0), (at, height)) if side in ("left", "right") else ((0, at), (width, at))
+            cv2.line(canvas, start, end, (0, 200, 240), 1)
+    legend = ["green: inspected"]
+    legend += ["red: excluded"] if exclude else []
+    legend += ["yellow: where its edges were"] if track is not None else []
+    label(canvas, "; ".join(legend), (8, height - 10))
     return np.asarray(canvas, np.uint8)
 
 
 def outline(region: Any, frame: Gray) -> npt.NDArray[np.int32]:
-    """The corners of x y w h, of a polygon, or of the whole frame for None."""
+    """The corners of a rectangle x y w h, of a polygon, or of the whole frame for None.  (N, 2)."""
     if region is None:
         region = (0, 0, frame.shape[1], frame.shape[0])
     if isinstance(region[0], int):

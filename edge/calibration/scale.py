@@ -1,7 +1,7 @@
-"""Millimetres per pixel and the lens, from a printed ChArUco board that lies on the strip.
+"""Millimetres per pixel and the lens, from a printed ChArUco board on the strip.
 
-The last frame shows the board where the strip runs: it gives the plane. Further frames, with the board held at other
-angles, give the lens; a distortion is kept only where it explains the corners better. The reprojection error decides.
+The last frame shows the board in the plane of the strip and gives that plane. Further frames, with the board at other
+angles, give the lens. A distortion is kept only if it reduces the reprojection error of the corners.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edge.vision.drawing import label
 from edge.vision.metrology import Ruler, undistorted
 
 MARKER_SHARE: Final = 0.7
-"""Of a square's side."""
+"""Side of a marker, as a share of a square's side."""
 DICTIONARY: Final = cv2.aruco.DICT_5X5_250
 OTHERS: Final = (
     cv2.aruco.DICT_4X4_1000,
@@ -34,27 +34,27 @@ OTHERS: Final = (
     cv2.aruco.DICT_APRILTAG_36h11,
 )
 FOREIGN: Final = 4
-"""Markers of another dictionary that are no chance."""
+"""This many markers of another dictionary are not detected by chance."""
 MIN_CORNERS: Final = 12
 LENS_VIEWS: Final = 5
-"""Fewer views at different angles say nothing of the lens."""
+"""Fewer views at different angles do not determine the lens."""
 MAX_RMS_PX: Final = 0.3
 BETTER: Final = 0.9
-"""A lens is kept when its error is below this share of that without one."""
+"""A lens is kept if the error with it is below this share of the error without."""
 NOISE_PX: Final = 0.1
-"""Of corners that were found well."""
+"""Error of well-detected corners."""
 STRAIGHT: Final = 0.6
-"""Without views for a lens, a bent one may not explain the corners so much better."""
+"""Without views for a lens, a distorted one must not reduce the error below this share."""
 DPI: Final = 300
 MARGIN_MM: Final = 10.0
 MAX_MM: Final = 1500.0
-"""Of a printed board, either way: at 300 dpi that is a picture of 300 megapixels."""
+"""Longest side of a printed board: at 300 dpi that is a picture of 300 megapixels."""
 MM_PER_INCH: Final = 25.4
 
 
 @dataclass(frozen=True, slots=True)
 class Board:
-    """A chessboard with markers in its white squares.  columns, rows: of squares."""
+    """A chessboard with markers in its white squares.  columns, rows: numbers of squares."""
 
     columns: int
     rows: int
@@ -68,23 +68,23 @@ class Board:
         )
 
     def picture(self, dpi: float = DPI, margin_mm: float = MARGIN_MM) -> Gray:
-        """As it is printed, with a white margin and its size in words."""
+        """The board as it is printed, with a white margin that states its size."""
         px_per_mm = dpi / MM_PER_INCH
         margin = round(margin_mm * px_per_mm)
         size = (round(self.columns * self.square_mm * px_per_mm), round(self.rows * self.square_mm * px_per_mm))
         sheet = np.full((size[1] + 2 * margin, size[0] + 2 * margin), 255, np.uint8)
         sheet[margin : margin + size[1], margin : margin + size[0]] = self.charuco.generateImage(size)
-        words = f"{self.columns}x{self.rows} squares of {self.square_mm:g} mm: measure one after printing"
+        note = f"{self.columns}x{self.rows} squares of {self.square_mm:g} mm: measure one after printing"
         scale = size[0] / 1100
         cv2.putText(
-            sheet, words, (margin, round(margin * 0.6)), cv2.FONT_HERSHEY_SIMPLEX, scale, 0, max(1, margin // 60)
+            sheet, note, (margin, round(margin * 0.6)), cv2.FONT_HERSHEY_SIMPLEX, scale, 0, max(1, margin // 60)
         )
         return sheet
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """rms_px: of the corners in the frame that gives the plane.  views: frames that showed the board."""
+    """rms_px: error of the corners in the frame that gives the plane.  views: frames that showed the board."""
 
     ruler: Ruler
     rms_px: float
@@ -93,7 +93,7 @@ class Measured:
 
 
 def measure(frames: Sequence[Gray], board: Board, on_frame: Callable[[], None] = lambda: None) -> Measured:
-    """Plane and lens from frames that show the board.  Raises CalibrationError with what is wrong with them."""
+    """Plane and lens from frames that show the board.  Raises CalibrationError with the reason why they do not do."""
     found = []
     for frame in frames:
         found.append(_corners(frame, board))
@@ -115,9 +115,9 @@ def measure(frames: Sequence[Gray], board: Board, on_frame: Callable[[], None] =
             "the board is bent, blurred or not the one that was named, or the lens needs more views "
             f"({LENS_VIEWS} at different angles)"
         )
-    if lens is None and rms > NOISE_PX and _bent_rms(px, mm, (width, height)) < STRAIGHT * rms:
+    if lens is None and rms > NOISE_PX and _distorted_rms(px, mm, (width, height)) < STRAIGHT * rms:
         raise CalibrationError(
-            "the lens bends straight lines, and one view cannot say how: show the board in "
+            "the lens distorts, and one view does not determine how: show the board in "
             f"{LENS_VIEWS} frames at different angles, then flat on the strip"
         )
     plane = _turned(plane, (width, height), lens)
@@ -130,13 +130,13 @@ def measure(frames: Sequence[Gray], board: Board, on_frame: Callable[[], None] =
 def known_length(
     length_mm: float, one: tuple[float, float], other: tuple[float, float], size_px: tuple[int, int] | None = None
 ) -> Ruler:
-    """From one length between two points of a frame.  size_px: width and height, if known.
+    """The scale from one length between two points of a frame.  size_px: width and height, if known.
 
-    Raises CalibrationError when they are one point, or not in the frame.
+    Raises CalibrationError when the points are too close, or not in the frame.
     """
     if size_px is not None and not all(0 <= x <= size_px[0] and 0 <= y <= size_px[1] for x, y in (one, other)):
         raise CalibrationError(
-            f"the points are {one} and {other}, the frame has {size_px[0]}x{size_px[1]} px: give px of it"
+            f"the points are {one} and {other}, the frame has {size_px[0]}x{size_px[1]} px: give points in it"
         )
     length_px = float(np.hypot(other[0] - one[0], other[1] - one[1]))
     if length_px < 10:
@@ -145,7 +145,7 @@ def known_length(
 
 
 def _corners(frame: Gray, board: Board) -> tuple[Float64s, Float64s] | None:
-    """Inner corners of the board: (N, 2) px and (N, 2) mm; None where too few are seen."""
+    """Inner corners of the board: (N, 2) px and (N, 2) mm; None where too few are detected."""
     corners, ids, _, _ = cv2.aruco.CharucoDetector(board.charuco).detectBoard(frame)
     if ids is None or len(ids) < MIN_CORNERS:
         return None
@@ -156,19 +156,18 @@ def _corners(frame: Gray, board: Board) -> tuple[Float64s, Float64s] | None:
 def _why_not(frame: Gray, board: Board) -> str:
     corners, ids, _ = cv2.aruco.ArucoDetector(cv2.aruco.getPredefinedDictionary(DICTIONARY)).detectMarkers(frame)
     wanted = board.columns * board.rows // 2
-    words = f"the last frame shows no board of {board.columns}x{board.rows} squares"
+    fault = f"the last frame shows no board of {board.columns}x{board.rows} squares"
     if ids is None or not len(ids):
         if any(len(_ids(frame, other)) >= FOREIGN for other in OTHERS):
-            return f"{words}, but markers of another kind: print this one with --print"
-        return f"{words}: no marker is seen. Is it in the picture, lit and sharp?"
+            return f"{fault}, but markers of another kind: print this one with --print"
+        return f"{fault}: no marker is detected. Is the board in the picture, lit and sharp?"
     if int(np.max(ids)) >= wanted:
-        return f"{words}: marker {int(np.max(ids))} is not on it. Name the board with --squares"
+        return f"{fault}: marker {int(np.max(ids))} is not on it. Name the board with --squares"
     if len(ids) >= MIN_CORNERS and int(np.max(ids)) + 1 <= len(ids) + 1 < wanted:
-        return f"{words}: markers 0 to {int(np.max(ids))} are seen, it has {wanted}. Name the board with --squares"
+        return f"{fault}: markers 0 to {int(np.max(ids))} are detected, it has {wanted}. Name the board with --squares"
     side_px = float(np.median([cv2.arcLength(corner, True) / 4 for corner in corners]))
-    return (
-        f"{words}: {len(ids)} of {wanted} markers are seen, {side_px:.0f} px wide. Show more of it, larger and sharper"
-    )
+    seen = f"{len(ids)} of {wanted} markers are detected, {side_px:.0f} px wide"
+    return f"{fault}: {seen}. Show more of the board, larger and sharper"
 
 
 def _ids(frame: Gray, dictionary: int) -> list[int]:
@@ -177,7 +176,7 @@ def _ids(frame: Gray, dictionary: int) -> list[int]:
 
 
 def _different(views: Sequence[tuple[Float64s, Float64s]]) -> list[tuple[Float64s, Float64s]]:
-    """Views of which each differs from the others by more than noise."""
+    """The views that differ from each other by more than noise."""
     kept: list[tuple[Float64s, Float64s]] = []
     shapes: list[Float64s] = []
     for px, mm in views:
@@ -191,7 +190,7 @@ def _different(views: Sequence[tuple[Float64s, Float64s]]) -> list[tuple[Float64
 
 
 def _lens(views: Sequence[tuple[Float64s, Float64s]], size: tuple[int, int]) -> Float64s | None:
-    """fx, fy, cx, cy and the distortion; None when the views are too few or too much alike."""
+    """fx, fy, cx, cy and five distortion coefficients; None when the views are too few or too similar."""
     if len(views) < LENS_VIEWS:
         return None
     boards = [np.hstack([mm, np.zeros((len(mm), 1))]).astype(np.float32) for _, mm in views]
@@ -204,7 +203,7 @@ def _lens(views: Sequence[tuple[Float64s, Float64s]], size: tuple[int, int]) -> 
 
 
 def _plane(px: Float64s, mm: Float64s, lens: Float64s | None) -> tuple[Float64s, float]:
-    """(3, 3) from undistorted px to mm, and the error of the corners, px."""
+    """Homography (3, 3) from undistorted px to mm, and the error of the corners, px."""
     points = px if lens is None else undistorted(px, lens)
     to_px, _ = cv2.findHomography(mm, points)
     again = cv2.perspectiveTransform(mm.reshape(-1, 1, 2), to_px).reshape(-1, 2)
@@ -212,16 +211,18 @@ def _plane(px: Float64s, mm: Float64s, lens: Float64s | None) -> tuple[Float64s,
     return np.asarray(np.linalg.inv(to_px), np.float64), rms
 
 
-def _bent_rms(px: Float64s, mm: Float64s, size: tuple[int, int]) -> float:
-    """The least error with a simple lens, whatever its distortion."""
+def _distorted_rms(px: Float64s, mm: Float64s, size: tuple[int, int]) -> float:
+    """The smallest error with a simple lens of any distortion."""
     width, height = size
-    focus = float(max(size))
-    lenses = (np.array([focus, focus, width / 2, height / 2, k1, 0, 0, 0, 0]) for k1 in np.linspace(-0.6, 0.6, 49))
+    focal_px = float(max(size))
+    lenses = (
+        np.array([focal_px, focal_px, width / 2, height / 2, k1, 0, 0, 0, 0]) for k1 in np.linspace(-0.6, 0.6, 49)
+    )
     return min(_plane(px, mm, lens)[1] for lens in lenses)
 
 
 def _turned(plane: Float64s, size: tuple[int, int], lens: Float64s | None) -> Float64s:
-    """The same plane with the frame's upper left corner at 0, 0 and x along the frame's rows."""
+    """The same plane with its origin at the upper left corner of the frame and x along the rows."""
     ruler = Ruler(0.0, lens, plane)
     width, height = size
     (left, right), corner = ruler.points_mm([(width / 2 - 1, height / 2), (width / 2 + 1, height / 2)]), np.zeros(2)
@@ -234,7 +235,7 @@ def _turned(plane: Float64s, size: tuple[int, int], lens: Float64s | None) -> Fl
 
 
 def _mm_per_px(ruler: Ruler, at: tuple[float, float]) -> float:
-    """The mean of both directions."""
+    """At a point of the frame, the mean of both directions."""
     x, y = at
     p = ruler.points_mm([(x - 0.5, y), (x + 0.5, y), (x, y - 0.5), (x, y + 0.5)])
     return float((np.linalg.norm(p[1] - p[0]) + np.linalg.norm(p[3] - p[2])) / 2)
@@ -243,7 +244,7 @@ def _mm_per_px(ruler: Ruler, at: tuple[float, float]) -> float:
 def overlay(
     frame: Gray, board: Board, ruler: Ruler, length: tuple[tuple[int, int], tuple[int, int]] | None = None
 ) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR: the corners that were found, and a grid of the strip's plane, a line each 50 mm or so.
+    """(H, W, 3) uint8 BGR: the detected corners, and a grid in the plane of the strip, about eight lines across.
 
     length: ends of the known length, in place of a board.
     """
@@ -264,9 +265,9 @@ def overlay(
             cv2.drawMarker(canvas, end, (80, 220, 80), cv2.MARKER_TILTED_CROSS, 14, 2, cv2.LINE_AA)
     for x, y in [] if found is None else found[0]:
         cv2.circle(canvas, (round(float(x)), round(float(y))), 4, (80, 220, 80), 1)
-    words = f"blue: each {step:g} mm; {ruler.mm_per_px:.4f} mm/px in the middle"
-    words += "; green: the corners found" if found is not None else "; green: the known length" if length else ""
-    label(canvas, words, (8, height - 10))
+    legend = f"blue: every {step:g} mm; {ruler.mm_per_px:.4f} mm/px in the middle"
+    legend += "; green: the corners found" if found is not None else "; green: the known length" if length else ""
+    label(canvas, legend, (8, height - 10))
     return np.asarray(canvas, np.uint8)
 
 
@@ -295,7 +296,7 @@ def print_board(board: Board, path: Path, *, dry_run: bool = False) -> None:
 
 
 def _png(picture: Gray) -> bytes:
-    """With its resolution in a pHYs chunk, so that it prints at its size."""
+    """With the resolution in a pHYs chunk, so that the board prints at its true size."""
     _, coded = cv2.imencode(".png", picture)
     data = bytes(coded)
     per_m = round(DPI / MM_PER_INCH * 1000)
@@ -305,7 +306,7 @@ def _png(picture: Gray) -> bytes:
 
 
 def _pdf(picture: Gray) -> bytes:
-    """One page of the picture's size.  Source: ISO 32000-1, 7.5 and 8.9."""
+    """One page, as large as the board.  Source: ISO 32000-1, 7.5 and 8.9."""
     height, width = picture.shape
     points = [side * 72 / DPI for side in (width, height)]
     pixels = zlib.compress(picture.tobytes(), 9)

@@ -1,8 +1,8 @@
-"""How often good surface looks stranger than a threshold: exactly, and beyond what was seen by extreme-value theory.
+"""How often the anomaly score of good surface exceeds a level: exact within the footage, extrapolated beyond it.
 
 Peaks over a high threshold follow a generalised Pareto distribution (Pickands 1975; Coles 2001, chapter 4). Its shape
-and scale are not fitted but averaged over what the peaks leave possible, so that a level is right on average over the
-uncertainty, as the exact bounds are. All of it is about pieces of surface that are independent of each other.
+and scale are not fitted: the model averages over all values that the peaks leave possible, so that a level is right on
+average over the uncertainty, as the exact bounds are. The unit is a piece of surface that is independent of the others.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ import numpy.typing as npt
 from edge.frame import Float64s
 
 SHARE: Final = 0.1
-"""Of the pieces: those above its quantile are peaks."""
+"""Share of the pieces that are peaks."""
 MAX_PEAKS: Final = 400
 MIN_PEAKS: Final = 10
 SHAPES: Final = np.linspace(-0.2, 0.5, 43)
-"""That are thought possible. Logarithms of distances have light tails, but no end that can be relied on."""
+"""Shapes that are considered. Logarithms of distances have light tails, but no reliable upper end."""
 PRIOR: Final = 0.3
-"""Sigma of the shape around 0, an exponential tail, before a peak is seen. Tried with 25, 100 and 1,000 normal,
-exponential and log-normal (0.3, 0.6) pieces, for levels 3, 10 and 100 times rarer than these show, 100 draws each: none
-was passed more often than asked on average, but one 1.16 times (1,000 of 0.6, 3 times rarer). They lie up to a fifth
-lower than without it."""
+"""Sigma of the normal prior of the shape around 0, the exponential tail. Tested with 25, 100 and 1,000 normal,
+exponential and log-normal (0.3, 0.6) pieces, for levels 3, 10 and 100 times rarer than the pieces show, 100 draws each:
+on average no level was exceeded more often than allowed, except one by 1.16 times (1,000 of 0.6, 3 times rarer). Levels
+are up to a fifth lower than without the prior."""
 SCALES: Final = np.exp(np.linspace(-1.6, 1.6, 81))
-"""In units of the mean peak."""
+"""In units of the mean peak over the threshold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A probability per piece, and between what 90 % of the possible tails put it."""
+    """A probability per piece: the mean over the possible tails, and the interval of 90 % of them."""
 
     mean: float
     low: float
@@ -44,8 +44,8 @@ class Estimate:
 class Tail:
     """The tail of the largest score in a piece.
 
-    pieces: how many there were.  above: over what peaks are counted.  share: of the pieces that have one.
-    shapes, scales, weights: (M,) the possible tails and how likely each is; together 1.
+    pieces: number of pieces.  above: the threshold that peaks exceed.  share: of the pieces that have a peak.
+    shapes, scales, weights: (M,) the possible tails and their probabilities, which sum to 1.
     """
 
     pieces: int
@@ -63,7 +63,7 @@ class Tail:
         ordered = np.sort(maxima)
         above = float(ordered[pieces - count - 1])
         peaks = ordered[ordered > above] - above
-        if len(peaks) == 0:  # all alike
+        if len(peaks) == 0:  # all maxima are equal
             peaks = np.array([1e-6])
         scales = SCALES * float(peaks.mean())
         shape, scale = (grid.ravel() for grid in np.meshgrid(SHAPES, scales, indexing="ij"))
@@ -74,7 +74,7 @@ class Tail:
         return cls(pieces, above, len(peaks) / pieces, shape[kept], scale[kept], weights)
 
     def beyond(self, level: float) -> Estimate:
-        """How probable it is that a piece has a score above `level`, which is at least `above`."""
+        """Probability that a piece has a score above `level`, which is at least `above`."""
         each = self.share * _survival(max(0.0, level - self.above), self.shapes, self.scales)
         order = np.argsort(each)
         reached = np.cumsum(self.weights[order])
@@ -82,7 +82,7 @@ class Tail:
         return Estimate(float(self.weights @ each), float(each[order[low]]), float(each[order[high]]))
 
     def level(self, probability: float) -> float:
-        """What a piece exceeds with this probability, on average over the possible tails."""
+        """The level that a piece exceeds with this probability, on average over the possible tails."""
         low, high = self.above, self.above + float(self.scales.max())
         if probability >= self.share:
             return low
@@ -95,7 +95,7 @@ class Tail:
 
 
 def _likelihood(peaks: Float64s, shape: float, scales: Float64s) -> Float64s:
-    """(S,) logarithms of the likelihood of generalised Pareto distributions of one shape."""
+    """(S,) log-likelihoods of generalised Pareto distributions of one shape."""
     if abs(shape) < 1e-9:
         return np.asarray(-len(peaks) * np.log(scales) - peaks.sum() / scales)
     inside = 1 + shape * peaks / scales[:, None]
@@ -116,8 +116,8 @@ def _survival(excess: float, shapes: Float64s, scales: Float64s) -> Float64s:
 def conformal(maxima: Float64s, probability: float) -> float | None:
     """The lowest level that a further piece exceeds with at most this probability; None when there are too few pieces.
 
-    It holds for any distribution, when the further piece and those that were seen might as well have come in any other
-    order (split conformal prediction; Vovk, Gammerman and Shafer 2005).
+    It holds for any distribution, if the further piece and the measured ones are exchangeable (split conformal
+    prediction; Vovk, Gammerman and Shafer 2005).
     """
     allowed = math.floor(probability * (len(maxima) + 1) + 1e-9) - 1
     if allowed < 0:
@@ -126,10 +126,10 @@ def conformal(maxima: Float64s, probability: float) -> float | None:
 
 
 def conformal_share(scores: Float64s, pieces: npt.NDArray[np.intp], probability: float) -> float | None:
-    """The lowest level that at most this share of a further piece's tiles exceeds, on average; None: too few pieces.
+    """The lowest level that, on average, at most this share of a further piece's tiles exceeds; None: too few pieces.
 
-    scores: (N,) of tiles.  pieces: (N,) which piece each lies in.  Source: conformal risk control (Angelopoulos et al.
-    2022): the further piece is taken to exceed it with all its tiles.
+    scores: (N,) of tiles.  pieces: (N,) the piece of each tile.  Source: conformal risk control (Angelopoulos et al.
+    2022): the bound assumes that all tiles of the further piece exceed the level.
     """
     _, inverse, sizes = np.unique(pieces, return_inverse=True, return_counts=True)
     budget = probability * (len(sizes) + 1) - 1 + 1e-9
@@ -142,24 +142,24 @@ def conformal_share(scores: Float64s, pieces: npt.NDArray[np.intp], probability:
 
 
 def confirmed(maxima: Float64s, runs: npt.NDArray[np.intp], k: int, n: int) -> Float64s:
-    """The level up to which k of the last n frames exceed a threshold: the score that an alarm needs.
+    """The score at which an alarm is confirmed: k of the last n frames exceed every threshold below it.
 
-    maxima: (F,) largest score of each frame.  runs: (F,) which unbroken run of frames each is in.  Returns (F,).
-    Wherever in the frame: an alarm needs them at one place, so there are at most as many.
+    maxima: (F,) largest score of each frame.  runs: (F,) the unbroken run of each frame.  Returns (F,).  The place in
+    the frame is ignored. A real alarm needs the k frames at one place, so this is an upper bound.
     """
     if n == 1:
         return maxima
-    held = np.full(len(maxima), -np.inf)
+    needed = np.full(len(maxima), -np.inf)
     for run in np.unique(runs):
         members = np.flatnonzero(runs == run)
         padded = np.concatenate((np.full(n - 1, -np.inf), maxima[members]))
         windows = np.lib.stride_tricks.sliding_window_view(padded, n)
-        held[members] = np.sort(windows, axis=1)[:, n - k]
-    return held
+        needed[members] = np.sort(windows, axis=1)[:, n - k]
+    return needed
 
 
-def memory(maxima: Float64s, runs: npt.NDArray[np.intp]) -> int:
-    """For how many frames good surface resembles itself: the integrated autocorrelation of their largest scores."""
+def correlation_length(maxima: Float64s, runs: npt.NDArray[np.intp]) -> int:
+    """For how many frames good surface is correlated: the integrated autocorrelation of the largest scores."""
     if len(maxima) < 8:
         return 1
     centred = maxima - maxima.mean()
@@ -179,8 +179,8 @@ def memory(maxima: Float64s, runs: npt.NDArray[np.intp]) -> int:
 
 
 def pieces_of(runs: npt.NDArray[np.intp], length: int) -> npt.NDArray[np.intp]:
-    """Which piece of up to `length` frames each frame lies in; a piece does not reach over the end of a run.  (F,)."""
+    """(F,) the piece of each frame.  A piece has up to `length` frames of one run."""
     starts = np.flatnonzero(np.concatenate(([True], runs[1:] != runs[:-1])))
     since = np.arange(len(runs)) - np.repeat(starts, np.diff(np.concatenate((starts, [len(runs)]))))
-    begins = (since % length) == 0
-    return np.cumsum(begins) - 1
+    is_first = (since % length) == 0
+    return np.cumsum(is_first) - 1

@@ -1,7 +1,7 @@
-"""Temperature and per-class thresholds from labelled tiles, and what they cost: recall against false alarms.
+"""Temperature and per-class thresholds from labelled tiles, with their recall and false alarms.
 
-Everything that is told is measured crosswise: each half of the pictures with what the other half gave. What is kept was
-fitted on all of them.
+All reported figures are cross-validated: each half of the pictures is measured with what was fitted on the other half.
+The values that are kept are fitted on all pictures.
 """
 
 from __future__ import annotations
@@ -20,26 +20,27 @@ from edge.errors import CalibrationError
 from edge.frame import Float64s, Gray
 from edge.model.classifier import Classifier, Scores
 
-LEAST: Final = 10
-"""Pictures of a class."""
+MIN_PICTURES: Final = 10
+"""Of a class."""
 RECALL: Final = 0.95
-"""Kept of each class when nothing is asked for."""
+"""Of each class, by default."""
 TEMPERATURES: Final = (0.05, 20.0)
-BELIEVED: Final = (0.1, 10.0)
-"""Where every picture is judged right, the smallest temperature is the most probable: that says nothing."""
+PLAUSIBLE: Final = (0.1, 10.0)
+"""Temperatures outside are not used: where the model is right on every picture, the smallest one is always the most
+probable."""
 BINS: Final = 15
-"""As the model's report has them."""
-MAX_LEVEL: Final = 0.999
+"""Of the calibration error, as in the model's report."""
+MAX_THRESHOLD: Final = 0.999
 
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the network says of labelled tiles.
+    """Scores of labelled tiles.
 
-    scores: of N.  labels: (N,) class numbers; as many as there are classes: sound.  half: (N,) 0 or 1.
-    fits_temperature: (N,) bool; tiles of frames only count as sound surface.
+    scores: of N tiles.  labels: (N,) class numbers; the number of classes stands for defect-free.  half: (N,) 0 or 1.
+    fits_temperature: (N,) bool; False for tiles of whole frames, which only count as defect-free surface.
     """
 
     scores: Scores
@@ -58,8 +59,11 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """The working point.  recall: at least, of each class.  rate: most false alarms per sound tile, in its place."""
+class WorkingPoint:
+    """What the thresholds are set for.  recall: minimum of each class.
+
+    rate: maximum of false alarms per defect-free tile; it replaces the recall.
+    """
 
     recall: float = RECALL
     rate: float | None = None
@@ -67,32 +71,35 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """levels: (classes,), a probability each; NaN: that class had no pictures and keeps its threshold."""
+    """thresholds: (classes,) probabilities; NaN: the class had no pictures and keeps its threshold."""
 
     temperature: float
-    levels: Float64s
+    thresholds: Float64s
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What is kept, and what it does on pictures that had no say in it."""
+class Result:
+    """The values that are kept, and their effect on pictures that they were not fitted on.
+
+    defect_free: tiles without a defect.  alarms: those above a threshold.
+    """
 
     fit: Fit
     points: tuple[ClassPoint, ...]
-    sound: int
+    defect_free: int
     alarms: int
     reliability: Reliability
     helps: bool
-    """Whether another temperature than the bundle's describes unseen pictures better."""
+    """Whether the fitted temperature describes unseen pictures better than the bundle's."""
 
     @property
-    def levels(self) -> dict[str, float]:
+    def thresholds(self) -> dict[str, float]:
         """Thresholds of the classes that were calibrated."""
         return {one.name: one.level for one in self.points if one.level is not None}
 
 
-class Gathering:
-    """Tiles as they come, scored in batches."""
+class TileScorer:
+    """Scores tiles in batches as they arrive."""
 
     def __init__(self, network: Classifier) -> None:
         self._network = network
@@ -101,15 +108,15 @@ class Gathering:
         self._half: list[int] = []
         self.labels: list[int] = []
         self.pictures = 0
-        """Labelled one by one; what comes after them are tiles of frames."""
+        """Pictures with a label of their own; the tiles after them come from whole frames."""
 
     def add(self, tile: Gray, label: int) -> None:
-        """One labelled picture.  tile: (side, side) uint8."""
+        """Add a labelled picture.  tile: (side, side) uint8."""
         self._take(tile[None], label)
         self.pictures += 1
 
-    def sound(self, tiles: Gray, half: int) -> int:
-        """All tiles of a frame of sound surface; how many these are.  tiles: (N, side, side) uint8, copied."""
+    def add_frame(self, tiles: Gray, half: int) -> int:
+        """Add all tiles of a defect-free frame.  tiles: (N, side, side) uint8, copied.  Returns N."""
         if not self._half:
             self._half = halves(self.labels).tolist()
         self._take(tiles.copy(), len(self._network.card.classes))
@@ -128,6 +135,7 @@ class Gathering:
             self._waiting = []
 
     def sample(self) -> Sample:
+        """Everything that was added."""
         self._flush()
         labels = np.array(self.labels, np.int64)
         half = np.array(self._half, np.int64) if self._half else halves(self.labels)
@@ -135,56 +143,62 @@ class Gathering:
 
 
 def halves(labels: Sequence[int]) -> Ints:
-    """The first half of each class in order, then the second: neighbours are often pictures of one place."""
-    given = np.asarray(labels, np.int64)
-    half = np.zeros(len(given), np.int64)
-    for label in np.unique(given):
-        at = np.flatnonzero(given == label)
+    """0 for the first half of each class in order, 1 for the second: neighbours often show one place."""
+    numbers = np.asarray(labels, np.int64)
+    half = np.zeros(len(numbers), np.int64)
+    for label in np.unique(numbers):
+        at = np.flatnonzero(numbers == label)
         half[at[len(at) // 2 :]] = 1
     return half
 
 
 def calibrate(
-    sample: Sample, wish: Wish, *, names: Sequence[str], temperature: float, unsure: float, levels: Sequence[float]
-) -> Found:
-    """Fit on all, measured crosswise.
+    sample: Sample,
+    target: WorkingPoint,
+    *,
+    names: Sequence[str],
+    temperature: float,
+    unsure: float,
+    thresholds: Sequence[float],
+) -> Result:
+    """Fit on all pictures, and measure by cross-validation.
 
-    temperature, levels: those in use before.  unsure: no level falls below it.
-    Raises CalibrationError when the sound tiles are too few for the rate that is asked for.
+    temperature, thresholds: those in use before.  unsure: lower limit of a threshold.
+    Raises CalibrationError when there are too few defect-free tiles for the rate of the working point.
     """
-    before = np.asarray(levels, np.float64)
-    sound = int((sample.labels == sample.classes).sum())
-    if wish.rate is not None:
-        promised(wish.rate, sound)
-    trained = [sample.part(sample.half != one) for one in (0, 1)]
-    warm = [(train, fit_temperature(train), sample.part(sample.half == one)) for one, train in enumerate(trained)]
-    known = [(test, test.fits_temperature) for _, _, test in warm]
-    plain = np.concatenate([losses(test.part(fits), temperature) for test, fits in known])
-    fitted = np.concatenate([losses(t.part(f), own) for (t, f), (_, own, _) in zip(known, warm, strict=True)])
-    believed = all(BELIEVED[0] < own < BELIEVED[1] for _, own, _ in warm)
-    helps = believed and bool(len(plain)) and float(fitted.mean()) < float(plain.mean())
+    before = np.asarray(thresholds, np.float64)
+    defect_free = int((sample.labels == sample.classes).sum())
+    if target.rate is not None:
+        allowed_alarms(target.rate, defect_free)
+    training = [sample.part(sample.half != half) for half in (0, 1)]
+    folds = [(train, fit_temperature(train), sample.part(sample.half == half)) for half, train in enumerate(training)]
+    tests = [(test.part(test.fits_temperature), fitted) for _, fitted, test in folds]
+    loss_before = np.concatenate([losses(test, temperature) for test, _ in tests])
+    loss_after = np.concatenate([losses(test, fitted) for test, fitted in tests])
+    is_plausible = all(PLAUSIBLE[0] < fitted < PLAUSIBLE[1] for _, fitted, _ in folds)
+    helps = is_plausible and bool(len(loss_before)) and float(loss_after.mean()) < float(loss_before.mean())
     counts = np.zeros((3, sample.classes), np.int64)
     alarms = np.zeros(sample.classes, np.int64)
-    sure: dict[str, list[npt.NDArray[np.float64]]] = {"before": [], "after": [], "right": []}
-    for train, own, test in warm:
-        degrees = own if helps else temperature
-        level = choose(train, degrees, wish, unsure=unsure, before=before)
-        p = test.scores.probabilities(degrees).astype(np.float64)
-        one, raised = outcome(p, test.labels, np.where(np.isnan(level), before, level))
-        counts += one
-        alarms += raised
-        fits = test.part(test.fits_temperature)
-        for key, t in (("before", temperature), ("after", degrees)):
-            confidence, right = _confidence(fits, t)
-            sure[key].append(confidence)
-        sure["right"].append(right)
+    confidences: dict[str, list[Float64s]] = {"before": [], "after": [], "right": []}
+    for train, fitted, test in folds:
+        in_use = fitted if helps else temperature
+        chosen = choose(train, in_use, target, unsure=unsure, before=before)
+        p = test.scores.probabilities(in_use).astype(np.float64)
+        fold_counts, fold_alarms = outcome(p, test.labels, np.where(np.isnan(chosen), before, chosen))
+        counts += fold_counts
+        alarms += fold_alarms
+        labelled = test.part(test.fits_temperature)
+        for key, degrees in (("before", temperature), ("after", in_use)):
+            confidence, right = _confidence(labelled, degrees)
+            confidences[key].append(confidence)
+        confidences["right"].append(right)
     final = fit_temperature(sample) if helps else temperature
-    chosen = choose(sample, final, wish, unsure=unsure, before=before)
-    right_all = np.concatenate(sure["right"])
+    chosen = choose(sample, final, target, unsure=unsure, before=before)
+    is_right = np.concatenate(confidences["right"])
     reliability = Reliability(
-        before=round(calibration_error(np.concatenate(sure["before"]), right_all), 5),
-        after=round(calibration_error(np.concatenate(sure["after"]), right_all), 5),
-        n=len(right_all),
+        before=round(calibration_error(np.concatenate(confidences["before"]), is_right), 5),
+        after=round(calibration_error(np.concatenate(confidences["after"]), is_right), 5),
+        n=len(is_right),
     )
     points = tuple(
         ClassPoint(
@@ -198,26 +212,26 @@ def calibrate(
         )
         for i, name in enumerate(names)
     )
-    return Found(Fit(final, chosen), points, sound, int(alarms.sum()), reliability, helps)
+    return Result(Fit(final, chosen), points, defect_free, int(alarms.sum()), reliability, helps)
 
 
-def promised(rate: float, sound: int) -> int:
-    """How many false alarms among so many sound tiles still show that there are no more than this in the long run.
+def allowed_alarms(rate: float, tiles: int) -> int:
+    """The most false alarms among this many defect-free tiles that still show a long-run rate of at most `rate`.
 
-    With 95 % confidence, if the tiles are independent and like those to come.  Raises CalibrationError when not even
-    none would.
+    With 95 % confidence, if the tiles are independent and like future tiles.  Raises CalibrationError when even zero
+    alarms would not show it.
     """
-    if binomial.upper(0, sound) > rate:
+    if binomial.upper(0, tiles) > rate:
         needed = ceil(log(0.05) / np.log1p(-rate))
         raise CalibrationError(
-            f"{sound} sound tiles cannot promise {rate:.2g} false alarms per tile: none among them still leaves "
-            f"{binomial.upper(0, sound):.2g} possible. Give {needed} or more with --good, ask for more false alarms, "
-            "or use `defectd calibrate normal`, which carries the tail further"
+            f"{tiles} defect-free tiles cannot show a rate of {rate:.2g} false alarms per tile: without an alarm among "
+            f"them, {binomial.upper(0, tiles):.2g} is still possible. Give {needed} or more with --good, allow more "
+            "false alarms, or use `defectd calibrate normal`, which extrapolates the tail"
         )
-    low, high = 0, sound
+    low, high = 0, tiles
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if binomial.upper(middle, sound) <= rate else (low, middle - 1)
+        low, high = (middle, high) if binomial.upper(middle, tiles) <= rate else (low, middle - 1)
     return low
 
 
@@ -225,7 +239,7 @@ def promised(rate: float, sound: int) -> int:
 
 
 def fit_temperature(sample: Sample) -> float:
-    """What makes the labels most probable.  Source: Guo et al., ICML 2017, section 4.2."""
+    """The temperature that makes the labels most probable.  Source: Guo et al., ICML 2017, section 4.2."""
     part = sample.part(sample.fits_temperature)
     low, high = (log(value) for value in TEMPERATURES)
     golden = (5**0.5 - 1) / 2
@@ -248,7 +262,7 @@ def fit_temperature(sample: Sample) -> float:
 
 
 def losses(sample: Sample, temperature: float) -> Float64s:
-    """(N,) negative log-likelihood of the labels; without a good output sound tiles have none and are left out."""
+    """(N,) negative log-likelihood of the labels.  Without a `good` output, defect-free tiles have none: left out."""
     logits, labels = sample.scores.logits.astype(np.float64), sample.labels
     if sample.scores.good is not None:
         logits = np.concatenate((logits, sample.scores.good.astype(np.float64)), 1)
@@ -261,7 +275,7 @@ def losses(sample: Sample, temperature: float) -> Float64s:
 
 
 def _confidence(sample: Sample, temperature: float) -> tuple[Float64s, Float64s]:
-    """Of the strongest answer, `good` included, and whether it is right."""
+    """(N,) probability of the most probable class, `good` included, and whether that class is right."""
     p = sample.scores.probabilities(temperature).astype(np.float64)
     labels = sample.labels
     if sample.scores.good is not None:
@@ -273,7 +287,7 @@ def _confidence(sample: Sample, temperature: float) -> tuple[Float64s, Float64s]
 
 
 def calibration_error(confidence: Float64s, right: Float64s) -> float:
-    """ECE in bins of equal width, 0 to 1.  Source: Guo et al., ICML 2017, section 2."""
+    """Expected calibration error (ECE), bins of equal width, 0 to 1.  Source: Guo et al., ICML 2017, section 2."""
     place = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
     total = sum(
         (place == i).sum() * abs(confidence[place == i].mean() - right[place == i].mean()) for i in np.unique(place)
@@ -284,45 +298,49 @@ def calibration_error(confidence: Float64s, right: Float64s) -> float:
 # ---- thresholds ----------------------------------------------------------------------------------------
 
 
-def choose(sample: Sample, temperature: float, wish: Wish, *, unsure: float, before: Float64s) -> Float64s:
-    """A level for each class; see `Fit`."""
+def choose(sample: Sample, temperature: float, target: WorkingPoint, *, unsure: float, before: Float64s) -> Float64s:
+    """A threshold for each class; see `Fit`."""
     p = sample.scores.probabilities(temperature).astype(np.float64)
     best, top = p.argmax(axis=1), p.max(axis=1)
-    own, sound = list[Float64s](), list[Float64s]()
+    own, raised = list[Float64s](), list[Float64s]()
     for i in range(sample.classes):
         own.append(np.sort(np.where(best == i, top, 0.0)[sample.labels == i])[::-1])
-        raised = np.sort(top[(best == i) & (sample.labels == sample.classes)])[::-1]
-        sound.append(raised[raised >= unsure])
-    if wish.rate is None:
-        return np.array([_for_recall(own[i], sound[i], wish.recall, unsure) for i in range(sample.classes)])
+        good = np.sort(top[(best == i) & (sample.labels == sample.classes)])[::-1]
+        raised.append(good[good >= unsure])
+    if target.rate is None:
+        return np.array([_for_recall(own[i], raised[i], target.recall, unsure) for i in range(sample.classes)])
     count = int((sample.labels == sample.classes).sum())
-    allowed = promised(wish.rate, count) if count and binomial.upper(0, count) <= wish.rate else 0
-    return _for_rate(own, sound, allowed, unsure, before)
+    allowed = allowed_alarms(target.rate, count) if count and binomial.upper(0, count) <= target.rate else 0
+    return _for_rate(own, raised, allowed, unsure, before)
 
 
-def _for_recall(own: Float64s, sound: Float64s, recall: float, unsure: float) -> float:
-    """As high as the recall allows, then halfway down to the next sound tile: no false alarm more, and some margin."""
+def _for_recall(own: Float64s, raised: Float64s, recall: float, unsure: float) -> float:
+    """The highest threshold with this recall, lowered halfway to the next defect-free tile.
+
+    That adds a margin and no false alarm.  own, raised: confidences of the class in its own pictures and in defect-free
+    tiles, falling.
+    """
     if not len(own):
         return float("nan")
     kept = float(own[max(1, ceil(recall * len(own) - 1e-9)) - 1])
-    below = sound[sound < kept]
+    below = raised[raised < kept]
     floor = max(unsure, float(below[0]) if len(below) else unsure)
-    return min(MAX_LEVEL, max(unsure, (kept + floor) / 2 if kept > floor else kept))
+    return min(MAX_THRESHOLD, max(unsure, (kept + floor) / 2 if kept > floor else kept))
 
 
 def _for_rate(
-    own: Sequence[Float64s], sound: Sequence[Float64s], allowed: int, unsure: float, before: Float64s
+    own: Sequence[Float64s], raised: Sequence[Float64s], allowed: int, unsure: float, before: Float64s
 ) -> Float64s:
-    """Above all sound tiles, then lowered past so many of them, each time where it finds most."""
+    """Above all defect-free tiles, then lowered past `allowed` of them, each time where it gains most pictures."""
     passed = [0] * len(own)
 
     def floor(i: int, count: int) -> float:
-        return float(sound[i][count]) if count < len(sound[i]) else -1.0
+        return float(raised[i][count]) if count < len(raised[i]) else -1.0
 
     for _ in range(allowed):
         gains = [
             int((own[i] > floor(i, passed[i] + 1)).sum() - (own[i] > floor(i, passed[i])).sum())
-            if passed[i] < len(sound[i])
+            if passed[i] < len(raised[i])
             else 0
             for i in range(len(own))
         ]
@@ -332,42 +350,45 @@ def _for_rate(
     return np.array([_above(own[i], floor(i, passed[i]), unsure, float(before[i])) for i in range(len(own))])
 
 
-def _above(own: Float64s, sound: float, unsure: float, before: float) -> float:
-    """Between the strongest sound tile that shall not alarm and the weakest picture above it."""
-    least = float(np.nextafter(np.float32(max(sound, 0.0)), np.float32(2)))
+def _above(own: Float64s, raised: float, unsure: float, before: float) -> float:
+    """Halfway between the most confident tile that must not raise an alarm and the least confident picture above it."""
+    least = float(np.nextafter(np.float32(max(raised, 0.0)), np.float32(2)))
     if not len(own):
         return min(1.0, max(before, least))
-    above = own[own > max(sound, unsure)]
+    above = own[own > max(raised, unsure)]
     if not len(above):
         return min(1.0, max(unsure, least))
-    base = max(sound, unsure)
+    base = max(raised, unsure)
     return max(unsure, min(float(above[-1]), max(least, (base + float(above[-1])) / 2)))
 
 
-def outcome(p: Float64s, labels: Ints, levels: Float64s) -> tuple[Ints, Ints]:
-    """(3, classes): pictures, found as any defect, found and named right; (classes,): false alarms on sound tiles."""
+def outcome(p: Float64s, labels: Ints, thresholds: Float64s) -> tuple[Ints, Ints]:
+    """Count pictures, those found as any defect and those named right, and false alarms on defect-free tiles.
+
+    p: (N, classes).  Returns (3, classes) and (classes,).
+    """
     classes = p.shape[1]
     best, top = p.argmax(axis=1), p.max(axis=1)
-    defect = top >= levels[best]
+    defect = top >= thresholds[best]
     counts = np.zeros((3, classes), np.int64)
     for i in range(classes):
-        mine = labels == i
-        counts[:, i] = mine.sum(), (mine & defect).sum(), (mine & defect & (best == i)).sum()
+        own = labels == i
+        counts[:, i] = own.sum(), (own & defect).sum(), (own & defect & (best == i)).sum()
     alarms = np.bincount(best[(labels == classes) & defect], minlength=classes)
     return counts, alarms.astype(np.int64)
 
 
-def said(found: Found, temperature: float, per_hour: float | None) -> Iterator[str]:
-    """What a person should know.  temperature: the bundle's.  per_hour: sound tiles an hour."""
-    r = found.reliability
-    if found.helps:
+def report(result: Result, temperature: float, per_hour: float | None) -> Iterator[str]:
+    """The result for people, line by line.  temperature: the bundle's.  per_hour: tiles of the camera in an hour."""
+    r = result.reliability
+    if result.helps:
         yield (
-            f"temperature {found.fit.temperature:g} in place of the bundle's {temperature:g}: "
+            f"temperature {result.fit.temperature:g} in place of the bundle's {temperature:g}: "
             f"ECE {r.before:.1%} before, {r.after:.1%} after (n = {r.n})"
         )
     else:
-        yield f"the bundle's temperature {temperature:g} stays: no other is shown to be better (n = {r.n})"
-    for one in found.points:
+        yield f"the bundle's temperature {temperature:g} stays: no other one is better on unseen pictures (n = {r.n})"
+    for one in result.points:
         if one.level is None:
             yield f"{one.name:18} no pictures: keeps its threshold {one.before:g}"
             continue
@@ -376,12 +397,13 @@ def said(found: Found, temperature: float, per_hour: float | None) -> Iterator[s
             f"{one.found} of {one.n} found [{low:.1%}, {high:.1%}], {one.named} named right" if one.n else "no pictures"
         )
         yield f"{one.name:18} {one.before:.3f} -> {one.level:.3f}: {recall}, {one.alarms} false alarms"
-    if not found.sound:
-        yield "no sound surface was given: what false alarms this makes is not known. Give a folder good, or --good"
+    if not result.defect_free:
+        yield "no defect-free surface was given: the false alarms are unknown. Give a folder good, or --good"
         return
-    low, high = binomial.interval(found.alarms, found.sound)
-    share = found.alarms / found.sound
-    yield f"{found.alarms} of {found.sound} sound tiles gave false alarms, {share:.2%} [{low:.2%}, {high:.2%}]"
+    low, high = binomial.interval(result.alarms, result.defect_free)
+    share = result.alarms / result.defect_free
+    counted = f"{result.alarms} of {result.defect_free} defect-free tiles"
+    yield f"{counted} gave false alarms, {share:.2%} [{low:.2%}, {high:.2%}]"
     if per_hour is not None:
         yield (
             f"at this camera's {per_hour:,.0f} tiles an hour: {share * per_hour:,.0f} "

@@ -1,4 +1,4 @@
-"""bench: what this box can do."""
+"""bench: what this machine can do."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
@@ -17,8 +18,15 @@ from edge.cli.options import Number, Seconds, json_option
 from edge.cli.progress import progress
 
 if TYPE_CHECKING:
-    from edge.pipeline.benchmark import Load, Side
+    from edge.pipeline.benchmark import Row
+    from edge.pipeline.camera_load import CameraLoad
     from edge.pipeline.histogram import Summary
+    from edge.pipeline.side_by_side import Side
+
+
+def _renamed(_ctx: click.Context, _param: click.Parameter, value: Any) -> None:
+    if value is not None:
+        raise click.UsageError("--hold is now called --camera-count")
 
 
 @click.command()
@@ -29,17 +37,29 @@ if TYPE_CHECKING:
     type=click.Choice(["auto", "fp32", "int8"]),
     default="auto",
     show_default=True,
-    help="Network of whole frames and cameras.",
+    help="Network that inspects whole frames and cameras.",
 )
 @click.option("--calls", type=click.IntRange(10, 100_000), default=300, show_default=True, help="n of each figure.")
-@click.option("--cameras", "with_cameras", is_flag=True, help="Also find out how many cameras this box holds; minutes.")
-@click.option("--hold", "count", type=click.IntRange(1, 64), help="Only run so many cameras, and show every stage.")
-@click.option("--fps", type=Number(0.1, 1000), default=30, show_default=True, help="Their pace, with --hold.")
-@click.option("--for", "for_s", type=Seconds(), default="10s", show_default=True, help="For each number of cameras.")
+@click.option(
+    "--cameras",
+    "with_cameras",
+    is_flag=True,
+    help="Also find how many cameras this machine keeps up with; takes minutes.",
+)
+@click.option(
+    "--camera-count", type=click.IntRange(1, 64), help="Only run this many cameras, and show the time of every stage."
+)
+@click.option("--hold", hidden=True, expose_value=False, callback=_renamed)
+@click.option(
+    "--fps", type=Number(0.1, 1000), default=30, show_default=True, help="Frames per second, with --camera-count."
+)
+@click.option(
+    "--for", "for_s", type=Seconds(), default="10s", show_default=True, help="Time for each number of cameras."
+)
 @click.option(
     "--reference",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="ONNX file of the reference network (tests/bench makes it): its recipe is measured beside ours.",
+    help="ONNX file of the reference network (tests/bench exports one): also measure its recipe.",
 )
 @exits_with_reason
 def bench(
@@ -48,67 +68,71 @@ def bench(
     precision: Literal["auto", "fp32", "int8"],
     calls: int,
     with_cameras: bool,
-    count: int | None,
+    camera_count: int | None,
     fps: float,
     for_s: float,
     reference: Path | None,
 ) -> None:
-    """Latency of this box per tile and per frame, beside the loops of others."""
+    """Measure the latency of this machine per tile and per frame, beside other ways to inspect the same tiles."""
     one_thread_each()
     from edge import config
     from edge.model import bundle
-    from edge.pipeline.benchmark import around, hold, loads, measure, rows, side_by_side
+    from edge.pipeline.benchmark import measure, row_count
+    from edge.pipeline.camera_load import run_cameras, until_failing
+    from edge.pipeline.side_by_side import overheads, side_by_side
 
     loaded = bundle.load(bundle_path)
     model = config.Model(bundle=bundle_path, precision=precision)
-    if count is not None:
-        _tell_stages(hold(loaded, model, count, fps, for_s), as_json=as_json)
+    if camera_count is not None:
+        _print_stages(run_cameras(loaded, model, camera_count, fps, for_s), as_json=as_json)
         return
     if not as_json:
         click.echo(f"{loaded.card.name} {loaded.card.version}; times in ms; quote ratios, not milliseconds")
         click.echo(f"{'what':30} {'network':>7} {'threads':>7} {'batch':>5} {QUANTILES} {'per tile':>9} {'n':>6}")
-    with progress(rows(loaded), "measuring", hidden=sys.stdout.isatty()) as advance:
+    with progress(row_count(loaded), "measuring", hidden=sys.stdout.isatty()) as advance:
         for row in measure(loaded, model, calls):
-            if as_json:
-                click.echo(json.dumps(asdict(row)))
-            else:
-                click.echo(
-                    f"{row.what:30} {row.network:>7} {row.threads:>7} {row.batch:>5} {_quantiles(row.ms, 3)} "
-                    f"{row.ms.p50 / row.tiles:>9.4f} {row.ms.n:>6}"
-                )
+            click.echo(json.dumps(asdict(row)) if as_json else _row(row))
             advance()
     sides = side_by_side(loaded, calls, reference)
     if as_json:
         for side in sides:
             click.echo(json.dumps(asdict(side)))
-        click.echo(json.dumps({"what": "around the network", "share_of_it": around(sides)}))
+        click.echo(json.dumps({"what": "around the network", "share_of_it": overheads(sides)}))
     else:
-        _tell_sides(sides, around(sides))
+        _print_sides(sides, overheads(sides))
     if reference is None and not as_json:
         click.echo("the reference's recipe is left out: give its network with --reference")
     if with_cameras:
-        _tell_loads(loads(loaded, model, for_s), as_json=as_json)
+        run = partial(run_cameras, loaded, model, seconds=for_s)
+        _print_loads(until_failing(run), as_json=as_json)
 
 
 QUANTILES: Final = " ".join(f"{name:>8}" for name in ("p50", "p95", "p99", "p99.9", "max"))
 
 
 def _quantiles(summary: Summary, digits: int) -> str:
-    found = (summary.p50, summary.p95, summary.p99, summary.p999, summary.max)
-    return " ".join(f"{value:>8.{digits}f}" for value in found)
+    values = (summary.p50, summary.p95, summary.p99, summary.p999, summary.max)
+    return " ".join(f"{value:>8.{digits}f}" for value in values)
 
 
-def _tell_sides(sides: Sequence[Side], shares: Mapping[str, float]) -> None:
-    beside = " ".join(f"{'x ' + network:>7}" for network in shares)
-    click.echo(f"\n{'one thread, in turns of five, us per tile':52} {'network':>7} {QUANTILES} {beside} {'n':>6}")
+def _row(row: Row) -> str:
+    return (
+        f"{row.what:30} {row.network:>7} {row.threads:>7} {row.batch:>5} {_quantiles(row.ms, 3)} "
+        f"{row.ms.p50 / row.tiles:>9.4f} {row.ms.n:>6}"
+    )
+
+
+def _print_sides(sides: Sequence[Side], shares: Mapping[str, float]) -> None:
+    heads = " ".join(f"{'x ' + network:>7}" for network in shares)
+    click.echo(f"\n{'one thread, in turns of five, us per tile':52} {'network':>7} {QUANTILES} {heads} {'n':>6}")
     for side in sides:
         ratios = " ".join(f"{ratio:>7.2f}" for ratio in side.ratios.values())
         click.echo(f"{side.what:52} {side.network:>7} {_quantiles(side.us, 1)} {ratios} {side.us.n:>6}")
-    told = ", ".join(f"{share:.2f} of the network's time with {network}" for network, share in shares.items())
-    click.echo(f"around the network: {told}; x fp32, x int8: times the daemon's median with that network")
+    around = ", ".join(f"{share:.2f} of the network's time with {network}" for network, share in shares.items())
+    click.echo(f"around the network: {around}; x fp32, x int8: times the daemon's median with that network")
 
 
-def _tell_stages(load: Load, *, as_json: bool) -> None:
+def _print_stages(load: CameraLoad, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(load)))
         return
@@ -124,12 +148,12 @@ def _tell_stages(load: Load, *, as_json: bool) -> None:
     )
 
 
-def _tell_loads(measured: Iterable[Load], *, as_json: bool) -> None:
+def _print_loads(loads: Iterable[CameraLoad], *, as_json: bool) -> None:
     if not as_json:
         click.echo("\ncameras of 1600x256: grab to verdict in ms; cores and MB of the daemon, and of each camera")
-        head = ("cameras", "fps", "verdict", "p50", "p99", "p99.9", "max", "partial", "missed", "cores", "MB", "n")
-        click.echo(" ".join(f"{name:>9}" for name in head))
-    for load in measured:
+        heads = ("cameras", "fps", "verdict", "p50", "p99", "p99.9", "max", "partial", "missed", "cores", "MB", "n")
+        click.echo(" ".join(f"{name:>9}" for name in heads))
+    for load in loads:
         if as_json:
             click.echo(json.dumps(asdict(load)))
             continue

@@ -13,6 +13,6 @@ _PARAMETER = re.compile(
 def redact(text: str) -> str:
     """The text with credentials in URLs blotted out: for logs, events and errors.
 
-    Blots rather too much: a slash or @ inside a password cannot be told from the one that ends it.
+    Removes too much rather than too little: a slash or @ inside a password looks like the one that ends it.
     """
     return _PARAMETER.sub(r"\g<name>=***", _USERINFO.sub(r"\g<scheme>***@", text))

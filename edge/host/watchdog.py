@@ -18,7 +18,7 @@ from edge.host.clock import NS_PER_S, Clock
 
 LIMIT_S: Final = 15.0
 """How long a loop may stand still where the unit sets no WatchdogSec."""
-LOOP_AGE: Final = "defectd_heartbeat_age_seconds"
+HEARTBEAT_AGE: Final = "defectd_heartbeat_age_seconds"
 """The metric with the same ages, for watchers outside the process."""
 MAX_STEP_S: Final = 1.0
 """One check counts at most this time: after the whole process stood still (SIGSTOP, a starved machine), every loop

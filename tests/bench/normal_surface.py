@@ -2,9 +2,9 @@
 
     python tests/bench/normal_surface.py FOLDER     # that holds cr7-det/ and severstal/, each with labels.json
 
-Half of the good crops calibrates, by source frame; the other half, and tiles with defects from frames that were not
-calibrated with, are measured. A defective tile is a 200 px square (every 100 px) that holds half of a box or is covered
-by boxes to 0.3; tiles with more than 1 % of black beside the strip are left out, since they would be found by that.
+Half of the good crops, by source frame, is used for the calibration; the other half, and defective tiles from other
+frames, are measured. A defective tile is a 200 px square (every 100 px) that contains half of a box, or of which
+boxes cover 0.3; tiles with more than 1 % of black background are left out, because that alone would be detected.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ OURS = "joined: calibrate normal"
 
 @dataclass
 class Tiles:
-    """Tiles at the network's size, the frames they come from, and what the network says of them."""
+    """Tiles at the input size of the network, the frames they come from, and their scores."""
 
     cut: Any
     frames: Any
@@ -44,7 +44,7 @@ class Tiles:
 
     @property
     def views(self):
-        """By name: what the score is made of, and the features."""
+        """By name: the views of the anomaly score, and the features."""
         return {"features": self.scores.features, **views_of(self.scores)}
 
 
@@ -61,17 +61,17 @@ def holds(x, y, box):
 def crops(folder):
     """(good, their frames), (defective, their frames)."""
     good, bad = [], []
-    for name, said in json.loads((folder / "labels.json").read_text()).items():
+    for name, entry in json.loads((folder / "labels.json").read_text()).items():
         if name.startswith(("normal/", "patches-clean/")):
-            good.append((read(folder / name), said["from"]))
-        elif said.get("boxes"):
+            good.append((read(folder / name), entry["from"]))
+        elif entry.get("boxes"):
             image = read(folder / name)
             height, width = image.shape
             tops = range(0, height - SIDE + 1, 100) if height >= 2 * SIDE else (0, (height - SIDE) // 2, height - SIDE)
             for y in tops:
                 for x in range(0, width - SIDE + 1, 100):
                     tile = image[y : y + SIDE, x : x + SIDE]
-                    if (tile < 12).mean() < 0.01 and any(holds(x, y, box[1:]) for box in said["boxes"]):
+                    if (tile < 12).mean() < 0.01 and any(holds(x, y, box[1:]) for box in entry["boxes"]):
                         bad.append((tile, Path(name).name))
     return good, bad
 
@@ -97,7 +97,7 @@ def side_by_side(views, names):
 
 
 def nearest(bank, values):
-    """Distance to the nearest of a memory of good tiles, thinned to a half greedily by the farthest point."""
+    """Distance to the nearest of a memory of good tiles, thinned to a half by greedy farthest-point selection."""
     centre, scale = bank.mean(0), bank.std(0) + 1e-9
     bank, values = (bank - centre) / scale, (values - centre) / scale
     kept, apart = [0], ((bank - bank[0]) ** 2).sum(1)
@@ -118,7 +118,7 @@ def baselines(scores):
 
 
 def halves(good, bad, splits):
-    """For each split: the good tiles that calibrate, by frame; these frames from 0; which of both are measured."""
+    """For each split: good tiles of the calibration, their frames counted from 0, and masks of the measured tiles."""
     frames = np.unique(good.frames)
     for split in range(splits):
         chosen = np.random.default_rng(split).permutation(frames)[: len(frames) // 2]
@@ -129,12 +129,12 @@ def halves(good, bad, splits):
 
 
 def best_levels(fine):
-    """What the measured half itself would give: an advantage that baselines have."""
+    """Levels from the measured half itself: an advantage that only baselines have."""
     return [np.quantile(fine, 1 - rate, method="higher") for rate in RATES]
 
 
 def promised_levels(held, owner):
-    """What `calibrate normal` would set from scores of tiles that were held out from each Gaussian."""
+    """Thresholds of `calibrate normal`, from scores of tiles that were held out from each Gaussian."""
     counted = [tail_model.conformal_share(held, owner, rate) for rate in RATES]
     return [
         tail_model.Tail.of(held).level(rate) if level is None else level
@@ -143,7 +143,7 @@ def promised_levels(held, owner):
 
 
 def note(table, label, fine, odd, levels):
-    """Adds one split to a row of the table."""
+    """Add one split to a row of the table."""
     cell = table.setdefault(label, {"auroc": [], **{rate: [] for rate in RATES}})
     cell["auroc"].append(auroc(fine, odd))
     for rate, level in zip(RATES, levels, strict=True):
@@ -152,12 +152,12 @@ def note(table, label, fine, odd, levels):
 
 def measure(name, folder, classifier, splits=SPLITS):
     good, bad = (tiles_of(found, classifier) for found in crops(folder))
-    seen, strange = good.views, bad.views
+    good_views, bad_views = good.views, bad.views
     table = {}
     base_good, base_bad = baselines(good.scores), baselines(bad.scores)
     for fit, owner, rest, other in halves(good, bad, splits):
-        calibrate, measured = rows(seen, fit), (rows(seen, rest), rows(strange, other))
-        for label in seen:
+        calibrate, measured = rows(good_views, fit), (rows(good_views, rest), rows(bad_views, other))
+        for label in good_views:
             alone = gaussian_fit.fitted(calibrate[label], Layout.of({label: calibrate[label]}))
             fine, odd = (alone.score(values[label]) for values in measured)
             note(table, f"Gaussian of {label}", fine, odd, best_levels(fine))
@@ -174,7 +174,7 @@ def measure(name, folder, classifier, splits=SPLITS):
         note(table, OURS, fine, odd, promised_levels(held, owner))
     write(f"\n{name}: {len(good.cut)} good tiles of {len(np.unique(good.frames))} frames, {len(bad.cut)} defective")
     for label, cell in table.items():
-        said = [
+        lines = [
             f"{label:32s} AUROC {np.mean(cell['auroc']):.3f} ({min(cell['auroc']):.3f} to {max(cell['auroc']):.3f})"
         ]
         for rate in RATES:
@@ -183,13 +183,13 @@ def measure(name, folder, classifier, splits=SPLITS):
             mean_hit = np.mean([a / b for _, _, a, b in cell[rate]])
             low, high = interval(hit, odd)
             first = f"first split {hit}/{odd} [{low:.2f} {high:.2f}], {false}/{of} false"
-            said.append(f"  at {rate:5.1%}: recall {mean_hit:.3f}, false {mean_false:.4f}; {first}")
-        write("\n".join(said))
+            lines.append(f"  at {rate:5.1%}: recall {mean_hit:.3f}, false {mean_false:.4f}; {first}")
+        write("\n".join(lines))
     return {label: float(np.mean(cell["auroc"])) for label, cell in table.items()}, good, surface
 
 
 def without_peaks(bundle):
-    """The same networks, cut down to what they give without `peaks`."""
+    """The same networks without the output `peaks`."""
     import onnx
 
     from trainer.networks import max_activations
@@ -204,35 +204,35 @@ def without_peaks(bundle):
 
 
 def cost(tiles, surface, shipped, rounds=400):
-    """What good surface costs on top of the network, as the frame path calls it: us for each tile of a line-scan frame.
+    """Time of the anomaly score on top of the network, as the frame path calls it: us per tile of a line-scan frame.
 
-    Each network without peaks, with peaks, and with peaks and the score right behind it, in turns.
+    Each network without peaks, with peaks, and with peaks and the score after it, in turns.
     """
     cut = np.ascontiguousarray(tiles.cut[:18])
-    known = AnomalyModel(Made.of(shipped.card), surface, 1.0, 1.0)
+    anomaly = AnomalyModel(Made.of(shipped.card), surface, 1.0, 1.0)
     bare = without_peaks(shipped)
     for network in shipped.networks:
-        alone, told = Classifier(bare, network=network), Classifier(shipped, network=network)
+        plain_network, with_peaks = Classifier(bare, network=network), Classifier(shipped, network=network)
         jobs = (
-            lambda c=alone: c.score(cut),
-            lambda c=told: c.score(cut),
-            lambda c=told: known.score(c.score(cut)),
+            lambda c=plain_network: c.score(cut),
+            lambda c=with_peaks: c.score(cut),
+            lambda c=with_peaks: anomaly.score(c.score(cut)),
         )
         spent = [[] for _ in jobs]
         for _ in range(rounds):
             for job, times in zip(jobs, spent, strict=True):
-                begun = time.perf_counter()
+                started = time.perf_counter()
                 job()
-                times.append(time.perf_counter() - begun)
+                times.append(time.perf_counter() - started)
         plain, peaked, whole = (float(np.median(times)) / len(cut) * 1e6 for times in spent)
         write(
             f"{network}: {plain:.1f} us a tile, with peaks {peaked:.1f}, with the score {whole:.1f}: "
-            f"good surface costs {whole / plain - 1:.0%} (medians of {rounds} in turns, {len(cut)} tiles)"
+            f"the anomaly score costs {whole / plain - 1:.0%} (medians of {rounds} in turns, {len(cut)} tiles)"
         )
 
 
-def write(words):
-    sys.stderr.write(f"{words}\n")
+def write(text):
+    sys.stderr.write(f"{text}\n")
 
 
 def main(folder, splits=SPLITS):

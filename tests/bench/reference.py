@@ -44,7 +44,7 @@ def export(path: Path) -> None:
     """Write the network as ONNX, opset 17, one picture at a time."""
     torch.manual_seed(1)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns of its own exporter
+        warnings.simplefilter("ignore")  # torch deprecates its own exporter
         torch.onnx.export(network(), torch.zeros(INPUT), str(path), opset_version=17, dynamo=False)
 
 

@@ -1,4 +1,4 @@
-"""Good surface is told from defects on pictures of two mills; what it takes to be measured."""
+"""The anomaly score separates good surface from defects on pictures of two mills."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "normal-
 
 
 @pytest.mark.bench
-def test_defects_are_told_from_good_surface_of_two_mills():
+def test_defects_are_separated_from_good_surface_of_two_mills():
     """AUROC of the joined score, one split by source frame: at least 0.95 on CR7, 0.85 on Severstal."""
     if not DATA.is_dir():
         pytest.skip("no pictures of good surface beside the repository: shared/data/normal-steel")

@@ -1,4 +1,4 @@
-"""Patches that stand out are told from good ones on small generated maps; the student tells its own layers."""
+"""Models of patches on small generated maps, and the layers of the student."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEED = 7
 
 
 def _maps(count, *, spots=False):
-    """(N, 36, 8) of correlated noise; with one patch in each that is unlike the others."""
+    """(N, 36, 8) of correlated noise; with one unusual patch in each."""
     generator = np.random.default_rng(SEED + spots)
     maps = (generator.normal(size=(count, 36, 3)) @ np.random.default_rng(SEED).normal(size=(3, 8))).astype(np.float32)
     maps += generator.normal(size=maps.shape).astype(np.float32) * np.float32(0.1)
@@ -27,7 +27,7 @@ def _maps(count, *, spots=False):
 
 
 def test_spread_reaches_every_cluster_before_it_returns_to_one():
-    """Ten clusters far apart: ten patches are one of each, whatever their sizes; a smaller count is a beginning."""
+    """Ten clusters far apart: ten patches are one of each; a smaller count gives the first of them."""
     generator = np.random.default_rng(SEED)
     sizes = [1, 2, 3, 5, 8, 13, 21, 34, 55, 89]
     owner = np.repeat(np.arange(10), sizes)
@@ -38,7 +38,7 @@ def test_spread_reaches_every_cluster_before_it_returns_to_one():
 
 
 def test_spread_covers_closer_than_chance():
-    """No patch is farther from those kept than with as many at random, also after a projection."""
+    """The largest distance to a kept patch is smaller than with random patches, also after a projection."""
     patches = np.random.default_rng(SEED).standard_t(4, size=(600, 2 * bench.PROJECTED)).astype(np.float32)
 
     def reach(kept):
@@ -57,14 +57,14 @@ def test_spread_keeps_each_patch_once():
     "make", [bench.Farthest, bench.ByPlace, lambda maps: bench.Memory.of(maps, 0.2)], ids=["one", "by place", "memory"]
 )
 def test_tile_with_a_spot_is_farther_than_plain_ones(make):
-    """One patch of 36 in a direction that good patches do not take."""
+    """One patch of 36 in a direction in which good patches do not vary."""
     known = make(_maps(60))
     fine, odd = known(_maps(100)[60:]), known(_maps(40, spots=True))
     assert surface.auroc(fine, odd) > 0.99
 
 
 def test_memory_finds_the_distance_to_its_nearest_patch():
-    """As counted one by one; the weighted one is never larger, and less for a patch near many."""
+    """Equal to the pairwise distances; the weighted distance is never larger."""
     bank, maps = _maps(4).reshape(-1, 8), _maps(3, spots=True)
     plain, weighted = bench.Memory(bank).both(maps)
     slow = np.linalg.norm(maps[:, :, None] - bank[None, None], axis=3).min(2).max(1)
@@ -73,8 +73,8 @@ def test_memory_finds_the_distance_to_its_nearest_patch():
     assert (weighted > 0).all()
 
 
-def test_scaled_puts_good_surface_around_one_and_strange_above():
-    """The middle of held-out good tiles is 1 and a tenth of them is above 2."""
+def test_scaled_puts_good_surface_around_one_and_anomalous_tiles_above():
+    """The median of held-out good tiles is 1 and a tenth of them is above 2."""
     known = _maps(100).reshape(100, -1)[:, :12]
     held, fine, odd = bench.scaled(bench.Whole, known, np.arange(100), known[:10], known[:10] + 9)
     assert np.median(held) == pytest.approx(1, abs=1e-5)
@@ -83,27 +83,27 @@ def test_scaled_puts_good_surface_around_one_and_strange_above():
 
 
 def test_layers_of_the_shipped_student_are_those_it_computes():
-    """The mean of the last layer is what the classifier tells as features, the largest of the first two as peaks."""
+    """The means of the last layer are the features of the classifier, the maxima of the first two its peaks."""
     pytest.importorskip("onnx", reason="the trainer extra is not installed")
     shipped = bundle.load("builtin")
     classifier, model = Classifier(shipped), shipped.networks[FP32]
     tiles = selftest_tiles(SEED, 3, classifier.card.input_px)
     names = bench.layers_of(model)
     layers = bench.in_batches(bench.session(model, names), tiles, names)
-    told = classifier.score(tiles)
-    np.testing.assert_allclose(layers[-1].mean((2, 3)), told.features, rtol=1e-3, atol=1e-4)
+    scores = classifier.score(tiles)
+    np.testing.assert_allclose(layers[-1].mean((2, 3)), scores.features, rtol=1e-3, atol=1e-4)
     peaks = np.concatenate([maps.max((2, 3)) for maps in layers[:2]], 1)
-    np.testing.assert_allclose(peaks, told.max_activations, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(peaks, scores.max_activations, rtol=1e-3, atol=1e-4)
 
 
 def test_pretrained_network_is_left_out_where_it_is_not_installed(monkeypatch):
-    """None, and the bench says what to install."""
+    """None, and the message names what to install."""
     monkeypatch.setitem(sys.modules, "efficientnet_lite_pytorch", None)
     assert bench.pretrained() is None
     assert "pip install" in bench.MISSING
 
 
-def test_peer_sees_gray_tiles_on_the_scale_of_imagenet():
+def test_gray_tiles_are_put_on_the_scale_of_imagenet():
     """Three planes at 224 px; middle gray is near zero."""
     planes = bench.planes_of(np.full((2, 200, 200), 116, np.uint8))
     assert planes.shape == (2, 3, 224, 224)

@@ -1,4 +1,4 @@
-"""calibrate: from frames of a camera to what the daemon uses of it."""
+"""calibrate: measure a camera, and store the results for the daemon."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from edge.cli.calibrate import anomaly, flatfield, latency, roi, scale, threshol
 
 @click.group()
 def calibrate() -> None:
-    """Fit the daemon to a camera: each writes state_dir/calibration/CAMERA.yaml and a picture beside it.
+    """Fit the daemon to a camera. Each command writes state_dir/calibration/CAMERA.yaml and a picture beside it.
 
-    Frames come from the camera, or from recordings with --source. What stands in the configuration goes before what
-    was calibrated. A running daemon takes it over with `defectd reload`.
+    Frames come from the camera, or from recordings with --source. Values in the configuration override calibrated
+    ones. `defectd reload` makes a running daemon use a new calibration.
     """
 
 

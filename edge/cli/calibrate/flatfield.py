@@ -1,4 +1,4 @@
-"""calibrate flatfield: even light."""
+"""calibrate flatfield: correct uneven light."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from edge.cli.options import config_option, json_option
 def flatfield(
     config_path: Path, as_json: bool, camera: str | None, sources: tuple[str, ...], frames: int, dry_run: bool
 ) -> None:
-    """Even light: a gain per pixel from frames of good, moving surface; refused where it would not help.
+    """Correct uneven light with a gain per pixel, from frames of good, moving surface. Refused where it would not help.
 
     \b
     defectd calibrate flatfield --camera top --source good/ --frames 200
     """
     one_thread_each()
-    from edge.calibration import flatfield as room
+    from edge.calibration import flatfield as calibration
     from edge.calibration.roi import outline
     from edge.config.calibration import FlatfieldPart, misfits
     from edge.errors import CalibrationError
@@ -34,17 +34,17 @@ def flatfield(
 
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
     footage = run.footage(sources, frames)
-    fitted = run.calibrated_camera()
-    for misfit in misfits(fitted, footage.size_px):
-        if misfit.part == "roi":  # the light would be measured beside the strip
+    calibrated = run.calibrated_camera()
+    for misfit in misfits(calibrated, footage.size_px):
+        if misfit.part == "roi":  # the light would be measured on the background
             raise CalibrationError(str(misfit))
-    region = outline(fitted.roi, footage.frames[0])
+    region = outline(calibrated.roi, footage.frames[0])
     (left, top), (right, bottom) = region.min(axis=0).tolist(), region.max(axis=0).tolist()
-    light = room.measure(footage.frames, (left, top, right - left + 1, bottom - top + 1))
-    content = png(room.coded(light.gain))
+    light = calibration.measure(footage.frames, (left, top, right - left + 1, bottom - top + 1))
+    content = png(calibration.coded(light.gain))
     name = run.named("flatfield", content, "png")
     part = FlatfieldPart(file=name, before=round(light.before, 4), after=round(light.after, 4), made=run.made(footage))
-    picture = room.overlay(footage.frames[-1], light)
+    picture = calibration.overlay(footage.frames[-1], light)
     run.keep({"flatfield": part}, pictures={"flatfield": picture}, files={name: content})
-    run.say(f"the light differed by {light.before:.1%} from side to side, with the gain by {light.after:.1%}")
+    run.say(f"brightness varied by {light.before:.1%} across the frame, with the gain by {light.after:.1%}")
     run.done({"gain": [round(float(light.gain.min()), 3), round(float(light.gain.max()), 3)], "file": name})

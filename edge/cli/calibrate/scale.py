@@ -33,12 +33,21 @@ class Squares(click.ParamType[tuple[int, int]]):
 @config_option
 @json_option
 @frames_options
-@click.option("--squares", type=Squares(), default="10x7", show_default=True, help="Of the board.")
-@click.option("--square-mm", type=Number(1, 500), default=20.0, show_default=True, help="As measured on it.")
+@click.option("--squares", type=Squares(), default="10x7", show_default=True, help="Columns and rows of the board.")
 @click.option(
-    "--every", "every_s", type=Seconds(), default="1s", show_default=True, help="From frame to frame of a live camera."
+    "--square-mm", type=Number(1, 500), default=20.0, show_default=True, help="Side of a square, measured on the print."
 )
-@click.option("--print", "board_path", type=click.Path(path_type=Path), help="Only write the board: .pdf or .png.")
+@click.option(
+    "--every",
+    "every_s",
+    type=Seconds(),
+    default="1s",
+    show_default=True,
+    help="Time from frame to frame of a live camera.",
+)
+@click.option(
+    "--print", "board_path", type=click.Path(path_type=Path), help="Only write the board to print: .pdf or .png."
+)
 @click.option("--length-mm", type=Number(0, 100_000, min_open=True), help="Without a board: a known length,")
 @click.option("--points", type=Shape(), help="and its ends in the frame: x,y,x,y px.")
 @exits_with_reason
@@ -56,10 +65,10 @@ def scale(
     length_mm: float | None,
     points: Any,
 ) -> None:
-    """Millimetres per pixel and the lens, from a printed board, or from one known length.
+    """Measure millimetres per pixel and the lens, with a printed board, or millimetres per pixel with one known length.
 
-    Print the board, measure a square, and glue it onto something flat. Show it at five angles or more, and lay it onto
-    the strip's plane for the last frame: that one says where the plane is, the others what the lens does.
+    Print the board, measure a square, and glue the board onto something flat. Show it at five angles or more, and lay
+    it onto the strip for the last frame: the last frame gives the plane, the others give the lens.
 
     \b
     defectd calibrate scale --print board.pdf
@@ -68,15 +77,15 @@ def scale(
     """
     one_thread_each()
     from edge import config
-    from edge.calibration import scale as room
+    from edge.calibration import scale as calibration
     from edge.camera.sources import registry
     from edge.config.calibration import ScalePart
     from edge.errors import CalibrationError
 
-    board = room.Board(*squares, square_mm)
+    board = calibration.Board(*squares, square_mm)
     if board_path is not None:
         with uninterrupted():
-            room.print_board(board, board_path, dry_run=dry_run)
+            calibration.print_board(board, board_path, dry_run=dry_run)
         if as_json:
             click.echo(json.dumps({"written": [] if dry_run else [str(board_path)]}))
         elif dry_run:
@@ -91,21 +100,25 @@ def scale(
     if length_mm is not None:
         footage = run.footage(sources, 1, surface=False)
         length = (points[:2], points[2:])
-        ruler = room.known_length(length_mm, *length, footage.size_px)
+        ruler = calibration.known_length(length_mm, *length, footage.size_px)
     else:
         is_live = not sources and registry.is_live(run.camera.source.get_secret_value())
         if is_live:
-            note(f"a frame each {every_s:g} s: show the board at five angles or more, and lay it flat for the last")
+            note(f"one frame every {every_s:g} s: show the board at five angles or more, and lay it flat for the last")
         footage = run.footage(sources, frames, every_s=every_s if is_live else 0.0, surface=False)
         with run.progress(len(footage.frames), "corners") as advance:
-            measured = room.measure(footage.frames, board, advance)
+            measured = calibration.measure(footage.frames, board, advance)
         ruler, rms_px, views = measured.ruler, round(measured.rms_px, 4), measured.views
-        run.say(f"{measured.corners} corners in the last frame, {rms_px} px off; {views} frames show the board")
-        run.say("the lens is corrected" if ruler.lens is not None else "no lens: give five frames at different angles")
+        run.say(f"{measured.corners} corners in the last frame, error {rms_px} px; {views} frames show the board")
+        run.say(
+            "the lens is corrected"
+            if ruler.lens is not None
+            else "no lens correction: that needs five frames at different angles"
+        )
     if not ruler.mm_per_px > 0:
-        raise CalibrationError("the board gives no scale; is it seen from the front?")
+        raise CalibrationError("the board gives no scale; does the camera see its front?")
     lens, plane = (None if a is None else tuple(a.ravel().tolist()) for a in (ruler.lens, ruler.plane))
     found = config.Scale(mm_per_px=ruler.mm_per_px, lens=lens, plane=plane)
     part = ScalePart(scale=found, rms_px=rms_px, views=views, made=run.made(footage))
-    run.keep({"scale": part}, pictures={"scale": room.overlay(footage.frames[-1], board, ruler, length)})
+    run.keep({"scale": part}, pictures={"scale": calibration.overlay(footage.frames[-1], board, ruler, length)})
     run.done({"mm_per_px": round(ruler.mm_per_px, 6), "rms_px": rms_px, "views": views, "lens": lens})

@@ -1,4 +1,4 @@
-"""One calibration at the command line: what all of them take, read, say and write."""
+"""One calibration at the command line: common options, input, output and files."""
 
 from __future__ import annotations
 
@@ -25,14 +25,20 @@ R = TypeVar("R")
 
 
 def frames_options(command: Callable[P, R]) -> Callable[P, R]:
-    """What all calibrations take."""
+    """The options that calibrations have in common."""
     for option in (
-        click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing."),
-        click.option("--frames", type=click.IntRange(1, 100_000), default=50, show_default=True, help="At most."),
+        click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing."),
         click.option(
-            "--source", "sources", multiple=True, metavar="PATH", help="Recording instead of the camera; repeatable."
+            "--frames", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Maximum number of frames."
         ),
-        click.option("--camera", help="Which camera of the configuration; the first when not given."),
+        click.option(
+            "--source",
+            "sources",
+            multiple=True,
+            metavar="PATH",
+            help="Recording to use instead of the camera; repeatable.",
+        ),
+        click.option("--camera", help="Camera of the configuration [default: the first]."),
     ):
         command = option(command)
     return command
@@ -56,7 +62,7 @@ _NUMBERS = re.compile(r"\d{1,5}(,\d{1,5})+$")
 
 
 class Run:
-    """What one calibration reads, says and writes."""
+    """One run of a calibration command: reads frames, prints results, writes files."""
 
     def __init__(self, config_path: Path, camera: str | None, *, as_json: bool, dry_run: bool) -> None:
         from edge import config
@@ -66,11 +72,11 @@ class Run:
         self.settings: config.Config = config.load(config_path)
         self.camera = find_camera(self.settings, camera, str(config_path))
         self.path = self.settings.state.calibration(self.camera.name)
-        calibration.load(self.path)  # a file that cannot be read is told before anything is gathered
+        calibration.load(self.path)  # an unreadable file must be reported before frames are gathered
         self.as_json = as_json
         self._dry_run = dry_run
         if not dry_run:
-            self._look_where_to_write()
+            self._check_writable()
         self._written: list[str] = []
 
     def calibrated_camera(self) -> config.Camera:
@@ -96,31 +102,33 @@ class Run:
     def _ours(self, settings: config.Config) -> config.Camera:
         return next(camera for camera in settings.cameras if camera.name == self.camera.name)
 
-    def _look_where_to_write(self) -> None:
-        """Ten minutes of footage shall not be for nothing.  Raises CalibrationError."""
+    def _check_writable(self) -> None:
+        """Refuse before ten minutes of footage are gathered in vain.  Raises CalibrationError."""
         from edge.errors import CalibrationError
 
         there = next(place for place in self.path.absolute().parents if place.exists())
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            why = "is no folder" if not there.is_dir() else "may not be written to"
-            raise CalibrationError(f"{there} {why}: give rights there, or choose another state_dir")
+            why = "is not a folder" if not there.is_dir() else "is not writable"
+            raise CalibrationError(f"{there} {why}: grant write access, or choose another state_dir")
 
     def progress(self, total: int, label: str) -> AbstractContextManager[Callable[[], None]]:
-        """A bar with the time left, where a person is looking."""
+        """A progress bar with the time left, on a terminal."""
         return progress(total, label, hidden=self.as_json)
 
-    def footage(self, sources: tuple[str, ...], most: int, **wanted: Any) -> Any:
-        """wanted: as `edge.calibration.footage.gather` takes it."""
-        from edge.calibration.footage import about, gather
+    def footage(self, sources: tuple[str, ...], max_frames: int, **options: Any) -> Any:
+        """Gather frames.  options: of `edge.calibration.footage.gather`."""
+        from edge.calibration.footage import expected_frames, gather
         from edge.host.clock import SystemClock
 
-        with self.progress(about(sources, most), "frames") as advance:
-            return gather(self.camera, sources, SystemClock(), most=most, on_frame=advance, **wanted)
+        with self.progress(expected_frames(sources, max_frames), "frames") as advance:
+            return gather(self.camera, sources, SystemClock(), max_frames=max_frames, on_frame=advance, **options)
 
     def made(self, footage: Any) -> Made:
+        """The origin of a part that is made from this footage."""
         return self.made_of(footage.source, len(footage.frames), footage.size_px)
 
     def made_of(self, source: str, frames: int, size_px: tuple[int, int] | None) -> Made:
+        """The origin of a part.  size_px: width and height of the frames it holds for; None: of any."""
         from edge import __version__
         from edge.config.camera_calibration import Made
         from edge.host.clock import SystemClock, stamp
@@ -129,31 +137,36 @@ class Run:
         return Made(time=now, version=__version__, source=source, frames=frames, frame_px=size_px)
 
     def keep(self, parts: dict[str, Any], *, pictures: dict[str, Any], files: dict[str, bytes] | None = None) -> None:
-        """Parts into the camera's file, with their pictures and data, all or none.  Raises CalibrationError."""
+        """Write parts into the camera's file, with their pictures and data files, all or none.
+
+        Raises CalibrationError.
+        """
         from edge.config import calibration
         from edge.vision.drawing import png
 
-        shown = {f"{self.camera.name}.{name}.png": png(picture) for name, picture in pictures.items()}
+        drawn = {f"{self.camera.name}.{name}.png": png(picture) for name, picture in pictures.items()}
         if not self._dry_run:
             with uninterrupted():
-                calibration.save(self.path, {**(files or {}), **shown}, **parts)
-            self.written(self.path, *map(self.path.with_name, shown))
+                calibration.save(self.path, {**(files or {}), **drawn}, **parts)
+            self.written(self.path, *map(self.path.with_name, drawn))
 
     def named(self, name: str, content: bytes, suffix: str) -> str:
-        """A file name by its content: a changed calibration is a changed configuration."""
+        """A file name with a digest of the content: a changed calibration changes the configuration."""
         import hashlib
 
         return f"{self.camera.name}.{name}-{hashlib.sha256(content).hexdigest()[:12]}.{suffix}"
 
     def say(self, sentence: str) -> None:
+        """Print for a person, unless the output is JSON."""
         if not self.as_json:
             click.echo(sentence)
 
     def written(self, *paths: Path) -> None:
-        """What this run has written, to be told at its end."""
+        """Note files for the last line of the output."""
         self._written += map(str, paths)
 
-    def done(self, found: dict[str, Any], then: str = "`defectd reload` takes it over") -> None:
+    def done(self, found: dict[str, Any], then: str = "`defectd reload` makes a running daemon use it") -> None:
+        """Print the results and the files.  then: how the daemon comes to use them."""
         if self.as_json:
             click.echo(json.dumps({"camera": self.camera.name, **found, "written": self._written}))
             return
@@ -163,6 +176,6 @@ class Run:
         if self._written:
             note(f"written: {', '.join(self._written)}; {then}")
             if self.camera.roi is not None and "roi" in found:
-                note("the configuration has a roi of its own, which goes before this one: remove it there")
+                note("the configuration has its own roi, which overrides this one: remove it there")
         else:
             note("dry run: nothing was written")

@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from edge.camera.supervised_camera import CameraStatus
 from edge.host import machine
-from edge.host.watchdog import LOOP_AGE, Loop
+from edge.host.watchdog import HEARTBEAT_AGE, Loop
 from edge.monitoring.collectors.age import add_age
 
 
@@ -19,7 +19,7 @@ def collect(loops: Mapping[str, Loop], statuses: Mapping[str, CameraStatus], now
 
 
 def _heartbeats(loops: Mapping[str, Loop], now_ns: int) -> Metric:
-    ages = GaugeMetricFamily(LOOP_AGE, "Since the loop last came round; a loop that hangs ages.", labels=["loop"])
+    ages = GaugeMetricFamily(HEARTBEAT_AGE, "Since the loop last came round; a loop that hangs ages.", labels=["loop"])
     for name, loop in loops.items():
         add_age(ages, name, loop.beat_ns, now_ns)
     return ages

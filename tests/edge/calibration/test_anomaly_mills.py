@@ -1,4 +1,4 @@
-"""Real steel of two mills, as a user does it: calibrate on half of the good pictures, inspect what is left."""
+"""Real steel of two mills, as a user does it: calibrate on half of the good pictures, inspect the rest."""
 
 import json
 from pathlib import Path
@@ -16,12 +16,12 @@ from edge.cli import main
 DATA = Path(__file__).parents[3].parent / "shared" / "data" / "normal-steel"
 AUROC = {"cr7-det": 0.95, "severstal": 0.85}
 RECALL = {"cr7-det": 0.9, "severstal": 0.5}
-"""Of tiles with a defect, where 5 of 100 good ones may be called one; 25 tiles of Severstal calibrate."""
+"""Of defective tiles, with a false alarm rate of 5 %; Severstal has 25 tiles to calibrate with."""
 
 
 @pytest.fixture(scope="module", params=sorted(AUROC))
 def mill(request, tmp_path_factory):
-    """Name, and folders of good tiles for calibration, of others, and of tiles with a defect from other frames."""
+    """Name and folder: good tiles for the calibration, other good tiles, and defective tiles from other frames."""
     if not DATA.is_dir():
         pytest.skip("no pictures of good surface beside the repository: shared/data/normal-steel")
     good, bad = normal_surface.crops(DATA / request.param)
@@ -46,25 +46,25 @@ def command(*words):
 
 
 def inspected(config, folder):
-    """Every tile's score in units of the threshold, and whether it was called a defect."""
+    """The score of every tile in units of the threshold."""
     lines = [json.loads(line) for line in command("inspect", "-c", config, "--json", folder).splitlines()]
     scores = np.array([line["anomaly"] for line in lines])
     assert [line["state"] == "defect" for line in lines] == (scores > 1).tolist()
     return scores
 
 
-def test_good_tiles_are_called_defects_no_more_often_than_asked(mill, tmp_path):
-    """Within the exact interval of as many tiles; and defects are told from good tiles."""
+def test_good_tiles_give_no_more_false_alarms_than_allowed(mill, tmp_path):
+    """Within the exact interval for this number of tiles; and defective tiles are separated from good ones."""
     name, folder = mill
     config = tmp_path / "my.yaml"
     camera = {"name": "top", "source": "strip:", "mode": "parts"}
     config.write_text(yaml.safe_dump({"node": "n", "state_dir": str(tmp_path / "var"), "cameras": [camera]}))
 
     def threshold(asked):
-        said = command(
+        printed = command(
             "calibrate", "normal", "-c", config, "--source", folder / "calibrate", "--json", "--false-alarm-rate", asked
         )
-        return json.loads(said)["promised"]["threshold"]
+        return json.loads(printed)["promised"]["threshold"]
 
     thresholds = {asked: threshold(asked) for asked in (0.001, 0.01, 0.05)}  # the last one is in use
     good, defects = (inspected(config, folder / kind) for kind in ("good", "defects"))

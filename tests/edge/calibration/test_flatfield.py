@@ -1,4 +1,4 @@
-"""Even light: measured on good surface, used on every frame, watched."""
+"""The flat field: measured on good surface, used on every frame, watched for drift."""
 
 import json
 from functools import cache
@@ -25,7 +25,7 @@ from edge.vision.inspector import Inspector
 
 WIDTH, HEIGHT = 800, 400
 LAMP = np.exp(-(((np.arange(WIDTH) - 300) / 420) ** 2)).astype(np.float32)
-"""Bright left of the middle, a third of it at the right border."""
+"""Bright left of the middle, a third of that at the right border."""
 
 
 @cache
@@ -45,8 +45,8 @@ def frames():
     return [lit(number) for number in range(0, 120, 5)]
 
 
-def test_gain_is_that_of_the_lamp(frames):
-    """Within 5 % of one over the light, where it was not cut off, and the frames that were kept for the check gain."""
+def test_gain_is_the_inverse_of_the_light(frames):
+    """Within 5 % of the inverse light, where it is not clipped; the frames of the check become more even."""
     light = measure(frames)
     wanted = np.median(LAMP) / cv2.resize(LAMP[None], (100, 1), interpolation=cv2.INTER_AREA)[0]
     got = light.gain.mean(axis=0)
@@ -56,8 +56,8 @@ def test_gain_is_that_of_the_lamp(frames):
     assert light.after < 0.15
 
 
-def test_what_lies_beside_the_strip_is_no_light(frames):
-    """With a region, the dark background is not lifted."""
+def test_background_beside_the_strip_is_not_brightened(frames):
+    """With a region, the gain ignores the dark background."""
     framed = [np.pad(frame[:, 100:700], ((0, 0), (100, 100)), constant_values=4) for frame in frames]
     gain = measure(framed, (100, 0, 600, 400)).gain
     assert gain[:, :12].max() < 1.6
@@ -75,7 +75,7 @@ def test_what_lies_beside_the_strip_is_no_light(frames):
     ],
 )
 def test_bad_footage_is_refused(bad, words):
-    """Too short, one picture again and again, too dark, saturated, or evenly lit already."""
+    """Too short, one picture repeated, too dark, saturated, or evenly lit already."""
     with pytest.raises(CalibrationError, match=words):
         measure(bad)
 
@@ -97,7 +97,7 @@ def written(frames, tmp_path):
 
 @pytest.mark.parametrize("roi", [None, (200, 40, 500, 320)])
 def test_tiles_are_cut_in_even_light(written, roi):
-    """What the network is given differs less from side to side, in the whole frame and in a region."""
+    """The tiles vary less in brightness, in the whole frame and in a region."""
     with_map, without = fitted(written, roi)
     unseen = lit(333)
     spread = [float(one.cut(one.prepare(unseen, follow=False)).mean(axis=(1, 2)).std()) for one in (with_map, without)]
@@ -105,7 +105,7 @@ def test_tiles_are_cut_in_even_light(written, roi):
 
 
 def test_frames_of_another_size_are_bad_images(written):
-    """A map that does not fit is never stretched in silence."""
+    """A map of another size is never stretched silently."""
     with_map, _ = fitted(written)
     verdict = with_map.inspect_alone(np.full((256, 1600), 90, np.uint8))
     assert verdict.state == "bad_image"
@@ -114,8 +114,8 @@ def test_frames_of_another_size_are_bad_images(written):
         Flatfield.read(written).over((256, 1600), (0, 0, 1600, 256), (800, 128))
 
 
-def test_map_that_is_none_refuses_the_start(tmp_path):
-    """A missing or foreign file is a bad configuration, not a dark picture."""
+def test_unreadable_map_refuses_the_start(tmp_path):
+    """A missing or foreign file is a configuration error, not a dark picture."""
     (tmp_path / "x.png").write_bytes(b"no picture")
     for name in ("missing.png", "x.png"):
         with pytest.raises(ConfigError, match=r"cameras\.flatfield"):
@@ -144,8 +144,8 @@ def test_lamp_that_drifts_is_told_once_and_again_when_it_is_back(written, caplog
     assert caplog.text.count("as calibrated again") == 1
 
 
-def test_command_measures_and_the_camera_has_it(frames, tmp_path):
-    """Map, file and picture; a second calibration takes the place of the first."""
+def test_command_measures_and_the_camera_uses_it(frames, tmp_path):
+    """Map, file and picture; a second calibration replaces the first."""
     (tmp_path / "good").mkdir()
     for number, frame in enumerate(frames[:20]):
         cv2.imwrite(str(tmp_path / "good" / f"{number}.png"), frame)
@@ -174,6 +174,6 @@ def test_command_measures_and_the_camera_has_it(frames, tmp_path):
 
 
 def test_picture_shows_frame_gain_and_result(frames):
-    """Three stripes, the last one even."""
+    """Three panels, one above the other."""
     picture = overlay(frames[0], measure(frames))
     assert picture.shape == (3 * HEIGHT, WIDTH, 3)

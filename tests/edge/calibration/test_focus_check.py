@@ -1,21 +1,21 @@
-"""Whether footage is in focus, whatever the noise."""
+"""Whether footage is in focus, independent of the noise."""
 
 import cv2
 import numpy as np
 import pytest
 
-from edge.calibration.focus_check import Focus
+from edge.calibration.focus_check import FocusCheck
 from edge.camera.sources.simulator import Strip
 
 
-def seen(*images):
-    focus = Focus()
+def checked(*images):
+    focus = FocusCheck()
     for image in images:
-        focus.see(image)
+        focus.add(image)
     return focus
 
 
-def smeared(sigma_px, noise, count=6):
+def blurred(sigma_px, noise, count=6):
     """Frames of the strip through a lens out of focus, on a sensor with noise."""
     strip, generator = Strip(width=400, height=200, seed=3), np.random.default_rng(1)
     for number in range(count):
@@ -26,18 +26,18 @@ def smeared(sigma_px, noise, count=6):
 
 
 @pytest.mark.parametrize("noise", [0.0, 2.0, 5.0])
-def test_a_lens_out_of_focus_is_told_from_a_sharp_one(noise):
-    """A smear of 2 px and more, on a quiet sensor and on a noisy one, whose noise is as sharp as can be."""
-    assert not seen(*smeared(0, noise)).is_soft
-    assert not seen(*smeared(1, noise)).is_soft
-    assert seen(*smeared(2, noise)).is_soft
-    assert seen(*smeared(4, noise)).is_soft
+def test_a_lens_out_of_focus_is_detected(noise):
+    """A blur of 2 px and more, on a quiet sensor and on a noisy one, whose noise is perfectly sharp."""
+    assert not checked(*blurred(0, noise)).is_soft
+    assert not checked(*blurred(1, noise)).is_soft
+    assert checked(*blurred(2, noise)).is_soft
+    assert checked(*blurred(4, noise)).is_soft
 
 
-def test_motion_along_the_strip_is_no_lens_out_of_focus():
-    """Smeared one way, sharp the other."""
+def test_motion_blur_along_the_strip_is_accepted():
+    """Blurred one way, sharp the other."""
     kernel = np.full((15, 1), 1 / 15, np.float32)
-    assert not seen(*(cv2.filter2D(image, -1, kernel) for image in smeared(0, 0.0))).is_soft
+    assert not checked(*(cv2.filter2D(image, -1, kernel) for image in blurred(0, 0.0))).is_soft
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,13 @@ def test_motion_along_the_strip_is_no_lens_out_of_focus():
     ],
     ids=["even", "noise alone", "a few rows"],
 )
-def test_without_texture_nothing_is_said(image):
-    """There is nothing to be sharp."""
-    focus = seen(image)
+def test_without_texture_there_is_no_sharpness(image):
+    """Nothing in the image could be sharp."""
+    focus = checked(image)
     assert focus.sharpness is None
     assert not focus.is_soft
 
 
-def test_no_frame_says_nothing():
-    """Before the first."""
-    assert Focus().sharpness is None
+def test_without_frames_there_is_no_sharpness():
+    """Before the first frame."""
+    assert FocusCheck().sharpness is None

@@ -1,13 +1,13 @@
-"""Frames to calibrate with: how many come, and which of a live camera."""
+"""Frames for a calibration: the expected number, and the pace of a live camera."""
 
 import cv2
 import numpy as np
 
-from edge.calibration.footage import Shot, about, thinned
+from edge.calibration.footage import Shot, expected_frames, thinned
 
 
 def test_length_of_recordings_is_known_before_they_are_read(tmp_path):
-    """Images count one, videos what their container says: the time left is told by that, not by --frames."""
+    """Images count one, videos as many as their container states: the progress bar uses that, not --frames."""
     picture = np.full((64, 96), 90, np.uint8)
     for number in range(3):
         cv2.imwrite(str(tmp_path / f"{number}.png"), picture)
@@ -16,14 +16,14 @@ def test_length_of_recordings_is_known_before_they_are_read(tmp_path):
         writer.write(picture)
     writer.release()
     (tmp_path / "junk.mp4").write_bytes(b"no video")
-    assert about([str(tmp_path)], 50) == 10
-    assert about([str(tmp_path), str(tmp_path / "0.png")], 50) == 11
-    assert about([str(tmp_path)], 5) == 5
-    assert about([], 50) == about([str(tmp_path / "nowhere")], 50) == 50
+    assert expected_frames([str(tmp_path)], 50) == 10
+    assert expected_frames([str(tmp_path), str(tmp_path / "0.png")], 50) == 11
+    assert expected_frames([str(tmp_path)], 5) == 5
+    assert expected_frames([], 50) == expected_frames([str(tmp_path / "nowhere")], 50) == 50
 
 
 def test_frames_of_a_live_camera_can_be_thinned_out():
-    """One each second, by when they were grabbed; files have no such time and all count."""
+    """One per second by grab time; frames of files have no grab time and all count."""
     pixels = np.zeros((2, 2), np.uint8)
     live = [Shot("", pixels, number=number, grabbed_ns=number * 300_000_000) for number in range(12)]
     assert [shot.number for shot in thinned(iter(live), 1.0)] == [0, 4, 8]

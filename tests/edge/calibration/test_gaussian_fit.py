@@ -1,4 +1,4 @@
-"""Gaussians of good surface, and scores of tiles that they were not made of."""
+"""Gaussians of good surface, and scores of tiles that they were not fitted on."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ LAYOUT = Layout(("logits", "peaks"), np.array([0, 3]))
 
 
 def tiles(count, seed=0):
-    """(count, 8): two views, whose columns depend on each other and have units of their own."""
+    """(count, 8): two views, whose columns are correlated and have different units."""
     generator = np.random.default_rng(seed)
     mixed = generator.normal(size=(count, 8)) @ np.random.default_rng(7).normal(size=(8, 8))
     return (mixed * np.geomspace(0.1, 10, 8) + 5).astype(np.float32)
@@ -19,7 +19,7 @@ def tiles(count, seed=0):
 
 @pytest.mark.parametrize("count", [60, 400, 5000])
 def test_scores_are_those_of_tiles_that_were_not_fitted(count):
-    """So many of further tiles are above a level as of those that were counted: in turn, and by halves."""
+    """Further tiles exceed a level as often as the counted ones: with cross-validation, and with halves."""
     values, frames = tiles(count), np.arange(count)
     surface, scores, counted = gaussian_fit.scored(values, LAYOUT, frames)
     assert counted.sum() == (count if count < gaussian_fit.SPLIT_FROM else count // 2)
@@ -28,7 +28,7 @@ def test_scores_are_those_of_tiles_that_were_not_fitted(count):
     assert (further > level).mean() == pytest.approx(0.1, abs=0.3 / np.sqrt(counted.sum()) + 0.01)
 
 
-def test_what_lies_off_is_strange_whatever_its_view():
+def test_an_outlier_in_any_view_is_anomalous():
     """A tile that is far off in one column of either view."""
     surface = gaussian_fit.fitted(tiles(500), LAYOUT)
     usual = np.quantile(surface.score(tiles(500, 1)), 0.999)
@@ -38,28 +38,28 @@ def test_what_lies_off_is_strange_whatever_its_view():
         assert surface.score(off)[0] > usual
 
 
-def test_a_few_defects_do_not_hide_themselves():
-    """One tile in twenty is a defect: the strangest are these."""
+def test_a_few_defects_do_not_widen_the_gaussians():
+    """One tile in twenty is a defect: these have the highest scores."""
     values = tiles(200)
     values[::20, 4] += 12 * values[:, 4].std()
-    strange = gaussian_fit.strange(values, LAYOUT, np.arange(200))
-    assert set(np.argsort(-strange)[:10].tolist()) == set(range(0, 200, 20))
+    scores = gaussian_fit.robust_scores(values, LAYOUT, np.arange(200))
+    assert set(np.argsort(-scores)[:10].tolist()) == set(range(0, 200, 20))
 
 
-def test_a_column_that_never_moved_does_not_decide_alone():
-    """The first faint movement of a channel that was silent on good surface is no defect; a clear one is."""
+def test_a_constant_column_does_not_decide_alone():
+    """The first small change of a channel that was constant on good surface is no defect; a large one is."""
     values = tiles(400)
     values[:, 5] = 0
     surface = gaussian_fit.fitted(values, LAYOUT)
     others = np.median(values[:, 3:].std(0))
-    usual, stirred, awake = (np.tile(values[:50], 1) for _ in range(3))
-    stirred[:, 5], awake[:, 5] = 0.05 * others, 10 * others
-    ours = [np.median(surface.score(part)) for part in (usual, stirred, awake)]
+    usual, small, large = (np.tile(values[:50], 1) for _ in range(3))
+    small[:, 5], large[:, 5] = 0.05 * others, 10 * others
+    ours = [np.median(surface.score(part)) for part in (usual, small, large)]
     assert ours[1] < ours[0] + 0.3
     assert ours[2] > ours[0] + 2
 
 
 def test_all_tiles_of_one_frame_are_refused():
-    """Nothing is left to hold them against."""
+    """No other frame is left to compare them with."""
     with pytest.raises(CalibrationError, match="of a few frames"):
         gaussian_fit.scored(tiles(40), LAYOUT, np.zeros(40, np.intp))

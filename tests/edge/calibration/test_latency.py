@@ -1,4 +1,4 @@
-"""How the network runs best on this box: what is tried, what wins, and what holds elsewhere."""
+"""The fastest settings of the network on a machine: candidates, choice, capacity, and where the result holds."""
 
 import json
 from types import SimpleNamespace
@@ -13,7 +13,7 @@ from pydantic import SecretStr
 
 from edge import config
 from edge.calibration import latency
-from edge.calibration.latency import Way, best, held, measure, parity, ways
+from edge.calibration.latency import RunSettings, best, capacity_at, combinations, measure, parity
 from edge.camera.sources.simulator import Strip
 from edge.cli import main
 from edge.config import tuning
@@ -24,7 +24,7 @@ from edge.host.clock import SystemClock
 from edge.model.bundle import load
 
 WEIGHTS, OFFSETS = (0, 0, 0, 0, 0, 40), (0, 0, 0, 0, 0, -17)
-"""Bright tiles are scratches, dark ones anything, those between in doubt."""
+"""Bright tiles are scratches, dark ones anything, those between unsure."""
 FRAMES = [Strip(width=256, height=64).frame(n) for n in range(3)]
 
 
@@ -38,25 +38,25 @@ def timed(precision, threads, batch, ms):
     )
 
 
-def test_all_threads_of_the_box_and_batches_of_a_frame_are_tried():
-    """Up to the cores, up to the tiles, the plainest first; a bounded number."""
-    tried = ways(["fp32", "int8"], 3, 18)
-    assert tried[0] == Way("fp32", 1, 1)
-    assert {way.threads for way in tried} == {1, 2, 3}
-    assert {way.batch for way in tried} == {1, 4, 8, 18}
+def test_threads_up_to_the_cores_and_batches_up_to_a_frame_are_tried():
+    """The simplest combination first; their number is bounded."""
+    tried = combinations(["fp32", "int8"], 3, 18)
+    assert tried[0] == RunSettings("fp32", 1, 1)
+    assert {one.threads for one in tried} == {1, 2, 3}
+    assert {one.batch for one in tried} == {1, 4, 8, 18}
     assert len(tried) == 3 * 2 * 4
-    assert len(ways(["fp32", "int8"], 128, 2000)) < 120
+    assert len(combinations(["fp32", "int8"], 128, 2000)) < 120
 
 
-def test_the_fastest_wins_unless_a_plainer_one_is_as_fast():
-    """5 % are nothing: fp32 and the smaller batch go before it."""
+def test_the_fastest_wins_unless_a_simpler_one_is_almost_as_fast():
+    """Within 5 %, fp32 and the smaller batch are preferred."""
     rows = [timed("fp32", 1, 8, 2.0), timed("int8", 1, 8, 1.03), timed("int8", 1, 18, 1.0)]
     assert best(rows) == rows[1]
     assert best([*rows, timed("fp32", 1, 18, 1.04)]).precision == "fp32"
 
 
-def test_more_threads_have_to_save_much():
-    """They are taken from the cameras: a tenth is not enough, a third is."""
+def test_more_threads_must_save_much():
+    """They take time from the cameras: a tenth is not enough, a third is."""
     one, two = timed("int8", 1, 18, 1.0), timed("int8", 2, 18, 0.9)
     assert best([one, two]) == one
     assert best([one, timed("int8", 2, 18, 0.66)]).threads == 2
@@ -72,7 +72,7 @@ def test_more_threads_have_to_save_much():
     ],
 )
 def test_int8_counts_only_where_it_gives_the_same_verdicts(int8, why):
-    """On tiles of the camera and of the generated strip; its self-test alone would let all of these pass."""
+    """On tiles of the camera and of the generated strip; its self-test alone would accept all of these."""
     made = bundle(weights=WEIGHTS, offsets=OFFSETS)
     if int8 is not None:
         made = with_int8(made, network(**int8), tolerance=1, logits=own_logits(int8))
@@ -85,7 +85,7 @@ def test_int8_counts_only_where_it_gives_the_same_verdicts(int8, why):
 
 
 def own_logits(options):
-    """What a network gives for the tiles of its self-test: their mean is known to be about a half."""
+    """Logits of a network for the tiles of its self-test, whose mean is about a half."""
     made = bundle(**options)
     return made.card.selftest.logits
 
@@ -97,47 +97,47 @@ def test_int8_that_fails_its_self_test_is_left_out_with_the_reason():
     assert "self-test failed" in found.why_not
 
 
-def test_every_combination_takes_its_turn_in_every_round():
-    """The same n for each, the rounds told, and the time that was allowed bounds them, but for the least."""
-    wanted, told = ways(["fp32"], 2, 8), []
+def test_every_combination_is_timed_in_every_round():
+    """The same n for each, a call per round, and the time limit ends them after the minimum of rounds."""
+    wanted, calls = combinations(["fp32"], 2, 8), []
     rows = measure(
-        bundle(), camera(), FRAMES, SystemClock(), wanted, rounds=500, limit_s=1e-6, on_round=lambda: told.append(1)
+        bundle(), camera(), FRAMES, SystemClock(), wanted, rounds=500, limit_s=1e-6, on_round=lambda: calls.append(1)
     )
-    assert [Way(row.precision, row.threads, row.batch) for row in rows] == wanted
-    assert {row.n for row in rows} == {20} == {len(told)}
+    assert [RunSettings(row.precision, row.threads, row.batch) for row in rows] == wanted
+    assert {row.n for row in rows} == {20} == {len(calls)}
     assert all(0 < row.calm_ms <= row.p50_ms <= row.p99_ms for row in rows)
 
 
 def test_frames_that_show_no_surface_are_not_timed():
-    """They end before the network: their time would be that of nothing."""
-    with pytest.raises(CalibrationError, match="bad pictures"):
-        measure(bundle(), camera(), [FRAMES[0] * 0], SystemClock(), [Way("fp32", 1, 8)], rounds=20, limit_s=1)
+    """They end before the network: their time would measure nothing."""
+    with pytest.raises(CalibrationError, match="bad images"):
+        measure(bundle(), camera(), [FRAMES[0] * 0], SystemClock(), [RunSettings("fp32", 1, 8)], rounds=20, limit_s=1)
 
 
 @pytest.mark.parametrize(("holds", "tried"), [(0, [1, 1]), (1, [1, 2, 2]), (5, [1, 2, 4, 8, 8, 6, 6, 5]), (99, None)])
 def test_the_most_cameras_are_found_by_doubling_and_halving(holds, tried):
-    """What fails is looked at twice; there is an end to it."""
-    looks = []
+    """A number that fails is tried twice; the search ends."""
+    counts = []
 
-    def look(count):
-        looks.append(count)
+    def run(count):
+        counts.append(count)
         verdict = "stable" if count <= holds else "failing"
         return SimpleNamespace(verdict=verdict, stages={"total": SimpleNamespace(p99=3.0, n=150)})
 
-    found = held(look, 30.0)
+    found = capacity_at(run, 30.0)
     assert found.cameras == min(holds, latency.MAX_CAMERAS)
     assert found.at_least == (holds == 99)
-    assert tried is None or looks == tried
+    assert tried is None or counts == tried
 
 
-def test_one_bad_moment_does_not_make_a_box_too_slow():
-    """The second look decides."""
+def test_one_bad_moment_does_not_reduce_the_capacity():
+    """The second trial decides."""
     verdicts = iter(["failing", "stable", "failing", "failing"])
     load = {"stages": {"total": SimpleNamespace(p99=3.0, n=150)}}
-    assert held(lambda _count: SimpleNamespace(verdict=next(verdicts), **load), 10.0).cameras == 1
+    assert capacity_at(lambda _count: SimpleNamespace(verdict=next(verdicts), **load), 10.0).cameras == 1
 
 
-# ---- what is kept, and where it holds ---------------------------------------------------------------
+# ---- the result, and where it holds ---------------------------------------------------------------
 
 
 def kept(digest, **place):
@@ -155,8 +155,8 @@ def fitted(tmp_path, digest="d", **model):
     return found.precision, found.threads, found.batch
 
 
-def test_what_was_measured_fills_what_the_configuration_leaves_open(tmp_path):
-    """And nothing else: values by hand win."""
+def test_the_result_fills_the_keys_that_the_configuration_leaves_open(tmp_path):
+    """Only those: values of the configuration override it."""
     assert fitted(tmp_path) == ("auto", None, None)
     tuning.save(StateDir(tmp_path).tuning, kept("d"))
     assert fitted(tmp_path) == ("int8", 2, 18)
@@ -167,16 +167,16 @@ def test_what_was_measured_fills_what_the_configuration_leaves_open(tmp_path):
 @pytest.mark.parametrize(
     "place", [{"processor": "another"}, {"cores": 777}, {"onnxruntime": "0.1"}, {"bundle": "another"}]
 )
-def test_what_was_measured_elsewhere_is_not_used(tmp_path, caplog, place):
-    """Another processor, onnxruntime or model: one line says to calibrate again."""
+def test_a_result_from_elsewhere_is_not_used(tmp_path, caplog, place):
+    """Another processor, onnxruntime or model: the log names the command to calibrate again."""
     tuning.save(StateDir(tmp_path).tuning, kept("d", **place))
     assert fitted(tmp_path) == ("auto", None, None)
     assert "calibrate latency" in caplog.text
     assert next(iter(map(str, place.values()))) in caplog.text
 
 
-def test_a_damaged_file_costs_time_and_not_the_start(tmp_path, caplog):
-    """Its reason is told."""
+def test_a_damaged_file_does_not_prevent_the_start(tmp_path, caplog):
+    """The daemon runs with default settings and logs the reason."""
     path = StateDir(tmp_path).tuning
     path.parent.mkdir()
     path.write_text("schema: defectd.tuning/1\nplace: 3\n")
@@ -188,7 +188,7 @@ def test_a_damaged_file_costs_time_and_not_the_start(tmp_path, caplog):
 
 
 @pytest.fixture
-def box(tmp_path):
+def plant(tmp_path):
     """A configuration with a tiny bundle, and recorded frames."""
     made = bundle(weights=WEIGHTS, offsets=OFFSETS)
     described = made.card.model_dump(mode="json", by_alias=True)
@@ -206,48 +206,48 @@ def box(tmp_path):
     return tmp_path
 
 
-def calibrated(box, *more):
-    where = ["--source", str(box / "frames"), "-c", str(box / "c.yaml")]
+def calibrated(plant, *more):
+    where = ["--source", str(plant / "frames"), "-c", str(plant / "c.yaml")]
     return CliRunner().invoke(main, ["calibrate", "latency", *where, "--rounds", "20", "--no-hold", *more])
 
 
-def test_the_command_writes_what_the_next_start_uses(box):
+def test_the_command_writes_the_settings_of_the_next_start(plant):
     """The file, a picture beside it, and the settings of the network from it."""
-    done = calibrated(box, "--json")
+    done = calibrated(plant, "--json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
-    path = StateDir(box / "var").tuning
+    printed = json.loads(done.stdout)
+    path = StateDir(plant / "var").tuning
     found = tuning.load(path)
-    assert told["written"] == [str(path), str(path.with_name("node.latency.png"))]
-    assert told["chosen"]["batch"] == found.chosen.batch
+    assert printed["written"] == [str(path), str(path.with_name("node.latency.png"))]
+    assert printed["chosen"]["batch"] == found.chosen.batch
     assert found.made.frame_px == (256, 64)
     assert cv2.imread(str(path.with_name("node.latency.png"))).shape[1] == 900
-    digest = load(box / "bundle").digest
-    assert tuning.fitted(config.Model(), digest, box / "var").batch == found.chosen.batch
+    digest = load(plant / "bundle").digest
+    assert tuning.fitted(config.Model(), digest, plant / "var").batch == found.chosen.batch
 
 
-def test_a_dry_run_and_an_interrupted_one_write_nothing(box, monkeypatch):
+def test_a_dry_run_and_an_interrupted_one_write_nothing(plant, monkeypatch):
     """Neither file nor picture."""
-    assert "dry run" in calibrated(box, "--dry-run").stderr
+    assert "dry run" in calibrated(plant, "--dry-run").stderr
 
     def interrupted(*_args, **_options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(latency, "chart", interrupted)
-    assert calibrated(box).exit_code == 1
-    assert not (box / "var" / "calibration").exists()
+    assert calibrated(plant).exit_code == 1
+    assert not (plant / "var" / "calibration").exists()
 
 
-def test_values_by_hand_are_told(box):
-    """Whoever measures learns that the configuration goes before."""
-    settings = yaml.safe_load((box / "c.yaml").read_text())
+def test_values_of_the_configuration_are_reported(plant):
+    """A note says that they override the result."""
+    settings = yaml.safe_load((plant / "c.yaml").read_text())
     settings["model"]["threads"] = 1
-    (box / "c.yaml").write_text(yaml.safe_dump(settings))
-    assert "model.threads: 1, which goes before" in calibrated(box, "--dry-run").stderr
+    (plant / "c.yaml").write_text(yaml.safe_dump(settings))
+    assert "model.threads: 1, which overrides" in calibrated(plant, "--dry-run").stderr
 
 
 def test_the_chart_shows_every_combination():
-    """A bar each, also where one bad moment is a hundred times longer than the rest."""
+    """One bar each, also where one bad moment is a hundred times longer than the rest."""
     rows = [timed("fp32", 1, 8, 1.0), timed("int8", 1, 8, 0.5), timed("int8", 2, 8, 90.0)]
     drawn = latency.chart(rows, rows[1])
     bars = [drawn[40 + 22 * n + 8, 250:].astype(int) for n in range(3)]

@@ -1,4 +1,4 @@
-"""The strip's edges: on frames of known truth, and on real ones where they are there."""
+"""The edges of the strip, on generated frames and on real ones where these are available."""
 
 import json
 import signal
@@ -27,7 +27,7 @@ from edge.vision.tiles import lay
 
 
 def frame(number=0, *, left=(0, 0), right=(800, 800), dark=8):
-    """800x400, the strip between two lines from the top to the bottom of the frame, soft and noisy."""
+    """800x400 px: the strip between two lines from top to bottom, with soft edges and noise."""
     rng = np.random.default_rng(number)
     steel = Strip(width=800, height=400).frame(number).astype(np.float32)
     rows, columns = np.mgrid[0:400, 0:800].astype(np.float32)
@@ -43,7 +43,7 @@ def frame(number=0, *, left=(0, 0), right=(800, 800), dark=8):
 def test_edges_of_a_generated_strip_are_found(left):
     """Both sides within 2 px of the truth, and the region lies inside them by the margin."""
     frames = [frame(n, left=(left, left), right=(700, 700)) for n in range(5)]
-    strip = find(frames, margin_px=4, most_wander_px=20)
+    strip = find(frames, margin_px=4, max_wander_px=20)
     found = {edge.side: (edge.start_px, edge.end_px) for edge in strip.edges}
     assert set(found) == {"left", "right"}
     assert found["left"] == pytest.approx((left, left), abs=2)
@@ -55,8 +55,8 @@ def test_edges_of_a_generated_strip_are_found(left):
 
 
 def test_slanting_edge_gives_a_polygon():
-    """A camera that hangs askew sees a slant; the corners follow it."""
-    strip = find([frame(n, left=(100, 140)) for n in range(3)], margin_px=0, most_wander_px=20)
+    """A rotated camera sees slanting edges; the corners follow them."""
+    strip = find([frame(n, left=(100, 140)) for n in range(3)], margin_px=0, max_wander_px=20)
     (top_left, top_right, bottom_right, bottom_left) = strip.roi
     assert top_left[0] == pytest.approx(100, abs=3)
     assert bottom_left[0] == pytest.approx(140, abs=3)
@@ -64,54 +64,54 @@ def test_slanting_edge_gives_a_polygon():
 
 
 def test_strip_that_lies_across_is_found_too():
-    """Background above and below."""
+    """With background above and below."""
     turned = [np.ascontiguousarray(frame(n, left=(90, 90), right=(710, 710)).T) for n in range(3)]
-    strip = find(turned, margin_px=0, most_wander_px=20)
+    strip = find(turned, margin_px=0, max_wander_px=20)
     assert [edge.side for edge in strip.edges] == ["top", "bottom"]
     assert strip.roi[1] == pytest.approx(90, abs=3)
 
 
 def test_strip_that_wanders_far_can_be_followed():
-    """With `track`: where each edge was, and a fixed region for when it is not seen; a slant is refused."""
+    """With `track`: the range of each edge, and a fixed region for lost edges; a slant is refused."""
     frames = [frame(n, left=(100 + 30 * n, 100 + 30 * n)) for n in range(5)]
     with pytest.raises(CalibrationError, match="--track"):
-        find(frames, margin_px=4, most_wander_px=20)
-    strip = find(frames, margin_px=4, most_wander_px=20, track=True)
+        find(frames, margin_px=4, max_wander_px=20)
+    strip = find(frames, margin_px=4, max_wander_px=20, track=True)
     low, high = strip.track.seen_px["left"]
     assert (low, high) == (pytest.approx(100, abs=2), pytest.approx(220, abs=2))
     assert strip.track.margin_px == 4
     assert 220 < strip.roi[0] < 232
     with pytest.raises(CalibrationError, match="slants by"):
-        find([frame(n, left=(100, 140)) for n in range(3)], margin_px=4, most_wander_px=20, track=True)
+        find([frame(n, left=(100, 140)) for n in range(3)], margin_px=4, max_wander_px=20, track=True)
 
 
 def test_strip_that_wanders_a_little_is_inside_the_region_at_any_time():
-    """The region begins where the strip always is; one that wanders far is refused with the distance."""
+    """The region starts where the strip is in every frame; a strip that wanders far is refused."""
     frames = [frame(n, left=(100 + 2 * n, 100 + 2 * n)) for n in range(5)]
-    strip = find(frames, margin_px=0, most_wander_px=20)
+    strip = find(frames, margin_px=0, max_wander_px=20)
     assert strip.roi[0] >= 107
     with pytest.raises(CalibrationError, match="moves too much"):
-        find([frame(n, left=(100 + 30 * n, 100 + 30 * n)) for n in range(5)], margin_px=0, most_wander_px=20)
+        find([frame(n, left=(100 + 30 * n, 100 + 30 * n)) for n in range(5)], margin_px=0, max_wander_px=20)
 
 
 @pytest.mark.parametrize("picture", [frame(), np.full((400, 800), 3, np.uint8), np.full((400, 800), 200, np.uint8)])
 def test_frames_without_an_edge_are_refused(picture):
     """Steel from side to side, a dark room and a white wall have no edge."""
     with pytest.raises(CalibrationError, match="no side of the frames"):
-        find([picture], margin_px=4, most_wander_px=20)
+        find([picture], margin_px=4, max_wander_px=20)
 
 
 def test_edge_that_is_out_of_focus_is_refused():
-    """Also under the noise of the sensor, which is sharp: what is found would lie beside the strip by ten px."""
+    """Despite the noise of the sensor, which is sharp: the edge would be found ten px beside the strip."""
     soft = [cv2.GaussianBlur(frame(n, left=(150, 150)), (0, 0), 8) for n in range(3)]
     noisy = [np.clip(f + np.random.default_rng(7).normal(0, 2, f.shape), 0, 255).astype(np.uint8) for f in soft]
     assert line_of(noisy[0], "left")[0] < 142
     with pytest.raises(CalibrationError, match="left edge is too soft"):
-        find(noisy, margin_px=4, most_wander_px=20)
+        find(noisy, margin_px=4, max_wander_px=20)
 
 
 def test_real_edges_are_found_within_8_px_and_no_others():
-    """Every Severstal frame that shows an edge: eight of 27, by eye."""
+    """Every Severstal frame that shows an edge: eight of 27, labelled by eye."""
     folder = needs_data("normal-steel/severstal")
     for path in sorted(folder.glob("frames*/*.jpg")):
         picture = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
@@ -124,7 +124,7 @@ def test_real_edges_are_found_within_8_px_and_no_others():
 
 
 def test_excluded_zone_has_no_tiles():
-    """Tiles that lie in it by more than half are left out; with nothing left the frame cannot be judged."""
+    """Tiles of which more than half lies in the zone are left out."""
     plain = lay((256, 1600), tile_px=200, input_px=100)
     without = lay((256, 1600), tile_px=200, input_px=100, exclude=[(600, 0, 400, 256)])
     inside = [box for box in plain.boxes.tolist() if box[0] >= 600 and box[0] + box[2] <= 1000]
@@ -134,7 +134,7 @@ def test_excluded_zone_has_no_tiles():
     assert 0 < len(plain) - len(triangle) < 5
 
 
-# ---- the command, and what holds of its file ---------------------------------------------------
+# ---- the command and its file ---------------------------------------------------
 
 
 @pytest.fixture
@@ -155,10 +155,10 @@ def call(plant, *args):
 
 
 def test_command_writes_file_and_picture_that_the_daemon_uses(plant):
-    """The region holds until the configuration says otherwise, and the file says where it is from."""
-    code, said, _ = call(plant, "roi", "--source", str(plant / "recorded"), "--exclude", "500,0,100,400", "--json")
+    """The region applies unless the configuration has one; the file records its origin."""
+    code, printed, _ = call(plant, "roi", "--source", str(plant / "recorded"), "--exclude", "500,0,100,400", "--json")
     assert code == 0
-    found = json.loads(said)
+    found = json.loads(printed)
     assert found["written"] == [str(plant / "var/calibration/top.yaml"), str(plant / "var/calibration/top.roi.png")]
     picture = cv2.imread(found["written"][1])
     assert picture.shape == (400, 800, 3)
@@ -175,10 +175,10 @@ def test_command_writes_file_and_picture_that_the_daemon_uses(plant):
 
 
 def test_command_stores_that_edges_are_followed(plant):
-    """In the file, and on the camera that the daemon gets; a region by hand in the configuration is not followed."""
-    code, said, _ = call(plant, "roi", "--source", str(plant / "recorded"), "--track", "--json")
+    """In the file, and on the camera of the daemon; a region of the configuration is not followed."""
+    code, printed, _ = call(plant, "roi", "--source", str(plant / "recorded"), "--track", "--json")
     assert code == 0
-    assert set(json.loads(said)["track"]["seen_px"]) == {"left"}
+    assert set(json.loads(printed)["track"]["seen_px"]) == {"left"}
     picture = cv2.imread(str(plant / "var/calibration/top.roi.png"))
     assert picture[100, 148:154].tolist().count([0, 200, 240]) >= 1  # where the edge was seen
     camera = calibrated_camera(plant / "c.yaml")
@@ -189,10 +189,10 @@ def test_command_stores_that_edges_are_followed(plant):
 
 
 def test_dry_run_writes_nothing(plant):
-    """It says what it found."""
-    code, said, remark = call(plant, "roi", "--dry-run")
+    """It prints the result."""
+    code, printed, remark = call(plant, "roi", "--dry-run")
     assert code == 0
-    assert "left edge at 1" in said
+    assert "left edge at 1" in printed
     assert "nothing was written" in remark
     assert not (plant / "var").exists()
 
@@ -211,7 +211,7 @@ def test_dry_run_writes_nothing(plant):
     ],
 )
 def test_bad_input_is_refused_with_the_reason(plant, args, words):
-    """And nothing is written."""
+    """Nothing is written."""
     code, _, remark = call(plant, "roi", *args)
     assert code != 0
     assert words in remark
@@ -219,7 +219,7 @@ def test_bad_input_is_refused_with_the_reason(plant, args, words):
 
 
 def test_mixed_sizes_and_damaged_files_are_refused(plant):
-    """One camera has one size; a file that cannot be read is named."""
+    """All frames have one size; the message names a file that cannot be read."""
     cv2.imwrite(str(plant / "recorded/7.png"), np.zeros((100, 100), np.uint8))
     assert "7.png is 100x100 px" in call(plant, "roi", "--source", str(plant / "recorded"))[2]
     (plant / "recorded/7.png").write_bytes(b"no picture")
@@ -227,7 +227,7 @@ def test_mixed_sizes_and_damaged_files_are_refused(plant):
 
 
 def test_calibration_that_cannot_be_read_refuses_the_start(plant):
-    """Inspection without it would be another one than was calibrated."""
+    """The daemon never inspects uncalibrated by accident."""
     path = plant / "var/calibration/top.yaml"
     path.parent.mkdir(parents=True)
     path.write_text("schema: defectd.calibration/1\nroi: {roi: [0, 0, -5, 3]}\n")
@@ -238,15 +238,15 @@ def test_calibration_that_cannot_be_read_refuses_the_start(plant):
 @pytest.mark.system
 def test_region_is_calibrated_from_the_camera_itself(plant):
     """Without --source frames come from the camera, in a process of its own."""
-    code, said, _ = call(plant, "roi", "--frames", "3", "--json")
+    code, printed, _ = call(plant, "roi", "--frames", "3", "--json")
     assert code == 0
-    found = json.loads(said)
+    found = json.loads(printed)
     assert found["edges"]["left"]["frames"] == 3
     assert found["roi"][0] == pytest.approx(156, abs=4)
 
 
-def test_reload_takes_a_new_calibration_over(plant):
-    """The camera is looked at otherwise, its process goes on, and the configuration has another hash."""
+def test_reload_uses_a_new_calibration(plant):
+    """The camera is inspected differently, its process continues, and the hash of the configuration changes."""
     before = calibration.applied(config.load(plant / "c.yaml"))
     assert call(plant, "roi", "--source", str(plant / "recorded"))[0] == 0
     after = calibration.applied(config.load(plant / "c.yaml"))
@@ -257,7 +257,7 @@ def test_reload_takes_a_new_calibration_over(plant):
 
 @pytest.mark.system
 def test_interrupted_calibration_leaves_nothing(plant):
-    """Ctrl-C while frames are gathered: no file, no camera process, a plain end."""
+    """Ctrl-C while frames are gathered: no file, no camera process, no traceback."""
     raw = yaml.safe_load((plant / "c.yaml").read_text())
     raw["cameras"][0]["source"] = "strip:?width=640&height=256"
     (plant / "c.yaml").write_text(yaml.safe_dump(raw))
@@ -265,16 +265,16 @@ def test_interrupted_calibration_leaves_nothing(plant):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         tasks = Path(f"/proc/{running.pid}/task")
 
-        def born():
+        def children():
             return [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
 
         try:
-            camera = until(born, 30, "the camera process")
+            camera = until(children, 30, "the camera process")
             running.send_signal(signal.SIGINT)
-            _, said = running.communicate(timeout=20)
+            _, errors = running.communicate(timeout=20)
         finally:
             running.kill()
     assert running.returncode == 1
-    assert "Traceback" not in said
+    assert "Traceback" not in errors
     assert not (plant / "var").exists()
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in camera), 10, "no camera process is left")

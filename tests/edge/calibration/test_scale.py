@@ -1,4 +1,4 @@
-"""Millimetres: on boards that were rendered with a known lens at known angles."""
+"""Millimetres, measured on boards that are rendered with a known lens at known angles."""
 
 import json
 
@@ -30,7 +30,7 @@ SIZE = (640, 480)
 
 
 def rays(lens, size):
-    """Directions of all pixels, by iterating the distortion model: written apart from what is tested."""
+    """Directions of all pixels, by iterating the distortion model, independent of the code under test."""
     u, v = np.meshgrid(np.arange(size[0], dtype=np.float64), np.arange(size[1], dtype=np.float64))
     xd, yd = (u.ravel() - lens[2]) / lens[0], (v.ravel() - lens[3]) / lens[1]
     k1, k2, p1, p2, k3 = lens[4:]
@@ -44,7 +44,7 @@ def rays(lens, size):
 
 
 def render(pose, lens=LENS, board=BOARD, blur=0.6, seed=0):
-    """What a camera sees of the printed board at a pose, with noise."""
+    """The image of the printed board at a pose, with noise."""
     turn, _ = cv2.Rodrigues(np.array(pose[0], np.float64))
     to = np.array(pose[1], np.float64)
     directions = rays(lens, SIZE)
@@ -73,8 +73,8 @@ def worst_error(ruler, pose, lens=LENS):
     seen = [
         cv2.projectPoints(np.hstack([e, np.zeros((600, 1))]), turn, to, k, lens[4:])[0].reshape(-1, 2) for e in ends
     ]
-    told = np.linalg.norm(ruler.points_mm(seen[0]) - ruler.points_mm(seen[1]), axis=1)
-    return float(np.abs(told / lengths - 1)[lengths > 30].max())
+    measured = np.linalg.norm(ruler.points_mm(seen[0]) - ruler.points_mm(seen[1]), axis=1)
+    return float(np.abs(measured / lengths - 1)[lengths > 30].max())
 
 
 def test_lengths_are_right_with_a_lens_that_distorts(views):
@@ -89,7 +89,7 @@ def test_lengths_are_right_with_a_lens_that_distorts(views):
 
 @pytest.mark.parametrize("last", [0, 2, 3])
 def test_plane_may_be_tilted(views, last):
-    """A camera that looks at the strip askew by 17 to 24 degrees: the last view says where the plane is."""
+    """For a camera tilted by 17 to 24 degrees: the last view gives the plane."""
     order = [*(view for n, view in enumerate(views) if n != last), views[last]]
     assert worst_error(measure(order, BOARD).ruler, ANGLES[last]) < 0.005
 
@@ -108,8 +108,8 @@ def test_one_view_is_enough_for_a_good_lens(angle):
     assert (x, y, w, h) == pytest.approx((56, 28, 112, 56), abs=0.6)
 
 
-def test_lens_that_was_not_shown_is_refused(views):
-    """One view through a lens that distorts does not fit a flat board; it is told what is missing."""
+def test_a_distorting_lens_needs_more_than_one_view(views):
+    """One view through a lens that distorts does not fit a flat board; the message names what is missing."""
     with pytest.raises(CalibrationError, match="5 frames at different angles"):
         measure(views[-1:] * 8, BOARD)
 
@@ -117,7 +117,7 @@ def test_lens_that_was_not_shown_is_refused(views):
 @pytest.mark.parametrize(
     ("picture", "board", "words"),
     [
-        (np.full((480, 640), 120, np.uint8), BOARD, "no marker is seen"),
+        (np.full((480, 640), 120, np.uint8), BOARD, "no marker is detected"),
         (None, Board(5, 4, 20.0), "is not on it"),
         (None, Board(24, 12, 20.0), "it has 144. Name the board with --squares"),
         ("blurred", BOARD, "sharp"),
@@ -131,8 +131,8 @@ def test_bad_boards_are_refused(views, picture, board, words):
         measure([views[-1] if picture is None else picture], board)
 
 
-def test_markers_of_another_kind_are_told():
-    """A board from somewhere else looks right to a person."""
+def test_markers_of_another_kind_are_reported():
+    """A board from another source looks right to a person."""
     other = cv2.aruco.CharucoBoard((10, 7), 20, 14, cv2.aruco.getPredefinedDictionary(cv2.aruco.DICT_4X4_100))
     sheet = np.pad(other.generateImage((600, 420)), 30, constant_values=255)
     with pytest.raises(CalibrationError, match="another kind: print this one"):
@@ -140,7 +140,7 @@ def test_markers_of_another_kind_are_told():
 
 
 def test_bent_board_is_refused():
-    """Paper that bulges by a few mm is no plane: the reprojection error tells."""
+    """Paper that bulges by a few mm is not a plane: the reprojection error shows it."""
     flat = render(((0, 0, 0), (-100, -70, 420)), np.array([750, 750, 320, 240, 0, 0, 0, 0, 0.0]))
     rows, columns = np.mgrid[0:480, 0:640].astype(np.float32)
     bent = cv2.remap(flat, columns + 4 * np.sin(columns / 90), rows, cv2.INTER_LINEAR)
@@ -160,7 +160,7 @@ def test_known_length_gives_one_number():
 
 
 def test_board_is_printed_at_its_size(tmp_path):
-    """The PNG says its resolution, the PDF's page is the board's size with its margin, and the markers can be read."""
+    """The PNG has its resolution, the page of the PDF is the board with its margin, and the markers are readable."""
     print_board(BOARD, tmp_path / "board.png")
     data = (tmp_path / "board.png").read_bytes()
     assert int.from_bytes(data[41:45], "big") == 11811  # px per metre: 300 dpi
@@ -180,7 +180,7 @@ def test_board_is_printed_at_its_size(tmp_path):
 
 
 def test_picture_shows_corners_and_grid(views):
-    """Of the frame's size, with something drawn in."""
+    """An overlay of the frame's size, in colour."""
     picture = overlay(views[-1], BOARD, measure(views, BOARD).ruler)
     assert picture.shape == (480, 640, 3)
     assert (picture[..., 0] != picture[..., 1]).sum() > 500
@@ -188,8 +188,8 @@ def test_picture_shows_corners_and_grid(views):
     assert line[60, 250].tolist() == [80, 220, 80]
 
 
-def test_command_measures_and_the_camera_has_it(views, tmp_path):
-    """Frames, file and picture; the camera's scale is the file's until the configuration has one."""
+def test_command_measures_and_the_camera_uses_it(views, tmp_path):
+    """Frames, file and picture; the camera has the scale of the file unless the configuration has one."""
     (tmp_path / "board").mkdir()
     for number, view in enumerate(views):
         cv2.imwrite(str(tmp_path / "board" / f"{number}.png"), view)

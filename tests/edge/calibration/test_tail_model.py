@@ -1,4 +1,4 @@
-"""How often good surface is above a threshold: counted, and carried beyond what was seen."""
+"""How often good surface exceeds a level: counted within the footage, extrapolated beyond it."""
 
 import math
 
@@ -14,8 +14,8 @@ def runs_of(*lengths):
 
 
 @pytest.mark.parametrize(("count", "probability"), [(19, 0.05), (99, 0.01), (118, 0.01), (118, 0.05), (400, 0.05)])
-def test_a_counted_level_is_exceeded_no_more_often_than_was_asked(count, probability):
-    """Over footage of any distribution, here one with a heavy tail: the mean over 1,000 pieces of footage."""
+def test_a_counted_level_is_exceeded_no_more_often_than_allowed(count, probability):
+    """For any distribution, here one with a heavy tail: the mean over 1,000 recordings."""
     rng = np.random.default_rng(count)
     seen = rng.standard_cauchy((1000, count))
     levels = np.array([tail_model.conformal(one, probability) for one in seen])
@@ -23,15 +23,15 @@ def test_a_counted_level_is_exceeded_no_more_often_than_was_asked(count, probabi
     assert probability - 1.5 / (count + 1) < share < probability * 1.1
 
 
-def test_too_little_footage_counts_nothing():
+def test_too_little_footage_gives_no_counted_level():
     """One alarm in a hundred pieces cannot be counted on 98 of them."""
     assert tail_model.conformal(np.arange(98.0), 0.01) is None
     assert tail_model.conformal(np.arange(99.0), 0.01) == 98.0
     assert tail_model.conformal_share(np.arange(98.0), np.arange(98), 0.01) is None
 
 
-def test_share_of_tiles_counts_in_frames():
-    """Ten frames of ten tiles are ten pieces: of a further one all tiles might be strange."""
+def test_share_of_tiles_is_counted_in_frames():
+    """Ten frames of ten tiles are ten pieces: all tiles of a further one might be anomalous."""
     frames = np.repeat(np.arange(10), 10)
     assert tail_model.conformal_share(np.arange(100.0), frames, 0.05) is None
     level = tail_model.conformal_share(np.arange(100.0), frames, 0.2)
@@ -39,8 +39,8 @@ def test_share_of_tiles_counts_in_frames():
     assert (np.arange(100.0) > level).mean() * 10 + 1 <= 0.2 * 11
 
 
-def test_one_tile_in_each_frame_is_the_usual_count():
-    """Then both bounds are the same."""
+def test_with_one_tile_in_each_frame_both_counts_are_equal():
+    """A share of tiles is then a share of frames."""
     scores = np.random.default_rng(3).normal(size=300)
     for probability in (0.01, 0.05, 0.3):
         assert tail_model.conformal_share(scores, np.arange(300), probability) == tail_model.conformal(
@@ -61,23 +61,23 @@ def test_one_tile_in_each_frame_is_the_usual_count():
     ids=["exponential", "normal", "log-normal"],
 )
 def test_a_level_far_beyond_the_footage_is_right_on_average(draw, beyond):
-    """One in ten thousand from a thousand pieces, over ten pieces of footage; and the interval holds the truth."""
-    true, held = [], 0
+    """One in ten thousand from a thousand pieces, over ten recordings; and the interval covers the truth."""
+    true, covered = [], 0
     for seed in range(10):
         found = Tail.of(draw(np.random.default_rng(seed)))
         level = found.level(1e-4)
         estimate = found.beyond(level)
         assert estimate.mean == pytest.approx(1e-4, rel=0.01)
         true.append(beyond(level))
-        held += estimate.low <= true[-1] <= estimate.high
+        covered += estimate.low <= true[-1] <= estimate.high
     assert np.mean(true) < 3e-4
-    assert held >= 7
+    assert covered >= 7
 
 
 @pytest.mark.parametrize("count", [25, 100])
 @pytest.mark.parametrize("sigma", [0.3, 0.6])
-def test_a_level_from_few_pieces_is_not_passed_more_often_than_asked(count, sigma):
-    """Ten times rarer than what was seen: the mean over 60 pieces of footage, of which a few may be unlucky."""
+def test_a_level_from_few_pieces_is_not_exceeded_more_often_than_allowed(count, sigma):
+    """Ten times rarer than the pieces show: the mean over 60 recordings, a few of which may be unlucky."""
     probability, true = 0.1 / count, []
     for seed in range(60):
         level = Tail.of(np.exp(sigma * np.random.default_rng(seed).standard_normal(count))).level(probability)
@@ -86,7 +86,7 @@ def test_a_level_from_few_pieces_is_not_passed_more_often_than_asked(count, sigm
 
 
 def test_equal_scores_give_a_level():
-    """A footage that never changes is no reason to fail."""
+    """Footage that never changes must not raise an error."""
     found = Tail.of(np.ones(50))
     assert found.level(1e-6) >= 1.0
 
@@ -98,10 +98,10 @@ def test_an_alarm_needs_the_confirming_frames():
     assert tail_model.confirmed(largest, runs_of(5, 2), 1, 1) is largest
 
 
-def test_surface_that_is_seen_for_ten_frames_is_one_piece():
-    """Independent frames are pieces of their own; those that show the same for ten frames are not."""
+def test_surface_that_stays_for_ten_frames_is_one_piece():
+    """Independent frames are pieces of their own; ten frames that show the same surface are one."""
     rng = np.random.default_rng(1)
     fresh = rng.normal(size=3000)
-    assert tail_model.memory(fresh, runs_of(3000)) == 1
-    assert 7 <= tail_model.memory(np.repeat(fresh[:300], 10), runs_of(3000)) <= 13
+    assert tail_model.correlation_length(fresh, runs_of(3000)) == 1
+    assert 7 <= tail_model.correlation_length(np.repeat(fresh[:300], 10), runs_of(3000)) <= 13
     assert tail_model.pieces_of(runs_of(5, 3), 2).tolist() == [0, 0, 1, 1, 2, 3, 3, 4]

@@ -1,4 +1,4 @@
-"""Temperature and thresholds from labelled tiles: what is fitted, refused, told, and used."""
+"""Temperature and thresholds from labelled tiles: the fit, refusals, the report, and their use."""
 
 import csv
 import json
@@ -17,16 +17,16 @@ from edge import config
 from edge.calibration import binomial, labelled_tiles, threshold_plots
 from edge.calibration.thresholds import (
     Fit,
-    Found,
+    Result,
     Sample,
-    Wish,
+    WorkingPoint,
+    allowed_alarms,
     calibrate,
     calibration_error,
     choose,
     fit_temperature,
     halves,
     outcome,
-    promised,
 )
 from edge.cli import main
 from edge.config import calibration
@@ -40,24 +40,24 @@ RNG = np.random.default_rng(5)
 UNSURE = 0.35
 
 
-def sample_of(p, labels, *, sound_only=()):
-    """Tiles whose class probabilities are p at temperature 1; what is left of a row is `good`."""
+def sample_of(p, labels, *, defect_free_only=()):
+    """Tiles whose class probabilities are p at temperature 1; the rest of a row is `good`."""
     p = np.array(p, np.float64)
     good = np.clip(1 - p.sum(axis=1, keepdims=True), 1e-6, None)
     logits = np.log(np.maximum(p, 1e-6)).astype(np.float32)
     scores = Scores(logits, np.zeros((len(p), 2), np.float32), np.log(good).astype(np.float32))
-    fits = ~np.isin(np.arange(len(p)), sound_only)
+    fits = ~np.isin(np.arange(len(p)), defect_free_only)
     return Sample(scores, np.array(labels, np.int64), halves(labels), fits)
 
 
-def two_classes(own, sound):
-    """Class 0 with these confidences in its pictures, class 1 always sure, sound tiles that look like class 0."""
-    rows = [[v, 0.0] for v in own] + [[0.0, 0.99]] * len(own) + [[v, 0.0] for v in sound]
-    return sample_of(rows, [0] * len(own) + [1] * len(own) + [2] * len(sound))
+def two_classes(own, defect_free):
+    """Class 0 with these confidences in its pictures, class 1 always certain, defect-free tiles like class 0."""
+    rows = [[v, 0.0] for v in own] + [[0.0, 0.99]] * len(own) + [[v, 0.0] for v in defect_free]
+    return sample_of(rows, [0] * len(own) + [1] * len(own) + [2] * len(defect_free))
 
 
 def drawn(n, temperature, spread=3.0):
-    """Labels that follow the softmax of the logits at this temperature."""
+    """Random labels, drawn with the softmax of the logits at this temperature."""
     logits = RNG.normal(0, spread, (n, 4))
     p = np.exp(logits / temperature)
     p /= p.sum(axis=1, keepdims=True)
@@ -66,27 +66,27 @@ def drawn(n, temperature, spread=3.0):
     return Sample(scores, labels, halves(labels.tolist()), np.ones(n, bool))
 
 
-# ---- what is fitted ----------------------------------------------------------------------------------
+# ---- the fit ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
 def test_the_temperature_of_the_labels_is_found(temperature):
-    """Within a tenth, from three thousand."""
+    """Within a tenth, from three thousand tiles."""
     assert fit_temperature(drawn(3000, temperature)) == pytest.approx(temperature, rel=0.1)
 
 
-def test_a_model_too_sure_of_itself_is_told_so_on_pictures_it_was_not_fitted_on():
-    """The calibration error falls, and says on how many."""
+def test_an_overconfident_model_is_corrected_on_pictures_it_was_not_fitted_on():
+    """The calibration error falls, and is reported with n."""
     sample = drawn(2000, 2.5)
-    found = calibrate(sample, Wish(), names="abc", temperature=1.0, unsure=UNSURE, levels=[0.6] * 3)
+    found = calibrate(sample, WorkingPoint(), names="abc", temperature=1.0, unsure=UNSURE, thresholds=[0.6] * 3)
     assert found.helps
     assert found.reliability.before > 0.1
     assert found.reliability.after < 0.04
     assert found.reliability.n == 2000
 
 
-def test_a_temperature_that_would_not_help_is_not_taken():
-    """Each half asks for what is wrong on the other: the bundle's stays."""
+def test_a_temperature_that_would_not_help_is_not_used():
+    """Each half fits a temperature that is wrong for the other half: the bundle's stays."""
     one, other = drawn(400, 0.5), drawn(400, 2.5)
     joined = Sample(
         Scores.joined([one.scores, other.scores]),
@@ -94,100 +94,100 @@ def test_a_temperature_that_would_not_help_is_not_taken():
         np.repeat([0, 1], 400),
         np.ones(800, bool),
     )
-    found = calibrate(joined, Wish(), names="abc", temperature=1.1, unsure=UNSURE, levels=[0.6] * 3)
+    found = calibrate(joined, WorkingPoint(), names="abc", temperature=1.1, unsure=UNSURE, thresholds=[0.6] * 3)
     assert not found.helps
     assert found.fit.temperature == 1.1
 
 
-def test_a_temperature_that_nothing_holds_back_is_not_taken():
-    """With every picture judged right the smallest is the most probable, and all tiles would be sure of themselves."""
+def test_an_implausible_temperature_is_not_used():
+    """With every picture right, the smallest temperature is the most probable: all tiles would be certain."""
     sample = two_classes([0.9, 0.8, 0.95, 0.85] * 5, [])
     assert fit_temperature(sample) < 0.1
-    found = calibrate(sample, Wish(), names="ab", temperature=1.1, unsure=UNSURE, levels=[0.6] * 2)
+    found = calibrate(sample, WorkingPoint(), names="ab", temperature=1.1, unsure=UNSURE, thresholds=[0.6] * 2)
     assert (found.helps, found.fit.temperature) == (False, 1.1)
 
 
 def test_calibration_error_is_the_gap_between_confidence_and_truth():
-    """Worked out by hand: 0.9 sure and right half of the time; 0.5 sure and right half of the time."""
-    sure = np.array([0.9] * 10 + [0.5] * 10)
+    """By hand: confidence 0.9 and right half of the time, confidence 0.5 and right half of the time."""
+    confidence = np.array([0.9] * 10 + [0.5] * 10)
     right = np.array([1, 0] * 10, float)
-    assert calibration_error(sure, right) == pytest.approx(0.2)
+    assert calibration_error(confidence, right) == pytest.approx(0.2)
     assert calibration_error(np.array([]), np.array([])) == 0.0
 
 
-def test_halves_part_neighbours_only_once():
-    """The first half of each class, then the second: pictures of one place follow each other."""
+def test_halves_separate_neighbours_only_once():
+    """The first half of each class, then the second: pictures of one place are neighbours."""
     assert halves([0, 0, 0, 0, 1, 1, 2]).tolist() == [0, 0, 1, 1, 0, 1, 1]
 
 
-def levels(sample, wish=None, before=(0.6, 0.6)):
-    return choose(sample, 1.0, wish or Wish(), unsure=UNSURE, before=np.array(before))
+def chosen(sample, target=None, before=(0.6, 0.6)):
+    return choose(sample, 1.0, target or WorkingPoint(), unsure=UNSURE, before=np.array(before))
 
 
-def test_a_threshold_keeps_the_recall_and_some_margin_to_sound_surface():
-    """Of confidences 0.5 to 1, 90 % are above 0.55; the nearest sound tile is at 0.45: halfway between."""
+def test_a_threshold_keeps_the_recall_and_a_margin_to_defect_free_surface():
+    """Of confidences 0.5 to 1, 90 % are above 0.55; the next defect-free tile is at 0.45: halfway between."""
     own = np.linspace(0.5, 0.9999, 101)
-    level = levels(two_classes(own, [0.45, 0.4, 0.1]), Wish(recall=0.9))[0]
-    assert level == pytest.approx((0.55 + 0.45) / 2, abs=0.003)
-    assert (own >= level).mean() >= 0.9
+    threshold = chosen(two_classes(own, [0.45, 0.4, 0.1]), WorkingPoint(recall=0.9))[0]
+    assert threshold == pytest.approx((0.55 + 0.45) / 2, abs=0.003)
+    assert (own >= threshold).mean() >= 0.9
 
 
-def test_recall_is_kept_also_where_sound_surface_is_more_certain():
-    """Then it costs false alarms, and no margin is taken off for them."""
+def test_recall_is_kept_also_where_defect_free_surface_is_more_certain():
+    """Then there are false alarms, and the margin ignores those tiles."""
     own = np.linspace(0.5, 0.9999, 101)
-    level = levels(two_classes(own, [0.95] * 5), Wish(recall=0.9))[0]
-    assert (own >= level).mean() >= 0.9
-    assert level == pytest.approx((0.55 + UNSURE) / 2, abs=0.003)
+    threshold = chosen(two_classes(own, [0.95] * 5), WorkingPoint(recall=0.9))[0]
+    assert (own >= threshold).mean() >= 0.9
+    assert threshold == pytest.approx((0.55 + UNSURE) / 2, abs=0.003)
 
 
 def test_no_threshold_falls_below_unsure_and_none_is_made_without_pictures():
-    """A class that is never recognised has the least; one without pictures keeps what it had."""
+    """A class that is never recognised gets the minimum; a class without pictures keeps its threshold."""
     sample = sample_of([[0.3, 0.2, 0.1]] * 12 + [[0.1, 0.1, 0.7]] * 12, [0] * 12 + [2] * 12)
-    found = levels(sample, before=(0.6,) * 3)
+    found = chosen(sample, before=(0.6,) * 3)
     assert found[0] == UNSURE
     assert np.isnan(found[1])
 
 
-def test_no_more_sound_tiles_alarm_than_the_rate_allows():
-    """The allowed ones are spent where they find most; the count is that of the exact bound."""
+def test_no_more_defect_free_tiles_alarm_than_the_rate_allows():
+    """The allowed false alarms are spent where they gain most pictures; their number is that of the exact bound."""
     own = np.linspace(0.5, 0.9999, 100)
-    sound = [*np.linspace(0.4, 0.95, 12), *([0.05] * 988)]
-    sample = two_classes(own, sound)
-    allowed = promised(0.01, 1000)
+    defect_free = [*np.linspace(0.4, 0.95, 12), *([0.05] * 988)]
+    sample = two_classes(own, defect_free)
+    allowed = allowed_alarms(0.01, 1000)
     assert binomial.upper(allowed, 1000) <= 0.01 < binomial.upper(allowed + 1, 1000)
-    strict, loose = levels(sample, Wish(rate=0.004))[0], levels(sample, Wish(rate=0.01))[0]
-    assert (np.array(sound) >= strict).sum() == promised(0.004, 1000)
-    assert (np.array(sound) >= loose).sum() == allowed
+    strict, loose = chosen(sample, WorkingPoint(rate=0.004))[0], chosen(sample, WorkingPoint(rate=0.01))[0]
+    assert (np.array(defect_free) >= strict).sum() == allowed_alarms(0.004, 1000)
+    assert (np.array(defect_free) >= loose).sum() == allowed
     assert loose < strict
 
 
-def test_a_rate_that_the_sound_tiles_cannot_show_is_refused_with_what_is_needed():
-    """So many that none among them would show it."""
-    with pytest.raises(CalibrationError, match=r"1000 sound tiles.*Give (\d+)") as refused:
-        promised(1e-5, 1000)
+def test_a_rate_that_the_tiles_cannot_show_is_refused_with_the_number_needed():
+    """The number of defect-free tiles that would show the rate if none of them raised an alarm."""
+    with pytest.raises(CalibrationError, match=r"1000 defect-free tiles.*Give (\d+)") as refused:
+        allowed_alarms(1e-5, 1000)
     needed = int(str(refused.value).split("Give ")[1].split()[0])
     assert binomial.upper(0, needed) <= 1e-5 < binomial.upper(0, needed - 2)
 
 
-def test_what_is_told_is_counted_on_pictures_that_had_no_say():
-    """The second half is never recognised as well as the first: fitted on all, it would look better."""
+def test_the_report_counts_pictures_that_were_not_fitted_on():
+    """The second half is less certain than the first: a fit on all pictures would look better."""
     own = np.concatenate([np.full(50, 0.95), np.full(50, 0.5)])
     found = calibrate(
         two_classes(own, [0.1] * 20),
-        Wish(recall=0.95),
+        WorkingPoint(recall=0.95),
         names="ab",
         temperature=1.0,
         unsure=UNSURE,
-        levels=[0.6, 0.6],
+        thresholds=[0.6, 0.6],
     )
-    told, kept = found.points[0], found.levels["a"]
+    reported, kept = found.points[0], found.thresholds["a"]
     assert (own >= kept).mean() >= 0.95
-    assert told.found < 95
-    assert told.n == 100
+    assert reported.found < 95
+    assert reported.n == 100
 
 
 def test_outcomes_are_counted_as_the_decision_makes_them():
-    """Found by any class, named by its own; a sound tile alarms for its best class alone."""
+    """Found by any class, named by its own; a defect-free tile raises an alarm of its best class alone."""
     p = np.array([[0.7, 0.1], [0.2, 0.7], [0.5, 0.1], [0.65, 0.3], [0.3, 0.5], [0.1, 0.1]])
     counts, alarms = outcome(p, np.array([0, 0, 0, 2, 2, 2]), np.array([0.6, 0.6]))
     assert counts.tolist() == [[3, 0], [2, 0], [1, 0]]
@@ -195,13 +195,13 @@ def test_outcomes_are_counted_as_the_decision_makes_them():
 
 
 def test_table_and_chart_show_recall_against_false_alarms():
-    """Higher levels, fewer of both; a panel for each class that has pictures."""
+    """Higher thresholds, fewer of both; a panel for each class that has pictures."""
     sample = two_classes(np.linspace(0.4, 0.999, 60), np.linspace(0.0, 0.9, 80))
     rows = threshold_plots.table(sample, 1.0)
     assert [row.alarms for row in rows] == sorted((row.alarms for row in rows), reverse=True)
     assert rows[0].recall[0] > rows[-1].recall[0]
     fit = Fit(1.0, np.array([0.7, 0.6]))
-    found = Found(fit, (), 80, 0, Reliability(before=0.1, after=0.1, n=1), helps=True)
+    found = Result(fit, (), 80, 0, Reliability(before=0.1, after=0.1, n=1), helps=True)
     picture = threshold_plots.chart(sample, found, "ab", UNSURE, 1e6)
     assert picture.shape == (threshold_plots.TOP + threshold_plots.HIGH, 3 * threshold_plots.WIDE, 3)
     red = (picture == threshold_plots.RED).all(axis=2)
@@ -226,7 +226,7 @@ def read(folder, sides=(32,)):
 
 
 def test_class_folders_are_read_however_they_are_spelled(tmp_path):
-    """And `unsure`, empty and hidden folders are left out."""
+    """Spaces and capitals do not matter; `unsure`, empty and hidden folders are left out."""
     for name in ("Scratches", "rolled-in scale", "GOOD", "normal", "unsure", ".trash"):
         pictures(tmp_path, name, 1)
     (tmp_path / "crazing").mkdir()
@@ -235,8 +235,8 @@ def test_class_folders_are_read_however_they_are_spelled(tmp_path):
     assert not left.reasons
 
 
-def test_folders_that_are_no_class_are_refused_with_the_classes_there_are(tmp_path):
-    """All at once."""
+def test_folders_that_name_no_class_are_refused_with_the_names_of_the_classes(tmp_path):
+    """All wrong folders in one message."""
     for name in ("scratches", "rust", "holes"):
         pictures(tmp_path, name, 1)
     with pytest.raises(CalibrationError, match=r"holes, .*rust.*It knows: crazing, .*scratches"):
@@ -245,14 +245,14 @@ def test_folders_that_are_no_class_are_refused_with_the_classes_there_are(tmp_pa
         labelled_tiles.find([tmp_path / "rust"], CLASSES)
 
 
-def test_files_that_cannot_be_read_are_listed_and_the_rest_goes_on(tmp_path):
-    """A broken picture costs itself."""
+def test_files_that_cannot_be_read_are_listed_and_the_others_are_used(tmp_path):
+    """A broken picture loses only itself."""
     pictures(tmp_path, "scratches", 3)
     (tmp_path / "scratches" / "1.png").write_bytes(b"no picture")
     labels, left = read(tmp_path)
     assert labels == [5, 5]
     assert [path.name for path, _ in left.reasons] == ["1.png"]
-    assert "1.png" in next(left.said())
+    assert "1.png" in next(left.lines())
 
 
 @pytest.mark.parametrize(("sides", "words"), [((32, 48), "give one size"), ((48, 48), "give tiles of 32x32")])
@@ -265,16 +265,16 @@ def test_pictures_that_are_no_tiles_are_refused(tmp_path, sides, words):
 
 
 def test_classes_with_too_few_pictures_are_refused_with_how_many_they_have():
-    """None at all is no fault of a class, unless it is true of all."""
-    with pytest.raises(CalibrationError, match=r"crazing has 3, good has 9; at least 10"):
-        labelled_tiles.least([0] * 3 + [1] * 10 + [6] * 9, CLASSES, 10)
+    """A class may have no picture at all, unless no class has any."""
+    with pytest.raises(CalibrationError, match=r"crazing has 3, good has 9; .* at least 10"):
+        labelled_tiles.check_counts([0] * 3 + [1] * 10 + [6] * 9, CLASSES, 10)
     with pytest.raises(CalibrationError, match="no picture of a defect"):
-        labelled_tiles.least([6] * 50, CLASSES, 10)
-    labelled_tiles.least([1] * 10, CLASSES, 10)
+        labelled_tiles.check_counts([6] * 50, CLASSES, 10)
+    labelled_tiles.check_counts([1] * 10, CLASSES, 10)
 
 
-def test_exported_pictures_that_nobody_moved_are_counted(tmp_path):
-    """Their labels are the model's own."""
+def test_exported_pictures_with_the_label_of_the_model_are_counted(tmp_path):
+    """No person has moved them to another folder."""
     pictures(tmp_path, "scratches", 2)
     pictures(tmp_path, "good", 1)
     with (tmp_path / "manifest.csv").open("w", newline="") as file:
@@ -286,7 +286,7 @@ def test_exported_pictures_that_nobody_moved_are_counted(tmp_path):
     assert labelled_tiles.unconfirmed([tmp_path / "good"]) == (0, 0, 0)
 
 
-# ---- what the daemon does with it ---------------------------------------------------------------------
+# ---- use by the daemon ---------------------------------------------------------------------
 
 MADE = {"weights": (0, 0, 0, 0, 0, 4), "offsets": (0, 0, 0, 0, 0, 0), "good": (0, 2)}
 
@@ -295,9 +295,9 @@ def camera(**keys):
     return config.Camera(name="top", source=SecretStr("x"), tile_px=32, **keys)
 
 
-def seen(levels=None, decision=None, made=None):
-    """State of a bright frame, scratches at 0.79."""
-    keys = {"calibrated_thresholds": levels} if levels else {}
+def verdict_of(thresholds=None, decision=None, made=None):
+    """The verdict on a bright frame, scratches at 0.79."""
+    keys = {"calibrated_thresholds": thresholds} if thresholds else {}
     inspector = Inspector(
         camera(decision=decision or config.Decision(), **keys), Classifier(made or bundle(**MADE)), FakeClock()
     )
@@ -306,30 +306,30 @@ def seen(levels=None, decision=None, made=None):
     return inspector.inspect_alone(frame)
 
 
-def test_calibrated_levels_go_before_the_general_threshold_and_after_classes_by_hand():
-    """0.8 of a sure scratch: a defect by default, not at 0.95, and again where the configuration says 0.5."""
-    assert seen().state == "defect"
-    assert seen(config.CalibratedThresholds(classes={"scratches": 0.95})).state == "unsure"
+def test_calibrated_thresholds_override_the_general_one_and_not_those_of_the_configuration():
+    """A scratch at 0.8: a defect by default, not at 0.95, and again where decision.classes has 0.5."""
+    assert verdict_of().state == "defect"
+    assert verdict_of(config.CalibratedThresholds(classes={"scratches": 0.95})).state == "unsure"
     by_hand = config.Decision(classes={"scratches": 0.5})
-    assert seen(config.CalibratedThresholds(classes={"scratches": 0.95}), by_hand).state == "defect"
-    assert seen(config.CalibratedThresholds(classes={"scratches": 0.1})).state == "defect"
+    assert verdict_of(config.CalibratedThresholds(classes={"scratches": 0.95}), by_hand).state == "defect"
+    assert verdict_of(config.CalibratedThresholds(classes={"scratches": 0.1})).state == "defect"
 
 
-def test_a_calibrated_temperature_goes_before_that_of_the_bundle():
+def test_a_calibrated_temperature_overrides_that_of_the_bundle():
     """For this camera."""
-    assert seen(config.CalibratedThresholds(temperature=4.0)).state in ("ok", "unsure")
-    sharp = seen(config.CalibratedThresholds(temperature=0.2)).detections.regions[0].confidence
-    assert sharp > seen().detections.regions[0].confidence
+    assert verdict_of(config.CalibratedThresholds(temperature=4.0)).state in ("ok", "unsure")
+    sharp = verdict_of(config.CalibratedThresholds(temperature=0.2)).detections.regions[0].confidence
+    assert sharp > verdict_of().detections.regions[0].confidence
 
 
-def test_levels_of_another_model_or_tile_are_not_used_and_a_line_says_so(caplog):
-    """Also after a swap; with the model they were made with they hold again."""
+def test_thresholds_of_another_model_or_tile_size_are_not_used_and_logged(caplog):
+    """Also after a change of the model; with the model that they were made for they are used again."""
     made = bundle(**MADE)
     own = config.CalibratedThresholds(bundle=made.digest, tile_px=32, classes={"scratches": 0.95})
-    assert seen(own, made=made).state == "unsure"
+    assert verdict_of(own, made=made).state == "unsure"
     with caplog.at_level(logging.WARNING):
-        assert seen(own.model_copy(update={"bundle": "0" * 64}), made=made).state == "defect"
-        assert seen(own.model_copy(update={"tile_px": 64}), made=made).state == "defect"
+        assert verdict_of(own.model_copy(update={"bundle": "0" * 64}), made=made).state == "defect"
+        assert verdict_of(own.model_copy(update={"tile_px": 64}), made=made).state == "defect"
     assert caplog.text.count("calibrate thresholds --camera top") == 2
     inspector = Inspector(camera(calibrated_thresholds=own), Classifier(made), FakeClock())
     other = Classifier(made)
@@ -338,10 +338,10 @@ def test_levels_of_another_model_or_tile_are_not_used_and_a_line_says_so(caplog)
     assert inspector.fitted(other).fitted(Classifier(made)).calibrated_thresholds == own
 
 
-def test_levels_by_hand_for_a_class_that_is_none_are_refused():
+def test_thresholds_for_an_unknown_class_are_refused():
     """As under `decision.classes`."""
     with pytest.raises(ConfigError, match=r"calibrated_thresholds\.classes\.rust"):
-        seen(config.CalibratedThresholds(classes={"rust": 0.5}))
+        verdict_of(config.CalibratedThresholds(classes={"rust": 0.5}))
 
 
 # ---- the command --------------------------------------------------------------------------------------
@@ -356,13 +356,13 @@ def place(tmp_path):
     pictures(tmp_path / "tiles", "good", 20, level=60)
     for number in range(4):
         frame = np.clip(RNG.normal(60, 5, (64, 256)), 0, 255).astype(np.uint8)
-        (tmp_path / "sound").mkdir(exist_ok=True)
-        cv2.imwrite(str(tmp_path / "sound" / f"{number}.png"), frame)
+        (tmp_path / "good-frames").mkdir(exist_ok=True)
+        cv2.imwrite(str(tmp_path / "good-frames" / f"{number}.png"), frame)
     settings = {
         "node": "n",
         "state_dir": str(tmp_path / "var"),
         "model": {"bundle": str(tmp_path / "bundle")},
-        "cameras": [{"name": "top", "source": str(tmp_path / "sound"), "tile_px": 32, "fps": 10}],
+        "cameras": [{"name": "top", "source": str(tmp_path / "good-frames"), "tile_px": 32, "fps": 10}],
     }
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
     return tmp_path
@@ -373,14 +373,14 @@ def calibrated(place, *more):
     return CliRunner().invoke(main, words)
 
 
-def test_the_command_writes_levels_that_the_daemon_uses(place):
-    """With the model's digest, a picture, and false alarms at the rate of the camera."""
-    done = calibrated(place, "--good", str(place / "sound"), "--json")
+def test_the_command_writes_thresholds_that_the_daemon_uses(place):
+    """With the digest of the model, a picture, and false alarms at the rate of the camera."""
+    done = calibrated(place, "--good", str(place / "good-frames"), "--json")
     assert done.exit_code == 0, done.output
-    told = json.loads(done.stdout)
+    printed = json.loads(done.stdout)
     path = StateDir(place / "var").calibration("top")
     kept = calibration.load(path).thresholds
-    assert told["calibrated_thresholds"]["classes"] == kept.calibrated_thresholds.classes
+    assert printed["calibrated_thresholds"]["classes"] == kept.calibrated_thresholds.classes
     assert set(kept.calibrated_thresholds.classes) == {"scratches"}
     assert kept.sound == 20 + 4 * tiles_of(place)
     assert kept.tiles_per_hour == 3600 * 10 * tiles_of(place)
@@ -390,14 +390,13 @@ def test_the_command_writes_levels_that_the_daemon_uses(place):
 
 def tiles_of(place):
     camera = calibrated_camera(place / "c.yaml")
-    return (
-        Inspector(camera, Classifier(bundle()), FakeClock()).prepare(np.zeros((64, 256), np.uint8), follow=False).tiles
-    )
+    inspector = Inspector(camera, Classifier(bundle()), FakeClock())
+    return inspector.prepare(np.zeros((64, 256), np.uint8), follow=False).tiles
 
 
-def test_the_command_tells_people_what_it_costs(place):
-    """Recall with its interval, false alarms an hour, and the table."""
-    done = calibrated(place, "--good", str(place / "sound"), "--dry-run")
+def test_the_command_prints_recall_and_false_alarms(place):
+    """Recall with its interval, false alarms per hour, and the table."""
+    done = calibrated(place, "--good", str(place / "good-frames"), "--dry-run")
     assert done.exit_code == 0, done.output
     assert "20 of 20 found [83.2%, 100.0%]" in done.stdout
     assert "tiles an hour: 0 [0," in done.stdout
@@ -410,12 +409,12 @@ def test_the_command_tells_people_what_it_costs(place):
     [
         (["--recall", "0.9", "--false-alarms-per-hour", "3"], 2, "give one"),
         (["--false-alarms-per-hour", "3"], 2, "--good"),
-        (["--false-alarms-per-hour", "1e8", "--good", "sound"], 2, "as many as there are tiles"),
-        (["--false-alarms-per-hour", "3", "--good", "sound"], 1, "sound tiles cannot promise"),
+        (["--false-alarms-per-hour", "1e8", "--good", "good-frames"], 2, "as many as there are tiles"),
+        (["--false-alarms-per-hour", "3", "--good", "good-frames"], 1, "defect-free tiles cannot show"),
     ],
 )
-def test_what_cannot_be_had_is_refused(place, monkeypatch, more, code, words):
-    """Two working points, an hour of unknown length, a rate beyond the sound tiles; nothing is written."""
+def test_impossible_working_points_are_refused(place, monkeypatch, more, code, words):
+    """Two of them, an unknown number of tiles an hour, a rate that the tiles cannot show; nothing is written."""
     monkeypatch.chdir(place)
     done = calibrated(place, *more)
     assert done.exit_code == code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import flaw_extent
+import defect_extent
 import numpy as np
 import pytest
 
@@ -81,7 +81,7 @@ def test_two_strips_have_a_speed_only_if_it_is_the_same():
 
 def test_closing_events_measure_the_defects_of_the_first_run():
     """Length and position of most are within a few millimetres of the truth, where a tile is 50 mm."""
-    off = flaw_extent.strip(500)
+    off = defect_extent.strip(500)
     assert len(off) > 8
     assert np.median(off, axis=0).max() < 4
     assert np.quantile(off, 0.8, axis=0).max() < 10

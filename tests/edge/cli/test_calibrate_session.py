@@ -1,4 +1,4 @@
-"""What all calibrations have in common at the command line: help, options, refusals, and what is left on the disk."""
+"""All calibration commands: help, options, refusals, and the files they leave."""
 
 import json
 import os
@@ -54,10 +54,10 @@ def left(plant):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_shows_examples_line_by_line(command):
-    """As they are typed, not run together into a paragraph."""
-    said = CliRunner().invoke(main, ["calibrate", command, "--help"]).stdout
-    assert "\\b" not in said
-    assert any(line.strip().startswith(f"defectd calibrate {command}") for line in said.splitlines())
+    """As a person types them, not joined into a paragraph."""
+    shown = CliRunner().invoke(main, ["calibrate", command, "--help"]).stdout
+    assert "\\b" not in shown
+    assert any(line.strip().startswith(f"defectd calibrate {command}") for line in shown.splitlines())
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,8 @@ def test_help_shows_examples_line_by_line(command):
         ("thresholds", "--fps", "nan", "--labelled", "."),
     ],
 )
-def test_numbers_that_are_none_are_refused_as_usage(option):
-    """`nan` is within all bounds, for it is compared with nothing; so are numbers that mean nothing."""
+def test_numbers_that_are_not_finite_or_too_small_are_usage_errors(option):
+    """`nan` passes every comparison with a bound."""
     done = CliRunner().invoke(main, ["calibrate", *option, "-c", "nowhere.yaml"])
     assert done.exit_code == 2, done.output
 
@@ -90,7 +90,7 @@ def test_numbers_that_are_none_are_refused_as_usage(option):
     ],
 )
 def test_frames_that_show_nothing_are_refused_with_the_reason(plant, command, picture, words):
-    """Lens cap and exposure are told as such, whatever the calibration would have missed in them."""
+    """The message names lens cap and exposure, not what the calibration would have missed in the frames."""
     recorded(plant / "bad", [picture - np.uint8(number % 2) for number in range(12)])
     done = call(plant, command, source="bad")
     assert (done.exit_code, left(plant)) == (1, None)
@@ -101,7 +101,7 @@ def test_frames_that_show_nothing_are_refused_with_the_reason(plant, command, pi
     ("command", "words"), [("roi", "12 blurred"), ("flatfield", "12 blurred"), ("scale", "sharp?")]
 )
 def test_blurred_footage_is_refused(plant, command, words):
-    """By the texture of steel; of a board, which has little, by its corners."""
+    """Measured by the texture of steel; for a board, which has little, by its corners."""
     recorded(plant / "bad", [cv2.GaussianBlur(lit(number), (0, 0), 8) for number in range(12)])
     done = call(plant, command, source="bad")
     assert (done.exit_code, left(plant)) == (1, None)
@@ -109,8 +109,8 @@ def test_blurred_footage_is_refused(plant, command, words):
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"", b"schema: defectd.calibration/1\nroi: {roi: [0, 0]}\n"])
-def test_damaged_calibration_is_told_before_frames_are_gathered(plant, content):
-    """And the remedy is one that works: calibrating again over it would not."""
+def test_damaged_calibration_is_reported_before_frames_are_gathered(plant, content):
+    """With a remedy that works: a new calibration over the damaged file would fail again."""
     path = StateDir(plant / "var").calibration("top")
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
@@ -119,17 +119,17 @@ def test_damaged_calibration_is_told_before_frames_are_gathered(plant, content):
     assert "Remove the file, then calibrate again" in done.stderr
 
 
-def test_place_that_cannot_be_written_is_told_before_frames_are_gathered(plant):
-    """Not after ten minutes of footage; a dry run needs no such place."""
+def test_folder_that_cannot_be_written_is_reported_before_frames_are_gathered(plant):
+    """Not after ten minutes of footage; a dry run needs no such folder."""
     (plant / "var").write_text("a file")
     done = call(plant, "flatfield", source="nowhere")
     assert done.exit_code == 1
-    assert "is no folder" in done.stderr
+    assert "is not a folder" in done.stderr
     assert call(plant, "flatfield", "--dry-run").exit_code == 0
 
 
 def test_disk_that_fails_in_the_middle_leaves_nothing(plant):
-    """The map and the picture could be written, the file that refers to them could not: all is as it was before."""
+    """The map and the picture could be written, the file that refers to them could not: neither stays."""
     folder = plant / "var/calibration"
     (folder / "top.yaml.new").mkdir(parents=True)
     done = call(plant, "flatfield")
@@ -139,7 +139,7 @@ def test_disk_that_fails_in_the_middle_leaves_nothing(plant):
 
 
 def test_interrupt_in_the_middle_of_writing_leaves_all_of_it(plant, monkeypatch):
-    """Ctrl-C as the first file goes to the disk: the others follow, and it is told what is there."""
+    """Ctrl-C while the first file is written: the others follow, and the output names them."""
     real, pressed = os.fsync, []
 
     def fsync(handle):
@@ -156,7 +156,7 @@ def test_interrupt_in_the_middle_of_writing_leaves_all_of_it(plant, monkeypatch)
 
 
 def test_second_interrupt_ends_a_disk_that_hangs():
-    """The first one waits for what is being written, the second one does not."""
+    """The first one waits for the write, the second one does not."""
     pressed = []
 
     def press(times):
@@ -171,8 +171,8 @@ def test_second_interrupt_ends_a_disk_that_hangs():
     assert pressed == [0, 0, 1]
 
 
-@pytest.mark.skipif("os.geteuid() != 0", reason="only root writes for somebody else")
-def test_all_that_root_writes_belongs_to_the_user_of_the_state_folder(plant):
+@pytest.mark.skipif("os.geteuid() != 0", reason="only root writes for another user")
+def test_files_that_root_writes_belong_to_the_owner_of_the_state_folder(plant):
     """Maps and pictures too: with a strict umask the daemon could not read them."""
     (plant / "var").mkdir()
     os.chown(plant / "var", 65_534, 65_534)
@@ -182,8 +182,8 @@ def test_all_that_root_writes_belongs_to_the_user_of_the_state_folder(plant):
     assert {place.stat().st_uid for place in places} == {65_534}
 
 
-def test_what_a_part_leaves_open_survives_the_next_calibration(plant):
-    """Thresholds know no frame size, and say so: the file can be read after another part was put beside them."""
+def test_null_values_of_a_part_survive_the_next_calibration(plant):
+    """A part without a frame size keeps its null when another part is written beside it."""
     path = StateDir(plant / "var").calibration("top")
     made = Made(time="now", version="1", source="tiles", frames=9, frame_px=None)
     region = calibration.RegionPart(roi=None, exclude=((0, 0, 9, 9),), made=made)

@@ -218,7 +218,7 @@ def test_bench_says_of_each_figure_how_it_was_measured() -> None:
 
 def test_bench_holds_a_camera_and_shows_every_stage() -> None:
     """One real camera process for a moment: stages with quantiles, cores and memory."""
-    told = call("bench", "--hold", "1", "--fps", "20", "--for", "1s").output
+    told = call("bench", "--camera-count", "1", "--fps", "20", "--for", "1s").output
     assert "1 x 1600x256 at 20 fps" in told
     for stage in ("queue", "preprocess", "inference", "decide", "total"):
         assert f"\n{stage} " in told

@@ -95,7 +95,7 @@ def test_inspector_gets_the_deadline_of_the_frame() -> None:
 
 
 def test_frame_with_the_earliest_deadline_is_taken_first() -> None:
-    """A camera with a short budget goes before one with a long budget, though its frame came later."""
+    """The frame of a camera with a short budget is inspected first, though it arrived later."""
     scene = Scene({"name": "slow", "budget_ms": 500}, {"name": "fast", "budget_ms": 10})
     now = scene.clock.monotonic_ns()
     for name, grabbed in (("slow", now - 3 * NS_PER_MS), ("fast", now)):

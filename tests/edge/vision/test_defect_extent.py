@@ -6,7 +6,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from flaw_extent import shared
+from defect_extent import iou
 
 from edge.camera.sources.simulator import Strip
 from edge.vision.decision import Region
@@ -98,8 +98,8 @@ def test_extent_of_generated_defects_is_better_than_the_box_of_their_tiles():
         box = (left, top, -(-(x + w) // 100) * 100 - left, -(-(y + h) // 100) * 100 - top)
         found = extent(strip.frame(number), region(*box), TILE)
         assert found is not None
-        ours.append(shared(found, truth))
-        tiles.append(shared(box, truth))
+        ours.append(iou(found, truth))
+        tiles.append(iou(box, truth))
     assert len(ours) >= 100
     assert np.mean(ours) > 0.7
     assert np.mean(ours) > 1.5 * np.mean(tiles)

@@ -1,9 +1,9 @@
-"""How well `extent_px` tells where a flaw is: against boxes drawn by people, and against the generated strip's truth.
+"""How well `extent_px` locates a defect, compared with boxes drawn by people and with the generated strip's truth.
 
-    python tests/bench/flaw_extent.py FOLDER     # that holds cr7-det/ and severstal/, each with labels.json
+    python tests/bench/defect_extent.py FOLDER     # that holds cr7-det/ and severstal/, each with labels.json
 
-Pictures: the overlap (intersection over union) of a region's tiles, and of its extent, with the boxes that lie in its
-tiles by more than half. Strip: length and place of closed defects, with tiles of 50 mm and a known speed.
+Pictures: the overlap (intersection over union) of a region's tiles, and of its extent, with the boxes of which more
+than half lies in its tiles. Strip: length and place of closed defects, with tiles of 50 mm and a known speed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def inspector_of(camera):
     return Inspector(camera, Classifier(bundle.load("builtin"), network="student.int8.onnx"), SystemClock())
 
 
-def shared(a, b):
+def iou(a, b):
     """Intersection over union."""
     common = overlap_px(a, b)
     return common / (a[2] * a[3] + b[2] * b[3] - common)
@@ -48,40 +48,40 @@ def pictures(folder):
     """[(overlap of the tiles, of the extent)] of each region that shows a box."""
     inspector = inspector_of(config.Camera(name="top", source=SecretStr("0")))
     found = []
-    for name, said in json.loads((folder / "labels.json").read_text()).items():
-        drawn = [(x, y, right - x, bottom - y) for _, x, y, right, bottom in said.get("boxes", ())]
+    for name, entry in json.loads((folder / "labels.json").read_text()).items():
+        drawn = [(x, y, right - x, bottom - y) for _, x, y, right, bottom in entry.get("boxes", ())]
         if not drawn:
             continue
         for region in inspector.inspect_alone(cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)).detections.regions:
             inside = [box for box in drawn if overlap_px(box, region.box_px) > 0.5 * box[2] * box[3]]
             if inside:
                 truth = within(reduce(union, inside), region.box_px)
-                found.append([shared(box, truth) for box in (region.box_px, region.extent_px or region.box_px)])
+                found.append([iou(box, truth) for box in (region.box_px, region.extent_px or region.box_px)])
     return np.array(found)
 
 
 def strip(frames=FRAMES):
-    """[(off at the near end, in length)] in mm of each closed defect of the shipped configuration's strip."""
+    """[(error of the near end, of the length)], mm, of each closed defect of the shipped configuration's strip."""
     settings = described(config.load(SHIPPED))
     (camera,) = settings.cameras
     travel, heading = PositionTracker(settings.travel, 0), Heading.of(Ruler.of(camera.scale), camera.direction)
     steel, ids, inspector = Strip.from_url(camera.source.get_secret_value()), itertools.count(), inspector_of(camera)
-    tracks, truths, off = Tracker(camera.decision, camera.tile_px, lambda: str(next(ids))), {}, []
+    tracker, truths, errors = Tracker(camera.decision, camera.tile_px, lambda: str(next(ids))), {}, []
     for n in range(frames):
         at_ns = int(n / camera.fps * NS_PER_S)
         place = partial(heading.span, frame_px=(steel.width, steel.height), position=travel.at(at_ns))
         truths |= {defect.track: defect.box for defect, _ in steel.truth(n)}
-        for change in tracks.step(inspector.inspect_alone(steel.frame(n)).detections, at_ns, place=place):
+        for change in tracker.step(inspector.inspect_alone(steel.frame(n)).detections, at_ns, place=place):
             if change.type == "defect.closed":
                 near_mm = change.span.near.position.m * 1000
                 _, y, _, h = min(truths.values(), key=lambda box: abs(box[1] * camera.scale.mm_per_px - near_mm))
                 mm = camera.scale.mm_per_px
-                off.append((near_mm - y * mm, change.span.length_mm - h * mm))
-    return np.abs(off)
+                errors.append((near_mm - y * mm, change.span.length_mm - h * mm))
+    return np.abs(errors)
 
 
-def write(words):
-    sys.stderr.write(f"{words}\n")
+def write(text):
+    sys.stderr.write(f"{text}\n")
 
 
 def main(folder):
@@ -89,11 +89,11 @@ def main(folder):
     for name in ("cr7-det", "severstal"):
         tiles, extent = pictures(folder / name).T
         means = f"tiles {tiles.mean():.3f}, extents {extent.mean():.3f}"
-        write(f"{name}, {len(tiles)} regions: overlap with the boxes drawn: {means}")
+        write(f"{name}, {len(tiles)} regions: overlap with the drawn boxes: {means}")
     for what, values in zip(("place", "length"), strip().T, strict=True):
-        middle, most = np.quantile(values, (0.5, 0.9))
-        off = f"{middle:.2f} mm, nine of ten by less than {most:.1f}"
-        write(f"strip, {len(values)} closed defects: {what} off by {off}")
+        median, high = np.quantile(values, (0.5, 0.9))
+        error = f"median {median:.2f} mm, nine of ten below {high:.1f}"
+        write(f"strip, {len(values)} closed defects: error of {what}: {error}")
 
 
 if __name__ == "__main__":
