@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import Any, Final
 
 from edge import __version__, event, wiring
@@ -20,6 +15,7 @@ from edge.delivery.mqtt.embedded_broker import EmbeddedBroker
 from edge.errors import BundleError, CommandError, ConfigError
 from edge.host import machine
 from edge.host.clock import NS_PER_S, Clock
+from edge.host.signals import Signals
 from edge.host.systemd import Service
 from edge.host.watchdog import LIMIT_S, Stuck, Watchdog
 from edge.wiring import Parts
@@ -59,17 +55,13 @@ class Daemon:
         self._prepared = prepared
         self._clock = clock
         self._path = path
-        self._stop = threading.Event()
-        self._reload = threading.Event()
-        self._woken = threading.Event()
-        """A signal came, or `stop` was called."""
-        self._signals = 0
+        self._signals = Signals(clock)
 
     def run(self, for_s: float | None = None) -> int:
         """Run until SIGTERM, SIGINT or `for_s`.  Returns the exit code.  Raises ConfigError, OutboxError."""
         with ExitStack() as building:
             building.enter_context(self._settings.state.locked())
-            building.enter_context(self._signals_handled())
+            building.enter_context(self._signals)
             broker = self._start_broker(building)
             parts = wiring.build(building, self._prepared, self._clock, self._path, self._service, self._more_status)
             self._start(building, parts)
@@ -133,7 +125,7 @@ class Daemon:
         period_s = self._service.watchdog_s
         watchdog = Watchdog(parts.loops, self._clock, LIMIT_S if period_s is None else period_s / 2)
         end_ns = None if for_s is None else self._clock.monotonic_ns() + int(for_s * NS_PER_S)
-        while not self._stop.is_set():
+        while not self._signals.wants_stop:
             dead = next((name for name, thread in parts.threads.items() if not thread.alive), None)
             if dead is not None:
                 log.error("the thread %s has ended: stopping, so that the service is restarted", dead)
@@ -147,14 +139,12 @@ class Daemon:
             outputs_changed = parts.outputs.supervise()
             if self._power.check(self._clock.monotonic_ns()) or outputs_changed:
                 parts.node.announce()
-            if self._reload.is_set():
-                self._reload.clear()
+            if self._signals.take_reload():
                 self._read_again(parts.node)
             left_s = CHECK_S if end_ns is None else (end_ns - self._clock.monotonic_ns()) / NS_PER_S
             if left_s <= 0:
                 return None
-            self._woken.wait(min(CHECK_S, left_s))
-            self._woken.clear()
+            self._signals.wait(min(CHECK_S, left_s))
         return None
 
     def _read_again(self, node: Node) -> None:
@@ -200,36 +190,6 @@ class Daemon:
         waiting = parts.publisher.snapshot().depth
         log.info("stopped; %s", f"{waiting} events wait for the next start" if waiting else "every event is delivered")
 
-    @contextmanager
-    def _signals_handled(self) -> Iterator[None]:
-        """Handlers only set a flag; a second signal ends the process at once. No handlers outside the main thread."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-
-        def on_stop(_number: int, _frame: FrameType | None) -> None:
-            self._signals += 1
-            self.stop()
-            if self._signals > 1:
-                os._exit(1)
-
-        def on_reload(_number: int, _frame: FrameType | None) -> None:
-            self._reload.set()
-            self._woken.set()
-
-        handlers: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
-            signal.SIGTERM: on_stop,
-            signal.SIGINT: on_stop,
-            signal.SIGHUP: on_reload,
-        }
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def stop(self) -> None:
         """Make `run` end; from any thread."""
-        self._stop.set()
-        self._woken.set()
+        self._signals.ask_stop()
