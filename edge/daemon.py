@@ -16,6 +16,7 @@ from edge.errors import BundleError, CommandError, ConfigError
 from edge.host import machine
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.signals import Signals
+from edge.host.stop_sequence import StopSequence
 from edge.host.systemd import Service
 from edge.host.watchdog import LIMIT_S, Stuck, Watchdog
 from edge.wiring import Parts
@@ -24,14 +25,18 @@ log = logging.getLogger(__name__)
 
 CHECK_S: Final = 0.5
 """Longest wait between two rounds of the watch loop."""
+STOP_S: Final = 15.0
+"""For the whole stop, from the signal on. Two parts that hang take 3 s more: the unit's TimeoutStopSec is 20 s."""
+STOP_COMMANDS_S: Final = 1.0
 STOP_CAMERAS_S: Final = 0.7
-STOP_LINE_S: Final = 0.8
-STOP_RECORDER_S: Final = 0.4
-STOP_EVIDENCE_S: Final = 0.3
+DRAIN_S: Final = 3.0
+"""How long the inspection loop inspects what the cameras left; the rest is dropped."""
+STOP_LINE_S: Final = 6.0
+STOP_RECORDER_S: Final = 2.0
+STOP_EVIDENCE_S: Final = 0.5
 STOP_PUBLISHER_S: Final = 1.6
 STOP_OUTPUTS_S: Final = 1.2
 STOP_BROKER_S: Final = 0.3
-STOP_COMMANDS_S: Final = 0.1
 STOP_HTTP_S: Final = 1.0
 """Limits, not waits: a healthy node stops in about half a second. What is not delivered by then waits in the outbox
 for the next start."""
@@ -64,14 +69,18 @@ class Daemon:
             building.enter_context(self._signals)
             broker = self._start_broker(building)
             parts = wiring.build(building, self._prepared, self._clock, self._path, self._service, self._more_status)
-            self._start(building, parts)
-            self._service.ready()
-            broken = self._watch(parts, for_s)
+            try:
+                self._start(building, parts)
+                self._service.ready()
+                broken = self._watch(parts, for_s)
+            except Exception:  # for example no thread can be started: what was delivered is still accounted for
+                log.exception("the node cannot go on: stopping, so that the service is restarted")
+                broken = "main"
             self._service.stopping()
-            self._shut(parts, broker)
+            left_behind = self._shut(parts, broker)
             if not broken:
                 parts.rollout.close()
-            return 1 if broken else 0
+            return 1 if broken or left_behind else 0
 
     def _start_broker(self, building: ExitStack) -> EmbeddedBroker | None:
         if not self._settings.mqtt.is_embedded:
@@ -154,6 +163,8 @@ class Daemon:
             node.reload()
         except (ConfigError, BundleError, CommandError):
             pass  # reported by an event and in the log
+        except Exception:  # no descriptors, no memory: the node goes on with what it has
+            log.exception("the configuration cannot be read again, nothing was changed")
         finally:
             self._service.ready()
 
@@ -168,28 +179,51 @@ class Daemon:
         self._service.stuck()
         return stuck.name
 
-    def _shut(self, parts: Parts, broker: EmbeddedBroker | None) -> None:
-        """Stop along the flow: no new frames, none left over, nothing unwritten, nothing unsent that can be sent."""
+    def _shut(self, parts: Parts, broker: EmbeddedBroker | None) -> bool:
+        """Stop along the flow: no new frames, none left over, nothing unwritten, nothing unsent that can be sent.
+
+        A part stops when nothing upstream of it works any more.  Returns whether a thread is left behind that works
+        on frames or events.
+        """
         log.info("stopping")
-        parts.rejected_alarm.emit(at_once=True)
-        parts.console.stop(STOP_COMMANDS_S)
-        parts.commands.stop(STOP_COMMANDS_S)
-        parts.cameras.stop(STOP_CAMERAS_S)
-        if not parts.line.stop(STOP_LINE_S):
-            log.warning("the inspection loop still had frames to inspect and was left behind")
+        now_ns = self._clock.monotonic_ns()
+        stop = StopSequence(self._clock, (self._signals.stop_ns or now_ns) + int(STOP_S * NS_PER_S))
+        stop.act("the alarm about refused events", lambda: parts.rejected_alarm.emit(at_once=True))
+        stop.step("the thread console", STOP_COMMANDS_S, parts.console.stop)
+        stop.step("the thread commands", STOP_COMMANDS_S, parts.commands.stop)
+        upstream = [
+            stop.step("the thread cameras", STOP_CAMERAS_S, parts.cameras.stop),
+            stop.step("the thread inspection", STOP_LINE_S, lambda left_s: parts.line.stop(left_s, drain_s=DRAIN_S)),
+        ]
+        stop.act("saving the totals", lambda: parts.totals.save(ended=all(upstream)))
         parts.recorder.put(event.Event.now(self._clock, event.NODE_CAMERA, "node.stopped"))
-        parts.recorder.stop(STOP_RECORDER_S)
+        upstream.append(stop.step("the thread recorder", STOP_RECORDER_S, lambda left_s: _stop_recorder(parts, left_s)))
         if parts.evidence is not None:
-            parts.evidence.stop(STOP_EVIDENCE_S)
-        parts.outputs.ask_stop(STOP_OUTPUTS_S)
-        parts.publisher.stop(STOP_PUBLISHER_S)
-        parts.outputs.stop(STOP_OUTPUTS_S)
+            stop.step("the thread evidence", STOP_EVIDENCE_S, parts.evidence.stop)
+        stop.step("outputs", STOP_OUTPUTS_S, parts.outputs.ask_stop)
+        stop.step("the thread publisher", STOP_PUBLISHER_S, lambda left_s: _stop_publisher(parts, left_s))
+        stop.step("outputs", STOP_OUTPUTS_S, lambda left_s: _stop_outputs(parts, left_s))
         if broker is not None:
-            broker.stop(STOP_BROKER_S)
-        parts.totals.save(ended=True)
+            stop.step("the embedded broker", STOP_BROKER_S, broker.stop)
         waiting = parts.publisher.snapshot().depth
         log.info("stopped; %s", f"{waiting} events wait for the next start" if waiting else "every event is delivered")
+        return not all(upstream)
 
     def stop(self) -> None:
         """Make `run` end; from any thread."""
         self._signals.ask_stop()
+
+
+def _stop_recorder(parts: Parts, limit_s: float) -> bool:
+    """Events that the disk refuses are lost, and the recorder logs that: its thread ends all the same."""
+    return parts.recorder.stop(limit_s) or not parts.recorder.alive
+
+
+def _stop_publisher(parts: Parts, limit_s: float) -> bool:
+    """Events that the broker does not take stay in the outbox: the thread ends all the same."""
+    return parts.publisher.stop(limit_s) or not parts.publisher.alive
+
+
+def _stop_outputs(parts: Parts, limit_s: float) -> None:
+    """Events that an output has not sent follow after the next start; the outputs log what hangs."""
+    parts.outputs.stop(limit_s)

@@ -103,10 +103,10 @@ class Child:
             self.killed_ns = now_ns
             self.process.kill()
 
-    def reap(self) -> bool:
+    def reap(self, wait_s: float = KILL_GRACE_S) -> bool:
         """Wait for its end and close what belongs to it.  False when it cannot be killed: it is stuck in a driver."""
         try:
-            self.process.wait(KILL_GRACE_S)
+            self.process.wait(wait_s)
         except subprocess.TimeoutExpired:
             return False
         finally:

@@ -41,6 +41,8 @@ TEND_EVERY_NS: Final = NS_PER_S // 100
 """Between two checks of all cameras: checking with every message would leave time for nothing else."""
 MAX_MESSAGES: Final = 64
 """Taken from one camera before the others have their turn."""
+STOP_GRACE_S: Final = 2 * KILL_GRACE_S
+"""At a stop, for killed processes to be gone. One that is stuck in a driver is left to the kernel."""
 ALL_MESSAGES: Final = 1 << 20
 
 StartChild = Callable[[Job, Clock], Child]
@@ -104,14 +106,16 @@ class Supervisor:
             self._wanted = tuple(cameras)
         self._waker.wake()
 
-    def stop(self, timeout_s: float) -> None:
-        """Ask all processes to end, kill those that still run after that time.  Frames taken stay until `close`."""
+    def stop(self, timeout_s: float) -> bool:
+        """Ask all processes to end, kill those that still run after that time.  Frames taken stay until `close`.
+
+        Waits STOP_GRACE_S longer.  False when the thread still runs then; its processes die with this one.
+        """
         if not self._worker.alive:
-            return
+            return True
         self._stop_at_ns = self._clock.monotonic_ns() + round(timeout_s * NS_PER_S)
         self._waker.wake()
-        if not self._worker.join(timeout_s + 5.0):
-            log.error("the camera thread does not end; its children die with this process")
+        return self._worker.join(timeout_s + STOP_GRACE_S)
 
     def close(self) -> None:
         """Stop if that was not done, and let go of all frames.  Safe to call twice."""
@@ -208,7 +212,7 @@ class Supervisor:
         if now > self._stop_at_ns + KILL_GRACE_S * NS_PER_S:
             for camera in self._cameras.values():
                 if camera.child is not None:
-                    self._close_child(camera, camera.child)
+                    self._close_child(camera, camera.child, wait_s=0.0)  # killed long ago, and perhaps one of many
         return any(camera.child for camera in self._cameras.values())
 
     def _idle_s(self) -> float:
@@ -364,12 +368,12 @@ class Supervisor:
             camera.restarts += 1
             camera.report_lost(reason, now)
 
-    def _close_child(self, camera: SupervisedCamera, child: Child) -> None:
-        """Kill the process if it still runs, and close all that belongs to it."""
+    def _close_child(self, camera: SupervisedCamera, child: Child, wait_s: float = KILL_GRACE_S) -> None:
+        """Kill the process if it still runs, and close all that belongs to it.  wait_s: for its end."""
         if child.hung_up_ns is None:
             self._hang_up(child)
         child.kill(self._clock.monotonic_ns())
-        if not child.reap():
+        if not child.reap(wait_s):
             log.warning("camera %s: process %d cannot be killed: it is stuck in a driver", camera.name, camera.pid)
         camera.child = None
         with self._changed:

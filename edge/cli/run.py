@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import faulthandler
 import json
+import logging
+import os
 import sys
+import threading
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -39,7 +42,16 @@ def run(config_path: Path, for_s: float | None) -> None:
     faulthandler.enable(2)  # stderr: on the watchdog's SIGABRT the journal gets the stack of each thread
     clock = SystemClock()
     service.status("starting: loading and testing the model")
-    sys.exit(Daemon(prepare(settings, clock), clock, config_path, service=service).run(for_s))
+    _leave(Daemon(prepare(settings, clock), clock, config_path, service=service).run(for_s))
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process. A thread that was left behind may be in native code: the end of the interpreter aborts there."""
+    if threading.active_count() > 1:
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 @click.command()

@@ -13,7 +13,8 @@ Cause = Literal["overload", "bad_image", "no_signal", "paused"]
 MAX_REASONS: Final = 20
 """Reasons for bad pictures in one gap."""
 FrameState = Literal["ok", "defect", "unsure", "bad_image", "late", "dropped"]
-"""How a delivered frame ended.  late: its deadline passed first.  dropped: it never reached the inspection loop."""
+"""How a delivered frame ended.  late: its deadline passed first.  dropped: it never reached the inspection loop, or the
+node stopped before its turn."""
 FRAME_STATES: Final[tuple[FrameState, ...]] = get_args(FrameState)
 
 

@@ -6,7 +6,7 @@ survive because no code touches them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, Self
 
@@ -47,7 +47,9 @@ class FrameInspector(Protocol):
     def check(self, image: Gray, now_ns: int) -> PreparedFrame: ...
     def prepare(self, image: Gray, *, follow: bool) -> PreparedFrame: ...
     def stats(self, frame: PreparedFrame) -> ImageStats: ...
-    def inspect(self, frame: PreparedFrame, *, max_tiles: int | None, deadline_ns: int | None) -> Verdict: ...
+    def inspect(
+        self, frame: PreparedFrame, *, max_tiles: int | None, deadline_ns: int | None, is_over: Callable[[], bool]
+    ) -> Verdict: ...
     def fitted(
         self, classifier: Classifier | None = None, decision: config.Decision | None = None
     ) -> FrameInspector: ...

@@ -6,6 +6,7 @@ It waits for cameras only; the recorder and the publisher, on their own threads,
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Final, Protocol
 
@@ -13,7 +14,7 @@ from edge import config, event
 from edge.camera.notices import CameraEnded, CameraLost, CameraOpened, CameraRemoved, FramesLost, Notice
 from edge.coverage.strip_position import PositionTracker, StripPosition, StripReading
 from edge.frame import Frame
-from edge.host.clock import NS_PER_MS, Clock
+from edge.host.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.host.worker import Worker
 from edge.pipeline.camera_monitor import CameraMonitor
 from edge.pipeline.camera_session import CameraSession
@@ -26,6 +27,8 @@ from edge.pipeline.scheduler import Head, Scheduler
 from edge.pipeline.shadow import Shadow, ShadowSlot
 from edge.pipeline.strip_monitor import StripInput, StripMonitor
 from edge.vision.inspector import PreparedFrame, Verdict
+
+log = logging.getLogger(__name__)
 
 IDLE_S: Final = 0.2
 """Longest wait for a frame: orders, reports and a stop are noticed within it."""
@@ -42,7 +45,11 @@ class Cameras(Protocol):
 
 
 class InspectionLoop:
-    """Runs the thread `inspection`. Stop the cameras first, then the loop: it inspects the frames that they left."""
+    """Runs the thread `inspection`. Stop the cameras first, then the loop: it inspects the frames that they left.
+
+    A round that fails ends inspection, not the thread: until the stop it counts every frame as dropped, so that the
+    accounts stay right and the defects are closed.
+    """
 
     def __init__(
         self,
@@ -71,6 +78,9 @@ class InspectionLoop:
             sessions, self._scheduler, self._monitor, self._drift, self._reporter, self._shadow, clock
         )
         self._orders = OrderRunner(orders or OrderQueue(), self._snapshots, self._strip, self._monitor, self._setup)
+        self._drain_until_ns: int | None = None
+        """When a stop was asked for: how long frames are still inspected, monotonic."""
+        self._failure: BaseException | None = None
         self._worker = Worker("inspection", self._run, clock)
 
     @property
@@ -90,12 +100,13 @@ class InspectionLoop:
 
     @property
     def alive(self) -> bool:
-        return self._worker.alive
+        """Whether frames are inspected."""
+        return self._worker.alive and self._failure is None
 
     @property
     def failure(self) -> BaseException | None:
-        """What ended the thread, unless it was stopped."""
-        return self._worker.failure
+        """What ended inspection, unless it was stopped."""
+        return self._failure or self._worker.failure
 
     @property
     def beat_ns(self) -> int:
@@ -105,15 +116,31 @@ class InspectionLoop:
     def start(self) -> None:
         self._worker.start()
 
-    def stop(self, timeout_s: float) -> bool:
-        """Inspect what the stopped cameras left, close all defects, report.  False when that takes too long."""
+    def stop(self, timeout_s: float, *, drain_s: float | None = None) -> bool:
+        """Inspect what the stopped cameras left, close all defects, report.
+
+        timeout_s: how long to wait; False when the thread still runs after that time.  drain_s: how long to inspect;
+        what is left then is counted as dropped.  None: until nothing is left.
+        """
+        if drain_s is not None:
+            self._drain_until_ns = self._clock.monotonic_ns() + int(drain_s * NS_PER_S)
         return self._worker.stop(timeout_s)
+
+    def _is_over(self) -> bool:
+        """Whether the time to inspect what the cameras left is over."""
+        return self._drain_until_ns is not None and self._clock.monotonic_ns() >= self._drain_until_ns
 
     def _run(self) -> None:
         for session in self.sessions:
             self._reporter.publish_state(session)
         while not (self._worker.is_stopping and not self._cameras.heads()):
-            self.turn()
+            try:
+                self.turn()
+            except Exception as error:  # whatever it is, the frames still have to be counted
+                if self._failure is not None:
+                    raise
+                log.exception("inspection has failed: frames are only counted until the node stops")
+                self._failure = error
         self._finish()
 
     # ---- the way of a frame ----------------------------------------------------------------------------
@@ -121,8 +148,9 @@ class InspectionLoop:
     def turn(self) -> None:
         """One round: strip, orders, notices, one frame, and the report when it is due."""
         self._worker.beat()
-        self._strip.update()
-        self._orders.run()
+        if self._failure is None:
+            self._strip.update()
+            self._orders.run()
         if self._cameras.wait(0.0 if self._worker.is_stopping else IDLE_S):
             for notice in self._cameras.take_notices():
                 self._note(notice)
@@ -130,14 +158,18 @@ class InspectionLoop:
             name = self._scheduler.next(heads, self._clock.monotonic_ns())
             if name is not None:
                 self._take(self._setup.sessions[name], [head for head in heads if head[0] != name])
-        if self._reporter.is_due():
+        if self._failure is None and self._reporter.is_due():
             self._reporter.report_all(self.sessions)
 
     def _take(self, session: CameraSession, others: Sequence[Head]) -> None:
         """Take one frame from the ring to its verdict.  others: the frames of other cameras that wait."""
         name = session.name
         frame = self._cameras.pop(name)
+        counted = session.counters.account.delivered()
         try:
+            if self._failure is not None:
+                session.miss("overload", frame.grabbed_ns, "dropped", "failed")
+                return
             dequeued_ns = self._clock.monotonic_ns()
             frame = frame.due(self._scheduler.deadline_ns(name, frame.grabbed_ns))
             self._strip.update()  # speeds that arrived before the frame was grabbed decide its position
@@ -148,6 +180,9 @@ class InspectionLoop:
             self._snapshots.answer(frame)
             if session.pause is not None:
                 session.miss("paused", frame.grabbed_ns, "dropped", "paused", position=position)
+                return
+            if self._is_over():
+                session.miss("overload", frame.grabbed_ns, "dropped", "stopped", position=position)
                 return
             prepared = session.inspector.check(frame.pixels, dequeued_ns)
             self._monitor.update_image_state(session, prepared.check, frame)
@@ -167,14 +202,20 @@ class InspectionLoop:
             self._scheduler.done(name, verdict.tiles, verdict.inference_ns, self._clock.monotonic_ns() - dequeued_ns)
             if self._shadow.current is not None:
                 spare_ns = 0 if self._cameras.heads() else self._scheduler.spare_ns()
-                self._shadow.current.compare(name, frame.pixels, verdict, spare_ns)
+                self._shadow.current.compare(name, frame.pixels, verdict, spare_ns, self._is_over)
+        except Exception:
+            if session.counters.account.delivered() == counted:
+                session.miss("overload", frame.grabbed_ns, "dropped", "failed")
+            raise
         finally:
             self._cameras.release(frame)
 
     def _inspect(self, session: CameraSession, frame: Frame, prepared: PreparedFrame, max_tiles: int) -> Verdict:
         """The verdict.  Where a canary model fails, the previous model gives it, and decides from then on."""
         try:
-            verdict = session.inspector.inspect(prepared, max_tiles=max_tiles, deadline_ns=frame.deadline_ns)
+            verdict = session.inspector.inspect(
+                prepared, max_tiles=max_tiles, deadline_ns=frame.deadline_ns, is_over=self._is_over
+            )
             if not verdict.broken or not self._setup.can_fall_back:
                 return verdict
             failure = f"the scores of {verdict.broken} tiles are not finite"
@@ -184,7 +225,9 @@ class InspectionLoop:
             failure = str(error) or type(error).__name__
         self._setup.fall_back(failure)
         prepared = session.inspector.prepare(frame.pixels, follow=False)  # the other model may need other tiles
-        return session.inspector.inspect(prepared, max_tiles=max_tiles, deadline_ns=frame.deadline_ns)
+        return session.inspector.inspect(
+            prepared, max_tiles=max_tiles, deadline_ns=frame.deadline_ns, is_over=self._is_over
+        )
 
     def _record(
         self,
@@ -240,6 +283,7 @@ class InspectionLoop:
 
     def _finish(self) -> None:
         """Account for everything before the thread ends."""
+        self._orders.refuse_all()
         for notice in self._cameras.take_notices():
             self._note(notice)
         for session in self.sessions:

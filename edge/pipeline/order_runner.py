@@ -55,6 +55,12 @@ class OrderRunner:
                     pending.answer(CommandError("bad_value", str(error.problems[0])))
         self._cameras.end_pauses(self._setup.sessions.values())
 
+    def refuse_all(self) -> None:
+        """The loop ends: nobody waits for an answer that never comes."""
+        while (pending := self._orders.take()) is not None:
+            if pending.claim():
+                pending.answer(CommandError("failed", "the node stops"))
+
     def _carry_out(self, order: Order) -> dict[str, Any] | None:
         """Returns the answer.  Raises CommandError or ConfigError: then nothing was changed."""
         match order:

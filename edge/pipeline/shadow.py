@@ -6,14 +6,14 @@ It never decides, and it runs only when every frame that may come meanwhile woul
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from edge.frame import Gray
 from edge.host.clock import Clock
 from edge.pipeline.scheduler import Cost
-from edge.vision.inspector import Inspector, Verdict
+from edge.vision.inspector import Inspector, Verdict, never
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +61,13 @@ class Shadow:
         """Share of a frame that each camera is due; a frame is inspected when it reaches 1."""
         self._failures = 0
 
-    def compare(self, camera: str, pixels: Gray, verdict: Verdict, spare_ns: int) -> None:
+    def compare(
+        self, camera: str, pixels: Gray, verdict: Verdict, spare_ns: int, is_over: Callable[[], bool] = never
+    ) -> None:
         """Inspect this frame too, if it is due and there is time.
 
-        verdict: of the deciding model.  spare_ns: how long the inspection loop may be busy with it.
+        verdict: of the deciding model.  spare_ns: how long the inspection loop may be busy with it.  is_over: see
+        `Inspector.inspect`.
         """
         tally = self.tallies.get(camera)
         if tally is None or verdict.skipped or verdict.state == "bad_image" or self._failures >= MAX_FAILURES:
@@ -82,9 +85,11 @@ class Shadow:
                 tally.no_time += 1
                 return
             start_ns = self._clock.monotonic_ns()
-            theirs = inspector.inspect(prepared)
+            theirs = inspector.inspect(prepared, is_over=is_over)
         except Exception as error:  # noqa: BLE001 (the shadow model decides nothing: its failure must stop nothing)
             self._fail(tally, str(error))
+            return
+        if theirs.skipped:  # the node stops
             return
         cost.learn(theirs.tiles, theirs.inference_ns, self._clock.monotonic_ns() - start_ns)
         if theirs.broken:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -41,6 +41,11 @@ MAX_PLACES: Final = 32
 """Places of the strip remembered, where the region follows it."""
 MAX_MEASURED: Final = 4
 """Defects of one frame whose extent is measured."""
+
+
+def never() -> bool:
+    """No frame is cut short."""
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,10 +260,18 @@ class Inspector:
         verdict = self.inspect(prepared, max_tiles=max_tiles, deadline_ns=deadline_ns)
         return replace(verdict, preprocess_ns=verdict.preprocess_ns + checked_ns - started_ns)
 
-    def inspect(self, frame: PreparedFrame, *, max_tiles: int | None = None, deadline_ns: int | None = None) -> Verdict:
+    def inspect(
+        self,
+        frame: PreparedFrame,
+        *,
+        max_tiles: int | None = None,
+        deadline_ns: int | None = None,
+        is_over: Callable[[], bool] = never,
+    ) -> Verdict:
         """Tiles, classifier, decision.
 
         max_tiles: the number of tiles there is time for.  deadline_ns: no batch of tiles starts that would end later.
+        is_over: asked after each batch; true: the other tiles are skipped.
         """
         started_ns = self._clock.monotonic_ns()
         layout = frame.layout
@@ -269,10 +282,12 @@ class Inspector:
         chosen = self._chosen(layout, max_tiles, cuttable=deadline_ns is not None)
         cut = grid.cut(frame.pixels, self._learned.batch, chosen, layout.gain)
         cut_ns = self._clock.monotonic_ns()
-        scores = self._score(cut, deadline_ns)
+        scores = self._score(cut, deadline_ns, is_over)
         inferred_ns = self._clock.monotonic_ns()
         probabilities = scores.probabilities(self.temperature)
         boxes, cells = grid.boxes, grid.cells
+        if chosen is None and len(probabilities) < len(grid):
+            chosen = np.arange(len(grid))
         if chosen is not None:
             chosen = chosen[: len(probabilities)]
             boxes, cells = boxes[chosen], cells[chosen]
@@ -328,17 +343,17 @@ class Inspector:
             return None
         return layout.turns.order(wanted)
 
-    def _score(self, cut: Gray, deadline_ns: int | None) -> Scores:
+    def _score(self, cut: Gray, deadline_ns: int | None, is_over: Callable[[], bool]) -> Scores:
         """Score the tiles batch by batch, as far as the time allows; one batch at least."""
         batch = self._classifier.batch
-        if deadline_ns is None or len(cut) <= batch:
+        if len(cut) <= batch:
             return self._classifier.score(cut)
         parts = []
         for start in range(0, len(cut), batch):
             start_ns = self._clock.monotonic_ns()
             parts.append(self._classifier.score(cut[start : start + batch]))
             now_ns = self._clock.monotonic_ns()
-            if now_ns + (now_ns - start_ns) > deadline_ns:
+            if is_over() or (deadline_ns is not None and now_ns + (now_ns - start_ns) > deadline_ns):
                 break
         return Scores.joined(parts)
 

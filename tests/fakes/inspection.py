@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -101,7 +102,14 @@ class ScriptedInspector:
     def stats(self, frame: PreparedFrame) -> ImageStats:
         return ImageStats(self.brightness, 0.5)
 
-    def inspect(self, frame: PreparedFrame, *, max_tiles: int | None, deadline_ns: int | None) -> Verdict:
+    def inspect(
+        self,
+        frame: PreparedFrame,
+        *,
+        max_tiles: int | None,
+        deadline_ns: int | None,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> Verdict:
         self.asked.append((max_tiles, deadline_ns))
         if self.failure is not None:
             raise self.failure

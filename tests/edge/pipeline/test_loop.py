@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from fakes.inspection import DEFECT, Scene
+from fakes.inspection import DEFECT, Scene, ScriptedInspector
 
 from edge import config
 from edge.camera.notices import CameraLost
@@ -164,6 +165,59 @@ def test_error_in_the_thread_is_kept() -> None:
     scene.loop.start()
     assert scene.loop.stop(5.0)
     assert isinstance(scene.loop.failure, AttributeError)
+
+
+def test_frames_that_a_stop_leaves_no_time_for_are_dropped() -> None:
+    """When the time to drain is over, each waiting frame is counted, and open defects are closed."""
+    scene = Scene()
+    scene.note(scene.opened())
+    scene.play(1, 1)
+    for number in range(2, 7):
+        scene.cameras.give(Frame("top", number, np.ones((4, 4), np.uint8), scene.clock.monotonic_ns()))
+    scene.loop.stop(0.0, drain_s=0.0)
+    scene.loop.start()
+    assert scene.loop.stop(5.0)
+    assert scene.loop.failure is None
+    assert scene.kinds() == ["defect.opened", "defect.closed", "coverage.gap"]
+    frames = scene.coverage[-1][1]["since_start"]["frames"]
+    assert (frames["defect"], frames["dropped"], sum(frames.values())) == (2, 5, 7)
+    assert scene.sessions[0].counters.losses == {("dropped", "stopped"): 5}
+    assert len(scene.cameras.released) == 7
+
+
+def test_stop_cuts_the_frame_in_hand_short() -> None:
+    """The inspector is asked to leave out the other tiles once the time to drain is over."""
+    scene = Scene()
+    seen: list[bool] = []
+
+    class Slow(ScriptedInspector):
+        def inspect(self, frame: Any, *, is_over: Any, **limits: Any) -> Verdict:
+            seen.append(is_over())
+            scene.loop.stop(0.0, drain_s=0.0)  # SIGTERM while the network runs
+            seen.append(is_over())
+            return super().inspect(frame, is_over=is_over, **limits)
+
+    (session,) = scene.sessions
+    session.settings = replace(session.settings, inspector=Slow(scene.clock))
+    scene.play(0)
+    assert seen == [False, True]
+
+
+def test_frames_after_a_failed_round_are_counted_until_the_stop() -> None:
+    """Inspection has ended, but the frame in hand and those that still come have a state, and defects are closed."""
+    scene = Scene()
+    scene.note(scene.opened())
+    scene.play(1, 1)
+    scene.inspector.failure = MemoryError()
+    for number in range(2, 5):
+        scene.cameras.give(Frame("top", number, np.ones((4, 4), np.uint8), scene.clock.monotonic_ns()))
+    scene.loop.start()
+    assert scene.loop.stop(5.0)
+    assert isinstance(scene.loop.failure, MemoryError)
+    assert not scene.loop.alive
+    frames = scene.coverage[-1][1]["since_start"]["frames"]
+    assert (frames["defect"], frames["dropped"], sum(frames.values())) == (2, 3, 5)
+    assert scene.kinds().count("defect.opened") == scene.kinds().count("defect.closed") == 1
 
 
 def test_selector_sees_the_frame_of_each_event() -> None:

@@ -33,7 +33,7 @@ class ShadowInspector:
         assert follow, "its own inspector finds the strip"
         return SimpleNamespace(tiles=8)
 
-    def inspect(self, _prepared: Any) -> Verdict:
+    def inspect(self, _prepared: Any, *, is_over: Any = None) -> Verdict:
         self.inspected += 1
         self.clock.advance(self.duration_ms * NS_PER_MS / NS_PER_S)
         if isinstance(self.verdict, Exception):

@@ -166,6 +166,17 @@ def test_inspection_stops_at_its_deadline():
     assert verdict.tiles == 4
 
 
+@pytest.mark.parametrize("deadline_ns", [None, 1 << 62])
+def test_inspection_in_progress_can_be_ended(deadline_ns):
+    """A stop ends it after the present batch, with and without a deadline; the other tiles are skipped."""
+    camera = config.Camera(name="top", source=SecretStr("strip:"), tile_px=2 * SIDE, overlap=0.0)
+    small = Classifier(bundle(), batch=4)
+    top = Inspector(camera, small, FakeClock())
+    asked = iter([False, True])
+    verdict = top.inspect(top.prepare(frame([[30] * 16]), follow=False), deadline_ns=deadline_ns, is_over=asked.__next__)
+    assert (verdict.tiles, verdict.skipped, verdict.state, verdict.reason) == (8, 8, "unsure", "partial")
+
+
 def test_threshold_of_an_unknown_class_refuses_the_camera():
     """Before the first frame, with the camera's name."""
     with pytest.raises(ConfigError, match="top"):
