@@ -10,7 +10,7 @@ from edge.host.clock import NS_PER_S, Clock
 
 log = logging.getLogger(__name__)
 
-LEAST_S: Final = 0.1
+MIN_STEP_S: Final = 0.1
 """A part gets this time even when the time of the whole stop is used up."""
 
 
@@ -32,7 +32,7 @@ class StopSequence:
         left_s = (self._end_ns - self._clock.monotonic_ns()) / NS_PER_S
         has_ended = False
         try:
-            has_ended = stop(max(LEAST_S, min(limit_s, left_s))) is not False
+            has_ended = stop(max(MIN_STEP_S, min(limit_s, left_s))) is not False
         except Exception:  # the stop goes on
             log.exception("%s does not stop in order", name)
         if not has_ended:

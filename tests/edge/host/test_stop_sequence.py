@@ -8,7 +8,7 @@ import pytest
 from fakes import FakeClock
 
 from edge.host.clock import NS_PER_S
-from edge.host.stop_sequence import LEAST_S, StopSequence
+from edge.host.stop_sequence import MIN_STEP_S, StopSequence
 
 
 def test_part_that_raises_or_hangs_does_not_keep_the_next_ones_from_their_stop(
@@ -41,4 +41,4 @@ def test_parts_share_the_time_of_the_whole_stop() -> None:
     for _ in range(3):
         stop.step("a part", 2.0, limits.append)
         clock.advance(2.0)
-    assert limits == pytest.approx([2.0, 1.0, LEAST_S])
+    assert limits == pytest.approx([2.0, 1.0, MIN_STEP_S])
