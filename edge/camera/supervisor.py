@@ -306,8 +306,15 @@ class Supervisor:
             # No descriptors, processes or memory are left for now.
             self._retry_later(camera, now, f"the camera process does not start: {error}")
             return
+        try:
+            self._selector.register(child.reader, selectors.EVENT_READ, (camera, child))
+        except OSError as error:
+            child.hang_up(now)
+            child.kill(now)
+            child.reap()
+            self._retry_later(camera, now, f"the camera process cannot be watched: {error}")
+            return
         camera.child = child
-        self._selector.register(child.reader, selectors.EVENT_READ, (camera, child))
         with self._changed:
             camera.pid = child.process.pid
 

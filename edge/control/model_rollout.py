@@ -270,7 +270,10 @@ class ModelRollout:
             if self._installing is not None and self._installing.alive:
                 raise CommandError("busy", "a model is being installed")
             self._installing = Worker("model", partial(self._fetch_and_use, url), self._clock)
-            self._installing.start()
+            try:
+                self._installing.start()
+            except RuntimeError as error:
+                raise CommandError("busy", f"no model can be installed: {error}") from error
         return {"started": True}
 
     def _fetch_and_use(self, url: str) -> None:

@@ -22,6 +22,7 @@ from edge.control.mqtt_commands import MAX_BYTES, parsed
 from edge.control.requests import REQUESTS, Request
 from edge.errors import CommandError, DefectdError
 from edge.host.clock import Clock
+from edge.host.log_throttle import LogThrottle
 from edge.host.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -46,25 +47,30 @@ class CommandSocket:
         self._path = path
         self._perform = perform
         self._request_s = request_s
+        self._clock = clock
+        self._throttle = LogThrottle(log)
         self._socket: socket.socket | None = None
         self._worker = Worker("console", self._run, clock)
 
     def start(self) -> None:
         """Listen.  Where that is not possible the node runs without the socket, and logs it."""
-        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        listening: socket.socket | None = None
         try:
+            listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
             with _short_name(self._path.parent) as folder:
                 self._path.unlink(missing_ok=True)  # left by a run that was killed: only this daemon has the lock
                 listening.bind(f"{folder}/{self._path.name}")
             self._path.chmod(0o600)
             listening.listen(4)
             listening.settimeout(POLL_S)
-        except OSError as error:
-            listening.close()
-            log.warning("no commands from this machine: %s: %s", self._path, error.strerror or error)
-            return
-        self._socket = listening
-        self._worker.start()
+            self._socket = listening
+            self._worker.start()
+        except (OSError, RuntimeError) as error:
+            self._socket = None
+            if listening is not None:
+                listening.close()
+            reason = error.strerror if isinstance(error, OSError) else None
+            log.warning("no commands from this machine: %s: %s", self._path, reason or error)
 
     def stop(self, timeout_s: float) -> None:
         """Safe without a start."""
@@ -84,7 +90,8 @@ class CommandSocket:
                 continue
             except OSError as error:
                 if not self._worker.wait_for_stop(POLL_S):  # out of file descriptors, for now
-                    log.warning("the command socket: %s", error)
+                    words = f"the command socket: {error}"
+                    self._throttle.write(logging.WARNING, words, self._clock.monotonic_ns())
                 continue
             with caller:
                 try:

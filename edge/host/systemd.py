@@ -26,6 +26,8 @@ class Service:
         self.watchdog_s = watchdog_s
         self._address = "\0" + address[1:] if address.startswith("@") else address
         self._has_failed = False
+        self._link: socket.socket | None = None
+        """Kept open: a process without file descriptors must still feed the watchdog."""
 
     @classmethod
     def from_environment(cls, environ: MutableMapping[str, str] = os.environ) -> Service:
@@ -62,14 +64,23 @@ class Service:
         """A required loop does not move: the watchdog must act now, not at the end of its period."""
         return self._send("WATCHDOG=trigger")
 
+    def close(self) -> None:
+        """Let go of the socket; the next report opens it again."""
+        link, self._link = self._link, None
+        if link is not None:
+            link.close()
+
     def _send(self, *assignments: str) -> bool:
         if not self._address:
             return False
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
+            link = self._link
+            if link is None:
+                link = self._link = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
                 link.settimeout(SEND_S)
-                link.sendto("\n".join(assignments).encode(), self._address)
+            link.sendto("\n".join(assignments).encode(), self._address)
         except OSError as error:
+            self.close()
             if not self._has_failed:
                 log.warning("systemd does not take %s: %s", assignments[0], error)
             self._has_failed = True

@@ -89,8 +89,11 @@ class Link:
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
     def start(self) -> None:
-        """Start the attempt; its outcome comes as a notice."""
-        self._thread.start()
+        """Start the attempt; its outcome comes as a notice.  Raises BrokerError when there is no thread for it."""
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            raise BrokerError(f"no connection is tried: {error}: see the limits of processes and memory") from error
 
     def publish(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import secrets
 import socket
 from collections.abc import Iterator
@@ -48,6 +49,7 @@ def test_every_report_is_one_that_systemd_knows(systemd):
         assert receiver.recv(4096) == datagram
     assert service.stopping()
     assert receiver.recv(4096).split(b"\n")[0] == b"STOPPING=1"
+    service.close()
 
 
 def test_environment_is_read_once_and_kept_from_children(systemd):
@@ -59,6 +61,7 @@ def test_environment_is_read_once_and_kept_from_children(systemd):
     assert service.watchdog_s == 30.0
     assert service.ready()
     assert receiver.recv(4096) == b"READY=1"
+    service.close()
 
 
 @pytest.mark.parametrize(
@@ -74,6 +77,22 @@ def test_environment_is_read_once_and_kept_from_children(systemd):
 def test_watchdog_that_is_not_ours_is_not_fed(environ):
     """Another process's period, nonsense, or none: there is no watchdog."""
     assert Service.from_environment(environ).watchdog_s is None
+
+
+def test_watchdog_is_fed_without_a_free_file_descriptor(systemd):
+    """The socket stays open from the first report on: systemd must not kill a node that only cannot open files."""
+    address, receiver = systemd
+    service = Service(address)
+    assert service.ready()
+    assert receiver.recv(4096) == b"READY=1"
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+    try:
+        assert service.alive()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert receiver.recv(4096) == b"WATCHDOG=1"
+    service.close()
 
 
 def test_reports_without_systemd_are_lost_and_raise_nothing(tmp_path):
