@@ -258,20 +258,27 @@ check_configuration() {
 
 # ---- switching, and back --------------------------------------------------------------------------------------------
 
-# $1: a version whose folder is complete.
+# $1: a version whose folder is complete. The link `switching` points to the version that ran before, from the first
+# change until this version runs: a switch that was killed in between is found there, and is done again as a whole.
 switch_to() {
-  local old
-  old=$(version_behind current)
+  local old interrupted=no
+  OLD_RUNS=yes
+  if [[ -L $PREFIX/switching ]]; then interrupted=yes; fi
+  old=$(version_before)
   trap '' INT TERM HUP # from here to the end, an interruption must not leave the node between two versions
+  point_at switching "${old:-none}"
   point_at current "$1"
   place_unit "$1"
   place_surroundings "$1"
   if ! should_run "$old"; then
+    # With --no-start the old version runs on: `switching` stays, so that the next install restarts the service.
+    if ! systemctl --quiet is-active $UNIT || [[ $old == "$1" && $interrupted == no ]]; then OLD_RUNS=no; fi
     report_done "$1" "$old"
     return
   fi
   systemctl --quiet enable $UNIT
-  if runs_unchanged "$old" "$1" || came_up; then
+  if runs_unchanged "$old" "$1" "$interrupted" || came_up; then
+    OLD_RUNS=no
     report_done "$1" "$old"
     return
   fi
@@ -283,10 +290,22 @@ switch_to() {
   place_unit "$old"
   place_surroundings "$old"
   if came_up; then
+    rm -f "$PREFIX/switching"
     fail "defectd $1 does not become ready (see above): $old runs again, nothing is lost"
   fi
   show_journal
   fail "defectd $1 does not become ready, and neither does $old any more: see above, and journalctl -u defectd"
+}
+
+# The version that ran before a killed switch, or else the current one.
+version_before() {
+  local old
+  old=$(version_behind switching)
+  if [[ -z $old || ($old != none && ! -d $PREFIX/versions/$old) ]]; then
+    version_behind current
+  elif [[ $old != none ]]; then
+    echo "$old"
+  fi
 }
 
 version_behind() { basename "$(readlink "$PREFIX/$1" 2>/dev/null)" 2>/dev/null || true; }
@@ -338,9 +357,10 @@ should_run() {
   [[ -z $1 ]] || systemctl --quiet is-enabled $UNIT 2>/dev/null || systemctl --quiet is-active $UNIT
 }
 
-# True when this version runs already: repeating an install does not interrupt inspection.
+# True when this version runs already: repeating an install does not interrupt inspection. After a killed switch
+# nothing tells which version runs.
 runs_unchanged() {
-  [[ $1 == "$2" && $UNIT_CHANGED == no ]] && systemctl --quiet is-active $UNIT
+  [[ $1 == "$2" && $UNIT_CHANGED == no && $3 == no ]] && systemctl --quiet is-active $UNIT
 }
 
 # Restarts the unit. True when it becomes ready and is still the same process SETTLE_S later.
@@ -362,8 +382,11 @@ show_journal() {
 # $1: the current version, $2: the previous one.
 report_done() {
   if [[ -n $2 && $2 != "$1" ]]; then point_at previous "$2"; fi
+  if [[ $OLD_RUNS == no ]]; then rm -f "$PREFIX/switching"; fi
   remove_old_versions
-  if systemctl --quiet is-active $UNIT; then
+  if [[ $OLD_RUNS == yes ]]; then
+    say "defectd $1 is installed. The service still runs another version until: systemctl restart defectd"
+  elif systemctl --quiet is-active $UNIT; then
     say "defectd $1 runs: $(systemctl show -P StatusText $UNIT)"
   else
     say "defectd $1 is installed, and not started. Next:
@@ -388,6 +411,7 @@ go_back() {
   preflight
   local old
   old=$(version_behind previous)
+  if [[ -L $PREFIX/switching ]]; then old=$(version_before); fi # a killed switch: back to what ran before it
   [[ -n $old && -d $PREFIX/versions/$old ]] || fail "there is no version to go back to"
   VERSION=$old FOLDER=$PREFIX/versions/$old
   check_configuration

@@ -87,3 +87,107 @@ def test_box_whose_python_does_not_do_is_told_what_to_do(cases, words, tmp_path)
     done = install("--bundle", str(tmp_path / "bundle"), PATH=str(programs))
     assert done.returncode == 1
     assert words in done.stderr
+
+
+SYSTEMCTL = """#!/bin/bash
+# Plays systemd for one unit, and kills the script that calls it for the time that the file `kill-at` names.
+cd "$(dirname "$0")/.."
+echo "$*" >> calls
+if [[ -e kill-at && $(wc -l < calls) == "$(cat kill-at)" ]]; then kill -9 $PPID; exit 1; fi
+case $* in
+  *restart*defectd*) basename "$(readlink prefix/current)" > running; echo $((1 + $(cat pid))) > pid ;;
+  *MainPID*) cat pid ;;
+  *StatusText*) echo "1 of 1 cameras run" ;;
+esac
+"""
+
+
+def site(folder: Path) -> Path:
+    """Version v1 runs, v2 is complete beside it.  Returns the script, on the paths of this folder, that switches."""
+    for name in ("v1", "v2"):
+        share = folder / "prefix" / "versions" / name / "share" / "defectd"
+        for part in ("udev/60-defectd-cameras.rules", "journald/60-defectd.conf", "defectd.service"):
+            (share / part).parent.mkdir(parents=True, exist_ok=True)
+            (share / part).write_text(f"{part} of {name}\n")
+    for name, content in (("running", "v1\n"), ("pid", "100\n"), ("etc/config.yaml", "node: line3\n")):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content)
+    (folder / "prefix" / "current").symlink_to("versions/v1")
+    (folder / "bin").mkdir()
+    (folder / "bin" / "systemctl").write_text(SYSTEMCTL)
+    (folder / "bin" / "systemctl").chmod(0o755)
+    text = INSTALL.read_text()
+    for key, value in (
+        ("PREFIX", "prefix"),
+        ("CONFIG_DIR", "etc"),
+        ("UNIT_DIR", "units"),
+        ("UDEV_RULES", "udev.rules"),
+        ("JOURNALD_CONF", "journald.conf"),
+        ("COMMAND", "command"),
+    ):
+        (line,) = [line for line in text.splitlines() if line.startswith(f"{key}=")]
+        text = text.replace(line, f"{key}={folder / value}")
+    script = folder / "switch.sh"
+    script.write_text(text.replace('main "$@"\n', 'CAMERAS="" START=yes\n"$@"\n'))
+    return script
+
+
+def run_on(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "DEFECTD_SETTLE_S": "0"}
+    return subprocess.run(
+        ["bash", str(folder / "switch.sh"), *command],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment,
+    )
+
+
+@pytest.mark.parametrize("call", range(1, 12))
+def test_switch_that_was_killed_is_finished_by_the_same_command(call, tmp_path):
+    """Killed at each call of systemctl in turn: afterwards v2 runs, and v1 is kept as the version to go back to."""
+    site(tmp_path)
+    (tmp_path / "kill-at").write_text(str(call))
+    run_on(tmp_path, "switch_to", "v2")
+    (tmp_path / "kill-at").unlink()
+    done = run_on(tmp_path, "switch_to", "v2")
+    assert done.returncode == 0, done.stderr
+    assert "defectd v2 runs" in done.stdout
+    assert (tmp_path / "running").read_text() == "v2\n"
+    links = {name: (tmp_path / "prefix" / name).readlink().name for name in ("current", "previous")}
+    assert links == {"current": "v2", "previous": "v1"}
+    assert (tmp_path / "prefix" / "versions" / "v1").is_dir()
+    pid = (tmp_path / "pid").read_text()
+    assert run_on(tmp_path, "switch_to", "v2").returncode == 0
+    assert (tmp_path / "pid").read_text() == pid, "a finished install interrupts nothing"
+
+
+@pytest.mark.parametrize("call", range(1, 12))
+def test_switch_that_was_killed_can_be_taken_back(call, tmp_path):
+    """The version that ran before the killed switch runs afterwards, whatever `previous` was."""
+    site(tmp_path)
+    (tmp_path / "kill-at").write_text(str(call))
+    killed = run_on(tmp_path, "switch_to", "v2")
+    (tmp_path / "kill-at").unlink()
+    if killed.returncode == 0:
+        pytest.skip("the switch makes fewer calls")
+    done = run_on(tmp_path, "switch_to", "v1")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "running").read_text() == "v1\n"
+    assert (tmp_path / "prefix" / "current").readlink().name == "v1"
+
+
+def test_install_without_a_start_does_not_claim_that_the_new_version_runs(tmp_path):
+    """The old version runs on, and the next install restarts the service."""
+    script = site(tmp_path)
+    text = script.read_text()
+    script.write_text(text.replace('START=yes\n"$@"', 'START=no\n"$@"'))
+    for _ in range(2):
+        done = run_on(tmp_path, "switch_to", "v2")
+        assert done.returncode == 0, done.stderr
+        assert "still runs another version" in done.stdout
+    script.write_text(text)
+    assert "defectd v2 runs" in run_on(tmp_path, "switch_to", "v2").stdout
+    assert (tmp_path / "running").read_text() == "v2\n"
+    assert (tmp_path / "prefix" / "previous").readlink().name == "v1"
