@@ -13,7 +13,6 @@ from edge.delivery.outbox.rows import Draft
 from edge.errors import BrokerError
 from edge.event import NODE_CAMERA, Defect, Event, EventType, Evidence, FrameRef, Latency, Origin
 from edge.host.clock import SystemClock, uuid7
-from fakes import until  # noqa: F401 (tests with a broker wait, too)
 
 ORIGIN = Origin("line3", "boot-1", {"name": "student", "version": "1", "sha256": "ab" * 32}, "cd" * 32)
 

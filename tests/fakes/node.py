@@ -15,7 +15,7 @@ from edge.monitoring.monitored_node import MonitoredNode
 from edge.monitoring.routes import routes_of
 from edge.pipeline.camera_session import CameraSession
 from edge.pipeline.event_latency import EventLatency
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 
 class Parts:

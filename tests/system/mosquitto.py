@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from fakes import free_port
+from fakes.ports import free_port
 
 PROGRAM = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 NOBODY = 65534

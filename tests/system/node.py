@@ -18,7 +18,7 @@ from typing import Any, Protocol, Self
 import paho.mqtt.client as paho
 import pytest
 import yaml
-from fakes import until
+from fakes.waiting import until
 from paho.mqtt.enums import CallbackAPIVersion
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

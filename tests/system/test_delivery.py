@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.delivery import ORIGIN, draft, event, every_event, until
+from fakes.delivery import ORIGIN, draft, event, every_event
+from fakes.waiting import until
 from mosquitto import Mosquitto, certificates, free_port, need_mosquitto
 from proxy import Proxy
 

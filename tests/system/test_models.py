@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.models import rebuilt
+from fakes.bundles import rebuilt
 from mosquitto import Mosquitto
 from node import Node, Subscriber, running, subscriber, until
 

@@ -17,7 +17,7 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
-from fakes import defects_of
+from fakes.strip_defects import defects_of
 from node import Node, needs_data, running, subscriber, until
 from slides import SlideShow, needs_gstreamer
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import free_port
+from fakes.ports import free_port
 from node import Node, running, subscriber, until
 
 pytestmark = pytest.mark.system

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 import yaml
-from fakes.delivery import ORIGIN, draft, event, until
+from fakes.delivery import ORIGIN, draft, event
+from fakes.waiting import until
 from mosquitto import Mosquitto, need_mosquitto
 
 from edge.config import Mqtt

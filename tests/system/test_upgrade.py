@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fakes import until
+from fakes.waiting import until
 from node import Node, subscriber
 
 from edge.host.clock import SystemClock, stamp

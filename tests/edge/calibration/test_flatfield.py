@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from fakes import FakeClock, bundle
+from fakes.bundles import bundle
+from fakes.clock import FakeClock
 from fakes.configured import calibrated_camera
 from pydantic import SecretStr
 

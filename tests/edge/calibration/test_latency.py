@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from fakes import FakeClock, bundle, network, with_int8, write_bundle
+from fakes.bundles import bundle, with_int8, write_bundle
+from fakes.clock import FakeClock
+from fakes.networks import network
 from pydantic import SecretStr
 
 from edge import config

@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from fakes import SIDE, FakeClock, bundle
+from fakes.bundles import bundle
+from fakes.clock import FakeClock
+from fakes.networks import SIDE
 from pydantic import SecretStr
 
 from edge import config

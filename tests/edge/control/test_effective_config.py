@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from fakes import SIDE
-from fakes.models import bundle_of
+from fakes.bundles import bundle_of
+from fakes.networks import SIDE
 
 from edge import config
 from edge.cli import main

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from fakes import CLASSES, card, network, write_bundle
+from fakes.broken_networks import that_breaks, that_is_slow, with_a_hole
+from fakes.bundles import bundle_of, card, write_bundle
 from fakes.crew import CAMERA, TOPICS, Cameras, Crew, Outputs
-from fakes.delivery import until
-from fakes.models import bundle_of, that_breaks, that_is_slow, with_a_hole
+from fakes.networks import CLASSES, network
+from fakes.waiting import until
 
 from edge import config
 from edge.camera.notices import FramesLost

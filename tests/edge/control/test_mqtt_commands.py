@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

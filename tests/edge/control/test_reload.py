@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from fakes import CLASSES, card, network, write_bundle
+from fakes.bundles import card, write_bundle
 from fakes.crew import CAMERA, TOPICS, Cameras, Crew, Outputs
-from fakes.delivery import until
+from fakes.networks import CLASSES, network
+from fakes.waiting import until
 
 from edge import config
 from edge.camera.notices import CameraRemoved

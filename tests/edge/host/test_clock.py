@@ -5,7 +5,7 @@ import uuid
 from datetime import UTC, datetime
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 

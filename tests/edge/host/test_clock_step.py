@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from fakes import FakeClock
-from fakes.delivery import ORIGIN, FakeBroker, draft, event, until
+from fakes.clock import FakeClock
+from fakes.delivery import ORIGIN, FakeBroker, draft, event
+from fakes.waiting import until
 
 from edge import cli
 from edge.config import Mqtt

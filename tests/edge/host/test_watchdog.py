@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 from edge.host.watchdog import MAX_STEP_S, Watchdog
 

@@ -2,7 +2,7 @@
 
 import threading
 
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 from edge.host.worker import Worker
 

@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from fakes import card, network, write_bundle, zip_bundle
+from fakes.bundles import card, write_bundle, zip_bundle
+from fakes.networks import network
 
 from edge.errors import BundleError
 from edge.model import bundle, signature

@@ -16,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-from fakes import until
+from fakes.waiting import until
 
 from edge.host.clock import SystemClock
 from edge.monitoring.http_server import HttpServer, Limits

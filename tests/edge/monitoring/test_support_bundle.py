@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 from edge.cli import main
 from edge.delivery.outbox.rows import Draft

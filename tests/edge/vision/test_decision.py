@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fakes import CLASSES
+from fakes.networks import CLASSES
 from hypothesis import given
 from hypothesis import strategies as st
 

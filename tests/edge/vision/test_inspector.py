@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import SIDE, FakeClock, bundle, network
+from fakes.bundles import bundle
+from fakes.clock import FakeClock
+from fakes.networks import SIDE, network
 from pydantic import SecretStr
 
 from edge import config

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
-from fakes import defects_of
+from fakes.strip_defects import defects_of
 from pydantic import SecretStr
 
 from edge import config

@@ -10,7 +10,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from fakes.delivery import until
+from fakes.waiting import until
 from pydantic import SecretStr
 
 from edge.config import Mqtt

@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from fakes.delivery import until
+from fakes.waiting import until
 
 from edge.config import Mqtt
 from edge.delivery.mqtt.client import Link

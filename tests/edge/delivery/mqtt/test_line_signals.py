@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 from edge import config
 from edge.coverage.strip_position import CoilNamed, Speed

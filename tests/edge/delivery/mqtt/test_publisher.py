@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 import pytest
-from fakes.delivery import FakeBroker, draft, until
+from fakes.delivery import FakeBroker, draft
+from fakes.waiting import until
 
 from edge.config import Mqtt
 from edge.delivery.mqtt.connection import backoff_for

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from fakes.delivery import draft
 from fakes.outbox import open_outbox
 

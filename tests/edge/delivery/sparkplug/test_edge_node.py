@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from fakes.sparkplug_host import StrictHost
 from hypothesis import given
 from hypothesis import strategies as st

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeClock
-from fakes.delivery import draft, until
+from fakes.clock import FakeClock
+from fakes.delivery import draft
 from fakes.sparkplug_host import StrictHost
+from fakes.waiting import until
 
 from edge.config import Config, Mqtt, parse
 from edge.delivery.mqtt.notices import Connected, Disconnected, Notice, Received, Refused, Subscribed, Will
