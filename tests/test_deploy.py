@@ -15,7 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from compose_spec import PyCompose
-from fakes.node import Parts
+from fakes.monitoring import Scene
 
 from edge import config
 from edge.cli import main
@@ -176,16 +176,16 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         path = sysfs / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    parts = Parts()
-    parts.session.miss("overload", parts.clock.monotonic_ns(), "late", frames=2)
-    parts.session.counters.last_verdict_ns = parts.clock.monotonic_ns()
-    parts.session.drift = DriftDetector(
+    scene = Scene()
+    scene.session.miss("overload", scene.clock.monotonic_ns(), "late", frames=2)
+    scene.session.counters.last_verdict_ns = scene.clock.monotonic_ns()
+    scene.session.drift = DriftDetector(
         reference([ImageStats(100.0, 0.5)], Made(time="", version="", source="", frames=1, frame_px=None)), 60
     )
     for second in range(120):
-        parts.session.drift.step(Figures(100.0, 0.5), second * NS_PER_S)
+        scene.session.drift.step(Figures(100.0, 0.5), second * NS_PER_S)
     found: dict[str, set[str]] = {}
-    page = parts.routes["/metrics"].handler
+    page = scene.routes["/metrics"].handler
     assert isinstance(page, MetricsPage)
     for family in (*page.collect(), *machine.collect(sysfs)):
         for sample in family.samples:
