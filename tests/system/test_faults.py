@@ -188,7 +188,7 @@ def overload(folder: Path, seconds: float, load: float) -> None:
 
 
 def test_cameras_at_twice_the_capacity_share_it_and_report_the_gap(tmp_path: Path) -> None:
-    """Verdicts stay within the budget, both cameras lose the same share of tiles, and neither queue nor memory grows."""
+    """Verdicts stay within the budget, both cameras lose the same share of tiles, no queue and no memory grows."""
     overload(tmp_path, 4.0, 2.0)
 
 
