@@ -24,7 +24,7 @@ def card(
     good: bool = False,
     **changes: Any,
 ) -> dict[str, Any]:
-    """card.json of such a network.  changes: keys to set otherwise."""
+    """card.json of such a network.  changes: keys with another value."""
     tiles = selftest_tiles(7, 3, side)
     outputs = {"logits": "class logits", "features": "pooled"} | ({"good": "no defect"} if good else {})
     return {
@@ -42,7 +42,7 @@ def card(
 
 
 def bundle(*, good: tuple[float, float] | None = None, **network_options: Any) -> Bundle:
-    """A bundle in memory, as `edge.model.bundle.load` returns it."""
+    """A bundle in memory, like those that `edge.model.bundle.load` returns."""
     onnx_bytes = network(good=good, **network_options)
     known = {k: v for k, v in network_options.items() if k in ("side", "weights", "offsets")}
     described = ModelCard.model_validate(card(onnx_bytes, good=good is not None, **known))
@@ -50,7 +50,7 @@ def bundle(*, good: tuple[float, float] | None = None, **network_options: Any) -
 
 
 def with_int8(made: Bundle, onnx_bytes: bytes, *, temperature: float | None = None, **selftest: Any) -> Bundle:
-    """The bundle with a second network.  selftest: what the card says of it where that is not fp32's."""
+    """The bundle with a second network.  selftest: values of the card that differ from those of fp32."""
     test = SelfTest.model_validate({**made.card.selftest.model_dump(), **selftest})
     files = {**made.card.files, INT8: hashlib.sha256(onnx_bytes).hexdigest()}
     variants = {INT8: Variant(selftest=test, temperature=temperature)}
@@ -59,7 +59,7 @@ def with_int8(made: Bundle, onnx_bytes: bytes, *, temperature: float | None = No
 
 
 def write_bundle(folder: Path, onnx_bytes: bytes, described: dict[str, Any] | str) -> Path:
-    """A bundle directory."""
+    """Write a bundle directory."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / FP32).write_bytes(onnx_bytes)
     (folder / CARD).write_text(described if isinstance(described, str) else json.dumps(described))
@@ -67,7 +67,7 @@ def write_bundle(folder: Path, onnx_bytes: bytes, described: dict[str, Any] | st
 
 
 def zip_bundle(folder: Path, to: Path, compression: int = zipfile.ZIP_DEFLATED) -> Path:
-    """The same as a zip."""
+    """Pack a bundle directory into a zip file."""
     with zipfile.ZipFile(to, "w", compression) as archive:
         for member in sorted(folder.iterdir()):
             archive.write(member, member.name)

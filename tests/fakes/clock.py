@@ -6,7 +6,7 @@ from edge.host.clock import NS_PER_S
 
 
 class FakeClock:
-    """Stands still until it is advanced."""
+    """Stands still until a test advances it."""
 
     def __init__(self, wall_ns: int = 1_790_000_000 * NS_PER_S, monotonic_ns: int = 5_000 * NS_PER_S) -> None:
         self._wall_ns = wall_ns

@@ -24,7 +24,7 @@ def event(event_type: EventType = "image.bad", camera: str = "top", **rest: Any)
 
 
 def every_event() -> list[Event]:
-    """One of each type, with all that it may carry."""
+    """One event of each type, with every field that it may have."""
     defect = Defect(
         "t-1", "scratches", 0.97, (1, 2, 30, 40), 4, 9, 0.5, 3.1, (3, 9, 20, 7), (1.0, 2.0, 3.0, 4.0), 812.4, 33.5
     )

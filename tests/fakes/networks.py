@@ -69,6 +69,6 @@ def network(
 def expected_logits(
     tiles: Any, weights: tuple[float, ...] = (0, 0, 0, 0, 0, 1), offsets: tuple[float, ...] = (0, 0, 0, 0, 0, 0)
 ) -> Any:
-    """What `network` says of these tiles, worked out without it."""
+    """The logits of `network` for these tiles, computed without it."""
     means = tiles.reshape(len(tiles), -1).mean(1, keepdims=True) / 255
     return means * np.array(weights) + np.array(offsets)

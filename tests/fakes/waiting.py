@@ -8,7 +8,7 @@ from typing import Any
 
 
 def until(fact: Callable[[], Any], timeout_s: float = 10.0, what: str = "") -> Any:
-    """Wait for a fact to hold; its value. Fails with `what` when it does not in time."""
+    """Wait until a fact holds.  Returns its value; fails with `what` after the timeout."""
     end = time.monotonic() + timeout_s
     while not (value := fact()):
         assert time.monotonic() < end, f"not within {timeout_s:g} s: {what or fact}"

@@ -13,7 +13,7 @@ BY_ID = Path("/dev/v4l/by-id/usb-Plant_Camera-video-index0")
 
 
 def own_dev(folder: Path) -> None:
-    """Replace /dev by one that holds what Python and the libraries need, and nothing more."""
+    """Replace /dev by a folder with only the devices that Python and the libraries need."""
     dev = folder / "dev"
     dev.mkdir()
     for name in ("null", "zero", "full", "random", "urandom", "tty"):

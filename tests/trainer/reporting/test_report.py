@@ -125,7 +125,7 @@ def test_licence_and_warning_are_in_report_and_card(folder):
     """Owner and licence of the pictures, and the advice to train on pictures of one's own."""
     for name in ("report.md", "report.html", "model-card.md"):
         text = (folder / name).read_text("utf-8")
-        assert "Invented pictures by Nobody; no licence is stated" in text
+        assert "Invented pictures by a fictional author; no licence is stated" in text
         assert "Train on pictures of your own surface before you rely on the verdicts" in text
         assert "The figures of this record are invented." in text
 
