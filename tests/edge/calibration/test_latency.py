@@ -133,7 +133,7 @@ def test_the_most_cameras_are_found_by_doubling_and_halving(holds, tried):
 
 
 def test_one_bad_moment_does_not_reduce_the_capacity():
-    """The second trial decides."""
+    """The second measurement decides."""
     verdicts = iter(["failing", "stable", "failing", "failing"])
     load = {"stages": {"total": SimpleNamespace(p99=3.0, n=150)}}
     assert capacity_at(lambda _count: SimpleNamespace(verdict=next(verdicts), **load), 10.0).cameras == 1

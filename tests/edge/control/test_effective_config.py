@@ -240,8 +240,8 @@ def test_bundle_option_overrides_the_installed_model(site: Site) -> None:
     verdicts = site.inspect(*option)
     assert classes(verdicts) == {"patches"}
     assert verdicts[0]["tiles"] == 8
-    said = site.call(*option).stderr
-    assert "calibrated thresholds are for another model" in said
+    stderr = site.call(*option).stderr
+    assert "calibrated thresholds are for another model" in stderr
     site.file = config.load(site.path)
     site.calibrate(thresholds=thresholds_for("b" * 64))
     assert site.inspect(*option) == verdicts, "at the thresholds of the configuration"

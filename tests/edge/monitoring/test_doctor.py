@@ -180,7 +180,7 @@ def tls_port(tmp_path: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize(("clock", "grade"), [(SystemClock(), "warning"), (Later(), "fail")])
 def test_certificate_of_the_broker_is_dated_without_trusting_it(tls_port: int, clock: SystemClock, grade: str) -> None:
-    """Its end is reported in time, whoever signed it."""
+    """The doctor reports its end in time, whatever authority signed it."""
     mqtt = config.Mqtt(broker=f"mqtts://127.0.0.1:{tls_port}")
     (finding,) = certificates.of_broker(mqtt, clock)
     assert (finding.about, finding.grade) == ("broker certificate", grade)

@@ -75,8 +75,8 @@ def plant(tmp_path: Path, metrics_port: int, monkeypatch: pytest.MonkeyPatch) ->
     outbox = Outbox(
         state / "outbox.db", max_rows=1000, max_bytes=1 << 20, keep_delivered=10, durability="normal", clock=clock
     )
-    outbox.append([Draft("defectd/n1/a/event", {"said": SECRETS["mqtt"]}, "id-1")])
-    outbox.append([Draft("defectd/n1/a/event", {"said": "more"}, "id-2")])
+    outbox.append([Draft("defectd/n1/a/event", {"text": SECRETS["mqtt"]}, "id-1")])
+    outbox.append([Draft("defectd/n1/a/event", {"text": "more"}, "id-2")])
     outbox.refuse(1, 0x87, f"not authorised: {SECRETS['mqtt']}")
     outbox.close()
     (state / "coverage.json").write_text(json.dumps({"schema": "x", "note": SECRETS["env"]}))
