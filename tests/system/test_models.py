@@ -67,9 +67,9 @@ def test_swap_under_load_loses_no_frame_and_refused_bundles_change_nothing(tmp_p
     content = bytearray((flipped / "student.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (flipped / "student.onnx").write_bytes(content)
-    stranger = tmp_path / "stranger.pem"
-    defectd("model", "keygen", stranger)
-    foreign = release.bundle("2.2", key=stranger)
+    other_key = tmp_path / "other_key.pem"
+    defectd("model", "keygen", other_key)
+    foreign = release.bundle("2.2", key=other_key)
     names = [f"kind{n}" for n in range(6)]
     renamed = release.bundle("2.3", classes=names)
     model = {"trusted_keys": [release.public], "precision": "fp32"}

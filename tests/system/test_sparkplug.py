@@ -149,7 +149,7 @@ def scene(tmp_path: Path, broker: Mosquitto) -> Any:
     host.close()
 
 
-def events_heard(host: Host) -> set[int]:
+def events_received(host: Host) -> set[int]:
     host.received()
     return {seq for seq, _ in host.strict.events()}
 
@@ -175,7 +175,7 @@ def test_a_host_loses_nothing_over_the_life_of_a_node(scene: Any) -> None:  # no
     assert host.received() == []
     host.publish_state(online=True)
     host.wait_for("DBIRTH", 0, "the device's birth", "top")
-    until(lambda: max(events_heard(host), default=0) >= 2, 15, "the first events")
+    until(lambda: max(events_received(host), default=0) >= 2, 15, "the first events")
     host.wait_for("DDATA", 0, "device data", "top")
     assert strict.bd_seq == 0
     assert strict.value("Model/Name")
@@ -199,7 +199,7 @@ def test_a_host_loses_nothing_over_the_life_of_a_node(scene: Any) -> None:  # no
     host.publish_state(online=True)
     host.wait_for("DBIRTH", mark, "the birth for the returned host", "top")
     assert strict.bd_seq == 1
-    until(lambda: stored + 2 in events_heard(host), 10, "what happened meanwhile")
+    until(lambda: stored + 2 in events_received(host), 10, "the events of the outage")
     assert dict(strict.events())[stored + 2], "as history"
 
     # a camera goes and comes back
@@ -229,7 +229,7 @@ def test_a_host_loses_nothing_over_the_life_of_a_node(scene: Any) -> None:  # no
     mark = len(host.received())
     host.publish_state(online=True)
     host.insist_on_birth(mark)
-    until(lambda: events_heard(host) >= set(events_stored(node)), 15, "all events")
+    until(lambda: events_received(host) >= set(events_stored(node)), 15, "all events")
 
     # the end: the remaining events, then NDEATH, and with MQTT 5 the will as well
     mark = len(host.received())
@@ -237,7 +237,7 @@ def test_a_host_loses_nothing_over_the_life_of_a_node(scene: Any) -> None:  # no
     host.wait_for("NDEATH", mark, "the farewell")
     until(lambda: [h.verb for h in host.received()].count("NDEATH") and strict.alive == set(), 5, "the node's death")
     stored_events = events_stored(node)
-    assert events_heard(host) == set(stored_events), node.log()
+    assert events_received(host) == set(stored_events), node.log()
     assert not strict.faults, (strict.faults, node.log())
     for message in strict.messages:
         if message.verb == "NDATA" and "Event/JSON" in message.names():

@@ -46,7 +46,7 @@ def lines(result: Any) -> list[dict[str, Any]]:
 
 
 def test_every_command_explains_itself() -> None:
-    """--help of every command ends with 0 and says more than its name."""
+    """--help of every command exits with 0 and shows more than its name."""
     for name, command in main.commands.items():
         result = call(name, "--help")
         assert result.exit_code == 0
@@ -201,7 +201,7 @@ def test_impossible_durations_are_refused(text: str, tmp_path: Path) -> None:
     assert "30s" in result.stderr
 
 
-def test_bench_says_of_each_figure_how_it_was_measured() -> None:
+def test_bench_reports_conditions_and_count_of_each_figure() -> None:
     """Network, threads, batch, quantiles and n of each; the paths side by side with their ratios."""
     rows = lines(call("bench", "--json", "--calls", "10"))
     network = {(row["network"], row["threads"], row["batch"]) for row in rows if row["what"] == "network"}
@@ -232,8 +232,8 @@ def test_model_show_and_verify_accept_the_shipped_bundle() -> None:
     assert call("model", "verify").output.endswith(": OK\n")
 
 
-def test_tail_prints_what_is_no_event_without_breaking() -> None:
-    """A stranger's message on an event topic is shown as such."""
+def test_tail_prints_messages_that_are_no_events() -> None:
+    """It shows another client's message on an event topic as such."""
     for text in ("", "nonsense", "[1]", "null", '{"seq": 1}'):
         assert _event_line(text).startswith("not an event")
 

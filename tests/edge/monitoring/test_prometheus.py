@@ -126,7 +126,7 @@ def test_losses_of_many_reasons_are_bounded():
 
 @pytest.mark.parametrize("listen", ["9464", ":9464", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:70000", "host:http"])
 def test_address_that_is_invalid_is_refused(listen):
-    """The message says what to write."""
+    """The message names the expected form."""
     with pytest.raises(ValidationError, match="HOST:PORT"):
         config.Metrics(listen=listen)
 

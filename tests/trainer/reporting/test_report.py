@@ -88,7 +88,7 @@ def test_page_and_markdown_have_the_same_text(folder):
 
 
 def test_every_table_of_figures_states_n_split_seed_and_machine(record):
-    """Table and caption alone say what is counted."""
+    """Table and caption alone define what is counted."""
     for block in report.report(record):
         if isinstance(block, page.Table) and "Seed" in block.caption:
             assert "Seed 7; Invented 3000, 2 cores, Linux." in block.caption

@@ -144,9 +144,9 @@ def test_other_messages_are_not_taken():
     [
         ({"topic": "plant/+/drive"}, "travel.topic"),
         ({"topic": "a", "path": "a..b"}, "names and indices"),
-        ({"path": "a"}, "path is set but no topic"),
+        ({"path": "a"}, "path is set but topic is not"),
         ({"topic": "a", "speed_m_per_s": 1}, "keep one of them"),
-        ({"topic": "a", "coil_topic": "a"}, "give each its path"),
+        ({"topic": "a", "coil_topic": "a"}, "give each its own path"),
         ({"speed_m_per_s": -1}, "greater than 0"),
         ({"stale_s": 0}, "0.2"),
         ({"interpolation": "spline"}, "'linear' or 'previous'"),
