@@ -9,6 +9,7 @@ protobuf skips such fields of foreign messages, however deep they are nested.
 from __future__ import annotations
 
 import enum
+import math
 import struct
 from dataclasses import dataclass
 from typing import Any, Final
@@ -159,7 +160,7 @@ def _set_value(field: Any, metric: Metric) -> None:
                 field.int_value = value & (1 << 32) - 1
         elif kind in _TEXTS and isinstance(value, str):
             field.string_value = _text(value)
-        elif kind == DataType.FLOAT and isinstance(value, float) and abs(value) > _FLOAT_LIMIT:
+        elif kind == DataType.FLOAT and isinstance(value, float) and _FLOAT_LIMIT < abs(value) < math.inf:
             raise ValueError("too large for 32 bits")
         elif kind in _OTHERS and kind not in _TEXTS and not (isinstance(value, bool) and kind != DataType.BOOLEAN):
             setattr(field, _OTHERS[kind], value)

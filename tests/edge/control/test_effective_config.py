@@ -187,7 +187,7 @@ def all_of_them(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scene", "named"),
+    ("change", "named"),
     [
         (installed, {"scratches"}),
         (installed_and_damaged, {"crazing"}),
@@ -203,15 +203,15 @@ def all_of_them(scene: Scene) -> None:
         (all_of_them, {"scratches"}),
     ],
 )
-def test_inspect_decides_as_the_daemon_would(scene: Scene, scene: Any, named: set[str]) -> None:
+def test_inspect_decides_as_the_daemon_would(scene: Scene, change: Any, named: set[str]) -> None:
     """Installed model, overrides, calibrations: the same frames get the same verdicts."""
     plain = scene.daemon()
-    scene(scene)
+    change(scene)
     verdicts = scene.inspect()
     assert verdicts == scene.daemon()
     assert classes(verdicts) == named
     unchanged = (installed_and_damaged, canary_that_kills_the_daemon)
-    assert (verdicts == plain) == (scene in (*unchanged, calibrated_thresholds_of_another_model))
+    assert (verdicts == plain) == (change in (*unchanged, calibrated_thresholds_of_another_model))
 
 
 def test_inspect_takes_a_tile_side_from_the_calibrated_scale(tmp_path: Path) -> None:

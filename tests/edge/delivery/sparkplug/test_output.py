@@ -131,7 +131,7 @@ def test_ids_with_reserved_characters_are_refused(tmp_path: Path, key: str, valu
     [
         ({"legacy_state": True}, "primary_host"),
         ({"password_file": "pw"}, "username"),
-        ({"broker": "mqtt://10.1.2.3"}, "without encryption"),
+        ({"broker": "mqtt://10.1.2.3"}, "would not be encrypted"),
         ({"broker": "embedded"}, "mqtt://HOST"),
     ],
 )
