@@ -1,4 +1,4 @@
-"""Small real things for delivery: a broker made of lists, events of every type."""
+"""Fakes for delivery: a broker that keeps its messages in lists, and events of every type."""
 
 from __future__ import annotations
 
