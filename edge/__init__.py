@@ -1,3 +1,3 @@
 """defectd: an inspection daemon for steel strip and similar surfaces."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

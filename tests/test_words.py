@@ -26,6 +26,10 @@ WORDS = {
     r"\bon trial\b": "canary",
     r"\b(MOST|LEAST|FEWEST)_[A-Z]": "MAX_, MIN_",
     r"\b(Station|JudgeBy|Refit|Witness|Keeper|Exhibit|Strangeness|SparkplugView|Sight)\b": "the names of today",
+    r"\b(class|def) (Line|Show|Trust|Asked|News|Mark|Spot|Kept|Look|Given|View)\b": "the names of today",
+    r"\b(class|def) (Rare|Proof|Refusals|Trail|Standing)\b": "the names of today",
+    r"\b(class|def) (_hear|_obey|_heed|_tell|become)\b": "the names of today",
+    r"\blogger = ": "log",
     r"\b(ailment|strangeness|normality)s?\b": "fault, anomaly score, anomaly model",
     r"\b(see_all_frames|watch_s|memory_mb|strip_metres|loop_age|edge_px)\b": "the keys and metrics of today",
     r"camera\.settled": "camera.drift_cleared",
@@ -33,6 +37,7 @@ WORDS = {
 """Pattern -> the word to use."""
 
 KEPT = {
+    "edge/cli/model.py": "a mark in the answers of a daemon",
     "edge/config/messages.py": "the table of renamed keys",
     "edge/vision/anomaly.py": "the name of a file format",
     "tests/edge/vision/test_anomaly.py": "the name of a file format",

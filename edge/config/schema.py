@@ -433,7 +433,7 @@ class Camera(Section):
         0.0,
         ge=-10_000.0,
         le=10_000.0,
-        description="metres from the start of a coil to the picture's edge at which the strip leaves",
+        description="meters from the start of a coil to the picture's edge at which the strip leaves",
     )
     tile_px: int = Field(200, ge=TILE_PX[0], le=TILE_PX[1], description="side of a tile in the frame")
     tile_mm: float | None = Field(

@@ -109,7 +109,7 @@ class Counters:
     delivered_before: int = 0
     """Frames up to the start of this window."""
     view_m: float = 0.0
-    """Metres of strip in the last frame."""
+    """Meters of strip in the last frame."""
 
 
 @dataclass(slots=True)
@@ -234,13 +234,13 @@ class CameraSession:
         return replace(defect, box_mm=box_mm, position_m=position_m, length_mm=span.length_mm, coil=coil)
 
     def on_coil(self, position: StripPosition, strip: PositionTracker) -> tuple[str | None, float | None]:
-        """The coil at this position of this camera, and the metres from the start of the coil."""
+        """The coil at this position of this camera, and the meters from the start of the coil."""
         return strip.on_coil(position.plus(-self.camera.offset_m))
 
     # ---- counts --------------------------------------------------------------------------------------
 
     def measure(self, frame: Frame, position: StripPosition | None) -> None:
-        """Count the metres that have passed until this frame, where the direction and the scale are known."""
+        """Count the meters that have passed until this frame, where the direction and the scale are known."""
         if self.heading is not None:
             self.counters.view_m = self.heading.view_m(size_px(frame))
             self.counters.account.locate_frame(position)
@@ -268,7 +268,7 @@ class CameraSession:
         counters.losses[key] = counters.losses.get(key, 0) + frames
 
     def count_verdict(self, verdict: Verdict, grabbed_ns: int, position: StripPosition | None) -> None:
-        """Count an inspected frame, its tiles, and the metres that it shows."""
+        """Count an inspected frame, its tiles, and the meters that it shows."""
         account = self.counters.account
         account.count(verdict.state)
         account.count_tiles(verdict.tiles, verdict.skipped, verdict.outside)

@@ -116,7 +116,7 @@ class Reporter:
             self._subscribers.evidence.sample(frame, verdict, boxes)
 
     def emit_gap(self, session: CameraSession, gap: coverage.Gap) -> None:
-        """Emit `coverage.gap`, with its metres on the coil where they are known."""
+        """Emit `coverage.gap`, with its meters on the coil where they are known."""
         detail = gap.as_json(self._clock.wall_ns(), self._clock.monotonic_ns())
         if gap.from_position is not None and session.heading is not None:
             coil, from_m = session.on_coil(gap.from_position, self._strip.tracker)

@@ -91,7 +91,7 @@ class Heading:
         return Span(FramePoint(position, near_mm / 1000), FramePoint(position, (near_mm + length_mm) / 1000))
 
     def drift_px(self, m: float) -> tuple[float, float]:
-        """How far the middle of the picture moves, px to the right and down, while the strip moves by m metres."""
+        """How far the middle of the picture moves, px to the right and down, while the strip moves by m meters."""
         right, down = _UNIT[self.direction]
         px = m * 1000 / self.ruler.mm_per_px
         return right * px, down * px

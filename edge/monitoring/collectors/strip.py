@@ -42,7 +42,7 @@ def _position(reading: StripReading) -> Iterator[Metric]:
     if reading.m_per_s is not None:
         yield GaugeMetricFamily("defectd_strip_speed_m_per_s", "Speed of the strip.", reading.m_per_s)
     if reading.position_m is not None:
-        yield GaugeMetricFamily("defectd_strip_position_m", "Metres of this coil that have passed.", reading.position_m)
+        yield GaugeMetricFamily("defectd_strip_position_m", "Meters of this coil that have passed.", reading.position_m)
     yield CounterMetricFamily("defectd_strip_speed_stale", "Times that the last speed became too old.", reading.stale)
 
 
@@ -57,7 +57,7 @@ def _messages(signals: LineSignals) -> Iterator[Metric]:
 
 
 def _length(sessions: Sequence[CameraSession]) -> Metric:
-    length = CounterMetricFamily("defectd_strip_meters", "Metres that have passed.", labels=["camera", "outcome"])
+    length = CounterMetricFamily("defectd_strip_meters", "Meters that have passed.", labels=["camera", "outcome"])
     for session in sessions:
         passed = session.counters.account.total()["strip"]
         for outcome in ("inspected", "partial", "missed") if passed else ():
