@@ -13,6 +13,8 @@ import yaml
 from machine import CACHE, ROOT, Machine, need_nspawn
 from releases import DIES_SOON, NEVER_READY, REFUSES, bundle, checkout
 
+from edge import __version__
+
 pytestmark = pytest.mark.plant
 SITE = {
     "node": "line3",
@@ -79,7 +81,7 @@ def test_checkout_installs_and_runs_and_uninstalls_without_a_trace(machine):
     output = machine.must(*install)
     assert "runs: " in output
     first, pid = state(machine), machine.show("MainPID")
-    assert "0.1.0" in running_version(machine)
+    assert running_version(machine) == __version__
     assert "already there" in machine.must(*install)
     assert state(machine) == first
     assert machine.show("MainPID") == pid, "a second install restarts nothing"
@@ -140,7 +142,7 @@ def test_bundle_upgrades_falls_back_and_rolls_back(machine):
     machine.must(*release("second"))
     assert state(machine) == second, "the failed versions are removed"
     machine.must("/site/second/install.sh", "--rollback")
-    assert running_version(machine) == "0.1.0"
+    assert running_version(machine) == __version__
     machine.must("/site/second/install.sh", "--rollback")
     assert running_version(machine) == "9.0.0"
 
@@ -208,7 +210,7 @@ def test_debian_package_installs_upgrades_and_is_purged(package, folders, reques
         machine.must("install", "-D", "-m", "644", "/site/config.yaml", "/etc/defectd/config.yaml")
         for _ in range(2):
             machine.must("dpkg", "--install", f"/package/{package.name}")
-            assert running_version(machine) == "0.1.0"
+            assert running_version(machine) == __version__
         machine.must("dpkg", "--remove", "defectd")
         assert state(machine)["kept"].split() == ["/etc/defectd", "/var/lib/defectd"]
         machine.must("dpkg", "--purge", "defectd")
