@@ -236,7 +236,7 @@ def test_consumer_that_keeps_frames_starves_only_itself():
 def test_missing_camera_is_reported_once_and_opened_when_it_comes(tmp_path):
     """The other camera runs meanwhile; the retries are silent; the missing one opens once it is there."""
     folder = tmp_path / "later"
-    with Scene(camera("a", folder / "0.png", loop=True, fps=50), camera("b", FAST, fps=50)) as scene:
+    with Scene(camera("a", folder / "0.png", loop=True, fps=50), camera("b", FAST, fps=50, live=False)) as scene:
         scene.until(lambda: scene.supervisor.snapshot()["a"].restarts >= 3)
         (lost,) = scene.reported(CameraLost)
         assert lost.camera == "a"
