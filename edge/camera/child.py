@@ -17,6 +17,7 @@ from edge.camera.process import Job
 from edge.camera.ring import RingReader, open_ring
 from edge.camera.sources.registry import environment
 from edge.host import machine
+from edge.host.child_environment import child_environment
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.redact import mask_of, redact
 from edge.host.token_bucket import TokenBucket
@@ -168,7 +169,7 @@ def launch_process(job: Job, link: int, memory: int) -> subprocess.Popen[bytes]:
     root = str(Path(__file__).resolve().parents[2])
     python_path = os.environ.get("PYTHONPATH")
     variables = {
-        **os.environ,
+        **child_environment(),
         **environment(job.spec),
         "PYTHONPATH": f"{root}{os.pathsep}{python_path}" if python_path else root,
         # The process does everything in one thread: thread pools of the numeric libraries would only cost memory.

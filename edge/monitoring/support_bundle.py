@@ -26,6 +26,7 @@ from edge.config import secret_file, yaml_file
 from edge.delivery.outbox.reader import read_dead_letters, read_statistics
 from edge.errors import ConfigError, DefectdError
 from edge.host import url
+from edge.host.child_environment import child_environment
 from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.host.redact import MASK, mask_of, redact
 from edge.monitoring import doctor
@@ -277,7 +278,7 @@ def _unit(root: Path = Path("/")) -> bytes:
 
 def _journal() -> bytes:
     command = ["journalctl", f"--unit={UNIT}", f"--lines={LOG_LINES}", "--no-pager", "--output=short-iso-precise"]
-    done = subprocess.run(command, capture_output=True, timeout=JOURNAL_S, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, timeout=JOURNAL_S, check=False, env=child_environment())  # noqa: S603
     if done.returncode:
         raise ValueError(done.stderr.decode("utf-8", "replace").strip() or "journalctl failed")
     return done.stdout
