@@ -18,7 +18,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 from click.testing import CliRunner
-from fakes import until
+from fakes.waiting import until
 from mosquitto import Mosquitto, need_mosquitto
 from node import Node
 from rtsp_camera import RtspServer, need_gstreamer
