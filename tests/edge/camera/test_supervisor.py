@@ -508,6 +508,15 @@ def test_child_finds_the_package_from_any_folder(tmp_path, monkeypatch):
         assert os.fsencode(Path(edge.__file__).parents[1]) in environment
 
 
+def test_child_gets_no_secret_of_the_environment(monkeypatch):
+    """A variable of any name may hold a password; other processes of this user can read what a child starts with."""
+    monkeypatch.setenv("LINE3", "hunter2")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/hunter2")
+    with Scene(camera("a", FAST)) as scene:
+        scene.until(scene.more("a"))
+        assert b"hunter2" not in Path(f"/proc/{scene.pid('a')}/environ").read_bytes()
+
+
 # Rearranging
 
 
