@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import SIDE, FakeClock, bundle, network
+from fakes.bundles import bundle
+from fakes.clock import FakeClock
+from fakes.networks import SIDE, network
 from pydantic import SecretStr
 
 from edge import config
@@ -99,7 +101,7 @@ def test_smaller_frame_after_a_larger_one_shares_no_tiles_with_it():
     assert (verdict.state, verdict.tiles) == ("ok", 2)
 
 
-def test_topdoes_not_change_the_frame():
+def test_inspection_does_not_change_the_frame():
     """The pixels are the ring's memory; they may be read-only."""
     image = frame([[30, 250]])
     before = image.copy()
@@ -173,7 +175,8 @@ def test_inspection_in_progress_can_be_ended(deadline_ns):
     small = Classifier(bundle(), batch=4)
     top = Inspector(camera, small, FakeClock())
     asked = iter([False, True])
-    verdict = top.inspect(top.prepare(frame([[30] * 16]), follow=False), deadline_ns=deadline_ns, is_over=asked.__next__)
+    prepared = top.prepare(frame([[30] * 16]), follow=False)
+    verdict = top.inspect(prepared, deadline_ns=deadline_ns, is_over=asked.__next__)
     assert (verdict.tiles, verdict.skipped, verdict.state, verdict.reason) == (8, 8, "unsure", "partial")
 
 
