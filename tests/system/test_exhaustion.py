@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-from fakes import until
+from fakes.waiting import until
 from mosquitto import Mosquitto
 from node import Node, Subscriber, running, subscriber
 from test_stop import STOP_S, assert_stopped_in_order, last_run, state_of

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import until
+from fakes.waiting import until
 from node import Node
 
 pytestmark = pytest.mark.system

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 from edge.host.clock import SystemClock
 from edge.host.signals import IMPATIENCE_S, Signals

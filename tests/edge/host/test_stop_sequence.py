@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 from edge.host.clock import NS_PER_S
 from edge.host.stop_sequence import MIN_STEP_S, StopSequence
