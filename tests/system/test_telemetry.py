@@ -24,8 +24,8 @@ pytestmark = pytest.mark.system
 
 OUTSIDE = re.compile(r'sin6?_port=htons\(53\)|inet_addr\("(?!127\.|0\.)|inet_pton\(AF_INET6, "(?!::)')
 """A system call that looks up a name, or that has the address of another machine."""
-WATCH_S = 8.0
-"""How long `defectd run` is watched after its start: with telemetry, the first look-up came 6 s after the import."""
+OBSERVED_S = 8.0
+"""Time that `defectd run` inspects under observation: with telemetry, the first look-up came 6 s after the import."""
 
 
 class Traced:
@@ -142,7 +142,7 @@ def test_running_node_writes_no_file_and_looks_up_no_name(tmp_path: Path, config
     try:
         until(lambda: "running" in traced.output.read_text(errors="replace"), 30, "the node inspects")
         with suppress(subprocess.TimeoutExpired):
-            traced.process.wait(WATCH_S)
+            traced.process.wait(OBSERVED_S)
         traced.stop()
     finally:
         traced.end()
