@@ -14,7 +14,8 @@ import cv2
 import pytest
 import textures
 import yaml
-from fakes import free_port, until
+from fakes.ports import free_port
+from fakes.waiting import until
 from programs import needs_program
 
 from edge.camera.sources.simulator import Strip
