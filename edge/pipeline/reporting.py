@@ -244,7 +244,8 @@ def _drift_json(session: CameraSession) -> dict[str, Any] | None:
 def _calibration_json(session: CameraSession) -> dict[str, Any] | None:
     """Which calibrated parts are in use, and which are refused for frames of this size."""
     parts = calibration.made_px(session.camera)
-    if not parts:
+    overruled = session.camera.calibration.overruled.get(session.inspector.network, ())
+    if not parts and not overruled:
         return None
     refused = {misfit.part: misfit.as_json() for misfit in session.tracking.misfits}
     used = [part for part in parts if part not in refused]
@@ -252,7 +253,12 @@ def _calibration_json(session: CameraSession) -> dict[str, Any] | None:
         side: {"sight": edge.state, "px": edge.at_px, "lost_frames": edge.lost_frames}
         for side, edge in session.inspector.edges.items()
     }
-    return {"used": used, "refused": list(refused.values()), **({"edges": edges} if edges else {})}
+    return {
+        "used": used,
+        "refused": list(refused.values()),
+        **({"overruled": list(overruled)} if overruled else {}),
+        **({"edges": edges} if edges else {}),
+    }
 
 
 def _log_edges(session: CameraSession) -> None:

@@ -127,14 +127,19 @@ class Run:
         """The origin of a part that is made from this footage."""
         return self.made_of(footage.source, len(footage.frames), footage.size_px)
 
-    def made_of(self, source: str, frames: int, size_px: tuple[int, int] | None) -> Made:
-        """The origin of a part.  size_px: width and height of the frames it holds for; None: of any."""
+    def made_of(
+        self, source: str, frames: int, size_px: tuple[int, int] | None, overruled: tuple[str, ...] = ()
+    ) -> Made:
+        """The origin of a part.  size_px: width and height of the frames it holds for; None: of any.
+
+        overruled: what spoke against the part.
+        """
         from edge import __version__
         from edge.config.camera_calibration import Made
         from edge.host.clock import SystemClock, stamp
 
         now = stamp(SystemClock().wall_ns())
-        return Made(time=now, version=__version__, source=source, frames=frames, frame_px=size_px)
+        return Made(time=now, version=__version__, source=source, frames=frames, frame_px=size_px, overruled=overruled)
 
     def keep(self, parts: dict[str, Any], *, pictures: dict[str, Any], files: dict[str, bytes] | None = None) -> None:
         """Write parts into the camera's file, with their pictures and data files, all or none.
