@@ -107,6 +107,29 @@ def test_check_probe_opens_each_camera(tmp_path: Path) -> None:
     assert "hunter2" not in result.output
 
 
+def test_check_probe_tries_the_broker(tmp_path: Path, free_port: int) -> None:
+    """A broker that is not there fails the check with the reason, and the verdict is the last line."""
+    path = written(tmp_path, mqtt={"broker": f"mqtt://127.0.0.1:{free_port}"})
+    result = call("check", "-c", path, "--probe")
+    assert result.exit_code == 1
+    *tried, verdict = result.stdout.splitlines()
+    assert "  broker: FAIL: " in "\n".join(tried)
+    assert "nothing listens" in "\n".join(tried)
+    assert verdict.startswith(f"{path}: FAIL (broker).")
+    as_json = lines(call("check", "-c", path, "--probe", "--json"))[0]
+    assert (as_json["ok"], as_json["broker_probe"]["grade"]) == (False, "fail")
+    assert "broker_probe" not in lines(call("check", "-c", path, "--json"))[0]
+
+
+def test_check_probe_reports_a_dead_camera_before_its_verdict(tmp_path: Path) -> None:
+    """A person who reads the first line only must not take the configuration for good."""
+    path = written(tmp_path, cameras=[{"name": "top", "source": str(tmp_path / "none.png")}])
+    result = call("check", "-c", path, "--probe")
+    assert result.exit_code == 1
+    assert ": FAIL: " in result.stdout.splitlines()[0]
+    assert ": OK" not in result.stdout.replace("broker: OK", "")
+
+
 def test_inspect_gives_one_json_line_per_frame(picture: Path) -> None:
     """The line holds the documented keys, plain types, the strongest region first."""
     result = call("inspect", "--json", str(picture))
