@@ -105,9 +105,10 @@ def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
 
     settings = config.load(config_path)
     clock = SystemClock()
-    classifier = prepare(settings, clock).classifier
+    prepared = prepare(settings, clock)
+    classifier = prepared.classifier
     card = classifier.card
-    found = probe_cameras(settings.active_cameras, clock) if probe else {}
+    found = probe_cameras(settings.active_cameras, clock, prepared.picture_fault) if probe else {}
     cameras = [
         {
             "name": camera.name,

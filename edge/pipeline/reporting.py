@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from edge import config, event
@@ -54,6 +54,8 @@ class Report:
     stages: dict[str, Summary]
     coverage: dict[str, Any]
     open_defects: int
+    bad_images: Mapping[str, int] = field(default_factory=dict)
+    """Pictures of the window that could not be inspected, by reason."""
 
 
 def _ignore(*_: object) -> None:
@@ -209,8 +211,11 @@ class Reporter:
         if is_blind and position is not None and session.heading is not None and counters.view_m:
             account.advance_to(position)  # strip that passes a camera without signal is never inspected
         message = account.report(now_ns)
+        bad_images: dict[str, int] = {}
         for gap in counters.gaps.take():
             self.emit_gap(session, gap)
+            if gap.cause == "bad_image":
+                bad_images = gap.reasons
         _log_edges(session)
         self._subscribers.coverage(session.name, message)
         self.publish_state(session)
@@ -218,7 +223,16 @@ class Reporter:
         stages = {stage: c.since(counters.reported_stages.get(stage)).summary() for stage, c in counts.items()}
         counters.reported_stages = counts
         open_defects = len(session.tracking.defects)
-        return Report(session.name, session.state.name, counters.fps, stages["total"], stages, message, open_defects)
+        return Report(
+            session.name,
+            session.state.name,
+            counters.fps,
+            stages["total"],
+            stages,
+            message,
+            open_defects,
+            bad_images,
+        )
 
 
 def thresholds_json(decision: config.Decision) -> dict[str, Any]:

@@ -130,6 +130,21 @@ def test_check_probe_reports_a_dead_camera_before_its_verdict(tmp_path: Path) ->
     assert ": OK" not in result.stdout.replace("broker: OK", "")
 
 
+def test_check_probe_fails_for_a_camera_of_which_no_picture_can_be_inspected(tmp_path: Path) -> None:
+    """A region outside the frame, and a recording of dark pictures: both open, and nothing is inspected."""
+    cv2.imwrite(str(tmp_path / "dark.png"), np.zeros((400, 800), np.uint8))
+    cameras = [
+        {"name": "beside", "source": "strip:", "roi": [5000, 0, 100, 100]},
+        {"name": "dark", "source": str(tmp_path / "dark.png")},
+    ]
+    result = call("check", "-c", written(tmp_path, cameras=cameras), "--probe", "--json")
+    assert result.exit_code == 1
+    beside, dark = lines(result)[0]["cameras"]
+    assert "outside" in beside["error"]
+    assert "dark" in dark["error"]
+    assert beside["actual"]["width"] == 800
+
+
 def test_inspect_gives_one_json_line_per_frame(picture: Path) -> None:
     """The line holds the documented keys, plain types, the strongest region first."""
     result = call("inspect", "--json", str(picture))
