@@ -32,7 +32,7 @@ def tail(
     """Subscribe to this node's broker and print events as they arrive.
 
     With --verify tail prints each event once, writes remarks and a result to stderr, and exits with 1 when an event is
-    missing, out of order, or numbered twice.
+    missing, out of order, or numbered twice. It also exits with 1 when it never reached the broker.
     """
     import threading
 
@@ -53,8 +53,9 @@ def tail(
         timer.start()
     note(f"listening to {topic}; Ctrl-C ends")
     seen = 0
+    connected = threading.Event()
     try:
-        for message in listen(settings.mqtt, [topic], on_state=note, stopped=over):
+        for message in listen(settings.mqtt, [topic], on_state=note, on_connected=connected.set, stopped=over):
             if audit is not None and not _is_first(audit, message.payload):
                 continue
             text = message.payload.decode("utf-8", "replace")
@@ -66,6 +67,9 @@ def tail(
         pass
     finally:
         timer.cancel()
+    if not connected.is_set():
+        note("the broker was never reached: that no event came proves nothing")
+        sys.exit(EXIT_FAILED)
     if audit is not None:
         sys.exit(_print_results(audit))
 

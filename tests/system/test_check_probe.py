@@ -90,7 +90,7 @@ def test_subscribers_of_states_and_events_see_nothing_of_a_probe(broker: Mosquit
 
     def subscriber() -> None:
         filters = [*documented, "defectd/n1/last"]
-        for message in listen(settings, filters, stopped=over, on_state=lambda _sentence: connected.set()):
+        for message in listen(settings, filters, stopped=over, on_connected=connected.set):
             received.append(message.topic)
             if message.topic == "defectd/n1/last":
                 return

@@ -270,6 +270,15 @@ def test_model_show_and_verify_accept_the_shipped_bundle() -> None:
     assert call("model", "verify").output.endswith(": OK\n")
 
 
+@pytest.mark.parametrize("more", [(), ("--verify",)])
+def test_tail_that_never_reached_the_broker_fails(tmp_path: Path, free_port: int, more: tuple[str, ...]) -> None:
+    """A check that proved nothing must not look like one that found nothing missing."""
+    path = written(tmp_path, mqtt={"broker": f"mqtt://127.0.0.1:{free_port}"})
+    result = call("tail", "-c", path, "--for", "0.3s", *more)
+    assert result.exit_code == 1
+    assert "never reached" in result.stderr
+
+
 def test_tail_prints_what_is_no_event_without_breaking() -> None:
     """A stranger's message on an event topic is shown as such."""
     for text in ("", "nonsense", "[1]", "null", '{"seq": 1}'):
