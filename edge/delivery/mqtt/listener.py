@@ -32,7 +32,8 @@ def listen(
     """Messages as they come, retained ones first, without end; connects again by itself.
 
     Close the generator, set `stopped`, or interrupt it to end.  on_state: called with a sentence when the connection
-    starts and ends.  on_connected: called each time that the broker has granted the subscription.  Raises BrokerError when the broker refuses the subscription.
+    starts and ends.  on_connected: called each time that the broker has granted the subscription.
+    Raises BrokerError when the broker refuses the subscription.
     """
     is_over = stopped or threading.Event()
     report = on_state or (lambda sentence: log.info("%s", sentence))
