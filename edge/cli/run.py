@@ -160,6 +160,7 @@ def reload(config_path: Path, as_json: bool) -> None:
         "reopened": "reopened",
         "looked_at": "inspected differently",
         "thresholds": "new thresholds",
+        "settings": "changed",
         "needs_restart": "takes effect at the next restart of the service",
     }
     lines = [f"{words[key]}: {', '.join(reply[key])}" for key in words if reply[key]]

@@ -116,6 +116,7 @@ def test_reload_takes_over_what_it_can_and_names_the_rest(stage: Stage) -> None:
     side = {"name": "side", "source": "strip:?width=640"}
     told = stage.reload({**CAMERA, "tile_px": 100}, side, mqtt={"broker": "embedded:1999"}, report_s=5)
     assert (told["added"], told["looked_at"], told["needs_restart"]) == (["side"], ["top"], ["mqtt.broker"])
+    assert told["settings"] == ["report_s"]
     assert told["config_sha256"] != told["config_sha256_before"] == before
     stage.is_consistent()
     assert stage.sessions()["top"].tile_px == 100
