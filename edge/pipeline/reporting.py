@@ -39,6 +39,9 @@ class EvidenceSelector(Protocol):
     def select(
         self, fact: event.Event, camera: config.Camera, frame: Frame | None, detections: Detections
     ) -> Picture | None: ...
+    def follow(
+        self, camera: config.Camera, frame: Frame, defects: Sequence[event.Defect], detections: Detections
+    ) -> None: ...
     def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[], Sequence[Box]]) -> None: ...
 
 
@@ -111,6 +114,14 @@ class Reporter:
         evidence = self._subscribers.evidence
         picture = None if evidence is None else evidence.select(fact, session.camera, frame, detections)
         self._subscribers.events.put(fact, picture)
+
+    def follow_defects(self, session: CameraSession, frame: Frame, detections: Detections) -> None:
+        """Let the evidence selector see the open defects of an inspected frame: it may show more of one."""
+        evidence = self._subscribers.evidence
+        if evidence is not None and detections.regions:
+            defects = session.tracking.defects.in_view()
+            if defects:
+                evidence.follow(session.camera, frame, defects, detections)
 
     def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[], Sequence[Box]]) -> None:
         """Let the evidence selector keep tiles of an inspected frame.  boxes: gives its tiles."""
