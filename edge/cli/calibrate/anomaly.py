@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.cli.calibrate.session import Run
+from edge.cli.calibrate.session import Run, sources_option
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, config_option, json_option
@@ -24,9 +24,7 @@ TEN_MINUTES = 18_000
 @config_option
 @json_option
 @click.option("--camera", help="Camera of the configuration [default: the first].")
-@click.option(
-    "--source", "sources", multiple=True, metavar="PATH", help="Recording to use instead of the camera; repeatable."
-)
+@sources_option
 @click.option(
     "--frames",
     type=click.IntRange(1, 1_000_000),

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
@@ -31,17 +32,37 @@ def frames_options(command: Callable[P, R]) -> Callable[P, R]:
         click.option(
             "--frames", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Maximum number of frames."
         ),
-        click.option(
-            "--source",
-            "sources",
-            multiple=True,
-            metavar="PATH",
-            help="Recording to use instead of the camera; repeatable.",
-        ),
+        sources_option,
         click.option("--camera", help="Camera of the configuration [default: the first]."),
     ):
         command = option(command)
     return command
+
+
+def sources_option(command: Callable[P, R]) -> Callable[P, R]:
+    """`--source` takes many paths: `--source good/*.png`, which the shell makes a list of."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        more: Any = kwargs.pop("more_sources")
+        first: Any = kwargs.pop("sources")
+        if more and not first:
+            raise click.UsageError(f"unexpected: {more[0]}. Name recordings after --source")
+        kwargs["sources"] = (*first, *more)
+        return command(*args, **kwargs)
+
+    for option in (
+        click.argument("more_sources", nargs=-1, metavar="[--source PATH...]"),
+        click.option(
+            "--source",
+            "sources",
+            multiple=True,
+            metavar="PATH...",
+            help="Recordings to use instead of the camera: images, folders, patterns, videos.",
+        ),
+    ):
+        option(wrapped)
+    return wrapped
 
 
 class Shape(click.ParamType[Any]):
