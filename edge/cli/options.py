@@ -14,16 +14,44 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+CONFIG_NAME: Final = "config.yaml"
+SYSTEM_FOLDER: Final = Path("/etc/defectd")
+
+
 def config_option(command: Callable[P, R]) -> Callable[P, R]:
     return click.option(
         "-c",
         "--config",
         "config_path",
         type=click.Path(path_type=Path),
-        default=Path("config.yaml"),
-        show_default=True,
-        help="The configuration file.",
+        callback=lambda _context, _option, path: found_config(path),
+        help=f"The configuration file  [default: {CONFIG_NAME} here, or in {SYSTEM_FOLDER}].",
     )(command)
+
+
+def found_config(path: Path | None, system_folder: Path = SYSTEM_FOLDER) -> Path:
+    """The file that was named; without one, the first that is there: here, or where the installer puts it.
+
+    Where neither is there, the name of the one here: reading it gives the error.
+    """
+    if path is not None:
+        return path
+    here, installed = Path(CONFIG_NAME), system_folder / CONFIG_NAME
+    if here.exists() or not _may_be_there(installed):
+        return here
+    click.echo(f"using {installed}", err=True)
+    return installed
+
+
+def _may_be_there(path: Path) -> bool:
+    """False only where the file is known to be absent: one that may not be read must be named in the error."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def json_option(command: Callable[P, R]) -> Callable[P, R]:

@@ -18,7 +18,7 @@ from edge import config
 from edge.camera.sources.simulator import Strip
 from edge.cli import main
 from edge.cli.events import _event_line
-from edge.cli.options import Seconds
+from edge.cli.options import Seconds, found_config
 from edge.event import NODE_CAMERA
 
 MINIMAL: dict[str, Any] = {"node": "line3", "cameras": [{"name": "top", "source": "strip:"}]}
@@ -283,6 +283,22 @@ def test_tail_prints_what_is_no_event_without_breaking() -> None:
     """A stranger's message on an event topic is shown as such."""
     for text in ("", "nonsense", "[1]", "null", '{"seq": 1}'):
         assert _event_line(text).startswith("not an event")
+
+
+def test_configuration_is_found_here_and_then_where_the_installer_puts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A named file is always taken; where none is there, the error names the one that was expected here."""
+    installed, here = tmp_path / "etc", tmp_path / "here"
+    installed.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert found_config(None, installed) == Path("config.yaml")
+    (installed / "config.yaml").touch()
+    assert found_config(None, installed) == installed / "config.yaml"
+    assert found_config(Path("my.yaml"), installed) == Path("my.yaml")
+    Path("config.yaml").touch()
+    assert found_config(None, installed) == Path("config.yaml")
 
 
 def test_tail_prints_an_event_on_one_line() -> None:
