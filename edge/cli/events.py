@@ -96,11 +96,15 @@ def _print_results(audit: SequenceAudit) -> int:
     return 0 if all(result.complete for result in results) else EXIT_FAILED
 
 
-def _event_line(text: str) -> str:
+def _event_line(text: str, *, dated: bool = False) -> str:
+    """dated: with the date; both in local time."""
+    from edge.host.clock import local_date_time, local_time, wall_ns_of
+
     try:
         event = json.loads(text)
         defect, detail = event.get("defect"), event.get("detail")
-        head = f"{event['time'][11:23]} #{event['seq']:<6} {event['camera']:10} {event['type']:15}"
+        at = (local_date_time if dated else local_time)(wall_ns_of(event["time"]))
+        head = f"{at} #{event['seq']:<6} {event['camera']:10} {event['type']:15}"
         if defect:
             x, y, w, h = defect.get("extent_px") or defect["box_px"]
             head += f" {defect['class']:16} {defect['confidence']:.2f}  at {x},{y} {w}x{h} px"
@@ -137,7 +141,7 @@ def events(config_path: Path, as_json: bool, since: str | None, limit: int, refu
         if as_json:
             click.echo(json.dumps({"delivery": row.state, "reason": row.reason, **json.loads(row.payload)}))
         else:
-            click.echo(f"{row.state:9} {_event_line(row.payload.decode())}")
+            click.echo(f"{row.state:9} {_event_line(row.payload.decode(), dated=True)}")
     if not stored and not as_json:
         click.echo("no events stored", err=True)
 
@@ -159,7 +163,7 @@ def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
     """List the refused events, oldest first: seq, topic, code and the broker's reason."""
     from edge import config
     from edge.delivery.outbox.reader import read_dead_letters
-    from edge.host.clock import stamp
+    from edge.host.clock import local_date_time, stamp
 
     found = read_dead_letters(config.load(config_path).state.outbox, limit)
     for letter in found:
@@ -168,6 +172,7 @@ def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
             head = {"seq": letter.seq, "event_id": letter.event_id, "topic": letter.topic, "refused": at, "code": code}
             click.echo(json.dumps({**head, "reason": letter.reason, "event": json.loads(letter.payload)}))
         else:
+            at = local_date_time(letter.refused_ns)
             click.echo(f"#{letter.seq:<6} {at} {letter.topic} {code} {letter.reason}")
     if not found and not as_json:
         note("no dead letters")

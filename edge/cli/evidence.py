@@ -46,10 +46,20 @@ def list_evidence(
             click.echo(json.dumps({"path": stored.path, "size_bytes": stored.size_bytes, **facts}))
         else:
             what = facts.get("label") or facts.get("reason", "")
-            click.echo(f"{stored.kind:7} {facts.get('time', '')} {what:16} {stored.size_bytes:>7} {stored.path}")
+            click.echo(f"{stored.kind:7} {_local(facts.get('time'))} {what:16} {stored.size_bytes:>7} {stored.path}")
     if not as_json:
         size = sum(stored.size_bytes for stored, _ in found)
         note(f"{len(found)} pictures, {size / (1 << 20):.1f} MiB, in {folder}")
+
+
+def _local(time: object) -> str:
+    """The time of a picture for people; empty where its facts have none."""
+    from edge.host.clock import local_date_time, wall_ns_of
+
+    try:
+        return local_date_time(wall_ns_of(str(time)))
+    except ValueError:
+        return ""
 
 
 @evidence.command()

@@ -16,7 +16,8 @@ PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, loggin
 
 class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        at = time.strftime("%H:%M:%S", time.localtime(record.created))
+        moment = time.localtime(record.created)
+        at = f"{time.strftime('%H:%M:%S', moment)} {moment.tm_zone}"
         module = record.name.rpartition(".")[2]
         return redact(f"{at} {record.levelname.lower():7} {module:11} {_text(record)}")
 

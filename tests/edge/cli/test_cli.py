@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import sys
+import time
+from io import StringIO
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from edge.cli import main
 from edge.cli.events import _event_line
 from edge.cli.options import Seconds, found_config
 from edge.event import NODE_CAMERA
+from edge.host import logs
 
 MINIMAL: dict[str, Any] = {"node": "line3", "cameras": [{"name": "top", "source": "strip:"}]}
 
@@ -285,6 +290,24 @@ def test_tail_prints_what_is_no_event_without_breaking() -> None:
         assert _event_line(text).startswith("not an event")
 
 
+def test_times_for_people_are_local_and_name_their_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log, tail and events agree; what may be old has its date."""
+    monkeypatch.setenv("TZ", "CET-1")
+    time.tzset()
+    try:
+        text = json.dumps({"time": "2026-11-22T23:46:11.482Z", "seq": 7, "camera": "top", "type": "image.bad"})
+        assert _event_line(text).startswith("00:46:11.482 CET #7")
+        assert _event_line(text, dated=True).startswith("2026-11-23 00:46:11.482 CET #7")
+        stream = StringIO()
+        logs.start("info", "plain", stream)
+        logging.getLogger("edge.daemon").info("hello")
+        assert re.match(r"\d\d:\d\d:\d\d CET info", stream.getvalue())
+    finally:
+        logging.getLogger().handlers.clear()
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_configuration_is_found_here_and_then_where_the_installer_puts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,7 +330,7 @@ def test_tail_prints_an_event_on_one_line() -> None:
     fact = {"time": "2026-11-22T13:46:11.482Z", "seq": 7, "camera": NODE_CAMERA, "type": "defect.closed"}
     line = _event_line(json.dumps({**fact, "defect": defect, "detail": None, "replayed": True}))
     assert "\n" not in line
-    for part in ("13:46:11.482", "#7", "scratches", "0.97", "1,2 3x4", "5 frames", "replayed"):
+    for part in (":46:11.482", "#7", "scratches", "0.97", "1,2 3x4", "5 frames", "replayed"):
         assert part in line
     placed = {**defect, "position_m": 812.4, "coil": "A4711"}
     assert "3x4 px, 812.400 m on A4711, 5 frames" in _event_line(json.dumps({**fact, "defect": placed}))

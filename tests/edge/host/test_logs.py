@@ -95,9 +95,9 @@ def test_log_never_shows_credentials(style, url):
 
 @pytest.mark.usefixtures("restored")
 def test_plain_line_names_level_and_module():
-    """A person reads time, level, module and message."""
+    """A person reads time with its zone, level, module and message."""
     text = lines("plain", lambda to: to.warning("lost for %d s", 3))
-    assert text.split()[1:] == ["warning", "device", "lost", "for", "3", "s"]
+    assert text.split()[2:] == ["warning", "device", "lost", "for", "3", "s"]
 
 
 @pytest.mark.usefixtures("restored")
