@@ -11,7 +11,7 @@ from edge.cli.exit_codes import exits_with_reason
 from edge.cli.options import config_option, json_option
 
 
-@click.group()
+@click.group(short_help="Start, end or show the coil on the line.")
 def coil() -> None:
     """The coil on the line: positions count from its start.
 

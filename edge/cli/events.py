@@ -13,12 +13,13 @@ from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.options import Seconds, config_option, json_option, since_option, since_wall_ns
 from edge.cli.progress import note
 from edge.errors import PayloadError
+from edge.event import NODE_CAMERA
 
 if TYPE_CHECKING:
     from edge.delivery.sequence_audit import SequenceAudit
 
 
-@click.command()
+@click.command(short_help="Print events as they arrive.")
 @config_option
 @json_option
 @click.option("-n", "--count", type=click.IntRange(1), help="End after this many events.")
@@ -44,6 +45,8 @@ def tail(
     if verify and camera is not None:
         raise click.UsageError("--verify needs all cameras: seq counts over all of them")
     settings = config.load(config_path)
+    if camera not in (None, NODE_CAMERA):
+        config.find_camera(settings, camera, str(config_path))
     topic = Topics(settings.mqtt.topic_prefix, settings.node).event(camera or "+")
     audit = SequenceAudit() if verify else None
     over = threading.Event()
@@ -122,7 +125,7 @@ def _event_line(text: str, *, dated: bool = False) -> str:
         return f"not an event: {text[:200]}"
 
 
-@click.command()
+@click.command(short_help="Print the events stored on this node.")
 @config_option
 @json_option
 @since_option
@@ -133,6 +136,7 @@ def events(config_path: Path, as_json: bool, since: str | None, limit: int, refu
     """Print the events stored on this node, delivered or not, oldest first."""
     from edge import config
     from edge.delivery.outbox.reader import read_events
+    from edge.host.clock import local_date_time
 
     settings = config.load(config_path)
     store = settings.state.outbox
@@ -143,10 +147,11 @@ def events(config_path: Path, as_json: bool, since: str | None, limit: int, refu
         else:
             click.echo(f"{row.state:9} {_event_line(row.payload.decode(), dated=True)}")
     if not stored and not as_json:
-        click.echo("no events stored", err=True)
+        from_ns = since_wall_ns(since)
+        note("no events stored" if since is None else f"no events stored since {local_date_time(from_ns)}")
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", short_help="Events that the broker refused.")
 def dead_letters() -> None:
     """List, retry or delete the events that the broker refused for good.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_PART: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([smhd])")
 CONFIG_NAME: Final = "config.yaml"
 SYSTEM_FOLDER: Final = Path("/etc/defectd")
 
@@ -73,20 +75,20 @@ class Number(click.FloatRange):
 
 
 class Seconds(click.ParamType[float]):
-    """30, 30s, 5m, 2h, 1d -> seconds."""
+    """30, 30s, 5m, 2h, 1d, 1h30m -> seconds."""
 
     name = "duration"
     units: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         text = str(value).strip()
-        unit = self.units.get(text[-1:], None)
-        try:
-            seconds = float(text if unit is None else text[:-1]) * (unit or 1)
-        except ValueError:
-            seconds = -1.0
+        if text[-1:] not in self.units:
+            text += "s"
+        parts = _PART.findall(text)
+        is_whole = "".join(number + unit for number, unit in parts) == text
+        seconds = sum(float(number) * self.units[unit] for number, unit in parts) if is_whole else -1.0
         if not 0 < seconds < 1e9:
-            self.fail(f"{value!r} is not a duration; write for example 30s, 5m or 2h", param, ctx)
+            self.fail(f"{value!r} is not a duration; write for example 30s, 5m or 1h30m", param, ctx)
         return seconds
 
 

@@ -42,7 +42,7 @@ def run(config_path: Path, for_s: float | None) -> None:
     sys.exit(Daemon(prepare(settings, clock), clock, config_path, service=service).run(for_s))
 
 
-@click.command()
+@click.command(short_help="Check a configuration and its model.")
 @config_option
 @json_option
 @click.option("--schema", is_flag=True, help="Print a JSON Schema of the file, for editors, and exit.")
@@ -129,7 +129,7 @@ def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
     }
 
 
-@click.command()
+@click.command(short_help="Make the daemon read its configuration again.")
 @config_option
 @json_option
 @exits_with_reason

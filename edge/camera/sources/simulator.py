@@ -155,7 +155,7 @@ def parameters(url: str) -> dict[str, Any]:
     """The parameters of `Strip` that the URL sets; their limits are not checked.  Raises CameraError."""
     parts = urlsplit(url)
     if parts.scheme != "strip" or parts.netloc or parts.path:
-        raise _refusal("source", url, "strip: or strip:?key=value&...")
+        raise _refusal("source", repr(url), "should be strip: or strip:?key=value&key=value")
     values: dict[str, Any] = {}
     for key, text in parse_qsl(parts.query, keep_blank_values=True):
         if key not in _READERS:

@@ -88,10 +88,9 @@ class Run:
     def __init__(self, config_path: Path, camera: str | None, *, as_json: bool, dry_run: bool) -> None:
         from edge import config
         from edge.config import calibration
-        from edge.pipeline.offline import find_camera
 
         self.settings: config.Config = config.load(config_path)
-        self.camera = find_camera(self.settings, camera, str(config_path))
+        self.camera = config.find_camera(self.settings, camera, str(config_path))
         self.path = self.settings.state.calibration(self.camera.name)
         calibration.load(self.path)  # an unreadable file must be reported before frames are gathered
         self.as_json = as_json

@@ -216,6 +216,34 @@ def test_inspect_refuses_a_camera_that_is_not_configured(tmp_path: Path, picture
     assert "top" in result.stderr
 
 
+def test_short_help_is_whole() -> None:
+    """No line of the list of commands is cut off."""
+    shown = CliRunner(env={"COLUMNS": "80"}).invoke(main, ["--help"]).stdout
+    assert not [line for line in shown.splitlines()[1:] if line.endswith("...")]
+
+
+def test_unexpected_argument_is_named_once_with_the_option_it_belongs_to() -> None:
+    """`run my.yaml` wants -c; a pattern that the shell made pages of is not repeated."""
+    assert "Write: -c my.yaml" in call("run", "my.yaml").stderr
+    many = call("run", *(f"{number}.png" for number in range(500)))
+    assert (many.exit_code, len(many.stderr) < 300) == (2, True)
+    assert "unexpected: 0.png." in many.stderr
+
+
+@pytest.mark.parametrize("command", [("tail", "--for", "1s"), ("evidence", "list")])
+def test_unknown_camera_is_an_error(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Not an empty answer, which looks like a camera without events."""
+    result = call(*command, "-c", written(tmp_path), "--camera", "tpo")
+    assert result.exit_code == 78
+    assert "The configuration has: top" in result.stderr
+
+
+def test_no_events_since_a_time_names_the_time(tmp_path: Path) -> None:
+    """`--since 2` means two seconds; whoever meant hours sees it."""
+    path = written(tmp_path)
+    assert re.search(r"no events stored since \d{4}-\d\d-\d\d ", call("events", "-c", path, "--since", "2").stderr)
+
+
 def test_new_node_has_no_events(tmp_path: Path) -> None:
     """A missing database is not an error."""
     result = call("events", "-c", written(tmp_path), "--json")
@@ -229,7 +257,8 @@ def test_run_refuses_a_bad_configuration_with_78(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("30", 30.0), ("30s", 30.0), ("1.5m", 90.0), ("2h", 7200.0), ("1d", 86_400.0)]
+    ("text", "seconds"),
+    [("30", 30.0), ("30s", 30.0), ("1.5m", 90.0), ("2h", 7200.0), ("1d", 86_400.0), ("1h30m", 5400.0)],
 )
 def test_durations_are_read_with_their_unit(text: str, seconds: float) -> None:
     """--for and --since take what people write."""

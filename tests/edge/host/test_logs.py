@@ -108,6 +108,15 @@ def test_auto_style_is_plain_on_a_terminal_only():
 
 
 @pytest.mark.usefixtures("restored")
+def test_log_that_a_person_pipes_into_tee_stays_plain(monkeypatch):
+    """A person types at a terminal; a service has none."""
+    monkeypatch.setattr("sys.stdin", Terminal())
+    assert not lines("auto", lambda to: to.info("x")).startswith("<")
+    monkeypatch.setattr("sys.stdin", None)
+    assert lines("auto", lambda to: to.info("x")).startswith("<6>{")
+
+
+@pytest.mark.usefixtures("restored")
 def test_level_applies_to_edge_and_libraries_only_warn():
     """`level` is for this program's modules; libraries log from warnings on."""
     stream = io.StringIO()
