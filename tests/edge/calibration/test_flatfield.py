@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from fakes import FakeClock, bundle
+from fakes.bundles import bundle
+from fakes.clock import FakeClock
 from fakes.configured import calibrated_camera
 from pydantic import SecretStr
 
@@ -80,16 +81,16 @@ def test_bad_footage_is_refused(bad, words):
         measure(bad)
 
 
-@pytest.mark.parametrize(("edge_px", "gap_px"), [(120, 0), (0, 60), (120, 60), (40, 0)])
-def test_background_and_gaps_are_no_surface(frames, edge_px, gap_px):
+@pytest.mark.parametrize(("border_px", "gap_px"), [(120, 0), (0, 60), (120, 60), (40, 0)])
+def test_background_and_gaps_are_no_surface(frames, border_px, gap_px):
     """Beside the strip and in a gap there is no light to even out; a region that leaves them out is accepted."""
     shown = [frame.copy() for frame in frames]
     for frame in shown:
-        frame[:, WIDTH - edge_px :] = 3
+        frame[:, WIDTH - border_px :] = 3
         frame[:, :gap_px] = 3
     with pytest.raises(CalibrationError, match=r"are dark in most frames.*calibrate roi"):
         measure(shown)
-    left, right = gap_px, WIDTH - edge_px
+    left, right = gap_px, WIDTH - border_px
     assert measure(shown, (left, 0, right - left, HEIGHT)).after < 0.15
 
 
@@ -154,7 +155,7 @@ def test_unreadable_map_refuses_the_start(tmp_path):
             Flatfield.read(tmp_path / name)
 
 
-def test_lamp_that_drifts_is_told_once_and_again_when_it_is_back(written, caplog):
+def test_lamp_that_drifts_is_reported_once_and_again_when_it_is_back(written, caplog):
     """A tube that fades on one side, over minutes; single frames do not count."""
     light = Flatfield.read(written)
     gain = light.over((HEIGHT, WIDTH), (0, 0, WIDTH, HEIGHT), (400, 200))
