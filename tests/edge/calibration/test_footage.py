@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from pydantic import SecretStr
 
 from edge import config
