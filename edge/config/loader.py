@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ValidationError
 
-from edge.config import messages, yaml_file
+from edge.config import messages, secret_file, yaml_file
 from edge.config.schema import Camera, Config
 from edge.config.value_types import Locate, PathKey
 from edge.errors import ConfigError, Problem
@@ -72,6 +72,21 @@ def find_camera(settings: Config, name: str | None, origin: str) -> Camera:
         remedy = f"The configuration has: {', '.join(names)}"
         raise ConfigError(origin, (Problem("--camera", name, "no such camera", remedy),))
     return settings.cameras[names.index(name) if name else 0]
+
+
+def require_secrets(config: Config, origin: str) -> None:
+    """Raises ConfigError for each file of a password that is missing, with the command that makes it.
+
+    For `check`: a daemon reads these files at each connection, and they may come later.
+    """
+    files = {"mqtt": config.mqtt.password_file, "sparkplug": config.sparkplug.password_file}
+    missing = tuple(
+        Problem(f"{section}.password_file", str(path), "the file is missing", secret_file.remedy_for(path))
+        for section, path in files.items()
+        if path is not None and not path.exists()
+    )
+    if missing:
+        raise ConfigError(origin, missing)
 
 
 def json_schema() -> dict[str, Any]:

@@ -14,7 +14,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # `fakes`: pytest finds it by conftest.py, a script does not
+# A script finds `fakes` in tests/, and before that `edge` in the checkout: tests/edge is a folder of that name, too.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import yaml
 from mosquitto import Mosquitto
