@@ -155,7 +155,9 @@ def test_operator_fetches_the_picture_of_an_event(tmp_path, broker, operator):
         closed = until(
             lambda: [e for e in operator.events("defect.closed") if e["defect"]["track_id"] == track], 30, "the closing"
         )
-        assert closed[0]["evidence"] == kept
+        final = operator.ask("evidence", path=closed[0]["evidence"]["path"])["result"]
+        assert (final["sha256"], final["facts"]["track_id"]) == (closed[0]["evidence"]["sha256"], track)
+        assert len(final["facts"]["box_in_picture"]) == 4
         node.kill()
         node.start()
         until(lambda: "pictures, " in node.log().rpartition("inspects")[0], 20, "the index of the folder")
