@@ -58,7 +58,8 @@ class Outbox:
     path: the database; the outbox creates its directory.  max_rows, max_bytes: limits for the undelivered events and
     for their payload (None: no limit); above either it drops the oldest events of severity info, and when there is
     none, the oldest.  keep_delivered: confirmed events kept for `defectd events`.  boot: id of this boot; None: ask the
-    kernel.  Every method may be called from any thread.
+    kernel.  max_dead: dead letters kept; above that the oldest go.  An events.dropped event reports whatever goes.
+    Every method may be called from any thread.
     Raises OutboxError when the database is unusable; `append` stores all of its drafts or none.
     """
 
@@ -72,9 +73,11 @@ class Outbox:
         durability: Literal["full", "normal"],
         clock: Clock,
         boot: str | None = None,
+        max_dead: int = dead_letters.MAX_DEAD,
     ) -> None:
         self._path = path
         self._limits = Limits(max_rows, max_bytes, keep_delivered)
+        self._max_dead = max_dead
         self._synchronous = durability.upper()
         self._clock = clock
         self._lock = threading.RLock()
@@ -196,15 +199,30 @@ class Outbox:
                 self._totals,
                 waiting=self._totals.waiting - 1,
                 waiting_bytes=self._totals.waiting_bytes - size_bytes,
-                refused=min(self._totals.refused + 1, dead_letters.MAX_DEAD),
+                refused=self._totals.refused + 1,
             )
             make_draft = self._make_draft
             self._sequence.reserve(totals.last_seq + 2)
+            discarded = dead_letters.prune(db, totals.refused, self._max_dead)
+            if discarded is not None:
+                totals = replace(
+                    totals, refused=totals.refused - discarded.count, dropped=totals.dropped + discarded.count
+                )
+                if make_draft is not None:
+                    totals = limits.report(db, totals, discarded, make_draft, now_ns)
             was_report = db.execute("DELETE FROM loss WHERE seq = ?", (seq,)).rowcount
             if not was_report and make_draft is not None:
                 totals = limits.report(db, totals, Loss(seq, seq, 1, "refused"), make_draft, now_ns)
             db.execute("UPDATE counter SET last_seq = ?", (totals.last_seq,))
             self._commit(db, totals)
+        if discarded is not None:
+            log.warning(
+                "there are more than %d dead letters: %d of the oldest are deleted (seq %d to %d)",
+                self._max_dead,
+                discarded.count,
+                discarded.first_seq,
+                discarded.last_seq,
+            )
         return True
 
     def has_returned(self) -> bool:
