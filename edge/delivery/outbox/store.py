@@ -320,6 +320,26 @@ class Outbox:
         """Dead letters kept."""
         return self._totals.refused
 
+    def give_up(self, count: int) -> bool:
+        """Give numbers to events that cannot be stored before a stop; the next start reports them as lost.
+
+        Needs no room on the disk.  False when even the mark cannot be written: the loss is then only in the log.
+        """
+        with self._lock:
+            known = self._mark.progress
+            if known is None or count <= 0:
+                return count <= 0
+            used = max(known.used, self._totals.last_seq) + count
+            try:
+                self._mark.write(replace(known, used=used), is_synced=True)
+            except OSError as error:
+                log.error("%s: %s", self._path, error)  # noqa: TRY400 (the message holds the cause)
+                return False
+            loss = Loss(used - count + 1, used, count, "memory")
+            self._unreported = loss if self._unreported is None else self._unreported.merged(loss)
+            self._totals = replace(self._totals, last_seq=used)
+        return True
+
     def close(self) -> None:
         """Always safe. The next start also opens a database that a crash left open."""
         with self._lock:
