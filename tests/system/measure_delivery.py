@@ -1,4 +1,4 @@
-"""Measures what delivery costs on this machine: `python tests/system/measure_delivery.py [SECONDS]`; decides nothing.
+"""Measures the cost of delivery on this machine: `python tests/system/measure_delivery.py [SECONDS]`.
 
 - Frame latency from grab to verdict with the broker up and down, in interleaved phases of 10 s (up down down up ...).
 - Inserting: time of one commit and bytes written per event, single and in groups, the acknowledgement included.

@@ -1,4 +1,4 @@
-"""An RTSP camera in a process of its own, which tests can kill, silence and start again on its port."""
+"""An RTSP camera in its own process, which tests can kill, stop and start again on its port."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """An RTSP camera for tests: `/usr/bin/python3 rtsp_server.py PORT [FPS] [WIDTH] [HEIGHT] [USER:PASSWORD] [KEY]`.
 
 Needs the distribution's Python, which has the GStreamer bindings. Prints "ready" and serves
-rtsp://127.0.0.1:PORT/cam until it is killed; stopped by SIGSTOP it is a camera that went silent.
+rtsp://127.0.0.1:PORT/cam until it is killed.  After SIGSTOP it acts as a camera that has gone silent.
 KEY is the distance of key frames, in frames; one second by default.
 """
 

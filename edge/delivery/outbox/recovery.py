@@ -1,7 +1,7 @@
 """Opens the database of the outbox, and replaces it when it is damaged, without repeating a number.
 
-Three things say which numbers were used: the counter in the database, the mark beside it (`mark.py`, exact unless the
-power failed), and the reserved block (`sequence.py`, always above). When they contradict each other, the count
+Three things say which numbers were used: the counter in the database, the mark beside it (`watermark.py`, exact unless
+the power failed), and the reserved block (`sequence.py`, always above). When they contradict each other, the count
 continues above all of them, and the difference is a loss that an events.dropped event reports.
 """
 
@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Final
 
 from edge.delivery.outbox import salvage, wal
-from edge.delivery.outbox.mark import MAX_SEQ, Mark, Progress
 from edge.delivery.outbox.rows import (
     SCHEMA_VERSION,
     TABLES,
@@ -34,6 +33,7 @@ from edge.delivery.outbox.salvage import Bounds
 from edge.delivery.outbox.sequence import SEQ_BLOCK, SequenceFile
 from edge.delivery.outbox.sqlite_errors import DamagedError, is_damage, translated
 from edge.delivery.outbox.wal import Wal
+from edge.delivery.outbox.watermark import MAX_SEQ, Progress, Watermark
 from edge.errors import OutboxError
 from edge.host.clock import NS_PER_MS, NS_PER_S, Clock
 
@@ -68,7 +68,7 @@ class DatabaseFile:
     """The database file of one outbox.  The lock of the outbox guards it."""
 
     def __init__(
-        self, path: Path, sequence: SequenceFile, mark: Mark, clock: Clock, boot: str, *, is_synced: bool
+        self, path: Path, sequence: SequenceFile, mark: Watermark, clock: Clock, boot: str, *, is_synced: bool
     ) -> None:
         """boot: id of this boot.  is_synced: whether each append is synced to the disk."""
         self._path = path

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, get_args
 
-from edge.delivery.outbox.mark import MAX_SEQ
 from edge.delivery.outbox.pages import Pages
 from edge.delivery.outbox.rows import (
     PENDING,
@@ -28,6 +27,7 @@ from edge.delivery.outbox.rows import (
     put_pending,
 )
 from edge.delivery.outbox.wal import Wal
+from edge.delivery.outbox.watermark import MAX_SEQ
 from edge.host import atomic_files
 
 SIDE_SUFFIXES: Final = ("-wal", "-shm", "")

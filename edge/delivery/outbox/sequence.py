@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from edge.delivery.outbox.mark import MAX_SEQ, read_regular
+from edge.delivery.outbox.watermark import MAX_SEQ, read_regular
 from edge.host import atomic_files
 
 MAX_BYTES: Final = 64

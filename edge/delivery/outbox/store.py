@@ -4,8 +4,8 @@ One connection, one lock. The recorder thread appends; the publisher thread peek
 delays the other thread by a few milliseconds at most, and the inspection loop never calls the outbox.
 
 The outbox counts `seq` in the same transaction as the row, so it has no gap after a rollback, a restart or a deletion.
-It never repeats either: two side files know which numbers were used (`sequence.py`, `mark.py`). When the database is
-lost, damaged or older than they are, the count continues above them, and an `events.dropped` event reports the jump.
+It never repeats either: two side files know which numbers were used (`sequence.py`, `watermark.py`). When the database
+is lost, damaged or older than they are, the count continues above them, and an `events.dropped` event reports the jump.
 
 A connection that fails is closed, and the next call opens the database anew: no error lasts longer than its cause.
 
@@ -26,7 +26,6 @@ from typing import Final, Literal
 
 from edge.delivery.outbox import dead_letters, limits
 from edge.delivery.outbox.limits import Limits, MakeLossDraft
-from edge.delivery.outbox.mark import Mark
 from edge.delivery.outbox.reader import ReaderHolds, rows_after
 from edge.delivery.outbox.recovery import DatabaseFile
 from edge.delivery.outbox.rows import (
@@ -40,10 +39,12 @@ from edge.delivery.outbox.rows import (
     encoded,
     insert_waiting,
     is_intact,
+    put_pending,
     waiting_bytes,
 )
 from edge.delivery.outbox.sequence import SequenceFile
 from edge.delivery.outbox.sqlite_errors import DamagedError, ends_connection, is_damage, translated
+from edge.delivery.outbox.watermark import Watermark
 from edge.errors import OutboxError
 from edge.host.clock import Clock, boot_id
 
@@ -83,7 +84,7 @@ class Outbox:
         self._lock = threading.RLock()
         self._boot = boot or boot_id()
         self._sequence = SequenceFile(path)
-        self._mark = Mark(path)
+        self._mark = Watermark(path)
         self._file = DatabaseFile(path, self._sequence, self._mark, clock, self._boot, is_synced=durability == "full")
         self._holds = ReaderHolds()
         self._make_draft: MakeLossDraft | None = None
@@ -94,6 +95,8 @@ class Outbox:
         """Why the database must be replaced, not only opened anew."""
         self._totals = Totals(0)
         self._unreported: Loss | None = None
+        self._given_up: Loss | None = None
+        """The part of `_unreported` that only the mark knows, not the database."""
         self._data_version = 0
         """Changes when another process has written to the database."""
         self._db: sqlite3.Connection | None = None
@@ -135,8 +138,7 @@ class Outbox:
                 clear_pending(db)
             totals = limits.trim(db, totals, self._limits, make_draft, now_ns)
             db.execute("UPDATE counter SET last_seq = ?", (totals.last_seq,))
-            self._commit(db, totals)
-            self._unreported = None if make_draft else self._unreported
+            self._commit(db, totals, is_reported=make_draft is not None)
         if totals.dropped > before.dropped == 0:
             log.warning(
                 "the outbox is full with %d undelivered events of %.1f MiB: from now on it drops the least severe and"
@@ -337,6 +339,7 @@ class Outbox:
                 return False
             loss = Loss(used - count + 1, used, count, "memory")
             self._unreported = loss if self._unreported is None else self._unreported.merged(loss)
+            self._given_up = loss if self._given_up is None else self._given_up.merged(loss)
             self._totals = replace(self._totals, last_seq=used)
         return True
 
@@ -390,8 +393,14 @@ class Outbox:
                 self._give_up_connection(error)
                 raise translated(error, self._path) from error
 
-    def _commit(self, db: sqlite3.Connection, totals: Totals) -> None:
+    def _commit(self, db: sqlite3.Connection, totals: Totals, *, is_reported: bool = False) -> None:
+        """is_reported: an event of this transaction reports all that was not reported yet."""
+        if self._given_up is not None and not is_reported:
+            put_pending(db, self._given_up)
+            db.execute("UPDATE counter SET last_seq = ?", (totals.last_seq,))
         db.execute("COMMIT")
+        self._given_up = None
+        self._unreported = None if is_reported else self._unreported
         self._totals = totals
         self._mark.note(db, totals.last_seq, self._boot)
 

@@ -46,7 +46,7 @@ def lines(result: Any) -> list[dict[str, Any]]:
 
 
 def test_every_command_explains_itself() -> None:
-    """--help of every command ends with 0 and says more than its name."""
+    """--help of every command exits with 0 and shows more than its name."""
     for name, command in main.commands.items():
         result = call(name, "--help")
         assert result.exit_code == 0
@@ -139,13 +139,13 @@ def test_inspect_goes_on_after_every_bad_input(tmp_path: Path, picture: Path) ->
     bad = _bad_inputs(tmp_path)
     result = call("inspect", "--json", *map(str, bad.values()), str(picture))
     assert result.exit_code == 1
-    said = {line["source"]: line for line in lines(result)}
+    found = {line["source"]: line for line in lines(result)}
     for name in ("text.png", "empty.png", "cut.png", "notes.txt", "missing.png"):
-        assert said[str(bad[name])]["error"], name
+        assert found[str(bad[name])]["error"], name
     for name in ("dot.png", "thread.png"):
-        assert said[str(bad[name])]["state"] == "bad_image"
-        assert "too small" in said[str(bad[name])]["reason"]
-    assert said[str(picture)]["state"] in ("ok", "defect", "unsure")
+        assert found[str(bad[name])]["state"] == "bad_image"
+        assert "too small" in found[str(bad[name])]["reason"]
+    assert found[str(picture)]["state"] in ("ok", "defect", "unsure")
 
 
 def test_inspect_gives_the_same_verdict_for_16_bit_and_colour_pictures(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_impossible_durations_are_refused(text: str, tmp_path: Path) -> None:
     assert "30s" in result.stderr
 
 
-def test_bench_says_of_each_figure_how_it_was_measured() -> None:
+def test_bench_reports_conditions_and_count_of_each_figure() -> None:
     """Network, threads, batch, quantiles and n of each; the paths side by side with their ratios."""
     rows = lines(call("bench", "--json", "--calls", "10"))
     network = {(row["network"], row["threads"], row["batch"]) for row in rows if row["what"] == "network"}
@@ -218,11 +218,11 @@ def test_bench_says_of_each_figure_how_it_was_measured() -> None:
 
 def test_bench_holds_a_camera_and_shows_every_stage() -> None:
     """One real camera process for a moment: stages with quantiles, cores and memory."""
-    told = call("bench", "--camera-count", "1", "--fps", "20", "--for", "1s").output
-    assert "1 x 1600x256 at 20 fps" in told
+    shown = call("bench", "--camera-count", "1", "--fps", "20", "--for", "1s").output
+    assert "1 x 1600x256 at 20 fps" in shown
     for stage in ("queue", "preprocess", "inference", "decide", "total"):
-        assert f"\n{stage} " in told
-    assert "of a core" in told
+        assert f"\n{stage} " in shown
+    assert "of a core" in shown
 
 
 def test_model_show_and_verify_accept_the_shipped_bundle() -> None:
@@ -232,8 +232,8 @@ def test_model_show_and_verify_accept_the_shipped_bundle() -> None:
     assert call("model", "verify").output.endswith(": OK\n")
 
 
-def test_tail_prints_what_is_no_event_without_breaking() -> None:
-    """A stranger's message on an event topic is shown as such."""
+def test_tail_prints_messages_that_are_no_events() -> None:
+    """It shows another client's message on an event topic as such."""
     for text in ("", "nonsense", "[1]", "null", '{"seq": 1}'):
         assert _event_line(text).startswith("not an event")
 

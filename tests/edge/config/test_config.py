@@ -339,9 +339,9 @@ def test_all_problems_are_reported_at_once():
 def test_problems_of_one_section_are_reported_together():
     """All contradictions within `mqtt` are in one message."""
     raw = {**BASE, "mqtt": {"broker": "mqtt://far", "password": "x", "password_file": "y", "cert_file": "z"}}
-    said = problems(raw)["mqtt"].allowed
+    allowed = problems(raw)["mqtt"].allowed
     for part in ("both set", "no username", "go together", "not be encrypted"):
-        assert part in said
+        assert part in allowed
 
 
 def test_two_cameras_of_one_name_are_refused():
@@ -616,7 +616,7 @@ def test_yaml_error_never_shows_the_line(line, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         (b"", "mapping of keys"),
         (b"# only this\n", "mapping of keys"),
@@ -654,10 +654,10 @@ def test_yaml_error_never_shows_the_line(line, tmp_path):
     ],
     ids=lambda value: repr(value[:30]) if isinstance(value, bytes) else "",
 )
-def test_odd_file_is_refused_with_a_reason(tmp_path, text, said):
+def test_odd_file_is_refused_with_a_reason(tmp_path, text, reason):
     """Any content of the file ends in a ConfigError that names the file."""
     message = refusal(tmp_path, text)
-    assert said in message
+    assert reason in message
     assert "config.yaml" in message
 
 

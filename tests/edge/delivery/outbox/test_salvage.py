@@ -311,3 +311,18 @@ def test_mark_that_cannot_be_trusted_is_ignored(tmp_path):
     assert box.append([draft(1)]) == (10,)
     assert reported(box) == []
     box.close()
+
+
+@pytest.mark.parametrize("is_acknowledged", [False, True])
+def test_given_up_events_are_reported_by_the_next_start(tmp_path, is_acknowledged):
+    """Also when the publisher still marks events as delivered between that and the end."""
+    box = open_reporting(tmp_path)
+    box.append([draft(n) for n in range(5)])
+    assert box.give_up(3)
+    if is_acknowledged:
+        box.ack([1])
+    box.close()
+    box = open_reporting(tmp_path)
+    assert box.append([draft(9)]) == (9,)
+    assert reported(box) == [{"first_seq": 6, "last_seq": 8, "count": 3, "cause": "memory"}]
+    box.close()

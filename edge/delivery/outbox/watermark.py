@@ -48,7 +48,7 @@ class Progress:
         return self.closed or self.boot == boot
 
 
-class Mark:
+class Watermark:
     """The mark of one database.  The lock of the outbox guards it."""
 
     def __init__(self, database: Path) -> None:
