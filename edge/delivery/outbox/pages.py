@@ -159,7 +159,9 @@ def _columns(record: bytes) -> tuple[Any, ...]:
         elif kind in (8, 9):
             values.append(kind - 8)
         elif kind in INTEGER_BYTES:
-            values.append(int.from_bytes(record[at : at + INTEGER_BYTES[kind]], "big", signed=True))
+            data = record[at : at + INTEGER_BYTES[kind]]
+            # Nothing is there: the type is damaged, the columns before it are not.
+            values.append(int.from_bytes(data, "big", signed=True) if len(data) == INTEGER_BYTES[kind] else None)
             at += INTEGER_BYTES[kind]
         elif kind == 0:
             values.append(None)

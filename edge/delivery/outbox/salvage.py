@@ -122,7 +122,7 @@ def _copy(pages: Pages, db: sqlite3.Connection, oldest: int | None) -> int:
                 db.execute(
                     "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (seq) DO UPDATE"
                     " SET delivered_ns = coalesce(event.delivered_ns, excluded.delivered_ns)",
-                    (seq, *values),
+                    (seq, *values[:-1], values[-1] if (values[-1] or 0) > 1 else None),  # 0 and 1: a damaged NULL
                 )
             case (None, str(), str(), str(), bytes(), int(), int(), int(), str()) if is_intact((seq, *values)):
                 db.execute("INSERT OR REPLACE INTO dead VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (seq, *values))

@@ -326,3 +326,29 @@ def test_given_up_events_are_reported_by_the_next_start(tmp_path, is_acknowledge
     assert box.append([draft(9)]) == (9,)
     assert reported(box) == [{"first_seq": 6, "last_seq": 8, "count": 3, "cause": "memory"}]
     box.close()
+
+
+@pytest.mark.parametrize("bit", [0, 1, 2, 3])
+def test_event_that_only_seems_delivered_is_sent(tmp_path, bit):
+    """One bit turns the NULL of an event that waits into a time; its entry in the index tells."""
+    box = open_reporting(tmp_path)
+    box.append([draft(n) for n in range(9)])
+    rows = box.peek(0, 100)
+    box.close()
+    path = tmp_path / "outbox.db"
+    record = path.read_bytes().index(rows[4].event_id.encode())
+    flip(path, record - 1, bit)  # the type of the last column stands before the first text
+    box = open_reporting(tmp_path)
+    assert box.peek(0, 100) == rows
+    box.close()
+
+
+def test_unharmed_files_of_version_0_1_are_opened_as_they_are(tmp_path):
+    """A kill and then an update: there is a log and no mark, and that is no damage."""
+    folder, rows = killed(tmp_path)
+    (folder / "outbox.db.mark").unlink()
+    box = open_reporting(folder)
+    assert box.peek(0, 100) == rows
+    assert box.append([draft(99)]) == (24,)
+    assert reported(box) == []
+    box.close()
