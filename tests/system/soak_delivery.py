@@ -28,7 +28,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # `fakes`: pytest finds it by conftest.py, a script does not
+# A script finds `fakes` in tests/, and before that `edge` in the checkout: tests/edge is a folder of that name, too.
+sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
 
 import paho.mqtt.client as paho
 from mosquitto import Mosquitto, free_port

@@ -107,6 +107,46 @@ def test_check_probe_opens_each_camera(tmp_path: Path) -> None:
     assert "hunter2" not in result.output
 
 
+@pytest.mark.parametrize("command", ["check", "run", "doctor"])
+@pytest.mark.parametrize("password", ["[hunter2]", "hunt]er2", "[hunter2", "hunter2#1"])
+def test_url_that_cannot_be_read_ends_a_command_without_it(tmp_path: Path, command: str, password: str) -> None:
+    """Exit code 78 and one message with the remedy, no traceback, no password."""
+    result = call(command, "-c", written(tmp_path, cameras=[{"name": "a", "source": f"rtsp://u:{password}@h/x"}]))
+    assert result.exit_code == 78
+    assert "cameras[0].source: (hidden): is not a URL that can be read" in result.output
+    assert "hunt" not in result.output
+
+
+@pytest.mark.parametrize("password", ["[hunter2]", "p@hunter2#1", "hunter2/?"])
+def test_check_accepts_any_password_of_a_reference(tmp_path: Path, password: str) -> None:
+    """It shows the camera without the password."""
+    (tmp_path / "pw").write_text(password)
+    result = call("check", "-c", written(tmp_path, cameras=[{"name": "a", "source": "rtsp://u:${file:pw}@h/x"}]))
+    assert result.exit_code == 0, result.output
+    assert "a: rtsp://h/x" in result.output
+    assert "hunter2" not in result.output
+
+
+def test_check_shows_no_query_of_a_url(tmp_path: Path) -> None:
+    """Cameras take tokens there, by any name."""
+    for form in ((), ("--json",)):
+        cameras = [{"name": "a", "source": "http://u:x@h/v?key=hunter2"}]
+        result = call("check", "-c", written(tmp_path, cameras=cameras), *form)
+        assert "http://h/v" in result.output
+        assert "hunter2" not in result.output
+
+
+def test_check_names_a_missing_secret_file_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    """The broker's password as well as a camera's."""
+    mqtt = {"broker": "mqtts://b", "username": "u", "password_file": "mqtt-password"}
+    result = call("check", "-c", written(tmp_path, mqtt=mqtt))
+    assert result.exit_code == 78
+    assert f"install -m 600 /dev/stdin {tmp_path}/mqtt-password" in result.output
+    result = call("check", "-c", written(tmp_path, cameras=[{"name": "a", "source": "rtsp://u:${file:camera}@h"}]))
+    assert result.exit_code == 78
+    assert f"install -m 600 /dev/stdin {tmp_path}/camera" in result.output
+
+
 def test_inspect_gives_one_json_line_per_frame(picture: Path) -> None:
     """The line holds the documented keys, plain types, the strongest region first."""
     result = call("inspect", "--json", str(picture))
