@@ -115,6 +115,19 @@ class Pages:
         return b"".join(parts)
 
 
+def has_sound_header(page: bytes) -> bool:
+    """Whether the first page starts as SQLite writes it for an outbox: the fields that never change."""
+    formats, fixed, schema_format, encoding = page[18:20], page[20:24], page[44:48], page[56:60]
+    return (
+        page[:16] == b"SQLite format 3\0"
+        and int.from_bytes(page[16:18], "big") == PAGE_BYTES
+        and formats in (b"\1\1", b"\2\2")
+        and fixed == b"\0\x40\x20\x20"
+        and schema_format in (b"\0\0\0\0", b"\0\0\0\4")
+        and encoding in (b"\0\0\0\0", b"\0\0\0\1")
+    )
+
+
 def _opened(path: Path, closing: contextlib.ExitStack) -> int | None:
     """None when there is no such file."""
     try:

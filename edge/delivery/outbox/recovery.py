@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from edge.delivery.outbox import salvage, wal
+from edge.delivery.outbox.pages import Pages, has_sound_header
 from edge.delivery.outbox.rows import (
     SCHEMA_VERSION,
     TABLES,
@@ -141,6 +142,9 @@ class DatabaseFile:
         is_empty = not self._path.exists() or self._path.stat().st_size == 0
         if is_empty and found.wal.pages:
             raise DamagedError("the database is gone, its write-ahead log is not")  # SQLite would delete the log
+        with Pages(self._path, self._path.with_name(self._path.name + "-wal"), found.wal) as pages:
+            if not is_empty and not has_sound_header(pages.page(1)):
+                raise DamagedError("its header is damaged")  # SQLite has other words for it, or only reads such a file
         os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # sets the mode before the first byte is written
         db = sqlite3.connect(self._path, timeout=5.0, isolation_level=None, check_same_thread=False)
         try:

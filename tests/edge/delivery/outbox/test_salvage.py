@@ -352,3 +352,19 @@ def test_unharmed_files_of_version_0_1_are_opened_as_they_are(tmp_path):
     assert box.append([draft(99)]) == (24,)
     assert reported(box) == []
     box.close()
+
+
+@pytest.mark.parametrize("at", [0, 16, 18, 19, 20, 21, 47, 52, 59, 60, 63])
+@pytest.mark.parametrize("bit", [0, 2, 5])
+def test_flipped_bit_in_the_header_loses_nothing(tmp_path, at, bit):
+    """Some of them make SQLite refuse the file, or only read it, for ever."""
+    box = open_reporting(tmp_path)
+    box.append([draft(n) for n in range(9)])
+    rows = box.peek(0, 100)
+    box.close()
+    flip(tmp_path / "outbox.db", at, bit)
+    box = open_reporting(tmp_path)
+    assert box.peek(0, 100) == rows
+    assert box.append([draft(1)]) == (10,)
+    assert reported(box) == []
+    box.close()
