@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 # A script finds `fakes` in tests/, and before that `edge` in the checkout: tests/edge is a folder of that name, too.
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import yaml
 from mosquitto import Mosquitto

@@ -29,7 +29,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 # A script finds `fakes` in tests/, and before that `edge` in the checkout: tests/edge is a folder of that name, too.
-sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[1])]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import paho.mqtt.client as paho
 from mosquitto import Mosquitto, free_port

@@ -16,7 +16,16 @@ from pydantic import SecretStr
 from edge import config
 from edge.calibration import anomaly
 from edge.calibration.anomaly import AllowedAlarms, Collector, Pace, fit
-from edge.calibration.anomaly_plots import contact_sheet, heat_map, tail_plot
+from edge.calibration.anomaly_plots import (
+    CAPTION_PX,
+    FONT,
+    MAP_CAPTION,
+    TEXT_SIZE,
+    contact_sheet,
+    heat_map,
+    tail_plot,
+    wrapped,
+)
 from edge.camera.sources.simulator import Strip
 from edge.cli import main
 from edge.config import calibration
@@ -170,7 +179,17 @@ def test_map_shows_where_good_surface_is_most_anomalous():
     assert x <= 330 <= x + w
     assert y <= 60 <= y + h
     assert len(result.place_scores) == len(result.boxes) > 1
-    assert heat_map(result).shape == (228, 400, 3)
+    caption = wrapped(MAP_CAPTION, 400 - 12)
+    assert heat_map(result).shape == (200 + 10 + CAPTION_PX * len(caption), 400, 3)
+
+
+@pytest.mark.parametrize("width", [120, 256, 388, 1588])
+def test_caption_of_the_map_fits_into_the_picture(width):
+    """A narrow camera has more lines: no word is lost, and no line is wider than the picture."""
+    lines = wrapped(MAP_CAPTION, width)
+    assert " ".join(lines) == MAP_CAPTION
+    assert max(cv2.getTextSize(line, FONT, TEXT_SIZE, 1)[0][0] for line in lines) <= width
+    assert (len(lines) == 1) == (width >= 388)
 
 
 @pytest.mark.parametrize(
