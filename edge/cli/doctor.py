@@ -13,7 +13,7 @@ from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.options import config_option, json_option
 
 
-@click.command()
+@click.command(short_help="Examine this node, with a remedy for each fault.")
 @config_option
 @json_option
 @click.option("--no-cameras", is_flag=True, help="Do not open the cameras.")

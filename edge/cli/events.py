@@ -13,12 +13,13 @@ from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.options import Seconds, config_option, json_option, since_option, since_wall_ns
 from edge.cli.progress import note
 from edge.errors import PayloadError
+from edge.event import NODE_CAMERA
 
 if TYPE_CHECKING:
     from edge.delivery.sequence_audit import SequenceAudit
 
 
-@click.command()
+@click.command(short_help="Print events as they arrive.")
 @config_option
 @json_option
 @click.option("-n", "--count", type=click.IntRange(1), help="End after this many events.")
@@ -32,7 +33,7 @@ def tail(
     """Subscribe to this node's broker and print events as they arrive.
 
     With --verify tail prints each event once, writes remarks and a result to stderr, and exits with 1 when an event is
-    missing, out of order, or numbered twice.
+    missing, out of order, or numbered twice. It also exits with 1 when it never reached the broker.
     """
     import threading
 
@@ -44,6 +45,8 @@ def tail(
     if verify and camera is not None:
         raise click.UsageError("--verify needs all cameras: seq counts over all of them")
     settings = config.load(config_path)
+    if camera not in (None, NODE_CAMERA):
+        config.find_camera(settings, camera, str(config_path))
     topic = Topics(settings.mqtt.topic_prefix, settings.node).event(camera or "+")
     audit = SequenceAudit() if verify else None
     over = threading.Event()
@@ -53,8 +56,9 @@ def tail(
         timer.start()
     note(f"listening to {topic}; Ctrl-C ends")
     seen = 0
+    connected = threading.Event()
     try:
-        for message in listen(settings.mqtt, [topic], on_state=note, stopped=over):
+        for message in listen(settings.mqtt, [topic], on_state=note, on_connected=connected.set, stopped=over):
             if audit is not None and not _is_first(audit, message.payload):
                 continue
             text = message.payload.decode("utf-8", "replace")
@@ -66,6 +70,9 @@ def tail(
         pass
     finally:
         timer.cancel()
+    if not connected.is_set():
+        note("the broker was never reached: that no event came proves nothing")
+        sys.exit(EXIT_FAILED)
     if audit is not None:
         sys.exit(_print_results(audit))
 
@@ -92,11 +99,15 @@ def _print_results(audit: SequenceAudit) -> int:
     return 0 if all(result.complete for result in results) else EXIT_FAILED
 
 
-def _event_line(text: str) -> str:
+def _event_line(text: str, *, dated: bool = False) -> str:
+    """dated: with the date; both in local time."""
+    from edge.host.clock import local_date_time, local_time, wall_ns_of
+
     try:
         event = json.loads(text)
         defect, detail = event.get("defect"), event.get("detail")
-        head = f"{event['time'][11:23]} #{event['seq']:<6} {event['camera']:10} {event['type']:15}"
+        at = (local_date_time if dated else local_time)(wall_ns_of(event["time"]))
+        head = f"{at} #{event['seq']:<6} {event['camera']:10} {event['type']:15}"
         if defect:
             x, y, w, h = defect.get("extent_px") or defect["box_px"]
             head += f" {defect['class']:16} {defect['confidence']:.2f}  at {x},{y} {w}x{h} px"
@@ -114,7 +125,7 @@ def _event_line(text: str) -> str:
         return f"not an event: {text[:200]}"
 
 
-@click.command()
+@click.command(short_help="Print the events stored on this node.")
 @config_option
 @json_option
 @since_option
@@ -125,6 +136,7 @@ def events(config_path: Path, as_json: bool, since: str | None, limit: int, refu
     """Print the events stored on this node, delivered or not, oldest first."""
     from edge import config
     from edge.delivery.outbox.reader import read_events
+    from edge.host.clock import local_date_time
 
     settings = config.load(config_path)
     store = settings.state.outbox
@@ -133,12 +145,13 @@ def events(config_path: Path, as_json: bool, since: str | None, limit: int, refu
         if as_json:
             click.echo(json.dumps({"delivery": row.state, "reason": row.reason, **json.loads(row.payload)}))
         else:
-            click.echo(f"{row.state:9} {_event_line(row.payload.decode())}")
+            click.echo(f"{row.state:9} {_event_line(row.payload.decode(), dated=True)}")
     if not stored and not as_json:
-        click.echo("no events stored", err=True)
+        from_ns = since_wall_ns(since)
+        note("no events stored" if since is None else f"no events stored since {local_date_time(from_ns)}")
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", short_help="Events that the broker refused.")
 def dead_letters() -> None:
     """List, retry or delete the events that the broker refused for good.
 
@@ -155,7 +168,7 @@ def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
     """List the refused events, oldest first: seq, topic, code and the broker's reason."""
     from edge import config
     from edge.delivery.outbox.reader import read_dead_letters
-    from edge.host.clock import stamp
+    from edge.host.clock import local_date_time, stamp
 
     found = read_dead_letters(config.load(config_path).state.outbox, limit)
     for letter in found:
@@ -164,6 +177,7 @@ def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
             head = {"seq": letter.seq, "event_id": letter.event_id, "topic": letter.topic, "refused": at, "code": code}
             click.echo(json.dumps({**head, "reason": letter.reason, "event": json.loads(letter.payload)}))
         else:
+            at = local_date_time(letter.refused_ns)
             click.echo(f"#{letter.seq:<6} {at} {letter.topic} {code} {letter.reason}")
     if not found and not as_json:
         note("no dead letters")

@@ -11,20 +11,11 @@ from edge import config
 from edge.camera.recordings import iter_recording
 from edge.camera.sources.contract import Picture, Unreadable
 from edge.camera.sources.files import find_images
-from edge.errors import ConfigError, DefectdError, Problem
+from edge.errors import DefectdError
 from edge.host.clock import NS_PER_MS, Clock
 from edge.model.classifier import Classifier
 from edge.vision.drawing import save
 from edge.vision.inspector import Inspector, Verdict
-
-
-def find_camera(settings: config.Config, name: str | None, origin: str) -> config.Camera:
-    """A camera by name, or the first.  Raises ConfigError when there is none of that name."""
-    names = [camera.name for camera in settings.cameras]
-    if name is not None and name not in names:
-        remedy = f"The configuration has: {', '.join(names)}"
-        raise ConfigError(origin, (Problem("--camera", name, "no such camera", remedy),))
-    return settings.cameras[names.index(name) if name else 0]
 
 
 class Offline:

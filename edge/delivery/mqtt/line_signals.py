@@ -87,7 +87,7 @@ class LineSignals:
             if is_speed:
                 update: StripUpdate = Speed(now_ns - self._delay_ns, self._speed(received))
             else:
-                name = _name(_found(_value(received.payload, or_text=not self._coil_path), self._coil_path))
+                name = _coil(received.payload) if not self._coil_path else self._coil_at_path(received.payload)
                 update = CoilNamed(now_ns, name, received.retained)
         except _Unusable as error:
             self._refuse(received.topic, error, now_ns)
@@ -99,6 +99,10 @@ class LineSignals:
             except IndexError:
                 pass  # the inspection loop has just taken them all
         self._waiting.append(update)
+
+    def _coil_at_path(self, payload: bytes) -> str | None:
+        """Raises _Unusable."""
+        return _name(_found(_value(payload), self._coil_path))
 
     def _speed(self, received: Received) -> float:
         """In m/s.  Raises _Unusable."""
@@ -127,16 +131,27 @@ class LineSignals:
             log.warning("%s: a message is not used: %s (%d so far)", topic, words, self.refused[error.code])
 
 
-def _value(payload: bytes, *, or_text: bool = False) -> Any:
-    """or_text: a payload that is not JSON is a text."""
+def _coil(payload: bytes) -> str | None:
+    """The name that a payload is, without a path into it.  Raises _Unusable.
+
+    A number or a truth value is the name as it stands: the coils 2048E1, 7.10 and true exist.
+    """
+    try:
+        text = payload.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        raise _Unusable("not_json", "the payload is not UTF-8 text") from None
+    try:
+        value = json_value(payload)
+    except CommandError:
+        return _name(text)
+    return _name(value if value is None or isinstance(value, str | dict | list) else text)
+
+
+def _value(payload: bytes) -> Any:
+    """Raises _Unusable."""
     try:
         return json_value(payload)
     except CommandError as error:
-        if or_text:
-            try:
-                return payload.decode("utf-8").strip()
-            except UnicodeDecodeError:
-                pass  # reported below
         code = "not_json" if error.code == "bad_json" else error.code
         raise _Unusable(code, str(error)) from None
 

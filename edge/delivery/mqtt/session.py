@@ -15,7 +15,7 @@ from edge.config import Mqtt
 from edge.delivery.mqtt.broken_connections import PACKET_TOO_LARGE
 from edge.delivery.mqtt.client import Link
 from edge.delivery.mqtt.deliveries import NEVER, TOPIC_INVALID, Deliveries
-from edge.delivery.mqtt.messages import Message, Messages, encoded
+from edge.delivery.mqtt.messages import CONTENT_TYPE, Message, Messages, encoded
 from edge.delivery.mqtt.notices import Acknowledged, Connected, Disconnected
 from edge.delivery.mqtt.retries import Retries
 from edge.delivery.outbox.rows import Row
@@ -26,7 +26,7 @@ from edge.host.clock import NS_PER_S, Clock
 READ_ROWS: Final = 200
 """Rows read from the outbox at a time."""
 STALL_KEEPALIVES: Final = 3
-"""A connection that confirms nothing for this many keepalives is dropped."""
+"""A connection on which something stays unconfirmed for this many keepalives is dropped."""
 
 
 class Session:
@@ -47,13 +47,15 @@ class Session:
         self.protocol = connected.protocol
         self.packet_limit = connected.maximum_packet_size
         self.in_flight: dict[int, Row | Message] = {}
-        """By message id."""
+        """By message id, the oldest first."""
+        self._sent_ns: dict[int, int] = {}
+        """When each of them was sent."""
         self.has_confirmed = False
         """The broker has confirmed an event."""
         self.end: Disconnected | None = None
         self.is_given_up = False
         """We ended the connection: no event is to blame."""
-        self.opened_ns = self._progress_ns = clock.monotonic_ns()
+        self.opened_ns = clock.monotonic_ns()
         self._outbox = outbox
         self._messages = messages
         self._deliveries = deliveries
@@ -94,8 +96,6 @@ class Session:
             item = self._messages.next() or self._next_row()
             if item is None:
                 return
-            if not self.in_flight:
-                self._progress_ns = self._clock.monotonic_ns()
             if isinstance(item, Row):
                 self._send_row(item)
             else:
@@ -103,18 +103,22 @@ class Session:
 
     def send(self, message: Message) -> int | None:
         """Returns the message id; None when it cannot be sent.  Raises BrokerError."""
-        size = Link.packet_bytes(message.topic, message.payload)
+        size = Link.packet_bytes(message.topic, message.payload, message.correlation, CONTENT_TYPE)
         if self.packet_limit is not None and size > self.packet_limit:
             self._deliveries.log(logging.ERROR, f"{message.topic}: the broker does not take so large a message")
             return None
         try:
             mid = self.link.publish(
-                message.topic, message.payload, retain=message.retain, correlation=message.correlation
+                message.topic,
+                message.payload,
+                retain=message.retain,
+                correlation=message.correlation,
+                content_type=CONTENT_TYPE,
             )
         except ValueError as error:  # the requester of a reply chooses its topic
             self._deliveries.log(logging.WARNING, f"a message cannot be sent: {error}")
             return None
-        self.in_flight[mid] = message
+        self._await(mid, message)
         return mid
 
     def _next_row(self) -> Row | None:
@@ -156,25 +160,29 @@ class Session:
     def _send_row(self, row: Row) -> None:
         is_replay = row.seq <= self._last_old_seq or row.seq in self._tried
         payload = _replayed(row.payload) if is_replay else row.payload
-        size = Link.packet_bytes(row.topic, payload)
+        size = Link.packet_bytes(row.topic, payload, content_type=CONTENT_TYPE)
         if self.packet_limit is not None and size > self.packet_limit:
             self.refuse(row, PACKET_TOO_LARGE, f"{size} bytes, and the broker takes {self.packet_limit}")
             return
         try:
-            mid = self.link.publish(row.topic, payload)
+            mid = self.link.publish(row.topic, payload, content_type=CONTENT_TYPE)
         except ValueError as error:
             self.refuse(row, TOPIC_INVALID, str(error))
             return
-        self.in_flight[mid] = row
+        self._await(mid, row)
         self._deliveries.count_sent(is_replay=is_replay)
+
+    def _await(self, mid: int, item: Row | Message) -> None:
+        self.in_flight[mid] = item
+        self._sent_ns[mid] = self._clock.monotonic_ns()
 
     # ---- answers ---------------------------------------------------------------------------------
 
     def acknowledge(self, notice: Acknowledged) -> None:
         """The broker's answer to something in flight."""
         item = self.in_flight.pop(notice.mid, None)
+        self._sent_ns.pop(notice.mid, None)
         now_ns = self._clock.monotonic_ns()
-        self._progress_ns = now_ns
         if isinstance(item, Row):
             if notice.ok:
                 self.has_confirmed = True
@@ -200,11 +208,16 @@ class Session:
             self._hold(f"a refused event cannot become a dead letter: {error}")
 
     def check_progress(self) -> None:
-        """Raises BrokerError when the broker confirms nothing; sends again what it put off."""
+        """Raises BrokerError when the broker leaves something unconfirmed; sends again what it put off.
+
+        The oldest message decides: later ones may be confirmed while the broker, or a hop on the way, has lost it.
+        """
         now_ns = self._clock.monotonic_ns()
-        if self.in_flight and (now_ns - self._progress_ns) / NS_PER_S > self._stall_s:
+        oldest_ns = next(iter(self._sent_ns.values()), now_ns)
+        if (now_ns - oldest_ns) / NS_PER_S > self._stall_s:
             self.is_given_up = True
-            raise BrokerError(f"the broker has confirmed nothing for {self._stall_s} s: connecting again")
+            topic = next(iter(self.in_flight.values())).topic
+            raise BrokerError(f"the broker has not confirmed {topic} for {self._stall_s} s: connecting again")
         if self._put_off and now_ns >= self._put_off_until_ns:
             self._messages.send_again(self._put_off)
             self._put_off.clear()

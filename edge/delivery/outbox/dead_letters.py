@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
-from edge.delivery.outbox.rows import SCHEMA_VERSION, SELECT_ROW, DeadLetter
+from edge.delivery.outbox.rows import SCHEMA_VERSION, SELECT_ROW, DeadLetter, Loss
 from edge.delivery.outbox.sqlite_errors import translated
 from edge.errors import OutboxError
 
 MAX_DEAD: Final = 10_000
-"""Dead letters kept; above that the oldest are deleted."""
+"""Dead letters kept; above that the oldest are deleted, and an events.dropped event reports them."""
+BATCH: Final = 256
+"""Dead letters above `MAX_DEAD` before they are deleted together. The report may be refused in its turn and become a
+dead letter: one report for each dead letter would never end."""
 
 
 def settle_dead_letters(path: Path, action: Literal["retry", "discard"], seqs: Sequence[int] | None) -> int:
@@ -55,8 +58,16 @@ def move_waiting(db: sqlite3.Connection, seq: int, refused_ns: int, code: int, r
     if not done:
         return False
     db.execute("DELETE FROM event WHERE seq = ?", (seq,))
-    db.execute("DELETE FROM dead WHERE seq IN (SELECT seq FROM dead ORDER BY seq DESC LIMIT -1 OFFSET ?)", (MAX_DEAD,))
     return True
+
+
+def prune(db: sqlite3.Connection, refused: int, max_dead: int) -> Loss | None:
+    """Delete the oldest dead letters when there are too many; returns what is lost.  refused: how many there are."""
+    if refused < max_dead + BATCH:
+        return None
+    oldest = [seq for (seq,) in db.execute("SELECT seq FROM dead ORDER BY seq LIMIT ?", (refused - max_dead,))]
+    delete(db, oldest)
+    return Loss(oldest[0], oldest[-1], len(oldest), "full")
 
 
 def put_back(db: sqlite3.Connection, seqs: Sequence[int] | None) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from edge.delivery.outbox.rows import Draft, Loss, Row, Totals, encoded, insert_waiting, waiting_bytes
+from edge.delivery.outbox.rows import PENDING, Draft, Loss, Row, Totals, encoded, insert_waiting, waiting_bytes
 
 PRUNE_BATCH: Final = 256
 """Delivered events above `keep_delivered` before they are deleted together."""
@@ -127,7 +127,7 @@ def prune(
     remaining = totals.delivered - len(needless)
     lost = _oldest_delivered(db, remaining - max(limits.keep_delivered, limits.max_rows), totals.last_seq)
     _delete(db, lost)
-    db.execute("DELETE FROM loss WHERE seq < (SELECT min(seq) FROM event)")
+    db.execute("DELETE FROM loss WHERE seq < (SELECT min(seq) FROM event) AND seq <> ?", (PENDING,))
     return replace(totals, delivered=remaining - len(lost)), lost
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from edge.event import Severity
 
 SCHEMA_VERSION: Final = 1
 
 DeliveryState = Literal["waiting", "delivered", "refused"]
-LossCause = Literal["full", "refused", "damaged", "power", "several"]
-"""full: the outbox was full; refused: the broker rejected the event; damaged, power: the database lost it; several:
-more than one of these."""
+LossCause = Literal["full", "memory", "refused", "damaged", "power", "several"]
+"""full: the outbox was full; memory: the disk took no events, up to a stop; refused: the broker rejected the event;
+damaged, power: the database lost it; several: more than one of these."""
 
 TABLES: Final = """
 CREATE TABLE counter (
@@ -180,6 +180,49 @@ def waiting_bytes(db: sqlite3.Connection, seq: int | None = None) -> int:
     condition, values = ("", ()) if seq is None else (" AND seq = ?", (seq,))
     query = f"SELECT coalesce(sum(length(payload)), 0) FROM event WHERE delivered_ns IS NULL{condition}"  # noqa: S608
     return int(db.execute(query, values).fetchone()[0])
+
+
+def is_intact(values: tuple[Any, ...]) -> bool:
+    """Whether the first columns of a row, those of `Row`, are consistent with the payload."""
+    seq, event_id, topic, severity, payload, stored_ns = values[:6]
+    try:
+        event = json.loads(payload)
+        return bool(
+            isinstance(payload, bytes)
+            and 0 < seq == event["seq"]
+            and event_id == event["event_id"]
+            and isinstance(topic, str)
+            and severity in get_args(Severity)
+            and isinstance(stored_ns, int)
+        )
+    except (TypeError, ValueError, KeyError, RecursionError):
+        return False
+
+
+PENDING: Final = 0
+"""The `seq` in the table `loss` of what no events.dropped event has reported yet: no event has this number."""
+
+
+def pending_loss(db: sqlite3.Connection) -> Loss | None:
+    """What was lost and not reported yet."""
+    found = db.execute("SELECT first_seq, last_seq, count, cause FROM loss WHERE seq = ?", (PENDING,)).fetchone()
+    return None if found is None else Loss(*found)
+
+
+def put_pending(db: sqlite3.Connection, loss: Loss) -> Loss:
+    """Note a loss, beside what is not reported yet, until `clear_pending`; returns all of it."""
+    known = pending_loss(db)
+    total = loss if known is None else known.merged(loss)
+    db.execute(
+        "INSERT OR REPLACE INTO loss VALUES (?, ?, ?, ?, ?)",
+        (PENDING, total.first_seq, total.last_seq, total.count, total.cause),
+    )
+    return total
+
+
+def clear_pending(db: sqlite3.Connection) -> None:
+    """The loss is in an events.dropped event of the same transaction."""
+    db.execute("DELETE FROM loss WHERE seq = ?", (PENDING,))
 
 
 def insert_waiting(db: sqlite3.Connection, rows: list[Row]) -> None:

@@ -6,11 +6,14 @@ of the new block is used.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final
 
+from edge.delivery.outbox.watermark import MAX_SEQ, read_regular
 from edge.host import atomic_files
 
+MAX_BYTES: Final = 64
 SEQ_BLOCK: Final = 1000
 """Numbers reserved at a time: one small synced write per block."""
 
@@ -25,10 +28,15 @@ class SequenceFile:
     def read(self) -> int:
         """The highest number that may have been used; 0 when the file is missing or unreadable."""
         try:
-            self._reserved = max(0, int(self._path.read_text("ascii")))
+            reserved = int(read_regular(self._path, MAX_BYTES).decode("ascii"))
         except (OSError, ValueError):
-            self._reserved = 0
+            reserved = 0
+        self._reserved = reserved if 0 < reserved < MAX_SEQ else 0
         return self._reserved
+
+    @property
+    def exists(self) -> bool:
+        return os.path.lexists(self._path)
 
     def reserve(self, seq: int) -> None:
         """Make the file cover `seq` before the number is used.  Raises OSError."""

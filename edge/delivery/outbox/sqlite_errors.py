@@ -16,8 +16,25 @@ class DamagedError(sqlite3.DatabaseError):
     """The integrity check found a fault in the file."""
 
 
+TAKEN: Final = (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_ROWID)
+"""A number above the counter is in use already: the counter is damaged."""
+UNDECODABLE: Final = "Could not decode to UTF-8"
+"""Starts the message of the sqlite3 module, without a code, for a text that is damaged."""
+
+
 def is_damage(error: sqlite3.Error) -> bool:
-    return isinstance(error, DamagedError) or _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return (
+        isinstance(error, DamagedError)
+        or _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        or getattr(error, "sqlite_errorcode", 0) in TAKEN
+        or str(error).startswith(UNDECODABLE)
+    )
+
+
+def ends_connection(error: sqlite3.Error) -> bool:
+    """Whether the connection may never work again, although the file can: it must be opened anew."""
+    broken = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY)
+    return is_damage(error) or _code(error) in broken
 
 
 def translated(error: sqlite3.Error, path: Path) -> OutboxError:

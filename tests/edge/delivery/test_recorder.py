@@ -185,6 +185,27 @@ def test_stop_gives_up_in_time_and_logs_what_is_lost(disk, caplog):
     assert "1 events could not be stored" in caplog.text
 
 
+def test_events_lost_at_a_stop_are_reported_by_the_next_start(disk, tmp_path, caplog):
+    """They get numbers, and an events.dropped event names them: a subscriber sees the hole, and why."""
+    recorder = recorder_for(disk)
+    recorder.put(event())
+    until(lambda: recorder.stored == 1)
+    disk.has_failed = True
+    for _ in range(23):
+        recorder.put(event())
+    assert not recorder.stop(0.3)
+    assert "23 events could not be stored before the stop and are lost: the next start reports it" in caplog.text
+    disk.close()
+    again = Disk(tmp_path)
+    recorder = recorder_for(again)
+    recorder.put(event())
+    assert recorder.stop(5)
+    events = stored(again)
+    assert [e["seq"] for e in events] == [1, 25, 26]
+    assert events[-1]["detail"] == {"first_seq": 2, "last_seq": 24, "count": 23, "cause": "memory"}
+    again.close()
+
+
 def test_value_that_json_cannot_express_costs_neither_its_event_nor_others(disk, caplog):
     """NaN becomes null and a foreign object becomes text; the event is stored anyway."""
     recorder = recorder_for(disk)

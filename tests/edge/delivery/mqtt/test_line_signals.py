@@ -106,16 +106,19 @@ def test_burst_is_bounded_and_the_newest_stay(caplog):
 
 @pytest.mark.parametrize(
     ("payload", "name"),
-    [('"A4711"', "A4711"), ("A4711", "A4711"), ("4711", "4711"), ("", None), ("null", None), ('"  "', None)],
+    [('"A4711"', "A4711"), ("A4711", "A4711"), ("4711", "4711"), ("", None), ("null", None), ('"  "', None)]
+    + [
+        (name, name) for name in ("2048E1", "7.10", "true", "-0", "1e999", "007", "NaN", '"A47', "12345678901234567890")
+    ],
 )
 def test_coil_is_named_by_text_or_number(payload, name):
-    """An empty value means that there is no coil."""
+    """A name may read as another JSON value; an empty one means that there is no coil."""
     scene = Scene()
     assert scene.send(payload, "plant/coil", retained=True)
     assert list(scene.signals.updates()) == [CoilNamed(scene.clock.monotonic_ns(), name, retained=True)]
 
 
-@pytest.mark.parametrize("payload", ["{}", "[1]", "true", "1.5", b"\xff", '"a\\nb"', "x" * 129])
+@pytest.mark.parametrize("payload", ["{}", "[1]", b"\xff", '"a\\nb"', "x" * 129])
 def test_value_that_is_not_a_coil_name_is_refused(payload):
     """A refused message leaves the coil unchanged."""
     scene = Scene()

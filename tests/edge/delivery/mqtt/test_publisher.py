@@ -225,6 +225,23 @@ def test_connection_that_confirms_nothing_is_dropped(scene):
     scene.drained()
 
 
+def test_event_that_is_never_confirmed_is_sent_again_though_later_ones_are(scene):
+    """The oldest wait ends the connection, not the newest confirmation; the event arrives on the next one."""
+    settings = SETTINGS.model_copy(update={"keepalive_s": 0.1})
+    scene.broker.answer = lambda sent: None if sent.payload.get("number") == 1 and len(scene.broker.links) == 1 else 0
+    scene.store(1)
+    publisher = scene.start(settings)
+
+    def is_connected_again() -> bool:
+        scene.outbox.append([draft(99)])
+        publisher.wake()
+        return publisher.snapshot().connections >= 2
+
+    until(is_connected_again)
+    scene.drained()
+    assert [event["seq"] for event in scene.broker.events].count(1) == 2
+
+
 def test_status_comes_first_and_retained_messages_after_each_connection(scene):
     """Each connection starts with online and the latest retained message of each topic; the will reports offline."""
     publisher = Publisher(

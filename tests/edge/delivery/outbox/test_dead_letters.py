@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 from fakes.delivery import draft
-from fakes.outbox import open_outbox
+from fakes.outbox import open_outbox, open_reporting, reported
 
-from edge.delivery.outbox.dead_letters import settle_dead_letters
+from edge.delivery.outbox.dead_letters import BATCH, settle_dead_letters
 from edge.delivery.outbox.reader import read_dead_letters, read_events
 from edge.errors import OutboxError
 
@@ -74,3 +74,28 @@ def test_dead_letters_of_a_file_that_is_no_database_are_refused(tmp_path):
         settle_dead_letters(path, "discard", None)
     with pytest.raises(OutboxError):
         read_dead_letters(path, 5)
+
+
+def test_dead_letters_beyond_the_limit_are_reported_with_their_range(tmp_path):
+    """The oldest go, in batches; each batch is counted, logged and reported by an event."""
+    box = open_reporting(tmp_path, max_dead=100)
+    box.append([draft(n) for n in range(100 + BATCH)])
+    for seq in range(1, 101 + BATCH):
+        box.refuse(seq, 0x87, "no")
+    assert (box.refused, box.dropped) == (100, BATCH)
+    assert box.dead_letters(1)[0].seq == BATCH + 1
+    assert {"first_seq": 1, "last_seq": BATCH, "count": BATCH, "cause": "full"} in reported(box)
+    box.close()
+
+
+def test_broker_that_refuses_every_report_ends_the_chain_of_reports(tmp_path):
+    """A report of deleted dead letters may become one: that must not go on for ever."""
+    box = open_reporting(tmp_path, max_dead=10)
+    box.append([draft(n) for n in range(1000)])
+    refused = 0
+    while rows := box.peek(0, 100):
+        for row in rows:
+            refused += box.refuse(row.seq, 0x87, "no")
+        assert refused < 3000
+    assert box.refused < 10 + BATCH
+    box.close()

@@ -17,18 +17,30 @@ def moved_aside(folder) -> list[str]:
 
 
 def test_damaged_header_is_moved_aside_and_the_count_continues(tmp_path, caplog):
-    """A file that is no longer a database costs its rows, is reported, and no number repeats."""
+    """A file that is no longer a database keeps its rows all the same, and no number repeats."""
     box = open_outbox(tmp_path)
     box.append([draft(n) for n in range(5)])
+    rows = box.peek(0, 10)
     box.close()
     damage(tmp_path / "outbox.db", 0, 4096)
     again = open_reporting(tmp_path)
     assert moved_aside(tmp_path)
     assert "is damaged" in caplog.text
-    (seq,) = again.append([draft(9)])
-    assert seq > 5
-    (detail,) = reported(again)
-    assert (detail["first_seq"], detail["last_seq"], detail["cause"]) == (1, seq - 1, "damaged")
+    assert again.append([draft(9)]) == (6,)
+    assert again.peek(0, 5) == rows
+    assert reported(again) == []
+    again.close()
+
+
+def test_file_without_any_row_is_reported_from_the_first_number(tmp_path):
+    """Nothing of the database is left: every number that was used is in the reported range."""
+    box = open_outbox(tmp_path)
+    box.append([draft(n) for n in range(5)])
+    box.close()
+    damage(tmp_path / "outbox.db", 0, (tmp_path / "outbox.db").stat().st_size)
+    again = open_reporting(tmp_path)
+    assert again.append([draft(9)]) == (6,)
+    assert reported(again) == [{"first_seq": 1, "last_seq": 5, "count": 5, "cause": "damaged"}]
     again.close()
 
 
