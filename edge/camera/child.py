@@ -20,6 +20,7 @@ from edge.camera.sources.registry import environment
 from edge.host import machine
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.redact import redact
+from edge.host.text import one_line
 from edge.host.token_bucket import TokenBucket
 
 KILL_GRACE_S: Final = 1.0
@@ -143,7 +144,7 @@ class Child:
     def _clean(self, line: bytes) -> str:
         """One line of output, short and without credentials."""
         text = line.decode("utf-8", "replace").strip().replace(self.url, public_url(self.url))
-        return redact(text)[:MAX_LINE_CHARACTERS]
+        return one_line(redact(text), MAX_LINE_CHARACTERS)
 
     def describe_exit(self) -> str:
         """Why a reaped process ended that gave no reason itself."""

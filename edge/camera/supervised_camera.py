@@ -21,6 +21,7 @@ from edge.frame import Frame
 from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.redact import redact
+from edge.host.text import one_line
 
 ProcessState = Literal["starting", "open", "down", "ended"]
 """What the process of a camera does.  Whether its pictures can be inspected is the inspection loop's business.
@@ -210,7 +211,7 @@ class SupervisedCamera:
         elif note.kind == "opened":
             try:
                 self.actual = SourceInfo.from_json(fields["actual"])
-            except (KeyError, TypeError):
+            except (KeyError, TypeError, OverflowError):
                 raise CameraError("the camera process sent nonsense: what it opened is unknown") from None
         elif note.kind == "discarded":
             reason, count = fields.get("reason"), fields["count"]
@@ -223,7 +224,7 @@ class SupervisedCamera:
         elif note.kind == "ended":
             child.has_ended = True
         elif note.kind == "error":
-            child.reason = redact(str(fields.get("message")))
+            child.reason = redact(one_line(str(fields.get("message"))))
 
     # State, under the lock ---------------------------------------------------------------------------------------
 
@@ -265,7 +266,7 @@ class SupervisedCamera:
     def describe_silence(self, child: Child, now_ns: int) -> str:
         what = "does not open" if child.delivers_since_ns is None else "hangs"
         silent_s = (now_ns - child.sign_ns) / NS_PER_S
-        return f"{public_url(self.spec.url)} {what}: nothing came for {silent_s:.1f} s"
+        return f"{one_line(public_url(self.spec.url))} {what}: nothing came for {silent_s:.1f} s"
 
     def stalled_ns(self, child: Child) -> int:
         """When the process counts as hung, monotonic.

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, Protocol
 from urllib.parse import urlsplit
 
 from edge.errors import CameraError, DefectdError
 from edge.frame import Gray
 from edge.host.clock import Clock
+from edge.host.text import one_line
 
 DEFAULT_FPS: Final = 30.0
 """Of images and the generated strip, where the configuration names no rate."""
@@ -75,14 +76,15 @@ class SourceInfo:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> SourceInfo:
-        """Raises TypeError for unknown fields and for values of the wrong type."""
+        """Raises TypeError for unknown fields and for values of the wrong type, OverflowError for endless numbers."""
         info = cls(**fields)
-        numbers = (info.width, info.height, info.fps, info.exposure or 0, info.gain or 0)
+        optional = (number for number in (info.exposure, info.gain) if number is not None)
+        numbers = (info.width, info.height, info.fps, *optional)
         if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers) or info.fps < 0:
             raise TypeError("a number of the actual camera format is not a number")
         if not isinstance(info.backend, str) or not isinstance(info.pixel_format, str):
             raise TypeError("a text of the actual camera format is not a text")
-        return info
+        return replace(info, backend=one_line(info.backend, 100), pixel_format=one_line(info.pixel_format, 100))
 
 
 @dataclass(frozen=True, slots=True)

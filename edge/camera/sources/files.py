@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import cv2
 
-from edge.camera.image_files import IMAGE_SUFFIXES, MAX_PIXELS, read_image, to_gray
+from edge.camera.image_files import IMAGE_SUFFIXES, MAX_PIXELS, read_image, shown, to_gray
 from edge.camera.sources import capture
 from edge.camera.sources.contract import DEFAULT_FPS, Lost, Picture, Source, SourceInfo, SourceSpec, pace_s
 from edge.errors import CameraError, EndOfRecording, ImageError
@@ -58,7 +58,7 @@ def find_images(url: str) -> tuple[Path, tuple[str, ...]]:
     """
     base, names = find_files(url, IMAGE_SUFFIXES)
     if not names:
-        raise CameraError(f"{url} holds no images; known are {' '.join(sorted(IMAGE_SUFFIXES))}")
+        raise CameraError(f"{shown(url)} holds no images; known are {' '.join(sorted(IMAGE_SUFFIXES))}")
     return base, names
 
 
@@ -76,7 +76,7 @@ def find_files(url: str, suffixes: frozenset[str]) -> tuple[Path, tuple[str, ...
                 folders[:] = [name for name in folders if not name.startswith(".")]
                 found += [os.path.relpath(os.path.join(folder, name), path) for name in files]  # noqa: PTH118
         except OSError as error:
-            raise CameraError(f"{url} cannot be listed: {error.strerror}") from None
+            raise CameraError(f"{shown(url)} cannot be listed: {error.strerror}") from None
     else:
         text = str(path)
         # Names are relative to the part before the first magic character.
@@ -103,7 +103,7 @@ class ImageSource:
         self._at = 0
         self._unreadable_in_a_row = 0
         if kind_of(spec.url) == "image" and not path_of(spec.url).exists():
-            raise CameraError(f"{spec.url} does not exist; check `source` of this camera")
+            raise CameraError(f"{shown(spec.url)} does not exist; check `source` of this camera")
         self._base, self._names = find_images(spec.url)
         # Read now: the actual format is known, and a folder without one readable image is refused.
         self._first: Picture | None = self._next()
@@ -134,7 +134,7 @@ class ImageSource:
                 self._lost.append(Lost(1, "unreadable", str(error)))
                 continue
             self._unreadable_in_a_row = 0
-            return Picture(pixels, name, (self._clock.monotonic_ns() - start) // 1000)
+            return Picture(pixels, shown(name), (self._clock.monotonic_ns() - start) // 1000)
 
     def take_lost(self) -> tuple[Lost, ...]:
         lost, self._lost = tuple(self._lost), []
@@ -166,21 +166,21 @@ class VideoSource:
 
     def _open(self) -> capture.Capture:
         if not self._path.exists():
-            raise CameraError(f"{self._path} does not exist; check `source` of this camera")
+            raise CameraError(f"{shown(self._path)} does not exist; check `source` of this camera")
         if not self._path.is_file():
-            raise CameraError(f"{self._path} is not a regular file; check `source` of this camera")
+            raise CameraError(f"{shown(self._path)} is not a regular file; check `source` of this camera")
         if not os.access(self._path, os.R_OK):
-            raise CameraError(f"{self._path} may not be read by this user; change its permissions")
+            raise CameraError(f"{shown(self._path)} may not be read by this user; change its permissions")
         video = capture.open_ffmpeg(str(self._path), ffmpeg_options="")
         if video is None:
-            raise CameraError(f"{self._path} is not a video that FFmpeg can open, or is damaged")
+            raise CameraError(f"{shown(self._path)} is not a video that FFmpeg can open, or is damaged")
         return video
 
     def read(self) -> Picture:
         start = self._clock.monotonic_ns()
         ok, picture = self._capture.read()
         if not ok and self._number == 0:
-            raise CameraError(f"{self._path} holds no picture that can be decoded")
+            raise CameraError(f"{shown(self._path)} holds no picture that can be decoded")
         if not ok and not self._loop:
             raise EndOfRecording("the video was shown to its end")
         if not ok:
@@ -191,7 +191,7 @@ class VideoSource:
             return self.read()
         pixels = to_gray(picture)
         number, self._number = self._number, self._number + 1
-        return Picture(pixels, self._path.name, (self._clock.monotonic_ns() - start) // 1000, number)
+        return Picture(pixels, shown(self._path.name), (self._clock.monotonic_ns() - start) // 1000, number)
 
     def take_lost(self) -> tuple[Lost, ...]:
         return ()

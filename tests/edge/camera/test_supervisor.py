@@ -29,6 +29,7 @@ from edge.camera.ring import open_ring
 from edge.camera.sources.contract import SourceInfo, SourceSpec
 from edge.camera.supervised_camera import DEFAULT_LIMITS, SPARE_SLOTS, Limits, stall_limit_s
 from edge.camera.supervisor import Supervisor
+from edge.delivery.mqtt.messages import encoded
 from edge.host.backoff import Backoff
 from edge.host.clock import Clock, SystemClock
 
@@ -105,6 +106,19 @@ def test_recording_is_played_whole_and_ends_once(tmp_path):
         status = scene.supervisor.snapshot()["a"]
         assert (status.state, status.restarts, status.pid) == ("ended", 0, None)
         assert (status.waiting, status.delivered) == (0, 30)
+
+
+def test_file_name_that_is_not_utf8_reaches_the_consumer_as_valid_text(tmp_path):
+    """The reason of a lost camera and the label of a frame can be sent, whatever a file is called."""
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / os.fsdecode(b"Pr\xfcfung.png")).touch()
+    good = write_images(tmp_path / "good", 1)
+    (good / "0.png").rename(good / os.fsdecode(b"Pr\xfc\x1b[2Jfung.png"))
+    with Scene(camera("bad", tmp_path / "bad"), camera("good", good, fps=0)) as scene:
+        scene.until(lambda: scene.reported(CameraLost, "bad") and scene.reported(CameraEnded, "good"))
+        reason = scene.reported(CameraLost, "bad")[0].reason
+        assert "Pr\\xfcfung.png is empty" in encoded({"reason": reason}).decode().replace("\\\\", "\\")
+        assert scene.labels["good"] == ["Pr\\xfc\\x1b[2Jfung.png"]
 
 
 def test_end_is_not_reported_while_frames_wait(tmp_path):
