@@ -331,6 +331,21 @@ def test_one_installation_runs_at_a_time_and_its_failure_is_reported(plant: Plan
     plant.goes_on()
 
 
+def test_installation_that_ends_in_an_error_of_the_program_is_reported(
+    plant: Plant, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked for it gets an event, not silence after `started`."""
+
+    def fail(*_: object) -> None:
+        raise UnicodeDecodeError("utf-8", b"\xfc", 0, 1, "invalid start byte")
+
+    monkeypatch.setattr("edge.control.model_rollout.download", fail)
+    assert plant.rollout.perform(Model(action="install", url="https://127.0.0.1/x.zip")) == {"started": True}
+    until(lambda: plant.told("model.refused"), 10, "the refusal")
+    assert "UnicodeDecodeError" in plant.told("model.refused")[0][0]["reason"]
+    plant.goes_on()
+
+
 def test_shadow_model_runs_on_its_share_and_its_disagreements_are_counted(tmp_path: Path) -> None:
     """They are in the state of the camera; it decides nothing; a broken one is refused."""
     bundle_of(tmp_path, "other", weights=(0,) * 6, offsets=(0.0, 0, 0, 0, 0, 1.25))
