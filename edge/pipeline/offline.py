@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edge import config
 from edge.camera.recordings import iter_recording
@@ -16,6 +17,9 @@ from edge.host.clock import NS_PER_MS, Clock
 from edge.model.classifier import Classifier
 from edge.vision.drawing import save
 from edge.vision.inspector import Inspector, Verdict
+
+MAX_NAME_BYTES: Final = 200
+"""Of a file name without the number of the frame: file systems take 255."""
 
 
 def find_camera(settings: config.Config, name: str | None, origin: str) -> config.Camera:
@@ -88,6 +92,9 @@ def _anomaly(value: float | None) -> dict[str, float]:
 def _file_name(picture: Picture) -> str:
     """One flat name per frame: two folders may hold files of the same name."""
     whole = picture.label.strip("/.").replace("/", "_")
+    if len(whole.encode()) > MAX_NAME_BYTES:
+        mark = hashlib.sha256(whole.encode()).hexdigest()[:16]
+        whole = f"{mark}_{whole.encode()[-MAX_NAME_BYTES + len(mark) :].decode('utf-8', 'ignore')}"
     return f"{whole}_{picture.number:06d}.png"
 
 

@@ -16,6 +16,7 @@ from edge.camera.sources import capture
 from edge.camera.sources.contract import DEFAULT_FPS, Lost, Picture, Source, SourceInfo, SourceSpec, pace_s
 from edge.errors import CameraError, EndOfRecording, ImageError
 from edge.host.clock import Clock
+from edge.host.text import is_valid
 
 VIDEO_SUFFIXES: Final = frozenset(
     (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm", ".ts", ".mjpeg", ".h264")
@@ -171,6 +172,8 @@ class VideoSource:
             raise CameraError(f"{shown(self._path)} is not a regular file; check `source` of this camera")
         if not os.access(self._path, os.R_OK):
             raise CameraError(f"{shown(self._path)} may not be read by this user; change its permissions")
+        if not is_valid(str(self._path)):  # OpenCV crashes at a name that is not UTF-8
+            raise CameraError(f"{shown(self._path)} has a name that is not UTF-8; rename it")
         video = capture.open_ffmpeg(str(self._path), ffmpeg_options="")
         if video is None:
             raise CameraError(f"{shown(self._path)} is not a video that FFmpeg can open, or is damaged")
