@@ -16,7 +16,7 @@ from typing import Any, Final
 import yaml
 
 from edge.errors import ConfigError, Problem
-from edge.host import atomic_files
+from edge.host import atomic_files, regular_file
 
 MAX_BYTES: Final = 512 * 1024
 MAX_REFERENCED_BYTES: Final = 64 * 1024
@@ -32,11 +32,14 @@ _PLAIN_TAGS: Final = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "
 _QUOTES: Final = "a text that starts with & * ! % @ or ` needs quotes"
 
 
-def read(path: Path) -> object:
-    """The file's value.  Raises ConfigError, which names the place but never the text there."""
+def read(path: Path, *, may_be_pipe: bool = False) -> object:
+    """The file's value.  Raises ConfigError, which names the place but never the text there.
+
+    may_be_pipe: wait for what comes out of a pipe; otherwise the file must be a regular one.
+    """
     origin = str(path)
     try:
-        with path.open("rb") as file:
+        with path.open("rb") if may_be_pipe else regular_file.opened(path) as file:
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode("utf-8-sig")
     except (OSError, ValueError) as error:

@@ -32,7 +32,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from edge.errors import BundleError
 from edge.frame import Gray
-from edge.host import atomic_files
+from edge.host import atomic_files, regular_file
 from edge.host.text import one_line
 
 CARD = "card.json"
@@ -235,7 +235,7 @@ def attach_signature(where: Path, content: bytes) -> None:
 def _read(origin: str, path: Path) -> Bundle:
     try:
         if path.is_dir():
-            return _check(origin, lambda name: (path / name).open("rb"))
+            return _check(origin, lambda name: regular_file.opened(path / name))
         with zipfile.ZipFile(path) as archive:
             return _check(origin, archive.open)  # type: ignore[arg-type]
     except (OSError, KeyError) as error:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.errors import BundleError
-from edge.host import atomic_files
+from edge.host import atomic_files, regular_file
 from edge.host.clock import Clock, stamp
 from edge.model import bundle
 
@@ -242,8 +242,7 @@ class Store:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            value = json.loads(file.read(MAX_BYTES))
+        value = json.loads(regular_file.read(path, MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
