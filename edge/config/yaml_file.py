@@ -16,7 +16,7 @@ from typing import Any, Final
 import yaml
 
 from edge.errors import ConfigError, Problem
-from edge.host import atomic_files, regular_file
+from edge.host import atomic_files, regular_file, rights
 
 MAX_BYTES: Final = 512 * 1024
 MAX_REFERENCED_BYTES: Final = 64 * 1024
@@ -52,6 +52,16 @@ def read(path: Path, *, may_be_pipe: bool = False) -> object:
         raise _refused(origin, f"is not usable YAML: {_where_and_why(error)}", "Correct it there") from None
     except RecursionError:
         raise _refused(origin, "is nested too deeply", f"At most {MAX_DEPTH} levels can be read") from None
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file.  Raises ConfigError where this user may not see that."""
+    try:
+        return path.exists()
+    except OSError as error:
+        remedy = rights.REMEDY if isinstance(error, PermissionError) else "Choose another state_dir"
+        problem = Problem("file", "cannot be read", str(error.strerror or error), remedy)
+        raise ConfigError(str(path), (problem,)) from None
 
 
 def coded(value: Mapping[str, Any]) -> bytes:

@@ -22,6 +22,7 @@ from edge.control.mqtt_commands import MAX_BYTES, parsed
 from edge.control.requests import REQUESTS, Request
 from edge.errors import CommandError, DefectdError
 from edge.host.clock import Clock
+from edge.host.rights import why
 from edge.host.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ def ask(state_dir: Path, verb: str, timeout_s: float = REPLY_S, **fields: Any) -
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except OSError as error:
-            raise CommandError("failed", f"{path}: {error.strerror or error}") from error
+            raise CommandError("failed", f"{path}: {why(error)}") from error
         try:
             caller.sendall(json.dumps({"verb": verb, **fields}).encode() + b"\n")
             reply = json.loads(_line(caller, MAX_REPLY_BYTES))

@@ -12,6 +12,7 @@ from edge import config
 from edge.camera.recordings import iter_recording
 from edge.camera.sources.contract import Picture, Unreadable
 from edge.camera.sources.files import find_images
+from edge.camera.sources.registry import RECORDING, find
 from edge.errors import ConfigError, DefectdError, Problem
 from edge.host.clock import NS_PER_MS, Clock
 from edge.model.classifier import Classifier
@@ -102,6 +103,9 @@ def count_files(paths: Iterable[str]) -> int:
     """About how many files `verdicts` will go through, for a progress bar."""
     count = 0
     for path in paths:
+        if find(path) is not RECORDING:  # `verdicts` reports it
+            count += 1
+            continue
         try:
             count += len(find_images(path)[1])
         except DefectdError:  # `verdicts` reports it

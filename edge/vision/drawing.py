@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from edge.errors import ImageError
 from edge.frame import Gray
+from edge.host.rights import why
 from edge.host.text import one_line
 from edge.vision.decision import Detections
 
@@ -92,4 +93,4 @@ def save(path: Path, image: Gray, detections: Detections) -> None:
         path.write_bytes(content)
     except OSError as error:
         name = one_line(str(path), keep_end=True)
-        raise ImageError(f"{name} cannot be written: {error.strerror or error}") from error
+        raise ImageError(f"{name} cannot be written: {why(error)}") from error

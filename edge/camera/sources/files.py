@@ -41,15 +41,29 @@ def opencv_backend(url: str) -> str:
 def kind_of(url: str) -> FileKind:
     """What lies at this path now; where nothing does, what its name suggests."""
     path = path_of(url)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where this user may not look, or the name is too long)
         return "folder"
-    if glob.has_magic(str(path)) and not path.exists():
+    if glob.has_magic(str(path)) and not os.path.exists(path):  # noqa: PTH110
         return "glob"
     return "image" if path.suffix.lower() in IMAGE_SUFFIXES else "video"
 
 
 def path_of(url: str) -> Path:
-    return Path(url.removeprefix("file://")).expanduser()
+    path = Path(url.removeprefix("file://"))
+    try:
+        return path.expanduser()
+    except RuntimeError:  # the home of an unknown user: such a path does not exist
+        return path
+
+
+def check_exists(path: Path) -> None:
+    """Raises CameraError with the reason where there is no such file, or this user may not see it."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the path
+        raise CameraError(f"{shown(path)} does not exist; check `source` of this camera") from None
+    except OSError as error:
+        raise CameraError(f"{shown(path)} cannot be opened: {error.strerror}; check `source` of this camera") from None
 
 
 def find_images(url: str) -> tuple[Path, tuple[str, ...]]:
@@ -103,8 +117,8 @@ class ImageSource:
         self._lost: list[Lost] = []
         self._at = 0
         self._unreadable_in_a_row = 0
-        if kind_of(spec.url) == "image" and not path_of(spec.url).exists():
-            raise CameraError(f"{shown(spec.url)} does not exist; check `source` of this camera")
+        if kind_of(spec.url) == "image":
+            check_exists(path_of(spec.url))
         self._base, self._names = find_images(spec.url)
         # Read now: the actual format is known, and a folder without one readable image is refused.
         self._first: Picture | None = self._next()
@@ -166,8 +180,7 @@ class VideoSource:
         return int(length) if math.isfinite(length) and 0 < length < MAX_PIXELS else 0
 
     def _open(self) -> capture.Capture:
-        if not self._path.exists():
-            raise CameraError(f"{shown(self._path)} does not exist; check `source` of this camera")
+        check_exists(self._path)
         if not self._path.is_file():
             raise CameraError(f"{shown(self._path)} is not a regular file; check `source` of this camera")
         if not os.access(self._path, os.R_OK):

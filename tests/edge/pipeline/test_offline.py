@@ -53,3 +53,12 @@ def test_folder_for_pictures_that_cannot_be_written_is_named(tmp_path: Path) -> 
     assert code == 1
     assert stderr.startswith("defectd: ")
     assert "cannot be written" in stderr
+
+
+@pytest.mark.parametrize("source", ["rtsp://u:secret@127.0.0.1:1/x?[1]", "0", "strip:", "strip:?seed=1", "/dev/video7"])
+def test_source_that_is_not_a_recording_is_one_message(source: str) -> None:
+    """A camera is not inspected here, and its password is not shown."""
+    code, (line,), stderr = inspected(source)
+    assert (code, stderr) == (1, "")
+    assert "is not a recording" in line["error"]
+    assert "secret" not in str(line)
