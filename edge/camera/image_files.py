@@ -71,17 +71,18 @@ def decode_image(data: bytes, name: str) -> Gray:
         raise ImageError(f"{name} is not an image that can be decoded, or is damaged")
     if picture.size == 0 or picture.size > MAX_PIXELS:
         raise ImageError(f"{name} has {picture.size} pixels; 1 to {MAX_PIXELS} are inspected")
-    return to_gray(picture)
+    return to_gray(picture, name)
 
 
-def to_gray(picture: np.ndarray[Any, Any]) -> Gray:
+def to_gray(picture: np.ndarray[Any, Any], name: str = "") -> Gray:
     """Convert any decoded picture to (H, W) uint8.  16 bit lose their low byte, alpha is ignored.
 
     BGR is weighted by ITU-R BT.601; where all three channels are equal, the result is exactly that channel.
-    Raises ImageError for other pixel types.
+    name: of the file or camera, for the error message.  Raises ImageError for other pixel types.
     """
     if picture.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"pixels are {picture.dtype}; only 8 and 16 bit can be inspected")
+        of_what = f"{name}: " if name else ""
+        raise ImageError(f"{of_what}pixels are {picture.dtype}; only 8 and 16 bit can be inspected")
     if picture.ndim == 3:
         channels = picture.shape[2]
         if channels in (3, 4):

@@ -205,7 +205,7 @@ class VideoSource:
             self._capture = self._open()
             self._number = 0
             return self.read()
-        pixels = to_gray(picture)
+        pixels = to_gray(picture, shown(self._path))
         number, self._number = self._number, self._number + 1
         return Picture(pixels, shown(self._path.name), (self._clock.monotonic_ns() - start) // 1000, number)
 
