@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, TypeVar
 
-from edge.camera.process import Job
+from edge.camera.process import EXIT_CAMERA, Job
 from edge.camera.ring import RingReader, open_ring
 from edge.camera.sources.contract import public_url
 from edge.camera.sources.registry import environment
@@ -122,7 +122,8 @@ class Child:
         held = machine.resident_bytes(self.process.pid)
         if held is None or held <= max_memory_mb << 20 or self.killed_ns is not None:
             return False
-        self.reason = f"the camera process was replaced: it held {held >> 20} MB, more than {max_memory_mb}"
+        held_mb = held >> 20
+        self.reason = f"the camera process was replaced: it held {held_mb} MB, max_memory_mb is {max_memory_mb}"
         return True
 
     def log_output(self, log: CameraLog, now_ns: int, *, at_once: bool = False) -> None:
@@ -145,6 +146,11 @@ class Child:
         """One line of output, short and without credentials."""
         text = line.decode("utf-8", "replace").strip().replace(self.url, public_url(self.url))
         return one_line(redact(text), MAX_LINE_CHARACTERS)
+
+    @property
+    def gave_reason(self) -> bool:
+        """Whether a reaped process ended by itself, with an error that it reported: no picture killed it."""
+        return self.process.returncode == EXIT_CAMERA
 
     def describe_exit(self) -> str:
         """Why a reaped process ended that gave no reason itself."""

@@ -38,6 +38,8 @@ class SourceSpec:
     rtsp_transport: str = "tcp"
     open_timeout_s: float = 3.0
     read_timeout_s: float = 2.0
+    skip: int = 0
+    """Pictures of a recording that earlier processes have dealt with: the first one to read is behind them."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

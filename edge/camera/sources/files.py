@@ -22,6 +22,9 @@ VIDEO_SUFFIXES: Final = frozenset(
     (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm", ".ts", ".mjpeg", ".h264")
 )
 
+MAX_DECODED_TO_SKIP: Final = 2000
+"""Pictures that are decoded to come behind them.  Seeking is faster, and in some containers inexact."""
+
 FileKind = Literal["image", "video", "folder", "glob"]
 
 
@@ -120,9 +123,15 @@ class ImageSource:
         if kind_of(spec.url) == "image":
             check_exists(path_of(spec.url))
         self._base, self._names = find_images(spec.url)
+        self._at = spec.skip % len(self._names) if self._loop else spec.skip
         # Read now: the actual format is known, and a folder without one readable image is refused.
-        self._first: Picture | None = self._next()
-        h, w = self._first.pixels.shape
+        self._first: Picture | None = None
+        h = w = 0
+        try:
+            self._first = self._next()
+            h, w = self._first.pixels.shape
+        except EndOfRecording:
+            pass  # the first `read` raises it: an earlier process came this far
         fps = DEFAULT_FPS if spec.fps is None else spec.fps
         self.period_s = pace_s(fps)
         self.actual = SourceInfo("images", w, h, fps, "GREY")
@@ -169,6 +178,8 @@ class VideoSource:
         self._path = path_of(spec.url)
         self._number = 0
         self._capture = self._open()
+        if not self._loop:  # of a loop it is not known which round it was in
+            self._skip(spec.skip)
         own_fps = capture.read_fps(self._capture) or DEFAULT_FPS
         self.period_s = pace_s(own_fps if spec.fps is None else spec.fps)
         self.actual = capture.read_info(self._capture, fps=own_fps)
@@ -178,6 +189,13 @@ class VideoSource:
         """Number of pictures that the container states, which may be wrong; 0 where it states none."""
         length = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         return int(length) if math.isfinite(length) and 0 < length < MAX_PIXELS else 0
+
+    def _skip(self, count: int) -> None:
+        if count > MAX_DECODED_TO_SKIP and self._capture.set(cv2.CAP_PROP_POS_FRAMES, count):
+            self._number = count
+            return
+        while self._number < count and self._capture.grab():
+            self._number += 1
 
     def _open(self) -> capture.Capture:
         check_exists(self._path)

@@ -65,6 +65,40 @@ class Impostor:
         )
 
 
+KILLER = """
+import os, signal, sys
+import edge.camera.sources.files as files
+from edge.camera import process
+
+read = files.read_image
+
+def read_or_die(path):
+    if "killer" in path.name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(path)
+
+files.read_image = read_or_die
+sys.exit(process.main(sys.argv[1:]))
+"""
+"""A camera process that pictures of some names kill, as a decoder or a lack of memory would."""
+
+
+def launch_mortal(job: Job, link: int, memory: int) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLER, str(link), str(memory), str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=(link, memory),
+        env={**os.environ, "PYTHONPATH": str(Path(edge.__file__).parents[1])},
+        bufsize=0,
+    )
+    assert process.stdin is not None
+    with process.stdin as stdin:
+        stdin.write(job.to_json().encode())
+    return process
+
+
 # Pure parts
 
 
@@ -185,6 +219,43 @@ def test_unreadable_images_are_counted_separately(tmp_path):
         assert scene.labels["a"] == ["0.png", "1.png", "2.png", "4.png", "5.png"]
         assert scene.lost("a", "unreadable") == 2
         assert scene.adds_up("a")
+
+
+@pytest.mark.parametrize("killers", [(2, 4, 5), (0, 1), (7,), tuple(range(8))], ids=["inside", "first", "last", "all"])
+def test_pictures_that_kill_the_process_are_left_out_and_counted(tmp_path, caplog, killers):
+    """The recording goes on behind them and ends; each picture is a frame or unreadable, once."""
+    folder = write_images(tmp_path / "a", 8)
+    (folder / "3.png").write_bytes(b"no picture")
+    for n in killers:
+        (folder / f"{n}.png").rename(folder / f"{n} killer.png")
+    start = partial(start_child, launch=launch_mortal)
+    with Scene(camera("a", folder, fps=0), start_child=start) as scene, caplog.at_level("WARNING"):
+        scene.until(lambda: scene.reported(CameraEnded))
+        assert scene.labels["a"] == [f"{n}.png" for n in range(8) if n not in (*killers, 3)]
+        assert scene.numbers["a"] == list(range(len(scene.labels["a"])))
+        assert scene.lost("a") == scene.lost("a", "unreadable") == 8 - len(scene.labels["a"])
+        assert "left out" in caplog.text
+
+
+def test_process_that_dies_once_costs_its_recording_nothing(tmp_path):
+    """It goes on with the picture at which it died."""
+    folder = write_images(tmp_path / "a", 40)
+    with Scene(camera("a", folder, fps=30)) as scene:
+        scene.until(scene.more("a", 10))
+        scene.signal("a", signal.SIGKILL)
+        scene.until(lambda: scene.reported(CameraEnded))
+        assert scene.labels["a"] == [f"{n}.png" for n in range(40)]
+        assert scene.lost("a") == 0
+
+
+def test_recording_with_new_settings_starts_at_its_first_picture(tmp_path):
+    """What was shown of the old one says nothing about the new one."""
+    folder = write_images(tmp_path / "a", 5)
+    with Scene(camera("a", folder, fps=0)) as scene:
+        scene.until(lambda: scene.reported(CameraEnded))
+        scene.supervisor.rearrange([camera("a", write_images(tmp_path / "b", 3), fps=0)])
+        scene.until(lambda: len(scene.reported(CameraEnded)) == 2)
+        assert scene.labels["a"][5:] == ["0.png", "1.png", "2.png"]
 
 
 def test_recording_keeps_its_pace(tmp_path):
