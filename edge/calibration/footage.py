@@ -152,6 +152,8 @@ def _recorded(sources: Sequence[str], *, consecutive: bool) -> Iterator[Shot]:
         before: str | None = None
         for picture in iter_recording(source):
             if isinstance(picture, Unreadable):
+                if picture.is_rest:
+                    continue  # the pictures that came are good footage
                 raise CalibrationError(f"{picture.label} cannot be read: {picture.error}")
             is_neighbour = before is not None and (consecutive or picture.label == before)
             before = picture.label

@@ -78,7 +78,8 @@ def _iter_file(path: Path) -> Iterator[Picture | Unreadable]:
             picture = source.read()
             yield Picture(picture.pixels, label, picture.decode_us, picture.number)
     except EndOfRecording:
-        pass
+        for lost in () if source is None else source.take_lost():
+            yield Unreadable(label, CameraError(lost.detail), is_rest=True)
     except DefectdError as error:
         yield Unreadable(label, error)
     finally:

@@ -120,6 +120,8 @@ class Unreadable:
 
     label: str
     error: DefectdError
+    is_rest: bool = False
+    """Pictures of a damaged video that are missing from those that came."""
 
 
 class Source(Protocol):

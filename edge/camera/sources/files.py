@@ -22,6 +22,12 @@ VIDEO_SUFFIXES: Final = frozenset(
     (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm", ".ts", ".mjpeg", ".h264")
 )
 
+COUNTING_SUFFIXES: Final = frozenset((".avi", ".mp4", ".m4v", ".mov"))
+"""Containers that list every picture."""
+TIMING_SUFFIXES: Final = frozenset((".mkv", ".webm"))
+"""Containers that state a duration, from which the number of pictures is estimated."""
+MIN_MISSING_SHARE: Final = 0.1
+"""Of an estimated number of pictures: fewer missing ones may be the estimate's fault."""
 MAX_DECODED_TO_SKIP: Final = 2000
 """Pictures that are decoded to come behind them.  Seeking is faster, and in some containers inexact."""
 
@@ -177,6 +183,7 @@ class VideoSource:
         self._loop = spec.loop
         self._path = path_of(spec.url)
         self._number = 0
+        self._lost: tuple[Lost, ...] = ()
         self._capture = self._open()
         if not self._loop:  # of a loop it is not known which round it was in
             self._skip(spec.skip)
@@ -215,6 +222,8 @@ class VideoSource:
         ok, picture = self._capture.read()
         if not ok and self._number == 0:
             raise CameraError(f"{shown(self._path)} holds no picture that can be decoded")
+        if not ok:
+            self._count_missing()
         if not ok and not self._loop:
             raise EndOfRecording("the video was shown to its end")
         if not ok:
@@ -227,8 +236,20 @@ class VideoSource:
         number, self._number = self._number, self._number + 1
         return Picture(pixels, shown(self._path.name), (self._clock.monotonic_ns() - start) // 1000, number)
 
+    def _count_missing(self) -> None:
+        """At the end: FFmpeg leaves out what it cannot decode, and stops where a file is cut off, without an error."""
+        suffix, length = self._path.suffix.lower(), self.length
+        missing = length - self._number
+        is_listed = suffix in COUNTING_SUFFIXES
+        if missing <= 0 or not (is_listed or (suffix in TIMING_SUFFIXES and missing > MIN_MISSING_SHARE * length)):
+            return
+        states = "lists" if is_listed else "has about"
+        words = f"{shown(self._path)} {states} {length} pictures, of which {self._number} could be decoded: is it damaged?"
+        self._lost = (*self._lost, Lost(missing, "unreadable", words))
+
     def take_lost(self) -> tuple[Lost, ...]:
-        return ()
+        lost, self._lost = self._lost, ()
+        return lost
 
     def close(self) -> None:
         self._capture.release()
