@@ -15,6 +15,7 @@ import click
 from edge.cli.exit_codes import EXIT_CONFIG, EXIT_FAILED, exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Seconds, config_option, json_option
+from edge.cli.progress import echo
 from edge.errors import BundleError, ConfigError
 from edge.host.redact import redact
 
@@ -67,7 +68,7 @@ def check(config_path: Path, as_json: bool, schema: bool, probe: bool) -> None:
     if as_json:
         click.echo(json.dumps({"ok": not failed, **findings}))
     else:
-        click.echo(
+        echo(
             f"{config_path}: {'FAIL' if failed else 'OK'}. Model {findings['model']} ({findings['network']}), "
             f"broker {findings['broker']}"
         )
@@ -77,7 +78,7 @@ def check(config_path: Path, as_json: bool, schema: bool, probe: bool) -> None:
                 probed = f": FAIL: {camera['error']}"
             elif camera.get("actual"):
                 probed = f": OK: {camera['actual']}"
-            click.echo(f"  {camera['name']}: {camera['source']}{probed}")
+            echo(f"  {camera['name']}: {camera['source']}{probed}")
     sys.exit(EXIT_FAILED if failed else 0)
 
 

@@ -13,6 +13,7 @@ from edge.config.schema import Config
 from edge.config.value_types import model_in
 from edge.errors import Problem
 from edge.host.redact import redact
+from edge.host.text import one_line
 
 RENAMED_KEYS: Final[Mapping[str, str]] = {
     "model.watch_s": "canary_s",
@@ -30,6 +31,10 @@ RENAMED_VALUES: Final[Mapping[str, Mapping[str, str]]] = {
     "travel.interpolation": {"ramp": "linear", "hold": "previous"},
 }
 """Values up to version 0.1, by key."""
+MAX_SHOWN: Final = 200
+"""Characters of a key: an unknown one may be any text."""
+MAX_COMPARED: Final = 100
+"""Characters of an unknown key that are compared with the known ones: the time grows with their square."""
 SHOWN_KEYS: Final = 6
 """Known keys that an error about an unknown one lists, those of the most similar name first."""
 
@@ -88,11 +93,11 @@ def _problem(details: Any, raw: Any) -> Problem:
     allowed = _PLAINER.get(kind) or re.sub(r"^(Input|String|Tuple) should", "should", message)
     if kind == "missing":
         value, allowed = "missing", "the key is required"
-    return Problem(key, value, allowed, _remedy(path, kind))
+    return Problem(key, value, one_line(allowed), _remedy(path, kind))
 
 
 def _unknown_key(path: tuple[Any, ...], value: str) -> Problem:
-    key, name = _dotted(path), str(path[-1])
+    key, name = _dotted(path), str(path[-1])[:MAX_COMPARED]
     new_name = RENAMED_KEYS.get(_place(path))
     if new_name is not None:
         return Problem(key, value, f"is now called {new_name!r}", f"Write {new_name!r}")
@@ -161,7 +166,7 @@ def _dotted(path: tuple[Any, ...]) -> str:
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
+    return one_line(text, MAX_SHOWN)
 
 
 def _dig(raw: Any, path: tuple[Any, ...]) -> Any:

@@ -17,6 +17,7 @@ import yaml
 
 from edge.errors import ConfigError, Problem
 from edge.host import atomic_files, regular_file, rights
+from edge.host.text import is_valid, one_line
 
 MAX_BYTES: Final = 512 * 1024
 MAX_REFERENCED_BYTES: Final = 64 * 1024
@@ -182,11 +183,16 @@ class _Filler:
             remedy = f"At most {MAX_DEPTH} levels and {MAX_VALUES} values can be read"
             raise _refused(self._origin, "is nested too deeply or expands to too much", remedy)
         if isinstance(value, dict):
-            return {k: self.fill(v, f"{key}.{k}" if key else str(k), depth + 1) for k, v in value.items()}
+            return {k: self.fill(v, one_line(f"{key}.{k}" if key else str(k)), depth + 1) for k, v in value.items()}
         if isinstance(value, list):
             return [self.fill(v, f"{key}[{i}]", depth + 1) for i, v in enumerate(value)]
         if isinstance(value, str):
-            return _REFERENCE.sub(lambda match: self._replacement(match, key), value)
+            text = _REFERENCE.sub(lambda match: self._replacement(match, key), value)
+            if not is_valid(text):  # by an escape in the file, or from the environment
+                remedy = "Write it without; an environment variable and a file hold UTF-8 text"
+                self._problems.append(Problem(key, "(hidden)", "holds a NUL or bytes that are not UTF-8", remedy))
+                return ""
+            return text
         return value
 
     def _replacement(self, match: re.Match[str], key: str) -> str:

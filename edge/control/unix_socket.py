@@ -23,6 +23,7 @@ from edge.control.requests import REQUESTS, Request
 from edge.errors import CommandError, DefectdError
 from edge.host.clock import Clock
 from edge.host.rights import why
+from edge.host.text import one_line
 from edge.host.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -118,7 +119,7 @@ class CommandSocket:
             request = model.model_validate(fields)
         except ValidationError as error:
             raise CommandError("bad_value", str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
-        log.info("command from this machine: %s %s", model.__name__.lower(), fields)
+        log.info("command from this machine: %s %s", model.__name__.lower(), one_line(str(fields)))
         return self._perform(request)
 
 

@@ -1,7 +1,7 @@
 """Text from outside the program (names of files, messages of libraries, payloads), made valid where it enters.
 
-Such text may hold half a character, a NUL, a terminal escape or 64 KiB. JSON, MQTT, SQLite and file names refuse some of
-that with an exception, far from where it came in; a terminal obeys it.
+Such text may hold half a character, a NUL, a terminal escape or 64 KiB. JSON, MQTT, SQLite and file names refuse some
+of that with an exception, far from where it came in; a terminal obeys it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UNSAFE: Final = (
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # invisible
 )
 _UNSAFE_IN_LINE: Final = re.compile(f"[{_UNSAFE}]")
-_UNSAFE_IN_LINES: Final = re.compile(rf"(?!\n)[{_UNSAFE}]")
+_UNSAFE_IN_LINES: Final = re.compile(rf"(?![\n\t])[{_UNSAFE}]")
 
 
 def one_line(text: str | bytes, limit: int = MAX_CHARACTERS, *, keep_end: bool = False) -> str:
@@ -43,7 +43,7 @@ def one_line(text: str | bytes, limit: int = MAX_CHARACTERS, *, keep_end: bool =
 
 
 def lines(text: str) -> str:
-    """The same for several lines, for a terminal or a log: only ends of lines stay.  Nothing is cut off."""
+    """The same for several lines, for a terminal or a log: only ends of lines and tabs stay.  Nothing is cut off."""
     return _UNSAFE_IN_LINES.sub(_escape, text)
 
 

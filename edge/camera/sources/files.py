@@ -16,12 +16,14 @@ from edge.camera.sources import capture
 from edge.camera.sources.contract import DEFAULT_FPS, Lost, Picture, Source, SourceInfo, SourceSpec, pace_s
 from edge.errors import CameraError, EndOfRecording, ImageError
 from edge.host.clock import Clock
-from edge.host.text import is_valid
+from edge.host.text import is_valid, one_line
 
 VIDEO_SUFFIXES: Final = frozenset(
     (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm", ".ts", ".mjpeg", ".h264")
 )
 
+MAX_PATH: Final = 4096
+"""Characters of a path or a pattern.  Source: PATH_MAX of Linux."""
 COUNTING_SUFFIXES: Final = frozenset((".avi", ".mp4", ".m4v", ".mov"))
 """Containers that list every picture."""
 TIMING_SUFFIXES: Final = frozenset((".mkv", ".webm"))
@@ -50,6 +52,8 @@ def opencv_backend(url: str) -> str:
 def kind_of(url: str) -> FileKind:
     """What lies at this path now; where nothing does, what its name suggests."""
     path = path_of(url)
+    if len(url) > MAX_PATH:  # no file has such a name, and as a pattern it would be searched for minutes
+        return "image" if path.suffix.lower() in IMAGE_SUFFIXES else "video"
     if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where this user may not look, or the name is too long)
         return "folder"
     if glob.has_magic(str(path)) and not os.path.exists(path):  # noqa: PTH110
@@ -106,7 +110,11 @@ def find_files(url: str, suffixes: frozenset[str]) -> tuple[Path, tuple[str, ...
         # Names are relative to the part before the first magic character.
         plain = Path(text[: next(i for i, c in enumerate(text) if c in "*?[")])
         base = plain if text[: len(str(plain)) + 1].endswith("/") else plain.parent
-        found = [os.path.relpath(name, base) for name in glob.iglob(text, recursive=True) if os.path.isfile(name)]  # noqa: PTH113, PTH207
+        try:
+            there = [name for name in glob.iglob(text, recursive=True) if os.path.isfile(name)]  # noqa: PTH113, PTH207
+        except (OSError, ValueError) as error:  # ValueError: characters that no name of a file can have
+            raise CameraError(f"{shown(url)} cannot be listed: {one_line(str(error))}") from None
+        found = [os.path.relpath(name, base) for name in there]
     names = (n for n in found if Path(n).suffix.lower() in suffixes and not Path(n).name.startswith("."))
     return base, tuple(sorted(names, key=_natural_order))
 
@@ -244,7 +252,9 @@ class VideoSource:
         if missing <= 0 or not (is_listed or (suffix in TIMING_SUFFIXES and missing > MIN_MISSING_SHARE * length)):
             return
         states = "lists" if is_listed else "has about"
-        words = f"{shown(self._path)} {states} {length} pictures, of which {self._number} could be decoded: is it damaged?"
+        words = (
+            f"{shown(self._path)} {states} {length} pictures, of which {self._number} could be decoded: is it damaged?"
+        )
         self._lost = (*self._lost, Lost(missing, "unreadable", words))
 
     def take_lost(self) -> tuple[Lost, ...]:
