@@ -11,16 +11,16 @@ python=${PYTHON:-python3}
 root=$dir/root
 wheels=$dir/wheels
 
-# What emulation cannot do. test_box: qemu shows no processor time in /proc/self. test_strip_scene: hundreds of frames through
+# What emulation cannot do. test_machine: qemu shows no processor time in /proc/self. test_strip_scene: hundreds of frames through
 # the network, which takes some 50 times as long. The rest measures, states how fast something is, or waits 30 s for what
 # takes longer here.
 left_out="
     tests/edge/host/test_machine.py::test_own_process_has_memory_and_time
     tests/edge/camera/sources/test_strip_scene.py
-    tests/edge/cli/test_cli.py::test_bench_names_threads_batch_median_p99_and_n
-    tests/edge/camera/sources/test_sources.py::test_read_image_is_quick_with_rubbish
-    tests/edge/control/test_model_rollout.py::test_missed_frames_are_put_down_to_a_model_only_if_it_is_slower[that_is_slow]
-    tests/edge/camera/test_supervisor.py::test_chatter_of_a_child_is_bounded_and_redacted
+    tests/edge/cli/test_cli.py::test_bench_reports_conditions_and_count_of_each_figure
+    tests/edge/camera/test_image_files.py::test_read_image_refuses_garbage_in_linear_time
+    tests/edge/control/test_model_rollout.py::test_missed_frames_count_against_a_canary_only_if_it_is_slower[that_is_slow]
+    tests/edge/camera/test_supervisor.py::test_output_of_a_child_is_bounded_and_redacted
     tests/edge/camera/test_supervisor.py::test_hundreds_of_restarts_leave_nothing_open
     tests/edge/vision/test_tiles.py::test_laying_a_large_frame_is_quick
     tests/edge/vision/test_tracker.py::test_number_of_tracks_is_bounded"

@@ -26,7 +26,7 @@ settings.load_profile("repeatable")
 
 @pytest.fixture
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on."""
-    from fakes import free_port as found
+    """A TCP port of 127.0.0.1 on which nothing listens."""
+    from fakes.ports import free_port as found
 
     return found()

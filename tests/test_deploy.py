@@ -1,4 +1,4 @@
-"""The containers: everything that can be tested without a container engine."""
+"""Image, composition, alerts and dashboard, as far as they can be tested without a container engine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 from compose_spec import PyCompose
-from fakes.node import Parts
+from fakes.monitoring import Scene
 
 from edge import config
 from edge.cli import main
@@ -43,7 +43,7 @@ def instructions() -> list[tuple[str, str]]:
 
 
 def test_dockerfile_is_clean_to_hadolint() -> None:
-    """No finding of any level."""
+    """hadolint reports nothing at any level."""
     done = subprocess.run([HADOLINT, DEPLOY / "Dockerfile"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "")
 
@@ -69,8 +69,8 @@ def test_command_and_health_check_of_the_image_are_commands_of_defectd() -> None
         assert all(word in result.output for word in arguments[1:] if word.startswith("-"))
 
 
-def test_build_context_contains_what_is_copied_and_no_more() -> None:
-    """.dockerignore lets through exactly what the Dockerfile copies from the tree: no model of ours, no secret."""
+def test_build_context_contains_only_what_is_copied() -> None:
+    """.dockerignore admits exactly the files that the Dockerfile copies: no trained model, no secret."""
     copied = {
         word
         for name, value in instructions()
@@ -84,7 +84,7 @@ def test_build_context_contains_what_is_copied_and_no_more() -> None:
 
 @pytest.mark.soak
 def test_every_run_step_of_the_image_runs(tmp_path: Path) -> None:
-    """By hand, takes a minute: the RUN steps in order, with their folders below a scratch folder, as this user."""
+    """The RUN steps run in order as this user, with their folders below a scratch folder (takes a minute)."""
     places = {"/src": tmp_path / "src", "/opt/defectd": tmp_path / "venv", "/var/lib/defectd": tmp_path / "state"}
 
     def placed(text: str) -> str:
@@ -130,7 +130,7 @@ def test_every_run_step_of_the_image_runs(tmp_path: Path) -> None:
 
 
 def test_composition_is_valid() -> None:
-    """The Compose specification accepts it; every image has a tag; all used secrets and volumes are declared."""
+    """The Compose specification accepts it, every image has a tag, and all used secrets and volumes are declared."""
     assert PyCompose.from_yaml((DEPLOY / "compose.yaml").read_text()).service_names() == list(COMPOSE["services"])
     for name, service in COMPOSE["services"].items():
         assert name == "defectd" or re.fullmatch(r"[\w./-]+:v?\d+\.\d+\.\d+", service["image"])
@@ -150,7 +150,7 @@ def test_only_the_broker_is_open_to_the_network() -> None:
 
 
 def test_configuration_of_the_composition_is_valid() -> None:
-    """defectd accepts it, and its secrets are where Compose mounts them."""
+    """defectd accepts it, and it names the secrets where Compose mounts them."""
     settings = config.load(DEPLOY / "defectd.yaml")
     secrets = {f"/run/secrets/{name}" for name in COMPOSE["services"]["defectd"]["secrets"]}
     assert {str(settings.mqtt.password_file), str(settings.mqtt.ca_file)} == secrets
@@ -176,16 +176,16 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         path = sysfs / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    parts = Parts()
-    parts.session.miss("overload", parts.clock.monotonic_ns(), "late", frames=2)
-    parts.session.counters.last_verdict_ns = parts.clock.monotonic_ns()
-    parts.session.drift = DriftDetector(
+    scene = Scene()
+    scene.session.miss("overload", scene.clock.monotonic_ns(), "late", frames=2)
+    scene.session.counters.last_verdict_ns = scene.clock.monotonic_ns()
+    scene.session.drift = DriftDetector(
         reference([ImageStats(100.0, 0.5)], Made(time="", version="", source="", frames=1, frame_px=None)), 60
     )
     for second in range(120):
-        parts.session.drift.step(Figures(100.0, 0.5), second * NS_PER_S)
+        scene.session.drift.step(Figures(100.0, 0.5), second * NS_PER_S)
     found: dict[str, set[str]] = {}
-    page = parts.routes["/metrics"].handler
+    page = scene.routes["/metrics"].handler
     assert isinstance(page, MetricsPage)
     for family in (*page.collect(), *machine.collect(sysfs)):
         for sample in family.samples:
@@ -215,7 +215,7 @@ def test_every_queried_metric_exists(known: dict[str, set[str]], where: str) -> 
 
 
 def test_dashboard_shows_every_metric(known: dict[str, set[str]]) -> None:
-    """Every metric is in a panel or an alert; the histogram by its buckets; the version info is left out."""
+    """Every metric except the version info is in a panel or an alert; the histogram is there by its buckets."""
     used = set(re.findall(r"\bdefectd_\w+", " ".join(expressions().values())))
     assert {name for name in known if not name.endswith(("_info", "_created"))} - used == set()
 

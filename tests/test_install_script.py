@@ -1,4 +1,4 @@
-"""The scripts of deploy/: clean by shellcheck, and what they say before they do anything."""
+"""The scripts of deploy/: clean to shellcheck, with help, and careful before they change anything."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def install(*arguments, **environment):
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
-def test_script_is_clean_by_shellcheck(script):
-    """Not a remark, at shellcheck's default severity."""
+def test_script_is_clean_to_shellcheck(script):
+    """shellcheck reports nothing at its default severity."""
     program = shutil.which("shellcheck")
     if program is None:
         if os.environ.get("CI"):
@@ -38,28 +38,28 @@ def test_script_is_clean_by_shellcheck(script):
 
 
 def test_help_names_every_option():
-    """--help is the manual: each option that is read stands in it."""
-    said = install("--help")
-    assert said.returncode == 0
+    """--help lists each option that the script reads."""
+    shown = install("--help")
+    assert shown.returncode == 0
     text = INSTALL.read_text()
     words = text[text.index("read_arguments() {") :].split()
     read = {word[:-1] for word in words if word.startswith("--") and word.endswith(")")} - {"--help"}
     assert len(read) > 8
-    assert [option for option in read if option not in said.stdout] == []
+    assert [option for option in read if option not in shown.stdout] == []
 
 
 @pytest.mark.parametrize(
     "arguments", [("--nonsense",), ("--config",), ("--purge",), ("--arch", "aarch64"), ("--offline",)], ids=" ".join
 )
-def test_wrong_usage_ends_with_2_and_the_manual(arguments):
-    """An unknown option, a value that is missing, an option without what it belongs to."""
+def test_wrong_usage_exits_with_2_and_shows_the_help(arguments):
+    """An unknown option, a missing value and an option without its main option are wrong usage."""
     done = install(*arguments)
     assert done.returncode == 2
     assert "install.sh --bundle FOLDER" in done.stderr
 
 
-def test_bundle_does_not_touch_a_folder_of_something_else(tmp_path):
-    """A folder that holds other files is refused, and they stay."""
+def test_bundle_refuses_a_folder_with_other_files(tmp_path):
+    """The other files stay."""
     (tmp_path / "letter.txt").write_text("dear")
     done = install("--bundle", str(tmp_path))
     assert done.returncode == 1
@@ -76,8 +76,8 @@ def test_bundle_does_not_touch_a_folder_of_something_else(tmp_path):
     ],
     ids=["too old", "32 bit", "no venv"],
 )
-def test_box_whose_python_does_not_do_is_told_what_to_do(cases, words, tmp_path):
-    """A Python that is too old, a 32-bit one, one without venv: named, with the command that helps."""
+def test_unsuitable_python_is_reported_with_a_remedy(cases, words, tmp_path):
+    """The message names a Python that is too old, 32-bit or without venv, and the command that helps."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name in ("bash", "dirname", "basename", "id", "cat", "mktemp", "ls", "rm"):

@@ -1,4 +1,4 @@
-"""The systemd unit as it is shipped: valid, and exposed no more than promised."""
+"""The shipped systemd unit is valid, and exposed no more than documented."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MANUAL = "file:/opt/defectd/current/share/defectd/README.md"
 
 
 def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """systemd-analyze, or a skip; not in CI, where it has to be there."""
+    """Run systemd-analyze; skip the test without it, but fail in CI."""
     program = shutil.which("systemd-analyze")
     if program is None:
         if os.environ.get("CI"):
@@ -27,7 +27,7 @@ def analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def placed(folder: Path, drop_ins: tuple[str, ...], text: str) -> Path:
-    """The unit in a folder of units, with some of its drop-ins."""
+    """Write the unit and some of its drop-ins into a folder."""
     (folder / "defectd.service.d").mkdir(parents=True)
     (folder / "defectd.service").write_text(text)
     for name in drop_ins:
@@ -39,8 +39,8 @@ ALL = tuple(sorted(path.name for path in DROP_INS.iterdir()))
 
 
 @pytest.mark.parametrize("drop_ins", [(), *((name,) for name in ALL), ALL])
-def test_unit_is_verified_without_a_remark(drop_ins, tmp_path):
-    """systemd-analyze verify says nothing, for the unit alone and with each drop-in; installed files stand in."""
+def test_unit_is_clean_to_systemd_analyze_verify(drop_ins, tmp_path):
+    """It reports nothing for the unit alone and with each drop-in; installed files replace ours."""
     text = UNIT.read_text()
     assert PROGRAM in text
     assert MANUAL in text
@@ -50,27 +50,27 @@ def test_unit_is_verified_without_a_remark(drop_ins, tmp_path):
 
 
 def test_verification_finds_a_mistyped_key(tmp_path):
-    """The check can fail: an unknown key is remarked."""
+    """systemd-analyze verify reports an unknown key."""
     text = UNIT.read_text().replace("WatchdogSec=", "WatchdogSecs=").replace(PROGRAM, "/bin/true")
     assert "WatchdogSecs" in analyze("verify", str(placed(tmp_path, (), text))).stderr
 
 
 @pytest.mark.parametrize(
-    ("drop_ins", "most"),
+    ("drop_ins", "max_score"),
     [((), 17), (("addresses.conf",), 17), (ALL, 11)],
     ids=["local cameras", "local cameras and addresses", "network cameras"],
 )
-def test_unit_is_exposed_no_more_than_promised(drop_ins, most, tmp_path):
-    """systemd's own measure, times ten: 17 with USB cameras, 11 as install.sh --network-cameras has it."""
+def test_unit_is_exposed_no_more_than_documented(drop_ins, max_score, tmp_path):
+    """systemd's exposure score, times ten, is 17 with USB cameras and 11 with --network-cameras."""
     placed(tmp_path / "etc/systemd/system", drop_ins, UNIT.read_text())
     arguments = ("security", "--offline=true", f"--root={tmp_path}", "--no-pager")
-    done = analyze(*arguments, f"--threshold={most}", "defectd.service")
+    done = analyze(*arguments, f"--threshold={max_score}", "defectd.service")
     assert done.returncode == 0, done.stdout[-200:]
     assert analyze(*arguments, "--threshold=5", "defectd.service").returncode != 0, "the check can fail"
 
 
 def test_exit_codes_of_the_command_line_are_those_of_the_unit():
-    """What the daemon calls a refused configuration is what systemd does not restart on."""
+    """systemd does not restart on the daemon's exit code for a refused configuration."""
     from edge.cli.exit_codes import EXIT_CONFIG
 
     assert f"RestartPreventExitStatus={EXIT_CONFIG}" in UNIT.read_text().splitlines()

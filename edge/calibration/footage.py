@@ -16,6 +16,7 @@ from edge.errors import CalibrationError
 from edge.frame import Gray
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.redact import redact
+from edge.host.url import public_url
 from edge.vision import image_quality
 
 MAX_BYTES: Final = 512 << 20
@@ -73,7 +74,7 @@ def shots(camera: config.Camera, sources: Sequence[str], clock: Clock, *, consec
 
 def source_name(camera: config.Camera, sources: Sequence[str]) -> str:
     """Where the frames come from, without credentials."""
-    return redact(", ".join(sources) if sources else camera.source.get_secret_value())[:500]
+    return ", ".join(public_url(source) for source in sources or [camera.source.get_secret_value()])[:500]
 
 
 def gather(

@@ -15,13 +15,14 @@ from typing import IO, Final, TypeVar
 
 from edge.camera.process import EXIT_CAMERA, Job
 from edge.camera.ring import RingReader, open_ring
-from edge.camera.sources.contract import public_url
 from edge.camera.sources.registry import environment
 from edge.host import machine
+from edge.host.child_environment import child_environment
 from edge.host.clock import NS_PER_S, Clock
-from edge.host.redact import redact
+from edge.host.redact import mask_of, redact
 from edge.host.text import one_line
 from edge.host.token_bucket import TokenBucket
+from edge.host.url import public_url, secrets_of
 
 KILL_GRACE_S: Final = 1.0
 """For a process to be gone after it closed its end of the ring, or was asked to end."""
@@ -144,8 +145,12 @@ class Child:
 
     def _clean(self, line: bytes) -> str:
         """One line of output, short and without credentials."""
-        text = line.decode("utf-8", "replace").strip().replace(self.url, public_url(self.url))
-        return one_line(redact(text), MAX_LINE_CHARACTERS)
+        return one_line(self.without_secrets(line.decode("utf-8", "replace").strip()), MAX_LINE_CHARACTERS)
+
+    def without_secrets(self, text: str) -> str:
+        """A text of this process without the credentials of its camera, however the libraries decoded them."""
+        mask = mask_of(secrets_of(self.url))
+        return redact(mask(text.replace(self.url, public_url(self.url))))
 
     @property
     def gave_reason(self) -> bool:
@@ -171,7 +176,7 @@ def launch_process(job: Job, link: int, memory: int) -> subprocess.Popen[bytes]:
     root = str(Path(__file__).resolve().parents[2])
     python_path = os.environ.get("PYTHONPATH")
     variables = {
-        **os.environ,
+        **child_environment(),
         **environment(job.spec),
         "PYTHONPATH": f"{root}{os.pathsep}{python_path}" if python_path else root,
         # The process does everything in one thread: thread pools of the numeric libraries would only cost memory.

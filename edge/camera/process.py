@@ -23,6 +23,8 @@ from edge.camera.sources.contract import Source, SourceSpec
 from edge.camera.sources.registry import open_source
 from edge.errors import CameraError, EndOfRecording
 from edge.host.clock import NS_PER_S, Clock, SystemClock
+from edge.host.redact import mask_of
+from edge.host.url import secrets_of
 
 EXIT_DONE = 0
 EXIT_BUG = 1
@@ -82,7 +84,7 @@ def main(arguments: list[str]) -> int:
         _send_error(ring, str(error))
         return EXIT_CAMERA
     except Exception as error:  # the top of a process: report the error and end visibly
-        _send_error(ring, f"{type(error).__name__}: {error}")
+        _send_error(ring, mask_of(secrets_of(job.spec.url))(f"{type(error).__name__}: {error}"))
         raise
     return EXIT_DONE
 

@@ -8,11 +8,12 @@ from typing import Final
 
 from edge.camera.image_files import IMAGE_SUFFIXES, read_image, shown
 from edge.camera.sources import files
-from edge.camera.sources.contract import Picture, SourceSpec, Unreadable, public_url
+from edge.camera.sources.contract import Picture, SourceSpec, Unreadable
 from edge.camera.sources.files import VIDEO_SUFFIXES, VideoSource
 from edge.camera.sources.registry import RECORDING, find
 from edge.errors import CameraError, DefectdError, EndOfRecording
 from edge.host.clock import SystemClock
+from edge.host.url import public_url
 
 SUFFIXES: Final = IMAGE_SUFFIXES | VIDEO_SUFFIXES
 

@@ -13,7 +13,7 @@ from edge.camera.notices import CameraEnded, CameraLost, CameraOpened, NoticeQue
 from edge.camera.opening import spec_of
 from edge.camera.process import Job
 from edge.camera.ring import Note, Received, RingReader
-from edge.camera.sources.contract import SourceInfo, SourceSpec, public_url
+from edge.camera.sources.contract import SourceInfo, SourceSpec
 from edge.camera.sources.registry import RECORDING, find, is_live
 from edge.config import Camera
 from edge.errors import CameraError
@@ -22,6 +22,7 @@ from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.redact import redact
 from edge.host.text import one_line
+from edge.host.url import public_url
 
 ProcessState = Literal["starting", "open", "down", "ended"]
 """What the process of a camera does.  Whether its pictures can be inspected is the inspection loop's business.

@@ -17,7 +17,7 @@ from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Seconds, config_option, json_option
 from edge.cli.progress import echo
 from edge.errors import BundleError, ConfigError
-from edge.host.redact import redact
+from edge.host.url import public_url
 
 
 @click.command()
@@ -89,6 +89,7 @@ def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
     from edge.host.clock import SystemClock
 
     settings = config.load(config_path)
+    config.require_secrets(settings, str(config_path))
     clock = SystemClock()
     classifier = prepare(settings, clock).classifier
     card = classifier.card
@@ -96,7 +97,7 @@ def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
     cameras = [
         {
             "name": camera.name,
-            "source": redact(camera.source.get_secret_value()),
+            "source": public_url(camera.source.get_secret_value()),
             **(found[camera.name].as_json() if probe else {}),
         }
         for camera in settings.active_cameras

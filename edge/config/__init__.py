@@ -1,7 +1,7 @@
 """What was asked for: the configuration, calibrations, tuning, and what commands changed."""
 
 from edge.config.broker_address import broker_address, embedded_port
-from edge.config.loader import json_schema, load, parse, state_dir_of
+from edge.config.loader import json_schema, load, parse, require_secrets, state_dir_of
 from edge.config.schema import (
     PATH_STEP,
     CalibratedThresholds,
@@ -54,5 +54,6 @@ __all__ = [
     "json_schema",
     "load",
     "parse",
+    "require_secrets",
     "state_dir_of",
 ]

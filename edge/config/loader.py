@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ValidationError
 
-from edge.config import messages, yaml_file
+from edge.config import messages, secret_file, yaml_file
 from edge.config.schema import Config
 from edge.config.value_types import Locate, PathKey
 from edge.errors import ConfigError, Problem
@@ -63,6 +63,21 @@ def parse(raw: object, *, origin: str, base: Path, env: Mapping[str, str]) -> Co
         raise ConfigError(origin, tuple(problems))
     anchored: Config = _anchored(config, Config, (), lambda where: yaml_file.located(where, base=base, env=env))
     return anchored
+
+
+def require_secrets(config: Config, origin: str) -> None:
+    """Raises ConfigError for each file of a password that is missing, with the command that makes it.
+
+    For `check`: a daemon reads these files at each connection, and they may come later.
+    """
+    files = {"mqtt": config.mqtt.password_file, "sparkplug": config.sparkplug.password_file}
+    missing = tuple(
+        Problem(f"{section}.password_file", str(path), "the file is missing", secret_file.remedy_for(path))
+        for section, path in files.items()
+        if path is not None and not path.exists()
+    )
+    if missing:
+        raise ConfigError(origin, missing)
 
 
 def json_schema() -> dict[str, Any]:

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from edge.config import secret_file
 from edge.config.broker_address import broker_address, embedded_port, is_loopback
 from edge.config.camera_calibration import CameraCalibration
 from edge.config.state_dir import StateDir
@@ -40,8 +41,7 @@ from edge.config.value_types import (
     Section,
     Share,
     Source,
-    check_path,
-    is_device_or_url,
+    check_source,
 )
 from edge.host.redact import redact
 
@@ -147,7 +147,7 @@ class Mqtt(Section):
     def read_password(self) -> str | None:
         """The current password; a file is read anew each time, so that the password can be rotated."""
         if self.password_file:
-            return self.password_file.read_text("utf-8").strip()
+            return secret_file.text_of(self.password_file.read_text("utf-8"))
         return self.password.get_secret_value() if self.password else None
 
 
@@ -481,17 +481,7 @@ class Camera(Section):
     @field_validator("source")
     @classmethod
     def _is_source(cls, value: SecretStr) -> SecretStr:
-        source = value.get_secret_value().strip()
-        if not source:
-            raise ValueError("is empty; give a device index, a path, a URL, or `strip:`")
-        if re.fullmatch("-[0-9]+", source):
-            raise ValueError("is below 0; the first device is 0")
-        if is_device_or_url(source):
-            if re.search(r"[\s\x00-\x1f]", source):
-                raise ValueError("is a URL with a space or line end in it; write %20 and so on")
-        else:
-            check_path(source)
-        return SecretStr(source)
+        return SecretStr(check_source(value.get_secret_value().strip()))
 
     @field_validator("roi", mode="wrap")
     @classmethod

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from edge.config.yaml_file import CREDENTIAL
+from edge.host import url
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 """A part of a topic: no spaces, slashes, or MQTT wildcards."""
@@ -53,6 +54,27 @@ def check_path(value: Any) -> Any:
         return Path(value).expanduser()
     except RuntimeError:
         raise ValueError("starts with ~, but there is no such home directory; write the whole path") from None
+
+
+def check_source(source: str) -> str:
+    """A camera's source.  Raises ValueError, with no part of it, for one that cannot be a device, a URL or a path."""
+    if not source:
+        raise ValueError("is empty; give a device index, a path, a URL, or `strip:`")
+    if re.fullmatch("-[0-9]+", source):
+        raise ValueError("is below 0; the first device is 0")
+    if not is_device_or_url(source):
+        check_path(source)
+        return source
+    if re.search(r"[\s\x00-\x1f]", source):
+        raise ValueError("is a URL with a space or line end in it; write %20 and so on")
+    try:
+        url.split(source)
+    except ValueError as error:
+        raise ValueError(
+            f"{error}; correct host and port. In a password write %23 for #, %2F for /, %3F for ?, %40 for @, %5B for "
+            "[, or take it from ${file:PATH}, which may hold any text"
+        ) from None
+    return source
 
 
 Locate = Callable[[str], Path]

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 import yaml
 
+from edge.config import secret_file
 from edge.errors import ConfigError, Problem
-from edge.host import atomic_files, regular_file, rights
+from edge.host import atomic_files, regular_file, rights, url
 from edge.host.text import is_valid, one_line
 
 MAX_BYTES: Final = 512 * 1024
@@ -94,6 +95,8 @@ def place(files: Mapping[Path, bytes]) -> None:
 def fill(value: object, *, origin: str, base: Path, env: Mapping[str, str], problems: list[Problem]) -> Any:
     """A copy with ${NAME}, ${NAME:-default}, ${file:PATH} and ${credential:NAME} replaced in every text.
 
+    In a URL, what a reference adds to the login or to the value of a parameter is percent-encoded, so that any
+    password can stand there.
     base: what relative paths are relative to.  problems: gets one for each reference that cannot be resolved.
     Raises ConfigError for a value that is nested too deeply or expands to too much.
     """
@@ -187,7 +190,8 @@ class _Filler:
         if isinstance(value, list):
             return [self.fill(v, f"{key}[{i}]", depth + 1) for i, v in enumerate(value)]
         if isinstance(value, str):
-            text = _REFERENCE.sub(lambda match: self._replacement(match, key), value)
+            around = _REFERENCE.sub(lambda match: "x" * len(match[0]), value)
+            text = _REFERENCE.sub(lambda match: self._replacement(match, key, around), value)
             if not is_valid(text):  # by an escape in the file, or from the environment
                 remedy = "Write it without; an environment variable and a file hold UTF-8 text"
                 self._problems.append(Problem(key, "(hidden)", "holds a NUL or bytes that are not UTF-8", remedy))
@@ -195,17 +199,19 @@ class _Filler:
             return text
         return value
 
-    def _replacement(self, match: re.Match[str], key: str) -> str:
+    def _replacement(self, match: re.Match[str], key: str, around: str) -> str:
+        """around: the text with its references blotted out."""
         what = match["what"]
         if what.startswith(("file:", CREDENTIAL)):
-            return self._content(match[0], what.removeprefix("file:"), key)
+            return url.encoded_at(around, match.start(), self._content(match[0], what.removeprefix("file:"), key))
         name, has_default, default = what.partition(":-")
         if not _VARIABLE.fullmatch(name):
             remedy = "Write ${NAME}, ${NAME:-default}, ${file:PATH} or ${credential:NAME}"
             self._problems.append(Problem(key, match[0], "is not a reference", remedy))
             return ""
         if name in self._env:
-            return self._env[name]
+            held = self._env[name]
+            return url.encoded_at(around, match.start(), held) if is_valid(held) else held  # `fill` refuses it
         if not has_default:
             remedy = f"Set {name}, or write ${{{name}:-default}}"
             self._problems.append(Problem(key, match[0], "the environment variable is not set", remedy))
@@ -218,11 +224,16 @@ class _Filler:
                 raw = file.read(MAX_REFERENCED_BYTES + 1)
             if len(raw) > MAX_REFERENCED_BYTES:
                 raise ValueError(f"larger than {MAX_REFERENCED_BYTES // 1024} KiB")
-            return raw.decode("utf-8").strip()
+            return secret_file.text_of(raw.decode("utf-8"))
         except UnicodeDecodeError:
             reason = "it is not UTF-8 text"
+        except FileNotFoundError:
+            self._problems.append(
+                Problem(key, reference, "the file cannot be read: it is missing", secret_file.remedy_for(path))
+            )
+            return ""
         except (OSError, ValueError) as error:
             reason = str(error)
-        remedy = f"Create {path}, readable by this user"
+        remedy = f"Make {path} readable by this user"
         self._problems.append(Problem(key, reference, f"the file cannot be read: {reason}", remedy))
         return ""

@@ -51,12 +51,18 @@ class ModelRollout:
         orders: OrderQueue,
         sessions: Callable[[], Sequence[CameraSession]],
         clock: Clock,
+        *,
+        max_slowdown: float = MAX_SLOWDOWN,
     ) -> None:
-        """sessions: those of this moment, for what they have counted."""
+        """sessions: those of this moment, for what they have counted.
+
+        max_slowdown: missed frames count against a model that takes this many times as long as the previous one.
+        """
         self._node = node
         self._orders = orders
         self._sessions = sessions
         self._clock = clock
+        self._max_slowdown = max_slowdown
         self._store = Store(prepared.effective.configured.state_dir)
         self._active = prepared.effective.active_model
         self._current = prepared.effective.model
@@ -231,7 +237,7 @@ class ModelRollout:
         """Whether the canary is slower than the previous model, both timed now: a busy machine slows both."""
         if self._previous is None:
             return True
-        return gain_of(self._previous.classifier, self._current.classifier, self._clock) * MAX_SLOWDOWN < 1
+        return gain_of(self._previous.classifier, self._current.classifier, self._clock) * self._max_slowdown < 1
 
     def _records(self) -> dict[str, Record]:
         return {session.camera.name: Record.of(session) for session in self._sessions()}

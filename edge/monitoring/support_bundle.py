@@ -20,15 +20,15 @@ from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit
 
 from edge import __version__, config
-from edge.camera.sources.contract import public_url
-from edge.config import yaml_file
+from edge.config import secret_file, yaml_file
 from edge.delivery.outbox.reader import read_dead_letters, read_statistics
 from edge.errors import ConfigError, DefectdError
+from edge.host import url
+from edge.host.child_environment import child_environment
 from edge.host.clock import NS_PER_S, Clock, stamp
-from edge.host.redact import redact
+from edge.host.redact import MASK, mask_of, redact
 from edge.monitoring import doctor
 from edge.monitoring.doctor.machine import UNIT, directives, drop_ins, installed_unit
 from edge.monitoring.health_check import fetch
@@ -40,7 +40,6 @@ MAX_FILES: Final = 1000
 LOG_LINES: Final = 20_000
 DEAD_LETTERS: Final = 20
 JOURNAL_S: Final = 20.0
-MASK: Final = "***"
 
 _SECRET_KEY: Final = re.compile("pass|pwd|secret|token|auth|credential", re.IGNORECASE)
 _PRIVATE_KEY: Final = re.compile("-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL)
@@ -50,8 +49,6 @@ _NAMED_SECRET: Final = re.compile(
     r"""(?P<name>(?:pass(?:word|wd)?|pwd|secret|token|api_?key)["']?\s*[:=]\s*["']?)(?!null\b)[^\s"',}]+""",
     re.IGNORECASE,
 )
-MIN_SECRET_CHARS: Final = 3
-"""A shorter text is not replaced: without every "a" nothing could be read."""
 
 Part = tuple[str, Callable[[], bytes]]
 
@@ -150,60 +147,49 @@ class Masker:
     """Replaces known secrets, credentials in URLs and private keys in a text."""
 
     def __init__(self, secrets: set[str]) -> None:
-        longest_first = sorted((secret for secret in secrets if len(secret) >= MIN_SECRET_CHARS), key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, longest_first))) if longest_first else None
+        self._known = mask_of(secrets)
 
     def __call__(self, text: str) -> str:
-        text = _PRIVATE_KEY.sub(MASK, text)
-        if self._known is not None:
-            text = self._known.sub(MASK, text)
+        text = self._known(_PRIVATE_KEY.sub(MASK, text))
         text = _NAMED_SECRET.sub(rf"\g<name>{MASK}", text)
         # Word by word: it may replace too much, but never beyond the next quote.
         return re.sub(r'[^\s"\']+', lambda word: redact(word[0]), text) if "://" in text else text
 
 
 def secrets_of(raw: Any, base: Path, env: Mapping[str, str], key: str = "") -> set[str]:
-    """Every text that the configuration uses as a secret, in each form in which it may appear elsewhere."""
+    """Every text that the configuration uses as a secret, as it is and as it stands in a URL."""
     if isinstance(raw, dict):
         return set().union(*(secrets_of(value, base, env, str(name)) for name, value in raw.items()))
     if isinstance(raw, list):
         return set().union(*(secrets_of(value, base, env, key) for value in raw))
     text = str(raw)
+    around = _REFERENCE.sub(lambda match: "x" * len(match[0]), text)
     found = set[str]()
 
     def referenced(match: re.Match[str]) -> str:
         where = match["file"] or ""
-        if not where:
-            return env.get(match["name"], (match["default"] or "").removeprefix(":-"))
-        content = _content(yaml_file.located(where.removeprefix("file:") + match["name"], base=base, env=env))
-        found.update((content, *content.splitlines()))
-        return content
+        if not where and match["name"] not in env:
+            return (match["default"] or "").removeprefix(":-")
+        content = env.get(match["name"], "")
+        if where:
+            content = _content(yaml_file.located(where.removeprefix("file:") + match["name"], base=base, env=env))
+            found.update((content, *content.splitlines()))
+        return url.encoded_at(around, match.start(), content)
 
     filled = _REFERENCE.sub(referenced, text)
     if _SECRET_KEY.search(key):
         content = _content(yaml_file.located(filled, base=base, env=env)) if key.endswith("_file") else filled
         found.update((content, *content.splitlines()))
-    if "://" in filled:
-        found |= _of_url(filled)
-    return {form for secret in found for form in (secret, unquote(secret), json.dumps(secret)[1:-1])}
+    return found | url.secrets_of(filled)
 
 
 def _content(path: Path) -> str:
     """The secret in a file; "" where it cannot be read."""
     try:
         with path.expanduser().open("rb") as file:
-            return file.read(yaml_file.MAX_REFERENCED_BYTES).decode("utf-8", "replace").strip()
+            return secret_file.text_of(file.read(yaml_file.MAX_REFERENCED_BYTES).decode("utf-8", "replace"))
     except (OSError, ValueError, RuntimeError):
         return ""
-
-
-def _of_url(url: str) -> set[str]:
-    """The password, and the values of the query: cameras take tokens there."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return {url}
-    return {parts.password or "", *(pair.partition("=")[2] for pair in parts.query.split("&"))}
 
 
 def without_secrets(raw: Any, key: str = "") -> Any:
@@ -216,13 +202,17 @@ def without_secrets(raw: Any, key: str = "") -> Any:
         return MASK if raw is not None else None
     if not isinstance(raw, str):
         return raw
-    text = public_url(raw) if "://" in raw and not raw.startswith("file://") else raw
+    references: list[str] = []
 
-    def unfilled(match: re.Match[str]) -> str:
+    def blotted(match: re.Match[str]) -> str:
         default = f":-{MASK}" if match["default"] else ""
-        return f"${{{match['file'] or ''}{match['name']}{default}}}"
+        references.append(f"${{{match['file'] or ''}{match['name']}{default}}}")
+        return f"reference-{len(references) - 1}-"
 
-    return _REFERENCE.sub(unfilled, text)
+    # A path in a reference would look like the path of the URL.
+    text = _REFERENCE.sub(blotted, raw)
+    text = url.public_url(text) if "://" in text and not text.startswith("file://") else text
+    return re.sub(r"reference-(\d+)-", lambda match: references[int(match[1])], text)
 
 
 # ---- parts ---------------------------------------------------------------------------------------
@@ -288,7 +278,7 @@ def _unit(root: Path = Path("/")) -> bytes:
 
 def _journal() -> bytes:
     command = ["journalctl", f"--unit={UNIT}", f"--lines={LOG_LINES}", "--no-pager", "--output=short-iso-precise"]
-    done = subprocess.run(command, capture_output=True, timeout=JOURNAL_S, check=False)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, timeout=JOURNAL_S, check=False, env=child_environment())  # noqa: S603
     if done.returncode:
         raise ValueError(done.stderr.decode("utf-8", "replace").strip() or "journalctl failed")
     return done.stdout

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import jsonschema
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from fakes.delivery import ORIGIN, event, every_event
 
 from edge.coverage.accounting import Coverage

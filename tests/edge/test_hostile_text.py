@@ -11,6 +11,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,8 +21,10 @@ import cv2
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from fakes import FakeClock, card, network, write_bundle
+from fakes.bundles import card, write_bundle
+from fakes.clock import FakeClock
 from fakes.inspection import Scene
+from fakes.networks import network
 from fakes.outbox import open_outbox
 from hypothesis import given
 from hypothesis import strategies as st
@@ -203,7 +206,8 @@ class Entrances:
         lock = threading.Condition()
         notices = NoticeQueue(lock)
         camera = SupervisedCamera(settings, notices, self.clock, DEFAULT_LIMITS, lambda: 0.5, logging.getLogger("edge"))
-        child: Any = SimpleNamespace(reason="", reader=self.reader, sign_ns=0, url="strip:", has_started=False)
+        process: Any = SimpleNamespace(returncode=1)
+        child = Child(process, self.reader, BytesIO(), "strip:", 0)
         actual = {"backend": text[:500], "pixel_format": text[:500]}
         self.writer.send_note("error", message=cut(text))
         self.writer.send_note("discarded", count=1, reason="unreadable", detail=cut(text))
@@ -212,7 +216,7 @@ class Entrances:
             for _ in range(3):
                 camera.accept_note(child, self.received(Note))
             camera.report_lost(child.reason, 0)
-            camera.report_lost(f"it ended: {Child._clean(child, raw(text))}", 0)
+            camera.report_lost(f"it ended: {child._clean(raw(text))}", 0)
         assert camera.actual is not None
         self.scene.note(*notices.take(), self.scene.opened())
         for value in texts([camera.actual.as_json(), self.scene.states[-2:]]):
@@ -285,6 +289,7 @@ class Entrances:
             {"node": text},
             {"state_dir": text},
             {"node": "${HOSTILE}"},
+            {"cameras": [{"name": "top", "source": "rtsp://u:${HOSTILE}@h/x?key=${HOSTILE}"}]},
             {"mqtt": {"broker": text, "topic_prefix": text}},
             {"cameras": [{"name": text, "source": text, text: text}]},
         ):

@@ -1,4 +1,4 @@
-"""Small real things for delivery: a broker made of lists, events of every type."""
+"""Fakes for delivery: a broker that keeps its messages in lists, and events of every type."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from edge.delivery.outbox.rows import Draft
 from edge.errors import BrokerError
 from edge.event import NODE_CAMERA, Defect, Event, EventType, Evidence, FrameRef, Latency, Origin
 from edge.host.clock import SystemClock, uuid7
-from fakes import until  # noqa: F401 (tests with a broker wait, too)
 
 ORIGIN = Origin("line3", "boot-1", {"name": "student", "version": "1", "sha256": "ab" * 32}, "cd" * 32)
 
@@ -25,7 +24,7 @@ def event(event_type: EventType = "image.bad", camera: str = "top", **rest: Any)
 
 
 def every_event() -> list[Event]:
-    """One of each type, with all that it may carry."""
+    """One event of each type, with every field that it may have."""
     defect = Defect(
         "t-1", "scratches", 0.97, (1, 2, 30, 40), 4, 9, 0.5, 3.1, (3, 9, 20, 7), (1.0, 2.0, 3.0, 4.0), 812.4, 33.5
     )

@@ -25,7 +25,7 @@ from edge.pipeline.strip_monitor import StripInput
 from edge.vision.decision import Detections, Region
 from edge.vision.image_quality import Episodes, ImageStats
 from edge.vision.inspector import PreparedFrame, Verdict
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 TILES = 8
 GOOD = Verdict("ok", Detections((), ()), TILES)

@@ -9,7 +9,7 @@ from typing import Any
 
 from edge.delivery.outbox.rows import Draft, Loss
 from edge.delivery.outbox.store import Outbox
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 
 def open_outbox(folder: Path, **changes: Any) -> Outbox:

@@ -70,7 +70,7 @@ class DyingOutput(ToyOutput):
 
 
 class HangingOutput(ToyOutput):
-    """Its thread hangs and obeys no stop until `release` is set."""
+    """Its thread hangs and ignores stops until `release` is set."""
 
     release = threading.Event()
 
@@ -89,7 +89,7 @@ class BlockingOutput(ToyOutput):
 
 
 class RaisingOutput(ToyOutput):
-    """One of its methods, or every one, raises."""
+    """Some of its methods, or all of them, raise."""
 
     def __init__(self, context: OutputContext, name: str = "toy", *, methods: tuple[str, ...] = METHODS) -> None:
         super().__init__(context, name)

@@ -64,7 +64,7 @@ def record(**changes):
         input_px=100,
         outputs={"logits": "one for each class", "features": "pooled", "good": "logit of defect-free surface"},
         temperature=0.97,
-        data="Invented pictures by Nobody; no licence is stated",
+        data="Invented pictures by a fictional author; no licence is stated",
         data_sha256="ab" * 32,
         pictures={"train": 1656, "valid": 72, "test": 72},
         files=(ShippedFile("student.onnx", 467_080, "cd" * 32), ShippedFile("student.int8.onnx", 130_100, "ef" * 32)),

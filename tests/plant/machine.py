@@ -1,4 +1,4 @@
-"""A plant box in a box: a Debian root made once, booted by systemd-nspawn with a systemd of its own.
+"""A plant machine in a container: a Debian root, booted by systemd-nspawn with its own systemd.
 
 It shares the network of this machine, so that a broker on 127.0.0.1 is a broker outside the container.
 """
@@ -34,7 +34,7 @@ CLEAN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 
 
 def need_nspawn() -> None:
-    """Skip, saying exactly what is missing."""
+    """Skip the test with the names of the missing tools."""
     missing = sorted({package for program, package in NEEDED.items() if shutil.which(program) is None})
     if missing:
         pytest.skip(f"missing programs: apt-get install {' '.join(missing)}")
@@ -43,7 +43,7 @@ def need_nspawn() -> None:
 
 
 def debian() -> Path:
-    """The root that every machine is a copy of; made at the first call, which takes minutes and the network."""
+    """The root of which every machine is a copy.  The first call makes it: this takes minutes and the network."""
     root = CACHE / "bookworm"
     if root.exists():
         return root
@@ -62,7 +62,7 @@ def debian() -> Path:
 
 
 def pip_settings() -> dict[str, Path]:
-    """What this machine's pip needs to reach its index, to be seen in the container under the same names."""
+    """The files that pip needs to reach its index, mounted in the container under the same names."""
     found = {"/etc/pip.conf": Path("/etc/pip.conf")}
     certificates = os.environ.get("PIP_CERT")
     if certificates:
@@ -75,7 +75,7 @@ def pip_environment() -> dict[str, str]:
 
 
 class Machine:
-    """One booted container. `folders` are visible in it read-only, by their names there."""
+    """One booted container.  folders: mounted read-only, by their names in the container."""
 
     def __init__(self, folder: Path, folders: dict[str, Path]) -> None:
         self.root = folder
@@ -89,7 +89,7 @@ class Machine:
         binds = [f"--bind-ro={path}:{name}" for name, path in self._folders.items()]
         boot = ["systemd-nspawn", "--quiet", f"--directory={self.root}", "--boot", "--register=no", "--keep-unit"]
         boot += ["--link-journal=no", f"--machine={self.root.name}", *binds]
-        # A mount namespace of its own: nspawn wants a tmpfs there, and none of this is left behind.
+        # In its own mount namespace: nspawn needs a tmpfs there, and nothing is left behind.
         script = 'mkdir -p /run/systemd/nspawn && mount -t tmpfs tmpfs /run/systemd/nspawn && exec "$@"'
         command = ["unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh", *boot]
         with self._log.open("wb") as log:
@@ -107,7 +107,7 @@ class Machine:
         assert self._nspawn is not None
         for children in Path(f"/proc/{self._nspawn.pid}/task").glob("*/children"):
             for pid in children.read_text().split():
-                # Not nspawn's own child on the way there, which is called systemd-nspawn.
+                # nspawn's own child, called systemd-nspawn, is not the init process.
                 with contextlib.suppress(OSError):
                     if Path(f"/proc/{pid}/comm").read_text() == "systemd\n":
                         return int(pid)
@@ -129,7 +129,7 @@ class Machine:
             self._nspawn.kill()
             self._nspawn.wait(10)
         if self._pid:
-            with contextlib.suppress(ProcessLookupError):  # nspawn has gone without it
+            with contextlib.suppress(ProcessLookupError):  # it ended with nspawn
                 os.kill(self._pid, signal.SIGKILL)
         for left in (*Path("/sys/fs/cgroup").glob("*/payload"), *Path("/sys/fs/cgroup").glob("*/supervisor")):
             for group in (*sorted(left.rglob("*/"), reverse=True), left):
@@ -138,7 +138,7 @@ class Machine:
         shutil.rmtree(self.root, ignore_errors=True)
 
     def run(self, *command: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
-        """A command in the machine, as root."""
+        """Run a command in the machine as root."""
         words = [f"{key}={value}" for key, value in {**CLEAN, **pip_environment()}.items()]
         return subprocess.run(
             ["nsenter", f"--target={self._pid}", "--mount", "--pid", "--uts", "--ipc", "env", "-i", *words, *command],
@@ -149,18 +149,18 @@ class Machine:
         )
 
     def must(self, *command: str) -> str:
-        """The same, and it has to succeed; what it printed."""
+        """Run a command that must succeed.  Returns its output."""
         done = self.run(*command)
         assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout
 
     def show(self, name: str) -> str:
-        """A property of the unit."""
+        """The value of a property of the unit."""
         return self.must("systemctl", "show", "--property", name, "--value", "defectd").strip()
 
     def journal(self) -> str:
         return self.must("journalctl", "--unit=defectd", "--no-pager", "--output=cat")
 
     def path(self, name: str) -> Path:
-        """A file of the machine, from outside."""
+        """The path of a file of the machine on this machine."""
         return self.root / name.lstrip("/")

@@ -1,4 +1,4 @@
-"""Releases of defectd to install: bundles of this checkout, and of copies with another version or a fault."""
+"""Releases of defectd to install: bundles of this checkout, and of copies with another version or with a fault."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from machine import CACHE, ROOT
 
 PYTHON = "3.11"
-"""Of the Debian release that the machines boot."""
+"""The version of the Debian release that the machines boot."""
 PARTS = ("edge", "trainer", "systemd", "deploy", "docs", "setup.cfg", "pyproject.toml", "config.yaml")
 PAGES = ("README.md", "LICENSE", "CHANGELOG.md")
 
@@ -40,24 +40,25 @@ def load(path, env=None):
 """
 
 
-def checkout(folder: Path, version: str, **appended: str) -> Path:
-    """A copy of this checkout that says another version.  appended: text by room, at the end of edge/ROOM.py."""
+def checkout(folder: Path, version: str, appended: dict[str, str]) -> Path:
+    """A copy of this checkout with another version.  appended: text for the end of a file, by its path."""
     folder.mkdir()
     for name in PARTS + PAGES:
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
-    room = folder / "edge" / "__init__.py"
-    words = room.read_text().splitlines()
-    room.write_text("\n".join(f'__version__ = "{version}"' if w.startswith("__version__") else w for w in words) + "\n")
-    assert f'"{version}"' in room.read_text()
+    package = folder / "edge" / "__init__.py"
+    lines = package.read_text().splitlines()
+    lines = [f'__version__ = "{version}"' if line.startswith("__version__") else line for line in lines]
+    package.write_text("\n".join(lines) + "\n")
+    assert f'"{version}"' in package.read_text()
     for name, text in appended.items():
-        path = folder / "edge" / f"{name}.py"
+        path = folder / name
         path.write_text(path.read_text() + text)
     return folder
 
 
 def bundle(source: Path, folder: Path) -> Path:
-    """An offline bundle of a checkout. Wheels that an earlier one fetched are used again."""
+    """Make an offline bundle of a checkout.  It uses the wheels that an earlier one fetched."""
     wheels = CACHE / "wheels"
     environment = {**os.environ, "PIP_FIND_LINKS": f"{wheels} {os.environ.get('PIP_FIND_LINKS', '')}".strip()}
     wheels.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,6 @@
-"""defectd with a loop that hangs on demand: once the file $DEFECTD_STUCK names a loop, it comes round no more.
+"""defectd with a loop that hangs on demand: the loop that the file $DEFECTD_STUCK names stands still.
 
-The daemon itself has no such switch: this entry point wraps the one function of each loop that it passes in every
-round, and leaves the rest as it is shipped.
+The daemon itself has no such switch: this entry point wraps one function that each loop calls in every round.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""install.sh in a booted Debian: each way in and out, each twice with the same result."""
+"""install.sh in a booted Debian: installs, upgrades and removals give the same result twice."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import yaml
 from machine import CACHE, ROOT, Machine, need_nspawn
 from releases import DIES_SOON, NEVER_READY, REFUSES, bundle, checkout
 
+from edge import __version__
+
 pytestmark = pytest.mark.plant
 SITE = {
     "node": "line3",
@@ -25,7 +27,7 @@ SITE = {
 
 @pytest.fixture(scope="session")
 def folders() -> Iterator[dict[str, Path]]:
-    """What the machines see: this checkout, bundles of several releases, and the site's configuration."""
+    """The folders that machines mount: this checkout, bundles of several releases, and the site's configuration."""
     need_nspawn()
     here = CACHE / "releases"
     shutil.rmtree(here, ignore_errors=True)
@@ -34,23 +36,23 @@ def folders() -> Iterator[dict[str, Path]]:
     bundle(ROOT, here / "first")
     for name, version, faults in (
         ("second", "9.0.0", {}),
-        ("broken", "9.1.0", {"daemon": NEVER_READY}),
-        ("dying", "9.2.0", {"daemon": DIES_SOON}),
-        ("refusing", "9.3.0", {"config": REFUSES}),
+        ("broken", "9.1.0", {"edge/daemon.py": NEVER_READY}),
+        ("dying", "9.2.0", {"edge/daemon.py": DIES_SOON}),
+        ("refusing", "9.3.0", {"edge/config/loader.py": REFUSES}),
     ):
-        bundle(checkout(here / f"{name}-source", version, **faults), here / name)
+        bundle(checkout(here / f"{name}-source", version, faults), here / name)
     yield {"/checkout": ROOT, "/site": here}
     shutil.rmtree(here)
 
 
 @pytest.fixture
-def box(folders: dict[str, Path], request: pytest.FixtureRequest) -> Iterator[Machine]:
+def machine(folders: dict[str, Path], request: pytest.FixtureRequest) -> Iterator[Machine]:
     with Machine(CACHE / f"box-{request.node.name.split('_')[1]}", folders) as machine:
         yield machine
 
 
-def state(box: Machine) -> dict[str, str]:
-    """Everything that an install leaves, to be compared: files with owner and mode, the unit, the user."""
+def state(machine: Machine) -> dict[str, str]:
+    """Everything that an install changes, for comparisons: files with owner and mode, the unit, the user."""
     places = "/etc/defectd /etc/systemd/system /etc/udev/rules.d /etc/systemd/journald.conf.d /usr/local/bin"
     found = {
         "files": f"find {places} -printf '%p %u:%g %m %l\\n' 2>/dev/null | sort",
@@ -60,139 +62,139 @@ def state(box: Machine) -> dict[str, str]:
         "user": "getent passwd defectd",
         "kept": "ls -d /etc/defectd /var/lib/defectd 2>/dev/null",
     }
-    return {what: box.run("sh", "-c", command).stdout for what, command in found.items()}
+    return {what: machine.run("sh", "-c", command).stdout for what, command in found.items()}
 
 
-def event_ids(box: Machine) -> set[str]:
-    lines = box.must("defectd", "events", "-c", "/etc/defectd/config.yaml", "-n", "100000", "--json").splitlines()
+def event_ids(machine: Machine) -> set[str]:
+    lines = machine.must("defectd", "events", "-c", "/etc/defectd/config.yaml", "-n", "100000", "--json").splitlines()
     return {json.loads(line)["event_id"] for line in lines}
 
 
-def running_version(box: Machine) -> str:
-    assert box.show("ActiveState") == "active"
-    return box.must("defectd", "--version").split()[-1]
+def running_version(machine: Machine) -> str:
+    assert machine.show("ActiveState") == "active"
+    return machine.must("defectd", "--version").split()[-1]
 
 
-def test_checkout_installs_and_runs_and_goes_without_a_trace(box):
-    """From a checkout over the network: twice the same; uninstall keeps, and --purge takes, what is the site's."""
+def test_checkout_installs_and_runs_and_uninstalls_without_a_trace(machine):
+    """A second install changes nothing; uninstall keeps the files of the site, and --purge removes them."""
     install = ("/checkout/deploy/install.sh", "--config", "/site/config.yaml")
-    said = box.must(*install)
-    assert "runs: " in said
-    first, pid = state(box), box.show("MainPID")
-    assert "0.1.0" in running_version(box)
-    assert "already there" in box.must(*install)
-    assert state(box) == first
-    assert box.show("MainPID") == pid, "a second install interrupts nothing"
-    assert box.must("sh", "-c", "git -C /checkout status --porcelain 2>/dev/null || true") == ""
+    output = machine.must(*install)
+    assert "runs: " in output
+    first, pid = state(machine), machine.show("MainPID")
+    assert running_version(machine) == __version__
+    assert "already there" in machine.must(*install)
+    assert state(machine) == first
+    assert machine.show("MainPID") == pid, "a second install restarts nothing"
+    assert machine.must("sh", "-c", "git -C /checkout status --porcelain 2>/dev/null || true") == ""
 
     uninstall = ("/checkout/deploy/install.sh", "--uninstall")
-    box.must(*uninstall)
-    gone = state(box)
+    machine.must(*uninstall)
+    gone = state(machine)
     assert gone["kept"].split() == ["/etc/defectd", "/var/lib/defectd"]
     assert "defectd.service" not in gone["files"]
     assert gone["versions"] == ""
-    box.must(*uninstall)
-    assert state(box) == gone
+    machine.must(*uninstall)
+    assert state(machine) == gone
 
-    box.must(*install)
-    assert state(box) == first
-    box.must(*uninstall, "--purge")
-    nothing = state(box)
+    machine.must(*install)
+    assert state(machine) == first
+    machine.must(*uninstall, "--purge")
+    nothing = state(machine)
     assert nothing["kept"] == nothing["user"] == ""
-    box.must(*uninstall, "--purge")
-    assert state(box) == nothing
+    machine.must(*uninstall, "--purge")
+    assert state(machine) == nothing
 
 
-def test_bundle_upgrades_falls_back_and_goes_back(box):
-    """Without a network: install, upgrade, three kinds of failed upgrade, rollback; each twice; events are kept."""
+def test_bundle_upgrades_falls_back_and_rolls_back(machine):
+    """Install, upgrade, three kinds of failed upgrade and rollback work without a network, and keep all events."""
     release = lambda name: (f"/site/{name}/install.sh",)  # noqa: E731
-    box.must(*release("first"), "--config", "/site/config.yaml")
-    first = state(box)
-    box.must(*release("first"))
-    assert state(box) == first
-    stored = event_ids(box)
+    machine.must(*release("first"), "--config", "/site/config.yaml")
+    first = state(machine)
+    machine.must(*release("first"))
+    assert state(machine) == first
+    stored = event_ids(machine)
     assert stored
-    box.must("sh", "-c", "echo '# ours' >> /etc/defectd/config.yaml")
+    machine.must("sh", "-c", "echo '# ours' >> /etc/defectd/config.yaml")
 
     for _ in range(2):
-        box.must(*release("second"))
-        assert running_version(box) == "9.0.0"
-        assert box.must("tail", "-n", "1", "/etc/defectd/config.yaml") == "# ours\n"
-        assert stored <= event_ids(box), "the outbox is kept"
-    second = state(box)
+        machine.must(*release("second"))
+        assert running_version(machine) == "9.0.0"
+        assert machine.must("tail", "-n", "1", "/etc/defectd/config.yaml") == "# ours\n"
+        assert stored <= event_ids(machine), "the outbox is kept"
+    second = state(machine)
     assert len(second["versions"].splitlines()) == 3, "two versions and the one in use"
 
     for name, words in (("broken", "this release is broken"), ("dying", "does not become ready")):
         for _ in range(2):
-            done = box.run(*release(name))
+            done = machine.run(*release(name))
             assert done.returncode == 1
             assert words in done.stderr
             assert "runs again" in done.stderr
-            assert running_version(box) == "9.0.0"
-            assert state(box)["contents"] == second["contents"]
-    pid = box.show("MainPID")
+            assert running_version(machine) == "9.0.0"
+            assert state(machine)["contents"] == second["contents"]
+    pid = machine.show("MainPID")
     for _ in range(2):
-        done = box.run(*release("refusing"))
+        done = machine.run(*release("refusing"))
         assert done.returncode == 1
         assert "this release knows no node" in done.stderr
-        assert box.show("MainPID") == pid, "what runs is not touched"
+        assert machine.show("MainPID") == pid, "the running version is not touched"
 
-    box.must(*release("second"))
-    assert state(box) == second, "what failed is cleared away"
-    box.must("/site/second/install.sh", "--rollback")
-    assert running_version(box) == "0.1.0"
-    box.must("/site/second/install.sh", "--rollback")
-    assert running_version(box) == "9.0.0"
+    machine.must(*release("second"))
+    assert state(machine) == second, "the failed versions are removed"
+    machine.must("/site/second/install.sh", "--rollback")
+    assert running_version(machine) == __version__
+    machine.must("/site/second/install.sh", "--rollback")
+    assert running_version(machine) == "9.0.0"
 
-    box.must("systemctl", "disable", "--now", "defectd")
-    box.must(*release("first"))
-    assert box.show("ActiveState") == "inactive", "what was stopped by hand stays stopped"
+    machine.must("systemctl", "disable", "--now", "defectd")
+    machine.must(*release("first"))
+    assert machine.show("ActiveState") == "inactive", "a unit that was stopped by hand stays stopped"
 
 
-def test_first_install_without_a_configuration_starts_nothing_and_says_what_next(box):
-    """The example is there, valid, and not used; a second install changes nothing; network cameras hide devices."""
-    said = box.must("/site/first/install.sh", "--network-cameras")
-    assert "config.example.yaml" in said
-    first = state(box)
+def test_first_install_without_a_configuration_starts_nothing_and_names_the_example(machine):
+    """The example is valid and not used; a second install changes nothing; --network-cameras hides devices."""
+    output = machine.must("/site/first/install.sh", "--network-cameras")
+    assert "config.example.yaml" in output
+    first = state(machine)
     assert "disabled\ninactive\n" in first["unit"]
-    box.must("defectd", "check", "-c", "/etc/defectd/config.example.yaml")
-    box.must("/site/first/install.sh")
-    assert state(box) == first
-    exposure = box.run("systemd-analyze", "security", "--no-pager", "--threshold=11", "defectd")
+    machine.must("defectd", "check", "-c", "/etc/defectd/config.example.yaml")
+    machine.must("/site/first/install.sh")
+    assert state(machine) == first
+    exposure = machine.run("systemd-analyze", "security", "--no-pager", "--threshold=11", "defectd")
     assert exposure.returncode == 0, exposure.stdout[-100:]
-    box.must("systemd-analyze", "verify", "/etc/systemd/system/defectd.service")
-    rules = box.run("udevadm", "test", "/sys/class/net/lo").stderr
+    machine.must("systemd-analyze", "verify", "/etc/systemd/system/defectd.service")
+    rules = machine.run("udevadm", "test", "/sys/class/net/lo").stderr
     assert "60-defectd-cameras.rules" in rules
     assert not [line for line in rules.splitlines() if "60-defectd-cameras.rules:" in line], rules
 
 
-def test_damaged_or_foreign_bundle_is_refused_before_anything_happens(box):
-    """A flipped byte, a missing file, wheels for another Python: named, with the remedy; nothing is left."""
-    before = state(box)
-    box.must("cp", "-r", "/site/first", "/root/bundle")
+def test_damaged_or_foreign_bundle_is_refused_before_anything_changes(machine):
+    """The message names a flipped byte, a missing file or wheels for another Python, and the remedy."""
+    before = state(machine)
+    machine.must("cp", "-r", "/site/first", "/root/bundle")
     install = "/root/bundle/install.sh"
     flip = "printf x | dd of=$(ls defectd-*) bs=1 seek=500 conv=notrunc status=none"
-    box.must("sh", "-c", f"cd /root/bundle/wheels && {flip}")
-    damaged = box.run(install)
+    machine.must("sh", "-c", f"cd /root/bundle/wheels && {flip}")
+    damaged = machine.run(install)
     assert damaged.returncode == 1
     assert "damaged" in damaged.stderr
-    box.must("sh", "-c", "cp /site/first/wheels/defectd-* /root/bundle/wheels/ && rm /root/bundle/wheels/numpy*")
-    assert "damaged" in box.run(install).stderr
-    box.must(
+    machine.must("sh", "-c", "cp /site/first/wheels/defectd-* /root/bundle/wheels/ && rm /root/bundle/wheels/numpy*")
+    assert "damaged" in machine.run(install).stderr
+    machine.must(
         "sh",
         "-c",
         "cd /root/bundle && echo '3.13 aarch64' > targets && sed -i '/targets/d' SHA256SUMS && "
         "rm -f x && sha256sum ./targets >> SHA256SUMS && cp /site/first/wheels/numpy* wheels/",
     )
-    foreign = box.run(install)
+    foreign = machine.run(install)
     assert foreign.returncode == 1
     assert "this machine is 3.11" in foreign.stderr
-    assert state(box) == before
+    assert state(machine) == before
 
 
 @pytest.fixture(scope="session")
 def package() -> Path:
-    """The Debian package, made with the tools of this machine."""
+    """The Debian package, built with the tools of this machine."""
     need_nspawn()
     here = CACHE / "deb"
     shutil.rmtree(here, ignore_errors=True)
@@ -203,14 +205,14 @@ def package() -> Path:
 
 
 def test_debian_package_installs_upgrades_and_is_purged(package, folders, request):
-    """dpkg: configured and running with the site's configuration; again the same; remove keeps, purge takes all."""
-    with Machine(CACHE / "box-deb", {**folders, "/package": package.parent}) as box:
-        box.must("install", "-D", "-m", "644", "/site/config.yaml", "/etc/defectd/config.yaml")
+    """dpkg installs it with the site's configuration, also twice; remove keeps the site's files, purge removes them."""
+    with Machine(CACHE / "box-deb", {**folders, "/package": package.parent}) as machine:
+        machine.must("install", "-D", "-m", "644", "/site/config.yaml", "/etc/defectd/config.yaml")
         for _ in range(2):
-            box.must("dpkg", "--install", f"/package/{package.name}")
-            assert running_version(box) == "0.1.0"
-        box.must("dpkg", "--remove", "defectd")
-        assert state(box)["kept"].split() == ["/etc/defectd", "/var/lib/defectd"]
-        box.must("dpkg", "--purge", "defectd")
-        after = state(box)
+            machine.must("dpkg", "--install", f"/package/{package.name}")
+            assert running_version(machine) == __version__
+        machine.must("dpkg", "--remove", "defectd")
+        assert state(machine)["kept"].split() == ["/etc/defectd", "/var/lib/defectd"]
+        machine.must("dpkg", "--purge", "defectd")
+        after = state(machine)
         assert after["kept"] == after["user"] == after["versions"] == ""

@@ -1,4 +1,4 @@
-"""The installed unit under a real systemd: what it reads and writes, and what becomes of it when something dies."""
+"""The installed unit under a real systemd: its files, and its restarts when something dies."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CAMERA = {"name": "top", "source": "strip:?seed=3", "fps": 15, "budget_ms": 2000
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
-    """Outside the machine; it takes anonymous listeners, and the node with its password only."""
+    """A broker outside the machine, which accepts anonymous listeners, and the node with its password only."""
     need_nspawn()
     need_mosquitto()
     folder = tmp_path_factory.mktemp("broker")
@@ -43,22 +43,22 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mosquitto]:
 
 @pytest.fixture(scope="module")
 def installed(broker: Mosquitto) -> Iterator[Machine]:
-    """One machine with defectd installed by its script, for all tests of this file."""
+    """One machine for all tests of this file, on which the script installed defectd."""
     here = CACHE / "service"
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir(parents=True)
     bundle(ROOT, here / "bundle")
-    with Machine(CACHE / "box-service", {"/checkout": ROOT, "/site": here}) as box:
-        write(box, configuration(broker))
-        box.must("sh", "-c", "umask 077 && echo right > /etc/defectd/mqtt-password")
-        box.must("/site/bundle/install.sh")
-        yield box
+    with Machine(CACHE / "box-service", {"/checkout": ROOT, "/site": here}) as machine:
+        write(machine, configuration(broker))
+        machine.must("sh", "-c", "umask 077 && echo right > /etc/defectd/mqtt-password")
+        machine.must("/site/bundle/install.sh")
+        yield machine
     shutil.rmtree(here)
 
 
 @pytest.fixture
-def box(installed: Machine, broker: Mosquitto) -> Machine:
-    """As it was after the install, whatever the test before has left."""
+def machine(installed: Machine, broker: Mosquitto) -> Machine:
+    """The machine in its state after the install."""
     write(installed, configuration(broker))
     installed.must("rm", "-f", DROP_IN)
     restart(installed)
@@ -71,29 +71,29 @@ def configuration(broker: Mosquitto, **changed: Any) -> dict[str, Any]:
     return {**fixed, "mqtt": mqtt, "cameras": [CAMERA], **changed}
 
 
-def write(box: Machine, content: dict[str, Any]) -> None:
-    path = box.path("/etc/defectd/config.yaml")
+def write(machine: Machine, content: dict[str, Any]) -> None:
+    path = machine.path("/etc/defectd/config.yaml")
     path.parent.mkdir(exist_ok=True)
     path.write_text(yaml.safe_dump(content))
 
 
-def restart(box: Machine, *service: str) -> None:
-    """Start anew, with more lines for the unit."""
+def restart(machine: Machine, *service: str) -> None:
+    """Restart the unit.  service: further lines of its [Service] section."""
     if service:
-        path = box.path(DROP_IN)
+        path = machine.path(DROP_IN)
         path.parent.mkdir(exist_ok=True)
         path.write_text("\n".join(["[Service]", *service]) + "\n")
-    box.must("systemctl", "daemon-reload")
-    box.run("systemctl", "reset-failed", "defectd")
-    box.must("systemctl", "restart", "defectd")
+    machine.must("systemctl", "daemon-reload")
+    machine.run("systemctl", "reset-failed", "defectd")
+    machine.must("systemctl", "restart", "defectd")
 
 
-def restarts(box: Machine) -> int:
-    return int(box.show("NRestarts"))
+def restarts(machine: Machine) -> int:
+    return int(machine.show("NRestarts"))
 
 
-def is_running_again(box: Machine, before: str) -> bool:
-    return box.show("ActiveState") == "active" and box.show("MainPID") not in ("0", before)
+def is_running_again(machine: Machine, before: str) -> bool:
+    return machine.show("ActiveState") == "active" and machine.show("MainPID") not in ("0", before)
 
 
 @contextmanager
@@ -109,124 +109,124 @@ def gapless(client: Subscriber) -> list[dict[str, Any]]:
     return events
 
 
-def test_unit_is_ready_and_does_its_work(box, broker):
-    """Ready, a status line that helps, events at a broker outside, the credential read, state written, not as root."""
+def test_unit_is_ready_and_publishes_events_as_an_ordinary_user(machine, broker):
+    """The unit reads its credential, writes its state, sends events to a broker outside, and shows a status line."""
     with listening(broker) as client:
-        until(lambda: box.show("StatusText").startswith("1 of 1 cameras run"), 20, "the status line")
-        until(lambda: "broker up" in box.show("StatusText"), 20, "the broker")
+        until(lambda: machine.show("StatusText").startswith("1 of 1 cameras run"), 20, "the status line")
+        until(lambda: "broker up" in machine.show("StatusText"), 20, "the broker")
         until(lambda: client.events("defect.opened"), 30, "a defect")
         gapless(client)
-    assert box.show("Type") == "notify"
+    assert machine.show("Type") == "notify"
     assert "u'line3'" in broker.log.read_text()
-    pid = box.show("MainPID")
-    assert box.must("stat", "-c", "%U", f"/proc/{pid}").strip() == "defectd"
-    assert box.must("stat", "-c", "%U %a", "/var/lib/defectd", "/var/lib/defectd/outbox.db").split() == [
+    pid = machine.show("MainPID")
+    assert machine.must("stat", "-c", "%U", f"/proc/{pid}").strip() == "defectd"
+    assert machine.must("stat", "-c", "%U %a", "/var/lib/defectd", "/var/lib/defectd/outbox.db").split() == [
         "defectd", "700", "defectd", "600",
     ]  # fmt: skip
-    assert box.must("stat", "-c", "%U %a", "/etc/defectd/mqtt-password").split() == ["root", "600"]
-    assert box.run("systemd-analyze", "security", "--no-pager", "--threshold=17", "defectd").returncode == 0
-    status = box.must("systemctl", "status", "--no-pager", "defectd")
+    assert machine.must("stat", "-c", "%U %a", "/etc/defectd/mqtt-password").split() == ["root", "600"]
+    assert machine.run("systemd-analyze", "security", "--no-pager", "--threshold=17", "defectd").returncode == 0
+    status = machine.must("systemctl", "status", "--no-pager", "defectd")
     assert 'Status: "1 of 1 cameras run' in status
-    assert "no effect" not in box.journal()
+    assert "no effect" not in machine.journal()
 
 
-def test_wrong_credential_is_refused_by_the_broker_and_stops_nothing(box, broker):
-    """The password comes from the credential and from nowhere else: a wrong one is told, and the node inspects on."""
-    box.path("/etc/defectd/mqtt-password").write_text("wrong\n")
+def test_wrong_credential_is_reported_and_inspection_goes_on(machine, broker):
+    """The password comes from the credential alone: the log reports a wrong one, and the node inspects on."""
+    machine.path("/etc/defectd/mqtt-password").write_text("wrong\n")
     try:
-        restart(box)
-        until(lambda: "check mqtt.username and the password" in box.journal()[-5000:], 20, "the refusal")
-        until(lambda: "1 of 1 cameras run" in box.show("StatusText"), 20, "the inspection")
-        assert "broker AWAY" in box.show("StatusText")
+        restart(machine)
+        until(lambda: "check mqtt.username and the password" in machine.journal()[-5000:], 20, "the refusal")
+        until(lambda: "1 of 1 cameras run" in machine.show("StatusText"), 20, "the inspection")
+        assert "broker AWAY" in machine.show("StatusText")
     finally:
-        box.path("/etc/defectd/mqtt-password").write_text("right\n")
+        machine.path("/etc/defectd/mqtt-password").write_text("right\n")
 
 
-def test_reload_keeps_the_process(box):
-    """systemctl reload: the unit is active again when it returns, and its process is the same."""
-    pid = box.show("MainPID")
-    box.must("systemctl", "reload", "defectd")
-    until(lambda: box.show("ActiveState") == "active", 10, "the end of the reload")
-    assert box.show("MainPID") == pid
+def test_reload_keeps_the_process(machine):
+    """The unit is active again when `systemctl reload` returns, and its process is the same."""
+    pid = machine.show("MainPID")
+    machine.must("systemctl", "reload", "defectd")
+    until(lambda: machine.show("ActiveState") == "active", 10, "the end of the reload")
+    assert machine.show("MainPID") == pid
 
 
-def test_kill_9_is_answered_by_a_restart(box, broker):
-    """The daemon is killed by force: back within seconds, its camera with it, and no event is missing."""
+def test_systemd_restarts_a_killed_daemon(machine, broker):
+    """Daemon and camera are back within seconds of kill -9, and no event is missing."""
     with listening(broker) as client:
         until(lambda: client.events("defect.opened"), 30, "a defect")
-        pid = box.show("MainPID")
-        box.must("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "defectd")
-        until(lambda: is_running_again(box, pid), 30, "a new process")
+        pid = machine.show("MainPID")
+        machine.must("systemctl", "kill", "--kill-whom=main", "--signal=KILL", "defectd")
+        until(lambda: is_running_again(machine, pid), 30, "a new process")
         seen = len(client.events("defect.opened"))
         until(lambda: len(client.events("defect.opened")) > seen, 30, "a defect after the restart")
         gapless(client)
-    assert restarts(box) == 1
+    assert restarts(machine) == 1
 
 
 @pytest.mark.parametrize("loop", ["inspection", "recorder", "publisher", "cameras"])
-def test_loop_that_hangs_is_answered_by_a_restart(loop, box):
-    """Each loop in turn: systemd's watchdog ends the process, the journal names the loop, a new one works."""
+def test_systemd_restarts_a_daemon_with_a_loop_that_hangs(loop, machine):
+    """systemd's watchdog ends the process, the journal names the loop, and a new process works."""
     restart(
-        box,
+        machine,
         "ExecStart=",
         "ExecStart=/opt/defectd/current/bin/python /checkout/tests/plant/stuck.py run -c /etc/defectd/config.yaml",
         "Environment=DEFECTD_STUCK=/run/defectd/order",
         "WatchdogSec=6",
         "RestartSec=1",
     )
-    until(lambda: "1 of 1 cameras run" in box.show("StatusText"), 20, "a running camera")
-    pid = box.show("MainPID")
-    # The runtime directory goes with the process: the next one has no such order.
-    box.must("sh", "-c", f"echo {loop} > /run/defectd/order")
-    until(lambda: is_running_again(box, pid), 40, f"a new process\n{box.journal()[-3000:]}")
-    assert restarts(box) == 1
-    journal = box.journal()
+    until(lambda: "1 of 1 cameras run" in machine.show("StatusText"), 20, "a running camera")
+    pid = machine.show("MainPID")
+    # systemd removes the runtime directory with the process: the order does not reach the next one.
+    machine.must("sh", "-c", f"echo {loop} > /run/defectd/order")
+    until(lambda: is_running_again(machine, pid), 40, f"a new process\n{machine.journal()[-3000:]}")
+    assert restarts(machine) == 1
+    journal = machine.journal()
     assert f"the thread {loop} has not moved" in journal
-    assert "Failed with result 'watchdog'" in box.must("journalctl", "--no-pager", "--output=cat", "--lines=300")
-    until(lambda: "1 of 1 cameras run" in box.show("StatusText"), 20, "a running camera after the restart")
+    assert "Failed with result 'watchdog'" in machine.must("journalctl", "--no-pager", "--output=cat", "--lines=300")
+    until(lambda: "1 of 1 cameras run" in machine.show("StatusText"), 20, "a running camera after the restart")
 
 
-def test_dead_cameras_and_a_dead_broker_restart_nothing(box, broker):
-    """Two watchdog periods without a camera and without the broker: the same process, and it says so."""
+def test_dead_cameras_and_a_dead_broker_restart_nothing(machine, broker):
+    """The same process runs for two watchdog periods without camera and broker, and its status shows both."""
     dead = [{"name": "gone", "source": "rtsp://127.0.0.1:9/x", "open_timeout_s": 1}, {"name": "no", "source": "7"}]
-    write(box, configuration(broker, cameras=dead, mqtt={"broker": "mqtt://127.0.0.1:9"}))
-    restart(box, "WatchdogSec=6")
-    pid, began = box.show("MainPID"), time.monotonic()
-    until(lambda: time.monotonic() - began > 13, 30, "two periods")
-    assert (box.show("MainPID"), restarts(box), box.show("ActiveState")) == (pid, 0, "active")
-    assert box.show("StatusText").startswith("0 of 2 cameras run (gone no_signal, no no_signal)")
-    assert "broker AWAY" in box.show("StatusText")
+    write(machine, configuration(broker, cameras=dead, mqtt={"broker": "mqtt://127.0.0.1:9"}))
+    restart(machine, "WatchdogSec=6")
+    pid, start = machine.show("MainPID"), time.monotonic()
+    until(lambda: time.monotonic() - start > 13, 30, "two periods")
+    assert (machine.show("MainPID"), restarts(machine), machine.show("ActiveState")) == (pid, 0, "active")
+    assert machine.show("StatusText").startswith("0 of 2 cameras run (gone no_signal, no no_signal)")
+    assert "broker AWAY" in machine.show("StatusText")
 
 
-def test_bad_configuration_stays_down_and_says_why(box, broker):
-    """Exit 78: failed, not restarted, and the journal names key, value and remedy."""
-    write(box, configuration(broker, report_s="soon"))
-    assert box.run("systemctl", "restart", "defectd").returncode != 0
-    began = time.monotonic()
-    until(lambda: time.monotonic() - began > 7, 30, "longer than RestartSec")
-    assert (box.show("ActiveState"), box.show("ExecMainStatus"), restarts(box)) == ("failed", "78", 0)
-    assert "report_s: 'soon'" in box.journal()
+def test_unit_with_an_invalid_configuration_stays_down_and_logs_why(machine, broker):
+    """systemd does not restart after exit 78, and the journal names key, value and remedy."""
+    write(machine, configuration(broker, report_s="soon"))
+    assert machine.run("systemctl", "restart", "defectd").returncode != 0
+    start = time.monotonic()
+    until(lambda: time.monotonic() - start > 7, 30, "longer than RestartSec")
+    assert (machine.show("ActiveState"), machine.show("ExecMainStatus"), restarts(machine)) == ("failed", "78", 0)
+    assert "report_s: 'soon'" in machine.journal()
 
 
-def test_memory_limit_hit_by_a_camera_ends_only_that_camera(box, broker):
-    """A camera that leaks up to the unit's limit is killed by the kernel, told, and back; the daemon stays."""
-    restart(box, "MemoryMax=400M", "MemorySwapMax=0", "Environment=PYTHONPATH=/checkout/tests/plant/leak")
+def test_memory_limit_hit_by_a_camera_ends_only_that_camera(machine, broker):
+    """The kernel kills a camera process that leaks up to the unit's limit; the daemon reports and restarts it."""
+    restart(machine, "MemoryMax=400M", "MemorySwapMax=0", "Environment=PYTHONPATH=/checkout/tests/plant/leak")
     with listening(broker) as client:
-        until(lambda: "1 of 1 cameras run" in box.show("StatusText"), 20, "a running camera")
-        pid = box.show("MainPID")
-        groups = Path(f"/proc/{_outside(box)}/cgroup").read_text()
-        box.must("touch", "/run/defectd/leak")
+        until(lambda: "1 of 1 cameras run" in machine.show("StatusText"), 20, "a running camera")
+        pid = machine.show("MainPID")
+        groups = Path(f"/proc/{_outside(machine)}/cgroup").read_text()
+        machine.must("touch", "/run/defectd/leak")
         lost = until(lambda: client.events("camera.lost"), 60, f"the loss of the camera\n{groups}")
         until(lambda: client.events("camera.restored"), 30, "its return")
         assert "SIGKILL" in lost[0]["detail"]["reason"]
-    assert (box.show("MainPID"), restarts(box), box.show("ActiveState")) == (pid, 0, "active")
+    assert (machine.show("MainPID"), restarts(machine), machine.show("ActiveState")) == (pid, 0, "active")
 
 
-def _outside(box: Machine) -> int:
-    """The daemon's process id on this machine."""
+def _outside(machine: Machine) -> int:
+    """The process id of the daemon as this machine sees it."""
     for status in Path("/proc").glob("[0-9]*/status"):
         words = status.read_text().splitlines()
         ids = next((line.split()[1:] for line in words if line.startswith("NSpid:")), [])
-        if len(ids) > 1 and ids[-1] == box.show("MainPID"):
+        if len(ids) > 1 and ids[-1] == machine.show("MainPID"):
             return int(ids[0])
     return os.getpid()

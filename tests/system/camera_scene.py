@@ -44,7 +44,7 @@ class Scene:
         assert self.children() == []
 
     def step(self, timeout_s: float = 0.05) -> None:
-        """One round of the consumer: take notices, pop and release one frame of each camera."""
+        """Take the notices, and pop and release one frame of each camera."""
         self.supervisor.wait(timeout_s)
         for name, _ in self.supervisor.heads():
             frame = self.supervisor.pop(name)
@@ -60,7 +60,7 @@ class Scene:
         start = time.monotonic()
         while not condition():
             took_s = time.monotonic() - start
-            assert took_s < limit_s, f"nothing after {took_s:.1f} s: {self.supervisor.snapshot()} {self.notices[-10:]}"
+            assert took_s < limit_s, f"not within {limit_s:g} s: {self.supervisor.snapshot()} {self.notices[-10:]}"
             self.step()
         return time.monotonic() - start
 

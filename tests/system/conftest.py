@@ -1,4 +1,4 @@
-"""What system tests start anew for each test."""
+"""Fixtures that start a fresh service for each system test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mosquitto import Mosquitto, need_mosquitto
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Mosquitto]:
-    """A real broker that lets everyone in, empty at first."""
+    """A real broker without access control; it holds no message at the start."""
     need_mosquitto()
     folder = tmp_path / "broker"
     folder.mkdir()

@@ -1,4 +1,4 @@
-"""A real mosquitto on a free port, for one test: started, stopped, killed, started again with what it kept."""
+"""A real mosquitto on a free port, which a test can stop, kill and start again with the state that it saved."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from fakes import free_port
+from fakes.ports import free_port
 
 PROGRAM = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
-NOBODY = 65534
+NOBODY_ID = 65534
 
 
 def need_mosquitto() -> None:
-    """Skip without mosquitto, but not in CI, where it has to be there."""
+    """Skip the test without mosquitto; fail in CI, which requires it."""
     if PROGRAM is None:
         if os.environ.get("CI"):
             pytest.fail("mosquitto is not installed, and CI is set: install the package mosquitto")
@@ -26,7 +26,7 @@ def need_mosquitto() -> None:
 
 
 class Mosquitto:
-    """folder: for its files, made accessible to its user.  lines: more of its configuration."""
+    """folder: for its files, made accessible to its user.  lines: further lines of its configuration."""
 
     def __init__(
         self, folder: Path, *lines: str, port: int | None = None, anonymous: bool = True, persistent: bool = True
@@ -61,8 +61,8 @@ class Mosquitto:
         command = [PROGRAM, "-c", str(self._config)]
         if os.geteuid() == 0:  # as root it would drop to a user that may not enter the test's folder
             for path in (self.folder, *self.folder.rglob("*")):
-                os.chown(path, NOBODY, NOBODY)
-            command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *command]
+                os.chown(path, NOBODY_ID, NOBODY_ID)
+            command = ["setpriv", f"--reuid={NOBODY_ID}", f"--regid={NOBODY_ID}", "--clear-groups", *command]
             self._let_through()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -105,7 +105,7 @@ class Mosquitto:
             process.wait(10)
 
     def _let_through(self) -> None:
-        """pytest's folders are for their owner only: let others pass, as far up as they are ours."""
+        """Only their owner can enter pytest's folders: open those that are ours to others."""
         for parent in self.folder.parents:
             status = parent.stat()
             if parent == Path("/") or status.st_uid != os.geteuid() or parent == Path("/tmp"):
@@ -114,7 +114,7 @@ class Mosquitto:
 
 
 def certificates(folder: Path) -> Path:
-    """A CA and a server certificate for localhost and 127.0.0.1, beside a CA that signed nothing."""
+    """A CA with a server certificate for localhost and 127.0.0.1, and another CA that signed nothing."""
     key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
 
     def openssl(*arguments: str) -> None:

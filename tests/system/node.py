@@ -1,4 +1,4 @@
-"""A real daemon in a process of its own, and a real subscriber, for the system tests."""
+"""A real daemon in its own process, and a real subscriber, for the system tests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from typing import Any, Protocol, Self
 import paho.mqtt.client as paho
 import pytest
 import yaml
-from fakes import until
+from fakes.waiting import until
 from paho.mqtt.enums import CallbackAPIVersion
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -38,7 +38,7 @@ SEVERSTAL = {
 
 
 def needs_data(part: str) -> Path:
-    """The folder of real images, or a skip with the reason."""
+    """The folder of real images; without it the test is skipped with the reason."""
     folder = DATA / part
     if not folder.exists():
         pytest.skip(f"the real images are not here: shared/data/{part}")
@@ -65,7 +65,7 @@ class Node:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, *args: str, entry: tuple[str, ...] = ("-m", "edge.cli"), env: dict[str, str] | None = None) -> Node:
-        """entry: what Python starts.  env: more of the environment."""
+        """entry: the arguments of Python.  env: further variables of the environment."""
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, *entry, "run", "-c", str(self.config), *args],
@@ -93,7 +93,7 @@ class Node:
         return found
 
     def stop(self, timeout_s: float = 10) -> int:
-        """SIGTERM, and the exit code."""
+        """Send SIGTERM.  Returns the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(timeout_s)
@@ -120,7 +120,7 @@ class Subscriber:
         self.messages: list[tuple[float, str, Any]] = []
         self._ready = threading.Event()
         self.subscriptions = 0
-        """How often the broker has granted them: once for each connection."""
+        """Granted by the broker, once for each connection."""
         self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=client_id, clean_session=False)
         self._client.on_connect = lambda client, *_: [client.subscribe(topic, qos=1) for topic in topics]
         self._client.on_subscribe = lambda *_: self._granted()
@@ -128,7 +128,7 @@ class Subscriber:
         self._client.reconnect_delay_set(1, 1)
         self._client.connect_async("127.0.0.1", port, keepalive=10)
         self._client.loop_start()
-        assert self._ready.wait(10), "the subscriber does not get through to the broker"
+        assert self._ready.wait(10), "the subscriber does not reach the broker"
 
     def _granted(self) -> None:
         self.subscriptions += 1
@@ -141,7 +141,7 @@ class Subscriber:
         return self.messages
 
     def events(self, kind: str = "") -> list[dict[str, Any]]:
-        """Events in the order of arrival; repeats, which at-least-once allows, are left out."""
+        """Events in the order of arrival, without the repetitions that at-least-once delivery allows."""
         seen: dict[str, dict[str, Any]] = {}
         for _, topic, message in self.all():
             if topic.endswith("/event") and message["type"].startswith(kind):

@@ -1,4 +1,4 @@
-"""A TCP proxy that does to a connection what bad networks do."""
+"""A TCP proxy with the faults of bad networks."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Proxy:
     """Between a client and 127.0.0.1:upstream.
 
     pass: carries bytes.  blackhole: keeps connections, new ones too, and carries nothing (a half-open link).
-    refuse: nothing listens, connections that stand are closed.  reset: connections end by RST, new ones too.
+    refuse: nothing listens, open connections are closed.  reset: connections end by RST, new ones too.
     slow: at most `rate` bytes per second and direction.
     """
 
@@ -39,7 +39,7 @@ class Proxy:
         return f"mqtt://127.0.0.1:{self.port}"
 
     def set(self, mode: Mode) -> None:
-        """Returns when it holds."""
+        """Change the mode; returns once it is in force."""
         with self._changed:
             self._mode = mode
             self._applied = None

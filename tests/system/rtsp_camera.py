@@ -1,7 +1,8 @@
-"""An RTSP camera in a process of its own, which tests can kill, silence and start again on its port."""
+"""An RTSP camera in its own process, which tests can kill, stop and start again on its port."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -33,18 +34,24 @@ def need_gstreamer() -> None:
 
 
 class RtspServer:
-    """The camera of `rtsp_server.py`."""
+    """The camera of `rtsp_server.py`.  users: what it reads from stdin."""
 
-    def __init__(self, port: int, *arguments: str) -> None:
+    def __init__(self, port: int, *arguments: str, users: dict[str, str] | None = None) -> None:
         self.port = port
+        self.users = users
         self.url = f"rtsp://127.0.0.1:{port}/cam"
         self.arguments = arguments
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         command = [SYSTEM_PYTHON, str(SERVER), str(self.port), *self.arguments]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        assert self.process.stdin
         assert self.process.stdout
+        with self.process.stdin as stdin:
+            stdin.write(json.dumps(self.users).encode())
         assert self.process.stdout.readline() == b"ready\n"
 
     def kill(self) -> None:

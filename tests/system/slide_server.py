@@ -1,4 +1,4 @@
-"""An RTSP camera that shows pictures one after the other: `/usr/bin/python3 slide_server.py PORT FOLDER SHOW_MS FPS`.
+"""An RTSP camera that shows pictures in turn: `/usr/bin/python3 slide_server.py PORT FOLDER SHOW_MS FPS`.
 
 Needs the distribution's Python, which has the GStreamer bindings. FOLDER holds 000.png, 001.png and so on. Prints
 "ready"; the show starts when the first client requests rtsp://127.0.0.1:PORT/cam and ends with its last picture.

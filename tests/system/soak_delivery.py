@@ -1,13 +1,13 @@
-"""The soak: kills the node, kills the broker and cuts the link for a arguments time, then counts what arrived.
+"""The soak: kills the node, kills the broker and cuts the link for a given time, then counts what arrived.
 
     python tests/system/soak_delivery.py --minutes 15 --seed 1        (make soak-delivery)
 
-Only the cameras are simulated. The soak runs the real recorder, outbox and publisher in a process that it kills with
--9 at random times, a real mosquitto that it kills and starts again with and without its stored sessions, and a network
+Only the cameras are simulated. The soak runs the real recorder, outbox and publisher in a process that it kills with -9
+at random times, a real mosquitto that it kills and starts again with and without its stored sessions, and a network
 that passes, refuses, resets, swallows or delays the traffic. A subscriber listens with QoS 0 beside that network:
 mosquitto writes to its socket before it confirms a publish, so the subscriber sees every confirmed event, whatever is
-killed afterwards. One thing is arranged: after the broker was killed, the node reaches it only when the subscriber is
-back, because a broker that has lost its sessions knows no subscriber.
+killed afterwards. The soak controls one thing: after the broker was killed, the node reaches it only when the
+subscriber is back, because a broker that has lost its sessions knows no subscriber.
 
 The soak compares the arrivals with the outbox of the node, which keeps every row, and counts: lost events, first
 arrivals out of order per camera, repetitions with another event_id, holes in seq. The negative control (--careless)
@@ -28,7 +28,9 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # `fakes`: pytest finds it by conftest.py, a script does not
+# A script finds `fakes` in tests/, and before that `edge` in the checkout: tests/edge is a folder of that name, too.
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import paho.mqtt.client as paho
 from mosquitto import Mosquitto, free_port

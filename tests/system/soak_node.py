@@ -1,7 +1,7 @@
 """A node reduced to recorder, outbox and publisher, for the soak to kill: its cameras report events at random times.
 
 Arguments: database, port, events per s, seed, and `--delete-at-publish` for the negative control, which marks an event
-as delivered as soon as the MQTT library has it, as daemons without an outbox do.
+as delivered as soon as the MQTT library has it, like daemons without an outbox.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ readline.createInterface({ input: process.stdin }).on("line", (line) => {
       metric.datatype = types.get(String(metric.alias));
     }
   }
-  const said = codec.decodePayload(Payload.encode(raw).finish());
-  const metrics = (said.metrics || []).map((metric, index) => ({
+  const decoded = codec.decodePayload(Payload.encode(raw).finish());
+  const metrics = (decoded.metrics || []).map((metric, index) => ({
     name: metric.name === undefined ? null : metric.name || null,
     alias: metric.alias === undefined ? null : plain(metric.alias),
     type: metric.type,
@@ -33,6 +33,6 @@ readline.createInterface({ input: process.stdin }).on("line", (line) => {
     isHistorical: Boolean(metric.isHistorical),
     quality: metric.properties && metric.properties.Quality ? metric.properties.Quality.value : null,
   }));
-  const seq = said.seq === undefined || said.seq === null ? null : plain(said.seq);
-  process.stdout.write(JSON.stringify({ same: again === hex, seq, timestamp: plain(said.timestamp), metrics }) + "\n");
+  const seq = decoded.seq === undefined || decoded.seq === null ? null : plain(decoded.seq);
+  process.stdout.write(JSON.stringify({ same: again === hex, seq, timestamp: plain(decoded.timestamp), metrics }) + "\n");
 });

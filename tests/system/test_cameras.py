@@ -1,4 +1,4 @@
-"""Cameras as they fail in a plant: servers that die or fall silent, children that hang, a daemon that is killed."""
+"""Failures of cameras in a plant: servers die or go silent, camera processes hang, the daemon is killed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rtsp(free_port: int) -> Iterator[RtspServer]:
 
 
 class Mjpeg(http.server.BaseHTTPRequestHandler):
-    """Motion JPEG over HTTP: gray levels that count up; `/once` ends after 20 pictures, `/locked` wants a login."""
+    """Motion JPEG over HTTP: gray values that count up; `/once` ends after 20 pictures, `/locked` wants a login."""
 
     def do_GET(self) -> None:
         if self.path.startswith("/locked"):
@@ -82,8 +82,8 @@ def mjpeg() -> Iterator[str]:
 # Streams
 
 
-def test_rtsp_camera_that_dies_is_lost_and_comes_back_by_itself(rtsp):
-    """Killed: lost within the stall limit. Started again: the supervisor opens it by itself."""
+def test_rtsp_camera_that_dies_is_lost_and_opened_again(rtsp):
+    """A killed server is a lost camera within the stall limit; the supervisor opens it again once it runs."""
     rtsp.start()
     source = camera("a", rtsp.url)
     with Scene(source) as scene:
@@ -105,8 +105,8 @@ def test_rtsp_camera_that_dies_is_lost_and_comes_back_by_itself(rtsp):
         assert scene.adds_up("a")
 
 
-def test_rtsp_camera_that_falls_silent_is_lost_within_its_limit(rtsp):
-    """No picture and no error: the read timeout finds it; when it speaks again, the supervisor opens it again."""
+def test_rtsp_camera_that_goes_silent_is_lost_within_its_limit(rtsp):
+    """It sends no picture and no error: the read timeout ends the wait, and the supervisor opens it again."""
     rtsp.start()
     source = camera("a", rtsp.url, read_timeout_s=1.0)
     with Scene(source) as scene:
@@ -121,7 +121,7 @@ def test_rtsp_camera_that_falls_silent_is_lost_within_its_limit(rtsp):
 
 
 def test_rtsp_camera_with_far_key_frames_opens(free_port):
-    """Key frames may be further apart than the read timeout: the first one is not thrown away."""
+    """Key frames may be further apart than the read timeout, because the first one is used."""
     need_gstreamer()
     server = RtspServer(free_port, "10", "320", "240", "", "80")
     server.start()
@@ -134,14 +134,14 @@ def test_rtsp_camera_with_far_key_frames_opens(free_port):
 
 
 def test_rtsp_over_udp_delivers(rtsp):
-    """The other transport of the configuration works too."""
+    """The configuration offers UDP as a second transport, and it delivers frames, too."""
     rtsp.start()
     with Scene(camera("a", rtsp.url, rtsp_transport="udp")) as scene:
         scene.until(scene.more("a", 5))
 
 
 def test_rtsp_login_is_used_and_its_absence_reported(free_port):
-    """Right login: pictures. None: 401 in the message. Wrong: refused. No message holds a password."""
+    """The right login gives pictures, a missing one a message with 401; no message contains a password."""
     need_gstreamer()
     server = RtspServer(free_port, "10", "320", "240", "viewer:s3cret")
     server.start()
@@ -158,7 +158,7 @@ def test_rtsp_login_is_used_and_its_absence_reported(free_port):
 
 
 def test_mjpeg_over_http_delivers_and_its_end_is_a_loss(mjpeg):
-    """A common web camera opens and delivers without a gap; a stream that ends is opened again."""
+    """A common web camera opens and delivers without a gap; the supervisor opens a stream that ended again."""
     with Scene(camera("a", f"{mjpeg}/cam"), camera("b", f"{mjpeg}/once")) as scene:
         scene.until(scene.more("a", 20))
         scene.until(lambda: len(scene.reported(CameraOpened, "b")) >= 2)
@@ -169,7 +169,7 @@ def test_mjpeg_over_http_delivers_and_its_end_is_a_loss(mjpeg):
 
 
 def test_mjpeg_that_wants_a_login_is_reported_with_that_reason(mjpeg):
-    """The reason of a camera that does not open reaches its state."""
+    """The state of the camera names the reason why it does not open."""
     with Scene(camera("a", f"{mjpeg}/locked?token=hidden")) as scene:
         scene.until(lambda: scene.reported(CameraLost))
         assert "wants a login (401)" in scene.reported(CameraLost)[0].reason
@@ -177,7 +177,7 @@ def test_mjpeg_that_wants_a_login_is_reported_with_that_reason(mjpeg):
 
 
 def test_stream_that_accepts_and_stays_silent_is_given_up():
-    """A half-dead host that takes the connection and stays silent costs the open timeout, no more."""
+    """A host that accepts the connection and stays silent costs the open timeout and no more."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"rtsp://127.0.0.1:{listener.getsockname()[1]}/cam"
         source = camera("a", url, open_timeout_s=0.5, read_timeout_s=0.5)
@@ -189,7 +189,7 @@ def test_stream_that_accepts_and_stays_silent_is_given_up():
 
 
 def test_unknown_host_does_not_keep_the_others_from_running():
-    """The name service does not know the host of one camera: the other starts at once and loses nothing."""
+    """DNS does not know the host of one camera; the other camera starts at once and loses nothing."""
     with Scene(camera("a", "rtsp://nosuch.invalid/cam"), camera("b", FAST, fps=60)) as scene:
         scene.until(lambda: scene.supervisor.snapshot()["a"].restarts >= 3)
         scene.until(scene.more("b", 60))
@@ -202,7 +202,7 @@ def test_unknown_host_does_not_keep_the_others_from_running():
 
 
 def test_killed_child_is_back_within_seconds_and_the_other_camera_loses_nothing():
-    """kill -9 on one camera process: it is back within 5 s, and the other's numbers have no gap."""
+    """A camera process is back within 5 s of kill -9, and the frame numbers of the other camera have no gap."""
     with Scene(camera("a", FAST, fps=30), camera("b", FAST, fps=100)) as scene:
         scene.until(lambda: scene.numbers["a"] and scene.numbers["b"])
         for _ in range(3):
@@ -216,7 +216,7 @@ def test_killed_child_is_back_within_seconds_and_the_other_camera_loses_nothing(
 
 
 def test_hung_child_is_killed_and_replaced():
-    """A stopped process delivers nothing: past the stall limit it is killed, and a new one delivers."""
+    """A stopped process delivers nothing: the supervisor kills it after the stall limit and starts another."""
     source = camera("a", FAST, fps=50, read_timeout_s=0.5)
     with Scene(source, camera("b", FAST, fps=50)) as scene:
         scene.until(scene.more("a"))
@@ -243,7 +243,7 @@ while True:
 
 
 def test_killed_daemon_leaves_no_child_behind():
-    """kill -9 on the daemon: its camera processes die with it, and their memory with them."""
+    """After kill -9 of the daemon its camera processes and their shared memory are gone."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"}
     with subprocess.Popen(
         [sys.executable, "-c", DAEMON.format(fast=FAST)], stdout=subprocess.PIPE, env=environment
@@ -263,7 +263,7 @@ def test_killed_daemon_leaves_no_child_behind():
 
 
 def is_alive(pid: int) -> bool:
-    """A zombie that waits for its new parent is dead too."""
+    """A zombie that waits for its new parent counts as dead."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -271,7 +271,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_real_recordings_play_through_the_ring():
-    """Photographs of steel and a video at full speed: every frame, in order."""
+    """Every frame of a folder of photographs and of a video arrives in order at full speed."""
     frames = SHARED / "normal-steel" / "severstal" / "frames"
     video = SHARED / "video" / "bottle-detection.mp4"
     if not frames.is_dir() or not video.is_file():

@@ -33,45 +33,45 @@ class Operator:
     """A client of MQTT 5 that sends a command and waits for the reply."""
 
     def __init__(self, port: int) -> None:
-        self.said: queue.SimpleQueue[tuple[str, Any, bytes | None]] = queue.SimpleQueue()
-        self.heard: list[tuple[str, Any]] = []
+        self.replies: queue.SimpleQueue[tuple[str, Any, bytes | None]] = queue.SimpleQueue()
+        self.messages: list[tuple[str, Any]] = []
         ready = threading.Event()
         self.client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
         self.client.on_connect = lambda client, *_: client.subscribe("defectd/#", qos=1)
         self.client.on_subscribe = lambda *_: ready.set()
-        self.client.on_message = self._hear
+        self.client.on_message = self._receive
         self.client.connect("127.0.0.1", port)
         self.client.loop_start()
         assert ready.wait(10)
         self._count = 0
 
-    def _hear(self, _client: Any, _userdata: Any, message: Any) -> None:
+    def _receive(self, _client: Any, _userdata: Any, message: Any) -> None:
         if "/cmd/" in message.topic and not message.topic.endswith("/reply"):
             return
         fact = json.loads(message.payload)
         if fact.get("schema") == "defectd.reply/1":
-            self.said.put((message.topic, fact, getattr(message.properties, "CorrelationData", None)))
+            self.replies.put((message.topic, fact, getattr(message.properties, "CorrelationData", None)))
         else:
-            self.heard.append((message.topic, fact))
+            self.messages.append((message.topic, fact))
 
     def ask(self, verb: str, **fields: Any) -> dict[str, Any]:
-        """The reply to this command and no other."""
+        """Send a command.  Returns its own reply."""
         self._count += 1
         properties = Properties(PacketTypes.PUBLISH)
         properties.ResponseTopic = "defectd/line3/replies/operator"
         properties.CorrelationData = str(self._count).encode()
         self.client.publish(f"defectd/line3/cmd/{verb}", json.dumps(fields), qos=1, properties=properties)
         while True:
-            topic, reply, correlation = self.said.get(timeout=15)
+            topic, reply, correlation = self.replies.get(timeout=15)
             if correlation == properties.CorrelationData:
                 assert topic == properties.ResponseTopic
                 return reply
 
     def latest(self, topic: str) -> Any:
-        return next((fact for name, fact in reversed(list(self.heard)) if name == topic), None)
+        return next((fact for name, fact in reversed(list(self.messages)) if name == topic), None)
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        return [fact for name, fact in list(self.heard) if name.endswith("/event") and fact["type"] == kind]
+        return [fact for name, fact in list(self.messages) if name.endswith("/event") and fact["type"] == kind]
 
     def close(self) -> None:
         self.client.disconnect()
@@ -89,8 +89,8 @@ def rss_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096 / 2**20
 
 
-def test_operator_reads_pauses_and_sets(tmp_path, broker, operator):
-    """ping, state, snapshot, pause, resume and set on a running node; the set values survive a restart."""
+def test_operator_reads_state_pauses_cameras_and_sets_thresholds(tmp_path, broker, operator):
+    """ping, state, snapshot, pause, resume and set work on a running node; the set values survive a restart."""
     with Node(tmp_path / "node", broker.port, [CAMERA], commands={"allow": ALL, "rate_per_s": 50}) as node:
         node.start()
         running(operator, "top")
@@ -103,7 +103,7 @@ def test_operator_reads_pauses_and_sets(tmp_path, broker, operator):
         assert operator.ask("pause", camera="top")["result"]["state"] == "paused"
         coverage = "defectd/line3/top/coverage"
         until(lambda: (operator.latest(coverage) or {}).get("paused_frames"), 10, "frames in the pause")
-        assert operator.ask("snapshot", camera="top")["ok"], "a paused camera still gives pictures"
+        assert operator.ask("snapshot", camera="top")["ok"], "a paused camera still delivers snapshots"
         assert operator.ask("resume", camera="top")["result"]["state"] == "running"
         until(lambda: [e for e in operator.events("coverage.gap") if e["detail"]["cause"] == "paused"], 10, "the gap")
 
@@ -132,7 +132,7 @@ def test_operator_reads_pauses_and_sets(tmp_path, broker, operator):
 
 
 def test_operator_fetches_the_picture_of_an_event(tmp_path, broker, operator):
-    """Path and hash in the event are those of the picture on disk, also after kill -9; a deleted picture is named."""
+    """Path and hash in the event match the picture on disk, also after kill -9; a deleted one is reported as gone."""
     with Node(tmp_path / "node", broker.port, [CAMERA], commands={"allow": ALL, "rate_per_s": 50}) as node:
         node.start()
         opened = until(lambda: operator.events("defect.opened"), 30, "a defect")[0]
@@ -150,12 +150,12 @@ def test_operator_fetches_the_picture_of_an_event(tmp_path, broker, operator):
         assert y + h >= top + height
         track = opened["defect"]["track_id"]
         closed = until(
-            lambda: [e for e in operator.events("defect.closed") if e["defect"]["track_id"] == track], 30, "its end"
+            lambda: [e for e in operator.events("defect.closed") if e["defect"]["track_id"] == track], 30, "the closing"
         )
         assert closed[0]["evidence"] == kept
         node.kill()
         node.start()
-        until(lambda: "pictures, " in node.log().rpartition("inspects")[0], 20, "the folder is taken up")
+        until(lambda: "pictures, " in node.log().rpartition("inspects")[0], 20, "the index of the folder")
         until(lambda: operator.latest("defectd/line3/status")["online"], 20, "the second start")
         again = operator.ask("evidence", path=kept["path"])["result"]
         assert (again["sha256"], again["reduced"]) == (kept["sha256"], False)
@@ -168,7 +168,7 @@ def test_operator_fetches_the_picture_of_an_event(tmp_path, broker, operator):
 
 
 def test_flood_and_huge_commands_cost_neither_memory_nor_latency(tmp_path, broker, operator):
-    """1,000 commands a second and ten of 10 MB: refused and counted, memory bounded, frames still in time."""
+    """The node refuses and counts 1,000 commands a second and ten of 10 MB; memory stays bounded, no frame is late."""
     with Node(tmp_path / "node", broker.port, [CAMERA]) as node:
         node.start()
         running(operator, "top")
@@ -179,18 +179,18 @@ def test_flood_and_huge_commands_cost_neither_memory_nor_latency(tmp_path, broke
         flooder.connect("127.0.0.1", broker.port)
         flooder.loop_start()
         try:
-            began = time.monotonic()
+            start = time.monotonic()
             for n in range(3000):
                 flooder.publish("defectd/line3/cmd/ping", b"{}", qos=0)
-                time.sleep(max(0.0, began + n / 1000 - time.monotonic()))
+                time.sleep(max(0.0, start + n / 1000 - time.monotonic()))
             for _ in range(10):
                 flooder.publish("defectd/line3/cmd/set", b"x" * 10_000_000, qos=1).wait_for_publish(20)
         finally:
             flooder.disconnect()
             flooder.loop_stop()
         replies = list(iter_replies(operator))
-        told = [r for r in replies if not r["ok"] and r["error"]["code"] == "rate"]
-        assert 2 <= len(told) <= 8
+        rejected = [r for r in replies if not r["ok"] and r["error"]["code"] == "rate"]
+        assert 2 <= len(rejected) <= 8
         assert len(replies) < 60
         time.sleep(2.2)
         state = operator.ask("state")
@@ -204,9 +204,9 @@ def test_flood_and_huge_commands_cost_neither_memory_nor_latency(tmp_path, broke
 
 
 def iter_replies(operator: Operator) -> Iterator[dict[str, Any]]:
-    """The replies so far, until none came for half a second."""
+    """The replies until none has come for half a second."""
     while True:
         try:
-            yield operator.said.get(timeout=0.5)[1]
+            yield operator.replies.get(timeout=0.5)[1]
         except queue.Empty:
             return

@@ -39,7 +39,7 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_secrets_are_made_once_and_kept(secrets: Path) -> None:
-    """A second run changes no password and no certificate; other users of the host cannot read them."""
+    """A second run of the script changes no password and no certificate; other users of the host cannot read them."""
     kept = {path.name: path.read_bytes() for path in secrets.iterdir() if path.name != "passwd"}
     make_secrets(secrets)
     assert {path.name: path.read_bytes() for path in secrets.iterdir() if path.name != "passwd"} == kept
@@ -88,7 +88,7 @@ def examined(broker: Mosquitto, secrets: Path, folder: Path, node: str = "line3"
     return broker_of.finding(config.Config(node=node, state_dir=folder, mqtt=mqtt, cameras=(camera,)), SystemClock())
 
 
-def test_shipped_mosquitto_accepts_the_node_alone(shipped: Mosquitto, secrets: Path, tmp_path: Path) -> None:
+def test_shipped_mosquitto_accepts_only_the_node(shipped: Mosquitto, secrets: Path, tmp_path: Path) -> None:
     """Its certificate, password and access list fit together; it refuses clear text, other passwords, other nodes."""
     assert examined(shipped, secrets, tmp_path).grade == "ok"
     assert "refuses defectd/line4/doctor" in examined(shipped, secrets, tmp_path, node="line4").says
@@ -99,7 +99,7 @@ def test_shipped_mosquitto_accepts_the_node_alone(shipped: Mosquitto, secrets: P
     assert "refuses the connection" in examined(shipped, wrong, tmp_path).says
 
 
-def test_certificates_of_the_script_last(shipped: Mosquitto, secrets: Path) -> None:
+def test_certificates_of_the_script_are_valid_for_years(shipped: Mosquitto, secrets: Path) -> None:
     """The authority is valid for ten years, and the broker's certificate for two."""
     mqtt = config.Mqtt(broker=f"mqtts://127.0.0.1:{shipped.port}", ca_file=secrets / "ca.crt")
     (authority,) = certificates.files(mqtt, SystemClock())
@@ -110,7 +110,7 @@ def test_certificates_of_the_script_last(shipped: Mosquitto, secrets: Path) -> N
 
 
 def health(node: Node) -> tuple[int, str]:
-    """The command of the image's HEALTHCHECK."""
+    """Exit code and output of the image's HEALTHCHECK command."""
     command = [sys.executable, "-m", "edge.cli", "doctor", "--live", "-c", str(node.config)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
     return done.returncode, done.stdout

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fakes.delivery import ORIGIN, draft, event, every_event, until
+from fakes.delivery import ORIGIN, draft, event, every_event
+from fakes.waiting import until
 from mosquitto import Mosquitto, certificates, free_port, need_mosquitto
 from proxy import Proxy
 
@@ -79,8 +80,8 @@ class Subscriber:
         return [json.loads(m.payload) for m in list(self.messages) if m.topic == TOPICS.status]
 
 
-class Stage:
-    """What a test starts, ended in reverse order."""
+class Scene:
+    """The brokers, nodes and subscribers of one test; `close` ends them in reverse order."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -131,7 +132,7 @@ class Stage:
 
 
 def finish(child: subprocess.Popen[str]) -> list[str]:
-    """Kill -9; what it had printed."""
+    """Kill -9 the process.  Returns the lines that it had printed."""
     child.kill()
     assert child.stdout is not None
     lines = [] if child.stdout.closed else child.stdout.read().splitlines()
@@ -141,10 +142,10 @@ def finish(child: subprocess.Popen[str]) -> list[str]:
 
 
 @pytest.fixture
-def stage(tmp_path) -> Iterator[Stage]:
-    stage = Stage(tmp_path)
-    yield stage
-    stage.close()
+def scene(tmp_path) -> Iterator[Scene]:
+    scene = Scene(tmp_path)
+    yield scene
+    scene.close()
 
 
 def store(outbox: Outbox, publisher: Publisher | None, count: int, first: int = 1) -> None:
@@ -155,19 +156,19 @@ def store(outbox: Outbox, publisher: Publisher | None, count: int, first: int = 
 
 
 @pytest.mark.parametrize("kind", ["mosquitto 5", "mosquitto 3.1.1", "embedded"])
-def test_events_arrive_in_order_without_a_gap(stage, kind):
-    """The way from Recorder.put to a subscriber, on every broker and version: one suite for all."""
+def test_events_arrive_in_order_without_a_gap(scene, kind):
+    """Every event reaches a subscriber once and in order, on every broker and MQTT version."""
     if kind == "embedded":
         pytest.importorskip("amqtt", reason="the extra demo is not installed")
         broker = EmbeddedBroker(free_port())
         broker.start()
-        stage._ends.append(broker.stop)
+        scene._ends.append(broker.stop)
         url = broker.url.replace("mqtt://127.0.0.1", "embedded")
     else:
-        url = stage.broker().url
-    subscriber = stage.subscriber(url)
-    outbox = stage.outbox()
-    publisher = stage.publisher(outbox, url, protocol="3.1.1" if "3.1.1" in kind else "auto")
+        url = scene.broker().url
+    subscriber = scene.subscriber(url)
+    outbox = scene.outbox()
+    publisher = scene.publisher(outbox, url, protocol="3.1.1" if "3.1.1" in kind else "auto")
     recorder = Recorder(outbox, ORIGIN, TOPICS, CLOCK, on_stored=publisher.wake)
     recorder.start()
     events = [*every_event(), *(event() for _ in range(200))]
@@ -183,25 +184,25 @@ def test_events_arrive_in_order_without_a_gap(stage, kind):
     assert publisher.snapshot().connections == 1
 
 
-def test_broker_of_311_behind_a_plain_address_is_found_out(stage):
-    """A broker that does not even answer version 5 is reached with 3.1.1."""
+def test_broker_of_mqtt_311_behind_a_plain_address_is_detected(scene):
+    """The publisher reaches a broker that does not even answer version 5 with 3.1.1."""
     pytest.importorskip("amqtt", reason="the extra demo is not installed")
     broker = EmbeddedBroker(free_port())
     broker.start()
-    stage._ends.append(broker.stop)
-    outbox = stage.outbox()
-    publisher = stage.publisher(outbox, broker.url)
+    scene._ends.append(broker.stop)
+    outbox = scene.outbox()
+    publisher = scene.publisher(outbox, broker.url)
     store(outbox, publisher, 3)
     until(lambda: outbox.depth() == 0, 20)
     assert publisher.snapshot().protocol == "3.1.1"
 
 
-def test_killed_broker_costs_nothing_but_time(stage):
-    """Events stored while the broker is dead arrive when it is back, in order, marked replayed."""
-    broker = stage.broker()
-    proxy = stage.proxy(broker)
-    outbox = stage.outbox()
-    publisher = stage.publisher(outbox, proxy.url)
+def test_killed_broker_loses_no_event(scene):
+    """Events stored while the broker is dead arrive in order and marked replayed once it is back."""
+    broker = scene.broker()
+    proxy = scene.proxy(broker)
+    outbox = scene.outbox()
+    publisher = scene.publisher(outbox, proxy.url)
     store(outbox, publisher, 20)
     until(lambda: outbox.depth() == 0)
     broker.kill()
@@ -210,22 +211,22 @@ def test_killed_broker_costs_nothing_but_time(stage):
     store(outbox, publisher, 50, first=21)
     assert outbox.depth() == 50
     broker.start()
-    subscriber = stage.subscriber(broker.url)
+    subscriber = scene.subscriber(broker.url)
     proxy.set("pass")
     until(lambda: len(subscriber.events) >= 50, 20)
     assert subscriber.first_seqs == list(range(21, 71))
     assert all(e["replayed"] for e in subscriber.events)
     until(lambda: outbox.depth() == 0)
-    assert {e.state for e in read_events(stage.outbox_path, 0, 1000)} == {"delivered"}
+    assert {e.state for e in read_events(scene.outbox_path, 0, 1000)} == {"delivered"}
 
 
-def sweep(stage: Stage, seed: int, kills: int, trouble) -> tuple[list[str], Subscriber, Path]:
-    """Kill a publishing process again and again while `trouble` happens; what it had committed."""
+def sweep(scene: Scene, seed: int, kills: int, trouble) -> tuple[list[str], Subscriber, Path]:
+    """Kill a publishing process again and again while `trouble` happens.  Returns what it had committed."""
     choice = random.Random(seed)
-    path = stage.folder / "state" / "outbox.db"
+    path = scene.folder / "state" / "outbox.db"
     committed: list[str] = []
     for _ in range(kills):
-        child = stage.process(NODE_SCRIPT, path, trouble.port, 0.002)
+        child = scene.process(NODE_SCRIPT, path, trouble.port, 0.002)
         assert child.stdout is not None
         committed.append(child.stdout.readline().strip())
         end = time.monotonic() + choice.uniform(0.2, 1.0)
@@ -237,25 +238,25 @@ def sweep(stage: Stage, seed: int, kills: int, trouble) -> tuple[list[str], Subs
 
 
 class Cuts:
-    """The network of the proof: cut, silent, refusing, healed."""
+    """A network that is cut, silent, refusing or slow at random."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.broker = stage.broker()
-        self.proxy = stage.proxy(self.broker)
+    def __init__(self, scene: Scene) -> None:
+        self.broker = scene.broker()
+        self.proxy = scene.proxy(self.broker)
         self.port = self.proxy.port
-        self.subscriber = stage.subscriber(self.broker.url)
+        self.subscriber = scene.subscriber(self.broker.url)
 
     def happen(self, choice: random.Random) -> None:
         self.proxy.set(choice.choice(["pass", "pass", "pass", "reset", "refuse", "blackhole", "slow"]))
 
 
 class BrokerDeaths:
-    """A broker that dies and comes back with what it had saved; the subscriber sits behind another one's session."""
+    """A broker that dies and comes back with the state that it had saved."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.broker = stage.broker()
+    def __init__(self, scene: Scene) -> None:
+        self.broker = scene.broker()
         self.port = self.broker.port
-        self.subscriber = stage.subscriber(self.broker.url)
+        self.subscriber = scene.subscriber(self.broker.url)
         self._is_up = True
 
     def happen(self, choice: random.Random) -> None:
@@ -272,13 +273,13 @@ class BrokerDeaths:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_no_committed_event_is_lost_by_kills_and_cuts(stage, seed):
-    """kill -9 at random instants on a bad network: every committed event arrives, first arrivals in order."""
-    cuts = Cuts(stage)
-    committed, subscriber, _ = sweep(stage, seed, 4, cuts)
+def test_no_committed_event_is_lost_by_kills_and_cuts(scene, seed):
+    """Every committed event arrives, first arrivals in order, in spite of kill -9 at random times on a bad network."""
+    cuts = Cuts(scene)
+    committed, subscriber, _ = sweep(scene, seed, 4, cuts)
     cuts.proxy.set("pass")
-    outbox = stage.outbox(durability="full")
-    publisher = stage.publisher(outbox, cuts.proxy.url)
+    outbox = scene.outbox(durability="full")
+    publisher = scene.publisher(outbox, cuts.proxy.url)
     until(lambda: outbox.depth() == 0, 30)
     assert publisher.stop(5)
     until(lambda: len(subscriber.first_seqs) == outbox.last_seq, 20)
@@ -290,13 +291,13 @@ def test_no_committed_event_is_lost_by_kills_and_cuts(stage, seed):
 
 
 @pytest.mark.parametrize("mode", ["confirmed", "early"])
-def test_event_is_done_when_confirmed_and_not_when_sent(stage, mode):
-    """Swallowed by the network, then kill -9: nothing is lost; a node that trusts its own sending loses events."""
-    broker = stage.broker()
-    proxy = stage.proxy(broker)
-    subscriber = stage.subscriber(broker.url)
-    path = stage.folder / "state" / "outbox.db"
-    child = stage.process(NODE_SCRIPT, path, proxy.port, 0.005, mode)
+def test_event_is_delivered_when_confirmed_and_not_when_sent(scene, mode):
+    """The network swallows events before kill -9; only a node that marks events when it sends them loses some."""
+    broker = scene.broker()
+    proxy = scene.proxy(broker)
+    subscriber = scene.subscriber(broker.url)
+    path = scene.folder / "state" / "outbox.db"
+    child = scene.process(NODE_SCRIPT, path, proxy.port, 0.005, mode)
     until(lambda: len(subscriber.first_seqs) > 5, 20)
     proxy.set("blackhole")
     assert child.stdout is not None
@@ -306,8 +307,8 @@ def test_event_is_done_when_confirmed_and_not_when_sent(stage, mode):
     finish(child)
     proxy.set("reset")
     proxy.set("pass")
-    outbox = stage.outbox()
-    publisher = stage.publisher(outbox, proxy.url)
+    outbox = scene.outbox()
+    publisher = scene.publisher(outbox, proxy.url)
     until(lambda: outbox.depth() == 0, 20)
     assert publisher.stop(5)
     until(lambda: outbox.last_seq in subscriber.first_seqs)
@@ -315,22 +316,22 @@ def test_event_is_done_when_confirmed_and_not_when_sent(stage, mode):
     assert bool(lost) == (mode == "early")
 
 
-def test_no_committed_event_is_lost_by_kills_and_dying_brokers(stage):
-    """With broker and node both killed at random: each committed event ends confirmed by the broker."""
-    deaths = BrokerDeaths(stage)
-    committed, _, path = sweep(stage, 3, 4, deaths)
+def test_no_committed_event_is_lost_by_kills_and_dying_brokers(scene):
+    """Broker and node are killed at random, and the broker confirms every committed event in the end."""
+    deaths = BrokerDeaths(scene)
+    committed, _, path = sweep(scene, 3, 4, deaths)
     deaths.heal()
-    outbox = stage.outbox(durability="full")
-    publisher = stage.publisher(outbox, deaths.broker.url)
+    outbox = scene.outbox(durability="full")
+    publisher = scene.publisher(outbox, deaths.broker.url)
     until(lambda: outbox.depth() == 0, 30)
     assert publisher.stop(5)
     assert {int(line.split()[0]) for line in committed} <= set(range(1, outbox.last_seq + 1))
     assert all(e.state == "delivered" for e in read_events(path, 0, 10**6))
 
 
-def test_denied_topic_becomes_dead_letters_and_others_arrive(stage, caplog):
-    """An access list that forbids one camera: its events are kept aside, the rest flows."""
-    broker_folder = stage.folder / "with-acl"
+def test_denied_topic_becomes_dead_letters_and_others_arrive(scene, caplog):
+    """An access list forbids one camera: its events become dead letters, the others arrive."""
+    broker_folder = scene.folder / "with-acl"
     broker_folder.mkdir()
     (broker_folder / "acl").write_text(
         "topic write defectd/line3/top/#\ntopic write defectd/line3/node/#\ntopic write defectd/line3/status\n"
@@ -338,44 +339,44 @@ def test_denied_topic_becomes_dead_letters_and_others_arrive(stage, caplog):
     )
     need_mosquitto()
     broker = Mosquitto(broker_folder, f"acl_file {broker_folder}/acl")
-    stage._ends.append(broker.stop)
+    scene._ends.append(broker.stop)
     broker.start()
-    subscriber = stage.subscriber(broker.url)
-    outbox = stage.outbox()
-    publisher = stage.publisher(outbox, broker.url)
+    subscriber = scene.subscriber(broker.url)
+    outbox = scene.outbox()
+    publisher = scene.publisher(outbox, broker.url)
     outbox.append([draft(1), draft(2, "defectd/line3/side/event"), draft(3)])
     publisher.wake()
     until(lambda: outbox.depth() == 0)
-    assert [e.state for e in read_events(stage.outbox_path, 0, 10)] == ["delivered", "refused", "delivered"]
+    assert [e.state for e in read_events(scene.outbox_path, 0, 10)] == ["delivered", "refused", "delivered"]
     until(lambda: subscriber.first_seqs == [1, 3])
     assert "dead letters" in caplog.text
     assert publisher.snapshot().refused == 1
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_oversized_event_does_not_stop_the_others(stage, protocol):
-    """max_packet_size: announced with 5, found out by the broker hanging up with 3.1.1."""
-    broker = stage.broker("max_packet_size 10000")
-    subscriber = stage.subscriber(broker.url)
-    outbox = stage.outbox()
+def test_oversized_event_does_not_stop_the_others(scene, protocol):
+    """A broker with version 5 announces max_packet_size, one with 3.1.1 hangs up; both cost only that event."""
+    broker = scene.broker("max_packet_size 10000")
+    subscriber = scene.subscriber(broker.url)
+    outbox = scene.outbox()
     big = draft(2)
     big.payload["text"] = "x" * 20_000
     outbox.append([draft(1), big, draft(3)])
-    publisher = stage.publisher(outbox, broker.url, Retries(poison_strikes=3), protocol=protocol)
+    publisher = scene.publisher(outbox, broker.url, Retries(poison_strikes=3), protocol=protocol)
     until(lambda: outbox.depth() == 0, 60)
-    assert [e.state for e in read_events(stage.outbox_path, 0, 10)] == ["delivered", "refused", "delivered"]
+    assert [e.state for e in read_events(scene.outbox_path, 0, 10)] == ["delivered", "refused", "delivered"]
     until(lambda: subscriber.first_seqs == [1, 3])
     if protocol == "5":
         assert publisher.snapshot().connections == 1
 
 
-def test_half_open_link_is_given_up(stage):
-    """A network that swallows everything: noticed by the keepalive, everything arrives afterwards."""
-    broker = stage.broker()
-    proxy = stage.proxy(broker)
-    subscriber = stage.subscriber(broker.url)
-    outbox = stage.outbox()
-    publisher = stage.publisher(outbox, proxy.url, keepalive_s=2)
+def test_half_open_connection_is_closed(scene):
+    """The keepalive detects a network that swallows everything; every event arrives afterwards."""
+    broker = scene.broker()
+    proxy = scene.proxy(broker)
+    subscriber = scene.subscriber(broker.url)
+    outbox = scene.outbox()
+    publisher = scene.publisher(outbox, proxy.url, keepalive_s=2)
     store(outbox, publisher, 5)
     until(lambda: outbox.depth() == 0)
     proxy.set("blackhole")
@@ -387,11 +388,11 @@ def test_half_open_link_is_given_up(stage):
     until(lambda: subscriber.first_seqs == list(range(1, 36)))
 
 
-def test_broker_that_is_alive_but_confirms_nothing_is_left(stage):
-    """A stopped broker process keeps its sockets: three keepalives without an answer end the connection."""
-    broker = stage.broker()
-    outbox = stage.outbox()
-    publisher = stage.publisher(outbox, broker.url, keepalive_s=2)
+def test_connection_to_a_broker_that_confirms_nothing_is_closed(scene):
+    """A stopped broker process keeps its sockets; three keepalives without an answer end the connection."""
+    broker = scene.broker()
+    outbox = scene.outbox()
+    publisher = scene.publisher(outbox, broker.url, keepalive_s=2)
     until(lambda: publisher.snapshot().connected)
     broker.freeze()
     store(outbox, publisher, 3)
@@ -400,20 +401,20 @@ def test_broker_that_is_alive_but_confirms_nothing_is_left(stage):
     until(lambda: outbox.depth() == 0, 20)
 
 
-def test_wrong_password_is_one_clear_message(stage, caplog):
-    """One line that names user and password, however often it is tried; the right one then works without a restart."""
-    folder = stage.folder / "with-password"
+def test_wrong_password_is_reported_once(scene, caplog):
+    """Many attempts log one line that names user and password; the right password then works without a restart."""
+    folder = scene.folder / "with-password"
     folder.mkdir()
     need_mosquitto()
     (folder / "passwd").touch(mode=0o600)
     subprocess.run(["mosquitto_passwd", "-b", str(folder / "passwd"), "defectd", "right"], check=True)
     broker = Mosquitto(folder, f"password_file {folder}/passwd", anonymous=False)
-    stage._ends.append(broker.stop)
+    scene._ends.append(broker.stop)
     broker.start()
-    secret = stage.folder / "secret"
+    secret = scene.folder / "secret"
     secret.write_text("wrong\n")
-    outbox = stage.outbox()
-    publisher = stage.publisher(outbox, broker.url, username="defectd", password_file=secret)
+    outbox = scene.outbox()
+    publisher = scene.publisher(outbox, broker.url, username="defectd", password_file=secret)
     store(outbox, publisher, 3)
     until(lambda: broker.log.read_text().count("not authorised") >= 3 or "refuses the connection" in caplog.text)
     until(lambda: publisher.snapshot().last_error)
@@ -424,24 +425,24 @@ def test_wrong_password_is_one_clear_message(stage, caplog):
     assert "wrong" not in caplog.text
 
 
-def test_will_says_offline_after_a_kill(stage):
-    """kill -9 of the node: the broker itself publishes offline, retained."""
-    broker = stage.broker()
-    subscriber = stage.subscriber(broker.url)
-    child = stage.process(NODE_SCRIPT, stage.folder / "state" / "outbox.db", broker.port, 0.05)
+def test_will_reports_offline_after_a_kill(scene):
+    """After kill -9 of the node the broker publishes the retained status offline."""
+    broker = scene.broker()
+    subscriber = scene.subscriber(broker.url)
+    child = scene.process(NODE_SCRIPT, scene.folder / "state" / "outbox.db", broker.port, 0.05)
     until(lambda: any(s["online"] for s in subscriber.statuses()), 20)
     finish(child)
     until(lambda: subscriber.statuses()[-1]["online"] is False)
     assert subscriber.statuses()[-1]["reason"] == "lost"
-    late = stage.subscriber(broker.url)
+    late = scene.subscriber(broker.url)
     until(lambda: [m.retained for m in late.messages if m.topic == TOPICS.status] == [True])
     assert late.statuses()[0]["online"] is False
 
 
-def test_tls_checks_the_broker_and_carries_events(stage, caplog):
-    """The own CA is trusted; another one, another name and an expired certificate each get their sentence."""
+def test_tls_checks_the_broker_and_carries_events(scene, caplog):
+    """The node accepts its own CA; another CA, another name and an expired certificate each get a message."""
     need_mosquitto()
-    folder = stage.folder / "tls"
+    folder = scene.folder / "tls"
     folder.mkdir()
     certificates(folder)
     expired = free_port()
@@ -454,11 +455,11 @@ def test_tls_checks_the_broker_and_carries_events(stage, caplog):
         *tls,
         f"certfile {folder}/expired.crt",
     )
-    stage._ends.append(broker.stop)
+    scene._ends.append(broker.stop)
     broker.start()
     url = f"mqtts://localhost:{broker.port}"
-    outbox = stage.outbox()
-    publisher = stage.publisher(outbox, url, ca_file=folder / "ca.crt")
+    outbox = scene.outbox()
+    publisher = scene.publisher(outbox, url, ca_file=folder / "ca.crt")
     store(outbox, publisher, 20)
     until(lambda: outbox.depth() == 0)
     assert publisher.stop(5)
@@ -468,22 +469,22 @@ def test_tls_checks_the_broker_and_carries_events(stage, caplog):
         (f"mqtts://localhost:{expired}", folder / "ca.crt", "has expired"),
     ]
     for address, authority, words in cases:
-        failing = stage.publisher(outbox, address, ca_file=authority)
+        failing = scene.publisher(outbox, address, ca_file=authority)
         until(lambda publisher=failing: publisher.snapshot().last_error)
         if words is not None:
             assert words in failing.snapshot().last_error
         failing.stop(1)
-    plain = stage.publisher(outbox, f"mqtt://127.0.0.1:{broker.port}")
+    plain = scene.publisher(outbox, f"mqtt://127.0.0.1:{broker.port}")
     until(lambda: plain.snapshot().last_error)
     assert "expect TLS" in plain.snapshot().last_error
     assert caplog.records
 
 
 @pytest.mark.bench
-def test_drain_rate_and_insert_time(stage):
-    """Measures: 10,000 stored events drained on loopback, and the time of one insert."""
-    broker = stage.broker()
-    outbox = stage.outbox(durability="full")
+def test_drain_rate_and_insert_time(scene):
+    """It logs the rate for 10,000 stored events on loopback, and the time of one insert."""
+    broker = scene.broker()
+    outbox = scene.outbox(durability="full")
     took_ms = []
     for n in range(500):
         start = CLOCK.monotonic_ns()
@@ -493,7 +494,7 @@ def test_drain_rate_and_insert_time(stage):
     for n in range(500, 10_000, 100):
         outbox.append([draft(n + k) for k in range(100)])
     start = CLOCK.monotonic_ns()
-    stage.publisher(outbox, broker.url)
+    scene.publisher(outbox, broker.url)
     until(lambda: outbox.depth() == 0, 60)
     seconds = (CLOCK.monotonic_ns() - start) / NS_PER_S
     logging.getLogger("bench").warning(

@@ -1,4 +1,4 @@
-"""Models of a real daemon under load: installed by its command line, watched, refused, rolled back."""
+"""A real daemon under load installs, refuses, watches and rolls back models."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes.models import rebuilt
+from fakes.bundles import rebuilt
 from mosquitto import Mosquitto
 from node import Node, Subscriber, running, subscriber, until
 
@@ -36,22 +36,22 @@ def defectd(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 class Release:
-    """The place where models are released: a key, and bundles signed with it."""
+    """A publisher of models: a key, and bundles signed with it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.key = folder / "release.pem"
         self.public = defectd("model", "keygen", self.key).stdout.strip()
 
-    def made(self, version: str, key: Path | None = None, **changes: Any) -> Path:
+    def bundle(self, version: str, key: Path | None = None, **changes: Any) -> Path:
         path = rebuilt(BUILTIN, self.folder / version, version, **changes)
         done = defectd("model", "sign", path, "--key", key or self.key)
         assert done.returncode == 0, done.stderr
         return path
 
 
-def goes_on(scada: Subscriber, frames: int = 60) -> None:
-    """Both cameras are still inspected."""
+def inspect_more(scada: Subscriber, frames: int = 60) -> None:
+    """Wait until both cameras have delivered this many more frames."""
     for name in ("top", "side"):
         topic = f"defectd/line3/{name}/coverage"
         until(lambda topic=topic: scada.latest(topic), 15, topic)
@@ -60,18 +60,18 @@ def goes_on(scada: Subscriber, frames: int = 60) -> None:
 
 
 def test_swap_under_load_loses_no_frame_and_refused_bundles_change_nothing(tmp_path: Path, broker: Mosquitto) -> None:
-    """Two cameras at 30 fps: old and new hash in the events, every frame inspected; every wrong bundle is refused."""
+    """Events carry the old and then the new hash, every frame is inspected, and every wrong bundle is refused."""
     release = Release(tmp_path)
-    good = release.made("2.0")
-    flipped = release.made("2.1")
+    good = release.bundle("2.0")
+    flipped = release.bundle("2.1")
     content = bytearray((flipped / "student.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (flipped / "student.onnx").write_bytes(content)
-    stranger = tmp_path / "stranger.pem"
-    defectd("model", "keygen", stranger)
-    foreign = release.made("2.2", key=stranger)
+    other_key = tmp_path / "other_key.pem"
+    defectd("model", "keygen", other_key)
+    foreign = release.bundle("2.2", key=other_key)
     names = [f"kind{n}" for n in range(6)]
-    renamed = release.made("2.3", classes=names)
+    renamed = release.bundle("2.3", classes=names)
     model = {"trusted_keys": [release.public], "precision": "fp32"}
     with (
         subscriber(broker.port) as scada,
@@ -79,34 +79,34 @@ def test_swap_under_load_loses_no_frame_and_refused_bundles_change_nothing(tmp_p
     ):
         node.start()
         running(scada, "top", "side")
-        goes_on(scada)
-        for wrong, said in ((flipped, "damaged"), (foreign, "not in model.trusted_keys"), (renamed, "scratches")):
+        inspect_more(scada)
+        for wrong, reason in ((flipped, "damaged"), (foreign, "not in model.trusted_keys"), (renamed, "scratches")):
             done = defectd("model", "install", wrong, "-c", node.config)
             assert done.returncode != 0
-            assert said in done.stderr
+            assert reason in done.stderr
             assert "Traceback" not in done.stderr
         unsigned = rebuilt(BUILTIN, tmp_path / "2.4", "2.4")
         assert "is not signed" in defectd("model", "install", unsigned, "-c", node.config).stderr
         done = defectd("model", "install", good, "-c", node.config, "--json")
         assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout)
-        goes_on(scada)
-        old, new = told["from"]["sha256"], told["to"]["sha256"]
+        swap = json.loads(done.stdout)
+        inspect_more(scada)
+        old, new = swap["from"]["sha256"], swap["to"]["sha256"]
         assert old != new
         until(
             lambda: {e["model"]["sha256"] for e in scada.events("defect.")} == {old, new}, 30, "events of both models"
         )
         hashes = [event["model"]["sha256"] for event in sorted(scada.events(), key=lambda event: event["seq"])]
-        assert hashes == sorted(hashes, key=[old, new].index), "the new one after the old one"
+        assert hashes == sorted(hashes, key=[old, new].index), "the new hash comes after the old one"
         assert [e["detail"]["to"]["version"] for e in scada.events("model.changed")] == ["2.0"]
         listed = defectd("model", "list", "-c", node.config).stdout
         assert "canary" in listed
-        assert len(scada.events("model.refused")) == 1, "the one that the daemon itself refused"
+        assert len(scada.events("model.refused")) == 1, "only one bundle got as far as the daemon"
 
         done = defectd("model", "rollback", "-c", node.config)
         assert done.returncode == 0, done.stderr
         until(lambda: scada.events("model.rolled_back"), 10, "the event")
-        goes_on(scada, 30)
+        inspect_more(scada, 30)
         assert scada.latest("defectd/line3/status")["model"]["sha256"] == old
         assert node.stop() == 0
         for name in ("top", "side"):
@@ -118,9 +118,9 @@ def test_swap_under_load_loses_no_frame_and_refused_bundles_change_nothing(tmp_p
 
 
 def test_installed_model_survives_a_restart_and_needs_no_daemon(tmp_path: Path, broker: Mosquitto) -> None:
-    """Installed while no daemon runs, it decides from the start on; `defectd reload` works without the broker."""
+    """A model installed without a running daemon decides from its next start on; `defectd reload` needs no broker."""
     release = Release(tmp_path)
-    good = release.made("3.0")
+    good = release.bundle("3.0")
     model = {"trusted_keys": [release.public], "precision": "fp32", "canary_s": 0}
     with subscriber(broker.port) as scada, Node(tmp_path / "node", broker.port, [TOP, SIDE], model=model) as node:
         done = defectd("model", "install", good, "-c", node.config)

@@ -1,4 +1,4 @@
-"""The whole node: real daemon processes, a real Mosquitto, real streams, and what happens when one is killed."""
+"""The whole node: real daemon processes, a real Mosquitto, real streams, and kills of each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import cv2
 import jsonschema
 import numpy as np
 import pytest
-from fakes import defects_of
+from fakes.strip_defects import defects_of
 from node import Node, needs_data, running, subscriber, until
 from slides import SlideShow, needs_gstreamer
 
@@ -33,7 +33,7 @@ COVERAGE = jsonschema.Draft202012Validator(json.loads((SCHEMAS / "coverage-1.jso
 
 
 def check_stream(client: Any) -> list[dict[str, Any]]:
-    """Every message holds its schema; seq is gapless and rises. Returns the events."""
+    """Check every message against its schema, and seq for gaps and order.  Returns the events."""
     for _, topic, message in client.all():
         if topic.endswith("/event"):
             EVENT.validate(message)
@@ -48,7 +48,7 @@ def check_stream(client: Any) -> list[dict[str, Any]]:
 
 
 def test_generated_strip_gives_one_opening_and_one_closing_for_each_defect(broker: Any, tmp_path: Path) -> None:
-    """The first run: known defects of the strip arrive as events of the right class, one pair each."""
+    """Each known defect of the strip gives one pair of events with the right class."""
     camera = {"name": "top", "source": "strip:?seed=1", "fps": 60, "budget_ms": 200, "live": False}
     with subscriber(broker.port) as client, Node(tmp_path / "node", broker.port, [camera]) as node:
         node.start("--for", "14s")
@@ -80,8 +80,8 @@ def _compare(truth: list[tuple[str, int, int]], closed: list[dict[str, Any]]) ->
     return wrong
 
 
-def test_neu_test_images_as_a_folder_camera_give_events_of_the_right_class(broker: Any, tmp_path: Path) -> None:
-    """72 pieces through cameras, network, outbox and a real broker: at least 69 are classified correctly."""
+def test_events_of_neu_images_from_a_folder_have_the_right_class(broker: Any, tmp_path: Path) -> None:
+    """At least 69 of 72 pictures are classified correctly through camera, network, outbox and a real broker."""
     folder = needs_data("neu-cls/test")
     camera = {"name": "bench", "source": str(folder), "mode": "parts"}
     with subscriber(broker.port) as client, Node(tmp_path / "node", broker.port, [camera]) as node:
@@ -97,8 +97,8 @@ def test_neu_test_images_as_a_folder_camera_give_events_of_the_right_class(broke
 
 
 @needs_gstreamer
-def test_neu_test_images_through_rtsp_are_told_right_by_majority(broker: Any, tmp_path: Path) -> None:
-    """H.264 over RTSP, a third of a second each: the majority of an image's events is right for at least 66 of 72."""
+def test_most_events_of_neu_images_through_rtsp_have_the_right_class(broker: Any, tmp_path: Path) -> None:
+    """For at least 66 of 72 images, shown for a third of a second each, most events have the right class."""
     folder = needs_data("neu-cls/test")
     files = sorted(folder.glob("*/*.png"))
     slides = tmp_path / "slides"
@@ -125,7 +125,7 @@ def test_neu_test_images_through_rtsp_are_told_right_by_majority(broker: Any, tm
 
 
 def _right_by_majority(opened: list[dict[str, Any]], files: list[Path]) -> int:
-    """Pictures whose own events are mostly right.  The picture is found again by the frame's number."""
+    """Count the pictures most of whose events are right.  The number of the frame identifies the picture."""
     first = min(e["frame"]["number"] for e in opened)
     last = max(e["frame"]["number"] for e in opened)
     per_slide = (last - first + 1) / len(files)
@@ -136,8 +136,8 @@ def _right_by_majority(opened: list[dict[str, Any]], files: list[Path]) -> int:
     return sum(votes[i].most_common(1)[0][0] == path.parent.name for i, path in enumerate(files) if i in votes)
 
 
-def test_killed_camera_process_is_back_and_the_other_lost_nothing(broker: Any, tmp_path: Path) -> None:
-    """kill -9 of one camera: reported, restarted within 5 s, and the neighbour's frames are all there."""
+def test_killed_camera_process_is_restarted_and_the_other_loses_nothing(broker: Any, tmp_path: Path) -> None:
+    """The node reports the loss and restarts the process within 5 s; the other camera loses no frame."""
     cameras = [
         {"name": name, "source": f"strip:?seed={seed}", "fps": 20, "budget_ms": 1000}
         for name, seed in (("left", 3), ("right", 4))
@@ -161,8 +161,8 @@ def test_killed_camera_process_is_back_and_the_other_lost_nothing(broker: Any, t
         assert [e["camera"] for e in client.events("camera.")] == [victim, victim]
 
 
-def test_events_decided_while_the_broker_was_away_survive_kill_9(broker: Any, tmp_path: Path) -> None:
-    """The daemon is killed with a dead broker and a full outbox: after the restart everything arrives, in order."""
+def test_events_stored_while_the_broker_is_away_survive_kill_9(broker: Any, tmp_path: Path) -> None:
+    """The daemon is killed while the broker is dead; after the restart every event arrives, in order."""
     camera = {"name": "top", "source": "strip:?seed=5", "fps": 90, "live": False}
     with subscriber(broker.port, client_id="first") as client, Node(tmp_path / "node", broker.port, [camera]) as node:
         node.start()
@@ -194,7 +194,7 @@ def _stored(node: Node) -> list[dict[str, Any]]:
 
 
 def test_first_run_needs_nothing_but_the_daemon_and_ends_quickly(tmp_path: Path, free_port: int) -> None:
-    """Embedded broker and generated strip: `defectd tail` shows defects and their place, Ctrl-C ends it within 3 s."""
+    """With embedded broker and generated strip `defectd tail` shows defects; Ctrl-C ends the daemon within 3 s."""
     pytest.importorskip("amqtt")
     camera = {"name": "top", "source": "strip:?mm_per_px=0.25", "fps": 30, "budget_ms": 500}
     with Node(tmp_path / "node", 0, [camera], mqtt={"broker": f"embedded:{free_port}"}) as node:
@@ -221,7 +221,7 @@ def test_first_run_needs_nothing_but_the_daemon_and_ends_quickly(tmp_path: Path,
 
 
 def test_second_daemon_on_the_same_state_is_refused(broker: Any, tmp_path: Path) -> None:
-    """Two daemons on one outbox would give a seq twice: the second ends with 78 and the reason."""
+    """Two daemons on one outbox would assign a seq twice: the second ends with 78 and the reason."""
     camera = {"name": "top", "source": "strip:"}
     with Node(tmp_path / "node", broker.port, [camera]) as first:
         first.start()
@@ -233,8 +233,8 @@ def test_second_daemon_on_the_same_state_is_refused(broker: Any, tmp_path: Path)
         assert first.stop() == 0
 
 
-def test_cameras_that_are_not_there_do_not_keep_the_others_from_work(broker: Any, tmp_path: Path) -> None:
-    """Any subset may be missing at start; the state topic shows which."""
+def test_missing_cameras_do_not_stop_the_others(broker: Any, tmp_path: Path) -> None:
+    """Any subset of the cameras may be missing at the start; the state topic shows which."""
     cv2.imwrite(str(tmp_path / "a.png"), np.random.default_rng(1).integers(0, 255, (200, 200), np.uint8))
     cameras = [
         {"name": "there", "source": str(tmp_path / "a.png"), "mode": "parts"},

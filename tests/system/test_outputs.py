@@ -1,4 +1,4 @@
-"""A real daemon with outputs that fail in every way: inspection and the delivery of events go on."""
+"""Inspection and the delivery of events continue in a real daemon whose outputs fail in every way."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import free_port
+from fakes.ports import free_port
 from node import Node, running, subscriber, until
 
 pytestmark = pytest.mark.system
@@ -15,7 +15,7 @@ TOYS = Path(__file__).with_name("toy_outputs.py")
 
 
 def test_outputs_that_fail_end_neither_inspection_nor_delivery(broker: Any, tmp_path: Path) -> None:
-    """The status names each with its fault; after the watchdog's limit the node still runs and inspects."""
+    """The status names each output with its fault; the node still inspects after the watchdog's limit."""
     port = free_port()
     camera = {"name": "top", "source": "strip:?seed=1", "fps": 30, "budget_ms": 500, "live": False}
     more = {"metrics": {"listen": f"127.0.0.1:{port}"}}

@@ -25,7 +25,7 @@ def rewrite(node: Node, **changes: Any) -> None:
 
 
 def test_reload_under_load_costs_an_unchanged_camera_no_frame(tmp_path: Path, broker: Mosquitto) -> None:
-    """One camera is reopened, one is added, one removed: the counts of the fourth have no gap and no lost frame."""
+    """One camera is reopened, one added, one removed; the fourth has neither a gap nor a lost frame."""
     with (
         subscriber(broker.port) as scada,
         Node(tmp_path / "node", broker.port, [KEPT, OTHER, {**OTHER, "name": "gone"}]) as node,
@@ -37,8 +37,9 @@ def test_reload_under_load_costs_an_unchanged_camera_no_frame(tmp_path: Path, br
         rewrite(node, cameras=[KEPT, {**OTHER, "source": "strip:?width=320&height=256"}, {**OTHER, "name": "new"}])
         node.process.send_signal(signal.SIGHUP)
         changed = until(lambda: scada.events("config.changed"), 15, "the event")[0]
-        told = {key: changed["detail"][key] for key in ("added", "removed", "reopened", "looked_at", "needs_restart")}
-        assert told == {
+        keys = ("added", "removed", "reopened", "looked_at", "needs_restart")
+        changes = {key: changed["detail"][key] for key in keys}
+        assert changes == {
             "added": ["new"],
             "removed": ["gone"],
             "reopened": ["other"],
@@ -48,7 +49,7 @@ def test_reload_under_load_costs_an_unchanged_camera_no_frame(tmp_path: Path, br
         running(scada, "new")
         until(lambda: [e for e in scada.events("camera.restored") if e["camera"] == "other"], 30, "the changed camera")
         until(lambda: scada.latest(state.format("gone")) is None, 15, "nothing retained of the camera that is gone")
-        until(lambda: len(node.children()) == 3 and len(pids & set(node.children())) == 1, 15, "the old processes' end")
+        until(lambda: len(node.children()) == 3 and len(pids & set(node.children())) == 1, 15, "two ended processes")
 
         rewrite(node, cameras=[{**KEPT, "decision": {"confidence": 0.2}}])
         node.process.send_signal(signal.SIGHUP)
@@ -58,7 +59,7 @@ def test_reload_under_load_costs_an_unchanged_camera_no_frame(tmp_path: Path, br
         assert scada.latest("defectd/line3/status")["cameras"] == ["kept", "other", "new"]
         coverage = "defectd/line3/kept/coverage"
         until(lambda: scada.latest(coverage), 15, "the first coverage message")
-        until(lambda: scada.latest(coverage)["since_start"]["delivered"] > 60, 15, "two more seconds")
+        until(lambda: scada.latest(coverage)["since_start"]["delivered"] > 60, 15, "60 frames")
         assert node.stop() == 0
         last = scada.latest("defectd/line3/kept/coverage")["since_start"]
         assert last["delivered"] == sum(last["frames"].values()) > 60

@@ -1,4 +1,4 @@
-"""A real daemon under a socket that plays systemd: ready, alive, stuck, stopping."""
+"""Reports of a real daemon to a socket that plays systemd: ready, alive, stuck, stopping."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STUCK = ROOT / "tests" / "plant" / "stuck.py"
 
 
 class Systemd:
-    """The receiving end of sd_notify: keeps all reports, in order, with their times."""
+    """The receiver of sd_notify: keeps all reports in order with their times."""
 
     def __init__(self, path: Path, watchdog_s: float) -> None:
         self.env = {"NOTIFY_SOCKET": str(path), "WATCHDOG_USEC": str(round(watchdog_s * 1e6))}
@@ -59,7 +59,7 @@ def systemd(path: Path, watchdog_s: float) -> Iterator[Systemd]:
 
 @contextmanager
 def silent_port() -> Iterator[int]:
-    """A server that accepts connections and never sends a byte: the worst kind of dead broker or camera."""
+    """A server that accepts connections and never sends a byte: it stands for the worst dead broker or camera."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         yield port
@@ -83,8 +83,8 @@ def test_dead_camera_and_dead_broker_do_not_trip_the_watchdog(tmp_path: Path) ->
             assert len(manager.received("READY=1")) == 1
 
 
-def test_node_is_not_ready_before_its_configuration_is_good(tmp_path: Path) -> None:
-    """A refused configuration ends with 78, and the node never reports ready."""
+def test_node_with_a_refused_configuration_is_never_ready(tmp_path: Path) -> None:
+    """The daemon ends with 78 and does not report READY."""
     with systemd(tmp_path / "notify", 30.0) as manager, Node(tmp_path / "node", 1, []) as node:
         node.start(env=manager.env)
         assert node.process is not None
@@ -94,7 +94,7 @@ def test_node_is_not_ready_before_its_configuration_is_good(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("loop", ["inspection", "recorder", "publisher", "cameras"])
 def test_loop_that_hangs_trips_the_watchdog(loop: str, tmp_path: Path, free_port: int) -> None:
-    """Each loop in turn: it is named with the place where it stands, and systemd is asked to act."""
+    """The daemon names the loop and the place where it hangs, and stops feeding the watchdog."""
     order = tmp_path / "order"
     camera = {"name": "top", "source": "strip:?seed=3", "fps": 30, "budget_ms": 1000}
     with systemd(tmp_path / "notify", 4.0) as manager, Node(tmp_path / "node", free_port, [camera]) as node:
@@ -109,11 +109,11 @@ def test_loop_that_hangs_trips_the_watchdog(loop: str, tmp_path: Path, free_port
         if loop == "inspection":  # systemd does not act: the node ends by itself, for a supervisor without a watchdog
             assert node.process is not None
             assert node.process.wait(20) == 1
-        assert len(manager.received("WATCHDOG=1")) == fed, "fed although a loop hangs"
+        assert len(manager.received("WATCHDOG=1")) == fed, "the watchdog was fed although a loop hangs"
 
 
 def test_reload_is_framed_by_reloading_and_ready(tmp_path: Path, free_port: int) -> None:
-    """SIGHUP: RELOADING with the time it began, then READY again, also when the file is refused; the node goes on."""
+    """On SIGHUP the daemon reports RELOADING with its start time, then READY, also for a refused file."""
     camera = {"name": "top", "source": "strip:?seed=3", "fps": 30, "budget_ms": 1000}
     with systemd(tmp_path / "notify", 30.0) as manager, Node(tmp_path / "node", free_port, [camera]) as node:
         node.start(env=manager.env)
@@ -128,8 +128,8 @@ def test_reload_is_framed_by_reloading_and_ready(tmp_path: Path, free_port: int)
         assert node.stop() == 0
 
 
-def test_sigabrt_leaves_a_trace_of_every_thread(tmp_path: Path, free_port: int) -> None:
-    """When the whole process hangs systemd ends it by SIGABRT: where each thread stood is in the log."""
+def test_sigabrt_logs_a_traceback_of_every_thread(tmp_path: Path, free_port: int) -> None:
+    """systemd ends a process that hangs as a whole by SIGABRT; the log then shows where each thread stood."""
     camera = {"name": "top", "source": "strip:?seed=3", "fps": 30, "budget_ms": 1000}
     with systemd(tmp_path / "notify", 30.0) as manager, Node(tmp_path / "node", free_port, [camera]) as node:
         node.start(env=manager.env)
@@ -143,8 +143,8 @@ def test_sigabrt_leaves_a_trace_of_every_thread(tmp_path: Path, free_port: int) 
             assert module in log
 
 
-def test_camera_process_offers_itself_first_when_memory_ends(tmp_path: Path, free_port: int) -> None:
-    """The kernel's choice in the unit: the camera's score is above the daemon's; systemd's socket it does not know."""
+def test_kernel_kills_a_camera_process_first_when_memory_ends(tmp_path: Path, free_port: int) -> None:
+    """Its OOM score is above the daemon's, and it does not inherit systemd's socket."""
     camera = {"name": "top", "source": "strip:?seed=3", "fps": 30, "budget_ms": 1000}
     with systemd(tmp_path / "notify", 30.0) as manager, Node(tmp_path / "node", free_port, [camera]) as node:
         node.start(env=manager.env)

@@ -74,7 +74,7 @@ class Host:
         self.await_connection()
 
     def await_connection(self) -> None:
-        assert self._ready.wait(15), "the host does not get through to the broker"
+        assert self._ready.wait(15), "the host does not reach the broker"
 
     def _state(self, *, online: bool) -> bytes:
         return json.dumps({"online": online, "timestamp": self.states_ms}).encode()
@@ -108,7 +108,7 @@ class Host:
         return self.strict.messages
 
     def wait_for(self, verb: str, after: int, what: str, device: str | None = None) -> int:
-        """Number of the first such message from `after` on."""
+        """Wait for such a message.  Returns the number of the first from `after` on."""
 
         def found() -> int:
             for number, message in enumerate(self.received()):
@@ -119,7 +119,7 @@ class Host:
         return int(until(found, 15, what)) - 1
 
     def insist_on_birth(self, after: int) -> None:
-        """Request a rebirth once a second, as hosts do that receive data without a birth."""
+        """Request a rebirth once a second, like hosts that receive data without a birth."""
         asked_s = 0.0
 
         def is_born() -> bool:
@@ -149,7 +149,7 @@ def scene(tmp_path: Path, broker: Mosquitto) -> Any:
     host.close()
 
 
-def events_heard(host: Host) -> set[int]:
+def events_received(host: Host) -> set[int]:
     host.received()
     return {seq for seq, _ in host.strict.events()}
 
@@ -158,8 +158,8 @@ def events_stored(node: Node) -> dict[int, bytes]:
     return {row.seq: row.payload for row in read_events(node.folder / "var" / "outbox.db", 0, 100_000)}
 
 
-def test_a_host_walks_a_node_through_its_life(scene: Any) -> None:  # noqa: PLR0915 (a life has many stations)
-    """Birth, rebirth, host offline and online, camera loss, daemon kill, broker kill, stop: nothing is lost."""
+def test_a_host_loses_nothing_over_the_life_of_a_node(scene: Any) -> None:  # noqa: PLR0915 (the life of a node has many steps)
+    """It receives every event over birth, rebirth, host offline, camera loss, daemon kill, broker kill and stop."""
     # tck-id-message-flow-edge-node-birth-publish-phid-wait, tck-id-topics-nbirth-bdseq-increment,
     # tck-id-operational-behavior-data-commands-rebirth-action-3, tck-id-operational-behavior-device-ddeath,
     # tck-id-operational-behavior-edge-node-termination-host-offline, tck-id-payloads-ndeath-will-message,
@@ -175,13 +175,13 @@ def test_a_host_walks_a_node_through_its_life(scene: Any) -> None:  # noqa: PLR0
     assert host.received() == []
     host.publish_state(online=True)
     host.wait_for("DBIRTH", 0, "the device's birth", "top")
-    until(lambda: max(events_heard(host), default=0) >= 2, 15, "the first events")
+    until(lambda: max(events_received(host), default=0) >= 2, 15, "the first events")
     host.wait_for("DDATA", 0, "device data", "top")
     assert strict.bd_seq == 0
     assert strict.value("Model/Name")
     until(lambda: host.received() and strict.value("Frames/OK", "top"), 10, "coverage")
 
-    # garbage does nothing, a rebirth does
+    # an invalid command has no effect, a rebirth has
     host.command("spBv1.0/plant/NCMD/line3", b"\xff garbage")
     host.command("spBv1.0/plant/DCMD/line3/top", b"\x00" * 1000)
     time_of_birth = len(host.received())
@@ -199,7 +199,7 @@ def test_a_host_walks_a_node_through_its_life(scene: Any) -> None:  # noqa: PLR0
     host.publish_state(online=True)
     host.wait_for("DBIRTH", mark, "the birth for the returned host", "top")
     assert strict.bd_seq == 1
-    until(lambda: stored + 2 in events_heard(host), 10, "what happened meanwhile")
+    until(lambda: stored + 2 in events_received(host), 10, "the events of the outage")
     assert dict(strict.events())[stored + 2], "as history"
 
     # a camera goes and comes back
@@ -210,7 +210,7 @@ def test_a_host_walks_a_node_through_its_life(scene: Any) -> None:  # noqa: PLR0
     death = host.wait_for("DDEATH", mark, "the death of the device", "top")
     host.wait_for("DBIRTH", death, "the device's return", "top")
 
-    # the daemon is killed: the broker publishes its will; the next one is born with the next number
+    # the daemon is killed: the broker publishes its will; the next daemon publishes a birth with the next number
     mark = len(host.received())
     node.kill()
     host.wait_for("NDEATH", mark, "the will of the killed node")
@@ -229,25 +229,25 @@ def test_a_host_walks_a_node_through_its_life(scene: Any) -> None:  # noqa: PLR0
     mark = len(host.received())
     host.publish_state(online=True)
     host.insist_on_birth(mark)
-    until(lambda: events_heard(host) >= set(events_stored(node)), 15, "all events")
+    until(lambda: events_received(host) >= set(events_stored(node)), 15, "all events")
 
-    # the end: what is left, then NDEATH, and by MQTT 5 the will as well
+    # the end: the remaining events, then NDEATH, and with MQTT 5 the will as well
     mark = len(host.received())
     assert node.stop() == 0
     host.wait_for("NDEATH", mark, "the farewell")
     until(lambda: [h.verb for h in host.received()].count("NDEATH") and strict.alive == set(), 5, "the node's death")
     stored_events = events_stored(node)
-    assert events_heard(host) == set(stored_events), node.log()
+    assert events_received(host) == set(stored_events), node.log()
     assert not strict.faults, (strict.faults, node.log())
     for message in strict.messages:
         if message.verb == "NDATA" and "Event/JSON" in message.names():
-            told = json.loads(str(message["Event/JSON"].value))
-            assert told == json.loads(stored_events[told["seq"]])
+            stored = json.loads(str(message["Event/JSON"].value))
+            assert stored == json.loads(stored_events[stored["seq"]])
     LIFE.extend(host.raw)
 
 
-def test_another_decoder_reads_every_message_as_it_was_meant() -> None:
-    """tck-id-message-flow-edge-node-birth-publish-nbirth-payload: field by field, and the same bytes encoded again."""
+def test_another_decoder_reads_the_same_values_from_every_message() -> None:
+    """It encodes the same bytes again (tck-id-message-flow-edge-node-birth-publish-nbirth-payload)."""
     if not LIFE:
         pytest.skip("needs the messages of the test before")
     folder = need_oracle()
@@ -275,7 +275,7 @@ def _as_oracle(metric: Metric, known: dict[int, DataType | None]) -> dict[str, A
     names = {"INT32": "Int32", "INT64": "Int64", "DOUBLE": "Double", "BOOLEAN": "Boolean", "STRING": "String"}
     value = metric.value
     if metric.datatype is None and isinstance(value, int) and not isinstance(value, bool):
-        bits = 64 if kind == DataType.INT64 else 32  # without a type it was read unsigned
+        bits = 64 if kind == DataType.INT64 else 32  # the decoder reads a value without a type as unsigned
         value -= (1 << bits) if value >> (bits - 1) else 0
     if kind == DataType.INT64:
         value = _text(value)

@@ -1,4 +1,4 @@
-"""What goes wrong on a box: a full disk, two nodes of one name, refused events; and what a person does about it."""
+"""Trouble of a running node, and its remedies: a full disk, two nodes of one name, refused events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 import yaml
-from fakes.delivery import ORIGIN, draft, event, until
+from fakes.delivery import ORIGIN, draft, event
+from fakes.waiting import until
 from mosquitto import Mosquitto, need_mosquitto
 
 from edge.config import Mqtt
@@ -39,7 +40,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 2 MiB; where nothing may be mounted, the test is left out."""
+    """A file system of 2 MiB; the test is skipped where mounting is not allowed."""
     folder = tmp_path / "disk"
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", "size=2m", "defectd-test", str(folder)]
@@ -61,7 +62,7 @@ def broker(tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 def fill(disk: Path) -> Path:
-    """A file that takes the last byte; remove it to make room."""
+    """Fill the disk to the last byte.  Returns the file, which a test removes to make room."""
     filler = disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(b"x" * 4096):
@@ -74,7 +75,7 @@ def open_outbox(folder: Path) -> Outbox:
 
 
 def test_full_disk_costs_no_event_up_to_the_bound(small_disk, caplog):
-    """put() never waits; events are kept in memory, the oldest above the bound are counted and told; all in order."""
+    """put() never waits; memory holds the events, the oldest above the bound are counted and reported."""
     outbox = open_outbox(small_disk)
     recorder = Recorder(outbox, ORIGIN, TOPICS, CLOCK, 500)
     recorder.start()
@@ -86,30 +87,30 @@ def test_full_disk_costs_no_event_up_to_the_bound(small_disk, caplog):
     more = [event() for _ in range(800)]
     slowest_s = 0.0
     for one in more:
-        began = time.monotonic()
+        start = time.monotonic()
         recorder.put(one)
-        slowest_s = max(slowest_s, time.monotonic() - began)
+        slowest_s = max(slowest_s, time.monotonic() - start)
     until(lambda: "the disk is full; make room" in caplog.text)
     assert slowest_s < 0.2
     assert recorder.alive
-    assert recorder.waiting <= 500 + 200  # a group of 200 may be in hand
+    assert recorder.waiting <= 500 + 200  # the recorder may hold a group of 200
     filler.unlink()
     until(lambda: recorder.waiting == 0, 20)
     assert "events are stored again" in caplog.text
     assert recorder.stop(5)
     rows = outbox.peek(0, 10_000)
     kept = [row.event_id for row in rows]
-    told = [json.loads(row.payload)["detail"] for row in rows if b"events.dropped" in row.payload]
+    losses = [json.loads(row.payload)["detail"] for row in rows if b"events.dropped" in row.payload]
     assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
     wanted = [one.event_id for one in (*first, *more)]
     assert [event_id for event_id in wanted if event_id in set(kept)] == [k for k in kept if k in set(wanted)]
     assert len(set(wanted) & set(kept)) == 820 - recorder.dropped
-    assert sum(loss["count"] for loss in told) == recorder.dropped >= 100
+    assert sum(loss["count"] for loss in losses) == recorder.dropped >= 100
     outbox.close()
 
 
-def test_daemon_on_a_full_disk_goes_on_inspecting(small_disk, broker, tmp_path):
-    """The camera runs, frames are inspected, and what was decided arrives once there is room."""
+def test_daemon_inspects_on_while_the_disk_is_full(small_disk, broker, tmp_path):
+    """The node inspects frames, and the events arrive once there is room on the disk."""
     settings = {
         "node": "line3",
         "state_dir": str(small_disk / "state"),
@@ -139,7 +140,7 @@ def test_daemon_on_a_full_disk_goes_on_inspecting(small_disk, broker, tmp_path):
 
 
 def test_full_disk_costs_pictures_but_no_frame_and_no_event(small_disk, broker, tmp_path):
-    """Pictures keep to the least free space; a disk that is filled gets theirs back; events go on with null."""
+    """The archive keeps the minimum of free space; on a full disk events carry null in place of a picture."""
     pictures = small_disk / "pictures"
     settings = {
         "node": "line3",
@@ -153,47 +154,49 @@ def test_full_disk_costs_pictures_but_no_frame_and_no_event(small_disk, broker, 
     path = tmp_path / "c.yaml"
     path.write_text(yaml.safe_dump(settings))
     log = tmp_path / "log"
-    told: list[dict[str, Any]] = []
+    received: list[dict[str, Any]] = []
     over = threading.Event()
 
-    def hear() -> None:
+    def listen_to_events() -> None:
         topics = ["defectd/line3/top/event"]
-        heard = listen(Mqtt(broker=broker.url), topics, on_state=str, stopped=over)
-        told.extend(json.loads(message.payload) for message in heard)
+        messages = listen(Mqtt(broker=broker.url), topics, on_state=str, stopped=over)
+        received.extend(json.loads(message.payload) for message in messages)
 
-    ear = threading.Thread(target=hear)
-    ear.start()
+    listener = threading.Thread(target=listen_to_events)
+    listener.start()
     with log.open("wb") as file:
         node = subprocess.Popen([sys.executable, "-m", "edge.cli", "run", "-c", str(path)], stdout=file, stderr=file)
     try:
-        until(lambda: "mqtt up" in log.read_text() and any(fact["evidence"] for fact in told), 30)
+        until(lambda: "mqtt up" in log.read_text() and any(fact["evidence"] for fact in received), 30)
         first = archive.pictures(pictures)[0]
-        until(lambda: first.path not in {stored.path for stored in archive.pictures(pictures)}, 60)  # the ring turns
+        until(
+            lambda: first.path not in {stored.path for stored in archive.pictures(pictures)}, 60
+        )  # the archive evicts the oldest
         assert shutil.disk_usage(small_disk).free >= 1 << 20
         filler = fill(small_disk)
-        at = len(told)
-        until(lambda: len(told) > at + 20 and told[-1]["evidence"] is None, 30)
+        at = len(received)
+        until(lambda: len(received) > at + 20 and received[-1]["evidence"] is None, 30)
         assert "evidence is not kept, inspection and events go on" in log.read_text()
         lines = len(log.read_text().splitlines())
         until(lambda: sum(" defect " in line for line in log.read_text().splitlines()[lines:]) >= 3, 20)
         filler.unlink()
-        until(lambda: told[-1]["evidence"] is not None, 30)
+        until(lambda: received[-1]["evidence"] is not None, 30)
         assert node.poll() is None
     finally:
         node.terminate()
         assert node.wait(10) == 0
         over.set()
-        ear.join(10)
-    references = [fact["evidence"] for fact in told if fact["evidence"] is not None]
+        listener.join(10)
+    references = [fact["evidence"] for fact in received if fact["evidence"] is not None]
     for kept in references:
         if (pictures / kept["path"]).exists():
             assert hashlib.sha256(archive.read(pictures, kept["path"])).hexdigest() == kept["sha256"]
-    assert [fact["seq"] for fact in told] == sorted(fact["seq"] for fact in told)
+    assert [fact["seq"] for fact in received] == sorted(fact["seq"] for fact in received)
 
 
 @pytest.mark.parametrize("protocol", ["5", "3.1.1"])
-def test_two_nodes_with_one_client_id_are_told(broker, tmp_path, protocol, caplog):
-    """They throw each other out; the log says why and what to do, once a minute, and events arrive all the same."""
+def test_two_nodes_with_one_client_id_are_reported(broker, tmp_path, protocol, caplog):
+    """They disconnect each other; the log names cause and remedy once a minute, and events arrive all the same."""
     caplog.set_level(logging.WARNING)
     settings = Mqtt(broker=broker.url, protocol=protocol)
     pairs = []
@@ -226,7 +229,7 @@ def finished(process: subprocess.Popen[str], timeout_s: float = 30) -> tuple[int
 
 
 class Sender:
-    """A publisher on an outbox where the command line looks for it."""
+    """A publisher with an outbox in the state directory of the command line."""
 
     def __init__(self, folder: Path, broker: Mosquitto) -> None:
         self.config = folder / "c.yaml"
@@ -269,8 +272,8 @@ def ready(process: subprocess.Popen[str]) -> None:
     raise AssertionError("tail did not connect")
 
 
-def test_tail_proves_a_stream_and_finds_a_hole(sender, broker):
-    """--verify: exit 0 and `complete` for all events, exit 1 and the missing number when one was taken away."""
+def test_tail_verifies_a_stream_and_finds_a_hole(sender, broker):
+    """`--verify` exits with 0 and `complete` for all events, with 1 and the missing number after a loss."""
     tail = defectd("tail", "-c", sender.config, "--verify", "--json", "-n", "30")
     ready(tail)
     sender.send(30)
@@ -281,15 +284,15 @@ def test_tail_proves_a_stream_and_finds_a_hole(sender, broker):
     ready(tail)
     sender.send(3)
     sender.outbox.append([draft(99)])
-    sender.outbox.ack([34])  # confirmed, though never sent: what a careless daemon does
+    sender.outbox.ack([34])  # confirmed, though never sent: the fault of a careless daemon
     sender.send(3)
     code, out, err = finished(tail)
     assert (code, "missing: 34 (not reported)" in err) == (1, True), err
     assert "hole: seq 34 to 34" in err
 
 
-def test_shown_subscriber_counts_as_documented(sender, broker):
-    """docs/subscriber.py runs as it stands, and its persistent session catches up after a pause."""
+def test_example_subscriber_counts_as_documented(sender, broker):
+    """docs/subscriber.py runs unchanged, and its persistent session catches up after a pause."""
     script = [sys.executable, str(ROOT / "docs" / "subscriber.py"), "127.0.0.1", str(broker.port), "line3"]
 
     def listen(seconds: float) -> subprocess.Popen[str]:
@@ -308,8 +311,8 @@ def test_shown_subscriber_counts_as_documented(sender, broker):
     assert "missing: []" in err
 
 
-def test_dead_letters_are_looked_at_and_sent_again_while_the_daemon_runs(sender, broker):
-    """ACL too narrow: list shows them, the ACL is mended, retry brings them out within seconds."""
+def test_dead_letters_are_listed_and_sent_again_while_the_daemon_runs(sender, broker):
+    """`list` shows what a narrow ACL refused; after the ACL is corrected `retry` sends it within seconds."""
     acl = broker.folder / "acl"
     acl.write_text("topic write defectd/line3/top/#\ntopic write defectd/line3/status\ntopic read #\n")
     broker.stop()

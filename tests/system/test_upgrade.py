@@ -1,4 +1,4 @@
-"""A state directory of version 0.1.1 under this version: nothing is lost.
+"""This version continues with a state directory of version 0.1.1 and loses nothing.
 
 `states/state-0.1.1.tar.xz` was written by that version on a generated strip and ended by `kill -9`: events waiting for
 a broker that never came, a coil running, an installed model as canary, all calibrations, thresholds set by a command,
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fakes import until
+from fakes.waiting import until
 from node import Node, subscriber
 
 from edge.host.clock import SystemClock, stamp
@@ -40,15 +40,15 @@ class OldNode(Node):
         self._was_running_a_moment_ago()
 
     def _was_running_a_moment_ago(self) -> None:
-        """A coil goes on only where the node was away for less than an hour."""
+        """A coil continues only if the node was away for less than an hour."""
         totals = self.folder / "var" / "coverage.json"
         content = json.loads(totals.read_text())
         content["runs"][-1]["to"] = stamp(SystemClock().wall_ns())
         totals.write_text(json.dumps(content))
 
 
-def test_state_of_the_version_before_goes_on_and_nothing_is_lost(broker: Any, tmp_path: Path) -> None:
-    """Events, numbers, coil, canary model, calibrations, thresholds, totals and evidence are taken over."""
+def test_state_of_the_previous_version_is_read_and_nothing_is_lost(broker: Any, tmp_path: Path) -> None:
+    """The node continues with events, numbers, coil, canary model, calibrations, thresholds, totals and evidence."""
     with subscriber(broker.port, topics=("defectd/#",)) as client, OldNode(tmp_path / "node", broker.port) as node:
         truth = node.truth
         old_totals = json.loads((node.folder / "var" / "coverage.json").read_text())["ever"]["top"]["delivered"]

@@ -19,7 +19,7 @@ SCENE = HERE / "v4l2_scene.py"
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stand-in for a driver, compiled."""
+    """The fake driver, compiled."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None or not Path("/usr/include/linux/videodev2.h").exists():
         if os.environ.get("CI"):
@@ -32,7 +32,7 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_camera_that_returns_under_another_number_is_found_by_its_name(driver: Path, tmp_path: Path) -> None:
-    """Pulled out: lost within 3 s. Plugged in as video3: back within 5 s by its lasting name; all is counted."""
+    """Unplugged, it is lost within 3 s; plugged in as video3, it is back within 5 s under its stable name."""
     if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
         pytest.skip("a /dev of our own needs root and unshare")
     environment = {
@@ -51,10 +51,10 @@ def test_camera_that_returns_under_another_number_is_found_by_its_name(driver: P
     )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
-    sys.stdout.write(f"noticed after {result['noticed_s']:.2f} s, back after {result['back_s']:.2f} s\n")
+    sys.stdout.write(f"reported after {result['reported_s']:.2f} s, back after {result['back_s']:.2f} s\n")
     assert result["actual"]["backend"] == "V4L2"
     assert (result["actual"]["width"], result["actual"]["height"], result["actual"]["fps"]) == (320, 240, 25.0)
     assert result["device"] == {"card": "Plant Camera", "formats": ["YUYV"]}
-    assert result["noticed_s"] < 3
+    assert result["reported_s"] < 3
     assert result["back_s"] < 5
     assert "/dev/v4l/by-id/usb-Plant_Camera-video-index0" in result["reason"]

@@ -8,7 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+# A script finds `fakes` in tests/, and before that `edge` in the checkout: tests/edge is a folder of that name, too.
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from fakes.outputs import BlockingOutput, DyingOutput, HangingOutput, RaisingOutput, ToyOutput, kind
 

@@ -1,6 +1,6 @@
 /* A V4L2 camera for tests, inside the process that opens it: LD_PRELOAD of this answers the calls that OpenCV makes.
  *
- * A device is a plain file whose name begins with V4L2_CAMERA (an absolute path). It gives 320x240 YUYV at 25 pictures a
+ * A device is a plain file whose name starts with V4L2_CAMERA (an absolute path). It gives 320x240 YUYV at 25 pictures a
  * second, each another. When the file is removed the device is gone: ENODEV, as when a cable is pulled.
  *   cc -shared -fPIC -o v4l2_camera.so v4l2_camera.c -ldl
  */
@@ -98,12 +98,12 @@ static int answer(int fd, unsigned long request, void *argument) {
     if (fstat(fd, &status) || status.st_nlink == 0) return no(ENODEV);
     switch (request) {
     case VIDIOC_QUERYCAP: {
-        struct v4l2_capability *said = argument;
-        memset(said, 0, sizeof(*said));
-        strcpy((char *)said->driver, "stand-in");
-        strcpy((char *)said->card, "Plant Camera");
-        said->device_caps = V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_STREAMING;
-        said->capabilities = said->device_caps | V4L2_CAP_DEVICE_CAPS;
+        struct v4l2_capability *capability = argument;
+        memset(capability, 0, sizeof(*capability));
+        strcpy((char *)capability->driver, "stand-in");
+        strcpy((char *)capability->card, "Plant Camera");
+        capability->device_caps = V4L2_CAP_VIDEO_CAPTURE | V4L2_CAP_STREAMING;
+        capability->capabilities = capability->device_caps | V4L2_CAP_DEVICE_CAPS;
         return 0;
     }
     case VIDIOC_ENUM_FMT: {

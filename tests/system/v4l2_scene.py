@@ -13,7 +13,7 @@ BY_ID = Path("/dev/v4l/by-id/usb-Plant_Camera-video-index0")
 
 
 def own_dev(folder: Path) -> None:
-    """Replace /dev by one that holds what Python and the libraries need, and nothing more."""
+    """Replace /dev by a folder with only the devices that Python and the libraries need."""
     dev = folder / "dev"
     dev.mkdir()
     for name in ("null", "zero", "full", "random", "urandom", "tty"):
@@ -37,28 +37,28 @@ def pull_out(number: int) -> None:
 
 def main(folder: Path) -> None:
     own_dev(folder)
-    from studio import Plant
+    from node_scene import Scene
 
     from edge.camera.sources import v4l2_query
 
     plug_in(0)
     device = v4l2_query.ask(BY_ID)
     other = {"name": "other", "source": "strip:?width=256&height=128", "fps": 40, "ring_frames": 64}
-    with Plant({"name": "a", "source": str(BY_ID)}, other) as plant:
-        plant.until(plant.more("a", 20))
-        actual = plant.supervisor.snapshot()["a"].actual
+    with Scene(folder, {"name": "a", "source": str(BY_ID)}, other) as scene:
+        scene.until(scene.more("a", 20))
+        actual = scene.supervisor.snapshot()["a"].actual
         pull_out(0)
-        noticed_s = plant.until(lambda: plant.has("a", "camera.lost"))
-        reason = next(detail["reason"] for _, kind, detail in plant.told("a") if kind == "camera.lost")
-        plant.until(lambda: plant.supervisor.snapshot()["a"].restarts >= 2)
+        reported_s = scene.until(lambda: scene.has("a", "camera.lost"))
+        reason = next(detail["reason"] for _, kind, detail in scene.reported("a") if kind == "camera.lost")
+        scene.until(lambda: scene.supervisor.snapshot()["a"].restarts >= 2)
         plug_in(3)
-        back_s = plant.until(lambda: plant.has("a", "camera.restored"))
-        plant.until(plant.more("a", 20))
-        assert plant.count("other", "dropped") == 0
+        back_s = scene.until(lambda: scene.has("a", "camera.restored"))
+        scene.until(scene.more("a", 20))
+        assert scene.count("other", "dropped") == 0
     result = {
         "actual": asdict(actual),
         "device": {"card": device.card, "formats": [form.code for form in device.formats]},
-        "noticed_s": noticed_s,
+        "reported_s": reported_s,
         "back_s": back_s,
         "reason": reason,
     }

@@ -304,7 +304,7 @@ def test_a_given_teacher_is_used(cloth, tiny, finished, tmp_path):
 
 
 def test_a_damaged_checkpoint_is_named(cloth, plain, copied):
-    """The message says which file to delete."""
+    """The message names the file to delete."""
     (copied / "stages" / "student.json").unlink()
     task, run = Task(cloth, plan.load(plain)), RunFolder(copied, SystemClock())
 

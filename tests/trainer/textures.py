@@ -1,6 +1,6 @@
 """A generated data set: woven cloth with faults, so with other classes than steel.
 
-As a program it writes the data set, for a trial of the whole pipeline: `python tests/trainer/textures.py FOLDER`.
+As a program it writes the data set, to try the whole pipeline: `python tests/trainer/textures.py FOLDER`.
 """
 
 from __future__ import annotations

@@ -48,7 +48,10 @@ def open_ffmpeg(name: str, ffmpeg_options: str, parameters: Sequence[int] = ()) 
     # Set each time: options that are meant for streams would act on files, too.
     os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] = ffmpeg_options
     # With no backend named, OpenCV ignores the timeouts; set after opening, they do nothing.
-    return _opened(Capture(name, cv2.CAP_FFMPEG, [*parameters, cv2.CAP_PROP_N_THREADS, 1]))
+    try:
+        return _opened(Capture(name, cv2.CAP_FFMPEG, [*parameters, cv2.CAP_PROP_N_THREADS, 1]))
+    except cv2.error:  # its text may repeat the URL, with the password in it
+        return None
 
 
 def _opened(capture: Capture) -> Capture | None:

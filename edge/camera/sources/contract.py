@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, Protocol
-from urllib.parse import urlsplit
 
 from edge.errors import CameraError, DefectdError
 from edge.frame import Gray
 from edge.host.clock import Clock
 from edge.host.text import one_line
+from edge.host.url import public_url
 
 DEFAULT_FPS: Final = 30.0
 """Of images and the generated strip, where the configuration names no rate."""
@@ -184,20 +184,6 @@ class SourceType:
     """For the doctor: which backend of OpenCV this source needs, "" for none.  May look at the file."""
     doctor_checks: Literal["device", "network", "nothing"] = "nothing"
     """For the doctor.  device: permissions, formats, USB.  network: interfaces, losses, buffers."""
-
-
-def public_url(url: str) -> str:
-    """The source for messages: without user, password and query, which is where cameras take tokens."""
-    if "://" not in url:
-        return url
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port else ""
-    except ValueError:
-        return url.split("://", 1)[0] + "://(not a valid URL)"
-    host = f"[{host}]" if ":" in host else host
-    return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
 def pace_s(fps: float) -> float:

@@ -41,8 +41,15 @@ def resolve(name: str, host: str) -> None:
     """Raises CameraError when the name service does not know the host."""
     try:
         socket.getaddrinfo(host, None)
-    except (OSError, UnicodeError) as error:
-        raise CameraError(f"{name}: the name {host} is not known; check it, or give the address ({error})") from None
+    except (OSError, UnicodeError) as error:  # the host is not repeated: it may be a part of a password
+        reason = error.strerror if isinstance(error, OSError) else None
+        more = f" ({reason})" if reason else ""
+        raise CameraError(f"{name}: this host is not known; check its name, or give its address{more}") from None
+
+
+def _is_encoded_twice(parts: SplitResult) -> bool:
+    """Whether the login looks as if its secret was percent-encoded before it was put into the URL."""
+    return re.search("%25[0-9A-Fa-f]{2}", parts.netloc) is not None
 
 
 def diagnose(parts: SplitResult, name: str) -> None:
@@ -61,7 +68,10 @@ def diagnose(parts: SplitResult, name: str) -> None:
     if status == 401 and not parts.username:
         raise CameraError(f"{name} wants a login (401); write user:password@ before the host, best by ${{file:PATH}}")
     if status in (401, 403):
-        raise CameraError(f"{name} wants a login ({status}) and does not open with this one; check user and password")
+        reason = f"wants a login ({status}) and does not open with this one; check user and password"
+        if _is_encoded_twice(parts):
+            reason += "; a file or variable must hold the password as it is, without %40 and the like"
+        raise CameraError(f"{name} {reason}")
     if status >= 400:
         raise CameraError(f"{name} answers {status}; check the path")
 

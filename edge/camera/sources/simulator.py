@@ -21,6 +21,7 @@ from edge.camera.sources.contract import DEFAULT_FPS, Lost, Picture, Source, Sou
 from edge.errors import CameraError, Problem
 from edge.frame import Box, Float32s, Gray
 from edge.host.clock import Clock
+from edge.host.url import public_url
 
 CLASSES = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
 LONGEST_PX = 220
@@ -153,9 +154,15 @@ class Strip:
 
 def parameters(url: str) -> dict[str, Any]:
     """The parameters of `Strip` that the URL sets; their limits are not checked.  Raises CameraError."""
-    parts = urlsplit(url)
-    if parts.scheme != "strip" or parts.netloc or parts.path:
-        raise _refusal("source", url, "strip: or strip:?key=value&...")
+    form = "strip: or strip:?key=value&..."
+    if not is_strip(url):
+        raise _refusal("source", public_url(url), form)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise _refusal("source", public_url(url), form) from None
+    if parts.netloc or parts.path:
+        raise _refusal("source", public_url(url), form)
     values: dict[str, Any] = {}
     for key, text in parse_qsl(parts.query, keep_blank_values=True):
         if key not in _READERS:

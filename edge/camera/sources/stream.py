@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from urllib.parse import urlsplit
+from typing import Final
 
 import cv2
 
 from edge.camera.sources import capture, diagnose
-from edge.camera.sources.contract import Source, SourceSpec, public_url
+from edge.camera.sources.contract import Source, SourceSpec
 from edge.errors import CameraError
 from edge.host.clock import NS_PER_S, Clock
+from edge.host.url import public_url, split
+
+MAX_LOGIN_CHARS: Final = 127
+"""Of RTSP.  FFmpeg cuts a longer one off (`char auth[128]` in ff_rtsp_connect), and the camera refuses what is left."""
 
 
 def is_stream(url: str) -> bool:
@@ -37,11 +41,16 @@ def _ffmpeg_options(spec: SourceSpec) -> str:
 def open_stream(spec: SourceSpec, clock: Clock) -> Source:
     name = public_url(spec.url)
     try:
-        parts = urlsplit(spec.url)
-        host = parts.hostname
-        _ = parts.port
+        parts = split(spec.url)
     except ValueError as error:
-        raise CameraError(f"{name}: {error}; check `source` of this camera") from None
+        raise CameraError(f"{name}: {error}; check host and port in `source` of this camera") from None
+    host = parts.hostname
+    login = parts.netloc.rpartition("@")[0]
+    if parts.scheme in ("rtsp", "rtsps") and len(login) > MAX_LOGIN_CHARS:
+        raise CameraError(
+            f"{name}: user and password have {len(login)} characters when percent-encoded, and FFmpeg reads only "
+            f"{MAX_LOGIN_CHARS}; give the camera a shorter password"
+        )
     can_diagnose = parts.scheme in diagnose.PORTS
     if host and can_diagnose:
         # FFmpeg resolves names outside its timeouts.

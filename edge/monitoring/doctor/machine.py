@@ -12,6 +12,7 @@ from typing import Final
 
 import edge
 from edge.host import machine
+from edge.host.child_environment import child_environment
 from edge.host.clock import clock_synced
 from edge.host.rights import nearest
 from edge.monitoring.doctor.finding import Finding, Grade
@@ -117,7 +118,9 @@ def directives(path: Path) -> list[str]:
 def _is_stale() -> bool:
     command = ["systemctl", "show", UNIT, "--property=NeedDaemonReload", "--value"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=ANSWER_S, check=False)  # noqa: S603
+        done = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, timeout=ANSWER_S, check=False, env=child_environment()
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.stdout.strip() == "yes"

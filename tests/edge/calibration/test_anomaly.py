@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from fakes.configured import calibrated_camera
 from pydantic import SecretStr
 

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from pydantic import SecretStr
 
 from edge import config

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from fakes import FakeClock, bundle
+from fakes.bundles import bundle
+from fakes.clock import FakeClock
 from fakes.configured import calibrated_camera
 from pydantic import SecretStr
 
@@ -122,7 +123,7 @@ def test_unreadable_map_refuses_the_start(tmp_path):
             Flatfield.read(tmp_path / name)
 
 
-def test_lamp_that_drifts_is_told_once_and_again_when_it_is_back(written, caplog):
+def test_lamp_that_drifts_is_reported_once_and_again_when_it_is_back(written, caplog):
     """A tube that fades on one side, over minutes; single frames do not count."""
     light = Flatfield.read(written)
     gain = light.over((HEIGHT, WIDTH), (0, 0, WIDTH, HEIGHT), (400, 200))

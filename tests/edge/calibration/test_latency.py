@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from fakes import FakeClock, bundle, network, with_int8, write_bundle
+from fakes.bundles import bundle, with_int8, write_bundle
+from fakes.clock import FakeClock
+from fakes.networks import network
 from pydantic import SecretStr
 
 from edge import config
@@ -131,7 +133,7 @@ def test_the_most_cameras_are_found_by_doubling_and_halving(holds, tried):
 
 
 def test_one_bad_moment_does_not_reduce_the_capacity():
-    """The second trial decides."""
+    """The second measurement decides."""
     verdicts = iter(["failing", "stable", "failing", "failing"])
     load = {"stages": {"total": SimpleNamespace(p99=3.0, n=150)}}
     assert capacity_at(lambda _count: SimpleNamespace(verdict=next(verdicts), **load), 10.0).cameras == 1
@@ -188,7 +190,7 @@ def test_a_damaged_file_does_not_prevent_the_start(tmp_path, caplog):
 
 
 @pytest.fixture
-def plant(tmp_path):
+def site(tmp_path):
     """A configuration with a tiny bundle, and recorded frames."""
     made = bundle(weights=WEIGHTS, offsets=OFFSETS)
     described = made.card.model_dump(mode="json", by_alias=True)
@@ -206,44 +208,44 @@ def plant(tmp_path):
     return tmp_path
 
 
-def calibrated(plant, *more):
-    where = ["--source", str(plant / "frames"), "-c", str(plant / "c.yaml")]
+def calibrated(site, *more):
+    where = ["--source", str(site / "frames"), "-c", str(site / "c.yaml")]
     return CliRunner().invoke(main, ["calibrate", "latency", *where, "--rounds", "20", "--no-hold", *more])
 
 
-def test_the_command_writes_the_settings_of_the_next_start(plant):
+def test_the_command_writes_the_settings_of_the_next_start(site):
     """The file, a picture beside it, and the settings of the network from it."""
-    done = calibrated(plant, "--json")
+    done = calibrated(site, "--json")
     assert done.exit_code == 0, done.output
     printed = json.loads(done.stdout)
-    path = StateDir(plant / "var").tuning
+    path = StateDir(site / "var").tuning
     found = tuning.load(path)
     assert printed["written"] == [str(path), str(path.with_name("node.latency.png"))]
     assert printed["chosen"]["batch"] == found.chosen.batch
     assert found.made.frame_px == (256, 64)
     assert cv2.imread(str(path.with_name("node.latency.png"))).shape[1] == 900
-    digest = load(plant / "bundle").digest
-    assert tuning.fitted(config.Model(), digest, plant / "var").batch == found.chosen.batch
+    digest = load(site / "bundle").digest
+    assert tuning.fitted(config.Model(), digest, site / "var").batch == found.chosen.batch
 
 
-def test_a_dry_run_and_an_interrupted_one_write_nothing(plant, monkeypatch):
+def test_a_dry_run_and_an_interrupted_one_write_nothing(site, monkeypatch):
     """Neither file nor picture."""
-    assert "dry run" in calibrated(plant, "--dry-run").stderr
+    assert "dry run" in calibrated(site, "--dry-run").stderr
 
     def interrupted(*_args, **_options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(latency, "chart", interrupted)
-    assert calibrated(plant).exit_code == 1
-    assert not (plant / "var" / "calibration").exists()
+    assert calibrated(site).exit_code == 1
+    assert not (site / "var" / "calibration").exists()
 
 
-def test_values_of_the_configuration_are_reported(plant):
-    """A note says that they override the result."""
-    settings = yaml.safe_load((plant / "c.yaml").read_text())
+def test_values_of_the_configuration_are_reported(site):
+    """A note reports that they override the result."""
+    settings = yaml.safe_load((site / "c.yaml").read_text())
     settings["model"]["threads"] = 1
-    (plant / "c.yaml").write_text(yaml.safe_dump(settings))
-    assert "model.threads: 1, which overrides" in calibrated(plant, "--dry-run").stderr
+    (site / "c.yaml").write_text(yaml.safe_dump(settings))
+    assert "model.threads: 1, which overrides" in calibrated(site, "--dry-run").stderr
 
 
 def test_the_chart_shows_every_combination():

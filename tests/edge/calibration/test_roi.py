@@ -138,7 +138,7 @@ def test_excluded_zone_has_no_tiles():
 
 
 @pytest.fixture
-def plant(tmp_path):
+def site(tmp_path):
     """A configuration, and six recorded frames of its camera."""
     (tmp_path / "recorded").mkdir()
     for number in range(6):
@@ -149,52 +149,52 @@ def plant(tmp_path):
     return tmp_path
 
 
-def call(plant, *args):
-    result = CliRunner().invoke(main, ["calibrate", *args, "-c", str(plant / "c.yaml")], catch_exceptions=False)
+def call(site, *args):
+    result = CliRunner().invoke(main, ["calibrate", *args, "-c", str(site / "c.yaml")], catch_exceptions=False)
     return result.exit_code, result.stdout, result.stderr
 
 
-def test_command_writes_file_and_picture_that_the_daemon_uses(plant):
+def test_command_writes_file_and_picture_that_the_daemon_uses(site):
     """The region applies unless the configuration has one; the file records its origin."""
-    code, printed, _ = call(plant, "roi", "--source", str(plant / "recorded"), "--exclude", "500,0,100,400", "--json")
+    code, printed, _ = call(site, "roi", "--source", str(site / "recorded"), "--exclude", "500,0,100,400", "--json")
     assert code == 0
     found = json.loads(printed)
-    assert found["written"] == [str(plant / "var/calibration/top.yaml"), str(plant / "var/calibration/top.roi.png")]
+    assert found["written"] == [str(site / "var/calibration/top.yaml"), str(site / "var/calibration/top.roi.png")]
     picture = cv2.imread(found["written"][1])
     assert picture.shape == (400, 800, 3)
     assert picture[200, 50].max() < picture[200, 300].max()
-    kept = calibration.load(plant / "var/calibration/top.yaml").roi
-    assert (kept.made.frames, kept.made.frame_px, kept.made.source) == (6, (800, 400), str(plant / "recorded"))
-    camera = calibrated_camera(plant / "c.yaml")
+    kept = calibration.load(site / "var/calibration/top.yaml").roi
+    assert (kept.made.frames, kept.made.frame_px, kept.made.source) == (6, (800, 400), str(site / "recorded"))
+    camera = calibrated_camera(site / "c.yaml")
     assert camera.roi == kept.roi == tuple(found["roi"])
     assert camera.exclude == [(500, 0, 100, 400)]
-    raw = yaml.safe_load((plant / "c.yaml").read_text())
+    raw = yaml.safe_load((site / "c.yaml").read_text())
     raw["cameras"][0]["roi"] = [1, 2, 300, 300]
-    (plant / "c.yaml").write_text(yaml.safe_dump(raw))
-    assert calibrated_camera(plant / "c.yaml").roi == (1, 2, 300, 300)
+    (site / "c.yaml").write_text(yaml.safe_dump(raw))
+    assert calibrated_camera(site / "c.yaml").roi == (1, 2, 300, 300)
 
 
-def test_command_stores_that_edges_are_followed(plant):
+def test_command_stores_that_edges_are_followed(site):
     """In the file, and on the camera of the daemon; a region of the configuration is not followed."""
-    code, printed, _ = call(plant, "roi", "--source", str(plant / "recorded"), "--track", "--json")
+    code, printed, _ = call(site, "roi", "--source", str(site / "recorded"), "--track", "--json")
     assert code == 0
     assert set(json.loads(printed)["track"]["seen_px"]) == {"left"}
-    picture = cv2.imread(str(plant / "var/calibration/top.roi.png"))
+    picture = cv2.imread(str(site / "var/calibration/top.roi.png"))
     assert picture[100, 148:154].tolist().count([0, 200, 240]) >= 1  # where the edge was seen
-    camera = calibrated_camera(plant / "c.yaml")
-    assert calibration.track(camera) == calibration.load(plant / "var/calibration/top.yaml").roi.track
+    camera = calibrated_camera(site / "c.yaml")
+    assert calibration.track(camera) == calibration.load(site / "var/calibration/top.yaml").roi.track
     assert calibration.track(camera.with_calibration(CameraCalibration())) is None
-    code, _, remark = call(plant, "roi", "--track", "--shape", "0,0,100,100")
+    code, _, remark = call(site, "roi", "--track", "--shape", "0,0,100,100")
     assert (code, "one of them" in remark) == (2, True)
 
 
-def test_dry_run_writes_nothing(plant):
+def test_dry_run_writes_nothing(site):
     """It prints the result."""
-    code, printed, remark = call(plant, "roi", "--dry-run")
+    code, printed, remark = call(site, "roi", "--dry-run")
     assert code == 0
     assert "left edge at 1" in printed
     assert "nothing was written" in remark
-    assert not (plant / "var").exists()
+    assert not (site / "var").exists()
 
 
 @pytest.mark.parametrize(
@@ -210,58 +210,58 @@ def test_dry_run_writes_nothing(plant):
         (["--frames", "2"], "at least 3 are needed"),
     ],
 )
-def test_bad_input_is_refused_with_the_reason(plant, args, words):
+def test_bad_input_is_refused_with_the_reason(site, args, words):
     """Nothing is written."""
-    code, _, remark = call(plant, "roi", *args)
+    code, _, remark = call(site, "roi", *args)
     assert code != 0
     assert words in remark
-    assert not (plant / "var").exists()
+    assert not (site / "var").exists()
 
 
-def test_mixed_sizes_and_damaged_files_are_refused(plant):
+def test_mixed_sizes_and_damaged_files_are_refused(site):
     """All frames have one size; the message names a file that cannot be read."""
-    cv2.imwrite(str(plant / "recorded/7.png"), np.zeros((100, 100), np.uint8))
-    assert "7.png is 100x100 px" in call(plant, "roi", "--source", str(plant / "recorded"))[2]
-    (plant / "recorded/7.png").write_bytes(b"no picture")
-    assert "7.png cannot be read" in call(plant, "roi", "--source", str(plant / "recorded"))[2]
+    cv2.imwrite(str(site / "recorded/7.png"), np.zeros((100, 100), np.uint8))
+    assert "7.png is 100x100 px" in call(site, "roi", "--source", str(site / "recorded"))[2]
+    (site / "recorded/7.png").write_bytes(b"no picture")
+    assert "7.png cannot be read" in call(site, "roi", "--source", str(site / "recorded"))[2]
 
 
-def test_calibration_that_cannot_be_read_refuses_the_start(plant):
+def test_calibration_that_cannot_be_read_refuses_the_start(site):
     """The daemon never inspects uncalibrated by accident."""
-    path = plant / "var/calibration/top.yaml"
+    path = site / "var/calibration/top.yaml"
     path.parent.mkdir(parents=True)
     path.write_text("schema: defectd.calibration/1\nroi: {roi: [0, 0, -5, 3]}\n")
     with pytest.raises(ConfigError, match=r"top\.yaml"):
-        calibration.applied(config.load(plant / "c.yaml"))
+        calibration.applied(config.load(site / "c.yaml"))
 
 
 @pytest.mark.system
-def test_region_is_calibrated_from_the_camera_itself(plant):
+def test_region_is_calibrated_from_the_camera_itself(site):
     """Without --source frames come from the camera, in a process of its own."""
-    code, printed, _ = call(plant, "roi", "--frames", "3", "--json")
+    code, printed, _ = call(site, "roi", "--frames", "3", "--json")
     assert code == 0
     found = json.loads(printed)
     assert found["edges"]["left"]["frames"] == 3
     assert found["roi"][0] == pytest.approx(156, abs=4)
 
 
-def test_reload_uses_a_new_calibration(plant):
+def test_reload_uses_a_new_calibration(site):
     """The camera is inspected differently, its process continues, and the hash of the configuration changes."""
-    before = calibration.applied(config.load(plant / "c.yaml"))
-    assert call(plant, "roi", "--source", str(plant / "recorded"))[0] == 0
-    after = calibration.applied(config.load(plant / "c.yaml"))
+    before = calibration.applied(config.load(site / "c.yaml"))
+    assert call(site, "roi", "--source", str(site / "recorded"))[0] == 0
+    after = calibration.applied(config.load(site / "c.yaml"))
     found = compare(before, after, opening_keys=OPENING_KEYS, needs_new_process=needs_new_process)
     assert (found.looked_at, found.reopened, found.needs_restart) == (("top",), (), ())
     assert before.sha256 != after.sha256
 
 
 @pytest.mark.system
-def test_interrupted_calibration_leaves_nothing(plant):
+def test_interrupted_calibration_leaves_nothing(site):
     """Ctrl-C while frames are gathered: no file, no camera process, no traceback."""
-    raw = yaml.safe_load((plant / "c.yaml").read_text())
+    raw = yaml.safe_load((site / "c.yaml").read_text())
     raw["cameras"][0]["source"] = "strip:?width=640&height=256"
-    (plant / "c.yaml").write_text(yaml.safe_dump(raw))
-    command = [sys.executable, "-m", "edge.cli", "calibrate", "roi", "-c", str(plant / "c.yaml"), "--frames", "100000"]
+    (site / "c.yaml").write_text(yaml.safe_dump(raw))
+    command = [sys.executable, "-m", "edge.cli", "calibrate", "roi", "-c", str(site / "c.yaml"), "--frames", "100000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         tasks = Path(f"/proc/{running.pid}/task")
 
@@ -276,5 +276,5 @@ def test_interrupted_calibration_leaves_nothing(plant):
             running.kill()
     assert running.returncode == 1
     assert "Traceback" not in errors
-    assert not (plant / "var").exists()
+    assert not (site / "var").exists()
     until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in camera), 10, "no camera process is left")

@@ -163,7 +163,7 @@ def test_board_is_printed_at_its_size(tmp_path):
     """The PNG has its resolution, the page of the PDF is the board with its margin, and the markers are readable."""
     print_board(BOARD, tmp_path / "board.png")
     data = (tmp_path / "board.png").read_bytes()
-    assert int.from_bytes(data[41:45], "big") == 11811  # px per metre: 300 dpi
+    assert int.from_bytes(data[41:45], "big") == 11811  # pixels per m: 300 dpi
     picture = cv2.imread(str(tmp_path / "board.png"), cv2.IMREAD_GRAYSCALE)
     assert picture.shape[1] / 300 * 25.4 == pytest.approx(220, abs=0.2)
     assert measure([cv2.resize(picture, None, fx=0.3, fy=0.3, interpolation=cv2.INTER_AREA)], BOARD).rms_px < 0.3

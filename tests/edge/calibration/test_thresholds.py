@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from fakes import CLASSES, SIDE, FakeClock, bundle, write_bundle
+from fakes.bundles import bundle, write_bundle
+from fakes.clock import FakeClock
 from fakes.configured import calibrated_camera
+from fakes.networks import CLASSES, SIDE
 from pydantic import SecretStr
 
 from edge import config

@@ -135,7 +135,7 @@ def test_read_image_accepts_a_jpeg_with_a_thumbnail_and_a_tail(tmp_path):
         read_image(tmp_path / "cut.jpg")
 
 
-def test_read_image_refuses_rubbish_in_linear_time(tmp_path):
+def test_read_image_refuses_garbage_in_linear_time(tmp_path):
     """Megabytes of 0xff, as on erased flash, or of blanks take no longer than their size."""
     head = cv2.imencode(".jpg", steel())[1].tobytes()[:400]
     for n, data in enumerate((head + b"\xff" * 4_000_000, b"P5" + b" " * 4_000_000, b"P5 " + b"#\n" * 1_000_000)):
@@ -147,7 +147,7 @@ def test_read_image_refuses_rubbish_in_linear_time(tmp_path):
 
 
 def test_read_image_refuses_giants_before_it_decodes(tmp_path):
-    """A header that promises 10 gigapixels is refused without reserving them."""
+    """A header that states 10 gigapixels is refused without reserving them."""
     (tmp_path / "a.bmp").write_bytes(b"BM" + bytes(16) + (100_000).to_bytes(4, "little") * 2 + bytes(30))
     (tmp_path / "a.pgm").write_bytes(b"P5\n# by hand\n100000 100000\n255\n")
     png = bytearray(cv2.imencode(".png", steel())[1].tobytes())

@@ -16,7 +16,7 @@ from edge.host.clock import SystemClock
 
 
 def test_iter_recording_goes_on_after_what_cannot_be_read(tmp_path):
-    """Images, videos and rubbish in one folder: every picture comes, every failure is reported."""
+    """A folder of images, videos and other files gives every picture and reports every failure."""
     cv2.imwrite(str(tmp_path / "a.png"), steel())
     (tmp_path / "b.png").touch()
     (tmp_path / "c.mp4").touch()

@@ -321,7 +321,7 @@ def test_consumer_that_keeps_frames_starves_only_itself():
 def test_missing_camera_is_reported_once_and_opened_when_it_comes(tmp_path):
     """The other camera runs meanwhile; the retries are silent; the missing one opens once it is there."""
     folder = tmp_path / "later"
-    with Scene(camera("a", folder / "0.png", loop=True, fps=50), camera("b", FAST, fps=50)) as scene:
+    with Scene(camera("a", folder / "0.png", loop=True, fps=50), camera("b", FAST, fps=50, live=False)) as scene:
         scene.until(lambda: scene.supervisor.snapshot()["a"].restarts >= 3)
         (lost,) = scene.reported(CameraLost)
         assert lost.camera == "a"
@@ -591,6 +591,15 @@ def test_child_finds_the_package_from_any_folder(tmp_path, monkeypatch):
         scene.until(scene.more("a"))
         environment = Path(f"/proc/{scene.pid('a')}/environ").read_bytes()
         assert os.fsencode(Path(edge.__file__).parents[1]) in environment
+
+
+def test_child_gets_no_secret_of_the_environment(monkeypatch):
+    """A variable of any name may hold a password; other processes of this user can read what a child starts with."""
+    monkeypatch.setenv("LINE3", "hunter2")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/hunter2")
+    with Scene(camera("a", FAST)) as scene:
+        scene.until(scene.more("a"))
+        assert b"hunter2" not in Path(f"/proc/{scene.pid('a')}/environ").read_bytes()
 
 
 # Rearranging

@@ -34,7 +34,7 @@ def recorded(folder, frames):
 
 
 @pytest.fixture
-def plant(tmp_path):
+def site(tmp_path):
     """A configuration, and recorded frames of its camera."""
     recorded(tmp_path / "recorded", [lit(number) for number in range(20)])
     content = {"node": "n", "state_dir": "var", "cameras": [{"name": "top", "source": "recorded", "tile_px": 100}]}
@@ -42,13 +42,13 @@ def plant(tmp_path):
     return tmp_path
 
 
-def call(plant, *args, source="recorded"):
-    words = ["calibrate", *args, "-c", str(plant / "c.yaml"), "--source", str(plant / source)]
+def call(site, *args, source="recorded"):
+    words = ["calibrate", *args, "-c", str(site / "c.yaml"), "--source", str(site / source)]
     return CliRunner().invoke(main, words, catch_exceptions=False)
 
 
-def left(plant):
-    folder = plant / "var/calibration"
+def left(site):
+    folder = site / "var/calibration"
     return {file.name: file.read_bytes() for file in folder.iterdir()} if folder.exists() else None
 
 
@@ -89,56 +89,56 @@ def test_numbers_that_are_not_finite_or_too_small_are_usage_errors(option):
         (np.full((200, 400), 255, np.uint8), "saturated"),
     ],
 )
-def test_frames_that_show_nothing_are_refused_with_the_reason(plant, command, picture, words):
+def test_frames_that_show_nothing_are_refused_with_the_reason(site, command, picture, words):
     """The message names lens cap and exposure, not what the calibration would have missed in the frames."""
-    recorded(plant / "bad", [picture - np.uint8(number % 2) for number in range(12)])
-    done = call(plant, command, source="bad")
-    assert (done.exit_code, left(plant)) == (1, None)
+    recorded(site / "bad", [picture - np.uint8(number % 2) for number in range(12)])
+    done = call(site, command, source="bad")
+    assert (done.exit_code, left(site)) == (1, None)
     assert f"12 {words}" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("command", "words"), [("roi", "12 blurred"), ("flatfield", "12 blurred"), ("scale", "sharp?")]
 )
-def test_blurred_footage_is_refused(plant, command, words):
+def test_blurred_footage_is_refused(site, command, words):
     """Measured by the texture of steel; for a board, which has little, by its corners."""
-    recorded(plant / "bad", [cv2.GaussianBlur(lit(number), (0, 0), 8) for number in range(12)])
-    done = call(plant, command, source="bad")
-    assert (done.exit_code, left(plant)) == (1, None)
+    recorded(site / "bad", [cv2.GaussianBlur(lit(number), (0, 0), 8) for number in range(12)])
+    done = call(site, command, source="bad")
+    assert (done.exit_code, left(site)) == (1, None)
     assert words in done.stderr
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"", b"schema: defectd.calibration/1\nroi: {roi: [0, 0]}\n"])
-def test_damaged_calibration_is_reported_before_frames_are_gathered(plant, content):
+def test_damaged_calibration_is_reported_before_frames_are_gathered(site, content):
     """With a remedy that works: a new calibration over the damaged file would fail again."""
-    path = StateDir(plant / "var").calibration("top")
+    path = StateDir(site / "var").calibration("top")
     path.parent.mkdir(parents=True)
     path.write_bytes(content)
-    done = call(plant, "flatfield", source="nowhere")
+    done = call(site, "flatfield", source="nowhere")
     assert done.exit_code == 78
     assert "Remove the file, then calibrate again" in done.stderr
 
 
-def test_folder_that_cannot_be_written_is_reported_before_frames_are_gathered(plant):
+def test_folder_that_cannot_be_written_is_reported_before_frames_are_gathered(site):
     """Not after ten minutes of footage; a dry run needs no such folder."""
-    (plant / "var").write_text("a file")
-    done = call(plant, "flatfield", source="nowhere")
+    (site / "var").write_text("a file")
+    done = call(site, "flatfield", source="nowhere")
     assert done.exit_code == 1
     assert "is not a folder" in done.stderr
-    assert call(plant, "flatfield", "--dry-run").exit_code == 0
+    assert call(site, "flatfield", "--dry-run").exit_code == 0
 
 
-def test_disk_that_fails_in_the_middle_leaves_nothing(plant):
+def test_disk_that_fails_in_the_middle_leaves_nothing(site):
     """The map and the picture could be written, the file that refers to them could not: neither stays."""
-    folder = plant / "var/calibration"
+    folder = site / "var/calibration"
     (folder / "top.yaml.new").mkdir(parents=True)
-    done = call(plant, "flatfield")
+    done = call(site, "flatfield")
     assert done.exit_code == 1
     assert "cannot be written" in done.stderr
     assert [file.name for file in folder.iterdir()] == ["top.yaml.new"]
 
 
-def test_interrupt_in_the_middle_of_writing_leaves_all_of_it(plant, monkeypatch):
+def test_interrupt_in_the_middle_of_writing_leaves_all_of_it(site, monkeypatch):
     """Ctrl-C while the first file is written: the others follow, and the output names them."""
     real, pressed = os.fsync, []
 
@@ -148,10 +148,10 @@ def test_interrupt_in_the_middle_of_writing_leaves_all_of_it(plant, monkeypatch)
         real(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    done = call(plant, "flatfield", "--json")
+    done = call(site, "flatfield", "--json")
     assert (done.exit_code, len(pressed)) == (0, 1)
-    kept = calibration.load(plant / "var/calibration/top.yaml").flatfield
-    assert set(left(plant)) == {"top.yaml", "top.flatfield.png", kept.file}
+    kept = calibration.load(site / "var/calibration/top.yaml").flatfield
+    assert set(left(site)) == {"top.yaml", "top.flatfield.png", kept.file}
     assert len(json.loads(done.stdout)["written"]) == 2
 
 
@@ -172,21 +172,21 @@ def test_second_interrupt_ends_a_disk_that_hangs():
 
 
 @pytest.mark.skipif("os.geteuid() != 0", reason="only root writes for another user")
-def test_files_that_root_writes_belong_to_the_owner_of_the_state_folder(plant):
+def test_files_that_root_writes_belong_to_the_owner_of_the_state_folder(site):
     """Maps and pictures too: with a strict umask the daemon could not read them."""
-    (plant / "var").mkdir()
-    os.chown(plant / "var", 65_534, 65_534)
-    assert call(plant, "flatfield").exit_code == 0
-    assert len(left(plant)) == 3
-    places = [plant / "var/calibration", *(plant / "var/calibration").iterdir()]
+    (site / "var").mkdir()
+    os.chown(site / "var", 65_534, 65_534)
+    assert call(site, "flatfield").exit_code == 0
+    assert len(left(site)) == 3
+    places = [site / "var/calibration", *(site / "var/calibration").iterdir()]
     assert {place.stat().st_uid for place in places} == {65_534}
 
 
-def test_null_values_of_a_part_survive_the_next_calibration(plant):
+def test_null_values_of_a_part_survive_the_next_calibration(site):
     """A part without a frame size keeps its null when another part is written beside it."""
-    path = StateDir(plant / "var").calibration("top")
+    path = StateDir(site / "var").calibration("top")
     made = Made(time="now", version="1", source="tiles", frames=9, frame_px=None)
     region = calibration.RegionPart(roi=None, exclude=((0, 0, 9, 9),), made=made)
     calibration.save(path, roi=region)
-    assert call(plant, "flatfield").exit_code == 0
+    assert call(site, "flatfield").exit_code == 0
     assert calibration.load(path).roi == region

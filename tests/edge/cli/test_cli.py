@@ -46,7 +46,7 @@ def lines(result: Any) -> list[dict[str, Any]]:
 
 
 def test_every_command_explains_itself() -> None:
-    """--help of every command ends with 0 and says more than its name."""
+    """--help of every command exits with 0 and shows more than its name."""
     for name, command in main.commands.items():
         result = call(name, "--help")
         assert result.exit_code == 0
@@ -107,6 +107,46 @@ def test_check_probe_opens_each_camera(tmp_path: Path) -> None:
     assert "hunter2" not in result.output
 
 
+@pytest.mark.parametrize("command", ["check", "run", "doctor"])
+@pytest.mark.parametrize("password", ["[hunter2]", "hunt]er2", "[hunter2", "hunter2#1"])
+def test_url_that_cannot_be_read_ends_a_command_without_it(tmp_path: Path, command: str, password: str) -> None:
+    """Exit code 78 and one message with the remedy, no traceback, no password."""
+    result = call(command, "-c", written(tmp_path, cameras=[{"name": "a", "source": f"rtsp://u:{password}@h/x"}]))
+    assert result.exit_code == 78
+    assert "cameras[0].source: (hidden): is not a URL that can be read" in result.output
+    assert "hunt" not in result.output
+
+
+@pytest.mark.parametrize("password", ["[hunter2]", "p@hunter2#1", "hunter2/?"])
+def test_check_accepts_any_password_of_a_reference(tmp_path: Path, password: str) -> None:
+    """It shows the camera without the password."""
+    (tmp_path / "pw").write_text(password)
+    result = call("check", "-c", written(tmp_path, cameras=[{"name": "a", "source": "rtsp://u:${file:pw}@h/x"}]))
+    assert result.exit_code == 0, result.output
+    assert "a: rtsp://h/x" in result.output
+    assert "hunter2" not in result.output
+
+
+def test_check_shows_no_query_of_a_url(tmp_path: Path) -> None:
+    """Cameras take tokens there, by any name."""
+    for form in ((), ("--json",)):
+        cameras = [{"name": "a", "source": "http://u:x@h/v?key=hunter2"}]
+        result = call("check", "-c", written(tmp_path, cameras=cameras), *form)
+        assert "http://h/v" in result.output
+        assert "hunter2" not in result.output
+
+
+def test_check_names_a_missing_secret_file_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    """The broker's password as well as a camera's."""
+    mqtt = {"broker": "mqtts://b", "username": "u", "password_file": "mqtt-password"}
+    result = call("check", "-c", written(tmp_path, mqtt=mqtt))
+    assert result.exit_code == 78
+    assert f"install -m 600 /dev/stdin {tmp_path}/mqtt-password" in result.output
+    result = call("check", "-c", written(tmp_path, cameras=[{"name": "a", "source": "rtsp://u:${file:camera}@h"}]))
+    assert result.exit_code == 78
+    assert f"install -m 600 /dev/stdin {tmp_path}/camera" in result.output
+
+
 def test_inspect_gives_one_json_line_per_frame(picture: Path) -> None:
     """The line holds the documented keys, plain types, the strongest region first."""
     result = call("inspect", "--json", str(picture))
@@ -139,13 +179,13 @@ def test_inspect_goes_on_after_every_bad_input(tmp_path: Path, picture: Path) ->
     bad = _bad_inputs(tmp_path)
     result = call("inspect", "--json", *map(str, bad.values()), str(picture))
     assert result.exit_code == 1
-    said = {line["source"]: line for line in lines(result)}
+    found = {line["source"]: line for line in lines(result)}
     for name in ("text.png", "empty.png", "cut.png", "notes.txt", "missing.png"):
-        assert said[str(bad[name])]["error"], name
+        assert found[str(bad[name])]["error"], name
     for name in ("dot.png", "thread.png"):
-        assert said[str(bad[name])]["state"] == "bad_image"
-        assert "too small" in said[str(bad[name])]["reason"]
-    assert said[str(picture)]["state"] in ("ok", "defect", "unsure")
+        assert found[str(bad[name])]["state"] == "bad_image"
+        assert "too small" in found[str(bad[name])]["reason"]
+    assert found[str(picture)]["state"] in ("ok", "defect", "unsure")
 
 
 def test_inspect_gives_the_same_verdict_for_16_bit_and_colour_pictures(tmp_path: Path) -> None:
@@ -201,7 +241,7 @@ def test_impossible_durations_are_refused(text: str, tmp_path: Path) -> None:
     assert "30s" in result.stderr
 
 
-def test_bench_says_of_each_figure_how_it_was_measured() -> None:
+def test_bench_reports_conditions_and_count_of_each_figure() -> None:
     """Network, threads, batch, quantiles and n of each; the paths side by side with their ratios."""
     rows = lines(call("bench", "--json", "--calls", "10"))
     network = {(row["network"], row["threads"], row["batch"]) for row in rows if row["what"] == "network"}
@@ -218,11 +258,11 @@ def test_bench_says_of_each_figure_how_it_was_measured() -> None:
 
 def test_bench_holds_a_camera_and_shows_every_stage() -> None:
     """One real camera process for a moment: stages with quantiles, cores and memory."""
-    told = call("bench", "--camera-count", "1", "--fps", "20", "--for", "1s").output
-    assert "1 x 1600x256 at 20 fps" in told
+    shown = call("bench", "--camera-count", "1", "--fps", "20", "--for", "1s").output
+    assert "1 x 1600x256 at 20 fps" in shown
     for stage in ("queue", "preprocess", "inference", "decide", "total"):
-        assert f"\n{stage} " in told
-    assert "of a core" in told
+        assert f"\n{stage} " in shown
+    assert "of a core" in shown
 
 
 def test_model_show_and_verify_accept_the_shipped_bundle() -> None:
@@ -232,8 +272,8 @@ def test_model_show_and_verify_accept_the_shipped_bundle() -> None:
     assert call("model", "verify").output.endswith(": OK\n")
 
 
-def test_tail_prints_what_is_no_event_without_breaking() -> None:
-    """A stranger's message on an event topic is shown as such."""
+def test_tail_prints_messages_that_are_no_events() -> None:
+    """It shows another client's message on an event topic as such."""
     for text in ("", "nonsense", "[1]", "null", '{"seq": 1}'):
         assert _event_line(text).startswith("not an event")
 

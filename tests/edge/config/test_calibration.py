@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from fakes import SIDE, FakeClock, bundle
+from fakes.bundles import bundle
+from fakes.clock import FakeClock
+from fakes.networks import SIDE
 from pydantic import SecretStr
 
 from edge import config
@@ -29,7 +31,7 @@ def made(size=SIZE):
     return Made(time="2026-11-22T13:46:11.482Z", version="1", source="by hand", frames=1, frame_px=size)
 
 
-def plant(tmp_path, *, size=SIZE, **camera):
+def site(tmp_path, *, size=SIZE, **camera):
     """A configuration with one camera and all of its parts calibrated for frames of a size."""
     path = StateDir(tmp_path / "var").calibration("top")
     calibration.save(
@@ -64,7 +66,7 @@ def looked_at(camera, size):
 
 def test_parts_apply_to_the_size_they_were_made_with(tmp_path):
     """Region, light and scale are used; nothing is refused."""
-    (camera,) = calibration.applied(plant(tmp_path, tile_px=2 * SIDE)).cameras
+    (camera,) = calibration.applied(site(tmp_path, tile_px=2 * SIDE)).cameras
     assert calibration.misfits(camera, SIZE) == ()
     verdict = looked_at(camera, SIZE)
     assert verdict.tiles == 3 * 2
@@ -73,7 +75,7 @@ def test_parts_apply_to_the_size_they_were_made_with(tmp_path):
 
 def test_region_of_another_size_makes_the_frame_bad(tmp_path):
     """Tiles would lie at the wrong place: no verdict, and the reason gives both sizes."""
-    (camera,) = calibration.applied(plant(tmp_path, tile_px=2 * SIDE)).cameras
+    (camera,) = calibration.applied(site(tmp_path, tile_px=2 * SIDE)).cameras
     verdict = looked_at(camera, (16 * SIDE, 4 * SIDE))
     assert (verdict.state, verdict.tiles) == ("bad_image", 0)
     assert verdict.reason == f"roi calibrated for {8 * SIDE}x{4 * SIDE} px, not for {16 * SIDE}x{4 * SIDE}"
@@ -83,7 +85,7 @@ def test_region_of_another_size_makes_the_frame_bad(tmp_path):
 
 def test_flatfield_of_another_size_is_left_out(tmp_path):
     """The frame is inspected without it; the refusal names the command to run."""
-    (camera,) = calibration.applied(plant(tmp_path, tile_px=2 * SIDE, roi=[0, 0, 8 * SIDE, 4 * SIDE])).cameras
+    (camera,) = calibration.applied(site(tmp_path, tile_px=2 * SIDE, roi=[0, 0, 8 * SIDE, 4 * SIDE])).cameras
     other = (8 * SIDE, 6 * SIDE)
     assert looked_at(camera, other).state == "ok"
     found = {misfit.part: misfit for misfit in calibration.misfits(camera, other)}
@@ -94,7 +96,7 @@ def test_flatfield_of_another_size_is_left_out(tmp_path):
 
 def test_tiles_in_mm_need_the_scale_of_this_size(tmp_path):
     """With tile_mm and a scale that does not apply, no tile has a known size: no verdict."""
-    settings = plant(tmp_path, tile_mm=SIDE, roi=[0, 0, 8 * SIDE, 4 * SIDE])
+    settings = site(tmp_path, tile_mm=SIDE, roi=[0, 0, 8 * SIDE, 4 * SIDE])
     (camera,) = calibration.applied(settings).cameras
     assert camera.tile_px == 2 * SIDE
     assert looked_at(camera, SIZE).tiles == 4 * 2
@@ -126,13 +128,13 @@ def test_tile_mm_beside_tile_px_is_refused(tmp_path):
 
 def test_calibration_for_another_size_alone_is_a_change(tmp_path):
     """A reload takes it over, and events carry a new hash."""
-    before = calibration.applied(plant(tmp_path))
-    after = calibration.applied(plant(tmp_path, size=(16 * SIDE, 4 * SIDE)))
+    before = calibration.applied(site(tmp_path))
+    after = calibration.applied(site(tmp_path, size=(16 * SIDE, 4 * SIDE)))
     assert before.cameras[0].roi == after.cameras[0].roi
     opening = {"opening_keys": OPENING_KEYS, "needs_new_process": needs_new_process}
     assert compare(before, after, **opening).looked_at == ("top",)
     assert before.sha256 != after.sha256
-    assert compare(before, calibration.applied(plant(tmp_path)), **opening).looked_at == ()
+    assert compare(before, calibration.applied(site(tmp_path)), **opening).looked_at == ()
 
 
 def test_camera_without_calibrations_is_as_configured(tmp_path):
@@ -144,7 +146,7 @@ def test_camera_without_calibrations_is_as_configured(tmp_path):
 
 def test_doctor_compares_calibrations_with_the_cameras(tmp_path):
     """The sizes of the files are reported; a part that does not apply is a finding with the command to run."""
-    settings = plant(tmp_path)
+    settings = site(tmp_path)
     (finding,) = calibrations.findings(settings)
     assert (finding.grade, f"roi for {8 * SIDE}x{4 * SIDE} px" in finding.says) == ("ok", True)
     found = {f.grade: f for f in calibrations.compared_with(settings, {"top": (1600, 256)})}
@@ -158,7 +160,7 @@ def test_doctor_compares_calibrations_with_the_cameras(tmp_path):
 
 def test_doctor_asks_the_daemon_that_has_the_cameras(tmp_path, monkeypatch):
     """Its state messages name the refused parts; a daemon that does not answer is reported."""
-    settings = plant(tmp_path)
+    settings = site(tmp_path)
     fitted = calibration.applied(settings).cameras[0]
     refused = [misfit.as_json() for misfit in calibration.misfits(fitted, (1600, 256))]
     answer = {"cameras": {"top": {"calibration": {"used": [], "refused": refused}}, "side": {"calibration": None}}}
@@ -173,7 +175,7 @@ def test_doctor_asks_the_daemon_that_has_the_cameras(tmp_path, monkeypatch):
 
 def test_calibration_with_tiles_in_mm_uses_the_scale_as_far_as_there_is_one(tmp_path):
     """The region is checked with the tiles that the daemon will use; without a scale yet nothing is refused."""
-    settings = plant(tmp_path, tile_mm=SIDE)
+    settings = site(tmp_path, tile_mm=SIDE)
     path = StateDir(tmp_path / "var").calibration("top")
     assert calibration.tiled(settings.cameras[0], path).tile_px == 2 * SIDE
     assert calibration.tiled(settings.cameras[0], tmp_path / "none.yaml").tile_px == 200
@@ -182,7 +184,7 @@ def test_calibration_with_tiles_in_mm_uses_the_scale_as_far_as_there_is_one(tmp_
 
 def test_flatfield_is_not_measured_in_a_region_for_another_size(tmp_path):
     """It would measure the light beside the strip: refused with the command that has to come first."""
-    plant(tmp_path, source="recorded")
+    site(tmp_path, source="recorded")
     (tmp_path / "recorded").mkdir()
     for n in range(12):
         cv2.imwrite(str(tmp_path / "recorded" / f"{n}.png"), np.roll(frame((400, 256)), n, axis=0))

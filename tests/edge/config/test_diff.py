@@ -74,8 +74,8 @@ def test_keys_that_need_a_restart_are_named_and_not_taken_over() -> None:
     assert (taken.report_s, taken.commands.allow, taken.cameras[0].tile_px) == (3, ["ping"], 100)
 
 
-def test_commands_that_were_not_heard_of_need_a_restart() -> None:
-    """The subscription is made with the connection: from nothing to something takes a new one."""
+def test_first_allowed_command_needs_a_restart() -> None:
+    """The node subscribes to commands when it connects, so the first one needs a new connection."""
     found = compared(configured(commands={"allow": []}), configured(commands={"allow": ["ping"]}))
     assert found.needs_restart == ("commands.allow",)
     assert merged(configured(), configured(commands={"allow": []})).commands.allow == ["ping", "state"]

@@ -1,4 +1,4 @@
-"""What an error about a key says: the new name of an old key first, then the keys that are known."""
+"""Errors about keys: the new name of an old key first, then the known keys."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_old_value_is_refused_with_its_new_name(place: str, old: str, new: str) 
     assert isinstance(parse(raw_with(place, new), origin="test", base=Path("/"), env={}), Config)
 
 
-def test_old_key_inside_an_old_section_is_told_in_the_same_run() -> None:
+def test_old_key_inside_an_old_section_is_reported_in_the_same_run() -> None:
     """One run of `check` names both, also where nothing looks into the old section."""
     found = problems(raw_with("cameras.health", {"after_s": 2, "dark": 3}))
     assert {key: problem.remedy for key, problem in found.items()} == {

@@ -31,7 +31,7 @@ def test_question_about_the_lock_creates_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_lock_that_cannot_be_read_counts_as_held(tmp_path: Path) -> None:
-    """Nobody concludes from missing rights that the directory is free."""
+    """Missing rights are an error, and do not mean that the directory is free."""
     state = StateDir(tmp_path)
     state.lock_file.touch(mode=0)
     assert state.is_locked()

@@ -1,4 +1,4 @@
-"""When a canary does worse than the previous model, and when that is only chance."""
+"""A canary is compared with the previous model; differences by chance do not count."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ BEFORE = {"top": Record(1000, 1000, 20, 10)}
 AT = {"top": Record(5000, 5000, 100, 50)}
 
 
-def judged(new: Record, seconds: float = 1, before: dict[str, Record] = BEFORE) -> tuple[str, str]:
+def judgement_of(new: Record, seconds: float = 1, before: dict[str, Record] = BEFORE) -> tuple[str, str]:
     counted = Record(*(a + b for a, b in zip(AT["top"].as_tuple(), new.as_tuple(), strict=True)))
     return Canary(before, AT, 0, 60).judge({"top": counted}, int(seconds * NS_PER_S))
 
 
 @pytest.mark.parametrize(
-    ("new", "said"),
+    ("new", "words"),
     [
         (Record(1000, 1000, 25, 10), ""),
         (Record(1000, 1000, 60, 10), ""),
@@ -28,24 +28,24 @@ def judged(new: Record, seconds: float = 1, before: dict[str, Record] = BEFORE) 
         (Record(1000, 1000, 0, 0), ""),
     ],
 )
-def test_canary_is_judged_by_shares_that_rise_beyond_chance(new, said):
+def test_canary_fails_by_shares_that_rise_beyond_chance(new, words):
     """A share may double within the margin; it may not rise by more than that."""
-    judgement, reason = judged(new)
-    assert (judgement in ("unsure", "missed")) == bool(said)
-    assert said in reason
+    judgement, reason = judgement_of(new)
+    assert (judgement in ("unsure", "missed")) == bool(words)
+    assert words in reason
 
 
 def test_canary_is_watched_for_its_time_and_enough_frames():
     """Without frames there is no promotion, however long it takes."""
-    assert judged(Record(1000, 1000, 20, 0), 59)[0] == "watching"
-    assert judged(Record(1000, 1000, 20, 0), 61)[0] == "good"
-    assert judged(Record(50, 50, 0, 0), 10_000)[0] == "watching"
+    assert judgement_of(Record(1000, 1000, 20, 0), 59)[0] == "watching"
+    assert judgement_of(Record(1000, 1000, 20, 0), 61)[0] == "good"
+    assert judgement_of(Record(50, 50, 0, 0), 10_000)[0] == "watching"
 
 
 def test_camera_without_earlier_frames_is_not_compared():
-    """How the previous model would have done there is unknown."""
-    assert judged(Record(1000, 1000, 900, 900), 1, {})[0] == "watching"
-    assert judged(Record(1000, 1000, 900, 900), 1, {"top": Record(10, 10, 0, 0)})[0] == "watching"
+    """The record of the previous model at that camera is unknown."""
+    assert judgement_of(Record(1000, 1000, 900, 900), 1, {})[0] == "watching"
+    assert judgement_of(Record(1000, 1000, 900, 900), 1, {"top": Record(10, 10, 0, 0)})[0] == "watching"
 
 
 def test_one_bad_camera_of_several_is_enough():
@@ -57,11 +57,11 @@ def test_one_bad_camera_of_several_is_enough():
 
 
 def test_excused_share_counts_as_usual_from_then_on():
-    """Frames missed because the machine is busy: only a further rise counts; unsure frames are judged as before."""
-    probation = Canary(BEFORE, {}, 0, 60)
+    """After frames were missed on a busy machine only a further rise counts; unsure frames count as usual."""
+    canary = Canary(BEFORE, {}, 0, 60)
     busy = {"top": Record(1000, 900, 20, 400)}
-    assert probation.judge(busy, 1)[0] == "missed"
-    probation.excuse(busy)
-    assert probation.judge({"top": Record(2000, 1800, 40, 800)}, 1)[0] == "watching"
-    assert probation.judge({"top": Record(2000, 1800, 40, 1200)}, 1)[0] == "missed"
-    assert probation.judge({"top": Record(2000, 1800, 400, 800)}, 1)[0] == "unsure"
+    assert canary.judge(busy, 1)[0] == "missed"
+    canary.excuse(busy)
+    assert canary.judge({"top": Record(2000, 1800, 40, 800)}, 1)[0] == "watching"
+    assert canary.judge({"top": Record(2000, 1800, 40, 1200)}, 1)[0] == "missed"
+    assert canary.judge({"top": Record(2000, 1800, 400, 800)}, 1)[0] == "unsure"

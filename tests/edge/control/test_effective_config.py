@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
-from fakes import SIDE
-from fakes.models import bundle_of
+from fakes.bundles import bundle_of
+from fakes.networks import SIDE
 
 from edge import config
 from edge.cli import main
@@ -34,7 +34,7 @@ SCRATCHES = {"weights": (0, 0, 0, 0, 0, 9), "offsets": (0, 0, 0, 0, 0, -2)}
 PATCHES = {"weights": (0, 0, 9, 0, 0, 0), "offsets": (0, 0, -2, 0, 0, 0)}
 
 
-class Site:
+class Scene:
     """A node's folder: a configuration, bundles, a state directory, and frames that get brighter to the right."""
 
     def __init__(self, folder: Path, **camera: Any) -> None:
@@ -114,80 +114,80 @@ def thresholds_for(digest: str, **classes: float) -> ThresholdsPart:
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Site:
-    return Site(tmp_path)
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
 
 
-def test_frames_tell_the_models_apart(site: Site) -> None:
-    """The scene is worth something: some tiles are defects, some are not, and the class names the model."""
-    verdicts = site.daemon()
+def test_each_model_gives_its_own_class(scene: Scene) -> None:
+    """Some tiles are defects, some are not, and the class shows which model decided."""
+    verdicts = scene.daemon()
     assert classes(verdicts) == {"crazing"}
     assert all(verdict["tiles"] == 12 for verdict in verdicts)
     assert all(region[2][0] > 0 for verdict in verdicts for region in verdict["regions"])
 
 
-def installed(site: Site) -> None:
-    site.install("second", **SCRATCHES)
+def installed(scene: Scene) -> None:
+    scene.install("second", **SCRATCHES)
 
 
-def installed_and_damaged(site: Site) -> None:
-    network = site.store.folder / site.install("second", **SCRATCHES) / "student.onnx"
+def installed_and_damaged(scene: Scene) -> None:
+    network = scene.store.folder / scene.install("second", **SCRATCHES) / "student.onnx"
     network.write_bytes(network.read_bytes()[:-9])
 
 
-def third_damaged(site: Site) -> None:
-    site.install("second", **SCRATCHES)
-    network = site.store.folder / site.install("third", **PATCHES) / "student.onnx"
+def third_damaged(scene: Scene) -> None:
+    scene.install("second", **SCRATCHES)
+    network = scene.store.folder / scene.install("third", **PATCHES) / "student.onnx"
     network.write_bytes(network.read_bytes()[:-9])
 
 
-def canary(site: Site) -> None:
-    site.install("second", **SCRATCHES)
-    site.change_active(is_canary=True, unclean_starts=MAX_CANARY_STARTS - 1)
+def canary(scene: Scene) -> None:
+    scene.install("second", **SCRATCHES)
+    scene.change_active(is_canary=True, unclean_starts=MAX_CANARY_STARTS - 1)
 
 
-def canary_that_kills_the_daemon(site: Site) -> None:
-    site.install("second", **SCRATCHES)
-    site.change_active(is_canary=True, unclean_starts=MAX_CANARY_STARTS)
+def canary_that_kills_the_daemon(scene: Scene) -> None:
+    scene.install("second", **SCRATCHES)
+    scene.change_active(is_canary=True, unclean_starts=MAX_CANARY_STARTS)
 
 
-def overridden(site: Site) -> None:
-    site.set(confidence=0.95)
+def overridden(scene: Scene) -> None:
+    scene.set(confidence=0.95)
 
 
-def overridden_class(site: Site) -> None:
-    site.install("second", **SCRATCHES)
-    site.set(classes={"scratches": 0.98}, unsure=0.1)
+def overridden_class(scene: Scene) -> None:
+    scene.install("second", **SCRATCHES)
+    scene.set(classes={"scratches": 0.98}, unsure=0.1)
 
 
-def calibrated_region(site: Site) -> None:
-    site.calibrate(roi=RegionPart(roi=(4 * SIDE, 0, 8 * SIDE, 4 * SIDE), made=made()))
+def calibrated_region(scene: Scene) -> None:
+    scene.calibrate(roi=RegionPart(roi=(4 * SIDE, 0, 8 * SIDE, 4 * SIDE), made=made()))
 
 
-def calibrated_for_other_frames(site: Site) -> None:
-    site.calibrate(roi=RegionPart(roi=(0, 0, 64, 64), made=made((640, 480))))
+def calibrated_for_other_frames(scene: Scene) -> None:
+    scene.calibrate(roi=RegionPart(roi=(0, 0, 64, 64), made=made((640, 480))))
 
 
-def calibrated_thresholds(site: Site) -> None:
-    site.calibrate(thresholds=thresholds_for(site.install("second", **SCRATCHES), scratches=0.97))
+def calibrated_thresholds(scene: Scene) -> None:
+    scene.calibrate(thresholds=thresholds_for(scene.install("second", **SCRATCHES), scratches=0.97))
 
 
-def calibrated_thresholds_of_another_model(site: Site) -> None:
-    site.calibrate(thresholds=thresholds_for("a" * 64, crazing=0.97))
+def calibrated_thresholds_of_another_model(scene: Scene) -> None:
+    scene.calibrate(thresholds=thresholds_for("a" * 64, crazing=0.97))
 
 
-def all_of_them(site: Site) -> None:
-    digest = site.install("second", **SCRATCHES)
-    site.calibrate(
+def all_of_them(scene: Scene) -> None:
+    digest = scene.install("second", **SCRATCHES)
+    scene.calibrate(
         roi=RegionPart(roi=(2 * SIDE, 0, 10 * SIDE, 4 * SIDE), made=made()),
         scale=ScalePart(scale=config.Scale(mm_per_px=0.5), made=made()),
         thresholds=thresholds_for(digest, scratches=0.9),
     )
-    site.set(unsure=0.2)
+    scene.set(unsure=0.2)
 
 
 @pytest.mark.parametrize(
-    ("scene", "named"),
+    ("change", "named"),
     [
         (installed, {"scratches"}),
         (installed_and_damaged, {"crazing"}),
@@ -203,59 +203,59 @@ def all_of_them(site: Site) -> None:
         (all_of_them, {"scratches"}),
     ],
 )
-def test_inspect_decides_as_the_daemon_would(site: Site, scene: Any, named: set[str]) -> None:
+def test_inspect_decides_as_the_daemon_would(scene: Scene, change: Any, named: set[str]) -> None:
     """Installed model, overrides, calibrations: the same frames get the same verdicts."""
-    plain = site.daemon()
-    scene(site)
-    verdicts = site.inspect()
-    assert verdicts == site.daemon()
+    plain = scene.daemon()
+    change(scene)
+    verdicts = scene.inspect()
+    assert verdicts == scene.daemon()
     assert classes(verdicts) == named
     unchanged = (installed_and_damaged, canary_that_kills_the_daemon)
-    assert (verdicts == plain) == (scene in (*unchanged, calibrated_thresholds_of_another_model))
+    assert (verdicts == plain) == (change in (*unchanged, calibrated_thresholds_of_another_model))
 
 
 def test_inspect_takes_a_tile_side_from_the_calibrated_scale(tmp_path: Path) -> None:
     """`tile_mm` needs a scale: by the calibration, or by what a generated strip knows."""
-    site = Site(tmp_path, tile_mm=SIDE, tile_px=200)
-    site.calibrate(scale=ScalePart(scale=config.Scale(mm_per_px=0.5), made=made()))
-    assert site.inspect() == site.daemon()
-    assert site.inspect()[0]["tiles"] == 12
+    scene = Scene(tmp_path, tile_mm=SIDE, tile_px=200)
+    scene.calibrate(scale=ScalePart(scale=config.Scale(mm_per_px=0.5), made=made()))
+    assert scene.inspect() == scene.daemon()
+    assert scene.inspect()[0]["tiles"] == 12
 
 
-def test_inspect_reports_an_installed_model_that_is_not_used(site: Site) -> None:
+def test_inspect_reports_an_installed_model_that_is_not_used(scene: Scene) -> None:
     """A person who tries thresholds has to know which model decides."""
-    installed_and_damaged(site)
-    assert "the installed model is not used" in site.call().stderr
+    installed_and_damaged(scene)
+    assert "the installed model is not used" in scene.call().stderr
 
 
-def test_bundle_option_overrides_the_installed_model(site: Site) -> None:
-    """Overrides and regions still apply; calibrations of another model do not, and a message says so."""
-    site.calibrate(
+def test_bundle_option_overrides_the_installed_model(scene: Scene) -> None:
+    """Overrides and regions still apply; calibrations of another model do not, and a message reports it."""
+    scene.calibrate(
         roi=RegionPart(roi=(4 * SIDE, 0, 8 * SIDE, 4 * SIDE), made=made()),
-        thresholds=thresholds_for(site.install("second", **SCRATCHES), scratches=0.99, patches=0.99),
+        thresholds=thresholds_for(scene.install("second", **SCRATCHES), scratches=0.99, patches=0.99),
     )
-    site.set(unsure=0.1)
-    bundle_of(site.folder, "candidate", **PATCHES)
-    option = ("--bundle", str(site.folder / "vcandidate"))
-    verdicts = site.inspect(*option)
+    scene.set(unsure=0.1)
+    bundle_of(scene.folder, "candidate", **PATCHES)
+    option = ("--bundle", str(scene.folder / "vcandidate"))
+    verdicts = scene.inspect(*option)
     assert classes(verdicts) == {"patches"}
     assert verdicts[0]["tiles"] == 8
-    said = site.call(*option).stderr
-    assert "calibrated thresholds are for another model" in said
-    site.file = config.load(site.path)
-    site.calibrate(thresholds=thresholds_for("b" * 64))
-    assert site.inspect(*option) == verdicts, "at the thresholds of the configuration"
+    stderr = scene.call(*option).stderr
+    assert "calibrated thresholds are for another model" in stderr
+    scene.file = config.load(scene.path)
+    scene.calibrate(thresholds=thresholds_for("b" * 64))
+    assert scene.inspect(*option) == verdicts, "at the thresholds of the configuration"
 
 
-def test_bundle_option_is_honoured_although_it_is_the_builtin_one(site: Site) -> None:
+def test_bundle_option_is_honoured_although_it_is_the_builtin_one(scene: Scene) -> None:
     """The name of the default is a bundle like any other."""
-    site.install("second", **SCRATCHES)
-    assert "scratches" not in classes(site.inspect("--bundle", str(site.folder / "vconfigured")))
-    assert site.call("--bundle", "builtin").exit_code == 0
+    scene.install("second", **SCRATCHES)
+    assert "scratches" not in classes(scene.inspect("--bundle", str(scene.folder / "vconfigured")))
+    assert scene.call("--bundle", "builtin").exit_code == 0
 
 
 def test_bundle_option_leaves_out_the_anomaly_model_of_another_network(tmp_path: Path) -> None:
-    """The daemon refuses to start with it; to try a bundle the classes decide, and a message says so."""
+    """The daemon refuses to start with it; to try a bundle the classes decide, and a message reports it."""
     other = tmp_path / "other.npz"
     surface = Gaussians(
         ("features",),
@@ -266,18 +266,18 @@ def test_bundle_option_leaves_out_the_anomaly_model_of_another_network(tmp_path:
         np.ones(1, np.float32),
     )
     other.write_bytes(AnomalyModel(Model("tiny", "other", "c" * 64), surface, 2.0, 1.5).coded())
-    site = Site(tmp_path, anomaly=["other.npz"])
-    assert site.call().exit_code == 78
+    scene = Scene(tmp_path, anomaly=["other.npz"])
+    assert scene.call().exit_code == 78
     bundle_of(tmp_path, "candidate", **PATCHES)
-    done = site.call("--bundle", str(tmp_path / "vcandidate"))
+    done = scene.call("--bundle", str(tmp_path / "vcandidate"))
     assert done.exit_code == 0
     assert "the classes decide" in done.stderr
 
 
-def test_tuning_of_this_machine_holds_for_the_model_that_decides(site: Site) -> None:
+def test_tuning_of_this_machine_holds_for_the_model_that_decides(scene: Scene) -> None:
     """Batch and threads are those that were measured for its bundle, and never part of the configuration's hash."""
-    digest = site.install("second", **SCRATCHES)
-    before = effective_config(site.file, CLOCK)
+    digest = scene.install("second", **SCRATCHES)
+    before = effective_config(scene.file, CLOCK)
     row = tuning.Timed(precision="fp32", threads=2, batch=7, calm_ms=1, p50_ms=1, p95_ms=1, p99_ms=1, n=20)
     found = tuning.Tuning(
         schema=tuning.SCHEMA,
@@ -289,31 +289,31 @@ def test_tuning_of_this_machine_holds_for_the_model_that_decides(site: Site) -> 
         parity=tuning.Parity(tiles=9, defects=1, moved=0, contradicted=0),
         made=made(),
     )
-    tuning.save(site.file.state.tuning, found)
-    effective = effective_config(site.file, CLOCK)
+    tuning.save(scene.file.state.tuning, found)
+    effective = effective_config(scene.file, CLOCK)
     assert (before.model.classifier.batch, effective.model.classifier.batch) == (32, 7)
     assert effective.settings.sha256 == before.settings.sha256
 
 
-def test_what_was_configured_is_kept_beside_what_commands_changed(site: Site) -> None:
+def test_what_was_configured_is_kept_beside_what_commands_changed(scene: Scene) -> None:
     """`set` with null goes back to it."""
-    site.set(confidence=0.9)
-    effective = effective_config(site.file, CLOCK)
+    scene.set(confidence=0.9)
+    effective = effective_config(scene.file, CLOCK)
     assert effective.overrides == {"top": {"confidence": 0.9}}
     assert effective.settings.cameras[0].decision.confidence == 0.9
     assert effective.configured.cameras[0].decision.confidence == 0.6
-    assert effective.configured == with_calibrations(site.file)
+    assert effective.configured == with_calibrations(scene.file)
 
 
-def test_running_node_keeps_its_model_and_its_state_directory(site: Site) -> None:
+def test_running_node_keeps_its_model_and_its_state_directory(scene: Scene) -> None:
     """What a running node cannot take over is named, and stays as it is."""
-    site.set(confidence=0.9)
-    running = effective_config(site.file, CLOCK)
-    content = yaml.safe_load(site.path.read_text())
+    scene.set(confidence=0.9)
+    running = effective_config(scene.file, CLOCK)
+    content = yaml.safe_load(scene.path.read_text())
     content |= {"state_dir": "elsewhere", "report_s": 3}
-    site.path.write_text(yaml.safe_dump(content))
-    site.install("second", **SCRATCHES)
-    wanted = effective_config(config.load(site.path), CLOCK, model=running.model, running=running.configured)
+    scene.path.write_text(yaml.safe_dump(content))
+    scene.install("second", **SCRATCHES)
+    wanted = effective_config(config.load(scene.path), CLOCK, model=running.model, running=running.configured)
     assert wanted.needs_restart == ("state_dir",)
     assert (wanted.settings.state_dir, wanted.settings.report_s) == (running.settings.state_dir, 3)
     assert wanted.model is running.model

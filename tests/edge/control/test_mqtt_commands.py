@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -25,7 +25,7 @@ TOPICS = Topics("defectd", "line3")
 ALL = list(VERBS)
 
 
-class Desk:
+class Scene:
     """Commands with a queue for replies and a node that carries out every command, or fails."""
 
     def __init__(self, allow: list[str] = ALL, clock: Any = None, **settings: Any) -> None:
@@ -35,7 +35,7 @@ class Desk:
         self.failure: Exception | None = None
         made = config.Commands.model_validate({"allow": allow, **settings})
         self.commands = Commands(TOPICS, made, ["top"], self.clock)
-        self.commands.attach(lambda *said: self.replies.put(said), self.perform)
+        self.commands.attach(lambda *reply: self.replies.put(reply), self.perform)
         self.commands.start()
 
     def perform(self, request: Request) -> dict[str, Any]:
@@ -44,15 +44,15 @@ class Desk:
         self.done.append(request)
         return {"did": type(request).__name__}
 
-    def say(self, verb: str, payload: Any = b"", **more: Any) -> tuple[str, dict[str, Any], bytes | None]:
-        """One command, and its reply."""
+    def ask(self, verb: str, payload: Any = b"", **more: Any) -> tuple[str, dict[str, Any], bytes | None]:
+        """Send a command.  Returns topic, reply and correlation data."""
         self.clock.advance(10)
         words = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         self.commands.take(Received(f"defectd/line3/cmd/{verb}", words, 1, more.pop("retained", False), **more))
         return self.replies.get(timeout=5)
 
     def refused(self, verb: str, payload: Any = b"", **more: Any) -> str:
-        topic, reply, _ = self.say(verb, payload, **more)
+        topic, reply, _ = self.ask(verb, payload, **more)
         assert reply["ok"] is False
         assert reply["error"]["reason"]
         assert topic.startswith("defectd/line3/")
@@ -60,25 +60,25 @@ class Desk:
 
 
 @pytest.fixture
-def desk():
-    desk = Desk()
-    yield desk
-    assert desk.commands.stop(5)
+def scene():
+    scene = Scene()
+    yield scene
+    assert scene.commands.stop(5)
 
 
-def test_command_is_answered_on_its_reply_topic_with_its_id(desk):
+def test_command_is_answered_on_its_reply_topic_with_its_id(scene):
     """For clients of MQTT 3.1.1: cmd/VERB/reply, with the id of the command."""
-    topic, reply, correlation = desk.say("ping", {"id": "a-1"})
+    topic, reply, correlation = scene.ask("ping", {"id": "a-1"})
     assert (topic, correlation) == ("defectd/line3/cmd/ping/reply", None)
     assert (reply["schema"], reply["verb"], reply["id"], reply["ok"]) == ("defectd.reply/1", "ping", "a-1", True)
     assert reply["result"] == {"did": "Ping"}
-    assert desk.say("ping")[1]["id"] is None
+    assert scene.ask("ping")[1]["id"] is None
 
 
-def test_command_is_answered_on_its_response_topic_with_its_correlation(desk):
+def test_command_is_answered_on_its_response_topic_with_its_correlation(scene):
     """MQTT 5: at the topic that the client names, if it is below the node's own prefix."""
     place, mark = "defectd/line3/replies/me", b"\x00\xff"
-    topic, reply, correlation = desk.say("state", response_topic=place, correlation=mark)
+    topic, reply, correlation = scene.ask("state", response_topic=place, correlation=mark)
     assert (topic, reply["ok"], correlation) == (place, True, mark)
 
 
@@ -104,25 +104,25 @@ def test_command_is_answered_on_its_response_topic_with_its_correlation(desk):
 )
 def test_reply_goes_to_no_other_topic(topic):
     """A response topic elsewhere, on the node's own topics or on a command is refused, and nothing is carried out."""
-    desk = Desk(reply_prefixes=["plant"])
-    said_at, reply, _ = desk.say("ping", response_topic=topic)
-    assert (said_at, reply["error"]["code"]) == ("defectd/line3/cmd/ping/reply", "reply_topic")
-    assert desk.done == []
-    assert desk.say("ping", response_topic="plant/scada/7")[0] == "plant/scada/7"
-    assert desk.commands.stop(5)
+    scene = Scene(reply_prefixes=["plant"])
+    reply_topic, reply, _ = scene.ask("ping", response_topic=topic)
+    assert (reply_topic, reply["error"]["code"]) == ("defectd/line3/cmd/ping/reply", "reply_topic")
+    assert scene.done == []
+    assert scene.ask("ping", response_topic="plant/scada/7")[0] == "plant/scada/7"
+    assert scene.commands.stop(5)
 
 
 def test_only_allowed_verbs_are_carried_out():
     """By default a node can be read, not changed; each refusal names the key that allows the command."""
-    desk = Desk(config.Commands().allow)
-    assert desk.say("ping")[1]["ok"]
-    assert desk.say("state")[1]["ok"]
+    scene = Scene(config.Commands().allow)
+    assert scene.ask("ping")[1]["ok"]
+    assert scene.ask("state")[1]["ok"]
     for verb in set(ALL) - {"ping", "state"}:
-        _, reply, _ = desk.say(verb, {"camera": "top"})
+        _, reply, _ = scene.ask(verb, {"camera": "top"})
         assert reply["error"]["code"] == "disabled"
         assert "commands.allow" in reply["error"]["reason"]
-    assert {type(r).__name__ for r in desk.done} == {"Ping", "State"}
-    assert desk.commands.stop(5)
+    assert {type(r).__name__ for r in scene.done} == {"Ping", "State"}
+    assert scene.commands.stop(5)
     assert Commands(TOPICS, config.Commands(allow=[]), [], FakeClock()).subscriptions == ()
 
 
@@ -161,64 +161,64 @@ def test_only_allowed_verbs_are_carried_out():
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_malformed_command_is_refused_with_a_reason(desk, payload, code):
+def test_malformed_command_is_refused_with_a_reason(scene, payload, code):
     """Not JSON, NaN, too deep, too large, wrong types, unknown fields, path tricks: one word and one sentence each."""
-    assert desk.refused("set", payload) == code
-    assert desk.done == []
+    assert scene.refused("set", payload) == code
+    assert scene.done == []
 
 
 @pytest.mark.parametrize("verb", ["format-disk", "", "PING", "../ping", "x" * 5000, "pi ng"])
-def test_unknown_verb_is_refused_on_a_topic_of_the_node(desk, verb):
+def test_unknown_verb_is_refused_on_a_topic_of_the_node(scene, verb):
     """The client's text never becomes part of a topic."""
-    topic, reply, _ = desk.say(verb, {"id": 7})
+    topic, reply, _ = scene.ask(verb, {"id": 7})
     assert topic == "defectd/line3/cmd/unknown/reply"
     assert (reply["error"]["code"], reply["id"], reply["verb"]) == ("unknown_verb", 7, "unknown")
 
 
-def test_retained_command_is_refused(desk):
+def test_retained_command_is_refused(scene):
     """The broker would repeat it at each new connection."""
-    assert desk.refused("ping", retained=True) == "retained"
+    assert scene.refused("ping", retained=True) == "retained"
 
 
-def test_failure_of_the_node_is_answered(desk):
+def test_failure_of_the_node_is_answered(scene):
     """Errors raised on purpose give their message, others only their name."""
     for failure, code, word in [
         (CommandError("unknown_camera", "no camera side"), "unknown_camera", "side"),
         (OutboxError("the disk is full"), "failed", "full"),
         (KeyError("secret"), "failed", "KeyError"),
     ]:
-        desk.failure = failure
-        _, reply, _ = desk.say("ping")
+        scene.failure = failure
+        _, reply, _ = scene.ask("ping")
         assert (reply["error"]["code"], word in reply["error"]["reason"]) == (code, True)
         assert "secret" not in json.dumps(reply)
-    desk.failure = None
-    assert desk.say("ping")[1]["ok"]
+    scene.failure = None
+    assert scene.ask("ping")[1]["ok"]
 
 
-def test_flood_gets_one_refusal_a_second(desk):
+def test_flood_gets_one_refusal_a_second(scene):
     """Above the burst one reply a second gives the number refused; all are counted; later commands are carried out."""
     message = Received("defectd/line3/cmd/ping", b"", 1, False)
     total = 0
     for _ in range(3):
         for _ in range(1000):
-            desk.commands.take(message)
+            scene.commands.take(message)
             total += 1
-            desk.clock.advance(0.001)
-    counts = desk.commands.counts
-    while desk.commands.counts.done + desk.commands.counts.refused < total:
+            scene.clock.advance(0.001)
+    counts = scene.commands.counts
+    while scene.commands.counts.done + scene.commands.counts.refused < total:
         threading.Event().wait(0.01)
-    counts = desk.commands.counts
+    counts = scene.commands.counts
     assert counts.flooded >= total - BURST - 3 * 5 - 1
-    replies = [desk.replies.get(timeout=1)[1] for _ in range(counts.done)]
-    while not desk.replies.empty():
-        replies.append(desk.replies.get()[1])
-    told = [r for r in replies if not r["ok"] and r["error"]["code"] == "rate"]
-    assert 2 <= len(told) <= 4
-    assert "commands a second" in told[0]["error"]["reason"]
-    assert desk.say("ping")[1]["ok"]
+    replies = [scene.replies.get(timeout=1)[1] for _ in range(counts.done)]
+    while not scene.replies.empty():
+        replies.append(scene.replies.get()[1])
+    rejected = [r for r in replies if not r["ok"] and r["error"]["code"] == "rate"]
+    assert 2 <= len(rejected) <= 4
+    assert "commands a second" in rejected[0]["error"]["reason"]
+    assert scene.ask("ping")[1]["ok"]
 
 
-def test_commands_that_wait_are_bounded(desk):
+def test_commands_that_wait_are_bounded(scene):
     """While one runs, sixteen wait and the next is refused as busy."""
     hold, entered = threading.Event(), threading.Event()
 
@@ -227,23 +227,23 @@ def test_commands_that_wait_are_bounded(desk):
         hold.wait(5)
         return {}
 
-    desk.commands._perform = perform
+    scene.commands._perform = perform
     message = Received("defectd/line3/cmd/ping", b"", 1, False)
-    desk.commands.take(message)
+    scene.commands.take(message)
     assert entered.wait(5)
     for _ in range(mqtt_commands.MAX_WAITING + 1):
-        desk.clock.advance(1)
-        desk.commands.take(message)
-    assert desk.replies.get(timeout=5)[1]["error"]["code"] == "busy"
+        scene.clock.advance(1)
+        scene.commands.take(message)
+    assert scene.replies.get(timeout=5)[1]["error"]["code"] == "busy"
     hold.set()
 
 
-def test_log_shows_the_words_of_a_client_bounded_and_without_secrets(desk, caplog):
+def test_log_shows_the_words_of_a_client_bounded_and_without_secrets(scene, caplog):
     """One line per command; no control characters, no credentials, no novel."""
     caplog.set_level("INFO")
-    desk.say("ping", b'{"id": "rtsp://u:hunter2@h\x1b[31m"}' + b" " * 900)
-    desk.say("set", {"camera": "mqtt://u:hunter2@h"})
-    desk.say("token=hunter2\n" + "v" * 900)
+    scene.ask("ping", b'{"id": "rtsp://u:hunter2@h\x1b[31m"}' + b" " * 900)
+    scene.ask("set", {"camera": "mqtt://u:hunter2@h"})
+    scene.ask("token=hunter2\n" + "v" * 900)
     assert "hunter2" not in caplog.text
     assert "\x1b" not in caplog.text
     assert all(len(record.getMessage()) < 700 and "\n" not in record.getMessage() for record in caplog.records)
@@ -294,9 +294,9 @@ payloads = st.binary(max_size=300) | st.builds(lambda v: json.dumps(v).encode(),
     st.none() | st.text(max_size=40) | st.just("defectd/line3/r"),
     st.none() | st.binary(max_size=20),
 )
-def test_any_bytes_get_exactly_one_reply(desk, verb, payload, response_topic, correlation):
+def test_any_bytes_get_exactly_one_reply(scene, verb, payload, response_topic, correlation):
     """Whatever comes: one reply below the own prefix, JSON that can be sent, done or refused with a reason."""
-    topic, reply, answered = desk.say(verb, payload, response_topic=response_topic, correlation=correlation)
+    topic, reply, answered = scene.ask(verb, payload, response_topic=response_topic, correlation=correlation)
     assert topic.startswith("defectd/line3/")
     assert not set(topic) & set("+#\0")
     json.dumps(reply, ensure_ascii=False, allow_nan=False).encode("utf-8")

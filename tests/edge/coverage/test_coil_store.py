@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from fakes.delivery import event
 from hypothesis import given
 from hypothesis import strategies as st

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 

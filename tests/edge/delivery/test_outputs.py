@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import until
 from fakes.outputs import METHODS, BlockingOutput, DyingOutput, HangingOutput, RaisingOutput, ToyOutput, kind
+from fakes.waiting import until
 
 from edge.config import Config, parse
 from edge.coverage.strip_position import StripReading

@@ -6,7 +6,8 @@ import json
 import threading
 
 import pytest
-from fakes.delivery import ORIGIN, event, until
+from fakes.delivery import ORIGIN, event
+from fakes.waiting import until
 
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import Outbox

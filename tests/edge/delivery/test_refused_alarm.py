@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 from edge.delivery.outbox.rows import Row
 from edge.delivery.refused_alarm import INTERVAL_S, RejectedAlarm

@@ -79,7 +79,7 @@ def test_number_used_twice_is_a_conflict():
     assert "deleted" in str(result)
 
 
-def test_events_below_the_first_number_are_shown_and_not_judged():
+def test_events_below_the_first_number_are_shown_and_not_counted():
     """An event unconfirmed before the subscription may arrive again, below the first number received."""
     arrivals, (result,) = audited(message(5), message(4), message(6))
     assert [a.kind for a in arrivals] == ["new", "earlier", "new"]

@@ -9,7 +9,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from fakes.delivery import until
+from fakes.waiting import until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from fakes.delivery import event
 from pydantic import SecretStr
 

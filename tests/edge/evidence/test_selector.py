@@ -5,7 +5,7 @@ import random
 
 import numpy as np
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from fakes.delivery import event
 from pydantic import SecretStr
 

@@ -6,8 +6,8 @@ import tracemalloc
 import cv2
 import numpy as np
 import pytest
-from fakes import FakeClock
-from fakes.delivery import until
+from fakes.clock import FakeClock
+from fakes.waiting import until
 
 from edge import config
 from edge.errors import EvidenceError

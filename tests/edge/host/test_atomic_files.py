@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole."""
+"""Atomic replacement of files."""
 
 import os
 import stat
@@ -8,8 +8,8 @@ import pytest
 from edge.host import atomic_files
 
 
-def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_return(tmp_path, monkeypatch):
-    """The unfinished file is synced while the old one stands, the folder once the new one does."""
+def test_content_is_synced_before_the_rename_and_the_folder_after_it(tmp_path, monkeypatch):
+    """The new file is synced while the old one is still there, the folder once the new one has its name."""
     path, synced = tmp_path / "totals.json", []
     path.write_bytes(b"old")
     real = os.fsync
@@ -25,7 +25,7 @@ def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_return(tmp
 
 
 def test_file_is_readable_by_its_owner_only_unless_it_is_shared(tmp_path):
-    """0600 by default; otherwise what the umask leaves."""
+    """The mode is 0600 by default, and that of the umask for shared files."""
     umask = os.umask(0o022)
     try:
         atomic_files.replace(tmp_path / "own", b"")
@@ -36,29 +36,29 @@ def test_file_is_readable_by_its_owner_only_unless_it_is_shared(tmp_path):
 
 
 def test_file_that_cannot_be_replaced_stays_and_no_unfinished_file_is_left(tmp_path):
-    """A folder of that name is in the way."""
+    """A folder with the name of the file stops the replacement."""
     (tmp_path / "totals.json").mkdir()
     with pytest.raises(IsADirectoryError):
         atomic_files.replace(tmp_path / "totals.json", b"new")
     assert [place.name for place in tmp_path.iterdir()] == ["totals.json"]
 
 
-def test_leftovers_of_a_power_cut_do_not_matter(tmp_path):
-    """A longer unfinished file from before is overwritten."""
+def test_unfinished_file_of_a_power_cut_is_overwritten(tmp_path):
+    """Nothing of a longer unfinished file remains."""
     (tmp_path / "totals.json.new").write_bytes(b"half of something much longer")
     atomic_files.replace(tmp_path / "totals.json", b"whole")
     assert {place.name: place.read_bytes() for place in tmp_path.iterdir()} == {"totals.json": b"whole"}
 
 
 def test_missing_folder_raises(tmp_path):
-    """The caller makes folders, and decides who owns them."""
+    """Only the caller makes folders, because it decides who owns them."""
     with pytest.raises(FileNotFoundError):
         atomic_files.replace(tmp_path / "missing" / "totals.json", b"new")
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_files_that_belong_together_are_all_replaced_or_none(tmp_path, monkeypatch, error):
-    """The disk is full at the second one, or Ctrl-C comes: the first stays unchanged, too."""
+    """If the disk is full at the second file, or Ctrl-C comes, the first stays unchanged, too."""
     places = {tmp_path / name: b"new" for name in ("map.png", "top.yaml")}
     (tmp_path / "map.png").write_bytes(b"old")
     synced = []

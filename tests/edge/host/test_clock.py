@@ -1,11 +1,11 @@
-"""Stamps, ids, and the one clock that inspection is tested with."""
+"""Stamps, ids, the system clock and the fake clock of the tests."""
 
 import re
 import uuid
 from datetime import UTC, datetime
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,7 +33,7 @@ def test_stamp_cuts_to_milliseconds(ns, text):
 
 @given(st.integers(0, LAST_NS))
 def test_stamp_reads_back_within_a_millisecond(ns):
-    """Reading a stamp gives the same time, less what is below a millisecond."""
+    """Parsing a stamp gives the same time, truncated to a millisecond."""
     read = datetime.fromisoformat(clock.stamp(ns)).astimezone(UTC)
     assert int(read.timestamp()) * 1000 + read.microsecond // 1000 == ns // 1_000_000
 
@@ -60,7 +60,7 @@ def test_uuid7_does_not_repeat_within_a_millisecond():
     assert len({clock.uuid7(1_790_000_000_000_000_000) for _ in range(10_000)}) == 10_000
 
 
-def test_uuid7_takes_any_time():
+def test_uuid7_accepts_any_time():
     """A clock before 1970 or far away still gives a valid id."""
     assert uuid.UUID(clock.uuid7(-5)).version == 7
     assert uuid.UUID(clock.uuid7(1 << 200)).version == 7
@@ -84,8 +84,8 @@ def test_system_clock_runs_forward():
     assert system.wall_ns() > 1_700_000_000 * clock.NS_PER_S
 
 
-def test_fake_clock_moves_only_when_told():
-    """The fake stands still, and moves both clocks by the same step."""
+def test_fake_clock_moves_only_when_advanced():
+    """It stands still, and `advance` moves both times by the same step."""
     fake = FakeClock(wall_ns=10, monotonic_ns=20)
     assert (fake.wall_ns(), fake.monotonic_ns()) == (10, 20)
     fake.advance(1.002)

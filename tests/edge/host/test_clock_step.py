@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from fakes import FakeClock
-from fakes.delivery import ORIGIN, FakeBroker, draft, event, until
+from fakes.clock import FakeClock
+from fakes.delivery import ORIGIN, FakeBroker, draft, event
+from fakes.waiting import until
 
 from edge import cli
 from edge.config import Mqtt
@@ -32,7 +33,7 @@ SETTINGS = Mqtt(broker="mqtt://127.0.0.1:1883", inflight=5, keepalive_s=30)
 
 
 class SteppedClock(FakeClock):
-    """Does not run by itself; a test steps its wall time only."""
+    """Stands still; a test steps its wall time only."""
 
     def step(self, seconds: int) -> None:
         self._wall_ns += seconds * NS_PER_S
@@ -73,7 +74,7 @@ def test_seq_order_and_pruning_ignore_the_time(tmp_path: Path, steps_s: tuple[in
 
 
 def test_full_outbox_drops_by_seq_not_by_stamp(tmp_path: Path) -> None:
-    """The oldest is the one with the lowest number, even with the latest stamp."""
+    """The event with the lowest number counts as the oldest, even with the latest stamp."""
     clock = SteppedClock()
     box = open_outbox(tmp_path, clock, max_rows=5)
     box.append([draft(n) for n in range(5)])
@@ -83,7 +84,7 @@ def test_full_outbox_drops_by_seq_not_by_stamp(tmp_path: Path) -> None:
     box.close()
 
 
-def test_events_since_goes_by_the_stamp_and_shows_in_order_of_seq(tmp_path: Path) -> None:
+def test_events_since_selects_by_stamp_and_lists_in_order_of_seq(tmp_path: Path) -> None:
     """Events stamped in the last minutes are listed after a step back too, each once and in the order of seq."""
     config = tmp_path / "config.yaml"
     cameras = [{"name": "top", "source": "strip:"}]
@@ -110,7 +111,7 @@ def test_events_since_goes_by_the_stamp_and_shows_in_order_of_seq(tmp_path: Path
 
 
 def test_delivery_is_timed_by_the_monotonic_clock(tmp_path: Path) -> None:
-    """With a jumping wall clock events stay in order, retries take their time, and only late events are replayed."""
+    """While the wall clock jumps events stay in order, retries keep their delay, and only late events are replayed."""
     clock = WildClock()
     box = open_outbox(tmp_path, clock, keep_delivered=1000)
     box.append([draft(n) for n in range(10)])

@@ -1,4 +1,4 @@
-"""Repeated messages in the log."""
+"""Throttling of repeated log messages."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""The form of log lines, and what they never contain."""
+"""The format of log lines, and the secrets that they never contain."""
 
 import io
 import json
@@ -18,7 +18,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def restored():
-    """The root logger as it was."""
+    """Restores the root logger after the test."""
     root = logging.getLogger()
     kept = root.handlers[:], root.level, logging.getLogger("edge").level
     yield
@@ -50,7 +50,7 @@ def test_json_line_carries_the_journal_priority(level, priority):
     "message", ["plain", "two\nlines", 'quote " and \\', "ünï\u2028cödé", "lone \udc80 byte", "\x00\x1b[31m"]
 )
 def test_json_line_is_one_line_of_json(message):
-    """Whatever the message, one line comes out that parses to the same message, in ASCII."""
+    """Any message gives one ASCII line that parses to the same message."""
     text = lines("json", lambda to: to.info("%s", message))
     assert text.count("\n") == 1
     assert text.isascii()
@@ -75,7 +75,7 @@ def test_json_line_is_one_line_of_json(message):
     ],
 )
 def test_log_never_shows_credentials(style, url):
-    """Neither as an argument, nor in a traceback or its cause, does a URL show its credentials."""
+    """A URL shows no credentials as an argument, in a traceback or in its cause."""
 
     def write(to):
         to.warning("cannot open %s", url)
@@ -95,7 +95,7 @@ def test_log_never_shows_credentials(style, url):
 
 @pytest.mark.usefixtures("restored")
 def test_plain_line_names_level_and_module():
-    """A person reads time, level, module and message."""
+    """The line shows time, level, module and message."""
     text = lines("plain", lambda to: to.warning("lost for %d s", 3))
     assert text.split()[1:] == ["warning", "device", "lost", "for", "3", "s"]
 

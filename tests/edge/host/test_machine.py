@@ -1,4 +1,4 @@
-"""Facts about the machine, read from files laid out as the kernel lays them out."""
+"""Facts about the machine, read from the files of a kernel."""
 
 import logging
 import os
@@ -15,8 +15,8 @@ def test_own_process_has_memory_and_time():
     assert (machine.cpu_seconds(os.getpid()) or 0) > 0
 
 
-def test_process_that_has_ended_has_none(tmp_path):
-    """Neither memory nor processor time."""
+def test_process_that_has_ended_uses_nothing(tmp_path):
+    """It has neither memory nor processor time."""
     assert machine.resident_bytes(1, tmp_path) is None
     assert machine.cpu_seconds(1, tmp_path) is None
 
@@ -31,7 +31,7 @@ def test_shared_memory_is_not_counted(tmp_path):
 
 
 def test_sensors_are_read_where_they_exist(tmp_path):
-    """Temperatures and throttling of a machine that has them; nothing, and no error, on one without."""
+    """A machine with sensors gives temperatures and throttling, one without gives nothing and no error."""
     assert list(machine.temperatures(tmp_path)) == []
     assert machine.throttlings(tmp_path) is None
     assert machine.pi_throttled(tmp_path) is None
@@ -86,7 +86,7 @@ def test_pc_shows_only_that_it_was_slowed_down(tmp_path):
     assert machine.throttling(tmp_path) == machine.Throttling(since_boot=("throttled",))
 
 
-def test_change_of_power_is_noticed_once_and_logged(tmp_path, caplog):
+def test_change_of_power_is_logged_once(tmp_path, caplog):
     """The start of under-voltage is a warning in the log, its end an info line; in between nothing is logged."""
     caplog.set_level(logging.INFO, "edge")
     pi(tmp_path, "0")

@@ -19,7 +19,7 @@ from edge.pipeline.reporting import Report
 
 @pytest.fixture(params=["path", "abstract"])
 def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, socket.socket]]:
-    """An address as systemd gives it, and the socket behind it."""
+    """The address in the form of systemd, and its socket."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as receiver:
         receiver.settimeout(5)
         if request.param == "path":
@@ -33,7 +33,7 @@ def systemd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[st
 
 
 def test_every_report_is_one_that_systemd_knows(systemd):
-    """READY, WATCHDOG, STATUS, RELOADING with its time, STOPPING: one datagram each, over either kind of socket."""
+    """READY, WATCHDOG, STATUS, RELOADING and STOPPING are one datagram each, over either kind of socket."""
     address, receiver = systemd
     service = Service(address)
     reports = [
@@ -71,14 +71,14 @@ def test_environment_is_read_once_and_kept_from_children(systemd):
         {"WATCHDOG_USEC": "30000000"},
     ],
 )
-def test_watchdog_that_is_not_ours_is_not_fed(environ):
-    """Another process's period, nonsense, or none: there is no watchdog."""
+def test_watchdog_of_another_process_is_not_fed(environ):
+    """A period of another process, an invalid or a missing one means that there is no watchdog."""
     assert Service.from_environment(environ).watchdog_s is None
 
 
-def test_reports_without_systemd_are_lost_and_raise_nothing(tmp_path):
-    """Without an address, and after the socket was removed."""
-    for service in (Service(), Service(str(tmp_path / "gone")), Service("@defectd-nobody"), Service("vsock:2:99")):
+def test_reports_without_systemd_are_dropped_silently(tmp_path):
+    """Nothing is raised without an address and after the socket was removed."""
+    for service in (Service(), Service(str(tmp_path / "gone")), Service("@defectd-unused"), Service("vsock:2:99")):
         assert not any((service.ready(), service.alive(), service.status("x"), service.stuck(), service.stopping()))
 
 

@@ -4,8 +4,8 @@ from edge.host.clock import NS_PER_S
 from edge.host.token_bucket import TokenBucket
 
 
-def test_a_burst_passes_then_the_rate_holds():
-    """Three at once, then one a half second."""
+def test_a_burst_passes_and_then_the_rate_limits():
+    """Three tokens pass at once, then one each half second."""
     bucket = TokenBucket(2.0, 3, 0)
     assert [bucket.take(0) for _ in range(4)] == [True, True, True, False]
     assert [bucket.take(NS_PER_S // 2), bucket.take(NS_PER_S // 2)] == [True, False]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import threading
 
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 from edge.host.watchdog import MAX_STEP_S, Watchdog
 
 
 class FakeLoop:
-    """Goes round on demand."""
+    """A loop whose rounds a test makes."""
 
     def __init__(self) -> None:
         self.beat_ns = 0
@@ -25,7 +25,7 @@ def watched(limit_s: float = 10.0) -> tuple[FakeClock, dict[str, FakeLoop], Watc
 
 
 def test_loop_that_stands_still_is_named_past_the_limit():
-    """Not before, and not the one that moves."""
+    """It is not named before the limit, and a loop that moves is not named at all."""
     clock, loops, watchdog = watched(limit_s=10.0)
     for step in range(1, 30):
         loops["line"].turn()
@@ -37,7 +37,7 @@ def test_loop_that_stands_still_is_named_past_the_limit():
 
 
 def test_loop_that_moves_again_starts_from_zero():
-    """Each round resets its time."""
+    """Each round resets the time of its loop."""
     clock, loops, watchdog = watched(limit_s=5.0)
     for _ in range(10):
         for _ in range(4):
@@ -48,7 +48,7 @@ def test_loop_that_moves_again_starts_from_zero():
 
 
 def test_loop_that_is_removed_is_forgotten():
-    """A loop that is removed is not missed, and starts from zero when it comes back."""
+    """It is not reported while it is gone, and starts from zero when it comes back."""
     clock, loops, watchdog = watched(limit_s=3.0)
     removed = FakeLoop()
     for present in (True, False, True):
@@ -64,14 +64,14 @@ def test_loop_that_is_removed_is_forgotten():
 
 
 def test_process_that_stood_still_as_a_whole_blames_no_loop():
-    """After SIGSTOP and a long sleep the watchdog runs first: the loops get their turn before they are judged."""
+    """After SIGSTOP and a long sleep the watchdog runs first, and gives the loops time for a round."""
     clock, _, watchdog = watched(limit_s=MAX_STEP_S + 0.1)
     clock.advance(3600.0)
     assert watchdog.check() is None
 
 
 def test_stack_of_a_loop_that_hangs_shows_where():
-    """A real thread that waits for ever: its own function is in the stack."""
+    """The stack of a real thread that waits for ever contains its function."""
     release = threading.Event()
     standing = threading.Event()
 
@@ -95,8 +95,8 @@ def test_stack_of_a_loop_that_hangs_shows_where():
         thread.join(5)
 
 
-def test_nothing_to_watch_is_no_fault():
-    """Without loops there is no loop that hangs."""
+def test_watchdog_without_loops_reports_nothing():
+    """No loop can hang when there is none."""
     clock = FakeClock()
     watchdog = Watchdog(dict, clock, 1.0)
     clock.advance(1.5)

@@ -2,7 +2,7 @@
 
 import threading
 
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 from edge.host.worker import Worker
 
@@ -19,8 +19,8 @@ def test_a_worker_runs_until_it_is_asked_to_stop():
     assert (names, worker.alive, worker.failure) == (["tester"], False, None)
 
 
-def test_stop_says_when_the_thread_hangs():
-    """False after the timeout, and the thread is left to itself."""
+def test_stop_reports_a_thread_that_hangs():
+    """`stop` returns False after the timeout and leaves the thread alone."""
     release = threading.Event()
     worker = Worker("hanging", lambda: bool(release.wait(10)) and None, FakeClock())
     worker.start()
@@ -30,7 +30,7 @@ def test_stop_says_when_the_thread_hangs():
 
 
 def test_a_failure_is_kept_for_the_owner(caplog):
-    """What the function raises ends the thread, stands in the log and in `failure`."""
+    """An exception ends the thread, and the log and `failure` hold it."""
 
     def run():
         raise ValueError("broken")

@@ -5,7 +5,8 @@ import zipfile
 
 import numpy as np
 import pytest
-from fakes import card, network, write_bundle, zip_bundle
+from fakes.bundles import card, write_bundle, zip_bundle
+from fakes.networks import network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

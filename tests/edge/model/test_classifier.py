@@ -3,7 +3,8 @@
 import numpy as np
 import onnx
 import pytest
-from fakes import SIDE, bundle, card, expected_logits, network
+from fakes.bundles import bundle, card
+from fakes.networks import SIDE, expected_logits, network
 from hypothesis import given
 from hypothesis import strategies as st
 

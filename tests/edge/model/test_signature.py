@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from fakes import card, network, write_bundle, zip_bundle
+from fakes.bundles import card, write_bundle, zip_bundle
+from fakes.networks import network
 
 from edge.errors import BundleError
 from edge.model import bundle, signature
@@ -85,8 +86,8 @@ def test_wrong_signatures_are_refused_with_the_reason(key, made, tmp_path):
     signed(made, path)
     with pytest.raises(BundleError, match="trusts no key"):
         checked(made)
-    stranger = tmp_path / "stranger.pem"
-    other = signature.keygen(stranger)
+    other_key = tmp_path / "other_key.pem"
+    other = signature.keygen(other_key)
     with pytest.raises(BundleError, match=r"not in model\.trusted_keys"):
         checked(made, other)
     content = json.loads((made / "card.sig").read_text())

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import FakeClock, card, network, write_bundle
+from fakes.bundles import card, write_bundle
+from fakes.clock import FakeClock
+from fakes.networks import network
 
 from edge.errors import BundleError
 from edge.model import bundle

@@ -7,7 +7,9 @@ import logging
 import numpy as np
 import onnx
 import pytest
-from fakes import FakeClock, bundle, network, with_int8
+from fakes.bundles import bundle, with_int8
+from fakes.clock import FakeClock
+from fakes.networks import network
 from onnx import helper, numpy_helper
 
 from edge.camera.sources.simulator import Strip

@@ -180,7 +180,7 @@ def tls_port(tmp_path: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize(("clock", "grade"), [(SystemClock(), "warning"), (Later(), "fail")])
 def test_certificate_of_the_broker_is_dated_without_trusting_it(tls_port: int, clock: SystemClock, grade: str) -> None:
-    """Its end is reported in time, whoever signed it."""
+    """The doctor reports its end in time, whatever authority signed it."""
     mqtt = config.Mqtt(broker=f"mqtts://127.0.0.1:{tls_port}")
     (finding,) = certificates.of_broker(mqtt, clock)
     assert (finding.about, finding.grade) == ("broker certificate", grade)
@@ -267,14 +267,14 @@ def test_output_that_restarts_fails(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("reply", [{}, {"outputs": {}}, {"outputs": None}])
 def test_node_without_outputs_has_no_finding_about_them(tmp_path: Path, reply: dict[str, object]) -> None:
-    """Nor has one whose daemon does not run."""
+    """A node whose daemon does not run has none either."""
     assert list(outputs.findings(tmp_path)) == []
     with running(tmp_path, reply):
         assert list(outputs.findings(tmp_path)) == []
 
 
 def test_daemon_that_refuses_to_answer_is_a_warning(tmp_path: Path) -> None:
-    """Its log says more."""
+    """The finding refers to the log of the daemon."""
 
     def refuse(_request: Request) -> dict[str, object]:
         raise CommandError("busy", "a reload is under way")
@@ -349,7 +349,7 @@ def test_plain_file_is_no_device(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def plant(tmp_path: Path) -> Path:
+def tree(tmp_path: Path) -> Path:
     """A machine with one USB camera: its device node, its stable name, its port."""
     root = tmp_path / "root"
     usb = root / "sys/devices/usb1/1-2"
@@ -380,44 +380,44 @@ def examined(root: Path, source: str = "/dev/v4l/by-id/usb-Plant_Cam-video-index
     ],
 )
 def test_wanted_format_is_compared_with_the_offered_ones(
-    plant: Path, wanted: dict[str, object], grade: str, words: str
+    tree: Path, wanted: dict[str, object], grade: str, words: str
 ) -> None:
     """A format or size that the device does not have is a warning before the first image."""
-    finding = examined(plant, **wanted)[0]
+    finding = examined(tree, **wanted)[0]
     assert (finding.grade, words in finding.says) == (grade, True), finding
 
 
-def test_number_that_can_change_is_a_warning_with_the_stable_name(plant: Path) -> None:
+def test_number_that_can_change_is_a_warning_with_the_stable_name(tree: Path) -> None:
     """/dev/video0 may be another camera after a restart; the remedy is its name by id."""
-    assert all(finding.grade == "ok" for finding in examined(plant))
-    (warning,) = (finding for finding in examined(plant, "0") if finding.grade == "warning")
+    assert all(finding.grade == "ok" for finding in examined(tree))
+    (warning,) = (finding for finding in examined(tree, "0") if finding.grade == "warning")
     assert "by-id/usb-Plant_Cam-video-index0" in warning.remedy
 
 
-def test_device_that_is_absent_or_takes_no_pictures_fails(plant: Path) -> None:
+def test_device_that_is_absent_or_takes_no_pictures_fails(tree: Path) -> None:
     """A missing node, and the metadata node that UVC cameras have in addition."""
-    (missing,) = examined(plant, "7")
+    (missing,) = examined(tree, "7")
     assert missing.grade == "fail"
     assert "/dev/video0" in missing.remedy
     one = config.Camera(name="top", source=SecretStr("0"))
-    node = next(cameras.devices([one], plant, driver(SIZES, 0x00800000)))  # type: ignore[arg-type]
+    node = next(cameras.devices([one], tree, driver(SIZES, 0x00800000)))  # type: ignore[arg-type]
     assert (node.grade, "takes no pictures" in node.says) == ("fail", True)
 
 
-def test_device_without_permission_fails_and_names_the_group(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_without_permission_fails_and_names_the_group(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """This is the usual cause of a camera that does not open."""
     monkeypatch.setattr(cameras.os, "access", lambda *_: False)
-    (finding,) = (finding for finding in examined(plant) if finding.grade == "fail")
+    (finding,) = (finding for finding in examined(tree) if finding.grade == "fail")
     assert "usermod -aG" in finding.remedy
 
 
-def test_usb_that_is_slow_or_sleeps_is_a_warning(plant: Path) -> None:
+def test_usb_that_is_slow_or_sleeps_is_a_warning(tree: Path) -> None:
     """A port at 12 Mbit/s is too slow for images; automatic suspend disconnects the camera."""
-    usb = plant / "sys/devices/usb1/1-2"
+    usb = tree / "sys/devices/usb1/1-2"
     (usb / "speed").write_text("12\n")
     (usb / "power/control").write_text("auto\n")
     (usb / "power/autosuspend_delay_ms").write_text("2000\n")
-    words = " ".join(finding.says for finding in examined(plant) if finding.grade == "warning")
+    words = " ".join(finding.says for finding in examined(tree) if finding.grade == "warning")
     assert "12 Mbit/s" in words
     assert "suspend" in words
 

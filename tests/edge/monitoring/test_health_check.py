@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
-from fakes.node import Parts
+from fakes.monitoring import Scene
 from pydantic import SecretStr
 
 from edge import config
@@ -51,21 +51,21 @@ def serving(routes: Mapping[str, Route]) -> Iterator[int]:
 
 def test_loop_that_stands_still_is_unhealthy(held: Path) -> None:
     """A loop that came round lately is alive; one that has not for longer than the watchdog allows is named."""
-    parts = Parts()
-    with serving(parts.routes) as port:
+    scene = Scene()
+    with serving(scene.routes) as port:
         health = check(settings(held, f"0.0.0.0:{port}"))
         assert (health.alive, health.says) == (True, "1 loops move")
-        parts.clock.advance(60)
+        scene.clock.advance(60)
         health = check(settings(held, f"127.0.0.1:{port}"))
         assert (health.alive, "the loop inspection" in health.says) == (False, True)
 
 
 def test_page_has_the_status_of_the_check() -> None:
     """One line of JSON with the age of each loop: 200 while they move, 503 when one does not."""
-    parts = Parts()
-    page = parts.routes["/healthz"].handler
+    scene = Scene()
+    page = scene.routes["/healthz"].handler
     answers = [page(Request("/healthz"))]
-    parts.clock.advance(60)
+    scene.clock.advance(60)
     answers.append(page(Request("/healthz")))
     assert [answer.status for answer in answers] == [200, 503]
     assert [json.loads(answer.body)["alive"] for answer in answers] == [True, False]
@@ -81,7 +81,7 @@ def test_health_is_answered_while_the_metrics_page_hangs(held: Path) -> None:
         hanging.wait(10)
         return Response.text(HTTPStatus.OK, "late")
 
-    with serving({**Parts().routes, "/metrics": Route(wait)}) as port:
+    with serving({**Scene().routes, "/metrics": Route(wait)}) as port:
         with socket.create_connection(("127.0.0.1", port)) as scraper:
             scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
             assert check(settings(held, f"127.0.0.1:{port}")).alive

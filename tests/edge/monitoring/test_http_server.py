@@ -16,7 +16,7 @@ from http import HTTPStatus
 from pathlib import Path
 
 import pytest
-from fakes import until
+from fakes.waiting import until
 
 from edge.host.clock import SystemClock
 from edge.monitoring.http_server import HttpServer, Limits
@@ -213,7 +213,7 @@ def test_header_and_body_that_are_too_large_are_refused(caplog: pytest.LogCaptur
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"])
 def test_what_is_no_http_is_refused(sent: bytes) -> None:
-    """TLS, rubbish and another version end their own connection, and no other."""
+    """TLS, invalid bytes and another version end their own connection and no other."""
     with serving() as server:
         with connected(server) as client:
             client.sendall(sent)

@@ -6,7 +6,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from fakes.node import Parts
+from fakes.monitoring import Scene
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import ValidationError
 
@@ -37,8 +37,8 @@ def values(text: str) -> dict[tuple[str, ...], float]:
 
 def test_page_gives_what_the_loop_counted():
     """Frames by state and reason, tiles, ages, delivery, memory: in Prometheus's base units."""
-    parts = Parts()
-    session, now = parts.session, parts.clock.monotonic_ns()
+    scene = Scene()
+    session, now = scene.session, scene.clock.monotonic_ns()
     session.counters.account.count("ok", 10)
     session.counters.account.count_tiles(80, 4)
     session.miss("overload", now, "late", frames=2)
@@ -46,11 +46,11 @@ def test_page_gives_what_the_loop_counted():
     session.counters.last_verdict_ns = now - 2 * NS_PER_S
     for ms in (1, 2, 30):
         session.counters.stages["total"].add(ms * NS_PER_MS)
-    fact = Event.now(parts.clock, "top", "image.bad")
-    parts.clock.advance(0.005)
-    parts.trail.stored([fact])
+    fact = Event.now(scene.clock, "top", "image.bad")
+    scene.clock.advance(0.005)
+    scene.latency.stored([fact])
     server = HttpServer(("127.0.0.1", 0), SystemClock())
-    assert server.start(parts.routes)
+    assert server.start(scene.routes)
     try:
         seen = fetch(server.port)
     finally:
@@ -85,15 +85,15 @@ def test_page_gives_what_the_loop_counted():
 
 def test_collector_that_fails_is_marked_and_hides_no_other(caplog):
     """Its own metrics are missing, none is there by half, and the log has one line for many requests."""
-    parts = Parts()
-    parts.session.counters.account.count_tiles(80, 4)
+    scene = Scene()
+    scene.session.counters.account.count_tiles(80, 4)
 
     def failing(_now_ns):
         yield from machine.collect()
         raise OSError("the sensor is gone")
 
-    good = next(one for one in collectors_of(parts.monitored) if one.name == "coverage")
-    page = MetricsPage((Collector("broken", failing), good), parts.clock)
+    good = next(one for one in collectors_of(scene.monitored) if one.name == "coverage")
+    page = MetricsPage((Collector("broken", failing), good), scene.clock)
     for _ in range(3):
         response = page(Request("/metrics"))
     assert response.content_type == CONTENT_TYPE
@@ -102,7 +102,7 @@ def test_collector_that_fails_is_marked_and_hides_no_other(caplog):
     assert {key[0] for key in seen if "tiles" in key[0] or "temperature" in key[0]} == {"defectd_tiles_total"}
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     assert "the sensor is gone" in caplog.text
-    parts.clock.advance(61)
+    scene.clock.advance(61)
     page(Request("/metrics"))
     assert "2 more failures" in caplog.text
 
@@ -111,13 +111,13 @@ def test_every_collector_is_listed_once():
     """A file in the package is a row in the tuple."""
     folder = Path(collectors.__file__).parent
     files = {path.stem for path in folder.glob("*.py")} - {"__init__", "age"}
-    names = [collector.name for collector in collectors_of(Parts().monitored)]
+    names = [collector.name for collector in collectors_of(Scene().monitored)]
     assert sorted(names) == sorted(files)
 
 
 def test_losses_of_many_reasons_are_bounded():
     """A series for each message would fill the memory of Prometheus."""
-    session = Parts().session
+    session = Scene().session
     for n in range(1000):
         session.miss("bad_image", 0, "bad_image", f"{n} px is too small")
     assert len(session.counters.losses) <= 21
@@ -126,7 +126,7 @@ def test_losses_of_many_reasons_are_bounded():
 
 @pytest.mark.parametrize("listen", ["9464", ":9464", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:70000", "host:http"])
 def test_address_that_is_invalid_is_refused(listen):
-    """The message says what to write."""
+    """The message names the expected form."""
     with pytest.raises(ValidationError, match="HOST:PORT"):
         config.Metrics(listen=listen)
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from click.testing import CliRunner
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 from edge.cli import main
 from edge.delivery.outbox.rows import Draft
@@ -62,7 +62,7 @@ def metrics_port() -> Iterator[int]:
 
 
 @pytest.fixture
-def plant(tmp_path: Path, metrics_port: int, monkeypatch: pytest.MonkeyPatch) -> Path:
+def site(tmp_path: Path, metrics_port: int, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A node with a secret in every place that can hold one.  Returns its configuration."""
     monkeypatch.setenv("PLANT_CAMERA", SECRETS["env"])
     (tmp_path / "camera-password").write_text(SECRETS["camera_file"] + "\n")
@@ -75,8 +75,8 @@ def plant(tmp_path: Path, metrics_port: int, monkeypatch: pytest.MonkeyPatch) ->
     outbox = Outbox(
         state / "outbox.db", max_rows=1000, max_bytes=1 << 20, keep_delivered=10, durability="normal", clock=clock
     )
-    outbox.append([Draft("defectd/n1/a/event", {"said": SECRETS["mqtt"]}, "id-1")])
-    outbox.append([Draft("defectd/n1/a/event", {"said": "more"}, "id-2")])
+    outbox.append([Draft("defectd/n1/a/event", {"text": SECRETS["mqtt"]}, "id-1")])
+    outbox.append([Draft("defectd/n1/a/event", {"text": "more"}, "id-2")])
     outbox.refuse(1, 0x87, f"not authorised: {SECRETS['mqtt']}")
     outbox.close()
     (state / "coverage.json").write_text(json.dumps({"schema": "x", "note": SECRETS["env"]}))
@@ -123,10 +123,10 @@ def unpacked(path: Path) -> dict[str, str]:
         }
 
 
-def test_no_secret_is_in_the_bundle(plant: Path) -> None:
+def test_no_secret_is_in_the_bundle(site: Path) -> None:
     """Passwords, credentials in URLs, tokens, keys, environment and comments appear in no part and in no spelling."""
-    archive = plant.parent / "bundle.tar.gz"
-    outcome = pack(archive, plant, SystemClock(), [plant.parent / "own.log"])
+    archive = site.parent / "bundle.tar.gz"
+    outcome = pack(archive, site, SystemClock(), [site.parent / "own.log"])
     parts = unpacked(archive)
     leaked = {part: secret for part, text in parts.items() for secret in SECRETS.values() if secret in text}
     assert leaked == {}
@@ -137,11 +137,11 @@ def test_no_secret_is_in_the_bundle(plant: Path) -> None:
     assert outcome["logs/0-own.log"] == ""
 
 
-def test_planted_secrets_are_found_without_the_masker(plant: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planted_secrets_are_found_without_the_masker(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control: each planted secret that a part can contain is in the bundle when nothing is masked."""
     monkeypatch.setattr(support_bundle.Masker, "__call__", lambda _self, text: text)
-    pack(plant.parent / "bundle.tar.gz", plant, SystemClock(), [plant.parent / "own.log"])
-    everything = "".join(unpacked(plant.parent / "bundle.tar.gz").values())
+    pack(site.parent / "bundle.tar.gz", site, SystemClock(), [site.parent / "own.log"])
+    everything = "".join(unpacked(site.parent / "bundle.tar.gz").values())
     assert {name for name, secret in SECRETS.items() if secret in everything} >= {
         "mqtt",
         "env",
@@ -152,10 +152,10 @@ def test_planted_secrets_are_found_without_the_masker(plant: Path, monkeypatch: 
     }
 
 
-def test_bundle_contains_what_support_needs(plant: Path) -> None:
+def test_bundle_contains_what_support_needs(site: Path) -> None:
     """Versions, configuration, findings, outbox, metrics and state; its owner alone can read it; gaps are named."""
-    archive = plant.parent / "bundle.tar.gz"
-    outcome = pack(archive, plant, SystemClock())
+    archive = site.parent / "bundle.tar.gz"
+    outcome = pack(archive, site, SystemClock())
     assert stat.S_IMODE(archive.stat().st_mode) == 0o600
     parts = unpacked(archive)
     assert json.loads(parts["versions.json"])["packages"]["numpy"]
@@ -173,12 +173,12 @@ def test_bundle_contains_what_support_needs(plant: Path) -> None:
     assert outcome["state/thresholds.json"].startswith("missing")
 
 
-def test_bundle_of_a_refused_configuration_contains_the_reason_alone(plant: Path) -> None:
+def test_bundle_of_a_refused_configuration_contains_the_reason_alone(site: Path) -> None:
     """An unknown key may have any value: values stay out, and the other parts are packed all the same."""
-    text = plant.read_text().replace("mqtt:", "mqtt:\n  passphrase: unkn0wn-Key-Secret", 1)
-    plant.write_text(text)
-    pack(plant.parent / "bundle.tar.gz", plant, SystemClock(), [plant.parent / "own.log"])
-    parts = unpacked(plant.parent / "bundle.tar.gz")
+    text = site.read_text().replace("mqtt:", "mqtt:\n  passphrase: unkn0wn-Key-Secret", 1)
+    site.write_text(text)
+    pack(site.parent / "bundle.tar.gz", site, SystemClock(), [site.parent / "own.log"])
+    parts = unpacked(site.parent / "bundle.tar.gz")
     assert "unknown key" in parts["config.json"]
     assert "versions.json" in parts
     everything = "".join(parts.values())
@@ -196,34 +196,34 @@ def test_bundle_without_a_usable_configuration_is_made(tmp_path: Path, text: str
     assert "c.yaml" in unpacked(tmp_path / "b.tar.gz")["config.json"]
 
 
-def test_bundle_is_bounded_and_keeps_the_end(plant: Path) -> None:
+def test_bundle_is_bounded_and_keeps_the_end(site: Path) -> None:
     """A long log is cut to its last part, and the contents name the cut; what does not fit at all is left out."""
-    log = plant.parent / "big.log"
+    log = site.parent / "big.log"
     log.write_text("x" * 70_000 + " the last words")
     limits = {"max_bytes": 50_000, "max_part_bytes": 20_000}
-    outcome = pack(plant.parent / "b.tar.gz", plant, SystemClock(), [log] * 4, **limits)
-    parts = unpacked(plant.parent / "b.tar.gz")
+    outcome = pack(site.parent / "b.tar.gz", site, SystemClock(), [log] * 4, **limits)
+    parts = unpacked(site.parent / "b.tar.gz")
     assert parts["logs/0-big.log"].endswith("the last words")
     assert len(parts["logs/0-big.log"]) == 20_000
     assert sum(len(text) for name, text in parts.items() if name != "contents.json") <= 50_000
     assert outcome["logs/3-big.log"].startswith("cut: its last 0 ")
 
 
-def test_bundle_never_overwrites_a_file(plant: Path) -> None:
+def test_bundle_never_overwrites_a_file(site: Path) -> None:
     """The file that exists stays as it is."""
-    (plant.parent / "b.tar.gz").write_text("mine")
+    (site.parent / "b.tar.gz").write_text("mine")
     with pytest.raises(FileExistsError):
-        pack(plant.parent / "b.tar.gz", plant, SystemClock())
-    assert (plant.parent / "b.tar.gz").read_text() == "mine"
+        pack(site.parent / "b.tar.gz", site, SystemClock())
+    assert (site.parent / "b.tar.gz").read_text() == "mine"
 
 
-def test_command_prints_the_path_and_the_parts(plant: Path) -> None:
+def test_command_prints_the_path_and_the_parts(site: Path) -> None:
     """The path alone goes to stdout, for scripts; an existing file is an error."""
-    output = plant.parent / "x.tar.gz"
-    ran = CliRunner().invoke(main, ["support-bundle", "-c", str(plant), "-o", str(output)])
+    output = site.parent / "x.tar.gz"
+    ran = CliRunner().invoke(main, ["support-bundle", "-c", str(site), "-o", str(output)])
     assert (ran.exit_code, ran.stdout.strip()) == (0, str(output))
     assert "doctor.json" in ran.stderr
-    again = CliRunner().invoke(main, ["support-bundle", "-c", str(plant), "-o", str(output)])
+    again = CliRunner().invoke(main, ["support-bundle", "-c", str(site), "-o", str(output)])
     assert again.exit_code == 1
     assert "exists" in again.output
 
@@ -258,10 +258,10 @@ def test_other_text_stays_readable() -> None:
     assert without_secrets(raw)["cameras"][0]["fps"] == "${FPS:-***}"
 
 
-def test_environment_of_the_process_is_not_in_the_bundle(plant: Path) -> None:
+def test_environment_of_the_process_is_not_in_the_bundle(site: Path) -> None:
     """It often holds secrets of other programs."""
-    pack(plant.parent / "b.tar.gz", plant, SystemClock())
-    everything = "".join(unpacked(plant.parent / "b.tar.gz").values())
+    pack(site.parent / "b.tar.gz", site, SystemClock())
+    everything = "".join(unpacked(site.parent / "b.tar.gz").values())
     values = {value for name, value in os.environ.items() if len(value) > 30 and "/" not in value}
     assert not [value for value in values if value in everything]
 

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 from edge.event import Event
 from edge.pipeline.event_latency import EventLatency

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 from edge.model import bundle
 from edge.model.classifier import Classifier

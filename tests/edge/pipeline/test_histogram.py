@@ -75,7 +75,7 @@ def test_longer_durations_never_fall_into_lower_buckets(us):
     assert histogram([us, us, us + 1]).quantile_ms(0.5) <= histogram([us, us + 1, us + 1]).quantile_ms(0.5)
 
 
-def test_empty_histogram_says_zero():
+def test_empty_histogram_gives_zero():
     """Nothing counted is 0 everywhere, not an error."""
     summary = Histogram().summary()
     assert (summary.n, summary.p50, summary.p999, summary.max) == (0, 0.0, 0.0, 0.0)
@@ -115,8 +115,8 @@ def test_window_is_what_came_since_the_last_look():
     assert counted.summary().max == 100
 
 
-def test_counts_below_limits_never_say_too_much():
-    """A limit counts what surely stayed below it, and the last limit everything."""
+def test_counts_below_limits_are_never_too_high():
+    """A limit counts the values that are surely below it, and the last limit counts all."""
     counted = Histogram()
     for ms in (1, 2, 5, 50):
         counted.add(ms * 1_000_000)

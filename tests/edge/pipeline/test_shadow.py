@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 from edge.host.clock import NS_PER_MS, NS_PER_S
 from edge.pipeline.shadow import MAX_FAILURES, Shadow

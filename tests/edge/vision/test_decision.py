@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from fakes import CLASSES
+from fakes.networks import CLASSES
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,10 +21,10 @@ def thresholds(**decision):
     return Thresholds.of(config.Decision(**decision), CLASSES, "top")
 
 
-def judge(drawing, levels=None, *, has_good=True, overlap=0, limits=None, anomaly_scores=None):
+def detections_of(drawing, confidences=None, *, has_good=True, overlap=0, limits=None, anomaly_scores=None):
     """Detections of a drawn grid: a class's letter for a defect at 0.9, ? for an unsure tile, . for a good one.
 
-    levels: confidence of single letters.  overlap: px that neighbouring tiles share.
+    confidences: confidence of single letters.  overlap: px that neighbouring tiles share.
     """
     rows, boxes, cells = [], [], []
     for r, line in enumerate(drawing.split()):
@@ -33,7 +33,7 @@ def judge(drawing, levels=None, *, has_good=True, overlap=0, limits=None, anomal
             if letter == "?":
                 row[5] = 0.45
             elif letter != ".":
-                row[LETTERS[letter]] = (levels or {}).get(letter, 0.9)
+                row[LETTERS[letter]] = (confidences or {}).get(letter, 0.9)
             rows.append(row)
             boxes.append((c * (TILE - overlap), r * (TILE - overlap), TILE, TILE))
             cells.append((r, c))
@@ -66,58 +66,58 @@ def regions_of(detections):
 )
 def test_touching_tiles_of_one_class_are_one_region(drawing, expected):
     """Neighbours, corners included, are joined; tiles that do not touch stay apart."""
-    assert sorted(regions_of(judge(drawing))) == sorted(expected)
+    assert sorted(regions_of(detections_of(drawing))) == sorted(expected)
 
 
 def test_neighbours_of_different_class_are_two_regions():
     """Side by side, both with a clear class and neither inside the other: both are reported, strongest first."""
-    found = judge("ssspp sss..", {"s": 0.92, "p": 0.95})
+    found = detections_of("ssspp sss..", {"s": 0.92, "p": 0.95})
     assert [region.class_name for region in found.regions] == ["patches", "scratches"]
 
 
 def test_weaker_class_inside_a_stronger_is_absorbed():
     """One defect that overlapping tiles see as two classes is reported once, as the stronger."""
-    assert [r.class_name for r in judge("sss scs sss", {"c": 0.8}).regions] == ["scratches"]
+    assert [r.class_name for r in detections_of("sss scs sss", {"c": 0.8}).regions] == ["scratches"]
 
 
 def test_stronger_class_inside_a_weaker_is_kept():
     """A strong small defect in a weak large one is not lost."""
-    found = judge("sss scs sss", {"s": 0.92, "c": 0.95})
+    found = detections_of("sss scs sss", {"s": 0.92, "c": 0.95})
     assert [r.class_name for r in found.regions] == ["crazing", "scratches"]
 
 
-@pytest.mark.parametrize(("level", "is_separate"), [(0.7, False), (0.89, False), (0.92, True)])
-def test_end_of_a_defect_in_the_next_tile_is_no_defect_of_its_own(level, is_separate):
+@pytest.mark.parametrize(("confidence", "is_separate"), [(0.7, False), (0.89, False), (0.92, True)])
+def test_end_of_a_defect_in_the_next_tile_is_no_defect_of_its_own(confidence, is_separate):
     """Where a defect reaches into the next tile, another class there counts only with a high confidence."""
-    found = judge("ssp ...", {"s": 0.97, "p": level})
+    found = detections_of("ssp ...", {"s": 0.97, "p": confidence})
     assert [r.class_name for r in found.regions] == ["scratches", "patches"][: 1 + is_separate]
 
 
 def test_defect_beside_a_slanting_scratch_is_kept():
     """The box of a diagonal scratch contains much surface without a scratch."""
-    found = judge("s.... .s... ..s.. ...s. p...s", {"p": 0.7})
+    found = detections_of("s.... .s... ..s.. ...s. p...s", {"p": 0.7})
     assert [r.class_name for r in found.regions] == ["scratches", "patches"]
 
 
 def test_regions_come_strongest_first():
     """The order is by confidence, and equal for equal scores."""
-    found = judge("s.c.p", {"c": 0.95, "p": 0.85})
+    found = detections_of("s.c.p", {"c": 0.95, "p": 0.85})
     assert [round(r.confidence, 2) for r in found.regions] == [0.95, 0.9, 0.85]
 
 
 def test_each_class_has_its_own_threshold():
     """`classes` raises or lowers the threshold of single classes."""
     limits = thresholds(confidence=0.6, unsure=0.35, classes={"crazing": 0.95, "patches": 0.4})
-    found = judge("c.p.s", {"p": 0.45, "s": 0.65}, limits=limits)
+    found = detections_of("c.p.s", {"p": 0.45, "s": 0.65}, limits=limits)
     assert [r.class_name for r in found.regions] == ["scratches", "patches"]
     assert found.unsure_boxes == ((0, 0, 100, 100),)
 
 
 def test_threshold_itself_is_a_defect():
     """A tile at `confidence` is a defect, and a tile at `unsure` is unsure."""
-    assert judge("s", {"s": 0.6}).regions
-    assert judge("s", {"s": 0.35}, has_good=False).unsure_boxes
-    assert not judge("s", {"s": 0.349}, has_good=False).unsure_boxes
+    assert detections_of("s", {"s": 0.6}).regions
+    assert detections_of("s", {"s": 0.35}, has_good=False).unsure_boxes
+    assert not detections_of("s", {"s": 0.349}, has_good=False).unsure_boxes
 
 
 def test_unknown_class_in_the_configuration_is_refused():
@@ -167,7 +167,7 @@ def test_no_tiles_give_no_detections():
 
 def test_detections_hold_plain_numbers():
     """Boxes and confidences go into JSON: no numpy types."""
-    found = judge("ss. ..?")
+    found = detections_of("ss. ..?")
     for box in (*found.unsure_boxes, *(region.box_px for region in found.regions)):
         assert [type(part) for part in box] == [int] * 4
     assert type(found.regions[0].confidence) is float
@@ -182,7 +182,7 @@ GRIDS = st.integers(1, 6).flatmap(
 @given(GRIDS, st.sampled_from([0, 10]), st.booleans())
 def test_detections_hold_each_unsure_tile_and_no_good_one(lines, overlap, has_good):
     """A defect tile is in a region, an unsure one is listed, a good one is absent; the strongest region comes first."""
-    found = judge(" ".join(lines), has_good=has_good, overlap=overlap)
+    found = detections_of(" ".join(lines), has_good=has_good, overlap=overlap)
     letters = [letter for letter in "".join(lines) if letter in LETTERS]
     assert {region.class_name for region in found.regions} <= {CLASSES[LETTERS[letter]] for letter in letters}
     assert bool(found.regions) == bool(letters)
@@ -222,9 +222,9 @@ def test_early_exit_misses_no_tile_at_the_lowest_threshold(has_good):
 
 
 def by_anomaly(drawing, scores):
-    """The same grid, judged by anomaly scores: unsure above 1, a defect above 2."""
+    """The same grid, with anomaly scores: unsure above 1, a defect above 2."""
     rows = np.array([float(score) for line in scores.split(";") for score in line.split()], np.float32)
-    return judge(drawing, anomaly_scores=AnomalyScores(rows, 2.0, 1.0))
+    return detections_of(drawing, anomaly_scores=AnomalyScores(rows, 2.0, 1.0))
 
 
 def test_only_the_anomaly_score_makes_a_defect():

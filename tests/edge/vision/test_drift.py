@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from pydantic import SecretStr, ValidationError
 
 from edge import config

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fakes import SIDE, FakeClock, bundle, network
+from fakes.bundles import bundle
+from fakes.clock import FakeClock
+from fakes.networks import SIDE, network
 from pydantic import SecretStr
 
 from edge import config
@@ -99,7 +101,7 @@ def test_smaller_frame_after_a_larger_one_shares_no_tiles_with_it():
     assert (verdict.state, verdict.tiles) == ("ok", 2)
 
 
-def test_topdoes_not_change_the_frame():
+def test_inspection_does_not_change_the_frame():
     """The pixels are the ring's memory; they may be read-only."""
     image = frame([[30, 250]])
     before = image.copy()

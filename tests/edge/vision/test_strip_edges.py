@@ -6,7 +6,7 @@ import time
 import cv2
 import numpy as np
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from node import SEVERSTAL, needs_data
 from pydantic import SecretStr
 

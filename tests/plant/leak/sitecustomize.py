@@ -1,4 +1,4 @@
-"""A camera process with a driver that leaks on demand: once /run/defectd/leak is there, it takes memory without end."""
+"""Makes a camera process leak memory without end as soon as /run/defectd/leak exists."""
 
 import sys
 import threading

@@ -136,7 +136,7 @@ def test_near_duplicates_stay_in_one_split(tmp_path):
 
 
 def test_a_given_split_stays_and_its_near_duplicates_are_noted(tmp_path):
-    """A near duplicate of a training picture stays in test, and a note says what that means."""
+    """A near duplicate of a training picture stays in test, and a note explains it."""
     surfaces.write_with_duplicates(tmp_path)
     split = tmp_path / "split"
     for name in ("dent", "rust"):
@@ -151,7 +151,7 @@ def test_a_given_split_stays_and_its_near_duplicates_are_noted(tmp_path):
 
 
 def test_a_class_with_a_single_place_is_split_by_number_with_a_note(tmp_path):
-    """If all pictures of a class are near duplicates, the class is split all the same, and a note says so."""
+    """If all pictures of a class are near duplicates, the class is split all the same, and a note reports it."""
     surfaces.write(tmp_path / "dent", [f"{k}" for k in range(12)])
     (tmp_path / "rust").mkdir()
     for k in range(12):

@@ -88,7 +88,7 @@ def test_page_and_markdown_have_the_same_text(folder):
 
 
 def test_every_table_of_figures_states_n_split_seed_and_machine(record):
-    """Table and caption alone say what is counted."""
+    """Table and caption alone define what is counted."""
     for block in report.report(record):
         if isinstance(block, page.Table) and "Seed" in block.caption:
             assert "Seed 7; Invented 3000, 2 cores, Linux." in block.caption
@@ -125,7 +125,7 @@ def test_licence_and_warning_are_in_report_and_card(folder):
     """Owner and licence of the pictures, and the advice to train on pictures of one's own."""
     for name in ("report.md", "report.html", "model-card.md"):
         text = (folder / name).read_text("utf-8")
-        assert "Invented pictures by Nobody; no licence is stated" in text
+        assert "Invented pictures by a fictional author; no licence is stated" in text
         assert "Train on pictures of your own surface before you rely on the verdicts" in text
         assert "The figures of this record are invented." in text
 

@@ -161,7 +161,7 @@ def test_checkpoint_of_another_run_is_refused(tmp_path, change):
 
 
 def test_damaged_checkpoint_is_named(tmp_path):
-    """A truncated file is refused: the message says to delete it."""
+    """A truncated file is refused with the advice to delete it."""
     path = tmp_path / "run.pt"
     train(Fit(epochs=1, batch=8), checkpoint=path)
     path.write_bytes(path.read_bytes()[:1000])

@@ -85,13 +85,20 @@ def test_doctor_asks_only_for_the_backend_that_is_needed(url, backend):
     assert find(url).opencv_backend(url) == backend
 
 
+def anchored(url):
+    """The source of a camera as a file in /etc gives it."""
+    raw = {"node": "n", "cameras": [{"name": "top", "source": url}]}
+    (camera,) = config.parse(raw, origin="x", base=Path("/etc"), env={}).cameras
+    return camera.source.get_secret_value()
+
+
 @pytest.mark.parametrize("url", ["0", "17", "strip:", "strip:?seed=2", "rtsp://h/x", "udp://@:5000", "other:thing"])
 def test_configuration_anchors_only_paths(url):
     """Without knowing the registry: a number or a scheme is no path, also of a source that is still to come."""
-    assert config.anchored_source(url, Path("/etc")) == url
+    assert anchored(url) == url
 
 
 @pytest.mark.parametrize("url", ["a.mp4", "images/*.png", "./line3:top.mp4", "2026-11-29T10:00:00.png"])
 def test_configuration_anchors_a_path_that_only_looks_like_a_scheme(url):
     """A file whose name starts like a scheme is written with its folder."""
-    assert config.anchored_source(url, Path("/etc")) == str(Path("/etc") / url)
+    assert anchored(url) == str(Path("/etc") / url)

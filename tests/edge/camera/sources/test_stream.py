@@ -12,10 +12,13 @@ from edge.errors import CameraError
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("rtsp://admin:secret@nosuch.invalid/x", "the name nosuch.invalid is not known"),
+        ("rtsp://admin:secret@nosuch.invalid/x", "rtsp://nosuch.invalid/x: this host is not known"),
         ("rtsp://admin:secret@127.0.0.1:{port}/x", "refused the connection"),
         ("http://admin:secret@127.0.0.1:{port}/x", "refused the connection"),
-        ("rtsp://admin:secret@127.0.0.1:99999/x", "Port out of range"),
+        ("rtsp://admin:p@secret#1@127.0.0.1/x", r"\(hidden\): this host is not known"),
+        ("rtsp://admin:secret#1@127.0.0.1/x", r"\(hidden\): is not a URL"),
+        ("rtsp://admin:" + "secret" * 21 + "@127.0.0.1/x", "132 characters"),
+        ("rtsp://admin:secret@127.0.0.1:99999/x", "not a valid URL"),
     ],
 )
 def test_stream_that_does_not_open_names_the_reason_and_no_secret(free_port, url, words):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
-from fakes import defects_of
+from fakes.strip_defects import defects_of
 from pydantic import SecretStr
 
 from edge import config
@@ -37,11 +37,11 @@ def events_of(strip: Strip) -> list[tuple[str, str, int]]:
 
 @pytest.mark.parametrize("seed", [1, 3])
 def test_strip_defects_are_each_opened_once_and_closed_once_with_their_class(seed: int) -> None:
-    """Twenty seconds of strip: every defect is told right, exactly once, and nothing else is."""
+    """Over twenty seconds of strip each defect is reported exactly once with its class, and nothing else is."""
     strip = Strip(seed=seed)
     events, truth = events_of(strip), defects_of(strip, FRAMES, TRAILING_FRAMES)
     assert len(truth) >= 10
     for kind, slack in (("defect.opened", 0), ("defect.closed", TRAILING_FRAMES)):
-        told = [(name, number) for type_, name, number in events if type_ == kind and number <= truth[-1][2] + slack]
-        assert [name for name, _ in told] == [name for name, _, _ in truth]
-        assert all(first < number <= last + slack for (_, number), (_, first, last) in zip(told, truth, strict=True))
+        seen = [(name, number) for type_, name, number in events if type_ == kind and number <= truth[-1][2] + slack]
+        assert [name for name, _ in seen] == [name for name, _, _ in truth]
+        assert all(first < number <= last + slack for (_, number), (_, first, last) in zip(seen, truth, strict=True))

@@ -1,4 +1,4 @@
-"""The link: one connection, whose end is always reported, and which shows no secrets."""
+"""The link: one connection that always reports its end and shows no secrets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import threading
 from contextlib import contextmanager
 
 import pytest
-from fakes.delivery import until
+from fakes.waiting import until
 from pydantic import SecretStr
 
 from edge.config import Mqtt
@@ -21,7 +21,7 @@ from edge.errors import BrokerError
 
 @contextmanager
 def listening(serve):
-    """A port whose first connections are given to `serve` in a thread."""
+    """A port that passes its first connections to `serve` in a thread."""
     server = socket.socket()
     server.bind(("127.0.0.1", 0))
     server.listen()
@@ -55,7 +55,7 @@ def outcome(settings: Mqtt, **more) -> object:
 
 
 def test_closed_port_is_named_with_its_remedy(free_port):
-    """Nothing listens: start the broker."""
+    """The message names host and port, and advises to start the broker."""
     found = outcome(Mqtt(broker=f"mqtt://127.0.0.1:{free_port}"))
     assert isinstance(found, Refused)
     assert str(free_port) in found.reason
@@ -64,7 +64,7 @@ def test_closed_port_is_named_with_its_remedy(free_port):
 
 
 def test_broker_that_hangs_up_is_distinguished_from_a_silent_one():
-    """A CONNECT that is answered by closing."""
+    """A broker that closes the connection on CONNECT is reported as such."""
     with listening(lambda client: client.recv(100)) as settings:
         found = outcome(settings)
     assert isinstance(found, Refused)
@@ -72,8 +72,8 @@ def test_broker_that_hangs_up_is_distinguished_from_a_silent_one():
     assert not found.silent
 
 
-def test_broker_that_never_answers_is_given_up():
-    """The wait for CONNACK is bounded."""
+def test_link_to_a_broker_that_never_answers_ends():
+    """The link waits for CONNACK for a limited time."""
     over = threading.Event()
     with listening(lambda client: over.wait(10)) as settings:
         found = outcome(settings, connack_timeout_s=0.2)
@@ -83,8 +83,8 @@ def test_broker_that_never_answers_is_given_up():
 
 
 @pytest.mark.parametrize(("code", "words"), [(0x86, "password"), (0x87, "access list"), (0x85, "client_id")])
-def test_refusing_broker_is_quoted_with_a_remedy(code, words):
-    """CONNACK codes become sentences."""
+def test_refusal_of_the_broker_is_reported_with_a_remedy(code, words):
+    """Each CONNACK code has a message for people."""
     connack = bytes([0x20, 3, 0, code, 0])
 
     def serve(client: socket.socket) -> None:
@@ -100,8 +100,8 @@ def test_refusing_broker_is_quoted_with_a_remedy(code, words):
 
 
 @pytest.mark.parametrize("reply", [b"\x20\x03\x00\x84\x00", b"\x20\x02\x00\x01"])
-def test_both_ways_to_refuse_version_5_are_understood(reply):
-    """As a broker for version 5 answers, and as one for 3.1.1 does."""
+def test_both_refusals_of_version_5_are_understood(reply):
+    """A broker for version 5 refuses with another code than one for 3.1.1."""
 
     def serve(client: socket.socket) -> None:
         client.recv(100)
@@ -114,8 +114,8 @@ def test_both_ways_to_refuse_version_5_are_understood(reply):
     assert found.code == 0x84
 
 
-def test_limits_of_the_broker_are_passed_on():
-    """Receive Maximum and Maximum Packet Size, which paho itself ignores."""
+def test_limits_of_the_broker_are_reported():
+    """The link reports Receive Maximum and Maximum Packet Size, which paho itself ignores."""
     properties = b"\x21" + struct.pack(">H", 7) + b"\x27" + struct.pack(">I", 1000)
     connack = bytes([0x20, 3 + len(properties), 0, 0, len(properties)]) + properties
     over = threading.Event()
@@ -132,7 +132,7 @@ def test_limits_of_the_broker_are_passed_on():
 
 
 def test_garbage_from_the_broker_ends_the_link_and_nothing_else():
-    """Bytes that are not MQTT cannot leave a link that looks alive."""
+    """Bytes that are not MQTT end the link with a notice; no link is left that seems alive."""
     notices: queue.SimpleQueue = queue.SimpleQueue()
 
     def serve(client: socket.socket) -> None:
@@ -153,7 +153,7 @@ def test_garbage_from_the_broker_ends_the_link_and_nothing_else():
 
 
 def test_link_dropped_while_connecting_ends():
-    """discard() during the handshake: one last notice, no thread left."""
+    """discard() during the handshake leaves one last notice and no thread."""
     over = threading.Event()
     with listening(lambda client: over.wait(10)) as settings:
         notices: queue.SimpleQueue = queue.SimpleQueue()
@@ -166,7 +166,7 @@ def test_link_dropped_while_connecting_ends():
 
 
 def test_no_secret_in_any_message(tmp_path, caplog, free_port):
-    """Whatever fails, the password does not appear."""
+    """The password does not appear, whatever fails."""
     caplog.set_level(logging.DEBUG)
     secret = "s3cret-w0rd"
     settings = Mqtt(broker=f"mqtt://127.0.0.1:{free_port}", username="u", password=SecretStr(secret))
@@ -182,7 +182,7 @@ def test_no_secret_in_any_message(tmp_path, caplog, free_port):
 
 @pytest.mark.parametrize("key", ["ca_file", "password_file"])
 def test_missing_file_is_named(tmp_path, key):
-    """The key and the path, not a stack."""
+    """The error names the key and the path, without a traceback."""
     path = tmp_path / "none.pem"
     found = outcome(Mqtt(broker="mqtts://127.0.0.1:1", username="u", **{key: path}))
     assert isinstance(found, Refused)
@@ -190,15 +190,15 @@ def test_missing_file_is_named(tmp_path, key):
 
 
 def test_opener_makes_links_with_a_stable_client_id(free_port):
-    """defectd-NODE unless the configuration names one."""
+    """The client id is defectd-NODE unless the configuration sets one."""
     settings = Mqtt(broker=f"mqtt://127.0.0.1:{free_port}")
     link = opener(settings, "line3")(deliver=lambda n: None, protocol="5", will=Will("t", b""))
     assert link._client._client_id == b"defectd-line3"
     assert Acknowledged(1, True, 0, "").ok
 
 
-def test_topic_that_mqtt_cannot_carry_is_refused_and_ends_nothing():
-    """A wildcard raises ValueError; the connection stays."""
+def test_topic_that_mqtt_cannot_carry_is_refused_and_the_connection_stays():
+    """A wildcard in the topic raises ValueError."""
     over = threading.Event()
 
     def serve(client: socket.socket) -> None:

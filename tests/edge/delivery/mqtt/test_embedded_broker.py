@@ -1,4 +1,4 @@
-"""The broker inside the process."""
+"""The broker inside the daemon's process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from fakes.delivery import until
+from fakes.waiting import until
 
 from edge.config import Mqtt
 from edge.delivery.mqtt.client import Link
@@ -21,7 +21,7 @@ pytest.importorskip("amqtt", reason="the extra demo is not installed")
 
 
 def test_broker_listens_after_start_and_its_port_is_free_after_stop(free_port):
-    """Start waits until it listens, stop until it has ended; the port can be used again at once."""
+    """`start` waits until it listens, `stop` until it has ended; the port can be used again at once."""
     for _ in range(2):
         broker = EmbeddedBroker(free_port)
         broker.start()
@@ -32,7 +32,7 @@ def test_broker_listens_after_start_and_its_port_is_free_after_stop(free_port):
 
 
 def test_taken_port_is_a_problem_of_the_configuration(free_port):
-    """The message names the key and both ways out."""
+    """The message names the key and both remedies."""
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         other.bind(("127.0.0.1", free_port))
@@ -53,7 +53,7 @@ def test_missing_package_is_a_problem_of_the_configuration(free_port, monkeypatc
 
 
 def test_will_and_retained_message_reach_a_subscriber_that_joins_later(free_port, caplog):
-    """The client dies, the will is retained; a tail started after that receives it. No log line."""
+    """A tail that starts after the client died receives its retained will, and the log stays empty."""
     caplog.set_level(logging.WARNING)
     settings = Mqtt(broker=f"embedded:{free_port}")
     broker = EmbeddedBroker(free_port)

@@ -30,8 +30,8 @@ def refusal(payload: bytes) -> tuple[str, str]:
 
 
 @given(values)
-def test_json_is_parsed_as_it_was_written(value: object) -> None:
-    """Whatever fits the limits."""
+def test_json_within_the_limits_is_parsed(value: object) -> None:
+    """The parsed value equals the written one."""
     text = json.dumps(value)
     if max(text.count("["), text.count("{")) < MAX_DEPTH // 2:
         assert json_value(text.encode()) == value
@@ -39,7 +39,7 @@ def test_json_is_parsed_as_it_was_written(value: object) -> None:
 
 @given(st.binary(max_size=200))
 def test_other_bytes_raise_command_errors_only(payload: bytes) -> None:
-    """Nothing else escapes."""
+    """No other exception escapes, whatever the bytes."""
     with suppress(CommandError):
         json_value(payload)
 
@@ -59,12 +59,12 @@ def test_other_bytes_raise_command_errors_only(payload: bytes) -> None:
     ],
 )
 def test_json_that_could_harm_a_reader_is_refused(payload: bytes, reason: str) -> None:
-    """Duplicate keys, numbers beyond a float, invalid text."""
+    """Duplicate keys, numbers beyond a float and invalid text are refused."""
     code, words = refusal(payload)
     assert (code, reason in words) == ("bad_json", True)
 
 
-def test_nesting_is_limited_before_anything_is_parsed() -> None:
+def test_nesting_is_limited_before_the_text_is_parsed() -> None:
     """Brackets in strings do not count, not even in a string without an end."""
     deepest = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
     assert json_value(deepest) == json.loads(deepest)
@@ -75,6 +75,6 @@ def test_nesting_is_limited_before_anything_is_parsed() -> None:
 
 
 def test_a_path_is_a_sequence_of_names_and_indices() -> None:
-    """The forms that the configuration accepts."""
+    """The parser accepts the forms of the configuration."""
     assert list(steps("$.a.b[2]['c d']")) == ["a", "b", 2, "c d"]
     assert list(steps("$")) == []

@@ -1,11 +1,11 @@
-"""Speed and coil from topics: what is taken, and what is refused."""
+"""Speed and coil from MQTT topics: accepted and refused messages."""
 
 from __future__ import annotations
 
 import json
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 
 from edge import config
 from edge.coverage.strip_position import CoilNamed, Speed
@@ -16,8 +16,8 @@ from edge.errors import ConfigError
 BASE = {"topic": "plant/drive", "path": "$.line.speed", "coil_topic": "plant/coil"}
 
 
-class Wire:
-    """Sends messages to one LineSignals."""
+class Scene:
+    """One LineSignals, and the messages that it receives."""
 
     def __init__(self, **settings):
         self.clock = FakeClock()
@@ -32,19 +32,19 @@ class Wire:
 
 
 def test_speed_is_read_at_the_path():
-    """Names, indices and quoted names; the factor makes m/s of it; the stamp is the time of arrival."""
-    wire = Wire(path="$['drive 1'][1].v", factor=0.001)
-    wire.clock.advance(3)
-    assert wire.send('{"drive 1": [0, {"v": 1500}]}')
-    assert list(wire.signals.updates()) == [Speed(wire.clock.monotonic_ns(), 1.5)]
+    """A path has names, indices and quoted names; the factor converts to m/s; the stamp is the time of arrival."""
+    scene = Scene(path="$['drive 1'][1].v", factor=0.001)
+    scene.clock.advance(3)
+    assert scene.send('{"drive 1": [0, {"v": 1500}]}')
+    assert list(scene.signals.updates()) == [Speed(scene.clock.monotonic_ns(), 1.5)]
 
 
 def test_payload_may_be_the_number_itself():
-    """Without a path."""
-    wire = Wire(path=None)
-    wire.send("1.25")
-    wire.send(b' "2.5" ')
-    assert wire.speeds() == [1.25, 2.5]
+    """Without a path the payload is the number."""
+    scene = Scene(path=None)
+    scene.send("1.25")
+    scene.send(b' "2.5" ')
+    assert scene.speeds() == [1.25, 2.5]
 
 
 @pytest.mark.parametrize(
@@ -74,33 +74,33 @@ def test_payload_may_be_the_number_itself():
     ],
 )
 def test_value_that_is_not_a_speed_is_refused_and_counted(payload, reason):
-    """The message is taken, so no other reader receives it, and nothing of it reaches the inspection loop."""
-    wire = Wire()
-    assert wire.send(payload)
-    assert wire.speeds() == []
-    assert wire.signals.refused == {reason: 1}
-    assert wire.signals.last_refusal
+    """The message reaches neither another reader nor the inspection loop."""
+    scene = Scene()
+    assert scene.send(payload)
+    assert scene.speeds() == []
+    assert scene.signals.refused == {reason: 1}
+    assert scene.signals.last_refusal
 
 
 def test_retained_speed_is_refused():
-    """Its age is unknown."""
-    wire = Wire()
-    wire.send('{"line": {"speed": 1}}', retained=True)
-    assert wire.speeds() == []
-    assert wire.signals.refused == {"retained": 1}
+    """The age of a retained message is unknown."""
+    scene = Scene()
+    scene.send('{"line": {"speed": 1}}', retained=True)
+    assert scene.speeds() == []
+    assert scene.signals.refused == {"retained": 1}
 
 
 def test_burst_is_bounded_and_the_newest_stay(caplog):
-    """10,000 valid and 10,000 invalid messages: a bounded queue, a count of the dropped ones, one log line."""
-    wire = Wire()
+    """20,000 messages leave a bounded queue, a count of the dropped ones and one log line."""
+    scene = Scene()
     for n in range(10_000):
-        wire.send(json.dumps({"line": {"speed": n / 1000}}))
-        wire.send("nonsense")
-    speeds = wire.speeds()
+        scene.send(json.dumps({"line": {"speed": n / 1000}}))
+        scene.send("nonsense")
+    speeds = scene.speeds()
     assert len(speeds) == MAX_WAITING
     assert speeds[-1] == 9.999
-    assert wire.signals.dropped == 10_000 - MAX_WAITING
-    assert wire.signals.refused == {"not_json": 10_000}
+    assert scene.signals.dropped == 10_000 - MAX_WAITING
+    assert scene.signals.refused == {"not_json": 10_000}
     assert len(caplog.records) == 1
 
 
@@ -109,33 +109,33 @@ def test_burst_is_bounded_and_the_newest_stay(caplog):
     [('"A4711"', "A4711"), ("A4711", "A4711"), ("4711", "4711"), ("", None), ("null", None), ('"  "', None)],
 )
 def test_coil_is_named_by_text_or_number(payload, name):
-    """An empty value means: no coil."""
-    wire = Wire()
-    assert wire.send(payload, "plant/coil", retained=True)
-    assert list(wire.signals.updates()) == [CoilNamed(wire.clock.monotonic_ns(), name, retained=True)]
+    """An empty value means that there is no coil."""
+    scene = Scene()
+    assert scene.send(payload, "plant/coil", retained=True)
+    assert list(scene.signals.updates()) == [CoilNamed(scene.clock.monotonic_ns(), name, retained=True)]
 
 
 @pytest.mark.parametrize("payload", ["{}", "[1]", "true", "1.5", b"\xff", '"a\\nb"', "x" * 129])
 def test_value_that_is_not_a_coil_name_is_refused(payload):
-    """And nothing changes."""
-    wire = Wire()
-    wire.send(payload, "plant/coil")
-    assert list(wire.signals.updates()) == []
-    assert sum(wire.signals.refused.values()) == 1
+    """A refused message leaves the coil unchanged."""
+    scene = Scene()
+    scene.send(payload, "plant/coil")
+    assert list(scene.signals.updates()) == []
+    assert sum(scene.signals.refused.values()) == 1
 
 
-def test_one_topic_may_carry_both():
-    """Speed and coil in one message, each at its path."""
-    wire = Wire(topic="plant", path="v", coil_topic="plant", coil_path="id")
-    assert wire.signals.subscriptions == ("plant",)
-    wire.send('{"v": 2, "id": "B1"}', "plant")
-    at = wire.clock.monotonic_ns()
-    assert list(wire.signals.updates()) == [Speed(at, 2.0), CoilNamed(at, "B1")]
+def test_one_topic_may_carry_speed_and_coil():
+    """Each is read at its path in the one message."""
+    scene = Scene(topic="plant", path="v", coil_topic="plant", coil_path="id")
+    assert scene.signals.subscriptions == ("plant",)
+    scene.send('{"v": 2, "id": "B1"}', "plant")
+    at = scene.clock.monotonic_ns()
+    assert list(scene.signals.updates()) == [Speed(at, 2.0), CoilNamed(at, "B1")]
 
 
 def test_other_messages_are_not_taken():
-    """Commands pass."""
-    assert not Wire().send("{}", "defectd/line3/cmd/ping")
+    """Commands are left to their own reader."""
+    assert not Scene().send("{}", "defectd/line3/cmd/ping")
     assert LineSignals(config.Travel(), FakeClock()).subscriptions == ()
 
 
@@ -144,16 +144,16 @@ def test_other_messages_are_not_taken():
     [
         ({"topic": "plant/+/drive"}, "travel.topic"),
         ({"topic": "a", "path": "a..b"}, "names and indices"),
-        ({"path": "a"}, "path is set but no topic"),
+        ({"path": "a"}, "path is set but topic is not"),
         ({"topic": "a", "speed_m_per_s": 1}, "keep one of them"),
-        ({"topic": "a", "coil_topic": "a"}, "give each its path"),
+        ({"topic": "a", "coil_topic": "a"}, "give each its own path"),
         ({"speed_m_per_s": -1}, "greater than 0"),
         ({"stale_s": 0}, "0.2"),
         ({"interpolation": "spline"}, "'linear' or 'previous'"),
     ],
 )
 def test_wrong_keys_are_reported_with_their_remedy(travel, words, tmp_path):
-    """By `defectd check`, before anything starts."""
+    """`defectd check` reports them before anything starts."""
     raw = {"node": "n", "cameras": [{"name": "top", "source": "strip:"}], "travel": travel}
     with pytest.raises(ConfigError) as refusal:
         config.parse(raw, origin="x", base=tmp_path, env={})

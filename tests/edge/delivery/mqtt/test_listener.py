@@ -1,4 +1,4 @@
-"""Listening to a broker."""
+"""A listener on a broker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge.delivery.mqtt.listener import listen
 
 
 def test_listener_reports_once_that_the_broker_is_away_and_ends_on_request(free_port):
-    """One sentence, however often it tries; `stopped` ends it."""
+    """Many attempts give one report; `stopped` ends the listener."""
     over = threading.Event()
     reported: list[str] = []
 

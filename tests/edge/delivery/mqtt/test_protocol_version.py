@@ -1,4 +1,4 @@
-"""Which MQTT version the next attempt uses."""
+"""The MQTT version of the next attempt to connect."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_first_version_is_that_of_the_configuration():
 
 
 def test_version_that_the_broker_refuses_is_not_tried_again():
-    """0x84 is an answer: 3.1.1 at once, and from then on; both refused means a pause."""
+    """After 0x84 the next attempt uses 3.1.1 at once and stays with it; a pause follows when both are refused."""
     version = Version(REMOTE)
     assert version.refused(UNSUPPORTED)
     version.accepted()
@@ -36,7 +36,7 @@ def test_version_that_the_broker_refuses_is_not_tried_again():
 
 
 def test_version_guessed_from_silence_holds_for_one_connection():
-    """No answer to version 5: 3.1.1 at once, but 5 again the next time."""
+    """Without an answer to version 5 the next attempt uses 3.1.1, and the next connection 5 again."""
     version = Version(REMOTE)
     assert version.refused(SILENT)
     assert version.current == "3.1.1"
@@ -46,7 +46,7 @@ def test_version_guessed_from_silence_holds_for_one_connection():
 
 
 def test_one_hang_up_is_no_reason_to_change_the_version():
-    """A broker that restarts hangs up too; only the second time in a row is a hint."""
+    """A broker that restarts hangs up, too; only the second time in a row counts."""
     version = Version(REMOTE)
     assert not version.refused(HUNG_UP)
     assert not version.refused(AWAY)
@@ -56,7 +56,7 @@ def test_one_hang_up_is_no_reason_to_change_the_version():
 
 
 def test_no_guess_is_made_once_version_5_has_worked():
-    """Once 5 has worked, silence is silence."""
+    """Silence is then no hint that the broker supports 3.1.1 only."""
     version = Version(REMOTE)
     version.accepted()
     assert not version.refused(SILENT)

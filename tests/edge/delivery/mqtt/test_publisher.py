@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 
 import pytest
-from fakes.delivery import FakeBroker, draft, until
+from fakes.delivery import FakeBroker, draft
+from fakes.waiting import until
 
 from edge.config import Mqtt
 from edge.delivery.mqtt.connection import backoff_for
@@ -25,7 +26,7 @@ SETTINGS = Mqtt(broker="mqtt://127.0.0.1:1883", inflight=5, keepalive_s=30)
 
 
 class Scene:
-    """An outbox, a publisher and a broker made of lists."""
+    """An outbox, a publisher and a fake broker."""
 
     def __init__(self, folder) -> None:
         self.path = folder / "outbox.db"
@@ -63,7 +64,7 @@ def scene(tmp_path):
 
 
 def test_stored_events_are_sent_in_order_and_are_delivered_when_confirmed(scene):
-    """Every row once, in the order of seq; the outbox is empty after the last PUBACK."""
+    """Each row is sent once in the order of seq, and the outbox is empty after the last PUBACK."""
     scene.store(50)
     publisher = scene.start()
     scene.drained()
@@ -75,7 +76,7 @@ def test_stored_events_are_sent_in_order_and_are_delivered_when_confirmed(scene)
 
 
 def test_event_without_confirmation_stays(scene):
-    """Sent is not delivered: without a PUBACK the row waits, at most a window of them."""
+    """A row that was sent waits for its PUBACK; at most a window of rows waits."""
     scene.broker.answer = lambda sent: None if sent.topic.endswith("/event") else 0
     scene.store(20)
     publisher = scene.start()
@@ -86,7 +87,7 @@ def test_event_without_confirmation_stays(scene):
 
 @pytest.mark.parametrize("receive_maximum", [1, 3])
 def test_window_is_no_wider_than_the_broker_allows(scene, receive_maximum):
-    """Receive Maximum bounds what is in flight, retained messages included."""
+    """Receive Maximum bounds the messages in flight, retained ones included."""
     scene.broker.receive_maximum = receive_maximum
     scene.broker.answer = lambda sent: None
     scene.store(20)
@@ -97,7 +98,7 @@ def test_window_is_no_wider_than_the_broker_allows(scene, receive_maximum):
 
 
 def test_new_events_are_not_replayed_and_old_ones_are(scene):
-    """replayed marks what was stored before the connection stood."""
+    """`replayed` marks events that were stored before the connection."""
     scene.store(2)
     publisher = scene.start()
     scene.drained()
@@ -109,7 +110,7 @@ def test_new_events_are_not_replayed_and_old_ones_are(scene):
 
 
 def test_unconfirmed_events_are_sent_again_on_the_next_connection(scene):
-    """A cut between publish and PUBACK: the same event ids, marked replayed, in order, before anything newer."""
+    """After a cut between publish and PUBACK the same event ids come again, in order, before newer ones."""
     scene.broker.answer = lambda sent: None if sent.topic.endswith("/event") else 0
     publisher = scene.start()
     until(lambda: publisher.snapshot().connected)
@@ -148,7 +149,7 @@ def test_late_confirmation_of_an_old_connection_counts_for_nothing(scene):
 
 @pytest.mark.parametrize("code", [0x87, 0x90, 0x99, 0x95])
 def test_event_that_the_broker_never_takes_becomes_a_dead_letter(scene, code, caplog):
-    """A refusal in the middle of the window: dead letter and alarm for that one, delivery for the others."""
+    """A refusal in the middle of the window gives a dead letter and an alarm; the other events are delivered."""
     scene.broker.answer = lambda sent: code if sent.payload.get("number") == 3 else 0
     scene.store(6)
     publisher = scene.start()
@@ -158,8 +159,8 @@ def test_event_that_the_broker_never_takes_becomes_a_dead_letter(scene, code, ca
     assert "dead letters" in caplog.text
 
 
-def test_event_put_off_by_the_broker_comes_again_later(scene):
-    """Quota exceeded is no refusal: what is not confirmed goes out again, marked replayed."""
+def test_event_that_the_broker_defers_is_sent_again_later(scene):
+    """Quota exceeded is no refusal: the publisher sends the event again, marked replayed."""
     full = [True] * 3
 
     def answer(sent):
@@ -177,7 +178,7 @@ def test_event_put_off_by_the_broker_comes_again_later(scene):
 
 
 def test_event_above_the_brokers_packet_limit_is_not_even_sent(scene):
-    """Sending it would end the connection, for ever again."""
+    """It would end every connection."""
     scene.broker.maximum_packet_size = 300
     big = draft(1)
     big.payload["text"] = "x" * 300
@@ -191,7 +192,7 @@ def test_event_above_the_brokers_packet_limit_is_not_even_sent(scene):
 
 @pytest.mark.parametrize("code", [0x95, None])
 def test_event_that_ends_every_connection_becomes_a_dead_letter(scene, code):
-    """One at a time until the culprit stands alone; then at once (0x95) or after several strikes."""
+    """Events go one at a time until the cause is alone; it is refused at once (0x95) or after several strikes."""
     scene.broker.ends_on = lambda sent: Disconnected("gone", code) if sent.payload.get("number") == 3 else None
     scene.store(6)
     publisher = scene.start()
@@ -202,7 +203,7 @@ def test_event_that_ends_every_connection_becomes_a_dead_letter(scene, code):
 
 
 def test_bad_link_makes_no_event_a_dead_letter(scene):
-    """Connections that end with an event in flight, but not each time with the same one, have another cause."""
+    """Connections that end with different events in flight have another cause."""
     lives = iter(range(200))
     scene.broker.ends_on = lambda sent: (
         Disconnected("cut") if sent.topic.endswith("/event") and next(lives) % 3 else None
@@ -214,7 +215,7 @@ def test_bad_link_makes_no_event_a_dead_letter(scene):
 
 
 def test_connection_that_confirms_nothing_is_dropped(scene):
-    """A link that looks alive but never answers is replaced after three keepalives."""
+    """A link without any answer is replaced after three keepalives."""
     settings = SETTINGS.model_copy(update={"keepalive_s": 0.05})
     scene.broker.answer = lambda sent: None
     scene.store(1)
@@ -225,7 +226,7 @@ def test_connection_that_confirms_nothing_is_dropped(scene):
 
 
 def test_status_comes_first_and_retained_messages_after_each_connection(scene):
-    """Online, then the latest retained message of each topic, again after each connection; the will reports offline."""
+    """Each connection starts with online and the latest retained message of each topic; the will reports offline."""
     publisher = Publisher(
         scene.broker, scene.outbox, TOPICS, SystemClock(), SETTINGS, version="1.0", backoff=Backoff(0.005, 0.02)
     )
@@ -249,7 +250,7 @@ def test_status_comes_first_and_retained_messages_after_each_connection(scene):
 
 
 def test_retained_topics_are_bounded(scene):
-    """A new topic beyond the bound is not taken, a known one still is."""
+    """A new topic beyond the bound is not accepted, a known one still is."""
     publisher = scene.start()
     for n in range(MAX_RETAINED):
         assert publisher.retain(f"t/{n}", {})
@@ -257,7 +258,7 @@ def test_retained_topics_are_bounded(scene):
     assert publisher.retain("t/0", {"new": True})
 
 
-def test_refused_retained_message_is_logged_and_harms_nothing(scene, caplog):
+def test_refused_retained_message_is_logged_and_events_go_on(scene, caplog):
     """An access list that forbids the state topic does not stop events."""
     scene.broker.answer = lambda sent: 0x87 if sent.retain else 0
     scene.store(3)
@@ -266,8 +267,8 @@ def test_refused_retained_message_is_logged_and_harms_nothing(scene, caplog):
     assert "refuses defectd/line3/status" in caplog.text
 
 
-def test_retained_message_put_off_by_the_broker_is_sent_again(scene):
-    """A full broker at the wrong moment does not leave a stale state behind."""
+def test_retained_message_that_the_broker_defers_is_sent_again(scene):
+    """A broker that was full for a moment does not keep an outdated state."""
     full = [True, True]
     scene.broker.answer = lambda sent: 0x97 if sent.retain and full and full.pop() else 0
     publisher = scene.start(retries=Retries(first_hold_s=0.02))
@@ -285,7 +286,7 @@ def test_event_whose_topic_mqtt_cannot_carry_becomes_a_dead_letter(scene):
 
 
 def test_reply_is_sent_once_with_its_correlation(scene):
-    """Answers to commands go out as soon as there is a connection; one to an impossible topic does no harm."""
+    """Replies are sent as soon as there is a connection; one to an invalid topic is skipped."""
     publisher = scene.start()
     publisher.reply("bad/#", {})
     publisher.reply("answers/here", {"ok": True}, correlation=b"7")
@@ -294,7 +295,7 @@ def test_reply_is_sent_once_with_its_correlation(scene):
 
 
 def test_protocol_falls_back_at_once_and_is_remembered(scene):
-    """0x84 leads to 3.1.1 without a delay, and to 3.1.1 first from then on."""
+    """0x84 leads to 3.1.1 without a delay, and later connections start with 3.1.1."""
     scene.broker.versions = ("3.1.1",)
     publisher = scene.start()
     until(lambda: publisher.snapshot().connected)
@@ -305,7 +306,7 @@ def test_protocol_falls_back_at_once_and_is_remembered(scene):
 
 
 def test_broker_that_is_away_is_logged_once_and_events_wait(scene, caplog):
-    """Many attempts, one line."""
+    """Many attempts give one line in the log."""
     caplog.set_level(logging.WARNING)
     scene.broker.up = False
     scene.store(3)
@@ -320,7 +321,7 @@ def test_broker_that_is_away_is_logged_once_and_events_wait(scene, caplog):
 
 
 def test_stop_drains_publishes_offline_and_leaves_without_the_will(scene):
-    """Everything stored is sent, then offline, then DISCONNECT."""
+    """`stop` sends all stored events, then offline, then DISCONNECT."""
     publisher = scene.start()
     until(lambda: publisher.snapshot().connected)
     scene.store(30)
@@ -333,7 +334,7 @@ def test_stop_drains_publishes_offline_and_leaves_without_the_will(scene):
 
 
 def test_stop_returns_in_time_while_the_broker_is_away(scene):
-    """What is left stays in the outbox."""
+    """The remaining events stay in the outbox."""
     scene.broker.up = False
     scene.store(3)
     publisher = scene.start()
@@ -344,7 +345,7 @@ def test_stop_returns_in_time_while_the_broker_is_away(scene):
 
 
 def test_stop_in_a_long_pause_tries_once_more(scene):
-    """A broker that came back during the backoff still gets what waits."""
+    """A broker that came back during the backoff still receives the waiting events."""
     scene.broker.up = False
     scene.store(3)
     publisher = Publisher(
@@ -358,7 +359,7 @@ def test_stop_in_a_long_pause_tries_once_more(scene):
 
 
 def test_confirmation_that_cannot_be_stored_holds_the_next_events_back(scene, monkeypatch):
-    """Disk trouble while marking: nothing more is sent unmarked, and it goes on when the disk is back."""
+    """While the disk fails no further event is sent; delivery continues when the disk works again."""
     real = scene.outbox.ack
     away = [True]
 
@@ -370,7 +371,7 @@ def test_confirmation_that_cannot_be_stored_holds_the_next_events_back(scene, mo
     monkeypatch.setattr(scene.outbox, "ack", ack)
     scene.store(20)
     publisher = scene.start()
-    until(lambda: publisher.snapshot().acknowledged >= 4)  # the status message took a place
+    until(lambda: publisher.snapshot().acknowledged >= 4)  # the status message used one place
     publisher.wake()
     assert len(scene.seqs) <= 5
     away.clear()
@@ -378,8 +379,8 @@ def test_confirmation_that_cannot_be_stored_holds_the_next_events_back(scene, mo
     assert scene.seqs == list(range(1, 21))
 
 
-def test_dead_letter_put_back_is_sent_again_in_its_place(scene):
-    """Once the broker takes it: old seq and event_id, marked replayed, nothing else sent twice."""
+def test_retried_dead_letter_is_sent_again_in_its_place(scene):
+    """It keeps its seq and event_id and is marked replayed; no other event is sent twice."""
     refused = []
     scene.broker.answer = lambda sent: 0x87 if sent.payload.get("seq") in (2, 3) else 0
     publisher = scene.start(
@@ -399,7 +400,7 @@ def test_dead_letter_put_back_is_sent_again_in_its_place(scene):
 
 
 def test_flapping_link_names_a_second_client_as_a_cause(scene, caplog):
-    """Few brokers report it: after three connections that end soon, the log gives the advice, once."""
+    """After three short connections the log gives this advice once, because few brokers report the cause."""
     publisher = scene.start()
     for n in range(1, 6):
         until(lambda n=n: publisher.snapshot().connections == n)
@@ -413,7 +414,7 @@ def test_flapping_link_names_a_second_client_as_a_cause(scene, caplog):
     ("broker", "most_s"), [("mqtt://127.0.0.1:1", 2.0), ("embedded", 2.0), ("mqtts://plant:1", 60.0)]
 )
 def test_backoff_is_short_on_this_machine_only(broker, most_s):
-    """A local broker is tried again within two seconds, one on the network is spared."""
+    """A local broker is tried again within two seconds, one on the network after longer pauses."""
     backoff = backoff_for(Mqtt(broker=broker))
     delays = [backoff.next_s() for _ in range(20)]
     assert most_s / 2 <= max(delays) <= most_s

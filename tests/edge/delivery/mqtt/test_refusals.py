@@ -1,4 +1,4 @@
-"""Reasons and remedies of connections that cannot be made."""
+"""Reasons and remedies of failed connections."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from edge.delivery.mqtt import refusals
         (ValueError("odd"), "cannot be reached"),
     ],
 )
-def test_every_failure_to_connect_has_words(error, words):
-    """A person reads what is wrong and what to do."""
+def test_every_failure_to_connect_has_a_message(error, words):
+    """The message names the fault and its remedy."""
     found = refusals.of_error(error, "h", 1, tls=True)
     assert words in found.reason
     assert found.remedy
 
 
 @pytest.mark.parametrize("code", [10, 18, 19, 20, 62, 99])
-def test_every_certificate_problem_has_words(code):
-    """Expired, unknown authority, another host: each with its remedy."""
+def test_every_certificate_problem_has_a_message(code):
+    """The message names an expired certificate, an unknown authority or another host, and the remedy."""
     error = ssl.SSLCertVerificationError(1, "x")
     error.verify_code, error.verify_message = code, "odd"
     found = refusals.of_error(error, "h", 1, tls=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from fakes.delivery import draft
 from fakes.outbox import open_outbox
 
@@ -102,7 +102,7 @@ def test_slow_reader_loses_the_oldest_when_the_outbox_is_full(tmp_path, caplog):
 
 
 def test_reader_that_caught_up_and_falls_behind_again_is_logged_again(tmp_path, caplog):
-    """One line for each time that a reader begins to lose events."""
+    """One line for each time that a reader starts to lose events."""
     box = open_short(tmp_path, max_rows=300)
     for _ in range(2):
         box.hold("slow", box.last_seq)

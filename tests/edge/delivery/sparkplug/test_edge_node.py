@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from fakes import FakeClock
+from fakes.clock import FakeClock
 from fakes.sparkplug_host import StrictHost
 from hypothesis import given
 from hypothesis import strategies as st
@@ -122,9 +122,9 @@ class Scene:
         body = None
         if kind.startswith("defect"):
             body = {"track_id": f"t{seq}", "class": "scratches", "confidence": 0.9, "box_px": [-1, 2, 3, 4], **defect}
-        said = {"camera": camera, "type": kind, "time": stamp(self.clock.wall_ns()), "seq": seq, "defect": body}
+        payload = {"camera": camera, "type": kind, "time": stamp(self.clock.wall_ns()), "seq": seq, "defect": body}
         topic = f"defectd/line3/{camera}/event"
-        row = Row(seq, f"id{seq}", topic, "info", json.dumps(said).encode(), self.clock.wall_ns())
+        row = Row(seq, f"id{seq}", topic, "info", json.dumps(payload).encode(), self.clock.wall_ns())
         self.rows.append(row)
         return row
 
@@ -634,13 +634,13 @@ def test_an_event_is_node_data_and_a_defect_device_data_too(scene: Scene) -> Non
     scene.turn(2)
     node, device = scene.host.messages[2:4]
     assert json.loads(str(node["Event/JSON"].value)) == json.loads(row.payload)
-    said = [node[f"Event/{name}"].value for name in ("Seq", "ID", "Type", "Camera")]
-    assert said == [1, "id1", "defect.opened", "top"]
+    values = [node[f"Event/{name}"].value for name in ("Seq", "ID", "Type", "Camera")]
+    assert values == [1, "id1", "defect.opened", "top"]
     assert (device.verb, device.device) == ("DDATA", "top")
     names = ("Class", "Confidence", "X px", "Height px", "Open", "Position m")
     assert [device[f"Last Defect/{name}"].value for name in names] == ["scratches", 0.9, -1, 4, True, None]
     assert {m.timestamp_ms for m in (*node.payload.metrics, *device.payload.metrics)} == {time_ms}
-    assert scene.host.value("Event Count", "top") == 0, "counts from where it was told to"
+    assert scene.host.value("Event Count", "top") == 0, "the count starts at this start of the daemon"
 
 
 def test_events_are_counted_from_this_start(scene: Scene) -> None:

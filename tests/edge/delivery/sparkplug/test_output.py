@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeClock
-from fakes.delivery import draft, until
+from fakes.clock import FakeClock
+from fakes.delivery import draft
 from fakes.sparkplug_host import StrictHost
+from fakes.waiting import until
 
 from edge.config import Config, Mqtt, parse
 from edge.delivery.mqtt.notices import Connected, Disconnected, Notice, Received, Refused, Subscribed, Will
@@ -130,7 +131,7 @@ def test_ids_with_reserved_characters_are_refused(tmp_path: Path, key: str, valu
     [
         ({"legacy_state": True}, "primary_host"),
         ({"password_file": "pw"}, "username"),
-        ({"broker": "mqtt://10.1.2.3"}, "without encryption"),
+        ({"broker": "mqtt://10.1.2.3"}, "would not be encrypted"),
         ({"broker": "embedded"}, "mqtt://HOST"),
     ],
 )
@@ -183,7 +184,7 @@ class FakeSparkplugLink:
     def __init__(self, broker: FakeSparkplugBroker, deliver: Callable[[Notice], None], will: Will) -> None:
         self.broker, self.deliver, self.will = broker, deliver, will
         self.alive = True
-        self.said_goodbye_with_will = False
+        self.disconnected_with_will = False
 
     def start(self) -> None:
         if self.broker.refuses:
@@ -204,7 +205,7 @@ class FakeSparkplugLink:
         return 1
 
     def disconnect(self, _timeout_s: float, *, with_will: bool = False) -> bool:
-        self.said_goodbye_with_will = with_will
+        self.disconnected_with_will = with_will
         self.alive = False
         return True
 
@@ -218,8 +219,8 @@ class FakeSparkplugLink:
 
 
 @pytest.fixture
-def stage(tmp_path: Path) -> Any:
-    """A output with a real outbox and a broker made of lists; stopped at the end."""
+def scene(tmp_path: Path) -> Any:
+    """An output with a real outbox and a fake broker; stopped at the end."""
     broker = FakeSparkplugBroker()
     box = outbox(tmp_path)
     output = SparkplugOutput(
@@ -239,9 +240,9 @@ def stage(tmp_path: Path) -> Any:
     assert not broker.host.faults
 
 
-def test_bdseq_is_durable_before_it_is_used(stage: Any, tmp_path: Path) -> None:
+def test_bdseq_is_durable_before_it_is_used(scene: Any, tmp_path: Path) -> None:
     """tck-id-topics-nbirth-bdseq-increment: however many CONNECTs fail, each number is on disk first."""
-    _output, broker, _box = stage
+    _output, broker, _box = scene
     until(lambda: broker.host.alive, what="the birth")
     for _ in range(5):
         link = broker.links[-1]
@@ -250,12 +251,12 @@ def test_bdseq_is_durable_before_it_is_used(stage: Any, tmp_path: Path) -> None:
         assert not link.will.retain
         link.cut()
         until(lambda before=link: broker.links[-1] is not before, what="the next connection")
-        until(lambda: broker.host.bd_seq == decode(broker.links[-1].will.payload).metrics[0].value, what="its birth")
+        until(lambda: broker.host.bd_seq == decode(broker.links[-1].will.payload).metrics[0].value, what="the birth")
 
 
-def test_events_flow_and_a_stop_says_goodbye(stage: Any) -> None:
+def test_stop_sends_all_events_and_publishes_ndeath(scene: Any) -> None:
     """tck-id-payloads-ndeath-will-message-publisher-disconnect-mqtt50: all is sent, NDEATH, then with the will."""
-    output, broker, box = stage
+    output, broker, box = scene
     output.state("top", {"state": "running", "reason": None})
     until(lambda: "top" in broker.host.alive, what="the device")
     box.append([draft(n) for n in range(500)])
@@ -263,12 +264,12 @@ def test_events_flow_and_a_stop_says_goodbye(stage: Any) -> None:
     assert output.stop(5)
     assert [seq for seq, _ in broker.host.events()] == list(range(1, 501))
     assert broker.host.verbs()[-1] == "NDEATH"
-    assert broker.links[-1].said_goodbye_with_will
+    assert broker.links[-1].disconnected_with_will
 
 
-def test_a_broker_that_refuses_is_logged_once(stage: Any, caplog: Any) -> None:
+def test_a_broker_that_refuses_is_logged_once(scene: Any, caplog: Any) -> None:
     """The same message comes once a minute, however often the output tries."""
-    _output, broker, _box = stage
+    _output, broker, _box = scene
     until(lambda: broker.host.alive, what="the birth")
     caplog.set_level(logging.WARNING)
     broker.refuses = True
@@ -279,9 +280,9 @@ def test_a_broker_that_refuses_is_logged_once(stage: Any, caplog: Any) -> None:
     until(lambda: broker.host.verbs().count("NBIRTH") == 2, what="the birth after it")
 
 
-def test_a_connection_without_answers_is_dropped(stage: Any) -> None:
+def test_a_connection_without_answers_is_dropped(scene: Any) -> None:
     """Three keepalives without an answer to the subscription end the connection."""
-    _output, broker, _box = stage
+    _output, broker, _box = scene
     until(lambda: broker.host.alive, what="the birth")
     broker.answers = False
     broker.links[-1].cut()
@@ -289,9 +290,9 @@ def test_a_connection_without_answers_is_dropped(stage: Any) -> None:
     broker.answers = True
 
 
-def test_invalid_messages_do_not_end_the_output(stage: Any, caplog: Any) -> None:
+def test_invalid_messages_do_not_end_the_output(scene: Any, caplog: Any) -> None:
     """tck-id-topics-ncmd-payload: garbage is logged, and the output goes on; an empty payload is valid."""
-    output, broker, _box = stage
+    output, broker, _box = scene
     until(lambda: broker.host.alive, what="the birth")
     for payload in (b"\xff", b"", b"x" * 300_000):
         broker.links[-1].deliver(Received("spBv1.0/plant/NCMD/line3", payload, 0, retained=False))
@@ -299,9 +300,9 @@ def test_invalid_messages_do_not_end_the_output(stage: Any, caplog: Any) -> None
     assert output.alive
 
 
-def test_a_memory_that_cannot_be_written_is_logged(stage: Any, tmp_path: Path, caplog: Any) -> None:
+def test_a_memory_that_cannot_be_written_is_logged(scene: Any, tmp_path: Path, caplog: Any) -> None:
     """A full disk costs repetitions, not the output."""
-    _output, broker, _box = stage
+    _output, broker, _box = scene
     until(lambda: broker.host.alive, what="the birth")
     (tmp_path / "sparkplug.json.new").mkdir()
     before = broker.links[-1]
@@ -310,9 +311,9 @@ def test_a_memory_that_cannot_be_written_is_logged(stage: Any, tmp_path: Path, c
     assert "cannot be written" in caplog.text
 
 
-def test_a_changed_setting_reaches_the_host(stage: Any, tmp_path: Path) -> None:
+def test_a_changed_setting_reaches_the_host(scene: Any, tmp_path: Path) -> None:
     """After a change the hash of the configuration is renewed, without a new birth."""
-    output, broker, _ = stage
+    output, broker, _ = scene
     until(lambda: broker.host.alive, what="the birth")
     output.set_properties(NodeProperties("1.0", "cd" * 32, "student", "1", "ab" * 32))
     until(lambda: broker.host.value("Properties/Config SHA-256") == "cd" * 32, what="the new hash")

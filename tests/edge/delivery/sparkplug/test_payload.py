@@ -136,9 +136,10 @@ def test_lone_surrogates_are_replaced() -> None:
 
 
 def test_infinite_and_tiny_numbers_survive() -> None:
-    """Doubles are not rounded."""
+    """Doubles are not rounded, and an infinite float is not too large for its type."""
     for value in (math.inf, 5e-324, -0.0):
         assert decode(encode(Payload(1, (Metric("a", DataType.DOUBLE, value),)))).metrics[0].value == value
+    assert decode(encode(Payload(1, (Metric("a", DataType.FLOAT, -math.inf),)))).metrics[0].value == -math.inf
 
 
 @given(st.binary(max_size=400))

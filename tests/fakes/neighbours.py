@@ -1,4 +1,4 @@
-"""The neighbours of a node: cameras, recorder, publisher and outputs that keep what they receive."""
+"""The neighbours of a node: a supervisor, a recorder with its publisher, and outputs that keep what they receive."""
 
 from __future__ import annotations
 
@@ -6,47 +6,43 @@ import threading
 from typing import Any
 
 from edge import config
-from edge.delivery.mqtt.topics import Topics
 from edge.event import Event, Origin
 
-TOPICS = Topics("defectd", "line3")
-CAMERA = {"name": "top", "source": "strip:", "budget_ms": 50}
 
-
-class Cameras:
-    """A supervisor that keeps what it was asked for."""
+class FakeSupervisor:
+    """Keeps the cameras that it shall run, and delivers the notices of the test."""
 
     def __init__(self) -> None:
         self.wanted: list[config.Camera] | None = None
         self.notices: list[Any] = []
-        self.news = threading.Condition()
+        self.changed = threading.Condition()
 
     def rearrange(self, cameras: Any) -> None:
         self.wanted = list(cameras)
 
     def send(self, *notices: Any) -> None:
-        with self.news:
+        with self.changed:
             self.notices += notices
-            self.news.notify_all()
+            self.changed.notify_all()
 
     def wait(self, _timeout_s: float) -> bool:
-        with self.news:
-            return self.news.wait_for(lambda: self.notices, 0.002)
+        with self.changed:
+            return self.changed.wait_for(lambda: self.notices, 0.002)
 
     def heads(self) -> tuple[tuple[str, int], ...]:
         return ()
 
     def take_notices(self) -> tuple[Any, ...]:
-        with self.news:
+        with self.changed:
             taken, self.notices = tuple(self.notices), []
             return taken
 
 
-class Crew:
-    """Recorder and publisher in one: keeps what it receives."""
+class FakeDelivery:
+    """Recorder and publisher in one: keeps events with their origin, and retained messages."""
 
-    def __init__(self) -> None:
-        self.origin: Any = None
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
         self.events: list[tuple[Event, Origin]] = []
         self.retained: dict[str, Any] = {}
         self.status: dict[str, Any] = {}
@@ -71,8 +67,8 @@ class Crew:
         return [event.type for event, _ in self.events]
 
 
-class Outputs:
-    """All outputs in one: keeps the newest values and the settings of the last rebuild."""
+class FakeOutputs:
+    """All outputs in one: keeps the newest values and the settings of each rebuild."""
 
     def __init__(self) -> None:
         self.properties: Any = None

@@ -1,39 +1,32 @@
-"""An HTTP camera whose picture a test can spoil, and an inspection loop: real camera processes, real network."""
+"""A node with real camera processes and the network that is shipped, and an HTTP camera whose picture tests spoil."""
 
 from __future__ import annotations
 
 import contextlib
 import http.server
-import logging
 import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
 
 import cv2
 import numpy as np
 from camera_scene import children_of
+from fakes import node
 
-from edge import config
-from edge.camera.opening import spec_of
 from edge.camera.sources.simulator import Strip
 from edge.camera.supervisor import Supervisor
 from edge.event import Event
 from edge.frame import Gray
 from edge.host import machine
-from edge.host.clock import SystemClock
-from edge.model import bundle
 from edge.model.classifier import Classifier
-from edge.pipeline.camera_session import CameraSession
-from edge.pipeline.loop import InspectionLoop
-from edge.pipeline.reporting import Subscribers
 
-log = logging.getLogger(__name__)
 FPS = 25.0
 STRIP = Strip(width=512, height=256)
 
-CHANGES: dict[str, Callable[[Gray, int], Gray]] = {
+PICTURES: dict[str, Callable[[Gray, int], Gray]] = {
     "good": lambda image, _n: image,
     "frozen": lambda _image, _n: STRIP.frame(7),
     "dark": lambda image, _n: np.zeros_like(image),
@@ -44,7 +37,7 @@ CHANGES: dict[str, Callable[[Gray, int], Gray]] = {
 }
 
 
-class Studio:
+class HttpCamera:
     """Serves Motion JPEG of a moving strip; `mode` names the fault of the picture."""
 
     def __init__(self) -> None:
@@ -53,7 +46,7 @@ class Studio:
         self.flows = threading.Event()
         """While it is not set nothing is sent, and the connection stays."""
         self.flows.set()
-        studio = self
+        camera = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
@@ -61,7 +54,7 @@ class Studio:
                 self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
                 self.end_headers()
                 with contextlib.suppress(OSError):
-                    studio.show(self.wfile.write)
+                    camera.show(self.wfile.write)
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -74,7 +67,7 @@ class Studio:
         n, due = 0, time.monotonic()
         while not self.stopped.is_set():
             self.flows.wait()
-            picture = CHANGES[self.mode](STRIP.frame(n), n)
+            picture = PICTURES[self.mode](STRIP.frame(n), n)
             data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 97])[1].tobytes()
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
             write(head.encode() + data + b"\r\n")
@@ -105,46 +98,36 @@ class Slow:
         return self.inner.score(tiles)
 
 
-class Plant:
+class Scene(node.Scene):
     """Cameras, supervisor and inspection loop; events are kept.  At its end every frame must be accounted for."""
 
-    def __init__(self, *cameras: dict[str, Any], tile_s: float = 0.0) -> None:
-        clock = SystemClock()
-        settings = [config.Camera.model_validate({"budget_ms": 500, **camera}) for camera in cameras]
-        classifier: Any = Classifier(bundle.load("builtin"))
-        if tile_s:
-            classifier = Slow(classifier, tile_s)
-        self.events: list[Event] = []
-        self.longest_queue = 0
-        self.sessions = {
-            camera.name: CameraSession.of(camera, classifier, clock, live=spec_of(camera).live) for camera in settings
-        }
-        self.supervisor = Supervisor(settings, clock)
-        self.line = InspectionLoop(
-            list(self.sessions.values()),
-            self.supervisor,
-            Subscribers(self),
-            clock,
+    def __init__(self, folder: Path, *cameras: dict[str, Any], tile_s: float = 0.0) -> None:
+        super().__init__(
+            folder,
+            [{"budget_ms": 500, **camera} for camera in cameras],
+            supervise=Supervisor,
+            instead=(lambda network: Slow(network, tile_s)) if tile_s else None,
             report_s=0.5,
         )
+        self.longest_queue = 0
 
-    def put(self, event: Event, picture: object = None) -> None:
-        self.events.append(event)
-
-    def __enter__(self) -> Self:
-        self.line.start()
+    def start(self) -> None:
+        super().start()
         self.supervisor.start()
-        return self
 
     def __exit__(self, kind: object, *_: object) -> None:
         self.supervisor.stop(3.0)
-        assert self.line.stop(10.0)
+        assert self.loop.stop(10.0)
         if kind is None:
-            assert self.line.failure is None
+            assert self.loop.failure is None
             for name in self.sessions:
                 self.check_sums(name)
         self.supervisor.close()
         assert children_of(os.getpid()) == []
+
+    @property
+    def events(self) -> list[Event]:
+        return [event for event, _ in tuple(self.delivery.events)]
 
     def check_sums(self, name: str) -> None:
         """Every frame that the supervisor counted is in one state; notices without a frame are counted beside them."""
@@ -163,8 +146,8 @@ class Plant:
         start = time.monotonic()
         while not fact():
             took_s = time.monotonic() - start
-            assert self.line.failure is None, self.line.failure
-            assert took_s < limit_s, f"not within {limit_s} s: {self.told()[-10:]} {self.supervisor.snapshot()}"
+            assert self.loop.failure is None, self.loop.failure
+            assert took_s < limit_s, f"not within {limit_s} s: {self.reported()[-10:]} {self.supervisor.snapshot()}"
             self.longest_queue = max(
                 [self.longest_queue, *(status.waiting for status in self.supervisor.snapshot().values())]
             )
@@ -174,7 +157,7 @@ class Plant:
     def resident_bytes(self) -> dict[str, int]:
         """Memory of this process and of each camera's."""
         pids = {name: status.pid for name, status in self.supervisor.snapshot().items()}
-        return {name: machine.resident_bytes(pid or 0) or 0 for name, pid in {"line": os.getpid(), **pids}.items()}
+        return {name: machine.resident_bytes(pid or 0) or 0 for name, pid in {"daemon": os.getpid(), **pids}.items()}
 
     def frames(self, name: str) -> int:
         return self.sessions[name].counters.account.delivered()
@@ -183,11 +166,11 @@ class Plant:
         goal = self.frames(name) + count
         return lambda: self.frames(name) >= goal
 
-    def told(self, name: str = "") -> list[tuple[str, str, Any]]:
-        return [(e.camera, e.type, e.detail) for e in tuple(self.events) if name in ("", e.camera)]
+    def reported(self, name: str = "") -> list[tuple[str, str, Any]]:
+        return [(e.camera, e.type, e.detail) for e in self.events if name in ("", e.camera)]
 
     def has(self, name: str, kind: str, reason: str = "") -> bool:
-        return any(k == kind and (not reason or (d or {}).get("reason") == reason) for _, k, d in self.told(name))
+        return any(k == kind and (not reason or (d or {}).get("reason") == reason) for _, k, d in self.reported(name))
 
     def count(self, name: str, *states: str) -> int:
         frames = self.sessions[name].counters.account.total()["frames"]

@@ -1,18 +1,14 @@
-"""Broken and slow networks, and bundles with them."""
+"""Tiny networks that pass the self-test and then give NaN, fail, or are slow."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from edge.model import bundle
-from fakes import card, network, write_bundle
+from fakes.networks import network
 
 
 def _changed(make: Any, **options: Any) -> bytes:
@@ -69,28 +65,3 @@ def that_is_slow(size: int = 512, steps: int = 4, **options: Any) -> bytes:
         helper.make_node("Add", ["raw", "zero"], ["logits"]),
     ]
     return _changed(lambda: (constants, nodes), **options)
-
-
-def bundle_of(folder: Path, version: str, make: Callable[..., bytes] = network, **changes: Any) -> bundle.Bundle:
-    """A bundle with a network of `make`, read from disk.  changes: weights, offsets, and keys of the card."""
-    shape = {name: changes.pop(name) for name in ("weights", "offsets") if name in changes}
-    onnx_bytes = make(**shape)
-    described = card(onnx_bytes, version=version, **shape, **changes)
-    return bundle.load(write_bundle(folder / f"v{version}", onnx_bytes, described))
-
-
-def rebuilt(source: Path, to: Path, version: str, **changes: Any) -> Path:
-    """A copy of a bundle directory; its networks compute the same, but have other hashes."""
-    loaded = bundle.load(source)
-    described = loaded.card.model_dump(mode="json", by_alias=True)
-    networks = {}
-    for name, content in loaded.networks.items():
-        model = onnx.load_from_string(content)
-        model.producer_version = version
-        networks[name] = bytes(model.SerializeToString())
-        described["files"][name] = hashlib.sha256(networks[name]).hexdigest()
-    described |= {"version": version, **changes}
-    write_bundle(to, networks["student.onnx"], described)
-    for name, content in networks.items():
-        (to / name).write_bytes(content)
-    return to
