@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from edge.config import Name, Share, Verb
 from edge.evidence.archive import Kind
+from edge.host.text import one_line
 
 MAX_ID: Final = 128
 VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
@@ -133,6 +134,13 @@ class Coil(Request):
         max_length=128,
         pattern=r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
     )
+
+    @field_validator("coil")
+    @classmethod
+    def _is_printable(cls, name: str | None) -> str | None:
+        if name is not None and one_line(name) != name:
+            raise ValueError("should be one line of printable characters")
+        return name
 
     @model_validator(mode="after")
     def _is_complete(self) -> Coil:
