@@ -1,6 +1,8 @@
 #!/bin/sh
 # Makes the certificates and passwords for deploy/compose.yaml; files that exist are kept. Needs openssl 3.
 #   deploy/secrets.sh [NAME-OR-ADDRESS...]    of the broker for its clients, besides mosquitto and localhost
+# A further node, line4: `touch deploy/secrets/mqtt-password-line4`, run this again, restart mosquitto; the file then
+# contains the password.
 # To renew the broker's certificate: delete server.crt, run this again, restart mosquitto. Keep ca.key elsewhere.
 set -eu
 dir=${SECRETS_DIR:-$(dirname "$0")/secrets}
@@ -37,8 +39,8 @@ if [ ! -e server.crt ]; then
     rm -f server.csr server.ext
 fi
 
-for name in mqtt-password scada-password grafana-password; do
-    [ -e "$name" ] || openssl rand -hex 20 >"$name"
+for name in mqtt-password mqtt-password-* scada-password grafana-password; do
+    [ "$name" = 'mqtt-password-*' ] || [ -s "$name" ] || openssl rand -hex 20 >"$name"
 done
 
 hashed() { # USER FILE: a line of Mosquitto's password file: PBKDF2 with SHA-512, as mosquitto_passwd writes it
@@ -50,6 +52,9 @@ hashed() { # USER FILE: a line of Mosquitto's password file: PBKDF2 with SHA-512
 }
 {
     hashed line3 mqtt-password
+    for file in mqtt-password-*; do
+        [ ! -e "$file" ] || hashed "${file#mqtt-password-}" "$file"
+    done
     hashed scada scada-password
 } >passwd
 echo "$dir contains: $(echo *)"

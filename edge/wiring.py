@@ -294,6 +294,8 @@ def _log_period(reports: Sequence[Report], recorder: Recorder, publisher: Publis
     for report in reports:
         frames = report.coverage["frames"]
         counts = " ".join(f"{state} {n}" for state, n in frames.items() if n) or "no frames"
+        if report.bad_images:
+            counts += f" ({', '.join(f'{n} {reason}' for reason, n in report.bad_images.items())})"
         if report.coverage["partial"]:
             counts += f" ({report.coverage['partial']} in part)"
         log.info(

@@ -16,6 +16,7 @@ import yaml
 from click.testing import CliRunner
 from compose_spec import PyCompose
 from fakes.monitoring import Scene
+from programs import needs_program
 
 from edge import config
 from edge.cli import main
@@ -163,6 +164,33 @@ def test_configuration_of_the_composition_is_valid() -> None:
 # Metrics, alerts and the dashboard
 
 
+def promtool(*arguments: str) -> None:
+    """promtool, which has to find nothing."""
+    program = needs_program("promtool", "prometheus")
+    done = subprocess.run(
+        [program, *arguments], cwd=DEPLOY / "prometheus", capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_accepts_its_configuration() -> None:
+    """promtool has nothing against the configuration and the alert rules that it names."""
+    promtool("check", "config", "prometheus.yml")
+
+
+def test_each_alert_is_about_one_node() -> None:
+    """promtool: each rule fires for the node in trouble, whatever other nodes with the same cameras do."""
+    promtool("test", "rules", "rules_test.yml")
+
+
+def test_every_alert_has_a_promtool_test() -> None:
+    """rules_test.yml expects each alert at least once."""
+    rules = yaml.safe_load((DEPLOY / "prometheus/rules.yml").read_text())["groups"][0]["rules"]
+    scenes = yaml.safe_load((DEPLOY / "prometheus/rules_test.yml").read_text())["tests"]
+    expected = {case["alertname"] for scene in scenes for case in scene["alert_rule_test"] if case["exp_alerts"]}
+    assert expected == {rule["alert"] for rule in rules}
+
+
 @pytest.fixture(scope="module")
 def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """Every metric of the node, with its labels."""
@@ -209,9 +237,41 @@ def test_every_queried_metric_exists(known: dict[str, set[str]], where: str) -> 
     assert names or "up{" in query
     assert set(names) <= set(known)
     for name, selector in re.findall(r"\b(defectd_\w+)\{([^}]*)\}", query):
-        assert set(re.findall(r"(\w+)[=!]", selector)) - {"le"} <= known[name]
+        assert set(re.findall(r"(\w+)[=!]", selector)) - {"le", "instance"} <= known[name]
     for labels in re.findall(r"by \(([^)]*)\)", query):
-        assert set(labels.split(", ")) <= set().union(*(known[name] for name in names))
+        assert set(labels.split(", ")) - {"instance"} <= set().union(*(known[name] for name in names))
+
+
+def dashboard_targets() -> list[dict[str, str]]:
+    board = json.loads((DEPLOY / "grafana/dashboards/defectd.json").read_text())
+    return [target for panel in board["panels"] for target in panel.get("targets", [])]
+
+
+def test_dashboard_shows_the_chosen_nodes() -> None:
+    """Each metric in each query is filtered by the node that the reader chooses, and so are the cameras to choose."""
+    board = json.loads((DEPLOY / "grafana/dashboards/defectd.json").read_text())
+    choices = {choice["name"]: choice["query"]["query"] for choice in board["templating"]["list"]}
+    assert choices["instance"] == "label_values(defectd_info, instance)"
+    for query in [choices["camera"], *(target["expr"] for target in dashboard_targets())]:
+        metrics = re.findall(r"\bdefectd_\w+", query)
+        filtered = re.findall(r'\bdefectd_\w+\{[^}]*instance=~"\$instance"', query)
+        assert len(filtered) == len(metrics) > 0, query
+
+
+def test_curves_of_several_nodes_have_different_names() -> None:
+    """The legend names the node, unless the query adds up the chosen nodes."""
+    for target in dashboard_targets():
+        adds_up = re.search(r"\b(sum|count)\b(?! by \((le, )?instance)", target["expr"])
+        assert adds_up or "{{instance}}" in target["legendFormat"], target["expr"]
+
+
+def test_prometheus_accepts_every_query_of_the_dashboard(tmp_path: Path) -> None:
+    """promtool parses each one, with a node and a camera in place of Grafana's variables."""
+    queries = [re.sub(r"\$\w+", "chosen", target["expr"]) for target in dashboard_targets()]
+    rules = [{"record": f"dashboard:{number}", "expr": query} for number, query in enumerate(queries)]
+    path = tmp_path / "queries.yml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    promtool("check", "rules", str(path))
 
 
 def test_dashboard_shows_every_metric(known: dict[str, set[str]]) -> None:

@@ -3,6 +3,7 @@
 import ast
 import importlib
 import json
+import os
 import pkgutil
 import re
 import subprocess
@@ -168,6 +169,63 @@ def test_command_line_is_imported_quickly_and_alone():
     assert done.stdout.split() == []
 
 
+def imports(tree):
+    """Top-level names of every module that is imported, anywhere in the file."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.split(".")[0]
+
+
+IMPORTERS = sorted(
+    path
+    for folder in ("edge", "trainer", "tests")
+    for path in (ROOT / folder).rglob("*.py")
+    if "onnxruntime" in imports(ast.parse(path.read_text("utf-8")))
+)
+
+
+@pytest.mark.parametrize("path", IMPORTERS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_telemetry_of_onnxruntime_is_off_before_it_is_imported(path):
+    """onnxruntime reads the switch during its import; it then neither writes files nor looks up names."""
+    how = f"import {'.'.join(path.relative_to(ROOT).with_suffix('').parts)}"
+    if path.is_relative_to(ROOT / "tests"):
+        how = f"import runpy; runpy.run_path({str(path)!r})"
+    script = (
+        "import os, sys\n"
+        "class Switch:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'onnxruntime':\n"
+        "            print(os.environ.get('ORT_DISABLE_TELEMETRY'))\n"
+        "            sys.exit()\n"
+        "sys.meta_path.insert(0, Switch())\n"
+        f"{how}\n"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=ROOT,
+        env={**environment, "PYTHONPATH": os.pathsep.join([str(ROOT), str(path.parent)])},
+    )
+    assert done.stdout.split() == ["1"], done.stderr
+
+
+def test_user_may_turn_the_telemetry_of_onnxruntime_on():
+    """defectd sets the switch only where the user has not set it."""
+    script = "import os, edge; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    for chosen in ("0", "1"):
+        environment = {**os.environ, "ORT_DISABLE_TELEMETRY": chosen}
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT, env=environment
+        )
+        assert done.stdout.split() == [chosen]
+
+
 def test_import_contracts_hold():
     """import-linter keeps the contracts of setup.cfg: layers, light edge, doors, trainer."""
     script = "import sys; from importlinter.cli import lint_imports_command as run; sys.argv = ['x']; run()"
@@ -197,15 +255,6 @@ LIBRARY_DOORS = {
     "tornado": {"edge/monitoring/http_server.py"},
     "google": {"edge/delivery/sparkplug/payload.py"},
 }
-
-
-def imports(tree):
-    """Top-level names of every module that is imported, anywhere in the file."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name.split(".")[0] for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.split(".")[0]
 
 
 @pytest.mark.parametrize("library", sorted(LIBRARY_DOORS))

@@ -28,6 +28,7 @@ from edge.frame import Bools, Box, Float32s, Float64s, Gray, Indices
 from edge.model.classifier import Classifier
 from edge.vision import drift, image_quality
 from edge.vision.anomaly import AnomalyModel, Model, views_of
+from edge.vision.decision import defective
 from edge.vision.inspector import Inspector
 
 MIN_TILES: Final = 20
@@ -123,6 +124,8 @@ class Collector:
     """Tiles of each frame."""
     bad: dict[str, int] = field(default_factory=dict)
     """Frames that show no surface, by reason."""
+    called_defective: list[bool] = field(default_factory=list)
+    """Whether the classes call a tile of the frame a defect, for each frame."""
     repeated: int = 0
     """Frames that are identical to an earlier one, as of a recording in a loop: left out."""
     features: dict[int, Float32s] = field(default_factory=dict)
@@ -169,6 +172,8 @@ class Collector:
         if not np.isfinite(values).all():
             raise CalibrationError(f"{label}: the model's scores are not finite numbers")
         self._keep_features(len(self.labels), scores.features)
+        probabilities = scores.probabilities(self.inspector.temperature)
+        self.called_defective.append(bool(defective(probabilities, self.inspector.thresholds).any()))
         self.runs.append(self.runs[-1] + (not follows or self._is_interrupted) if self.runs else 0)
         self._is_interrupted = False
         self.picture, self.boxes = pixels.copy(), tuple(prepared.boxes())

@@ -15,6 +15,10 @@ Canvas = npt.NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
 FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
+TEXT_SIZE: Final = 0.45
+MAP_CAPTION: Final = "largest score of good surface over the threshold, by place"
+CAPTION_PX: Final = 18
+"""Height of a line of a caption."""
 PLOT_PX: Final = (920, 560)
 LEFT, TOP, RIGHT, BELOW = 90, 56, 30, 64
 INK: Final = (60, 60, 60)
@@ -101,7 +105,7 @@ def contact_sheet(tiles: tuple[ShownTile, ...]) -> Canvas:
 
 
 def heat_map(found: Fit) -> Canvas:
-    """(H + 28, W, 3) uint8 BGR: how close good surface came to the threshold, by place in the frame.
+    """(H + caption, W, 3) uint8 BGR: how close good surface came to the threshold, by place in the frame.
 
     An edge of the strip, a reflection or a stain on the glass shows as tiles that are hotter than the others.
     """
@@ -120,9 +124,24 @@ def heat_map(found: Fit) -> Canvas:
         at = (x + w // 2 - 18, y + h // 2 + 5)
         cv2.putText(canvas, text, at, FONT, 0.45, (0, 0, 0), 3, cv2.LINE_AA)
         cv2.putText(canvas, text, at, FONT, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
-    title = np.full((28, canvas.shape[1], 3), 240, np.uint8)
-    _write(title, "largest score of good surface over the threshold, by place", (6, 19))
+    caption = wrapped(MAP_CAPTION, canvas.shape[1] - 12)
+    title = np.full((10 + CAPTION_PX * len(caption), canvas.shape[1], 3), 240, np.uint8)
+    for row, line in enumerate(caption):
+        _write(title, line, (6, 19 + CAPTION_PX * row))
     return np.vstack([title, canvas])
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Lines of whole words, each at most `width` px wide if its first word is."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        (needed, _), _ = cv2.getTextSize(longer, FONT, TEXT_SIZE, 1)
+        if lines and needed <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _cell(one: ShownTile) -> Canvas:
@@ -147,5 +166,5 @@ def _title(text: str) -> Canvas:
     return row
 
 
-def _write(canvas: Canvas, text: str, at: tuple[int, int], colour: Colour = INK, size: float = 0.45) -> None:
+def _write(canvas: Canvas, text: str, at: tuple[int, int], colour: Colour = INK, size: float = TEXT_SIZE) -> None:
     cv2.putText(canvas, text, at, FONT, size, colour, 1, cv2.LINE_AA)

@@ -25,6 +25,11 @@ HELPS: Final = 0.8
 DARK: Final = 20.0
 BRIGHT: Final = 245.0
 """Limits of the median, gray levels."""
+MAX_DARK_SHARE: Final = 0.01
+"""Share of the surface below DARK: the lamp does not reach there, or there is no surface, and no gain helps."""
+MAX_UNEVEN: Final = 0.3
+"""Unevenness that may be left. Good surface had 0.05 (generated strip), 0.14 (237 cold-rolled tiles) and 0.25 (51
+hot-rolled tiles); with a strip edge of 40 px 0.7, with a black gap of 60 px 1.1 (800 px wide)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +41,16 @@ class Light:
     after: float
 
 
-def measure(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None = None) -> Light:
+def measure(
+    frames: Sequence[Gray],
+    roi: tuple[int, int, int, int] | None = None,
+    outline: npt.NDArray[np.int32] | None = None,
+) -> Light:
     """Compute the gain from every second frame and check it on the others.
 
-    roi: x y w h of the surface, px.  Raises CalibrationError when the frames are too few, show one piece of surface,
-    are too dark or saturated, or when the gain would not help.
+    roi: x y w h of the surface, px.  outline: (N, 2) its corners, where it is a polygon inside roi.
+    Raises CalibrationError when the frames are too few, show one piece of surface, are too dark or saturated, in part
+    or in whole, or when the gain would not help.
     """
     if len(frames) < MIN_FRAMES:
         raise CalibrationError(f"{len(frames)} frames: at least {MIN_FRAMES}, of different good surface, are needed")
@@ -58,6 +68,12 @@ def measure(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None = None
     if median < DARK or median > BRIGHT:
         fault = "too dark" if median < DARK else "saturated"
         raise CalibrationError(f"a median of {median:.0f} gray levels is {fault}: adjust exposure or lamp first")
+    dark = _dark_share(frames, (x, y, w, h), outline)
+    if dark > MAX_DARK_SHARE:
+        raise CalibrationError(
+            f"{dark:.0%} of the region are dark in most frames: background beside the strip, or a gap in it. Calibrate "
+            "the region first: `defectd calibrate roi`"
+        )
     gain = np.clip(median / np.maximum(light, 1.0), 1 / MAX_GAIN, MAX_GAIN).astype(np.float32)
     before = float(np.mean([_unevenness(frame, None, roi) for frame in frames[1::2]]))
     after = float(np.mean([_unevenness(frame, gain, roi) for frame in frames[1::2]]))
@@ -67,7 +83,25 @@ def measure(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None = None
             f"{100 * after:.1f} % with the gain. Give more frames of good surface, or inspect without a flat field. If "
             "the frames show dark background, calibrate the region first: `defectd calibrate roi`"
         )
+    if after > MAX_UNEVEN:
+        raise CalibrationError(
+            f"brightness still varies by {after:.0%} across the frame with the gain, and good surface varies by less "
+            f"than {MAX_UNEVEN:.0%}: the frames show more than even surface. Look at them; if they show background, "
+            "calibrate the region first: `defectd calibrate roi`"
+        )
     return Light(gain, before, after)
+
+
+def _dark_share(frames: Sequence[Gray], roi: tuple[int, int, int, int], outline: npt.NDArray[np.int32] | None) -> float:
+    """Share of the surface that is dark in most frames; a margin of one cell is left out."""
+    height, width = frames[0].shape
+    size = (round(width / FACTOR), round(height / FACTOR))
+    usual = np.median([cv2.resize(frame, size, interpolation=cv2.INTER_AREA) for frame in frames], axis=0)
+    x, y, w, h = roi
+    corners = np.array([(x, y), (x + w - 1, y), (x + w - 1, y + h - 1), (x, y + h - 1)], np.int32)
+    surface = cv2.fillPoly(np.zeros((height, width), np.uint8), [corners if outline is None else outline], 255)
+    inside = cv2.erode(cv2.resize(surface, size, interpolation=cv2.INTER_AREA), np.ones((3, 3), np.uint8)) == 255
+    return float((usual[inside] < DARK).mean()) if inside.any() else 0.0
 
 
 def _light(frames: Sequence[Gray], roi: tuple[int, int, int, int] | None) -> Float32s:

@@ -24,6 +24,8 @@ STOP_S: Final = 0.7
 WAIT_S: Final = 0.2
 MAX_BAD: Final = 0.2
 """Share of the frames that may be bad images."""
+MAX_NAMED: Final = 3
+"""Recordings that are named one by one."""
 MIN_SIDE_PX: Final = 32
 """The sharpness of a smaller frame is not checked."""
 
@@ -74,6 +76,8 @@ def shots(camera: config.Camera, sources: Sequence[str], clock: Clock, *, consec
 
 def source_name(camera: config.Camera, sources: Sequence[str]) -> str:
     """Where the frames come from, without credentials."""
+    if len(sources) > MAX_NAMED:
+        return f"{public_url(sources[0])} to {public_url(sources[-1])}, {len(sources)} in all"[:500]
     return ", ".join(public_url(source) for source in sources or [camera.source.get_secret_value()])[:500]
 
 
@@ -149,9 +153,13 @@ def _fault(frame: Gray, *, surface: bool) -> str | None:
 
 
 def _recorded(sources: Sequence[str], *, consecutive: bool) -> Iterator[Shot]:
+    before: str | None = None
+    count = 0
     for source in sources:
-        before: str | None = None
-        for picture in iter_recording(source):
+        if count != 1:  # single files, as the shell lists them, are one recording, like the files of a folder
+            before = None
+        count = 0
+        for count, picture in enumerate(iter_recording(source), 1):  # noqa: B007 (used for the next source)
             if isinstance(picture, Unreadable):
                 if picture.is_rest:
                     continue  # the pictures that came are good footage

@@ -20,8 +20,9 @@ STEPS: Final = 200
 COLUMNS: Final = 3
 WIDE, HIGH, TOP = 360, 280, 60
 """Of a panel and of the title, px."""
-LANE: Final = 36
-"""Width of the lane left of the axis, px, for thresholds without any false alarm."""
+LANE: Final = 56
+"""Width of the lane left of the axis, px, for thresholds without any false alarm; its label has room."""
+TICK_SIZE: Final = 0.36
 LEFT, RIGHT, HEAD, FOOT = 48, WIDE - 16, 34, HIGH - 40
 BLUE, BAND, RED, GREY = (150, 90, 30), (230, 214, 190), (40, 40, 200), (120, 120, 120)
 
@@ -98,16 +99,47 @@ def chart(sample: Sample, result: Result, names: Sequence[str], unsure: float, p
     return canvas
 
 
+@dataclass(frozen=True, slots=True)
+class AlarmAxis:
+    """False alarms from 10^least to 10^most, logarithmic, right of a lane for none."""
+
+    least: int
+    most: int
+
+    @classmethod
+    def of(cls, defect_free: int, per_hour: float) -> AlarmAxis:
+        """defect_free: tiles.  The axis starts at or below the alarms of one tile."""
+        return cls(floor(np.log10(per_hour / max(1, defect_free))), ceil(np.log10(per_hour)))
+
+    def x(self, alarms: float) -> int:
+        """The column, px; 0 is in the middle of the lane."""
+        if alarms <= 0:
+            return LEFT + LANE // 2
+        place = (np.log10(alarms) - self.least) / max(1, self.most - self.least)
+        return round(LEFT + LANE + float(np.clip(place, 0, 1)) * (RIGHT - LEFT - LANE))
+
+    def ticks(self) -> list[tuple[int, str, int]]:
+        """The column of each tick, its label, and the label's left edge, px."""
+        step = 1 if self.most - self.least < 6 else 2
+        powers = range(self.least, self.most + 1, step)
+        decades = [(self.x(10.0**n), f"{10.0**n:g}" if -3 <= n <= 2 else f"1e{n}") for n in powers]
+        labels = [(self.x(0.0), "0"), *decades]
+        return [(px, text, min(px - width_px(text) // 2, WIDE - 4 - width_px(text))) for px, text in labels]
+
+
+def width_px(text: str) -> int:
+    """Of a label of the axis."""
+    (width, _), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, TICK_SIZE, 1)
+    return int(width)
+
+
 def _panel(canvas: Canvas, curve: _Curve, chosen: float, unsure: float, per_hour: float) -> None:
     n, of = len(curve.own), max(1, len(curve.defect_free))
-    least, most = floor(np.log10(per_hour / of)), ceil(np.log10(per_hour))
-    start, decades = LEFT + LANE, max(1, most - least)
+    axis = AlarmAxis.of(len(curve.defect_free), per_hour)
+    start = LEFT + LANE
 
     def x(share: float) -> int:
-        if share <= 0:
-            return LEFT + LANE // 2
-        place = (np.log10(share * per_hour) - least) / decades
-        return round(start + float(np.clip(place, 0, 1)) * (RIGHT - start))
+        return axis.x(share * per_hour)
 
     line = [(x(alarms / of), kept) for alarms, kept in curve.best(unsure)]
     for (px, kept), end in zip(line, [*(px for px, _ in line[1:]), line[-1][0] + 6], strict=True):
@@ -116,15 +148,13 @@ def _panel(canvas: Canvas, curve: _Curve, chosen: float, unsure: float, per_hour
         cv2.rectangle(canvas, (left, _y(high)), (right, _y(low)), BAND, -1)
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         cv2.line(canvas, (LEFT, _y(share)), (RIGHT, _y(share)), (215, 215, 215), 1)
-        _write(canvas, f"{share:.2f}", (8, _y(share) + 4), 0.36)
+        _write(canvas, f"{share:.2f}", (8, _y(share) + 4), TICK_SIZE)
     cv2.line(canvas, (start, HEAD), (start, FOOT), GREY, 1)
     cv2.polylines(canvas, [np.array([(px, _y(k / n)) for px, k in line], np.int32)], False, BLUE, 2, cv2.LINE_AA)
-    _write(canvas, "0", (LEFT + LANE // 2 - 3, FOOT + 16), 0.36)
-    for power in range(least, most + 1, 1 if decades < 6 else 2):
-        px = x(10.0**power / per_hour)
-        cv2.line(canvas, (px, FOOT), (px, FOOT + 4), GREY, 1)
-        tick = f"{10.0**power:g}" if -3 <= power <= 2 else f"1e{power}"
-        _write(canvas, tick, (min(px, RIGHT - 10) - 3 * len(tick), FOOT + 16), 0.36)
+    for px, text, left in axis.ticks():
+        if text != "0":
+            cv2.line(canvas, (px, FOOT), (px, FOOT + 4), GREY, 1)
+        _write(canvas, text, (left, FOOT + 16), TICK_SIZE)
     cv2.rectangle(canvas, (LEFT, HEAD), (RIGHT, FOOT), GREY, 1)
     alarms, kept = curve.at(chosen)
     if len(curve.defect_free):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import re
+from typing import Any, Final
 
 import click
 
@@ -20,8 +22,26 @@ from edge.cli import (
     support,
 )
 
+_EXTRA: Final = re.compile(r"Got unexpected extra arguments? \((\S+).*\)", re.DOTALL)
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+class Main(click.Group):
+    """The command `defectd`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Name one unexpected argument, not pages of them, and the option that a configuration file belongs to."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            extra = _EXTRA.fullmatch(error.message)
+            if extra is None:
+                raise
+            word = extra[1]
+            remedy = f" Write: -c {word}" if word.endswith((".yaml", ".yml")) else ""
+            raise click.UsageError(f"unexpected: {word}.{remedy}", error.ctx) from None
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="defectd")
 def main() -> None:
     """Inspect the surface of moving steel: cameras in, defect events out over MQTT.

@@ -29,7 +29,7 @@ def _renamed(_ctx: click.Context, _param: click.Parameter, value: Any) -> None:
         raise click.UsageError("--hold is now called --camera-count")
 
 
-@click.command()
+@click.command(short_help="Measure the latency of this machine.")
 @json_option
 @click.option("--bundle", "bundle_path", default="builtin", show_default=True, help="The model bundle.")
 @click.option(

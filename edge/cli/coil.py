@@ -12,7 +12,7 @@ from edge.cli.options import config_option, json_option
 from edge.cli.progress import echo
 
 
-@click.group()
+@click.group(short_help="Start, end or show the coil on the line.")
 def coil() -> None:
     """The coil on the line: positions count from its start.
 
@@ -65,7 +65,9 @@ def _order(config_path: Any, as_json: bool, **fields: Any) -> None:
         return
     name = "no coil" if reply["coil"] is None else f"coil {reply['coil']}"
     if reply["kept_since"] is not None:
-        name += f" (started {reply['kept_since']}, before the restart)"
+        from edge.host.clock import local_date_time, wall_ns_of
+
+        name += f" (started {local_date_time(wall_ns_of(reply['kept_since']))}, before the restart)"
     position = "position unknown" if reply["position_m"] is None else f"at {reply['position_m']:.3f} m"
     speed = "speed " + (reply["speed"] if reply["speed_m_per_s"] is None else f"{reply['speed_m_per_s']:g} m/s")
     echo(f"{name}, {position}, {speed}")

@@ -14,7 +14,7 @@ from edge.cli.options import config_option, json_option
 from edge.cli.progress import echo
 
 
-@click.command()
+@click.command(short_help="Examine this node, with a remedy for each fault.")
 @config_option
 @json_option
 @click.option("--no-cameras", is_flag=True, help="Do not open the cameras.")

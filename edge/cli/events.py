@@ -13,6 +13,7 @@ from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.options import Seconds, config_option, json_option, since_option, since_wall_ns
 from edge.cli.progress import echo, note
 from edge.errors import PayloadError
+from edge.event import NODE_CAMERA
 from edge.host.text import one_line
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ MAX_SHOWN: Final = 2000
 """Characters of one event on a terminal."""
 
 
-@click.command()
+@click.command(short_help="Print events as they arrive.")
 @config_option
 @json_option
 @click.option("-n", "--count", type=click.IntRange(1), help="End after this many events.")
@@ -36,7 +37,7 @@ def tail(
     """Subscribe to this node's broker and print events as they arrive.
 
     With --verify tail prints each event once, writes remarks and a result to stderr, and exits with 1 when an event is
-    missing, out of order, or numbered twice.
+    missing, out of order, or numbered twice. It also exits with 1 when it never reached the broker.
     """
     import threading
 
@@ -48,6 +49,8 @@ def tail(
     if verify and camera is not None:
         raise click.UsageError("--verify needs all cameras: seq counts over all of them")
     settings = config.load(config_path)
+    if camera not in (None, NODE_CAMERA):
+        config.find_camera(settings, camera, str(config_path))
     topic = Topics(settings.mqtt.topic_prefix, settings.node).event(camera or "+")
     audit = SequenceAudit() if verify else None
     over = threading.Event()
@@ -57,14 +60,12 @@ def tail(
         timer.start()
     note(f"listening to {topic}; Ctrl-C ends")
     seen = 0
+    connected = threading.Event()
     try:
-        for message in listen(settings.mqtt, [topic], on_state=note, stopped=over):
+        for message in listen(settings.mqtt, [topic], on_state=note, on_connected=connected.set, stopped=over):
             if audit is not None and not _is_first(audit, message.payload):
                 continue
-            if as_json:
-                click.echo(_json_line(message.payload))
-            else:
-                echo(_event_line(message.payload))
+            echo(_json_line(message.payload) if as_json else _event_line(message.payload))
             seen += 1
             if count is not None and seen >= count:
                 break
@@ -72,6 +73,9 @@ def tail(
         pass
     finally:
         timer.cancel()
+    if not connected.is_set():
+        note("the broker was never reached: that no event came proves nothing")
+        sys.exit(EXIT_FAILED)
     if audit is not None:
         sys.exit(_print_results(audit))
 
@@ -108,11 +112,15 @@ def _json_line(payload: bytes) -> str:
         return json.dumps({"not_json": text[:MAX_SHOWN]})
 
 
-def _event_line(payload: bytes) -> str:
+def _event_line(payload: bytes, *, dated: bool = False) -> str:
+    """dated: with the date; both in local time."""
+    from edge.host.clock import local_date_time, local_time, wall_ns_of
+
     try:
         event = json.loads(payload)
         defect, detail = event.get("defect"), event.get("detail")
-        head = f"{event['time'][11:23]} #{event['seq']:<6} {event['camera']:10} {event['type']:15}"
+        at = (local_date_time if dated else local_time)(wall_ns_of(event["time"]))
+        head = f"{at} #{event['seq']:<6} {event['camera']:10} {event['type']:15}"
         if defect:
             x, y, w, h = defect.get("extent_px") or defect["box_px"]
             head += f" {defect['class']:16} {defect['confidence']:.2f}  at {x},{y} {w}x{h} px"
@@ -126,11 +134,11 @@ def _event_line(payload: bytes) -> str:
         if detail:
             head += " " + json.dumps(detail)
         return one_line(head + ("  (replayed)" if event.get("replayed") else ""), MAX_SHOWN)
-    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError):
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError, RecursionError):
         return f"not an event: {one_line(payload, 200)}"
 
 
-@click.command()
+@click.command(short_help="Print the events stored on this node.")
 @config_option
 @json_option
 @since_option
@@ -141,6 +149,7 @@ def events(config_path: Path, as_json: bool, since: str | None, limit: int, refu
     """Print the events stored on this node, delivered or not, oldest first."""
     from edge import config
     from edge.delivery.outbox.reader import read_events
+    from edge.host.clock import local_date_time
 
     settings = config.load(config_path)
     store = settings.state.outbox
@@ -149,12 +158,13 @@ def events(config_path: Path, as_json: bool, since: str | None, limit: int, refu
         if as_json:
             click.echo(json.dumps({"delivery": row.state, "reason": row.reason, **json.loads(row.payload)}))
         else:
-            echo(f"{row.state:9} {_event_line(row.payload)}")
+            echo(f"{row.state:9} {_event_line(row.payload, dated=True)}")
     if not stored and not as_json:
-        click.echo("no events stored", err=True)
+        from_ns = since_wall_ns(since)
+        note("no events stored" if since is None else f"no events stored since {local_date_time(from_ns)}")
 
 
-@click.group("dead-letters")
+@click.group("dead-letters", short_help="Events that the broker refused.")
 def dead_letters() -> None:
     """List, retry or delete the events that the broker refused for good.
 
@@ -171,7 +181,7 @@ def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
     """List the refused events, oldest first: seq, topic, code and the broker's reason."""
     from edge import config
     from edge.delivery.outbox.reader import read_dead_letters
-    from edge.host.clock import stamp
+    from edge.host.clock import local_date_time, stamp
 
     found = read_dead_letters(config.load(config_path).state.outbox, limit)
     for letter in found:
@@ -180,6 +190,7 @@ def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
             head = {"seq": letter.seq, "event_id": letter.event_id, "topic": letter.topic, "refused": at, "code": code}
             click.echo(json.dumps({**head, "reason": letter.reason, "event": json.loads(letter.payload)}))
         else:
+            at = local_date_time(letter.refused_ns)
             echo(f"#{letter.seq:<6} {at} {letter.topic} {code} {letter.reason}")
     if not found and not as_json:
         note("no dead letters")

@@ -16,7 +16,7 @@ from edge.cli.progress import echo, note, progress
 KINDS = click.Choice(["defect", "frame", "image", "unsure", "audit"])
 
 
-@click.group()
+@click.group(short_help="Pictures of defects, and tiles to label.")
 def evidence() -> None:
     """Pictures of defects, and tiles for labelling, on this machine.
 
@@ -39,17 +39,30 @@ def list_evidence(
     from edge import config
     from edge.evidence.export import chosen
 
-    folder = config.load(config_path).evidence_dir
+    settings = config.load(config_path)
+    folder = settings.evidence_dir
     found = list(chosen(folder, since_wall_ns=since_wall_ns(since), camera=camera, kinds=kinds))
+    if camera is not None and not found:  # pictures of a camera that was removed are still there
+        config.find_camera(settings, camera, str(config_path))
     for stored, facts in found[-limit:]:
         if as_json:
             click.echo(json.dumps({"path": stored.path, "size_bytes": stored.size_bytes, **facts}))
         else:
             what = facts.get("label") or facts.get("reason", "")
-            echo(f"{stored.kind:7} {facts.get('time', '')} {what:16} {stored.size_bytes:>7} {stored.path}")
+            echo(f"{stored.kind:7} {_local(facts.get('time'))} {what:16} {stored.size_bytes:>7} {stored.path}")
     if not as_json:
         size = sum(stored.size_bytes for stored, _ in found)
         note(f"{len(found)} pictures, {size / (1 << 20):.1f} MiB, in {folder}")
+
+
+def _local(time: object) -> str:
+    """The time of a picture for people; empty where its facts have none."""
+    from edge.host.clock import local_date_time, wall_ns_of
+
+    try:
+        return local_date_time(wall_ns_of(str(time)))
+    except ValueError:
+        return ""
 
 
 @evidence.command()
@@ -75,8 +88,11 @@ def export(
     from edge.evidence.export import chosen
     from edge.evidence.export import export as write
 
-    folder = config.load(config_path).evidence_dir
+    settings = config.load(config_path)
+    folder = settings.evidence_dir
     found = list(chosen(folder, since_wall_ns=since_wall_ns(since), camera=camera, kinds=kinds))
+    if camera is not None and not found:  # pictures of a camera that was removed are still there
+        config.find_camera(settings, camera, str(config_path))
     counts: Counter[str] = Counter()
     with progress(len(found), "exporting", hidden=as_json) as advance:
         for tile in write(folder, found, out):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from edge.pipeline.offline import Offline
 
 
-@click.command()
+@click.command(short_help="Verdicts for images, folders or videos.")
 @click.argument("paths", nargs=-1, required=True)
 @json_option
 @click.option(
@@ -80,7 +80,7 @@ def _offline(config_path: Path | None, camera: str | None, bundle_path: str | No
     from edge.host.clock import SystemClock
     from edge.model import bundle
     from edge.model.variant import choose
-    from edge.pipeline.offline import Offline, find_camera
+    from edge.pipeline.offline import Offline
 
     clock = SystemClock()
     if config_path is None:
@@ -93,7 +93,7 @@ def _offline(config_path: Path | None, camera: str | None, bundle_path: str | No
         if effective.passed_over:
             note(f"the installed model is not used: {effective.passed_over}")
         classifier = effective.model.classifier
-        one = find_camera(effective.settings, camera, str(config_path))
+        one = config.find_camera(effective.settings, camera, str(config_path))
         if bundle_path is not None:
             one, left_out = without_foreign_calibrations(one, classifier)
             for sentence in left_out:

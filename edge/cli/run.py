@@ -15,7 +15,6 @@ import click
 from edge.cli.exit_codes import EXIT_CONFIG, EXIT_FAILED, exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Seconds, config_option, json_option
-from edge.cli.progress import echo
 from edge.errors import BundleError, ConfigError
 from edge.host.url import public_url
 
@@ -43,14 +42,18 @@ def run(config_path: Path, for_s: float | None) -> None:
     sys.exit(Daemon(prepare(settings, clock), clock, config_path, service=service).run(for_s))
 
 
-@click.command()
+@click.command(short_help="Check a configuration and its model.")
 @config_option
 @json_option
 @click.option("--schema", is_flag=True, help="Print a JSON Schema of the file, for editors, and exit.")
-@click.option("--probe", is_flag=True, help="Also open every camera briefly and take a picture.")
+@click.option("--probe", is_flag=True, help="Also try every camera and the broker.")
 @exits_with_reason
 def check(config_path: Path, as_json: bool, schema: bool, probe: bool) -> None:
-    """Check a configuration and its model without starting anything."""
+    """Check a configuration and its model without starting anything.
+
+    With --probe also open every camera, connect to the broker with the node's credentials, and publish one empty
+    message on PREFIX/NODE/doctor, which no subscriber of states or events receives. Exit code 1 when one of them fails.
+    """
     from edge import config
 
     if schema:
@@ -64,22 +67,31 @@ def check(config_path: Path, as_json: bool, schema: bool, probe: bool) -> None:
         problems = [asdict(p) for p in error.problems] if isinstance(error, ConfigError) else []
         click.echo(json.dumps({"ok": False, "error": str(error), "problems": problems}))
         sys.exit(EXIT_CONFIG)
-    failed = [camera for camera in findings["cameras"] if camera.get("error")]
+    failed = [camera["name"] for camera in findings["cameras"] if camera.get("error")]
+    if findings.get("broker_probe", {}).get("grade") == "fail":
+        failed.append("broker")
     if as_json:
         click.echo(json.dumps({"ok": not failed, **findings}))
     else:
-        echo(
-            f"{config_path}: {'FAIL' if failed else 'OK'}. Model {findings['model']} ({findings['network']}), "
-            f"broker {findings['broker']}"
-        )
-        for camera in findings["cameras"]:
-            probed = ""
-            if camera.get("error"):
-                probed = f": FAIL: {camera['error']}"
-            elif camera.get("actual"):
-                probed = f": OK: {camera['actual']}"
-            echo(f"  {camera['name']}: {camera['source']}{probed}")
+        _print_check(config_path, findings, failed)
     sys.exit(EXIT_FAILED if failed else 0)
+
+
+def _print_check(config_path: Path, findings: dict[str, Any], failed: list[str]) -> None:
+    """What was tried, one line each; the verdict comes last."""
+    for camera in findings["cameras"]:
+        probed = ""
+        if camera.get("error"):
+            probed = f": FAIL: {camera['error']}"
+        elif camera.get("actual"):
+            probed = f": OK: {camera['actual']}"
+        echo(f"  {camera['name']}: {camera['source']}{probed}")
+    tried = findings.get("broker_probe")
+    if tried is not None:
+        remedy = f" -> {tried['remedy']}" if tried["remedy"] else ""
+        echo(f"  broker: {tried['grade'].upper()}: {tried['says']}{remedy}")
+    verdict = f"FAIL ({', '.join(failed)})" if failed else "OK"
+    echo(f"{config_path}: {verdict}. Model {findings['model']} ({findings['network']}), broker {findings['broker']}")
 
 
 def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
@@ -87,13 +99,15 @@ def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
     from edge.camera.probe import probe as probe_cameras
     from edge.control.startup import prepare
     from edge.host.clock import SystemClock
+    from edge.monitoring.doctor import broker
 
     settings = config.load(config_path)
     config.require_secrets(settings, str(config_path))
     clock = SystemClock()
-    classifier = prepare(settings, clock).classifier
+    prepared = prepare(settings, clock)
+    classifier = prepared.classifier
     card = classifier.card
-    found = probe_cameras(settings.active_cameras, clock) if probe else {}
+    found = probe_cameras(settings.active_cameras, clock, prepared.picture_fault) if probe else {}
     cameras = [
         {
             "name": camera.name,
@@ -102,15 +116,19 @@ def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:
         }
         for camera in settings.active_cameras
     ]
+    tried = broker.finding(settings, clock) if probe else None
     return {
         "model": f"{card.name} {card.version}",
         "network": classifier.network,
         "broker": settings.mqtt.broker,
         "cameras": cameras,
+        **(
+            {} if tried is None else {"broker_probe": {key: getattr(tried, key) for key in ("grade", "says", "remedy")}}
+        ),
     }
 
 
-@click.command()
+@click.command(short_help="Make the daemon read its configuration again.")
 @config_option
 @json_option
 @exits_with_reason
@@ -141,6 +159,7 @@ def reload(config_path: Path, as_json: bool) -> None:
         "reopened": "reopened",
         "looked_at": "inspected differently",
         "thresholds": "new thresholds",
+        "settings": "changed",
         "needs_restart": "takes effect at the next restart of the service",
     }
     lines = [f"{words[key]}: {', '.join(reply[key])}" for key in words if reply[key]]

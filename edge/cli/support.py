@@ -11,7 +11,7 @@ from edge.cli.options import config_option
 from edge.cli.progress import note
 
 
-@click.command("support-bundle")
+@click.command("support-bundle", short_help="Pack what a supporter needs, without secrets.")
 @config_option
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="The archive [default: named by the time]."

@@ -1,7 +1,7 @@
 """What was asked for: the configuration, calibrations, tuning, and what commands changed."""
 
 from edge.config.broker_address import broker_address, embedded_port
-from edge.config.loader import json_schema, load, parse, require_secrets, state_dir_of
+from edge.config.loader import find_camera, json_schema, load, parse, require_secrets, state_dir_of
 from edge.config.schema import (
     PATH_STEP,
     CalibratedThresholds,
@@ -51,6 +51,7 @@ __all__ = [
     "Verb",
     "broker_address",
     "embedded_port",
+    "find_camera",
     "json_schema",
     "load",
     "parse",

@@ -324,6 +324,9 @@ def _applied(camera: config.Camera, path: Path) -> config.Camera:
         made_px={name: part.made.frame_px for name, part in used.items() if part.made.frame_px is not None},
         track=found.roi.track if found.roi is not None and "roi" in changes else None,
         reference=found.reference,
+        overruled={
+            one.model["sha256"]: one.made.overruled for one in found.normal if "normal" in used and one.made.overruled
+        },
     )
     changed = camera.model_copy(update=changes)
     return changed.with_calibration(in_use) if used else changed

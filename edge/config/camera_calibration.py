@@ -6,7 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 Side = Literal["left", "right", "top", "bottom"]
 
@@ -27,6 +35,14 @@ class Made(Part):
     frames: int = Field(ge=0)
     frame_px: tuple[int, int] | None
     """Width and height."""
+    overruled: tuple[str, ...] = ()
+    """What spoke against the part, and a person overruled with `--i-have-looked`."""
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Earlier versions do not know `overruled`, and must still read files in which nothing was overruled."""
+        values: dict[str, Any] = serialize(self)
+        return values if self.overruled else {key: value for key, value in values.items() if key != "overruled"}
 
 
 class PartMade(Part):
@@ -107,6 +123,8 @@ class CameraCalibration:
     """How the region follows the strip; None where it is fixed."""
     reference: Reference | None = None
     """What good frames looked like: the drift watch compares with it."""
+    overruled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """What a person overruled when the anomaly model was made, by the sha256 of its network."""
 
     def as_json(self) -> dict[str, Any]:
         """For the hash of the configuration: events carry it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,7 +22,8 @@ class Difference:
     """Names of active cameras, and keys.
 
     reopened: the camera process has to restart.  looked_at: inspected differently, the process goes on.
-    thresholds: only these changed.  needs_restart: keys that take effect at the next start of the service.
+    thresholds: only these changed.  settings: further keys that a running node takes over.
+    needs_restart: keys that take effect at the next start of the service.
     """
 
     added: tuple[str, ...] = ()
@@ -30,6 +31,7 @@ class Difference:
     reopened: tuple[str, ...] = ()
     looked_at: tuple[str, ...] = ()
     thresholds: tuple[str, ...] = ()
+    settings: tuple[str, ...] = ()
     needs_restart: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, list[str]]:
@@ -75,6 +77,7 @@ def compare(
         tuple(reopened),
         tuple(inspected),
         tuple(thresholds),
+        (*_changed_keys(running, merged(running, wanted)), *_memory_limits(before, after)),
         needs_restart(running, wanted),
     )
 
@@ -91,9 +94,20 @@ def _is_inspected_differently(one: Camera, other: Camera, ignored: tuple[str, ..
 
 def needs_restart(running: Config, wanted: Config) -> tuple[str, ...]:
     """Keys, as `section.key`, that a running node cannot take over."""
-    taken, found = merged(running, wanted), []
+    return _changed_keys(merged(running, wanted), wanted)
+
+
+def _memory_limits(before: Mapping[str, Camera], after: Mapping[str, Camera]) -> list[str]:
+    """Cameras whose process may grow to another size: that changes neither how it is opened nor its inspection."""
+    changed = (n for n in after if n in before and _differ(before[n], after[n], ("max_memory_mb",)))
+    return [f"cameras.{name}.max_memory_mb" for name in changed]
+
+
+def _changed_keys(before: Config, after: Config) -> tuple[str, ...]:
+    """Keys, as `section.key`, that differ; those of cameras and their decisions are not compared."""
+    found: list[str] = []
     for name in Config.model_fields:
-        one, other = getattr(taken, name), getattr(wanted, name)
+        one, other = getattr(before, name), getattr(after, name)
         if one == other or name in ("cameras", "decision"):
             continue
         inner = getattr(type(one), "model_fields", None)

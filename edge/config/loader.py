@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ValidationError
 
 from edge.config import messages, secret_file, yaml_file
-from edge.config.schema import Config
+from edge.config.schema import Camera, Config
 from edge.config.value_types import Locate, PathKey
 from edge.errors import ConfigError, Problem
 
@@ -63,6 +63,15 @@ def parse(raw: object, *, origin: str, base: Path, env: Mapping[str, str]) -> Co
         raise ConfigError(origin, tuple(problems))
     anchored: Config = _anchored(config, Config, (), lambda where: yaml_file.located(where, base=base, env=env))
     return anchored
+
+
+def find_camera(settings: Config, name: str | None, origin: str) -> Camera:
+    """A camera by name, or the first.  Raises ConfigError when there is none of that name."""
+    names = [camera.name for camera in settings.cameras]
+    if name is not None and name not in names:
+        remedy = f"The configuration has: {', '.join(names)}"
+        raise ConfigError(origin, (Problem("--camera", name, "no such camera", remedy),))
+    return settings.cameras[names.index(name) if name else 0]
 
 
 def require_secrets(config: Config, origin: str) -> None:

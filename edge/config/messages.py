@@ -35,6 +35,16 @@ MAX_SHOWN: Final = 200
 """Characters of a key: an unknown one may be any text."""
 MAX_COMPARED: Final = 100
 """Characters of an unknown key that are compared with the known ones: the time grows with their square."""
+PATTERNS: Final[Mapping[str, str]] = {
+    r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$": "1 to 63 letters, digits, _ . or -, with a letter or digit first",
+    r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*$": "no blanks, no + or #, and no / or $ at its start",
+    r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*[^/+#\s\x00-\x1f]$": "no blanks, no + or #, and no / at its ends",
+    r"^[^+/#\x00-\x1f\x7f]+$": "no + / or #",
+    r"^[^+#\s\x00-\x1f$][^+#\x00-\x1f]*$": "a topic in full, without + or #",
+    "^[0-9a-f]{64}$": "a SHA-256 in 64 hexadecimal digits",
+    "^[A-Za-z0-9 ]{4}$": "four letters or digits",
+}
+"""The patterns of the schema, for people; a test compares them with it."""
 SHOWN_KEYS: Final = 6
 """Known keys that an error about an unknown one lists, those of the most similar name first."""
 
@@ -91,6 +101,8 @@ def _problem(details: Any, raw: Any) -> Problem:
         return Problem(key, value, "is the name up to version 0.1", f"Write {renamed!r}")
     message = str(details["msg"]).removeprefix("Value error, ")
     allowed = _PLAINER.get(kind) or re.sub(r"^(Input|String|Tuple) should", "should", message)
+    if kind == "string_pattern_mismatch":
+        allowed = f"should be {PATTERNS.get(details['ctx']['pattern'], 'of another form')}"
     if kind == "missing":
         value, allowed = "missing", "the key is required"
     return Problem(key, value, one_line(allowed), _remedy(path, kind))
@@ -139,7 +151,9 @@ def _remedy(path: tuple[Any, ...], kind: str) -> str:
     if kind == "missing" or field.is_required():
         return f"Set it: {field.description}"
     default = field.get_default(call_default_factory=True)
-    shown = "null" if default is None else default
+    if isinstance(default, BaseModel | dict) or (isinstance(default, list | tuple) and default):
+        return f"It means: {field.description}"  # a default of several values is in config.yaml
+    shown = "null" if default is None else str(default).lower() if isinstance(default, bool) else default
     return f"It means: {field.description} (default {shown})"
 
 

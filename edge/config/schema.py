@@ -224,7 +224,7 @@ class Commands(Section):
 
 class Log(Section):
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="lowest severity that is logged")
-    format: Literal["auto", "plain", "json"] = Field("auto", description="auto: plain on a terminal, else JSON")
+    format: Literal["auto", "plain", "json"] = Field("auto", description="auto: plain where a terminal is, else JSON")
 
 
 class Metrics(Section):

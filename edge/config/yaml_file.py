@@ -44,6 +44,8 @@ def read(path: Path, *, may_be_pipe: bool = False) -> object:
         with path.open("rb") if may_be_pipe else regular_file.opened(path) as file:
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise _refused(origin, "cannot be read: there is no such file", "Give a YAML file with -c") from error
     except (OSError, ValueError) as error:
         raise _refused(origin, f"cannot be read: {error}", "Give a readable YAML file with -c") from error
     if len(raw) > MAX_BYTES:

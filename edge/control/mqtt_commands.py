@@ -22,7 +22,7 @@ from edge.config import Verb
 from edge.control.requests import MAX_ID, REQUESTS, VERBS, Request
 from edge.delivery.mqtt.json_payload import json_value
 from edge.delivery.mqtt.notices import Received
-from edge.delivery.mqtt.topics import Topics
+from edge.delivery.mqtt.topics import CAMERA_TOPICS, Topics
 from edge.errors import CommandError, DefectdError
 from edge.host.clock import Clock, stamp
 from edge.host.log_throttle import LogThrottle
@@ -207,6 +207,8 @@ class Commands:
             raise CommandError("reply_topic", f"a response topic must lie below {own} (or commands.reply_prefixes)")
         if levels[0] in self._own_levels or (levels[0] == "cmd" and len(levels) < 3):
             raise CommandError("reply_topic", "the response topic is one that this node itself uses")
+        if len(levels) == 2 and levels[1] in CAMERA_TOPICS:  # a consumer would take the reply for an event
+            raise CommandError("reply_topic", f"a response topic may not end like a camera's: /{levels[1]}")
         return topic
 
     def _refuse(self, received: Received, error: CommandError, request_id: str | int | None = None) -> None:

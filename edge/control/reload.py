@@ -258,7 +258,7 @@ class Node:
         fresh = (*found.added, *found.reopened, *found.looked_at)
         cameras = {name: session_of(by_name[name], self.model.classifier, self._clock).settings for name in fresh}
         self._check_models(by_name.values())
-        is_same = settings.model.shadow == self.settings.model.shadow and found == Difference()
+        is_same = settings.model.shadow == self.settings.model.shadow and replace(found, settings=()) == Difference()
         shadow = None if is_same else shadow_of(settings, self._clock)
         before = self.origin.config_sha256
         changed = {**found.as_json(), "config_sha256": settings.sha256, "config_sha256_before": before}

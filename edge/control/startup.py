@@ -17,6 +17,7 @@ from edge.control.effective_config import (
 from edge.control.loaded_model import LoadedModel
 from edge.control.model_validation import validate
 from edge.errors import BundleError, ConfigError, Problem
+from edge.frame import Frame
 from edge.host.clock import Clock
 from edge.model import bundle
 from edge.model.bundle import Bundle
@@ -50,6 +51,11 @@ class Prepared:
     @property
     def classifier(self) -> Classifier:
         return self.effective.model.classifier
+
+    def picture_fault(self, frame: Frame) -> str | None:
+        """Why the daemon would not inspect the next frame of a camera; None where it would."""
+        session = next(session for session in self.sessions if session.name == frame.camera)
+        return session.inspector.check(frame.pixels, frame.grabbed_ns).fault
 
 
 def prepare(file: config.Config, clock: Clock) -> Prepared:

@@ -1,5 +1,8 @@
 """Which pictures are kept: of each defect, of a bad picture, and now and then a tile for people to label.
 
+A defect enters the picture piece by piece, and its first frame must serve as evidence at once. While it is open the
+selector holds a copy of the frame that shows most of it, and keeps that for the closing event.
+
 The inspection loop calls the selector while it holds the frame: the selector copies the pixels and returns at once.
 """
 
@@ -8,6 +11,7 @@ from __future__ import annotations
 import random
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from edge import config, event
@@ -21,6 +25,27 @@ from edge.vision.inspector import Verdict
 
 MAX_OPEN_DEFECTS: Final = 1024
 """Open defects whose picture the closing event repeats."""
+MORE: Final = 1.1
+"""A frame shows more of a defect if the visible part is larger by this factor: each time its crop is copied."""
+MAX_HELD_BYTES: Final = 32 << 20
+"""Size of the copies held for open defects. Above it the picture of the opening frame stays."""
+
+Picture = Callable[[float], event.Evidence | None]
+"""Waits at most that long, s; returns the reference of a picture that is on disk by then."""
+
+
+@dataclass(slots=True)
+class _OpenDefect:
+    """The pictures of one open defect.  shown_px: area of it that the best of them shows."""
+
+    opening: PendingEvidence | None
+    shown_px: int
+    better: Piece | None = None
+    """Of a later frame, in memory until the defect closes."""
+
+    @property
+    def held_bytes(self) -> int:
+        return 0 if self.better is None else self.better.pixels.nbytes
 
 
 class EvidenceSelector:
@@ -38,19 +63,20 @@ class EvidenceSelector:
         self._keep = keep
         self._clock = clock
         self._rng = rng or random.Random()  # noqa: S311 (a sample, no secret)
-        self._pending: OrderedDict[str, PendingEvidence] = OrderedDict()
+        self._open: OrderedDict[str, _OpenDefect] = OrderedDict()
         """By track, until the track closes."""
+        self._held_bytes = 0
         self._due_ns: dict[tuple[str, Kind], int] = {}
 
     def select(
         self, fact: event.Event, camera: config.Camera, frame: Frame | None, detections: Detections
-    ) -> PendingEvidence | None:
+    ) -> Picture | None:
         """Select the picture of an event; None for an event without one.
 
         detections: of the frame.  Neither they nor the frame are used after the return.
         """
         if fact.type == "defect.closed" and fact.defect is not None:
-            return self._pending.pop(fact.defect.track_id, None)
+            return self._close(fact, fact.defect)
         if frame is None:
             return None
         if fact.type == "defect.opened" and fact.defect is not None:
@@ -59,6 +85,25 @@ class EvidenceSelector:
             facts = {"event_id": fact.event_id, **self._facts(frame, (0, 0, *_size(frame))), **(fact.detail or {})}
             return self._keep(Piece("image", camera.name, frame.pixels.copy(), facts))
         return None
+
+    def follow(
+        self, camera: config.Camera, frame: Frame, defects: Sequence[event.Defect], detections: Detections
+    ) -> None:
+        """Hold a copy of the frame for each open defect of which it shows more than the frames before.
+
+        defects: those that the frame shows, with their boxes in it.  Nothing is used after the return.
+        """
+        for defect in defects:
+            known = self._open.get(defect.track_id)
+            shown_px = _shown_px(defect)
+            if known is None or shown_px < MORE * known.shown_px:
+                continue
+            crop = _with_margin(defect.box_px, camera.tile_px // 4, _size(frame))
+            held_bytes = self._held_bytes - known.held_bytes + crop[2] * crop[3]
+            if held_bytes > MAX_HELD_BYTES:
+                continue
+            known.better = self._piece("defect", frame, crop, _about(defect, crop, detections))
+            known.shown_px, self._held_bytes = shown_px, held_bytes
 
     def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[], Sequence[Box]]) -> None:
         """Now and then keep a tile for people to label: an unsure one, or any.  boxes: gives the tiles of a frame."""
@@ -73,23 +118,27 @@ class EvidenceSelector:
     def _keep_defect(
         self, fact: event.Event, defect: event.Defect, camera: config.Camera, frame: Frame, detections: Detections
     ) -> PendingEvidence | None:
-        crop = _with_margin(defect.box_px, camera.tile_px // 4, _size(frame))
-        about = {
-            "event_id": fact.event_id,
-            "track_id": defect.track_id,
-            "label": defect.class_name,
-            "confidence": round(defect.confidence, 4),
-            "box_px": defect.box_px,
-            "peak_px": _peak(defect, detections),
-        }
-        pending = self._keep_crop("defect", frame, crop, about)
+        crop, whole = _with_margin(defect.box_px, camera.tile_px // 4, _size(frame)), (0, 0, *_size(frame))
+        name = {"event_id": fact.event_id}
+        pending = self._keep_crop("defect", frame, crop, name | _about(defect, crop, detections))
         if self._settings.frames:
-            self._keep_crop("frame", frame, (0, 0, *_size(frame)), about)
-        if pending is not None:
-            self._pending[defect.track_id] = pending
-            if len(self._pending) > MAX_OPEN_DEFECTS:
-                self._pending.popitem(last=False)
+            self._keep_crop("frame", frame, whole, name | _about(defect, whole, detections))
+        self._open[defect.track_id] = _OpenDefect(pending, _shown_px(defect))
+        if len(self._open) > MAX_OPEN_DEFECTS:
+            self._held_bytes -= self._open.popitem(last=False)[1].held_bytes
         return pending
+
+    def _close(self, fact: event.Event, defect: event.Defect) -> Picture | None:
+        """The picture of the frame that showed most of the defect; that of its first frame until it is written."""
+        known = self._open.pop(defect.track_id, None)
+        if known is None:
+            return None
+        self._held_bytes -= known.held_bytes
+        if known.better is None:
+            return known.opening
+        final = {"label": defect.class_name, "confidence": round(defect.confidence, 4)}
+        better = self._keep(replace(known.better, facts={"event_id": fact.event_id, **known.better.facts, **final}))
+        return _first_kept(better, known.opening)
 
     def _is_due(self, kind: Kind, camera: str, now_ns: int) -> bool:
         """At random times, `per_hour` on average: no rhythm of the production line can hide from the samples."""
@@ -101,13 +150,53 @@ class EvidenceSelector:
         return due_ns is not None
 
     def _keep_crop(self, kind: Kind, frame: Frame, crop: Box, about: dict[str, Any]) -> PendingEvidence | None:
+        return self._keep(self._piece(kind, frame, crop, about))
+
+    def _piece(self, kind: Kind, frame: Frame, crop: Box, about: dict[str, Any]) -> Piece:
         x, y, w, h = crop
         pixels: Gray = frame.pixels[y : y + h, x : x + w].copy()  # the ring reuses the frame's memory after this turn
-        return self._keep(Piece(kind, frame.camera, pixels, {**about, **self._facts(frame, crop)}))
+        return Piece(kind, frame.camera, pixels, {**about, **self._facts(frame, crop)})
 
     def _facts(self, frame: Frame, crop: Box) -> dict[str, Any]:
         time = stamp(self._clock.wall_ns())
         return {"time": time, "frame": frame.number, "source": frame.label[:200], "crop_px": crop}
+
+
+def _about(defect: event.Defect, crop: Box, detections: Detections) -> dict[str, Any]:
+    """What a picture shows of a defect.  box_in_picture: x y w h, as shares of the width and height of the picture.
+
+    Nothing is drawn into the picture: people label it, and networks learn from it.
+    """
+    x, y, w, h = defect.extent_px or defect.box_px
+    return {
+        "track_id": defect.track_id,
+        "label": defect.class_name,
+        "confidence": round(defect.confidence, 4),
+        "box_px": defect.box_px,
+        "extent_px": defect.extent_px,
+        "peak_px": _peak(defect, detections),
+        "box_in_picture": [
+            round((x - crop[0]) / crop[2], 4),
+            round((y - crop[1]) / crop[3], 4),
+            round(w / crop[2], 4),
+            round(h / crop[3], 4),
+        ],
+    }
+
+
+def _shown_px(defect: event.Defect) -> int:
+    """Area of the part of a defect that its frame shows."""
+    box = defect.extent_px or defect.box_px
+    return box[2] * box[3]
+
+
+def _first_kept(*pictures: PendingEvidence | None) -> Picture | None:
+    """The first of these pictures that is on disk in time; only the first one is waited for."""
+    found = [picture for picture in pictures if picture is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    first, second = found
+    return lambda timeout_s: first(timeout_s) or second(0.0)
 
 
 def _size(frame: Frame) -> tuple[int, int]:

@@ -42,6 +42,17 @@ def stamp(wall_ns: int) -> str:
     return f"{text}.{rest // NS_PER_MS:03d}Z"
 
 
+def local_time(wall_ns: int) -> str:
+    """Time of day with its zone, for people: `14:03:22.417 CET`."""
+    at, rest = time.localtime(wall_ns // NS_PER_S), wall_ns % NS_PER_S
+    return f"{time.strftime('%H:%M:%S', at)}.{rest // NS_PER_MS:03d} {at.tm_zone}"
+
+
+def local_date_time(wall_ns: int) -> str:
+    """The same with its date, for what may be old: `2026-11-22 14:03:22.417 CET`."""
+    return f"{time.strftime('%Y-%m-%d', time.localtime(wall_ns // NS_PER_S))} {local_time(wall_ns)}"
+
+
 def wall_ns_of(text: str) -> int:
     """The wall time of a `stamp`.  Raises ValueError."""
     return round(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000) * NS_PER_MS

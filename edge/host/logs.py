@@ -17,7 +17,8 @@ PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, loggin
 
 class _Plain(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        at = time.strftime("%H:%M:%S", time.localtime(record.created))
+        moment = time.localtime(record.created)
+        at = f"{time.strftime('%H:%M:%S', moment)} {moment.tm_zone}"
         module = record.name.rpartition(".")[2]
         return lines(redact(f"{at} {record.levelname.lower():7} {module:11} {_text(record)}"))
 
@@ -43,9 +44,13 @@ def _text(record: logging.LogRecord) -> str:
 
 
 def start(level: str, style: Literal["auto", "plain", "json"], stream: TextIO | None = None) -> None:
-    """Write everything from `level` on to the stream (None: stderr).  Replaces earlier handlers."""
+    """Write everything from `level` on to the stream (None: stderr).  Replaces earlier handlers.
+
+    auto: plain where a person sits at a terminal, also one who pipes the log into `tee`; a service has none.
+    """
     stream = sys.stderr if stream is None else stream
-    plain = stream.isatty() if style == "auto" else style == "plain"
+    at_terminal = stream.isatty() or (sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty())
+    plain = at_terminal if style == "auto" else style == "plain"
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Plain() if plain else _Json())
     root = logging.getLogger()

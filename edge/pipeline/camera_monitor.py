@@ -11,6 +11,7 @@ from edge.config import calibration
 from edge.coverage.strip_position import PositionTracker
 from edge.frame import Frame
 from edge.host.clock import NS_PER_S, Clock
+from edge.host.log_throttle import LogThrottle
 from edge.host.redact import redact
 from edge.pipeline.camera_session import CameraSession, Outage, PauseState
 from edge.pipeline.reporting import Reporter
@@ -31,6 +32,7 @@ class CameraMonitor:
         self._scheduler = scheduler
         self._strip = strip
         self._clock = clock
+        self._throttle = LogThrottle(log)
 
     # ---- the signal ------------------------------------------------------------------------------------
 
@@ -150,11 +152,15 @@ class CameraMonitor:
             if session.fault_since_ns is None:
                 session.fault_since_ns = self._clock.monotonic_ns()
             self._reporter.enter(session, "fault", check.started)
+            sentence = f"camera {session.name}: its pictures are not inspected: {check.started}"
+            self._throttle.write(logging.WARNING, sentence, self._clock.monotonic_ns())
             self._reporter.emit(session, "image.bad", frame=frame, detail={"reason": check.started})
         elif check.ended is not None:
             now_ns = self._clock.monotonic_ns()
             since_ns, session.fault_since_ns = session.fault_since_ns or now_ns, None
             self._reporter.enter(session, "restored")
+            sentence = f"camera {session.name}: its pictures are inspected again"
+            self._throttle.write(logging.INFO, sentence, now_ns)
             detail = {"reason": check.ended, "seconds": round((now_ns - since_ns) / NS_PER_S, 3)}
             self._reporter.emit(session, "image.restored", frame=frame, detail=detail)
 

@@ -13,7 +13,7 @@ from edge.camera.recordings import iter_recording
 from edge.camera.sources.contract import Picture, Unreadable
 from edge.camera.sources.files import find_images
 from edge.camera.sources.registry import RECORDING, find
-from edge.errors import ConfigError, DefectdError, Problem
+from edge.errors import DefectdError
 from edge.host.clock import NS_PER_MS, Clock
 from edge.model.classifier import Classifier
 from edge.vision.drawing import save
@@ -21,15 +21,6 @@ from edge.vision.inspector import Inspector, Verdict
 
 MAX_NAME_BYTES: Final = 200
 """Of a file name without the number of the frame: file systems take 255."""
-
-
-def find_camera(settings: config.Config, name: str | None, origin: str) -> config.Camera:
-    """A camera by name, or the first.  Raises ConfigError when there is none of that name."""
-    names = [camera.name for camera in settings.cameras]
-    if name is not None and name not in names:
-        remedy = f"The configuration has: {', '.join(names)}"
-        raise ConfigError(origin, (Problem("--camera", name, "no such camera", remedy),))
-    return settings.cameras[names.index(name) if name else 0]
 
 
 class Offline:

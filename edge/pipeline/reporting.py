@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from edge import config, event
@@ -39,6 +39,9 @@ class EvidenceSelector(Protocol):
     def select(
         self, fact: event.Event, camera: config.Camera, frame: Frame | None, detections: Detections
     ) -> Picture | None: ...
+    def follow(
+        self, camera: config.Camera, frame: Frame, defects: Sequence[event.Defect], detections: Detections
+    ) -> None: ...
     def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[], Sequence[Box]]) -> None: ...
 
 
@@ -54,6 +57,8 @@ class Report:
     stages: dict[str, Summary]
     coverage: dict[str, Any]
     open_defects: int
+    bad_images: Mapping[str, int] = field(default_factory=dict)
+    """Pictures of the window that could not be inspected, by reason."""
 
 
 def _ignore(*_: object) -> None:
@@ -109,6 +114,14 @@ class Reporter:
         evidence = self._subscribers.evidence
         picture = None if evidence is None else evidence.select(fact, session.camera, frame, detections)
         self._subscribers.events.put(fact, picture)
+
+    def follow_defects(self, session: CameraSession, frame: Frame, detections: Detections) -> None:
+        """Let the evidence selector see the open defects of an inspected frame: it may show more of one."""
+        evidence = self._subscribers.evidence
+        if evidence is not None and detections.regions:
+            defects = session.tracking.defects.in_view()
+            if defects:
+                evidence.follow(session.camera, frame, defects, detections)
 
     def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[], Sequence[Box]]) -> None:
         """Let the evidence selector keep tiles of an inspected frame.  boxes: gives its tiles."""
@@ -209,8 +222,11 @@ class Reporter:
         if is_blind and position is not None and session.heading is not None and counters.view_m:
             account.advance_to(position)  # strip that passes a camera without signal is never inspected
         message = account.report(now_ns)
+        bad_images: dict[str, int] = {}
         for gap in counters.gaps.take():
             self.emit_gap(session, gap)
+            if gap.cause == "bad_image":
+                bad_images = gap.reasons
         _log_edges(session)
         self._subscribers.coverage(session.name, message)
         self.publish_state(session)
@@ -218,7 +234,16 @@ class Reporter:
         stages = {stage: c.since(counters.reported_stages.get(stage)).summary() for stage, c in counts.items()}
         counters.reported_stages = counts
         open_defects = len(session.tracking.defects)
-        return Report(session.name, session.state.name, counters.fps, stages["total"], stages, message, open_defects)
+        return Report(
+            session.name,
+            session.state.name,
+            counters.fps,
+            stages["total"],
+            stages,
+            message,
+            open_defects,
+            bad_images,
+        )
 
 
 def thresholds_json(decision: config.Decision) -> dict[str, Any]:
@@ -244,7 +269,8 @@ def _drift_json(session: CameraSession) -> dict[str, Any] | None:
 def _calibration_json(session: CameraSession) -> dict[str, Any] | None:
     """Which calibrated parts are in use, and which are refused for frames of this size."""
     parts = calibration.made_px(session.camera)
-    if not parts:
+    overruled = session.camera.calibration.overruled.get(session.inspector.network, ())
+    if not parts and not overruled:
         return None
     refused = {misfit.part: misfit.as_json() for misfit in session.tracking.misfits}
     used = [part for part in parts if part not in refused]
@@ -252,7 +278,12 @@ def _calibration_json(session: CameraSession) -> dict[str, Any] | None:
         side: {"sight": edge.state, "px": edge.at_px, "lost_frames": edge.lost_frames}
         for side, edge in session.inspector.edges.items()
     }
-    return {"used": used, "refused": list(refused.values()), **({"edges": edges} if edges else {})}
+    return {
+        "used": used,
+        "refused": list(refused.values()),
+        **({"overruled": list(overruled)} if overruled else {}),
+        **({"edges": edges} if edges else {}),
+    }
 
 
 def _log_edges(session: CameraSession) -> None:

@@ -99,11 +99,16 @@ def decide(
         return NO_DETECTIONS
     best = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
-    defect = confidence >= thresholds.per_class[best]
+    defect = defective(probabilities, thresholds)
     unsure = ~defect & ~(evidence < thresholds.unsure)
     if not defect.any():
         return Detections((), _rows(boxes, unsure))
     return Detections(_joined(best, confidence, defect, boxes, cells, thresholds.classes), _rows(boxes, unsure))
+
+
+def defective(probabilities: Float32s, thresholds: Thresholds) -> Bools:
+    """(N,) the tiles that the classes call a defect.  probabilities: (N, classes) float32."""
+    return np.asarray(probabilities.max(axis=1) >= thresholds.per_class[probabilities.argmax(axis=1)], np.bool_)
 
 
 def _by_anomaly_score(

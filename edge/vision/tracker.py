@@ -173,6 +173,10 @@ class Tracker:
     def __len__(self) -> int:
         return sum(track.is_open for track in self._tracks)
 
+    def in_view(self) -> list[Defect]:
+        """The open defects that the last frame shows, with their boxes in it."""
+        return [t.as_defect(t.box, t.extent) for t in self._tracks if t.is_open and not t.unseen]
+
     def step(
         self,
         detections: Detections,

@@ -106,7 +106,15 @@ class FakeLink:
             self.alive = True
             self.deliver(Connected(self.protocol, broker.receive_maximum, broker.maximum_packet_size, False))
 
-    def publish(self, topic: str, payload: bytes, *, retain: bool = False, correlation: bytes | None = None) -> int:
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        retain: bool = False,
+        correlation: bytes | None = None,
+        content_type: str | None = None,
+    ) -> int:
         if not self.alive:
             raise BrokerError("the connection to the broker is gone")
         if "#" in topic:

@@ -18,10 +18,12 @@ import numpy as np
 import paho.mqtt.client as paho
 import pytest
 from mosquitto import Mosquitto
-from node import Node, running, until
+from node import Node, running, subscriber, until
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+
+from edge.control.requests import VERBS
 
 pytestmark = pytest.mark.system
 
@@ -54,17 +56,18 @@ class Operator:
         else:
             self.messages.append((message.topic, fact))
 
-    def ask(self, verb: str, **fields: Any) -> dict[str, Any]:
-        """Send a command.  Returns its own reply."""
+    def ask(self, verb: str, reply_to: str = "defectd/line3/replies/operator", **fields: Any) -> dict[str, Any]:
+        """Send a command.  Returns its own reply, which comes on the node's topic if the node refuses `reply_to`."""
         self._count += 1
         properties = Properties(PacketTypes.PUBLISH)
-        properties.ResponseTopic = "defectd/line3/replies/operator"
+        properties.ResponseTopic = reply_to
         properties.CorrelationData = str(self._count).encode()
         self.client.publish(f"defectd/line3/cmd/{verb}", json.dumps(fields), qos=1, properties=properties)
         while True:
             topic, reply, correlation = self.replies.get(timeout=15)
             if correlation == properties.CorrelationData:
-                assert topic == properties.ResponseTopic
+                refused = reply.get("error", {}).get("code") == "reply_topic"
+                assert topic == (f"defectd/line3/cmd/{verb}/reply" if refused else reply_to)
                 return reply
 
     def latest(self, topic: str) -> Any:
@@ -152,7 +155,9 @@ def test_operator_fetches_the_picture_of_an_event(tmp_path, broker, operator):
         closed = until(
             lambda: [e for e in operator.events("defect.closed") if e["defect"]["track_id"] == track], 30, "the closing"
         )
-        assert closed[0]["evidence"] == kept
+        final = operator.ask("evidence", path=closed[0]["evidence"]["path"])["result"]
+        assert (final["sha256"], final["facts"]["track_id"]) == (closed[0]["evidence"]["sha256"], track)
+        assert len(final["facts"]["box_in_picture"]) == 4
         node.kill()
         node.start()
         until(lambda: "pictures, " in node.log().rpartition("inspects")[0], 20, "the index of the folder")
@@ -165,6 +170,34 @@ def test_operator_fetches_the_picture_of_an_event(tmp_path, broker, operator):
         gone = f"defect/0000000000-top-{'0' * 16}.jpg"
         assert operator.ask("evidence", path=gone)["error"]["code"] == "gone"
         assert node.stop() == 0
+
+
+def test_wildcards_of_the_manual_bring_what_the_manual_says(tmp_path, broker, operator):
+    """Filters of status, events and coverage bring no command or reply; that of states brings the command `state`."""
+    filters = ("defectd/+/status", "defectd/+/+/event", "defectd/+/+/coverage", "defectd/+/+/state")
+    with (
+        subscriber(broker.port, topics=filters) as consumer,
+        Node(tmp_path / "node", broker.port, [CAMERA], commands={"allow": ALL, "rate_per_s": 50}) as node,
+    ):
+        node.start()
+        running(operator, "top")
+        assert operator.ask("pause", camera="top")["ok"]  # an event of the camera
+        for verb in VERBS:
+            operator.ask(verb)
+        for level in ("event", "coverage", "state"):
+            assert operator.ask("ping", reply_to=f"defectd/line3/replies/{level}")["error"]["code"] == "reply_topic"
+        assert node.stop() == 0
+        until(lambda: not consumer.latest("defectd/line3/status")["online"], 10, "the last status")
+        messages = [(topic, message) for _, topic, message in consumer.all()]
+    own = {topic: message.get("schema") for topic, message in messages if topic.split("/")[2] != "cmd"}
+    assert own == {
+        "defectd/line3/status": None,
+        "defectd/line3/node/event": "defectd.event/1",
+        "defectd/line3/top/event": "defectd.event/1",
+        "defectd/line3/top/coverage": "defectd.coverage/1",
+        "defectd/line3/top/state": "defectd.state/1",
+    }
+    assert [(topic, message) for topic, message in messages if topic not in own] == [("defectd/line3/cmd/state", {})]
 
 
 def test_flood_and_huge_commands_cost_neither_memory_nor_latency(tmp_path, broker, operator):

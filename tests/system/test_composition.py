@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import queue
 import shutil
 import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import paho.mqtt.client as paho
 import pytest
 from mosquitto import Mosquitto, need_mosquitto
 from node import Node, until
+from paho.mqtt.enums import CallbackAPIVersion
 from pydantic import SecretStr
 
 from edge import config
@@ -33,7 +37,10 @@ def make_secrets(folder: Path, *names: str) -> None:
 
 @pytest.fixture(scope="module")
 def secrets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the script makes, with a second node, which needs an empty file for its password and nothing else."""
     folder = tmp_path_factory.mktemp("deploy") / "secrets"
+    folder.mkdir()
+    (folder / "mqtt-password-line4").touch()
     make_secrets(folder, "plant.example", "10.0.0.7")
     return folder
 
@@ -76,12 +83,17 @@ def shipped(tmp_path: Path, secrets: Path) -> Iterator[Mosquitto]:
     broker.stop()
 
 
-def examined(broker: Mosquitto, secrets: Path, folder: Path, node: str = "line3", scheme: str = "mqtts") -> Finding:
+PASSWORD_FILES = {"line3": "mqtt-password", "line4": "mqtt-password-line4", "scada": "scada-password"}
+
+
+def examined(
+    broker: Mosquitto, secrets: Path, folder: Path, node: str = "line3", scheme: str = "mqtts", user: str = "line3"
+) -> Finding:
     """The doctor's finding with the settings of deploy/defectd.yaml."""
     mqtt = config.Mqtt(
         broker=f"{scheme}://127.0.0.1:{broker.port}",
-        username="line3",
-        password_file=secrets / "mqtt-password",
+        username=user,
+        password_file=secrets / PASSWORD_FILES[user],
         ca_file=secrets / "ca.crt" if scheme == "mqtts" else None,
     )
     camera = config.Camera(name="top", source=SecretStr("strip:"))
@@ -97,6 +109,90 @@ def test_shipped_mosquitto_accepts_only_the_node(shipped: Mosquitto, secrets: Pa
     shutil.copytree(secrets, wrong)
     (wrong / "mqtt-password").write_text("another\n")
     assert "refuses the connection" in examined(shipped, wrong, tmp_path).says
+
+
+def test_second_node_needs_only_a_password(shipped: Mosquitto, secrets: Path, tmp_path: Path) -> None:
+    """The access list has no line for line4: it publishes as itself, and the broker refuses it as line3."""
+    assert examined(shipped, secrets, tmp_path, node="line4", user="line4").grade == "ok"
+    assert "refuses defectd/line3/doctor" in examined(shipped, secrets, tmp_path, node="line3", user="line4").says
+
+
+class Client:
+    """A client of the shipped broker that subscribes to everything, and publishes once it is subscribed."""
+
+    def __init__(self, broker: Mosquitto, secrets: Path, user: str) -> None:
+        self.received: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client.username_pw_set(user, (secrets / PASSWORD_FILES[user]).read_text().strip())
+        self._client.tls_set(str(secrets / "ca.crt"))
+        self._client.on_connect = lambda client, *_: client.subscribe([("defectd/#", 1), ("spBv1.0/#", 1)])
+        self._client.on_subscribe = lambda *_: self._answers.put(0)
+        self._client.on_publish = lambda _c, _u, _mid, reason, _p: self._answers.put(reason.value)
+        self._client.on_message = lambda _c, _u, message: self.received.put(message.topic)
+        self._client.connect("127.0.0.1", broker.port)
+        self._client.loop_start()
+        self._answers.get(timeout=10)
+
+    def may_publish(self, topic: str) -> bool:
+        """The reason code of the PUBACK: refused is not authorized, anything else is accepted."""
+        self._client.publish(topic, b"x", qos=1)
+        return self._answers.get(timeout=10) != 0x87
+
+    def topics(self) -> list[str]:
+        return [self.received.get_nowait() for _ in range(self.received.qsize())]
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+        self._client.on_connect = self._client.on_subscribe = None
+        self._client.on_publish = self._client.on_message = None
+
+
+@contextmanager
+def clients(broker: Mosquitto, secrets: Path) -> Iterator[dict[str, Client]]:
+    made: dict[str, Client] = {}
+    try:
+        for user in PASSWORD_FILES:
+            made[user] = Client(broker, secrets, user)
+        yield made
+    finally:
+        for client in made.values():
+            client.close()
+
+
+OWN_TOPICS = [
+    "defectd/{node}/status",
+    "defectd/{node}/top/event",
+    "defectd/{node}/cmd/ping/reply",
+    "spBv1.0/defectd/NBIRTH/{node}",
+    "spBv1.0/defectd/DDATA/{node}/top",
+]
+COMMAND_TOPICS = ["defectd/{node}/cmd/ping", "spBv1.0/defectd/NCMD/{node}", "spBv1.0/defectd/DCMD/{node}/top"]
+
+
+@pytest.mark.parametrize(("node", "other"), [("line3", "line4"), ("line4", "line3")])
+def test_access_list_keeps_nodes_apart(shipped: Mosquitto, secrets: Path, node: str, other: str) -> None:
+    """A node publishes its own topics, not those of another node; it receives its own commands and no one else's."""
+    with clients(shipped, secrets) as users:
+        for topic in OWN_TOPICS:
+            assert users[node].may_publish(topic.format(node=node)), topic
+            assert not users[other].may_publish(topic.format(node=node)), topic
+        assert not users[node].may_publish(f"defectd/{other}/cmd/ping")
+        assert not users[node].may_publish(f"spBv1.0/defectd/NCMD/{other}")
+        assert not users[node].may_publish("spBv1.0/STATE/host")
+        assert not users[node].may_publish("elsewhere")
+        sent = [topic.format(node=node) for topic in COMMAND_TOPICS] + ["spBv1.0/STATE/host"]
+        assert all(users["scada"].may_publish(topic) for topic in sent)
+        assert not users["scada"].may_publish(f"defectd/{node}/top/event")
+        users["scada"].may_publish(f"spBv1.0/defectd/NCMD/{other}")  # the last message, for `other` alone
+        until(lambda: users[node].received.qsize() == len(sent), 10, "the commands of the node")
+        until(lambda: users[other].received.qsize() == 2, 10, "the command of the other node")
+        assert users[node].topics() == sent
+        assert users[other].topics() == ["spBv1.0/STATE/host", f"spBv1.0/defectd/NCMD/{other}"]
+        expected = [topic.format(node=node) for topic in OWN_TOPICS] + sent + [f"spBv1.0/defectd/NCMD/{other}"]
+        until(lambda: users["scada"].received.qsize() == len(expected), 10, "everything for SCADA")
+        assert users["scada"].topics() == expected
 
 
 def test_certificates_of_the_script_are_valid_for_years(shipped: Mosquitto, secrets: Path) -> None:

@@ -154,15 +154,15 @@ class Strip:
 
 def parameters(url: str) -> dict[str, Any]:
     """The parameters of `Strip` that the URL sets; their limits are not checked.  Raises CameraError."""
-    form = "strip: or strip:?key=value&..."
+    form = "should be strip: or strip:?key=value&key=value"
     if not is_strip(url):
-        raise _refusal("source", public_url(url), form)
+        raise _refusal("source", repr(public_url(url)), form)
     try:
         parts = urlsplit(url)
     except ValueError:
-        raise _refusal("source", public_url(url), form) from None
+        raise _refusal("source", repr(public_url(url)), form) from None
     if parts.netloc or parts.path:
-        raise _refusal("source", public_url(url), form)
+        raise _refusal("source", repr(public_url(url)), form)
     values: dict[str, Any] = {}
     for key, text in parse_qsl(parts.query, keep_blank_values=True):
         if key not in _READERS:

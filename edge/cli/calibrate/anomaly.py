@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.cli.calibrate.session import Run
+from edge.cli.calibrate.session import Run, sources_option
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, config_option, json_option
@@ -24,9 +24,7 @@ TEN_MINUTES = 18_000
 @config_option
 @json_option
 @click.option("--camera", help="Camera of the configuration [default: the first].")
-@click.option(
-    "--source", "sources", multiple=True, metavar="PATH", help="Recording to use instead of the camera; repeatable."
-)
+@sources_option
 @click.option(
     "--frames",
     type=click.IntRange(1, 1_000_000),
@@ -49,6 +47,12 @@ TEN_MINUTES = 18_000
 )
 @click.option("--consecutive", is_flag=True, help="Image files are neighbouring frames, like those of a video.")
 @click.option("--keep-all", is_flag=True, help="All footage is good surface: leave no outlier out.")
+@click.option(
+    "--i-have-looked",
+    "has_looked",
+    is_flag=True,
+    help="A person looked at the footage: accept what the calibration objects to. It is recorded and published.",
+)
 @click.option("--bundle", "bundle_path", help="Calibrate for this model, for example before it is installed.")
 @exits_with_reason
 def normal(
@@ -62,6 +66,7 @@ def normal(
     per_tile: float | None,
     consecutive: bool,
     keep_all: bool,
+    has_looked: bool,
     bundle_path: str | None,
 ) -> None:
     """Learn good surface from footage without defects; after that, one number governs false alarms.
@@ -76,7 +81,9 @@ def normal(
         raise click.UsageError("give --false-alarms-per-hour or --false-alarm-rate, not both")
     one_thread_each()
     from edge.calibration import anomaly, anomaly_plots
+    from edge.calibration.objections import objections
     from edge.config import calibration
+    from edge.errors import CalibrationError
     from edge.host.clock import SystemClock
     from edge.vision.inspector import Inspector
 
@@ -91,8 +98,14 @@ def normal(
     allowed = anomaly.AllowedAlarms(1.0 if per_hour is None and per_tile is None else per_hour, per_tile)
     pace = anomaly.Pace(fps, k, n)
     found = anomaly.fit(collector, allowed, pace, keep_all=keep_all)
+    overruled = objections(collector, found)
+    if overruled and not has_looked:
+        raise CalibrationError(
+            f"{'. Also: '.join(overruled)}. Nothing was written. Look at the footage; to accept it all the same, give "
+            "--i-have-looked"
+        )
     are_tiles = per_tile is not None and not consecutive and size_px == (calibrated.tile_px, calibrated.tile_px)
-    made = run.made_of(source, found.frames, None if are_tiles else size_px)
+    made = run.made_of(source, found.frames, None if are_tiles else size_px, overruled)
     content = found.anomaly.coded()
     name = run.named("normal", content, "npz")
     part = _part(found, pace, allowed, name, made)
@@ -114,7 +127,7 @@ def normal(
         },
         files={name: content},
     )
-    for sentence in _report(collector, found, pace, classifier):
+    for sentence in (*_report(collector, found, pace, classifier), *(f"OVERRULED: {one}" for one in overruled)):
         run.say(sentence)
     if are_tiles:
         run.say(
@@ -216,12 +229,6 @@ def _report(collector: Collector, found: Fit, pace: Pace, classifier: Classifier
         lines.append(
             f"  expected with it: {promise.expected:.3g}, 90 % interval {promise.low:.2g} to {promise.high:.2g}"
         )
-    if found.supported_rate is not None:
-        times = promise.threshold / float(found.maxima.max())
-        lines += [
-            f"  WARNING: that is {times:.1f} times the largest score of this footage: small defects will be missed.",
-            f"  Give more footage; this footage supports about {found.supported_rate:.2g} {found.unit}",
-        ]
     if found.alone is not None:
         lines.append(
             f"  {pace.k} of {pace.n} frames must confirm a defect; with single frames the threshold would be "

@@ -40,7 +40,7 @@ def flatfield(
             raise CalibrationError(str(misfit))
     region = outline(calibrated.roi, footage.frames[0])
     (left, top), (right, bottom) = region.min(axis=0).tolist(), region.max(axis=0).tolist()
-    light = calibration.measure(footage.frames, (left, top, right - left + 1, bottom - top + 1))
+    light = calibration.measure(footage.frames, (left, top, right - left + 1, bottom - top + 1), region)
     content = png(calibration.coded(light.gain))
     name = run.named("flatfield", content, "png")
     part = FlatfieldPart(file=name, before=round(light.before, 4), after=round(light.after, 4), made=run.made(footage))

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import wraps
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import click
@@ -31,17 +32,37 @@ def frames_options(command: Callable[P, R]) -> Callable[P, R]:
         click.option(
             "--frames", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Maximum number of frames."
         ),
-        click.option(
-            "--source",
-            "sources",
-            multiple=True,
-            metavar="PATH",
-            help="Recording to use instead of the camera; repeatable.",
-        ),
+        sources_option,
         click.option("--camera", help="Camera of the configuration [default: the first]."),
     ):
         command = option(command)
     return command
+
+
+def sources_option(command: Callable[P, R]) -> Callable[P, R]:
+    """`--source` takes many paths: `--source good/*.png`, which the shell makes a list of."""
+
+    @wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        more: Any = kwargs.pop("more_sources")
+        first: Any = kwargs.pop("sources")
+        if more and not first:
+            raise click.UsageError(f"unexpected: {more[0]}. Name recordings after --source")
+        kwargs["sources"] = (*first, *more)
+        return command(*args, **kwargs)
+
+    for option in (
+        click.argument("more_sources", nargs=-1, metavar="[--source PATH...]"),
+        click.option(
+            "--source",
+            "sources",
+            multiple=True,
+            metavar="PATH...",
+            help="Recordings to use instead of the camera: images, folders, patterns, videos.",
+        ),
+    ):
+        option(wrapped)
+    return wrapped
 
 
 class Shape(click.ParamType[Any]):
@@ -67,10 +88,9 @@ class Run:
     def __init__(self, config_path: Path, camera: str | None, *, as_json: bool, dry_run: bool) -> None:
         from edge import config
         from edge.config import calibration
-        from edge.pipeline.offline import find_camera
 
         self.settings: config.Config = config.load(config_path)
-        self.camera = find_camera(self.settings, camera, str(config_path))
+        self.camera = config.find_camera(self.settings, camera, str(config_path))
         self.path = self.settings.state.calibration(self.camera.name)
         calibration.load(self.path)  # an unreadable file must be reported before frames are gathered
         self.as_json = as_json
@@ -128,14 +148,19 @@ class Run:
         """The origin of a part that is made from this footage."""
         return self.made_of(footage.source, len(footage.frames), footage.size_px)
 
-    def made_of(self, source: str, frames: int, size_px: tuple[int, int] | None) -> Made:
-        """The origin of a part.  size_px: width and height of the frames it holds for; None: of any."""
+    def made_of(
+        self, source: str, frames: int, size_px: tuple[int, int] | None, overruled: tuple[str, ...] = ()
+    ) -> Made:
+        """The origin of a part.  size_px: width and height of the frames it holds for; None: of any.
+
+        overruled: what spoke against the part.
+        """
         from edge import __version__
         from edge.config.camera_calibration import Made
         from edge.host.clock import SystemClock, stamp
 
         now = stamp(SystemClock().wall_ns())
-        return Made(time=now, version=__version__, source=source, frames=frames, frame_px=size_px)
+        return Made(time=now, version=__version__, source=source, frames=frames, frame_px=size_px, overruled=overruled)
 
     def keep(self, parts: dict[str, Any], *, pictures: dict[str, Any], files: dict[str, bytes] | None = None) -> None:
         """Write parts into the camera's file, with their pictures and data files, all or none.

@@ -11,6 +11,7 @@ block that thread only. Callbacks only pass on frozen notices; the last one is a
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import socket
 import threading
@@ -46,6 +47,8 @@ CONNACK_TIMEOUT_S: Final = 4.0
 """For the broker's answer once the TCP connection stands."""
 TAKEN_OVER: Final = 0x8E
 """Code of a DISCONNECT."""
+TEXT: Final = 1
+"""Payload format indicator of UTF-8 text."""
 MAX_RECEIVED: Final = 65_535
 """Receive maximum of MQTT when the broker states none."""
 
@@ -100,16 +103,17 @@ class Link:
         qos: Literal[0, 1] = 1,
         retain: bool = False,
         correlation: bytes | None = None,
+        content_type: str | None = None,
     ) -> int:
         """Send.  Returns the message id of the later `Acknowledged`, which with QoS 0 comes as soon as it is sent.
 
-        Raises BrokerError when the connection has ended: the message is not sent later either.  Raises ValueError for
-        what MQTT cannot carry, such as a wildcard in the topic.
+        content_type: of a UTF-8 text; MQTT 5 carries it, unless the payload is empty.  Raises BrokerError when the
+        connection has ended: the message is not sent later either.  Raises ValueError for what MQTT cannot carry, such
+        as a wildcard in the topic.
         """
         properties = None
-        if correlation is not None and self._protocol == "5":
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.CorrelationData = correlation
+        if self._protocol == "5":
+            properties = _properties(PacketTypes.PUBLISH, content_type if payload else None, correlation)
         if self._ended:
             raise BrokerError("the connection to the broker has ended")
         try:
@@ -152,9 +156,12 @@ class Link:
         return self._thread.is_alive()
 
     @staticmethod
-    def packet_bytes(topic: str, payload: bytes) -> int:
+    def packet_bytes(
+        topic: str, payload: bytes, correlation: bytes | None = None, content_type: str | None = None
+    ) -> int:
         """Upper bound of a publish on the wire: the broker limits the whole packet."""
-        return 1 + 4 + 2 + len(topic.encode()) + 2 + 1 + len(payload)
+        properties = 4 + 2 + 3 + len((content_type or "").encode()) + 3 + len(correlation or b"")
+        return 1 + 4 + 2 + len(topic.encode()) + 2 + properties + len(payload)
 
     def _wait(self, timeout_s: float) -> bool:
         if self._thread.ident is not None:
@@ -189,7 +196,10 @@ class Link:
         except refusals.CannotStart as error:
             return error.refusal
         if self._will is not None:
-            client.will_set(self._will.topic, self._will.payload, qos=1, retain=self._will.retain)
+            will, properties = self._will, None
+            if self._protocol == "5":
+                properties = _properties(PacketTypes.WILLMESSAGE, will.content_type if will.payload else None)
+            client.will_set(will.topic, will.payload, qos=1, retain=will.retain, properties=properties)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
@@ -286,6 +296,23 @@ class Link:
                 correlation=getattr(properties, "CorrelationData", None),
             )
         )
+
+
+@functools.lru_cache(maxsize=8)
+def _properties(packet: int, content_type: str | None, correlation: bytes | None = None) -> Properties | None:
+    """The MQTT 5 properties of a message; None when it needs none.
+
+    Messages with the same properties share one value: making a new one takes as long as sending an event.
+    """
+    if content_type is None and correlation is None:
+        return None
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
+    if content_type is not None:
+        properties.ContentType = content_type
+        properties.PayloadFormatIndicator = TEXT
+    if correlation is not None:
+        properties.CorrelationData = correlation
+    return properties
 
 
 class OpenLink(typing.Protocol):

@@ -27,11 +27,13 @@ def listen(
     client_id: str | None = None,
     stopped: threading.Event | None = None,
     on_state: Callable[[str], None] | None = None,
+    on_connected: Callable[[], None] = lambda: None,
 ) -> Iterator[Received]:
     """Messages as they come, retained ones first, without end; connects again by itself.
 
     Close the generator, set `stopped`, or interrupt it to end.  on_state: called with a sentence when the connection
-    starts and ends.  Raises BrokerError when the broker refuses the subscription.
+    starts and ends.  on_connected: called each time that the broker has granted the subscription.
+    Raises BrokerError when the broker refuses the subscription.
     """
     is_over = stopped or threading.Event()
     report = on_state or (lambda sentence: log.info("%s", sentence))
@@ -46,6 +48,7 @@ def listen(
                 yield received
             else:
                 backoff.reset()
+                on_connected()
                 reported = received
                 report(received)
         if attempt.has_other_version:

@@ -12,6 +12,8 @@ from typing import Any, Final
 from edge.delivery.mqtt.notices import Will
 from edge.delivery.mqtt.topics import Topics
 
+CONTENT_TYPE: Final = "application/json"
+"""Of every message of this node on its own topics, events included."""
 MAX_RETAINED: Final = 1024
 """Topics with a retained message."""
 MAX_REPLIES: Final = 100
@@ -105,7 +107,8 @@ class Messages:
 
     def will(self) -> Will:
         """The status that the broker publishes when the connection is lost."""
-        return Will(self._topics.status, encoded({"online": False, "node": self._topics.node, "reason": "lost"}))
+        payload = encoded({"online": False, "node": self._topics.node, "reason": "lost"})
+        return Will(self._topics.status, payload, content_type=CONTENT_TYPE)
 
     def offline(self, since: str) -> Message:
         """The last status of a node that stops."""

@@ -86,3 +86,5 @@ class Will:
     topic: str
     payload: bytes
     retain: bool = True
+    content_type: str | None = None
+    """Of a text payload; only MQTT 5 carries it."""

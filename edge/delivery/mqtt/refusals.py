@@ -86,7 +86,7 @@ def of_connack(code: int, name: str, settings: Mqtt) -> Refused:
 def of_silence(host: str, port: int, *, tls: bool) -> Refused:
     """The other end closed the connection before it answered."""
     remedy = (
-        "does it want a client certificate (mqtt.cert_file)? See its log"
+        "is this the TLS port? If it is: does it want a client certificate (mqtt.cert_file)? See its log"
         if tls
         else "does this port expect TLS (mqtts://)? See its log"
     )

@@ -15,7 +15,7 @@ from edge.config import Mqtt
 from edge.delivery.mqtt.broken_connections import PACKET_TOO_LARGE
 from edge.delivery.mqtt.client import Link
 from edge.delivery.mqtt.deliveries import NEVER, TOPIC_INVALID, Deliveries
-from edge.delivery.mqtt.messages import Message, Messages, encoded
+from edge.delivery.mqtt.messages import CONTENT_TYPE, Message, Messages, encoded
 from edge.delivery.mqtt.notices import Acknowledged, Connected, Disconnected
 from edge.delivery.mqtt.retries import Retries
 from edge.delivery.outbox.rows import Row
@@ -103,13 +103,17 @@ class Session:
 
     def send(self, message: Message) -> int | None:
         """Returns the message id; None when it cannot be sent.  Raises BrokerError."""
-        size = Link.packet_bytes(message.topic, message.payload)
+        size = Link.packet_bytes(message.topic, message.payload, message.correlation, CONTENT_TYPE)
         if self.packet_limit is not None and size > self.packet_limit:
             self._deliveries.log(logging.ERROR, f"{message.topic}: the broker does not take so large a message")
             return None
         try:
             mid = self.link.publish(
-                message.topic, message.payload, retain=message.retain, correlation=message.correlation
+                message.topic,
+                message.payload,
+                retain=message.retain,
+                correlation=message.correlation,
+                content_type=CONTENT_TYPE,
             )
         except ValueError as error:  # the requester of a reply chooses its topic
             self._deliveries.log(logging.WARNING, f"a message cannot be sent: {error}")
@@ -156,12 +160,12 @@ class Session:
     def _send_row(self, row: Row) -> None:
         is_replay = row.seq <= self._last_old_seq or row.seq in self._tried
         payload = _replayed(row.payload) if is_replay else row.payload
-        size = Link.packet_bytes(row.topic, payload)
+        size = Link.packet_bytes(row.topic, payload, content_type=CONTENT_TYPE)
         if self.packet_limit is not None and size > self.packet_limit:
             self.refuse(row, PACKET_TOO_LARGE, f"{size} bytes, and the broker takes {self.packet_limit}")
             return
         try:
-            mid = self.link.publish(row.topic, payload)
+            mid = self.link.publish(row.topic, payload, content_type=CONTENT_TYPE)
         except ValueError as error:
             self.refuse(row, TOPIC_INVALID, str(error))
             return

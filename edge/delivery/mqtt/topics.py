@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+CAMERA_TOPICS: Final = ("state", "event", "coverage")
+"""Last levels of a camera's topics. Consumers subscribe to PREFIX/+/+/LEVEL: nothing else may be published there."""
 
 
 @dataclass(frozen=True, slots=True)

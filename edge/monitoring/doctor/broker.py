@@ -19,7 +19,11 @@ ANSWER_S: Final = 5.0
 
 
 def finding(settings: config.Config, clock: Clock) -> Finding:
-    """Connect as the node does, with another client id, and publish one message below the node's topics."""
+    """Connect as the node does, and publish one message below the node's topics.
+
+    It disturbs nobody: another client id takes no connection over, no will is left, and the message is empty, not
+    retained, and on a topic of its own. Only MQTT 5 reports whether the access list lets it pass.
+    """
     mqtt = settings.mqtt
     if mqtt.is_embedded:
         return Finding("broker", "ok", f"the one inside defectd, on port {mqtt.address[1]}")
@@ -46,7 +50,9 @@ def finding(settings: config.Config, clock: Clock) -> Finding:
         return Finding("broker", "fail", f"{says}, but it confirms no message", "Look into the broker's log")
     if not answer.ok:
         refusal = f"{says}, but it refuses {topics.doctor}: {answer.reason}"
-        return Finding("broker", "fail", refusal, "Correct its access list")
+        return Finding(
+            "broker", "fail", refusal, f"Its access list must let this user write {topics.prefix}/{topics.node}/#"
+        )
     if connected.protocol == "3.1.1":
         remedy = "Use an MQTT 5 broker if you can: with 3.1.1 a broker cannot report that it refuses an event"
         return Finding("broker", "warning", says, remedy)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from edge import config
 from edge.config import calibration
 from edge.control.effective_config import with_calibrations
-from edge.control.unix_socket import ask
-from edge.errors import CommandError, ConfigError
+from edge.errors import ConfigError
 from edge.monitoring.doctor.finding import Finding
-
-ASK_S = 3.0
 
 
 def findings(settings: config.Config) -> Iterator[Finding]:
@@ -46,14 +44,9 @@ def compared_with(settings: config.Config, actual_px: Mapping[str, tuple[int, in
                 yield _refused(camera.name, str(misfit), misfit.remedy, blocks=misfit.blocks)
 
 
-def of_daemon(settings: config.Config) -> Iterator[Finding]:
-    """Calibrations that a running daemon refuses, by its `state` command."""
-    try:
-        reply = ask(settings.state_dir, "state", ASK_S)
-    except (CommandError, OSError) as error:
-        yield Finding("calibrations", "warning", f"the daemon gives no state: {error}", "Look at the state topics")
-        return
-    for name, state in ((reply or {}).get("cameras") or {}).items():
+def of_daemon(states: Mapping[str, Any]) -> Iterator[Finding]:
+    """Calibrations that a running daemon refuses.  states: the state messages of its cameras, by name."""
+    for name, state in states.items():
         for part in (state.get("calibration") or {}).get("refused", ()):
             made, frame = ("x".join(map(str, part[key])) for key in ("made_px", "frame_px"))
             says = f"{part['part']} is for frames of {made} px, the camera gives {frame}: {part['effect']}"

@@ -7,22 +7,26 @@ import grp
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import cv2
 
 from edge import config
-from edge.camera.probe import probe
+from edge.camera.probe import PictureFault, probe
 from edge.camera.sources import v4l2_query
 from edge.camera.sources.contract import SourceType
 from edge.camera.sources.device import device_path
 from edge.camera.sources.registry import find
+from edge.control.startup import prepare
+from edge.control.unix_socket import ask
+from edge.errors import CommandError, DefectdError
 from edge.host import machine
 from edge.host.clock import Clock
 from edge.monitoring.doctor import calibrations
 from edge.monitoring.doctor.finding import Finding
 
 PROC: Final = Path("/proc")
+ASK_S: Final = 3.0
 _BACKENDS: Final = {"V4L2", "FFMPEG"}
 """Of OpenCV, worth naming."""
 MIN_MTU: Final = 1500
@@ -31,6 +35,7 @@ MAX_LOST_SHARE: Final = 1e-4
 """Of the packets received; with more losses the pictures of a stream are damaged."""
 MIN_UDP_BUFFER_BYTES: Final = 2 << 20
 """A key frame of a large picture arrives as a burst of about this size."""
+PICTURE_REMEDY: Final = "Check lamp, lens cap and exposure, and cameras[].roi, exclude and tile_px against the frame"
 
 
 def opencv(cameras: Sequence[config.Camera]) -> Finding:
@@ -177,17 +182,43 @@ def opened(settings: config.Config, clock: Clock) -> Iterator[Finding]:
     if settings.state.is_locked():
         remedy = "Their state is in the state topics; stop the daemon to open them here"
         yield Finding("cameras", "ok", "not opened: a daemon has them", remedy)
-        yield from calibrations.of_daemon(settings)
+        yield from _of_daemon(settings)
         return
     frame_px: dict[str, tuple[int, int]] = {}
-    for name, result in probe(settings.active_cameras, clock).items():
+    for name, result in probe(settings.active_cameras, clock, _picture_fault(settings, clock)).items():
         about, actual = f"camera {name}", result.actual
+        if actual is not None:
+            frame_px[name] = (actual.width, actual.height)
         if actual is None:
             yield Finding(about, "fail", result.error, "Check cable, address and password, or cameras[].source")
+        elif result.error:
+            yield Finding(about, "fail", result.error, PICTURE_REMEDY)
         else:
-            frame_px[name] = (actual.width, actual.height)
             yield Finding(about, "ok", f"{actual.backend} {actual.width}x{actual.height} at {actual.fps:g} fps")
     yield from calibrations.compared_with(settings, frame_px)
+
+
+def _picture_fault(settings: config.Config, clock: Clock) -> PictureFault:
+    """Judges pictures as the daemon does; without a model that runs, which is a finding of its own, none is judged."""
+    try:
+        return prepare(settings, clock).picture_fault
+    except DefectdError:
+        return lambda _frame: None
+
+
+def _of_daemon(settings: config.Config) -> Iterator[Finding]:
+    """Cameras that a running daemon does not inspect, and calibrations that it refuses, by its `state` command."""
+    try:
+        reply = ask(settings.state_dir, "state", ASK_S)
+    except (CommandError, OSError) as error:
+        yield Finding("cameras", "warning", f"the daemon gives no state: {error}", "Look at the state topics")
+        return
+    states: dict[str, Any] = (reply or {}).get("cameras") or {}
+    for name, state in states.items():
+        if state.get("state") in ("bad_image", "frozen"):
+            says = f"its pictures are not inspected: {state.get('reason') or state['state']}"
+            yield Finding(f"camera {name}", "fail", says, PICTURE_REMEDY)
+    yield from calibrations.of_daemon(states)
 
 
 def _type(camera: config.Camera) -> SourceType:

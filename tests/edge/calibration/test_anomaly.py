@@ -16,7 +16,16 @@ from pydantic import SecretStr
 from edge import config
 from edge.calibration import anomaly
 from edge.calibration.anomaly import AllowedAlarms, Collector, Pace, fit
-from edge.calibration.anomaly_plots import contact_sheet, heat_map, tail_plot
+from edge.calibration.anomaly_plots import (
+    CAPTION_PX,
+    FONT,
+    MAP_CAPTION,
+    TEXT_SIZE,
+    contact_sheet,
+    heat_map,
+    tail_plot,
+    wrapped,
+)
 from edge.camera.sources.simulator import Strip
 from edge.cli import main
 from edge.config import calibration
@@ -68,6 +77,16 @@ def with_defects(at, count=FRAMES):
     for number in at:
         cv2.circle(frames[number], (100, 100), 25, 20, cv2.FILLED)
     return frames
+
+
+def gouged(number):
+    """A good frame with three dark lines along the strip."""
+    frame, rng = good_frame(number).copy(), np.random.default_rng(number)
+    for _ in range(3):
+        left = int(rng.integers(20, 380))
+        end = (left + int(rng.integers(-15, 15)), 199)
+        cv2.line(frame, (left, 0), end, int(rng.integers(20, 60)), 3)
+    return frame
 
 
 @cache
@@ -170,7 +189,17 @@ def test_map_shows_where_good_surface_is_most_anomalous():
     assert x <= 330 <= x + w
     assert y <= 60 <= y + h
     assert len(result.place_scores) == len(result.boxes) > 1
-    assert heat_map(result).shape == (228, 400, 3)
+    caption = wrapped(MAP_CAPTION, 400 - 12)
+    assert heat_map(result).shape == (200 + 10 + CAPTION_PX * len(caption), 400, 3)
+
+
+@pytest.mark.parametrize("width", [120, 256, 388, 1588])
+def test_caption_of_the_map_fits_into_the_picture(width):
+    """A narrow camera has more lines: no word is lost, and no line is wider than the picture."""
+    lines = wrapped(MAP_CAPTION, width)
+    assert " ".join(lines) == MAP_CAPTION
+    assert max(cv2.getTextSize(line, FONT, TEXT_SIZE, 1)[0][0] for line in lines) <= width
+    assert (len(lines) == 1) == (width >= 388)
 
 
 @pytest.mark.parametrize(
@@ -245,10 +274,11 @@ def run(*arguments):
 def test_command_writes_what_the_daemon_uses(tmp_path, footage):
     """Thresholds, reference, data and three pictures; the camera uses them unless it has `anomaly: classes`."""
     path = written_config(tmp_path)
-    done = run("-c", path, "--camera", "top", "--source", footage, "--consecutive", "--json")
+    words = ("--false-alarms-per-hour", "100", "--consecutive", "--json")
+    done = run("-c", path, "--camera", "top", "--source", footage, *words)
     assert done.exit_code == 0, done.output
     printed = json.loads(done.output)
-    assert printed["false_alarms_per_hour"] == 1.0
+    assert printed["false_alarms_per_hour"] == 100.0
     assert printed["confirm"] == [2, 3]
     folder = tmp_path / "var" / "calibration"
     pictures = {"top.normal.png", "top.normal-tiles.png", "top.normal-map.png"}
@@ -264,12 +294,12 @@ def test_command_writes_what_the_daemon_uses(tmp_path, footage):
 def test_command_again_replaces_and_removes_its_data(tmp_path, footage):
     """One data file for each model; the old one is deleted. A dry run changes nothing."""
     path = written_config(tmp_path)
-    for more in ((), ("--false-alarm-rate", "0.02")):
+    for more in (("--i-have-looked",), ("--false-alarm-rate", "0.02")):
         assert run("-c", path, "--source", footage, "--consecutive", *more).exit_code == 0
     folder = tmp_path / "var" / "calibration"
     assert len(list(folder.glob("*.npz"))) == 1
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
-    dry = run("-c", path, "--source", footage, "--dry-run")
+    dry = run("-c", path, "--source", footage, "--dry-run", "--false-alarm-rate", "0.02")
     assert dry.exit_code == 0
     assert "threshold" in dry.output
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
@@ -293,9 +323,48 @@ def test_single_tiles_hold_for_frames_of_any_size(tmp_path, footage):
 
 def test_command_reports_that_footage_is_too_short(tmp_path, footage):
     """The hours needed, and the rate that the footage shows."""
-    done = run("-c", written_config(tmp_path), "--source", footage, "--consecutive", "--false-alarms-per-hour", "0.5")
+    words = ("--source", footage, "--consecutive", "--false-alarms-per-hour", "0.5", "--i-have-looked")
+    done = run("-c", written_config(tmp_path), *words)
     assert "6 h of good footage" in done.output
     assert "shown by this footage alone" in done.output
+
+
+def test_footage_that_the_classes_call_defective_needs_a_person_who_has_looked(tmp_path):
+    """Defects in nearly every frame stand out nowhere. The consent is in `made`, and known for that network only."""
+    folder = tmp_path / "gouged"
+    folder.mkdir()
+    for number in range(60):
+        cv2.imwrite(str(folder / f"{number:04d}.png"), gouged(number))
+    path = written_config(tmp_path)
+    words = ("-c", path, "--source", folder, "--consecutive", "--false-alarm-rate", "0.05")
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert "60 frames (9" in refused.stderr
+    assert "0000.png" in refused.stderr
+    assert "--i-have-looked" in refused.stderr
+    assert not (tmp_path / "var" / "calibration").exists()
+    assert run(*words, "--i-have-looked").exit_code == 0
+    (part,) = calibration.load(tmp_path / "var" / "calibration" / "top.yaml").normal
+    assert "defective" in part.made.overruled[0]
+    assert calibrated_camera(path).calibration.overruled == {part.model["sha256"]: part.made.overruled}
+
+
+def test_threshold_far_beyond_the_footage_needs_the_same_consent(tmp_path, footage):
+    """One false alarm per hour, from three seconds of good surface, would find only gross defects."""
+    words = ("-c", written_config(tmp_path), "--source", footage, "--consecutive")
+    refused = run(*words)
+    assert refused.exit_code == 1
+    assert "times the largest score" in refused.stderr
+    accepted = run(*words, "--i-have-looked")
+    assert accepted.exit_code == 0
+    assert "OVERRULED: the threshold" in accepted.output
+
+
+def test_footage_that_nothing_speaks_against_records_no_consent(tmp_path, footage):
+    """The file stays one that earlier versions can read."""
+    words = ("--source", footage, "--consecutive", "--false-alarms-per-hour", "100", "--i-have-looked")
+    assert run("-c", written_config(tmp_path), *words).exit_code == 0
+    assert "overruled" not in (tmp_path / "var" / "calibration" / "top.yaml").read_text()
 
 
 def test_command_refuses_two_allowed_rates(tmp_path):

@@ -81,6 +81,38 @@ def test_bad_footage_is_refused(bad, words):
         measure(bad)
 
 
+@pytest.mark.parametrize(("border_px", "gap_px"), [(120, 0), (0, 60), (120, 60), (40, 0)])
+def test_background_and_gaps_are_no_surface(frames, border_px, gap_px):
+    """Beside the strip and in a gap there is no light to even out; a region that leaves them out is accepted."""
+    shown = [frame.copy() for frame in frames]
+    for frame in shown:
+        frame[:, WIDTH - border_px :] = 3
+        frame[:, :gap_px] = 3
+    with pytest.raises(CalibrationError, match=r"are dark in most frames.*calibrate roi"):
+        measure(shown)
+    left, right = gap_px, WIDTH - border_px
+    assert measure(shown, (left, 0, right - left, HEIGHT)).after < 0.15
+
+
+def test_a_slanting_edge_outside_the_outline_is_not_surface(frames):
+    """The rectangle around a polygon contains background; the polygon does not."""
+    outline = np.array([(30, 0), (799, 0), (799, 399), (0, 399)], np.int32)
+    surface = cv2.fillPoly(np.zeros((HEIGHT, WIDTH), np.uint8), [outline], 1)
+    shown = [frame * surface for frame in frames]
+    with pytest.raises(CalibrationError, match="are dark"):
+        measure(shown, (0, 0, WIDTH, HEIGHT))
+    assert measure(shown, (0, 0, WIDTH, HEIGHT), outline).after < 0.15
+
+
+def test_a_gain_that_leaves_the_frame_uneven_is_refused(frames):
+    """A shadow that only some frames show is not the lamp: less uneven is not even."""
+    shadow = np.ones((HEIGHT, WIDTH), np.float32)
+    shadow[:, 300:420] = 0.2
+    lit_worse = [np.asarray(f * (shadow if n % 3 else 1), np.uint8) for n, f in enumerate(frames)]
+    with pytest.raises(CalibrationError, match=r"still varies|would not help"):
+        measure(lit_worse)
+
+
 def fitted(path, roi=None):
     """An inspector with this map, and one without."""
     camera = config.Camera(name="top", source=SecretStr("x"), tile_px=32, roi=roi)

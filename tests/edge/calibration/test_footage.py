@@ -2,8 +2,11 @@
 
 import cv2
 import numpy as np
+from fakes.clock import FakeClock
+from pydantic import SecretStr
 
-from edge.calibration.footage import Shot, expected_frames, thinned
+from edge import config
+from edge.calibration.footage import Shot, expected_frames, shots, thinned
 
 
 def test_length_of_recordings_is_known_before_they_are_read(tmp_path):
@@ -29,3 +32,16 @@ def test_frames_of_a_live_camera_can_be_thinned_out():
     assert [shot.number for shot in thinned(iter(live), 1.0)] == [0, 4, 8]
     assert len(list(thinned(iter(live), 0.0))) == 12
     assert len(list(thinned(iter([Shot("", pixels)] * 5), 1.0))) == 5
+
+
+def test_files_that_the_shell_lists_are_one_recording_if_they_are_consecutive(tmp_path):
+    """As the files of a folder are; without `consecutive` each picture is alone."""
+    paths = []
+    for number in range(4):
+        paths.append(str(tmp_path / f"{number}.png"))
+        cv2.imwrite(paths[-1], np.full((40, 40), 100 + number, np.uint8))
+    camera = config.Camera(name="top", source=SecretStr("strip:"))
+    listed = [shot.follows for shot in shots(camera, paths, FakeClock(), consecutive=True)]
+    assert listed == [shot.follows for shot in shots(camera, [str(tmp_path)], FakeClock(), consecutive=True)]
+    assert listed == [False, True, True, True]
+    assert not any(shot.follows for shot in shots(camera, paths, FakeClock()))

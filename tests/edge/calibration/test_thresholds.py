@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -209,6 +210,18 @@ def test_table_and_chart_show_recall_against_false_alarms():
     red = (picture == threshold_plots.RED).all(axis=2)
     assert red[:, : threshold_plots.WIDE].any()
     assert red[:, threshold_plots.WIDE : 2 * threshold_plots.WIDE].any()
+
+
+@pytest.mark.parametrize("per_hour", [1.0, 4_000.0, 54_000.0, 1e6, 3.2e7])
+@pytest.mark.parametrize("defect_free", [0, 80, 9_999, 10_000, 250_000])
+def test_labels_of_false_alarms_stay_apart_and_inside_the_panel(per_hour, defect_free):
+    """The label of the lane without alarms does not run into the first one of the axis: "0" and "0.001"."""
+    ticks = threshold_plots.AlarmAxis.of(defect_free, per_hour).ticks()
+    extents = [(left, left + threshold_plots.width_px(text)) for _, text, left in ticks]
+    assert [text for _, text, _ in ticks].count("0") == 1
+    assert all(end + 4 <= start for (_, end), (start, _) in pairwise(extents)), ticks
+    assert extents[-1][1] <= threshold_plots.WIDE
+    assert extents[0][0] >= threshold_plots.LEFT
 
 
 # ---- labelled folders ---------------------------------------------------------------------------------

@@ -119,6 +119,21 @@ def test_damaged_calibration_is_reported_before_frames_are_gathered(site, conten
     assert "Remove the file, then calibrate again" in done.stderr
 
 
+def test_source_takes_what_the_shell_makes_of_a_pattern(site):
+    """`--source good/*.png`, in its order, also beside another --source; without the option the paths are refused."""
+    paths = sorted(map(str, (site / "recorded").iterdir()))
+    words = ["calibrate", "flatfield", "-c", str(site / "c.yaml")]
+    done = CliRunner().invoke(main, [*words, "--source", *paths[:12], "--frames", "12"], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    made = calibration.load(StateDir(site / "var").calibration("top")).flatfield.made
+    assert made.frames == 12
+    assert made.source == f"{paths[0]} to {paths[11]}, 12 in all"
+    refused = CliRunner().invoke(main, [*words, *paths])
+    assert refused.exit_code == 2
+    assert "after --source" in refused.stderr
+    assert len(refused.stderr) < 500
+
+
 def test_folder_that_cannot_be_written_is_reported_before_frames_are_gathered(site):
     """Not after ten minutes of footage; a dry run needs no such folder."""
     (site / "var").write_text("a file")

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
+import re
 import sys
+import time
+from io import StringIO
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,8 +22,9 @@ from edge import config
 from edge.camera.sources.simulator import Strip
 from edge.cli import main
 from edge.cli.events import _event_line
-from edge.cli.options import Seconds
+from edge.cli.options import Seconds, found_config
 from edge.event import NODE_CAMERA
+from edge.host import logs
 
 MINIMAL: dict[str, Any] = {"node": "line3", "cameras": [{"name": "top", "source": "strip:"}]}
 
@@ -105,6 +110,44 @@ def test_check_probe_opens_each_camera(tmp_path: Path) -> None:
     assert top["actual"]["width"] == 640
     assert far["error"]
     assert "hunter2" not in result.output
+
+
+def test_check_probe_tries_the_broker(tmp_path: Path, free_port: int) -> None:
+    """A broker that is not there fails the check with the reason, and the verdict is the last line."""
+    path = written(tmp_path, mqtt={"broker": f"mqtt://127.0.0.1:{free_port}"})
+    result = call("check", "-c", path, "--probe")
+    assert result.exit_code == 1
+    *tried, verdict = result.stdout.splitlines()
+    assert "  broker: FAIL: " in "\n".join(tried)
+    assert "nothing listens" in "\n".join(tried)
+    assert verdict.startswith(f"{path}: FAIL (broker).")
+    as_json = lines(call("check", "-c", path, "--probe", "--json"))[0]
+    assert (as_json["ok"], as_json["broker_probe"]["grade"]) == (False, "fail")
+    assert "broker_probe" not in lines(call("check", "-c", path, "--json"))[0]
+
+
+def test_check_probe_reports_a_dead_camera_before_its_verdict(tmp_path: Path) -> None:
+    """A person who reads the first line only must not take the configuration for good."""
+    path = written(tmp_path, cameras=[{"name": "top", "source": str(tmp_path / "none.png")}])
+    result = call("check", "-c", path, "--probe")
+    assert result.exit_code == 1
+    assert ": FAIL: " in result.stdout.splitlines()[0]
+    assert ": OK" not in result.stdout.replace("broker: OK", "")
+
+
+def test_check_probe_fails_for_a_camera_of_which_no_picture_can_be_inspected(tmp_path: Path) -> None:
+    """A region outside the frame, and a recording of dark pictures: both open, and nothing is inspected."""
+    cv2.imwrite(str(tmp_path / "dark.png"), np.zeros((400, 800), np.uint8))
+    cameras = [
+        {"name": "beside", "source": "strip:", "roi": [5000, 0, 100, 100]},
+        {"name": "dark", "source": str(tmp_path / "dark.png")},
+    ]
+    result = call("check", "-c", written(tmp_path, cameras=cameras), "--probe", "--json")
+    assert result.exit_code == 1
+    beside, dark = lines(result)[0]["cameras"]
+    assert "outside" in beside["error"]
+    assert "dark" in dark["error"]
+    assert beside["actual"]["width"] == 800
 
 
 @pytest.mark.parametrize("command", ["check", "run", "doctor"])
@@ -213,6 +256,34 @@ def test_inspect_refuses_a_camera_that_is_not_configured(tmp_path: Path, picture
     assert "top" in result.stderr
 
 
+def test_short_help_is_whole() -> None:
+    """No line of the list of commands is cut off."""
+    shown = CliRunner(env={"COLUMNS": "80"}).invoke(main, ["--help"]).stdout
+    assert not [line for line in shown.splitlines()[1:] if line.endswith("...")]
+
+
+def test_unexpected_argument_is_named_once_with_the_option_it_belongs_to() -> None:
+    """`run my.yaml` wants -c; a pattern that the shell made pages of is not repeated."""
+    assert "Write: -c my.yaml" in call("run", "my.yaml").stderr
+    many = call("run", *(f"{number}.png" for number in range(500)))
+    assert (many.exit_code, len(many.stderr) < 300) == (2, True)
+    assert "unexpected: 0.png." in many.stderr
+
+
+@pytest.mark.parametrize("command", [("tail", "--for", "1s"), ("evidence", "list")])
+def test_unknown_camera_is_an_error(tmp_path: Path, command: tuple[str, ...]) -> None:
+    """Not an empty answer, which looks like a camera without events."""
+    result = call(*command, "-c", written(tmp_path), "--camera", "tpo")
+    assert result.exit_code == 78
+    assert "The configuration has: top" in result.stderr
+
+
+def test_no_events_since_a_time_names_the_time(tmp_path: Path) -> None:
+    """`--since 2` means two seconds; whoever meant hours sees it."""
+    path = written(tmp_path)
+    assert re.search(r"no events stored since \d{4}-\d\d-\d\d ", call("events", "-c", path, "--since", "2").stderr)
+
+
 def test_new_node_has_no_events(tmp_path: Path) -> None:
     """A missing database is not an error."""
     result = call("events", "-c", written(tmp_path), "--json")
@@ -226,7 +297,8 @@ def test_run_refuses_a_bad_configuration_with_78(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("30", 30.0), ("30s", 30.0), ("1.5m", 90.0), ("2h", 7200.0), ("1d", 86_400.0)]
+    ("text", "seconds"),
+    [("30", 30.0), ("30s", 30.0), ("1.5m", 90.0), ("2h", 7200.0), ("1d", 86_400.0), ("1h30m", 5400.0)],
 )
 def test_durations_are_read_with_their_unit(text: str, seconds: float) -> None:
     """--for and --since take what people write."""
@@ -272,10 +344,53 @@ def test_model_show_and_verify_accept_the_shipped_bundle() -> None:
     assert call("model", "verify").output.endswith(": OK\n")
 
 
+@pytest.mark.parametrize("more", [(), ("--verify",)])
+def test_tail_that_never_reached_the_broker_fails(tmp_path: Path, free_port: int, more: tuple[str, ...]) -> None:
+    """A check that proved nothing must not look like one that found nothing missing."""
+    path = written(tmp_path, mqtt={"broker": f"mqtt://127.0.0.1:{free_port}"})
+    result = call("tail", "-c", path, "--for", "0.3s", *more)
+    assert result.exit_code == 1
+    assert "never reached" in result.stderr
+
+
 def test_tail_prints_messages_that_are_no_events() -> None:
     """It shows another client's message on an event topic as such."""
     for text in ("", "nonsense", "[1]", "null", '{"seq": 1}'):
         assert _event_line(text).startswith("not an event")
+
+
+def test_times_for_people_are_local_and_name_their_zone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Log, tail and events agree; what may be old has its date."""
+    monkeypatch.setenv("TZ", "CET-1")
+    time.tzset()
+    try:
+        text = json.dumps({"time": "2026-11-22T23:46:11.482Z", "seq": 7, "camera": "top", "type": "image.bad"})
+        assert _event_line(text).startswith("00:46:11.482 CET #7")
+        assert _event_line(text, dated=True).startswith("2026-11-23 00:46:11.482 CET #7")
+        stream = StringIO()
+        logs.start("info", "plain", stream)
+        logging.getLogger("edge.daemon").info("hello")
+        assert re.match(r"\d\d:\d\d:\d\d CET info", stream.getvalue())
+    finally:
+        logging.getLogger().handlers.clear()
+        monkeypatch.undo()
+        time.tzset()
+
+
+def test_configuration_is_found_here_and_then_where_the_installer_puts_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A named file is always taken; where none is there, the error names the one that was expected here."""
+    installed, here = tmp_path / "etc", tmp_path / "here"
+    installed.mkdir()
+    here.mkdir()
+    monkeypatch.chdir(here)
+    assert found_config(None, installed) == Path("config.yaml")
+    (installed / "config.yaml").touch()
+    assert found_config(None, installed) == installed / "config.yaml"
+    assert found_config(Path("my.yaml"), installed) == Path("my.yaml")
+    Path("config.yaml").touch()
+    assert found_config(None, installed) == Path("config.yaml")
 
 
 def test_tail_prints_an_event_on_one_line() -> None:
@@ -284,7 +399,7 @@ def test_tail_prints_an_event_on_one_line() -> None:
     fact = {"time": "2026-11-22T13:46:11.482Z", "seq": 7, "camera": NODE_CAMERA, "type": "defect.closed"}
     line = _event_line(json.dumps({**fact, "defect": defect, "detail": None, "replayed": True}))
     assert "\n" not in line
-    for part in ("13:46:11.482", "#7", "scratches", "0.97", "1,2 3x4", "5 frames", "replayed"):
+    for part in (":46:11.482", "#7", "scratches", "0.97", "1,2 3x4", "5 frames", "replayed"):
         assert part in line
     placed = {**defect, "position_m": 812.4, "coil": "A4711"}
     assert "3x4 px, 812.400 m on A4711, 5 frames" in _event_line(json.dumps({**fact, "defect": placed}))

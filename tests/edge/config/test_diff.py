@@ -41,7 +41,6 @@ def compared(before: Config, after: Config) -> Difference:
         ({"decision": {"confidence": 0.9, "close_frames": 9}}, "looked_at"),
         ({"decision": {"confidence": 0.9}}, "thresholds"),
         ({"decision": {"classes": {"scratches": 0.9}}}, "thresholds"),
-        ({"max_memory_mb": 400}, None),
         ({}, None),
     ],
 )
@@ -49,6 +48,21 @@ def test_change_of_a_camera_costs_no_more_than_it_must(changes: dict[str, Any], 
     """A process starts again for how the camera is opened, tracks for how it is looked at, nothing for thresholds."""
     found = compared(configured(), configured({**CAMERA, **changes}))
     assert found == (Difference() if kind is None else Difference(**{kind: ("top",)}))
+
+
+def test_other_keys_that_take_effect_are_named() -> None:
+    """They act from now on, so "nothing changed" would be wrong."""
+    wanted = configured(
+        {**CAMERA, "max_memory_mb": 400},
+        commands={"allow": ["ping"]},
+        report_s=3,
+        log={"level": "debug"},
+        model={"keep": 2},
+    )
+    names = ("report_s", "log.level", "model.keep", "commands.allow", "cameras.top.max_memory_mb")
+    found = compared(configured(), wanted)
+    assert sorted(found.settings) == sorted(names)
+    assert found == Difference(settings=found.settings)
 
 
 def test_cameras_come_and_go_also_by_being_disabled() -> None:
@@ -69,6 +83,7 @@ def test_keys_that_need_a_restart_are_named_and_not_taken_over() -> None:
     )
     found = compared(configured(), wanted)
     assert found.needs_restart == ("log.format", "mqtt.broker")
+    assert set(found.settings) == {"log.level", "report_s", "commands.allow"}
     taken = merged(configured(), wanted)
     assert (taken.mqtt.broker, taken.log.level, taken.log.format) == ("embedded", "debug", "auto")
     assert (taken.report_s, taken.commands.allow, taken.cameras[0].tile_px) == (3, ["ping"], 100)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from edge.config import Config, parse
-from edge.config.messages import RENAMED_KEYS, RENAMED_VALUES, SHOWN_KEYS, _section_at
+from edge.config.messages import PATTERNS, RENAMED_KEYS, RENAMED_VALUES, SHOWN_KEYS, _section_at
 from edge.errors import ConfigError, Problem
 
 CAMERA = {"name": "top", "source": "strip:"}
@@ -78,3 +78,30 @@ def test_unknown_key_like_no_other_is_to_be_removed() -> None:
     found = problems(raw_with("log.qqq", 1))["log.qqq"]
     assert found.remedy.startswith("Remove it. Known here: ")
     assert set(found.remedy.removeprefix("Remove it. Known here: ").split(", ")) == {"level", "format"}
+
+
+def patterns(schema: Any) -> set[str]:
+    """Every regular expression of a JSON schema."""
+    if isinstance(schema, list):
+        return {found for inner in schema for found in patterns(inner)}
+    if not isinstance(schema, dict):
+        return set()
+    own = {schema["pattern"]} if isinstance(schema.get("pattern"), str) else set()
+    return own | {found for inner in schema.values() for found in patterns(inner)}
+
+
+def test_every_pattern_of_the_schema_has_words() -> None:
+    """A person must not have to read a regular expression."""
+    assert patterns(Config.model_json_schema()) <= set(PATTERNS)
+    (problem,) = problems({"node": "a b", "cameras": [CAMERA]}).values()
+    assert "letters, digits" in problem.allowed
+    assert "^" not in problem.allowed
+
+
+def test_remedy_shows_no_default_of_several_values() -> None:
+    """It would be a Python dictionary; `true` and `false` are written as in the file."""
+    (problem,) = problems({"node": "a", "cameras": [CAMERA], "commands": 3}).values()
+    assert "{" not in problem.remedy
+    assert "Verb" not in problem.remedy
+    (problem,) = problems({"node": "a", "cameras": [{**CAMERA, "loop": "often"}]}).values()
+    assert "(default false)" in problem.remedy

@@ -17,7 +17,7 @@ from edge.control import mqtt_commands
 from edge.control.mqtt_commands import BURST, MAX_BYTES, Commands, parsed
 from edge.control.requests import VERBS, DeadLetters, Request, Set
 from edge.delivery.mqtt.notices import Received
-from edge.delivery.mqtt.topics import Topics
+from edge.delivery.mqtt.topics import CAMERA_TOPICS, Topics
 from edge.errors import CommandError, OutboxError
 from edge.host.clock import SystemClock
 
@@ -93,6 +93,9 @@ def test_command_is_answered_on_its_response_topic_with_its_correlation(scene):
         "defectd/line3/status",
         "defectd/line3/top/event",
         "defectd/line3/node/event",
+        "defectd/line3/replies/event",
+        "defectd/line3/replies/state",
+        "defectd/line3/replies/coverage",
         "defectd/line3/cmd/ping",
         "defectd/line3/+/x",
         "defectd/line3/#",
@@ -110,6 +113,11 @@ def test_reply_goes_to_no_other_topic(topic):
     assert scene.done == []
     assert scene.ask("ping", response_topic="plant/scada/7")[0] == "plant/scada/7"
     assert scene.commands.stop(5)
+
+
+def test_only_the_command_state_matches_a_subscription_to_cameras():
+    """No other verb has the name of a camera's topic: PREFIX/+/+/event and PREFIX/+/+/coverage match no command."""
+    assert set(CAMERA_TOPICS) & set(VERBS) == {"state"}
 
 
 def test_only_allowed_verbs_are_carried_out():

@@ -63,6 +63,7 @@ def test_reload_takes_over_what_it_can_and_names_the_rest(scene: Scene) -> None:
     side = {"name": "side", "source": "strip:?width=640"}
     changes = scene.reload({**CAMERA, "tile_px": 100}, side, mqtt={"broker": "embedded:1999"}, report_s=5)
     assert (changes["added"], changes["looked_at"], changes["needs_restart"]) == (["side"], ["top"], ["mqtt.broker"])
+    assert changes["settings"] == ["report_s"]
     assert changes["config_sha256"] != changes["config_sha256_before"] == before
     scene.assert_consistent()
     assert scene.cameras["top"].tile_px == 100

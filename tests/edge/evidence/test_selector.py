@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from edge import config
 from edge.event import Defect, Evidence
-from edge.evidence.selector import MAX_OPEN_DEFECTS, EvidenceSelector
+from edge.evidence.selector import MAX_HELD_BYTES, MAX_OPEN_DEFECTS, EvidenceSelector
 from edge.evidence.writer import PendingEvidence
 from edge.frame import Frame
 from edge.vision.decision import Detections, Region
@@ -26,9 +26,13 @@ def frame(number=7, pixels=SURFACE):
     return Frame("top", number, pixels, 0, label="a.png")
 
 
-def fact(kind="defect.opened", box=(100, 100, 100, 100), track="t-1", **rest):
+def defect_at(box, track="t-1", extent=None, confidence=0.97):
+    return Defect(track, "scratches", confidence, box, 4, 1, extent_px=extent)
+
+
+def fact(kind="defect.opened", box=(100, 100, 100, 100), track="t-1", extent=None, confidence=0.97, **rest):
     if kind.startswith("defect."):
-        rest["defect"] = Defect(track, "scratches", 0.97, box, 4, 1)
+        rest["defect"] = defect_at(box, track, extent, confidence)
     return event(kind, **rest)
 
 
@@ -78,6 +82,67 @@ def test_closing_event_repeats_the_picture_of_the_opening_one():
     assert writer.kinds() == ["defect", "defect"]
 
 
+def test_closing_event_has_the_frame_that_shows_most_of_the_defect():
+    """Of a defect that enters piece by piece, the first frame shows an end only."""
+    writer, boxes = RecordingWriter(), [(0, 100, 200, 100)] * 4
+    selector = selector_with(writer)
+    opening = selector.select(fact(box=boxes[0], extent=(0, 120, 100, 10)), CAMERA, frame(1), NO_DETECTIONS)
+    for number, extent in enumerate(((0, 120, 140, 10), (10, 120, 170, 10), (80, 120, 120, 10)), 2):
+        pixels = SURFACE + np.uint8(number)
+        selector.follow(CAMERA, frame(number, pixels), [defect_at(boxes[0], extent=extent)], NO_DETECTIONS)
+        pixels[:] = 0  # the ring's slot is used again
+    assert writer.kinds() == ["defect"]  # only the closing event makes a file of it
+    closed = fact("defect.closed", confidence=0.99)
+    closing = selector.select(closed, CAMERA, None, NO_DETECTIONS)
+    first, best = writer.pieces
+    assert (opening(0), closing(0)) == (Evidence("defect/1.jpg", "0" * 64), Evidence("defect/2.jpg", "0" * 64))
+    assert (first.facts["frame"], best.facts["frame"]) == (1, 3)
+    assert (best.pixels == (SURFACE + np.uint8(3))[75:225, 0:225]).all()
+    assert (best.facts["event_id"], best.facts["confidence"]) == (closed.event_id, 0.99)
+    assert selector._held_bytes == 0
+
+
+def test_box_of_the_defect_is_beside_the_picture_and_not_in_it():
+    """As shares of the picture, which may be reduced; the pixels stay those of the camera."""
+    writer = RecordingWriter()
+    selector_with(writer).select(fact(extent=(125, 150, 50, 30)), CAMERA, frame(), NO_DETECTIONS)
+    (piece,) = writer.pieces
+    assert piece.facts["extent_px"] == (125, 150, 50, 30)
+    assert piece.facts["crop_px"] == (75, 75, 150, 150)
+    assert piece.facts["box_in_picture"] == [0.3333, 0.5, 0.3333, 0.2]
+    assert (piece.pixels == SURFACE[75:225, 75:225]).all()
+
+
+def test_first_picture_stands_in_until_the_better_one_is_written():
+    """An event waits for its picture a moment only; when the better one is not kept at all, too."""
+    slow = PendingEvidence()
+    for better in (slow, None):
+        opening = PendingEvidence()
+        opening.resolve(Evidence("defect/1.jpg", "0" * 64))
+        answers = {1: opening, 2: better}
+        selector = selector_with(lambda piece, answers=answers: answers[piece.facts["frame"]])
+        selector.select(fact(extent=(100, 100, 10, 10)), CAMERA, frame(1), NO_DETECTIONS)
+        selector.follow(CAMERA, frame(2), [defect_at((100, 100, 100, 100), extent=(100, 100, 50, 50))], NO_DETECTIONS)
+        picture = selector.select(fact("defect.closed"), CAMERA, None, NO_DETECTIONS)
+        assert picture(0) == Evidence("defect/1.jpg", "0" * 64)
+
+
+def test_copies_of_open_defects_are_bounded():
+    """Above the bound the picture of the opening frame stays; a closed defect makes space."""
+    writer = RecordingWriter()
+    selector = selector_with(writer)
+    wide = np.zeros((4000, 4000), np.uint8)
+    whole = (0, 0, 4000, 4000)
+    for track in "abc":
+        selector.select(fact(track=track, box=(0, 0, 10, 10)), CAMERA, frame(1, wide), NO_DETECTIONS)
+        selector.follow(CAMERA, frame(2, wide), [defect_at(whole, track)], NO_DETECTIONS)
+    assert selector._held_bytes == 2 * wide.nbytes <= MAX_HELD_BYTES
+    for track in "abc":
+        selector.select(fact("defect.closed", track=track), CAMERA, None, NO_DETECTIONS)
+    assert selector._held_bytes == 0
+    assert len(writer.pieces) == 5
+
+
 def test_whole_frame_is_kept_where_configured():
     """With `frames` there is a second picture with the same event id."""
     writer = RecordingWriter()
@@ -108,7 +173,7 @@ def test_open_defects_are_remembered_up_to_a_bound():
     selector = selector_with(RecordingWriter())
     for track in range(3000):
         selector.select(fact(track=str(track)), CAMERA, frame(), NO_DETECTIONS)
-    assert len(selector._pending) == MAX_OPEN_DEFECTS
+    assert len(selector._open) == MAX_OPEN_DEFECTS
 
 
 def boxes():

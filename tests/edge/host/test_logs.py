@@ -97,13 +97,22 @@ def test_log_never_shows_credentials(style, url):
 def test_plain_line_names_level_and_module():
     """The line shows time, level, module and message."""
     text = lines("plain", lambda to: to.warning("lost for %d s", 3))
-    assert text.split()[1:] == ["warning", "device", "lost", "for", "3", "s"]
+    assert text.split()[2:] == ["warning", "device", "lost", "for", "3", "s"]
 
 
 @pytest.mark.usefixtures("restored")
 def test_auto_style_is_plain_on_a_terminal_only():
     """A terminal gets plain lines, a pipe gets JSON."""
     assert not lines("auto", lambda to: to.info("x"), stream=Terminal()).startswith("<")
+    assert lines("auto", lambda to: to.info("x")).startswith("<6>{")
+
+
+@pytest.mark.usefixtures("restored")
+def test_log_that_a_person_pipes_into_tee_stays_plain(monkeypatch):
+    """A person types at a terminal; a service has none."""
+    monkeypatch.setattr("sys.stdin", Terminal())
+    assert not lines("auto", lambda to: to.info("x")).startswith("<")
+    monkeypatch.setattr("sys.stdin", None)
     assert lines("auto", lambda to: to.info("x")).startswith("<6>{")
 
 

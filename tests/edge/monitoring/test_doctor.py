@@ -115,6 +115,23 @@ def test_cameras_are_opened_and_their_passwords_hidden(tmp_path: Path) -> None:
     assert "hunter2" not in str(findings)
 
 
+def test_a_region_outside_the_frame_is_a_failure(tmp_path: Path) -> None:
+    """Such a camera opens and delivers, and not one of its frames is inspected."""
+    beside = config.Camera(name="beside", source=SecretStr("strip:"), roi=(5000, 0, 100, 100))
+    (finding,) = cameras.opened(settings(tmp_path, cameras=(beside,)), SystemClock())
+    assert (finding.grade, "outside" in finding.says) == ("fail", True), finding
+
+
+def test_bad_pictures_of_a_running_daemon_are_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The doctor asks the daemon that has the cameras, and gives its reason."""
+    node = settings(tmp_path)
+    answer = {"cameras": {"top": {"state": "bad_image", "reason": "dark"}, "side": {"state": "running"}}}
+    monkeypatch.setattr(cameras, "ask", lambda *_: answer)
+    with node.state.locked():
+        found = [finding for finding in cameras.opened(node, SystemClock()) if finding.grade == "fail"]
+    assert [(finding.about, "dark" in finding.says) for finding in found] == [("camera top", True)]
+
+
 def test_memory_and_power_of_the_machine_are_graded(tmp_path: Path) -> None:
     """Little memory is a warning, under-voltage now a failure, and under-voltage in the past a warning."""
     meminfo = tmp_path / "meminfo"

@@ -145,6 +145,32 @@ def test_pause_that_lasts_to_the_stop_is_reported() -> None:
     assert ("coverage.gap", "paused") in [(e.type, (e.detail or {}).get("cause")) for e in scene.events]
 
 
+def test_state_shows_what_a_person_overruled_for_the_network_in_use() -> None:
+    """A calibration for another network does not decide here, so neither does what was overruled for it."""
+    scene = Scene()
+    (session,) = scene.sessions
+    overruled = {session.inspector.network: ("98 % are defective",), "b" * 64: ("another",)}
+    camera = session.camera.with_calibration(CameraCalibration(overruled=overruled))
+    session.settings = replace(session.settings, camera=camera)
+    scene.play_sizes((8, 8))
+    scene.clock.advance(10)
+    scene.loop.turn()
+    assert scene.states[-1][1]["calibration"] == {"used": [], "refused": [], "overruled": ["98 % are defective"]}
+
+
+def test_reason_of_bad_pictures_is_in_the_log_and_in_the_report(caplog: pytest.LogCaptureFixture) -> None:
+    """Where a person at the terminal looks: it must not be on MQTT alone."""
+    caplog.set_level("INFO", "edge")
+    scene = Scene()
+    scene.play(2, 2, 2, 2)
+    assert "camera top: its pictures are not inspected: dark" in caplog.text
+    scene.clock.advance(10)
+    scene.loop.turn()
+    assert scene.reports[-1].bad_images == {"dark": 4}
+    scene.play(0, 0, 0)
+    assert "camera top: its pictures are inspected again" in caplog.text
+
+
 def test_calibration_for_another_frame_size_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
     """At the first frame or later: one event, a log line with the command, and the state."""
     scene = Scene({"scale": config.Scale(mm_per_px=0.25)})

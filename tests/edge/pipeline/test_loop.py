@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from fakes.inspection import DEFECT, Scene
 
 from edge import config
 from edge.camera.notices import CameraLost
-from edge.event import Event
+from edge.event import Defect, Event
 from edge.frame import Frame
 from edge.host.clock import NS_PER_MS
 from edge.vision.decision import Detections
@@ -26,10 +27,14 @@ class FakeSelector:
     def __init__(self) -> None:
         self.seen: list[tuple[str, int | None, Detections]] = []
         self.sampled: list[str] = []
+        self.followed: list[tuple[int, list[int]]] = []
 
     def select(self, fact: Event, camera: config.Camera, frame: Frame | None, detections: Detections) -> Any:
         self.seen.append((fact.type, None if frame is None else int(frame.pixels[0, 0]), detections))
         return fact.type
+
+    def follow(self, camera: config.Camera, frame: Frame, defects: Sequence[Defect], detections: Detections) -> None:
+        self.followed.append((frame.number, [defect.frames for defect in defects]))
 
     def sample(self, frame: Frame, verdict: Verdict, boxes: Any) -> None:
         assert boxes() == [(0, 0, 200, 200)]
@@ -46,6 +51,15 @@ def test_defect_in_many_frames_makes_two_events() -> None:
     assert closed is not None
     assert closed.track_id == opened.track_id
     assert (opened.frames, closed.frames) == (2, 20)
+
+
+def test_evidence_sees_every_frame_that_shows_an_open_defect() -> None:
+    """A later frame may show more of it than the first one; frames without it are not offered."""
+    selector = FakeSelector()
+    scene = Scene(evidence=selector)
+    scene.play(0, 1, 1, 1, 0, 1, 0, 0, 0)
+    assert scene.kinds() == ["defect.opened", "defect.closed"]
+    assert selector.followed == [(2, [2]), (3, [3]), (5, [4])]
 
 
 def test_parts_mode_gives_each_frame_its_own_events() -> None:

@@ -176,6 +176,24 @@ def test_plots_are_reproducible(record):
     assert b"<dc:date>" not in plots.latency(record.latency)
 
 
+def test_latency_figure_prints_the_median_in_the_bar_and_p99_at_its_line(record):
+    """Each number stands where the figure draws it."""
+    axes = plots.latency_figure(record.latency).axes[0]
+    bars = {bar.get_y() + bar.get_height() / 2: bar.get_width() for bar in axes.patches}
+    ends = {line.get_ydata()[0]: line.get_xdata()[1] for line in axes.lines}
+    assert len(bars) == 12
+    for y, median in bars.items():
+        inside, outside = sorted(
+            (t for t in axes.texts if abs(t.get_position()[1] - y) < 0.1), key=lambda t: t.get_position()[0]
+        )
+        p99 = next(end for at, end in ends.items() if abs(at - y) < 0.1)
+        assert float(inside.get_text().removesuffix(" µs").replace(",", "")) == pytest.approx(median, rel=0.01)
+        assert inside.get_position()[0] < median
+        assert inside.get_horizontalalignment() == "right"
+        assert float(outside.get_text().split()[1].replace(",", "")) == pytest.approx(p99, rel=0.01)
+        assert outside.get_position()[0] > p99
+
+
 def test_report_can_be_made_from_record_json_alone(folder):
     """The loaded record gives the same report and model card."""
     again = Record.load(folder / "record.json")

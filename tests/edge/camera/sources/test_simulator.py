@@ -167,8 +167,8 @@ def test_url_gives_the_parameters():
         ("strip:?spacing_px=100", "spacing_px: 100: 480 to"),
         ("strip:?classes=rust", "classes: rust: some of crazing"),
         ("strip:?height=", "height: : a whole number"),
-        ("strip://host", "source: strip://host: strip: or strip:?"),
-        ("strip:5", "source: strip:5: strip: or strip:?"),
+        ("strip://host", "source: 'strip://host': should be strip: or strip:?"),
+        ("strip:5", "source: 'strip:5': should be strip: or strip:?"),
     ],
 )
 def test_url_errors_name_key_value_and_what_is_allowed(url, message):

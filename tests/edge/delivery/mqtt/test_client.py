@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 import socket
@@ -216,3 +217,31 @@ def test_topic_that_mqtt_cannot_carry_is_refused_and_the_connection_stays():
         assert link.publish("good", b"x")
         link.discard()
         over.set()
+
+
+@pytest.mark.parametrize("correlation", [None, b"c" * 1024])
+def test_packet_is_not_longer_than_its_upper_bound(correlation):
+    """The bound includes topic, properties and payload: a broker would end the connection for a longer packet."""
+    received: queue.SimpleQueue = queue.SimpleQueue()
+
+    def serve(client: socket.socket) -> None:
+        client.recv(100)
+        client.sendall(b"\x20\x03\x00\x00\x00")
+        packet = b""
+        while part := client.recv(4096):
+            packet += part
+        received.put(packet)
+
+    notices: queue.SimpleQueue = queue.SimpleQueue()
+    payload = json.dumps({"text": "x" * 300}).encode()
+    with listening(serve) as settings:
+        link = Link(settings, client_id="a", deliver=notices.put)
+        link.start()
+        assert isinstance(notices.get(timeout=10), Connected)
+        link.publish("plant/line3/top/event", payload, correlation=correlation, content_type="application/json")
+        link.disconnect(5)
+    packet = received.get(timeout=10).removesuffix(b"\xe0\x00")  # the DISCONNECT
+    assert b"application/json" in packet
+    assert packet.endswith(payload)
+    bound = Link.packet_bytes("plant/line3/top/event", payload, correlation, "application/json")
+    assert bound - 8 <= len(packet) <= bound

@@ -37,3 +37,9 @@ def test_every_certificate_problem_has_a_message(code):
     found = refusals.of_error(error, "h", 1, tls=True)
     assert "certificate of h:1" in found.reason
     assert found.remedy
+
+
+def test_a_hang_up_over_tls_asks_about_the_port_first():
+    """TLS on a plain port is the usual mistake; a broker that wants a client certificate hangs up in the same way."""
+    remedy = refusals.of_silence("h", 1, tls=True).remedy
+    assert remedy.index("TLS port") < remedy.index("client certificate")
