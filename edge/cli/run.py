@@ -15,6 +15,7 @@ import click
 from edge.cli.exit_codes import EXIT_CONFIG, EXIT_FAILED, exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Seconds, config_option, json_option
+from edge.cli.progress import echo
 from edge.errors import BundleError, ConfigError
 from edge.host.url import public_url
 
