@@ -161,6 +161,8 @@ def _recorded(sources: Sequence[str], *, consecutive: bool) -> Iterator[Shot]:
         count = 0
         for count, picture in enumerate(iter_recording(source), 1):  # noqa: B007 (used for the next source)
             if isinstance(picture, Unreadable):
+                if picture.is_rest:
+                    continue  # the pictures that came are good footage
                 raise CalibrationError(f"{picture.label} cannot be read: {picture.error}")
             is_neighbour = before is not None and (consecutive or picture.label == before)
             before = picture.label

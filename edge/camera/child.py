@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, TypeVar
 
-from edge.camera.process import Job
+from edge.camera.process import EXIT_CAMERA, Job
 from edge.camera.ring import RingReader, open_ring
 from edge.camera.sources.registry import environment
 from edge.host import machine
 from edge.host.child_environment import child_environment
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.redact import mask_of, redact
+from edge.host.text import one_line
 from edge.host.token_bucket import TokenBucket
 from edge.host.url import public_url, secrets_of
 
@@ -122,7 +123,8 @@ class Child:
         held = machine.resident_bytes(self.process.pid)
         if held is None or held <= max_memory_mb << 20 or self.killed_ns is not None:
             return False
-        self.reason = f"the camera process was replaced: it held {held >> 20} MB, more than {max_memory_mb}"
+        held_mb = held >> 20
+        self.reason = f"the camera process was replaced: it held {held_mb} MB, max_memory_mb is {max_memory_mb}"
         return True
 
     def log_output(self, log: CameraLog, now_ns: int, *, at_once: bool = False) -> None:
@@ -143,12 +145,17 @@ class Child:
 
     def _clean(self, line: bytes) -> str:
         """One line of output, short and without credentials."""
-        return self.without_secrets(line.decode("utf-8", "replace").strip())[:MAX_LINE_CHARACTERS]
+        return one_line(self.without_secrets(line.decode("utf-8", "replace").strip()), MAX_LINE_CHARACTERS)
 
     def without_secrets(self, text: str) -> str:
         """A text of this process without the credentials of its camera, however the libraries decoded them."""
         mask = mask_of(secrets_of(self.url))
         return redact(mask(text.replace(self.url, public_url(self.url))))
+
+    @property
+    def gave_reason(self) -> bool:
+        """Whether a reaped process ended by itself, with an error that it reported: no picture killed it."""
+        return self.process.returncode == EXIT_CAMERA
 
     def describe_exit(self) -> str:
         """Why a reaped process ended that gave no reason itself."""

@@ -14,33 +14,42 @@ import numpy as np
 
 from edge.errors import ImageError
 from edge.frame import Gray
+from edge.host.text import one_line
 
 # A file that cannot be decoded raises ImageError here; OpenCV would also print it to stderr.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 MAX_PIXELS: Final = 200_000_000
 MAX_FILE_BYTES: Final = 1 << 30
+MAX_SHOWN: Final = 1000
+"""Characters of a path in a message, the last ones."""
 IMAGE_SUFFIXES: Final = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".webp"))
+
+
+def shown(path: str | Path) -> str:
+    """A path for messages and labels: the name of a file may be any bytes."""
+    return one_line(str(path), MAX_SHOWN, keep_end=True)
 
 
 def read_image(path: str | Path) -> Gray:
     """Decode one image file.  Returns (H, W) uint8.  Raises ImageError; prints nothing."""
     path = Path(path)
+    name = shown(path)
     try:
         if path.is_dir():
-            raise ImageError(f"{path} is a directory; give an image file")
+            raise ImageError(f"{name} is a directory; give an image file")
         status = path.stat()
         size_bytes = status.st_size
         if not stat.S_ISREG(status.st_mode):
-            raise ImageError(f"{path} is not a regular file")  # a pipe or /dev/zero has no end
+            raise ImageError(f"{name} is not a regular file")  # a pipe or /dev/zero has no end
         if size_bytes > MAX_FILE_BYTES:
-            raise ImageError(f"{path} has {size_bytes} bytes; at most {MAX_FILE_BYTES} are read")
+            raise ImageError(f"{name} has {size_bytes} bytes; at most {MAX_FILE_BYTES} are read")
         data = path.read_bytes()
     except FileNotFoundError:
-        raise ImageError(f"{path} does not exist") from None
-    except OSError as error:
-        raise ImageError(f"{path} cannot be read: {error.strerror or error}") from None
-    return decode_image(data, str(path))
+        raise ImageError(f"{name} does not exist") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise ImageError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    return decode_image(data, name)
 
 
 def decode_image(data: bytes, name: str) -> Gray:
@@ -62,17 +71,18 @@ def decode_image(data: bytes, name: str) -> Gray:
         raise ImageError(f"{name} is not an image that can be decoded, or is damaged")
     if picture.size == 0 or picture.size > MAX_PIXELS:
         raise ImageError(f"{name} has {picture.size} pixels; 1 to {MAX_PIXELS} are inspected")
-    return to_gray(picture)
+    return to_gray(picture, name)
 
 
-def to_gray(picture: np.ndarray[Any, Any]) -> Gray:
+def to_gray(picture: np.ndarray[Any, Any], name: str = "") -> Gray:
     """Convert any decoded picture to (H, W) uint8.  16 bit lose their low byte, alpha is ignored.
 
     BGR is weighted by ITU-R BT.601; where all three channels are equal, the result is exactly that channel.
-    Raises ImageError for other pixel types.
+    name: of the file or camera, for the error message.  Raises ImageError for other pixel types.
     """
     if picture.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"pixels are {picture.dtype}; only 8 and 16 bit can be inspected")
+        of_what = f"{name}: " if name else ""
+        raise ImageError(f"{of_what}pixels are {picture.dtype}; only 8 and 16 bit can be inspected")
     if picture.ndim == 3:
         channels = picture.shape[2]
         if channels in (3, 4):

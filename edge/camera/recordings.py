@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from edge.camera.image_files import IMAGE_SUFFIXES, read_image
+from edge.camera.image_files import IMAGE_SUFFIXES, read_image, shown
 from edge.camera.sources import files
 from edge.camera.sources.contract import Picture, SourceSpec, Unreadable
 from edge.camera.sources.files import VIDEO_SUFFIXES, VideoSource
@@ -25,7 +25,7 @@ def iter_recording(url: str | Path) -> Iterator[Picture | Unreadable]:
     """
     text = str(url)
     if find(text) is not RECORDING:
-        name = public_url(text)
+        name = shown(public_url(text))
         yield Unreadable(name, CameraError(f"{name} is not a recording; give a file, a folder or a glob"))
         return
     if files.kind_of(text) in ("image", "video"):
@@ -34,10 +34,10 @@ def iter_recording(url: str | Path) -> Iterator[Picture | Unreadable]:
     try:
         base, names = files.find_files(text, SUFFIXES)
     except DefectdError as error:
-        yield Unreadable(text, error)
+        yield Unreadable(shown(text), error)
         return
     if not names:
-        yield Unreadable(text, CameraError(f"{text} holds neither images nor videos"))
+        yield Unreadable(shown(text), CameraError(f"{shown(text)} holds neither images nor videos"))
     for name in names:
         yield from _iter_file(base / name)
 
@@ -65,7 +65,7 @@ def _length_of(video: Path) -> int:
 
 
 def _iter_file(path: Path) -> Iterator[Picture | Unreadable]:
-    label = str(path)
+    label = shown(path)
     clock = SystemClock()
     source: VideoSource | None = None
     try:
@@ -74,12 +74,13 @@ def _iter_file(path: Path) -> Iterator[Picture | Unreadable]:
             pixels = read_image(path)
             yield Picture(pixels, label, (clock.monotonic_ns() - start) // 1000)
             return
-        source = VideoSource(SourceSpec(label), clock)
+        source = VideoSource(SourceSpec(str(path)), clock)
         while True:
             picture = source.read()
             yield Picture(picture.pixels, label, picture.decode_us, picture.number)
     except EndOfRecording:
-        pass
+        for lost in () if source is None else source.take_lost():
+            yield Unreadable(label, CameraError(lost.detail), is_rest=True)
     except DefectdError as error:
         yield Unreadable(label, error)
     finally:

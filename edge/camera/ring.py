@@ -26,6 +26,7 @@ import numpy as np
 from edge.errors import CameraError
 from edge.frame import Frame, Gray
 from edge.host.clock import NS_PER_MS, NS_PER_S, Clock
+from edge.host.text import one_line
 
 MAX_RING_BYTES = 512 << 20
 """Maximum size of one ring: for huge frames there are fewer slots instead."""
@@ -173,7 +174,7 @@ class RingReader:
         if number != self.next_number:
             raise self._malformed(f"frame {number} follows {self.next_number - 1}")
         pixels: Gray = np.frombuffer(self._mapped, np.uint8, h * w, slot * self._slot_bytes).reshape(h, w)
-        label = data[_FRAME.size :].decode("utf-8", "replace")
+        label = one_line(data[_FRAME.size :], LABEL_BYTES, keep_end=True)
         self.outstanding.add(slot)
         self.next_number += 1
         return Received(Frame(self._camera, number, pixels, grabbed_ns, decode_us, label), slot)
@@ -192,7 +193,7 @@ class RingReader:
             count = _whole(fields, "count")
             if fields.get("reason") == "no_slot":
                 self.next_number += count
-        return Note(kind, fields)
+        return Note(kind, {key: one_line(value) if isinstance(value, str) else value for key, value in fields.items()})
 
     def _remap(self, slots: int, slot_bytes: int) -> None:
         size = slots * slot_bytes
@@ -296,8 +297,8 @@ class RingWriter:
         assert self._mapped is not None
         np.frombuffer(self._mapped, np.uint8, h * w, slot * self._slot_bytes).reshape(h, w)[:] = pixels
         head = _FRAME.pack(b"F", slot, h, w, min(decode_us, 0xFFFFFFFF), self._number, grabbed_ns)
-        # The end of a path identifies it best.
-        self._send(head + label.encode("utf-8", "replace")[-LABEL_BYTES:])
+        # A cut may leave half a character at the front: the reader makes it readable.
+        self._send(head + one_line(label, LABEL_BYTES, keep_end=True).encode()[-LABEL_BYTES:])
         self._number += 1
         return True
 
@@ -347,5 +348,5 @@ class RingWriter:
 
 
 def cut(text: str) -> str:
-    """Shorten a text for a note."""
-    return text[:TEXT_CHARACTERS]
+    """Make a text fit into a note."""
+    return one_line(text, TEXT_CHARACTERS)

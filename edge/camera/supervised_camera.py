@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from edge.camera.child import KILL_GRACE_S, CameraLog, Child
@@ -14,13 +14,14 @@ from edge.camera.opening import spec_of
 from edge.camera.process import Job
 from edge.camera.ring import Note, Received, RingReader
 from edge.camera.sources.contract import SourceInfo, SourceSpec
-from edge.camera.sources.registry import is_live
+from edge.camera.sources.registry import RECORDING, find, is_live
 from edge.config import Camera
 from edge.errors import CameraError
 from edge.frame import Frame
 from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.redact import redact
+from edge.host.text import one_line
 from edge.host.url import public_url
 
 ProcessState = Literal["starting", "open", "down", "ended"]
@@ -137,6 +138,12 @@ class SupervisedCamera:
         """It was removed from the configuration."""
         self.end_by_ns: int | None = None
         """Its process was asked to end for a replacement or a removal, and is killed at this time."""
+        self._delivered_before = 0
+        """Frames before the first one of this recording."""
+        self._left_out = 0
+        """Pictures of this recording without a frame: unreadable, or fatal to the process."""
+        self._died_at: int | None = None
+        """The picture of the recording at which the last process died without a reason of its own."""
 
     @property
     def name(self) -> str:
@@ -148,8 +155,14 @@ class SupervisedCamera:
 
     @property
     def job(self) -> Job:
-        """What its next process has to do."""
-        return Job(self.name, self.spec, self.camera.ring_frames + SPARE_SLOTS, self.delivered)
+        """What its next process has to do: a recording goes on where the last process ended."""
+        spec = replace(self.spec, skip=self._done) if find(self.spec.url) is RECORDING else self.spec
+        return Job(self.name, spec, self.camera.ring_frames + SPARE_SLOTS, self.delivered)
+
+    @property
+    def _done(self) -> int:
+        """Pictures of the recording that are a frame or left out."""
+        return self.delivered - self._delivered_before + self._left_out
 
     # For the consumer, under the lock ----------------------------------------------------------------------------
 
@@ -211,7 +224,7 @@ class SupervisedCamera:
         elif note.kind == "opened":
             try:
                 self.actual = SourceInfo.from_json(fields["actual"])
-            except (KeyError, TypeError):
+            except (KeyError, TypeError, OverflowError):
                 raise CameraError("the camera process sent nonsense: what it opened is unknown") from None
         elif note.kind == "discarded":
             reason, count = fields.get("reason"), fields["count"]
@@ -220,11 +233,12 @@ class SupervisedCamera:
             self.delivered = child.reader.next_number
             self._notices.add_loss(self.name, count, reason)
             if reason == "unreadable":
+                self._left_out += count
                 self.log.write(logging.WARNING, [fields.get("detail")], child.sign_ns)
         elif note.kind == "ended":
             child.has_ended = True
         elif note.kind == "error":
-            child.reason = redact(str(fields.get("message")))
+            child.reason = redact(one_line(str(fields.get("message"))))
 
     # State, under the lock ---------------------------------------------------------------------------------------
 
@@ -247,6 +261,23 @@ class SupervisedCamera:
         if not self.is_leaving:
             self.report_lost("its settings were changed: it starts again", now_ns)
 
+    def leave_out_fatal_picture(self, reason: str, now_ns: int) -> bool:
+        """The process died: leave out the picture of a recording at which the process before it died, too.
+
+        One death may have any cause; without this, one picture that needs too much memory would end every process.
+        Returns whether a picture was left out.
+        """
+        if find(self.spec.url) is not RECORDING:
+            return False
+        if self._died_at != self._done:
+            self._died_at = self._done
+            return False
+        words = f"picture {self._done + 1} of the recording is left out, two processes ended at it: {reason}"
+        self._left_out += 1
+        self._notices.add_loss(self.name, 1, "unreadable")
+        self.log.write(logging.WARNING, [words], now_ns)
+        return True
+
     def report_end_if_drained(self) -> None:
         """The end of a recording is reported after its last frame was popped."""
         if self.state == "ended" and not self.waiting and not self._is_end_reported:
@@ -257,6 +288,7 @@ class SupervisedCamera:
         """Take on another configuration, with no process; the next one starts at once."""
         self.camera, self.replacement = camera, None
         self.spec, self.actual = spec_of(camera), None
+        self._delivered_before, self._left_out, self._died_at = self.delivered, 0, None
         self.backoff.reset()
         self.retry_ns, self._is_end_reported = now_ns, False
         self.enter("starting", now_ns)
@@ -266,7 +298,7 @@ class SupervisedCamera:
     def describe_silence(self, child: Child, now_ns: int) -> str:
         what = "does not open" if child.delivers_since_ns is None else "hangs"
         silent_s = (now_ns - child.sign_ns) / NS_PER_S
-        return f"{public_url(self.spec.url)} {what}: nothing came for {silent_s:.1f} s"
+        return f"{one_line(public_url(self.spec.url))} {what}: nothing came for {silent_s:.1f} s"
 
     def stalled_ns(self, child: Child) -> int:
         """When the process counts as hung, monotonic.

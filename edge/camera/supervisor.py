@@ -362,9 +362,14 @@ class Supervisor:
                 camera.reason = "" if child.has_ended else "stopped"
                 camera.report_end_if_drained()
         else:
+            reason = child.reason or child.describe_exit()
             if delivered_ns >= self._limits.stable_s * NS_PER_S:
                 camera.backoff.reset()
-            self._retry_later(camera, now, child.reason or child.describe_exit())
+            if child.has_started and not child.gave_reason:
+                with self._changed:
+                    if camera.leave_out_fatal_picture(reason, now):
+                        camera.backoff.reset()
+            self._retry_later(camera, now, reason)
 
     def _retry_later(self, camera: SupervisedCamera, now: int, reason: str) -> None:
         """The camera is lost: schedule the next attempt."""

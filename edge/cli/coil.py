@@ -9,6 +9,7 @@ import click
 
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.options import config_option, json_option
+from edge.cli.progress import echo
 
 
 @click.group(short_help="Start, end or show the coil on the line.")
@@ -69,4 +70,4 @@ def _order(config_path: Any, as_json: bool, **fields: Any) -> None:
         name += f" (started {local_date_time(wall_ns_of(reply['kept_since']))}, before the restart)"
     position = "position unknown" if reply["position_m"] is None else f"at {reply['position_m']:.3f} m"
     speed = "speed " + (reply["speed"] if reply["speed_m_per_s"] is None else f"{reply['speed_m_per_s']:g} m/s")
-    click.echo(f"{name}, {position}, {speed}")
+    echo(f"{name}, {position}, {speed}")

@@ -11,6 +11,7 @@ import click
 
 from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.options import config_option, json_option
+from edge.cli.progress import echo
 
 
 @click.command(short_help="Examine this node, with a remedy for each fault.")
@@ -43,5 +44,5 @@ def doctor(config_path: Path, as_json: bool, no_cameras: bool, live: bool) -> No
             click.echo(json.dumps(asdict(finding)))
         else:
             remedy = f"\n         -> {finding.remedy}" if finding.remedy else ""
-            click.echo(f"{finding.grade.upper():8} {finding.about}: {finding.says}{remedy}")
+            echo(f"{finding.grade.upper():8} {finding.about}: {finding.says}{remedy}")
     sys.exit(EXIT_FAILED if failed else 0)

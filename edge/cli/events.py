@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
 from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.options import Seconds, config_option, json_option, since_option, since_wall_ns
-from edge.cli.progress import note
+from edge.cli.progress import echo, note
 from edge.errors import PayloadError
 from edge.event import NODE_CAMERA
+from edge.host.text import one_line
 
 if TYPE_CHECKING:
     from edge.delivery.sequence_audit import SequenceAudit
+
+MAX_SHOWN: Final = 2000
+"""Characters of one event on a terminal."""
 
 
 @click.command(short_help="Print events as they arrive.")
@@ -61,8 +65,7 @@ def tail(
         for message in listen(settings.mqtt, [topic], on_state=note, on_connected=connected.set, stopped=over):
             if audit is not None and not _is_first(audit, message.payload):
                 continue
-            text = message.payload.decode("utf-8", "replace")
-            click.echo(text if as_json else _event_line(text))
+            echo(_json_line(message.payload) if as_json else _event_line(message.payload))
             seen += 1
             if count is not None and seen >= count:
                 break
@@ -99,12 +102,22 @@ def _print_results(audit: SequenceAudit) -> int:
     return 0 if all(result.complete for result in results) else EXIT_FAILED
 
 
-def _event_line(text: str, *, dated: bool = False) -> str:
+def _json_line(payload: bytes) -> str:
+    """The message as one line of JSON; what is not JSON becomes a text in it."""
+    text = payload.decode("utf-8", "replace")
+    try:
+        value = json.loads(text)
+        return text if one_line(text, len(text)) == text else json.dumps(value)
+    except (ValueError, RecursionError):
+        return json.dumps({"not_json": text[:MAX_SHOWN]})
+
+
+def _event_line(payload: bytes, *, dated: bool = False) -> str:
     """dated: with the date; both in local time."""
     from edge.host.clock import local_date_time, local_time, wall_ns_of
 
     try:
-        event = json.loads(text)
+        event = json.loads(payload)
         defect, detail = event.get("defect"), event.get("detail")
         at = (local_date_time if dated else local_time)(wall_ns_of(event["time"]))
         head = f"{at} #{event['seq']:<6} {event['camera']:10} {event['type']:15}"
@@ -120,9 +133,9 @@ def _event_line(text: str, *, dated: bool = False) -> str:
                 head += f", {defect['frames']} frames"
         if detail:
             head += " " + json.dumps(detail)
-        return head + ("  (replayed)" if event.get("replayed") else "")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return f"not an event: {text[:200]}"
+        return one_line(head + ("  (replayed)" if event.get("replayed") else ""), MAX_SHOWN)
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError, RecursionError):
+        return f"not an event: {one_line(payload, 200)}"
 
 
 @click.command(short_help="Print the events stored on this node.")
@@ -145,7 +158,7 @@ def events(config_path: Path, as_json: bool, since: str | None, limit: int, refu
         if as_json:
             click.echo(json.dumps({"delivery": row.state, "reason": row.reason, **json.loads(row.payload)}))
         else:
-            click.echo(f"{row.state:9} {_event_line(row.payload.decode(), dated=True)}")
+            echo(f"{row.state:9} {_event_line(row.payload, dated=True)}")
     if not stored and not as_json:
         from_ns = since_wall_ns(since)
         note("no events stored" if since is None else f"no events stored since {local_date_time(from_ns)}")
@@ -178,7 +191,7 @@ def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
             click.echo(json.dumps({**head, "reason": letter.reason, "event": json.loads(letter.payload)}))
         else:
             at = local_date_time(letter.refused_ns)
-            click.echo(f"#{letter.seq:<6} {at} {letter.topic} {code} {letter.reason}")
+            echo(f"#{letter.seq:<6} {at} {letter.topic} {code} {letter.reason}")
     if not found and not as_json:
         note("no dead letters")
 

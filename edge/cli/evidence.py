@@ -11,7 +11,7 @@ import click
 
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.options import config_option, json_option, since_option, since_wall_ns
-from edge.cli.progress import note, progress
+from edge.cli.progress import echo, note, progress
 
 KINDS = click.Choice(["defect", "frame", "image", "unsure", "audit"])
 
@@ -49,7 +49,7 @@ def list_evidence(
             click.echo(json.dumps({"path": stored.path, "size_bytes": stored.size_bytes, **facts}))
         else:
             what = facts.get("label") or facts.get("reason", "")
-            click.echo(f"{stored.kind:7} {_local(facts.get('time'))} {what:16} {stored.size_bytes:>7} {stored.path}")
+            echo(f"{stored.kind:7} {_local(facts.get('time'))} {what:16} {stored.size_bytes:>7} {stored.path}")
     if not as_json:
         size = sum(stored.size_bytes for stored, _ in found)
         note(f"{len(found)} pictures, {size / (1 << 20):.1f} MiB, in {folder}")

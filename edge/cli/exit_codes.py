@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
 from typing import Final, ParamSpec, TypeVar
 
-import click
-
+from edge.cli.progress import note
 from edge.errors import BundleError, ConfigError, DefectdError
+from edge.host.rights import why
 
 EXIT_FAILED: Final = 1
 EXIT_CONFIG: Final = 78
@@ -27,13 +28,17 @@ def exits_with_reason(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except (ConfigError, BundleError) as error:
-            click.echo(f"defectd: {error}", err=True)
+            note(f"defectd: {error}")
             sys.exit(EXIT_CONFIG)
         except DefectdError as error:
-            click.echo(f"defectd: {error}", err=True)
+            note(f"defectd: {error}")
             sys.exit(EXIT_FAILED)
         except BrokenPipeError:
             sys.stderr.close()  # the reader (head, less) has gone; Python would print an error at exit
             sys.exit(0)
+        except OSError as error:  # a file of the state directory, mostly: one that this user may not see
+            place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+            note(f"defectd: {place}{why(error)}")
+            sys.exit(EXIT_FAILED)
 
     return wrapped

@@ -11,7 +11,7 @@ import click
 
 from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.options import json_option
-from edge.cli.progress import note, progress
+from edge.cli.progress import echo, note, progress
 
 if TYPE_CHECKING:
     from edge.pipeline.offline import Offline
@@ -61,7 +61,10 @@ def inspect(
     with progress(count_files(paths), "inspecting", hidden=sys.stdout.isatty()) as advance:
         for line in offline.verdicts(paths, pictures):
             failed = failed or "error" in line
-            click.echo(json.dumps(line) if as_json else _sentence(line), err="error" in line and not as_json)
+            if as_json:
+                click.echo(json.dumps(line))
+            else:
+                (note if "error" in line else echo)(_sentence(line))
             if line["source"] != last:
                 last = line["source"]
                 advance()

@@ -12,6 +12,7 @@ import click
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import config_option, json_option
+from edge.cli.progress import echo
 
 ON_TRIAL: Final = "on trial"
 """Of a canary, in the JSON output."""
@@ -48,7 +49,7 @@ def verify(bundle_path: str) -> None:
     for network in loaded.networks:
         Classifier(loaded, network=network).selftest()
     networks = ", ".join(loaded.networks)
-    click.echo(f"{loaded.origin}: {loaded.card.name} {loaded.card.version}: {networks}: OK")
+    echo(f"{loaded.origin}: {loaded.card.name} {loaded.card.version}: {networks}: OK")
 
 
 @model.command()
@@ -74,7 +75,7 @@ def sign(bundle_path: Path, key_file: Path) -> None:
 
     loaded = bundle.load(bundle_path)
     bundle.attach_signature(bundle_path, signature.sign(loaded.card_bytes, key_file))
-    click.echo(f"{bundle_path}: {loaded.card.name} {loaded.card.version} ({loaded.digest[:12]}): signed")
+    echo(f"{bundle_path}: {loaded.card.name} {loaded.card.version} ({loaded.digest[:12]}): signed")
 
 
 @model.command()
@@ -168,10 +169,10 @@ def list_models(config_path: Path, as_json: bool) -> None:
         else:
             reason = f": {active.rejected[stored.digest]}" if mark == "rejected" else ""
             title = f"{stored.name} {stored.version}"
-            click.echo(f"{stored.digest[:12]}  {stored.installed}  {title:24} {WORDS.get(mark, mark)}{reason}")
+            echo(f"{stored.digest[:12]}  {stored.installed}  {title:24} {WORDS.get(mark, mark)}{reason}")
     if not as_json:
         mark = marks.get("configured", "")
-        click.echo(f"configured    {settings.model.bundle:24}  {WORDS.get(mark, mark)}")
+        echo(f"configured    {settings.model.bundle:24}  {WORDS.get(mark, mark)}")
 
 
 def _use(settings: Any, digest: str, *, as_json: bool) -> None:
@@ -191,7 +192,7 @@ def _use(settings: Any, digest: str, *, as_json: bool) -> None:
 
 
 def _echo(values: dict[str, Any], sentence: str, *, as_json: bool) -> None:
-    click.echo(json.dumps(values) if as_json else sentence)
+    click.echo(json.dumps(values)) if as_json else echo(sentence)
 
 
 def _title(identity: dict[str, str]) -> str:

@@ -9,9 +9,17 @@ from contextlib import contextmanager
 
 import click
 
+from edge.host.text import lines
+
 
 def note(sentence: str) -> None:
-    click.echo(sentence, err=True)
+    """Print a remark; text from outside in it cannot act on the terminal."""
+    click.echo(lines(sentence), err=True)
+
+
+def echo(text: str) -> None:
+    """Print a result for a person; text from outside in it cannot act on the terminal."""
+    click.echo(lines(text))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import click
 from edge.cli.exit_codes import EXIT_CONFIG, EXIT_FAILED, exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Seconds, config_option, json_option
+from edge.cli.progress import echo
 from edge.errors import BundleError, ConfigError
 from edge.host.url import public_url
 
@@ -97,15 +98,13 @@ def _print_check(config_path: Path, findings: dict[str, Any], failed: list[str])
             probed = f": FAIL: {camera['error']}"
         elif camera.get("actual"):
             probed = f": OK: {camera['actual']}"
-        click.echo(f"  {camera['name']}: {camera['source']}{probed}")
+        echo(f"  {camera['name']}: {camera['source']}{probed}")
     tried = findings.get("broker_probe")
     if tried is not None:
         remedy = f" -> {tried['remedy']}" if tried["remedy"] else ""
-        click.echo(f"  broker: {tried['grade'].upper()}: {tried['says']}{remedy}")
+        echo(f"  broker: {tried['grade'].upper()}: {tried['says']}{remedy}")
     verdict = f"FAIL ({', '.join(failed)})" if failed else "OK"
-    click.echo(
-        f"{config_path}: {verdict}. Model {findings['model']} ({findings['network']}), broker {findings['broker']}"
-    )
+    echo(f"{config_path}: {verdict}. Model {findings['model']} ({findings['network']}), broker {findings['broker']}")
 
 
 def _check(config_path: Path, *, probe: bool) -> dict[str, Any]:

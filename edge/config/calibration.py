@@ -18,6 +18,7 @@ from edge.config import yaml_file
 from edge.config.camera_calibration import CameraCalibration, Made, Part, PartMade, Reference, Track
 from edge.config.state_dir import StateDir
 from edge.errors import CalibrationError, ConfigError, Problem
+from edge.host import rights
 
 SCHEMA: Final = "defectd.calibration/1"
 REMOVE: Final = "Remove the file, then calibrate again"
@@ -239,12 +240,7 @@ def misfits(camera: config.Camera, frame_px: tuple[int, int]) -> tuple[Misfit, .
 
 def load(path: Path) -> Calibration:
     """Read a file; an empty calibration where there is none.  Raises ConfigError."""
-    try:
-        there = path.exists()
-    except OSError as error:
-        problem = Problem("file", "cannot be read", str(error.strerror or error), "Choose another state_dir")
-        raise ConfigError(str(path), (problem,)) from None
-    if not there:
+    if not yaml_file.exists(path):
         return Calibration.model_validate({"schema": SCHEMA})
     try:
         raw = yaml_file.read(path)
@@ -285,7 +281,10 @@ def write(path: Path, content: bytes, beside: Mapping[str, bytes] | None = None,
             path.with_name(name).unlink(missing_ok=True)
     except OSError as error:
         reason = f"{path} cannot be written: {error.strerror or error}"
-        raise CalibrationError(f"{reason}. Free space or grant rights there, or choose another state_dir") from error
+        remedy = (
+            rights.REMEDY if isinstance(error, PermissionError) else "Free space there, or choose another state_dir"
+        )
+        raise CalibrationError(f"{reason}. {remedy}") from error
 
 
 def tiled(camera: config.Camera, path: Path) -> config.Camera:

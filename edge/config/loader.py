@@ -25,7 +25,7 @@ def load(path: Path, env: Mapping[str, str] | None = None) -> Config:
 
     Raises ConfigError with all problems found.
     """
-    raw = yaml_file.read(path)
+    raw = yaml_file.read(path, may_be_pipe=True)
     return parse(raw, origin=str(path), base=path.resolve().parent, env=os.environ if env is None else env)
 
 
@@ -34,7 +34,7 @@ def state_dir_of(path: Path) -> Path:
 
     Raises ConfigError when the file cannot be read at all.
     """
-    raw = yaml_file.read(path)
+    raw = yaml_file.read(path, may_be_pipe=True)
     named = raw.get("state_dir") if isinstance(raw, dict) else None
     default = Config.model_fields["state_dir"].get_default()
     return path.resolve().parent / Path(named if isinstance(named, str) else default).expanduser()

@@ -13,6 +13,7 @@ from edge.config.schema import Config
 from edge.config.value_types import model_in
 from edge.errors import Problem
 from edge.host.redact import redact
+from edge.host.text import one_line
 
 RENAMED_KEYS: Final[Mapping[str, str]] = {
     "model.watch_s": "canary_s",
@@ -30,6 +31,10 @@ RENAMED_VALUES: Final[Mapping[str, Mapping[str, str]]] = {
     "travel.interpolation": {"ramp": "linear", "hold": "previous"},
 }
 """Values up to version 0.1, by key."""
+MAX_SHOWN: Final = 200
+"""Characters of a key: an unknown one may be any text."""
+MAX_COMPARED: Final = 100
+"""Characters of an unknown key that are compared with the known ones: the time grows with their square."""
 PATTERNS: Final[Mapping[str, str]] = {
     r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$": "1 to 63 letters, digits, _ . or -, with a letter or digit first",
     r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*$": "no blanks, no + or #, and no / or $ at its start",
@@ -100,11 +105,11 @@ def _problem(details: Any, raw: Any) -> Problem:
         allowed = f"should be {PATTERNS.get(details['ctx']['pattern'], 'of another form')}"
     if kind == "missing":
         value, allowed = "missing", "the key is required"
-    return Problem(key, value, allowed, _remedy(path, kind))
+    return Problem(key, value, one_line(allowed), _remedy(path, kind))
 
 
 def _unknown_key(path: tuple[Any, ...], value: str) -> Problem:
-    key, name = _dotted(path), str(path[-1])
+    key, name = _dotted(path), str(path[-1])[:MAX_COMPARED]
     new_name = RENAMED_KEYS.get(_place(path))
     if new_name is not None:
         return Problem(key, value, f"is now called {new_name!r}", f"Write {new_name!r}")
@@ -175,7 +180,7 @@ def _dotted(path: tuple[Any, ...]) -> str:
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text
+    return one_line(text, MAX_SHOWN)
 
 
 def _dig(raw: Any, path: tuple[Any, ...]) -> Any:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from edge import config
 from edge.config.state_dir import StateDir
-from edge.host import atomic_files
+from edge.host import atomic_files, regular_file
 
 log = logging.getLogger(__name__)
 
@@ -46,8 +46,7 @@ def load(configured: config.Config, classes: Sequence[str]) -> Changes:
     """The kept changes that fit this configuration and the model's classes; the others are left out and logged."""
     path = configured.state.overrides
     try:
-        with path.open("rb") as file:
-            kept = json.loads(file.read(MAX_BYTES))["cameras"]
+        kept = json.loads(regular_file.read(path, MAX_BYTES))["cameras"]
         items = dict(kept).items()
     except FileNotFoundError:
         return {}

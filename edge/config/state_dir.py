@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import ConfigError, Problem
+from edge.host import rights
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,8 @@ class StateDir:
             handle = os.open(self.lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             remedy = "Choose a directory that this user may write"
+            if isinstance(error, PermissionError):
+                remedy = f"{rights.REMEDY}; or choose a directory that this user may write"
             problem = Problem("state_dir", str(self.path), f"cannot be used: {error.strerror}", remedy)
             raise ConfigError("configuration", (problem,)) from error
         try:

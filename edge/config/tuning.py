@@ -108,7 +108,7 @@ def here(digest: str) -> HostFingerprint:
 
 def load(path: Path) -> Tuning | None:
     """The measurements; None where there are none.  Raises ConfigError for a file that cannot be used."""
-    if not path.exists():
+    if not yaml_file.exists(path):
         return None
     raw = yaml_file.read(path)
     try:

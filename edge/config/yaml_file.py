@@ -17,7 +17,8 @@ import yaml
 
 from edge.config import secret_file
 from edge.errors import ConfigError, Problem
-from edge.host import atomic_files, url
+from edge.host import atomic_files, regular_file, rights, url
+from edge.host.text import is_valid, one_line
 
 MAX_BYTES: Final = 512 * 1024
 MAX_REFERENCED_BYTES: Final = 64 * 1024
@@ -33,11 +34,14 @@ _PLAIN_TAGS: Final = {f"tag:yaml.org,2002:{kind}" for kind in ("null", "bool", "
 _QUOTES: Final = "a text that starts with & * ! % @ or ` needs quotes"
 
 
-def read(path: Path) -> object:
-    """The file's value.  Raises ConfigError, which names the place but never the text there."""
+def read(path: Path, *, may_be_pipe: bool = False) -> object:
+    """The file's value.  Raises ConfigError, which names the place but never the text there.
+
+    may_be_pipe: wait for what comes out of a pipe; otherwise the file must be a regular one.
+    """
     origin = str(path)
     try:
-        with path.open("rb") as file:
+        with path.open("rb") if may_be_pipe else regular_file.opened(path) as file:
             raw = file.read(MAX_BYTES + 1)
         text = raw.decode("utf-8-sig")
     except FileNotFoundError as error:
@@ -52,6 +56,16 @@ def read(path: Path) -> object:
         raise _refused(origin, f"is not usable YAML: {_where_and_why(error)}", "Correct it there") from None
     except RecursionError:
         raise _refused(origin, "is nested too deeply", f"At most {MAX_DEPTH} levels can be read") from None
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file.  Raises ConfigError where this user may not see that."""
+    try:
+        return path.exists()
+    except OSError as error:
+        remedy = rights.REMEDY if isinstance(error, PermissionError) else "Choose another state_dir"
+        problem = Problem("file", "cannot be read", str(error.strerror or error), remedy)
+        raise ConfigError(str(path), (problem,)) from None
 
 
 def coded(value: Mapping[str, Any]) -> bytes:
@@ -174,12 +188,17 @@ class _Filler:
             remedy = f"At most {MAX_DEPTH} levels and {MAX_VALUES} values can be read"
             raise _refused(self._origin, "is nested too deeply or expands to too much", remedy)
         if isinstance(value, dict):
-            return {k: self.fill(v, f"{key}.{k}" if key else str(k), depth + 1) for k, v in value.items()}
+            return {k: self.fill(v, one_line(f"{key}.{k}" if key else str(k)), depth + 1) for k, v in value.items()}
         if isinstance(value, list):
             return [self.fill(v, f"{key}[{i}]", depth + 1) for i, v in enumerate(value)]
         if isinstance(value, str):
             around = _REFERENCE.sub(lambda match: "x" * len(match[0]), value)
-            return _REFERENCE.sub(lambda match: self._replacement(match, key, around), value)
+            text = _REFERENCE.sub(lambda match: self._replacement(match, key, around), value)
+            if not is_valid(text):  # by an escape in the file, or from the environment
+                remedy = "Write it without; an environment variable and a file hold UTF-8 text"
+                self._problems.append(Problem(key, "(hidden)", "holds a NUL or bytes that are not UTF-8", remedy))
+                return ""
+            return text
         return value
 
     def _replacement(self, match: re.Match[str], key: str, around: str) -> str:
@@ -193,7 +212,8 @@ class _Filler:
             self._problems.append(Problem(key, match[0], "is not a reference", remedy))
             return ""
         if name in self._env:
-            return url.encoded_at(around, match.start(), self._env[name])
+            held = self._env[name]
+            return url.encoded_at(around, match.start(), held) if is_valid(held) else held  # `fill` refuses it
         if not has_default:
             remedy = f"Set {name}, or write ${{{name}:-default}}"
             self._problems.append(Problem(key, match[0], "the environment variable is not set", remedy))

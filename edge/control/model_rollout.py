@@ -26,6 +26,7 @@ from edge.control.startup import Prepared
 from edge.errors import BundleError, CommandError
 from edge.host.clock import Clock
 from edge.host.redact import redact
+from edge.host.text import one_line
 from edge.host.worker import Worker
 from edge.model.download import download
 from edge.model.store import CONFIGURED, ActiveModel, Store
@@ -289,15 +290,20 @@ class ModelRollout:
         except BundleError as error:
             self._report_refused(url, error)
             return
+        except Exception as error:  # the top of a thread: an answer was promised
+            log.exception("a model could not be installed")
+            name = type(error).__name__
+            self._report_refused(url, CommandError("failed", f"an error in defectd ({name}): see its log"))
+            return
         try:
             self.use(digest)
         except (BundleError, CommandError):
             pass  # `use` reported it
 
     def _report_refused(self, what: str, error: BundleError | CommandError) -> None:
-        reason = redact(str(error))[:500]
-        log.error("model %s is refused, nothing was changed: %s", redact(what)[:200], reason)
-        self._node.report("model.refused", {"bundle": redact(what)[:200], "reason": reason})
+        reason, name = one_line(redact(str(error)), 500), one_line(redact(what), 200)
+        log.error("model %s is refused, nothing was changed: %s", name, reason)
+        self._node.report("model.refused", {"bundle": name, "reason": reason})
 
 
 def install(where: str, model: config.Model, store: Store, clock: Clock, *, allow_unsigned: bool = False) -> str:

@@ -27,6 +27,7 @@ from edge.errors import CommandError, DefectdError
 from edge.host.clock import Clock, stamp
 from edge.host.log_throttle import LogThrottle
 from edge.host.redact import redact
+from edge.host.text import lines
 from edge.host.token_bucket import TokenBucket
 from edge.host.worker import Worker
 
@@ -213,7 +214,7 @@ class Commands:
     def _refuse(self, received: Received, error: CommandError, request_id: str | int | None = None) -> None:
         with self._counting:  # the publisher's thread and `commands` both come here
             self._refused += 1
-        reason = redact(str(error))[:500]
+        reason = lines(redact(str(error)))[:500]
         log.warning("command %s %s: refused: %s", _shown(self._verb(received)), _logged(received.payload), reason)
         self._send_reply(received, request_id, {"ok": False, "error": {"code": error.code, "reason": reason}})
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from edge.config import Name, Share, Verb
 from edge.evidence.archive import Kind
+from edge.host.text import one_line
 
 MAX_ID: Final = 128
 VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
@@ -113,7 +114,7 @@ class Model(Request):
     """List the installed models, install one, use another one, or roll back to the previous one."""
 
     action: Literal["list", "install", "use", "rollback"] = "list"
-    url: str | None = Field(None, max_length=1000, pattern=r"^https://[^\s]+$")
+    url: str | None = Field(None, max_length=1000, pattern=r"^https://[!-~]+$")
     digest: str | None = Field(None, pattern=r"^[0-9a-f]{6,64}$")
 
     @model_validator(mode="after")
@@ -133,6 +134,13 @@ class Coil(Request):
         max_length=128,
         pattern=r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
     )
+
+    @field_validator("coil")
+    @classmethod
+    def _is_printable(cls, name: str | None) -> str | None:
+        if name is not None and one_line(name) != name:
+            raise ValueError("should be one line of printable characters")
+        return name
 
     @model_validator(mode="after")
     def _is_complete(self) -> Coil:

@@ -23,6 +23,8 @@ from edge.control.requests import REQUESTS, Request
 from edge.errors import CommandError, DefectdError
 from edge.host.clock import Clock
 from edge.host.log_throttle import LogThrottle
+from edge.host.rights import why
+from edge.host.text import one_line
 from edge.host.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -124,7 +126,7 @@ class CommandSocket:
             request = model.model_validate(fields)
         except ValidationError as error:
             raise CommandError("bad_value", str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
-        log.info("command from this machine: %s %s", model.__name__.lower(), fields)
+        log.info("command from this machine: %s %s", model.__name__.lower(), one_line(str(fields)))
         return self._perform(request)
 
 
@@ -139,7 +141,7 @@ def ask(state_dir: Path, verb: str, timeout_s: float = REPLY_S, **fields: Any) -
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except OSError as error:
-            raise CommandError("failed", f"{path}: {error.strerror or error}") from error
+            raise CommandError("failed", f"{path}: {why(error)}") from error
         try:
             caller.sendall(json.dumps({"verb": verb, **fields}).encode() + b"\n")
             reply = json.loads(_line(caller, MAX_REPLY_BYTES))

@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from edge.host import atomic_files
+from edge.host import atomic_files, regular_file
 
 
 class StateFile:
@@ -35,8 +35,7 @@ class StateFile:
 
     def load(self, max_bytes: int) -> Any:
         """The JSON value in the file.  Raises OSError, and ValueError or RecursionError for other content."""
-        with self.path.open("rb") as file:
-            content = file.read(max_bytes + 1)
+        content = regular_file.read(self.path, max_bytes + 1)
         if len(content) > max_bytes:
             raise ValueError("it is too large")
         return json.loads(content)

@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, get_args
 
 from edge.errors import EvidenceError
 from edge.event import Evidence
+from edge.host.rights import why
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +212,7 @@ def pictures(folder: Path) -> list[Stored]:
     try:
         return sorted(_scan(folder), key=lambda stored: stored.number)
     except OSError as error:
-        raise EvidenceError("disk", f"{folder}: {error.strerror or error}") from error
+        raise EvidenceError("disk", f"{folder}: {why(error)}") from error
 
 
 def read(folder: Path, path: str) -> bytes:

@@ -9,6 +9,7 @@ import time
 from typing import Final, Literal, TextIO
 
 from edge.host.redact import redact
+from edge.host.text import lines
 
 PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3, logging.CRITICAL: 2}
 """Syslog severities that journald reads from a leading <N> (sd-daemon(3))."""
@@ -19,7 +20,7 @@ class _Plain(logging.Formatter):
         moment = time.localtime(record.created)
         at = f"{time.strftime('%H:%M:%S', moment)} {moment.tm_zone}"
         module = record.name.rpartition(".")[2]
-        return redact(f"{at} {record.levelname.lower():7} {module:11} {_text(record)}")
+        return lines(redact(f"{at} {record.levelname.lower():7} {module:11} {_text(record)}"))
 
 
 class _Json(logging.Formatter):

@@ -18,6 +18,8 @@ import hashlib
 import importlib.resources
 import io
 import json
+import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -26,11 +28,12 @@ from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Final, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edge.errors import BundleError
 from edge.frame import Gray
-from edge.host import atomic_files
+from edge.host import atomic_files, regular_file
+from edge.host.text import one_line
 
 CARD = "card.json"
 SIGNATURE = "card.sig"
@@ -44,9 +47,34 @@ MAX_SIGNATURE_BYTES: Final = 4096
 MAX_NETWORK_BYTES: Final = 32 << 20
 """Far above any student; bounds what a damaged or hostile bundle can make this process read."""
 MAX_INPUT_PX: Final = 1024
+MAX_NAME: Final = 200
+"""Characters of the name of a model or of a class."""
 MAX_ACTIVATIONS: Final = "peaks"
 """Name of the output with the maximum activations: shipped bundles and anomaly models use this name."""
 
+ZIP_ERRORS: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,  # an unknown compression
+    RuntimeError,  # an encrypted member
+    ValueError,  # a name that is not the text that its flag promises
+    ArithmeticError,
+    LookupError,
+)
+"""What zipfile raises for a damaged or hostile file."""
+
+
+def _printable(text: str) -> str:
+    if one_line(text, MAX_NAME) != text:
+        raise ValueError(f"should be one line of at most {MAX_NAME} printable characters")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_printable)]
+"""Goes into events, logs and terminals."""
 Positive = Annotated[int, Field(gt=0)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,99}$")]
@@ -88,9 +116,9 @@ class ModelCard(_Part):
     """card.json.  `metrics` and `training` are free text and numbers for people."""
 
     card_schema: Literal["defectd.card/1"] = Field("defectd.card/1", alias="schema")
-    name: str
-    version: str
-    classes: Annotated[tuple[str, ...], Field(min_length=2, max_length=1000)]
+    name: Text
+    version: Text
+    classes: Annotated[tuple[Text, ...], Field(min_length=2, max_length=1000)]
     tile_px: Positive
     """Side of a tile at the scale of the training images."""
     input_px: Annotated[int, Field(gt=0, le=MAX_INPUT_PX)]
@@ -200,21 +228,20 @@ def attach_signature(where: Path, content: bytes) -> None:
                     new.writestr(member, _bounded(str(where), member.filename, old.open, MAX_NETWORK_BYTES))  # type: ignore[arg-type]
             new.writestr(SIGNATURE, content)
         atomic_files.replace(where, packed.getvalue(), mode=atomic_files.SHARED)
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, *ZIP_ERRORS) as error:
         raise BundleError(f"{where}: the signature cannot be written: {error}") from error
 
 
 def _read(origin: str, path: Path) -> Bundle:
     try:
         if path.is_dir():
-            return _check(origin, lambda name: (path / name).open("rb"))
+            return _check(origin, lambda name: regular_file.opened(path / name))
         with zipfile.ZipFile(path) as archive:
             return _check(origin, archive.open)  # type: ignore[arg-type]
-    # zipfile raises NotImplementedError for an unknown compression, RuntimeError for an encrypted member.
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise BundleError(f"{origin}: neither a directory nor a readable zip: {error}") from error
     except (OSError, KeyError) as error:
-        raise BundleError(f"{origin}: incomplete bundle: {error}. Export or copy it again") from error
+        raise BundleError(f"{origin}: incomplete bundle: {one_line(str(error))}. Export or copy it again") from error
+    except ZIP_ERRORS as error:
+        raise BundleError(f"{origin}: neither a directory nor a readable zip: {one_line(str(error))}") from error
 
 
 def _check(origin: str, open_member: Callable[[str], BinaryIO]) -> Bundle:
@@ -252,5 +279,5 @@ def _bounded(origin: str, name: str, open_member: Callable[[str], BinaryIO], lim
 def _first_line(error: ValueError | RecursionError) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(str(p) for p in first['loc']) or 'card'}: {first['msg']}"
-    return str(error).splitlines()[0]
+        return one_line(f"{'.'.join(str(p) for p in first['loc']) or 'card'}: {first['msg']}")
+    return one_line(str(error).partition("\n")[0])

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from edge.errors import BundleError
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.redact import redact
+from edge.host.text import one_line
 
 MAX_BYTES: Final = 64 << 20
 LIMIT_S: Final = 120.0
@@ -45,7 +46,7 @@ def _check(url: str) -> None:
     except ValueError:
         is_https = False
     if not is_https:
-        raise BundleError(f"{redact(url)[:200]}: give a URL that starts with https://")
+        raise BundleError(f"{one_line(redact(url), 200)}: give a URL that starts with https://")
 
 
 def download(
@@ -56,7 +57,7 @@ def download(
     most: bytes.  The environment may name proxies (https_proxy) and certificate authorities (SSL_CERT_FILE).
     """
     _check(url)
-    shown = redact(url)[:200]
+    shown = one_line(redact(url), 200)
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler(),
@@ -84,4 +85,4 @@ def download(
         reason = error if isinstance(error, urllib.error.HTTPError) else getattr(error, "reason", error)
         if isinstance(error, urllib.error.HTTPError):
             error.close()
-        raise BundleError(f"{shown}: cannot be downloaded: {redact(str(reason))[:200]}") from error
+        raise BundleError(f"{shown}: cannot be downloaded: {one_line(redact(str(reason)), 200)}") from error

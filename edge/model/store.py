@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.errors import BundleError
-from edge.host import atomic_files
+from edge.host import atomic_files, regular_file
 from edge.host.clock import Clock, stamp
+from edge.host.rights import why
 from edge.model import bundle
 
 log = logging.getLogger(__name__)
@@ -166,9 +167,13 @@ class Store:
         return found[0]
 
     def list(self) -> tuple[Stored, ...]:
-        """All installed bundles, the latest first."""
+        """All installed bundles, the latest first.  Raises BundleError when the folder cannot be listed."""
+        try:
+            places = tuple(self.folder.iterdir()) if self.folder.is_dir() else ()
+        except OSError as error:
+            raise BundleError(f"{self.folder}: {why(error)}") from error
         found = []
-        for place in self.folder.iterdir() if self.folder.is_dir() else ():
+        for place in places:
             if not _DIGEST.fullmatch(place.name):
                 continue
             source, card = _json(place / ORIGIN_FILE), _json(place / bundle.CARD)
@@ -242,8 +247,7 @@ class Store:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            value = json.loads(file.read(MAX_BYTES))
+        value = json.loads(regular_file.read(path, MAX_BYTES))
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from edge import config
 from edge.camera.recordings import iter_recording
 from edge.camera.sources.contract import Picture, Unreadable
 from edge.camera.sources.files import find_images
+from edge.camera.sources.registry import RECORDING, find
 from edge.errors import DefectdError
 from edge.host.clock import NS_PER_MS, Clock
 from edge.model.classifier import Classifier
 from edge.vision.drawing import save
 from edge.vision.inspector import Inspector, Verdict
+
+MAX_NAME_BYTES: Final = 200
+"""Of a file name without the number of the frame: file systems take 255."""
 
 
 class Offline:
@@ -79,6 +84,9 @@ def _anomaly(value: float | None) -> dict[str, float]:
 def _file_name(picture: Picture) -> str:
     """One flat name per frame: two folders may hold files of the same name."""
     whole = picture.label.strip("/.").replace("/", "_")
+    if len(whole.encode()) > MAX_NAME_BYTES:
+        mark = hashlib.sha256(whole.encode()).hexdigest()[:16]
+        whole = f"{mark}_{whole.encode()[-MAX_NAME_BYTES + len(mark) :].decode('utf-8', 'ignore')}"
     return f"{whole}_{picture.number:06d}.png"
 
 
@@ -86,6 +94,9 @@ def count_files(paths: Iterable[str]) -> int:
     """About how many files `verdicts` will go through, for a progress bar."""
     count = 0
     for path in paths:
+        if find(path) is not RECORDING:  # `verdicts` reports it
+            count += 1
+            continue
         try:
             count += len(find_images(path)[1])
         except DefectdError:  # `verdicts` reports it

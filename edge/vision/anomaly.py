@@ -21,6 +21,7 @@ import numpy as np
 from edge import config
 from edge.errors import ConfigError, Problem
 from edge.frame import Float32s, Indices
+from edge.host import regular_file
 from edge.model.bundle import FP32, MAX_ACTIVATIONS, ModelCard
 from edge.model.classifier import Scores
 
@@ -143,8 +144,7 @@ class AnomalyModel:
     def read(cls, path: Path) -> AnomalyModel:
         """Read a file.  Raises ConfigError when it holds no anomaly model."""
         try:
-            with path.open("rb") as file:
-                content = file.read(MAX_BYTES + 1)
+            content = regular_file.read(path, MAX_BYTES + 1)
             if len(content) > MAX_BYTES:
                 raise ValueError("larger than any anomaly model")
             return _decoded(content)

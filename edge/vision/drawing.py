@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from edge.errors import ImageError
 from edge.frame import Gray
+from edge.host.rights import why
+from edge.host.text import one_line
 from edge.vision.decision import Detections
 
 DEFECT_BGR: Final = (60, 60, 235)
@@ -85,6 +87,10 @@ def png(picture: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
 
 def save(path: Path, image: Gray, detections: Detections) -> None:
     """Write the drawn picture as PNG.  Raises ImageError when it cannot be written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), draw(image, detections)):
-        raise ImageError(f"{path} cannot be written")
+    content = png(draw(image, detections))
+    try:  # not by OpenCV, which crashes at a name that is not UTF-8
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    except OSError as error:
+        name = one_line(str(path), keep_end=True)
+        raise ImageError(f"{name} cannot be written: {why(error)}") from error

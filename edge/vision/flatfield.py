@@ -16,11 +16,14 @@ import numpy as np
 
 from edge.errors import ConfigError, ImageError, Problem
 from edge.frame import Float32s, Gray
+from edge.host import regular_file
 from edge.host.clock import NS_PER_S
 from edge.vision.tiles import Rectangle
 
 log = logging.getLogger(__name__)
 
+MAX_BYTES: Final = 64 << 20
+"""Of the file: a map is an eighth of its frame in each direction."""
 UNIT: Final = 16_384
 FACTOR: Final = 8
 """The map is smaller than the frame by this factor."""
@@ -46,7 +49,8 @@ class Flatfield:
     def read(cls, path: Path) -> Flatfield:
         """Read a map of gains.  Raises ConfigError."""
         try:
-            raw = cv2.imdecode(np.frombuffer(path.read_bytes() or b"\0", np.uint8), cv2.IMREAD_UNCHANGED)
+            content = regular_file.read(path, MAX_BYTES)
+            raw = cv2.imdecode(np.frombuffer(content or b"\0", np.uint8), cv2.IMREAD_UNCHANGED)
             why = "not a 16-bit gray PNG"
         except OSError as error:
             raw, why = None, str(error.strerror or error)

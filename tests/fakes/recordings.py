@@ -22,7 +22,7 @@ def steel(h: int = 60, w: int = 80, seed: int = 0) -> np.ndarray:
 def write_video(path: Path, frames: int = 5, fps: float = 25.0, code: str = "MJPG") -> Path:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*code), fps, (96, 64))
     for n in range(frames):
-        writer.write(np.full((64, 96, 3), 20 + 30 * n, np.uint8))
+        writer.write(np.full((64, 96, 3), (20 + 30 * n) % 256, np.uint8))
     writer.release()
     return path
 

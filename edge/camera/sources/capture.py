@@ -14,7 +14,7 @@ import cv2
 
 from edge.camera.image_files import to_gray
 from edge.camera.sources.contract import Lost, Picture, SourceInfo, SourceSpec
-from edge.errors import CameraError
+from edge.errors import CameraError, ImageError
 from edge.host.clock import NS_PER_S, Clock
 
 MAX_BACKLOG: Final = 300
@@ -126,7 +126,10 @@ class LiveCapture:
         ok, picture = self._capture.retrieve()
         if not ok or picture is None or picture.size == 0:
             raise CameraError(f"{self._name} gave a picture that cannot be decoded")
-        pixels = to_gray(picture)
+        try:
+            pixels = to_gray(picture, self._name)
+        except ImageError as error:
+            raise CameraError(str(error)) from None
         return Picture(pixels, "", (self._clock.monotonic_ns() - start) // 1000)
 
     def _grab(self) -> float:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final, Literal, Protocol
 
 from edge.errors import CameraError, DefectdError
 from edge.frame import Gray
 from edge.host.clock import Clock
+from edge.host.text import one_line
 from edge.host.url import public_url
 
 DEFAULT_FPS: Final = 30.0
@@ -37,6 +38,8 @@ class SourceSpec:
     rtsp_transport: str = "tcp"
     open_timeout_s: float = 3.0
     read_timeout_s: float = 2.0
+    skip: int = 0
+    """Pictures of a recording that earlier processes have dealt with: the first one to read is behind them."""
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -75,14 +78,15 @@ class SourceInfo:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> SourceInfo:
-        """Raises TypeError for unknown fields and for values of the wrong type."""
+        """Raises TypeError for unknown fields and for values of the wrong type, OverflowError for endless numbers."""
         info = cls(**fields)
-        numbers = (info.width, info.height, info.fps, info.exposure or 0, info.gain or 0)
+        optional = (number for number in (info.exposure, info.gain) if number is not None)
+        numbers = (info.width, info.height, info.fps, *optional)
         if not all(type(n) in (int, float) and math.isfinite(n) for n in numbers) or info.fps < 0:
             raise TypeError("a number of the actual camera format is not a number")
         if not isinstance(info.backend, str) or not isinstance(info.pixel_format, str):
             raise TypeError("a text of the actual camera format is not a text")
-        return info
+        return replace(info, backend=one_line(info.backend, 100), pixel_format=one_line(info.pixel_format, 100))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,8 @@ class Unreadable:
 
     label: str
     error: DefectdError
+    is_rest: bool = False
+    """Pictures of a damaged video that are missing from those that came."""
 
 
 class Source(Protocol):

@@ -11,15 +11,27 @@ from typing import Final, Literal
 
 import cv2
 
-from edge.camera.image_files import IMAGE_SUFFIXES, MAX_PIXELS, read_image, to_gray
+from edge.camera.image_files import IMAGE_SUFFIXES, MAX_PIXELS, read_image, shown, to_gray
 from edge.camera.sources import capture
 from edge.camera.sources.contract import DEFAULT_FPS, Lost, Picture, Source, SourceInfo, SourceSpec, pace_s
 from edge.errors import CameraError, EndOfRecording, ImageError
 from edge.host.clock import Clock
+from edge.host.text import is_valid, one_line
 
 VIDEO_SUFFIXES: Final = frozenset(
     (".mp4", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".webm", ".ts", ".mjpeg", ".h264")
 )
+
+MAX_PATH: Final = 4096
+"""Characters of a path or a pattern.  Source: PATH_MAX of Linux."""
+COUNTING_SUFFIXES: Final = frozenset((".avi", ".mp4", ".m4v", ".mov"))
+"""Containers that list every picture."""
+TIMING_SUFFIXES: Final = frozenset((".mkv", ".webm"))
+"""Containers that state a duration, from which the number of pictures is estimated."""
+MIN_MISSING_SHARE: Final = 0.1
+"""Of an estimated number of pictures: fewer missing ones may be the estimate's fault."""
+MAX_DECODED_TO_SKIP: Final = 2000
+"""Pictures that are decoded to come behind them.  Seeking is faster, and in some containers inexact."""
 
 FileKind = Literal["image", "video", "folder", "glob"]
 
@@ -40,15 +52,31 @@ def opencv_backend(url: str) -> str:
 def kind_of(url: str) -> FileKind:
     """What lies at this path now; where nothing does, what its name suggests."""
     path = path_of(url)
-    if path.is_dir():
+    if len(url) > MAX_PATH:  # no file has such a name, and as a pattern it would be searched for minutes
+        return "image" if path.suffix.lower() in IMAGE_SUFFIXES else "video"
+    if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where this user may not look, or the name is too long)
         return "folder"
-    if glob.has_magic(str(path)) and not path.exists():
+    if glob.has_magic(str(path)) and not os.path.exists(path):  # noqa: PTH110
         return "glob"
     return "image" if path.suffix.lower() in IMAGE_SUFFIXES else "video"
 
 
 def path_of(url: str) -> Path:
-    return Path(url.removeprefix("file://")).expanduser()
+    path = Path(url.removeprefix("file://"))
+    try:
+        return path.expanduser()
+    except RuntimeError:  # the home of an unknown user: such a path does not exist
+        return path
+
+
+def check_exists(path: Path) -> None:
+    """Raises CameraError with the reason where there is no such file, or this user may not see it."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the path
+        raise CameraError(f"{shown(path)} does not exist; check `source` of this camera") from None
+    except OSError as error:
+        raise CameraError(f"{shown(path)} cannot be opened: {error.strerror}; check `source` of this camera") from None
 
 
 def find_images(url: str) -> tuple[Path, tuple[str, ...]]:
@@ -58,7 +86,7 @@ def find_images(url: str) -> tuple[Path, tuple[str, ...]]:
     """
     base, names = find_files(url, IMAGE_SUFFIXES)
     if not names:
-        raise CameraError(f"{url} holds no images; known are {' '.join(sorted(IMAGE_SUFFIXES))}")
+        raise CameraError(f"{shown(url)} holds no images; known are {' '.join(sorted(IMAGE_SUFFIXES))}")
     return base, names
 
 
@@ -76,13 +104,17 @@ def find_files(url: str, suffixes: frozenset[str]) -> tuple[Path, tuple[str, ...
                 folders[:] = [name for name in folders if not name.startswith(".")]
                 found += [os.path.relpath(os.path.join(folder, name), path) for name in files]  # noqa: PTH118
         except OSError as error:
-            raise CameraError(f"{url} cannot be listed: {error.strerror}") from None
+            raise CameraError(f"{shown(url)} cannot be listed: {error.strerror}") from None
     else:
         text = str(path)
         # Names are relative to the part before the first magic character.
         plain = Path(text[: next(i for i, c in enumerate(text) if c in "*?[")])
         base = plain if text[: len(str(plain)) + 1].endswith("/") else plain.parent
-        found = [os.path.relpath(name, base) for name in glob.iglob(text, recursive=True) if os.path.isfile(name)]  # noqa: PTH113, PTH207
+        try:
+            there = [name for name in glob.iglob(text, recursive=True) if os.path.isfile(name)]  # noqa: PTH113, PTH207
+        except (OSError, ValueError) as error:  # ValueError: characters that no name of a file can have
+            raise CameraError(f"{shown(url)} cannot be listed: {one_line(str(error))}") from None
+        found = [os.path.relpath(name, base) for name in there]
     names = (n for n in found if Path(n).suffix.lower() in suffixes and not Path(n).name.startswith("."))
     return base, tuple(sorted(names, key=_natural_order))
 
@@ -102,12 +134,18 @@ class ImageSource:
         self._lost: list[Lost] = []
         self._at = 0
         self._unreadable_in_a_row = 0
-        if kind_of(spec.url) == "image" and not path_of(spec.url).exists():
-            raise CameraError(f"{spec.url} does not exist; check `source` of this camera")
+        if kind_of(spec.url) == "image":
+            check_exists(path_of(spec.url))
         self._base, self._names = find_images(spec.url)
+        self._at = spec.skip % len(self._names) if self._loop else spec.skip
         # Read now: the actual format is known, and a folder without one readable image is refused.
-        self._first: Picture | None = self._next()
-        h, w = self._first.pixels.shape
+        self._first: Picture | None = None
+        h = w = 0
+        try:
+            self._first = self._next()
+            h, w = self._first.pixels.shape
+        except EndOfRecording:
+            pass  # the first `read` raises it: an earlier process came this far
         fps = DEFAULT_FPS if spec.fps is None else spec.fps
         self.period_s = pace_s(fps)
         self.actual = SourceInfo("images", w, h, fps, "GREY")
@@ -134,7 +172,7 @@ class ImageSource:
                 self._lost.append(Lost(1, "unreadable", str(error)))
                 continue
             self._unreadable_in_a_row = 0
-            return Picture(pixels, name, (self._clock.monotonic_ns() - start) // 1000)
+            return Picture(pixels, shown(name), (self._clock.monotonic_ns() - start) // 1000)
 
     def take_lost(self) -> tuple[Lost, ...]:
         lost, self._lost = tuple(self._lost), []
@@ -153,7 +191,10 @@ class VideoSource:
         self._loop = spec.loop
         self._path = path_of(spec.url)
         self._number = 0
+        self._lost: tuple[Lost, ...] = ()
         self._capture = self._open()
+        if not self._loop:  # of a loop it is not known which round it was in
+            self._skip(spec.skip)
         own_fps = capture.read_fps(self._capture) or DEFAULT_FPS
         self.period_s = pace_s(own_fps if spec.fps is None else spec.fps)
         self.actual = capture.read_info(self._capture, fps=own_fps)
@@ -164,23 +205,33 @@ class VideoSource:
         length = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         return int(length) if math.isfinite(length) and 0 < length < MAX_PIXELS else 0
 
+    def _skip(self, count: int) -> None:
+        if count > MAX_DECODED_TO_SKIP and self._capture.set(cv2.CAP_PROP_POS_FRAMES, count):
+            self._number = count
+            return
+        while self._number < count and self._capture.grab():
+            self._number += 1
+
     def _open(self) -> capture.Capture:
-        if not self._path.exists():
-            raise CameraError(f"{self._path} does not exist; check `source` of this camera")
+        check_exists(self._path)
         if not self._path.is_file():
-            raise CameraError(f"{self._path} is not a regular file; check `source` of this camera")
+            raise CameraError(f"{shown(self._path)} is not a regular file; check `source` of this camera")
         if not os.access(self._path, os.R_OK):
-            raise CameraError(f"{self._path} may not be read by this user; change its permissions")
+            raise CameraError(f"{shown(self._path)} may not be read by this user; change its permissions")
+        if not is_valid(str(self._path)):  # OpenCV crashes at a name that is not UTF-8
+            raise CameraError(f"{shown(self._path)} has a name that is not UTF-8; rename it")
         video = capture.open_ffmpeg(str(self._path), ffmpeg_options="")
         if video is None:
-            raise CameraError(f"{self._path} is not a video that FFmpeg can open, or is damaged")
+            raise CameraError(f"{shown(self._path)} is not a video that FFmpeg can open, or is damaged")
         return video
 
     def read(self) -> Picture:
         start = self._clock.monotonic_ns()
         ok, picture = self._capture.read()
         if not ok and self._number == 0:
-            raise CameraError(f"{self._path} holds no picture that can be decoded")
+            raise CameraError(f"{shown(self._path)} holds no picture that can be decoded")
+        if not ok:
+            self._count_missing()
         if not ok and not self._loop:
             raise EndOfRecording("the video was shown to its end")
         if not ok:
@@ -189,12 +240,26 @@ class VideoSource:
             self._capture = self._open()
             self._number = 0
             return self.read()
-        pixels = to_gray(picture)
+        pixels = to_gray(picture, shown(self._path))
         number, self._number = self._number, self._number + 1
-        return Picture(pixels, self._path.name, (self._clock.monotonic_ns() - start) // 1000, number)
+        return Picture(pixels, shown(self._path.name), (self._clock.monotonic_ns() - start) // 1000, number)
+
+    def _count_missing(self) -> None:
+        """At the end: FFmpeg leaves out what it cannot decode, and stops where a file is cut off, without an error."""
+        suffix, length = self._path.suffix.lower(), self.length
+        missing = length - self._number
+        is_listed = suffix in COUNTING_SUFFIXES
+        if missing <= 0 or not (is_listed or (suffix in TIMING_SUFFIXES and missing > MIN_MISSING_SHARE * length)):
+            return
+        states = "lists" if is_listed else "has about"
+        words = (
+            f"{shown(self._path)} {states} {length} pictures, of which {self._number} could be decoded: is it damaged?"
+        )
+        self._lost = (*self._lost, Lost(missing, "unreadable", words))
 
     def take_lost(self) -> tuple[Lost, ...]:
-        return ()
+        lost, self._lost = self._lost, ()
+        return lost
 
     def close(self) -> None:
         self._capture.release()

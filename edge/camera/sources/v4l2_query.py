@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edge.host.text import one_line
+
 # Source: linux/videodev2.h; request numbers as _IOR and _IOWR of the sizes below.
 _QUERYCAP: Final = 0x80685600
 _ENUM_FMT: Final = 0xC0405602
@@ -75,7 +77,7 @@ def _formats(handle: int, buffer_type: int, ioctl: Ioctl) -> tuple[Format, ...]:
 
 
 def _format_of(handle: int, ioctl: Ioctl, pixel_format: int) -> Format:
-    code = pixel_format.to_bytes(4, "little").decode("ascii", "replace")
+    code = one_line(pixel_format.to_bytes(4, "little"))
     sizes = []
     for index in range(MAX_ENTRIES):
         reply = bytearray(struct.pack("II36x", index, pixel_format))
@@ -100,4 +102,4 @@ def _answered(ioctl: Ioctl, handle: int, request: int, reply: bytearray) -> bool
 
 
 def _text(padded: bytes) -> str:
-    return padded.split(b"\0", 1)[0].decode("utf-8", "replace")
+    return one_line(padded.split(b"\0", 1)[0])

@@ -125,11 +125,12 @@ class Run:
     def _check_writable(self) -> None:
         """Refuse before ten minutes of footage are gathered in vain.  Raises CalibrationError."""
         from edge.errors import CalibrationError
+        from edge.host.rights import REMEDY, nearest
 
-        there = next(place for place in self.path.absolute().parents if place.exists())
+        there = nearest(self.path.parent)
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            why = "is not a folder" if not there.is_dir() else "is not writable"
-            raise CalibrationError(f"{there} {why}: grant write access, or choose another state_dir")
+            why = "is not a folder: choose another state_dir" if not there.is_dir() else f"is not writable. {REMEDY}"
+            raise CalibrationError(f"{there} {why}")
 
     def progress(self, total: int, label: str) -> AbstractContextManager[Callable[[], None]]:
         """A progress bar with the time left, on a terminal."""

@@ -284,9 +284,14 @@ class Link:
 
     def _on_message(self, _client: Client, _userdata: Any, message: MQTTMessage) -> None:
         properties = message.properties
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:  # a lax broker passed it on; none of our topics has such a name
+            log.debug("a message on a topic that is not UTF-8 is dropped")
+            return
         self._deliver(
             Received(
-                topic=message.topic,
+                topic=topic,
                 payload=bytes(message.payload),
                 qos=message.qos,
                 retained=bool(message.retain),

@@ -22,6 +22,7 @@ from edge.errors import CommandError
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.log_throttle import LogThrottle
 from edge.host.redact import redact
+from edge.host.text import one_line
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +31,6 @@ MAX_WAITING: Final = 1024
 """Messages that wait for the inspection loop; beyond it the oldest are dropped and counted."""
 MAX_NAME: Final = 128
 _NUMBER: Final = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
-_ONE_LINE: Final = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 class _Unusable(Exception):
@@ -176,7 +176,7 @@ def _name(value: Any) -> str | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
-    if not isinstance(value, str) or len(value.strip()) > MAX_NAME or not _ONE_LINE.fullmatch(value.strip()):
+    if not isinstance(value, str) or one_line(value.strip(), MAX_NAME) != value.strip():
         raise _Unusable(
             "no_name", f"{_shown(value)} is not the name of a coil, which is a text of at most {MAX_NAME} characters"
         )

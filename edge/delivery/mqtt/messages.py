@@ -121,4 +121,5 @@ class Messages:
 
 
 def encoded(payload: dict[str, Any]) -> bytes:
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
+    # "replace": text is made valid where it enters; an entrance that was missed must not end the inspection loop.
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")

@@ -13,7 +13,9 @@ from typing import TypeVar
 from edge.delivery.outbox import dead_letters
 from edge.delivery.outbox.rows import SELECT_ROW, DeadLetter, Row, StoredEvent, count
 from edge.delivery.outbox.sqlite_errors import translated
+from edge.errors import OutboxError
 from edge.host.clock import stamp
+from edge.host.rights import why
 
 log = logging.getLogger(__name__)
 
@@ -54,13 +56,15 @@ def read_dead_letters(path: Path, limit: int) -> tuple[DeadLetter, ...]:
 
 
 def _read(path: Path, query: Callable[[sqlite3.Connection], tuple[Found, ...]]) -> tuple[Found, ...]:
-    if not path.exists():
-        return ()
     try:
+        if not path.exists():
+            return ()
         with contextlib.closing(_open_read_only(path)) as db:
             if db.execute("PRAGMA user_version").fetchone()[0] == 0:
                 return ()
             return query(db)
+    except OSError as error:
+        raise OutboxError(f"{path}: {why(error)}") from error
     except sqlite3.Error as error:
         raise translated(error, path) from error
 

@@ -26,7 +26,7 @@ from edge.delivery.sparkplug.edge_node import EdgeNode, Fence, Identity, Leave, 
 from edge.delivery.sparkplug.metrics import OUTBOX_DEPTH, property_values, strip_values
 from edge.delivery.sparkplug.payload import SEQ_MODULUS, Value
 from edge.errors import BrokerError, OutboxError, PayloadError
-from edge.host import atomic_files
+from edge.host import atomic_files, regular_file
 from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.log_throttle import LogThrottle
@@ -34,6 +34,8 @@ from edge.host.worker import Worker
 
 log = logging.getLogger(__name__)
 
+MAX_BYTES: Final = 4096
+"""Of the memory file."""
 READ_ROWS: Final = 500
 """Rows read at a time."""
 TURN_S: Final = 0.5
@@ -61,7 +63,7 @@ class Memory:
     def read(cls, path: Path, newest_seq: int, start_seq: int) -> Memory:
         """newest_seq: of the outbox.  start_seq: the cursor of an output that has never run before."""
         try:
-            fields = json.loads(path.read_text("ascii"))
+            fields = json.loads(regular_file.read(path, MAX_BYTES))
             memory = cls(int(fields["bd_seq"]) % SEQ_MODULUS, int(fields["settled_seq"]))
         except FileNotFoundError:
             return cls(None, start_seq)

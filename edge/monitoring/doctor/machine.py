@@ -14,6 +14,7 @@ import edge
 from edge.host import machine
 from edge.host.child_environment import child_environment
 from edge.host.clock import clock_synced
+from edge.host.rights import nearest
 from edge.monitoring.doctor.finding import Finding, Grade
 
 MIN_DISK_BYTES: Final = 500 << 20
@@ -32,7 +33,7 @@ ANSWER_S: Final = 5.0
 
 
 def disk(state_dir: Path) -> Finding:
-    there = next(path for path in (state_dir, *state_dir.parents) if path.exists())
+    there = nearest(state_dir)
     if not os.access(there, os.W_OK):
         return Finding("disk", "fail", f"{there} is not writable", "Give it to the user that runs defectd")
     free = shutil.disk_usage(there).free

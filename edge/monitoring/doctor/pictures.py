@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from edge import config
 from edge.errors import EvidenceError
 from edge.evidence import archive
+from edge.host.rights import nearest
 from edge.monitoring.doctor.finding import Finding
 
 
@@ -17,7 +18,7 @@ def findings(settings: config.Config) -> Iterator[Finding]:
     if not settings.evidence.enabled:
         return
     folder, limits = settings.evidence_dir, settings.evidence
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = nearest(folder)
     if not there.is_dir() or not os.access(there, os.W_OK):
         remedy = "Give it to the user that runs defectd, or set evidence.dir; events are published without images"
         yield Finding("evidence", "fail", f"{there} is not writable", remedy)

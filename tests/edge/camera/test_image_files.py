@@ -76,6 +76,13 @@ def test_read_image_names_what_is_wrong(tmp_path):
             read_image(tmp_path / name)
 
 
+def test_read_image_names_the_file_whose_pixels_are_not_whole_numbers(tmp_path):
+    """A float TIFF cannot be inspected, and in a folder of thousands its name is what counts."""
+    cv2.imwrite(str(tmp_path / "depth.tif"), np.ones((30, 40), np.float32))
+    with pytest.raises(ImageError, match=r"depth\.tif: pixels are float32; only 8 and 16 bit"):
+        read_image(tmp_path / "depth.tif")
+
+
 def test_read_image_does_not_read_a_pipe_or_a_device(tmp_path):
     """A pipe or a device among the files cannot hang an inspection."""
     os.mkfifo(tmp_path / "a.png")

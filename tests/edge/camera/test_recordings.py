@@ -6,11 +6,13 @@ from pathlib import Path
 
 import cv2
 import pytest
-from fakes.recordings import SHARED, steel, write_video
+from fakes.recordings import SHARED, read_all, steel, write_video
 
 from edge.camera.recordings import count_pictures, iter_recording
-from edge.camera.sources.contract import Picture, Unreadable
+from edge.camera.sources.contract import Picture, SourceSpec, Unreadable
+from edge.camera.sources.files import VideoSource
 from edge.errors import ImageError
+from edge.host.clock import SystemClock
 
 
 def test_iter_recording_goes_on_after_what_cannot_be_read(tmp_path):
@@ -52,3 +54,40 @@ def test_real_frames_and_video_are_read():
     shown = list(iter_recording(video))
     assert len(shown) > 10
     assert all(isinstance(i, Picture) for i in shown)
+
+
+def damaged(path: Path, *, cut: bool) -> Path:
+    """The file with its last half gone, or with a sixth of it overwritten."""
+    raw = bytearray(path.read_bytes())
+    third, sixth = len(raw) // 3, len(raw) // 6
+    if not cut:
+        raw[third : third + sixth] = b"\xaa" * sixth
+    path.write_bytes(raw[: len(raw) // 2] if cut else raw)
+    return path
+
+
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "overwritten"])
+@pytest.mark.parametrize(("name", "code"), [("a.avi", "MJPG"), ("a.mp4", "mp4v"), ("a.mkv", "mp4v")])
+def test_pictures_missing_from_a_damaged_video_are_reported(tmp_path, name, code, cut):
+    """What can be decoded is inspected; the rest is one error with both counts, and lost in the camera process."""
+    if cut and name == "a.mp4":
+        pytest.skip("its list of pictures is at the end: a file that is cut off does not open")
+    path = damaged(write_video(tmp_path / name, 100, code=code), cut=cut)
+    *pictures, last = list(iter_recording(path))
+    assert 5 < len(pictures) < 95
+    assert isinstance(last, Unreadable)
+    assert last.is_rest
+    assert "100 pictures" in str(last.error)
+    assert f"{len(pictures)} could be decoded" in str(last.error)
+    source = VideoSource(SourceSpec(str(path)), SystemClock())
+    assert len(read_all(source)) + sum(lost.count for lost in source.take_lost()) == 100
+
+
+@pytest.mark.parametrize(
+    ("name", "code"), [("a.avi", "MJPG"), ("a.mp4", "mp4v"), ("a.mkv", "mp4v"), ("a.mpg", "MPEG"), ("a.ts", "MPEG")]
+)
+@pytest.mark.parametrize("fps", [7.0, 29.97])
+def test_whole_video_misses_nothing(tmp_path, name, code, fps):
+    """Also where the container only states a duration, or a wrong number."""
+    found = list(iter_recording(write_video(tmp_path / name, 60, fps, code)))
+    assert [type(one) for one in found] == [Picture] * 60

@@ -236,9 +236,9 @@ def test_long_labels_are_cut_at_the_front(pair):
 
 
 def test_names_that_are_no_text_do_not_break_a_message(pair):
-    """File names are bytes; those that are no UTF-8 become question marks."""
+    """File names are bytes; those that are not UTF-8 become readable escapes."""
     pair.writer.put(picture(1), 0, 0, os.fsdecode(b"bad\xff.png"))
-    assert pair.frames()[0].frame.label == "bad?.png"
+    assert pair.frames()[0].frame.label == "bad\\xff.png"
     pair.writer.send_note("discarded", count=1, reason="unreadable", detail=ring.cut("\U0001f4a9\udcff" * 5000))
     assert pair.receive().kind == "discarded"
 

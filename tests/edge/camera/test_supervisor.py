@@ -29,6 +29,7 @@ from edge.camera.ring import open_ring
 from edge.camera.sources.contract import SourceInfo, SourceSpec
 from edge.camera.supervised_camera import DEFAULT_LIMITS, SPARE_SLOTS, Limits, stall_limit_s
 from edge.camera.supervisor import Supervisor
+from edge.delivery.mqtt.messages import encoded
 from edge.host.backoff import Backoff
 from edge.host.clock import Clock, SystemClock
 
@@ -62,6 +63,40 @@ class Impostor:
             pass_fds=(link, memory),
             bufsize=0,
         )
+
+
+KILLER = """
+import os, signal, sys
+import edge.camera.sources.files as files
+from edge.camera import process
+
+read = files.read_image
+
+def read_or_die(path):
+    if "killer" in path.name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return read(path)
+
+files.read_image = read_or_die
+sys.exit(process.main(sys.argv[1:]))
+"""
+"""A camera process that pictures of some names kill, as a decoder or a lack of memory would."""
+
+
+def launch_mortal(job: Job, link: int, memory: int) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLER, str(link), str(memory), str(os.getpid())],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=(link, memory),
+        env={**os.environ, "PYTHONPATH": str(Path(edge.__file__).parents[1])},
+        bufsize=0,
+    )
+    assert process.stdin is not None
+    with process.stdin as stdin:
+        stdin.write(job.to_json().encode())
+    return process
 
 
 # Pure parts
@@ -105,6 +140,19 @@ def test_recording_is_played_whole_and_ends_once(tmp_path):
         status = scene.supervisor.snapshot()["a"]
         assert (status.state, status.restarts, status.pid) == ("ended", 0, None)
         assert (status.waiting, status.delivered) == (0, 30)
+
+
+def test_file_name_that_is_not_utf8_reaches_the_consumer_as_valid_text(tmp_path):
+    """The reason of a lost camera and the label of a frame can be sent, whatever a file is called."""
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / os.fsdecode(b"Pr\xfcfung.png")).touch()
+    good = write_images(tmp_path / "good", 1)
+    (good / "0.png").rename(good / os.fsdecode(b"Pr\xfc\x1b[2Jfung.png"))
+    with Scene(camera("bad", tmp_path / "bad"), camera("good", good, fps=0)) as scene:
+        scene.until(lambda: scene.reported(CameraLost, "bad") and scene.reported(CameraEnded, "good"))
+        reason = scene.reported(CameraLost, "bad")[0].reason
+        assert "Pr\\xfcfung.png is empty" in encoded({"reason": reason}).decode().replace("\\\\", "\\")
+        assert scene.labels["good"] == ["Pr\\xfc\\x1b[2Jfung.png"]
 
 
 def test_end_is_not_reported_while_frames_wait(tmp_path):
@@ -171,6 +219,43 @@ def test_unreadable_images_are_counted_separately(tmp_path):
         assert scene.labels["a"] == ["0.png", "1.png", "2.png", "4.png", "5.png"]
         assert scene.lost("a", "unreadable") == 2
         assert scene.adds_up("a")
+
+
+@pytest.mark.parametrize("killers", [(2, 4, 5), (0, 1), (7,), tuple(range(8))], ids=["inside", "first", "last", "all"])
+def test_pictures_that_kill_the_process_are_left_out_and_counted(tmp_path, caplog, killers):
+    """The recording goes on behind them and ends; each picture is a frame or unreadable, once."""
+    folder = write_images(tmp_path / "a", 8)
+    (folder / "3.png").write_bytes(b"no picture")
+    for n in killers:
+        (folder / f"{n}.png").rename(folder / f"{n} killer.png")
+    start = partial(start_child, launch=launch_mortal)
+    with Scene(camera("a", folder, fps=0), start_child=start) as scene, caplog.at_level("WARNING"):
+        scene.until(lambda: scene.reported(CameraEnded))
+        assert scene.labels["a"] == [f"{n}.png" for n in range(8) if n not in (*killers, 3)]
+        assert scene.numbers["a"] == list(range(len(scene.labels["a"])))
+        assert scene.lost("a") == scene.lost("a", "unreadable") == 8 - len(scene.labels["a"])
+        assert "left out" in caplog.text
+
+
+def test_process_that_dies_once_costs_its_recording_nothing(tmp_path):
+    """It goes on with the picture at which it died."""
+    folder = write_images(tmp_path / "a", 40)
+    with Scene(camera("a", folder, fps=30)) as scene:
+        scene.until(scene.more("a", 10))
+        scene.signal("a", signal.SIGKILL)
+        scene.until(lambda: scene.reported(CameraEnded))
+        assert scene.labels["a"] == [f"{n}.png" for n in range(40)]
+        assert scene.lost("a") == 0
+
+
+def test_recording_with_new_settings_starts_at_its_first_picture(tmp_path):
+    """What was shown of the old one says nothing about the new one."""
+    folder = write_images(tmp_path / "a", 5)
+    with Scene(camera("a", folder, fps=0)) as scene:
+        scene.until(lambda: scene.reported(CameraEnded))
+        scene.supervisor.rearrange([camera("a", write_images(tmp_path / "b", 3), fps=0)])
+        scene.until(lambda: len(scene.reported(CameraEnded)) == 2)
+        assert scene.labels["a"][5:] == ["0.png", "1.png", "2.png"]
 
 
 def test_recording_keeps_its_pace(tmp_path):

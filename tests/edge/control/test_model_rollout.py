@@ -322,6 +322,21 @@ def test_one_installation_runs_at_a_time_and_its_failure_is_reported(scene: Scen
     scene.inspect_more()
 
 
+def test_installation_that_ends_in_an_error_of_the_program_is_reported(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asked for it gets an event, not silence after `started`."""
+
+    def fail(*_: object) -> None:
+        raise UnicodeDecodeError("utf-8", b"\xfc", 0, 1, "invalid start byte")
+
+    monkeypatch.setattr("edge.control.model_rollout.download", fail)
+    assert scene.rollout.perform(Model(action="install", url="https://127.0.0.1/x.zip")) == {"started": True}
+    until(lambda: scene.reported("model.refused"), 10, "the refusal")
+    assert "UnicodeDecodeError" in scene.reported("model.refused")[0][0]["reason"]
+    scene.inspect_more()
+
+
 def test_shadow_model_runs_on_its_share_and_its_disagreements_are_counted(tmp_path: Path) -> None:
     """The state of the camera counts them; the shadow model decides nothing; a broken one is refused."""
     bundle_of(tmp_path, "other", weights=(0,) * 6, offsets=(0.0, 0, 0, 0, 0, 1.25))

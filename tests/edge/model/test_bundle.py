@@ -164,6 +164,26 @@ def test_encrypted_zip_is_refused(folder, tmp_path):
     assert "readable zip" in refused(path)
 
 
+def test_zip_with_a_name_that_is_not_utf8_is_refused(folder, tmp_path):
+    """The directory of the zip says UTF-8, the name is Latin-1: as some packers write it."""
+    path = zip_bundle(folder, tmp_path / "b.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("Prüfung.txt", "notes")
+    path.write_bytes(path.read_bytes().replace("Prüfung".encode(), b"Pr\xfc_fung"))
+    assert "readable zip" in refused(path)
+
+
+@pytest.mark.parametrize("text", ["\x1b[2J", "a\nb", "\x00", "scr\u202ehctab", "x" * 201])
+def test_text_that_could_not_be_shown_is_refused(folder, text):
+    """Names of models and classes go into events, logs and terminals."""
+    for key in ("name", "version"):
+        write_bundle(folder, NETWORK, card(NETWORK, **{key: text}))
+        assert key in refused(folder)
+    classes = (text, *card(NETWORK)["classes"][1:])
+    write_bundle(folder, NETWORK, card(NETWORK, classes=classes))
+    assert "classes" in refused(folder)
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
 @given(data=st.data())
 def test_damaged_zip_is_read_or_refused(folder, tmp_path, data):
