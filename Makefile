@@ -38,8 +38,8 @@ wheels-arm64: $(VENV)/.run ## does every dependency of the edge have a wheel for
 test-arm64: $(VENV)/.run ## the edge tests on an emulated aarch64, as root, on Debian; the first time takes long
 	PYTHON=$(BIN)/python tests/arm64.sh test -q
 
-soak-delivery: $(VENV)/.dev ## 15 minutes of kills and cuts: is any event lost? MINUTES=, SEED=
-	$(BIN)/python tests/system/soak_delivery.py --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED))
+soak-delivery: $(VENV)/.dev ## 15 minutes of kills and cuts: is any event lost? MINUTES=, SEED=, ROWS= (a tiny outbox)
+	$(BIN)/python tests/system/soak_delivery.py --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) $(if $(ROWS),--max-rows $(ROWS))
 
 test-install: $(VENV)/.dev ## install.sh and the unit in a booted Debian container; as root, minutes
 	$(BIN)/python -m pytest -m plant tests/plant

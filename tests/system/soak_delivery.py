@@ -9,9 +9,10 @@ mosquitto writes to its socket before it confirms a publish, so the subscriber s
 killed afterwards. The soak controls one thing: after the broker was killed, the node reaches it only when the
 subscriber is back, because a broker that has lost its sessions knows no subscriber.
 
-The soak compares the arrivals with the outbox of the node, which keeps every row, and counts: lost events, first
-arrivals out of order per camera, repetitions with another event_id, holes in seq. The negative control (--careless)
-must lose events.
+The soak compares the arrivals with the outbox of the node and counts: lost events, first arrivals out of order per
+camera, repetitions with another event_id, and numbers that neither arrived nor were reported by an events.dropped
+event. The outbox keeps every row, unless --max-rows makes it so small that the node has to drop events. The negative
+control (--careless) must lose events.
 """
 
 from __future__ import annotations
@@ -60,9 +61,11 @@ class Plan:
     cuts: int
     rate: float = 25.0
     careless: bool = False
+    max_rows: int = 10**6
+    """Rows that the outbox of the node holds."""
 
     @classmethod
-    def of(cls, minutes: float, seed: int, *, careless: bool = False) -> Plan:
+    def of(cls, minutes: float, seed: int, *, careless: bool = False, max_rows: int = 10**6) -> Plan:
         """In 15 minutes 36 kills of the node, 12 of the broker and 216 cuts; in shorter times slightly more of each."""
         share = minutes / 15
         return cls(
@@ -72,6 +75,7 @@ class Plan:
             broker_kills=max(2, round(12 * share)),
             cuts=max(16, round(216 * share)),
             careless=careless,
+            max_rows=max_rows,
         )
 
 
@@ -87,6 +91,8 @@ class Result:
     stored: int
     arrived: int
     lost: int
+    reported: int
+    """Numbers that did not arrive, and that the node reported as dropped."""
     duplicates: int
     out_of_order: int
     other_ids: int
@@ -105,6 +111,8 @@ class Subscriber:
         self._port = port
         self.seen: list[tuple[int, str, str]] = []
         """seq, event_id, camera."""
+        self.dropped: set[int] = set()
+        """Numbers that events.dropped events name."""
         self._client: paho.Client | None = None
 
     def attach(self) -> None:
@@ -137,6 +145,8 @@ class Subscriber:
     def _note(self, _client: object, _userdata: object, message: paho.MQTTMessage) -> None:
         event = json.loads(message.payload)
         self.seen.append((event["seq"], event["event_id"], event["camera"]))
+        if event["type"] == "events.dropped":
+            self.dropped.update(range(event["detail"]["first_seq"], event["detail"]["last_seq"] + 1))
 
 
 class Soak:
@@ -157,6 +167,7 @@ class Soak:
         self._path = folder / "state" / "outbox.db"
         self._node: subprocess.Popen[bytes] | None = None
         self._starts = 0
+        self._last_seq = 0
 
     def run(self) -> Result:
         started = time.monotonic()
@@ -190,6 +201,7 @@ class Soak:
         self._starts += 1
         seed = str(self.plan.seed * 1000 + self._starts)
         command = [sys.executable, str(NODE), str(self._path), str(self._proxy.port), str(self.plan.rate), seed]
+        command.append(str(self.plan.max_rows))
         if self.plan.careless:
             command.append("--delete-at-publish")
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -229,7 +241,9 @@ class Soak:
     def _deliver_the_rest(self) -> int:
         clock = SystemClock()
         settings = Mqtt(broker=f"mqtt://127.0.0.1:{self._proxy.port}", protocol="5")
-        outbox = Outbox(self._path, max_rows=10**6, keep_delivered=10**6, durability="full", clock=clock)
+        outbox = Outbox(
+            self._path, max_rows=self.plan.max_rows, keep_delivered=self.plan.max_rows, durability="full", clock=clock
+        )
         topics = Topics("defectd", "line3")
         publisher = Publisher(opener(settings, "line3"), outbox, topics, clock, settings, version="soak")
         publisher.start()
@@ -238,7 +252,7 @@ class Soak:
             time.sleep(0.05)
         publisher.stop(5)
         time.sleep(0.5)  # for messages on their way to the subscriber
-        left = outbox.depth()
+        left, self._last_seq = outbox.depth(), outbox.last_seq
         outbox.close()
         return left
 
@@ -255,7 +269,9 @@ class Soak:
             ids[seq] = event_id
             out_of_order += seq < last.get(camera, 0)
             last[camera] = max(seq, last.get(camera, 0))
-        wrong = sum(1 for seq, event_id in ids.items() if stored.get(seq) != event_id)
+        keeps_all = self.plan.max_rows >= 10**6
+        wrong = sum(1 for seq, event_id in ids.items() if (keeps_all or seq in stored) and stored.get(seq) != event_id)
+        missing = set(range(1, self._last_seq + 1)) - ids.keys() - stored.keys()
         return Result(
             self.plan.seed,
             round(seconds, 1),
@@ -265,10 +281,11 @@ class Soak:
             stored=len(stored),
             arrived=len(ids),
             lost=len(stored.keys() - ids.keys()),
+            reported=len(missing & self._subscriber.dropped),
             duplicates=duplicates,
             out_of_order=out_of_order,
             other_ids=other_ids + wrong,
-            holes=(max(stored) - min(stored) + 1 - len(stored)) + (min(stored) - 1) if stored else 0,
+            holes=len(missing - self._subscriber.dropped),
             undelivered=undelivered,
         )
 
@@ -278,9 +295,10 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--seed", type=int, default=None, help="repeats the plan of an earlier run")
     parser.add_argument("--careless", action="store_true", help="negative control: delete at publish")
+    parser.add_argument("--max-rows", type=int, default=10**6, help="rows that the outbox holds")
     arguments = parser.parse_args()
     seed = random.SystemRandom().randrange(10**6) if arguments.seed is None else arguments.seed
-    plan = Plan.of(arguments.minutes, seed, careless=arguments.careless)
+    plan = Plan.of(arguments.minutes, seed, careless=arguments.careless, max_rows=arguments.max_rows)
     sys.stdout.write(f"{plan}\n")
     sys.stdout.flush()
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """A node reduced to recorder, outbox and publisher, for the soak to kill: its cameras report events at random times.
 
-Arguments: database, port, events per s, seed, and `--delete-at-publish` for the negative control, which marks an event
-as delivered as soon as the MQTT library has it, like daemons without an outbox.
+Arguments: database, port, events per s, seed, rows that the outbox holds, and `--delete-at-publish` for the negative
+control, which marks an event as delivered as soon as the MQTT library has it, like daemons without an outbox.
 """
 
 from __future__ import annotations
@@ -38,12 +38,13 @@ def send_and_forget(session: Session, row: Row) -> None:
 
 def main() -> None:
     path, port, rate, seed = Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+    rows = int(sys.argv[5])
     if "--delete-at-publish" in sys.argv:
         Session._send_row = send_and_forget
     clock = SystemClock()
     topics = Topics("defectd", "line3")
     settings = Mqtt(broker=f"mqtt://127.0.0.1:{port}", keepalive_s=2, protocol="5")
-    outbox = Outbox(path, max_rows=10**6, keep_delivered=10**6, durability="full", clock=clock)
+    outbox = Outbox(path, max_rows=rows, keep_delivered=rows, durability="full", clock=clock)
     publisher = Publisher(opener(settings, "line3"), outbox, topics, clock, settings, version="soak")
     origin = Origin("line3", "boot", {"name": "soak", "version": "1", "sha256": "0" * 64}, "0" * 64)
     recorder = Recorder(outbox, origin, topics, clock, on_stored=publisher.wake)
