@@ -153,7 +153,7 @@ def test_camera_process_that_uses_too_much_memory_is_replaced(tmp_path: Path) ->
     with Scene(tmp_path, growing, OTHER) as scene:  # the ring alone comes to 16 MB
         took_s = scene.until(lambda: scene.has("a", "camera.lost"))
         lost = next(d for _, k, d in scene.reported("a") if k == "camera.lost")
-        assert "more than 60" in lost["reason"]
+        assert "max_memory_mb is 60" in lost["reason"]
         scene.until(lambda: scene.has("a", "camera.restored"))
         log.info("a process above its limit was replaced after %.2f s", took_s)
         assert scene.count("other", "dropped") == 0

@@ -38,7 +38,7 @@ def test_camera_that_returns_under_another_number_is_found_by_its_name(driver: P
     environment = {
         **os.environ,
         "LD_PRELOAD": str(driver),
-        "V4L2_CAMERA": "/dev/video",
+        "LD_V4L2_CAMERA": "/dev/video",
         "PYTHONPATH": os.pathsep.join(map(str, (HERE.parents[1], HERE.parent, HERE))),
     }
     done = subprocess.run(

@@ -1,6 +1,6 @@
 /* A V4L2 camera for tests, inside the process that opens it: LD_PRELOAD of this answers the calls that OpenCV makes.
  *
- * A device is a plain file whose name starts with V4L2_CAMERA (an absolute path). It gives 320x240 YUYV at 25 pictures a
+ * A device is a plain file whose name starts with LD_V4L2_CAMERA (an absolute path). It gives 320x240 YUYV at 25 pictures a
  * second, each another. When the file is removed the device is gone: ENODEV, as when a cable is pulled.
  *   cc -shared -fPIC -o v4l2_camera.so v4l2_camera.c -ldl
  */
@@ -26,7 +26,7 @@ static int queue[BUFFERS], queued;
 static unsigned sequence;
 
 static int opened(const char *path, int fd) {
-    const char *prefix = getenv("V4L2_CAMERA");
+    const char *prefix = getenv("LD_V4L2_CAMERA");
     char real[PATH_MAX];
     if (fd >= 0 && fd < FDS && prefix && realpath(path, real))
         is_device[fd] = strncmp(real, prefix, strlen(prefix)) == 0;
