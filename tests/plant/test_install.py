@@ -82,7 +82,7 @@ def test_checkout_installs_and_runs_and_uninstalls_without_a_trace(machine):
     assert "runs: " in output
     first, pid = state(machine), machine.show("MainPID")
     assert running_version(machine) == __version__
-    assert "already there" in machine.must(*install)
+    assert "is already installed" in machine.must(*install)
     assert state(machine) == first
     assert machine.show("MainPID") == pid, "a second install restarts nothing"
     assert machine.must("sh", "-c", "git -C /checkout status --porcelain 2>/dev/null || true") == ""
