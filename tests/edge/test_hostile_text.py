@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -11,6 +12,7 @@ import tempfile
 import threading
 import zipfile
 from collections.abc import Iterator
+from http import HTTPStatus
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +30,7 @@ from fakes.networks import network
 from fakes.outbox import open_outbox
 from hypothesis import given
 from hypothesis import strategies as st
+from tornado.httputil import RequestStartLine
 
 from edge import config
 from edge.camera.child import Child
@@ -44,15 +47,19 @@ from edge.control.mqtt_commands import Commands
 from edge.coverage.coil_store import CoilStore
 from edge.delivery.mqtt.line_signals import LineSignals
 from edge.delivery.mqtt.messages import Messages
-from edge.delivery.mqtt.notices import Received as Payload
+from edge.delivery.mqtt.notices import Received as MqttMessage
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.rows import Draft
 from edge.delivery.sequence_audit import SequenceAudit
+from edge.delivery.sparkplug.edge_node import EdgeNode, Identity
+from edge.delivery.sparkplug.payload import DataType, Metric, Payload, encode
 from edge.errors import BundleError, ConfigError, DefectdError, PayloadError
 from edge.event import Origin, as_json
 from edge.host.clock import SystemClock
 from edge.host.logs import _Json, _Plain
 from edge.model import bundle
+from edge.monitoring.http_server import HttpServer
+from edge.monitoring.route import Response, Route
 
 NETWORK = network()
 PIECES = (
@@ -160,6 +167,15 @@ class Entrances:
             archive.writestr("NAME" * 25, b"")
         self.zip = (folder / "b.zip").read_bytes()
         self.audit = SequenceAudit()
+        self.edge_node = EdgeNode(
+            Identity("plant", "line3", ("top",), "scada"), self.clock, settle_ns=1, bd_seq=None, settled_seq=0
+        )
+        self.edge_node.connect()
+        self.edge_node.connected(None)
+        self.server = HttpServer(("127.0.0.1", 0), self.clock)
+        self.server._routes = {
+            "/seen": Route(lambda request: Response.text(HTTPStatus.OK, repr(request.query)), is_quick=True)
+        }
         self.seq = 0
 
     def close(self) -> None:
@@ -180,6 +196,8 @@ class Entrances:
         self.model_card(text)
         self.configuration(text)
         self.foreign_event(text)
+        self.sparkplug(text)
+        self.http(text)
         self.terminal(text)
         self.deliver()
 
@@ -243,8 +261,8 @@ class Entrances:
 
     def line_signals(self, text: str) -> None:
         for payload in (raw(text), json.dumps(text).encode(), json.dumps({text: text}).encode()):
-            self.signals.take(Payload("plant/coil", payload, 1, False))
-            self.signals.take(Payload("plant/drive", payload, 1, False))
+            self.signals.take(MqttMessage("plant/coil", payload, 1, False))
+            self.signals.take(MqttMessage("plant/drive", payload, 1, False))
         self.scene.updates.extend(self.signals.updates())
         self.scene.loop.turn()
 
@@ -253,7 +271,7 @@ class Entrances:
         for payload in (raw(text), json.dumps(fields).encode(), json.dumps({"coil": "a", text: text}).encode()):
             for topic in ("coil", "ping", raw(text).decode("utf-8", "replace")):
                 for reply_to in (None, text):
-                    received = Payload(self.topics.command(topic), payload, 1, False, response_topic=reply_to)
+                    received = MqttMessage(self.topics.command(topic), payload, 1, False, response_topic=reply_to)
                     self.commands._handle(received)
 
     def zip_member(self, text: str) -> None:
@@ -329,6 +347,28 @@ class Entrances:
                 self.terminal(self.audit.add(payload).remark or "")
             except PayloadError as error:
                 self.terminal(str(error))
+
+    def sparkplug(self, text: str) -> None:
+        """A command and a host's state, whole and damaged, and a camera whose state is such a text."""
+        metric = Metric(name=text, datatype=DataType.STRING, value=text)
+        for payload in (raw(text), encode(Payload(None, (metric,))), json.dumps({"online": text, text: 1}).encode()):
+            for topic in ("spBv1.0/plant/NCMD/line3", "spBv1.0/plant/DCMD/line3/top", "spBv1.0/STATE/scada", text):
+                try:
+                    self.edge_node.received(topic, payload)
+                except PayloadError as error:
+                    self.terminal(str(error))
+        self.edge_node.camera_state("top", "running", text)
+        self.edge_node.answered()
+        self.edge_node.tick()
+        self.edge_node.take()
+
+    def http(self, text: str) -> None:
+        """A path, a query and a method."""
+        target = raw(text).decode("latin-1")
+        for method, path in (("GET", f"/{target}"), ("GET", f"/seen?{target}"), (target, "/seen")):
+            response = asyncio.run(self.server._response_to(RequestStartLine(method, path, "HTTP/1.1")))
+            assert response.status in (200, 400, 404, 405)
+            check_shown(response.body.decode("utf-8"), newlines=True)
 
     def terminal(self, text: str) -> None:
         @click.command()
