@@ -51,8 +51,6 @@ TOLERANCE: Final = 0.05
 SIZES: Final = (1, 18, 32)
 """Tiles of a timed call: one, a line-scan frame, a full batch."""
 
-Initializers = dict[str, onnx.TensorProto]
-
 
 @dataclass(frozen=True, slots=True)
 class Gate:

@@ -23,6 +23,10 @@ ATTEMPT_TIMEOUT_S: Final = 20.0
 """For a whole attempt; only name resolution can take longer, and its thread is then left behind."""
 ABANDONED_LINKS: Final = 4
 """Attempts that hang in name resolution, beyond which no new one is made."""
+STALL_KEEPALIVES: Final = 3
+"""A connection on which something stays unconfirmed for this many keepalives is dropped by its owner."""
+STEADY_S: Final = 10.0
+"""A connection that lasted this long resets its owner's backoff."""
 RECEIVE_S: Final = 1.0
 """Longest wait at a time, so that the watchdog sees that the loop moves."""
 MAX_WAITING: Final = 1000

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from edge.config import Mqtt
 from edge.delivery.mqtt.client import OpenLink
-from edge.delivery.mqtt.connection import Connection, backoff_for
+from edge.delivery.mqtt.connection import STEADY_S, Connection, backoff_for
 from edge.delivery.mqtt.deliveries import Deliveries
 from edge.delivery.mqtt.messages import Message, Messages, encoded
 from edge.delivery.mqtt.notices import (
@@ -42,8 +42,6 @@ from edge.host.worker import Worker
 
 log = logging.getLogger(__name__)
 
-STEADY_S: Final = 10.0
-"""A connection that lasted this long resets the backoff."""
 MAX_COMMAND_BYTES: Final = 20_000
 """A command may have 16 KiB; longer payloads are truncated, and the reader rejects them by their length."""
 GOODBYE_S: Final = 2.0

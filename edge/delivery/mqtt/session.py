@@ -14,6 +14,7 @@ from typing import Final
 from edge.config import Mqtt
 from edge.delivery.mqtt.broken_connections import PACKET_TOO_LARGE
 from edge.delivery.mqtt.client import Link
+from edge.delivery.mqtt.connection import STALL_KEEPALIVES
 from edge.delivery.mqtt.deliveries import NEVER, TOPIC_INVALID, Deliveries
 from edge.delivery.mqtt.messages import CONTENT_TYPE, Message, Messages, encoded
 from edge.delivery.mqtt.notices import Acknowledged, Connected, Disconnected
@@ -25,8 +26,6 @@ from edge.host.clock import NS_PER_S, Clock
 
 READ_ROWS: Final = 200
 """Rows read from the outbox at a time."""
-STALL_KEEPALIVES: Final = 3
-"""A connection on which something stays unconfirmed for this many keepalives is dropped."""
 
 
 class Session:

@@ -18,7 +18,7 @@ from typing import Any, Final
 from edge.config import Mqtt
 from edge.coverage.strip_position import StripReading
 from edge.delivery.mqtt.client import Link, OpenLink, opener
-from edge.delivery.mqtt.connection import Connection, backoff_for
+from edge.delivery.mqtt.connection import STALL_KEEPALIVES, STEADY_S, Connection, backoff_for
 from edge.delivery.mqtt.notices import Connected, Disconnected, Notice, Received, Refused, Subscribed, Will
 from edge.delivery.outbox.rows import Row
 from edge.delivery.output import CameraReport, Events, NodeProperties, OutputContext
@@ -40,12 +40,8 @@ READ_ROWS: Final = 500
 """Rows read at a time."""
 TURN_S: Final = 0.5
 """Longest wait between two turns of the state machine."""
-STALL_KEEPALIVES: Final = 3
-"""A connection without answers is dropped after this many keepalives."""
 SAVE_S: Final = 5.0
 """Minimum time between two writes of the cursor; a crash repeats the events of that time."""
-STEADY_S: Final = 10.0
-"""A connection that lasted this long resets the backoff."""
 LEAVE_S: Final = 0.4
 """The part of a stop's time that is reserved for the disconnect."""
 JOIN_S: Final = 1.0

@@ -44,14 +44,20 @@ def test_file_without_any_row_is_reported_from_the_first_number(tmp_path):
     again.close()
 
 
-def test_rows_before_the_damage_are_saved(tmp_path):
-    """The new database gets every row of the damaged one that is readable, unchanged."""
-    box = open_outbox(tmp_path, max_rows=10_000)
+def damaged_in_the_middle(folder):
+    """Write 2,000 rows and damage three pages of the database behind them.  Returns the rows."""
+    box = open_outbox(folder, max_rows=10_000)
     box.append([draft(n) for n in range(2000)])
     rows = box.peek(0, 10_000)
     box.close()
-    path = tmp_path / "outbox.db"
+    path = folder / "outbox.db"
     damage(path, path.stat().st_size * 3 // 4 // 4096 * 4096, 4096 * 3)
+    return rows
+
+
+def test_rows_before_the_damage_are_saved(tmp_path):
+    """The new database gets every row of the damaged one that is readable, unchanged."""
+    rows = damaged_in_the_middle(tmp_path)
     again = open_outbox(tmp_path, max_rows=10_000)
     saved = again.peek(0, 10_000)
     assert moved_aside(tmp_path)
@@ -65,12 +71,7 @@ def test_rows_before_the_damage_are_saved(tmp_path):
 
 def test_rows_lost_by_damage_are_within_the_reported_range(tmp_path):
     """Every row that was not saved is reported, and the next event gets a fresh number."""
-    box = open_outbox(tmp_path, max_rows=10_000)
-    box.append([draft(n) for n in range(2000)])
-    rows = box.peek(0, 10_000)
-    box.close()
-    path = tmp_path / "outbox.db"
-    damage(path, path.stat().st_size * 3 // 4 // 4096 * 4096, 4096 * 3)
+    rows = damaged_in_the_middle(tmp_path)
     again = open_reporting(tmp_path, max_rows=10_000)
     saved = again.peek(0, 10_000)
     (fresh,) = again.append([draft(0)])
