@@ -152,9 +152,10 @@ def _ranges(payloads) -> Iterator[int]:
         if b"events.dropped" in payload:
             try:
                 detail = json.loads(payload)["detail"]
-            except ValueError:
+                first, last = detail["first_seq"], detail["last_seq"]
+            except (ValueError, KeyError):  # a bit of the row itself was flipped
                 continue
-            yield from range(detail["first_seq"], detail["last_seq"] + 1)
+            yield from range(first, last + 1)
 
 
 # ---- faults ----------------------------------------------------------------------------------------

@@ -1,8 +1,6 @@
-"""A few dozen cases of the damage that `soak_outbox.py` does in thousands, others at each run."""
+"""A few dozen cases of the damage that `soak_outbox.py` does in thousands."""
 
 from __future__ import annotations
-
-import random
 
 import pytest
 from soak_outbox import run
@@ -12,9 +10,8 @@ pytestmark = pytest.mark.system
 
 def test_damaged_files_lose_nothing_without_a_report(tmp_path):
     """No number repeats, every hole is reported, and no store stays closed, whatever is damaged."""
-    seed = random.randrange(10**6)
-    result = run(tmp_path, 80, seed, with_kills=False)
-    assert not result.faults, f"seed {seed}: {result}"
+    result = run(tmp_path, 80, seed=19, with_kills=False)
+    assert not result.faults, str(result)
 
 
 @pytest.mark.soak
