@@ -18,7 +18,6 @@ from edge.config import Config
 from edge.coverage.strip_position import StripReading
 from edge.delivery.frame_tap import FrameTap
 from edge.delivery.output import CameraReport, Events, NodeProperties, NodeStatus, Output, OutputContext
-from edge.delivery.page_life import PageLife
 from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.host.log_throttle import LogThrottle
@@ -351,11 +350,9 @@ class Outputs:
         kinds: list[OutputKind] = OUTPUTS,
         limits: Limits = Limits(),
         tap: FrameTap | None = None,
-        page_life: PageLife | None = None,
     ) -> None:
-        """tap, page_life: for the page."""
-        first_seq = events.last_seq + 1
-        self._context = OutputContext(settings, events, clock, first_seq, tap or FrameTap(), page_life or PageLife())
+        """tap: frames with their verdicts, for outputs that show them."""
+        self._context = OutputContext(settings, events, clock, events.last_seq + 1, tap or FrameTap())
         self._clock = clock
         self._kinds = kinds
         self._limits = limits
