@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import stat
 import threading
 from collections.abc import Iterator
@@ -59,11 +57,12 @@ class Scene:
         self.hello = client.next("hello").header
         return client
 
-    def offer(self, camera: str = "top", side: tuple[int, int] = (80, 160), **about: Any) -> None:
-        """A frame whose every pixel is its number, as soon as one is due."""
+    def offer(self, camera: str = "top", pixels: Any = None, **about: Any) -> None:
+        """A frame, by default one whose every pixel is its number, as soon as one is due."""
         until(lambda: self.tap.is_due(camera, self.clock.monotonic_ns()))
         self.number += 1
-        pixels = np.full(side, self.number % 256, np.uint8)
+        if pixels is None:
+            pixels = np.full((80, 160), self.number % 256, np.uint8)
         now_ns = self.clock.monotonic_ns()
         frame = ShownFrame(camera, self.number, now_ns - 5 * NS_PER_MS, pixels, **{"state": "ok", **about})
         self.tap.put(frame, now_ns)
@@ -275,9 +274,9 @@ def test_a_slow_client_gets_the_newest_frame(scene: Scene) -> None:
         for client in (slow, quick):
             client.want({"top": FAST})
         until(lambda: scene.tap.wanted)
-        seen = []
+        seen, noise = [], np.random.default_rng(7).integers(0, 256, (400, 1600), np.uint8)
         for _ in range(6):
-            scene.offer(side=(400, 1600))
+            scene.offer(pixels=noise)
             seen.append(quick.next("frame").header["number"])
         found = [slow.next("frame").header["number"]]
         while found[-1] < seen[-1]:
@@ -347,7 +346,7 @@ def test_wants_are_kept_within_limits(scene: Scene) -> None:
 
 def test_a_stop_says_goodbye_and_leaves_nothing_behind(tmp_path: Path) -> None:
     """Also with clients that do not read; every descriptor is closed."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     scene = Scene(tmp_path)
     scene.output.start()
     with scene.client() as one, scene.client(receive_bytes=4096):
@@ -358,4 +357,4 @@ def test_a_stop_says_goodbye_and_leaves_nothing_behind(tmp_path: Path) -> None:
         assert one.next("bye")
     assert not scene.tap.wanted
     scene.outbox.close()
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
