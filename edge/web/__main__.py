@@ -50,7 +50,10 @@ def main(arguments: list[str]) -> int:
     try:
         asyncio.run(serve(settings))
     except (OSError, ssl.SSLError) as error:
-        log.error("the page cannot be served on %s:%d: %s", *settings.listen, error.strerror or error)  # noqa: TRY400
+        host, port = settings.listen
+        reason = f"the page cannot be served on {host}:{port}: {error.strerror or error}"
+        log.error(reason)  # noqa: TRY400 (no stack is needed)
+        sys.stdout.write(f"{reason}\n")  # for who started it
         return EXIT_SETTINGS if isinstance(error, ssl.SSLError) else 1
     return 0
 

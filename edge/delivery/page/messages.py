@@ -6,8 +6,8 @@ From the page process to the daemon:
             Its sign of life, at least once a second.  link: the address for a browser, or null.  problem: why it does
             not serve, one line, or null.  viewers: open browsers.
     want    {cameras: {NAME: {max_fps, longest_px}}, raw: {NAME: n}}
-            The frames that it wants.  Replaces its last `want`, except for `raw`, which asks for the next n frames
-            unscaled, once.  A want ends after WANT_S without a renewal, and with the connection.
+            The frames that it wants.  Replaces its last `want`, except for `raw`, which asks for n unscaled
+            frames more.  A want ends after WANT_S without a renewal, and with the connection.
 
 From the daemon to the page process:
 
@@ -34,6 +34,7 @@ Imports the standard library only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -98,12 +99,12 @@ def sign_of(header: Mapping[str, Any]) -> PageSign:
 
 def _camera_want(fields: Any) -> CameraWant:
     if not isinstance(fields, dict):
-        raise ValueError("a camera's want is an object")
+        raise ValueError("a camera's want is an object")  # noqa: TRY004 (one kind of error for the reader)
     longest_px = int(_within(fields.get("longest_px", 1600), *LONGEST_PX))
     return CameraWant(_within(fields.get("max_fps", 5.0), 0.1, MAX_FPS), longest_px)
 
 
 def _within(value: Any, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise ValueError("a number is expected")
     return min(max(value, low), high)
