@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from edge import __version__, event
 from edge.camera.supervisor import Supervisor
 from edge.config import Config
+from edge.control.audit import Audit
 from edge.control.handlers import CommandHandlers
 from edge.control.model_rollout import ModelRollout
 from edge.control.mqtt_commands import Commands
@@ -180,7 +181,8 @@ def build(
     rollout = ModelRollout(node, prepared, orders, lambda: line.sessions, clock)
     handlers = CommandHandlers(node, rollout, orders, outbox, recorder, publisher, commands, clock)
     commands.attach(publisher.reply, handlers.perform)
-    console = CommandSocket(settings.state.command_socket, handlers.perform, clock)
+    audit = Audit(handlers.perform, node)
+    console = CommandSocket(settings.state.command_socket, audit.perform, clock)
     return Parts(
         cameras,
         line,
