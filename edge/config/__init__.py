@@ -1,10 +1,8 @@
 """What was asked for: the configuration, calibrations, tuning, and what commands changed."""
 
 from edge.config.broker_address import broker_address, embedded_port
-from edge.config.coil_sections import Coils, StripWidth
 from edge.config.loader import find_camera, json_schema, load, parse, require_secrets, state_dir_of
 from edge.config.schema import (
-    PATH_STEP,
     CalibratedThresholds,
     Camera,
     Commands,
@@ -19,10 +17,10 @@ from edge.config.schema import (
     Outbox,
     Scale,
     Sparkplug,
-    Travel,
     Verb,
 )
 from edge.config.state_dir import StateDir
+from edge.config.strip_sections import PATH_STEP, Coils, StripWidth, Travel
 from edge.config.value_types import TILE_PX, Name, Point, Polygon, Rectangle, Share
 
 __all__ = [
