@@ -22,9 +22,10 @@ from edge.config.schema import (
     Verb,
 )
 from edge.config.state_dir import StateDir
-from edge.config.value_types import TILE_PX, Name, Point, Polygon, Rectangle, Share
+from edge.config.value_types import MAX_ZONES, TILE_PX, Name, Point, Polygon, Rectangle, Share
 
 __all__ = [
+    "MAX_ZONES",
     "PATH_STEP",
     "TILE_PX",
     "CalibratedThresholds",
