@@ -35,7 +35,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 class Change:
     """What one calibration would write.
 
-    path: the calibration file.  before_sha256: of that file as it is; None where there is none.  after: its new content.
+    path: the calibration file.  before_sha256: of that file as it is; None where there is none.  after: its content.
     beside: data files and pictures by name.  objections: what speaks against the change, for a person to overrule.
     """
 
@@ -75,7 +75,7 @@ def digest(path: Path) -> str | None:
     """sha256 of a calibration file; None where there is none.  Raises OSError."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
@@ -128,8 +128,8 @@ def apply(change: Change, *, has_looked: bool = False) -> dict[str, Any]:
     """
     if change.objections and not has_looked:
         raise CalibrationError(
-            f"{'. Also: '.join(change.objections)}. Nothing was written. Look at the plates; to accept it all the same, "
-            "give --i-have-looked"
+            f"{'. Also: '.join(change.objections)}. Nothing was written. Look at the plates; to accept it all the "
+            "same, give --i-have-looked"
         )
     check_fresh(change.path, change.before_sha256)
     if change.is_tuning:

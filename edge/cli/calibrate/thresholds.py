@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge.cli.calibrate.session import Run
+from edge.cli.calibrate.session import Output, Run, output_options
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
-from edge.cli.options import Number, config_option, json_option
+from edge.cli.options import Number, config_option
 from edge.cli.progress import note
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @config_option
-@json_option
+@output_options
 @click.option("--camera", help="Camera of the configuration [default: the first].")
 @click.option(
     "--labelled",
@@ -51,11 +51,9 @@ if TYPE_CHECKING:
     help="Instead of --recall: maximum of tile alarms per hour, before confirmation, with 95 % confidence.",
 )
 @click.option("--fps", type=Number(0, 10_000, min_open=True), help="Frames per second [default: the camera's].")
-@click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
 @exits_with_reason
 def thresholds(
     config_path: Path,
-    as_json: bool,
     camera: str | None,
     folders: tuple[Path, ...],
     good: tuple[str, ...],
@@ -63,7 +61,7 @@ def thresholds(
     recall: float | None,
     per_hour: float | None,
     fps: float | None,
-    dry_run: bool,
+    output: Output,
 ) -> None:
     """Set the softmax temperature and a threshold for each class, from tiles that people have labelled.
 
@@ -87,7 +85,7 @@ def thresholds(
 
     if recall is not None and per_hour is not None:
         raise click.UsageError("--recall and --false-alarms-per-hour set the same thing: give one of them")
-    run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
+    run = Run(config_path, camera, "thresholds", output)
     calibrated, model = run.effective()
     loaded, network = model.bundle, model.classifier
     names = loaded.card.classes
@@ -133,7 +131,7 @@ def thresholds(
     table = [
         {"level": r.threshold, "alarms": r.alarms, "recall": dict(zip(names, r.recall, strict=True))} for r in rows
     ]
-    run.done({**part.model_dump(mode="json"), "table": table, "left_out": unread} if as_json else {})
+    run.done({**part.model_dump(mode="json"), "table": table, "left_out": unread} if output.as_json else {})
 
 
 def _tiles_per_hour(camera: config.Camera, fps: float | None, tiles_a_frame: int | None) -> float | None:
@@ -182,8 +180,6 @@ def _gathered(
 
 
 def _note_overrides(camera: config.Camera) -> None:
-    if camera.calibrated_thresholds is not None:
-        note("the configuration sets calibrated_thresholds for this camera, which override these: remove them there")
     if camera.decision.classes:
         note(f"decision.classes overrides them for {', '.join(camera.decision.classes)}: remove it there")
 

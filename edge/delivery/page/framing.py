@@ -65,9 +65,7 @@ class Decoder:
             if len(self._data) < end:
                 break
             body = at + _LENGTHS.size + header
-            messages.append(
-                Message(_header(bytes(self._data[at + _LENGTHS.size : body])), bytes(self._data[body:end]))
-            )
+            messages.append(Message(_header(bytes(self._data[at + _LENGTHS.size : body])), bytes(self._data[body:end])))
             at = end
         del self._data[:at]
         return messages
