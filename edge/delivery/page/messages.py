@@ -38,6 +38,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from edge.delivery.page_life import PageSign
+
 WANT_S: Final = 3.0
 """How long a `want` holds without a renewal."""
 SIGN_EVERY_S: Final = 1.0
@@ -71,26 +73,6 @@ class Want:
             name: {"max_fps": want.max_fps, "longest_px": want.longest_px} for name, want in self.cameras.items()
         }
         return {"kind": "want", "cameras": cameras, "raw": dict(self.raw)}
-
-
-@dataclass(frozen=True, slots=True)
-class PageSign:
-    """A sign of life of the page process."""
-
-    pid: int
-    link: str | None = None
-    problem: str | None = None
-    viewers: int = 0
-
-    def header(self) -> dict[str, Any]:
-        """The message of this sign."""
-        return {
-            "kind": "page",
-            "pid": self.pid,
-            "link": self.link,
-            "problem": self.problem,
-            "viewers": self.viewers,
-        }
 
 
 def want_of(header: Mapping[str, Any]) -> Want:
