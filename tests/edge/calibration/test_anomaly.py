@@ -292,7 +292,7 @@ def test_command_writes_what_the_daemon_uses(tmp_path, footage):
 
 
 def test_command_again_replaces_and_removes_its_data(tmp_path, footage):
-    """One data file for each model, and that of the calibration before; older ones are deleted. A dry run changes none."""
+    """One data file for each model, and that of the calibration before, stay. A dry run changes none."""
     path = written_config(tmp_path)
     for more in (("--i-have-looked",), ("--false-alarm-rate", "0.02"), ("--false-alarm-rate", "0.03")):
         assert run("-c", path, "--source", footage, "--consecutive", *more).exit_code == 0
