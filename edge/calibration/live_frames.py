@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,12 +10,13 @@ from typing import Final
 
 import numpy as np
 
-from edge.delivery.page.framing import Decoder, FramingError, Message, encoded
+from edge.delivery.page.framing import Message, Unpacker, packed
 from edge.delivery.page.messages import MAX_RAW, Want
 from edge.errors import CalibrationError
 from edge.frame import Gray
 from edge.host.clock import NS_PER_S, Clock, wall_ns_of
 from edge.host.text import one_line
+from edge.host.unix_address import short_address
 
 LIVE: Final = "live:"
 """As a source of a calibration: the running daemon."""
@@ -44,7 +44,7 @@ def live_frames(path: Path, camera: str, clock: Clock, wait_s: float = WAIT_S) -
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as feed:
         _connect(feed, path)
         feed.settimeout(POLL_S)
-        decoder, renew_ns = Decoder(), 0
+        unpacker, renew_ns, missing = Unpacker(), 0, 0
         silent_ns = clock.monotonic_ns() + int(wait_s * NS_PER_S)
         while True:
             now_ns = clock.monotonic_ns()
@@ -54,17 +54,19 @@ def live_frames(path: Path, camera: str, clock: Clock, wait_s: float = WAIT_S) -
                     "`defectd doctor`"
                 )
             try:
-                if now_ns >= renew_ns:
-                    feed.sendall(encoded(Want(raw={camera: MAX_RAW}).header()))
+                if now_ns >= renew_ns or missing <= MAX_RAW // 2:
+                    missing = MAX_RAW
+                    feed.sendall(packed(Want(raw={camera: MAX_RAW}).header()))
                     renew_ns = now_ns + int(RENEW_S * NS_PER_S)
                 data = feed.recv(READ_BYTES)
             except TimeoutError:
                 continue
             except OSError as error:
                 raise CalibrationError(f"the daemon has ended the connection: {error.strerror}") from error
-            for message in _decoded(decoder, data):
+            for message in _decoded(unpacker, data):
                 frame = _frame(message, camera)
                 if frame is not None:
+                    missing -= 1
                     yield frame
                     silent_ns = clock.monotonic_ns() + int(wait_s * NS_PER_S)
 
@@ -72,11 +74,8 @@ def live_frames(path: Path, camera: str, clock: Clock, wait_s: float = WAIT_S) -
 def _connect(feed: socket.socket, path: Path) -> None:
     """Raises CalibrationError."""
     try:
-        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:  # the address of a unix socket has at most 108 bytes
-            feed.connect(f"/proc/self/fd/{folder}/{path.name}")
-        finally:
-            os.close(folder)
+        with short_address(path) as address:
+            feed.connect(address)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise CalibrationError(
             f"{path}: no daemon gives frames there. Start the daemon with `web.listen` set, or leave out "
@@ -86,13 +85,13 @@ def _connect(feed: socket.socket, path: Path) -> None:
         raise CalibrationError(f"{path}: {error.strerror}. Run as the user of the daemon") from error
 
 
-def _decoded(decoder: Decoder, data: bytes) -> list[Message]:
+def _decoded(unpacker: Unpacker, data: bytes) -> list[Message]:
     """Raises CalibrationError at the end of the stream."""
     if not data:
         raise CalibrationError("the daemon has ended the connection: it stops, or starts again")
     try:
-        return decoder.feed(data)
-    except FramingError as error:
+        return unpacker.feed(data)
+    except ValueError as error:
         raise CalibrationError(f"the feed of the daemon cannot be read: {error}") from error
 
 
