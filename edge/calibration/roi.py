@@ -226,6 +226,17 @@ def _region(edges: Sequence[Edge], width: int, height: int, margin_px: int, *, u
     return tuple((min(width, max(0, round(x))), min(height, max(0, round(y)))) for x, y in corners)
 
 
+@dataclass(frozen=True, slots=True)
+class TileSize:
+    """A size of tiles, and the tiles of a frame, x y w h; none where that size cannot be laid."""
+
+    tile_px: int
+    boxes: tuple[tuple[int, ...], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"tile_px": self.tile_px, "tiles": len(self.boxes) or None}
+
+
 def tile_boxes(
     camera: config.Camera, frame: Gray, roi: Any, exclude: Sequence[Any], input_px: int
 ) -> list[tuple[int, ...]]:
@@ -244,21 +255,16 @@ def tile_boxes(
         raise CalibrationError(f"{error}") from error
 
 
-def tile_sizes(
-    camera: config.Camera, frame: Gray, roi: Any, exclude: Sequence[Any], input_px: int
-) -> list[dict[str, Any]]:
-    """Candidates for the size of a tile around the present one: tile_px, and the tiles of a frame.
-
-    tiles None: that size cannot be laid.
-    """
+def tile_sizes(camera: config.Camera, frame: Gray, roi: Any, exclude: Sequence[Any], input_px: int) -> list[TileSize]:
+    """Candidates for the size of a tile around the present one."""
     found = []
     for share in SIZES:
         side = min(config.TILE_PX[1], max(config.TILE_PX[0], round(camera.tile_px * share)))
         try:
-            count: int | None = len(_laid(camera, frame, roi, exclude, side, input_px))
+            laid = _laid(camera, frame, roi, exclude, side, input_px)
         except ImageError:
-            count = None
-        found.append({"tile_px": side, "tiles": count})
+            laid = []
+        found.append(TileSize(side, tuple(laid)))
     return found
 
 

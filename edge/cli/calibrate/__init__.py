@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge.cli.calibrate import anomaly, apply, flatfield, latency, roi, scale, thresholds
+from edge.cli.calibrate import anomaly, apply, flatfield, latency, roi, scale, show, thresholds
 
 
 @click.group()
@@ -25,5 +25,6 @@ for _command in (
     anomaly.normal,
     apply.apply,
     apply.undo,
+    show.show,
 ):
     calibrate.add_command(_command)

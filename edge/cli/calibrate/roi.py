@@ -67,6 +67,7 @@ def roi(
             "give one of them"
         )
     from edge.calibration import roi as calibration
+    from edge.calibration import tile_sheet
     from edge.config import calibration as files
 
     run = Run(config_path, camera, "roi", output)
@@ -91,20 +92,23 @@ def roi(
     tiled = files.tiled(run.camera, run.path)
     if side_px is not None and files.has_open_tile(run.camera):
         tiled = tiled.model_copy(update={"tile_px": side_px})
-    input_px = run.input_px()
+    input_px = run.bundle().card.input_px
     boxes = calibration.tile_boxes(tiled, footage.frames[0], region, exclude, input_px)
     part = files.RegionPart(
         roi=region, exclude=exclude, edges=edges, track=followed, tile_px=side_px, made=run.made(footage)
     )
-    picture = calibration.overlay(footage.frames[-1], region, exclude, followed)
-    run.keep({"roi": part}, pictures={"roi": picture})
+    pictures = {"roi": calibration.overlay(footage.frames[-1], region, exclude, followed)}
+    sizes = calibration.tile_sizes(tiled, footage.frames[0], region, exclude, input_px) if output.as_json else []
+    if output.plates is not None:
+        laid = [(size.tile_px, size.boxes) for size in sizes if size.boxes] or [(tiled.tile_px, boxes)]
+        pictures["tiles"] = tile_sheet.sheet(footage.frames[-1], laid, input_px)
+    run.keep({"roi": part}, pictures=pictures)
     for side, edge in edges.items() if is_searched else ():
         run.say(f"{side} edge at {edge['start_px']} to {edge['end_px']} px, seen in {edge['frames']} frames")
     if followed is not None:
         run.say("the region follows these edges in each frame; where an edge is lost, roi is used")
     run.say(f"{len(boxes)} tiles of {tiled.tile_px} px")
     tracked = None if followed is None else followed.model_dump()
-    sizes = calibration.tile_sizes(tiled, footage.frames[0], region, exclude, input_px) if output.as_json else []
     run.done(
         {
             "roi": region,
@@ -114,6 +118,6 @@ def roi(
             "tile_px": tiled.tile_px,
             "frame_px": footage.size_px,
             "tiles": boxes if output.as_json else [],
-            "tile_sizes": sizes,
+            "tile_sizes": [size.as_json() for size in sizes],
         }
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edge.config.calibration_change import Change
     from edge.config.camera_calibration import Made
     from edge.control.loaded_model import LoadedModel
+    from edge.model.bundle import Bundle
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -160,8 +161,8 @@ class Run:
         found = effective_config(self.settings, clock, model=model)
         return self._ours(found.settings), found.model
 
-    def input_px(self) -> int:
-        """Side of the network's input, of the model that decides: tiles are laid with it.  Raises BundleError."""
+    def bundle(self) -> Bundle:
+        """The bundle of the model that decides; its network is not loaded.  Raises BundleError."""
         from edge.errors import BundleError
         from edge.model import bundle
         from edge.model.store import CONFIGURED, Store
@@ -170,8 +171,8 @@ class Run:
         current = store.active(self.settings.model.bundle).current
         if current != CONFIGURED:
             with suppress(BundleError):  # the daemon falls back to the configured one
-                return store.get(current).card.input_px
-        return bundle.load(self.settings.model.bundle).card.input_px
+                return store.get(current)
+        return bundle.load(self.settings.model.bundle)
 
     def _ours(self, settings: config.Config) -> config.Camera:
         return next(camera for camera in settings.cameras if camera.name == self.camera.name)
