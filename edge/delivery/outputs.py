@@ -18,6 +18,7 @@ from edge.config import Config
 from edge.coverage.strip_position import StripReading
 from edge.delivery.frame_tap import FrameTap
 from edge.delivery.output import CameraReport, Events, NodeProperties, NodeStatus, Output, OutputContext
+from edge.delivery.page_life import PageLife
 from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.host.log_throttle import LogThrottle
@@ -48,7 +49,7 @@ class OutputStatus:
 
 @dataclass(frozen=True, slots=True)
 class OutputKind:
-    """One row of the registry.  name: of the output's thread and of its configuration section."""
+    """One row of the registry.  name: of the output's thread, and of its configuration section without `section`."""
 
     name: str
     is_enabled: Callable[[Config], bool]
@@ -58,6 +59,8 @@ class OutputKind:
     """The outbox keeps events for this output, also before it is built; it then holds what it needs itself."""
     reads_status: bool = False
     """The output has a use for `set_node`."""
+    section: str = ""
+    """Its configuration section, where that has another name."""
 
 
 def _sparkplug(context: OutputContext) -> Output:
@@ -74,7 +77,7 @@ def _page(context: OutputContext) -> Output:
 
 OUTPUTS: Final[list[OutputKind]] = [
     OutputKind("sparkplug", lambda settings: settings.sparkplug.enabled, _sparkplug),
-    OutputKind("page", lambda settings: settings.web.listen is not None, _page, reads_events=False, reads_status=True),
+    OutputKind("page", lambda settings: settings.web.listen is not None, _page, False, True, "web"),
 ]
 """Every output there is.  A new one is a package in `delivery`, a configuration section and a row."""
 
@@ -350,9 +353,11 @@ class Outputs:
         kinds: list[OutputKind] = OUTPUTS,
         limits: Limits = Limits(),
         tap: FrameTap | None = None,
+        page_life: PageLife | None = None,
     ) -> None:
-        """tap: frames with their verdicts, for outputs that show them."""
-        self._context = OutputContext(settings, events, clock, events.last_seq + 1, tap or FrameTap())
+        """tap: frames with their verdicts.  page_life: gets the signs of life of the page process."""
+        first_seq = events.last_seq + 1
+        self._context = OutputContext(settings, events, clock, first_seq, tap or FrameTap(), page_life or PageLife())
         self._clock = clock
         self._kinds = kinds
         self._limits = limits

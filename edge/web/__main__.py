@@ -12,6 +12,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
+from edge.delivery.page_life import PageSign
 from edge.host import logs
 from edge.host.clock import SystemClock
 from edge.host.parent_process import die_with
@@ -50,7 +51,7 @@ def main(arguments: list[str]) -> int:
 async def serve(settings: PageSettings) -> None:
     """Serve the page until SIGTERM or SIGINT.  Raises OSError, ssl.SSLError."""
     clock = SystemClock()
-    feed = Feed(settings.feed_socket, clock)
+    feed = Feed(settings.feed_socket, clock, lambda viewers: PageSign(os.getpid(), settings.url, None, viewers))
     page = Page(settings, clock, feed)
     server = PageServer(settings, Dispatch(page, ROUTES, StaticFiles(settings.base_path)), clock)
     port = server.open()
