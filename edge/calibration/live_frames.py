@@ -10,13 +10,13 @@ from typing import Final
 
 import numpy as np
 
-from edge.delivery.page.framing import Message, Unpacker, packed
+from edge.delivery.page.framing import Decoder, FramingError, Message, encoded
 from edge.delivery.page.messages import MAX_RAW, Want
 from edge.errors import CalibrationError
 from edge.frame import Gray
 from edge.host.clock import NS_PER_S, Clock, wall_ns_of
 from edge.host.text import one_line
-from edge.host.unix_address import short_address
+from edge.host.unix_address import short_name
 
 LIVE: Final = "live:"
 """As a source of a calibration: the running daemon."""
@@ -44,7 +44,7 @@ def live_frames(path: Path, camera: str, clock: Clock, wait_s: float = WAIT_S) -
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as feed:
         _connect(feed, path)
         feed.settimeout(POLL_S)
-        unpacker, renew_ns, missing = Unpacker(), 0, 0
+        decoder, renew_ns, missing = Decoder(), 0, 0
         silent_ns = clock.monotonic_ns() + int(wait_s * NS_PER_S)
         while True:
             now_ns = clock.monotonic_ns()
@@ -56,14 +56,14 @@ def live_frames(path: Path, camera: str, clock: Clock, wait_s: float = WAIT_S) -
             try:
                 if now_ns >= renew_ns or missing <= MAX_RAW // 2:
                     missing = MAX_RAW
-                    feed.sendall(packed(Want(raw={camera: MAX_RAW}).header()))
+                    feed.sendall(encoded(Want(raw={camera: MAX_RAW}).header()))
                     renew_ns = now_ns + int(RENEW_S * NS_PER_S)
                 data = feed.recv(READ_BYTES)
             except TimeoutError:
                 continue
             except OSError as error:
                 raise CalibrationError(f"the daemon has ended the connection: {error.strerror}") from error
-            for message in _decoded(unpacker, data):
+            for message in _decoded(decoder, data):
                 frame = _frame(message, camera)
                 if frame is not None:
                     missing -= 1
@@ -74,7 +74,7 @@ def live_frames(path: Path, camera: str, clock: Clock, wait_s: float = WAIT_S) -
 def _connect(feed: socket.socket, path: Path) -> None:
     """Raises CalibrationError."""
     try:
-        with short_address(path) as address:
+        with short_name(path) as address:
             feed.connect(address)
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise CalibrationError(
@@ -85,13 +85,13 @@ def _connect(feed: socket.socket, path: Path) -> None:
         raise CalibrationError(f"{path}: {error.strerror}. Run as the user of the daemon") from error
 
 
-def _decoded(unpacker: Unpacker, data: bytes) -> list[Message]:
+def _decoded(decoder: Decoder, data: bytes) -> list[Message]:
     """Raises CalibrationError at the end of the stream."""
     if not data:
         raise CalibrationError("the daemon has ended the connection: it stops, or starts again")
     try:
-        return unpacker.feed(data)
-    except ValueError as error:
+        return decoder.feed(data)
+    except FramingError as error:
         raise CalibrationError(f"the feed of the daemon cannot be read: {error}") from error
 
 

@@ -100,7 +100,7 @@ def roi(
     pictures = {"roi": calibration.overlay(footage.frames[-1], region, exclude, followed)}
     sizes = calibration.tile_sizes(tiled, footage.frames[0], region, exclude, input_px) if output.as_json else []
     if output.plates is not None:
-        laid = [(size.tile_px, size.boxes) for size in sizes if size.boxes] or [(tiled.tile_px, boxes)]
+        laid = [(size.tile_px, size.boxes) for size in sizes if size.boxes] or [(tiled.tile_px, tuple(boxes))]
         pictures["tiles"] = tile_sheet.sheet(footage.frames[-1], laid, input_px)
     run.keep({"roi": part}, pictures=pictures)
     for side, edge in edges.items() if is_searched else ():

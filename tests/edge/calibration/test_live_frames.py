@@ -10,7 +10,7 @@ import pytest
 from edge.calibration.footage import gather, shots
 from edge.calibration.live_frames import live_frames
 from edge.config import Camera
-from edge.delivery.page.framing import Unpacker, packed
+from edge.delivery.page.framing import Decoder, encoded
 from edge.errors import CalibrationError
 from edge.host.clock import SystemClock
 
@@ -21,7 +21,7 @@ TIME = "2026-11-29T21:00:00.{:03d}Z"
 def raw(number, camera="top"):
     pixels = np.random.default_rng(number).integers(60, 190, (64, 96), np.uint8)
     header = {"kind": "raw", "camera": camera, "number": number, "time": TIME.format(number), "size_px": [96, 64]}
-    return packed(header, pixels.tobytes())
+    return encoded(header, pixels.tobytes())
 
 
 @contextmanager
@@ -35,8 +35,8 @@ def feed(folder, *messages):
         def serve():
             client, _ = listening.accept()
             with client:
-                client.sendall(packed(HELLO))
-                decoder = Unpacker()
+                client.sendall(encoded(HELLO))
+                decoder = Decoder()
                 while not wants:
                     wants.extend(decoder.feed(client.recv(65_536)))
                 for message in messages:
