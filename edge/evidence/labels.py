@@ -190,13 +190,7 @@ class LabelStore:
 
     def picture(self, label: Label) -> bytes:
         """The copy of a labelled picture.  Raises EvidenceError when it is gone or damaged."""
-        try:
-            data = regular_file.read(self._folder / "pictures" / label.picture, archive.MAX_PICTURE_BYTES)
-        except OSError as error:
-            raise EvidenceError("gone", f"{label.picture}: {error.strerror or error}") from error
-        if hashlib.sha256(data).hexdigest() != label.sha256:
-            raise EvidenceError("damaged", f"{label.picture} is damaged: its hash is not the one in its name")
-        return data
+        return picture(self._folder, label)
 
     # ---- writing -----------------------------------------------------------------------------------
 
@@ -427,6 +421,17 @@ class Journal:
 def read(folder: Path) -> list[Label]:
     """The labels that count, oldest first, for a command that only reads.  Raises EvidenceError."""
     return LabelStore(folder, folder, _NoClock()).all()
+
+
+def picture(folder: Path, label: Label) -> bytes:
+    """The copy of a labelled picture.  Raises EvidenceError when it is gone or damaged."""
+    try:
+        data = regular_file.read(folder / "pictures" / label.picture, archive.MAX_PICTURE_BYTES)
+    except OSError as error:
+        raise EvidenceError("gone", f"{label.picture}: {error.strerror or error}") from error
+    if hashlib.sha256(data).hexdigest() != label.sha256:
+        raise EvidenceError("damaged", f"{label.picture} is damaged: its hash is not the one in its name")
+    return data
 
 
 class _NoClock:
