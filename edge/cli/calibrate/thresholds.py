@@ -164,12 +164,8 @@ def _gathered(
     for line in left_out.lines():
         note(line)
     labelled_tiles.check_counts(scorer.labels, card.classes, MIN_PICTURES)
-    total, unmoved, own = labelled_tiles.unconfirmed(folders)
-    if unmoved:
-        note(
-            f"{unmoved} of {total} exported pictures still have the label of the model: has a person checked them? "
-            f"The model found {own} of them itself; defects that it missed are not among them, so recall looks too high"
-        )
+    for line in labelled_tiles.checked(folders).lines():
+        note(line)
     tiles: int | None = None
     if good:
         footage, inspector = run.footage(good, frames), Inspector(calibrated, network, SystemClock())
