@@ -137,7 +137,7 @@ def normal(
         )
     more = {"left_out_frames": list(found.left_out[:1000]), "carried": found.supported_rate}
     run.done(part.model_dump(mode="json", exclude={"made"}) | more)
-    if is_refused:  # a dry run shows what it would be all the same
+    if is_refused and output.plates is None:  # with plates, `apply` refuses, and a person can look first
         raise refused
 
 
