@@ -33,7 +33,14 @@ _SHAPE: Final = {
     "type": ["array", "null"],
     "minItems": 3,
     "maxItems": 64,
-    "items": {"type": ["integer", "array"], "minimum": 0, "maximum": 65_535, "items": _PX, "minItems": 2, "maxItems": 2},
+    "items": {
+        "type": ["integer", "array"],
+        "minimum": 0,
+        "maximum": 65_535,
+        "items": _PX,
+        "minItems": 2,
+        "maxItems": 2,
+    },
 }
 """[x, y, w, h], or corners [x, y]."""
 ROI: Final[Schema] = {
@@ -110,7 +117,7 @@ async def calibration(page: Page, request: Request) -> Response:
             "camera": camera,
             "sha256": await page.work.run(_digest, _file(page, camera)),
             "calibration": facts,
-            "job": _shown(jobs[0]) if jobs else None,
+            "job": jobs[0].as_json() if jobs else None,
         }
     )
 
@@ -229,7 +236,7 @@ async def _preview(
     shown = ["--dry-run", "--json", "--progress-json", "--plates", str(folder)]
     command = ["calibrate", kind, *_of(page, camera), *shown, *options, *source]
     job = page.children.submit(command, label=f"{kind} of {camera}", by=request.user.name, time_s=time_s)
-    return Response.json(_shown(job), status=HTTPStatus.ACCEPTED)
+    return Response.json(job.as_json(), status=HTTPStatus.ACCEPTED)
 
 
 async def _written(page: Page, request: Request, camera: str, kind: str, command: Sequence[str]) -> Response:
@@ -302,10 +309,6 @@ def _shape(value: Sequence[Any]) -> str:
     if not all(isinstance(one, list) for one in value):
         raise bad_value("a polygon is a list of corners [x, y]")
     return " ".join(f"{x},{y}" for x, y in value)
-
-
-def _shown(job: Job) -> dict[str, Any]:
-    return job.as_json() | {"plates": _plates(job)}
 
 
 def _plates(job: Job) -> list[str]:
