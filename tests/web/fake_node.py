@@ -166,7 +166,7 @@ class FakeNode:
             "grade": None
             if is_empty or position is None
             else {"grade": "B", "reasons": ["1 critical defect (A allows none)", "a roll mark on the bottom"]},
-            "roll_marks": [] if is_empty or position is None else [self._roll_mark(position)],
+            "roll_marks": [] if is_empty or position is None else [self._roll_mark()],
         }
 
     def coil_map(self, from_m: float | None, to_m: float | None) -> dict[str, Any]:
@@ -203,7 +203,7 @@ class FakeNode:
             "defects": [defect for defect in self.defects if low <= defect["position_m"] <= high],
             "runs": [run for run in runs if run["to_m"] >= low and run["from_m"] <= high],
             "density": {"bin_m": bin_m, "counts": bins},
-            "roll_marks": [self._roll_mark(end)] if end else [],
+            "roll_marks": [self._roll_mark()] if end else [],
         }
 
     def trend(self) -> dict[str, Any]:
@@ -250,20 +250,21 @@ class FakeNode:
             "defects": sum(1 for defect in self.defects if defect["camera"] == name),
         }
 
-    def _roll_mark(self, position: float) -> dict[str, Any]:
+    def _roll_mark(self) -> dict[str, Any]:
+        last = self.start_m - 0.3
         return {
             "id": "rm-1",
             "surface": "bottom",
             "camera": "bottom",
             "period_m": ROLL_PERIOD_M,
             "across_mm": 412,
-            "from_m": round(position - 20.41, 2),
-            "to_m": round(position - 0.3, 2),
+            "from_m": round(last - 20.41, 2),
+            "to_m": last,
             "turns": 11,
             "hits": 10,
             "rolls": ["F7 work roll"],
             "log10_p": -4.0,
-            "positions_m": [round(position - 0.3 - ROLL_PERIOD_M * turn, 2) for turn in range(10, -1, -1)],
+            "positions_m": [round(last - ROLL_PERIOD_M * turn, 2) for turn in range(10, -1, -1)],
             "acknowledged": False,
         }
 
@@ -329,7 +330,7 @@ class FakeNode:
         count = 2600 if self.kind == "long" else 46
         places = sorted(source.uniform(0, end) for _ in range(count))
         marks = [
-            (end - 2.3 - ROLL_PERIOD_M * turn, "bottom", "pitted_surface", 412 + source.uniform(-4, 4))
+            (end - 0.3 - ROLL_PERIOD_M * turn, "bottom", "pitted_surface", 412 + source.uniform(-4, 4))
             for turn in range(10)
             if turn != 6
         ]
@@ -431,7 +432,7 @@ def _steel(seed: int) -> np.ndarray:
     """Rolled steel: streaks along the strip."""
     noise = np.random.default_rng(seed)
     streaks = np.repeat(noise.normal(0, 6, (1, 1600)), 256, axis=0)
-    fine = cv2.GaussianBlur(noise.normal(0, 26, (256, 1600)), (1, 31), 0)
+    fine = cv2.GaussianBlur(noise.normal(0, 20, (256, 1600)), (1, 21), 0)
     return np.clip(118 + cv2.GaussianBlur(streaks, (3, 1), 0) + fine, 0, 255).astype(np.uint8)
 
 

@@ -3,10 +3,12 @@
 import { html, useEffect, useMemo, useRef, useState } from "../../html.js";
 import { plural } from "../../parts/format.js";
 import { Icon } from "../../parts/icons.js";
-import { PolygonEditor, describeShape } from "../../parts/polygon_editor.js";
+import { problemOf } from "../../parts/polygon.js";
+import { PolygonEditor } from "../../parts/polygon_editor.js";
 import { can } from "../../session.js";
 import { isUnfinished, usePreview } from "./preview.js";
 import { Failure, Progress, Result } from "./result.js";
+import { cornersOf, described, shapeOf } from "./shapes.js";
 import { StepCard } from "./step_card.js";
 import { layTiles } from "./tile_layout.js";
 
@@ -17,8 +19,8 @@ export function RegionStep({ camera, facts, step, still, onApplied }) {
   const used = facts.in_use;
   const [region, setRegion] = useState(used.roi);
   const [zones, setZones] = useState(used.exclude);
-  const [selected, setSelected] = useState("region");
-  const [drawsZones, setDrawsZones] = useState(false);
+  const [selected, setSelected] = useState("region-0");
+  const [drawing, setDrawing] = useState(null);
   const [asked, setAsked] = useState(null);
   const preview = usePreview(camera, "roi", onApplied);
   const isLocked = !can("engineer");
@@ -26,6 +28,13 @@ export function RegionStep({ camera, facts, step, still, onApplied }) {
   const key = JSON.stringify([region, zones]);
   const isChanged = key !== JSON.stringify([used.roi, used.exclude]);
   const isConfirmed = asked === key && preview.job?.state === "done";
+  const shapes = size
+    ? [
+        { id: "region-0", kind: "region", points: cornersOf(region, size) },
+        ...zones.map((zone, place) => ({ id: `exclusion-${place + 1}`, kind: "exclusion", points: cornersOf(zone, size) })),
+      ]
+    : [];
+  const wrong = shapes.map(({ points }) => problemOf(points)).find(Boolean);
   const tiles = useMemo(() => {
     if (isConfirmed) return preview.job.result.tiles;
     if (!size) return [];
@@ -36,7 +45,7 @@ export function RegionStep({ camera, facts, step, still, onApplied }) {
   const timer = useRef(null);
   useEffect(() => {
     clearTimeout(timer.current);
-    if (!isChanged || !size || isLocked || asked === key) return;
+    if (!isChanged || !size || isLocked || wrong || asked === key) return;
     timer.current = setTimeout(() => {
       setAsked(key);
       preview.start({ shape: region ?? [0, 0, ...size], exclude: zones }, { quiet: true });
@@ -49,20 +58,18 @@ export function RegionStep({ camera, facts, step, still, onApplied }) {
     setAsked(null);
   }, [facts.sha256]);
 
-  const change = (id, shape) => (id === "region" ? setRegion(shape) : setZones(zones.map((zone, place) => (`zone-${place}` === id ? shape : zone))));
-  const draw = (shape) => {
-    if (!drawsZones) {
-      setRegion(shape);
-      setSelected("region");
-    } else if (zones.length < MAX_ZONES) addZone(shape);
+  const change = (changed) => {
+    const drawn = changed.find(({ kind }) => kind === "region");
+    setRegion(drawn ? shapeOf(drawn.points) : null);
+    setZones(changed.filter(({ kind }) => kind === "exclusion").slice(0, MAX_ZONES).map(({ points }) => shapeOf(points)));
   };
-  const addZone = (shape) => {
-    setZones([...zones, shape]);
-    setSelected(`zone-${zones.length}`);
+  const addZone = () => {
+    setZones([...zones, middleOf(size)]);
+    setSelected(`exclusion-${zones.length + 1}`);
   };
   const removeZone = (place) => {
     setZones(zones.toSpliced(place, 1));
-    setSelected("region");
+    setSelected("region-0");
   };
   const search = async () => {
     const done = await preview.start({ exclude: zones });
@@ -76,7 +83,6 @@ export function RegionStep({ camera, facts, step, still, onApplied }) {
     setRegion(used.roi);
     setZones(used.exclude);
   };
-  const shapes = size && [{ id: "region", name: "the region", kind: "region", shape: region }, ...zones.map((shape, place) => ({ id: `zone-${place}`, name: `exclusion ${place + 1}`, kind: "zone", shape }))];
 
   return html`<${StepCard}
     title="Region"
@@ -85,15 +91,11 @@ export function RegionStep({ camera, facts, step, still, onApplied }) {
   >
     ${facts.in_use && facts.configured.includes("roi") && html`<p class="calibrate-remark"><${Icon} name="warn" />The configuration has its own region, which overrides this one.</p>`}
     <div class="calibrate-tools">
-      <span class="choice" role="group" aria-label="What a drag on the picture draws">
-        <button class="button" aria-pressed=${String(!drawsZones)} disabled=${isLocked} onClick=${() => (setDrawsZones(false), setSelected("region"))}>Region</button>
-        <button class="button" aria-pressed=${String(drawsZones)} disabled=${isLocked} onClick=${() => setDrawsZones(true)}>Exclusions</button>
-      </span>
+      <button class="button" aria-pressed=${String(drawing === "region")} disabled=${isLocked || !size} onClick=${() => setDrawing(drawing === "region" ? null : "region")}>Draw the region</button>
+      <button class="button" aria-pressed=${String(drawing === "exclusion")} disabled=${isLocked || !size || zones.length >= MAX_ZONES} onClick=${() => setDrawing(drawing === "exclusion" ? null : "exclusion")}>Draw an exclusion</button>
       <button class="button" disabled=${isLocked || !size || isUnfinished(preview.job)} onClick=${search}>Find the edges</button>
-      <button class="button" disabled=${isLocked || !size} onClick=${() => (setRegion([0, 0, ...size]), setSelected("region"))}>Whole frame</button>
-      <button class="button" disabled=${isLocked || !size || zones.length >= MAX_ZONES} onClick=${() => (setDrawsZones(true), addZone(middleOf(size)))}>
-        <${Icon} name="plus" />Exclusion
-      </button>
+      <button class="button" disabled=${isLocked || !size} onClick=${() => setRegion([0, 0, ...size])}>Whole frame</button>
+      <button class="button" disabled=${isLocked || !size || zones.length >= MAX_ZONES} onClick=${addZone}><${Icon} name="plus" />Exclusion</button>
       <${FreezeButton} still=${still} />
       <button class="button" disabled=${!isChanged} onClick=${reset}><${Icon} name="undo" />Start over</button>
     </div>
@@ -102,33 +104,32 @@ export function RegionStep({ camera, facts, step, still, onApplied }) {
         size &&
         html`<${PolygonEditor}
           size=${size}
-          picture=${url}
-          alt=${`Frame of camera ${camera}`}
           shapes=${shapes}
-          selected=${selected}
-          before=${isChanged ? (used.roi ?? [0, 0, ...size]) : null}
-          tiles=${tiles}
-          isProvisional=${isChanged && !isConfirmed}
-          isLocked=${isLocked}
           onChange=${change}
+          drawing=${drawing}
+          onDrawn=${() => setDrawing(null)}
+          selected=${selected}
           onSelect=${setSelected}
-          onDraw=${draw}
-        />`
+          readOnly=${isLocked}
+          over=${html`<${Tiles} tiles=${wrong ? [] : tiles} before=${isChanged ? cornersOf(used.roi, size) : null} isProvisional=${isChanged && !isConfirmed} region=${shapes[0].points} size=${size} />`}
+        >
+          <img class="calibrate-picture" src=${url} alt=${`Frame of camera ${camera}`} draggable=${false} />
+        </${PolygonEditor}>`
       }
     </${Still}>
     <p class="calibrate-count" role="status">
-      <b>${plural(tiles.length, "tile")}</b> of ${used.tile_px} px${isChanged ? (isConfirmed ? ", as the daemon would lay them" : ", about") : ", as the daemon lays them"}.
-      <span class="soft"> Drag corners, or give them the focus and use the arrow keys: Shift moves 10 px, Delete removes, + adds.</span>
+      ${wrong ? html`<b class="calibrate-wrong">A shape ${wrong}.</b>` : html`<b>${plural(tiles.length, "tile")}</b> of ${used.tile_px} px${isChanged && !isConfirmed ? ", about" : ", as the daemon lays them"}.`}
+      <span class="soft"> ${drawing ? "Drag a rectangle, or click corner by corner; Enter closes, Escape gives up." : "Drag corners, or give them the focus and use the arrow keys: Shift moves 10 px, Delete removes, + adds."}</span>
     </p>
     ${
       size &&
       html`<ul class="calibrate-shapes">
         ${shapes.map(
-          ({ id, kind, shape }, place) => html`<li key=${id} class=${id === selected ? "selected" : ""}>
+          ({ id, kind, points }, place) => html`<li key=${id} class=${id === selected ? "selected" : ""}>
             <button class="calibrate-shape-name" aria-pressed=${String(id === selected)} onClick=${() => setSelected(id)}>
-              <i class=${`swatch ${kind}`}></i>${kind === "region" ? "Region" : `Exclusion ${place}`}: ${describeShape(shape, size)}
+              <i class=${`swatch ${kind}`}></i>${kind === "region" ? "Region" : `Exclusion ${place}`}: ${described(shapeOf(points), size)}
             </button>
-            ${kind === "zone" && html`<button class="icon-button plain" disabled=${isLocked} aria-label=${`Remove exclusion ${place}`} onClick=${() => removeZone(place - 1)}><${Icon} name="close" /></button>`}
+            ${kind === "exclusion" && html`<button class="icon-button plain" disabled=${isLocked} aria-label=${`Remove exclusion ${place}`} onClick=${() => removeZone(place - 1)}><${Icon} name="close" /></button>`}
           </li>`,
         )}
       </ul>`
@@ -141,7 +142,7 @@ export function RegionStep({ camera, facts, step, still, onApplied }) {
         preview=${{ ...preview, clear: reset }}
         canApply=${!isLocked && isConfirmed}
         rows=${[
-          ["Region", describeShape(used.roi, size), describeShape(region, size)],
+          ["Region", described(used.roi, size), described(region, size)],
           ["Exclusions", String(used.exclude.length), String(zones.length)],
           ["Tiles", null, String(tiles.length)],
         ]}
@@ -150,6 +151,17 @@ export function RegionStep({ camera, facts, step, still, onApplied }) {
     }
   </${StepCard}>`;
 }
+
+/** The tiles, the region in use, and what is not inspected darkened. */
+function Tiles({ tiles, before, isProvisional, region, size: [width, height] }) {
+  return html`<path class="calibrate-outside" fill-rule="evenodd" d=${`M0 0H${width}V${height}H0z${path(region)}`} />
+    <g class="calibrate-tiles ${isProvisional ? "provisional" : ""}">
+      ${tiles.map(([x, y, w, h]) => html`<rect x=${x} y=${y} width=${w} height=${h} />`)}
+    </g>
+    ${before && html`<path class="calibrate-before" d=${path(before)} />`}`;
+}
+
+const path = (corners) => `M${corners.map((corner) => corner.join(" ")).join("L")}z`;
 
 /** The place of a still picture, also while there is none. */
 export function Still({ still, children }) {

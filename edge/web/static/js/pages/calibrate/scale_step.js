@@ -2,8 +2,8 @@
 
 import { html, useState } from "../../html.js";
 import { number } from "../../parts/format.js";
-import { PolygonEditor } from "../../parts/polygon_editor.js";
 import { can } from "../../session.js";
+import { LineEditor } from "./line_editor.js";
 import { isUnfinished, usePreview } from "./preview.js";
 import { FreezeButton, Still } from "./region_step.js";
 import { Failure, Progress, Result } from "./result.js";
@@ -46,17 +46,9 @@ export function ScaleStep({ camera, facts, step, still, onApplied }) {
         : html`<${Still} still=${still}>
             ${
               size &&
-              html`<${PolygonEditor}
-                size=${size}
-                picture=${url}
-                alt=${`Frame of camera ${camera}`}
-                shapes=${[{ id: "line", name: "the known length", kind: "line", shape: ends }]}
-                selected="line"
-                drawsLines
-                isLocked=${isLocked}
-                onChange=${(_, shape) => setLine(shape)}
-                onDraw=${setLine}
-              />`
+              html`<${LineEditor} size=${size} ends=${ends} readOnly=${isLocked} onChange=${setLine}>
+                <img class="calibrate-picture" src=${url} alt=${`Frame of camera ${camera}`} draggable=${false} />
+              </${LineEditor}>`
             }
           </${Still}>
           <div class="calibrate-tools">

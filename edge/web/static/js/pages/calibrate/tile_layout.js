@@ -3,7 +3,7 @@
  * the hand. Whether a tile at the border of a polygon counts is settled by the node, which measures it on the network's own grid.
  */
 
-import { cornersOf, isRectangle, shareInside } from "../../parts/shapes.js";
+import { cornersOf, isRectangle, shareInside } from "./shapes.js";
 
 const MIN_SIDE = 0.5;
 const MAX_TILES = 10000;

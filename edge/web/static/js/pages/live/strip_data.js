@@ -87,7 +87,7 @@ function fromRecord(record, events, state, lanes) {
   }
   const defects = [...recorded, ...added].sort((one, other) => one.at - other.at);
   const runs = isCurrent ? record.runs.map((run) => ({ lane: lanes.of(run), from: run.from_m, to: run.to_m, kind: run.kind, cause: run.cause })) : [];
-  return { by: "position", width_mm: isCurrent ? record.width_mm : null, lanes: lanes.list, defects, runs, density: isCurrent && record.density ? record.density : densityOf(defects, 10) };
+  return { by: "position", width_mm: isCurrent ? record.width_mm : null, lanes: lanes.list, defects, runs, density: isCurrent && record.density ? { bin: record.density.bin_m, counts: record.density.counts } : densityOf(defects, 10) };
 }
 
 function asMark(defect, lanes) {
