@@ -63,7 +63,7 @@ def _command(kind: str, camera: config.Camera) -> str:
 
 def _region(camera: config.Camera, found: Calibration) -> Step:
     zones = camera.exclude or (found.roi.exclude if found.roi is not None else ())
-    beside = f", {len(zones)} zones are left out" if zones else ""
+    beside = f", without {'1 zone' if len(zones) == 1 else f'{len(zones)} zones'}" if zones else ""
     if camera.roi is not None:
         return Step("roi", "done", f"the configuration gives the region{beside}", required=True)
     if found.roi is None or (found.roi.roi is None and not zones):
@@ -128,7 +128,7 @@ def _surface(camera: config.Camera, found: Calibration, bundle: Bundle) -> Step:
 
 
 def _thresholds(camera: config.Camera, tiled: config.Camera, found: Calibration, bundle: Bundle) -> Step:
-    command = _command("thresholds", camera) + " --labelled DIR"
+    command = _command("thresholds", camera) + " --labels"
     if camera.calibrated_thresholds is not None:
         return Step("thresholds", "done", "the configuration gives them")
     if found.thresholds is None:

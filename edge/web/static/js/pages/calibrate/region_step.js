@@ -146,7 +146,7 @@ export function RegionStep({ camera, facts, step, still, onApplied }) {
           ["Exclusions", String(used.exclude.length), String(zones.length)],
           ["Tiles", null, String(tiles.length)],
         ]}
-        labels=${{ roi: "Inspected in green, excluded in red", tiles: "Tiles in several sizes" }}
+        labels=${{ roi: "A newer frame: inspected in green, excluded in red" }}
       />`
     }
   </${StepCard}>`;

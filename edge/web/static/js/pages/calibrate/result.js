@@ -28,10 +28,10 @@ export function Failure({ job }) {
 const cleaned = (reason) => reason?.replace(/^defectd: /, "");
 
 /**
- * rows: [[name, before, after]]; before may be null. labels: what each plate shows, by the end of its name. canApply: the user may, and
+ * rows: [[name, before, after]]; before may be null. labels: what each plate shows, by the end of its name; others are left out. canApply: the user may, and
  * what is shown is what was previewed.
  */
-export function Result({ preview, rows = [], labels = {}, canApply, children, applyText = "Apply" }) {
+export function Result({ preview, rows = [], labels = {}, canApply, children }) {
   const { job, change, apply, clear, isApplying } = preview;
   const [hasLooked, setHasLooked] = useState(false);
   if (!change) return null;
@@ -52,7 +52,7 @@ export function Result({ preview, rows = [], labels = {}, canApply, children, ap
       </div>`
     }
     <div class="buttons">
-      <button class="button primary" disabled=${!canApply || isBlocked || isApplying} onClick=${() => apply({ hasLooked })}>${isApplying ? "Applying" : applyText}</button>
+      <button class="button primary" disabled=${!canApply || isBlocked || isApplying} onClick=${() => apply({ hasLooked })}>${isApplying ? "Applying" : "Apply"}</button>
       <button class="button" onClick=${clear}>Discard</button>
     </div>
   </section>`;
@@ -76,7 +76,7 @@ function BeforeAfter({ rows }) {
 /** Pictures of a preview; one at a time in full size. */
 export function Plates({ job, labels }) {
   const [open, setOpen] = useState(null);
-  const names = job.result?.change?.plates ?? [];
+  const names = (job.result?.change?.plates ?? []).filter((name) => labelOf(name, labels));
   if (!names.length) return null;
   const shown = names.map((name) => ({ name, url: apiUrl(`/calibration/plates/${job.id}/${encodeURIComponent(name)}`), label: labelOf(name, labels) }));
   return html`<div class="calibrate-plates">
@@ -98,6 +98,6 @@ export function Plates({ job, labels }) {
 
 function labelOf(name, labels) {
   const part = name.replace(/\.png$/, "").split(".").at(-1);
-  return labels[part] ?? part.replaceAll("-", " ");
+  return labels[part];
 }
 

@@ -31,7 +31,7 @@ export function SurfaceStep({ camera, facts, step, onApplied }) {
   >
     <div class="calibrate-tools">
       <${NumberField} label="Time" unit="min" value=${minutes} least=${0.1} most=${55} step="any" onInput=${setMinutes} hint=${`${number(frames)} frames at ${number(fps, 1)} fps; start with 10 min`} />
-      <${NumberField} label="Allowed false alarms" unit="an hour" value=${perHour} least=${0.000001} most=${100000} step="any" onInput=${setPerHour} />
+      <${NumberField} label="False alarms an hour" value=${perHour} least=${0.000001} most=${100000} step="any" onInput=${setPerHour} />
       <label class="calibrate-check"><input type="checkbox" checked=${keepAll} onChange=${(event) => setKeepAll(event.target.checked)} /> Outliers are good surface, too: keep all</label>
       <button class="button primary" disabled=${!can("engineer") || isUnfinished(job) || !(minutes > 0) || !(perHour > 0)} onClick=${() => preview.start({ frames, per_hour: perHour, keep_all: keepAll })}>Learn</button>
     </div>

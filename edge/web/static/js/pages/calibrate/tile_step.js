@@ -58,4 +58,4 @@ export function TileStep({ camera, facts, step, onApplied }) {
   </${StepCard}>`;
 }
 
-const LABELS = { roi: "The region", tiles: "First row: generated steel at the scale of the training. Below: tiles of this camera" };
+const LABELS = { tiles: "First row: generated steel at the scale of the training. Below: tiles of this camera" };
