@@ -1,12 +1,13 @@
-"""The made-up node behind `fake_page.py`: a strip that runs, cameras that find defects, events, evidence, a coil's map."""
+"""The made-up node behind `fake_page.py`: a strip that runs, cameras that find defects, events, evidence, a map."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -20,6 +21,14 @@ SIZE_PX = (1600, 256)
 MAX_WAIT_S = 1.0
 MAX_EVENTS = 2000
 ROLL_PERIOD_M = 2.041
+MAX_SHOWN = 500
+STROKES = {
+    "scratches": (5, 8, 60, 225, 3),
+    "inclusion": (4, 6, 60, 58, 6),
+    "crazing": (60, 18, 6, 88, 1),
+    "rolled-in_scale": (26, 24, 4, 62, 2),
+}
+"""By class: how many strokes, their extent, gray and thickness."""
 
 
 def stamp(seconds: float) -> str:
@@ -27,7 +36,7 @@ def stamp(seconds: float) -> str:
 
 
 class FakeNode:
-    """kind: usual, empty (nothing happened yet), no-positions, trouble (a camera is lost), long (a coil of 8 km with many defects)."""
+    """kind: usual, empty (nothing yet), no-positions, trouble (a camera is lost), long (7 km with many defects)."""
 
     def __init__(self, cameras: int = 2, kind: str = "usual", role: str | None = "engineer") -> None:
         self.kind = kind
@@ -46,6 +55,7 @@ class FakeNode:
         self.evidence: dict[str, bytes] = {}
         self._frames: dict[str, tuple[int, dict[str, Any], bytes]] = {}
         self._number = 300
+        self._turn = 0
         self.start_m = 0.0 if kind == "empty" else 7200.0 if kind == "long" else 790.0
         self.defects: deque[dict[str, Any]] = deque(maxlen=4000)
         self._backgrounds = [_steel(seed) for seed in range(6)]
@@ -67,6 +77,7 @@ class FakeNode:
     def step(self, turn: int) -> None:
         """A fifth of a second: a frame of each camera, now and then a defect."""
         self._number += 6
+        self._turn = turn
         for index, camera in enumerate(self.cameras):
             if self.kind == "trouble" and index == 1:
                 continue
@@ -122,9 +133,12 @@ class FakeNode:
             "epoch": self.epoch,
             "since": stamp(self._started - 2000),
             "verdict": "degraded" if is_bad else "not_inspecting" if is_empty else "inspecting",
-            "reasons": ["camera bottom: no signal for 12 s"]
+            "reasons": [
+                "camera bottom delivers no picture: no signal from the device",
+                "the broker is not connected: 214 events wait",
+            ]
             if is_bad
-            else ["no camera delivers frames"]
+            else ["camera top delivers no picture"]
             if is_empty
             else [],
             "strip": {
@@ -138,7 +152,7 @@ class FakeNode:
                 "missed_m": None if position is None else 1.3,
                 "defects": dict(self._counts),
             },
-            "cameras": [self._camera(index, camera, is_bad, is_empty) for index, camera in enumerate(self.cameras)],
+            "cameras": [self._camera(index, camera) for index, camera in enumerate(self.cameras)],
             "delivery": {
                 "connected": not is_bad,
                 "queued": 214 if is_bad else 0,
@@ -157,7 +171,7 @@ class FakeNode:
             },
             "machine": {
                 "temperature_c": 58.2,
-                "throttled": False,
+                "throttled": [],
                 "clock_synced": True,
                 "rss_mb": 212,
                 "disk_free_mb": 9120,
@@ -170,40 +184,33 @@ class FakeNode:
         }
 
     def coil_map(self, from_m: float | None, to_m: float | None) -> dict[str, Any]:
-        """The map of the coil that runs, between two positions; the density is that of the whole coil."""
+        """The map of the coil that runs, as the node gives it: too many defects are given as counts only."""
         end = self.position_m or 0.0
         low, high = from_m or 0.0, to_m or end
-        bin_m = 10
-        bins = [[0, 0, 0] for _ in range(int(end // bin_m) + 1)]
-        for defect in self.defects:
-            place = int(defect["position_m"] // bin_m)
-            if place < len(bins):
-                bins[place][["minor", "major", "critical"].index(defect["severity"])] += 1
-        runs = []
-        for camera in self.cameras:
-            holes = (
-                [(784.2, 785.1, "partial", "overload")]
-                if camera == "top"
-                else [(777.3, 778.3, "missed", "no_signal"), (781.2, 786.6, "partial", "overload")]
-            )
-            holes += [(402.0, 403.0, "missed", "bad_image")]
-            at = 0.0
-            for start, stop, kind, cause in sorted(holes):
-                runs += [_run(camera, at, start, "whole", None), _run(camera, start, stop, kind, cause)]
-                at = stop
-            runs.append(_run(camera, at, end, "whole", None))
+        shown = [defect for defect in self.defects if low <= defect["from_m"] <= high]
+        bins = Counter((int(defect["from_m"]), defect["surface"], defect["severity"]) for defect in shown)
         return {
-            "schema": "defectd.api.map/1",
+            "schema": "defectd.api.coil-map/1",
+            "is_whole": True,
+            "id": "c1",
             "coil": "A4711",
+            "started": stamp(self._started - 530),
+            "ended": None,
             "from_m": low,
             "to_m": high,
-            "length_m": end,
-            "width_mm": WIDTH_MM,
-            "surfaces": [{"name": camera, "operator_side": "left"} for camera in self.cameras],
-            "defects": [defect for defect in self.defects if low <= defect["position_m"] <= high],
-            "runs": [run for run in runs if run["to_m"] >= low and run["from_m"] <= high],
-            "density": {"bin_m": bin_m, "counts": bins},
-            "roll_marks": [self._roll_mark()] if end else [],
+            "reach_m": end,
+            "m_per_s": SPEED_M_PER_S,
+            "unplaced": 0,
+            "defects": shown if len(shown) <= MAX_SHOWN else None,
+            "bins": {
+                "length_m": 1.0,
+                "counts": [
+                    {"from_m": place, "surface": surface, "severity": severity, "count": count}
+                    for (place, surface, severity), count in sorted(bins.items())
+                ],
+            },
+            "runs": {camera: _runs(camera, end) for camera in self.cameras},
+            "width": {camera: [[end, WIDTH_MM, WIDTH_MM - 2, WIDTH_MM + 1]] for camera in self.cameras},
         }
 
     def trend(self) -> dict[str, Any]:
@@ -221,9 +228,10 @@ class FakeNode:
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    def _camera(self, index: int, name: str, is_bad: bool, is_empty: bool) -> dict[str, Any]:
-        lost = is_bad and index == 1
-        state = "opening" if is_empty else "lost" if lost else "running"
+    def _camera(self, index: int, name: str) -> dict[str, Any]:
+        is_empty = self.kind == "empty"
+        lost = self.kind == "trouble" and index == 1
+        state = "no_signal" if is_empty or lost else "running"
         return {
             "name": name,
             "state": state,
@@ -238,16 +246,18 @@ class FakeNode:
             "mm_per_px": None if is_empty else MM_PER_PX,
             "surface": "bottom" if "bottom" in name else "top",
             "operator_side": "left",
-            "frames": {
-                "ok": 23900,
+            "frames": None
+            if is_empty
+            else {
+                "ok": 23900 + (0 if lost else self._number),
                 "defect": 61,
                 "unsure": 3,
                 "bad_image": 0,
                 "late": 0,
-                "dropped": 0 if not lost else 361,
+                "dropped": 361 + self._turn if lost else 0,
             },
-            "tiles": {"inspected": 429000, "skipped": 2580},
-            "defects": sum(1 for defect in self.defects if defect["camera"] == name),
+            "tiles": None if is_empty else {"inspected": 429000, "skipped": 2580},
+            "defects": sum(1 for defect in self.defects if name in defect["cameras"]),
         }
 
     def _roll_mark(self) -> dict[str, Any]:
@@ -373,15 +383,20 @@ class FakeNode:
         if place is not None:
             self.defects.append(
                 {
-                    "seq": seq,
-                    "position_m": place,
-                    "across_mm": across,
-                    "length_mm": length,
+                    "seqs": [seq],
+                    "cameras": [camera],
+                    "track_id": f"t{seq}",
+                    "is_open": False,
+                    "time": stamp(when),
+                    "surface": camera,
                     "class": name,
                     "severity": severity,
-                    "camera": camera,
-                    "surface": camera,
-                    "evidence": path,
+                    "confidence": confidence,
+                    "from_m": place,
+                    "to_m": place + length / 1000,
+                    "across_mm": [across - 20, across + 20],
+                    "length_mm": length,
+                    "evidence": {"path": path},
                 }
             )
         self._events.append(
@@ -406,7 +421,7 @@ class FakeNode:
                     "box_px": [600, 60, 128, 128],
                     "extent_px": [610, 70, 80, 90],
                     "box_mm": None if place is None else [across - 30, 0, 60, length],
-                    "across_mm": None if place is None else across,
+                    "across_mm": None if place is None else [across - 20, across + 20],
                     "position_m": place,
                     "length_mm": length,
                     "coil": "A4711",
@@ -424,10 +439,22 @@ class FakeNode:
         )
 
 
-def _run(camera: str, start: float, stop: float, kind: str, cause: str | None) -> dict[str, Any]:
-    return {"camera": camera, "surface": camera, "from_m": start, "to_m": stop, "kind": kind, "cause": cause}
+def _runs(camera: str, end: float) -> list[list[Any]]:
+    """Holes that a camera left, and the whole runs between them."""
+    holes: list[tuple[float, float, str, str]] = [(402.0, 403.0, "missed", "bad_image")]
+    if camera == "top":
+        holes += [(784.2, 785.1, "partial", "overload")]
+    else:
+        holes += [(777.3, 778.3, "missed", "no_signal"), (781.2, 786.6, "partial", "overload")]
+    runs: list[list[Any]] = []
+    at = 0.0
+    for start, stop, kind, cause in holes:
+        runs += [[at, start, "whole", None], [start, stop, kind, cause]]
+        at = stop
+    return [*runs, [at, end, "whole", None]]
 
 
+@lru_cache(maxsize=16)
 def _steel(seed: int) -> np.ndarray:
     """Rolled steel: streaks along the strip."""
     noise = np.random.default_rng(seed)
@@ -438,42 +465,18 @@ def _steel(seed: int) -> np.ndarray:
 
 def _draw(picture: np.ndarray, name: str, x: int, y: int, w: int, h: int, source: random.Random) -> None:
     """Something like a defect of the class."""
-    if name == "scratches":
-        for _ in range(4):
-            at = x + source.randint(4, w - 4)
-            cv2.line(
-                picture,
-                (at, y + source.randint(0, h // 4)),
-                (at + 6, y + h - source.randint(0, h // 4)),
-                225,
-                source.randint(2, 4),
-            )
-    elif name == "inclusion":
-        for _ in range(3):
-            at = x + source.randint(8, w - 8)
-            cv2.line(picture, (at, y), (at + 4, y + h), 58, source.randint(3, 8))
-    elif name == "patches":
-        cv2.ellipse(picture, (x + w // 2, y + h // 2), (w // 2, h // 2), 0, 0, 360, 178, -1)
-    elif name == "pitted_surface":
-        cv2.ellipse(picture, (x + w // 2, y + h // 2), (w // 2, h // 2), 0, 0, 360, 158, -1)
+    middle, half = (x + w // 2, y + h // 2), (w // 2, h // 2)
+    if name in {"patches", "pitted_surface"}:
+        cv2.ellipse(picture, middle, half, 0, 0, 360, 178 if name == "patches" else 158, -1)
+    if name == "pitted_surface":
         for _ in range(50):
-            cv2.circle(
-                picture, (x + source.randint(6, w - 6), y + source.randint(6, h - 6)), source.randint(1, 4), 70, -1
-            )
-    elif name == "crazing":
-        for _ in range(60):
-            at = x + source.randint(0, w), y + source.randint(0, h)
-            cv2.line(
-                picture,
-                at,
-                (at[0] + source.randint(-20, 20), at[1] + source.randint(-8, 8)),
-                source.choice([85, 150]),
-                1,
-            )
-    else:
-        for _ in range(30):
-            at = x + source.randint(0, w - 20), y + source.randint(0, h)
-            cv2.line(picture, at, (at[0] + source.randint(8, 26), at[1] + 2), 62, 2)
+            at = x + source.randint(w // 5, w - w // 5), y + source.randint(h // 5, h - h // 5)
+            cv2.circle(picture, at, source.randint(1, 4), 70, -1)
+    count, dx, dy, gray, thick = STROKES.get(name, (0, 0, 0, 0, 1))
+    for _ in range(count):
+        start = x + source.randint(4, max(5, w - 4 - dx)), y + source.randint(4, max(5, h - 4 - dy))
+        end = start[0] + source.randint(dx // 2, dx), start[1] + source.randint(dy // 2, dy)
+        cv2.line(picture, start, end, gray, thick)
     picture[y : y + h, x : x + w] = cv2.GaussianBlur(picture[y : y + h, x : x + w], (3, 3), 0)
 
 

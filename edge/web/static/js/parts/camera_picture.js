@@ -3,7 +3,7 @@
 import { watchFrames } from "../frames.js";
 import { html, useEffect, useRef, useState } from "../html.js";
 import { DefectBoxes } from "./defect_boxes.js";
-import { className, duration, plural } from "./format.js";
+import { className, plural } from "./format.js";
 import { Icon } from "./icons.js";
 
 const OLD_MS = 3000;
@@ -41,7 +41,7 @@ export function CameraPicture({ camera, note, size, maxFps = 5, longestPx = 1600
     return () => (stop(), clearInterval(timer), view.close());
   }, [camera, maxFps, longestPx]);
 
-  const text = note ?? (state === "waiting" ? "No picture yet" : state === "old" ? `Picture is ${duration(oldS)} old` : null);
+  const text = note ?? (state === "waiting" ? "No picture yet" : state === "old" ? `Picture is ${oldS} s old` : null);
   const [width, height] = size ?? USUAL_SIZE;
   return html`<div class="picture picture-${state} ${text ? "noted" : ""}" ref=${elements.frame} data-camera=${camera} style=${{ "--aspect": `${width} / ${height}` }}>
     <div class="picture-body" role="img" aria-label=${label}>

@@ -35,7 +35,7 @@ function Verdict({ state }) {
     ? html`<span title=${state.reasons.join("\n")}>${state.reasons.join("; ")}</span>`
     : html`<b>${running} of ${state.cameras.length}</b> cameras, <b>${number(fps, 1)}</b> frames a second`;
   return html`<${Figure} name="Node" detail=${detail}>
-    <div class="verdict state-${kind}"><${Icon} name=${kind} /><div class="figure-value">${word}</div></div>
+    <div class="verdict state-${kind}"><${Icon} name=${kind} /><div class="figure-value ${word.length > 10 ? "long" : ""}">${word}</div></div>
   </${Figure}>`;
 }
 
@@ -87,6 +87,7 @@ function Inspected({ state: { strip, cameras } }) {
 function shareOfFrames(cameras) {
   let [seen, all] = [0, 0];
   for (const { frames } of cameras) {
+    if (!frames) continue;
     const inspected = frames.ok + frames.defect + frames.unsure;
     seen += inspected;
     all += inspected + frames.bad_image + frames.late + frames.dropped;
@@ -96,7 +97,7 @@ function shareOfFrames(cameras) {
 
 function LatencyFigure({ cameras }) {
   const slowest = cameras.filter((camera) => isKnown(camera.p99_ms)).toSorted((one, other) => other.p99_ms / other.budget_ms - one.p99_ms / one.budget_ms)[0];
-  const [late, dropped] = ["late", "dropped"].map((state) => cameras.reduce((sum, camera) => sum + camera.frames[state], 0));
+  const [late, dropped] = ["late", "dropped"].map((state) => cameras.reduce((sum, camera) => sum + (camera.frames?.[state] ?? 0), 0));
   const detail = html`late <b>${number(late)}</b>, dropped <b>${number(dropped)}</b>`;
   return html`<${Figure} name="Latency, 99 % of frames" detail=${detail}>
     ${
