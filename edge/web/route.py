@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from edge.host.clock import Clock
 from edge.web.feed import Feed
+from edge.web.labelling import Labelling
 from edge.web.refusal import Refusal, bad_value
 from edge.web.settings import PageSettings
 from edge.web.user import NOBODY, Role, User
@@ -126,6 +127,10 @@ class Page:
     settings: PageSettings
     clock: Clock
     feed: Feed
+    labelling: Labelling = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labelling", Labelling(self.settings, self.clock))
 
     @property
     def cameras(self) -> set[str]:
