@@ -23,6 +23,7 @@ from edge.config.schema import (
 )
 from edge.config.state_dir import StateDir
 from edge.config.value_types import TILE_PX, Name, Point, Polygon, Rectangle, Share
+from edge.config.web import Web
 
 __all__ = [
     "PATH_STEP",
@@ -49,6 +50,7 @@ __all__ = [
     "StateDir",
     "Travel",
     "Verb",
+    "Web",
     "broker_address",
     "embedded_port",
     "find_camera",

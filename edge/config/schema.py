@@ -43,6 +43,7 @@ from edge.config.value_types import (
     Source,
     check_source,
 )
+from edge.config.web import Web
 from edge.host.redact import redact
 
 RESERVED_CAMERA_NAMES = {"status", "cmd", "node"}
@@ -535,6 +536,7 @@ class Config(Section):
     commands: Commands = Commands()
     sparkplug: Sparkplug = Sparkplug()
     metrics: Metrics = Metrics()
+    web: Web = Web()
     travel: Travel = Travel()
     decision: Decision = Decision()
     cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=64)]

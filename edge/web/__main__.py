@@ -12,9 +12,13 @@ import sys
 from contextlib import suppress
 from typing import Final
 
+from edge.delivery.page_life import PageSign
 from edge.host import logs
 from edge.host.clock import SystemClock
 from edge.host.parent_process import die_with
+from edge.web.access import Access
+from edge.web.children import Children
+from edge.web.commands import Commands
 from edge.web.dispatch import Dispatch
 from edge.web.feed import Feed
 from edge.web.route import Page
@@ -22,11 +26,15 @@ from edge.web.routes import ROUTES
 from edge.web.server import PageServer
 from edge.web.settings import PageSettings
 from edge.web.static_files import StaticFiles
+from edge.web.work_thread import WorkThread
 
 log = logging.getLogger(__name__)
 
 EXIT_SETTINGS: Final = 78
 EXIT_ORPHAN: Final = 4
+MAX_WAITING: Final = 32
+"""Requests that wait for a file or the database."""
+STOP_S: Final = 0.5
 OOM_SCORE: Final = 600
 """When memory runs out, the kernel ends the page before a camera."""
 _PR_SET_NAME: Final = 15
@@ -42,7 +50,10 @@ def main(arguments: list[str]) -> int:
     try:
         asyncio.run(serve(settings))
     except (OSError, ssl.SSLError) as error:
-        log.error("the page cannot be served on %s:%d: %s", *settings.listen, error.strerror or error)  # noqa: TRY400
+        host, port = settings.listen
+        reason = f"the page cannot be served on {host}:{port}: {error.strerror or error}"
+        log.error(reason)  # noqa: TRY400 (no stack is needed)
+        sys.stdout.write(f"{reason}\n")  # for who started it
         return EXIT_SETTINGS if isinstance(error, ssl.SSLError) else 1
     return 0
 
@@ -50,23 +61,33 @@ def main(arguments: list[str]) -> int:
 async def serve(settings: PageSettings) -> None:
     """Serve the page until SIGTERM or SIGINT.  Raises OSError, ssl.SSLError."""
     clock = SystemClock()
-    feed = Feed(settings.feed_socket, clock)
-    page = Page(settings, clock, feed)
+    access = Access(settings, clock)
+    work = WorkThread("web-work", clock, MAX_WAITING)
+    children = Children(clock)
+    feed = Feed(settings.feed_socket, clock, lambda viewers: PageSign(os.getpid(), settings.url, None, viewers))
+    page = Page(settings, clock, feed, access, Commands(settings.command_socket, clock), children, work)
     server = PageServer(settings, Dispatch(page, ROUTES, StaticFiles(settings.base_path)), clock)
     port = server.open()
-    log.info("the page is served on %s, port %d", settings.url, port)
+    log.info("the page is served on %s (port %d)", settings.url, port)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    feeding = asyncio.create_task(feed.run())
+    work.start()
+    access.start()
+    running = [asyncio.create_task(feed.run()), asyncio.create_task(children.run())]
     try:
-        await stop.wait()
+        await asyncio.wait((asyncio.ensure_future(stop.wait()), *running), return_when=asyncio.FIRST_COMPLETED)
+        for task in running:
+            if task.done():
+                task.result()  # it ends only with an error, and who started this process starts it anew
     finally:
         await server.close()
-        feeding.cancel()
-        with suppress(asyncio.CancelledError):
-            await feeding
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        access.stop()
+        work.stop(STOP_S)
 
 
 def _set_up_process() -> None:

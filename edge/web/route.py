@@ -14,11 +14,16 @@ from typing import Any, Final, Literal
 from urllib.parse import unquote
 
 from edge.host.clock import Clock
+from edge.web.access import Access
+from edge.web.body import NOTHING
+from edge.web.children import Children
+from edge.web.commands import Commands
 from edge.web.feed import Feed
 from edge.web.labelling import Labelling
 from edge.web.refusal import Refusal, bad_value
 from edge.web.settings import PageSettings
 from edge.web.user import NOBODY, Role, User
+from edge.web.work_thread import WorkThread
 
 JSON: Final = "application/json"
 Method = Literal["GET", "POST"]
@@ -127,6 +132,11 @@ class Page:
     settings: PageSettings
     clock: Clock
     feed: Feed
+    access: Access
+    commands: Commands
+    children: Children
+    work: WorkThread
+    """For what blocks: `await page.work.run(function, ...)`."""
     labelling: Labelling = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -155,7 +165,7 @@ class Route:
     """One row of the table.
 
     path: below the base path; {name} stands for one segment or a part of it.  answer: the name of a schema in
-    `edge/schema` without `.json`, or a content type.  body: what a POST must carry; None: an empty object.
+    `edge/schema` without `.json`, or a content type.  body: what a POST must carry.
     """
 
     method: Method
@@ -165,7 +175,9 @@ class Route:
     about: str
     answer: str
     query: tuple[Parameter, ...] = ()
-    body: Schema | None = None
+    body: Schema = NOTHING
+    takes: str = JSON
+    """Content type of the body; one that is not JSON is not checked against `body`."""
     max_body_bytes: int = 16 << 10
     pattern: re.Pattern[str] = field(init=False)
 

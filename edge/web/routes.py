@@ -7,14 +7,45 @@ from __future__ import annotations
 
 from typing import Final
 
-from edge.web.api import evidence, frames, labels, live, state
-from edge.web.route import Parameter, Route
+from edge.web import openapi
+from edge.web.api import command, events, evidence, frames, jobs, labels, live, session, state
+from edge.web.route import Page, Parameter, Request, Response, Route
 
 API: Final = "/api/v1"
 JPEG: Final = "image/jpeg"
 
+
+async def described(page: Page, _request: Request) -> Response:
+    """The description of this table."""
+    ours = page.settings
+    made = openapi.document(ROUTES, node=ours.node, version=ours.version, base_path=ours.base_path)
+    return Response.json(made)
+
+
 ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", "/healthz", "anyone", state.health, "Whether the page itself is alive", "api-health-1"),
+    Route(
+        "GET",
+        "/enter",
+        "anyone",
+        session.enter,
+        "The link that `defectd web link` prints: opens a session",
+        "text/html",
+        query=(Parameter("token", "of the link, valid once and for 10 minutes"),),
+    ),
+    Route("GET", f"{API}/openapi.json", "viewer", described, "This document", "application/json"),
+    Route("GET", f"{API}/session", "anyone", session.session, "Who asks", "api-session-1"),
+    Route(
+        "POST",
+        f"{API}/login",
+        "anyone",
+        session.login,
+        "Open a session: the answer sets its cookie",
+        "api-session-1",
+        body=session.LOGIN,
+        max_body_bytes=session.MAX_LOGIN_BYTES,
+    ),
+    Route("POST", f"{API}/logout", "anyone", session.logout, "End the session", "api-session-1"),
     Route("GET", f"{API}/state", "viewer", state.state, "The state of the node", "api-state-1"),
     Route(
         "GET",
@@ -109,4 +140,38 @@ ROUTES: Final[tuple[Route, ...]] = (
         "api-labels-undone-1",
         body=labels.UNDO,
     ),
+    Route(
+        "GET",
+        f"{API}/events",
+        "viewer",
+        events.events,
+        "Stored events, the newest first; with `after` alone the oldest first",
+        "api-events-1",
+        query=(
+            Parameter("after", "only events with a higher seq", "integer"),
+            Parameter("before", "only events with a lower seq", "integer"),
+            Parameter("type", "event types, separated by commas"),
+            Parameter("camera", "cameras, separated by commas"),
+            Parameter("class", "classes of defects, separated by commas"),
+            Parameter("severity", "severities, separated by commas"),
+            Parameter("coil", "name of the coil"),
+            Parameter("since", "stored at this time or later: 2026-11-22T13:00:00Z"),
+            Parameter("until", "stored at this time or earlier"),
+            Parameter("q", "text that occurs anywhere in the event"),
+            Parameter("limit", "1 to 500; 50 without it", "integer"),
+        ),
+    ),
+    Route("GET", f"{API}/events/{{seq}}", "viewer", events.event, "One event", "api-event-1"),
+    Route(
+        "POST",
+        f"{API}/command",
+        "viewer",
+        command.command,
+        "A command of docs/commands.md; each verb needs its own role",
+        "api-command-1",
+        body=command.BODY,
+    ),
+    Route("GET", f"{API}/jobs", "viewer", jobs.jobs, "Long work: what runs, waits and has ended", "api-jobs-1"),
+    Route("GET", f"{API}/jobs/{{job}}", "viewer", jobs.job, "One job with its progress and result", "api-job-1"),
+    Route("POST", f"{API}/jobs/{{job}}/cancel", "operator", jobs.cancel, "End a job", "api-job-1"),
 )

@@ -32,7 +32,8 @@ from tornado.tcpserver import TCPServer
 
 from edge.host.clock import Clock
 from edge.host.log_throttle import LogThrottle
-from edge.web.dispatch import Dispatch, Head
+from edge.web.dispatch import Dispatch
+from edge.web.guard import Head
 from edge.web.refusal import Refusal
 from edge.web.route import Response
 from edge.web.settings import PageSettings, Tls

@@ -61,7 +61,7 @@ class Files(Handler):
         found = STATIC / path
         if path and found.is_file() and found.resolve().is_relative_to(STATIC):
             self.answer((TYPES.get(found.suffix, "text/plain"), found.read_bytes()))
-        elif path.split("/")[0] in {"js", "css", "vendor", "api"}:
+        elif path.split("/", maxsplit=1)[0] in {"js", "css", "vendor", "api"}:
             self.refuse(404, "not_found", "There is no such file.")
         else:
             index = (STATIC / "index.html").read_text("utf-8")

@@ -80,7 +80,11 @@ def fill(folder: Path, *, unsure: int = 26, audit: int = 12, defects: int = 60) 
             "position_m": round(200 + 6.1 * place, 2),
         }
         if kind == "defect":
-            facts |= {"confidence": round(source.uniform(0.6, 0.99), 4), "track_id": f"t{place}", "event_id": f"e{place}"}
+            facts |= {
+                "confidence": round(source.uniform(0.6, 0.99), 4),
+                "track_id": f"t{place}",
+                "event_id": f"e{place}",
+            }
             facts |= {"box_in_picture": [0.17, 0.1, 0.64, 0.78], "peak_px": facts["crop_px"]}
         else:
             facts["scores"] = {name: round(top, 4), others[0]: round(second, 4), others[1]: round(second / 3, 4)}
@@ -130,7 +134,12 @@ async def picture(node: Any, request: Any, path: str) -> Any:
 
 
 async def export(node: Any, request: Any) -> dict[str, Any]:
-    return {"schema": "defectd.api.job/1", "id": "export", "state": "running", "folder": "/var/lib/defectd/labels/exports/1"}
+    return {
+        "schema": "defectd.api.job/1",
+        "id": "export",
+        "state": "running",
+        "folder": "/var/lib/defectd/labels/exports/1",
+    }
 
 
 async def trial(node: Any, request: Any) -> dict[str, Any]:
@@ -139,7 +148,14 @@ async def trial(node: Any, request: Any) -> dict[str, Any]:
 
 async def job(node: Any, request: Any, name: str) -> dict[str, Any]:
     classes = [
-        {"name": name, "before": 0.6, "level": None if not place else 0.52, "n": 40 * place, "found": 39 * place, "alarms": 1}
+        {
+            "name": name,
+            "before": 0.6,
+            "level": None if not place else 0.52,
+            "n": 40 * place,
+            "found": 39 * place,
+            "alarms": 1,
+        }
         for place, name in enumerate(fake_node.CLASSES)
     ]
     result = {"tiles": 214} if name == "export" else {"classes": classes}

@@ -71,9 +71,7 @@ async def following(page: Page, request: Request) -> Response:
     limits = thresholds_of(state, classes)
     queue = page.labelling.queue
     try:
-        batch = await page.work.run(
-            queue.next, order, limit, thresholds=limits, guess=guess, camera=camera, skip=skip
-        )
+        batch = await page.work.run(queue.next, order, limit, thresholds=limits, guess=guess, camera=camera, skip=skip)
     except EvidenceError as error:
         raise refused(error) from None
     # an audit tile outside a grid is blind: the queue leaves out those whose guess was shown
