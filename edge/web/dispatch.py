@@ -91,7 +91,7 @@ class Dispatch:
         if content_type != route.takes:
             raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content_type", f"the body must be {route.takes}")
         if route.takes == JSON:
-            parsed(body, route.body)
+            parsed(body, route.fields)
 
     def _parts(self, head: Head) -> tuple[str, dict[str, list[str]]]:
         """The path below the base path, and the query.  Raises Refusal."""

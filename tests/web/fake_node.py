@@ -47,7 +47,7 @@ class FakeNode:
         self._frames: dict[str, tuple[int, dict[str, Any], bytes]] = {}
         self._number = 300
         self.start_m = 0.0 if kind == "empty" else 7200.0 if kind == "long" else 790.0
-        self.defects: list[dict[str, Any]] = []
+        self.defects: deque[dict[str, Any]] = deque(maxlen=4000)
         self._backgrounds = [_steel(seed) for seed in range(6)]
         self._counts = {"minor": 0, "major": 0, "critical": 0}
         if kind != "empty":
@@ -71,10 +71,10 @@ class FakeNode:
             if self.kind == "trouble" and index == 1:
                 continue
             regions = []
-            if (turn + 4 * index) % 9 < 3:
-                regions = self._regions(camera, turn, 1 + (turn // 9 + index) % 2)
+            if (turn + 4 * index) % 15 < 3:
+                regions = self._regions(camera, turn, 1 + (turn // 15 + index) % 2)
             self._frames[camera] = (self._number, *self._picture(camera, regions))
-            if (turn + 4 * index) % 9 == 1:
+            if (turn + 4 * index) % 15 == 1:
                 for region in regions:
                     self._emit_defect(camera, region)
 
@@ -268,7 +268,7 @@ class FakeNode:
         }
 
     def _regions(self, camera: str, turn: int, count: int) -> list[dict[str, Any]]:
-        source = random.Random(f"{camera}{turn // 9}")
+        source = random.Random(f"{camera}{turn // 15}")
         regions = []
         for place in range(count):
             name = source.choice(CLASSES)
@@ -277,7 +277,7 @@ class FakeNode:
             severity = source.choices(["minor", "major", "critical"], [7, 2, 1])[0]
             regions.append(
                 {
-                    "track_id": f"{camera}-{turn // 9}-{place}",
+                    "track_id": f"{camera}-{turn // 15}-{place}",
                     "class": name,
                     "confidence": round(source.uniform(0.78, 0.99), 2),
                     "anomaly": None,
