@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from edge.web import openapi
-from edge.web.api import command, events, evidence, frames, jobs, labels, live, session, state
+from edge.web.api import command, events, evidence, frames, jobs, label_uses, labels, live, session, state
 from edge.web.route import Page, Parameter, Request, Response, Route
 
 API: Final = "/api/v1"
@@ -139,6 +139,23 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Take back the newest labels of this user",
         "api-labels-undone-1",
         body=labels.UNDO,
+    ),
+    Route(
+        "POST",
+        f"{API}/labels/export",
+        "operator",
+        label_uses.export,
+        "Write the labelled pictures into class folders on the node; answers the job",
+        "api-labels-use-1",
+    ),
+    Route(
+        "POST",
+        f"{API}/labels/thresholds",
+        "engineer",
+        label_uses.thresholds,
+        "Set thresholds of a camera from its labels, or try it; answers the job",
+        "api-labels-use-1",
+        body=label_uses.TRIAL,
     ),
     Route(
         "GET",

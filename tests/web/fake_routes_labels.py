@@ -32,6 +32,17 @@ class OwnThread:
         return await asyncio.to_thread(function, *args, **kwargs)
 
 
+class Recorded:
+    """The daemon's command socket: takes everything."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, User, Any]] = []
+
+    async def ask(self, verb: str, user: User, fields: Any = None) -> dict[str, Any]:
+        self.asked.append((verb, user, fields))
+        return {}
+
+
 class StateOf:
     """The feed: the fake node's state."""
 
@@ -52,7 +63,12 @@ def page_of(node: Any, folder: Path) -> Any:
     settings = SimpleNamespace(evidence=folder / "evidence", labels=folder / "labels", classes=tuple(fake_node.CLASSES))
     clock = SystemClock()
     return SimpleNamespace(
-        settings=settings, clock=clock, feed=StateOf(node), labelling=Labelling(settings, clock), work=OwnThread()
+        settings=settings,
+        clock=clock,
+        feed=StateOf(node),
+        labelling=Labelling(settings, clock),
+        work=OwnThread(),
+        commands=Recorded(),
     )
 
 
@@ -80,11 +96,8 @@ def fill(folder: Path, *, unsure: int = 26, audit: int = 12, defects: int = 60) 
             "position_m": round(200 + 6.1 * place, 2),
         }
         if kind == "defect":
-            facts |= {
-                "confidence": round(source.uniform(0.6, 0.99), 4),
-                "track_id": f"t{place}",
-                "event_id": f"e{place}",
-            }
+            facts |= {"confidence": round(source.uniform(0.6, 0.99), 4)}
+            facts |= {"track_id": f"t{place}", "event_id": f"e{place}"}
             facts |= {"box_in_picture": [0.17, 0.1, 0.64, 0.78], "peak_px": facts["crop_px"]}
         else:
             facts["scores"] = {name: round(top, 4), others[0]: round(second, 4), others[1]: round(second / 3, 4)}
@@ -133,32 +146,17 @@ async def picture(node: Any, request: Any, path: str) -> Any:
     return await real(evidence.picture, "kind", "name")(node, request, kind, name.removesuffix(".jpg"))
 
 
-async def export(node: Any, request: Any) -> dict[str, Any]:
-    return {
-        "schema": "defectd.api.job/1",
-        "id": "export",
-        "state": "running",
-        "folder": "/var/lib/defectd/labels/exports/1",
-    }
-
-
-async def trial(node: Any, request: Any) -> dict[str, Any]:
-    return {"schema": "defectd.api.job/1", "id": "trial", "state": "running", "lines": []}
+async def started(node: Any, request: Any, name: str) -> dict[str, Any]:
+    """A job that ends at once."""
+    return {"job": {"id": name, "state": "running", "lines": []}, "folder": "/var/lib/defectd/labels/exports/1"}
 
 
 async def job(node: Any, request: Any, name: str) -> dict[str, Any]:
     classes = [
-        {
-            "name": name,
-            "before": 0.6,
-            "level": None if not place else 0.52,
-            "n": 40 * place,
-            "found": 39 * place,
-            "alarms": 1,
-        }
-        for place, name in enumerate(fake_node.CLASSES)
+        {"name": name, "before": 0.6, "level": 0.52 if n else None, "n": 40 * n, "found": 39 * n, "alarms": 1}
+        for n, name in enumerate(fake_node.CLASSES)
     ]
-    result = {"tiles": 214} if name == "export" else {"classes": classes}
+    result = None if name == "export" else {"classes": classes}
     return {"schema": "defectd.api.job/1", "id": name, "state": "done", "lines": [], "result": result}
 
 
@@ -170,7 +168,6 @@ ROUTES = {
     ("GET", "/labels/worth"): real(labels.value),
     ("POST", "/labels"): real(labels.give),
     ("POST", "/labels/undo"): real(labels.undo),
-    ("POST", "/labels/export"): export,
-    ("POST", "/labels/thresholds"): trial,
+    ("POST", "/labels/(export|thresholds|classes)"): started,
     ("GET", r"/jobs/(\w+)"): job,
 }

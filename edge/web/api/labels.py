@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any, Final, cast
@@ -16,8 +15,6 @@ from edge.web.api.evidence import refused
 from edge.web.labelling import thresholds_of
 from edge.web.refusal import bad_value
 from edge.web.route import Page, Request, Response
-
-log = logging.getLogger(__name__)
 
 NEXT_SCHEMA: Final = "defectd.api.labels-next/1"
 RECENT_SCHEMA: Final = "defectd.api.labels/1"
@@ -123,7 +120,9 @@ async def give(page: Page, request: Request) -> Response:
         after = await page.work.run(labelling.store.digest)
     except EvidenceError as error:
         raise refused(error) from None
-    labelling.note(person, labels=len(labels), before=before, after=after)
+    if labels:
+        labelling.note(person, labels=len(labels), before=before, after=after)
+        labelling.report_soon(page.commands.ask)
     stored = {one.origin.evidence for one in labels}
     left_out = [one.evidence for one in given if one.evidence not in stored]
     return Response.json({"schema": GIVEN_SCHEMA, "labels": [_label_json(one) for one in labels], "left_out": left_out})
@@ -138,7 +137,9 @@ async def undo(page: Page, request: Request) -> Response:
         after = await page.work.run(labelling.store.digest)
     except EvidenceError as error:
         raise refused(error) from None
-    labelling.note(person, undone=len(taken), before=before, after=after)
+    if taken:
+        labelling.note(person, undone=len(taken), before=before, after=after)
+        labelling.report_soon(page.commands.ask)
     return Response.json({"schema": UNDONE_SCHEMA, "undone": [_label_json(one) for one in taken]})
 
 

@@ -1,9 +1,9 @@
 /** What is made of the labels: thresholds, a better classifier, class folders. Always a trial first, which writes nothing. */
 
-import { get, post } from "../api.js";
+import { command, get, post } from "../api.js";
 import { html, useEffect, useState } from "../html.js";
 import { Dialog } from "../parts/dialog.js";
-import { className, plural } from "../parts/format.js";
+import { className } from "../parts/format.js";
 import { can, useSession } from "../session.js";
 import { useStore } from "../store.js";
 import { toast } from "../parts/toast.js";
@@ -29,8 +29,9 @@ export function ApplyCard({ work }) {
   const runExport = async () => {
     setIsExporting(true);
     try {
-      const job = await finished(await post("/labels/export"));
-      if (job.state === "done") toast(`${plural(job.tiles ?? labels, "tile")} are in a folder on the node.`, { remedy: job.folder });
+      const { job: begun, folder } = await post("/labels/export");
+      const job = await finished(begun);
+      if (job.state === "done") toast("The labelled tiles are in a folder on the node.", { remedy: folder });
       else toast(`The export failed: ${job.reason}`, { kind: "bad" });
     } catch {
       // the message is on the page
@@ -57,8 +58,10 @@ function TrialDialog({ use, onClose }) {
   const run = async (isDry) => {
     setJob({ state: "running", isDry });
     try {
-      const ended = await finished(await post(`/labels/${use.name}`, { camera: chosen, dry_run: isDry }), (now) => setJob({ ...now, isDry }));
+      const { job: begun } = await post(`/labels/${use.name}`, { camera: chosen, dry_run: isDry }, { quiet: true });
+      const ended = await finished(begun, (now) => setJob({ ...now, isDry }));
       if (ended.state === "done" && !isDry) {
+        await command("reload");
         toast(use.done);
         onClose();
       } else setJob({ ...ended, isDry });
@@ -121,5 +124,5 @@ async function finished(job, onStep = () => {}) {
     await new Promise((wake) => setTimeout(wake, POLL_MS));
     now = await get(`/jobs/${encodeURIComponent(now.id)}`, null, { quiet: true });
   }
-  return { ...now, folder: job.folder, tiles: now.result?.tiles };
+  return now;
 }

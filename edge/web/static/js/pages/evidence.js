@@ -2,7 +2,6 @@
 
 import { get } from "../api.js";
 import { html, useEffect, useRef, useState } from "../html.js";
-import { useKeys } from "../keys.js";
 import { BoxedPicture, FramePlace } from "../label/picture.js";
 import { Dialog } from "../parts/dialog.js";
 import { className, dateTime, fullTime, metres } from "../parts/format.js";
@@ -18,7 +17,7 @@ const KINDS = [
   ["image", "bad pictures"],
   ["frame", "whole frames"],
 ];
-const KIND_WORDS = { defect: "defect", unsure: "unsure tile", audit: "random tile", image: "bad picture", frame: "whole frame" };
+const KIND_WORDS = { defect: "Defect", unsure: "Unsure tile", audit: "Random tile", image: "Bad picture", frame: "Whole frame" };
 const LIMIT = 60;
 const MAX_SHOWN = 600;
 
@@ -97,8 +96,8 @@ function Filters({ query }) {
     <${Choice} text="Camera" value=${query.camera} options=${[["", "all cameras"], ...list(cameras).map((name) => [name, name])]} onChange=${set("camera")} />
     <${Choice} text="Class" value=${query.class} options=${[["", "all classes"], ...list(classes).map((name) => [name, className(name)]), ["unsure", "unsure"], ["anomaly", "anomaly"]]} onChange=${set("class")} />
     <label class="field"><span>Coil</span><input value=${query.coil ?? ""} placeholder="all coils" onChange=${set("coil")} /></label>
-    <label class="field"><span>From</span><input type="datetime-local" value=${query.from ?? ""} onChange=${set("from")} /></label>
-    <label class="field"><span>Until</span><input type="datetime-local" value=${query.to ?? ""} onChange=${set("to")} /></label>
+    <label class="field wide"><span>From</span><input type="datetime-local" value=${query.from ?? ""} onChange=${set("from")} /></label>
+    <label class="field wide"><span>Until</span><input type="datetime-local" value=${query.to ?? ""} onChange=${set("to")} /></label>
     ${isFiltered && html`<button class="button" onClick=${() => navigate("/evidence", { replace: true })}><${Icon} name="close" />Clear</button>`}
   </div>`;
 }
@@ -127,7 +126,6 @@ function Verdict({ item }) {
 }
 
 function PictureDialog({ item, place, count, onStep, onClose }) {
-  useKeys("Picture", {});
   const step = (press) => {
     const by = { ArrowLeft: -1, ArrowRight: 1 }[press.key];
     if (by && !press.target.closest("input, select")) onStep(by);
@@ -149,7 +147,7 @@ function PictureDialog({ item, place, count, onStep, onClose }) {
           <dt>File</dt><dd><code>${item.evidence}</code></dd>
         </dl>
         <div class="buttons">
-          ${item.event_id && html`<a class="button" href=${href("/events", { event_id: item.event_id })}><${Icon} name="link" />Event</a>`}
+          ${item.event_id && html`<a class="button" href=${href("/events", { q: item.event_id })}><${Icon} name="link" />Event</a>`}
           ${item.position_m !== null && html`<a class="button" href=${href(`/coils/${encodeURIComponent(item.coil ?? "current")}`, { m: item.position_m })}><${Icon} name="link" />On the map</a>`}
         </div>
         <div class="buttons evidence-steps">

@@ -30,7 +30,7 @@ export default function LabelPage({ query }) {
   const mayLabel = can("operator");
   return html`<div class="label-page ${isGrid ? "with-grid" : ""}">
     <section class="card label-stage" aria-label="Label">
-      <${StageHead} work=${work} order=${order} isGrid=${isGrid} query=${query} />
+      <${StageHead} work=${work} order=${order} isGrid=${isGrid} query=${query} mayLabel=${mayLabel} />
       ${isGrid ? html`<${Grid} work=${work} guess=${query.guess} query=${query} mayLabel=${mayLabel} />` : html`<${OneByOne} work=${work} mayLabel=${mayLabel} />`}
     </section>
     <aside class="label-side" aria-label="What the labels are worth">
@@ -58,7 +58,7 @@ function useWork(order, camera) {
   return work;
 }
 
-function StageHead({ work, order, isGrid, query }) {
+function StageHead({ work, order, isGrid, query, mayLabel }) {
   const remaining = work.remaining;
   const all = remaining === null ? null : work.count + remaining;
   const show = (changes) => navigate("/label", { query: { ...query, ...changes }, replace: true });
@@ -67,6 +67,7 @@ function StageHead({ work, order, isGrid, query }) {
     <div class="meter accent" role="progressbar" aria-label="Labelled on this page" aria-valuemin="0" aria-valuemax=${all ?? 0} aria-valuenow=${work.count}>
       <i style=${{ width: `${all ? (100 * work.count) / all : 0}%` }}></i>
     </div>
+    ${!isGrid && html`<button class="icon-button" aria-label="Take the last label back" title="Undo (Z)" disabled=${!mayLabel || !work.recent.length} onClick=${() => work.undo()}><${Icon} name="undo" /></button>`}
     <div class="choice" role="group" aria-label="How many at once">
       <button class="button" aria-pressed=${String(!isGrid)} onClick=${() => show({ mode: null, guess: null })}>one by one</button>
       <button class="button" aria-pressed=${String(isGrid)} onClick=${() => show({ mode: "grid" })}>grid</button>
