@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,7 @@ SIZE_PX = (1600, 256)
 MAX_WAIT_S = 1.0
 MAX_EVENTS = 2000
 ROLL_PERIOD_M = 2.041
+MAX_SHOWN = 500
 
 
 def stamp(seconds: float) -> str:
@@ -122,9 +123,12 @@ class FakeNode:
             "epoch": self.epoch,
             "since": stamp(self._started - 2000),
             "verdict": "degraded" if is_bad else "not_inspecting" if is_empty else "inspecting",
-            "reasons": ["camera bottom: no signal for 12 s"]
+            "reasons": [
+                "camera bottom delivers no picture: no signal from the device",
+                "the broker is not connected: 214 events wait",
+            ]
             if is_bad
-            else ["no camera delivers frames"]
+            else ["camera top delivers no picture"]
             if is_empty
             else [],
             "strip": {
@@ -157,7 +161,7 @@ class FakeNode:
             },
             "machine": {
                 "temperature_c": 58.2,
-                "throttled": False,
+                "throttled": [],
                 "clock_synced": True,
                 "rss_mb": 212,
                 "disk_free_mb": 9120,
@@ -166,44 +170,37 @@ class FakeNode:
             "grade": None
             if is_empty or position is None
             else {"grade": "B", "reasons": ["1 critical defect (A allows none)", "a roll mark on the bottom"]},
-            "roll_marks": [] if is_empty or position is None else [self._roll_mark(position)],
+            "roll_marks": [] if is_empty or position is None else [self._roll_mark()],
         }
 
     def coil_map(self, from_m: float | None, to_m: float | None) -> dict[str, Any]:
-        """The map of the coil that runs, between two positions; the density is that of the whole coil."""
+        """The map of the coil that runs, as the node gives it: too many defects are given as counts only."""
         end = self.position_m or 0.0
         low, high = from_m or 0.0, to_m or end
-        bin_m = 10
-        bins = [[0, 0, 0] for _ in range(int(end // bin_m) + 1)]
-        for defect in self.defects:
-            place = int(defect["position_m"] // bin_m)
-            if place < len(bins):
-                bins[place][["minor", "major", "critical"].index(defect["severity"])] += 1
-        runs = []
-        for camera in self.cameras:
-            holes = (
-                [(784.2, 785.1, "partial", "overload")]
-                if camera == "top"
-                else [(777.3, 778.3, "missed", "no_signal"), (781.2, 786.6, "partial", "overload")]
-            )
-            holes += [(402.0, 403.0, "missed", "bad_image")]
-            at = 0.0
-            for start, stop, kind, cause in sorted(holes):
-                runs += [_run(camera, at, start, "whole", None), _run(camera, start, stop, kind, cause)]
-                at = stop
-            runs.append(_run(camera, at, end, "whole", None))
+        shown = [defect for defect in self.defects if low <= defect["from_m"] <= high]
+        bins = Counter((int(defect["from_m"]), defect["surface"], defect["severity"]) for defect in shown)
         return {
-            "schema": "defectd.api.map/1",
+            "schema": "defectd.api.coil-map/1",
+            "is_whole": True,
+            "id": "c1",
             "coil": "A4711",
+            "started": stamp(self._started - 530),
+            "ended": None,
             "from_m": low,
             "to_m": high,
-            "length_m": end,
-            "width_mm": WIDTH_MM,
-            "surfaces": [{"name": camera, "operator_side": "left"} for camera in self.cameras],
-            "defects": [defect for defect in self.defects if low <= defect["position_m"] <= high],
-            "runs": [run for run in runs if run["to_m"] >= low and run["from_m"] <= high],
-            "density": {"bin_m": bin_m, "counts": bins},
-            "roll_marks": [self._roll_mark(end)] if end else [],
+            "reach_m": end,
+            "m_per_s": SPEED_M_PER_S,
+            "unplaced": 0,
+            "defects": shown if len(shown) <= MAX_SHOWN else None,
+            "bins": {
+                "length_m": 1.0,
+                "counts": [
+                    {"from_m": place, "surface": surface, "severity": severity, "count": count}
+                    for (place, surface, severity), count in sorted(bins.items())
+                ],
+            },
+            "runs": {camera: _runs(camera, end) for camera in self.cameras},
+            "width": {camera: [[end, WIDTH_MM, WIDTH_MM - 2, WIDTH_MM + 1]] for camera in self.cameras},
         }
 
     def trend(self) -> dict[str, Any]:
@@ -223,7 +220,7 @@ class FakeNode:
 
     def _camera(self, index: int, name: str, is_bad: bool, is_empty: bool) -> dict[str, Any]:
         lost = is_bad and index == 1
-        state = "opening" if is_empty else "lost" if lost else "running"
+        state = "no_signal" if is_empty or lost else "running"
         return {
             "name": name,
             "state": state,
@@ -246,24 +243,25 @@ class FakeNode:
                 "late": 0,
                 "dropped": 0 if not lost else 361,
             },
-            "tiles": {"inspected": 429000, "skipped": 2580},
-            "defects": sum(1 for defect in self.defects if defect["camera"] == name),
+            "tiles": None if is_empty else {"inspected": 429000, "skipped": 2580},
+            "defects": sum(1 for defect in self.defects if name in defect["cameras"]),
         }
 
-    def _roll_mark(self, position: float) -> dict[str, Any]:
+    def _roll_mark(self) -> dict[str, Any]:
+        last = self.start_m - 0.3
         return {
             "id": "rm-1",
             "surface": "bottom",
             "camera": "bottom",
             "period_m": ROLL_PERIOD_M,
             "across_mm": 412,
-            "from_m": round(position - 20.41, 2),
-            "to_m": round(position - 0.3, 2),
+            "from_m": round(last - 20.41, 2),
+            "to_m": last,
             "turns": 11,
             "hits": 10,
             "rolls": ["F7 work roll"],
             "log10_p": -4.0,
-            "positions_m": [round(position - 0.3 - ROLL_PERIOD_M * turn, 2) for turn in range(10, -1, -1)],
+            "positions_m": [round(last - ROLL_PERIOD_M * turn, 2) for turn in range(10, -1, -1)],
             "acknowledged": False,
         }
 
@@ -329,7 +327,7 @@ class FakeNode:
         count = 2600 if self.kind == "long" else 46
         places = sorted(source.uniform(0, end) for _ in range(count))
         marks = [
-            (end - 2.3 - ROLL_PERIOD_M * turn, "bottom", "pitted_surface", 412 + source.uniform(-4, 4))
+            (end - 0.3 - ROLL_PERIOD_M * turn, "bottom", "pitted_surface", 412 + source.uniform(-4, 4))
             for turn in range(10)
             if turn != 6
         ]
@@ -372,15 +370,20 @@ class FakeNode:
         if place is not None:
             self.defects.append(
                 {
-                    "seq": seq,
-                    "position_m": place,
-                    "across_mm": across,
-                    "length_mm": length,
+                    "seqs": [seq],
+                    "cameras": [camera],
+                    "track_id": f"t{seq}",
+                    "is_open": False,
+                    "time": stamp(when),
+                    "surface": camera,
                     "class": name,
                     "severity": severity,
-                    "camera": camera,
-                    "surface": camera,
-                    "evidence": path,
+                    "confidence": confidence,
+                    "from_m": place,
+                    "to_m": place + length / 1000,
+                    "across_mm": [across - 20, across + 20],
+                    "length_mm": length,
+                    "evidence": {"path": path},
                 }
             )
         self._events.append(
@@ -405,7 +408,7 @@ class FakeNode:
                     "box_px": [600, 60, 128, 128],
                     "extent_px": [610, 70, 80, 90],
                     "box_mm": None if place is None else [across - 30, 0, 60, length],
-                    "across_mm": None if place is None else across,
+                    "across_mm": None if place is None else [across - 20, across + 20],
                     "position_m": place,
                     "length_mm": length,
                     "coil": "A4711",
@@ -423,15 +426,26 @@ class FakeNode:
         )
 
 
-def _run(camera: str, start: float, stop: float, kind: str, cause: str | None) -> dict[str, Any]:
-    return {"camera": camera, "surface": camera, "from_m": start, "to_m": stop, "kind": kind, "cause": cause}
+def _runs(camera: str, end: float) -> list[list[Any]]:
+    """Holes that a camera left, and the whole runs between them."""
+    holes: list[tuple[float, float, str, str]] = [(402.0, 403.0, "missed", "bad_image")]
+    if camera == "top":
+        holes += [(784.2, 785.1, "partial", "overload")]
+    else:
+        holes += [(777.3, 778.3, "missed", "no_signal"), (781.2, 786.6, "partial", "overload")]
+    runs: list[list[Any]] = []
+    at = 0.0
+    for start, stop, kind, cause in holes:
+        runs += [[at, start, "whole", None], [start, stop, kind, cause]]
+        at = stop
+    return [*runs, [at, end, "whole", None]]
 
 
 def _steel(seed: int) -> np.ndarray:
     """Rolled steel: streaks along the strip."""
     noise = np.random.default_rng(seed)
     streaks = np.repeat(noise.normal(0, 6, (1, 1600)), 256, axis=0)
-    fine = cv2.GaussianBlur(noise.normal(0, 26, (256, 1600)), (1, 31), 0)
+    fine = cv2.GaussianBlur(noise.normal(0, 20, (256, 1600)), (1, 21), 0)
     return np.clip(118 + cv2.GaussianBlur(streaks, (3, 1), 0) + fine, 0, 255).astype(np.uint8)
 
 

@@ -58,16 +58,14 @@ class Files(Handler):
     """A file of the front end, or its index for the address of a page."""
 
     def get(self, path: str) -> None:
-        found = STATIC / path
-        if path and found.is_file() and found.resolve().is_relative_to(STATIC):
+        found = STATIC / path.removeprefix("static/")
+        if path.startswith("static/") and found.is_file() and found.resolve().is_relative_to(STATIC):
             self.answer((TYPES.get(found.suffix, "text/plain"), found.read_bytes()))
-        elif path.split("/", maxsplit=1)[0] in {"js", "css", "vendor", "api"}:
+        elif path.startswith(("static/", "api/")):
             self.refuse(404, "not_found", "There is no such file.")
         else:
             index = (STATIC / "index.html").read_text("utf-8")
-            self.answer(
-                (TYPES[".html"], index.replace('<base href="/">', f'<base href="{self.settings["base"]}/">').encode())
-            )
+            self.answer((TYPES[".html"], index.replace("__BASE__", self.settings["base"]).encode()))
 
 
 class Live(Handler):

@@ -117,7 +117,7 @@ function loadSheet(name) {
       new Promise((done) => {
         const link = document.createElement("link");
         link.rel = "stylesheet";
-        link.href = `${BASE}css/${name}`;
+        link.href = `${BASE}static/css/${name}`;
         link.onload = link.onerror = done; // a page without its sheet is still readable
         document.head.append(link);
       }),

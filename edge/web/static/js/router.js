@@ -2,8 +2,8 @@
 
 import { useEffect, useState } from "./html.js";
 
-/** "/" or "/line3/": what stands before every path of the page; the folder of this file's folder. */
-export const BASE = new URL("../", import.meta.url).pathname;
+/** "/" or "/line3/": what stands before every path of the page; this file is in static/js. */
+export const BASE = new URL("../../", import.meta.url).pathname;
 
 const listeners = new Set();
 
@@ -77,7 +77,7 @@ function followLink(click) {
   if (click.defaultPrevented || click.button || click.metaKey || click.ctrlKey || click.shiftKey || click.altKey) return;
   const link = click.target.closest?.("a[href]");
   if (!link || link.target || link.hasAttribute("download") || link.origin !== location.origin) return;
-  const inside = link.pathname.startsWith(BASE) && !/^(api|css|js|vendor)\//.test(link.pathname.slice(BASE.length));
+  const inside = link.pathname.startsWith(BASE) && !/^(api|static)\//.test(link.pathname.slice(BASE.length));
   if (!inside || (link.hash && link.pathname === location.pathname)) return;
   click.preventDefault();
   navigate("/" + link.pathname.slice(BASE.length), { query: Object.fromEntries(link.searchParams ?? new URLSearchParams(link.search)) });

@@ -14,9 +14,11 @@ const MAX_MARKS = 4000;
 
 /** Where things lie on a canvas of that size. view: {from, to} along the strip. whole: {from, to} of the strip below. */
 export class StripScale {
-  constructor(width, height, map, view, whole) {
+  /** textPx: 12 on a desk; everything but the strip itself grows with it. */
+  constructor(width, height, map, view, whole, textPx = 12) {
     this.isSmall = width < 600;
-    this.left = this.isSmall ? 36 : 66;
+    this.grown = textPx / 12;
+    this.left = this.isSmall ? 36 : 66 * this.grown;
     this.right = width - (this.isSmall ? 8 : 14);
     this.view = view;
     this.whole = whole;
@@ -24,9 +26,9 @@ export class StripScale {
     this.height = height;
     this.lanes = map.lanes;
     this.acrossMm = map.width_mm || Math.max(1, ...map.defects.map((defect) => defect.across_mm ?? 0));
-    this.overviewTop = height - OVERVIEW_PX - 3;
-    this.overviewHeight = OVERVIEW_PX;
-    this.axisTop = this.overviewTop - AXIS_PX;
+    this.overviewHeight = OVERVIEW_PX * Math.min(this.grown, 1.2);
+    this.overviewTop = height - this.overviewHeight - 3;
+    this.axisTop = this.overviewTop - AXIS_PX * this.grown;
     const room = this.axisTop - TOP_PX;
     this.laneHeight = Math.max(24, room / Math.max(1, map.lanes.length) - LANE_GAP_PX);
   }
@@ -184,7 +186,7 @@ function drawDefects(context, scale, map, index, lane, selected, ink) {
   const isDense = seen.length > 250;
   if (seen.length > MAX_MARKS) seen = seen.slice(-MAX_MARKS);
   seen.sort((one, other) => RANK[one.severity] - RANK[other.severity]); // the worst on top
-  const base = (isDense ? 3.4 : scale.isSmall ? 4.8 : 5.8) * (scale.stripHeight < 40 ? 0.8 : 1);
+  const base = (isDense ? 3.4 : scale.isSmall ? 4.8 : 5.8) * (scale.stripHeight < 40 ? 0.8 : 1) * scale.grown;
   const marks = [];
   context.save();
   context.beginPath();
@@ -194,6 +196,11 @@ function drawDefects(context, scale, map, index, lane, selected, ink) {
     const r = base + RANK[defect.severity] * (isDense ? 1 : 1.5);
     const x = scale.x(defect.at);
     const y = scale.y(index, defect.across_mm, defect.key);
+    const end = scale.x(defect.to ?? defect.at);
+    if (end - x > 2 * r) {
+      context.fillStyle = ink[defect.severity];
+      context.fillRect(x, y - 1.5, end - x, 3); // as long as it is
+    }
     drawClass(context, defect.class, x, y, r, ink[defect.severity]);
     if (defect.severity === "critical") {
       context.strokeStyle = ink.critical;
@@ -219,7 +226,7 @@ function drawRollMark(context, scale, map, mark, ink, text, textPx) {
   const positions = mark.positions.filter((at) => at >= scale.view.from && at <= scale.view.to);
   if (lane < 0 || !positions.length) return;
   const y = scale.y(lane, mark.across_mm);
-  const r = scale.isSmall ? 9 : 11;
+  const r = (scale.isSmall ? 9 : 11) * scale.grown;
   const first = scale.x(positions[0]);
   const last = scale.x(positions.at(-1));
   context.strokeStyle = ink.warn;
@@ -264,13 +271,14 @@ function drawAxis(context, scale, map, ink, text, textPx) {
   context.textBaseline = "top";
   context.textAlign = "center";
   context.fillStyle = ink.soft;
-  const end = map.isRunning && Math.abs(scale.view.to - map.end) < (scale.view.to - scale.view.from) / 50 ? scale.right - 46 : scale.right - 12;
+  const isAtEnd = map.isRunning && Math.abs(scale.view.to - map.end) < (scale.view.to - scale.view.from) / 50;
+  const end = scale.right - (isAtEnd ? 46 : 12) * scale.grown;
   for (const tick of ticks(scale, map.by)) {
     const x = scale.x(tick);
     if (x < scale.left + 8 || x > end) continue;
     context.fillText(map.by === "time" ? ago(map.end - tick) : `${number(tick, tick % 1 ? 1 : 0)} m`, x, scale.axisTop + 3);
   }
-  if (end === scale.right - 46) {
+  if (isAtEnd) {
     context.textAlign = "right";
     context.fillStyle = ink.ink;
     context.font = text(650, textPx - 0.5);
@@ -283,13 +291,17 @@ function drawOverview(context, scale, map, ink, text, textPx) {
   const { left, right, overviewTop: top, overviewHeight: height } = scale;
   context.fillStyle = ink.sunk;
   context.fillRect(left, top, right - left, height);
+  context.save();
+  context.beginPath();
+  context.rect(left, top - 2, right - left, height + 4);
+  context.clip();
   const { bin, counts, from = 0 } = map.density;
   const most = Math.max(4, map.density.limit ?? 0, ...counts.map(([minor, major, critical]) => minor + major + critical));
   for (const [index, [minor, major, critical]] of counts.entries()) {
     const total = minor + major + critical;
     if (!total) continue;
     const x = scale.overviewX(from + index * bin);
-    const width = Math.max(1, scale.overviewX(from + (index + 1) * bin) - x - (bin * counts.length > 0 ? 1 : 0));
+    const width = Math.max(1, scale.overviewX(from + (index + 1) * bin) - x - 1);
     if (x + width < left || x > right) continue;
     const full = Math.max(3, (total / most) * (height - 5));
     context.fillStyle = ink[critical ? "critical" : major ? "major" : "minor"];
@@ -315,6 +327,7 @@ function drawOverview(context, scale, map, ink, text, textPx) {
     context.stroke();
     context.setLineDash([]);
   }
+  context.restore();
   context.strokeStyle = ink.line;
   context.lineWidth = 1;
   context.strokeRect(left + 0.5, top + 0.5, right - left - 1, height - 1);
@@ -327,15 +340,16 @@ function drawOverview(context, scale, map, ink, text, textPx) {
   context.textBaseline = "middle";
   context.fillStyle = ink.soft;
   context.font = text(500, textPx - 1);
-  context.fillText("all", left - 8, top + height / 2 - (scale.isSmall ? 0 : 7));
-  if (!scale.isSmall) context.fillText(map.by === "time" ? `in ${duration(bin)}` : `in ${number(bin)} m`, left - 8, top + height / 2 + 7);
+  const line = scale.isSmall ? 0 : textPx * 0.58;
+  context.fillText("all", left - 8, top + height / 2 - line);
+  if (!scale.isSmall) context.fillText(map.by === "time" ? `in ${duration(bin)}` : `in ${number(bin)} m`, left - 8, top + height / 2 + line);
 }
 
 /** Round places for grid lines, 4 to 12 in the view. */
-function ticks({ view, width }, by) {
+function ticks({ view, width, grown }, by) {
   const span = view.to - view.from;
   const steps = by === "time" ? [10, 30, 60, 120, 300, 600, 1800, 3600] : [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
-  const step = steps.find((size) => (width - 90) / (span / size) >= 72) ?? steps.at(-1);
+  const step = steps.find((size) => (width - 90) / (span / size) >= 72 * grown) ?? steps.at(-1);
   const found = [];
   for (let at = Math.ceil(view.from / step) * step; at <= view.to && found.length < 60; at += step) found.push(Math.round(at * 10) / 10);
   return found;

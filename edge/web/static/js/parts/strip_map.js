@@ -16,7 +16,7 @@ const REACH_PX = 12;
 /**
  * map: {
  *   by: "position" (m) | "time" (s), width_mm: number|null, end: where the newest frame is, isRunning,
- *   lanes: [{name, title, hasSides}], defects: [{key, at, across_mm|null, class, severity, lane, length_mm, time}], sorted by `at`,
+ *   lanes: [{name, title, hasSides}], defects: [{key, at, to, across_mm|null, class, severity, lane, length_mm, time}], sorted by `at`,
  *   runs: [{lane, from, to, kind: "whole|partial|missed|unknown", cause}], density: {bin, counts: [[minor, major, critical]], from?, limit?},
  *   rollMarks: [{lane, positions: [...], across_mm, period_m}],
  *   start?: where the strip starts (0) }
@@ -137,8 +137,8 @@ class StripView {
 
   get shown() {
     const { from: start, to: end } = this.whole;
-    const length = Math.min(this.length ?? Infinity, (end - start) * 1.02); // the newest mark is not cut by the edge
-    const from = this.from ?? end + 0.02 * length - length;
+    const length = Math.min(this.length ?? Infinity, (end - start) * 1.012); // the newest mark is not cut by the edge
+    const from = this.from ?? end + 0.012 * length - length;
     return { from: Math.max(start, from), to: Math.max(start, from) + length };
   }
 
@@ -153,7 +153,7 @@ class StripView {
     }
     const context = canvas.getContext("2d");
     context.setTransform(density, 0, 0, density, 0, 0);
-    this.scale = new StripScale(width, height, this.props.map, this.shown, this.whole);
+    this.scale = new StripScale(width, height, this.props.map, this.shown, this.whole, this.props.textPx);
     this.marks = drawStrip(context, this.scale, this.props.map, this.props.selected, this.props.textPx);
   }
 

@@ -1,26 +1,29 @@
 /** What needs somebody's attention now, the worst first. */
 
-import { html, useState } from "../../html.js";
+import { html, useRef, useState } from "../../html.js";
 import { className, metres, millimetres, number, plural } from "../../parts/format.js";
 import { Icon } from "../../parts/icons.js";
 import { useStore } from "../../store.js";
-import { sinceText } from "./band.js";
 
 const HOT_C = 85;
-const MAX_ACKNOWLEDGED = 50;
+const FORGET_MS = 600_000;
 const KEY = "defectd.acknowledged";
 
 export function Attention({ isWall, onShow }) {
   const state = useStore((store) => store.state);
-  const [acknowledged, setAcknowledged] = useState(remembered);
+  const acknowledged = useRef(null);
+  acknowledged.current ??= remembered();
   const [isOpen, setIsOpen] = useState(false);
-  const found = conditions(state).filter(({ key }) => !acknowledged.includes(key));
+  const [, redraw] = useState({});
+  const all = conditions(state);
+  forget(acknowledged.current, all);
+  const found = all.filter(({ key }) => !(key in acknowledged.current));
   if (!found.length) return null;
-  const acknowledge = (key) => {
-    const changed = [...acknowledged, key].slice(-MAX_ACKNOWLEDGED);
-    setAcknowledged(changed);
-    remember(changed);
-  };
+  function acknowledge(key) {
+    acknowledged.current[key] = Date.now();
+    remember(acknowledged.current);
+    redraw({});
+  }
   const shown = isOpen && !isWall ? found : found.slice(0, 1);
   return html`<section class="attention" aria-label="Attention" role="status">
     ${shown.map(
@@ -33,7 +36,7 @@ export function Attention({ isWall, onShow }) {
           html`<div class="buttons">
             ${index === 0 && found.length > 1 && html`<button class="button" aria-expanded=${String(isOpen)} onClick=${() => setIsOpen(!isOpen)}>${isOpen ? "Show one" : `${found.length - 1} more`}</button>`}
             ${place && html`<button class="button" onClick=${() => onShow(place)}>Show on the map</button>`}
-            <button class="button" title="Hides it in this browser until it changes" onClick=${() => acknowledge(key)}>Acknowledge</button>
+            <button class="button" title="Hides it in this tab until it comes back" onClick=${() => acknowledge(key)}>Acknowledge</button>
           </div>`
         }
       </div>`,
@@ -41,34 +44,39 @@ export function Attention({ isWall, onShow }) {
   </section>`;
 }
 
-/** [{key, kind, icon, title, text, place}] of a state. A key changes when the condition does: then it is shown again. */
+/** A condition that was away for a while is news when it comes back; one that comes and goes is not. */
+function forget(acknowledged, conditionsNow) {
+  const now = Date.now();
+  const present = new Set(conditionsNow.map(({ key }) => key));
+  for (const key of Object.keys(acknowledged)) {
+    if (present.has(key)) acknowledged[key] = now;
+    else if (now - acknowledged[key] > FORGET_MS) delete acknowledged[key];
+  }
+}
+
+/** [{key, kind, icon, title, text, place}] of a state, the worst first. The key stays while the condition does, whatever its figures. */
 export function conditions(state) {
-  return [...ofNode(state), ...ofCameras(state), ...ofRollMarks(state), ...ofDelivery(state), ...ofMachine(state)].sort((one, other) => (one.kind === "bad" ? 0 : 1) - (other.kind === "bad" ? 0 : 1));
+  const found = [...ofReasons(state), ...ofGrade(state), ...ofRollMarks(state), ...ofDeadLetters(state), ...ofMachine(state)];
+  return found.sort((one, other) => (one.kind === "bad" ? 0 : 1) - (other.kind === "bad" ? 0 : 1));
 }
 
-function ofNode({ verdict, reasons, since, grade }) {
-  const found = [];
-  if (verdict === "not_inspecting") found.push({ key: `verdict ${since}`, kind: "bad", icon: "bad", title: "Nothing is inspected", text: reasons.join("; ") });
-  if (grade?.grade === "reject") found.push({ key: `grade ${grade.reasons.length}`, kind: "bad", icon: "warn", title: "Grade so far: reject", text: grade.reasons.join("; ") });
-  return found;
-}
-
-const CAMERA_WORDS = {
-  lost: ["bad", "delivers no frames"],
-  frozen: ["bad", "repeats one picture"],
-  bad_image: ["bad", "gives pictures that cannot be inspected"],
-  ended: ["warn", "has ended"],
-  paused: ["warn", "is paused"],
-  drifted: ["warn", "has changed since its calibration"],
-};
-
-function ofCameras(state) {
-  return state.cameras.flatMap((camera) => {
-    const words = CAMERA_WORDS[camera.state];
-    if (!words) return [];
-    const text = [camera.reason, sinceText(camera.since, state)].filter(Boolean).join(", ");
-    return [{ key: `camera ${camera.name} ${camera.state} ${camera.since}`, kind: words[0], icon: "camera", title: `Camera ${camera.name} ${words[1]}`, text }];
+/** The node's own reasons for its verdict: "camera top is paused: by a command". */
+function ofReasons({ verdict, reasons }) {
+  return reasons.map((reason) => {
+    const [title, ...text] = reason.split(": ");
+    return {
+      key: reason.replaceAll(/[\d.]+/g, "#"),
+      kind: verdict === "not_inspecting" ? "bad" : "warn",
+      icon: title.startsWith("camera ") ? "camera" : "warn",
+      title: title[0].toUpperCase() + title.slice(1),
+      text: text.join(": "),
+    };
   });
+}
+
+function ofGrade({ grade }) {
+  if (grade?.grade !== "reject") return [];
+  return [{ key: "reject", kind: "bad", icon: "warn", title: "Grade so far: reject", text: grade.reasons.join("; ") }];
 }
 
 function ofRollMarks({ roll_marks: marks }) {
@@ -89,40 +97,28 @@ function ofRollMarks({ roll_marks: marks }) {
     });
 }
 
-function ofDelivery({ delivery, outputs }) {
-  const found = [];
-  if (delivery.connected === false) {
-    found.push({ key: "broker", kind: "warn", icon: "warn", title: "The broker is not connected", text: `${plural(delivery.queued ?? 0, "event")} wait; none is lost while the outbox has room.` });
-  }
-  if (delivery.dead_letters > 0) {
-    found.push({ key: `dead ${delivery.dead_letters}`, kind: "warn", icon: "warn", title: `The broker refused ${plural(delivery.dead_letters, "event")}`, text: "They are kept as dead letters: see the page Node." });
-  }
-  for (const output of outputs ?? []) {
-    if (output.state !== "failed") continue;
-    found.push({ key: `output ${output.name} ${output.restarts}`, kind: "warn", icon: "warn", title: `Output ${output.name} failed`, text: output.last_error ?? "" });
-  }
-  return found;
+function ofDeadLetters({ delivery }) {
+  if (!delivery.dead_letters) return [];
+  return [{ key: `dead letters ${delivery.dead_letters}`, kind: "warn", icon: "warn", title: `The broker refused ${plural(delivery.dead_letters, "event")}`, text: "They are kept as dead letters: see the page Node." }];
 }
 
 function ofMachine({ machine }) {
-  const found = [];
-  if (machine.throttled) found.push({ key: "throttled", kind: "warn", icon: "warn", title: "The processor is throttled", text: "It is too hot, or its supply is weak: inspection may become late." });
-  else if (machine.temperature_c > HOT_C) found.push({ key: "hot", kind: "warn", icon: "warn", title: `The processor has ${number(machine.temperature_c)} °C`, text: "It will soon be throttled." });
-  return found;
+  if (!machine || !(machine.temperature_c > HOT_C)) return [];
+  return [{ key: "hot", kind: "warn", icon: "warn", title: `The processor has ${number(machine.temperature_c)} °C`, text: "It will soon slow down." }];
 }
 
+/** {key: when the condition was last there, ms}. */
 function remembered() {
   try {
-    const found = JSON.parse(sessionStorage.getItem(KEY));
-    return Array.isArray(found) ? found : [];
+    return JSON.parse(sessionStorage.getItem(KEY)) ?? {};
   } catch {
-    return [];
+    return {};
   }
 }
 
-function remember(keys) {
+function remember(acknowledged) {
   try {
-    sessionStorage.setItem(KEY, JSON.stringify(keys));
+    sessionStorage.setItem(KEY, JSON.stringify(acknowledged));
   } catch {
     // Without storage it is shown again after a reload.
   }

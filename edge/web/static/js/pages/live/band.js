@@ -87,6 +87,7 @@ function Inspected({ state: { strip, cameras } }) {
 function shareOfFrames(cameras) {
   let [seen, all] = [0, 0];
   for (const { frames } of cameras) {
+    if (!frames) continue;
     const inspected = frames.ok + frames.defect + frames.unsure;
     seen += inspected;
     all += inspected + frames.bad_image + frames.late + frames.dropped;
@@ -96,7 +97,7 @@ function shareOfFrames(cameras) {
 
 function LatencyFigure({ cameras }) {
   const slowest = cameras.filter((camera) => isKnown(camera.p99_ms)).toSorted((one, other) => other.p99_ms / other.budget_ms - one.p99_ms / one.budget_ms)[0];
-  const [late, dropped] = ["late", "dropped"].map((state) => cameras.reduce((sum, camera) => sum + camera.frames[state], 0));
+  const [late, dropped] = ["late", "dropped"].map((state) => cameras.reduce((sum, camera) => sum + (camera.frames?.[state] ?? 0), 0));
   const detail = html`late <b>${number(late)}</b>, dropped <b>${number(dropped)}</b>`;
   return html`<${Figure} name="Latency, 99 % of frames" detail=${detail}>
     ${

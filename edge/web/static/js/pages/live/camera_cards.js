@@ -11,8 +11,8 @@ import { sinceText } from "./band.js";
 const HEAD_PX = 34;
 const GAP_PX = 10;
 const MAX_COLUMNS = 4;
-const KINDS = { running: "good", opening: "soft", paused: "warn", drifted: "warn", ended: "soft" };
-const NOTES = { lost: "No frames", paused: "Paused", ended: "Ended", opening: "Opening" };
+const KINDS = { running: "good", paused: "warn", bad_image: "warn" };
+const NOTES = { no_signal: "No signal", paused: "Paused" };
 
 export function CameraCards({ isWall }) {
   const cameras = useStore(({ state }) => state.cameras);
@@ -21,7 +21,7 @@ export function CameraCards({ isWall }) {
   useEffect(() => {
     const measured = () => {
       const width = Math.round(element.current.clientWidth);
-      const height = Math.round(innerHeight * (isWall ? 0.3 : 0.5));
+      const height = Math.round(innerHeight * (isWall ? 0.33 : 0.5));
       setRoom((known) => (known.width === width && known.height === height ? known : { width, height }));
     };
     const resizes = new ResizeObserver(measured);
@@ -51,7 +51,8 @@ function layout(cameras, { width, height }) {
 
 function CameraCard({ camera, isWall, columns }) {
   const state = useStore((store) => store.state);
-  const seen = camera.tiles.inspected + camera.tiles.skipped;
+  const { inspected = 0, skipped = 0 } = camera.tiles ?? {};
+  const seen = inspected + skipped;
   const note = NOTES[camera.state] && [NOTES[camera.state], camera.reason, sinceText(camera.since, state)].filter(Boolean).join(", ");
   return html`<article class="card camera-card" aria-label=${`Camera ${camera.name}`}>
     <header>
@@ -61,9 +62,9 @@ function CameraCard({ camera, isWall, columns }) {
       ${
         !isWall &&
         html`<div class="camera-facts">
-          <span><b>${number(camera.fps, 1)}</b> fps</span>
+          <span><b>${isKnown(camera.fps) ? number(camera.fps, 1) : "–"}</b> fps</span>
           ${columns < 3 && html`<span>p99 <b>${isKnown(camera.p99_ms) ? number(camera.p99_ms, 1) : "–"}</b> ms</span>`}
-          ${columns < 2 && html`<span>inspected <b>${seen ? percent(camera.tiles.inspected / seen) : "–"}</b></span>`}
+          ${columns < 2 && html`<span>inspected <b>${seen ? percent(inspected / seen) : "–"}</b></span>`}
           ${columns < 2 && html`<span>${isKnown(camera.mm_per_px) ? html`1 px = ${number(camera.mm_per_px, 2)} mm` : html`<a href=${href(`/calibrate/${encodeURIComponent(camera.name)}`)}>no scale</a>`}</span>`}
         </div>`
       }

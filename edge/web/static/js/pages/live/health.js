@@ -12,20 +12,32 @@ export function Health() {
     <header class="card-head"><h2>Health</h2><a class="end" href=${href("/node")}>Node</a></header>
     <dl class="facts">
       <dt>Delivery</dt>
-      <dd><${StateMark} kind=${delivery.connected ? "good" : "warn"}>${delivery.connected ? "broker up" : "broker down"}</${StateMark}>
+      <dd><${StateMark} kind=${delivery.connected ? "good" : isKnown(delivery.connected) ? "warn" : "soft"}>${delivery.connected ? "broker up" : isKnown(delivery.connected) ? "broker down" : "unknown"}</${StateMark}>
         <span class="soft">${number(delivery.queued)} queued, last seq ${number(delivery.last_seq)}</span></dd>
-      ${(outputs ?? []).map((output) => html`<dt key=${output.name}>${output.name}</dt>
+      ${outputs.filter(({ name }) => name !== "page").map((output) => html`<dt key=${output.name}>${output.name}</dt>
         <dd><${StateMark} kind=${output.state === "running" ? "good" : output.state === "failed" ? "bad" : "warn"}>${output.state}</${StateMark}>
           ${output.last_error && html`<span class="soft" title=${output.last_error}>${output.last_error}</span>`}</dd>`)}
       <dt>Model</dt>
-      <dd>${model.name} ${model.version}${model.precision ? ` ${model.precision}` : ""}<${Canary} canary=${model.canary} />${model.shadow && html`<span class="soft">with shadow</span>`}</dd>
+      <dd class="model-name">${model ? html`<${Model} model=${model} />` : html`<span class="soft">unknown</span>`}</dd>
       <dt>Machine</dt>
-      <dd><${StateMark} kind=${machine.throttled || machine.clock_synced === false ? "warn" : "good"}>${isKnown(machine.temperature_c) ? `${number(machine.temperature_c)} °C` : "running"}</${StateMark}>
-        <span class="soft">${machine.throttled ? "throttled" : machine.throttled === false ? "no throttling" : "throttling unknown"}, clock ${machine.clock_synced ? "synced" : machine.clock_synced === false ? "not synced" : "unknown"}</span></dd>
+      <dd>${machine ? html`<${Machine} machine=${machine} />` : html`<span class="soft">unknown</span>`}</dd>
       <dt>Evidence</dt>
       <dd>${evidence ? html`<${Stock} evidence=${evidence} />` : html`<span class="soft">not kept</span>`}</dd>
     </dl>
   </section>`;
+}
+
+function Model({ model }) {
+  const name = [model.name, model.version, model.precision].filter(Boolean).join(" ");
+  return html`<span title=${name}>${name}</span><${Canary} canary=${model.canary} />${model.shadow && html`<span class="soft">with shadow</span>`}`;
+}
+
+function Machine({ machine }) {
+  const { temperature_c: celsius, throttled, clock_synced: isSynced } = machine;
+  const isSlowed = Array.isArray(throttled) ? throttled.length > 0 : throttled;
+  const throttling = isSlowed ? `slowed: ${Array.isArray(throttled) ? throttled.join(", ").replaceAll("_", " ") : "throttled"}` : isKnown(throttled) ? "no throttling" : "throttling unknown";
+  return html`<${StateMark} kind=${isSlowed || isSynced === false ? "warn" : "good"}>${isKnown(celsius) ? `${number(celsius)} °C` : "running"}</${StateMark}>
+    <span class="soft">${throttling}, clock ${isSynced ? "synced" : isSynced === false ? "not synced" : "unknown"}</span>`;
 }
 
 function Canary({ canary }) {

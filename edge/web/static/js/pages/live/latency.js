@@ -2,7 +2,7 @@
 
 import { get } from "../../api.js";
 import { html, useEffect, useState } from "../../html.js";
-import { number } from "../../parts/format.js";
+import { isKnown, number } from "../../parts/format.js";
 import { subscribe } from "../../store.js";
 
 const STEP_MS = 60_000;
@@ -48,7 +48,7 @@ function Chart({ points, budget }) {
 
 /** The minute that runs keeps its worst value. */
 function add(state) {
-  const measured = state.cameras.filter((camera) => camera.p99_ms !== null && camera.p99_ms !== undefined);
+  const measured = state.cameras.filter((camera) => isKnown(camera.p99_ms) && isKnown(camera.budget_ms));
   if (!measured.length) return;
   const p99 = Math.max(...measured.map((camera) => camera.p99_ms));
   const p50 = Math.max(...measured.map((camera) => camera.p50_ms ?? 0));

@@ -1,7 +1,7 @@
 /** The newest defects with their pictures, and between them what else happened. */
 
 import { evidenceUrl } from "../../api.js";
-import { html, useEffect, useMemo, useState } from "../../html.js";
+import { html, useEffect, useMemo, useRef, useState } from "../../html.js";
 import { SeverityChip } from "../../parts/chip.js";
 import { className, fullTime, isKnown, metres, millimetres, number, time } from "../../parts/format.js";
 import { ClassIcon, Icon } from "../../parts/icons.js";
@@ -57,7 +57,7 @@ function Row({ event, isSelected }) {
     <${Thumbnail} event=${event} />
     <div class="newest-text">
       <div class="newest-title"><${ClassIcon} name=${defect.class} severity=${severity} /><span>${className(defect.class)}</span><${SeverityChip} severity=${severity} /></div>
-      <div class="soft"><b>${event.camera}</b>${isKnown(defect.across_mm) ? `, ${millimetres(defect.across_mm)} from OS` : ""}</div>
+      <div class="soft"><b>${event.camera}</b>${acrossText(defect.across_mm)}</div>
       <div class="soft">${isKnown(defect.length_mm) ? html`<b>${number(defect.length_mm)}</b> mm long, ` : ""}confidence ${number(defect.confidence, 2)}</div>
     </div>
     <div class="newest-where">
@@ -65,6 +65,11 @@ function Row({ event, isSelected }) {
       <time dateTime=${event.time} title=${fullTime(event.time)}>${time(event.time)}</time>
     </div>
   </a></li>`;
+}
+
+function acrossText(across) {
+  if (!isKnown(across)) return "";
+  return `, ${millimetres(Array.isArray(across) ? (across[0] + across[1]) / 2 : across)} from OS`;
 }
 
 /** The picture, asked for when it can be there, and once more if it was not. */
@@ -77,7 +82,12 @@ function Thumbnail({ event }) {
     const timer = setTimeout(() => setAttempt(1), WRITTEN_MS);
     return () => clearTimeout(timer);
   }, [address, attempt]);
-  const failed = () => attempt === 1 && setTimeout(() => setAttempt(2), 3000);
-  if (!address || attempt === 0) return html`<span class="thumbnail"><${ClassIcon} name=${event.defect.class} /></span>`;
-  return html`<img class="thumbnail" alt="" decoding="async" src=${attempt === 1 ? address : `${address}?again`} onError=${failed} />`;
+  const retry = useRef(null);
+  useEffect(() => () => clearTimeout(retry.current), []);
+  function failed() {
+    setAttempt(attempt === 1 ? -1 : -2);
+    if (attempt === 1) retry.current = setTimeout(() => setAttempt(2), 3000);
+  }
+  if (!address || attempt <= 0) return html`<span class="thumbnail"><${ClassIcon} name=${event.defect.class} /></span>`;
+  return html`<img class="thumbnail" alt="" decoding="async" src=${attempt === 1 ? address : `${address}?retry`} onError=${failed} />`;
 }
