@@ -241,7 +241,6 @@ def node_status(parts: Parts, settings: Config, clock: Clock) -> NodeStatusReade
         classifier, shadow = parts.node.model.classifier, parts.line.shadow
         return {
             **parts.node.origin.model,
-            "bundle": classifier.bundle,
             "precision": "int8" if classifier.network == INT8 else "fp32",
             "classes": list(classifier.card.classes),
             "canary": parts.rollout.trial,
