@@ -26,7 +26,7 @@ BLIND_EVERY: Final = 4
 """One picture in four is a blind one, as long as there are random tiles."""
 MIN_HOURS: Final = 0.05
 """A shorter time gives no rate."""
-MAX_LOOKED_AT: Final = 2000
+MAX_LOOKED_AT: Final = 1000
 """Newest pictures of each kind that are considered."""
 Order = Literal["unsure", "random", "defects"]
 ORDERS: Final[tuple[Order, ...]] = get_args(Order)
@@ -101,7 +101,7 @@ class LabelQueue:
         """The next pictures.
 
         thresholds: by camera and class, those in use.  guess: only pictures with this guess, for a grid, none of them
-        blind.  skip: paths that the caller has already.  Raises EvidenceError.
+        blind.  skip: hashes of pictures that the caller has already.  Raises EvidenceError.
         """
         labelled, ever = self._labels.labelled(), self._labels.ever()
         streams: dict[str, list[Candidate]] = {}
@@ -124,7 +124,7 @@ class LabelQueue:
         else:
             chosen = mixed([*unsure, *defects], blind)
         skipped = frozenset(skip)
-        items = [one for one in chosen if one.origin.evidence not in skipped]
+        items = [one for one in chosen if one.hash not in skipped]
         left: dict[Order, int] = {"unsure": len(unsure), "random": len(blind), "defects": len(defects)}
         return Batch(tuple(items[:limit]), left, dict(guesses.most_common()))
 

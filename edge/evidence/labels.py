@@ -148,6 +148,8 @@ class LabelStore:
         self._using = threading.Lock()
         self._journal = Journal()
         self._read_bytes = 0
+        self._hash = hashlib.sha256()
+        """Of the lines that were read."""
         self._copies: dict[str, int] | None = None
         """Size of each copied picture, by name; None: not listed yet."""
 
@@ -157,6 +159,12 @@ class LabelStore:
     def damaged(self) -> int:
         """Lines that could not be read, such as the last one before a power cut."""
         return self._journal.damaged
+
+    def digest(self) -> str:
+        """SHA-256 of the file of labels, as far as it has whole lines.  Raises EvidenceError."""
+        with self._using:
+            self._catch_up()
+            return self._hash.hexdigest()
 
     def all(self) -> list[Label]:
         """The label that counts of each picture, oldest first.  Raises EvidenceError."""
@@ -276,19 +284,22 @@ class LabelStore:
             with regular_file.opened(self._path) as file:
                 size = os.fstat(file.fileno()).st_size
                 if size < self._read_bytes:  # the file was replaced
-                    self._journal, self._read_bytes, self._copies = Journal(), 0, None
+                    self._forget()
                 file.seek(self._read_bytes)
                 while True:
                     line = file.readline(MAX_LINE)
                     if not line.endswith(b"\n") and len(line) < MAX_LINE:
                         break  # not finished yet, or torn by a power cut: read again later
                     self._read_bytes += len(line)
+                    self._hash.update(line)
                     self._journal.take(line)
         except FileNotFoundError:
-            if self._read_bytes:
-                self._journal, self._read_bytes, self._copies = Journal(), 0, None
+            self._forget()
         except OSError as error:
             raise EvidenceError("disk", f"{self._path}: {error.strerror or error}") from error
+
+    def _forget(self) -> None:
+        self._journal, self._read_bytes, self._copies, self._hash = Journal(), 0, None, hashlib.sha256()
 
     def _append(self, lines: Sequence[dict[str, Any]]) -> None:
         """Append lines with one write, and wait until they are on the disk."""

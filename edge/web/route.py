@@ -19,6 +19,7 @@ from edge.web.body import NOTHING
 from edge.web.children import Children
 from edge.web.commands import Commands
 from edge.web.feed import Feed
+from edge.web.labelling import Labelling
 from edge.web.refusal import Refusal, bad_value
 from edge.web.settings import PageSettings
 from edge.web.user import NOBODY, Role, User
@@ -136,6 +137,10 @@ class Page:
     children: Children
     work: WorkThread
     """For what blocks: `await page.work.run(function, ...)`."""
+    labelling: Labelling = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labelling", Labelling(self.settings, self.clock))
 
     @property
     def cameras(self) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from edge.web import openapi
-from edge.web.api import calibration, command, events, frames, jobs, live, session, state
+from edge.web.api import calibration, command, events, evidence, frames, jobs, label_uses, labels, live, session, state
 from edge.web.route import Page, Parameter, Request, Response, Route
 
 API: Final = "/api/v1"
@@ -68,6 +68,94 @@ ROUTES: Final[tuple[Route, ...]] = (
             Parameter("max_fps", "frames per second that the client wants, at most 5", "number"),
             Parameter("longest_px", "longest side of the picture, 64 to 1600", "integer"),
         ),
+    ),
+    Route(
+        "GET",
+        f"{API}/evidence",
+        "viewer",
+        evidence.pictures,
+        "Pictures, newest first",
+        "api-evidence-1",
+        query=(
+            Parameter("kind", "audit, unsure, image, frame or defect"),
+            Parameter("camera", "name of a camera"),
+            Parameter("class", "what the model calls it; random tiles without a label are left out"),
+            Parameter("coil", "name of a coil"),
+            Parameter("from", "not before this time, as events carry it"),
+            Parameter("to", "before this time"),
+            Parameter("event_id", "pictures of one event"),
+            Parameter("before", "go on from this number", "integer"),
+            Parameter("limit", "1 to 200, usually 60", "integer"),
+        ),
+    ),
+    Route("GET", f"{API}/evidence/{{kind}}/{{name}}.jpg", "viewer", evidence.picture, "One picture", JPEG),
+    Route(
+        "GET",
+        f"{API}/labels/next",
+        "viewer",
+        labels.following,
+        "What to label next: unsure pictures first, one in four taken at random and blind",
+        "api-labels-next-1",
+        query=(
+            Parameter("order", "unsure (usual), random or defects"),
+            Parameter("guess", "only pictures with this guess, for a grid"),
+            Parameter("camera", "name of a camera"),
+            Parameter("skip", "hashes of pictures that the caller has already, with commas between them"),
+            Parameter("limit", "1 to 100, usually 12", "integer"),
+        ),
+    ),
+    Route(
+        "GET",
+        f"{API}/labels",
+        "viewer",
+        labels.recent,
+        "The newest labels and undos",
+        "api-labels-1",
+        query=(Parameter("limit", "1 to 200, usually 30", "integer"),),
+    ),
+    Route(
+        "GET",
+        f"{API}/labels/worth",
+        "viewer",
+        labels.value,
+        "What the labels say of the model: recall of each class with its interval, false alarms",
+        "api-labels-worth-1",
+    ),
+    Route(
+        "POST",
+        f"{API}/labels",
+        "operator",
+        labels.give,
+        "Label pictures",
+        "api-labels-given-1",
+        body=labels.LABELS,
+        max_body_bytes=64 << 10,
+    ),
+    Route(
+        "POST",
+        f"{API}/labels/undo",
+        "operator",
+        labels.undo,
+        "Take back the newest labels of this user",
+        "api-labels-undone-1",
+        body=labels.UNDO,
+    ),
+    Route(
+        "POST",
+        f"{API}/labels/export",
+        "operator",
+        label_uses.export,
+        "Write the labelled pictures into class folders on the node; answers the job",
+        "api-labels-use-1",
+    ),
+    Route(
+        "POST",
+        f"{API}/labels/thresholds",
+        "engineer",
+        label_uses.thresholds,
+        "Set thresholds of a camera from its labels, or try it; answers the job",
+        "api-labels-use-1",
+        body=label_uses.TRIAL,
     ),
     Route(
         "GET",

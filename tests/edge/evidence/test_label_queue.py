@@ -67,7 +67,7 @@ def test_mixture_goes_on_where_the_caller_is(pictures, queue):
     pictures.several(9, "audit")
     everything = paths(queue.next("unsure", 99))
     first = paths(queue.next("unsure", 6))
-    assert first + paths(queue.next("unsure", 6, skip=first)) == everything[:12]
+    assert first + paths(queue.next("unsure", 6, skip=[path[-20:-4] for path in first])) == everything[:12]
 
 
 def test_labelled_pictures_are_left_out_and_come_back_after_an_undo(pictures, store, queue):
