@@ -240,19 +240,21 @@ async def _preview(
 
 
 async def _written(page: Page, request: Request, camera: str, kind: str, command: Sequence[str]) -> Response:
-    """Run a command that writes, then let the daemon read it."""
+    """Run a command that writes, then let the daemon read the file and record who did it."""
     label = f"{kind} of {camera}"
     job = await page.children.run_to_end(command, label=label, by=request.user.name, time_s=SHOW_S)
     done = job.result if isinstance(job.result, dict) else {}
     hashes = {"before_sha256": done.get("before_sha256"), "after_sha256": done.get("after_sha256")}
-    reloaded: Mapping[str, Any] | None = None
     problem: str | None = None
+    acted = {"action": f"calibrate.{kind}", "camera": camera, **hashes}
     try:
-        reloaded = await page.commands.ask("reload", request.user, {"camera": camera, "kind": kind, **hashes})
+        await page.commands.ask("acted", request.user, acted)
+        if kind != "latency":  # that file is read at the start
+            await page.commands.ask("reload", request.user)
     except Refusal as refused:
         problem = str(refused)
     answer = {"schema": "defectd.api.calibration-change/1", "camera": camera, "kind": kind, **hashes}
-    return Response.json({**answer, "reloaded": reloaded, "problem": problem})
+    return Response.json({**answer, "problem": problem})
 
 
 def _camera(page: Page, request: Request) -> str:
