@@ -124,6 +124,8 @@ def _surface(camera: config.Camera, found: Calibration, bundle: Bundle) -> Step:
     says = f"{allowed} allowed, from {part.tiles:,} tiles"
     if part.made.overruled:
         says += "; objections were overruled"
+    if found.roi is not None and found.roi.made.time > part.made.time:
+        says += "; learned before the region or its tiles were changed"
     return Step("normal", "done", says, part.made.time, required=True)
 
 

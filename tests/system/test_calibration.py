@@ -81,6 +81,6 @@ def test_region_drawn_on_the_page_is_used_by_the_running_daemon(broker: Any, tmp
         until(lambda: shown()["roi_px"] is None, 20, "no region in the state")
         acted = edda.get("/api/v1/events?type=operator.acted").json["events"]
         verbs = [(one["detail"]["who"], one["detail"]["verb"]) for one in acted]
-        assert {("edda", "calibrate.roi"), ("edda", "calibrate.undo"), ("edda", "reload")} <= set(verbs)
+        assert {("edda", "calibration.roi"), ("edda", "calibration.undo"), ("edda", "reload")} <= set(verbs)
         assert node.stop(15) == 0, node.log()
     assert yaml.safe_load(config.read_text())["cameras"][0]["name"] == "top"

@@ -31,6 +31,7 @@ from edge.config.value_types import TILE_PX
 @click.option(
     "--keep-region", is_flag=True, help="Keep the calibrated region: change only its zones or the size of its tiles."
 )
+@click.option("--no-exclude", is_flag=True, help="With --keep-region: without its zones.")
 @click.option(
     "--tile-px",
     type=click.IntRange(*TILE_PX),
@@ -49,6 +50,7 @@ def roi(
     margin_px: int,
     wander_px: float,
     keep_region: bool,
+    no_exclude: bool,
     tile_px: int | None,
     track: bool,
 ) -> None:
@@ -81,7 +83,7 @@ def roi(
     region, followed = shape, None
     if keep_region and known is not None:
         region, edges, followed = known.roi, known.edges, known.track
-        exclude = exclude or known.exclude
+        exclude = exclude or (() if no_exclude else known.exclude)
     if is_searched:
         with run.progress(len(calibration.SIDES) * len(footage.frames), "edges") as advance:
             strip = calibration.find(

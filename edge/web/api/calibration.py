@@ -128,6 +128,7 @@ async def roi(page: Page, request: Request) -> Response:
     options: list[str] = []
     if fields.get("keep_region"):
         options.append("--keep-region")
+        options += ["--no-exclude"] if fields.get("exclude") == [] else []
     elif fields.get("shape") is not None:
         options += ["--shape", _shape(fields["shape"])]
     elif fields.get("track"):
@@ -246,7 +247,7 @@ async def _written(page: Page, request: Request, camera: str, kind: str, command
     done = job.result if isinstance(job.result, dict) else {}
     hashes = {"before_sha256": done.get("before_sha256"), "after_sha256": done.get("after_sha256")}
     problem: str | None = None
-    acted = {"action": f"calibrate.{kind}", "camera": camera, **hashes}
+    acted = {"action": f"calibration.{kind}", "camera": camera, **hashes}
     try:
         await page.commands.ask("acted", request.user, acted)
         if kind != "latency":  # that file is read at the start

@@ -153,7 +153,7 @@ def test_applied_change_is_reloaded_and_recorded(page):
     jsonschema.validate(json.loads(answer.body), schema)
     assert page.children.ran[0][:2] == ["calibrate", "apply"]
     assert "--i-have-looked" not in page.children.ran[0]
-    acted = {"action": "calibrate.roi", "camera": "top", "before_sha256": BEFORE, "after_sha256": after}
+    acted = {"action": "calibration.roi", "camera": "top", "before_sha256": BEFORE, "after_sha256": after}
     assert page.commands.asked == [("acted", acted), ("reload", {})]
 
 

@@ -6,6 +6,7 @@ import { toast } from "../../parts/toast.js";
 
 const EVERY_MS = 350;
 const UNFINISHED = ["waiting", "running"];
+const remembered = new Map(); // previews that go on while another step is shown
 
 export const isUnfinished = (job) => UNFINISHED.includes(job?.state);
 
@@ -26,14 +27,24 @@ export function useCalibration(camera) {
 }
 
 /**
- * Previews of one kind. `start(fields)` runs one, `apply({hasLooked})` writes what it showed, `cancel()` ends it.
+ * Previews of one kind. `start(fields)` runs one, `apply({hasLooked})` writes what it showed, `cancel()` ends it. A `quiet` one, which
+ * nobody asked for, ends with its step; any other is found again when the step is shown again.
  * onApplied: after a change was written.
  */
 export function usePreview(camera, kind, onApplied) {
   const [job, setJob] = useState(null);
   const [isApplying, setIsApplying] = useState(false);
   const turn = useRef(0);
-  useEffect(() => () => void (turn.current += 1), []);
+  const quietJob = useRef(null);
+  const key = `${camera}/${kind}`;
+  useEffect(() => {
+    const known = remembered.get(key);
+    if (known) follow({ ...known, state: "running" }, ++turn.current);
+    return () => {
+      turn.current += 1;
+      if (quietJob.current) end(quietJob.current);
+    };
+  }, []);
 
   const follow = async (started, mine) => {
     let latest = started;
@@ -51,22 +62,27 @@ export function usePreview(camera, kind, onApplied) {
   };
   const start = async (fields, { quiet = false } = {}) => {
     const mine = ++turn.current;
-    if (isUnfinished(job)) post(`/jobs/${job.id}/cancel`, {}, { quiet: true }).catch(() => {});
+    if (isUnfinished(job) && job.id) end(job.id);
+    remembered.delete(key);
     setJob((before) => ({ ...(before ?? {}), state: "waiting", progress: null, reason: null }));
     try {
-      return await follow(await post(`/calibration/${encodeURIComponent(camera)}/${kind}`, fields, { quiet }), mine);
+      const started = await post(`/calibration/${encodeURIComponent(camera)}/${kind}`, fields, { quiet });
+      if (quiet && mine !== turn.current) end(started.id);
+      quietJob.current = quiet ? started.id : null;
+      if (!quiet) remembered.set(key, started);
+      return await follow(started, mine);
     } catch (error) {
       if (mine === turn.current) setJob({ state: "failed", reason: [error.reason ?? String(error), error.remedy].filter(Boolean).join(" ") });
       return null;
     }
   };
   const cancel = async () => {
-    turn.current += 1;
-    if (job?.id) await post(`/jobs/${job.id}/cancel`, {}, { quiet: true }).catch(() => {});
-    setJob(null);
+    if (job?.id) await end(job.id);
+    clear();
   };
   const clear = () => {
     turn.current += 1;
+    remembered.delete(key);
     setJob(null);
   };
   const apply = async ({ hasLooked = false } = {}) => {
@@ -89,6 +105,10 @@ export function usePreview(camera, kind, onApplied) {
     }
   };
   return { job, start, cancel, clear, apply, isApplying, change: job?.state === "done" ? (job.result?.change ?? null) : null };
+}
+
+function end(id) {
+  return post(`/jobs/${id}/cancel`, {}, { quiet: true }).catch(() => {});
 }
 
 /** Takes the last change of a camera back. */

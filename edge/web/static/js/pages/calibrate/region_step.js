@@ -24,6 +24,7 @@ export function RegionStep({ camera, facts, step, still, onApplied }) {
   const [asked, setAsked] = useState(null);
   const preview = usePreview(camera, "roi", onApplied);
   const isLocked = !can("engineer");
+  const follows = Boolean(facts.parts.roi?.track) && !facts.configured.includes("roi");
   const { size, url } = still;
   const key = JSON.stringify([region, zones]);
   const isChanged = key !== JSON.stringify([used.roi, used.exclude]);
@@ -48,7 +49,8 @@ export function RegionStep({ camera, facts, step, still, onApplied }) {
     if (!isChanged || !size || isLocked || wrong || asked === key) return;
     timer.current = setTimeout(() => {
       setAsked(key);
-      preview.start({ shape: region ?? [0, 0, ...size], exclude: zones }, { quiet: true });
+      const isKept = follows && JSON.stringify(region) === JSON.stringify(used.roi);
+      preview.start(isKept ? { keep_region: true, exclude: zones } : { shape: region ?? [0, 0, ...size], exclude: zones }, { quiet: true });
     }, ASK_AFTER_MS);
     return () => clearTimeout(timer.current);
   }, [key, isChanged, size?.[0]]);
@@ -90,6 +92,7 @@ export function RegionStep({ camera, facts, step, still, onApplied }) {
     step=${step}
   >
     ${facts.in_use && facts.configured.includes("roi") && html`<p class="calibrate-remark"><${Icon} name="warn" />The configuration has its own region, which overrides this one.</p>`}
+    ${follows && html`<p class="calibrate-remark"><${Icon} name="warn" />The region follows the edges of the strip. A region that you draw stays where it is.</p>`}
     <div class="calibrate-tools">
       <button class="button" aria-pressed=${String(drawing === "region")} disabled=${isLocked || !size} onClick=${() => setDrawing(drawing === "region" ? null : "region")}>Draw the region</button>
       <button class="button" aria-pressed=${String(drawing === "exclusion")} disabled=${isLocked || !size || zones.length >= MAX_ZONES} onClick=${() => setDrawing(drawing === "exclusion" ? null : "exclusion")}>Draw an exclusion</button>
