@@ -286,7 +286,7 @@ function drawAxis(context, scale, map, ink, text, textPx) {
   }
 }
 
-/** The whole strip: a bar for each piece, high as its defects are many and coloured by the worst; what is shown above is framed. */
+/** The whole strip: a bar for each piece, high as its defects are many, the worst on top; what is shown above is framed. */
 function drawOverview(context, scale, map, ink, text, textPx) {
   const { left, right, overviewTop: top, overviewHeight: height } = scale;
   context.fillStyle = ink.sunk;
@@ -303,9 +303,14 @@ function drawOverview(context, scale, map, ink, text, textPx) {
     const x = scale.overviewX(from + index * bin);
     const width = Math.max(1, scale.overviewX(from + (index + 1) * bin) - x - 1);
     if (x + width < left || x > right) continue;
-    const full = Math.max(3, (total / most) * (height - 5));
-    context.fillStyle = ink[critical ? "critical" : major ? "major" : "minor"];
-    context.fillRect(x, top + height - full - 1, width, full);
+    let foot = top + height - 1;
+    for (const [count, severity] of [[minor, "minor"], [major, "major"], [critical, "critical"]]) {
+      if (!count) continue;
+      const tall = Math.max(2.5, (count / most) * (height - 8));
+      context.fillStyle = ink[severity];
+      context.fillRect(x, foot - tall, width, tall);
+      foot -= tall;
+    }
   }
   context.strokeStyle = ink.bad;
   context.lineWidth = 2;
