@@ -28,7 +28,7 @@ export function FramePlace({ item, frame }) {
   if (!item.frame_px || !item.crop_px) return null;
   const [width, height] = item.frame_px;
   const [x, y, w, h] = item.crop_px;
-  return html`<figure class="frame-place">
+  return html`<figure class="frame-place ${frame ? "shown" : ""}">
     <svg viewBox="0 0 ${width} ${height}" role="img" aria-label="Where in the frame: ${x} px from the left of ${width}, ${y} px from the top of ${height}">
       <rect class="frame" width=${width} height=${height} />
       ${frame && html`<image href=${pictureUrl(frame)} width=${width} height=${height} preserveAspectRatio="none" />`}

@@ -1,0 +1,129 @@
+"""The label page in a real browser, over the real handlers and a made-up archive."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fakes.ports import free_port
+from fakes.waiting import until
+
+playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+CHROMIUM = Path("/usr/bin/chromium")
+HERE = Path(__file__).parent
+KEYS = ("1", "6", "g", "u", "2", "Enter")
+NAMES = {"1": "crazing", "2": "inclusion", "6": "scratches", "g": "good", "u": "unclear"}
+
+pytestmark = [
+    pytest.mark.system,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason="Chromium is not installed"),
+]
+
+
+@pytest.fixture
+def address():
+    port = free_port()
+    with subprocess.Popen([sys.executable, "fake_page.py", "--port", str(port)], cwd=HERE) as node:
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            node.terminate()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as tools:
+        started = tools.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page(address, browser):
+    shown = browser.new_page(viewport={"width": 1440, "height": 900})
+    shown.said = []
+    shown.on("console", lambda message: shown.said.append(message.text) if message.type == "error" else None)
+    shown.on("pageerror", lambda error: shown.said.append(str(error)))
+    until(lambda: is_served(shown, f"{address}/label"), timeout_s=30)
+    shown.wait_for_selector(".label-key:not(:disabled)")
+    yield shown
+    shown.close()
+
+
+def is_served(shown, url):
+    try:
+        shown.goto(url)
+    except playwright.Error:
+        return False
+    shown.said.clear()
+    return True
+
+
+def stored(page):
+    """Labels that count, oldest first."""
+    found = page.evaluate("fetch('/api/v1/labels?limit=200').then((answer) => answer.json())")
+    return list(reversed(found["changes"]))
+
+
+def has_sent_all(page):
+    page.wait_for_function("document.querySelector('.label-recent li') && !document.querySelector('.unsent')")
+
+
+def test_thirty_tiles_labelled_by_keys_are_stored_as_pressed(page):
+    """Each key decides and goes on; the blind ones reveal nothing before, and `as predicted` does nothing there."""
+    wanted = []
+    for number in range(30):
+        path = page.get_attribute(".label-film .now img", "src").rpartition("/evidence/")[2]
+        is_blind = page.query_selector(".label-blind") is not None
+        key = KEYS[number % len(KEYS)]
+        if is_blind:
+            assert page.query_selector(".label-scores") is None
+            assert page.query_selector(".label-key.guess") is None
+            page.keyboard.press("Enter")
+            assert page.get_attribute(".label-film .now img", "src").endswith(path)
+            key = "g" if key == "Enter" else key
+        guess = None if is_blind else page.inner_text(".label-key.guess span:not(.unseen)").replace(" ", "_")
+        page.keyboard.press(key)
+        wanted.append((path, NAMES.get(key, guess), is_blind))
+    has_sent_all(page)
+    found = [(one["evidence"], one["label"].replace(" ", "_"), one["blind"]) for one in stored(page)]
+    assert found == wanted
+    assert sum(is_blind for *_, is_blind in wanted) == 7
+    page.keyboard.press("z")
+    page.wait_for_selector("text=taken back")
+    assert page.get_attribute(".label-film .now img", "src").endswith(wanted[-1][0])
+    assert page.said == []
+
+
+def test_refused_label_steps_back_to_its_picture(page):
+    """The page goes on without waiting; what was not stored comes again, and the reason is shown."""
+    first = page.get_attribute(".label-film .now img", "src")
+    refusal = '{"error": {"code": "labels_full", "reason": "the labels are full", "remedy": "export them"}}'
+    page.route("**/api/v1/labels", lambda route: route.fulfill(status=507, body=refusal))
+    for key in ("g", "g", "g"):
+        page.keyboard.press(key)
+    page.wait_for_selector("text=the labels are full")
+    page.wait_for_function(f"document.querySelector('.label-film .now img').getAttribute('src') === '{first}'")
+    page.unroute("**/api/v1/labels")
+    page.keyboard.press("g")
+    has_sent_all(page)
+    assert [first.endswith(one["evidence"]) for one in stored(page)] == [True]
+
+
+def test_grid_confirms_all_that_are_not_marked(page, address):
+    """Arrow keys and X mark, a class key labels the marked ones, Enter the others."""
+    page.goto(f"{address}/label?mode=grid")
+    page.wait_for_selector(".grid-tile:not(:disabled)")
+    count = page.locator(".grid-tile").count()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("x")
+    page.wait_for_selector(".grid-tile.wrong")
+    page.keyboard.press("g")
+    page.wait_for_function(f"document.querySelectorAll('.grid-tile').length === {count - 1}")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=is left")
+    has_sent_all(page)
+    found = stored(page)
+    assert [one["label"] for one in found].count("good") == 1
+    assert {one["label"] for one in found[1:]} == {found[-1]["guess"]}
+    assert (len(found), {one["how"] for one in found}) == (count, {"grid"})
