@@ -1,4 +1,4 @@
-"""The made-up node behind `fake_page.py`: a strip that runs, cameras that find defects, events, evidence, a coil's map."""
+"""The made-up node behind `fake_page.py`: a strip that runs, cameras that find defects, events, evidence, a map."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import random
 import time
 from collections import Counter, deque
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -21,6 +22,13 @@ MAX_WAIT_S = 1.0
 MAX_EVENTS = 2000
 ROLL_PERIOD_M = 2.041
 MAX_SHOWN = 500
+STROKES = {
+    "scratches": (5, 8, 60, 225, 3),
+    "inclusion": (4, 6, 60, 58, 6),
+    "crazing": (60, 18, 6, 88, 1),
+    "rolled-in_scale": (26, 24, 4, 62, 2),
+}
+"""By class: how many strokes, their extent, gray and thickness."""
 
 
 def stamp(seconds: float) -> str:
@@ -28,7 +36,7 @@ def stamp(seconds: float) -> str:
 
 
 class FakeNode:
-    """kind: usual, empty (nothing happened yet), no-positions, trouble (a camera is lost), long (a coil of 8 km with many defects)."""
+    """kind: usual, empty (nothing yet), no-positions, trouble (a camera is lost), long (7 km with many defects)."""
 
     def __init__(self, cameras: int = 2, kind: str = "usual", role: str | None = "engineer") -> None:
         self.kind = kind
@@ -47,6 +55,7 @@ class FakeNode:
         self.evidence: dict[str, bytes] = {}
         self._frames: dict[str, tuple[int, dict[str, Any], bytes]] = {}
         self._number = 300
+        self._turn = 0
         self.start_m = 0.0 if kind == "empty" else 7200.0 if kind == "long" else 790.0
         self.defects: deque[dict[str, Any]] = deque(maxlen=4000)
         self._backgrounds = [_steel(seed) for seed in range(6)]
@@ -68,6 +77,7 @@ class FakeNode:
     def step(self, turn: int) -> None:
         """A fifth of a second: a frame of each camera, now and then a defect."""
         self._number += 6
+        self._turn = turn
         for index, camera in enumerate(self.cameras):
             if self.kind == "trouble" and index == 1:
                 continue
@@ -142,7 +152,7 @@ class FakeNode:
                 "missed_m": None if position is None else 1.3,
                 "defects": dict(self._counts),
             },
-            "cameras": [self._camera(index, camera, is_bad, is_empty) for index, camera in enumerate(self.cameras)],
+            "cameras": [self._camera(index, camera) for index, camera in enumerate(self.cameras)],
             "delivery": {
                 "connected": not is_bad,
                 "queued": 214 if is_bad else 0,
@@ -218,8 +228,9 @@ class FakeNode:
 
     # ---- inside ----------------------------------------------------------------------------------
 
-    def _camera(self, index: int, name: str, is_bad: bool, is_empty: bool) -> dict[str, Any]:
-        lost = is_bad and index == 1
+    def _camera(self, index: int, name: str) -> dict[str, Any]:
+        is_empty = self.kind == "empty"
+        lost = self.kind == "trouble" and index == 1
         state = "no_signal" if is_empty or lost else "running"
         return {
             "name": name,
@@ -235,13 +246,15 @@ class FakeNode:
             "mm_per_px": None if is_empty else MM_PER_PX,
             "surface": "bottom" if "bottom" in name else "top",
             "operator_side": "left",
-            "frames": {
-                "ok": 23900,
+            "frames": None
+            if is_empty
+            else {
+                "ok": 23900 + (0 if lost else self._number),
                 "defect": 61,
                 "unsure": 3,
                 "bad_image": 0,
                 "late": 0,
-                "dropped": 0 if not lost else 361,
+                "dropped": 361 + self._turn if lost else 0,
             },
             "tiles": None if is_empty else {"inspected": 429000, "skipped": 2580},
             "defects": sum(1 for defect in self.defects if name in defect["cameras"]),
@@ -441,6 +454,7 @@ def _runs(camera: str, end: float) -> list[list[Any]]:
     return [*runs, [at, end, "whole", None]]
 
 
+@lru_cache(maxsize=16)
 def _steel(seed: int) -> np.ndarray:
     """Rolled steel: streaks along the strip."""
     noise = np.random.default_rng(seed)
@@ -451,42 +465,18 @@ def _steel(seed: int) -> np.ndarray:
 
 def _draw(picture: np.ndarray, name: str, x: int, y: int, w: int, h: int, source: random.Random) -> None:
     """Something like a defect of the class."""
-    if name == "scratches":
-        for _ in range(4):
-            at = x + source.randint(4, w - 4)
-            cv2.line(
-                picture,
-                (at, y + source.randint(0, h // 4)),
-                (at + 6, y + h - source.randint(0, h // 4)),
-                225,
-                source.randint(2, 4),
-            )
-    elif name == "inclusion":
-        for _ in range(3):
-            at = x + source.randint(8, w - 8)
-            cv2.line(picture, (at, y), (at + 4, y + h), 58, source.randint(3, 8))
-    elif name == "patches":
-        cv2.ellipse(picture, (x + w // 2, y + h // 2), (w // 2, h // 2), 0, 0, 360, 178, -1)
-    elif name == "pitted_surface":
-        cv2.ellipse(picture, (x + w // 2, y + h // 2), (w // 2, h // 2), 0, 0, 360, 158, -1)
+    middle, half = (x + w // 2, y + h // 2), (w // 2, h // 2)
+    if name in {"patches", "pitted_surface"}:
+        cv2.ellipse(picture, middle, half, 0, 0, 360, 178 if name == "patches" else 158, -1)
+    if name == "pitted_surface":
         for _ in range(50):
-            cv2.circle(
-                picture, (x + source.randint(6, w - 6), y + source.randint(6, h - 6)), source.randint(1, 4), 70, -1
-            )
-    elif name == "crazing":
-        for _ in range(60):
-            at = x + source.randint(0, w), y + source.randint(0, h)
-            cv2.line(
-                picture,
-                at,
-                (at[0] + source.randint(-20, 20), at[1] + source.randint(-8, 8)),
-                source.choice([85, 150]),
-                1,
-            )
-    else:
-        for _ in range(30):
-            at = x + source.randint(0, w - 20), y + source.randint(0, h)
-            cv2.line(picture, at, (at[0] + source.randint(8, 26), at[1] + 2), 62, 2)
+            at = x + source.randint(w // 5, w - w // 5), y + source.randint(h // 5, h - h // 5)
+            cv2.circle(picture, at, source.randint(1, 4), 70, -1)
+    count, dx, dy, gray, thick = STROKES.get(name, (0, 0, 0, 0, 1))
+    for _ in range(count):
+        start = x + source.randint(4, max(5, w - 4 - dx)), y + source.randint(4, max(5, h - 4 - dy))
+        end = start[0] + source.randint(dx // 2, dx), start[1] + source.randint(dy // 2, dy)
+        cv2.line(picture, start, end, gray, thick)
     picture[y : y + h, x : x + w] = cv2.GaussianBlur(picture[y : y + h, x : x + w], (3, 3), 0)
 
 

@@ -1,8 +1,9 @@
 """A node that is not there: the front end with made-up, moving data, to develop and test pages without the daemon.
 
-`python tests/web/fake_page.py --port 8480`. The data come from `fake_node.py`; a page with needs of its own adds a module
-`fake_routes_NAME.py` with `ROUTES = {(method, path pattern): handler(node, request)}`, where a handler returns JSON, or
-`(content type, bytes)`. `GET /fake/silence?s=7` makes the node silent, `/fake/restart` gives it a new epoch, `/fake/login` a login.
+`python tests/web/fake_page.py --port 8480`. The data come from `fake_node.py`; a page with needs of its own adds a
+module `fake_routes_NAME.py` with `ROUTES = {(method, path pattern): handler(node, request)}`, where a handler returns
+JSON, or `(content type, bytes)`. `GET /fake/silence?s=7` makes the node silent, `/fake/restart` gives it a new epoch,
+`/fake/login` makes it ask for a login.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from fake_node import MAX_WAIT_S, FakeNode
 HERE = Path(__file__).parent
 STATIC = HERE.parents[1] / "edge" / "web" / "static"
 CSP = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; font-src 'self'; "
-    "base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "font-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'self'; frame-ancestors 'none'"
 )
 TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html; charset=utf-8", ".svg": "image/svg+xml"}
 

@@ -72,7 +72,7 @@ function Freshness() {
       const isOld = isStale();
       const isWaiting = store.at === null && !isOld;
       mark.current.className = `freshness ${isOld ? "old" : isWaiting ? "waiting" : ""}`;
-      text.current.data = isWaiting ? "connecting" : isOld ? `no contact, ${duration(Math.floor(ageMs() / 1000) || 1)}` : `live, ${duration(ageMs() / 1000)} old`;
+      text.current.data = isWaiting ? "connecting" : isOld ? `no contact, ${Math.floor(ageMs() / 1000)} s` : `live, ${duration(ageMs() / 1000)} old`;
     };
     text.current = document.createTextNode("");
     mark.current.append(text.current);

@@ -3,10 +3,11 @@
 import { watchFrames } from "../frames.js";
 import { html, useEffect, useRef, useState } from "../html.js";
 import { DefectBoxes } from "./defect_boxes.js";
-import { className, duration, plural } from "./format.js";
+import { className, plural } from "./format.js";
 import { Icon } from "./icons.js";
 
 const OLD_MS = 3000;
+const HANDS_OFF_MS = 10_000;
 const USUAL_SIZE = [1600, 256];
 
 /**
@@ -41,7 +42,7 @@ export function CameraPicture({ camera, note, size, maxFps = 5, longestPx = 1600
     return () => (stop(), clearInterval(timer), view.close());
   }, [camera, maxFps, longestPx]);
 
-  const text = note ?? (state === "waiting" ? "No picture yet" : state === "old" ? `Picture is ${duration(oldS)} old` : null);
+  const text = note ?? (state === "waiting" ? "No picture yet" : state === "old" ? `Picture is ${oldS} s old` : null);
   const [width, height] = size ?? USUAL_SIZE;
   return html`<div class="picture picture-${state} ${text ? "noted" : ""}" ref=${elements.frame} data-camera=${camera} style=${{ "--aspect": `${width} / ${height}` }}>
     <div class="picture-body" role="img" aria-label=${label}>
@@ -65,6 +66,9 @@ class PictureView {
     this.shown = null;
     this.last = null;
     this.isOnScreen = true;
+    this.isWider = false; // than its frame: it is moved sideways
+    this.movedAt = -Infinity;
+    for (const name of ["pointerdown", "wheel", "keydown"]) this.frame.addEventListener(name, () => (this.movedAt = performance.now()), { passive: true });
     this.resizes = new ResizeObserver(([{ contentRect }]) => this.resized([contentRect.width, contentRect.height]));
     this.resizes.observe(layer.current);
     this.sight = new IntersectionObserver(([{ isIntersecting }]) => (this.isOnScreen = isIntersecting), { rootMargin: "200px" });
@@ -86,6 +90,8 @@ class PictureView {
 
   resized(shown) {
     this.shown = shown;
+    this.isWider = shown[0] > this.frame.clientWidth + 1;
+    this.frame.tabIndex = this.isWider ? 0 : -1;
     if (this.last) this.drawOver();
   }
 
@@ -93,6 +99,14 @@ class PictureView {
     if (!this.shown) return;
     this.boxes.show(this.last.regions, this.last.size_px, this.shown, this.options.current);
     this.drawOutside(this.options.current.roi ? this.last.roi_px : null);
+    if (this.isWider && this.last.regions.length && performance.now() - this.movedAt > HANDS_OFF_MS) this.moveTo(this.last.regions[0]);
+  }
+
+  /** Brings a defect into view, unless the viewer has moved the picture just now. */
+  moveTo({ box_px: [x, , w] }) {
+    const middle = ((x + w / 2) / this.last.size_px[0]) * this.shown[0];
+    const width = this.frame.clientWidth;
+    if (middle < this.frame.scrollLeft + 40 || middle > this.frame.scrollLeft + width - 40) this.frame.scrollLeft = middle - width / 2;
   }
 
   /** Darkens what lies outside the region; drawn anew only when it changes. */

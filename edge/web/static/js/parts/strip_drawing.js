@@ -112,7 +112,7 @@ function drawLane(context, scale, map, index, lane, ink, text, textPx) {
   context.strokeStyle = ink["line-soft"];
   context.lineWidth = 1;
   context.beginPath();
-  for (const tick of ticks(scale, map.by)) {
+  for (const tick of ticks(scale, map)) {
     const x = Math.round(scale.x(tick)) + 0.5;
     context.moveTo(x, top);
     context.lineTo(x, top + scale.stripHeight);
@@ -273,10 +273,10 @@ function drawAxis(context, scale, map, ink, text, textPx) {
   context.fillStyle = ink.soft;
   const isAtEnd = map.isRunning && Math.abs(scale.view.to - map.end) < (scale.view.to - scale.view.from) / 50;
   const end = scale.right - (isAtEnd ? 46 : 12) * scale.grown;
-  for (const tick of ticks(scale, map.by)) {
+  for (const tick of ticks(scale, map)) {
     const x = scale.x(tick);
     if (x < scale.left + 8 || x > end) continue;
-    context.fillText(map.by === "time" ? ago(map.end - tick) : `${number(tick, tick % 1 ? 1 : 0)} m`, x, scale.axisTop + 3);
+    context.fillText(map.by === "time" ? ago(map.end - tick) : `${number(tick, Number.isInteger(tick) ? 0 : 1)} m`, x, scale.axisTop + 3);
   }
   if (isAtEnd) {
     context.textAlign = "right";
@@ -286,7 +286,7 @@ function drawAxis(context, scale, map, ink, text, textPx) {
   }
 }
 
-/** The whole strip: a bar for each piece, high as its defects are many and coloured by the worst; what is shown above is framed. */
+/** The whole strip: a bar for each piece, high as its defects are many, the worst on top; what is shown above is framed. */
 function drawOverview(context, scale, map, ink, text, textPx) {
   const { left, right, overviewTop: top, overviewHeight: height } = scale;
   context.fillStyle = ink.sunk;
@@ -303,9 +303,14 @@ function drawOverview(context, scale, map, ink, text, textPx) {
     const x = scale.overviewX(from + index * bin);
     const width = Math.max(1, scale.overviewX(from + (index + 1) * bin) - x - 1);
     if (x + width < left || x > right) continue;
-    const full = Math.max(3, (total / most) * (height - 5));
-    context.fillStyle = ink[critical ? "critical" : major ? "major" : "minor"];
-    context.fillRect(x, top + height - full - 1, width, full);
+    let foot = top + height - 1;
+    for (const [count, severity] of [[minor, "minor"], [major, "major"], [critical, "critical"]]) {
+      if (!count) continue;
+      const tall = Math.max(2.5, (count / most) * (height - 8));
+      context.fillStyle = ink[severity];
+      context.fillRect(x, foot - tall, width, tall);
+      foot -= tall;
+    }
   }
   context.strokeStyle = ink.bad;
   context.lineWidth = 2;
@@ -345,19 +350,22 @@ function drawOverview(context, scale, map, ink, text, textPx) {
   if (!scale.isSmall) context.fillText(map.by === "time" ? `in ${duration(bin)}` : `in ${number(bin)} m`, left - 8, top + height / 2 + line);
 }
 
-/** Round places for grid lines, 4 to 12 in the view. */
-function ticks({ view, width, grown }, by) {
+/** Round places for grid lines, as many as there is room for; by time they are round from the present backwards. */
+function ticks({ view, width, grown }, { by, end }) {
   const span = view.to - view.from;
-  const steps = by === "time" ? [10, 30, 60, 120, 300, 600, 1800, 3600] : [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
-  const step = steps.find((size) => (width - 90) / (span / size) >= 72 * grown) ?? steps.at(-1);
+  const sizes = by === "time" ? [10, 30, 60, 120, 300, 600, 1200, 3600] : [0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+  const step = sizes.find((size) => (width - 90) / (span / size) >= 72 * grown) ?? sizes.at(-1);
+  const origin = by === "time" ? end : 0;
   const found = [];
-  for (let at = Math.ceil(view.from / step) * step; at <= view.to && found.length < 60; at += step) found.push(Math.round(at * 10) / 10);
+  for (let turn = Math.ceil((view.from - origin) / step); origin + turn * step <= view.to && found.length < 60; turn += 1) found.push(origin + turn * step);
   return found;
 }
 
 function ago(seconds) {
   if (seconds < 1) return "now";
-  return seconds < 120 ? `-${Math.round(seconds)} s` : `-${Math.round(seconds / 60)} min`;
+  const whole = Math.round(seconds);
+  if (whole < 120) return `-${whole} s`;
+  return whole % 60 ? `-${Math.floor(whole / 60)}:${String(whole % 60).padStart(2, "0")} min` : `-${whole / 60} min`;
 }
 
 function fitted(context, text, width) {

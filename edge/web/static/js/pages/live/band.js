@@ -35,7 +35,7 @@ function Verdict({ state }) {
     ? html`<span title=${state.reasons.join("\n")}>${state.reasons.join("; ")}</span>`
     : html`<b>${running} of ${state.cameras.length}</b> cameras, <b>${number(fps, 1)}</b> frames a second`;
   return html`<${Figure} name="Node" detail=${detail}>
-    <div class="verdict state-${kind}"><${Icon} name=${kind} /><div class="figure-value">${word}</div></div>
+    <div class="verdict state-${kind}"><${Icon} name=${kind} /><div class="figure-value ${word.length > 10 ? "long" : ""}">${word}</div></div>
   </${Figure}>`;
 }
 

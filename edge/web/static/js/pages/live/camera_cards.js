@@ -53,7 +53,7 @@ function CameraCard({ camera, isWall, columns }) {
   const state = useStore((store) => store.state);
   const { inspected = 0, skipped = 0 } = camera.tiles ?? {};
   const seen = inspected + skipped;
-  const note = NOTES[camera.state] && [NOTES[camera.state], camera.reason, sinceText(camera.since, state)].filter(Boolean).join(", ");
+  const note = NOTES[camera.state] && [NOTES[camera.state] + (camera.reason ? `: ${camera.reason}` : ""), sinceText(camera.since, state)].filter(Boolean).join(", ");
   return html`<article class="card camera-card" aria-label=${`Camera ${camera.name}`}>
     <header>
       <b>${camera.name}</b>

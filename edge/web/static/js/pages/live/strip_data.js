@@ -104,11 +104,12 @@ function byPosition(record, events, coil, since, lanes) {
   };
 }
 
-/** The record is some seconds old: what passed since is drawn as inspected while the node inspects without fault, otherwise not at all. */
+/** The record is some seconds old: what passed since is drawn as inspected where all cameras run, otherwise not at all. */
 function withTail(runs, state, lanes) {
   const end = state.strip.position_m;
-  if (state.verdict !== "inspecting") return runs;
+  const blind = new Set(state.cameras.filter((camera) => camera.state !== "running").map((camera) => lanes.of({ camera: camera.name })));
   const tails = lanes.list.flatMap(({ name }) => {
+    if (blind.has(name)) return [];
     const reach = Math.max(0, ...runs.filter((run) => run.lane === name).map((run) => run.to));
     return reach && end - reach < TAIL_M ? [{ lane: name, from: reach, to: end, kind: "whole", cause: null }] : [];
   });
@@ -152,7 +153,7 @@ function byTime(state, events, lanes) {
     .map(({ seq, camera, time, defect }) => ({ ...markOf({ ...defect, seq, camera, time }, lanes), at: Date.parse(time) / 1000, to: Date.parse(time) / 1000 }))
     .filter(({ at }) => at > start)
     .reverse();
-  return { by: "time", coil: state.strip.coil, width_mm: null, lanes: lanes.list, defects, runs: sampledRuns(lanes), density: densityOfMarks(defects, BIN_S, start), rollMarks: [], start, end, isRunning: true };
+  return { by: "time", coil: state.strip.coil, width_mm: null, lanes: lanes.list.map((lane) => ({ ...lane, hasSides: lane.hasSides && defects.some((defect) => defect.across_mm !== null) })), defects, runs: sampledRuns(lanes), density: densityOfMarks(defects, BIN_S, start), rollMarks: [], start, end, isRunning: true };
 }
 
 function sampledRuns(lanes) {
