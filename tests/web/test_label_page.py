@@ -20,8 +20,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def address():
+    """One node for all tests: each compares what it adds."""
     port = free_port()
     with subprocess.Popen([sys.executable, "fake_page.py", "--port", str(port)], cwd=HERE) as node:
         try:
@@ -60,58 +61,64 @@ def is_served(shown, url):
 
 
 def stored(page):
-    """Labels that count, oldest first."""
+    """Labels and undos, oldest first."""
     found = page.evaluate("fetch('/api/v1/labels?limit=200').then((answer) => answer.json())")
     return list(reversed(found["changes"]))
 
 
-def has_sent_all(page):
-    page.wait_for_function("document.querySelector('.label-recent li') && !document.querySelector('.unsent')")
+def now_shown(page):
+    """The path of the picture that waits for a label."""
+    return page.get_attribute(".label-film .now img", "src").rpartition("/evidence/")[2]
+
+
+def wait_until_sent(page):
+    until(lambda: page.locator(".label-recent li").count() and not page.locator(".unsent").count())
 
 
 def test_thirty_tiles_labelled_by_keys_are_stored_as_pressed(page):
     """Each key decides and goes on; the blind ones reveal nothing before, and `as predicted` does nothing there."""
-    wanted = []
+    before, wanted = len(stored(page)), []
     for number in range(30):
-        path = page.get_attribute(".label-film .now img", "src").rpartition("/evidence/")[2]
+        path = now_shown(page)
         is_blind = page.query_selector(".label-blind") is not None
         key = KEYS[number % len(KEYS)]
         if is_blind:
             assert page.query_selector(".label-scores") is None
             assert page.query_selector(".label-key.guess") is None
             page.keyboard.press("Enter")
-            assert page.get_attribute(".label-film .now img", "src").endswith(path)
+            assert now_shown(page) == path
             key = "g" if key == "Enter" else key
         guess = None if is_blind else page.inner_text(".label-key.guess span:not(.unseen)").replace(" ", "_")
         page.keyboard.press(key)
         wanted.append((path, NAMES.get(key, guess), is_blind))
-    has_sent_all(page)
-    found = [(one["evidence"], one["label"].replace(" ", "_"), one["blind"]) for one in stored(page)]
+    wait_until_sent(page)
+    found = [(one["evidence"], one["label"].replace(" ", "_"), one["blind"]) for one in stored(page)[before:]]
     assert found == wanted
     assert sum(is_blind for *_, is_blind in wanted) == 7
     page.keyboard.press("z")
     page.wait_for_selector("text=taken back")
-    assert page.get_attribute(".label-film .now img", "src").endswith(wanted[-1][0])
+    assert now_shown(page) == wanted[-1][0]
     assert page.said == []
 
 
 def test_refused_label_steps_back_to_its_picture(page):
     """The page goes on without waiting; what was not stored comes again, and the reason is shown."""
-    first = page.get_attribute(".label-film .now img", "src")
+    first, before = now_shown(page), len(stored(page))
     refusal = '{"error": {"code": "labels_full", "reason": "the labels are full", "remedy": "export them"}}'
     page.route("**/api/v1/labels", lambda route: route.fulfill(status=507, body=refusal))
     for key in ("g", "g", "g"):
         page.keyboard.press(key)
     page.wait_for_selector("text=the labels are full")
-    page.wait_for_function(f"document.querySelector('.label-film .now img').getAttribute('src') === '{first}'")
+    until(lambda: now_shown(page) == first)
     page.unroute("**/api/v1/labels")
     page.keyboard.press("g")
-    has_sent_all(page)
-    assert [first.endswith(one["evidence"]) for one in stored(page)] == [True]
+    wait_until_sent(page)
+    assert [one["evidence"] for one in stored(page)[before:]] == [first]
 
 
 def test_grid_confirms_all_that_are_not_marked(page, address):
     """Arrow keys and X mark, a class key labels the marked ones, Enter the others."""
+    before = len(stored(page))
     page.goto(f"{address}/label?mode=grid")
     page.wait_for_selector(".grid-tile:not(:disabled)")
     count = page.locator(".grid-tile").count()
@@ -119,11 +126,11 @@ def test_grid_confirms_all_that_are_not_marked(page, address):
     page.keyboard.press("x")
     page.wait_for_selector(".grid-tile.wrong")
     page.keyboard.press("g")
-    page.wait_for_function(f"document.querySelectorAll('.grid-tile').length === {count - 1}")
+    until(lambda: page.locator(".grid-tile").count() == count - 1)
     page.keyboard.press("Enter")
     page.wait_for_selector("text=is left")
-    has_sent_all(page)
-    found = stored(page)
+    wait_until_sent(page)
+    found = stored(page)[before:]
     assert [one["label"] for one in found].count("good") == 1
     assert {one["label"] for one in found[1:]} == {found[-1]["guess"]}
     assert (len(found), {one["how"] for one in found}) == (count, {"grid"})

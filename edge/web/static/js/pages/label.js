@@ -30,7 +30,8 @@ export default function LabelPage({ query }) {
   const work = useWork(order, query.camera ?? null);
   const mayLabel = can("operator");
   return html`<div class="label-page ${isGrid ? "with-grid" : ""}">
-    <section class="card label-stage" aria-label="Label">
+    <h1 class="unseen">Label</h1>
+    <section class="card label-stage" aria-label="Pictures to label">
       <${StageHead} work=${work} order=${order} isGrid=${isGrid} query=${query} mayLabel=${mayLabel} />
       ${isGrid ? html`<${Grid} work=${work} guess=${query.guess} query=${query} mayLabel=${mayLabel} />` : html`<${OneByOne} work=${work} mayLabel=${mayLabel} />`}
     </section>
