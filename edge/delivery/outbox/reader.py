@@ -21,8 +21,9 @@ from edge.host.rights import why
 log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
-WINDOW: Final = 2000
-"""Numbers that a search looks through at a time."""
+FIRST_WINDOW: Final = 64
+WINDOW: Final = 2048
+"""Numbers that a search looks through at a time, at first and at most: most pages end in the first window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ def _statistics(db: sqlite3.Connection) -> Statistics:
 def read_page(path: Path, query: EventQuery, should_go_on: Callable[[], bool]) -> EventPage:
     """A page of the stored events that fit, beside a running daemon.  Raises OutboxError.
 
-    It searches WINDOW numbers at a time, and stops between two windows when `should_go_on` is false: a search that
+    It searches a window of numbers at a time, and stops between two windows when `should_go_on` is false: a search that
     finds little in a large outbox takes several pages.
     """
     found = _read(path, lambda db: (_page(db, query, should_go_on),))
@@ -185,8 +186,11 @@ def _page(db: sqlite3.Connection, query: EventQuery, should_go_on: Callable[[], 
     high = min(highest, highest if query.before is None else query.before - 1)
     found: list[StoredEvent] = []
     at = low if is_forward else high
+    size = max(FIRST_WINDOW, query.limit)
     while low <= at <= high:
-        first, last = (at, min(at + WINDOW - 1, high)) if is_forward else (max(at - WINDOW + 1, low), at)
+        size = min(WINDOW, size)
+        first, last = (at, min(at + size - 1, high)) if is_forward else (max(at - size + 1, low), at)
+        size *= 2
         rows = _window(db, query, first, last, is_forward=is_forward)
         for row in rows:
             if query.accepts(row):
