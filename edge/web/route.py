@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import Any, Final, Literal
 from urllib.parse import unquote
 
+from edge.coverage.coil_map import CoilMaps
 from edge.host.clock import Clock
 from edge.web.access import Access
 from edge.web.body import NOTHING
@@ -138,9 +139,12 @@ class Page:
     work: WorkThread
     """For what blocks: `await page.work.run(function, ...)`."""
     labelling: Labelling = field(init=False, repr=False)
+    coils: CoilMaps = field(init=False)
+    """Belongs to the thread of `work`."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labelling", Labelling(self.settings, self.clock))
+        object.__setattr__(self, "coils", CoilMaps(self.settings.coils))
 
     @property
     def cameras(self) -> set[str]:

@@ -8,11 +8,15 @@ from __future__ import annotations
 from typing import Final
 
 from edge.web import openapi
-from edge.web.api import command, events, evidence, frames, jobs, label_uses, labels, live, session, state
+from edge.web.api import coils, command, events, evidence, frames, jobs, label_uses, labels, live, session, state
 from edge.web.route import Page, Parameter, Request, Response, Route
 
 API: Final = "/api/v1"
 JPEG: Final = "image/jpeg"
+PLACES: Final = (
+    Parameter("from_m", "start of the map; 0 without it", "number"),
+    Parameter("to_m", "end of the map; the newest place without it", "number"),
+)
 
 
 async def described(page: Page, _request: Request) -> Response:
@@ -187,6 +191,36 @@ ROUTES: Final[tuple[Route, ...]] = (
         "A command of docs/commands.md; each verb needs its own role",
         "api-command-1",
         body=command.BODY,
+    ),
+    Route(
+        "GET",
+        f"{API}/coils",
+        "viewer",
+        coils.coils,
+        "Coils, the newest first, with their sums",
+        "api-coils-1",
+        query=(
+            Parameter("before", "only coils whose id is lower"),
+            Parameter("limit", "1 to 1000; 50 without it", "integer"),
+        ),
+    ),
+    Route(
+        "GET",
+        f"{API}/coils/current/map",
+        "viewer",
+        coils.running_map,
+        "The map of the running coil; where defects are many it counts them by bins",
+        "api-coil-map-1",
+        query=PLACES,
+    ),
+    Route(
+        "GET",
+        f"{API}/coils/{{coil}}",
+        "viewer",
+        coils.coil,
+        "One coil, by the id of its record or by its name: sums and map",
+        "api-coil-1",
+        query=PLACES,
     ),
     Route("GET", f"{API}/jobs", "viewer", jobs.jobs, "Long work: what runs, waits and has ended", "api-jobs-1"),
     Route("GET", f"{API}/jobs/{{job}}", "viewer", jobs.job, "One job with its progress and result", "api-job-1"),
