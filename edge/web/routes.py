@@ -8,7 +8,20 @@ from __future__ import annotations
 from typing import Final
 
 from edge.web import openapi
-from edge.web.api import calibration, coils, command, events, evidence, frames, jobs, label_uses, labels, live, session, state
+from edge.web.api import (
+    calibration,
+    coils,
+    command,
+    events,
+    evidence,
+    frames,
+    jobs,
+    label_uses,
+    labels,
+    live,
+    session,
+    state,
+)
 from edge.web.route import Page, Parameter, Request, Response, Route
 
 API: Final = "/api/v1"

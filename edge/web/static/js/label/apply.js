@@ -45,12 +45,12 @@ export function ApplyCard({ work }) {
       <button class="button" disabled=${!labels || isExporting || !can("operator")} onClick=${runExport}>${isExporting ? "Exporting" : "Export"}</button>
     </div>
     <p class="soft label-words">Export writes class folders with manifest.csv, as <b>defectd evidence export --labelled</b> does.</p>
-    ${use && html`<${TrialDialog} use=${use} onClose=${() => setUse(null)} />`}
+    ${use && html`<${TrialDialog} use=${use} onDone=${() => work.loadWorthSoon()} onClose=${() => setUse(null)} />`}
   </section>`;
 }
 
 /** A dry run and what it found; then the same with writing. */
-function TrialDialog({ use, onClose }) {
+function TrialDialog({ use, onDone, onClose }) {
   const cameras = useStore(({ state }) => state?.cameras?.map(({ name }) => name).join(",") ?? "").split(",").filter(Boolean);
   const [camera, setCamera] = useState(null);
   const [job, setJob] = useState(null);
@@ -63,6 +63,7 @@ function TrialDialog({ use, onClose }) {
       if (ended.state === "done" && !isDry) {
         await command("reload");
         toast(use.done);
+        onDone();
         onClose();
       } else setJob({ ...ended, isDry });
     } catch (error) {
@@ -105,7 +106,7 @@ function JobReport({ job }) {
           (row) => html`<tr key=${row.name}>
             <td>${className(row.name)}</td>
             <td class="number">${row.level === null ? `keeps ${row.before.toFixed(2)}` : html`<s class="soft">${row.before.toFixed(2)}</s> ${row.level.toFixed(2)}`}</td>
-            <td class="number">${row.n ? `${row.found} of ${row.n}` : "no labels"}</td>
+            <td class="number">${row.n ? `${row.found} of ${row.n}` : "too few labels"}</td>
             <td class="number">${row.alarms}</td>
           </tr>`,
         )}

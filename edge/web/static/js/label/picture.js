@@ -7,11 +7,11 @@ export function pictureUrl(path) {
   return evidenceUrl(path);
 }
 
-/** The picture as large as its place allows. box: [x, y, w, h] as shares of the picture, or null. */
+/** The picture as large as its place allows. box: [x, y, w, h] as shares of the picture, or null. alt: "" where words beside it say the same. */
 export function BoxedPicture({ item, alt }) {
   const [, , width, height] = item.crop_px ?? [0, 0, 1, 1];
   const [x, y, w, h] = item.box ?? [];
-  return html`<svg class="boxed-picture" viewBox="0 0 ${width} ${height}" role="img" aria-label=${alt}>
+  return html`<svg class="boxed-picture" viewBox="0 0 ${width} ${height}" role=${alt ? "img" : null} aria-label=${alt || null} aria-hidden=${alt ? null : "true"}>
     <image href=${pictureUrl(item.evidence)} width=${width} height=${height} preserveAspectRatio="none" />
     ${
       item.box &&
@@ -28,7 +28,7 @@ export function FramePlace({ item, frame }) {
   if (!item.frame_px || !item.crop_px) return null;
   const [width, height] = item.frame_px;
   const [x, y, w, h] = item.crop_px;
-  return html`<figure class="frame-place">
+  return html`<figure class="frame-place ${frame ? "shown" : ""}">
     <svg viewBox="0 0 ${width} ${height}" role="img" aria-label="Where in the frame: ${x} px from the left of ${width}, ${y} px from the top of ${height}">
       <rect class="frame" width=${width} height=${height} />
       ${frame && html`<image href=${pictureUrl(frame)} width=${width} height=${height} preserveAspectRatio="none" />`}

@@ -148,7 +148,7 @@ function PictureDialog({ item, place, count, onStep, onClose }) {
         </dl>
         <div class="buttons">
           ${item.event_id && html`<a class="button" href=${href("/events", { q: item.event_id })}><${Icon} name="link" />Event</a>`}
-          ${item.position_m !== null && html`<a class="button" href=${href(`/coils/${encodeURIComponent(item.coil ?? "current")}`, { m: item.position_m })}><${Icon} name="link" />On the map</a>`}
+          ${item.coil && item.position_m !== null && html`<a class="button" href=${href(`/coils/${encodeURIComponent(item.coil)}`, { m: item.position_m })}><${Icon} name="link" />On the map</a>`}
         </div>
         <div class="buttons evidence-steps">
           <button class="button" disabled=${place === 0} onClick=${() => onStep(-1)}><${Icon} name="left" />Newer</button>

@@ -19,6 +19,7 @@ const ORDERS = [
   ["defects", "defects"],
   ["random", "random, blind"],
 ];
+const KIND_WORDS = { audit: "at random", unsure: "unsure", defect: "defect" };
 const MAX_FILM = 14;
 const DONE_IN_FILM = 3;
 
@@ -29,7 +30,8 @@ export default function LabelPage({ query }) {
   const work = useWork(order, query.camera ?? null);
   const mayLabel = can("operator");
   return html`<div class="label-page ${isGrid ? "with-grid" : ""}">
-    <section class="card label-stage" aria-label="Label">
+    <h1 class="unseen">Label</h1>
+    <section class="card label-stage" aria-label="Pictures to label">
       <${StageHead} work=${work} order=${order} isGrid=${isGrid} query=${query} mayLabel=${mayLabel} />
       ${isGrid ? html`<${Grid} work=${work} guess=${query.guess} query=${query} mayLabel=${mayLabel} />` : html`<${OneByOne} work=${work} mayLabel=${mayLabel} />`}
     </section>
@@ -137,7 +139,7 @@ function Subject({ item }) {
       <dl class="facts">
         <dt>Camera</dt><dd>${item.camera}</dd>
         ${(item.coil || item.position_m !== null) && html`<dt>Coil</dt><dd>${[item.coil, item.position_m === null ? null : metres(item.position_m, 2)].filter(Boolean).join(", ")}</dd>`}
-        <dt>Stored as</dt><dd>${item.blind ? "random" : item.kind === "audit" ? "random" : item.kind}, <time dateTime=${item.time} title=${fullTime(item.time)}>${dateTime(item.time)}</time></dd>
+        <dt>Stored as</dt><dd>${item.kind === "audit" ? "random" : item.kind}, <time dateTime=${item.time} title=${fullTime(item.time)}>${dateTime(item.time)}</time></dd>
       </dl>
     </div>
   </div>`;
@@ -197,7 +199,7 @@ function Film({ work }) {
   const done = work.done.slice(-DONE_IN_FILM);
   const frames = [
     ...done.map(({ item, label }) => ({ item, text: html`<b>${className(label)}</b>`, state: "done" })),
-    ...work.ahead.map((item, place) => ({ item, text: place ? (item.blind ? "at random" : item.kind) : html`<b>now</b>`, state: place ? (item.blind ? "blind" : "") : "now" })),
+    ...work.ahead.map((item, place) => ({ item, text: place ? KIND_WORDS[item.kind] : html`<b>now</b>`, state: place ? (item.blind ? "blind" : "") : "now" })),
   ].slice(0, MAX_FILM);
   return html`<ol class="label-film" aria-label="Pictures before and after this one">
     ${frames.map(
