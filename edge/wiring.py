@@ -21,6 +21,7 @@ from edge.control.startup import Prepared
 from edge.control.unix_socket import CommandSocket
 from edge.coverage import strip_position
 from edge.coverage.coil_store import MAX_AWAY_S, CoilStore
+from edge.coverage.strip_trace import StripTrace
 from edge.coverage.totals import CoverageTotals
 from edge.delivery.frame_tap import FrameTap
 from edge.delivery.mqtt.client import opener
@@ -164,8 +165,8 @@ def build(
             on_acknowledged=event_latency.acknowledged,
         ),
     )
-    tap, page_life = FrameTap(), PageLife()
-    outputs = Outputs(settings, outbox, clock, tap=tap, page_life=page_life)
+    tap, page_life, trace = FrameTap(), PageLife(), StripTrace()
+    outputs = Outputs(settings, outbox, clock, tap=tap, page_life=page_life, trace=trace)
     orders = OrderQueue()
     cameras = Supervisor(settings.active_cameras, clock)
     building.callback(cameras.close)
@@ -174,7 +175,19 @@ def build(
     evidence = _evidence_writer(settings, clock)
     restored = _restored_coil(coils, totals, recorder, clock)
     line = _inspection_loop(
-        prepared, topics, clock, service, node, reach, rejected_alarm, totals, evidence, line_signals, restored, tap
+        prepared,
+        topics,
+        clock,
+        service,
+        node,
+        reach,
+        rejected_alarm,
+        totals,
+        evidence,
+        line_signals,
+        restored,
+        tap,
+        trace,
     )
     rollout = ModelRollout(node, prepared, orders, lambda: line.sessions, clock)
     handlers = CommandHandlers(node, rollout, orders, outbox, recorder, publisher, commands, clock)
@@ -304,6 +317,7 @@ def _inspection_loop(
     line_signals: LineSignals,
     restored: strip_position.RestoredCoil | None,
     tap: FrameTap,
+    trace: StripTrace,
 ) -> InspectionLoop:
     settings = prepared.settings
 
@@ -318,7 +332,9 @@ def _inspection_loop(
         service.status(status_line(reports, reach.publisher.snapshot(), clock.monotonic_ns()))
         for report in reports:
             total, account = report.latency, report.coverage
-            reach.outputs.report(CameraReport(report.camera, report.fps, total.p50, total.p99, account))
+            reach.outputs.report(
+                CameraReport(report.camera, report.fps, total.p50, total.p99, account, report.width_mm)
+            )
 
     line = InspectionLoop(
         prepared.sessions,
@@ -329,6 +345,7 @@ def _inspection_loop(
             coverage=retain_coverage,
             reports=on_report,
             removed=node.forget,
+            notes=trace.put,
             evidence=None if evidence is None else EvidenceSelector(settings.evidence, evidence.keep, clock),
         ),
         clock,

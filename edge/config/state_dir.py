@@ -35,6 +35,11 @@ class StateDir:
         return self.path / "coil.json"
 
     @property
+    def coils(self) -> Path:
+        """Folder of coil records (`coverage.coil_record`, written by `delivery.coils`)."""
+        return self.path / "coils"
+
+    @property
     def overrides(self) -> Path:
         """Thresholds set by commands (`config.overrides`)."""
         return self.path / "thresholds.json"
@@ -57,6 +62,11 @@ class StateDir:
     def evidence(self) -> Path:
         """Folder of pictures, unless the configuration names another one (`evidence.archive`)."""
         return self.path / "evidence"
+
+    @property
+    def labels(self) -> Path:
+        """Folder of what people say that pictures show, with those pictures (`evidence.labels`)."""
+        return self.path / "labels"
 
     @property
     def sparkplug(self) -> Path:

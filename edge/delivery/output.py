@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from edge.config import Config
 from edge.coverage.strip_position import StripReading
+from edge.coverage.strip_trace import StripTrace
 from edge.delivery.frame_tap import FrameTap
 from edge.delivery.outbox.rows import Row
 from edge.delivery.page_life import PageLife
@@ -38,6 +39,8 @@ class CameraReport:
     p50_ms: float
     p99_ms: float
     coverage: Mapping[str, Any]
+    width_mm: float | None = None
+    """The last width of the strip that it measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,8 @@ class OutputContext:
     first_seq: int
     tap: FrameTap = field(default_factory=FrameTap)
     page_life: PageLife = field(default_factory=PageLife)
+    trace: StripTrace = field(default_factory=StripTrace)
+    """What the inspection loop notes along the strip."""
 
 
 class Output(Protocol):

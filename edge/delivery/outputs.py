@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from edge.config import Config
 from edge.coverage.strip_position import StripReading
+from edge.coverage.strip_trace import StripTrace
 from edge.delivery.frame_tap import FrameTap
 from edge.delivery.output import CameraReport, Events, NodeProperties, NodeStatus, Output, OutputContext
 from edge.delivery.page_life import PageLife
@@ -69,6 +70,12 @@ def _sparkplug(context: OutputContext) -> Output:
     return SparkplugOutput.of(context)
 
 
+def _coils(context: OutputContext) -> Output:
+    from edge.delivery.coils.output import CoilsOutput  # noqa: PLC0415 (as the others)
+
+    return CoilsOutput(context, context.trace)
+
+
 def _page(context: OutputContext) -> Output:
     from edge.delivery.page.output import PageOutput  # noqa: PLC0415 (OpenCV only where it is used)
 
@@ -77,6 +84,7 @@ def _page(context: OutputContext) -> Output:
 
 OUTPUTS: Final[list[OutputKind]] = [
     OutputKind("sparkplug", lambda settings: settings.sparkplug.enabled, _sparkplug),
+    OutputKind("coils", lambda settings: settings.coils.enabled, _coils),
     OutputKind(
         "page",
         lambda settings: settings.web.listen is not None,
@@ -361,10 +369,21 @@ class Outputs:
         limits: Limits = Limits(),
         tap: FrameTap | None = None,
         page_life: PageLife | None = None,
+        trace: StripTrace | None = None,
     ) -> None:
-        """tap: frames with their verdicts.  page_life: gets the signs of life of the page process."""
-        first_seq = events.last_seq + 1
-        self._context = OutputContext(settings, events, clock, first_seq, tap or FrameTap(), page_life or PageLife())
+        """tap: frames with their verdicts.  page_life: gets the signs of life of the page process.
+
+        trace: what the inspection loop notes along the strip.
+        """
+        self._context = OutputContext(
+            settings,
+            events,
+            clock,
+            events.last_seq + 1,
+            tap or FrameTap(),
+            page_life or PageLife(),
+            trace or StripTrace(),
+        )
         self._clock = clock
         self._kinds = kinds
         self._limits = limits

@@ -28,6 +28,7 @@ from edge.pipeline.reporting import Reporter, Subscribers
 from edge.pipeline.scheduler import Head, Scheduler
 from edge.pipeline.shadow import Shadow, ShadowSlot
 from edge.pipeline.strip_monitor import StripInput, StripMonitor
+from edge.pipeline.width_monitor import WidthMonitor
 from edge.vision.inspector import PreparedFrame, Verdict
 
 log = logging.getLogger(__name__)
@@ -80,6 +81,7 @@ class InspectionLoop:
         self._reporter = Reporter(subscribers, self._strip, self._shadow, clock, report_s)
         self._monitor = CameraMonitor(self._reporter, self._scheduler, strip.tracker, clock)
         self._drift = DriftMonitor(self._reporter, clock)
+        self._width = WidthMonitor(self._reporter, strip.tracker, clock)
         self._display = FrameDisplay(tap or FrameTap(), strip.tracker, clock)
         self._setup = ActiveSetup(
             sessions, self._scheduler, self._monitor, self._drift, self._reporter, self._shadow, clock
@@ -167,6 +169,7 @@ class InspectionLoop:
                 self._take(self._setup.sessions[name], [head for head in heads if head[0] != name])
         if self._failure is None and self._reporter.is_due():
             self._reporter.report_all(self.sessions)
+        self._reporter.send_notes(self.sessions)
 
     def _take(self, session: CameraSession, others: Sequence[Head]) -> None:
         """Take one frame from the ring to its verdict.  others: the frames of other cameras that wait."""
@@ -198,6 +201,7 @@ class InspectionLoop:
                 session.miss("bad_image", frame.grabbed_ns, "bad_image", prepared.fault, position=position)
                 self._display.show_missed(session, frame, "bad_image", position)
                 return
+            self._width.measure(session, frame, position)
             checked_ns = self._clock.monotonic_ns()
             max_tiles = self._scheduler.plan(frame, prepared.tiles, others, checked_ns)
             if max_tiles == 0:
@@ -209,7 +213,7 @@ class InspectionLoop:
             self._record(session, frame, verdict, position, (dequeued_ns, checked_ns))
             self._display.show(session, frame, prepared, verdict, position)
             self._reporter.follow_defects(session, frame, verdict.detections)
-            self._reporter.sample(frame, verdict, prepared.boxes)
+            self._reporter.sample(session, frame, verdict, prepared.boxes, position)
             self._drift.compare(session, frame, prepared, verdict)
             self._scheduler.done(name, verdict.tiles, verdict.inference_ns, self._clock.monotonic_ns() - dequeued_ns)
             if self._shadow.current is not None:
@@ -301,3 +305,4 @@ class InspectionLoop:
         for session in self.sessions:
             self._monitor.stopped(session)
         self._reporter.report_all(self.sessions)
+        self._reporter.send_notes(self.sessions, at_once=True)

@@ -8,11 +8,28 @@ from __future__ import annotations
 from typing import Final
 
 from edge.web import openapi
-from edge.web.api import command, events, frames, jobs, live, session, state
+from edge.web.api import (
+    calibration,
+    coils,
+    command,
+    events,
+    evidence,
+    frames,
+    jobs,
+    label_uses,
+    labels,
+    live,
+    session,
+    state,
+)
 from edge.web.route import Page, Parameter, Request, Response, Route
 
 API: Final = "/api/v1"
 JPEG: Final = "image/jpeg"
+PLACES: Final = (
+    Parameter("from_m", "start of the map; 0 without it", "number"),
+    Parameter("to_m", "end of the map; the newest place without it", "number"),
+)
 
 
 async def described(page: Page, _request: Request) -> Response:
@@ -71,6 +88,94 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route(
         "GET",
+        f"{API}/evidence",
+        "viewer",
+        evidence.pictures,
+        "Pictures, newest first",
+        "api-evidence-1",
+        query=(
+            Parameter("kind", "audit, unsure, image, frame or defect"),
+            Parameter("camera", "name of a camera"),
+            Parameter("class", "what the model calls it; random tiles without a label are left out"),
+            Parameter("coil", "name of a coil"),
+            Parameter("from", "not before this time, as events carry it"),
+            Parameter("to", "before this time"),
+            Parameter("event_id", "pictures of one event"),
+            Parameter("before", "go on from this number", "integer"),
+            Parameter("limit", "1 to 200, usually 60", "integer"),
+        ),
+    ),
+    Route("GET", f"{API}/evidence/{{kind}}/{{name}}.jpg", "viewer", evidence.picture, "One picture", JPEG),
+    Route(
+        "GET",
+        f"{API}/labels/next",
+        "viewer",
+        labels.following,
+        "What to label next: unsure pictures first, one in four taken at random and blind",
+        "api-labels-next-1",
+        query=(
+            Parameter("order", "unsure (usual), random or defects"),
+            Parameter("guess", "only pictures with this guess, for a grid"),
+            Parameter("camera", "name of a camera"),
+            Parameter("skip", "hashes of pictures that the caller has already, with commas between them"),
+            Parameter("limit", "1 to 100, usually 12", "integer"),
+        ),
+    ),
+    Route(
+        "GET",
+        f"{API}/labels",
+        "viewer",
+        labels.recent,
+        "The newest labels and undos",
+        "api-labels-1",
+        query=(Parameter("limit", "1 to 200, usually 30", "integer"),),
+    ),
+    Route(
+        "GET",
+        f"{API}/labels/worth",
+        "viewer",
+        labels.value,
+        "What the labels say of the model: recall of each class with its interval, false alarms",
+        "api-labels-worth-1",
+    ),
+    Route(
+        "POST",
+        f"{API}/labels",
+        "operator",
+        labels.give,
+        "Label pictures",
+        "api-labels-given-1",
+        body=labels.LABELS,
+        max_body_bytes=64 << 10,
+    ),
+    Route(
+        "POST",
+        f"{API}/labels/undo",
+        "operator",
+        labels.undo,
+        "Take back the newest labels of this user",
+        "api-labels-undone-1",
+        body=labels.UNDO,
+    ),
+    Route(
+        "POST",
+        f"{API}/labels/export",
+        "operator",
+        label_uses.export,
+        "Write the labelled pictures into class folders on the node; answers the job",
+        "api-labels-use-1",
+    ),
+    Route(
+        "POST",
+        f"{API}/labels/thresholds",
+        "engineer",
+        label_uses.thresholds,
+        "Set thresholds of a camera from its labels, or try it; answers the job",
+        "api-labels-use-1",
+        body=label_uses.TRIAL,
+    ),
+    Route(
+        "GET",
         f"{API}/events",
         "viewer",
         events.events,
@@ -100,7 +205,82 @@ ROUTES: Final[tuple[Route, ...]] = (
         "api-command-1",
         body=command.BODY,
     ),
+    Route(
+        "GET",
+        f"{API}/coils",
+        "viewer",
+        coils.coils,
+        "Coils, the newest first, with their sums",
+        "api-coils-1",
+        query=(
+            Parameter("before", "only coils whose id is lower"),
+            Parameter("limit", "1 to 1000; 50 without it", "integer"),
+        ),
+    ),
+    Route(
+        "GET",
+        f"{API}/coils/current/map",
+        "viewer",
+        coils.running_map,
+        "The map of the running coil; where defects are many it counts them by bins",
+        "api-coil-map-1",
+        query=PLACES,
+    ),
+    Route(
+        "GET",
+        f"{API}/coils/{{coil}}",
+        "viewer",
+        coils.coil,
+        "One coil, by the id of its record or by its name: sums and map",
+        "api-coil-1",
+        query=PLACES,
+    ),
     Route("GET", f"{API}/jobs", "viewer", jobs.jobs, "Long work: what runs, waits and has ended", "api-jobs-1"),
     Route("GET", f"{API}/jobs/{{job}}", "viewer", jobs.job, "One job with its progress and result", "api-job-1"),
     Route("POST", f"{API}/jobs/{{job}}/cancel", "operator", jobs.cancel, "End a job", "api-job-1"),
+    Route(
+        "GET",
+        f"{API}/calibration/{{camera}}",
+        "viewer",
+        calibration.calibration,
+        "How a camera is calibrated, and what is missing until it is ready",
+        "api-calibration-1",
+    ),
+    *(
+        Route("POST", f"{API}/calibration/{{camera}}/{kind}", "engineer", handler, about, "api-job-1", body=body)
+        for kind, handler, about, body in (
+            ("roi", calibration.roi, "Preview a region, its zones and the size of its tiles", calibration.ROI),
+            ("scale", calibration.scale, "Preview the scale", calibration.SCALE),
+            ("flatfield", calibration.flatfield, "Preview the correction of the light", calibration.FLATFIELD),
+            ("normal", calibration.normal, "Preview the anomaly model of good surface", calibration.NORMAL),
+            ("thresholds", calibration.thresholds, "Preview thresholds by the labels", calibration.THRESHOLDS),
+            ("latency", calibration.latency, "Preview the settings of the network", calibration.LATENCY),
+        )
+    ),
+    Route(
+        "GET",
+        f"{API}/calibration/plates/{{job}}/{{plate}}.png",
+        "viewer",
+        calibration.plate,
+        "A picture of a preview",
+        "image/png",
+    ),
+    Route(
+        "POST",
+        f"{API}/calibration/{{camera}}/apply",
+        "engineer",
+        calibration.apply,
+        "Write what a preview showed, and use it; refused as `stale` where the file has changed",
+        "api-calibration-change-1",
+        body=calibration.APPLY,
+    ),
+    Route(
+        "POST",
+        f"{API}/calibration/{{camera}}/undo",
+        "engineer",
+        calibration.undo,
+        "Go back to the calibration before the last change",
+        "api-calibration-change-1",
+        body=calibration.UNDO,
+    ),
 )

@@ -16,8 +16,9 @@ from edge.web.route import Response
 
 FOLDER: Final = Path(__file__).with_name("static")
 INDEX: Final = "index.html"
-BASE: Final = b'<base href="/">'
-"""In the index: becomes the base path, so that relative addresses hold on every page."""
+PREFIX: Final = "/static/"
+BASE: Final = b"__BASE__"
+"""In the index: becomes the base path, so that its addresses hold on every page."""
 TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {
         ".html": "text/html; charset=utf-8",
@@ -61,10 +62,9 @@ class StaticFiles:
             body = path.read_bytes()
             name = path.relative_to(folder).as_posix()
             if name == INDEX:
-                body = body.replace(BASE, f'<base href="{base_path}/">'.encode())
+                body = body.replace(BASE, base_path.encode())
             etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-            self._files["/" + name] = StaticFile(content_type, body, etag)
-        self._reserved = {"api", *(name.split("/")[1] for name in self._files if name.count("/") > 1)}
+            self._files[PREFIX + name] = StaticFile(content_type, body, etag)
 
     def response(self, path: str, version: str | None, etags: str) -> Response | None:
         """The answer for a path; None when there is neither a file nor a page of that name.
@@ -73,7 +73,7 @@ class StaticFiles:
         """
         found = self._files.get(path)
         if found is None and self._is_page(path):
-            found = self._files.get("/" + INDEX)
+            found = self._files.get(PREFIX + INDEX)
         if found is None:
             return None
         caching = FOR_EVER if version == found.version else REVALIDATE
@@ -90,4 +90,4 @@ class StaticFiles:
         if parts[-1] == "":
             parts.pop()
         is_plain = all(part and not re.search(r"^\.|[/\\\x00-\x1f\x7f\ufffd]", part) for part in parts)
-        return path.startswith("/") and bool(parts) and is_plain and parts[0] not in self._reserved
+        return path.startswith("/") and bool(parts) and is_plain and parts[0] not in ("api", "static")

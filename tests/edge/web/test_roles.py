@@ -74,7 +74,7 @@ def test_what_changes_something_is_a_post_and_no_viewer_may_do_it() -> None:
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "a b", "[::1", "line3@evil.example"])
 def test_foreign_host_is_refused(scene: PageScene, host: str) -> None:
     """A name that is not on the list gets status 421 for every path: DNS rebinding ends here."""
-    for path in ("/", "/api/v1/session", "/healthz", "/js/app.js"):
+    for path in ("/", "/api/v1/session", "/healthz", "/static/js/app.js"):
         answer = scene.client().get(path, Host=host)
         assert (answer.status, answer.code) == (421, "host"), path
 
@@ -111,7 +111,7 @@ def test_page_elsewhere_cannot_read_the_api(scene: PageScene) -> None:
 
 def test_every_answer_carries_the_headers_that_protect(scene: PageScene) -> None:
     """Also errors and files: strict policy, no sniffing, no frames, no referrer."""
-    for path in ("/", "/api/v1/session", "/api/v1/state", "/nothing.js", "/js/app.js"):
+    for path in ("/", "/api/v1/session", "/api/v1/state", "/nothing.js", "/static/js/app.js"):
         headers = scene.client().get(path).headers
         policy = headers["Content-Security-Policy"]
         assert "default-src 'none'" in policy
@@ -123,17 +123,17 @@ def test_every_answer_carries_the_headers_that_protect(scene: PageScene) -> None
 
 
 PATH_TRICKS = [
-    "/js/../../../../etc/passwd",
-    "/js/%2e%2e/%2e%2e/setup.cfg",
-    "/js/..%2f..%2fsettings.py",
-    "/js//etc/passwd",
+    "/static/js/../../../../etc/passwd",
+    "/static/js/%2e%2e/%2e%2e/setup.cfg",
+    "/static/js/..%2f..%2fsettings.py",
+    "/static/js//etc/passwd",
     "//etc/passwd",
     "/..",
     "/%2e%2e/x",
     "/.git/config",
-    "/js/index.html%00.js",
-    "/js/%00",
-    "/js/..\\..\\settings.py",
+    "/static/js/index.html%00.js",
+    "/static/js/%00",
+    "/static/js/..\\..\\settings.py",
     "/%5c..%5cx",
     "http://evil.example/x",
 ]

@@ -272,7 +272,7 @@ def test_page_works_below_a_base_path(tmp_path: Path) -> None:
     with served_page(tmp_path, base_path="/line3") as scene:
         for path in ("/line3/api/v1/session", "/api/v1/session"):
             assert scene.client().get(path).status == 200
-        assert b'<base href="/line3/">' in scene.client().get("/line3/coils").body
+        assert b'"/line3/static/js/app.js"' in scene.client().get("/line3/coils").body
         assert scene.client().get("/line34/api/v1/session").headers["Content-Type"].startswith("text/html")
 
 
@@ -303,12 +303,12 @@ def test_page_is_served_over_tls(tmp_path: Path) -> None:
 
 def test_file_is_sent_again_only_when_it_has_changed(scene: PageScene) -> None:
     """A browser asks with its tag and gets 304; what is asked for by its version may be kept for ever."""
-    first = scene.client().get("/js/app.js")
+    first = scene.client().get("/static/js/app.js")
     tag = first.headers["ETag"]
     assert (first.status, first.headers["Cache-Control"]) == (200, "no-cache")
-    again = scene.client().get("/js/app.js", If_None_Match=f'"x", W/{tag}')
+    again = scene.client().get("/static/js/app.js", If_None_Match=f'"x", W/{tag}')
     assert (again.status, again.body, again.headers["ETag"]) == (304, b"", tag)
-    versioned = scene.client().get("/js/app.js?v=" + tag.strip('"'))
+    versioned = scene.client().get("/static/js/app.js?v=" + tag.strip('"'))
     assert "immutable" in versioned.headers["Cache-Control"]
 
 
@@ -317,7 +317,7 @@ def test_front_end_answers_for_its_pages(scene: PageScene) -> None:
     for path in ("/", "/label", "/coils/A-4711%20b?m=812", "/events/7"):
         answer = scene.client().get(path)
         assert (answer.status, answer.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
-    for path in ("/js/missing.js", "/api/v1/missing", "/api"):
+    for path in ("/static/js/missing.js", "/api/v1/missing", "/api"):
         assert scene.client().get(path).status == 404
 
 
@@ -327,7 +327,7 @@ def test_link_in_the_folder_of_files_is_not_followed_outside(tmp_path: Path) -> 
     folder = tmp_path / "static"
     folder.mkdir()
     (folder / "a.txt").symlink_to(tmp_path / "secret.txt")
-    assert StaticFiles("", folder).response("/a.txt", None, "") is None
+    assert StaticFiles("", folder).response("/static/a.txt", None, "") is None
 
 
 def test_settings_go_to_the_process_whole() -> None:
