@@ -200,8 +200,11 @@ def _located(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float
             inwards = 1 if side in ("left", "top") else -1
             innermost, middle = line
             # A place counts from the middle of the outermost pixel: without the half, the strip would be 1 px too wide.
-            yield side, EdgePlace(
-                border + inwards * innermost * size / shrunk, border + inwards * (middle + 0.5) * size / shrunk
+            yield (
+                side,
+                EdgePlace(
+                    border + inwards * innermost * size / shrunk, border + inwards * (middle + 0.5) * size / shrunk
+                ),
             )
 
 

@@ -75,7 +75,9 @@ class RecordScene:
         self.turn()
         self.note(*(RunsNote(camera.name, None, ()) for camera in self.settings.active_cameras))
 
-    def defect(self, at_m: float | None, *, coil: str | None, camera: str = "top", closed: bool = True, **rest: Any) -> None:
+    def defect(
+        self, at_m: float | None, *, coil: str | None, camera: str = "top", closed: bool = True, **rest: Any
+    ) -> None:
         """A defect that opens, and closes."""
         values: dict[str, Any] = {
             "track_id": f"{camera}-{at_m}",

@@ -54,7 +54,7 @@ def defect(seq: int, at_m: float | None, **rest: Any) -> Defect:
         ({"from_m": None, "to_m": None}, False),
     ],
 )
-def test_defect_in_the_overlap_of_two_cameras_is_one(changes: dict[str, Any], are_one: bool) -> None:
+def test_defect_in_the_overlap_of_two_cameras_is_one(changes: dict[str, Any], are_one: Any) -> None:
     """Two cameras of one surface, within the tolerance along and across, whose limit depends on the class."""
     first = defect(1, 10.0, severity="major")
     second = defect(2, 10.0, **{"camera": "right", "across_mm": (600.0, 620.0), **changes})
@@ -186,7 +186,13 @@ def test_strip_without_a_coil_is_followed_over_its_records(tmp_path: Path) -> No
     def header(number: int) -> Header:
         return Header(f"{number}-no-coil", None, "line3", "2026-01-01T00:00:00.000Z", number)
 
-    for item in (header(1), defect(1, 1.0, coil=None), Ended(1, "", None, "ring"), header(2), defect(2, 2.0, coil=None)):
+    for item in (
+        header(1),
+        defect(1, 1.0, coil=None),
+        Ended(1, "", None, "ring"),
+        header(2),
+        defect(2, 2.0, coil=None),
+    ):
         coil.take(item)
     assert len(coil.view(None, 10.0)["defects"]) == 2
     coil.take(Ended(2, "", None, "restart"))

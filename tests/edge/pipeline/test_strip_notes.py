@@ -25,7 +25,11 @@ class NotedScene(Scene):
         super().__init__(*cameras, **rest)
         reporter = self.loop._reporter
         reporter._subscribers = SimpleNamespace(
-            **{name: getattr(reporter._subscribers, name) for name in reporter._subscribers.__slots__ if name != "notes"},
+            **{
+                name: getattr(reporter._subscribers, name)
+                for name in reporter._subscribers.__slots__
+                if name != "notes"
+            },
             notes=self.notes.extend,
         )
 

@@ -342,7 +342,9 @@ def test_coil_that_was_named_before_the_first_record_has_one(tmp_path: Path) -> 
     scene.output._book.close()
     for path in coil_record.record_paths(scene.coils):
         path.unlink()
-    scene.settings.state.coil.write_text('{"schema": "defectd.coil/1", "coil": "A", "since": "2026-11-22T13:46:11.482Z"}')
+    scene.settings.state.coil.write_text(
+        '{"schema": "defectd.coil/1", "coil": "A", "since": "2026-11-22T13:46:11.482Z"}'
+    )
     scene.started()
     scene.defect(None, coil="A")
     scene.turn()
