@@ -22,6 +22,7 @@ from edge.config.schema import (
 from edge.config.state_dir import StateDir
 from edge.config.strip_sections import PATH_STEP, Coils, StripWidth, Travel
 from edge.config.value_types import TILE_PX, Name, Point, Polygon, Rectangle, Share
+from edge.config.web import Web
 
 __all__ = [
     "PATH_STEP",
@@ -50,6 +51,7 @@ __all__ = [
     "StripWidth",
     "Travel",
     "Verb",
+    "Web",
     "broker_address",
     "embedded_port",
     "find_camera",

@@ -44,6 +44,7 @@ from edge.config.value_types import (
     Source,
     check_source,
 )
+from edge.config.web import Web
 from edge.host.redact import redact
 
 RESERVED_CAMERA_NAMES = {"status", "cmd", "node"}
@@ -239,21 +240,6 @@ class Metrics(Section):
             if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
                 raise ValueError("write HOST:PORT with a port from 1 to 65535, or null")
         return value
-
-    @property
-    def address(self) -> tuple[str, int] | None:
-        """Host and port, or None."""
-        if self.listen is None:
-            return None
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
-
-
-class Web(Section):
-    listen: str | None = Field("127.0.0.1:8480", description="HOST:PORT of the page; null: none")
-    process: Literal["daemon", "unit"] = Field(
-        "daemon", description="who starts the page: the daemon, or the unit defectd-web.service"
-    )
 
     @property
     def address(self) -> tuple[str, int] | None:

@@ -74,6 +74,11 @@ class StateDir:
         return self.path / "console"
 
     @property
+    def web(self) -> Path:
+        """Folder of the page: users, sessions, open links (`web.users_file`, `web.sessions`, `web.entry_links`)."""
+        return self.path / "web"
+
+    @property
     def page_socket(self) -> Path:
         """Unix socket of the page's feed (`delivery.page`)."""
         return self.path / "web.sock"

@@ -176,7 +176,8 @@ class Route:
     about: str
     answer: str
     query: tuple[Parameter, ...] = ()
-    body: Schema = NOTHING
+    body: Schema | None = None
+    """None: an empty object."""
     takes: str = JSON
     """Content type of the body; one that is not JSON is not checked against `body`."""
     max_body_bytes: int = 16 << 10
@@ -186,6 +187,11 @@ class Route:
         parts = re.split(r"\{(\w+)\}", self.path)
         text = "".join(re.escape(part) if at % 2 == 0 else f"(?P<{part}>[^/?#]+?)" for at, part in enumerate(parts))
         object.__setattr__(self, "pattern", re.compile(text))
+
+    @property
+    def fields(self) -> Schema:
+        """The schema of the body."""
+        return NOTHING if self.body is None else self.body
 
     def matched(self, path: str) -> dict[str, str] | None:
         """The decoded parts of a path; None when it is another one, or a trick."""
