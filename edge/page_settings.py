@@ -25,7 +25,7 @@ def page_settings(settings: Config, config_path: Path | None) -> PageSettings:
         state_dir=settings.state_dir.absolute(),
         outbox=state.outbox.absolute(),
         evidence=settings.evidence_dir.absolute(),
-        coils=(state.path / "coils").absolute(),
+        coils=state.coils.absolute(),
         command_socket=state.command_socket.absolute(),
         feed_socket=state.page_socket.absolute(),
         web_dir=state.web.absolute(),
@@ -39,6 +39,8 @@ def page_settings(settings: Config, config_path: Path | None) -> PageSettings:
                 name=camera.name,
                 mode=camera.mode,
                 budget_ms=camera.budget_ms,
+                surface=camera.surface,
+                operator_side=camera.operator_side,
                 source=public_url(camera.source.get_secret_value()),
             )
             for camera in settings.active_cameras
