@@ -64,6 +64,11 @@ class StateDir:
         return self.path / "evidence"
 
     @property
+    def labels(self) -> Path:
+        """Folder of what people say that pictures show, with those pictures (`evidence.labels`)."""
+        return self.path / "labels"
+
+    @property
     def sparkplug(self) -> Path:
         """Cursor and bdSeq of the Sparkplug output (`delivery.sparkplug`)."""
         return self.path / "sparkplug.json"

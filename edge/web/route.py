@@ -20,8 +20,10 @@ from edge.web.body import NOTHING
 from edge.web.children import Children
 from edge.web.commands import Commands
 from edge.web.feed import Feed
+from edge.web.labelling import Labelling
 from edge.web.refusal import Refusal, bad_value
 from edge.web.settings import PageSettings
+from edge.web.trend import Trend
 from edge.web.user import NOBODY, Role, User
 from edge.web.work_thread import WorkThread
 
@@ -137,10 +139,13 @@ class Page:
     children: Children
     work: WorkThread
     """For what blocks: `await page.work.run(function, ...)`."""
+    trend: Trend
+    labelling: Labelling = field(init=False, repr=False)
     coils: CoilMaps = field(init=False)
     """Belongs to the thread of `work`."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labelling", Labelling(self.settings, self.clock))
         object.__setattr__(self, "coils", CoilMaps(self.settings.coils))
 
     @property

@@ -60,6 +60,11 @@ class PageSettings:
     log_format: Literal["auto", "plain", "json"] = "auto"
 
     @property
+    def labels(self) -> Path:
+        """Folder of what people say that pictures show: `StateDir.labels`."""
+        return self.state_dir / "labels"
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
         return self.listen[0] in ("localhost", "::1") or self.listen[0].startswith("127.")
