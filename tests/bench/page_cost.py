@@ -127,7 +127,8 @@ def main(rounds: int) -> None:
         p50, p99, share = (statistics.median(window[n] for window in windows) for n in (0, 1, 4))
         frames, late = (sum(window[n] for window in windows) for n in (2, 3))
         sys.stdout.write(
-            f"{mode:12} n {frames:6} in {len(windows)} windows  p50 {p50:5.2f}  p99 {p99:5.2f}  late {late}\n"
+            f"{mode:12} n {frames:6} in {len(windows)} windows  p50 {p50:5.2f}  p99 {p99:5.2f}  late {late}  "
+            f"core {share:.3f}\n"
         )
 
 
