@@ -218,7 +218,8 @@ def _bounds(db: sqlite3.Connection) -> tuple[int, int]:
 
 def _window(db: sqlite3.Connection, query: EventQuery, first: int, last: int, *, is_forward: bool) -> list[StoredEvent]:
     """The events of a range of numbers whose payload can fit, in the order of the search."""
-    needles, fits = [], ""
+    needles: list[bytes] = []
+    fits = ""
     for group in query.needles:
         numbers = range(5 + len(needles), 5 + len(needles) + len(group))
         fits += f" AND ({' OR '.join(f'instr(payload, ?{number}) > 0' for number in numbers)})"
