@@ -21,10 +21,11 @@ from edge.config.schema import (
 )
 from edge.config.state_dir import StateDir
 from edge.config.strip_sections import PATH_STEP, Coils, StripWidth, Travel
-from edge.config.value_types import TILE_PX, Name, Point, Polygon, Rectangle, Share
+from edge.config.value_types import MAX_ZONES, TILE_PX, Name, Point, Polygon, Rectangle, Share
 from edge.config.web import Web
 
 __all__ = [
+    "MAX_ZONES",
     "PATH_STEP",
     "TILE_PX",
     "CalibratedThresholds",

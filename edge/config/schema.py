@@ -31,6 +31,7 @@ from edge.config.strip_sections import Coils, StripWidth, Travel
 from edge.config.value_types import (
     BUILTIN,
     MAX_PIXEL,
+    MAX_ZONES,
     TILE_PX,
     BundlePath,
     File,
@@ -369,7 +370,7 @@ class Camera(Section):
     )
     roi: Rectangle | Polygon | None = Field(None, description="[x, y, w, h] or [[x, y], ...] in px; null: whole frame")
     exclude: list[Rectangle | Polygon] = Field(
-        [], max_length=32, description="regions like `roi` that are not inspected"
+        [], max_length=MAX_ZONES, description="regions like `roi` that are not inspected"
     )
     flatfield: File | None = Field(None, description="map of gains that evens out the light; by `calibrate flatfield`")
     calibrated_thresholds: CalibratedThresholds | None = Field(

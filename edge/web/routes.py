@@ -8,7 +8,20 @@ from __future__ import annotations
 from typing import Final
 
 from edge.web import openapi
-from edge.web.api import coils, command, events, evidence, frames, jobs, label_uses, labels, live, session, state
+from edge.web.api import (
+    calibration,
+    coils,
+    command,
+    events,
+    evidence,
+    frames,
+    jobs,
+    label_uses,
+    labels,
+    live,
+    session,
+    state,
+)
 from edge.web.route import Page, Parameter, Request, Response, Route
 
 API: Final = "/api/v1"
@@ -225,4 +238,49 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", f"{API}/jobs", "viewer", jobs.jobs, "Long work: what runs, waits and has ended", "api-jobs-1"),
     Route("GET", f"{API}/jobs/{{job}}", "viewer", jobs.job, "One job with its progress and result", "api-job-1"),
     Route("POST", f"{API}/jobs/{{job}}/cancel", "operator", jobs.cancel, "End a job", "api-job-1"),
+    Route(
+        "GET",
+        f"{API}/calibration/{{camera}}",
+        "viewer",
+        calibration.calibration,
+        "How a camera is calibrated, and what is missing until it is ready",
+        "api-calibration-1",
+    ),
+    *(
+        Route("POST", f"{API}/calibration/{{camera}}/{kind}", "engineer", handler, about, "api-job-1", body=body)
+        for kind, handler, about, body in (
+            ("roi", calibration.roi, "Preview a region, its zones and the size of its tiles", calibration.ROI),
+            ("scale", calibration.scale, "Preview the scale", calibration.SCALE),
+            ("flatfield", calibration.flatfield, "Preview the correction of the light", calibration.FLATFIELD),
+            ("normal", calibration.normal, "Preview the anomaly model of good surface", calibration.NORMAL),
+            ("thresholds", calibration.thresholds, "Preview thresholds by the labels", calibration.THRESHOLDS),
+            ("latency", calibration.latency, "Preview the settings of the network", calibration.LATENCY),
+        )
+    ),
+    Route(
+        "GET",
+        f"{API}/calibration/plates/{{job}}/{{plate}}.png",
+        "viewer",
+        calibration.plate,
+        "A picture of a preview",
+        "image/png",
+    ),
+    Route(
+        "POST",
+        f"{API}/calibration/{{camera}}/apply",
+        "engineer",
+        calibration.apply,
+        "Write what a preview showed, and use it; refused as `stale` where the file has changed",
+        "api-calibration-change-1",
+        body=calibration.APPLY,
+    ),
+    Route(
+        "POST",
+        f"{API}/calibration/{{camera}}/undo",
+        "engineer",
+        calibration.undo,
+        "Go back to the calibration before the last change",
+        "api-calibration-change-1",
+        body=calibration.UNDO,
+    ),
 )

@@ -179,7 +179,14 @@ class FakeNode:
             "evidence": {"files": 3120, "bytes": 214 << 20, "max_bytes": 256 << 20},
             "grade": None
             if is_empty or position is None
-            else {"grade": "B", "reasons": ["1 critical defect (A allows none)", "a roll mark on the bottom"]},
+            else {
+                "coil": "A4711",
+                "product": "sheet",
+                "grade": "B",
+                "so_far": True,
+                "reasons": ["A: critical is 1 at 795.2 m, limit 0", "A: roll_marks is 1 at 769.3 m, limit 0"],
+                "rules": [{"grade": "A", "rule": "critical", "holds": False, "limit": 0, "found": 1, "at_m": 795.2}],
+            },
             "roll_marks": [] if is_empty or position is None else [self._roll_mark()],
         }
 
@@ -263,19 +270,19 @@ class FakeNode:
     def _roll_mark(self) -> dict[str, Any]:
         last = self.start_m - 0.3
         return {
-            "id": "rm-1",
-            "surface": "bottom",
-            "camera": "bottom",
             "period_m": ROLL_PERIOD_M,
-            "across_mm": 412,
-            "from_m": round(last - 20.41, 2),
+            "period_error_m": 0.0011,
+            "across_mm": 412.0,
+            "surface": "bottom",
+            "from_m": round(last - 20.41, 3),
             "to_m": last,
-            "turns": 11,
-            "hits": 10,
+            "members": [],
+            "seen": 10,
+            "places": 11,
+            "uninspected": 0,
+            "log10_chance": -4.0,
+            "class": "pitted_surface",
             "rolls": ["F7 work roll"],
-            "log10_p": -4.0,
-            "positions_m": [round(last - ROLL_PERIOD_M * turn, 2) for turn in range(10, -1, -1)],
-            "acknowledged": False,
         }
 
     def _regions(self, camera: str, turn: int, count: int) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ import { useEffect, useState } from "./html.js";
 import { BASE } from "./router.js";
 import { currentSession, loadSession, onSession } from "./session.js";
 
-export const STALE_MS = 3000;
+export const STALE_MS = 2500; // states come at least once a second; with the checks between it is seen within 3 s
 const MAX_EVENTS = 200;
 const MAX_FILL = 500;
 const SILENT_MS = 6000; // a stream without a message for so long is dead, even if nobody closed it

@@ -5,19 +5,12 @@ const BIN_SIZES_M = [1, 2, 5, 10, 20, 50, 100, 200, 500];
 const MAX_BARS = 110;
 
 /**
- * A lane for each surface, in the order of the cameras; a camera without a surface has its own. cameras: [{name, surface, operator_side}].
+ * A lane for each surface, in the order of the cameras; a camera without a surface has its own. cameras: [{name, surface}].
  * Returns {list: lanes of the strip map, of({camera, cameras, surface}): the name of its lane}.
  */
 export function lanesOf(cameras) {
-  const list = [];
-  const ofCamera = new Map();
-  for (const { name, surface, operator_side: side } of cameras) {
-    const lane = surface ?? name;
-    ofCamera.set(name, lane);
-    const known = list.find((other) => other.name === lane);
-    if (!known) list.push({ name: lane, title: lane, hasSides: side !== null && side !== undefined });
-    else known.hasSides ||= side !== null && side !== undefined;
-  }
+  const ofCamera = new Map(cameras.map(({ name, surface }) => [name, surface ?? name]));
+  const list = [...new Set(ofCamera.values())].map((name) => ({ name, title: name }));
   return { list, of: ({ camera, cameras: several, surface }) => ofCamera.get(camera ?? several?.[0]) ?? surface ?? list[0]?.name };
 }
 

@@ -1,7 +1,8 @@
 /**
  * Polygons over a picture, drawn and moved by mouse, touch or keys: one region to inspect, and exclusions inside it.
  *
- * A click on the picture sets a point, a click on the first point (or Enter) closes the polygon, Escape gives it up. Points are moved by
+ * A drag over the picture draws a rectangle. A click sets a point, a click on the first point (or Enter) closes the polygon, Escape gives
+ * it up. Points are moved by
  * dragging or by arrow keys, taken away by Delete; a small handle on each edge adds one. Points keep inside the picture and snap to its
  * edges and to other points; Alt turns that off.
  */
@@ -56,11 +57,11 @@ export function PolygonEditor({ size, shapes, onChange, drawing = null, onDrawn,
     onChange(shapes.map((shape) => (shape.id === id ? { ...shape, points } : shape)));
   }
 
-  function close() {
-    if (problemOf(draft)) return;
+  function close(points = draft) {
+    if (problemOf(points)) return;
     const id = `${drawing}-${shapes.reduce((most, shape) => Math.max(most, Number(shape.id.split("-").at(-1)) || 0), 0) + 1}`;
     const others = drawing === "region" ? shapes.filter((shape) => shape.kind !== "region") : shapes; // there is one region
-    onChange([...others, { id, kind: drawing, points: draft }]);
+    onChange([...others, { id, kind: drawing, points }]);
     setDraft([]);
     setGuides([]);
     onSelect?.(id);
@@ -80,6 +81,19 @@ export function PolygonEditor({ size, shapes, onChange, drawing = null, onDrawn,
     const isFirst = draft.length >= 3 && Math.hypot(point[0] - draft[0][0], point[1] - draft[0][1]) <= REACH_PX * unit;
     if (isFirst) close();
     else if (draft.length < MAX_POINTS) setDraft([...draft, point]);
+    if (!draft.length) {
+      svg.current.setPointerCapture(event.pointerId);
+      drag.current = { id: null, from: point };
+    }
+  }
+
+  /** Where the first press was dragged from there: a rectangle between both. */
+  function releasedOnPicture(event) {
+    const from = drag.current?.id === null ? drag.current.from : null;
+    drag.current = null;
+    if (!drawing || !from) return;
+    const { point } = settled(event, at(event), others);
+    if (Math.min(Math.abs(point[0] - from[0]), Math.abs(point[1] - from[1])) > REACH_PX * unit) close(rectangle(from, point));
   }
 
   function movedOverPicture(event) {
@@ -166,13 +180,14 @@ export function PolygonEditor({ size, shapes, onChange, drawing = null, onDrawn,
     press.stopPropagation();
   }
 
-  const shownDraft = pointer && drawing ? [...draft, pointer] : draft;
+  const isDragged = drawing && pointer && drag.current?.id === null;
+  const shownDraft = isDragged ? rectangle(drag.current.from, pointer) : pointer && drawing ? [...draft, pointer] : draft;
   return html`<div class="polygon-editor ${drawing ? "drawing" : ""}" style=${{ aspectRatio: `${width} / ${height}` }}>
     ${children}
     <svg
       ref=${svg} viewBox="0 0 ${width} ${height}" preserveAspectRatio="none" tabindex=${drawing ? 0 : -1} data-own-keys
       role="group" aria-label=${drawing ? `Draw the ${NAMES[drawing]}: arrow keys move, Space sets a point, Enter closes, Escape gives up` : "Region and exclusions"}
-      onPointerDown=${pressedOnPicture} onPointerMove=${movedOverPicture} onPointerLeave=${() => drawing && setGuides([])} onDblClick=${() => drawing && close()} onKeyDown=${pressedKey}
+      onPointerDown=${pressedOnPicture} onPointerUp=${releasedOnPicture} onPointerMove=${movedOverPicture} onPointerLeave=${() => drawing && setGuides([])} onDblClick=${() => drawing && close()} onKeyDown=${pressedKey}
     >
       ${over}
       ${shapes.map((shape) => {
@@ -220,6 +235,11 @@ const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], Arrow
 
 function asPath(points, isClosed = true) {
   return `M${points.map((point) => point.join(" ")).join("L")}${isClosed ? "z" : ""}`;
+}
+
+function rectangle([x1, y1], [x2, y2]) {
+  const [left, top, right, bottom] = [Math.min(x1, x2), Math.min(y1, y2), Math.max(x1, x2), Math.max(y1, y2)];
+  return [[left, top], [right, top], [right, bottom], [left, bottom]];
 }
 
 function middle(points, index) {

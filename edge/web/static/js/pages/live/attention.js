@@ -80,21 +80,26 @@ function ofGrade({ grade }) {
 }
 
 function ofRollMarks({ roll_marks: marks }) {
-  return (marks ?? [])
-    .filter((mark) => !mark.acknowledged)
-    .map((mark) => {
-      const fits = mark.rolls?.length ? ` Fits ${mark.rolls.join(" and ")}.` : "";
-      const hits = mark.hits && mark.turns ? `${mark.hits} of ${mark.turns} revolutions since ${metres(mark.from_m)}` : `since ${metres(mark.from_m)}`;
-      const across = mark.across_mm === null || mark.across_mm === undefined ? "" : `, ${millimetres(mark.across_mm)} from OS`;
-      return {
-        key: `roll ${mark.surface} ${number(mark.period_m, 2)} ${Math.round(mark.from_m)}`,
-        kind: "warn",
-        icon: "roll",
-        title: `Roll mark suspected${mark.class ? `, ${className(mark.class)}` : ""}, ${mark.surface}: every ${metres(mark.period_m, 3)}`,
-        text: `${hits}${across}.${fits}`,
-        place: { from: mark.from_m, to: mark.to_m },
-      };
-    });
+  return (marks ?? []).map((mark) => {
+    const side = mark.surface ? `, ${mark.surface}` : "";
+    const text = [
+      `${mark.seen} of ${mark.places} turns since ${metres(mark.from_m)}, ${millimetres(mark.across_mm)} from OS, ${className(mark.class)}.`,
+      mark.rolls.length ? `Fits ${mark.rolls.join(" and ")}.` : "Fits no known roll.",
+      `Chance: 1 coil in ${chanceText(mark.log10_chance)}.`,
+    ];
+    return {
+      key: `roll ${mark.surface} ${number(mark.period_m, 2)} ${Math.round(mark.across_mm / 40)}`,
+      kind: "warn",
+      icon: "roll",
+      title: `Roll mark suspected${side}: every ${metres(mark.period_m, 3)}`,
+      text: text.join(" "),
+      place: { from: mark.from_m, to: mark.to_m },
+    };
+  });
+}
+
+function chanceText(log10) {
+  return log10 > -7 ? number(10 ** -log10) : "ten million or more";
 }
 
 function ofDeadLetters({ delivery }) {

@@ -11,6 +11,9 @@ const VERDICTS = {
   not_inspecting: ["Not inspecting", "bad"],
 };
 
+const NOT_GRADED = "not graded";
+const REJECT = "reject";
+
 export function Band() {
   const state = useStore((store) => store.state);
   return html`<section class="card band" aria-label="Figures">
@@ -61,16 +64,23 @@ function Defects({ strip }) {
 }
 
 function Grade({ grade, strip }) {
-  if (!grade) {
-    return html`<${Figure} name="Grade so far" detail=${strip.coil ? "no grading rules" : "no coil"}><div class="figure-value word">none</div></${Figure}>`;
+  if (!grade || grade.grade === NOT_GRADED) {
+    const why = grade?.reasons[0] ?? (strip.coil ? "no rules, or none yet" : "no coil");
+    return html`<${Figure} name="Grade so far" detail=${html`<span title=${why}>${why}</span>`}><div class="figure-value word">not graded</div></${Figure}>`;
   }
-  const isLetter = grade.grade.length <= 2;
-  return html`<${Figure} name="Grade so far">
-    <div class="grade ${grade.reasons.length ? "with-reasons" : ""}">
-      <div class="figure-value ${isLetter ? "letter" : "word"}">${grade.grade}</div>
-      <ul>${grade.reasons.slice(0, 2).map((reason) => html`<li title=${reason}>${reason}</li>`)}</ul>
+  const name = grade.product ? html`Grade so far, <b>${grade.product}</b>` : "Grade so far";
+  return html`<${Figure} name=${name}>
+    <div class="grade grade-${gradeKind(grade)}">
+      <div class="figure-value ${grade.grade.length <= 2 ? "letter" : "word"}">${grade.grade}</div>
+      <ul>${grade.reasons.slice(0, 2).map((reason) => html`<li title=${grade.reasons.join("\n")}>${reason}</li>`)}</ul>
     </div>
   </${Figure}>`;
+}
+
+/** best: no rule has failed; lower: some have; reject. */
+function gradeKind({ grade, rules }) {
+  if (grade === REJECT) return "reject";
+  return (rules ?? []).some((rule) => rule.holds === false) ? "lower" : "best";
 }
 
 function Inspected({ state: { strip, cameras } }) {

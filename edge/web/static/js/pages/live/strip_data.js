@@ -41,7 +41,7 @@ export function useStripMap(view) {
 }
 
 function useLanes(cameras) {
-  const key = JSON.stringify(cameras.map(({ name, surface, operator_side: side }) => [name, surface, side]));
+  const key = JSON.stringify(cameras.map(({ name, surface }) => [name, surface]));
   return useMemo(() => lanesOf(cameras), [key]);
 }
 
@@ -97,11 +97,16 @@ function byPosition(record, events, coil, since, lanes) {
   return {
     by: "position",
     width_mm: isCurrent ? widthOf(record.whole) : null,
-    lanes: lanes.list,
+    lanes: withSides(lanes.list, [...recorded, ...added]),
     defects: [...recorded, ...added].sort((one, other) => one.at - other.at),
     runs: isCurrent ? runsOf(record.part === record.whole ? record.whole : { runs: { ...record.whole.runs, ...record.part.runs } }, lanes) : [],
     density: isCurrent ? densityOfBins(record.whole, record.whole.reach_m) : { bin: 10, counts: [] },
   };
+}
+
+/** Places across are counted from the operator's side: where one is known, the sides have names. */
+function withSides(lanes, marks) {
+  return lanes.map((lane) => ({ ...lane, hasSides: marks.some((mark) => mark.lane === lane.name && mark.across_mm !== null) }));
 }
 
 /** The record is some seconds old: what passed since is drawn as inspected where all cameras run, otherwise not at all. */
@@ -118,8 +123,7 @@ function withTail(runs, state, lanes) {
 
 function rollMarkOf(mark, lanes) {
   const lane = lanes.list.find(({ name }) => name === mark.surface)?.name ?? lanes.of(mark);
-  const across = Array.isArray(mark.across_mm) ? (mark.across_mm[0] + mark.across_mm[1]) / 2 : (mark.across_mm ?? null);
-  return { lane, across_mm: across, period_m: mark.period_m, positions: mark.positions_m ?? turns(mark) };
+  return { lane, across_mm: mark.across_mm ?? null, period_m: mark.period_m, positions: turns(mark) };
 }
 
 function turns({ from_m: from, to_m: to, period_m: period }) {
@@ -153,7 +157,7 @@ function byTime(state, events, lanes) {
     .map(({ seq, camera, time, defect }) => ({ ...markOf({ ...defect, seq, camera, time }, lanes), at: Date.parse(time) / 1000, to: Date.parse(time) / 1000 }))
     .filter(({ at }) => at > start)
     .reverse();
-  return { by: "time", coil: state.strip.coil, width_mm: null, lanes: lanes.list.map((lane) => ({ ...lane, hasSides: lane.hasSides && defects.some((defect) => defect.across_mm !== null) })), defects, runs: sampledRuns(lanes), density: densityOfMarks(defects, BIN_S, start), rollMarks: [], start, end, isRunning: true };
+  return { by: "time", coil: state.strip.coil, width_mm: null, lanes: withSides(lanes.list, defects), defects, runs: sampledRuns(lanes), density: densityOfMarks(defects, BIN_S, start), rollMarks: [], start, end, isRunning: true };
 }
 
 function sampledRuns(lanes) {
