@@ -393,6 +393,7 @@ class Journal:
             return
         self.next = max(self.next, number + 1)
         if label is not None:
+            path = label.origin.evidence  # one text in memory, not two
             held = self.by_path.setdefault(path, [])
             self._note(Change(label, held[-1].label if held else None, undone=False))
             held.append(label)
