@@ -42,7 +42,7 @@ function Chart({ points, budget }) {
     <path class="budget" d="M${LEFT} ${y(budget)}H${WIDTH - 4}" />
     <path class="p50" d=${line("p50")} /><path class="p99" d=${line("p99")} />
     <text x=${LEFT - 6} y=${y(budget) + 4}>${number(budget)}</text><text x=${LEFT - 6} y=${y(budget / 2) + 4}>${number(budget / 2, budget % 2 ? 1 : 0)}</text><text x=${LEFT - 6} y=${y(0) + 3}>0</text>
-    <text class="name-p99" x=${WIDTH - 4} y=${y(points.at(-1).p99) - 6}>p99</text>
+    <text class="name-p99" x=${WIDTH - 4} y=${y(points.at(-1).p99) + (y(points.at(-1).p99) < 22 ? 14 : -6)}>p99</text>
   </svg>`;
 }
 
