@@ -26,6 +26,7 @@ from pydantic import (
 from edge.config import secret_file
 from edge.config.broker_address import broker_address, embedded_port, is_loopback
 from edge.config.camera_calibration import CameraCalibration
+from edge.config.grading import Product, Roll
 from edge.config.state_dir import StateDir
 from edge.config.value_types import (
     BUILTIN,
@@ -536,6 +537,8 @@ class Config(Section):
     sparkplug: Sparkplug = Sparkplug()
     metrics: Metrics = Metrics()
     travel: Travel = Travel()
+    grading: list[Product] = Field([], max_length=50, description="products, with severities and grades")
+    rolls: list[Roll] = Field([], max_length=500, description="rolls of the line, which may mark the strip")
     decision: Decision = Decision()
     cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=64)]
 
