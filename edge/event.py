@@ -27,6 +27,8 @@ EventType = Literal[
     "coil.released",
     "speed.stale",
     "speed.restored",
+    "width.out",
+    "width.restored",
     "image.bad",
     "image.restored",
     "model.changed",
@@ -61,6 +63,8 @@ EVENT_TYPES: Final[dict[EventType, Severity]] = {
     "coil.released": "info",
     "speed.stale": "warning",
     "speed.restored": "info",
+    "width.out": "alarm",
+    "width.restored": "info",
     "image.bad": "warning",
     "image.restored": "info",
     "model.changed": "warning",
@@ -126,6 +130,10 @@ class Defect:
     coil: str | None = None
     """`position_m` counts from the start of this coil; None: from the start of the node."""
     severity: DefectSeverity = "minor"
+    surface: str | None = None
+    """top, bottom; None: the configuration does not state it."""
+    across_mm: tuple[float, float] | None = None
+    """From, to: across the strip, from its operator side."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -140,6 +148,8 @@ class Defect:
             "position_m": self.position_m,
             "length_mm": self.length_mm,
             "coil": self.coil,
+            "surface": self.surface,
+            "across_mm": None if self.across_mm is None else list(self.across_mm),
             "frames": self.frames,
             "tiles": self.tiles,
             "duration_s": round(self.duration_s, 3),

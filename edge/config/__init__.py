@@ -1,6 +1,7 @@
 """What was asked for: the configuration, calibrations, tuning, and what commands changed."""
 
 from edge.config.broker_address import broker_address, embedded_port
+from edge.config.coil_sections import Coils, StripWidth
 from edge.config.grading import Product, Roll
 from edge.config.loader import find_camera, json_schema, load, parse, require_secrets, state_dir_of
 from edge.config.schema import (
@@ -30,6 +31,7 @@ __all__ = [
     "TILE_PX",
     "CalibratedThresholds",
     "Camera",
+    "Coils",
     "Commands",
     "Config",
     "Decision",
@@ -50,6 +52,7 @@ __all__ = [
     "Share",
     "Sparkplug",
     "StateDir",
+    "StripWidth",
     "Travel",
     "Verb",
     "broker_address",

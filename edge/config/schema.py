@@ -26,6 +26,7 @@ from pydantic import (
 from edge.config import secret_file
 from edge.config.broker_address import broker_address, embedded_port, is_loopback
 from edge.config.camera_calibration import CameraCalibration
+from edge.config.coil_sections import Coils, StripWidth
 from edge.config.grading import Product, Roll
 from edge.config.state_dir import StateDir
 from edge.config.value_types import (
@@ -436,6 +437,17 @@ class Camera(Section):
         le=10_000.0,
         description="meters from the start of a coil to the picture's edge at which the strip leaves",
     )
+    surface: Literal["top", "bottom"] | None = Field(None, description="the surface of the strip that it sees")
+    operator_side: Literal["left", "right", "top", "bottom"] | None = Field(
+        None, description="where the operator side of the strip lies in the picture; places across count from there"
+    )
+    across_at_mm: float | None = Field(
+        None,
+        ge=-100_000.0,
+        le=100_000.0,
+        description="from the operator side of the strip to the picture's edge on that side; null: from the edge seen",
+    )
+    strip_width: StripWidth | None = Field(None, description="{nominal_mm, tolerance_mm}: limits of the strip's width")
     tile_px: int = Field(200, ge=TILE_PX[0], le=TILE_PX[1], description="side of a tile in the frame")
     tile_mm: float | None = Field(
         None, gt=0.0, le=100_000.0, description="side of a tile in mm, in place of tile_px; needs a scale"
@@ -502,6 +514,14 @@ class Camera(Section):
             raise ValueError("is a polygon without area; move a corner")
         return roi
 
+    @field_validator("operator_side")
+    @classmethod
+    def _lies_across(cls, value: str | None, info: ValidationInfo) -> str | None:
+        along = ("top", "bottom") if info.data.get("direction") in ("up", "down") else ("left", "right")
+        if value in along and info.data.get("direction") is not None:
+            raise ValueError(f"{value!r} lies along the strip, which moves {info.data['direction']}")
+        return value
+
     @field_validator("tile_mm")
     @classmethod
     def _replaces_tile_px(cls, value: float | None, info: ValidationInfo) -> float | None:
@@ -537,6 +557,7 @@ class Config(Section):
     sparkplug: Sparkplug = Sparkplug()
     metrics: Metrics = Metrics()
     travel: Travel = Travel()
+    coils: Coils = Coils()
     grading: list[Product] = Field([], max_length=50, description="products, with severities and grades")
     rolls: list[Roll] = Field([], max_length=500, description="rolls of the line, which may mark the strip")
     decision: Decision = Decision()

@@ -35,6 +35,11 @@ class StateDir:
         return self.path / "coil.json"
 
     @property
+    def coils(self) -> Path:
+        """Folder of coil records (`coverage.coil_record`, written by `delivery.coils`)."""
+        return self.path / "coils"
+
+    @property
     def overrides(self) -> Path:
         """Thresholds set by commands (`config.overrides`)."""
         return self.path / "thresholds.json"

@@ -26,6 +26,7 @@ from edge.pipeline.reporting import Reporter, Subscribers
 from edge.pipeline.scheduler import Head, Scheduler
 from edge.pipeline.shadow import Shadow, ShadowSlot
 from edge.pipeline.strip_monitor import StripInput, StripMonitor
+from edge.pipeline.width_monitor import WidthMonitor
 from edge.vision.inspector import PreparedFrame, Verdict
 
 log = logging.getLogger(__name__)
@@ -74,6 +75,7 @@ class InspectionLoop:
         self._reporter = Reporter(subscribers, self._strip, self._shadow, clock, report_s)
         self._monitor = CameraMonitor(self._reporter, self._scheduler, strip.tracker, clock)
         self._drift = DriftMonitor(self._reporter, clock)
+        self._width = WidthMonitor(self._reporter, strip.tracker, clock)
         self._setup = ActiveSetup(
             sessions, self._scheduler, self._monitor, self._drift, self._reporter, self._shadow, clock
         )
@@ -160,6 +162,7 @@ class InspectionLoop:
                 self._take(self._setup.sessions[name], [head for head in heads if head[0] != name])
         if self._failure is None and self._reporter.is_due():
             self._reporter.report_all(self.sessions)
+        self._reporter.send_notes(self.sessions)
 
     def _take(self, session: CameraSession, others: Sequence[Head]) -> None:
         """Take one frame from the ring to its verdict.  others: the frames of other cameras that wait."""
@@ -189,6 +192,7 @@ class InspectionLoop:
             if prepared.fault is not None:  # it shows nothing of the surface: open defects wait for the next frame
                 session.miss("bad_image", frame.grabbed_ns, "bad_image", prepared.fault, position=position)
                 return
+            self._width.measure(session, frame, position)
             checked_ns = self._clock.monotonic_ns()
             max_tiles = self._scheduler.plan(frame, prepared.tiles, others, checked_ns)
             if max_tiles == 0:
@@ -290,3 +294,4 @@ class InspectionLoop:
         for session in self.sessions:
             self._monitor.stopped(session)
         self._reporter.report_all(self.sessions)
+        self._reporter.send_notes(self.sessions, at_once=True)

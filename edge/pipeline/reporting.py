@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from edge import config, event
 from edge.config import calibration
 from edge.coverage import accounting as coverage
 from edge.coverage.strip_position import StripPosition
+from edge.coverage.strip_trace import RunsNote, SpeedNote, TraceNote
 from edge.frame import Box, Frame
 from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.pipeline.camera_session import CameraSession
@@ -23,6 +24,11 @@ from edge.vision.inspector import Verdict
 
 log = logging.getLogger(__name__)
 
+NOTES_NS: Final = NS_PER_S
+"""Between two notes along the strip."""
+MAX_NOTES: Final = 1000
+SPEED_CHANGE: Final = 0.01
+"""Smaller changes of the speed are not noted."""
 Picture = Callable[[float], event.Evidence | None]
 """Waits at most that long, s; returns the evidence reference of an event, or None."""
 
@@ -79,6 +85,8 @@ class Subscribers:
     removed: Callable[[str], object] = _ignore
     """Called after the last message about a removed camera, with its name."""
     evidence: EvidenceSelector | None = None
+    notes: Callable[[Sequence[TraceNote]], object] = _ignore
+    """Called about once a second with what was noted along the strip: runs, width, speed."""
 
 
 class Reporter:
@@ -93,6 +101,10 @@ class Reporter:
         self._clock = clock
         self._interval_ns = int(report_s * NS_PER_S)
         self._due_ns = clock.monotonic_ns() + self._interval_ns
+        self._notes: list[TraceNote] = []
+        """Since the last `send_notes`; a camera adds at most one width for each meter or second."""
+        self._notes_due_ns = 0
+        self._last_speed: SpeedNote | None = None
 
     # ---- events ----------------------------------------------------------------------------------------
 
@@ -181,6 +193,7 @@ class Reporter:
                 "calibrated_thresholds": _calibrated_thresholds_json(session),
                 "calibration": _calibration_json(session),
                 "drift": _drift_json(session),
+                "width": _width_json(session),
                 "shadow": self._shadow.as_json(session.name),
                 "strip": self._strip.reading.as_json(),
             },
@@ -218,9 +231,7 @@ class Reporter:
         delivered = account.delivered()
         counters.fps = (delivered - counters.delivered_before) / window_s
         counters.delivered_before, counters.window_from_ns = delivered, now_ns
-        is_blind = session.state.name == "no_signal"
-        if is_blind and position is not None and session.heading is not None and counters.view_m:
-            account.advance_to(position)  # strip that passes a camera without signal is never inspected
+        _pass_blind(session, position)
         message = account.report(now_ns)
         bad_images: dict[str, int] = {}
         for gap in counters.gaps.take():
@@ -244,6 +255,54 @@ class Reporter:
             open_defects,
             bad_images,
         )
+
+    # ---- notes along the strip -------------------------------------------------------------------------
+
+    def note(self, note: TraceNote) -> None:
+        """Keep a note for the next `send_notes`."""
+        if len(self._notes) < MAX_NOTES:
+            self._notes.append(note)
+
+    def send_notes(self, sessions: Iterable[CameraSession], *, at_once: bool = False) -> None:
+        """Send what was noted along the strip, once a second: first of all the runs that are final."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns < self._notes_due_ns and not at_once:
+            return
+        self._notes_due_ns = now_ns + NOTES_NS
+        tracker = self._strip.tracker
+        position = tracker.at(now_ns)
+        notes: list[TraceNote] = []
+        for session in sessions:
+            _pass_blind(session, position)
+            for coil, runs in session.take_runs(tracker):
+                notes.append(RunsNote(session.name, coil, runs))
+        notes += self._notes
+        self._notes.clear()
+        speed = self._speed_note(now_ns)
+        if speed is not None:
+            notes.append(speed)
+        if notes:
+            self._subscribers.notes(notes)
+
+    def _speed_note(self, now_ns: int) -> SpeedNote | None:
+        """The speed, where it has changed."""
+        reading = self._strip.tracker.reading(now_ns)
+        last = self._last_speed
+        if last is not None and last.coil == reading.coil and (last.at_m is None) == (reading.position_m is None):
+            before, now = last.m_per_s or 0.0, reading.m_per_s or 0.0
+            if abs(now - before) <= SPEED_CHANGE * max(before, now):
+                return None
+        if last is None and reading.m_per_s is None:
+            return None
+        self._last_speed = SpeedNote(reading.coil, reading.position_m, reading.m_per_s)
+        return self._last_speed
+
+
+def _pass_blind(session: CameraSession, position: StripPosition | None) -> None:
+    """Strip that passes a camera without signal is never inspected."""
+    is_blind = session.state.name == "no_signal"
+    if is_blind and position is not None and session.heading is not None and session.counters.view_m:
+        session.counters.account.advance_to(position)
 
 
 def thresholds_json(decision: config.Decision) -> dict[str, Any]:
@@ -298,3 +357,18 @@ def _log_edges(session: CameraSession) -> None:
     for side in sorted(session.lost_edges - lost):
         log.info("camera %s: the %s edge of the strip is seen again", session.name, side)
     session.lost_edges = lost
+
+
+def _width_json(session: CameraSession) -> dict[str, Any] | None:
+    """The width in a state message; None before the first sample."""
+    state = session.width
+    figures = state.curve.figures
+    if figures is None:
+        return None
+    return {
+        "last_mm": round(figures.last, 2),
+        "least_mm": round(figures.least, 2),
+        "most_mm": round(figures.most, 2),
+        "mean_mm": round(figures.mean, 2),
+        "out_since": None if state.out_since_ns is None else stamp(state.out_since_ns),
+    }

@@ -134,7 +134,7 @@ def test_real_edges_are_followed_within_8_px_and_no_others_found():
         side, truth = SEVERSTAL.get(f"{path.parent.name}/{path.stem}", (None, None))
         assert set(found) == ({side} if side else set()), path.stem
         if side:
-            assert abs(found[side] - truth) <= 8, path.stem
+            assert abs(found[side].innermost_px - truth) <= 8, path.stem
             follower = StripFollower(
                 Track(seen_px={side: (truth - 60, truth + 60)}, margin_px=4), (0, 0, width, height)
             )
