@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -24,8 +24,8 @@ class SeverityRule(Section):
     severity: Literal["minor", "major", "critical"] = Field(description="severity of a defect that this rule is about")
     classes: list[DefectClass] | None = Field(None, min_length=1, description="classes of the model; null: all")
     surface: Surface | None = Field(None, description="null: both surfaces")
-    min_length_mm: Millimeters = Field(0.0, description="from this length on; a length that is not known counts as long")
-    min_width_mm: Millimeters = Field(0.0, description="from this width on; a width that is not known counts as wide")
+    min_length_mm: Millimeters = Field(0.0, description="from this length on; an unknown length counts as long")
+    min_width_mm: Millimeters = Field(0.0, description="from this width on; an unknown width counts as wide")
 
 
 class Window(Section):
@@ -94,8 +94,8 @@ class Roll(Section):
         1.0, gt=0.0, le=100.0, description="length of strip at the camera for each length of strip at the roll"
     )
     surface: Surface | None = Field(None, description="the side that it touches; null: both")
-    since: datetime.date | None = Field(None, description="first day with this diameter; grinding changes it")
-    until: datetime.date | None = Field(None, description="last day with this diameter")
+    since: dt.date | None = Field(None, description="first day with this diameter; grinding changes it")
+    until: dt.date | None = Field(None, description="last day with this diameter")
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Roll:

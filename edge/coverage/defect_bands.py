@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from statistics import median
 
 Breathe = Callable[[], object]
@@ -146,6 +147,6 @@ def without_doubles(
 
 
 def _is_regular(at: Sequence[float]) -> bool:
-    gaps = [b - a for a, b in zip(at, at[1:], strict=False)]
+    gaps = [b - a for a, b in pairwise(at)]
     usual = median(gaps)
     return sum(abs(gap - usual) <= 0.018 + 0.002 * usual for gap in gaps) >= 0.4 * len(gaps)

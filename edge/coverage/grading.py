@@ -1,10 +1,10 @@
 """The grade of a coil: the first grade of its product whose rules all hold, with the reasons.
 
-A rule holds, fails, or cannot be decided because something is not known: where a defect lies, how long it is, whether all
-events are there. What is not known counts in both ways, so that a coil never gets a better grade for less knowledge:
-a rule holds only if it holds in the worst case, and fails only if it fails in the best one. A coil that fits no grade is
-`reject` where defects, roll marks or its width rule out each of them, and `not graded` where only a lack of knowledge
-does. Pure Python without the configuration's models: a report grades a record in the same way.
+A rule holds, fails, or cannot be decided because something is not known: where a defect lies, how long it is, whether
+all events are there. What is not known counts in both ways, so that a coil never gets a better grade for less
+knowledge: a rule holds only if it holds in the worst case, and fails only if it fails in the best one. A coil that fits
+no grade is `reject` where defects, roll marks or its width rule out each of them, and `not graded` where only a lack of
+knowledge does. Pure Python without the configuration's models: a report grades a record in the same way.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CoilDefect:
 
 @dataclass(frozen=True, slots=True)
 class CoilRun:
-    """Meters that one camera inspected: kind is whole, partial, missed or unknown.  What no run has counts as missed."""
+    """Meters of one camera: kind is whole, partial, missed or unknown.  What no run has counts as missed."""
 
     camera: str
     from_m: float
@@ -80,7 +80,7 @@ class CoilFacts:
 
 @dataclass(frozen=True, slots=True)
 class RuleResult:
-    """One rule of one grade.  found: None: not known at all.  at_m: where the limit is exceeded, or the most was found."""
+    """One rule of one grade.  found: None: not known at all.  at_m: where that was found."""
 
     grade: str
     rule: str
@@ -219,13 +219,13 @@ class _Ledger:
             is_in_tail = to_m is not None and tail_m > 0 and defect.at_m >= to_m
             return not (is_in_head and head_m > 0) and not is_in_tail
 
-        return cls(facts, head_m, to_m, tuple(filter(counts, facts.defects)))
+        return cls(facts, head_m, to_m, tuple(sorted(filter(counts, facts.defects), key=_order)))
 
     def select(
-        self, surface: str | None, severity: str = "minor", classes: Sequence[str] | None = None
+        self, surface: str | None, severity: DefectSeverity = "minor", classes: Sequence[str] | None = None
     ) -> tuple[list[CoilDefect], list[CoilDefect]]:
         """The defects of this severity or worse: those certainly on this surface, and those that may be."""
-        worst = SEVERITIES.index(severity)  # type: ignore[arg-type]
+        worst = SEVERITIES.index(severity)
         found = [
             defect
             for defect in self.defects
@@ -267,6 +267,13 @@ class _Ledger:
             total += max(0.0, to_m - max(at_m, from_m))
             at_m = max(at_m, to_m)
         return total / (self.to_m - self.from_m), min(holes)[0] if holes else None
+
+
+def _order(defect: CoilDefect) -> tuple[object, ...]:
+    """Places first: the order of the facts does not decide which defect a reason names."""
+    at_m, length_mm = defect.at_m, defect.length_mm
+    names = defect.class_name, defect.severity, defect.surface or ""
+    return at_m is None, at_m or 0.0, length_mm is None, length_mm or 0.0, *names
 
 
 def most_in_window(places_m: Iterable[float], length_m: float) -> tuple[int, float | None]:
@@ -326,7 +333,7 @@ def _first(defects: Sequence[CoilDefect]) -> float | None:
     return min((defect.at_m for defect in defects if defect.at_m is not None), default=None)
 
 
-def _counted(severity: str) -> _Measure:
+def _counted(severity: DefectSeverity) -> _Measure:
     def measure(ledger: _Ledger, surface: str | None) -> _Bounds:
         certain, possible = ledger.select(surface, severity)
         is_complete = ledger.facts.is_complete
@@ -337,7 +344,7 @@ def _counted(severity: str) -> _Measure:
     return measure
 
 
-def _windowed(length_m: float, severity: str = "minor", classes: Sequence[str] | None = None) -> _Measure:
+def _windowed(length_m: float, severity: DefectSeverity = "minor", classes: Sequence[str] | None = None) -> _Measure:
     def measure(ledger: _Ledger, surface: str | None) -> _Bounds:
         certain, possible = ledger.select(surface, severity, classes)
         best, at_m = most_in_window((d.at_m for d in certain if d.at_m is not None), length_m)
@@ -395,11 +402,11 @@ _MEASURES: Final[Mapping[str, _Measure]] = {
 
 def _width(ledger: _Ledger, grade: str, surface: str | None, limit: tuple[float, float]) -> RuleResult:
     """The width is within the limits at all places where it was measured.  Places that are not known count, too."""
+    to_m = ledger.to_m if ledger.facts.has_ended else None
     points = [
         point
         for point in ledger.facts.widths
-        if point.at_m is None
-        or (point.at_m >= ledger.from_m and (ledger.to_m is None or not ledger.facts.has_ended or point.at_m <= ledger.to_m))
+        if point.at_m is None or (point.at_m >= ledger.from_m and (to_m is None or point.at_m <= to_m))
     ]
     if not points:
         return RuleResult(grade, "width_mm", surface, limit, None, None, None, "nobody measured it")

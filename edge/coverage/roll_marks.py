@@ -1,10 +1,11 @@
 """Roll marks: defects at one place across the strip, one circumference of a roll apart.
 
-Each pair of defects at one place across is a hypothesis "one revolution apart", or two. It is followed along the strip:
-is there a defect at the next place where the roll must have left one? A place that was not inspected counts neither way.
-How surprising so many hits are is a binomial tail, with the mean of what the neighbourhood has of defects at such a place
-(the tail of unequal chances is below it: Hoeffding 1956). It is multiplied by the number of hypotheses, of lengths and of
-tolerances that were tried (Bonferroni), so that `log10_chance` is that of a whole surface without a roll mark.
+Each pair of defects at one place across is a hypothesis "one revolution apart", or two. It is followed along the
+strip: is there a defect at the next place where the roll must have left one? A place that was not inspected counts
+neither way. How surprising so many hits are is a binomial tail, with the mean of what the neighbourhood has of defects
+at such a place (the tail of unequal chances is below it: Hoeffding 1956). It is multiplied by the number of hypotheses,
+of lengths and of tolerances that were tried (Bonferroni), so that `log10_chance` is that of a whole surface without a
+roll mark.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def find_marks(
 
 @dataclass(frozen=True, slots=True)
 class _Chain:
-    """links: (revolution, defect), in order.  places: inspected places so far, without the pair that it started from."""
+    """links: (revolution, defect), in order."""
 
     links: tuple[tuple[int, int], ...]
     period_m: float
@@ -309,7 +310,7 @@ class _Run:
                     chances += 1 - math.exp(-self._rate(at, ys[k], i, j, period_m) * 2 * within)
                     near = self._bands.near(at - within, at + within, ys[k])
                     if near:
-                        more.append((turn * parts + step, min(near, key=lambda n: abs(xs[n] - at))))  # noqa: B023
+                        more.append((turn * parts + step, min(near, key=lambda n: abs(xs[n] - at))))
             if len(more) >= 2 and len(more) >= 0.2 * places:
                 log10 = log10_tail(len(more), places, chances / places)
                 if log10 < DIVIDED_LOG10:

@@ -13,9 +13,10 @@ FITS_SHARE: Final = 0.005
 
 @dataclass(frozen=True, slots=True)
 class Roll:
-    """One roll between two grindings.  stretch: of the strip from this roll to the camera, 1.0 where it keeps its length.
+    """One roll between two grindings.
 
-    surface: the side that it touches; None: both.  since, until: YYYY-MM-DD, both included; None: open.
+    stretch: of the strip from this roll to the camera, 1.0 where it keeps its length.  surface: the side that it
+    touches; None: both.  since, until: YYYY-MM-DD, both included; None: open.
     """
 
     name: str
