@@ -20,6 +20,7 @@ from edge.control.startup import Prepared
 from edge.control.unix_socket import CommandSocket
 from edge.coverage import strip_position
 from edge.coverage.coil_store import MAX_AWAY_S, CoilStore
+from edge.coverage.severity import Severities
 from edge.coverage.totals import CoverageTotals
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.line_signals import LineSignals
@@ -283,6 +284,7 @@ def _inspection_loop(
             lambda: line_signals.last_refusal,
         ),
         shadow=prepared.shadow,
+        severities=Severities(settings.products),
     )
     return line
 

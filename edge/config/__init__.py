@@ -5,7 +5,6 @@ from edge.config.coil_sections import Coils, StripWidth
 from edge.config.grading import Product, Roll
 from edge.config.loader import find_camera, json_schema, load, parse, require_secrets, state_dir_of
 from edge.config.schema import (
-    PATH_STEP,
     CalibratedThresholds,
     Camera,
     Commands,
@@ -20,10 +19,10 @@ from edge.config.schema import (
     Outbox,
     Scale,
     Sparkplug,
-    Travel,
     Verb,
 )
 from edge.config.state_dir import StateDir
+from edge.config.travel import PATH_STEP, Travel
 from edge.config.value_types import TILE_PX, Name, Point, Polygon, Rectangle, Share
 
 __all__ = [

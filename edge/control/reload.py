@@ -23,6 +23,7 @@ from edge.control.effective_config import EffectiveConfig, effective_config
 from edge.control.loaded_model import LoadedModel
 from edge.control.mqtt_commands import Commands
 from edge.control.startup import Prepared, active, session_of, shadow_of
+from edge.coverage.severity import Severities
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.output import NodeProperties
@@ -275,6 +276,7 @@ class Node:
             thresholds,
             names=frozenset(by_name),
             report_s=settings.report_s,
+            severities=Severities(settings.products),
             replaces_shadow=not is_same,
             shadow=shadow,
             on_change=then,

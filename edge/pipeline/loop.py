@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from edge import config, event
 from edge.camera.notices import CameraEnded, CameraLost, CameraOpened, CameraRemoved, FramesLost, Notice
+from edge.coverage.severity import Severities
 from edge.coverage.strip_position import PositionTracker, StripPosition, StripReading
 from edge.frame import Frame
 from edge.host.clock import NS_PER_MS, NS_PER_S, Clock
@@ -63,8 +64,12 @@ class InspectionLoop:
         orders: OrderQueue | None = None,
         strip: StripInput | None = None,
         shadow: Shadow | None = None,
+        severities: Severities | None = None,
     ) -> None:
-        """report_s: interval of coverage messages and reports.  strip: speed and coil; None: neither is known."""
+        """report_s: interval of coverage messages and reports.  strip: speed and coil; None: neither is known.
+
+        severities: how severe defects are; None: all are minor.
+        """
         self._cameras = cameras
         self._clock = clock
         self._snapshots = SnapshotRequests()
@@ -73,6 +78,8 @@ class InspectionLoop:
         strip = strip or StripInput(PositionTracker(config.Travel(), clock.monotonic_ns()))
         self._strip = StripMonitor(strip, subscribers.events, clock)
         self._reporter = Reporter(subscribers, self._strip, self._shadow, clock, report_s)
+        if severities is not None:
+            self._reporter.severities = severities
         self._monitor = CameraMonitor(self._reporter, self._scheduler, strip.tracker, clock)
         self._drift = DriftMonitor(self._reporter, clock)
         self._width = WidthMonitor(self._reporter, strip.tracker, clock)
