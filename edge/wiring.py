@@ -21,6 +21,7 @@ from edge.control.unix_socket import CommandSocket
 from edge.coverage import strip_position
 from edge.coverage.coil_store import MAX_AWAY_S, CoilStore
 from edge.coverage.severity import Severities
+from edge.coverage.strip_trace import StripTrace
 from edge.coverage.totals import CoverageTotals
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.line_signals import LineSignals
@@ -152,7 +153,8 @@ def build(
             on_acknowledged=event_latency.acknowledged,
         ),
     )
-    outputs = Outputs(settings, outbox, clock)
+    trace = StripTrace()
+    outputs = Outputs(settings, outbox, clock, trace=trace)
     orders = OrderQueue()
     cameras = Supervisor(settings.active_cameras, clock)
     building.callback(cameras.close)
@@ -161,7 +163,7 @@ def build(
     evidence = _evidence_writer(settings, clock)
     restored = _restored_coil(coils, totals, recorder, clock)
     line = _inspection_loop(
-        prepared, topics, clock, service, node, reach, rejected_alarm, totals, evidence, line_signals, restored
+        prepared, topics, clock, service, node, reach, rejected_alarm, totals, evidence, line_signals, restored, trace
     )
     rollout = ModelRollout(node, prepared, orders, lambda: line.sessions, clock)
     handlers = CommandHandlers(node, rollout, orders, outbox, recorder, publisher, commands, clock)
@@ -248,6 +250,7 @@ def _inspection_loop(
     evidence: EvidenceWriter | None,
     line_signals: LineSignals,
     restored: strip_position.RestoredCoil | None,
+    trace: StripTrace,
 ) -> InspectionLoop:
     settings = prepared.settings
 
@@ -262,7 +265,9 @@ def _inspection_loop(
         service.status(status_line(reports, reach.publisher.snapshot(), clock.monotonic_ns()))
         for report in reports:
             total, account = report.latency, report.coverage
-            reach.outputs.report(CameraReport(report.camera, report.fps, total.p50, total.p99, account))
+            reach.outputs.report(
+                CameraReport(report.camera, report.fps, total.p50, total.p99, account, report.width_mm)
+            )
 
     line = InspectionLoop(
         prepared.sessions,
@@ -273,6 +278,7 @@ def _inspection_loop(
             coverage=retain_coverage,
             reports=on_report,
             removed=node.forget,
+            notes=trace.put,
             evidence=None if evidence is None else EvidenceSelector(settings.evidence, evidence.keep, clock),
         ),
         clock,

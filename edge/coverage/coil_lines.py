@@ -139,9 +139,13 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """The node started again: what happened since the line before is unknown, as far as events do not say it."""
+    """The writing started again, after a start of the node or a reload.
+
+    After a start the runs since the line before are unknown.  cameras: as they are configured now.
+    """
 
     time: str
+    cameras: tuple[CameraView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +193,10 @@ def _header(fields: dict[str, Any]) -> Header:
     return Header(**fields, cameras=cameras)
 
 
+def _resumed(fields: dict[str, Any]) -> Resumed:
+    return Resumed(fields["time"], tuple(CameraView(**camera) for camera in fields["cameras"]))
+
+
 def _defect(fields: dict[str, Any]) -> Defect:
     across = fields.pop("across_mm")
     return Defect(**fields, across_mm=None if across is None else (float(across[0]), float(across[1])))
@@ -206,10 +214,11 @@ def _plain(kind: Callable[..., Item]) -> Callable[[dict[str, Any]], Item]:
     return lambda fields: kind(**fields)
 
 
-_PLAIN: Final = (Width, Speed, Setup, Note, Progress, Missing, Loss, Resumed, Ended)
+_PLAIN: Final = (Width, Speed, Setup, Note, Progress, Missing, Loss, Ended)
 _READERS: Final[dict[str, Callable[[dict[str, Any]], Item]]] = {
     "header": _header,
     "defect": _defect,
     "runs": _runs,
+    "resumed": _resumed,
     **{kind.__name__.lower(): _plain(kind) for kind in _PLAIN},
 }

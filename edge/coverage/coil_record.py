@@ -15,7 +15,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -382,9 +382,13 @@ def read(path: Path) -> CoilRecord:
             case _:
                 pass
     summary = totals.summary()
-    assert totals.header is not None
+    header = totals.header
+    assert header is not None
+    if not header.config_sha256 and rest[Setup]:  # the first record of a node starts before its first event
+        first = rest[Setup].pop(0)
+        header = replace(header, model=first.model, config_sha256=first.config_sha256)
     return CoilRecord(
-        totals.header,
+        header,
         summary,
         tuple(sorted(defects.values(), key=_place)),
         {camera: _whole(found, summary) for camera, found in runs.items()},

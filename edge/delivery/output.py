@@ -7,11 +7,12 @@ values that it receives are neutral: the words of its protocol are known in its 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from edge.config import Config
 from edge.coverage.strip_position import StripReading
+from edge.coverage.strip_trace import StripTrace
 from edge.delivery.outbox.rows import Row
 from edge.host.clock import Clock
 
@@ -36,6 +37,8 @@ class CameraReport:
     p50_ms: float
     p99_ms: float
     coverage: Mapping[str, Any]
+    width_mm: float | None = None
+    """The last width of the strip that it measured."""
 
 
 class Events(Protocol):
@@ -57,6 +60,8 @@ class OutputContext:
     events: Events
     clock: Clock
     first_seq: int
+    trace: StripTrace = field(default_factory=StripTrace)
+    """What the inspection loop notes along the strip."""
 
 
 class Output(Protocol):

@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 
 from edge.config import Config
 from edge.coverage.strip_position import StripReading
+from edge.coverage.strip_trace import StripTrace
 from edge.delivery.output import CameraReport, Events, NodeProperties, Output, OutputContext
 from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock, stamp
@@ -63,8 +64,15 @@ def _sparkplug(context: OutputContext) -> Output:
     return SparkplugOutput.of(context)
 
 
+def _coils(context: OutputContext) -> Output:
+    from edge.delivery.coils.output import CoilsOutput  # noqa: PLC0415 (as the others)
+
+    return CoilsOutput(context, context.trace)
+
+
 OUTPUTS: Final[list[OutputKind]] = [
     OutputKind("sparkplug", lambda settings: settings.sparkplug.enabled, _sparkplug),
+    OutputKind("coils", lambda settings: settings.coils.enabled, _coils),
 ]
 """Every output there is.  A new one is a package in `delivery`, a configuration section and a row."""
 
@@ -337,8 +345,11 @@ class Outputs:
         clock: Clock,
         kinds: list[OutputKind] = OUTPUTS,
         limits: Limits = Limits(),
+        *,
+        trace: StripTrace | None = None,
     ) -> None:
-        self._context = OutputContext(settings, events, clock, events.last_seq + 1)
+        """trace: what the inspection loop notes along the strip; None: nobody notes anything."""
+        self._context = OutputContext(settings, events, clock, events.last_seq + 1, trace or StripTrace())
         self._clock = clock
         self._kinds = kinds
         self._limits = limits

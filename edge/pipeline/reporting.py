@@ -66,6 +66,8 @@ class Report:
     open_defects: int
     bad_images: Mapping[str, int] = field(default_factory=dict)
     """Pictures of the window that could not be inspected, by reason."""
+    width_mm: float | None = None
+    """The last width of the strip."""
 
 
 def _ignore(*_: object) -> None:
@@ -263,6 +265,7 @@ class Reporter:
             message,
             open_defects,
             bad_images,
+            None if session.width.curve.figures is None else session.width.curve.figures.last,
         )
 
     # ---- notes along the strip -------------------------------------------------------------------------
