@@ -108,11 +108,13 @@ def find_marks(
     background: Background | None = None,
     search: Search | None = None,
     breathe: Breathe = lambda: None,
+    first_only: bool = False,
 ) -> Found:
     """Search the defects of one surface for roll marks.
 
     unseen: parts of the strip that were not inspected, m.  excluded_m: periods of the inspection itself (the advance
-    between two frames, the pitch of the tiles), at which fixed faults repeat.
+    between two frames, the pitch of the tiles), at which fixed faults repeat.  first_only: only marks whose first place
+    is the first defect.
     """
     search = search or Search()
     placed = without_doubles(defects, search.double_mm / 1000, search.across_mm, breathe)
@@ -126,7 +128,7 @@ def find_marks(
     if len(placed) < MIN_MEMBERS:
         return Found(streaks=tuple(streaks))
     run = _Run(bands, Unseen(unseen), search, background or Background())
-    seeds, left_out = _seeds(bands, search, breathe)
+    seeds, left_out = _seeds(bands, search, breathe, 1 if first_only else len(bands))
     run.tried = max(1, len(seeds), run.tried)
     chains = []
     used: set[tuple[int, int]] = set()
@@ -347,15 +349,19 @@ def log10_tail(k: int, n: int, p: float) -> float:
     return (top + math.log(total)) / math.log(10)
 
 
-def _seeds(bands: DefectBands, search: Search, breathe: Breathe) -> tuple[list[tuple[int, int, int]], int]:
+def _seeds(
+    bands: DefectBands, search: Search, breathe: Breathe, origins: int
+) -> tuple[list[tuple[int, int, int]], int]:
     """Hypotheses: pairs of defects, so many revolutions apart; and how many more than the limit there are.
+
+    origins: the first defect of a pair is one of so many.
 
     Above the limit the pairs are taken evenly from the whole strip, those of one revolution before those of two.
     """
     found: dict[int, list[tuple[int, int, int]]] = {turns: [] for turns in SEED_TURNS}
     counted = 0
     ceiling = 20 * search.max_pairs
-    for i, (x, y) in enumerate(zip(bands.xs, bands.ys, strict=True)):
+    for i, (x, y) in enumerate(zip(bands.xs[:origins], bands.ys[:origins], strict=True)):
         for j in bands.near(x + search.shortest_m, x + search.longest_m * SEED_TURNS[-1], y):
             for turns in SEED_TURNS:
                 if search.shortest_m <= (bands.xs[j] - x) / turns <= search.longest_m:
