@@ -12,7 +12,7 @@ from edge.cli.options import config_option, json_option
 from edge.cli.progress import echo
 
 
-@click.group(short_help="Start, end or show the coil on the line.")
+@click.group(short_help="Start, end or show the coil on the line; list coils.")
 def coil() -> None:
     """The coil on the line: positions count from its start.
 
@@ -20,6 +20,7 @@ def coil() -> None:
     defectd coil start A4711    a coil starts now, at 0 m
     defectd coil show           the coil, its position, and the speed of the strip
     defectd coil stop           the coil ends; positions are unknown until the next one
+    defectd coil list           the coils of which the node has a record
     """
 
 
@@ -49,6 +50,34 @@ def stop(config_path: Any, as_json: bool) -> None:
 def show(config_path: Any, as_json: bool) -> None:
     """Show the coil, its position and the speed of the strip."""
     _order(config_path, as_json, action="show")
+
+
+@coil.command("list")
+@config_option
+@json_option
+@click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Number of coils.")
+@exits_with_reason
+def list_coils(config_path: Any, as_json: bool, last: int) -> None:
+    """List coils, the newest first. Reads their records; the node need not run."""
+    from edge import config
+    from edge.coverage import coil_record
+    from edge.host.clock import local_date_time, wall_ns_of
+
+    folder = config.load(config_path).state.coils
+    found = coil_record.summaries(folder)[:last]
+    if as_json:
+        click.echo(json.dumps({"schema": "defectd.coils/1", "coils": [each.as_json() for each in found]}))
+        return
+    if not found:
+        echo(f"no records in {folder}")
+    for each in found:
+        length = "length unknown" if each.length_m is None else f"{each.length_m:.1f} m"
+        defects = ", ".join(f"{n} {name}" for name, n in each.severities.items()) or "no defects"
+        ends = [] if each.ended is not None else ["so far"]
+        ends += [] if each.is_complete else ["not complete"]
+        name = "no coil" if each.coil is None else each.coil
+        started = local_date_time(wall_ns_of(each.started))
+        echo(f"{started}  {name}  {length}  {defects}{''.join(f', {end}' for end in ends)}  {each.id}")
 
 
 def _order(config_path: Any, as_json: bool, **fields: Any) -> None:

@@ -1,7 +1,6 @@
 """What was asked for: the configuration, calibrations, tuning, and what commands changed."""
 
 from edge.config.broker_address import broker_address, embedded_port
-from edge.config.coil_sections import Coils, StripWidth
 from edge.config.grading import Product, Roll
 from edge.config.loader import find_camera, json_schema, load, parse, require_secrets, state_dir_of
 from edge.config.schema import (
@@ -22,7 +21,7 @@ from edge.config.schema import (
     Verb,
 )
 from edge.config.state_dir import StateDir
-from edge.config.travel import PATH_STEP, Travel
+from edge.config.strip_sections import PATH_STEP, Coils, StripWidth, Travel
 from edge.config.value_types import TILE_PX, Name, Point, Polygon, Rectangle, Share
 
 __all__ = [

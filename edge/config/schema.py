@@ -26,10 +26,9 @@ from pydantic import (
 from edge.config import secret_file
 from edge.config.broker_address import broker_address, embedded_port, is_loopback
 from edge.config.camera_calibration import CameraCalibration
-from edge.config.coil_sections import Coils, StripWidth
 from edge.config.grading import Product, Roll
 from edge.config.state_dir import StateDir
-from edge.config.travel import Travel
+from edge.config.strip_sections import Coils, StripWidth, Travel
 from edge.config.value_types import (
     BUILTIN,
     MAX_PIXEL,
@@ -241,6 +240,21 @@ class Metrics(Section):
             if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
                 raise ValueError("write HOST:PORT with a port from 1 to 65535, or null")
         return value
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port, or None."""
+        if self.listen is None:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class Web(Section):
+    listen: str | None = Field("127.0.0.1:8480", description="HOST:PORT of the page; null: none")
+    process: Literal["daemon", "unit"] = Field(
+        "daemon", description="who starts the page: the daemon, or the unit defectd-web.service"
+    )
 
     @property
     def address(self) -> tuple[str, int] | None:
@@ -508,6 +522,7 @@ class Config(Section):
     commands: Commands = Commands()
     sparkplug: Sparkplug = Sparkplug()
     metrics: Metrics = Metrics()
+    web: Web = Web()
     travel: Travel = Travel()
     coils: Coils = Coils()
     grading: list[Product] = Field([], max_length=50, description="products, with severities and grades")

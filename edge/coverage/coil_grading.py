@@ -1,17 +1,17 @@
-"""From the record of a coil to its roll marks and its grade: the same for a coil that runs and for one that has ended."""
+"""From the record of a coil to its roll marks and its grade, for a coil that runs and for one that has ended."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, cast
+from typing import Any
 
 from edge.coverage import coil_lines, grading, rolls
 from edge.coverage.coil_record import Totals
 from edge.coverage.defect_bands import Breathe, PlacedDefect, Streak
 from edge.coverage.roll_marks import Found, RollMark, find_marks
 from edge.coverage.rolls import Roll
-from edge.event import DefectSeverity
+from edge.coverage.severity import SEVERITIES
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,8 @@ class CoilFactsBuilder:
         self._defects: dict[str, coil_lines.Defect] = {}
         self._runs: dict[str, list[grading.CoilRun]] = {}
         self._widths: list[grading.CoilWidth] = []
+        self._cameras: dict[str, str | None] = {}
+        """The surface of each camera that saw the coil; a reload may have added some."""
 
     @property
     def header(self) -> coil_lines.Header | None:
@@ -71,6 +73,8 @@ class CoilFactsBuilder:
             return
         self._totals.add(item)
         match item:
+            case coil_lines.Header(cameras=cameras) | coil_lines.Resumed(cameras=cameras):
+                self._cameras.update((camera.name, camera.surface) for camera in cameras)
             case coil_lines.Defect() if self.header is not None and item.coil == self.header.coil:
                 self._defects[item.track_id] = item
             case coil_lines.Runs(camera, runs):
@@ -88,7 +92,7 @@ class CoilFactsBuilder:
 
     def unseen(self, surface: str | None) -> list[tuple[float, float]]:
         """The parts of the strip that a camera of this surface did not see.  None: cameras of no stated surface."""
-        names = {camera.name for camera in self._cameras if camera.surface == surface}
+        names = {name for name, side in self._cameras.items() if side == surface}
         return [
             (run.from_m, run.to_m)
             for camera, runs in self._runs.items()
@@ -96,10 +100,6 @@ class CoilFactsBuilder:
             for run in runs
             if run.kind in ("missed", "unknown")
         ]
-
-    @property
-    def _cameras(self) -> tuple[coil_lines.CameraView, ...]:
-        return () if self.header is None else self.header.cameras
 
     def facts(self, marks: Sequence[MarkOnSide] | None) -> grading.CoilFacts:
         """What is known now.  marks: None: nobody searched for them.  Raises ValueError before the header."""
@@ -110,7 +110,7 @@ class CoilFactsBuilder:
             summary.length_m,
             tuple(_as_fact(defect) for defect in self._defects.values()),
             tuple(run for runs in self._runs.values() for run in runs),
-            {camera.name: camera.surface for camera in self._cameras},
+            dict(self._cameras),
             None if marks is None else tuple(one.surface for one in marks),
             tuple(self._widths),
             summary.is_complete,
@@ -125,7 +125,9 @@ class CoilFactsBuilder:
         by_side: dict[str | None, list[PlacedDefect]] = {}
         for defect in self._defects.values():
             if defect.from_m is not None and defect.across_mm is not None:
-                by_side.setdefault(defect.surface, []).append(placed(defect.seq, defect.from_m, defect.across_mm, defect.class_name))
+                by_side.setdefault(defect.surface, []).append(
+                    placed(defect.seq, defect.from_m, defect.across_mm, defect.class_name)
+                )
         marks: list[MarkOnSide] = []
         streaks: list[StreakOnSide] = []
         for surface in sorted(by_side, key=lambda side: side or ""):
@@ -158,6 +160,6 @@ def grade_record(
 
 
 def _as_fact(defect: coil_lines.Defect) -> grading.CoilDefect:
-    severity = cast("DefectSeverity", defect.severity if defect.severity in grading.SEVERITIES else "critical")
+    severity = next((each for each in SEVERITIES if each == defect.severity), SEVERITIES[-1])
     length_mm = None if defect.is_open else defect.length_mm
     return grading.CoilDefect(defect.class_name, severity, defect.from_m, length_mm, defect.surface)

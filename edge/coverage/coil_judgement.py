@@ -1,6 +1,6 @@
 """The judgement of a coil, beside its record: roll marks, grade, and who released it.
 
-    STATE_DIR/coils/ID.judgement.json   replaced as a whole; `coil_judge` writes it, reports and the page read it
+STATE_DIR/coils/ID.judgement.json   replaced as a whole; `coil_judge` writes it, reports and the page read it
 """
 
 from __future__ import annotations

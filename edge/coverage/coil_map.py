@@ -8,28 +8,32 @@ Events and the record keep both.
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from edge.coverage import coil_record
 from edge.coverage.coil_lines import Defect, Ended, Header, Interval, Item, Runs, Speed, Width
-from edge.coverage.coil_record import Tail
+from edge.coverage.coil_record import CoilSummary, Tail, Totals
 from edge.coverage.runs import Run, RunLog, coarsened, complement
 
 SAME_CLASS_MM: Final = 15.0
 OTHER_CLASS_MM: Final = 5.0
 SEVERITIES: Final = ("minor", "major", "critical")
 """From the least to the worst."""
-MAX_DEFECTS: Final = 20_000
-"""Newest defects of the running coil that are kept one by one; older ones only in the bins."""
+MAX_DEFECTS: Final = 5_000
+"""Newest defects that are kept one by one; older ones only in the bins."""
 MAX_BINS: Final = 2048
 BIN_M: Final = 1.0
 """Length of a bin at first; it doubles with the coil."""
-MAX_RUNS: Final = 4096
-"""Runs of one camera."""
-MAX_WIDTHS: Final = 4096
+MAX_RUNS: Final = 8192
+"""Runs of all cameras."""
+MAX_WIDTHS: Final = 8192
+"""Samples of all cameras."""
+MIN_EACH: Final = 128
+"""Runs, and samples, of one camera that are kept in any case."""
+BLOCK_BYTES: Final = 1 << 20
 SHOWN_DEFECTS: Final = 500
 SHOWN_RUNS: Final = 400
 SHOWN_WIDTHS: Final = 400
@@ -136,15 +140,13 @@ def _rank(severity: str) -> int:
     return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
 
 
-class LiveMap:
-    """The coil that runs, followed as its record grows.  Memory is bounded.  Owned by one thread.
+class CoilMap:
+    """What the lines of one record say, within bounds of memory.  Owned by one thread.
 
     Without a coil it goes on over the records that follow each other.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._tail: Tail | None = None
+    def __init__(self) -> None:
         self._clear()
 
     def _clear(self) -> None:
@@ -153,6 +155,7 @@ class LiveMap:
         self.reach_m = 0.0
         self.unplaced = 0
         """Defects without a place."""
+        self._totals = Totals()
         self._defects: OrderedDict[str, Defect] = OrderedDict()
         self._bins: Counter[tuple[int, str | None, str]] = Counter()
         """Defects by bin, surface and severity."""
@@ -161,39 +164,32 @@ class LiveMap:
         self._widths: dict[str, list[Width]] = {}
         self._speeds: list[Speed] = []
 
-    def follow(self) -> None:
-        """Take in what was written since the last call.  A record that is gone is followed by the next call."""
-        newest = coil_record.current(self._folder)
-        if self._tail is not None and newest != self._tail.path:
-            self._drain(self._tail)
-            self._tail = None
-        if self._tail is None and newest is not None:
-            self._tail = Tail(newest)
-        if self._tail is not None:
-            self._drain(self._tail)
+    def take(self, item: Item) -> None:
+        """Take the next item of a record."""
+        if self.header is None and not isinstance(item, Header):
+            return
+        self._note(item)
+        self._totals.add(item)
 
-    def _drain(self, tail: Tail) -> None:
-        try:
-            while found := tail.read():
-                for item in found:
-                    self._take(item)
-        except OSError:
-            pass  # it was packed since: what its last seconds held is in the packed record
+    def summary(self) -> CoilSummary | None:
+        """None before the first line."""
+        return None if self.header is None else self._totals.summary()
 
-    def _take(self, item: Item) -> None:
+    def _note(self, item: Item) -> None:
         match item:
             case Header():
                 is_next = self.header is not None and self.header.coil is None and item.coil is None
-                if not is_next or (self.ended is not None and self.ended.by != "ring"):
+                if not is_next or self.ended is None or self.ended.by != "ring":
                     self._clear()
+                self._totals = Totals()
                 self.header, self.ended = item, None
             case Defect():
                 if self.header is not None and item.coil == self.header.coil:
-                    self._take_defect(item)
+                    self._note_defect(item)
             case Runs():
-                self._take_runs(item)
+                self._note_runs(item)
             case Width():
-                self._take_width(item)
+                self._note_width(item)
             case Speed():
                 self._speeds = [*self._speeds[-1:], item]
             case Ended():
@@ -201,23 +197,25 @@ class LiveMap:
             case _:
                 pass
 
-    def _take_runs(self, found: Runs) -> None:
+    def _note_runs(self, found: Runs) -> None:
         known = self._runs.setdefault(found.camera, [])
-        log = RunLog(MAX_RUNS)
+        log = RunLog()
         for run in (*known[-1:], *found.runs):
             log.add(run)
         known[-1:] = log.take()
-        if len(known) > MAX_RUNS:
-            self._runs[found.camera] = coarsened(known, MAX_RUNS // 2)
+        limit = max(MIN_EACH, MAX_RUNS // len(self._runs))
+        if len(known) > limit:
+            self._runs[found.camera] = coarsened(known, limit // 2)
         self.reach_m = max(self.reach_m, found.runs[-1].to_m)
 
-    def _take_width(self, width: Width) -> None:
+    def _note_width(self, width: Width) -> None:
         known = self._widths.setdefault(width.camera, [])
         known.append(width)
-        if len(known) > MAX_WIDTHS:
-            self._widths[width.camera] = _thinned(known, MAX_WIDTHS // 2)
+        limit = max(MIN_EACH, MAX_WIDTHS // len(self._widths))
+        if len(known) > limit:
+            self._widths[width.camera] = _thinned(known, limit // 2)
 
-    def _take_defect(self, defect: Defect) -> None:
+    def _note_defect(self, defect: Defect) -> None:
         before = self._defects.pop(defect.track_id, None)
         if before is not None:
             self._count(before, -1)
@@ -280,6 +278,53 @@ class LiveMap:
             return True
         oldest = next((d.from_m for d in self._defects.values() if d.from_m is not None), 0.0)
         return oldest <= start_m
+
+
+class CoilMaps:
+    """The map of the running coil, followed as its record grows, and that of the coil that was asked for last.
+
+    Owned by one thread.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._running = CoilMap()
+        self._tail: Tail | None = None
+        self._other: tuple[Path, int, CoilMap] | None = None
+
+    def running(self, may_go_on: Callable[[], bool]) -> tuple[CoilMap, bool]:
+        """The running coil, and whether all that is written is in it.  may_go_on: False: the rest is for the next call.
+
+        A node that has no record has an empty map.
+        """
+        newest = coil_record.current(self.folder)
+        if self._tail is not None and newest != self._tail.path:
+            self._follow(self._tail, may_go_on)
+            self._tail = None
+        if self._tail is None and newest is not None:
+            self._tail = Tail(newest)
+        return self._running, self._tail is None or self._follow(self._tail, may_go_on)
+
+    def of_record(self, path: Path) -> CoilMap:
+        """The map of any record.  Raises OSError."""
+        size = path.stat().st_size
+        if self._other is None or self._other[:2] != (path, size):
+            found = CoilMap()
+            for item in coil_record.items(path):
+                found.take(item)
+            self._other = path, size, found
+        return self._other[2]
+
+    def _follow(self, tail: Tail, may_go_on: Callable[[], bool]) -> bool:
+        try:
+            while found := tail.read(BLOCK_BYTES):
+                for item in found:
+                    self._running.take(item)
+                if not may_go_on():
+                    return False
+        except OSError:
+            pass  # it was packed since: the packed record has its last seconds
+        return True
 
 
 def runs_json(runs: Sequence[Run]) -> list[list[Any]]:

@@ -108,6 +108,7 @@ def find_marks(
     background: Background | None = None,
     search: Search | None = None,
     breathe: Breathe = lambda: None,
+    *,
     first_only: bool = False,
 ) -> Found:
     """Search the defects of one surface for roll marks.

@@ -14,12 +14,14 @@ from edge import config, event
 from edge.camera.notices import CameraEnded, CameraLost, CameraOpened, CameraRemoved, FramesLost, Notice
 from edge.coverage.severity import Severities
 from edge.coverage.strip_position import PositionTracker, StripPosition, StripReading
+from edge.delivery.frame_tap import FrameTap
 from edge.frame import Frame
 from edge.host.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.host.worker import Worker
 from edge.pipeline.camera_monitor import CameraMonitor
 from edge.pipeline.camera_session import CameraSession
 from edge.pipeline.drift_monitor import DriftMonitor
+from edge.pipeline.frame_display import FrameDisplay
 from edge.pipeline.order_runner import OrderRunner
 from edge.pipeline.orders import OrderQueue, SnapshotRequests
 from edge.pipeline.reconfiguration import ActiveSetup
@@ -64,11 +66,12 @@ class InspectionLoop:
         orders: OrderQueue | None = None,
         strip: StripInput | None = None,
         shadow: Shadow | None = None,
+        tap: FrameTap | None = None,
         severities: Severities | None = None,
     ) -> None:
         """report_s: interval of coverage messages and reports.  strip: speed and coil; None: neither is known.
 
-        severities: how severe defects are; None: all are minor.
+        tap: gets frames for people who look.  severities: how severe defects are; None: all are minor.
         """
         self._cameras = cameras
         self._clock = clock
@@ -83,6 +86,7 @@ class InspectionLoop:
         self._monitor = CameraMonitor(self._reporter, self._scheduler, strip.tracker, clock)
         self._drift = DriftMonitor(self._reporter, clock)
         self._width = WidthMonitor(self._reporter, strip.tracker, clock)
+        self._display = FrameDisplay(tap or FrameTap(), strip.tracker, clock, lambda: self._reporter.severities)
         self._setup = ActiveSetup(
             sessions, self._scheduler, self._monitor, self._drift, self._reporter, self._shadow, clock
         )
@@ -99,7 +103,7 @@ class InspectionLoop:
 
     @property
     def reading(self) -> StripReading:
-        """The state of the strip at the last report; any thread may read it."""
+        """The state of the strip, some tenths of a second old; any thread may read it."""
         return self._strip.reading
 
     @property
@@ -190,6 +194,7 @@ class InspectionLoop:
             self._snapshots.answer(frame)
             if session.pause is not None:
                 session.miss("paused", frame.grabbed_ns, "dropped", "paused", position=position)
+                self._display.show_missed(session, frame, "dropped", position)
                 return
             if self._is_over():
                 session.miss("overload", frame.grabbed_ns, "dropped", "stopped", position=position)
@@ -198,6 +203,7 @@ class InspectionLoop:
             self._monitor.update_image_state(session, prepared.check, frame)
             if prepared.fault is not None:  # it shows nothing of the surface: open defects wait for the next frame
                 session.miss("bad_image", frame.grabbed_ns, "bad_image", prepared.fault, position=position)
+                self._display.show_missed(session, frame, "bad_image", position)
                 return
             self._width.measure(session, frame, position)
             checked_ns = self._clock.monotonic_ns()
@@ -205,9 +211,11 @@ class InspectionLoop:
             if max_tiles == 0:
                 session.miss("overload", frame.grabbed_ns, "late", position=position)
                 self._scheduler.missed(name)
+                self._display.show_missed(session, frame, "late", position)
                 return
             verdict = self._inspect(session, frame, prepared, max_tiles)
             self._record(session, frame, verdict, position, (dequeued_ns, checked_ns))
+            self._display.show(session, frame, prepared, verdict, position)
             self._reporter.follow_defects(session, frame, verdict.detections)
             self._reporter.sample(frame, verdict, prepared.boxes)
             self._drift.compare(session, frame, prepared, verdict)

@@ -198,8 +198,14 @@ def _located(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float
         line = _line({band: at for band, at in enumerate(bands) if not math.isnan(at)})
         if line is not None:
             inwards = 1 if side in ("left", "top") else -1
-            innermost, middle = (border + inwards * place * size / shrunk for place in line)
-            yield side, EdgePlace(innermost, middle)
+            innermost, middle = line
+            # A place counts from the middle of the outermost pixel: without the half, the strip would be 1 px too wide.
+            yield (
+                side,
+                EdgePlace(
+                    border + inwards * innermost * size / shrunk, border + inwards * (middle + 0.5) * size / shrunk
+                ),
+            )
 
 
 def _places(profiles: Float32s, level: float) -> Float32s:

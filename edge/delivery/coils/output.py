@@ -16,7 +16,7 @@ from edge.coverage.strip_position import StripReading
 from edge.coverage.strip_trace import StripTrace
 from edge.delivery.coils.book import MIB, READ_NOTES, CoilBook
 from edge.delivery.coils.shelf import Shelf
-from edge.delivery.output import CameraReport, Events, NodeProperties, OutputContext
+from edge.delivery.output import CameraReport, Events, NodeProperties, NodeStatus, OutputContext
 from edge.errors import OutboxError
 from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock
@@ -79,6 +79,9 @@ class CoilsOutput:
 
     def report(self, report: CameraReport) -> None:
         """The notes have the meters."""
+
+    def set_node(self, status: NodeStatus) -> None:
+        """The record has its own counts."""
 
     def ask_stop(self, timeout_s: float) -> None:
         """Start to stop: write what is left within that time.  Does not wait."""

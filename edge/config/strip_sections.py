@@ -1,4 +1,4 @@
-"""The configuration's section about how the strip runs: its speed, and the coil on the line."""
+"""The configuration's sections about the strip: its speed and its coils, their records, and its width."""
 
 from __future__ import annotations
 
@@ -56,3 +56,14 @@ class Travel(Section):
         if wrong:
             raise ValueError("; also, ".join(wrong))
         return self
+
+
+class Coils(Section):
+    enabled: bool = Field(True, description="keep a record of each coil in state_dir/coils")
+    max_mb: int = Field(512, ge=8, le=1_000_000, description="maximum size of all records, MiB")
+    max_coils: int = Field(1_000, ge=1, le=100_000, description="maximum number of records")
+
+
+class StripWidth(Section):
+    nominal_mm: float = Field(gt=0.0, le=100_000.0, description="ordered width of the strip")
+    tolerance_mm: float = Field(gt=0.0, le=10_000.0, description="largest deviation that is in order, both ways")

@@ -1,0 +1,97 @@
+"""Commands to the daemon: the verbs of `docs/commands.md`, each for the role that may give it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any, Final
+
+from edge.web.body import check
+from edge.web.refusal import Refusal
+from edge.web.route import Page, Request, Response
+from edge.web.user import Role
+
+NAME: Final = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"}
+SHARE: Final = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+SEQS: Final = {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "integer", "minimum": 1}}
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """One verb, or one of its actions.  fields: its properties, besides `verb`; required: those that must be there."""
+
+    role: Role
+    fields: Mapping[str, Any]
+    required: tuple[str, ...] = ()
+
+
+VERBS: Final[Mapping[tuple[str, str | None], Verb]] = MappingProxyType(
+    {
+        ("ping", None): Verb("viewer", {}),
+        ("state", None): Verb("viewer", {}),
+        ("pause", None): Verb(
+            "operator",
+            {
+                "camera": NAME,
+                "for_s": {"type": "number", "minimum": 0.001, "maximum": 86_400},
+            },
+            ("camera",),
+        ),
+        ("resume", None): Verb("operator", {"camera": NAME}, ("camera",)),
+        ("coil", "show"): Verb("viewer", {}),
+        ("coil", "start"): Verb("operator", {"coil": {"type": "string", "minLength": 1, "maxLength": 128}}, ("coil",)),
+        ("coil", "stop"): Verb("operator", {}),
+        ("dead-letters", "list"): Verb("viewer", {"limit": {"type": "integer", "minimum": 1, "maximum": 50}}),
+        ("dead-letters", "retry"): Verb("operator", {"seqs": SEQS, "all": {"type": "boolean"}}),
+        ("dead-letters", "discard"): Verb("engineer", {"seqs": SEQS, "all": {"type": "boolean"}}),
+        ("set", None): Verb(
+            "engineer",
+            {
+                "camera": NAME,
+                "confidence": SHARE,
+                "unsure": SHARE,
+                "classes": {
+                    "type": ["object", "null"],
+                    "maxProperties": 64,
+                    "additionalProperties": {"type": "number", "minimum": 0, "maximum": 1},
+                },
+            },
+            ("camera",),
+        ),
+        ("reload", None): Verb("engineer", {}),
+        ("model", "list"): Verb("viewer", {}),
+        ("model", "use"): Verb("engineer", {"digest": {"type": "string", "pattern": "^[0-9a-f]{6,64}$"}}, ("digest",)),
+        ("model", "rollback"): Verb("engineer", {}),
+    }
+)
+"""By verb and action.  What takes a URL or a path is not among them: nobody names one through the page."""
+DEFAULT_ACTIONS: Final[Mapping[str, str]] = {"coil": "show", "dead-letters": "list", "model": "list"}
+BODY: Final = {
+    "type": "object",
+    "required": ["verb"],
+    "properties": {"verb": {"type": "string", "enum": sorted({verb for verb, _ in VERBS})}},
+    "additionalProperties": True,
+}
+
+
+async def command(page: Page, request: Request) -> Response:
+    """Carry out a verb on the node."""
+    fields = dict(request.json())
+    name = fields.pop("verb")
+    action = fields.get("action", DEFAULT_ACTIONS.get(name))
+    verb = VERBS.get((name, action)) if action is None or isinstance(action, str) else None
+    if verb is None:
+        raise Refusal(HTTPStatus.BAD_REQUEST, "bad_value", f"{name} has no such action")
+    if not request.user.may(verb.role):
+        remedy = (
+            f"Log in as a user with the role {verb.role}"
+            if page.access.has_users
+            else "Open the link that `defectd web link` prints on the node"
+        )
+        raise Refusal(HTTPStatus.FORBIDDEN, "role", f"{name} needs the role {verb.role}", remedy)
+    own = {} if action is None else {"action": {"const": action}}
+    check(fields, {"type": "object", "required": verb.required, "properties": {**own, **verb.fields}})
+    result = await page.commands.ask(name, request.user, fields)
+    return Response.json({"schema": "defectd.api.command/1", "verb": name, "result": result})
