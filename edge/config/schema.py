@@ -211,7 +211,18 @@ class Outbox(Section):
 
 
 Verb = Literal[
-    "ping", "state", "snapshot", "pause", "resume", "set", "reload", "dead-letters", "evidence", "model", "coil"
+    "ping",
+    "state",
+    "snapshot",
+    "pause",
+    "resume",
+    "set",
+    "reload",
+    "dead-letters",
+    "evidence",
+    "model",
+    "coil",
+    "coil-release",
 ]
 ReplyPrefix = Annotated[str, Field(max_length=200, pattern=r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*[^/+#\s\x00-\x1f]$")]
 
@@ -559,6 +570,11 @@ class Config(Section):
     def products(self) -> list[dict[str, Any]]:
         """The section `grading` as JSON: what `edge.coverage` reads."""
         return [product.model_dump(mode="json") for product in self.grading]
+
+    @property
+    def roll_table(self) -> list[dict[str, Any]]:
+        """The section `rolls` as JSON."""
+        return [roll.model_dump(mode="json") for roll in self.rolls]
 
     @property
     def state(self) -> StateDir:

@@ -124,16 +124,22 @@ class Model(Request):
         return self
 
 
+CoilName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=128,
+        pattern=r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
+    ),
+]
+Person = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^\S(.*\S)?$")]
+
+
 class Coil(Request):
     """Show the coil that runs, start one at 0 m, or stop it."""
 
     action: Literal["show", "start", "stop"] = "show"
-    coil: str | None = Field(
-        None,
-        min_length=1,
-        max_length=128,
-        pattern=r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
-    )
+    coil: CoilName | None = None
 
     @field_validator("coil")
     @classmethod
@@ -149,6 +155,22 @@ class Coil(Request):
         return self
 
 
+class CoilRelease(Request):
+    """Release a coil that has ended, with the grade that it has, or with another one and a reason."""
+
+    coil: CoilName
+    by: Person
+    grade: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+
+    @field_validator("coil", "by", "grade", "reason")
+    @classmethod
+    def _is_printable(cls, text: str | None) -> str | None:
+        if text is not None and one_line(text) != text:
+            raise ValueError("should be one line of printable characters")
+        return text
+
+
 REQUESTS: Final[Mapping[str, type[Request]]] = {
     "ping": Ping,
     "state": State,
@@ -161,4 +183,5 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "evidence": Evidence,
     "model": Model,
     "coil": Coil,
+    "coil-release": CoilRelease,
 }

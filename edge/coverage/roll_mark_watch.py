@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -23,6 +24,8 @@ MAX_BAND: Final = 150
 EXPECTED_M: Final = 1000.0
 """Length of a usual coil: the chance of a mark is that of a whole coil."""
 MIN_PAIRS: Final = 50
+BAND_TIMES: Final = 3
+"""How much more of a broken scratch a coil may have than is searched at once."""
 MAX_MARKS: Final = 50
 SAME_SHARE: Final = 0.01
 """Of the period, within which two finds are one mark."""
@@ -99,8 +102,8 @@ class RollMarkWatch:
         others = max(1, len(recent) - len(band))
         usual = others * 2 * search.across_mm / width_mm / length_m
         reach_m = 3 * search.longest_m  # one revolution apart, or two
-        pairs = int(EXPECTED_M * others / length_m * usual * reach_m)
-        return Background(min(max(pairs, MIN_PAIRS), search.max_pairs), usual)
+        pairs = int(EXPECTED_M * others / length_m * usual * reach_m) + BAND_TIMES * _pairs(band, search)
+        return Background(min(max(pairs, MIN_PAIRS), 10 * search.max_pairs), usual)
 
     def _extend(self, surface: str | None, mark: RollMark, parts: Parts) -> bool:
         """Add what was found to the mark that it belongs to.  False: there is none."""
@@ -109,6 +112,16 @@ class RollMarkWatch:
                 self._marks[k] = replace(known, mark=_joined(known.mark, mark, Unseen(parts)))
                 return True
         return len(self._marks) >= MAX_MARKS
+
+
+def _pairs(band: Sequence[PlacedDefect], search: Search) -> int:
+    """Hypotheses in a band: pairs of defects, one revolution apart, or two."""
+    at = sorted(one.m for one in band)[-MAX_BAND:]
+    return sum(
+        bisect_right(at, m + turns * search.longest_m) - bisect_right(at, m + turns * search.shortest_m)
+        for m in at
+        for turns in (1, 2)
+    )
 
 
 def _forwards(mark: RollMark) -> RollMark:
