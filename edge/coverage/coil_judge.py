@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from edge import event
 from edge.coverage import coil_judgement, coil_record, grading
 from edge.coverage.coil_grading import CoilFactsBuilder, MarkOnSide, placed
 from edge.coverage.coil_judgement import CoilJudgement
-from edge.coverage.coil_lines import Defect, Ended
+from edge.coverage.coil_lines import Defect
 from edge.coverage.coil_record import PLAIN, Tail
 from edge.coverage.roll_mark_watch import RollMarkWatch
 from edge.coverage.rolls import Roll
@@ -39,7 +40,7 @@ GRADE_EVERY_NS: Final = 5 * NS_PER_S
 DUTY: Final = 300
 """A grade so far that took this long is made anew after so many times as long: inspection must not notice it."""
 LATEST: Final = 5
-"""Newest records that are graded after a start, if they ended without a grade."""
+"""Newest complete records that are looked at: one without a grade is graded."""
 MAX_DETAIL: Final = 20
 """Roll marks, and members of each, that an event lists."""
 MAX_PERIODS: Final = 10
@@ -82,7 +83,6 @@ class _Running:
         self.judgement = judgement
         self.watch = RollMarkWatch(rules.rolls, f"{self.id[:4]}-{self.id[4:6]}-{self.id[6:8]}")
         self.periods_m: list[float] = []
-        self.has_ended = False
         self.is_changed = True
         self.graded_ns: int | None = None
         self.took_ns = 0
@@ -111,7 +111,11 @@ class CoilJudge:
         """When the present piece of work started."""
         self._lock = threading.Lock()
         """Held while a judgement is replaced."""
-        self._has_looked_back = False
+        self._has_tidied = False
+        self._judged: deque[str] = deque(maxlen=4 * LATEST)
+        """Ids of records that have their grade."""
+        self._periods_of: dict[str, list[float]] = {}
+        """Excluded periods of the last records."""
         self._throttle = LogThrottle(log)
         self._worker = Worker("coil-judge", self._run, clock)
 
@@ -172,29 +176,31 @@ class CoilJudge:
     def turn(self) -> None:
         """Read what is new, and judge.  Raises OSError, ValueError for a record that cannot be read."""
         self._since_ns = self._clock.monotonic_ns()
-        if not self._has_looked_back:
-            self._look_back()
-            self._has_looked_back = True
+        paths = coil_record.record_paths(self._folder)
+        growing = [path for path in paths if path.name.endswith(PLAIN)]
+        self._follow(growing[-1] if growing else None)
+        self._grade_so_far()
+        packed = [path for path in paths if not path.name.endswith(PLAIN)]
+        for path in packed[-LATEST:]:
+            self._judge_once(path)
+        if not self._has_tidied:
+            coil_judgement.remove_orphans(self._folder, {coil_record.record_id(path) for path in paths})
+            self._has_tidied = True
+
+    def _follow(self, path: Path | None) -> None:
+        """Read on in the newest record, or start with another one."""
+        newest = None if path is None else coil_record.record_id(path)
         running = self._running
+        if running is None or running.id != newest:
+            if running is not None:
+                self._periods_of = {**dict([*self._periods_of.items()][-LATEST:]), running.id: running.periods_m}
+            self._now = JudgedNow()
+            self._running = running = None
+            if path is not None:
+                judgement = coil_judgement.load(self._folder, coil_record.record_id(path))
+                self._running = running = _Running(path, judgement, self._rules)
         if running is not None:
             self._read(running)
-        newest = coil_record.current(self._folder)
-        newest_id = None if newest is None else coil_record.record_id(newest)
-        if running is None or running.has_ended or newest_id != running.id:
-            if running is not None:
-                self._finish(running)
-            self._running = self._open(newest)
-        self._grade_so_far()
-
-    def _open(self, path: Path | None) -> _Running | None:
-        self._now = JudgedNow()
-        if path is None:
-            return None
-        running = _Running(path, coil_judgement.load(self._folder, coil_record.record_id(path)), self._rules)
-        if running.judgement is not None and running.judgement.grade is not None:
-            return self._running if self._running is not None and self._running.id == running.id else None
-        self._read(running)
-        return running
 
     def _read(self, running: _Running) -> None:
         """Take in the new lines of a record that grows; one that is packed meanwhile is read at its end."""
@@ -203,15 +209,12 @@ class CoilJudge:
             try:
                 items = running.tail.read(1 << 18)
             except FileNotFoundError:
-                running.has_ended = True
-                return
+                return  # it was packed just now
             for number, item in enumerate(items):
                 running.builder.add(item)
                 running.is_changed = True
                 if isinstance(item, Defect):
                     self._watch(running, item)
-                elif isinstance(item, Ended):
-                    running.has_ended = True
                 if number % ITEMS_A_PIECE == 0:
                     self._breathe()
             if not items or self._worker.is_stopping:
@@ -278,13 +281,17 @@ class CoilJudge:
         running.graded_ns, running.is_changed = now_ns, False
         self._now = JudgedNow(grade, tuple(_short(mark.as_json()) for mark in marks[:MAX_DETAIL]))
 
-    def _finish(self, running: _Running) -> None:
-        """Search and grade a whole record that has ended, and keep the judgement beside it."""
-        path = next((p for p in coil_record.record_paths(self._folder) if coil_record.record_id(p) == running.id), None)
-        if path is not None:
-            self._judge(path, running.periods_m)
+    def _judge_once(self, path: Path) -> None:
+        """Judge a packed record: all cameras have seen its end.  Also one that ended while no node ran."""
+        record_id = coil_record.record_id(path)
+        if record_id in self._judged:
+            return
+        known = coil_judgement.load(self._folder, record_id)
+        if known is None or known.grade is None:
+            self._judge(path, self._periods_of.get(record_id, ()))
+        self._judged.append(record_id)
 
-    def _judge(self, path: Path, periods_m: Sequence[float] = ()) -> None:
+    def _judge(self, path: Path, periods_m: Sequence[float]) -> None:
         """Raises OSError, ValueError."""
         builder, record_id = CoilFactsBuilder(), coil_record.record_id(path)
         for number, item in enumerate(coil_record.items(path)):
@@ -326,14 +333,6 @@ class CoilJudge:
             "roll_marks": [_short(mark.as_json()) for mark in marks[:MAX_DETAIL]],
         }
         self._emit("coil.graded", detail)
-
-    def _look_back(self) -> None:
-        """Grade what ended while no node ran, or just before it stopped; forget what has no record any more."""
-        paths = coil_record.record_paths(self._folder)
-        for path in [p for p in paths if not p.name.endswith(PLAIN)][-LATEST:]:
-            if coil_judgement.load(self._folder, coil_record.record_id(path)) is None:
-                self._judge(path)
-        coil_judgement.remove_orphans(self._folder, {coil_record.record_id(path) for path in paths})
 
     def _breathe(self) -> None:
         """Let other threads run, after each piece of work."""

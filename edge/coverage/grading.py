@@ -183,6 +183,8 @@ def _ungradable(ledger: _Ledger, max_missed_share: float) -> list[str]:
     facts, reasons = ledger.facts, []
     if facts.length_m is None:
         reasons.append("its length is not known: positions were lost")
+    elif ledger.to_m is not None and ledger.to_m <= ledger.from_m:
+        reasons.append(f"nothing of it counts: it is no longer than the ends that are ignored ({facts.length_m:.1f} m)")
     if not facts.is_complete:
         reasons.append("events of the coil are missing")
     unplaced = sum(defect.at_m is None for defect in facts.defects)

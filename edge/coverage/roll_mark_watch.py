@@ -24,7 +24,7 @@ MAX_BAND: Final = 150
 EXPECTED_M: Final = 1000.0
 """Length of a usual coil: the chance of a mark is that of a whole coil."""
 MIN_PAIRS: Final = 50
-BAND_TIMES: Final = 3
+BAND_TIMES: Final = 8
 """How much more of a broken scratch a coil may have than is searched at once."""
 MAX_MARKS: Final = 50
 SAME_SHARE: Final = 0.01

@@ -25,8 +25,8 @@ MAX_GAP: Final = 40
 LEVELS: Final = (1.0, 0.5, 0.25)
 """Shares of the tolerance at which hits are counted: marks lie closer to their places than chance defects do."""
 SEED_TURNS: Final = (1, 2)
-MAX_MULTIPLE: Final = 3
-"""A fixed fault repeats after its period, and may be seen every second or third time."""
+MULTIPLES: Final = (1.0, 2.0, 3.0, 1 / 2, 1 / 3)
+"""A fixed fault repeats after its period, may be seen every second or third time, or pass for a smaller roll."""
 EXCLUDED_SHARE: Final = 0.005
 DIVIDED_LOG10: Final = -1.0
 """Chance of marks between those of a chain, below which it has half or a third of the period."""
@@ -142,10 +142,12 @@ def find_marks(
             continue
         chain = run.divided(run.completed(chain))
         used.update((a, b) for (_, a), (_, b) in zip(chain.links, chain.links[1:], strict=False))
-        if not _is_excluded(chain.period_m, excluded_m):
-            chains.append(chain)
-    marks = tuple(_as_mark(chain, placed, run) for chain in _distinct(chains))
-    return Found(marks, tuple(streaks), len(seeds), left_out)
+        chains.append(chain)
+    # Only now: the chain of a fixed fault takes its defects from chains at other periods.
+    marks = (
+        _as_mark(chain, placed, run) for chain in _distinct(chains) if not _is_excluded(chain.period_m, excluded_m)
+    )
+    return Found(tuple(marks), tuple(streaks), len(seeds), left_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,7 +387,7 @@ def _is_excluded(period_m: float, excluded_m: Iterable[float]) -> bool:
         abs(period_m / (fixed_m * times) - 1) <= EXCLUDED_SHARE
         for fixed_m in excluded_m
         if fixed_m > 0
-        for times in range(1, MAX_MULTIPLE + 1)
+        for times in MULTIPLES
     )
 
 

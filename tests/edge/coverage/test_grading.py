@@ -224,7 +224,7 @@ def rank(coil):
 
 
 @given(coils, st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_less_knowledge_never_improves_a_grade(coil, data):
     """A run that was missed, a place, a length, a surface, the width, marks or an event less: never a better grade."""
     worse = [
@@ -248,7 +248,7 @@ def test_less_knowledge_never_improves_a_grade(coil, data):
 
 
 @given(coils, defects, st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_a_further_defect_never_improves_a_grade_and_their_order_does_not_matter(coil, defect, data):
     """One defect more gives the same grade or a worse one; shuffled defects and runs give the same grade."""
     assert rank(replace(coil, defects=(*coil.defects, defect))) >= rank(coil)
