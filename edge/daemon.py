@@ -128,7 +128,10 @@ class Daemon:
         parts.rollout.resume()
         parts.console.start()
         if parts.page is not None:
-            parts.page.start()
+            try:
+                parts.page.start()
+            except RuntimeError as error:  # no thread for it: inspection does not depend on the page
+                log.error("the page cannot be started: %s", error)  # noqa: TRY400
 
     def _export(self, building: ExitStack, parts: Parts) -> None:
         """Start the HTTP server, if the configuration has an address for it."""

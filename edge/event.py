@@ -44,6 +44,7 @@ EventType = Literal[
     "events.refused",
     "node.started",
     "node.stopped",
+    "operator.acted",
 ]
 Severity = Literal["info", "warning", "alarm"]
 """A full outbox drops info first, then the oldest of the others."""
@@ -80,6 +81,7 @@ EVENT_TYPES: Final[dict[EventType, Severity]] = {
     "events.refused": "alarm",
     "node.started": "info",
     "node.stopped": "info",
+    "operator.acted": "warning",
 }
 """Every event type with its severity.  A new type needs an entry here, in `EventType` and in the schema; a test
 compares the three."""

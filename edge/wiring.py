@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from edge import __version__, event
 from edge.camera.supervisor import Supervisor
 from edge.config import Config
+from edge.control.audit import Audit
 from edge.control.handlers import CommandHandlers
 from edge.control.model_rollout import ModelRollout
 from edge.control.mqtt_commands import Commands
@@ -35,26 +36,24 @@ from edge.delivery.outputs import Outputs
 from edge.delivery.page_life import PageLife
 from edge.delivery.recorder import Recorder
 from edge.delivery.refused_alarm import RejectedAlarm
-from edge.errors import ConfigError, Problem
 from edge.evidence.archive import Archive
 from edge.evidence.selector import EvidenceSelector
 from edge.evidence.writer import EvidenceWriter
 from edge.host.clock import Clock, boot_id
 from edge.host.systemd import Service
-from edge.host.url import public_url
 from edge.host.watchdog import Loop
 from edge.model.bundle import INT8
 from edge.monitoring.monitored_node import MonitoredNode
 from edge.monitoring.node_status import NodeStatusReader
 from edge.monitoring.page_process import PageProcess
 from edge.monitoring.status_line import status_line
+from edge.page_settings import page_settings
 from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.fixed_periods import fixed_periods_m
 from edge.pipeline.loop import InspectionLoop
 from edge.pipeline.orders import OrderQueue
 from edge.pipeline.reporting import Report, Subscribers
 from edge.pipeline.strip_monitor import StripInput
-from edge.web.settings import CameraSettings, PageSettings
 
 log = logging.getLogger(__name__)
 
@@ -204,7 +203,8 @@ def build(
     rollout = ModelRollout(node, prepared, orders, lambda: line.sessions, clock)
     handlers = CommandHandlers(node, rollout, orders, outbox, recorder, publisher, commands, clock)
     commands.attach(publisher.reply, handlers.perform)
-    console = CommandSocket(settings.state.command_socket, handlers.perform, clock)
+    audit = Audit(handlers.perform, node)
+    console = CommandSocket(settings.state.command_socket, audit.perform, clock)
     return Parts(
         cameras,
         line,
@@ -248,36 +248,6 @@ def monitored(parts: Parts, http_refused: Mapping[str, int]) -> MonitoredNode:
     )
 
 
-def page_settings(settings: Config, path: Path | None, classes: Sequence[str]) -> PageSettings:
-    """What the page process is started with.  path: of the configuration file.  classes: of the model."""
-    state, address = settings.state, settings.web.address
-    if address is None:
-        raise ConfigError(str(path), (Problem("web.listen", "null", "the page is off", "Give it an address"),))
-    return PageSettings(
-        node=settings.node,
-        version=__version__,
-        listen=address,
-        state_dir=settings.state_dir,
-        outbox=state.outbox,
-        evidence=settings.evidence_dir,
-        coils=settings.state.coils,
-        command_socket=state.command_socket,
-        feed_socket=state.page_socket,
-        web_dir=settings.state_dir / "web",
-        config_path=path,
-        cameras=tuple(
-            CameraSettings(
-                camera.name, camera.mode, camera.budget_ms, source=public_url(camera.source.get_secret_value())
-            )
-            for camera in settings.active_cameras
-        ),
-        classes=tuple(classes),
-        topic_prefix=settings.mqtt.topic_prefix,
-        log_level=settings.log.level,
-        log_format=settings.log.format,
-    )
-
-
 def _page_process(
     settings: Config, path: Path | None, node: Node, life: PageLife, clock: Clock, on_link: Callable[[str], None]
 ) -> PageProcess | None:
@@ -285,7 +255,7 @@ def _page_process(
         return None
 
     def current() -> str:
-        return page_settings(node.settings, path, node.model.classifier.card.classes).to_json()
+        return page_settings(node.settings, path).to_json()
 
     return PageProcess(current, life, clock, on_link=on_link)
 

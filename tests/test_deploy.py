@@ -21,10 +21,10 @@ from programs import needs_program
 from edge import config
 from edge.cli import main
 from edge.config.camera_calibration import Made
+from edge.coverage.width_curve import WidthLimits
 from edge.host.clock import NS_PER_S
 from edge.monitoring.collectors import machine
 from edge.monitoring.prometheus import MetricsPage
-from edge.coverage.width_curve import WidthLimits
 from edge.pipeline.camera_session import WidthState
 from edge.vision.drift import DriftDetector, Figures, reference
 from edge.vision.image_quality import ImageStats

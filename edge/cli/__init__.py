@@ -20,6 +20,7 @@ from edge.cli import (
     model,
     run,
     support,
+    web,
 )
 
 _EXTRA: Final = re.compile(r"Got unexpected extra arguments? \((\S+).*\)", re.DOTALL)
@@ -68,5 +69,6 @@ for _command in (
     doctor.doctor,
     support.support_bundle,
     model.model,
+    web.web,
 ):
     main.add_command(_command)

@@ -8,19 +8,23 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from edge.cli.exit_codes import EXIT_CONFIG, EXIT_FAILED, exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Seconds, config_option, json_option
-from edge.cli.progress import echo
+from edge.cli.progress import echo, note
 from edge.errors import BundleError, ConfigError
 from edge.host.url import public_url
+
+if TYPE_CHECKING:
+    from edge.host.clock import Clock
 
 
 @click.command()
@@ -43,7 +47,25 @@ def run(config_path: Path, for_s: float | None) -> None:
     faulthandler.enable(2)  # stderr: on the watchdog's SIGABRT the journal gets the stack of each thread
     clock = SystemClock()
     service.status("starting: loading and testing the model")
-    _leave(Daemon(prepare(settings, clock), clock, config_path, service=service).run(for_s))
+    show = _link_printer(settings.state.web, clock) if sys.stderr.isatty() else _ignore
+    _leave(Daemon(prepare(settings, clock), clock, config_path, service=service, on_link=show).run(for_s))
+
+
+def _ignore(_link: str) -> None:
+    """Nobody sits at a terminal."""
+
+
+def _link_printer(web_dir: Path, clock: Clock) -> Callable[[str], None]:
+    """Prints where the page is served: who starts the daemon by hand may open it as engineer, once."""
+
+    def show(link: str) -> None:
+        from edge.web import entry_links
+
+        with suppress(OSError):  # a full disk: the page then opens for those who only look
+            link = f"{link}enter?token={entry_links.create(web_dir, clock.wall_ns())}"
+        note(f"\n  Open the page: {link}\n")
+
+    return show
 
 
 def _leave(code: int) -> NoReturn:

@@ -22,9 +22,11 @@ from edge.config.schema import (
 )
 from edge.config.state_dir import StateDir
 from edge.config.strip_sections import PATH_STEP, Coils, StripWidth, Travel
-from edge.config.value_types import TILE_PX, Name, Point, Polygon, Rectangle, Share
+from edge.config.value_types import MAX_ZONES, TILE_PX, Name, Point, Polygon, Rectangle, Share
+from edge.config.web import Web
 
 __all__ = [
+    "MAX_ZONES",
     "PATH_STEP",
     "TILE_PX",
     "CalibratedThresholds",
@@ -53,6 +55,7 @@ __all__ = [
     "StripWidth",
     "Travel",
     "Verb",
+    "Web",
     "broker_address",
     "embedded_port",
     "find_camera",

@@ -32,6 +32,7 @@ from edge.config.strip_sections import Coils, StripWidth, Travel
 from edge.config.value_types import (
     BUILTIN,
     MAX_PIXEL,
+    MAX_ZONES,
     TILE_PX,
     BundlePath,
     File,
@@ -45,6 +46,7 @@ from edge.config.value_types import (
     Source,
     check_source,
 )
+from edge.config.web import Web
 from edge.host.redact import redact
 
 RESERVED_CAMERA_NAMES = {"status", "cmd", "node"}
@@ -261,21 +263,6 @@ class Metrics(Section):
         return host.strip("[]"), int(port)
 
 
-class Web(Section):
-    listen: str | None = Field("127.0.0.1:8480", description="HOST:PORT of the page; null: none")
-    process: Literal["daemon", "unit"] = Field(
-        "daemon", description="who starts the page: the daemon, or the unit defectd-web.service"
-    )
-
-    @property
-    def address(self) -> tuple[str, int] | None:
-        """Host and port, or None."""
-        if self.listen is None:
-            return None
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
-
-
 class Evidence(Section):
     enabled: bool = Field(True, description="keep pictures of defects and tiles for labelling")
     dir: File | None = Field(None, description="folder for the pictures of this node only; null: state_dir/evidence")
@@ -395,7 +382,7 @@ class Camera(Section):
     )
     roi: Rectangle | Polygon | None = Field(None, description="[x, y, w, h] or [[x, y], ...] in px; null: whole frame")
     exclude: list[Rectangle | Polygon] = Field(
-        [], max_length=32, description="regions like `roi` that are not inspected"
+        [], max_length=MAX_ZONES, description="regions like `roi` that are not inspected"
     )
     flatfield: File | None = Field(None, description="map of gains that evens out the light; by `calibrate flatfield`")
     calibrated_thresholds: CalibratedThresholds | None = Field(

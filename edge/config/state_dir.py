@@ -64,6 +64,11 @@ class StateDir:
         return self.path / "evidence"
 
     @property
+    def labels(self) -> Path:
+        """Folder of what people say that pictures show, with those pictures (`evidence.labels`)."""
+        return self.path / "labels"
+
+    @property
     def sparkplug(self) -> Path:
         """Cursor and bdSeq of the Sparkplug output (`delivery.sparkplug`)."""
         return self.path / "sparkplug.json"
@@ -72,6 +77,11 @@ class StateDir:
     def command_socket(self) -> Path:
         """Unix socket for commands from this machine (`control.unix_socket`)."""
         return self.path / "console"
+
+    @property
+    def web(self) -> Path:
+        """Folder of the page: users, sessions, open links (`web.users_file`, `web.sessions`, `web.entry_links`)."""
+        return self.path / "web"
 
     @property
     def page_socket(self) -> Path:

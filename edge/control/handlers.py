@@ -192,8 +192,8 @@ class CommandHandlers:
 
 def _order_of(request: Pause | Resume | Coil) -> orders.Order:
     match request:
-        case Pause(camera=camera, for_s=for_s):
-            return orders.Pause(camera, for_s)
+        case Pause(camera=camera, for_s=for_s, reason=reason):
+            return orders.Pause(camera, for_s, reason)
         case Resume(camera=camera):
             return orders.Resume(camera)
         case Coil(action=action, coil=name):

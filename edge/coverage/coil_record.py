@@ -271,7 +271,10 @@ def summary_of(found: Iterable[Item]) -> CoilSummary:
 
 
 def summaries(folder: Path) -> list[CoilSummary]:
-    """All coils, the newest first; a record that cannot be read is left out.  Reads running coils as a whole."""
+    """All coils, the newest first.  Reads running coils as a whole.
+
+    Left out: a record that cannot be read, and strip without a coil, unless it is what runs now.
+    """
     found = {summary.id: summary for summary in indexed(folder)}
     for path in record_paths(folder):
         if record_id(path) not in found:
@@ -279,7 +282,8 @@ def summaries(folder: Path) -> list[CoilSummary]:
                 found[record_id(path)] = summary_of(items(path))
             except (OSError, ValueError):
                 continue
-    return sorted(found.values(), key=lambda summary: (summary.started, summary.id), reverse=True)
+    listed = (summary for summary in found.values() if summary.coil is not None or summary.ended is None)
+    return sorted(listed, key=lambda summary: summary.id, reverse=True)
 
 
 def indexed(folder: Path) -> list[CoilSummary]:

@@ -272,18 +272,17 @@ class PositionTracker:
                 return coil.name, m if coil.counted else None
         return None, None
 
-    def pieces(self, run: Run) -> list[tuple[str | None, Run]]:
-        """A run of the strip as runs of the coils on it, in meters of each.  Empty where its place is unknown."""
+    def pieces(self, run: Run) -> list[tuple[str | None, Run | None]]:
+        """A run of the strip as runs of the coils on it, in meters of each; None where its place is unknown."""
         cuts = sorted(
             coil.start.m
             for coil in self._coils
             if coil.start is not None and coil.start.segment == run.segment and run.from_m < coil.start.m < run.to_m
         )
-        found = []
+        found: list[tuple[str | None, Run | None]] = []
         for from_m, to_m in pairwise([run.from_m, *cuts, run.to_m]):
             coil, at_m = self.on_coil(StripPosition(run.segment, from_m))
-            if at_m is not None:
-                found.append((coil, replace(run, from_m=at_m, to_m=at_m + to_m - from_m)))
+            found.append((coil, None if at_m is None else replace(run, from_m=at_m, to_m=at_m + to_m - from_m)))
         return found
 
     # ---- state ---------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ MAX_NOTES: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class RunsNote:
-    """Runs of one camera on one coil, in meters of that coil."""
+    """Runs of one camera on one coil, in meters of that coil; none: it sees the coil, and the place is unknown."""
 
     camera: str
     coil: str | None

@@ -85,7 +85,14 @@ def _page(context: OutputContext) -> Output:
 OUTPUTS: Final[list[OutputKind]] = [
     OutputKind("sparkplug", lambda settings: settings.sparkplug.enabled, _sparkplug),
     OutputKind("coils", lambda settings: settings.coils.enabled, _coils),
-    OutputKind("page", lambda settings: settings.web.listen is not None, _page, False, True, "web"),
+    OutputKind(
+        "page",
+        lambda settings: settings.web.listen is not None,
+        _page,
+        reads_events=False,
+        reads_status=True,
+        section="web",
+    ),
 ]
 """Every output there is.  A new one is a package in `delivery`, a configuration section and a row."""
 

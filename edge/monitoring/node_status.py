@@ -103,6 +103,8 @@ class NodeStatusReader:
             roi_px=camera.roi,
             mm_per_px=None if camera.scale is None else camera.scale.mm_per_px,
             budget_ms=None if settings.budget_ns is None else camera.budget_ms,
+            surface=camera.surface,
+            operator_side=camera.operator_side,
         )
 
     def _machine_now(self) -> dict[str, Any]:

@@ -287,7 +287,10 @@ class CameraSession:
         return strip.on_coil(position.plus(-self.camera.offset_m))
 
     def take_runs(self, strip: PositionTracker) -> list[tuple[str | None, tuple[Run, ...]]]:
-        """The runs that became final since the last call, by coil, in meters of the coil."""
+        """The runs that became final since the last call, by coil, in meters of the coil.
+
+        Strip whose place is unknown, and that between two coils, gives no runs, but says that the camera is there.
+        """
         found: list[tuple[str | None, list[Run]]] = []
         for run in self.counters.account.take_runs():
             offset_m = self.camera.offset_m
@@ -295,7 +298,8 @@ class CameraSession:
             for coil, piece in strip.pieces(moved):
                 if not found or found[-1][0] != coil:
                     found.append((coil, []))
-                found[-1][1].append(piece)
+                if piece is not None:
+                    found[-1][1].append(piece)
         return [(coil, tuple(runs)) for coil, runs in found]
 
     # ---- counts --------------------------------------------------------------------------------------

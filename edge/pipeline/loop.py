@@ -217,7 +217,7 @@ class InspectionLoop:
             self._record(session, frame, verdict, position, (dequeued_ns, checked_ns))
             self._display.show(session, frame, prepared, verdict, position)
             self._reporter.follow_defects(session, frame, verdict.detections)
-            self._reporter.sample(frame, verdict, prepared.boxes)
+            self._reporter.sample(session, frame, verdict, prepared.boxes, position)
             self._drift.compare(session, frame, prepared, verdict)
             self._scheduler.done(name, verdict.tiles, verdict.inference_ns, self._clock.monotonic_ns() - dequeued_ns)
             if self._shadow.current is not None:

@@ -29,10 +29,14 @@ class TakeSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Stop inspecting this camera.  for_s: for that long; None: until `Resume` or the next start."""
+    """Stop inspecting this camera.  for_s: for that long; None: until `Resume` or the next start.
+
+    reason: why, in the words of the person who pauses.
+    """
 
     camera: str
     for_s: float | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

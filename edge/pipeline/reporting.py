@@ -49,7 +49,13 @@ class EvidenceSelector(Protocol):
     def follow(
         self, camera: config.Camera, frame: Frame, defects: Sequence[event.Defect], detections: Detections
     ) -> None: ...
-    def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[], Sequence[Box]]) -> None: ...
+    def sample(
+        self,
+        frame: Frame,
+        verdict: Verdict,
+        boxes: Callable[[], Sequence[Box]],
+        place: Callable[[], tuple[str | None, float | None]],
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +152,24 @@ class Reporter:
             if defects:
                 evidence.follow(session.camera, frame, defects, detections)
 
-    def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[], Sequence[Box]]) -> None:
-        """Let the evidence selector keep tiles of an inspected frame.  boxes: gives its tiles."""
+    def sample(
+        self,
+        session: CameraSession,
+        frame: Frame,
+        verdict: Verdict,
+        boxes: Callable[[], Sequence[Box]],
+        position: StripPosition | None,
+    ) -> None:
+        """Let the evidence selector keep tiles of an inspected frame.
+
+        boxes: gives its tiles.  position: where the strip was.
+        """
+
+        def place() -> tuple[str | None, float | None]:
+            return (None, None) if position is None else session.on_coil(position, self._strip.tracker)
+
         if self._subscribers.evidence is not None:
-            self._subscribers.evidence.sample(frame, verdict, boxes)
+            self._subscribers.evidence.sample(frame, verdict, boxes, place)
 
     def emit_gap(self, session: CameraSession, gap: coverage.Gap) -> None:
         """Emit `coverage.gap`, with its meters on the coil where they are known."""

@@ -12,29 +12,17 @@ import sys
 from contextlib import suppress
 from typing import Final
 
-from edge.delivery.page_life import PageSign
 from edge.host import logs
 from edge.host.clock import SystemClock
 from edge.host.parent_process import die_with
-from edge.web.access import Access
-from edge.web.children import Children
-from edge.web.commands import Commands
-from edge.web.dispatch import Dispatch
-from edge.web.feed import Feed
-from edge.web.route import Page
 from edge.web.routes import ROUTES
-from edge.web.server import PageServer
+from edge.web.serving import serving
 from edge.web.settings import PageSettings
-from edge.web.static_files import StaticFiles
-from edge.web.work_thread import WorkThread
 
 log = logging.getLogger(__name__)
 
 EXIT_SETTINGS: Final = 78
 EXIT_ORPHAN: Final = 4
-MAX_WAITING: Final = 32
-"""Requests that wait for a file or the database."""
-STOP_S: Final = 0.5
 OOM_SCORE: Final = 600
 """When memory runs out, the kernel ends the page before a camera."""
 _PR_SET_NAME: Final = 15
@@ -45,7 +33,7 @@ def main(arguments: list[str]) -> int:
     if arguments and not die_with(int(arguments[0])):
         return EXIT_ORPHAN
     settings = PageSettings.from_json(sys.stdin.read())
-    logs.start(settings.log_level, "auto" if settings.log_format == "auto" else settings.log_format)  # type: ignore[arg-type]
+    logs.start(settings.log_level, settings.log_format)
     _set_up_process()
     try:
         asyncio.run(serve(settings))
@@ -60,34 +48,16 @@ def main(arguments: list[str]) -> int:
 
 async def serve(settings: PageSettings) -> None:
     """Serve the page until SIGTERM or SIGINT.  Raises OSError, ssl.SSLError."""
-    clock = SystemClock()
-    access = Access(settings, clock)
-    work = WorkThread("web-work", clock, MAX_WAITING)
-    children = Children(clock)
-    feed = Feed(settings.feed_socket, clock, lambda viewers: PageSign(os.getpid(), settings.url, None, viewers))
-    page = Page(settings, clock, feed, access, Commands(settings.command_socket, clock), children, work)
-    server = PageServer(settings, Dispatch(page, ROUTES, StaticFiles(settings.base_path)), clock)
-    port = server.open()
-    log.info("the page is served on %s (port %d)", settings.url, port)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    work.start()
-    access.start()
-    running = [asyncio.create_task(feed.run()), asyncio.create_task(children.run())]
-    try:
-        await asyncio.wait((asyncio.ensure_future(stop.wait()), *running), return_when=asyncio.FIRST_COMPLETED)
-        for task in running:
+    async with serving(settings, ROUTES, SystemClock()) as served:
+        log.info("the page is served on %s", settings.url)
+        await asyncio.wait((asyncio.create_task(stop.wait()), *served.tasks), return_when=asyncio.FIRST_COMPLETED)
+        for task in served.tasks:
             if task.done():
-                task.result()  # it ends only with an error, and who started this process starts it anew
-    finally:
-        await server.close()
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-        access.stop()
-        work.stop(STOP_S)
+                task.result()  # its error: who started this process starts it anew
 
 
 def _set_up_process() -> None:

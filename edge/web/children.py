@@ -194,6 +194,8 @@ class Children:
         )
         assert process.stdout is not None
         assert process.stderr is not None
+        if job.is_unwanted:  # since before there was a process
+            self._kill()
         try:
             async with asyncio.timeout(job.time_s):
                 await asyncio.gather(_collect(process.stdout, job), _follow(process.stderr, job))

@@ -51,13 +51,23 @@ class Commands:
         self._waiting = 0
         self._bucket = TokenBucket(PER_S, BURST, clock.monotonic_ns())
 
-    async def ask(self, verb: str, user: User, fields: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
-        """The daemon's result.  Raises Refusal when it refuses, does not reply, or does not run."""
+    async def acted(self, action: str, user: User, via: str, **facts: Any) -> None:
+        """Record that a person has changed something without a command: an event `operator.acted`.  Raises Refusal.
+
+        action: such as `calibration.roi`.  facts: camera, before_sha256, after_sha256, reason; None leaves one out.
+        """
+        fields = {name: fact for name, fact in facts.items() if fact is not None}
+        await self.ask("acted", user, {"action": action, **fields}, via)
+
+    async def ask(
+        self, verb: str, user: User, fields: Mapping[str, Any] | None = None, via: str | None = None
+    ) -> Mapping[str, Any]:
+        """The daemon's result.  via: address of the user.  Raises Refusal when it refuses or does not reply."""
         if not self._bucket.take(self._clock.monotonic_ns()):
             raise Refusal(HTTPStatus.TOO_MANY_REQUESTS, "rate", f"more than {PER_S:g} commands a second")
         if self._waiting >= MAX_WAITING:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many commands wait", "Try again in a moment")
-        actor = {"name": user.name or "visitor", "role": user.role}
+        actor = {"name": user.name or "visitor", "role": user.role, "via": via or None}
         line = json.dumps({**(fields or {}), "verb": verb, "actor": actor}).encode() + b"\n"
         self._waiting += 1
         try:

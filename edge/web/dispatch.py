@@ -47,8 +47,8 @@ class Dispatch:
             return 0
         return found[0].max_body_bytes
 
-    async def answer(self, head: Head, body: bytes) -> Response:
-        """Never raises."""
+    async def answer(self, head: Head, body: bytes | None) -> Response:
+        """Never raises.  body: None when it was longer than the request may send."""
         try:
             return await self._answer(head, body)
         except Refusal as refused:
@@ -60,7 +60,7 @@ class Dispatch:
             reason = f"{type(error).__name__}: see the log of the page"
             return Response.refusal(Refusal(HTTPStatus.INTERNAL_SERVER_ERROR, "failed", reason))
 
-    async def _answer(self, head: Head, body: bytes) -> Response:
+    async def _answer(self, head: Head, body: bytes | None) -> Response:
         sender = self._guard.sender(head)
         path, query = self._parts(head)
         found = self._found(head)
@@ -68,6 +68,9 @@ class Dispatch:
             return self._file(head, path, query)
         route, params = found
         user, key = self._checked_user(head, sender, route)
+        if body is None:
+            reason = f"the body may have {route.max_body_bytes} bytes"
+            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", reason)
         if route.method == "POST":
             self._check_body(head, body, route)
         request = Request(
@@ -91,7 +94,7 @@ class Dispatch:
         if content_type != route.takes:
             raise Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "content_type", f"the body must be {route.takes}")
         if route.takes == JSON:
-            parsed(body, route.body)
+            parsed(body, route.fields)
 
     def _parts(self, head: Head) -> tuple[str, dict[str, list[str]]]:
         """The path below the base path, and the query.  Raises Refusal."""

@@ -82,8 +82,10 @@ class _Change:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self.count = 0
 
     def announce(self) -> None:
+        self.count += 1
         woken, self._event = self._event, asyncio.Event()
         woken.set()
 
@@ -223,9 +225,15 @@ class Feed:
         finally:
             self._subscriptions.discard(subscription)
 
-    async def changed(self, timeout_s: float) -> None:
-        """Wait for a state, an event, or the end of the connection; at most that long."""
-        await self._changed.wait(timeout_s)
+    @property
+    def changes(self) -> int:
+        """How many states, events and ends of the connection there were."""
+        return self._changed.count
+
+    async def changed(self, seen: int, timeout_s: float) -> None:
+        """Wait until there were more `changes` than so many; at most that long."""
+        if self._changed.count == seen:
+            await self._changed.wait(timeout_s)
 
     def _left_s(self, end_ns: int) -> float:
         return max(0.0, (end_ns - self._clock.monotonic_ns()) / NS_PER_S)

@@ -83,7 +83,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "security": [] if route.role == "anyone" else [{"session": []}],
     }
     if route.method == "POST":
-        body: Mapping[str, Any] = {"schema": dict(route.body)} if route.takes == "application/json" else {}
+        body: Mapping[str, Any] = {"schema": dict(route.fields)} if route.takes == "application/json" else {}
         operation["requestBody"] = {"required": True, "content": {route.takes: body}}
     return operation
 

@@ -20,6 +20,7 @@ from edge.web.body import NOTHING
 from edge.web.children import Children
 from edge.web.commands import Commands
 from edge.web.feed import Feed
+from edge.web.labelling import Labelling
 from edge.web.refusal import Refusal, bad_value
 from edge.web.settings import PageSettings
 from edge.web.user import NOBODY, Role, User
@@ -137,10 +138,12 @@ class Page:
     children: Children
     work: WorkThread
     """For what blocks: `await page.work.run(function, ...)`."""
+    labelling: Labelling = field(init=False, repr=False)
     coils: CoilMaps = field(init=False)
     """Belongs to the thread of `work`."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "labelling", Labelling(self.settings, self.clock))
         object.__setattr__(self, "coils", CoilMaps(self.settings.coils))
 
     @property
@@ -176,7 +179,8 @@ class Route:
     about: str
     answer: str
     query: tuple[Parameter, ...] = ()
-    body: Schema = NOTHING
+    body: Schema | None = None
+    """None: an empty object."""
     takes: str = JSON
     """Content type of the body; one that is not JSON is not checked against `body`."""
     max_body_bytes: int = 16 << 10
@@ -186,6 +190,11 @@ class Route:
         parts = re.split(r"\{(\w+)\}", self.path)
         text = "".join(re.escape(part) if at % 2 == 0 else f"(?P<{part}>[^/?#]+?)" for at, part in enumerate(parts))
         object.__setattr__(self, "pattern", re.compile(text))
+
+    @property
+    def fields(self) -> Schema:
+        """The schema of the body."""
+        return NOTHING if self.body is None else self.body
 
     def matched(self, path: str) -> dict[str, str] | None:
         """The decoded parts of a path; None when it is another one, or a trick."""

@@ -75,10 +75,15 @@ class Limits:
     header_bytes: int = 16 << 10
 
 
+DEFAULT_LIMITS: Final = Limits()
+
+
 class PageServer(TCPServer):
     """Owned by the page process; all methods run on its loop."""
 
-    def __init__(self, settings: PageSettings, dispatch: Dispatch, clock: Clock, limits: Limits = Limits()) -> None:
+    def __init__(
+        self, settings: PageSettings, dispatch: Dispatch, clock: Clock, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         """Raises OSError, ssl.SSLError when the files of TLS cannot be used."""
         super().__init__(
             ssl_options=None if settings.tls is None else _tls_context(settings.tls), max_buffer_size=64 << 20
@@ -144,9 +149,9 @@ class PageServer(TCPServer):
     def is_tls(self) -> bool:
         return self._settings.tls is not None
 
-    def answer(self, connection: HTTP1Connection, head: Head, body: bytes, refusal: Refusal | None) -> None:
-        """Start to answer a request that has been read.  refusal: the answer, when it is known.  By `_Exchange`."""
-        task = asyncio.ensure_future(self._answer(connection, head, body, refusal))
+    def answer(self, connection: HTTP1Connection, head: Head, body: bytes | None) -> None:
+        """Start to answer a request that has been read.  body: None when it was too long.  By `_Exchange`."""
+        task = asyncio.ensure_future(self._answer(connection, head, body))
         self._exchanges.add(task)  # asyncio itself keeps no reference
         task.add_done_callback(lambda ended: self._end(ended, connection))
         connection.set_close_callback(lambda: _cancel(task))
@@ -158,10 +163,10 @@ class PageServer(TCPServer):
             self._warn(f"no answer was sent: {error!r}")
             connection.close()
 
-    async def _answer(self, connection: HTTP1Connection, head: Head, body: bytes, refusal: Refusal | None) -> None:
+    async def _answer(self, connection: HTTP1Connection, head: Head, body: bytes | None) -> None:
         try:
             async with asyncio.timeout(self._limits.answer_s):
-                response = await self._dispatch.answer(head, body) if refusal is None else Response.refusal(refusal)
+                response = await self._dispatch.answer(head, body)
         except TimeoutError:
             self.refused["slow_answer"] += 1
             late = Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", "the answer takes too long")
@@ -252,7 +257,7 @@ class _Exchange(HTTPMessageDelegate):
         self._head: Head | None = None
         self._body = bytearray()
         self._max_bytes = 0
-        self._refusal: Refusal | None = None
+        self._is_too_long = False
 
     def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
         assert isinstance(start_line, RequestStartLine)
@@ -264,17 +269,13 @@ class _Exchange(HTTPMessageDelegate):
     def data_received(self, chunk: bytes) -> None:
         self._body += chunk
         if len(self._body) > self._max_bytes:
+            self._is_too_long = True
+        if self._is_too_long:
             self._body.clear()
-            self._refusal = Refusal(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", f"the body may have {self._max_bytes} bytes"
-            )
 
     def finish(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
         assert self._head is not None
-        self._server.answer(self._connection, self._head, bytes(self._body), self._refusal)
+        self._server.answer(self._connection, self._head, None if self._is_too_long else bytes(self._body))
 
 
 def _tls_context(tls: Tls) -> ssl.SSLContext:

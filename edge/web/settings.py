@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,12 @@ class PageSettings:
     classes: tuple[str, ...] = ()
     topic_prefix: str = "defectd"
     log_level: str = "info"
-    log_format: str = "auto"
+    log_format: Literal["auto", "plain", "json"] = "auto"
+
+    @property
+    def labels(self) -> Path:
+        """Folder of what people say that pictures show: `StateDir.labels`."""
+        return self.state_dir / "labels"
 
     @property
     def is_loopback(self) -> bool:

@@ -18,7 +18,7 @@ FOLDER: Final = Path(__file__).with_name("static")
 INDEX: Final = "index.html"
 PREFIX: Final = "/static/"
 BASE: Final = b"__BASE__"
-"""In the index: becomes the base path."""
+"""In the index: becomes the base path, so that its addresses hold on every page."""
 TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {
         ".html": "text/html; charset=utf-8",
@@ -57,7 +57,7 @@ class StaticFiles:
         self._files: dict[str, StaticFile] = {}
         for path in sorted(folder.rglob("*")):
             content_type = TYPES.get(path.suffix)
-            if content_type is None or not path.is_file():
+            if content_type is None or path.is_symlink() or not path.is_file():
                 continue
             body = path.read_bytes()
             name = path.relative_to(folder).as_posix()

@@ -15,6 +15,7 @@ from edge import config
 from edge.camera.notices import CameraOpened, Notice
 from edge.camera.sources.contract import SourceInfo
 from edge.coverage.strip_position import PositionTracker, Speed, StripUpdate
+from edge.delivery.frame_tap import FrameTap
 from edge.event import Event
 from edge.frame import Box, Frame, Gray
 from edge.host.clock import NS_PER_MS, NS_PER_S
@@ -141,6 +142,7 @@ class Scene:
         report_s: float = 10.0,
         evidence: Any = None,
         travel: dict[str, Any] | None = None,
+        tap: FrameTap | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.updates: deque[StripUpdate] = deque()
@@ -172,6 +174,7 @@ class Scene:
                 self._take_updates,
                 lambda: "the last one was negative",
             ),
+            tap=tap,
         )
         self.number = 0
 

@@ -208,7 +208,7 @@ class CoilBook:
             record = self._of_coil(note.coil)
             if record is None and self._is_early(note.coil):
                 return index  # the event that starts its coil is on its way
-            if record is not None:
+            if record is not None and not (isinstance(note, RunsNote) and not note.runs):
                 record.add(_item(note))
             self._note_passing(note)
             self._forget = first + index + 1

@@ -144,14 +144,19 @@ class CoilFile:
             return
         progress = encoded(Progress(self.seq, self.seen))
         block = b"".join((*self._waiting, progress))
-        if self._handle < 0:
+        is_new = self._handle < 0
+        if is_new:
             self._open()
         done = 0
         try:
             while done < len(block):
                 done += os.write(self._handle, block[done:])
+            if is_new:
+                os.fsync(self._handle)  # after a power cut the header says from where on events are read again
         except OSError:
             os.ftruncate(self._handle, self._size)
+            if is_new:
+                self.close()
             raise
         self._size += len(block)
         self._waiting.clear()

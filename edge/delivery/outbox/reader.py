@@ -21,8 +21,9 @@ from edge.host.rights import why
 log = logging.getLogger(__name__)
 
 Found = TypeVar("Found")
-WINDOW: Final = 2000
-"""Numbers that a search looks through at a time."""
+FIRST_WINDOW: Final = 64
+WINDOW: Final = 2048
+"""Numbers that a search looks through at a time, at first and at most: most pages end in the first window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +60,15 @@ class EventQuery:
     until_ns: int = (1 << 63) - 1
 
     @property
-    def needles(self) -> tuple[bytes, ...]:
-        """Bytes that the payload of every event that fits contains: SQLite leaves out the others quickly."""
-        single = {"type": self.types, "camera": self.cameras, "class": self.classes}
-        wanted = {key: values[0] for key, values in single.items() if len(values) == 1}
-        if self.coil is not None:
-            wanted["coil"] = self.coil
-        return tuple(f'"{key}":{json.dumps(value, ensure_ascii=False)}'.encode() for key, value in wanted.items())
+    def needles(self) -> tuple[tuple[bytes, ...], ...]:
+        """Of each group, the payload of every event that fits contains one: SQLite leaves out the others quickly."""
+        coils = () if self.coil is None else (self.coil,)
+        wanted = {"type": self.types, "camera": self.cameras, "class": self.classes, "coil": coils}
+        return tuple(
+            tuple(f'"{key}":{json.dumps(value, ensure_ascii=False)}'.encode() for value in values)
+            for key, values in wanted.items()
+            if values
+        )
 
     def accepts(self, row: StoredEvent) -> bool:
         """Whether an event fits."""
@@ -171,7 +174,7 @@ def _statistics(db: sqlite3.Connection) -> Statistics:
 def read_page(path: Path, query: EventQuery, should_go_on: Callable[[], bool]) -> EventPage:
     """A page of the stored events that fit, beside a running daemon.  Raises OutboxError.
 
-    It searches WINDOW numbers at a time, and stops between two windows when `should_go_on` is false: a search that
+    It searches a window of numbers at a time, and stops between two windows when `should_go_on` is false: a search that
     finds little in a large outbox takes several pages.
     """
     found = _read(path, lambda db: (_page(db, query, should_go_on),))
@@ -185,8 +188,11 @@ def _page(db: sqlite3.Connection, query: EventQuery, should_go_on: Callable[[], 
     high = min(highest, highest if query.before is None else query.before - 1)
     found: list[StoredEvent] = []
     at = low if is_forward else high
+    size = max(FIRST_WINDOW, query.limit)
     while low <= at <= high:
-        first, last = (at, min(at + WINDOW - 1, high)) if is_forward else (max(at - WINDOW + 1, low), at)
+        size = min(WINDOW, size)
+        first, last = (at, min(at + size - 1, high)) if is_forward else (max(at - size + 1, low), at)
+        size *= 2
         rows = _window(db, query, first, last, is_forward=is_forward)
         for row in rows:
             if query.accepts(row):
@@ -202,15 +208,22 @@ def _page(db: sqlite3.Connection, query: EventQuery, should_go_on: Callable[[], 
 
 def _bounds(db: sqlite3.Connection) -> tuple[int, int]:
     """The lowest and the highest number of a stored event; an empty range without one."""
-    values = [db.execute(f"SELECT min(seq), max(seq) FROM {table}").fetchone() for table in ("event", "dead")]  # noqa: S608
-    lows, highs = [low for low, _ in values if low is not None], [high for _, high in values if high is not None]
-    return min(lows, default=1), max(highs, default=0)
+    low, high = db.execute(  # each alone: SQLite finds one bound at once, and reads all rows for two
+        "SELECT min(low), max(high) FROM"
+        " (SELECT (SELECT min(seq) FROM event) AS low, (SELECT max(seq) FROM event) AS high"
+        " UNION ALL SELECT (SELECT min(seq) FROM dead), (SELECT max(seq) FROM dead))"
+    ).fetchone()
+    return (1, 0) if low is None else (low, high)
 
 
 def _window(db: sqlite3.Connection, query: EventQuery, first: int, last: int, *, is_forward: bool) -> list[StoredEvent]:
     """The events of a range of numbers whose payload can fit, in the order of the search."""
-    needles = query.needles
-    fits = "".join(f" AND instr(payload, ?{number}) > 0" for number in range(5, 5 + len(needles)))
+    needles: list[bytes] = []
+    fits = ""
+    for group in query.needles:
+        numbers = range(5 + len(needles), 5 + len(needles) + len(group))
+        fits += f" AND ({' OR '.join(f'instr(payload, ?{number}) > 0' for number in numbers)})"
+        needles += group
     where = f"seq BETWEEN ?1 AND ?2 AND stored_ns BETWEEN ?3 AND ?4{fits}"
     order = "ASC" if is_forward else "DESC"
     return [

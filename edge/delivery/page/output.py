@@ -191,7 +191,7 @@ class PageOutput:
         for client in tuple(self._clients):
             try:
                 if client.connection in ready:
-                    self._hear(client, now_ns)
+                    self._receive(client, now_ns)
                 for event in events:
                     client.put(event)
                 if state is not None:
@@ -250,7 +250,7 @@ class PageOutput:
             "cameras": known.cameras,
         }
 
-    def _hear(self, client: Client, now_ns: int) -> None:
+    def _receive(self, client: Client, now_ns: int) -> None:
         """Take what a client has sent.  Raises Gone."""
         for message in client.receive():
             try:

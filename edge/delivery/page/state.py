@@ -102,6 +102,7 @@ def _camera(known: Known, name: str) -> dict[str, Any]:
         "p99_ms": None if report is None else round(report.p99_ms, 3),
         "drift": state.get("drift"),
         "thresholds": state.get("thresholds"),
+        "calibrated_thresholds": state.get("calibrated_thresholds"),
         **_figures(figures),
         "defects": known.defects.by_camera.get(name, 0),
     }

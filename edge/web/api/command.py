@@ -15,6 +15,8 @@ from edge.web.user import Role
 
 NAME: Final = {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"}
 SHARE: Final = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+SHA256: Final = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+"""Of the configuration that the user has seen: the daemon refuses the change when it is another one by now."""
 SEQS: Final = {"type": "array", "minItems": 1, "maxItems": 1000, "items": {"type": "integer", "minimum": 1}}
 
 
@@ -38,6 +40,7 @@ VERBS: Final[Mapping[tuple[str, str | None], Verb]] = MappingProxyType(
             {
                 "camera": NAME,
                 "for_s": {"type": "number", "minimum": 0.001, "maximum": 86_400},
+                "reason": {"type": "string", "minLength": 1, "maxLength": 300},
             },
             ("camera",),
         ),
@@ -103,9 +106,11 @@ async def command(page: Page, request: Request) -> Response:
             else "Open the link that `defectd web link` prints on the node"
         )
         raise Refusal(HTTPStatus.FORBIDDEN, "role", f"{name} needs the role {verb.role}", remedy)
-    own = {} if action is None else {"action": {"const": action}}
+    own: dict[str, Any] = {} if action is None else {"action": {"const": action}}
+    if verb.role != "viewer":
+        own["expected_config_sha256"] = SHA256
     check(fields, {"type": "object", "required": verb.required, "properties": {**own, **verb.fields}})
     if verb.signed:
         fields[verb.signed] = request.user.name
-    result = await page.commands.ask(name, request.user, fields)
+    result = await page.commands.ask(name, request.user, fields, request.client)
     return Response.json({"schema": "defectd.api.command/1", "verb": name, "result": result})

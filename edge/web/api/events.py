@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -14,6 +15,8 @@ from edge.errors import OutboxError
 from edge.host.clock import NS_PER_MS, NS_PER_S, Clock, stamp
 from edge.web.refusal import Refusal, bad_value
 from edge.web.route import Page, Request, Response
+
+log = logging.getLogger(__name__)
 
 DEFAULT_LIMIT: Final = 50
 MAX_LIMIT: Final = 500
@@ -56,7 +59,9 @@ async def _read(page: Page, query: EventQuery) -> EventPage:
     try:
         return await page.work.run(read_page, page.settings.outbox, query, _deadline(page.clock))
     except OutboxError as error:
-        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "outbox", str(error)) from None
+        log.warning("the events cannot be read: %s", error)
+        reason = "the stored events cannot be read at the moment"
+        raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "outbox", reason, "See the log of the page") from None
 
 
 def _deadline(clock: Clock) -> Callable[[], bool]:

@@ -47,7 +47,7 @@ async def _messages(page: Page, request: Request) -> AsyncIterator[bytes]:
                 last_seq = missed[-1][0]
                 yield b"".join(message("event", payload, seq) for seq, payload in missed)
         while page.access.user_of(request.session).may("viewer"):
-            now_ns = page.clock.monotonic_ns()
+            now_ns, seen = page.clock.monotonic_ns(), page.feed.changes
             parts = []
             while subscription.events:
                 seq, payload = subscription.events.popleft()
@@ -64,7 +64,7 @@ async def _messages(page: Page, request: Request) -> AsyncIterator[bytes]:
             if parts:
                 sent_ns = now_ns
                 yield b"".join(parts)
-            await page.feed.changed(WAIT_S)
+            await page.feed.changed(seen, WAIT_S)
     yield message("bye", {"reason": "the session has ended"})
 
 

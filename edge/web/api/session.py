@@ -6,12 +6,14 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from edge.web import password
-from edge.web.refusal import Refusal
 from edge.web.route import Page, Request, Response
 from edge.web.user import User
 
 SCHEMA: Final = "defectd.api.session/1"
 MAX_LOGIN_BYTES: Final = 1024
+USED_LINK: Final = b"""This link was used already, or is older than 10 minutes.
+Print a new one on the node: defectd web link
+"""
 LOGIN: Final = {
     "type": "object",
     "required": ["name", "password"],
@@ -46,16 +48,10 @@ async def enter(page: Page, request: Request) -> Response:
     """The link of the node: opens a session, and leaves the token behind."""
     home = page.settings.base_path + "/"
     cookie = page.access.enter(request.text("token") or "", request.client, is_secure=request.is_secure)
-    if cookie is None:
-        if request.user.name:  # the same link once more, by who has used it
-            return Response(HTTPStatus.SEE_OTHER, "", headers={"Location": home})
-        raise Refusal(
-            HTTPStatus.FORBIDDEN,
-            "link",
-            "this link was used already, or is older than 10 minutes",
-            "Print a new one on the node: defectd web link",
-        )
-    return Response(HTTPStatus.SEE_OTHER, "", headers={"Location": home}, cookies=(cookie,))
+    if cookie is None and not request.user.name:  # a person reads this, not a program
+        return Response(HTTPStatus.FORBIDDEN, "text/plain; charset=utf-8", USED_LINK)
+    cookies = () if cookie is None else (cookie,)
+    return Response(HTTPStatus.SEE_OTHER, "", headers={"Location": home}, cookies=cookies)
 
 
 def _described(page: Page, user: User) -> dict[str, Any]:

@@ -111,12 +111,12 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def test_every_row_of_the_registry_is_a_section_of_the_configuration(tmp_path: Path) -> None:
-    """Each name once; the page alone is on by default."""
+    """Each name once; the page and the record of coils are on by default."""
     plain = settings(tmp_path)
     names = [row.name for row in OUTPUTS]
     assert len(set(names)) == len(names)
     assert all((row.section or row.name) in type(plain).model_fields for row in OUTPUTS)
-    assert [row.name for row in OUTPUTS if row.is_enabled(plain)] == ["page"]
+    assert [row.name for row in OUTPUTS if row.is_enabled(plain)] == ["coils", "page"]
 
 
 def test_an_output_receives_the_newest_values(scene: Scene) -> None:

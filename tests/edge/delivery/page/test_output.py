@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import struct
 import threading
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from fakes.outbox import open_outbox
@@ -38,9 +41,19 @@ STATUS = NodeStatus(
     {"top": FIGURES},
     {"connected": True, "queued": 0, "dead_letters": 0},
     {"page": {"state": "running", "restarts": 0, "last_error": None}},
-    {"name": "student", "version": "1", "sha256": "ab", "precision": "int8", "classes": ["scratches"]},
-    {"throttled": []},
+    {
+        "name": "student",
+        "version": "1",
+        "sha256": "ab",
+        "precision": "int8",
+        "classes": ["scratches"],
+        "canary": None,
+        "shadow": None,
+    },
+    {"temperature_c": None, "throttled": [], "clock_synced": True, "rss_mb": 90, "disk_free_mb": 900},
+    {"files": 1, "bytes": 2, "max_bytes": 3},
 )
+SCHEMA = json.loads(files("edge").joinpath("schema/api-state-1.json").read_text("utf-8"))
 
 
 class Scene:
@@ -128,6 +141,7 @@ def test_a_client_is_greeted_with_the_epoch_and_the_state(scene: Scene) -> None:
     assert state["verdict"] == "not_inspecting"
     assert state["strip"]["coil"] is None
     assert state["cameras"][0]["size_px"] is None
+    jsonschema.validate(state, SCHEMA)
 
 
 def test_the_state_has_what_the_node_reports(scene: Scene) -> None:
@@ -159,6 +173,7 @@ def test_the_state_has_what_the_node_reports(scene: Scene) -> None:
     assert (camera["p99_ms"], camera["size_px"], camera["defects"]) == (2.0, [160, 80], 2)
     assert state["delivery"]["last_seq"] == 4
     assert state["outputs"][0]["name"] == "page"
+    jsonschema.validate(state, SCHEMA)
 
 
 @pytest.mark.parametrize(
