@@ -168,9 +168,9 @@ class CoilJudge:
             self._worker.beat()
             try:
                 self.turn()
-            except (OSError, ValueError) as error:
-                words = f"the coil cannot be judged: {error}; it is tried again"
-                self._throttle.write(logging.WARNING, words, self._clock.monotonic_ns())
+            except Exception as error:  # whatever it is, the next coil has to be judged
+                words = f"the coil cannot be judged: {error!r}; it is tried again"
+                self._throttle.write(logging.ERROR, words, self._clock.monotonic_ns())
             self._worker.wait_for_stop(TURN_S)
 
     def turn(self) -> None:
