@@ -169,8 +169,8 @@ class CoilJudge:
             try:
                 self.turn()
             except Exception as error:  # whatever it is, the next coil has to be judged
-                words = f"the coil cannot be judged: {error!r}; it is tried again"
-                self._throttle.write(logging.ERROR, words, self._clock.monotonic_ns())
+                if self._throttle.ready(repr(error), self._clock.monotonic_ns()) is not None:
+                    log.exception("the coil cannot be judged; it is tried again")
             self._worker.wait_for_stop(TURN_S)
 
     def turn(self) -> None:
