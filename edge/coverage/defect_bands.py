@@ -24,7 +24,7 @@ class PlacedDefect:
 
 @dataclass(frozen=True, slots=True)
 class Streak:
-    """A band so full of defects that no period can be told: a scratch or an edge, not a roll."""
+    """A band so full of defects that no period stands out: a scratch or an edge, not a roll."""
 
     across_mm: float
     from_m: float
