@@ -16,6 +16,7 @@ from edge.cli import (
     doctor,
     events,
     evidence,
+    init,
     inspect,
     model,
     run,
@@ -55,6 +56,7 @@ def main() -> None:
 
 
 for _command in (
+    init.init,
     run.run,
     run.check,
     run.reload,
