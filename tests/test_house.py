@@ -252,7 +252,7 @@ LIBRARY_DOORS = {
     "amqtt": {"edge/delivery/mqtt/embedded_broker.py"},
     "yaml": {"edge/config/yaml_file.py"},
     "prometheus_client": {"edge/monitoring/prometheus.py", "edge/monitoring/collectors/"},
-    "tornado": {"edge/monitoring/http_server.py"},
+    "tornado": {"edge/monitoring/http_server.py", "edge/web/server.py"},
     "google": {"edge/delivery/sparkplug/payload.py"},
 }
 

@@ -69,6 +69,11 @@ class StateDir:
         return self.path / "console"
 
     @property
+    def page_socket(self) -> Path:
+        """Unix socket of the page's feed (`delivery.page`)."""
+        return self.path / "web.sock"
+
+    @property
     def lock_file(self) -> Path:
         return self.path / "lock"
 

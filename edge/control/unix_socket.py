@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +23,7 @@ from edge.host.clock import Clock
 from edge.host.log_throttle import LogThrottle
 from edge.host.rights import why
 from edge.host.text import one_line
+from edge.host.unix_address import short_address
 from edge.host.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -59,9 +58,9 @@ class CommandSocket:
         listening: socket.socket | None = None
         try:
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            with _short_name(self._path.parent) as folder:
+            with short_address(self._path) as address:
                 self._path.unlink(missing_ok=True)  # left by a run that was killed: only this daemon has the lock
-                listening.bind(f"{folder}/{self._path.name}")
+                listening.bind(address)
             self._path.chmod(0o600)
             listening.listen(4)
             listening.settimeout(POLL_S)
@@ -136,8 +135,8 @@ def ask(state_dir: Path, verb: str, timeout_s: float = REPLY_S, **fields: Any) -
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as caller:
         caller.settimeout(timeout_s)
         try:
-            with _short_name(path.parent) as folder:
-                caller.connect(f"{folder}/{path.name}")
+            with short_address(path) as address:
+                caller.connect(address)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except OSError as error:
@@ -151,16 +150,6 @@ def ask(state_dir: Path, verb: str, timeout_s: float = REPLY_S, **fields: Any) -
         raise CommandError(reply["error"]["code"], reply["error"]["reason"])
     result: dict[str, Any] = reply["result"]
     return result
-
-
-@contextmanager
-def _short_name(folder: Path) -> Iterator[str]:
-    """A short name of a folder: the address of a unix socket has at most 108 bytes."""
-    handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{handle}"
-    finally:
-        os.close(handle)
 
 
 def _line(peer: socket.socket, max_bytes: int) -> bytes:

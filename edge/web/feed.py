@@ -1,0 +1,385 @@
+"""The page's end of the feed: what the daemon sends of its cameras and events, kept for all viewers.
+
+It is connected only while somebody looks, so that the daemon makes no picture for nobody. When the daemon is gone it
+tries again, with growing delays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from edge.delivery.page import framing
+from edge.host.backoff import Backoff
+from edge.host.clock import NS_PER_S, Clock
+from edge.host.log_throttle import LogThrottle
+from edge.host.unix_address import short_address
+
+log = logging.getLogger(__name__)
+
+IDLE_S: Final = 10.0
+"""Without a request for this long the page disconnects."""
+WANT_S: Final = 3.0
+"""How long a viewer's wish for a camera holds; each request for a frame renews it."""
+RENEW_S: Final = 1.0
+FRESH_S: Final = 1.0
+"""An older frame or state is not given to a viewer who asks for the newest."""
+MAX_EVENTS: Final = 64
+"""That wait for one viewer; it reads the others in the outbox."""
+MAX_RAW_FRAMES: Final = 64
+MAX_RAW_BYTES: Final = 64 << 20
+MAX_HEADER_CHARACTERS: Final = 6000
+"""Of a frame's description in an HTTP header: proxies refuse long ones."""
+SEVERITIES: Final = ("critical", "major", "minor")
+MAX_FPS: Final = 5.0
+MAX_LONGEST_PX: Final = 1600
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a camera, as every viewer gets it.  text: its description, ASCII JSON."""
+
+    epoch: str
+    number: int
+    text: str
+    jpeg: bytes
+    received_ns: int
+
+    @property
+    def key(self) -> str:
+        return f"{self.epoch}.{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class RawFrame:
+    """One frame as the camera gave it.  pixels: height x width gray bytes, row by row."""
+
+    number: int
+    size_px: tuple[int, int]
+    pixels: bytes
+
+
+@dataclass(eq=False, slots=True)
+class Subscription:
+    """Events for one viewer, oldest first."""
+
+    events: deque[tuple[int, Mapping[str, Any]]] = field(default_factory=lambda: deque(maxlen=MAX_EVENTS))
+    """`seq` and payload; when the viewer is slow the oldest leave: a gap in `seq` shows that."""
+
+
+class _Change:
+    """Wakes all who wait for something."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def announce(self) -> None:
+        woken, self._event = self._event, asyncio.Event()
+        woken.set()
+
+    async def wait(self, timeout_s: float) -> bool:
+        """False when nothing came within that time."""
+        try:
+            await asyncio.wait_for(self._event.wait(), max(0.0, timeout_s))
+        except TimeoutError:
+            return False
+        return True
+
+
+@dataclass(slots=True)
+class _Want:
+    max_fps: float
+    longest_px: int
+    until_ns: int
+
+
+class Feed:
+    """Owned by the page process; all methods run on its loop."""
+
+    def __init__(self, path: Path, clock: Clock, backoff: Backoff | None = None) -> None:
+        """path: of the daemon's socket."""
+        self._path = path
+        self._clock = clock
+        self._backoff = Backoff(0.2, 3.0) if backoff is None else backoff
+        self._throttle = LogThrottle(log)
+        self._hello: Mapping[str, Any] | None = None
+        self._state: tuple[int, bytes, Mapping[str, Any]] | None = None
+        self._frames: dict[str, Frame] = {}
+        self._wants: dict[str, _Want] = {}
+        self._raw: dict[str, tuple[int, asyncio.Queue[RawFrame]]] = {}
+        """By camera: how many frames are still wanted, and where they go."""
+        self._subscriptions: set[Subscription] = set()
+        self._wanted_until_ns = 0
+        self._is_wanted = asyncio.Event()
+        self._wants_changed = asyncio.Event()
+        self._changed = _Change()
+        self._frame_changed: dict[str, _Change] = {}
+
+    # ---- what viewers get ------------------------------------------------------------------------
+
+    @property
+    def hello(self) -> Mapping[str, Any] | None:
+        """What the daemon said at the connection: node, version, epoch, last_seq; None while it is not connected."""
+        return self._hello
+
+    @property
+    def viewers(self) -> int:
+        return len(self._subscriptions)
+
+    @property
+    def cameras(self) -> set[str]:
+        """The cameras of the newest state."""
+        known = () if self._state is None else self._state[2].get("cameras") or ()
+        return {str(camera.get("name")) for camera in known}
+
+    def touch(self) -> None:
+        """Somebody looks."""
+        self._wanted_until_ns = self._clock.monotonic_ns() + int(IDLE_S * NS_PER_S)
+        self._is_wanted.set()
+
+    async def hello_within(self, timeout_s: float) -> Mapping[str, Any] | None:
+        """`hello`, waited for at most that long."""
+        self.touch()
+        end_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
+        while self._hello is None and await self._changed.wait(self._left_s(end_ns)):
+            pass
+        return self._hello
+
+    async def state(self, timeout_s: float, after_ns: int = 0) -> tuple[int, bytes, Mapping[str, Any]] | None:
+        """The newest state that came after that one: when it came (monotonic), its JSON, its fields.
+
+        None when none came within the time; one that is no longer fresh does not count.
+        """
+        self.touch()
+        end_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
+        while True:
+            found, now_ns = self._state, self._clock.monotonic_ns()
+            if found is not None and found[0] > after_ns and now_ns - found[0] <= FRESH_S * NS_PER_S:
+                return found
+            if not await self._changed.wait(self._left_s(end_ns)):
+                return None
+
+    async def frame(
+        self,
+        camera: str,
+        after: str | None,
+        timeout_s: float,
+        *,
+        max_fps: float = MAX_FPS,
+        longest_px: int = MAX_LONGEST_PX,
+    ) -> Frame | None:
+        """The newest frame of a camera that has another key than `after`, waited for at most that long."""
+        self.touch()
+        self._want(camera, min(max_fps, MAX_FPS), min(longest_px, MAX_LONGEST_PX))
+        end_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
+        while True:
+            found, now_ns = self._frames.get(camera), self._clock.monotonic_ns()
+            if found is not None and found.key != after and now_ns - found.received_ns <= FRESH_S * NS_PER_S:
+                return found
+            if not await self._frame_change(camera).wait(self._left_s(end_ns)):
+                return None
+
+    async def raw_frames(self, camera: str, count: int, timeout_s: float) -> AsyncIterator[RawFrame]:
+        """The next frames of a camera as it gave them; fewer when the time is over.
+
+        One at a time for each camera.  Raises ValueError for more than MAX_RAW_FRAMES, or while another one asks.
+        """
+        if not 0 < count <= MAX_RAW_FRAMES or camera in self._raw:
+            raise ValueError("too many frames" if camera not in self._raw else "somebody takes frames of this camera")
+        frames: asyncio.Queue[RawFrame] = asyncio.Queue(MAX_RAW_FRAMES)
+        self._raw[camera] = count, frames
+        end_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
+        try:
+            for _ in range(count):
+                self.touch()
+                self._wants_changed.set()
+                try:
+                    yield await asyncio.wait_for(frames.get(), self._left_s(end_ns))
+                except TimeoutError:
+                    return
+        finally:
+            del self._raw[camera]
+            self._wants_changed.set()
+
+    @contextmanager
+    def subscribed(self) -> Iterator[Subscription]:
+        """Events for one viewer, from now on."""
+        subscription = Subscription()
+        self._subscriptions.add(subscription)
+        try:
+            yield subscription
+        finally:
+            self._subscriptions.discard(subscription)
+
+    async def changed(self, timeout_s: float) -> None:
+        """Wait for a state, an event, or the end of the connection; at most that long."""
+        self.touch()
+        await self._changed.wait(timeout_s)
+
+    def _left_s(self, end_ns: int) -> float:
+        return max(0.0, (end_ns - self._clock.monotonic_ns()) / NS_PER_S)
+
+    def _want(self, camera: str, max_fps: float, longest_px: int) -> None:
+        now_ns = self._clock.monotonic_ns()
+        until_ns = now_ns + int(WANT_S * NS_PER_S)
+        known = self._wants.get(camera)
+        if known is None or known.until_ns < now_ns:
+            self._wants[camera] = _Want(max_fps, longest_px, until_ns)
+            self._wants_changed.set()
+            return
+        known.until_ns = until_ns
+        if max_fps > known.max_fps or longest_px > known.longest_px:
+            known.max_fps, known.longest_px = max(max_fps, known.max_fps), max(longest_px, known.longest_px)
+            self._wants_changed.set()
+
+    def _frame_change(self, camera: str) -> _Change:
+        return self._frame_changed.setdefault(camera, _Change())
+
+    # ---- the connection --------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Connect while somebody looks, until cancelled."""
+        while True:
+            await self._is_wanted.wait()
+            try:
+                await self._serve()
+            except* (OSError, ValueError, EOFError) as group:
+                now_ns = self._clock.monotonic_ns()
+                self._throttle.write(logging.INFO, f"the feed of the daemon: {_reason(group)}", now_ns)
+            self._forget()
+            if self._is_idle:
+                self._is_wanted.clear()
+                self._backoff.reset()
+            else:
+                await asyncio.sleep(self._backoff.next_s())
+
+    @property
+    def _is_idle(self) -> bool:
+        return self._clock.monotonic_ns() > self._wanted_until_ns and not self._subscriptions
+
+    async def _serve(self) -> None:
+        with short_address(self._path) as address:
+            reader, writer = await asyncio.open_unix_connection(address)
+        try:
+            async with asyncio.TaskGroup() as group:
+                reading = group.create_task(self._read(reader))
+                group.create_task(self._send_wants(writer, reading))
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while True:
+            prefix = await reader.readexactly(framing.PREFIX.size)
+            header_bytes, body_bytes = framing.lengths(prefix)
+            header = framing.header_of(await reader.readexactly(header_bytes))
+            self._take(header, await reader.readexactly(body_bytes))
+
+    async def _send_wants(self, writer: asyncio.StreamWriter, reading: asyncio.Task[None]) -> None:
+        """Renew what the viewers want, until nobody looks."""
+        while not self._is_idle:
+            self._wants_changed.clear()
+            now_ns = self._clock.monotonic_ns()
+            self._wants = {camera: want for camera, want in self._wants.items() if want.until_ns >= now_ns}
+            cameras = {
+                camera: {"max_fps": want.max_fps, "longest_px": want.longest_px} for camera, want in self._wants.items()
+            }
+            raw = {camera: count for camera, (count, _) in self._raw.items() if count}
+            writer.write(framing.packed({"kind": "want", "cameras": cameras, "raw": raw}))
+            await writer.drain()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wants_changed.wait(), RENEW_S)
+        reading.cancel()
+
+    def _take(self, header: Mapping[str, Any], body: bytes) -> None:
+        """Keep one message.  Raises ValueError for one that is not of this protocol."""
+        now_ns = self._clock.monotonic_ns()
+        try:
+            match header.get("kind"):
+                case "hello":
+                    self._hello = header
+                    self._backoff.reset()
+                case "state":
+                    fields = {key: value for key, value in header.items() if key != "kind"}
+                    self._state = now_ns, json.dumps(fields, ensure_ascii=False).encode(), fields
+                case "frame":
+                    self._take_frame(header, body, now_ns)
+                    return
+                case "raw":
+                    self._take_raw(header, body)
+                    return
+                case "event":
+                    seq, payload = int(header["seq"]), header["payload"]
+                    for subscription in self._subscriptions:
+                        subscription.events.append((seq, payload))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"a message of the feed: {error!r}") from None
+        self._changed.announce()
+
+    def _take_frame(self, header: Mapping[str, Any], jpeg: bytes, now_ns: int) -> None:
+        epoch = "0" if self._hello is None else str(self._hello.get("epoch"))
+        camera = str(header["camera"])
+        described = {"epoch": epoch, **{key: value for key, value in header.items() if key != "kind"}}
+        self._frames[camera] = Frame(epoch, int(header["number"]), frame_text(described), jpeg, now_ns)
+        self._frame_change(camera).announce()
+
+    def _take_raw(self, header: Mapping[str, Any], pixels: bytes) -> None:
+        camera = str(header["camera"])
+        count, frames = self._raw.get(camera, (0, None))
+        if frames is None or not count:
+            return
+        waiting_bytes = frames.qsize() * len(pixels)
+        if waiting_bytes + len(pixels) > MAX_RAW_BYTES:
+            return  # who takes them is slow: a later frame comes instead
+        width, height = header["size_px"]
+        frames.put_nowait(RawFrame(int(header["number"]), (int(width), int(height)), pixels))
+        self._raw[camera] = count - 1, frames
+
+    def _forget(self) -> None:
+        """The connection has ended: what it sent is no longer what happens now."""
+        self._hello = None
+        self._state = None
+        self._frames.clear()
+        self._changed.announce()
+
+
+def frame_text(described: Mapping[str, Any], limit: int = MAX_HEADER_CHARACTERS) -> str:
+    """A frame's description as ASCII JSON that fits a header: of many regions the worst, and how many were left out."""
+    text = json.dumps({**described, "regions_left_out": 0}, separators=(",", ":"))
+    regions = list(described.get("regions") or ())
+    if len(text) <= limit or not regions:
+        return text
+    regions.sort(key=_rank)
+    kept: list[Any] = []
+    size = len(json.dumps({**described, "regions": [], "regions_left_out": len(regions)}, separators=(",", ":")))
+    for region in regions:
+        size += len(json.dumps(region, separators=(",", ":"))) + 1
+        if size > limit:
+            break
+        kept.append(region)
+    return json.dumps(
+        {**described, "regions": kept, "regions_left_out": len(regions) - len(kept)}, separators=(",", ":")
+    )
+
+
+def _rank(region: Mapping[str, Any]) -> tuple[int, float]:
+    severity = region.get("severity")
+    at = SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
+    return at, -float(region.get("confidence") or 0.0)
+
+
+def _reason(group: BaseExceptionGroup[Exception]) -> str:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    if isinstance(error, asyncio.IncompleteReadError):
+        return "it has ended"
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
