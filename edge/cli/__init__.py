@@ -19,6 +19,7 @@ from edge.cli import (
     inspect,
     model,
     run,
+    status,
     support,
 )
 
@@ -56,6 +57,8 @@ def main() -> None:
 for _command in (
     run.run,
     run.check,
+    status.status,
+    status.snapshot,
     run.reload,
     coil.coil,
     inspect.inspect,

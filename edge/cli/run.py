@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import threading
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -26,11 +26,17 @@ from edge.host.url import public_url
 @click.command()
 @config_option
 @click.option("--for", "for_s", type=Seconds(), help="Stop after this time, for example 30s.")
+@click.option("--plain", is_flag=True, help="Only log lines, also on a terminal.")
 @exits_with_reason
-def run(config_path: Path, for_s: float | None) -> None:
-    """Run the daemon. SIGTERM or Ctrl-C stops it after every event is delivered or stored."""
+def run(config_path: Path, for_s: float | None, plain: bool) -> None:
+    """Run the daemon. SIGTERM or Ctrl-C stops it after every event is delivered or stored.
+
+    On a terminal the last lines show the node live, with defects as they come above; piped into a file or a program,
+    the output is the log alone, and under systemd it is JSON.
+    """
     one_thread_each()
     from edge import config
+    from edge.cli import terminal
     from edge.control.startup import prepare
     from edge.daemon import Daemon
     from edge.host import logs
@@ -43,7 +49,11 @@ def run(config_path: Path, for_s: float | None) -> None:
     faulthandler.enable(2)  # stderr: on the watchdog's SIGABRT the journal gets the stack of each thread
     clock = SystemClock()
     service.status("starting: loading and testing the model")
-    _leave(Daemon(prepare(settings, clock), clock, config_path, service=service).run(for_s))
+    with ExitStack() as shown:
+        if not plain and settings.log.format == "auto" and terminal.is_wanted():
+            shown.enter_context(terminal.LiveTerminal(settings.state.page_socket, settings.log.level))
+        code = Daemon(prepare(settings, clock), clock, config_path, service=service).run(for_s)
+    _leave(code)
 
 
 def _leave(code: int) -> NoReturn:
