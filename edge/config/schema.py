@@ -248,6 +248,13 @@ class Metrics(Section):
         return host.strip("[]"), int(port)
 
 
+class Web(Section):
+    listen: str | None = Field("127.0.0.1:8480", description="HOST:PORT of the page; null: none")
+    process: Literal["daemon", "unit"] = Field(
+        "daemon", description="who starts the page: the daemon, or the unit defectd-web.service"
+    )
+
+
 class Evidence(Section):
     enabled: bool = Field(True, description="keep pictures of defects and tiles for labelling")
     dir: File | None = Field(None, description="folder for the pictures of this node only; null: state_dir/evidence")
@@ -535,6 +542,7 @@ class Config(Section):
     commands: Commands = Commands()
     sparkplug: Sparkplug = Sparkplug()
     metrics: Metrics = Metrics()
+    web: Web = Web()
     travel: Travel = Travel()
     decision: Decision = Decision()
     cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=64)]

@@ -48,7 +48,7 @@ class OutputStatus:
 
 @dataclass(frozen=True, slots=True)
 class OutputKind:
-    """One row of the registry.  name: of the output's thread and of its configuration section."""
+    """One row of the registry.  name: of the output's thread, and of its configuration section without `section`."""
 
     name: str
     is_enabled: Callable[[Config], bool]
@@ -58,6 +58,8 @@ class OutputKind:
     """The outbox keeps events for this output, also before it is built; it then holds what it needs itself."""
     reads_status: bool = False
     """The output has a use for `set_node`."""
+    section: str = ""
+    """Its configuration section, where that has another name."""
 
 
 def _sparkplug(context: OutputContext) -> Output:
@@ -74,7 +76,7 @@ def _page(context: OutputContext) -> Output:
 
 OUTPUTS: Final[list[OutputKind]] = [
     OutputKind("sparkplug", lambda settings: settings.sparkplug.enabled, _sparkplug),
-    OutputKind("page", lambda settings: settings.web.listen is not None, _page, reads_events=False, reads_status=True),
+    OutputKind("page", lambda settings: settings.web.listen is not None, _page, False, True, "web"),
 ]
 """Every output there is.  A new one is a package in `delivery`, a configuration section and a row."""
 

@@ -11,7 +11,19 @@ from edge.config import Config
 from edge.delivery.output import Output, OutputContext
 from edge.delivery.outputs import OutputKind
 
-METHODS = ("start", "wake", "set_properties", "set_strip", "set_node", "state", "report", "ask_stop", "stop", "alive", "beat_ns")
+METHODS = (
+    "start",
+    "wake",
+    "set_properties",
+    "set_strip",
+    "set_node",
+    "state",
+    "report",
+    "ask_stop",
+    "stop",
+    "alive",
+    "beat_ns",
+)
 
 
 class ToyOutput:

@@ -32,6 +32,7 @@ Imports the standard library only.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -82,12 +83,12 @@ def want_of(header: Mapping[str, Any]) -> Want:
 
 def _camera_want(fields: Any) -> CameraWant:
     if not isinstance(fields, dict):
-        raise ValueError("a camera's want is an object")
+        raise ValueError("a camera's want is an object")  # noqa: TRY004 (one kind of error for the reader)
     longest_px = int(_within(fields.get("longest_px", 1600), *LONGEST_PX))
     return CameraWant(_within(fields.get("max_fps", 5.0), 0.1, MAX_FPS), longest_px)
 
 
 def _within(value: Any, low: float, high: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value:
+    if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
         raise ValueError("a number is expected")
     return min(max(value, low), high)

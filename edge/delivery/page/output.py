@@ -256,9 +256,7 @@ class PageOutput:
             except ValueError as error:
                 raise Gone(str(error)) from None
 
-    def _show(
-        self, client: Client, frames: Sequence[ShownFrame], pictures: FrameMessages, now_ns: int
-    ) -> None:
+    def _show(self, client: Client, frames: Sequence[ShownFrame], pictures: FrameMessages, now_ns: int) -> None:
         """Give a client the frames that it wants."""
         for frame in frames:
             try:

@@ -24,7 +24,7 @@ class Known:
     epoch: str
     cameras: tuple[str, ...]
     properties: NodeProperties | None = None
-    strip: StripReading = StripReading("off")
+    strip: StripReading = field(default_factory=lambda: StripReading("off"))
     status: NodeStatus | None = None
     states: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """State messages, by camera."""
