@@ -23,6 +23,9 @@ VERDICTS: Final = {
 SEVERITIES: Final = {"minor": "", "major": "bold yellow", "critical": "bold red"}
 EVENT_STYLES: Final = {"alarm": "bold red", "warning": "yellow", "info": "dim"}
 LEVELS: Final = {"warning": ("! ", "yellow"), "error": ("✗ ", "bold red"), "critical": ("✗ ", "bold red")}
+INSPECTED: Final = ("ok", "defect", "unsure")
+MISSED: Final = {"bad_image": "bad", "late": "late", "dropped": "dropped"}
+"""States of a frame, and their words."""
 UNKNOWN: Final = "-"
 
 
@@ -46,7 +49,7 @@ def _first_line(state: Mapping[str, Any]) -> Text:
         (f"{state['node']} ", "bold"),
         (words, style),
         f"  {running} of {len(state['cameras'])} cameras  {broker}, {_number(delivery.get('queued'))} wait",
-        (f"  {model.get('name', '')} {model.get('version', '')} {model.get('precision') or ''}".rstrip(), "dim"),
+        (f"  model {model.get('version', UNKNOWN)} {model.get('precision') or ''}".rstrip(), "dim"),
     )
 
 
@@ -72,25 +75,32 @@ def _strip_line(strip: Mapping[str, Any], grade: Mapping[str, Any] | None) -> Te
 def cameras(rows: Sequence[Mapping[str, Any]]) -> Table:
     """A line for each camera: state with its reason, rate, latency, frames that were not inspected."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=True, header_style="dim")
-    for name, justify in (("camera", "left"), ("state", "left"), ("fps", "right"), ("p99", "right")):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for name in ("inspected", "cut tiles", "bad", "late", "dropped", "defects"):
+    table.add_column("camera", no_wrap=True)
+    table.add_column("state", overflow="fold")
+    for name in ("fps", "p99 ms", "inspected", "missed", "defects"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        frames, tiles = row.get("frames") or {}, row.get("tiles") or {}
-        inspected = sum(frames.get(key, 0) for key in ("ok", "defect", "unsure")) if frames else None
-        missed = [frames.get(key) for key in ("bad_image", "late", "dropped")]
+        frames = row.get("frames")
         table.add_row(
             row["name"],
             _camera_state(row),
             _number(row.get("fps"), 1),
-            f"{_number(row.get('p99_ms'), 1)} of {_number(row.get('budget_ms'), 0)} ms",
-            _number(inspected),
-            _number(tiles.get("skipped")),
-            *(Text(_number(count), "yellow" if count else "") for count in missed),
+            f"{_number(row.get('p99_ms'), 1)} of {_number(row.get('budget_ms'), 0)}",
+            _number(None if frames is None else sum(frames.get(key, 0) for key in INSPECTED)),
+            _missed(frames),
             _number(row.get("defects")),
         )
     return table
+
+
+def _missed(frames: Mapping[str, int] | None) -> Text:
+    """How many frames were not inspected, and why."""
+    if frames is None:
+        return Text(UNKNOWN)
+    causes = {words: frames.get(key, 0) for key, words in MISSED.items()}
+    total = sum(causes.values())
+    why = ", ".join(f"{_number(count)} {words}" for words, count in causes.items() if count)
+    return Text(f"{_number(total)} ({why})" if why else "0", "yellow" if why else "")
 
 
 def _camera_state(row: Mapping[str, Any]) -> Text:

@@ -74,4 +74,3 @@ class LiveTerminal:
 
     def flush(self) -> None:
         """Nothing is held back."""
-
