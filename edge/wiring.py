@@ -21,6 +21,7 @@ from edge.control.unix_socket import CommandSocket
 from edge.coverage import strip_position
 from edge.coverage.coil_store import MAX_AWAY_S, CoilStore
 from edge.coverage.totals import CoverageTotals
+from edge.delivery.frame_tap import FrameTap
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.line_signals import LineSignals
 from edge.delivery.mqtt.publisher import Callbacks, Publisher
@@ -28,21 +29,28 @@ from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import MIB, Outbox
 from edge.delivery.output import CameraReport
 from edge.delivery.outputs import Outputs
+from edge.delivery.page_life import PageLife
 from edge.delivery.recorder import Recorder
 from edge.delivery.refused_alarm import RejectedAlarm
+from edge.errors import ConfigError, Problem
 from edge.evidence.archive import Archive
 from edge.evidence.selector import EvidenceSelector
 from edge.evidence.writer import EvidenceWriter
 from edge.host.clock import Clock, boot_id
 from edge.host.systemd import Service
+from edge.host.url import public_url
 from edge.host.watchdog import Loop
+from edge.model.bundle import INT8
 from edge.monitoring.monitored_node import MonitoredNode
+from edge.monitoring.node_status import NodeStatusReader
+from edge.monitoring.page_process import PageProcess
 from edge.monitoring.status_line import status_line
 from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.loop import InspectionLoop
 from edge.pipeline.orders import OrderQueue
 from edge.pipeline.reporting import Report, Subscribers
 from edge.pipeline.strip_monitor import StripInput
+from edge.web.settings import CameraSettings, PageSettings
 
 log = logging.getLogger(__name__)
 reports_log = logging.getLogger("edge.report")
@@ -64,7 +72,9 @@ class Parts:
     line: InspectionLoop
     recorder: Recorder
     publisher: Publisher
+    outbox: Outbox
     outputs: Outputs
+    page_life: PageLife
     node: Node
     rollout: ModelRollout
     commands: Commands
@@ -74,6 +84,8 @@ class Parts:
     event_latency: EventLatency
     evidence: EvidenceWriter | None
     line_signals: LineSignals
+    page: PageProcess | None
+    """None: the page is off, or has a unit of its own."""
 
     @property
     def threads(self) -> dict[str, Alive]:
@@ -100,10 +112,12 @@ def build(
     path: Path | None,
     service: Service,
     more_status: Callable[[], Mapping[str, Any]],
+    on_link: Callable[[str], None],
 ) -> Parts:
     """Make all parts and connect them.  building: closes what was opened when the node ends.  Raises OutboxError.
 
-    path: of the configuration file.  more_status: further fields of the status message.
+    path: of the configuration file.  more_status: further fields of the status message.  on_link: gets the address of
+    the page when it is served.
     """
     settings = prepared.settings
     topics = Topics(settings.mqtt.topic_prefix, settings.node)
@@ -153,7 +167,8 @@ def build(
             on_acknowledged=event_latency.acknowledged,
         ),
     )
-    outputs = Outputs(settings, outbox, clock)
+    tap, page_life = FrameTap(), PageLife()
+    outputs = Outputs(settings, outbox, clock, tap=tap, page_life=page_life)
     orders = OrderQueue()
     cameras = Supervisor(settings.active_cameras, clock)
     building.callback(cameras.close)
@@ -162,7 +177,7 @@ def build(
     evidence = _evidence_writer(settings, clock)
     restored = _restored_coil(coils, totals, recorder, clock)
     line = _inspection_loop(
-        prepared, topics, clock, service, node, reach, rejected_alarm, totals, evidence, line_signals, restored
+        prepared, topics, clock, service, node, reach, rejected_alarm, totals, evidence, line_signals, restored, tap
     )
     rollout = ModelRollout(node, prepared, orders, lambda: line.sessions, clock)
     handlers = CommandHandlers(node, rollout, orders, outbox, recorder, publisher, commands, clock)
@@ -173,7 +188,9 @@ def build(
         line,
         recorder,
         publisher,
+        outbox,
         outputs,
+        page_life,
         node,
         rollout,
         commands,
@@ -183,6 +200,7 @@ def build(
         event_latency,
         evidence,
         line_signals,
+        _page_process(settings, path, node, page_life, clock, on_link),
     )
 
 
@@ -201,7 +219,75 @@ def monitored(parts: Parts, http_refused: Mapping[str, int]) -> MonitoredNode:
         strip=lambda: parts.line.reading,
         signals=parts.line_signals,
         outputs=parts.outputs.status,
+        page=lambda: None if parts.page is None else parts.page.status,
         http_refused=http_refused,
+    )
+
+
+def page_settings(settings: Config, path: Path | None, classes: Sequence[str]) -> PageSettings:
+    """What the page process is started with.  path: of the configuration file.  classes: of the model."""
+    state, address = settings.state, settings.web.address
+    if address is None:
+        raise ConfigError(str(path), (Problem("web.listen", "null", "the page is off", "Give it an address"),))
+    return PageSettings(
+        node=settings.node,
+        version=__version__,
+        listen=address,
+        state_dir=settings.state_dir,
+        outbox=state.outbox,
+        evidence=settings.evidence_dir,
+        coils=settings.state_dir / "coils",
+        command_socket=state.command_socket,
+        feed_socket=state.page_socket,
+        web_dir=settings.state_dir / "web",
+        config_path=path,
+        cameras=tuple(
+            CameraSettings(
+                camera.name, camera.mode, camera.budget_ms, source=public_url(camera.source.get_secret_value())
+            )
+            for camera in settings.active_cameras
+        ),
+        classes=tuple(classes),
+        topic_prefix=settings.mqtt.topic_prefix,
+        log_level=settings.log.level,
+        log_format=settings.log.format,
+    )
+
+
+def _page_process(
+    settings: Config, path: Path | None, node: Node, life: PageLife, clock: Clock, on_link: Callable[[str], None]
+) -> PageProcess | None:
+    if settings.web.listen is None or settings.web.process != "daemon":
+        return None
+
+    def current() -> str:
+        return page_settings(node.settings, path, node.model.classifier.card.classes).to_json()
+
+    return PageProcess(current, life, clock, on_link=on_link)
+
+
+def node_status(parts: Parts, settings: Config, clock: Clock) -> NodeStatusReader:
+    """Reads how these parts are doing, for people who look at the page."""
+
+    def model() -> dict[str, Any]:
+        classifier, shadow = parts.node.model.classifier, parts.line.shadow
+        return {
+            **parts.node.origin.model,
+            "precision": "int8" if classifier.network == INT8 else "fp32",
+            "classes": list(classifier.card.classes),
+            "canary": parts.rollout.trial,
+            "shadow": None if shadow is None else shadow.summary(),
+        }
+
+    return NodeStatusReader(
+        monitored(parts, {}),
+        lambda: parts.outbox.refused,
+        model,
+        parts.outputs.as_json,
+        settings.state_dir,
+        settings.evidence.max_mb * MIB,
+        clock,
+        since=parts.node.since,
     )
 
 
@@ -249,6 +335,7 @@ def _inspection_loop(
     evidence: EvidenceWriter | None,
     line_signals: LineSignals,
     restored: strip_position.RestoredCoil | None,
+    tap: FrameTap,
 ) -> InspectionLoop:
     settings = prepared.settings
 
@@ -285,6 +372,7 @@ def _inspection_loop(
             lambda: line_signals.last_refusal,
         ),
         shadow=prepared.shadow,
+        tap=tap,
     )
     return line
 

@@ -254,6 +254,14 @@ class Web(Section):
         "daemon", description="who starts the page: the daemon, or the unit defectd-web.service"
     )
 
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port, or None."""
+        if self.listen is None:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
 
 class Evidence(Section):
     enabled: bool = Field(True, description="keep pictures of defects and tiles for labelling")

@@ -109,6 +109,7 @@ class CommandHandlers:
                 "last_error": None if link.last_error is None else redact(link.last_error)[:500],
             },
             "outputs": self._node.outputs,
+            **self._node.more_status,
             "commands": {**asdict(self._commands.counts), "unheard": self._publisher.dropped_commands},
         }
 

@@ -129,6 +129,11 @@ class Node:
         return {"version": __version__, "node": self.settings.node, "model": f"{model['name']} {model['version']}"}
 
     @property
+    def more_status(self) -> Mapping[str, Any]:
+        """Further fields of the status message: what slows the machine down, and the page."""
+        return self._more_status()
+
+    @property
     def outputs(self) -> dict[str, dict[str, Any]]:
         """How the outputs are doing, by name."""
         return self._reach.outputs.as_json()

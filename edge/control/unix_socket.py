@@ -23,7 +23,7 @@ from edge.host.clock import Clock
 from edge.host.log_throttle import LogThrottle
 from edge.host.rights import why
 from edge.host.text import one_line
-from edge.host.unix_address import short_address
+from edge.host.unix_address import short_name
 from edge.host.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class CommandSocket:
         listening: socket.socket | None = None
         try:
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            with short_address(self._path) as address:
+            with short_name(self._path) as address:
                 self._path.unlink(missing_ok=True)  # left by a run that was killed: only this daemon has the lock
                 listening.bind(address)
             self._path.chmod(0o600)
@@ -135,7 +135,7 @@ def ask(state_dir: Path, verb: str, timeout_s: float = REPLY_S, **fields: Any) -
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as caller:
         caller.settimeout(timeout_s)
         try:
-            with short_address(path) as address:
+            with short_name(path) as address:
                 caller.connect(address)
         except (FileNotFoundError, ConnectionRefusedError):
             return None

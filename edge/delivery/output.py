@@ -14,6 +14,7 @@ from edge.config import Config
 from edge.coverage.strip_position import StripReading
 from edge.delivery.frame_tap import FrameTap
 from edge.delivery.outbox.rows import Row
+from edge.delivery.page_life import PageLife
 from edge.host.clock import Clock
 
 
@@ -90,7 +91,7 @@ class Events(Protocol):
 class OutputContext:
     """What an output is built from.  first_seq: of the first event of this run of the daemon.
 
-    tap: frames with their verdicts.
+    tap: frames with their verdicts.  page_life: for the signs of the page process.
     """
 
     settings: Config
@@ -98,6 +99,7 @@ class OutputContext:
     clock: Clock
     first_seq: int
     tap: FrameTap = field(default_factory=FrameTap)
+    page_life: PageLife = field(default_factory=PageLife)
 
 
 class Output(Protocol):

@@ -18,6 +18,7 @@ from edge.config import Config
 from edge.coverage.strip_position import StripReading
 from edge.delivery.frame_tap import FrameTap
 from edge.delivery.output import CameraReport, Events, NodeProperties, NodeStatus, Output, OutputContext
+from edge.delivery.page_life import PageLife
 from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.host.log_throttle import LogThrottle
@@ -352,9 +353,11 @@ class Outputs:
         kinds: list[OutputKind] = OUTPUTS,
         limits: Limits = Limits(),
         tap: FrameTap | None = None,
+        page_life: PageLife | None = None,
     ) -> None:
-        """tap: frames with their verdicts, for outputs that show them."""
-        self._context = OutputContext(settings, events, clock, events.last_seq + 1, tap or FrameTap())
+        """tap: frames with their verdicts.  page_life: gets the signs of life of the page process."""
+        first_seq = events.last_seq + 1
+        self._context = OutputContext(settings, events, clock, first_seq, tap or FrameTap(), page_life or PageLife())
         self._clock = clock
         self._kinds = kinds
         self._limits = limits

@@ -1,4 +1,4 @@
-"""Addresses of unix sockets in folders with long names."""
+"""A short name for the address of a unix socket, which has at most 108 bytes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 
 @contextmanager
-def short_address(path: Path) -> Iterator[str]:
-    """A short address of a socket, for bind and connect: the kernel takes at most 108 bytes.  Raises OSError."""
+def short_name(path: Path) -> Iterator[str]:
+    """Another name of this path, valid inside the block.  Raises OSError where its folder cannot be opened."""
     handle = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{handle}/{path.name}"

@@ -12,6 +12,7 @@ from edge.delivery.mqtt import publisher
 from edge.delivery.outputs import OutputStatus
 from edge.evidence.archive import Archive
 from edge.host.watchdog import Loop
+from edge.monitoring.page_process import PageStatus
 from edge.pipeline.camera_session import CameraSession
 from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.shadow import Shadow
@@ -76,5 +77,7 @@ class MonitoredNode:
     strip: Callable[[], StripReading] = lambda: StripReading("off")
     signals: LineSignals | None = None
     outputs: Callable[[], Sequence[OutputStatus]] = tuple
+    page: Callable[[], PageStatus | None] = lambda: None
+    """None: the daemon does not start the page."""
     http_refused: Mapping[str, int] = field(default_factory=dict)
     """Connections and requests that the HTTP server refused, by reason."""

@@ -12,6 +12,7 @@ import sys
 from contextlib import suppress
 from typing import Final
 
+from edge.delivery.page_life import PageSign
 from edge.host import logs
 from edge.host.clock import SystemClock
 from edge.host.parent_process import die_with
@@ -42,7 +43,10 @@ def main(arguments: list[str]) -> int:
     try:
         asyncio.run(serve(settings))
     except (OSError, ssl.SSLError) as error:
-        log.error("the page cannot be served on %s:%d: %s", *settings.listen, error.strerror or error)  # noqa: TRY400
+        host, port = settings.listen
+        reason = f"the page cannot be served on {host}:{port}: {error.strerror or error}"
+        log.error(reason)  # noqa: TRY400 (no stack is needed)
+        sys.stdout.write(f"{reason}\n")  # for who started it
         return EXIT_SETTINGS if isinstance(error, ssl.SSLError) else 1
     return 0
 
@@ -50,7 +54,7 @@ def main(arguments: list[str]) -> int:
 async def serve(settings: PageSettings) -> None:
     """Serve the page until SIGTERM or SIGINT.  Raises OSError, ssl.SSLError."""
     clock = SystemClock()
-    feed = Feed(settings.feed_socket, clock)
+    feed = Feed(settings.feed_socket, clock, lambda viewers: PageSign(os.getpid(), settings.url, None, viewers))
     page = Page(settings, clock, feed)
     server = PageServer(settings, Dispatch(page, ROUTES, StaticFiles(settings.base_path)), clock)
     port = server.open()

@@ -1,6 +1,6 @@
 """The page's end of the feed: what the daemon sends of its cameras and events, kept for all viewers.
 
-It is connected only while somebody looks, so that the daemon makes no picture for nobody. When the daemon is gone it
+It wants frames only while somebody looks, so that the daemon makes no picture for nobody. When the daemon is gone it
 tries again, with growing delays.
 """
 
@@ -10,31 +10,34 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from edge.delivery.page import framing
+from edge.delivery.page.framing import Decoder, FramingError, Message, encoded
+from edge.delivery.page.messages import CameraWant, Want
+from edge.delivery.page_life import PageSign
 from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.log_throttle import LogThrottle
-from edge.host.unix_address import short_address
+from edge.host.unix_address import short_name
 
 log = logging.getLogger(__name__)
 
-IDLE_S: Final = 10.0
-"""Without a request for this long the page disconnects."""
-WANT_S: Final = 3.0
+VIEWER_S: Final = 3.0
 """How long a viewer's wish for a camera holds; each request for a frame renews it."""
-RENEW_S: Final = 1.0
+SIGN_S: Final = 0.8
+"""Between two signs of life and wants: the daemon expects one each second."""
+READ_BYTES: Final = 1 << 18
 FRESH_S: Final = 1.0
 """An older frame or state is not given to a viewer who asks for the newest."""
 MAX_EVENTS: Final = 64
 """That wait for one viewer; it reads the others in the outbox."""
-MAX_RAW_FRAMES: Final = 64
-MAX_RAW_BYTES: Final = 64 << 20
+MAX_RAW_FRAMES: Final = 600
+MAX_RAW_WAITING: Final = 4
+"""Unscaled frames of a camera on their way or in memory: who takes them sets the pace."""
 MAX_HEADER_CHARACTERS: Final = 6000
 """Of a frame's description in an HTTP header: proxies refuse long ones."""
 SEVERITIES: Final = ("critical", "major", "minor")
@@ -94,30 +97,39 @@ class _Change:
 
 
 @dataclass(slots=True)
-class _Want:
+class _Wish:
     max_fps: float
     longest_px: int
     until_ns: int
 
 
+@dataclass(slots=True)
+class _Taking:
+    """Unscaled frames for one taker.  unasked: how many the daemon has still to be asked for."""
+
+    frames: asyncio.Queue[RawFrame]
+    unasked: int = 0
+
+
 class Feed:
     """Owned by the page process; all methods run on its loop."""
 
-    def __init__(self, path: Path, clock: Clock, backoff: Backoff | None = None) -> None:
-        """path: of the daemon's socket."""
+    def __init__(
+        self, path: Path, clock: Clock, sign: Callable[[int], PageSign], backoff: Backoff | None = None
+    ) -> None:
+        """path: of the daemon's socket.  sign: this process's sign of life, for so many viewers."""
         self._path = path
         self._clock = clock
+        self._sign = sign
         self._backoff = Backoff(0.2, 3.0) if backoff is None else backoff
         self._throttle = LogThrottle(log)
         self._hello: Mapping[str, Any] | None = None
         self._state: tuple[int, bytes, Mapping[str, Any]] | None = None
         self._frames: dict[str, Frame] = {}
-        self._wants: dict[str, _Want] = {}
-        self._raw: dict[str, tuple[int, asyncio.Queue[RawFrame]]] = {}
-        """By camera: how many frames are still wanted, and where they go."""
+        self._wishes: dict[str, _Wish] = {}
+        self._raw: dict[str, _Taking] = {}
+        """By camera."""
         self._subscriptions: set[Subscription] = set()
-        self._wanted_until_ns = 0
-        self._is_wanted = asyncio.Event()
         self._wants_changed = asyncio.Event()
         self._changed = _Change()
         self._frame_changed: dict[str, _Change] = {}
@@ -139,14 +151,8 @@ class Feed:
         known = () if self._state is None else self._state[2].get("cameras") or ()
         return {str(camera.get("name")) for camera in known}
 
-    def touch(self) -> None:
-        """Somebody looks."""
-        self._wanted_until_ns = self._clock.monotonic_ns() + int(IDLE_S * NS_PER_S)
-        self._is_wanted.set()
-
     async def hello_within(self, timeout_s: float) -> Mapping[str, Any] | None:
         """`hello`, waited for at most that long."""
-        self.touch()
         end_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
         while self._hello is None and await self._changed.wait(self._left_s(end_ns)):
             pass
@@ -157,7 +163,6 @@ class Feed:
 
         None when none came within the time; one that is no longer fresh does not count.
         """
-        self.touch()
         end_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
         while True:
             found, now_ns = self._state, self._clock.monotonic_ns()
@@ -176,7 +181,6 @@ class Feed:
         longest_px: int = MAX_LONGEST_PX,
     ) -> Frame | None:
         """The newest frame of a camera that has another key than `after`, waited for at most that long."""
-        self.touch()
         self._want(camera, min(max_fps, MAX_FPS), min(longest_px, MAX_LONGEST_PX))
         end_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
         while True:
@@ -192,21 +196,22 @@ class Feed:
         One at a time for each camera.  Raises ValueError for more than MAX_RAW_FRAMES, or while another one asks.
         """
         if not 0 < count <= MAX_RAW_FRAMES or camera in self._raw:
-            raise ValueError("too many frames" if camera not in self._raw else "somebody takes frames of this camera")
-        frames: asyncio.Queue[RawFrame] = asyncio.Queue(MAX_RAW_FRAMES)
-        self._raw[camera] = count, frames
+            raise ValueError("somebody takes frames of this camera" if camera in self._raw else "too many frames")
+        taking = self._raw[camera] = _Taking(asyncio.Queue(MAX_RAW_WAITING))
         end_ns = self._clock.monotonic_ns() + int(timeout_s * NS_PER_S)
         try:
-            for _ in range(count):
-                self.touch()
-                self._wants_changed.set()
+            asked = 0
+            for taken in range(count):
+                if asked < count and asked - taken < MAX_RAW_WAITING:  # no more on their way than may wait
+                    taking.unasked = min(count, taken + MAX_RAW_WAITING) - asked
+                    asked += taking.unasked
+                    self._wants_changed.set()
                 try:
-                    yield await asyncio.wait_for(frames.get(), self._left_s(end_ns))
+                    yield await asyncio.wait_for(taking.frames.get(), self._left_s(end_ns))
                 except TimeoutError:
                     return
         finally:
             del self._raw[camera]
-            self._wants_changed.set()
 
     @contextmanager
     def subscribed(self) -> Iterator[Subscription]:
@@ -220,7 +225,6 @@ class Feed:
 
     async def changed(self, timeout_s: float) -> None:
         """Wait for a state, an event, or the end of the connection; at most that long."""
-        self.touch()
         await self._changed.wait(timeout_s)
 
     def _left_s(self, end_ns: int) -> float:
@@ -228,10 +232,10 @@ class Feed:
 
     def _want(self, camera: str, max_fps: float, longest_px: int) -> None:
         now_ns = self._clock.monotonic_ns()
-        until_ns = now_ns + int(WANT_S * NS_PER_S)
-        known = self._wants.get(camera)
+        until_ns = now_ns + int(VIEWER_S * NS_PER_S)
+        known = self._wishes.get(camera)
         if known is None or known.until_ns < now_ns:
-            self._wants[camera] = _Want(max_fps, longest_px, until_ns)
+            self._wishes[camera] = _Wish(max_fps, longest_px, until_ns)
             self._wants_changed.set()
             return
         known.until_ns = until_ns
@@ -245,83 +249,79 @@ class Feed:
     # ---- the connection --------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Connect while somebody looks, until cancelled."""
+        """Stay connected, until cancelled."""
         while True:
-            await self._is_wanted.wait()
             try:
                 await self._serve()
-            except* (OSError, ValueError, EOFError) as group:
+            except* (OSError, FramingError, EOFError) as group:
                 now_ns = self._clock.monotonic_ns()
                 self._throttle.write(logging.INFO, f"the feed of the daemon: {_reason(group)}", now_ns)
             self._forget()
-            if self._is_idle:
-                self._is_wanted.clear()
-                self._backoff.reset()
-            else:
-                await asyncio.sleep(self._backoff.next_s())
-
-    @property
-    def _is_idle(self) -> bool:
-        return self._clock.monotonic_ns() > self._wanted_until_ns and not self._subscriptions
+            await asyncio.sleep(self._backoff.next_s())
 
     async def _serve(self) -> None:
-        with short_address(self._path) as address:
+        with short_name(self._path) as address:
             reader, writer = await asyncio.open_unix_connection(address)
         try:
             async with asyncio.TaskGroup() as group:
-                reading = group.create_task(self._read(reader))
-                group.create_task(self._send_wants(writer, reading))
+                group.create_task(self._read(reader))
+                group.create_task(self._send(writer))
         finally:
             writer.close()
             with suppress(OSError):
                 await writer.wait_closed()
 
     async def _read(self, reader: asyncio.StreamReader) -> None:
-        while True:
-            prefix = await reader.readexactly(framing.PREFIX.size)
-            header_bytes, body_bytes = framing.lengths(prefix)
-            header = framing.header_of(await reader.readexactly(header_bytes))
-            self._take(header, await reader.readexactly(body_bytes))
+        decoder = Decoder()
+        while data := await reader.read(READ_BYTES):
+            for message in decoder.feed(data):
+                self._take(message)
+        raise EOFError("it has ended")
 
-    async def _send_wants(self, writer: asyncio.StreamWriter, reading: asyncio.Task[None]) -> None:
-        """Renew what the viewers want, until nobody looks."""
-        while not self._is_idle:
+    async def _send(self, writer: asyncio.StreamWriter) -> None:
+        """Show that this process lives, and renew what the viewers want."""
+        while True:
             self._wants_changed.clear()
-            now_ns = self._clock.monotonic_ns()
-            self._wants = {camera: want for camera, want in self._wants.items() if want.until_ns >= now_ns}
-            cameras = {
-                camera: {"max_fps": want.max_fps, "longest_px": want.longest_px} for camera, want in self._wants.items()
-            }
-            raw = {camera: count for camera, (count, _) in self._raw.items() if count}
-            writer.write(framing.packed({"kind": "want", "cameras": cameras, "raw": raw}))
+            writer.write(encoded(self._sign(self.viewers).header()))
+            writer.write(encoded(self._take_want().header()))
             await writer.drain()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wants_changed.wait(), RENEW_S)
-        reading.cancel()
+                await asyncio.wait_for(self._wants_changed.wait(), SIGN_S)
 
-    def _take(self, header: Mapping[str, Any], body: bytes) -> None:
-        """Keep one message.  Raises ValueError for one that is not of this protocol."""
+    def _take_want(self) -> Want:
         now_ns = self._clock.monotonic_ns()
+        self._wishes = {camera: wish for camera, wish in self._wishes.items() if wish.until_ns >= now_ns}
+        cameras = {camera: CameraWant(wish.max_fps, wish.longest_px) for camera, wish in self._wishes.items()}
+        raw = {camera: taking.unasked for camera, taking in self._raw.items() if taking.unasked}
+        for taking in self._raw.values():
+            taking.unasked = 0
+        return Want(cameras, raw)
+
+    def _take(self, message: Message) -> None:
+        """Keep one message.  Raises FramingError for one that is not of this protocol."""
+        header, now_ns = message.header, self._clock.monotonic_ns()
         try:
-            match header.get("kind"):
+            match message.kind:
                 case "hello":
                     self._hello = header
                     self._backoff.reset()
                 case "state":
-                    fields = {key: value for key, value in header.items() if key != "kind"}
-                    self._state = now_ns, json.dumps(fields, ensure_ascii=False).encode(), fields
+                    state = header["state"]
+                    self._state = now_ns, json.dumps(state, ensure_ascii=False).encode(), state
                 case "frame":
-                    self._take_frame(header, body, now_ns)
+                    self._take_frame(header, message.body, now_ns)
                     return
                 case "raw":
-                    self._take_raw(header, body)
+                    self._take_raw(header, message.body)
                     return
                 case "event":
                     seq, payload = int(header["seq"]), header["payload"]
                     for subscription in self._subscriptions:
                         subscription.events.append((seq, payload))
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"a message of the feed: {error!r}") from None
+                case "bye":
+                    raise EOFError(str(header.get("reason")))
+        except (KeyError, TypeError, ValueError) as error:
+            raise FramingError(f"a message of the feed: {error!r}") from None
         self._changed.announce()
 
     def _take_frame(self, header: Mapping[str, Any], jpeg: bytes, now_ns: int) -> None:
@@ -332,16 +332,12 @@ class Feed:
         self._frame_change(camera).announce()
 
     def _take_raw(self, header: Mapping[str, Any], pixels: bytes) -> None:
-        camera = str(header["camera"])
-        count, frames = self._raw.get(camera, (0, None))
-        if frames is None or not count:
-            return
-        waiting_bytes = frames.qsize() * len(pixels)
-        if waiting_bytes + len(pixels) > MAX_RAW_BYTES:
-            return  # who takes them is slow: a later frame comes instead
+        taking = self._raw.get(str(header["camera"]))
+        if taking is None:
+            return  # who wanted it has gone
         width, height = header["size_px"]
-        frames.put_nowait(RawFrame(int(header["number"]), (int(width), int(height)), pixels))
-        self._raw[camera] = count - 1, frames
+        with suppress(asyncio.QueueFull):
+            taking.frames.put_nowait(RawFrame(int(header["number"]), (int(width), int(height)), pixels))
 
     def _forget(self) -> None:
         """The connection has ended: what it sent is no longer what happens now."""
@@ -380,6 +376,4 @@ def _reason(group: BaseExceptionGroup[Exception]) -> str:
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    if isinstance(error, asyncio.IncompleteReadError):
-        return "it has ended"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
+from urllib.parse import unquote
 
 from edge.web.route import Response
 
 FOLDER: Final = Path(__file__).with_name("static")
 INDEX: Final = "index.html"
-BASE: Final = b'<base href="/">'
-"""In the index: becomes the base path, so that relative addresses hold on every page."""
+PREFIX: Final = "/static/"
+BASE: Final = b"__BASE__"
+"""In the index: becomes the base path."""
 TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {
         ".html": "text/html; charset=utf-8",
@@ -59,10 +62,9 @@ class StaticFiles:
             body = path.read_bytes()
             name = path.relative_to(folder).as_posix()
             if name == INDEX:
-                body = body.replace(BASE, f'<base href="{base_path}/">'.encode())
+                body = body.replace(BASE, base_path.encode())
             etag = f'"{hashlib.sha256(body).hexdigest()[:16]}"'
-            self._files["/" + name] = StaticFile(content_type, body, etag)
-        self._folders = {name.split("/")[1] for name in self._files if name.count("/") > 1}
+            self._files[PREFIX + name] = StaticFile(content_type, body, etag)
 
     def response(self, path: str, version: str | None, etags: str) -> Response | None:
         """The answer for a path; None when there is neither a file nor a page of that name.
@@ -71,7 +73,7 @@ class StaticFiles:
         """
         found = self._files.get(path)
         if found is None and self._is_page(path):
-            found = self._files.get("/" + INDEX)
+            found = self._files.get(PREFIX + INDEX)
         if found is None:
             return None
         caching = FOR_EVER if version == found.version else REVALIDATE
@@ -82,5 +84,10 @@ class StaticFiles:
 
     def _is_page(self, path: str) -> bool:
         """Whether the front end shows a page for this path: it decides itself which."""
-        first = path.split("/")[1] if path.startswith("/") else ""
-        return first != "api" and first not in self._folders and "//" not in path and not first.startswith(".")
+        if path == "/":
+            return True
+        parts = [unquote(part, errors="replace") for part in path.split("/")[1:]]
+        if parts[-1] == "":
+            parts.pop()
+        is_plain = all(part and not re.search(r"^\.|[/\\\x00-\x1f\x7f\ufffd]", part) for part in parts)
+        return path.startswith("/") and bool(parts) and is_plain and parts[0] not in ("api", "static")

@@ -9,9 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from edge.delivery.page.framing import Message, Unpacker, packed
+from edge.delivery.page.framing import Decoder, Message, encoded
 from edge.delivery.page.messages import Want
-from edge.host.unix_address import short_address
+from edge.host.unix_address import short_name
 
 
 class PageClient:
@@ -22,9 +22,9 @@ class PageClient:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         if receive_bytes is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-        with short_address(path) as address:
+        with short_name(path) as address:
             self._socket.connect(address)
-        self._unpacker = Unpacker()
+        self._decoder = Decoder()
         self._waiting: list[Message] = []
         self.is_closed = False
 
@@ -32,7 +32,7 @@ class PageClient:
         self.send(Want(cameras or {}, raw or {}).header())
 
     def send(self, header: Mapping[str, Any]) -> None:
-        self._socket.sendall(packed(header))
+        self._socket.sendall(encoded(header))
 
     def send_bytes(self, data: bytes) -> None:
         self._socket.sendall(data)
@@ -53,7 +53,7 @@ class PageClient:
             if not data:
                 self.is_closed = True
                 raise EOFError
-            self._waiting += self._unpacker.feed(data)
+            self._waiting += self._decoder.feed(data)
 
     def all_until_end(self, timeout_s: float = 10.0) -> list[Message]:
         """Every message until the feed closes the connection."""
@@ -61,7 +61,7 @@ class PageClient:
         self._socket.settimeout(timeout_s)
         try:
             while data := self._socket.recv(1 << 20):
-                found += self._unpacker.feed(data)
+                found += self._decoder.feed(data)
         except ConnectionResetError:
             pass
         self.is_closed = True

@@ -11,8 +11,8 @@ import socket
 from collections import deque
 from typing import Final
 
-from edge.delivery.page.framing import MAX_WANT_BYTES, Message, Unpacker
-from edge.delivery.page.messages import WANT_S, CameraWant, Want
+from edge.delivery.page.framing import MAX_WANT_BYTES, Decoder, FramingError, Message
+from edge.delivery.page.messages import MAX_RAW, WANT_S, CameraWant, Want
 from edge.host.clock import NS_PER_S
 
 MAX_QUEUED: Final = 2000
@@ -36,7 +36,7 @@ class Client:
     def __init__(self, connection: socket.socket, now_ns: int) -> None:
         connection.setblocking(False)
         self.connection = connection
-        self._unpacker = Unpacker(MAX_WANT_BYTES)
+        self._decoder = Decoder(MAX_WANT_BYTES)
         self._want = Want()
         self._want_ns = now_ns
         self._raw_left: dict[str, int] = {}
@@ -66,14 +66,15 @@ class Client:
         if not data:
             raise Gone("it has closed the connection")
         try:
-            return self._unpacker.feed(data)
-        except ValueError as error:
+            return self._decoder.feed(data)
+        except FramingError as error:
             raise Gone(str(error)) from None
 
     def wants(self, want: Want, now_ns: int) -> None:
-        """It wants this from now on."""
+        """It wants this from now on, and so many unscaled frames more."""
         self._want, self._want_ns = want, now_ns
-        self._raw_left = dict(want.raw)
+        for camera, count in want.raw.items():
+            self._raw_left[camera] = min(MAX_RAW, self._raw_left.get(camera, 0) + count)
 
     def rates(self, now_ns: int) -> dict[str, float]:
         """Frames per second by camera, as it wants them now; none once its want has ended."""

@@ -1,11 +1,11 @@
-"""The frames of one turn as messages: each picture is packed once, whoever wants it."""
+"""The frames of one turn as messages: each picture is encoded once, whoever wants it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from edge.delivery.frame_tap import ShownFrame, ShownRegion
-from edge.delivery.page.framing import packed
+from edge.delivery.page.framing import encoded
 from edge.delivery.page.pictures import jpeg
 from edge.host.clock import NS_PER_MS, Clock, stamp
 
@@ -40,12 +40,12 @@ class FrameMessages:
                 "position_m": frame.position_m,
                 "coil": frame.coil,
             }
-            message = self._made[key] = packed(header, picture)
+            message = self._made[key] = encoded(header, picture)
         return message
 
     def raw(self, frame: ShownFrame) -> bytes:
         """The message `raw`."""
-        return packed({"kind": "raw", **self._about(frame)}, frame.pixels.tobytes())
+        return encoded({"kind": "raw", **self._about(frame)}, frame.pixels.tobytes())
 
     def _about(self, frame: ShownFrame) -> dict[str, Any]:
         grabbed_ns = self._clock.wall_ns() - (self._clock.monotonic_ns() - frame.grabbed_ns)

@@ -1,8 +1,8 @@
-"""The messages on the feed's socket: a JSON header and a body, each with its length before it.
+"""How messages lie in the feed's stream: two lengths, a JSON header, a body.  Both sides of the feed use it.
 
-    uint32 length of the rest | uint32 length of the header | header, a JSON object | body
+    uint32 BE: bytes after this field | uint32 BE: bytes of the header | header, a JSON object | body
 
-Numbers are big-endian. Both ends use this module, also the page process, so it imports the standard library alone.
+Imports the standard library only: the page process is to stay small.
 """
 
 from __future__ import annotations
@@ -13,18 +13,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-PREFIX: Final = struct.Struct(">II")
-MAX_HEADER_BYTES: Final = 4 << 20
-"""An event of 256 KiB, a state of 64 cameras, the regions of a frame."""
-MAX_MESSAGE_BYTES: Final = 256 << 20
-"""A raw frame of 16,384 x 16,384."""
+MAX_HEADER_BYTES: Final = 1 << 20
+MAX_BODY_BYTES: Final = 64 << 20
+"""Of an unscaled frame; a JPEG is far smaller."""
 MAX_WANT_BYTES: Final = 64 << 10
-"""Of a message to the feed."""
+"""Of a whole message from the page process to the daemon."""
+
+_LENGTHS: Final = struct.Struct("!II")
+
+
+class FramingError(Exception):
+    """The stream is no feed, or a message exceeds its limit: only the end of the connection helps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message.  body: empty, a JPEG, or the gray bytes of a frame, row by row."""
+    """One message.  header: `kind` and the fields of that kind (`edge.delivery.page.messages`)."""
 
     header: Mapping[str, Any]
     body: bytes = b""
@@ -34,49 +38,44 @@ class Message:
         return str(self.header.get("kind"))
 
 
-def packed(header: Mapping[str, Any], body: bytes | memoryview = b"") -> bytes:
-    """The bytes of a message.  Raises ValueError for a header that JSON does not have."""
-    text = json.dumps(header, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    return b"".join((PREFIX.pack(4 + len(text) + len(body), len(text)), text, body))
+def encoded(header: Mapping[str, Any], body: bytes | memoryview = b"") -> bytes:
+    """The bytes of one message.  Raises ValueError for a header with NaN or with what JSON does not know."""
+    text = json.dumps(header, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode("utf-8", "replace")
+    return b"".join((_LENGTHS.pack(_LENGTHS.size - 4 + len(text) + len(body), len(text)), text, body))
 
 
-def lengths(prefix: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> tuple[int, int]:
-    """The lengths of header and body that the first 8 bytes announce.  Raises ValueError."""
-    rest, header = PREFIX.unpack(prefix)
-    body = rest - 4 - header
-    if body < 0 or rest > max_bytes or header > MAX_HEADER_BYTES:
-        raise ValueError(f"a message of {rest} bytes with a header of {header} bytes")
-    return header, body
+class Decoder:
+    """Takes the bytes of a stream as they come and gives whole messages.  Owned by one thread or event loop."""
 
-
-def header_of(text: bytes) -> Mapping[str, Any]:
-    """Raises ValueError unless it is a JSON object."""
-    try:
-        header = json.loads(text)
-    except RecursionError:
-        raise ValueError("the header is nested too deeply") from None
-    if not isinstance(header, dict):
-        raise ValueError("the header is no object")  # noqa: TRY004 (the reader handles one kind of error)
-    return header
-
-
-class Unpacker:
-    """Cuts a stream of bytes into messages.  Owned by one reader."""
-
-    def __init__(self, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+    def __init__(self, max_bytes: int = MAX_HEADER_BYTES + MAX_BODY_BYTES) -> None:
+        """max_bytes: of one message."""
         self._max_bytes = max_bytes
         self._data = bytearray()
 
     def feed(self, data: bytes) -> list[Message]:
-        """The messages that these bytes complete.  Raises ValueError: the stream cannot be read any further."""
+        """The messages that these bytes complete.  Raises FramingError; the stream cannot be read on after it."""
         self._data += data
-        found = []
-        while len(self._data) >= PREFIX.size:
-            header, body = lengths(bytes(self._data[: PREFIX.size]), self._max_bytes)
-            end = PREFIX.size + header + body
+        messages = []
+        at = 0
+        while len(self._data) - at >= _LENGTHS.size:
+            rest, header = _LENGTHS.unpack_from(self._data, at)
+            if header > MAX_HEADER_BYTES or rest > self._max_bytes or header > rest - 4:
+                raise FramingError(f"a message with {rest} bytes and a header of {header}")
+            end = at + 4 + rest
             if len(self._data) < end:
                 break
-            text = bytes(self._data[PREFIX.size : PREFIX.size + header])
-            found.append(Message(header_of(text), bytes(self._data[PREFIX.size + header : end])))
-            del self._data[:end]
-        return found
+            body = at + _LENGTHS.size + header
+            messages.append(Message(_header(bytes(self._data[at + _LENGTHS.size : body])), bytes(self._data[body:end])))
+            at = end
+        del self._data[:at]
+        return messages
+
+
+def _header(text: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(text)
+    except (ValueError, RecursionError):
+        raise FramingError("a header is no JSON") from None
+    if not isinstance(header, dict):
+        raise FramingError("a header is no JSON object")
+    return header

@@ -6,7 +6,7 @@ import socket
 from pathlib import Path
 from typing import Final
 
-from edge.host.unix_address import short_address
+from edge.host.unix_address import short_name
 
 BACKLOG: Final = 4
 
@@ -19,7 +19,7 @@ class Listener:
         self._path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
-            with short_address(path) as address:
+            with short_name(path) as address:
                 path.unlink(missing_ok=True)  # left by a run that was killed: only this daemon has the lock
                 self.socket.bind(address)
             path.chmod(0o600)  # nobody can connect before `listen`

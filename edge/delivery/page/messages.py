@@ -2,17 +2,19 @@
 
 From the page process to the daemon:
 
+    page    {pid, link, problem, viewers}
+            Its sign of life, at least once a second.  link: the address for a browser, or null.  problem: why it does
+            not serve, one line, or null.  viewers: open browsers.
     want    {cameras: {NAME: {max_fps, longest_px}}, raw: {NAME: n}}
-            The frames that it wants, and the next n frames unscaled.  Replaces its last `want`: a renewal gives the
-            number of unscaled frames that are still missing.  A want ends after WANT_S without a renewal, and with
-            the connection.
+            The frames that it wants.  Replaces its last `want`, except for `raw`, which asks for n unscaled
+            frames more.  A want ends after WANT_S without a renewal, and with the connection.
 
 From the daemon to the page process:
 
     hello   {node, version, epoch, last_seq, cameras: [NAME]}
             The first message.  epoch: of this feed; frame numbers and seq of another epoch cannot be compared.
-    state   {schema, ...}
-            The fields of the state object, `defectd.api.state/1` (`page.state`): on change, and each second.
+    state   {state: {...}}
+            The state object of the page, `defectd.api.state/1` (`page.state`): on change, and each second.
     frame   {camera, number, time, age_ms, size_px, jpeg_px, state, reason, regions, tiles, roi_px, position_m, coil}
             body: JPEG.  age_ms: from the grab to this message.  state: ok, defect, unsure, bad_image, late, or dropped
             (the camera is paused); the last three have no regions.  size_px: of the frame, in which all boxes lie.
@@ -37,8 +39,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from edge.delivery.page_life import PageSign
+
 WANT_S: Final = 3.0
 """How long a `want` holds without a renewal."""
+SIGN_EVERY_S: Final = 1.0
+"""Between two `page` messages."""
 MAX_FPS: Final = 10.0
 """Per camera, whatever is wanted."""
 LONGEST_PX: Final = (64, 4096)
@@ -79,6 +85,16 @@ def want_of(header: Mapping[str, Any]) -> Want:
         {name: _camera_want(fields) for name, fields in cameras.items()},
         {name: int(_within(n, 0, MAX_RAW)) for name, n in raw.items()},
     )
+
+
+def sign_of(header: Mapping[str, Any]) -> PageSign:
+    """The sign of a message.  Raises ValueError."""
+    pid, link, problem, viewers = (header.get(key) for key in ("pid", "link", "problem", "viewers"))
+    if type(pid) is not int or pid <= 0:
+        raise ValueError("pid is a process id")
+    if not all(text is None or (isinstance(text, str) and len(text) <= 1000) for text in (link, problem)):
+        raise ValueError("link and problem are short texts or null")
+    return PageSign(pid, link, problem, int(_within(0 if viewers is None else viewers, 0, 1_000_000)))
 
 
 def _camera_want(fields: Any) -> CameraWant:

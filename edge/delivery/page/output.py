@@ -22,10 +22,11 @@ from edge.delivery.frame_tap import FrameTap, ShownFrame
 from edge.delivery.output import CameraReport, Events, NodeProperties, NodeStatus, OutputContext
 from edge.delivery.page.client import Client, Gone
 from edge.delivery.page.frame_messages import FrameMessages
-from edge.delivery.page.framing import packed
+from edge.delivery.page.framing import encoded
 from edge.delivery.page.listener import Listener
-from edge.delivery.page.messages import want_of
+from edge.delivery.page.messages import sign_of, want_of
 from edge.delivery.page.state import Known, state_object
+from edge.delivery.page_life import PageLife
 from edge.errors import ImageError, OutboxError
 from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.host.log_throttle import LogThrottle
@@ -61,12 +62,14 @@ class PageOutput:
         cameras: tuple[str, ...],
         events: Events,
         tap: FrameTap,
+        life: PageLife,
         clock: Clock,
     ) -> None:
         """path: of the socket.  cameras: those of the configuration."""
         self._path = path
         self._events = events
         self._tap = tap
+        self._life = life
         self._clock = clock
         self._known = Known(node, __version__, secrets.token_hex(8), cameras)
         self._lock = threading.Lock()
@@ -89,7 +92,7 @@ class PageOutput:
         settings = context.settings
         names = tuple(camera.name for camera in settings.active_cameras)
         path = settings.state.page_socket
-        return cls(path, settings.node, names, context.events, context.tap, context.clock)
+        return cls(path, settings.node, names, context.events, context.tap, context.page_life, context.clock)
 
     # ---- from any thread -----------------------------------------------------------------------------
 
@@ -157,6 +160,7 @@ class PageOutput:
 
     def _run(self) -> None:
         assert self._listener is not None
+        self._life.listens(self._clock.monotonic_ns())
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._listener.socket, selectors.EVENT_READ)
@@ -165,9 +169,10 @@ class PageOutput:
                     self._worker.beat()
                     self._turn(selector, self._listener)
         finally:
+            self._life.listens(None)
             self._tap.watch({}, lambda: None)
             for client in self._clients:
-                client.leave(packed({"kind": "bye", "reason": "the daemon stops, or starts its feed again"}))
+                client.leave(encoded({"kind": "bye", "reason": "the daemon stops, or starts its feed again"}))
             self._clients = []
 
     def _turn(self, selector: selectors.BaseSelector, listener: Listener) -> None:
@@ -210,6 +215,7 @@ class PageOutput:
                 wanted[camera] = max(fps, wanted.get(camera, 0.0))
         if wanted != self._tap.wanted:
             self._tap.watch(wanted, self.wake)
+        self._life.clients = len(self._clients)
 
     # ---- clients -------------------------------------------------------------------------------------
 
@@ -225,11 +231,11 @@ class PageOutput:
         client = Client(connection, now_ns)
         if len(self._clients) >= MAX_CLIENTS:
             self._log(logging.WARNING, f"the page's feed refuses a connection: it has {MAX_CLIENTS} already")
-            client.leave(packed({"kind": "bye", "reason": f"{MAX_CLIENTS} clients are connected already"}))
+            client.leave(encoded({"kind": "bye", "reason": f"{MAX_CLIENTS} clients are connected already"}))
             return
         if not self._clients:
             self._catch_up()
-        client.put(packed({"kind": "hello", **self._greeting()}))
+        client.put(encoded({"kind": "hello", **self._greeting()}))
         client.put_state(self._state(now_ns))
         self._clients.append(client)
         selector.register(client.connection, client.awaited)
@@ -251,6 +257,8 @@ class PageOutput:
                 match message.kind:
                     case "want":
                         client.wants(want_of(message.header), now_ns)
+                    case "page":
+                        self._life.note(sign_of(message.header), now_ns)
                     case _:
                         raise ValueError(f"no message has the kind {message.kind[:40]!r}")
             except ValueError as error:
@@ -298,7 +306,7 @@ class PageOutput:
     def _state(self, now_ns: int) -> bytes:
         self._state_ns, self._has_changed = now_ns, False
         self._known.last_seq = self._events.last_seq
-        return packed({"kind": "state", **state_object(self._known, stamp(self._clock.wall_ns()))})
+        return encoded({"kind": "state", "state": state_object(self._known, stamp(self._clock.wall_ns()))})
 
     def _read_events(self) -> list[bytes]:
         """The events since the last call, as messages."""
@@ -307,7 +315,7 @@ class PageOutput:
             payloads = self._read()
             if not payloads:
                 break
-            messages += [packed({"kind": "event", "seq": each["seq"], "payload": each}) for each in payloads]
+            messages += [encoded({"kind": "event", "seq": each["seq"], "payload": each}) for each in payloads]
         return messages
 
     def _catch_up(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from edge.delivery.page import frame_messages
 from edge.delivery.page import output as page_output
 from edge.delivery.page.messages import CameraWant
 from edge.delivery.page.output import PageOutput
+from edge.delivery.page_life import PageLife, PageSign
 from edge.host.clock import NS_PER_MS, SystemClock
 
 FAST = CameraWant(10.0, 1600)
@@ -48,8 +50,9 @@ class Scene:
         self.path = folder / "web.sock"
         self.outbox = open_outbox(folder)
         self.tap = FrameTap()
+        self.life = PageLife()
         self.clock = SystemClock()
-        self.output = PageOutput(self.path, "line3", cameras or ("top",), self.outbox, self.tap, self.clock)
+        self.output = PageOutput(self.path, "line3", cameras or ("top",), self.outbox, self.tap, self.life, self.clock)
         self.number = 0
 
     def client(self, **options: Any) -> PageClient:
@@ -72,6 +75,10 @@ class Scene:
         seqs = self.outbox.append([Draft("t", payload, payload["event_id"])])
         self.output.wake()
         return seqs[0]
+
+
+def _framed(text: bytes) -> bytes:
+    return struct.pack("!II", 4 + len(text), len(text)) + text
 
 
 @pytest.fixture
@@ -101,8 +108,9 @@ def test_the_socket_is_the_owners_alone_and_goes_with_the_feed(tmp_path: Path) -
 
 def test_a_feed_that_cannot_listen_raises(tmp_path: Path) -> None:
     """Its supervisor tries again and reports the reason."""
-    output = PageOutput(
-        tmp_path / "absent" / "web.sock", "n", ("top",), open_outbox(tmp_path), FrameTap(), SystemClock()
+    scene = Scene(tmp_path)
+    scene.output = output = PageOutput(
+        tmp_path / "absent" / "web.sock", "n", ("top",), scene.outbox, scene.tap, scene.life, scene.clock
     )
     with pytest.raises(OSError, match="absent"):
         output.start()
@@ -114,7 +122,7 @@ def test_a_client_is_greeted_with_the_epoch_and_the_state(scene: Scene) -> None:
     with scene.client() as client:
         assert scene.hello["node"] == "line3"
         assert scene.hello["last_seq"] == 0
-        state = client.next("state").header
+        state = client.next("state").header["state"]
     assert state["epoch"] == scene.hello["epoch"]
     assert state["schema"] == "defectd.api.state/1"
     assert state["verdict"] == "not_inspecting"
@@ -133,7 +141,7 @@ def test_the_state_has_what_the_node_reports(scene: Scene) -> None:
     scene.output.report(CameraReport("top", 30.0, 1.0, 2.0, {"frames": {"late": 0}, "delivered": 300}))
     scene.output.set_node(STATUS)
     with scene.client() as client:
-        state = client.next("state").header
+        state = client.next("state").header["state"]
     assert state["verdict"] == "inspecting"
     assert state["strip"] | {"speed": ""} == {
         "is_on": True,
@@ -170,7 +178,7 @@ def test_the_verdict_gives_its_reasons(
     scene.output.report(CameraReport("top", 30.0, 1.0, 2.0, coverage))
     scene.output.set_node(status)
     with scene.client() as client:
-        found = client.next("state").header
+        found = client.next("state").header["state"]
     assert found["verdict"] == verdict
     assert [reason in each for each in found["reasons"]] == ([] if reason is None else [True])
 
@@ -321,11 +329,9 @@ def test_too_many_clients_are_refused(scene: Scene) -> None:
     [
         b"\xff" * 64,
         b"GET / HTTP/1.1\r\n\r\n",
-        (lambda text: (len(text) + 4).to_bytes(4, "big") + len(text).to_bytes(4, "big") + text)(b"[" * 40_000),
-        (lambda text: (len(text) + 4).to_bytes(4, "big") + len(text).to_bytes(4, "big") + text)(b'{"kind":"x"}'),
-        (lambda text: (len(text) + 4).to_bytes(4, "big") + len(text).to_bytes(4, "big") + text)(
-            b'{"kind":"want","cameras":{"top":{"max_fps":"no"}}}'
-        ),
+        _framed(b"[" * 40_000),
+        _framed(b'{"kind":"x"}'),
+        _framed(b'{"kind":"want","cameras":{"top":{"max_fps":"no"}}}'),
     ],
 )
 def test_what_is_no_want_ends_the_connection(scene: Scene, data: bytes) -> None:
@@ -358,3 +364,17 @@ def test_a_stop_says_goodbye_and_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not scene.tap.wanted
     scene.outbox.close()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_the_signs_of_the_page_process_are_kept(scene: Scene) -> None:
+    """Its supervisor reads them; without a feed they mean nothing."""
+    assert scene.life.listens_since_ns is not None
+    with scene.client() as client:
+        sign = PageSign(77, "http://127.0.0.1:8480/", None, 2)
+        client.send(sign.header())
+        until(lambda: scene.life.last)
+        assert scene.life.last is not None
+        assert scene.life.last[0] == sign
+        until(lambda: scene.life.clients == 1)
+    assert scene.output.stop(1.0)
+    assert scene.life.listens_since_ns is None
