@@ -62,7 +62,7 @@ class LiveView:
     def take(self, header: Mapping[str, Any]) -> None:
         """Take one message of the feed."""
         if header.get("kind") == "state":
-            self._state, self._state_ns = header, self._clock.monotonic_ns()
+            self._state, self._state_ns = header["state"], self._clock.monotonic_ns()
         elif header.get("kind") == "event" and header["payload"].get("type") not in HIDDEN:
             payload = header["payload"]
             self._console.print(screen.event_line(payload, EVENT_TYPES.get(payload.get("type"), "info")))

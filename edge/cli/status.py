@@ -66,7 +66,7 @@ def _state(settings: Config) -> dict[str, Any]:
     from edge.delivery.page.messages import Want
 
     try:
-        return dict(_message(settings, "state", Want()).header)
+        return dict(_message(settings, "state", Want()).header["state"])
     except DeliveryError as error:
         state = _from_page(settings)
         if state is None:

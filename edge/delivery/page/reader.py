@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from edge.delivery.page.framing import Message, Unpacker, packed
+from edge.delivery.page.framing import Decoder, FramingError, Message, encoded
 from edge.delivery.page.messages import Want
 from edge.errors import DeliveryError
 from edge.host.rights import why
 from edge.host.text import one_line
+from edge.host.unix_address import short_name
 
 SEND_S: Final = 2.0
 READ_BYTES: Final = 1 << 20
@@ -24,13 +24,10 @@ class FeedReader:
     def __init__(self, path: Path) -> None:
         """path: of the feed's socket.  Raises DeliveryError, FileNotFoundError when no daemon has ever made it."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        self._unpacker = Unpacker()
+        self._decoder = Decoder()
         try:
-            folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:  # the address of a unix socket has at most 108 bytes
-                self._socket.connect(f"/proc/self/fd/{folder}/{path.name}")
-            finally:
-                os.close(folder)
+            with short_name(path) as name:
+                self._socket.connect(name)
         except OSError as error:
             self._socket.close()
             if isinstance(error, FileNotFoundError | ConnectionRefusedError):
@@ -53,7 +50,7 @@ class FeedReader:
         """Replace what this reader wants; renew it more often than `messages.WANT_S`.  Raises DeliveryError."""
         self._socket.settimeout(SEND_S)
         try:
-            self._socket.sendall(packed(want.header()))
+            self._socket.sendall(encoded(want.header()))
         except OSError as error:
             raise DeliveryError(f"the daemon has ended the connection: {error.strerror or error}") from error
 
@@ -69,6 +66,6 @@ class FeedReader:
         if not data:
             raise DeliveryError("the daemon has ended the connection: it stops, or starts again")
         try:
-            return self._unpacker.feed(data)
-        except ValueError as error:
+            return self._decoder.feed(data)
+        except FramingError as error:
             raise DeliveryError(f"the feed cannot be read: {one_line(str(error))}") from error
