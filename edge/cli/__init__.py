@@ -20,6 +20,7 @@ from edge.cli import (
     inspect,
     model,
     run,
+    status,
     support,
     web,
 )
@@ -59,6 +60,8 @@ for _command in (
     init.init,
     run.run,
     run.check,
+    status.status,
+    status.snapshot,
     run.reload,
     coil.coil,
     inspect.inspect,
