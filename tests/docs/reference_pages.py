@@ -1,4 +1,4 @@
-"""Writes the reference pages of the documentation from the code: `python tests/docs/reference_pages.py`, or `make docs`.
+"""Writes the reference pages of the documentation from the code: `make docs`.
 
 A test compares the pages with the code, so that they cannot drift.
 """
@@ -19,7 +19,6 @@ sys.path.insert(0, str(ROOT))
 
 import click  # noqa: E402
 
-from edge import __version__ as VERSION  # noqa: E402, N812
 from edge import cli  # noqa: E402
 from edge.event import EVENT_TYPES  # noqa: E402
 from trainer.cli.commands import main as train  # noqa: E402
@@ -75,7 +74,8 @@ def events() -> str:
     """Event types with severity, then the fields of the schema."""
     schema = json.loads((ROOT / "edge/schema/event-1.json").read_text("utf-8"))
     text = f"# Events\n\n{NOTE}\n{schema['description']} The JSON Schema is `edge/schema/event-1.json`.\n\n"
-    text += "## Types\n\nA full outbox drops events of severity `info` first.\n\n| type | severity | when |\n|---|---|---|\n"
+    text += "## Types\n\nA full outbox drops events of severity `info` first.\n\n"
+    text += "| type | severity | when |\n|---|---|---|\n"
     text += "".join(f"| `{name}` | {severity} | {WHEN[name]} |\n" for name, severity in EVENT_TYPES.items())
     for title, part in (("Fields", schema), ("Fields of `defect`", schema["$defs"]["defect"])):
         text += f"\n## {title}\n\n| field | type | meaning |\n|---|---|---|\n"
@@ -137,7 +137,8 @@ def _families(path: Path) -> Iterator[tuple[str, str, str, str]]:
 
 def commands() -> str:
     """Every command with its usage, help and options."""
-    text = f"# Command line\n\n{NOTE}\nExit codes: 0 done, 1 failed, 2 usage, 78 bad configuration or model (systemd does not restart on it).\n"
+    text = f"# Command line\n\n{NOTE}\n"
+    text += "Exit codes: 0 done, 1 failed, 2 usage, 78 bad configuration or model (systemd does not restart on it).\n"
     for name, command in (("defectd", cli.main), ("defectd-train", train)):
         for words, found in _walk(command, (name,)):
             text += f"\n{'#' * min(2 + (len(words) > 2), 3)} {' '.join(words)}\n\n```text\n{_help(found, words)}\n```\n"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 import pytest
-import reference_pages
 import yaml
 
+import edge
 from edge import cli, config
 from trainer.cli.commands import main as train
 
@@ -110,4 +110,4 @@ def test_the_readme_is_short():
 
 def test_the_citation_names_this_version():
     """CITATION.cff is changed with the version."""
-    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"] == reference_pages.VERSION
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"] == edge.__version__
