@@ -16,6 +16,7 @@ from edge.cli import (
     doctor,
     events,
     evidence,
+    init,
     inspect,
     model,
     run,
@@ -54,6 +55,7 @@ def main() -> None:
 
 
 for _command in (
+    init.init,
     run.run,
     run.check,
     run.reload,
