@@ -85,7 +85,11 @@ def test_each_verb_is_for_its_role_and_names_who_gave_it(tmp_path: Path, monkeyp
                     assert answer.json == {"schema": "defectd.api.command/1", "verb": verb, "result": {"done": 1}}
                     name = next(name for name, own in ROLES.items() if own == role)
                     signed = {VERBS[verb, action].signed: name} if VERBS[verb, action].signed else {}
-                    assert received[-1] == {**fields, **signed, "actor": {"name": name, "role": role, "via": "127.0.0.1"}}
+                    assert received[-1] == {
+                        **fields,
+                        **signed,
+                        "actor": {"name": name, "role": role, "via": "127.0.0.1"},
+                    }
 
 
 NO_COMMANDS: list[dict[str, Any]] = [
