@@ -23,6 +23,7 @@ from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.log_throttle import LogThrottle
 from edge.host.unix_address import short_name
+from edge.web.latency_trend import LatencyTrend
 
 log = logging.getLogger(__name__)
 
@@ -125,6 +126,7 @@ class Feed:
         self._sign = sign
         self._backoff = Backoff(0.2, 3.0) if backoff is None else backoff
         self._throttle = LogThrottle(log)
+        self.trend = LatencyTrend()
         self._hello: Mapping[str, Any] | None = None
         self._state: tuple[int, bytes, Mapping[str, Any]] | None = None
         self._frames: dict[str, Frame] = {}
@@ -316,6 +318,7 @@ class Feed:
                 case "state":
                     state = header["state"]
                     self._state = now_ns, json.dumps(state, ensure_ascii=False).encode(), state
+                    self.trend.add(state)
                 case "frame":
                     self._take_frame(header, message.body, now_ns)
                     return

@@ -19,6 +19,12 @@ async def state(page: Page, _request: Request) -> Response:
     return Response(content_type=JSON, body=found[1] + b"\n")
 
 
+async def trend(page: Page, _request: Request) -> Response:
+    """Latency of the last hour, a point a minute."""
+    points = [point.as_json() for point in page.feed.trend.points()]
+    return Response.json({"schema": "defectd.api.trend/1", "points": points})
+
+
 async def health(page: Page, _request: Request) -> Response:
     """200 while this process serves; whether the daemon inspects is in the state."""
     return Response.json({"schema": "defectd.api.health/1", "ok": True, "version": page.settings.version})
