@@ -1,10 +1,10 @@
-"""The lines of a coil's record: one JSON object each, appended and never changed (`defectd.coil-record/1`)."""
+"""The lines of a coil's record: one JSON value each, appended and never changed (`defectd.coil-record/1`)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, cast
 
 from edge.coverage.runs import Run, RunCause, RunKind
@@ -162,63 +162,85 @@ Item = Header | Defect | Runs | Width | Speed | Setup | Note | Progress | Missin
 
 
 def encoded(item: Item) -> bytes:
-    """One line, with its end."""
-    fields: dict[str, Any]
-    if isinstance(item, Runs):
-        runs = [[round(run.from_m, 4), round(run.to_m, 4), run.kind, run.cause] for run in item.runs]
-        fields = {"camera": item.camera, "runs": runs}
-    else:
-        fields = asdict(item)
+    """One line, with its end: an object, or a list of the values of a frequent item in the order that the header says.
+
+    A day of strip has a million lines: names in each of them would be half of the record.
+    """
     kind = type(item).__name__.lower()
-    head = {"kind": kind, **({"schema": SCHEMA} if isinstance(item, Header) else {})}
-    return json.dumps({**head, **fields}, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    line: Any
+    match item:
+        case Runs(camera, runs):
+            line = [kind, camera, [[round(run.from_m, 4), round(run.to_m, 4), run.kind, run.cause] for run in runs]]
+        case Defect() | Width() | Speed() | Progress():
+            line = [kind, *(getattr(item, name) for name in LISTED[kind])]
+        case Header():
+            line = {"kind": kind, "schema": SCHEMA, **asdict(item), "lists": LISTED}
+        case _:
+            line = {"kind": kind, **asdict(item)}
+    return json.dumps(line, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 def decoded(line: bytes) -> Item | None:
     """The item of a line; None for a kind that this version does not know.  Raises ValueError for a damaged line."""
     try:
-        fields = json.loads(line)
-        kind = fields.pop("kind")
-        if kind not in _READERS:
-            return None
-        return _READERS[kind](fields)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        found = json.loads(line)
+        if isinstance(found, list):
+            kind, *values = found
+            return _LISTS[kind](values) if kind in _LISTS else None
+        kind = found.pop("kind")
+        return _OBJECTS[kind](found) if kind in _OBJECTS else None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
         raise ValueError(f"a damaged line: {error}") from None
 
 
-def _header(fields: dict[str, Any]) -> Header:
-    if fields.pop("schema") != SCHEMA:
+def _header(found: dict[str, Any]) -> Header:
+    if found.pop("schema") != SCHEMA:
         raise ValueError("another schema")
-    cameras = tuple(CameraView(**camera) for camera in fields.pop("cameras"))
-    return Header(**fields, cameras=cameras)
+    found.pop("lists")
+    cameras = tuple(CameraView(**camera) for camera in found.pop("cameras"))
+    return Header(**found, cameras=cameras)
 
 
-def _resumed(fields: dict[str, Any]) -> Resumed:
-    return Resumed(fields["time"], tuple(CameraView(**camera) for camera in fields["cameras"]))
+def _resumed(found: dict[str, Any]) -> Resumed:
+    return Resumed(found["time"], tuple(CameraView(**camera) for camera in found["cameras"]))
 
 
-def _defect(fields: dict[str, Any]) -> Defect:
-    across = fields.pop("across_mm")
-    return Defect(**fields, across_mm=None if across is None else (float(across[0]), float(across[1])))
+def _defect(values: list[Any]) -> Defect:
+    across = values[_ACROSS]
+    if across is not None:
+        values[_ACROSS] = float(across[0]), float(across[1])
+    return Defect(*values[: len(LISTED["defect"])])
 
 
-def _runs(fields: dict[str, Any]) -> Runs:
+def _runs(values: list[Any]) -> Runs:
+    camera, listed = values[:2]
     runs = tuple(
         Run(float(from_m), float(to_m), cast("RunKind", kind), cast("RunCause | None", cause))
-        for from_m, to_m, kind, cause in fields["runs"]
+        for from_m, to_m, kind, cause in listed
     )
-    return Runs(fields["camera"], runs)
+    return Runs(camera, runs)
 
 
-def _plain(kind: Callable[..., Item]) -> Callable[[dict[str, Any]], Item]:
-    return lambda fields: kind(**fields)
+def _values(kind: Callable[..., Item], count: int) -> Callable[[list[Any]], Item]:
+    """A later version may append values."""
+    return lambda values: kind(*values[:count])
 
 
-_PLAIN: Final = (Width, Speed, Setup, Note, Progress, Missing, Loss, Ended)
-_READERS: Final[dict[str, Callable[[dict[str, Any]], Item]]] = {
-    "header": _header,
+def _fields(kind: Callable[..., Item]) -> Callable[[dict[str, Any]], Item]:
+    return lambda found: kind(**found)
+
+
+LISTED: Final = {
+    kind.__name__.lower(): [each.name for each in fields(kind)] for kind in (Defect, Runs, Width, Speed, Progress)
+}
+_ACROSS: Final = LISTED["defect"].index("across_mm")
+_LISTS: Final[dict[str, Callable[[list[Any]], Item]]] = {
     "defect": _defect,
     "runs": _runs,
+    **{kind.__name__.lower(): _values(kind, len(fields(kind))) for kind in (Width, Speed, Progress)},
+}
+_OBJECTS: Final[dict[str, Callable[[dict[str, Any]], Item]]] = {
+    "header": _header,
     "resumed": _resumed,
-    **{kind.__name__.lower(): _plain(kind) for kind in _PLAIN},
+    **{kind.__name__.lower(): _fields(kind) for kind in (Setup, Note, Missing, Loss, Ended)},
 }

@@ -22,18 +22,18 @@ SAME_CLASS_MM: Final = 15.0
 OTHER_CLASS_MM: Final = 5.0
 SEVERITIES: Final = ("minor", "major", "critical")
 """From the least to the worst."""
-MAX_DEFECTS: Final = 5_000
+MAX_DEFECTS: Final = 4_000
 """Newest defects that are kept one by one; older ones only in the bins."""
 MAX_BINS: Final = 2048
 BIN_M: Final = 1.0
 """Length of a bin at first; it doubles with the coil."""
-MAX_RUNS: Final = 8192
+MAX_RUNS: Final = 4096
 """Runs of all cameras."""
-MAX_WIDTHS: Final = 8192
+MAX_WIDTHS: Final = 4096
 """Samples of all cameras."""
 MIN_EACH: Final = 128
 """Runs, and samples, of one camera that are kept in any case."""
-BLOCK_BYTES: Final = 1 << 20
+BLOCK_BYTES: Final = 1 << 18
 SHOWN_DEFECTS: Final = 500
 SHOWN_RUNS: Final = 400
 SHOWN_WIDTHS: Final = 400

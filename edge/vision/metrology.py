@@ -132,16 +132,16 @@ class Crosswise:
         return None if ruler is None or side is None else cls(ruler, side, at_mm)
 
     def across_mm(
-        self, box_mm: tuple[float, float, float, float], frame_px: tuple[int, int], edge_px: float | None
+        self, box_mm: tuple[float, float, float, float], frame_px: tuple[int, int], seen_px: float | None
     ) -> tuple[float, float] | None:
-        """From, to; None where neither edge_px nor at_mm is known.  edge_px: the strip's edge on that side, if seen.
+        """From, to; None where neither seen_px nor at_mm is known.  seen_px: the strip's edge on that side, if seen.
 
         at_mm overrides the edge: a person stated it.
         """
         if self.at_mm is not None:
             zero_mm, at_mm = self._coordinate_mm(self._edge_of_picture(frame_px), frame_px), self.at_mm
-        elif edge_px is not None:
-            zero_mm, at_mm = self._coordinate_mm(edge_px, frame_px), 0.0
+        elif seen_px is not None:
+            zero_mm, at_mm = self._coordinate_mm(seen_px, frame_px), 0.0
         else:
             return None
         left, top, w, h = box_mm

@@ -23,6 +23,7 @@ BLOCK_BYTES: Final = 1 << 18
 MAX_NAME: Final = 40
 NONE_KEPT: Final = 2
 """Records without a coil that are kept: the one that is written, and the one before it."""
+STAMP: Final = re.compile("([0-9]{8})T([0-9]{9})Z-")
 NO_COIL: Final = "no-coil"
 
 
@@ -68,17 +69,16 @@ class Shelf:
         return record
 
     def new_id(self, coil: str | None, started: str, taken: Collection[str]) -> str:
-        """A name that sorts by time, and says which coil it is to people: 20261129T214230123Z-A4711.
+        """A name that sorts after all others, and says which coil it is to people: 20261129T214230123Z-A4711.
 
-        taken: ids of records without a file.
+        started: a wall time, which may step back; the name then counts on from the newest one.  taken: ids of records
+        without a file.
         """
         name = NO_COIL if coil is None else re.sub(r"[^A-Za-z0-9._-]+", "_", coil)[:MAX_NAME].strip(".") or "_"
-        plain = f"{re.sub('[-:.]', '', started)}-{name}"
-        wanted, number = plain, 1
-        while wanted in taken or any((self.folder / f"{wanted}{end}").exists() for end in (PLAIN, PACKED)):
-            number += 1
-            wanted = f"{plain}-{number}"
-        return wanted
+        ids = [*taken, *(coil_record.record_id(path) for path in coil_record.record_paths(self.folder))]
+        newest = max((int(found[1] + found[2]) for each in ids if (found := STAMP.match(each))), default=0)
+        number = f"{max(int(re.sub('[^0-9]', '', started)), newest + 1):017d}"
+        return f"{number[:8]}T{number[8:]}Z-{name}"
 
     def finish(self, record: CoilFile) -> None:
         """Pack a record that has ended, and add it to the index.  Raises OSError: nothing is lost, try again."""

@@ -54,7 +54,7 @@ def defect(seq: int, at_m: float | None, **rest: Any) -> Defect:
         ({"from_m": None, "to_m": None}, False),
     ],
 )
-def test_defect_in_the_overlap_of_two_cameras_is_one(changes: dict[str, Any], are_one: bool) -> None:
+def test_defect_in_the_overlap_of_two_cameras_is_one(changes: dict[str, Any], are_one: Any) -> None:
     """Two cameras of one surface, within the tolerance along and across, whose limit depends on the class."""
     first = defect(1, 10.0, severity="major")
     second = defect(2, 10.0, **{"camera": "right", "across_mm": (600.0, 620.0), **changes})

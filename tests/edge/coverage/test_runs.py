@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,7 +61,7 @@ def test_runs_add_up_to_the_meters_of_the_coverage_message(steps: list[tuple[str
         sums[run.kind] += run.length_m
     for kind, name in (("whole", "inspected_m"), ("partial", "partial_m"), ("missed", "missed_m")):
         assert abs(sums[kind] - meters[name]) < 0.003, kind
-    for one, other in zip(runs, runs[1:], strict=False):
+    for one, other in pairwise(runs):
         assert one.segment != other.segment or abs(one.to_m - other.from_m) < 1e-9
 
 
