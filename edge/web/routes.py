@@ -19,6 +19,7 @@ from edge.web.api import (
     label_export,
     labels,
     live,
+    node,
     session,
     state,
 )
@@ -226,6 +227,38 @@ ROUTES: Final[tuple[Route, ...]] = (
         "One coil, by the id of its record or by its name: sums and map",
         "api-coil-1",
         query=PLACES,
+    ),
+    Route(
+        "GET", f"{API}/node", "viewer", node.node, "What the doctor finds, files, and who uses the page", "api-node-1"
+    ),
+    Route("POST", f"{API}/node/doctor", "operator", node.examine, "Examine the node again", "api-job-1"),
+    Route(
+        "GET",
+        f"{API}/node/logs",
+        "operator",
+        node.logs,
+        "The newest lines of the daemon's log",
+        "api-logs-1",
+        query=(
+            Parameter("after", "only lines with a higher number", "integer"),
+            Parameter("level", "debug, info (usual), warning or error: this one and more serious ones"),
+        ),
+    ),
+    Route(
+        "POST",
+        f"{API}/node/support-bundle",
+        "engineer",
+        node.support_bundle,
+        "Pack logs, configuration and findings for who helps; answers the job",
+        "api-job-1",
+    ),
+    Route(
+        "GET",
+        f"{API}/node/support-bundle/{{job}}.tar.gz",
+        "engineer",
+        node.bundle,
+        "Download the bundle of a job, once",
+        "application/gzip",
     ),
     Route("GET", f"{API}/jobs", "viewer", jobs.jobs, "Long work: what runs, waits and has ended", "api-jobs-1"),
     Route("GET", f"{API}/jobs/{{job}}", "viewer", jobs.job, "One job with its progress and result", "api-job-1"),
