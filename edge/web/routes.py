@@ -19,6 +19,7 @@ from edge.web.api import (
     label_export,
     labels,
     live,
+    model,
     node,
     session,
     state,
@@ -96,7 +97,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Pictures, newest first",
         "api-evidence-1",
         query=(
-            Parameter("kind", "audit, unsure, image, frame or defect"),
+            Parameter("kind", "audit, unsure, shadow, image, frame or defect"),
             Parameter("camera", "name of a camera"),
             Parameter("class", "what the model calls it; random tiles without a label are left out"),
             Parameter("coil", "name of a coil"),
@@ -227,6 +228,25 @@ ROUTES: Final[tuple[Route, ...]] = (
         "One coil, by the id of its record or by its name: sums and map",
         "api-coil-1",
         query=PLACES,
+    ),
+    Route(
+        "GET",
+        f"{API}/model",
+        "viewer",
+        model.model,
+        "The card of the model that decides, and which models are installed",
+        "api-model-1",
+        query=(Parameter("digest", "of another bundle whose card is wanted"),),
+    ),
+    Route(
+        "POST",
+        f"{API}/model/install",
+        "engineer",
+        model.install,
+        "Check a bundle and keep it on the node; `model use` makes it decide",
+        "api-model-install-1",
+        takes=model.ZIP,
+        max_body_bytes=model.MAX_UPLOAD_BYTES,
     ),
     Route(
         "GET", f"{API}/node", "viewer", node.node, "What the doctor finds, files, and who uses the page", "api-node-1"
