@@ -54,7 +54,7 @@ def run(config_path: Path, for_s: float | None, plain: bool) -> None:
     clock = SystemClock()
     service.status("starting: loading and testing the model")
     with ExitStack() as shown:
-        say = note if sys.stderr.isatty() else None
+        say: Callable[[str], None] | None = note if sys.stderr.isatty() else None
         if not plain and settings.log.format == "auto" and terminal.is_wanted():
             live = terminal.LiveTerminal(settings.state.page_socket, settings.log.level)
             say = shown.enter_context(live).say

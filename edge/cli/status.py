@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import time
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WAIT_S: Final = 5.0
 RENEW_S: Final = 1.0
+REFRESH_S: Final = 1.0
 
 
 @click.command(short_help="The state of the running node, on one screen.")
@@ -48,7 +49,7 @@ def status(config_path: Path, as_json: bool, watch: bool) -> None:
             _print_state(state)
         if not watch:
             sys.exit(0 if state["verdict"] == "inspecting" else EXIT_FAILED)
-        time.sleep(1.0)
+        threading.Event().wait(REFRESH_S)
         if not as_json:
             click.clear()
 
@@ -143,14 +144,16 @@ def _save(message: Message, out: Path, *, boxes: bool) -> None:
 def _message(settings: Config, kind: str, want: Any) -> Message:
     """The first message of that kind.  Raises DeliveryError."""
     from edge.delivery.page.reader import FeedReader
+    from edge.host.clock import NS_PER_S, SystemClock
 
+    clock = SystemClock()
     with FeedReader(settings.state.page_socket) as feed:
-        deadline = time.monotonic() + WAIT_S
-        renew = 0.0
-        while time.monotonic() < deadline:
-            if time.monotonic() >= renew:
+        until_ns = clock.monotonic_ns() + int(WAIT_S * NS_PER_S)
+        renew_ns = 0
+        while (now_ns := clock.monotonic_ns()) < until_ns:
+            if now_ns >= renew_ns:
                 feed.want(want)
-                renew = time.monotonic() + RENEW_S
+                renew_ns = now_ns + int(RENEW_S * NS_PER_S)
             for message in feed.read(RENEW_S / 2):
                 if message.kind == kind:
                     return message
