@@ -29,6 +29,8 @@ EventType = Literal[
     "model.changed",
     "model.rolled_back",
     "model.refused",
+    "model.out_of_domain",
+    "model.in_domain",
     "thresholds.changed",
     "calibration.refused",
     "camera.drifted",
@@ -60,6 +62,8 @@ EVENT_TYPES: Final[dict[EventType, Severity]] = {
     "model.changed": "warning",
     "model.rolled_back": "alarm",
     "model.refused": "warning",
+    "model.out_of_domain": "warning",
+    "model.in_domain": "info",
     "thresholds.changed": "warning",
     "calibration.refused": "warning",
     "camera.drifted": "warning",
@@ -115,6 +119,10 @@ class Defect:
     length_mm: float | None = None
     coil: str | None = None
     """`position_m` counts from the start of this coil; None: from the start of the node."""
+    candidates: tuple[tuple[str, float], ...] = ()
+    """What an `unknown` defect looks like: class names with their probabilities, the most probable first."""
+    taught: str | None = None
+    """Beginning of the sha256 of the taught classes that named it; None: the model's own."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -131,6 +139,8 @@ class Defect:
             "frames": self.frames,
             "tiles": self.tiles,
             "duration_s": round(self.duration_s, 3),
+            "candidates": [{"class": name, "confidence": round(value, 4)} for name, value in self.candidates] or None,
+            "taught": self.taught,
         }
 
 

@@ -19,7 +19,7 @@ from edge.evidence import archive
 from edge.evidence.archive import Stored
 from edge.frame import Box, Gray
 from edge.host.clock import stamp
-from edge.vision.decision import ANOMALY
+from edge.vision.decision import ANOMALY, UNKNOWN
 from edge.vision.drawing import decoded
 
 MANIFEST: Final = "manifest.csv"
@@ -97,7 +97,7 @@ def _write(folder: Path, stored: Stored, facts: dict[str, Any], out: Path) -> Ti
     except (EvidenceError, ImageError, ValueError, TypeError, KeyError):
         return None
     label = str(facts.get("label", UNSURE))
-    if not _CLASS.fullmatch(label) or label == ANOMALY:
+    if not _CLASS.fullmatch(label) or label in (ANOMALY, UNKNOWN):
         label = UNSURE
     name = Path(stored.path).with_suffix(suffix).name
     (out / label).mkdir(exist_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -22,12 +22,20 @@ CLEAR_CONFIDENCE: Final = 0.9
 
 ANOMALY: Final = "anomaly"
 """The class name of an anomalous region for which no class reaches its threshold."""
+UNKNOWN: Final = "unknown"
+"""The class name of a defect on a surface that the model was not trained on; what it looks like stands beside it."""
+MAX_CANDIDATES: Final = 3
+
+
+Candidates = tuple[tuple[str, float], ...]
+"""Names with their probabilities, the most probable first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
     """Touching tiles of one class.
 
+    candidates: what an unknown defect looks like, in its strongest tile.
     anomaly: the largest anomaly score of its tiles, in units of the threshold; None without an anomaly model.
     extent_px: the box around the defect itself, inside box_px (`edge.vision.defect_extent`); None: no pixel stands out.
     """
@@ -40,6 +48,7 @@ class Region:
     """The tile with the highest confidence, or the highest anomaly score where there is an anomaly model."""
     anomaly: float | None = None
     extent_px: Box | None = None
+    candidates: Candidates = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,7 @@ def decide(
     *,
     has_good: bool,
     anomaly_scores: AnomalyScores | None = None,
+    names_known: bool = True,
 ) -> Detections:
     """Decide for each tile, and join the tiles of one defect into a region.
 
@@ -91,9 +101,12 @@ def decide(
     With anomaly scores, these alone decide which tiles are defects and which are unsure: they include the evidence of
     the classes, and one number then governs false alarms. The classes only give the name: `anomaly` where no class
     reaches its threshold.
+
+    names_known False: which tiles are defects stays the same, but every region is `unknown`, with candidates; its
+    confidence is the probability of any defect.
     """
     if anomaly_scores is not None:
-        return _by_anomaly_score(probabilities, boxes, cells, thresholds, anomaly_scores)
+        return _by_anomaly_score(probabilities, boxes, cells, thresholds, anomaly_scores, names_known=names_known)
     evidence = (np.add if has_good else np.maximum).reduce(probabilities, 1)
     if evidence.max(initial=0.0) < thresholds.unsure:  # no class's threshold is lower; a comparison with NaN is false
         return NO_DETECTIONS
@@ -103,6 +116,8 @@ def decide(
     unsure = ~defect & ~(evidence < thresholds.unsure)
     if not defect.any():
         return Detections((), _rows(boxes, unsure))
+    if not names_known:
+        return Detections(_unnamed(probabilities, evidence, defect, boxes, cells, thresholds), _rows(boxes, unsure))
     return Detections(_joined(best, confidence, defect, boxes, cells, thresholds.classes), _rows(boxes, unsure))
 
 
@@ -112,7 +127,13 @@ def defective(probabilities: Float32s, thresholds: Thresholds) -> Bools:
 
 
 def _by_anomaly_score(
-    probabilities: Float32s, boxes: Ints, cells: Ints, thresholds: Thresholds, anomaly_scores: AnomalyScores
+    probabilities: Float32s,
+    boxes: Ints,
+    cells: Ints,
+    thresholds: Thresholds,
+    anomaly_scores: AnomalyScores,
+    *,
+    names_known: bool,
 ) -> Detections:
     scores = anomaly_scores.scores
     is_good = scores <= anomaly_scores.unsure_threshold  # false for NaN
@@ -122,16 +143,43 @@ def _by_anomaly_score(
     unsure = ~defect & ~is_good
     if not defect.any():
         return Detections((), _rows(boxes, unsure))
+    ratios = scores / np.float32(anomaly_scores.threshold)
+    if not names_known:
+        evidence = np.nan_to_num(np.add.reduce(probabilities, 1))
+        regions = _unnamed(probabilities, evidence, defect, boxes, cells, thresholds, ratios)
+        return Detections(regions, _rows(boxes, unsure))
     best = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     unnamed = defect & ~(confidence >= thresholds.per_class[best])
     best[unnamed] = len(thresholds.classes)
     _name_neighbours(best, defect, unnamed, cells)
     names = (*thresholds.classes, ANOMALY)
-    ratios = scores / np.float32(anomaly_scores.threshold)
     return Detections(
         _joined(best, np.nan_to_num(confidence), defect, boxes, cells, names, ratios), _rows(boxes, unsure)
     )
+
+
+def _unnamed(
+    probabilities: Float32s,
+    evidence: Float32s,
+    defect: Bools,
+    boxes: Ints,
+    cells: Ints,
+    thresholds: Thresholds,
+    anomaly: Float32s | None = None,
+) -> tuple[Region, ...]:
+    """Join touching defect tiles of any class.  evidence: (N,) the probability of any defect."""
+    regions = _joined(
+        np.zeros(len(boxes), np.intp), np.minimum(evidence, np.float32(1)), defect, boxes, cells, (UNKNOWN,), anomaly
+    )
+    at = {_box(row): place for place, row in enumerate(boxes)}
+    named = []
+    for region in regions:
+        row = probabilities[at[region.peak_px or _box(boxes[0])]]
+        order = np.argsort(-row, kind="stable")[:MAX_CANDIDATES]
+        likely = tuple((thresholds.classes[i], round(float(row[i]), 4)) for i in order)
+        named.append(replace(region, candidates=likely))
+    return tuple(named)
 
 
 def _name_neighbours(best: Indices, defect: Bools, unnamed: Bools, cells: Ints) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge.cli.calibrate import anomaly, flatfield, latency, roi, scale, thresholds
+from edge.cli.calibrate import anomaly, classes, flatfield, latency, roi, scale, thresholds
 
 
 @click.group()
@@ -23,5 +23,6 @@ for _command in (
     thresholds.thresholds,
     latency.latency,
     anomaly.normal,
+    classes.classes,
 ):
     calibrate.add_command(_command)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from edge.calibration.threshold_plots import Row
     from edge.calibration.thresholds import Sample
     from edge.model.classifier import Classifier
+    from edge.vision.inspector import Inspector
 
 
 @click.command()
@@ -90,8 +91,9 @@ def thresholds(
     run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
     calibrated, model = run.effective()
     loaded, network = model.bundle, model.classifier
-    names = loaded.card.classes
-    sample, tiles_a_frame, unread = _gathered(run, calibrated, network, folders, good, frames)
+    inspector = Inspector(calibrated, network, SystemClock())
+    names = inspector.classes
+    sample, tiles_a_frame, unread = _gathered(run, calibrated, inspector, network, folders, good, frames)
     an_hour = _tiles_per_hour(calibrated, fps, tiles_a_frame)
     if per_hour and not an_hour:
         raise click.UsageError(
@@ -102,12 +104,13 @@ def thresholds(
     target = calibration.WorkingPoint(
         recall or calibration.RECALL, per_hour / an_hour if per_hour and an_hour else None
     )
-    before = Inspector(calibrated, network, SystemClock()).thresholds.per_class.tolist()
+    own_temperature = network.temperature if inspector.taught is None else 1.0
+    before = inspector.thresholds.per_class.tolist()
     unsure = calibrated.decision.unsure
     result = calibration.calibrate(
-        sample, target, names=names, temperature=network.temperature, unsure=unsure, thresholds=before
+        sample, target, names=names, temperature=own_temperature, unsure=unsure, thresholds=before
     )
-    for line in calibration.report(result, network.temperature, an_hour):
+    for line in calibration.report(result, own_temperature, an_hour):
         run.say(line)
     rows = threshold_plots.table(sample, result.fit.temperature)
     _print_table(run, rows, names, result.defect_free, an_hour)
@@ -115,6 +118,7 @@ def thresholds(
         levels=config.CalibratedThresholds(
             bundle=loaded.digest,
             tile_px=calibrated.tile_px,
+            taught=None if inspector.taught is None else inspector.taught.sha256,
             temperature=result.fit.temperature if result.helps else None,
             classes=result.thresholds,
         ),
@@ -144,6 +148,7 @@ def _tiles_per_hour(camera: config.Camera, fps: float | None, tiles_a_frame: int
 def _gathered(
     run: Run,
     calibrated: config.Camera,
+    inspector: Inspector,
     network: Classifier,
     folders: Sequence[Path],
     good: tuple[str, ...],
@@ -152,20 +157,18 @@ def _gathered(
     """Scores of all tiles, the tiles of a frame of --good if any, and the files that could not be read."""
     from edge.calibration import labelled_tiles
     from edge.calibration.thresholds import MIN_PICTURES, TileScorer
-    from edge.host.clock import SystemClock
-    from edge.vision.inspector import Inspector
 
-    card = network.card
-    found = labelled_tiles.find(folders, card.classes)
-    labelled_tiles.check_counts([one.label for one in found], card.classes, MIN_PICTURES)
-    left_out, scorer = labelled_tiles.LeftOut(), TileScorer(network)
+    card, names = network.card, inspector.classes
+    found = labelled_tiles.find(folders, names)
+    labelled_tiles.check_counts([one.label for one in found], names, MIN_PICTURES)
+    left_out, scorer = labelled_tiles.LeftOut(), TileScorer(network, inspector.taught)
     with run.progress(len(found), "judging") as advance:
-        for label, tile in labelled_tiles.read(found, card.input_px, (calibrated.tile_px, card.tile_px), left_out):
-            scorer.add(tile, label)
+        for one, tile in labelled_tiles.read(found, card.input_px, (calibrated.tile_px, card.tile_px), left_out):
+            scorer.add(tile, one.label)
             advance()
     for line in left_out.lines():
         note(line)
-    labelled_tiles.check_counts(scorer.labels, card.classes, MIN_PICTURES)
+    labelled_tiles.check_counts(scorer.labels, names, MIN_PICTURES)
     total, unmoved, own = labelled_tiles.unconfirmed(folders)
     if unmoved:
         note(
@@ -174,7 +177,7 @@ def _gathered(
         )
     tiles: int | None = None
     if good:
-        footage, inspector = run.footage(good, frames), Inspector(calibrated, network, SystemClock())
+        footage = run.footage(good, frames)
         for number, frame in enumerate(footage.frames):
             cut = inspector.cut(inspector.prepare(frame, follow=False))
             tiles = scorer.add_frame(cut, int(2 * number >= len(footage.frames)))
