@@ -224,10 +224,10 @@ def _problem(
     wanted = np.array([[float(label == column) for column in columns] for label in labels])
     own = wanted.copy()  # the network is right about tiles of its training
     own[:count] = every_probability(lesson.scores, temperature).astype(np.float64) @ prior
-    known = prior.any(axis=0)
+    known = np.asarray(prior.any(axis=0), np.bool_)
     own *= known
     taught = set(lesson.labels) - {GOOD}
-    optional = np.array([float(column in taught and is_own) for column, is_own in zip(columns, known, strict=True)])
+    optional = np.array([float(column in taught and is_own) for column, is_own in zip(columns, known.tolist(), strict=True)])
     sizes = Counter(lesson.labels)
     mean = count / len(sizes)
     weight = np.sqrt([mean / sizes[label] for label in lesson.labels] + [1.0] * (len(labels) - count))

@@ -36,6 +36,8 @@ NOT_TAUGHT: Final = (UNSURE, ANOMALY, UNKNOWN)
 """Folders of an export that say that nobody has given a name."""
 SAME_DEFECT_NS: Final = 3 * NS_PER_S
 """Pictures of one class at one camera within this time show one defect."""
+Marked = tuple[str, int, int, int, int]
+"""A box: class, left, top, right, bottom, px."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
 
 
@@ -122,23 +124,30 @@ def _boxed(folder: Path, tile_px: int, side: int, left_out: LeftOut) -> Iterator
             yield LessonTile(label, str(path), shrink(pixels[y : y + tile_px, x : x + tile_px], side, side))
 
 
-def _boxes_of(folder: Path) -> dict[str, list[tuple[str, int, int, int, int]]]:
+def _box(value: Any) -> Marked:
+    """Raises ValueError, TypeError."""
+    label, left, top, right, bottom = value
+    marked = (str(label), int(left), int(top), int(right), int(bottom))
+    if marked[3] <= marked[1] or marked[4] <= marked[2]:
+        raise ValueError(f"a box without area: {str(value)[:80]}")
+    return marked
+
+
+def _boxes_of(folder: Path) -> dict[str, list[Marked]]:
     where = folder / BOXES
     try:
         content: Any = json.loads(regular_file.read(where, MAX_BOXES_BYTES))
-        raw = {str(name): [(str(c), *map(int, sides)) for c, *sides in boxes] for name, boxes in content.items()}
+        raw = {str(name): [_box(box) for box in boxes] for name, boxes in content.items()}
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise CalibrationError(
             f'{where} cannot be used: {error}. It holds {{"picture.jpg": [["class", left, top, right, bottom], ...]}}'
         ) from None
-    found: dict[str, list[tuple[str, int, int, int, int]]] = {}
+    found: dict[str, list[Marked]] = {}
     for name, boxes in raw.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise CalibrationError(f"{where}: {name[:80]!r} is not a picture beside it")
         for box in boxes:
-            if len(box) != 5 or box[3] <= box[1] or box[4] <= box[2]:
-                raise CalibrationError(f"{where}: a box of {name[:80]!r} is not class, left, top, right, bottom")
-            found.setdefault(name, []).append((_class(box[0], str(where)), box[1], box[2], box[3], box[4]))
+            found.setdefault(name, []).append((_class(box[0], str(where)), *box[1:]))
     _checked({box[0] for boxes in found.values() for box in boxes})
     return found
 

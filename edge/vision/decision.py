@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,11 @@ ANOMALY: Final = "anomaly"
 UNKNOWN: Final = "unknown"
 """The class name of a defect on a surface that the model was not trained on; what it looks like stands beside it."""
 MAX_CANDIDATES: Final = 3
+CERTAIN: Final = 0.9
+"""Where names are weak, a tile is a defect from this probability of any defect on, although no class is likely."""
+Naming = Literal["classes", "taught", "unknown"]
+"""How far the names are to be trusted. classes: those of the model, on steel like that of its training. taught: from a few
+pictures. unknown: other steel, and nothing was taught."""
 
 
 Candidates = tuple[tuple[str, float], ...]
@@ -87,7 +92,7 @@ def decide(
     *,
     has_good: bool,
     anomaly_scores: AnomalyScores | None = None,
-    names_known: bool = True,
+    naming: Naming = "classes",
 ) -> Detections:
     """Decide for each tile, and join the tiles of one defect into a region.
 
@@ -102,22 +107,28 @@ def decide(
     the classes, and one number then governs false alarms. The classes only give the name: `anomaly` where no class
     reaches its threshold.
 
-    names_known False: which tiles are defects stays the same, but every region is `unknown`, with candidates; its
-    confidence is the probability of any defect.
+    naming: with `taught` and `unknown`, and `has_good`, a tile is also a defect when any defect is CERTAIN. It is then
+    `unknown`, with candidates, where no class reaches its threshold; with `unknown` every region is. The confidence of
+    an unknown region is the probability of any defect.
     """
     if anomaly_scores is not None:
-        return _by_anomaly_score(probabilities, boxes, cells, thresholds, anomaly_scores, names_known=names_known)
+        return _by_anomaly_score(probabilities, boxes, cells, thresholds, anomaly_scores, naming)
     evidence = (np.add if has_good else np.maximum).reduce(probabilities, 1)
     if evidence.max(initial=0.0) < thresholds.unsure:  # no class's threshold is lower; a comparison with NaN is false
         return NO_DETECTIONS
     best = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     defect = defective(probabilities, thresholds)
+    named = defect
+    if naming != "classes" and has_good:
+        defect = defect | (evidence >= CERTAIN)
     unsure = ~defect & ~(evidence < thresholds.unsure)
     if not defect.any():
         return Detections((), _rows(boxes, unsure))
-    if not names_known:
-        return Detections(_unnamed(probabilities, evidence, defect, boxes, cells, thresholds), _rows(boxes, unsure))
+    if naming != "classes":
+        unnamed = defect if naming == "unknown" else defect & ~named
+        regions = _weakly_named(probabilities, evidence, defect, unnamed, boxes, cells, thresholds)
+        return Detections(regions, _rows(boxes, unsure))
     return Detections(_joined(best, confidence, defect, boxes, cells, thresholds.classes), _rows(boxes, unsure))
 
 
@@ -132,8 +143,7 @@ def _by_anomaly_score(
     cells: Ints,
     thresholds: Thresholds,
     anomaly_scores: AnomalyScores,
-    *,
-    names_known: bool,
+    naming: Naming,
 ) -> Detections:
     scores = anomaly_scores.scores
     is_good = scores <= anomaly_scores.unsure_threshold  # false for NaN
@@ -144,9 +154,9 @@ def _by_anomaly_score(
     if not defect.any():
         return Detections((), _rows(boxes, unsure))
     ratios = scores / np.float32(anomaly_scores.threshold)
-    if not names_known:
+    if naming == "unknown":
         evidence = np.nan_to_num(np.add.reduce(probabilities, 1))
-        regions = _unnamed(probabilities, evidence, defect, boxes, cells, thresholds, ratios)
+        regions = _weakly_named(probabilities, evidence, defect, defect, boxes, cells, thresholds, ratios)
         return Detections(regions, _rows(boxes, unsure))
     best = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
@@ -159,27 +169,37 @@ def _by_anomaly_score(
     )
 
 
-def _unnamed(
+def _weakly_named(
     probabilities: Float32s,
     evidence: Float32s,
     defect: Bools,
+    unnamed: Bools,
     boxes: Ints,
     cells: Ints,
     thresholds: Thresholds,
     anomaly: Float32s | None = None,
 ) -> tuple[Region, ...]:
-    """Join touching defect tiles of any class.  evidence: (N,) the probability of any defect."""
-    regions = _joined(
-        np.zeros(len(boxes), np.intp), np.minimum(evidence, np.float32(1)), defect, boxes, cells, (UNKNOWN,), anomaly
-    )
+    """Join the defect tiles; those of `unnamed` are unknown, unless they touch a named one.
+
+    evidence: (N,) the probability of any defect.
+    """
+    best, unknown = probabilities.argmax(axis=1), len(thresholds.classes)
+    best[unnamed] = unknown
+    _name_neighbours(best, defect, unnamed, cells)
+    sure = np.where(best == unknown, np.minimum(evidence, np.float32(1)), probabilities.max(axis=1))
+    regions = _joined(best, sure, defect, boxes, cells, (*thresholds.classes, UNKNOWN), anomaly)
     at = {_box(row): place for place, row in enumerate(boxes)}
-    named = []
-    for region in regions:
-        row = probabilities[at[region.peak_px or _box(boxes[0])]]
-        order = np.argsort(-row, kind="stable")[:MAX_CANDIDATES]
-        likely = tuple((thresholds.classes[i], round(float(row[i]), 4)) for i in order)
-        named.append(replace(region, candidates=likely))
-    return tuple(named)
+    return tuple(
+        replace(region, candidates=_likely(probabilities[at[region.peak_px]], thresholds.classes))
+        if region.class_name == UNKNOWN and region.peak_px is not None
+        else region
+        for region in regions
+    )
+
+
+def _likely(row: Float32s, names: Sequence[str]) -> Candidates:
+    order = np.argsort(-row, kind="stable")[:MAX_CANDIDATES]
+    return tuple((names[i], round(float(row[i]), 4)) for i in order)
 
 
 def _name_neighbours(best: Indices, defect: Bools, unnamed: Bools, cells: Ints) -> None:

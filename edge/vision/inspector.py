@@ -25,7 +25,7 @@ from edge.model.classifier import Classifier, Scores
 from edge.model.surface import TrainingSurface
 from edge.vision import anomaly, image_quality, taught_classes, tiles
 from edge.vision.anomaly import AnomalyModel
-from edge.vision.decision import NO_DETECTIONS, AnomalyScores, Detections, decide
+from edge.vision.decision import NO_DETECTIONS, AnomalyScores, Detections, Naming, decide
 from edge.vision.defect_extent import extent
 from edge.vision.flatfield import Flatfield
 from edge.vision.image_quality import GOOD, ImageCheck, ImageStats
@@ -194,6 +194,13 @@ class Inspector:
         return self._classifier.card.classes if self.taught is None else self.taught.names
 
     @property
+    def naming(self) -> Naming:
+        """How far the names of the classes are to be trusted."""
+        if self.taught is not None:
+            return "taught"
+        return "classes" if self.names_known else "unknown"
+
+    @property
     def has_good(self) -> bool:
         """Whether the classes have "no defect" beside them."""
         return self._classifier.card.has_good if self.taught is None else self.taught.has_good
@@ -357,7 +364,7 @@ class Inspector:
             self.thresholds,
             has_good=self.has_good,
             anomaly_scores=anomaly_scores,
-            names_known=self.names_known,
+            naming=self.naming,
         )
         detections = self._measured(detections, frame.pixels, deadline_ns)
         layout.turns.mark_inspected(

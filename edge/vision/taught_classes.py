@@ -113,8 +113,10 @@ def known_of(camera: config.Camera) -> tuple[TaughtClasses, ...]:
 
 def fitting(known: Sequence[TaughtClasses], card: ModelCard, camera: config.Camera) -> TaughtClasses | None:
     """What was taught last for this network and this size of tiles; None, with a warning, where there is none."""
+    if not known:
+        return None
     found = _newest(known, card, camera)
-    if known and found is None:
+    if found is None:
         log.warning("camera %s: %s", camera.name, refusal(known, card, camera))
     return found
 
@@ -136,7 +138,8 @@ def _newest(known: Sequence[TaughtClasses], card: ModelCard, camera: config.Came
 
 def classes_of(camera: config.Camera, card: ModelCard) -> tuple[str, ...]:
     """The classes by which a camera's defects are named with this network.  Raises ConfigError as `known_of`."""
-    taught = _newest(known_of(camera), card, camera)
+    known = known_of(camera)
+    taught = _newest(known, card, camera) if known else None
     return card.classes if taught is None else taught.names
 
 

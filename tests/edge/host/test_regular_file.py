@@ -17,7 +17,7 @@ READERS = {
     "models/standing.json": "Store(path.parents[1]).active('builtin')",
     "calibration/top.yaml": "calibration.load(path)",
     "calibration/node.yaml": "tuning.load(path)",
-    "thresholds.json": "overrides.load(CONFIG, ())",
+    "thresholds.json": "overrides.load(CONFIG, {})",
     "sparkplug.json": "Memory.read(path, 1, 1)",
     "flatfield.png": "Flatfield.read(path)",
     "anomaly.npz": "AnomalyModel.read(path)",
