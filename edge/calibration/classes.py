@@ -1,9 +1,9 @@
 """Teach classes from a few labelled tiles: a ridge regression on the outputs of the network, in closed form.
 
-The regression explains what the network's own probabilities leave open: where a taught name is one of its own classes and
-these are right, nothing has to be learned. Whether they are used for the taught names, and how much the weights may
-grow, is chosen by leaving out one picture at a time; all reported figures come from there, too. Tiles of the training
-that the card remembers hold the other classes and good surface in place.
+The regression explains what the network's own probabilities leave open: where a taught name is one of its own classes
+and these are right, nothing has to be learned. Whether they are used for the taught names, and how much the weights
+may grow, is chosen by leaving out one picture at a time; all reported figures come from there, too. Tiles of the
+training that the card remembers hold the other classes and good surface in place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, log
+from math import ceil, log2
 from typing import Final
 
 import numpy as np
@@ -31,12 +31,15 @@ MIN_PICTURES: Final = 2
 RIDGES: Final = (*(10.0**e for e in np.arange(-3.0, 2.1, 0.5)), np.inf)
 """Infinite: the network's own probabilities alone."""
 ACTIVATION_WEIGHT: Final = 2.0
-"""Of a maximum activation against a feature: there are four times as many features, which say less about new classes."""
+"""Of a maximum activation against a feature: there are four times as many of these, and they say less."""
 GAINS: Final = np.geomspace(0.5, 60.0, 120)
 ENOUGH: Final = 0.9
 """Recall of a class from which no more pictures are asked for."""
 MAX_ASKED: Final = 50
 """Pictures of a class: more than this is no advice."""
+MIN_COMPARED: Final = 8
+"""Tiles of two classes that were called one of the two: with fewer, chance says nothing."""
+CHANCE: Final = 0.55
 DRAWS: Final = 8
 """Halves of the pictures, for the learning curve."""
 SAMPLES: Final = 4000
@@ -47,7 +50,8 @@ Counts = dict[str, int]
 @dataclass(frozen=True, slots=True)
 class Lesson:
     """Labelled tiles.  scores: of N tiles.  labels: N class names, or `good`.  pictures: (N,) which tiles stand and
-    fall together, because they show one picture or one defect."""
+    fall together, because they show one picture or one defect.
+    """
 
     scores: Scores
     labels: tuple[str, ...]
@@ -59,7 +63,7 @@ class Taught:
     """The result.  points: by class, measured on pictures that were left out.  macro: mean of their recalls.
 
     confusion: (taught, columns) counts of pictures' tiles, by name and by what they were called.
-    ridge, trusts_model: what was chosen.  inseparable: pairs of names that are confused more often than told apart.
+    ridge, trusts_model: what was chosen.  inseparable: pairs of names that are distinguished no better than by chance.
     """
 
     classes: TaughtClasses
@@ -131,7 +135,7 @@ def check(labels: Sequence[str], scores_columns: int, card: ModelCard, *, keeps:
     if not set(counts) - {GOOD} and not keeps:
         raise CalibrationError("only defect-free pictures: give class folders, too, or keep the model's classes")
     if len(set(counts) | ({GOOD} if card.has_good else set())) < 2 and not keeps:
-        raise CalibrationError("one class alone cannot be told from anything: give a folder good, too")
+        raise CalibrationError("one class alone cannot be distinguished from anything: give a folder good, too")
 
 
 def teach(
@@ -139,7 +143,8 @@ def teach(
 ) -> Taught:
     """Fit the classes, and measure them by leaving out one picture at a time.
 
-    memory: of the training, where the card has it.  temperature: of the network.  keeps: the model's other classes stay.
+    memory: of the training, where the card has it.  temperature: of the network.  keeps: the other classes of the model
+    stay.
     """
     names = sorted(set(lesson.labels) - {GOOD})
     classes = (*card.classes, *(n for n in names if n not in card.classes)) if keeps else tuple(names)
@@ -164,15 +169,13 @@ def teach(
         tile_px,
         classes,
         has_good,
-        weights.astype(np.float32),
-        (found[-1] - scale[0] @ weights).astype(np.float32),
-        prior.astype(np.float32),
-        round(gain, 3),
+        (gain * weights).astype(np.float32),
+        (gain * (prior + found[-1] - scale[0] @ weights)).astype(np.float32),
         temperature,
     )
     said = [columns[i] for i in sums.argmax(axis=1)]
     confusion = Counter(zip(lesson.labels, said, strict=True))
-    asked = _asked(problem, lesson, ridge, trusts, confusion)
+    asked = _asked(problem, lesson, ridge, confusion, trusts=trusts)
     confidence = np.exp(_log_softmax(sums * gain)).max(axis=1)
     points = tuple(_point(name, lesson, said, confidence, asked) for name in sorted(set(lesson.labels)))
     macro = float(np.mean([point.named / point.n for point in points]))
@@ -227,7 +230,9 @@ def _problem(
     known = np.asarray(prior.any(axis=0), np.bool_)
     own *= known
     taught = set(lesson.labels) - {GOOD}
-    optional = np.array([float(column in taught and is_own) for column, is_own in zip(columns, known.tolist(), strict=True)])
+    optional = np.array(
+        [float(column in taught and is_own) for column, is_own in zip(columns, known.tolist(), strict=True)]
+    )
     sizes = Counter(lesson.labels)
     mean = count / len(sizes)
     weight = np.sqrt([mean / sizes[label] for label in lesson.labels] + [1.0] * (len(labels) - count))
@@ -296,13 +301,14 @@ def _macro_interval(points: Sequence[TaughtClass]) -> tuple[float, float]:
 
 
 def _inseparable(confusion: Mapping[tuple[str, str], int], names: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Pairs that are confused more often than told apart, with 95 % confidence."""
+    """Pairs that are distinguished no better than by chance."""
     found = []
     for place, one in enumerate(names):
         for other in names[place + 1 :]:
             mixed = confusion.get((one, other), 0) + confusion.get((other, one), 0)
             apart = confusion.get((one, one), 0) + confusion.get((other, other), 0)
-            if binomial.upper(apart, apart + mixed) < 1 / 2:
+            is_by_chance = apart + mixed >= MIN_COMPARED and apart <= CHANCE * (apart + mixed)
+            if is_by_chance or binomial.upper(apart, apart + mixed) < 1 / 2:
                 found.append((one, other))
     return tuple(found)
 
@@ -311,21 +317,23 @@ def _inseparable(confusion: Mapping[tuple[str, str], int], names: Sequence[str])
 
 
 def _asked(
-    problem: _Problem, lesson: Lesson, ridge: float, trusts: bool, confusion: Mapping[tuple[str, str], int]
+    problem: _Problem, lesson: Lesson, ridge: float, confusion: Mapping[tuple[str, str], int], *, trusts: bool
 ) -> dict[str, int | None]:
     """Pictures that a class would need in all for a recall of ENOUGH; None: more than MAX_ASKED, or unknown.
 
     Errors fall with a power of the number of pictures, which is estimated from halves of these.
     """
     names = sorted(set(lesson.labels))
-    sizes = {name: len({int(lesson.pictures[i]) for i, l in enumerate(lesson.labels) if l == name}) for name in names}
+    sizes = {
+        name: len({int(lesson.pictures[i]) for i, label in enumerate(lesson.labels) if label == name}) for name in names
+    }
     errors = {n: 1 - confusion.get((n, n), 0) / sum(c for (a, _), c in confusion.items() if a == n) for n in names}
     poor = [name for name in names if errors[name] > 1 - ENOUGH]
     if not poor or min(sizes.values()) < 2 * MIN_PICTURES:
         return dict.fromkeys(poor)
-    half = _error_of_halves(problem, lesson, ridge, trusts)
+    half = _error_of_halves(problem, lesson, ridge, trusts=trusts)
     whole = float(np.mean(list(errors.values())))
-    power = min(1.0, max(0.2, log(half / whole, 2))) if half > whole > 0 else 0.2
+    power = min(1.0, max(0.2, log2(half / whole))) if half > whole > 0 else 0.2
     asked: dict[str, int | None] = {}
     for name in poor:
         count = ceil(sizes[name] * (errors[name] / (1 - ENOUGH)) ** (1 / power))
@@ -333,7 +341,7 @@ def _asked(
     return asked
 
 
-def _error_of_halves(problem: _Problem, lesson: Lesson, ridge: float, trusts: bool) -> float:
+def _error_of_halves(problem: _Problem, lesson: Lesson, ridge: float, *, trusts: bool) -> float:
     """Mean error of the classes when half of the pictures teach and the others are judged."""
     rng, names = np.random.default_rng(0), np.asarray(lesson.labels)
     rows = (problem.left * problem.spread) @ problem.right

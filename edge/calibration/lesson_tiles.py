@@ -1,6 +1,6 @@
 """Tiles to teach classes from: class folders of any names, or pictures with boxes in a `boxes.json`.
 
-    boxes.json    {"picture.jpg": [["class", left, top, right, bottom], ...]}, px; the pictures are beside it
+boxes.json    {"picture.jpg": [["class", left, top, right, bottom], ...]}, px; the pictures are beside it
 """
 
 from __future__ import annotations
@@ -79,8 +79,12 @@ def _names_in(folders: Sequence[Path]) -> list[str]:
         try:
             inner = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
         except OSError as error:
-            raise CalibrationError(f"{folder} cannot be read: {error.strerror}. Give a folder of class folders") from None
-        found |= {_class(name, str(folder / name)) for name in inner if labelled_tiles.normalised(name) not in NOT_TAUGHT}
+            raise CalibrationError(
+                f"{folder} cannot be read: {error.strerror}. Give a folder of class folders"
+            ) from None
+        found |= {
+            _class(name, str(folder / name)) for name in inner if labelled_tiles.normalised(name) not in NOT_TAUGHT
+        }
     return _checked(found)
 
 
@@ -168,8 +172,9 @@ def _same_defects(folders: Sequence[Path]) -> dict[Path, str]:
         rows: list[tuple[str, str, int, str]] = []
         try:
             with (folder / MANIFEST).open(newline="", encoding="utf-8") as file:
-                for row in csv.DictReader(file):
-                    rows.append((row["camera"], row["label"], wall_ns_of(row["time"]), row["file"]))
+                rows += [
+                    (row["camera"], row["label"], wall_ns_of(row["time"]), row["file"]) for row in csv.DictReader(file)
+                ]
         except (OSError, ValueError, KeyError, TypeError, csv.Error):
             continue  # not an export, or not a readable one: each picture stands alone
         before: tuple[str, str, int] | None = None

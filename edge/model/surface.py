@@ -2,8 +2,8 @@
 
 `TrainingSurface.distances` says how far a tile is from everything that the training showed. The features and the
 maximum activations are reduced to a few directions and the length of what these leave out; each kind of training tile
-(a class, good surface, the generated strip) has a Gaussian there. Its distances are scaled so that three quarters of the
-tiles of a kind, other than those that it was fitted on, lie within 1.
+(a class, good surface, the generated strip) has a Gaussian there. Its distances are scaled so that three quarters of
+the tiles of a kind, other than those that it was fitted on, lie within 1.
 
 `memory` holds a few training tiles of each class and of good surface, as outputs of the network: what keeps a
 class in place while `defectd calibrate classes` teaches another one.
@@ -80,7 +80,10 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class TrainingSurface:
-    """A decoded `Surface`.  stacked: (K1, G * K1) float32, the whitening of all kinds side by side.  offset: (G * K1,)."""
+    """A decoded `Surface`.
+
+    stacked: (K1, G * K1) float32, the whitening of all kinds side by side.  offset: (G * K1,).
+    """
 
     centre: Float32s
     scale: Float32s
@@ -147,9 +150,7 @@ def measured(values: Float32s, kinds: Sequence[str], remembered: Sequence[str], 
         held_out = [_squares(reduced[other & (kind_of == g)], m[g], w[g]) for (m, w), other in halves]
         whitening[g] /= np.sqrt(np.quantile(np.concatenate(held_out), TYPICAL))
     chosen = [
-        int(i)
-        for name in remembered
-        for i in rng.permutation(np.flatnonzero(names[kind_of] == name))[:REMEMBERED]
+        int(i) for name in remembered for i in rng.permutation(np.flatnonzero(names[kind_of] == name))[:REMEMBERED]
     ]
     kept = values[chosen]
     unit = _rounded(np.maximum(kept.max(axis=0, initial=0.0), 1e-3) / 255)

@@ -28,8 +28,8 @@ MAX_CANDIDATES: Final = 3
 CERTAIN: Final = 0.9
 """Where names are weak, a tile is a defect from this probability of any defect on, although no class is likely."""
 Naming = Literal["classes", "taught", "unknown"]
-"""How far the names are to be trusted. classes: those of the model, on steel like that of its training. taught: from a few
-pictures. unknown: other steel, and nothing was taught."""
+"""How far the names are to be trusted. classes: those of the model, on steel like that of its training. taught: from a
+few pictures. unknown: other steel, and nothing was taught."""
 
 
 Candidates = tuple[tuple[str, float], ...]

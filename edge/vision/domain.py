@@ -1,7 +1,8 @@
 """Does a camera show the kind of steel that the model was trained on?  Judged by the tiles that may show a defect.
 
-Good surface says little: smooth steel of any mill is alike. A part is at least SUSPECTS tiles over at least ten seconds;
-the median of the parts of some minutes of defects is compared with two limits, so that the answer does not flicker.
+Good surface says little: smooth steel of any mill is alike. A part is at least SUSPECTS tiles over at least ten
+seconds; the median of the parts of some minutes of defects is compared with two limits, so that the answer does not
+flicker.
 """
 
 from __future__ import annotations

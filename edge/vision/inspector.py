@@ -223,7 +223,7 @@ class Inspector:
         """The scores with the classes that name a defect: the taught ones in place of the model's own."""
         return scores if self.taught is None else self.taught.applied(scores)
 
-    def strangeness(self, verdict: Verdict) -> Float32s:
+    def surface_distances(self, verdict: Verdict) -> Float32s:
         """Distances from the training's surface of the tiles that may show a defect: of nothing else is the name asked.
 
         (M,) float32, empty without a surface to compare with; 1 and less is usual.

@@ -1,7 +1,8 @@
 """Classes that a camera was taught: `defectd calibrate classes` fits them, the inspector names defects by them.
 
 A linear layer on the features and the maximum activations of the network, over what the network itself says where a
-name is one of its own classes. It replaces the class logits; the anomaly score and the drift watch still use the network's.
+name is one of its own classes. It replaces the class logits; the anomaly score and the drift watch still use those of
+the network.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SCHEMA: Final = "defectd.classes/1"
 MAX_BYTES: Final = 8 << 20
 """Far above any such file; bounds what a damaged file can make this process read."""
 GOOD: Final = "good"
-ARRAYS: Final = ("weights", "bias", "prior")
+ARRAYS: Final = ("weights", "prior")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +42,9 @@ class TaughtClasses:
 
     tile_px: side of the tiles that it was taught with.
     names: C classes.  has_good: one more column, the last, is "no defect".
-    weights: (D, C or C + 1) float32.  bias: (C or C + 1,).
-    prior: (own, C or C + 1) float32: from the network's own probabilities, with its `good`, to these columns.
-    gain: logits are the sums of all three, times this.  temperature: of the network's own probabilities.
+    weights: (D, C or C + 1) float32, from the outputs of the network to the logits of these columns.
+    prior: (own, C or C + 1) float32, from the network's own probabilities, with its `good`, to the same; they sum to 1,
+    so a constant is in every row.  temperature: of the network's own probabilities.
     """
 
     model: Model
@@ -51,9 +52,7 @@ class TaughtClasses:
     names: tuple[str, ...]
     has_good: bool
     weights: Float32s
-    bias: Float32s
     prior: Float32s
-    gain: float
     temperature: float
     sha256: str = ""
     """Of the file."""
@@ -61,9 +60,7 @@ class TaughtClasses:
     def applied(self, scores: Scores) -> Scores:
         """The scores of N tiles with the logits of the taught classes in place of the network's own."""
         values = scores.outputs() @ self.weights
-        values += self.bias
         values += every_probability(scores, self.temperature) @ self.prior
-        values *= np.float32(self.gain)
         count = len(self.names)
         good = values[:, count:] if self.has_good else None
         return Scores(values[:, :count], scores.features, good, scores.max_activations)
@@ -76,7 +73,6 @@ class TaughtClasses:
             "tile_px": self.tile_px,
             "names": self.names,
             "has_good": self.has_good,
-            "gain": self.gain,
             "temperature": self.temperature,
         }
         arrays = {name: getattr(self, name) for name in ARRAYS}
@@ -149,17 +145,17 @@ def _decoded(content: bytes) -> TaughtClasses:
         head = json.loads(bytes(file["head"]))
         if head["schema"] != SCHEMA:
             raise ValueError(f"{head['schema']!r}, not {SCHEMA!r}: made by another version of defectd")
-        weights, bias, prior = (np.asarray(file[name], np.float32) for name in ARRAYS)
+        weights, prior = (np.asarray(file[name], np.float32) for name in ARRAYS)
     names, has_good = tuple(map(str, head["names"])), bool(head["has_good"])
     columns = len(names) + has_good
     if weights.ndim != 2 or prior.ndim != 2 or not names or len(set(names)) != len(names):
         raise ValueError(f"{len(names)} names, weights {weights.shape}, prior {prior.shape}")
-    if (weights.shape[1], bias.shape, prior.shape[1]) != (columns, (columns,), columns):
-        raise ValueError(f"{columns} columns, weights {weights.shape}, bias {bias.shape}, prior {prior.shape}")
-    gain, temperature = float(head["gain"]), float(head["temperature"])
-    if not (0 < gain < 1e4 and 0 < temperature < 1e4) or not all(np.isfinite(a).all() for a in (weights, bias, prior)):
+    if (weights.shape[1], prior.shape[1]) != (columns, columns):
+        raise ValueError(f"{columns} columns, weights {weights.shape}, prior {prior.shape}")
+    temperature = float(head["temperature"])
+    if not 0 < temperature < 1e4 or not all(np.isfinite(array).all() for array in (weights, prior)):
         raise ValueError("a number is not finite or not above 0")
     model = head["model"]
     made_with = Model(str(model["name"]), str(model["version"]), str(model["sha256"]))
     sha256, tile_px = hashlib.sha256(content).hexdigest(), int(head["tile_px"])
-    return TaughtClasses(made_with, tile_px, names, has_good, weights, bias, prior, gain, temperature, sha256)
+    return TaughtClasses(made_with, tile_px, names, has_good, weights, prior, temperature, sha256)

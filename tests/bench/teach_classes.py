@@ -1,10 +1,10 @@
-"""What five labelled tiles of a class teach: `calibrate classes` on CR7 (another mill) and on NEU (the model's own data).
+"""What five labelled tiles of a class teach: `calibrate classes` on CR7 (another mill) and on NEU (the model's data).
 
     python tests/bench/teach_classes.py FOLDER [TILE_PX ...]
 
-FOLDER holds normal-steel/cr7-det (pictures, labels.json) and neu-cls (train, valid, test). A tile is a square around a box.
-Each of 20 draws teaches with n tiles of each type, from n pictures, and judges the tiles of all other pictures. NEU: taught
-from train, judged on valid and test. No picture is stored.
+FOLDER holds normal-steel/cr7-det (pictures, labels.json) and neu-cls (train, valid, test). A tile is a square around a
+box. Each of 20 draws teaches with n tiles of each type, from n pictures, and judges the tiles of all other pictures.
+NEU: taught from train, judged on valid and test. No picture is stored.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ from edge.vision.tiles import shrink
 
 DRAWS = 20
 NEU_NAMES = {"inclusions": "inclusion", "linear": "scratches", "pits": "pitted_surface"}
+
+
+def say(*words):
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
 
 
 def read(path):
@@ -79,9 +83,7 @@ def auroc(low, high):
 def teach(network, scores, types, pictures, at, *, keeps):
     card, memory = network.card, None if network.surface is None else network.surface.memory
     lesson = Lesson(rows(scores, at), tuple(map(str, types[at])), np.unique(pictures[at], return_inverse=True)[1])
-    return classes.teach(
-        lesson, card, memory, tile_px=card.tile_px, temperature=network.temperature, keeps=keeps
-    )
+    return classes.teach(lesson, card, memory, tile_px=card.tile_px, temperature=network.temperature, keeps=keeps)
 
 
 def measure(network, scores, types, pictures, n, *, keeps=False):
@@ -106,7 +108,7 @@ def measure(network, scores, types, pictures, n, *, keeps=False):
 
 
 def show(what, found):
-    print(what, " ".join(f"{name} {mean:.3f} [{low:.3f} {high:.3f}]" for name, (mean, low, high) in found.items()))
+    say(what, " ".join(f"{name} {mean:.3f} [{low:.3f} {high:.3f}]" for name, (mean, low, high) in found.items()))
 
 
 def main(folder, sides):
@@ -117,7 +119,7 @@ def main(folder, sides):
         scores = network.score(tiles)
         own = np.array(network.card.classes)[scores.logits.argmax(1)]
         zero_shot = [(own[types == kind] == name).mean() for kind, name in NEU_NAMES.items()]
-        print(f"CR7, {len(tiles)} tiles of {tile_px} px; untaught, three types that NEU has: {np.mean(zero_shot):.3f}")
+        say(f"CR7, {len(tiles)} tiles of {tile_px} px; untaught, three types that NEU has: {np.mean(zero_shot):.3f}")
         for n in (2, 5, 10):
             show(f"  {n} of each:", measure(network, scores, types, pictures, n))
         renamed = np.array([NEU_NAMES.get(kind, kind) for kind in types])
@@ -131,7 +133,7 @@ def main(folder, sides):
         taught = teach(network, scores, train[1], train[2], at, keeps=True).classes
         p = taught.applied(judged).probabilities(1.0)
         right.append(int((np.array(taught.names)[p.argmax(1)] == held_out[1]).sum()))
-    print(f"NEU: {own} of {len(held_out[1])} untaught; taught, in {DRAWS} draws: {min(right)} to {max(right)}")
+    say(f"NEU: {own} of {len(held_out[1])} untaught; taught, in {DRAWS} draws: {min(right)} to {max(right)}")
     tiles, types, pictures = cr7(folder / "normal-steel" / "cr7-det", side, network.card.tile_px)
     strange = network.score(tiles)
     for kind in ("punching", "oil_spots"):
@@ -143,7 +145,8 @@ def main(folder, sides):
             names = np.array(taught.names)
             new.append((names[taught.applied(rows(strange, own_tiles[rest])).logits.argmax(1)] == kind).mean())
             old.append(int((names[taught.applied(judged).logits.argmax(1)] == held_out[1]).sum()))
-        print(f"{kind} beside NEU's classes, 5 tiles: {np.mean(new):.3f} [{min(new):.3f} {max(new):.3f}]; NEU {min(old)}-{max(old)}")
+        found = f"{np.mean(new):.3f} [{min(new):.3f} {max(new):.3f}]"
+        say(f"{kind} beside NEU's classes, 5 tiles: {found}; NEU {min(old)} to {max(old)}")
 
 
 if __name__ == "__main__":

@@ -93,12 +93,12 @@ class ScriptedInspector:
     network: ClassVar[str] = ""
     taught: ClassVar[Any] = None
     surface: Any = None
-    """What `strangeness` compares with: any object, or None."""
+    """What `surface_distances` compares with: any object, or None."""
     distances: Sequence[float] = ()
     """Of the suspect tiles of each frame."""
     names_known: bool = True
 
-    def strangeness(self, verdict: Verdict) -> Any:  # noqa: ARG002 (the test sets the answer)
+    def surface_distances(self, verdict: Verdict) -> Any:
         return np.array(self.distances, np.float32)
 
     def check(self, image: Gray, now_ns: int) -> PreparedFrame:

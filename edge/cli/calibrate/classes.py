@@ -39,9 +39,7 @@ if TYPE_CHECKING:
     help="The model's classes without a folder. auto: drop them where the tiles are unlike the model's training.",
 )
 @click.option("--undo", is_flag=True, help="Take back what was taught last.")
-@click.option(
-    "--i-have-looked", "has_looked", is_flag=True, help="Accept classes that cannot be told apart."
-)
+@click.option("--i-have-looked", "has_looked", is_flag=True, help="Accept classes that cannot be distinguished.")
 @click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
 @exits_with_reason
 def classes(
@@ -84,7 +82,7 @@ def _teach(run: Run, folders: tuple[Path, ...], other_classes: str, *, has_looke
 
     calibrated, model = run.effective()
     network = model.classifier
-    lesson, unread = _lesson(run, calibrated, network, folders)
+    lesson, unread = _lesson(calibrated, network, folders)
     inside, distance = _is_inside(lesson, network)
     keeps = inside if other_classes == "auto" else other_classes == "keep"
     calibration.check(lesson.labels, lesson.scores.outputs().shape[1], network.card, keeps=keeps)
@@ -100,13 +98,13 @@ def _teach(run: Run, folders: tuple[Path, ...], other_classes: str, *, has_looke
     for line in calibration.report(found):
         run.say(line)
     _say_what_stays(run, found, network, keeps=keeps, distance=distance)
-    objections = tuple(f"{one} and {other} cannot be told apart" for one, other in found.inseparable)
+    objections = tuple(f"{one} and {other} cannot be distinguished" for one, other in found.inseparable)
     if objections and not has_looked:
         raise CalibrationError(
-            f"{'; '.join(objections)}: more often confused than told apart. Nothing was written. Give more pictures, "
+            f"{'; '.join(objections)}: no better than by chance. Nothing was written. Give more pictures, "
             "join the folders, or accept it with --i-have-looked"
         )
-    part, content = _part(run, found, network, calibrated, folders, objections)
+    part, content = _part(run, found, calibrated, folders, objections)
     others = files.load(run.path).classes
     run.keep({"classes": (part, *others)[: files.MAX_TAUGHT]}, pictures={}, files={part.file: content})
     if calibrated.calibrated_thresholds is not None:
@@ -116,9 +114,7 @@ def _teach(run: Run, folders: tuple[Path, ...], other_classes: str, *, has_looke
     run.done({**part.model_dump(mode="json", exclude={"made"}), **details} if run.as_json else {})
 
 
-def _lesson(
-    run: Run, calibrated: config.Camera, network: Classifier, folders: tuple[Path, ...]
-) -> tuple[Lesson, list[str]]:
+def _lesson(calibrated: config.Camera, network: Classifier, folders: tuple[Path, ...]) -> tuple[Lesson, list[str]]:
     """The labelled tiles with their scores, and the files that could not be read."""
     import numpy as np
 
@@ -162,9 +158,7 @@ def _is_inside(lesson: Lesson, network: Classifier) -> tuple[bool, float | None]
     return distance <= OUTSIDE, round(distance, 3)
 
 
-def _say_what_stays(
-    run: Run, found: Taught, network: Classifier, *, keeps: bool, distance: float | None
-) -> None:
+def _say_what_stays(run: Run, found: Taught, network: Classifier, *, keeps: bool, distance: float | None) -> None:
     others = [name for name in network.card.classes if name not in {point.name for point in found.points}]
     if others and keeps:
         run.say(f"the model's other classes stay: {', '.join(others)}")
@@ -180,7 +174,6 @@ def _say_what_stays(
 def _part(
     run: Run,
     found: Taught,
-    network: Classifier,
     calibrated: config.Camera,
     folders: tuple[Path, ...],
     objections: tuple[str, ...],

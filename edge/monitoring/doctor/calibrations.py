@@ -79,7 +79,8 @@ def of_daemon(states: Mapping[str, Any]) -> Iterator[Finding]:
             yield _refused(name, says, part["remedy"], blocks="bad_image" in part["effect"])
         domain = state.get("domain") or {}
         if domain.get("answer") == "outside":
-            says = f"its steel is unlike that of the model's training (distance {domain.get('distance')}, up to 1 is usual)"
+            distance = domain.get("distance")
+            says = f"its steel is unlike that of the model's training (distance {distance}, up to 1 is usual)"
             remedy = f"Defects are `unknown` until you run `defectd calibrate classes --camera {name}`"
             yield Finding(f"surface of {name}", "warning", says, remedy)
 
