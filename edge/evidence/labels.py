@@ -59,7 +59,8 @@ class Origin:
 
     decided: what inspection called it: a class, `good` or `unsure`.  guess: its class, the most probable one where
     inspection was unsure.  best, confidence: the most probable class and its probability.  anomaly: anomaly score in
-    units of the threshold.  blind: the picture was taken at random, and nobody had seen the guess.
+    units of the threshold.  model: digest of what judged it, of the bundle and of taught classes.  blind: the picture
+    was taken at random, and nobody had seen the guess.
     """
 
     evidence: str

@@ -91,7 +91,7 @@ class AnomalyScores:
 class TileScores:
     """What the model found in each inspected tile of a frame.
 
-    probabilities: (N, classes) float32.  boxes: (N, 4) int32, x y w h, px.  model: digest of the bundle.
+    probabilities: (N, classes) float32.  boxes: (N, 4) int32, x y w h, px.  model: `Inspector.names_from`.
     """
 
     classes: tuple[str, ...]

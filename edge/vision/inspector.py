@@ -221,6 +221,12 @@ class Inspector:
             return own
         return self._classifier.temperature if self.taught is None else 1.0
 
+    @property
+    def names_from(self) -> str:
+        """What names a defect: the digest of the bundle, with the beginning of that of taught classes after a plus."""
+        bundle = self._classifier.bundle
+        return bundle if self.taught is None else f"{bundle}+{self.taught.sha256[:12]}"
+
     def named(self, scores: Scores) -> Scores:
         """The scores with the classes that name a defect: the taught ones in place of the model's own."""
         return scores if self.taught is None else self.taught.applied(scores)
@@ -391,7 +397,7 @@ class Inspector:
                 self.thresholds.classes,
                 probabilities,
                 boxes,
-                self._classifier.bundle,
+                self.names_from,
                 self.has_good,
                 anomaly_scores,
             ),

@@ -157,7 +157,7 @@ async def undo(page: Page, request: Request) -> Response:
 async def value(page: Page, _request: Request) -> Response:
     """What the labels say about the model: recall of each class with its interval, false alarms, what to label next."""
     state = await _state(page)
-    labelling, model = page.labelling, ((state or {}).get("model") or {}).get("bundle")
+    labelling = page.labelling
     try:
         classes = await classes_of(page, state)
         labels = await page.work.run(labelling.store.all)
@@ -170,7 +170,7 @@ async def value(page: Page, _request: Request) -> Response:
         classes,
         interval,
         thresholds=thresholds_of(state, classes),
-        model=model,
+        models=_models(state),
         defects_per_hour=per_hour,
     )
     return Response.json({"schema": WORTH_SCHEMA, **found.as_json()})
@@ -187,6 +187,16 @@ async def classes_of(page: Page, state: Mapping[str, Any] | None, camera: str | 
     used = [(one.get("taught") or {}).get("classes") or own for one in cameras] or [own]
     added = await page.work.run(page.labelling.store.classes)
     return list(dict.fromkeys(str(name) for names in (*used, added) for name in names))
+
+
+def _models(state: Mapping[str, Any] | None) -> dict[str, str]:
+    """What names the defects of each camera, as the facts of its pictures have it."""
+    bundle = ((state or {}).get("model") or {}).get("bundle")
+    found = {}
+    for camera in (state or {}).get("cameras") or () if bundle else ():
+        taught = camera.get("taught")
+        found[str(camera["name"])] = str(bundle) if taught is None else f"{bundle}+{taught['sha256']}"
+    return found
 
 
 def _check_names(known: Sequence[str], given: Sequence[tuple[str, bool]]) -> None:

@@ -234,6 +234,9 @@ def test_worth_of_labels(page, pictures):
     assert (row["labels"], row["blind"], row["found"]) == (8, 7, 6)
     assert (found["left_out"], found["by_thresholds"]) == (1, True)
     assert found["advice"]["name"] == "scratches"
+    taught = {**STATE["cameras"][0], "taught": {"sha256": "0" * 12, "classes": ["crazing"]}}
+    page.feed.now = {**STATE, "cameras": [taught]}
+    assert answer(page, labels.value, "api-labels-worth-1")["left_out"] == 8, "the model alone judged them"
 
 
 def test_picture_of_an_evicted_label_is_still_there(page, pictures):

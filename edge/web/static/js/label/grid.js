@@ -7,6 +7,7 @@ import { className, plural } from "../parts/format.js";
 import { ClassIcon, Icon } from "../parts/icons.js";
 import { navigate } from "../router.js";
 import { BoxedPicture } from "./picture.js";
+import { NewClass } from "./new_class.js";
 import { hashOf } from "./work.js";
 
 const SHOWN = 40;
@@ -29,6 +30,7 @@ function Tiles({ work, guess, mayLabel }) {
   const [items, setItems] = useState(null);
   const [wrong, setWrong] = useState(new Set());
   const [at, setAt] = useState(0);
+  const [isNaming, setIsNaming] = useState(false);
   const frame = useRef(null);
 
   async function load(skip = []) {
@@ -84,6 +86,7 @@ function Tiles({ work, guess, mayLabel }) {
         ArrowDown: ["row below", () => move(columns())],
         ArrowUp: ["row above", () => move(-columns())],
         ...Object.fromEntries(work.classes.slice(0, 9).map((name, place) => [String(place + 1), [`${className(name)}: all marked`, () => labelWrong(name)]])),
+        n: ["new class: all marked", () => wrong.size && setIsNaming(true)],
         g: ["good: all marked", () => labelWrong("good")],
         u: ["unclear: all marked", () => labelWrong("unclear")],
         z: ["take the last label back", () => (work.undo(), load())],
@@ -123,10 +126,23 @@ function Tiles({ work, guess, mayLabel }) {
           ${[...work.classes.filter((name) => name !== guess), "good", "unclear"].map(
             (name) => html`<button class="button" key=${name} onClick=${() => labelWrong(name)}><kbd aria-hidden="true">${keyOf(work.classes, name)}</kbd>${className(name)}</button>`,
           )}
+          <button class="button" onClick=${() => setIsNaming(true)}><kbd aria-hidden="true">N</kbd>new class</button>
         </div>`
       }
       <button class="button primary" disabled=${!right || !mayLabel} onClick=${confirm}><kbd aria-hidden="true">Enter</kbd>${right} ${right === 1 ? "is" : "are"} ${className(guess)}</button>
-    </footer>`;
+    </footer>
+    ${
+      isNaming &&
+      html`<${NewClass}
+        known=${work.classes}
+        onClose=${() => setIsNaming(false)}
+        onName=${(name) => {
+          setIsNaming(false);
+          work.nameClass(name);
+          labelWrong(name);
+        }}
+      />`
+    }`;
 }
 
 function keyOf(classes, name) {

@@ -28,6 +28,7 @@ export class LabelWork {
     this.left = null;
     this.guesses = {};
     this.classes = [];
+    this.named = []; // classes that were named on this page
     this.recent = [];
     this.worth = null;
     this.isLoading = true;
@@ -61,6 +62,14 @@ export class LabelWork {
 
   get unsent() {
     return this.waiting.length + this.sending.length;
+  }
+
+  /** A class that a person names; it is offered from now on. */
+  nameClass(name) {
+    if (this.classes.includes(name)) return;
+    this.named.push(name);
+    this.classes = [...this.classes, name];
+    this.changed();
   }
 
   // ---- decisions -------------------------------------------------------------------------------
@@ -140,7 +149,7 @@ export class LabelWork {
   }
 
   async sendLabels(batch) {
-    const labels = batch.map(({ item, label, how }) => ({ evidence: item.evidence, label, how: how ?? "single" }));
+    const labels = batch.map(({ item, label, how }) => ({ evidence: item.evidence, label, how: how ?? "single", ...(this.named.includes(label) ? { new: true } : {}) }));
     const answer = await post("/labels", { labels }, { quiet: true });
     for (const stored of answer.labels) {
       const entry = batch.find(({ item }) => item.evidence === stored.evidence);
@@ -189,7 +198,7 @@ export class LabelWork {
       this.left = answer.left;
       this.countSinceLoad = (this.countSinceLoad ?? 0) - counted + this.unsent;
       this.guesses = answer.guesses;
-      this.classes = answer.classes;
+      this.classes = [...new Set([...answer.classes, ...this.named])];
       this.failure = null;
       const known = new Set([...this.ahead, ...this.done.map(({ item }) => item)].map((item) => item.evidence));
       const fresh = answer.items.filter((item) => !known.has(item.evidence));

@@ -3,7 +3,7 @@
 import { evidenceUrl } from "../../api.js";
 import { html, useEffect, useMemo, useRef, useState } from "../../html.js";
 import { SeverityChip } from "../../parts/chip.js";
-import { className, fullTime, isKnown, metres, millimetres, number, time } from "../../parts/format.js";
+import { defectName, fullTime, isKnown, metres, millimetres, number, time } from "../../parts/format.js";
 import { ClassIcon, Icon } from "../../parts/icons.js";
 import { href } from "../../router.js";
 import { useStore } from "../../store.js";
@@ -11,7 +11,7 @@ import { useStore } from "../../store.js";
 const MAX_ROWS = 30;
 const WRITTEN_MS = 700; // the picture is written after its event is sent
 const HIDDEN_TYPES = new Set(["coverage.gap"]);
-const KINDS = { "camera.lost": "bad", "image.bad": "warn", "events.dropped": "bad", "model.rolled_back": "warn", "model.refused": "warn", "camera.drifted": "warn", "speed.stale": "warn" };
+const KINDS = { "camera.lost": "bad", "image.bad": "warn", "events.dropped": "bad", "model.rolled_back": "warn", "model.refused": "warn", "model.out_of_domain": "warn", "camera.drifted": "warn", "speed.stale": "warn" };
 
 export function Newest({ selected }) {
   const events = useStore((store) => store.events);
@@ -56,7 +56,7 @@ function Row({ event, isSelected }) {
   return html`<li class=${isSelected ? "selected" : ""}><a href=${href(`/events/${event.seq}`)}>
     <${Thumbnail} event=${event} />
     <div class="newest-text">
-      <div class="newest-title"><${ClassIcon} name=${defect.class} severity=${severity} /><span>${className(defect.class)}</span><${SeverityChip} severity=${severity} /></div>
+      <div class="newest-title"><${ClassIcon} name=${defect.class} severity=${severity} /><span>${defectName(defect)}</span><${SeverityChip} severity=${severity} /></div>
       <div class="soft"><b>${event.camera}</b>${acrossText(defect.across_mm)}</div>
       <div class="soft">${isKnown(defect.length_mm) ? html`<b>${number(defect.length_mm)}</b> mm long, ` : ""}confidence ${number(defect.confidence, 2)}</div>
     </div>
