@@ -8,7 +8,7 @@ import { ClassIcon, Icon } from "../parts/icons.js";
 import { navigate } from "../router.js";
 import { BoxedPicture } from "./picture.js";
 import { NewClass } from "./new_class.js";
-import { hashOf } from "./work.js";
+import { hashOf, isLabel } from "./work.js";
 
 const SHOWN = 40;
 
@@ -73,7 +73,9 @@ function Tiles({ work, guess, mayLabel }) {
     setAt(0);
     if (!rest.length) load(given.map(({ item }) => hashOf(item)));
   };
-  const confirm = () => give(items.filter(({ evidence }) => !wrong.has(evidence)).map((item) => ({ item, label: guess })));
+  const canConfirm = isLabel(guess);
+  const mark = canConfirm ? "wrong" : "marked";
+  const confirm = () => canConfirm && give(items.filter(({ evidence }) => !wrong.has(evidence)).map((item) => ({ item, label: guess })));
   const labelWrong = (label) => give(items.filter(({ evidence }) => wrong.has(evidence)).map((item) => ({ item, label })));
   const columns = () => Math.max(1, Math.round(frame.current.clientWidth / (frame.current.children[0]?.offsetWidth || 1)));
 
@@ -104,7 +106,7 @@ function Tiles({ work, guess, mayLabel }) {
           <button
             class="grid-tile ${wrong.has(item.evidence) ? "wrong" : ""}"
             aria-pressed=${String(wrong.has(item.evidence))}
-            aria-label=${`Picture ${place + 1}: ${wrong.has(item.evidence) ? "wrong" : className(guess)}`}
+            aria-label=${`Picture ${place + 1}: ${wrong.has(item.evidence) ? mark : className(guess)}`}
             tabindex=${place === at ? 0 : -1}
             disabled=${!mayLabel}
             onFocus=${() => setAt(place)}
@@ -112,14 +114,14 @@ function Tiles({ work, guess, mayLabel }) {
             onKeyDown=${(press) => press.key === "Enter" && (press.preventDefault(), press.stopPropagation(), confirm())}
           >
             <${BoxedPicture} item=${item} alt="" />
-            ${wrong.has(item.evidence) && html`<span class="wrong-mark"><${Icon} name="close" />wrong</span>`}
+            ${wrong.has(item.evidence) && html`<span class="wrong-mark"><${Icon} name=${canConfirm ? "close" : "good"} />${mark}</span>`}
             <span class="grid-p">${item.confidence === null ? "" : item.confidence.toFixed(2)}</span>
           </button>
         </li>`,
       )}
     </ul>
     <footer class="grid-foot">
-      <p class="soft">Mark what is no ${className(guess)}, then confirm the rest. ${wrong.size > 0 && html`<b>${plural(wrong.size, "picture")} marked</b>: give them a class with its key, or leave them for later.`}</p>
+      <p class="soft">${canConfirm ? `Mark what is no ${className(guess)}, then confirm the rest.` : "Nothing has a name here: mark pictures of one class."} ${wrong.size > 0 && html`<b>${plural(wrong.size, "picture")} marked</b>: give them a class with its key, or leave them for later.`}</p>
       ${
         wrong.size > 0 &&
         html`<div class="buttons">
@@ -129,7 +131,7 @@ function Tiles({ work, guess, mayLabel }) {
           <button class="button" onClick=${() => setIsNaming(true)}><kbd aria-hidden="true">N</kbd>new class</button>
         </div>`
       }
-      <button class="button primary" disabled=${!right || !mayLabel} onClick=${confirm}><kbd aria-hidden="true">Enter</kbd>${right} ${right === 1 ? "is" : "are"} ${className(guess)}</button>
+      ${canConfirm && html`<button class="button primary" disabled=${!right || !mayLabel} onClick=${confirm}><kbd aria-hidden="true">Enter</kbd>${right} ${right === 1 ? "is" : "are"} ${className(guess)}</button>`}
     </footer>
     ${
       isNaming &&

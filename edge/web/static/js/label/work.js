@@ -14,6 +14,7 @@ const MAX_DONE = 50; // pictures that Z steps back to
 const MAX_BATCH = 50; // labels of one request
 const MAX_RECENT = 30;
 const WORTH_MS = 1500;
+const NAMELESS = ["unsure", "unknown", "anomaly"];
 
 /** One page of labelling. `onChange` is called after each change of `view`. */
 export class LabelWork {
@@ -241,6 +242,11 @@ export class LabelWork {
   changed() {
     if (!this.stopped) this.onChange();
   }
+}
+
+/** Whether what inspection says of a picture is a label that a person could confirm. */
+export function isLabel(guess) {
+  return Boolean(guess) && !NAMELESS.includes(guess);
 }
 
 /** The 16 digits in the name of a picture. */

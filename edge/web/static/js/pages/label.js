@@ -5,7 +5,7 @@ import { ApplyCard } from "../label/apply.js";
 import { NewClass } from "../label/new_class.js";
 import { BoxedPicture, FramePlace, pictureUrl } from "../label/picture.js";
 import { RecentCard, WorthCard } from "../label/side.js";
-import { LabelWork } from "../label/work.js";
+import { LabelWork, isLabel } from "../label/work.js";
 import { get } from "../api.js";
 import { setBadge } from "../header.js";
 import { html, useEffect, useRef, useState } from "../html.js";
@@ -135,7 +135,7 @@ function choices(work, guess, isOpen, onNewClass) {
     { key: "n", text: "new class", sign: html`<${Icon} name="plus" />`, isOpen, act: onNewClass },
     of("g", "good", html`<${Icon} name="good" />`),
     of("u", "unclear", html`<${Icon} name="unsure" className="severity-minor" />`),
-    { key: "Enter", text: "as predicted", sign: html`<${Icon} name="right" />`, isOpen: isOpen && guess !== null && guess !== "unsure", act: () => work.decide(guess) },
+    { key: "Enter", text: "as predicted", sign: html`<${Icon} name="right" />`, isOpen: isOpen && isLabel(guess), act: () => work.decide(guess) },
   ];
 }
 

@@ -31,9 +31,9 @@ const named = (names) => names.map(className).join(", ");
 const COLUMNS = [
   { title: "Class", cell: (row) => html`<span class="whole-words"><${ClassName} name=${row.name} /></span>` },
   { title: "Named right", isNumber: true, cell: (row) => (row.isFew ? html`<span class="soft">too few</span>` : `${row.named} of ${row.n}`) },
+  { title: "More pictures", isNumber: true, cell: (row) => more(row) },
   { title: "95 %", isNumber: true, cell: (row) => (row.isFew ? "" : `${percent(row.low, 0)} to ${percent(row.high, 0)}`) },
   { title: "Taken for", cell: (row) => takenFor(row) },
-  { title: "More pictures", isNumber: true, cell: (row) => more(row) },
 ];
 
 function takenFor({ taken_for: others }) {
