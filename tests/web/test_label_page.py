@@ -94,7 +94,7 @@ def test_thirty_tiles_labelled_by_keys_are_stored_as_pressed(page):
     wait_until_sent(page)
     found = [(one["evidence"], one["label"].replace(" ", "_"), one["blind"]) for one in stored(page)[before:]]
     assert found == wanted
-    assert sum(is_blind for *_, is_blind in wanted) == 7
+    assert sum(is_blind for *_, is_blind in wanted) in (6, 7), "one in four, counted anew by each request"
     page.keyboard.press("z")
     page.wait_for_selector("text=taken back")
     assert now_shown(page) == wanted[-1][0]
