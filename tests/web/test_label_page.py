@@ -139,11 +139,13 @@ def test_grid_confirms_all_that_are_not_marked(page, address):
 def test_person_names_a_class_that_the_model_does_not_know(page):
     """N asks for its name; words with a meaning are refused; the new class has a key from then on."""
     page.keyboard.press("n")
+    page.wait_for_selector("dialog input:focus")
     page.keyboard.type("Unknown")
     page.wait_for_selector("text=has a meaning of its own")
     page.keyboard.press("Enter")
     page.fill("dialog input", "Roll mark")
     page.keyboard.press("Enter")
+    page.wait_for_selector("dialog", state="detached")
     page.wait_for_selector(".label-key >> text=roll mark")
     page.keyboard.press("7")
     wait_until_sent(page)
