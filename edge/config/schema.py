@@ -359,6 +359,9 @@ class CalibratedThresholds(Section):
     temperature: float | None = Field(
         None, gt=0.0, le=1000.0, description="temperature of the softmax; null: the bundle's"
     )
+    taught: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        None, description="sha256 of the taught classes that they apply to; null: the bundle's own"
+    )
     classes: dict[str, Share] = Field({}, description="probability from which a tile is a defect, by class")
 
 
@@ -425,6 +428,9 @@ class Camera(Section):
     overlap: float = Field(0.1, ge=0.0, le=0.9, description="minimum share of a tile that its neighbour also covers")
     decision: Decision = Field(Decision(), description="values that override the top-level `decision` for this camera")
     image_quality: ImageQuality = Field(ImageQuality(), description="when a picture does not show the surface")
+    domain_check: bool = Field(
+        True, description="defects are `unknown` on a surface unlike that of the model's training; false: never"
+    )
     drift_s: float = Field(
         300.0, ge=0.0, le=86_400.0, description="window of the drift watch; 0: no watch, otherwise 60 at least"
     )

@@ -246,6 +246,8 @@ class Reporter:
                 "calibration": _calibration_json(session),
                 "drift": _drift_json(session),
                 "width": _width_json(session),
+                "taught": _taught_json(session),
+                "domain": _domain_json(session),
                 "shadow": self._shadow.as_json(session.name),
                 "strip": self._strip.reading.as_json(),
             },
@@ -376,6 +378,21 @@ def _drift_json(session: CameraSession) -> dict[str, Any] | None:
         return None
     since = None if session.drift_since_ns is None else stamp(session.drift_since_ns)
     return {"drifted": list(session.drift.drifted), "since": since, "figures": session.drift.figures()}
+
+
+def _taught_json(session: CameraSession) -> dict[str, Any] | None:
+    """The taught classes in use; None where the model's own classes name the defects."""
+    taught = session.inspector.taught
+    return None if taught is None else {"sha256": taught.sha256[:12], "classes": list(taught.names)}
+
+
+def _domain_json(session: CameraSession) -> dict[str, Any] | None:
+    """Whether the surface is like the training's; None where that is not watched."""
+    watch = session.domain
+    if watch is None:
+        return None
+    since = None if session.domain_since_ns is None else stamp(session.domain_since_ns)
+    return {"answer": watch.answer, "distance": watch.median, "tiles": watch.tiles, "since": since}
 
 
 def _calibration_json(session: CameraSession) -> dict[str, Any] | None:
