@@ -29,6 +29,7 @@ from edge.host.redact import redact
 from edge.host.text import one_line
 from edge.host.worker import Worker
 from edge.model.download import download
+from edge.model.hub import BUNDLE_FILE, SCHEME, Repository
 from edge.model.store import CONFIGURED, ActiveModel, Store
 from edge.model.variant import choose, gain_of
 from edge.pipeline.camera_session import CameraSession
@@ -307,7 +308,7 @@ class ModelRollout:
 
 
 def install(where: str, model: config.Model, store: Store, clock: Clock, *, allow_unsigned: bool = False) -> str:
-    """Fetch a bundle if it is a URL, check its signature, test it and store it.  Returns its digest.
+    """Fetch a bundle from a URL or the hub, check its signature, test it and store it.  Returns its digest.
 
     Raises BundleError.
     """
@@ -315,7 +316,8 @@ def install(where: str, model: config.Model, store: Store, clock: Clock, *, allo
         place = where
         if "://" in where:
             place = str(work / "bundle.zip")
-            download(where, work / "bundle.zip", clock)
+            url = Repository.of(where).url(BUNDLE_FILE) if where.startswith(SCHEME) else where
+            download(url, work / "bundle.zip", clock)
         try:
             loaded, signer = model_validation.load(place, model, allow_unsigned=allow_unsigned)
         except BundleError as error:

@@ -321,7 +321,7 @@ class Inspector:
             broken=len(probabilities) - int(np.isfinite(probabilities).all(axis=1).sum()),
             outside=layout.outside,
             anomaly=None if anomaly_scores is None else anomaly_scores.worst,
-            features=scores.features,
+            features=scores.features if self._classifier.card.has_features else None,
         )
 
     def _measured(self, detections: Detections, image: Gray, deadline_ns: int | None) -> Detections:

@@ -22,6 +22,7 @@ from edge.host.clock import SystemClock
 from edge.model.bundle import FP32, INT8, load
 from edge.model.classifier import Classifier
 from trainer import plan
+from trainer.cli import publish
 from trainer.cli.progress_bars import ProgressBars
 from trainer.compression import export_onnx, quantize
 from trainer.data import contact_sheet
@@ -256,6 +257,22 @@ def quantize_(where: str | None, folder: Path, out: Path | None, recipe: str, **
         + ", ".join(f"{times} times as long for {tiles}" for tiles, times in measured["times_fp32"].items())
         + " tiles"
     )
+
+
+@main.command(name="publish")
+@click.argument("run", metavar="RUN")
+@click.option("--to", "out", type=FOLDER, required=True, help="The folder to write.")
+@click.option("--repo", help="OWNER/NAME on the hub, for config.json and README.md.")
+@click.option("--license", "licence", help="Of the model, as the hub names it: apache-2.0, cc-by-4.0, ...")
+@click.option("--upload", is_flag=True, help="Upload it to --repo; needs huggingface_hub, a login and a network.")
+@click.option("--private", is_flag=True, help="With --upload: to a private repository.")
+def publish_(run: str, out: Path, repo: str | None, licence: str | None, upload: bool, private: bool) -> None:
+    """Write a model as a Hugging Face repository: README, config.json, ONNX for any code, the bundle.
+
+    RUN is a run folder, a bundle or `builtin`.
+    """
+    with errors_as_messages():
+        click.echo(publish.publish(run, out, repo=repo, licence=licence, upload=upload, private=private))
 
 
 @main.command(name="evaluate")
