@@ -313,17 +313,19 @@ def install(where: str, model: config.Model, store: Store, clock: Clock, *, allo
     Raises BundleError.
     """
     with store.workplace() as work:
-        place = where
-        if "://" in where:
+        place, shown = where, redact(where)
+        if where.startswith(SCHEME):
+            repository = Repository.of(where)
+            place, shown = str(repository.fetch(BUNDLE_FILE, work / "bundle.zip", clock)), where
+        elif "://" in where:
             place = str(work / "bundle.zip")
-            url = Repository.of(where).url(BUNDLE_FILE) if where.startswith(SCHEME) else where
-            download(url, work / "bundle.zip", clock)
+            download(where, work / "bundle.zip", clock)
         try:
             loaded, signer = model_validation.load(place, model, allow_unsigned=allow_unsigned)
         except BundleError as error:
-            raise BundleError(str(error).replace(place, redact(where), 1)) from error
+            raise BundleError(str(error).replace(place, shown, 1)) from error
         choose(loaded, model, clock)
-        return store.put(replace(loaded, origin=redact(where)), signer, clock)
+        return store.put(replace(loaded, origin=shown), signer, clock)
 
 
 def _deleted(digests: Sequence[str]) -> str:

@@ -32,7 +32,8 @@ import numpy as np, onnxruntime as ort
 from huggingface_hub import hf_hub_download
 from PIL import Image
 
-cfg = json.load(open(hf_hub_download("{repo}", "config.json")))
+with open(hf_hub_download("{repo}", "config.json")) as file:
+    cfg = json.load(file)
 session = ort.InferenceSession(hf_hub_download("{repo}", cfg["onnx_file"]), providers=cfg["providers"])
 image = Image.open("picture.bmp").convert("RGB").resize((cfg["img_size"], cfg["img_size"]))
 x = (np.asarray(image, np.float32) / 255 - np.array(cfg["mean"])) / np.array(cfg["std"])
@@ -45,7 +46,7 @@ print(cfg["class_names"][scores.argmax()], (p / p.sum()).max())
 def write_folder(made: Bundle, folder: Path, *, repo: str, licence: str | None = None) -> tuple[str, ...]:
     """Write the folder; returns the names of its files.  Raises TrainingError.
 
-    repo: OWNER/NAME.  licence: an identifier of the hub, such as `apache-2.0`; None: the README says that there is none.
+    repo: OWNER/NAME.  licence: an identifier of the hub, such as `apache-2.0`; None: the README says none.
     """
     network = hub_network.hub_network(made)
     _check(made, network)
