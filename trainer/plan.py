@@ -13,8 +13,8 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from edge.config.yaml_file import read
 from edge.errors import ConfigError
 from edge.model.bundle import MAX_STUDENT_BYTES
+from trainer.compression.int8_gate import Gate
 from trainer.compression.prune import Pruning
-from trainer.compression.quantize import Gate
 from trainer.data.folds import Grouping
 from trainer.networks.architecture import ARCHITECTURES, I100_S4, Architecture
 from trainer.recipe import Distillation, Fit, Recipe, TeacherRecipe, TeacherStage, TrainingError

@@ -38,7 +38,7 @@ distillation:
 student: {epochs: 2, batch: 16}
 prune: {macs: 200000, rounds: 2, multiple: 8}
 finetune: {epochs: 2, batch: 16, learning_rate: 0.001}
-quantize: {gain: 0, agreement: 0, accuracy_drop: 1, corruption_drop: 1, rounds: 2}
+quantize: {gain: 0, agreement: 0, accuracy_drop: 1, corruption_drop: 1, largest_drop: 1, rounds: 2}
 measure: {latency_rounds: 1}
 """
 PLAIN = "".join(line for line in TINY.splitlines(keepends=True) if not line.startswith(("teacher", "distillation")))

@@ -24,7 +24,7 @@ from edge.model.classifier import Classifier
 from trainer import plan
 from trainer.cli import publish
 from trainer.cli.progress_bars import ProgressBars
-from trainer.compression import export_onnx, quantize
+from trainer.compression import export_onnx, int8_gate, quantize
 from trainer.data import contact_sheet
 from trainer.data.boxes import find_boxes
 from trainer.data.folds import Grouping
@@ -216,7 +216,9 @@ _stage_command("export", "export", "Export the student to ONNX and compare it wi
 @main.command(name="quantize")
 @click.argument("where", metavar="[BUNDLE]", required=False)
 @click.option(
-    "--accuracy-drop", type=click.FloatRange(0, 1), help="Maximum loss of accuracy against fp32, share of pictures."
+    "--accuracy-drop",
+    type=click.FloatRange(0, 1),
+    help="Loss of accuracy against fp32 that is refused if it is no chance.",
 )
 @click.option("--corruption-drop", type=click.FloatRange(0, 1), help="The same for each corruption.")
 @click.option("--agreement", type=click.FloatRange(0, 1), help="Minimum share of pictures with the same class as fp32.")
@@ -242,7 +244,7 @@ def quantize_(where: str | None, folder: Path, out: Path | None, recipe: str, **
             outcome = quantize.quantize(
                 load(where),
                 index_folder(folder),
-                gate=replace(plan.load(recipe).quantize or quantize.Gate(), **gate),
+                gate=replace(plan.load(recipe).quantize or int8_gate.Gate(), **gate),
                 seed=options["seed"],
                 report=lambda line: click.echo(line, err=True),
             )

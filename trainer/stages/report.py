@@ -111,4 +111,6 @@ def _notes(job: Job, results: Results) -> list[str]:
         notes.append(f"First weights of the teacher: {results['teacher'].notes['origin']}.")
     if "quantize" in results and not results["quantize"].notes["kept"]:
         notes.append(f"int8 is not kept: {'; '.join(results['quantize'].notes['refusals'])}.")
+    if "quantize" in results:
+        notes.append(results["quantize"].notes["measured"]["guarantee"])
     return notes
