@@ -83,7 +83,10 @@ def run_options(*, out_required: bool = True) -> Callable[[Command], Command]:
         ),
         click.option("--out", type=FOLDER, required=out_required, help="The run folder."),
         click.option(
-            "--recipe", default="default", show_default=True, help=f"A file, or one of {', '.join(plan.SHIPPED)}."
+            "--recipe",
+            default=plan.AUTO,
+            show_default=True,
+            help=f"A file, one of {', '.join(plan.SHIPPED)}, or auto: the one that suits what is installed.",
         ),
         click.option(
             "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random numbers."
@@ -112,6 +115,9 @@ def run_options(*, out_required: bool = True) -> Callable[[Command], Command]:
             help="Folder of defect-free pictures that are only evaluated; may be repeated.",
         ),
         click.option(
+            "--final", is_flag=True, help="After all measurements, train the network that ships on every picture."
+        ),
+        click.option(
             "--reference", type=FOLDER, help="An ONNX file to time beside the student, input 1x3xHxW float32."
         ),
     ]
@@ -127,7 +133,7 @@ def run_options(*, out_required: bool = True) -> Callable[[Command], Command]:
 def make(until: str, folder: Path, out: Path, recipe: str, **options: Any) -> StageResult:
     """Make a run up to a stage, with progress on stderr."""
     with errors_as_messages():
-        task, run = _task(folder, recipe, **options), RunFolder(out, SystemClock(), command=_command())
+        task, run = _task(folder, recipe, until, **options), RunFolder(out, SystemClock(), command=_command())
         names = task.plan.up_to(until)
         distributed = [stage.name for stage in STAGES if stage.distributed and stage.name in names]
         with join_processes() as world:
@@ -149,12 +155,14 @@ def make(until: str, folder: Path, out: Path, recipe: str, **options: Any) -> St
 def _task(
     folder: Path,
     recipe: str,
+    until: str,
     *,
     seed: int,
     quick: bool,
     folds: int | None,
     fold_by: Grouping | None,
     jobs: int,
+    final: bool,
     boxes: Path | None,
     weights: str | None,
     teachers: tuple[Path, ...],
@@ -162,6 +170,9 @@ def _task(
     reference: Path | None,
     gate: dict[str, Any] | None = None,
 ) -> Task:
+    if recipe == plan.AUTO:
+        recipe, why = plan.suited(teacher_given=weights is not None or bool(teachers) or until == "teacher")
+        click.echo(f"recipe: {recipe}, because {why}", err=True)
     wanted = plan.load(recipe)
     if gate and wanted.quantize:
         wanted = replace(wanted, quantize=replace(wanted.quantize, **gate))
@@ -170,6 +181,7 @@ def _task(
             raise TrainingError(f"the recipe {wanted.name} has no teacher. Remove --weights and --teacher")
         wanted = replace(wanted, teacher=replace(wanted.teacher, weights=weights or wanted.teacher.weights))
     wanted = plan.quick(wanted) if quick else wanted
+    wanted = replace(wanted, final=wanted.final or final)
     if folds or fold_by:
         default = wanted.folds or plan.Folds()
         wanted = replace(wanted, folds=plan.Folds(folds or default.count, fold_by or default.by))
@@ -189,6 +201,8 @@ def all_(folder: Path, out: Path, recipe: str, **options: Any) -> None:
     finished = load(out / "bundle")
     sizes = ", ".join(f"{name} {len(network)} bytes" for name, network in finished.networks.items())
     click.echo(f"{out / 'bundle'}: {finished.card.name}, {sizes}, temperature {finished.card.temperature:g}")
+    if "final" in finished.card.training:
+        click.echo(finished.card.training["final"])
     for split in ("valid", "test"):
         if split in finished.card.metrics:
             click.echo(_line(split, finished.card.metrics[split]))
@@ -375,7 +389,7 @@ def latency_(where: str, reference: Path | None, rounds: int, as_json: bool) -> 
 @main.command(name="show")
 @click.option("--data", "folder", type=FOLDER, required=True, help="As for `all`.")
 @click.option("--out", type=FOLDER, required=True, help="The contact sheet, a PNG file.")
-@click.option("--recipe", default="default", show_default=True, help="The recipe whose augmentation is shown.")
+@click.option("--recipe", default=plan.AUTO, show_default=True, help="The recipe whose augmentation is shown.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the augmentation.")
 def show_(folder: Path, out: Path, recipe: str, seed: int) -> None:
     """Draw a contact sheet: pictures of each class, and the same tiles after augmentation."""

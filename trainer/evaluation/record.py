@@ -111,6 +111,8 @@ class Record:
     """The command that repeats the run."""
     shipped: tuple[str, ...] = ("fp32", "int8")
     """Variants that are shipped files, or were made in the same way for the folds; fp32 first."""
+    final: bool = False
+    """The shipped files are trained on every picture: all figures are of networks made in the same way."""
     summaries: tuple[Summary, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     curves: tuple[Curve, ...] = ()

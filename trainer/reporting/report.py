@@ -37,6 +37,10 @@ OWN_SURFACE: Final = (
     "defect-free product."
 )
 
+TRAINED_ON_ALL: Final = (
+    "**The shipped files are trained on every picture.** None is left to measure them with: the figures below are of "
+    "networks that were made in the same way, each without the pictures that it is measured on."
+)
 SCOPE: Final = (
     "The model was trained on the pictures named above and on nothing else. Another mill, camera, lamp or scale is "
     "another surface."
@@ -71,8 +75,9 @@ def report(record: Record) -> tuple[Block, ...]:
         Heading(f"{record.name} {record.version}", 1),
         Text(
             f"Made on {record.made} with seed {record.seed} on {record.machine}. All figures of the student are "
-            "measured on the exported files, with the code of the daemon."
+            "measured on exported files, with the code of the daemon."
         ),
+        *([Text(TRAINED_ON_ALL)] if record.final else []),
         *_glance(record),
         *_data(record),
         *_accuracy(record),
@@ -189,7 +194,8 @@ def _accuracy(record: Record) -> Iterator[Block]:
     if any(len(s.folds) > 1 for s in shown):
         yield Text(
             "In the rows over folds, networks made in the same way as the shipped one are evaluated, each on the "
-            "pictures that its fold holds out, and the counts are added. The other rows evaluate the shipped files."
+            "pictures that its fold holds out, and the counts are added. The other rows evaluate "
+            f"{'files that were made in the same way without those pictures' if record.final else 'the shipped files'}."
         )
     yield Table(
         f"Pictures of defects; the prediction is the likeliest class, `good` excluded. {PERCENT} intervals are exact "

@@ -20,7 +20,7 @@ from trainer.job import Job, Results, Work
 from trainer.reporting import report
 from trainer.run_folder import commit
 from trainer.stages.measurement import PRUNING, UNKNOWN
-from trainer.stages.release import SPLITS
+from trainer.stages.release import FINAL, SPLITS
 from trainer.stages.versions import versions
 from trainer.training.loop import Epoch
 
@@ -33,7 +33,7 @@ def write_report(job: Job, results: Results) -> Work:
     def make(draft: Path, _checkpoints: Path) -> dict[str, Any]:
         record = _record(job, results)
         report.write(record, draft)
-        bundle = job.bundle()
+        bundle = job.shipped()
         known = json.loads(job.run.path("metrics.json").read_text("utf-8"))
         metrics = {**bundle.card.metrics, **known, **record.metrics()}
         export_onnx.write_bundle(export_onnx.with_card(bundle, metrics=metrics), draft / "bundle")
@@ -43,7 +43,7 @@ def write_report(job: Job, results: Results) -> Work:
 
 
 def _record(job: Job, results: Results) -> Record:
-    bundle, index = job.bundle(), job.index
+    bundle, index = job.shipped(), job.index
     card = bundle.card
     measured = outcomes.load_all(job.run.path("outcomes"))
     if "folds" in results:
@@ -74,6 +74,7 @@ def _record(job: Job, results: Results) -> Record:
         commit=commit(),
         command=job.run.command or None,
         shipped=shipped,
+        final="final" in results,
         summaries=tuple(one.summary() for one in measured),
         comparisons=tuple(outcomes.compare(one, other) for one, other in pairs),
         curves=tuple(
@@ -111,6 +112,8 @@ def _notes(job: Job, results: Results) -> list[str]:
         notes.append(f"First weights of the teacher: {results['teacher'].notes['origin']}.")
     if "quantize" in results and not results["quantize"].notes["kept"]:
         notes.append(f"int8 is not kept: {'; '.join(results['quantize'].notes['refusals'])}.")
+    if "final" in results:
+        notes.append(FINAL.format(results["final"].notes["pictures"]))
     if "quantize" in results:
         notes.append(results["quantize"].notes["measured"]["guarantee"])
     return notes
