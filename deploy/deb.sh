@@ -61,7 +61,7 @@ cat >"$TREE/DEBIAN/postrm" <<'END'
 #!/bin/sh
 set -e
 [ "$1" = purge ] || exit 0
-rm -rf /etc/defectd /var/lib/defectd /var/log/defectd /etc/systemd/system/defectd.service.d
+rm -rf /etc/defectd /var/lib/defectd /var/log/defectd /etc/systemd/system/defectd.service.d /etc/systemd/system/defectd-web.service.d
 if getent passwd defectd >/dev/null; then userdel defectd; fi
 END
 chmod 755 "$TREE"/DEBIAN/{postinst,prerm,postrm}

@@ -12,6 +12,7 @@ STATE_DIR=/var/lib/defectd
 LOG_DIR=/var/log/defectd
 UNIT_DIR=/etc/systemd/system
 UNIT=defectd.service
+PAGE_UNIT=defectd-web.service
 UDEV_RULES=/etc/udev/rules.d/60-defectd-cameras.rules
 JOURNALD_CONF=/etc/systemd/journald.conf.d/60-defectd.conf
 COMMAND=/usr/local/bin/defectd
@@ -36,6 +37,8 @@ install.sh --uninstall --purge   remove these, too
   --python PATH           the Python to use, 3.11 or newer
   --network-cameras       all cameras are network streams: hide all devices from the service (upgrades keep this)
   --local-cameras         undo --network-cameras
+  --page-unit             the page as a unit of its own, for web.process: unit (upgrades keep this)
+  --no-page-unit          undo --page-unit: the daemon starts the page
   --no-start              install, but do not start or restart
   --arch ARCH             for --bundle: x86_64 or aarch64 instead of this machine's
   --python-version X.Y    for --bundle: instead of this machine's
@@ -66,7 +69,7 @@ main() {
 }
 
 read_arguments() {
-  ACTION=install BUNDLE="" CONFIG="" PYTHON="" CAMERAS="" START=yes PURGE=no ARCH="" PYTHON_VERSION=""
+  ACTION=install BUNDLE="" CONFIG="" PYTHON="" CAMERAS="" PAGE="" START=yes PURGE=no ARCH="" PYTHON_VERSION=""
   while (($#)); do
     case $1 in
       --offline | --bundle | --config | --python | --arch | --python-version)
@@ -84,6 +87,8 @@ read_arguments() {
       --python) PYTHON=$2; shift ;;
       --network-cameras) CAMERAS=network ;;
       --local-cameras) CAMERAS=local ;;
+      --page-unit) PAGE=unit ;;
+      --no-page-unit) PAGE=daemon ;;
       --no-start) START=no ;;
       --arch) ARCH=$2; shift ;;
       --python-version) PYTHON_VERSION=$2; shift ;;
@@ -279,6 +284,7 @@ switch_to() {
   systemctl --quiet enable $UNIT
   if runs_unchanged "$old" "$1" "$interrupted" || came_up; then
     OLD_RUNS=no
+    start_page
     report_done "$1" "$old"
     return
   fi
@@ -333,7 +339,30 @@ place_unit() {
       fi
       ;;
   esac
+  place_page_unit "$from"
   systemctl daemon-reload
+}
+
+# The unit of the page, where it has one; a version before it has none.  $1: the files beside the program.
+place_page_unit() {
+  if [[ -z $PAGE && -e $UNIT_DIR/$PAGE_UNIT ]]; then PAGE=unit; fi
+  if [[ $PAGE == unit && -e $1/$PAGE_UNIT ]]; then
+    placed "$1/$PAGE_UNIT" $UNIT_DIR/$PAGE_UNIT || true
+  elif [[ -n $PAGE ]]; then
+    remove_page_unit
+  fi
+}
+
+remove_page_unit() {
+  [[ -e $UNIT_DIR/$PAGE_UNIT ]] || return 0
+  if [[ -d /run/systemd/system ]]; then systemctl --quiet disable --now $PAGE_UNIT; fi
+  rm -f $UNIT_DIR/$PAGE_UNIT
+}
+
+# The page follows each restart of the daemon (PartOf).
+start_page() {
+  [[ $PAGE == unit && -e $UNIT_DIR/$PAGE_UNIT ]] || return 0
+  systemctl --quiet enable --now $PAGE_UNIT || say "The page does not start: journalctl -u defectd-web"
 }
 
 place_surroundings() {
@@ -423,10 +452,11 @@ go_back() {
 uninstall() {
   need_root
   if [[ -d /run/systemd/system && -e $UNIT_DIR/$UNIT ]]; then systemctl --quiet disable --now $UNIT; fi
+  remove_page_unit
   rm -f $UNIT_DIR/$UNIT $UNIT_DIR/$UNIT.d/network-cameras.conf $UDEV_RULES $COMMAND $CONFIG_DIR/config.example.yaml
   rm -rf "$PREFIX"
   if [[ $PURGE == yes ]]; then
-    rm -rf $CONFIG_DIR $STATE_DIR $LOG_DIR $UNIT_DIR/$UNIT.d
+    rm -rf $CONFIG_DIR $STATE_DIR $LOG_DIR $UNIT_DIR/$UNIT.d $UNIT_DIR/$PAGE_UNIT.d
     if getent passwd $OWN_USER >/dev/null; then userdel $OWN_USER; fi
   else
     rmdir --ignore-fail-on-non-empty $UNIT_DIR/$UNIT.d 2>/dev/null || true

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +20,7 @@ from edge.host.signals import Signals
 from edge.host.stop_sequence import StopSequence
 from edge.host.systemd import Service
 from edge.host.watchdog import LIMIT_S, Stuck, Watchdog
+from edge.monitoring.page_process import PageProcess
 from edge.wiring import Parts
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,8 @@ STOP_RECORDER_S: Final = 2.0
 STOP_EVIDENCE_S: Final = 0.5
 STOP_PUBLISHER_S: Final = 1.6
 STOP_OUTPUTS_S: Final = 1.2
+STOP_JUDGE_S: Final = 0.5
+STOP_PAGE_S: Final = 2.0
 STOP_BROKER_S: Final = 0.3
 STOP_HTTP_S: Final = 1.0
 """Limits, not waits: a healthy node stops in about half a second. What is not delivered by then waits in the outbox
@@ -52,8 +56,12 @@ class Daemon:
         path: Path | None = None,
         power: machine.PowerWatch | None = None,
         service: Service | None = None,
+        on_link: Callable[[str], None] = lambda _link: None,
     ) -> None:
-        """path: of the configuration file, for a reload.  service: systemd; None: there is none."""
+        """path: of the configuration file, for a reload.  service: systemd; None: there is none.
+
+        on_link: called once with the address of the page, when it is served.
+        """
         self._service = service or Service()
         self._settings = prepared.settings
         self._power = power or machine.PowerWatch()
@@ -61,6 +69,8 @@ class Daemon:
         self._clock = clock
         self._path = path
         self._signals = Signals(clock)
+        self._on_link = on_link
+        self._page: PageProcess | None = None
 
     def run(self, for_s: float | None = None) -> int:
         """Run until SIGTERM, SIGINT or `for_s`.  Returns the exit code.  Raises ConfigError, OutboxError."""
@@ -68,7 +78,10 @@ class Daemon:
             building.enter_context(self._settings.state.locked())
             building.enter_context(self._signals)
             broker = self._start_broker(building)
-            parts = wiring.build(building, self._prepared, self._clock, self._path, self._service, self._more_status)
+            parts = wiring.build(
+                building, self._prepared, self._clock, self._path, self._service, self._more_status, self._on_link
+            )
+            self._page = parts.page
             try:
                 self._start(building, parts)
                 self._service.ready()
@@ -100,6 +113,8 @@ class Daemon:
         parts.recorder.start()
         if parts.evidence is not None:
             parts.evidence.start()
+        if parts.judge is not None:
+            parts.judge.start()
         parts.line.start()
         parts.cameras.start()
         self._export(building, parts)
@@ -112,6 +127,11 @@ class Daemon:
         parts.recorder.put(event.Event.now(self._clock, event.NODE_CAMERA, "node.started", {"version": __version__}))
         parts.rollout.resume()
         parts.console.start()
+        if parts.page is not None:
+            try:
+                parts.page.start()
+            except RuntimeError as error:  # no thread for it: inspection does not depend on the page
+                log.error("the page cannot be started: %s", error)  # noqa: TRY400
 
     def _export(self, building: ExitStack, parts: Parts) -> None:
         """Start the HTTP server, if the configuration has an address for it."""
@@ -127,12 +147,17 @@ class Daemon:
             log.info("metrics on http://%s:%d/metrics", *address)
 
     def _more_status(self) -> dict[str, Any]:
-        return {"throttling": None if self._power.found is None else asdict(self._power.found)}
+        throttling = None if self._power.found is None else asdict(self._power.found)
+        if self._page is None:
+            return {"throttling": throttling}
+        now_ns, wall_ns = self._clock.monotonic_ns(), self._clock.wall_ns()
+        return {"throttling": throttling, "page": self._page.status.as_json(wall_ns, now_ns)}
 
     def _watch(self, parts: Parts, for_s: float | None) -> str | None:
         """Watch until a signal comes or the time is over.  Returns the thread that ended or hangs before that."""
         period_s = self._service.watchdog_s
         watchdog = Watchdog(parts.loops, self._clock, LIMIT_S if period_s is None else period_s / 2)
+        status = wiring.node_status(parts, self._settings, self._clock)
         end_ns = None if for_s is None else self._clock.monotonic_ns() + int(for_s * NS_PER_S)
         while not self._signals.wants_stop:
             dead = next((name for name, thread in parts.threads.items() if not thread.alive), None)
@@ -145,9 +170,11 @@ class Daemon:
             self._service.alive()
             parts.totals.save()
             parts.rollout.check()
-            outputs_changed = parts.outputs.supervise()
-            if self._power.check(self._clock.monotonic_ns()) or outputs_changed:
+            changed = [parts.outputs.supervise(), parts.page is not None and parts.page.take_change()]
+            if self._power.check(self._clock.monotonic_ns()) or any(changed):
                 parts.node.announce()
+            if parts.outputs.wants_status and (read := status.read_if_due()) is not None:
+                parts.outputs.set_node(read)
             if self._signals.take_reload():
                 self._read_again(parts.node)
             left_s = CHECK_S if end_ns is None else (end_ns - self._clock.monotonic_ns()) / NS_PER_S
@@ -188,6 +215,8 @@ class Daemon:
         log.info("stopping")
         now_ns = self._clock.monotonic_ns()
         stop = StopSequence(self._clock, (self._signals.stop_ns or now_ns) + int(STOP_S * NS_PER_S))
+        if parts.page is not None:
+            stop.act("the end of the page", parts.page.ask_stop)
         stop.act("the alarm about refused events", lambda: parts.rejected_alarm.emit(at_once=True))
         stop.step("the thread console", STOP_COMMANDS_S, parts.console.stop)
         stop.step("the thread commands", STOP_COMMANDS_S, parts.commands.stop)
@@ -200,9 +229,13 @@ class Daemon:
         upstream.append(stop.step("the thread recorder", STOP_RECORDER_S, lambda left_s: _stop_recorder(parts, left_s)))
         if parts.evidence is not None:
             stop.step("the thread evidence", STOP_EVIDENCE_S, parts.evidence.stop)
+        if parts.judge is not None:
+            stop.step("the thread coil-judge", STOP_JUDGE_S, parts.judge.stop)
         stop.step("outputs", STOP_OUTPUTS_S, parts.outputs.ask_stop)
         stop.step("the thread publisher", STOP_PUBLISHER_S, lambda left_s: _stop_publisher(parts, left_s))
         stop.step("outputs", STOP_OUTPUTS_S, lambda left_s: _stop_outputs(parts, left_s))
+        if parts.page is not None:
+            stop.step("the thread web", STOP_PAGE_S, parts.page.stop)
         if broker is not None:
             stop.step("the embedded broker", STOP_BROKER_S, broker.stop)
         waiting = parts.publisher.snapshot().depth

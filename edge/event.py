@@ -22,8 +22,13 @@ EventType = Literal[
     "camera.resumed",
     "coil.started",
     "coil.ended",
+    "roll_mark.suspected",
+    "coil.graded",
+    "coil.released",
     "speed.stale",
     "speed.restored",
+    "width.out",
+    "width.restored",
     "image.bad",
     "image.restored",
     "model.changed",
@@ -39,6 +44,7 @@ EventType = Literal[
     "events.refused",
     "node.started",
     "node.stopped",
+    "operator.acted",
 ]
 Severity = Literal["info", "warning", "alarm"]
 """A full outbox drops info first, then the oldest of the others."""
@@ -53,8 +59,13 @@ EVENT_TYPES: Final[dict[EventType, Severity]] = {
     "camera.resumed": "info",
     "coil.started": "info",
     "coil.ended": "info",
+    "roll_mark.suspected": "alarm",
+    "coil.graded": "info",
+    "coil.released": "info",
     "speed.stale": "warning",
     "speed.restored": "info",
+    "width.out": "alarm",
+    "width.restored": "info",
     "image.bad": "warning",
     "image.restored": "info",
     "model.changed": "warning",
@@ -70,9 +81,14 @@ EVENT_TYPES: Final[dict[EventType, Severity]] = {
     "events.refused": "alarm",
     "node.started": "info",
     "node.stopped": "info",
+    "operator.acted": "warning",
 }
 """Every event type with its severity.  A new type needs an entry here, in `EventType` and in the schema; a test
 compares the three."""
+
+
+DefectSeverity = Literal["minor", "major", "critical"]
+"""How severe a defect is for its product: `edge.coverage.severity`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +131,11 @@ class Defect:
     length_mm: float | None = None
     coil: str | None = None
     """`position_m` counts from the start of this coil; None: from the start of the node."""
+    severity: DefectSeverity = "minor"
+    surface: str | None = None
+    """top, bottom; None: the configuration does not state it."""
+    across_mm: tuple[float, float] | None = None
+    """From, to: across the strip, from its operator side."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -122,12 +143,15 @@ class Defect:
             "class": self.class_name,
             "confidence": round(self.confidence, 4),
             "anomaly": self.anomaly,
+            "severity": self.severity,
             "box_px": list(self.box_px),
             "extent_px": None if self.extent_px is None else list(self.extent_px),
             "box_mm": None if self.box_mm is None else list(self.box_mm),
             "position_m": self.position_m,
             "length_mm": self.length_mm,
             "coil": self.coil,
+            "surface": self.surface,
+            "across_mm": None if self.across_mm is None else list(self.across_mm),
             "frames": self.frames,
             "tiles": self.tiles,
             "duration_s": round(self.duration_s, 3),

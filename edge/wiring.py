@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from edge import __version__, event
 from edge.camera.supervisor import Supervisor
 from edge.config import Config
+from edge.control.audit import Audit
 from edge.control.handlers import CommandHandlers
 from edge.control.model_rollout import ModelRollout
 from edge.control.mqtt_commands import Commands
@@ -19,8 +20,12 @@ from edge.control.reload import Node, Reach
 from edge.control.startup import Prepared
 from edge.control.unix_socket import CommandSocket
 from edge.coverage import strip_position
+from edge.coverage.coil_judge import CoilJudge, JudgedNow, JudgeRules
 from edge.coverage.coil_store import MAX_AWAY_S, CoilStore
+from edge.coverage.severity import Severities
+from edge.coverage.strip_trace import StripTrace
 from edge.coverage.totals import CoverageTotals
+from edge.delivery.frame_tap import FrameTap
 from edge.delivery.mqtt.client import opener
 from edge.delivery.mqtt.line_signals import LineSignals
 from edge.delivery.mqtt.publisher import Callbacks, Publisher
@@ -28,6 +33,7 @@ from edge.delivery.mqtt.topics import Topics
 from edge.delivery.outbox.store import MIB, Outbox
 from edge.delivery.output import CameraReport
 from edge.delivery.outputs import Outputs
+from edge.delivery.page_life import PageLife
 from edge.delivery.recorder import Recorder
 from edge.delivery.refused_alarm import RejectedAlarm
 from edge.evidence.archive import Archive
@@ -36,15 +42,22 @@ from edge.evidence.writer import EvidenceWriter
 from edge.host.clock import Clock, boot_id
 from edge.host.systemd import Service
 from edge.host.watchdog import Loop
+from edge.model.bundle import INT8
 from edge.monitoring.monitored_node import MonitoredNode
+from edge.monitoring.node_status import NodeStatusReader
+from edge.monitoring.page_process import PageProcess
 from edge.monitoring.status_line import status_line
+from edge.page_settings import page_settings
 from edge.pipeline.event_latency import EventLatency
+from edge.pipeline.fixed_periods import fixed_periods_m
 from edge.pipeline.loop import InspectionLoop
 from edge.pipeline.orders import OrderQueue
 from edge.pipeline.reporting import Report, Subscribers
 from edge.pipeline.strip_monitor import StripInput
 
 log = logging.getLogger(__name__)
+reports_log = logging.getLogger("edge.report")
+"""A logger of its own: a live terminal shows these figures in another way."""
 
 
 class Alive(Protocol):
@@ -62,7 +75,9 @@ class Parts:
     line: InspectionLoop
     recorder: Recorder
     publisher: Publisher
+    outbox: Outbox
     outputs: Outputs
+    page_life: PageLife
     node: Node
     rollout: ModelRollout
     commands: Commands
@@ -72,6 +87,10 @@ class Parts:
     event_latency: EventLatency
     evidence: EvidenceWriter | None
     line_signals: LineSignals
+    judge: CoilJudge | None
+    """None: there are no records of coils."""
+    page: PageProcess | None
+    """None: the page is off, or has a unit of its own."""
 
     @property
     def threads(self) -> dict[str, Alive]:
@@ -98,10 +117,12 @@ def build(
     path: Path | None,
     service: Service,
     more_status: Callable[[], Mapping[str, Any]],
+    on_link: Callable[[str], None],
 ) -> Parts:
     """Make all parts and connect them.  building: closes what was opened when the node ends.  Raises OutboxError.
 
-    path: of the configuration file.  more_status: further fields of the status message.
+    path: of the configuration file.  more_status: further fields of the status message.  on_link: gets the address of
+    the page when it is served.
     """
     settings = prepared.settings
     topics = Topics(settings.mqtt.topic_prefix, settings.node)
@@ -151,27 +172,49 @@ def build(
             on_acknowledged=event_latency.acknowledged,
         ),
     )
-    outputs = Outputs(settings, outbox, clock)
+    tap, page_life, trace = FrameTap(), PageLife(), StripTrace()
+    outputs = Outputs(settings, outbox, clock, tap=tap, page_life=page_life, trace=trace)
     orders = OrderQueue()
     cameras = Supervisor(settings.active_cameras, clock)
     building.callback(cameras.close)
-    reach = Reach(orders, cameras, recorder, publisher, commands, event_latency, outputs)
+    judge = None
+    if settings.coils.enabled:
+        rules = JudgeRules.of(settings.products, settings.roll_table)
+        judge = CoilJudge(
+            settings.state.coils, rules, recorder, clock, lambda: fixed_periods_m(line.sessions, line.reading.m_per_s)
+        )
+    reach = Reach(orders, cameras, recorder, publisher, commands, event_latency, outputs, judge)
     node = Node(prepared, origin, topics, reach, clock, path, more_status)
     evidence = _evidence_writer(settings, clock)
     restored = _restored_coil(coils, totals, recorder, clock)
     line = _inspection_loop(
-        prepared, topics, clock, service, node, reach, rejected_alarm, totals, evidence, line_signals, restored
+        prepared,
+        topics,
+        clock,
+        service,
+        node,
+        reach,
+        rejected_alarm,
+        totals,
+        evidence,
+        line_signals,
+        restored,
+        tap,
+        trace,
     )
     rollout = ModelRollout(node, prepared, orders, lambda: line.sessions, clock)
     handlers = CommandHandlers(node, rollout, orders, outbox, recorder, publisher, commands, clock)
     commands.attach(publisher.reply, handlers.perform)
-    console = CommandSocket(settings.state.command_socket, handlers.perform, clock)
+    audit = Audit(handlers.perform, node)
+    console = CommandSocket(settings.state.command_socket, audit.perform, clock)
     return Parts(
         cameras,
         line,
         recorder,
         publisher,
+        outbox,
         outputs,
+        page_life,
         node,
         rollout,
         commands,
@@ -181,6 +224,8 @@ def build(
         event_latency,
         evidence,
         line_signals,
+        judge,
+        _page_process(settings, path, node, page_life, clock, on_link),
     )
 
 
@@ -199,7 +244,46 @@ def monitored(parts: Parts, http_refused: Mapping[str, int]) -> MonitoredNode:
         strip=lambda: parts.line.reading,
         signals=parts.line_signals,
         outputs=parts.outputs.status,
+        judged=lambda: JudgedNow() if parts.judge is None else parts.judge.now,
+        page=lambda: None if parts.page is None else parts.page.status,
         http_refused=http_refused,
+    )
+
+
+def _page_process(
+    settings: Config, path: Path | None, node: Node, life: PageLife, clock: Clock, on_link: Callable[[str], None]
+) -> PageProcess | None:
+    if settings.web.listen is None or settings.web.process != "daemon":
+        return None
+
+    def current() -> str:
+        return page_settings(node.settings, path).to_json()
+
+    return PageProcess(current, life, clock, on_link=on_link)
+
+
+def node_status(parts: Parts, settings: Config, clock: Clock) -> NodeStatusReader:
+    """Reads how these parts are doing, for people who look at the page."""
+
+    def model() -> dict[str, Any]:
+        classifier, shadow = parts.node.model.classifier, parts.line.shadow
+        return {
+            **parts.node.origin.model,
+            "precision": "int8" if classifier.network == INT8 else "fp32",
+            "classes": list(classifier.card.classes),
+            "canary": parts.rollout.trial,
+            "shadow": None if shadow is None else shadow.summary(),
+        }
+
+    return NodeStatusReader(
+        monitored(parts, {}),
+        lambda: parts.outbox.refused,
+        model,
+        parts.outputs.as_json,
+        settings.state_dir,
+        settings.evidence.max_mb * MIB,
+        clock,
+        since=parts.node.since,
     )
 
 
@@ -247,6 +331,8 @@ def _inspection_loop(
     evidence: EvidenceWriter | None,
     line_signals: LineSignals,
     restored: strip_position.RestoredCoil | None,
+    tap: FrameTap,
+    trace: StripTrace,
 ) -> InspectionLoop:
     settings = prepared.settings
 
@@ -261,7 +347,9 @@ def _inspection_loop(
         service.status(status_line(reports, reach.publisher.snapshot(), clock.monotonic_ns()))
         for report in reports:
             total, account = report.latency, report.coverage
-            reach.outputs.report(CameraReport(report.camera, report.fps, total.p50, total.p99, account))
+            reach.outputs.report(
+                CameraReport(report.camera, report.fps, total.p50, total.p99, account, report.width_mm)
+            )
 
     line = InspectionLoop(
         prepared.sessions,
@@ -272,6 +360,7 @@ def _inspection_loop(
             coverage=retain_coverage,
             reports=on_report,
             removed=node.forget,
+            notes=trace.put,
             evidence=None if evidence is None else EvidenceSelector(settings.evidence, evidence.keep, clock),
         ),
         clock,
@@ -283,6 +372,8 @@ def _inspection_loop(
             lambda: line_signals.last_refusal,
         ),
         shadow=prepared.shadow,
+        severities=Severities(settings.products),
+        tap=tap,
     )
     return line
 
@@ -298,7 +389,7 @@ def _log_period(reports: Sequence[Report], recorder: Recorder, publisher: Publis
             counts += f" ({', '.join(f'{n} {reason}' for reason, n in report.bad_images.items())})"
         if report.coverage["partial"]:
             counts += f" ({report.coverage['partial']} in part)"
-        log.info(
+        reports_log.info(
             "%s: %s, %.1f fps, ms p50 %.1f p95 %.1f p99 %.1f p99.9 %.1f max %.1f, %s; %d open; "
             "events %d, waiting %d, mqtt %s",
             report.camera,

@@ -21,9 +21,11 @@ from programs import needs_program
 from edge import config
 from edge.cli import main
 from edge.config.camera_calibration import Made
+from edge.coverage.width_curve import WidthLimits
 from edge.host.clock import NS_PER_S
 from edge.monitoring.collectors import machine
 from edge.monitoring.prometheus import MetricsPage
+from edge.pipeline.camera_session import WidthState
 from edge.vision.drift import DriftDetector, Figures, reference
 from edge.vision.image_quality import ImageStats
 
@@ -210,6 +212,9 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     scene.session.drift = DriftDetector(
         reference([ImageStats(100.0, 0.5)], Made(time="", version="", source="", frames=1, frame_px=None)), 60
     )
+    scene.session.width = WidthState(WidthLimits(1250.0, 2.0))
+    scene.session.width.curve.add(1250.0, None, 0.0, 0)
+    scene.session.width.curve.end()
     for second in range(120):
         scene.session.drift.step(Figures(100.0, 0.5), second * NS_PER_S)
     found: dict[str, set[str]] = {}

@@ -106,7 +106,12 @@ def site(folder: Path) -> Path:
     """Version v1 runs, v2 is complete beside it.  Returns the script, on the paths of this folder, that switches."""
     for name in ("v1", "v2"):
         share = folder / "prefix" / "versions" / name / "share" / "defectd"
-        for part in ("udev/60-defectd-cameras.rules", "journald/60-defectd.conf", "defectd.service"):
+        for part in (
+            "udev/60-defectd-cameras.rules",
+            "journald/60-defectd.conf",
+            "defectd.service",
+            "defectd-web.service",
+        ):
             (share / part).parent.mkdir(parents=True, exist_ok=True)
             (share / part).write_text(f"{part} of {name}\n")
     for name, content in (("running", "v1\n"), ("pid", "100\n"), ("etc/config.yaml", "node: line3\n")):
@@ -128,12 +133,17 @@ def site(folder: Path) -> Path:
         (line,) = [line for line in text.splitlines() if line.startswith(f"{key}=")]
         text = text.replace(line, f"{key}={folder / value}")
     script = folder / "switch.sh"
-    script.write_text(text.replace('main "$@"\n', 'CAMERAS="" START=yes\n"$@"\n'))
+    script.write_text(text.replace('main "$@"\n', 'CAMERAS="" PAGE="${PAGE:-}" START=yes\n"$@"\n'))
     return script
 
 
-def run_on(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "DEFECTD_SETTLE_S": "0"}
+def run_on(folder: Path, *command: str, page: str = "") -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PAGE": page,
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        "DEFECTD_SETTLE_S": "0",
+    }
     return subprocess.run(
         ["bash", str(folder / "switch.sh"), *command],
         capture_output=True,
@@ -191,3 +201,18 @@ def test_install_without_a_start_does_not_claim_that_the_new_version_runs(tmp_pa
     assert "defectd v2 runs" in run_on(tmp_path, "switch_to", "v2").stdout
     assert (tmp_path / "running").read_text() == "v2\n"
     assert (tmp_path / "prefix" / "previous").readlink().name == "v1"
+
+
+def test_unit_of_the_page_is_kept_by_upgrades_until_it_is_taken_back(tmp_path):
+    """Off by default; with it the page is started once the new version runs; a version without one removes it."""
+    site(tmp_path)
+    unit = tmp_path / "units" / "defectd-web.service"
+    assert run_on(tmp_path, "switch_to", "v2").returncode == 0
+    assert not unit.exists()
+    assert run_on(tmp_path, "switch_to", "v1", page="unit").returncode == 0
+    assert "of v1" in unit.read_text()
+    assert "enable --now defectd-web.service" in (tmp_path / "calls").read_text()
+    assert run_on(tmp_path, "switch_to", "v2").returncode == 0
+    assert "of v2" in unit.read_text()
+    assert run_on(tmp_path, "switch_to", "v1", page="daemon").returncode == 0
+    assert not unit.exists()

@@ -11,6 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 UNIT = ROOT / "systemd" / "defectd.service"
+PAGE_UNIT = ROOT / "systemd" / "defectd-web.service"
 DROP_INS = ROOT / "systemd" / "defectd.service.d"
 PROGRAM = "/opt/defectd/current/bin/defectd"
 MANUAL = "file:/opt/defectd/current/share/defectd/README.md"
@@ -74,3 +75,24 @@ def test_exit_codes_of_the_command_line_are_those_of_the_unit():
     from edge.cli.exit_codes import EXIT_CONFIG
 
     assert f"RestartPreventExitStatus={EXIT_CONFIG}" in UNIT.read_text().splitlines()
+
+
+def test_unit_of_the_page_is_clean_and_as_hardened(tmp_path):
+    """No device, no privilege, and the processor only when nobody else needs it."""
+    text = PAGE_UNIT.read_text()
+    assert f"{PROGRAM} web" in text
+    hardening = [line for line in UNIT.read_text().partition("# Hardening.")[2].splitlines() if line.startswith("P")]
+    assert set(hardening) - {"PrivateDevices=no"} <= set(text.splitlines())
+    assert {"CPUSchedulingPolicy=idle", "MemoryMax=25%", "PrivateDevices=yes"} <= set(text.splitlines())
+    folder = tmp_path / "etc/systemd/system"
+    placed(folder, (), UNIT.read_text())
+    (folder / PAGE_UNIT.name).write_text(text)
+    done = analyze(
+        "security", "--offline=true", f"--root={tmp_path}", "--no-pager", "--threshold=14", "defectd-web.service"
+    )
+    assert done.returncode == 0, done.stdout[-200:]
+    units = tmp_path / "units"
+    placed(units, (), UNIT.read_text().replace(PROGRAM, "/bin/true").replace(MANUAL, "man:true(1)"))
+    (units / PAGE_UNIT.name).write_text(text.replace(f"{PROGRAM} web", "/bin/true").replace(MANUAL, "man:true(1)"))
+    done = analyze("verify", str(units / PAGE_UNIT.name))
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "")

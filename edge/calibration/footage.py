@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from edge import config
+from edge.calibration.live_frames import LIVE, live_frames
 from edge.camera.notices import CameraEnded, CameraLost
 from edge.camera.recordings import count_pictures, iter_recording
 from edge.camera.sources.contract import Unreadable
@@ -48,7 +50,7 @@ class Footage:
 class Shot:
     """One frame.  pixels: valid until the next frame.  follows: the frame before was its neighbour in time.
 
-    grabbed_ns: monotonic; None for a recording.  number: counts all frames that the camera delivered.
+    grabbed_ns: of one clock, for differences; None for a recording.  number: counts all frames of the camera.
     """
 
     label: str
@@ -58,15 +60,22 @@ class Shot:
     grabbed_ns: int | None = None
 
 
-def shots(camera: config.Camera, sources: Sequence[str], clock: Clock, *, consecutive: bool = False) -> Iterator[Shot]:
+def shots(
+    camera: config.Camera,
+    sources: Sequence[str],
+    clock: Clock,
+    *,
+    consecutive: bool = False,
+    feed: Path | None = None,
+) -> Iterator[Shot]:
     """Yield the frames one by one and keep none: footage may be larger than the memory.
 
-    sources: recordings; without any, the camera.  consecutive: image files are neighbouring frames, as frames of a
-    video always are.
+    sources: recordings; `live:`, the running daemon; without any, the camera.  consecutive: image files are
+    neighbouring frames, as frames of a video always are.  feed: socket of the running daemon.
     Raises CalibrationError for a source that cannot be read and for frames of several sizes.
     """
     shape: tuple[int, ...] | None = None
-    for shot in _recorded(sources, consecutive=consecutive) if sources else _live(camera, clock):
+    for shot in _shots(camera, sources, clock, feed, consecutive=consecutive):
         if shape is not None and shot.pixels.shape != shape:
             (h, w), (height, width) = shot.pixels.shape, shape
             raise CalibrationError(f"{shot.label} is {w}x{h} px, the frames before are {width}x{height}: give one size")
@@ -74,8 +83,22 @@ def shots(camera: config.Camera, sources: Sequence[str], clock: Clock, *, consec
         yield shot
 
 
+def _shots(
+    camera: config.Camera, sources: Sequence[str], clock: Clock, feed: Path | None, *, consecutive: bool
+) -> Iterator[Shot]:
+    if not sources:
+        return _of_camera(camera, clock)
+    if LIVE not in sources:
+        return _recorded(sources, consecutive=consecutive)
+    if len(sources) > 1 or feed is None:
+        raise CalibrationError(f"--source {LIVE} is the running daemon: give it alone, without recordings")
+    return _of_daemon(feed, camera.name, clock)
+
+
 def source_name(camera: config.Camera, sources: Sequence[str]) -> str:
     """Where the frames come from, without credentials."""
+    if LIVE in sources:  # of the same camera, as the daemon inspects it
+        sources = ()
     if len(sources) > MAX_NAMED:
         return f"{public_url(sources[0])} to {public_url(sources[-1])}, {len(sources)} in all"[:500]
     return ", ".join(public_url(source) for source in sources or [camera.source.get_secret_value()])[:500]
@@ -91,8 +114,9 @@ def gather(
     every_s: float = 0.0,
     surface: bool = True,
     on_frame: Callable[[], None] = lambda: None,
+    feed: Path | None = None,
 ) -> Footage:
-    """Collect up to max_frames frames from recordings, or from the camera without any, one every `every_s` seconds.
+    """Collect up to max_frames frames from the sources of `shots`, one every `every_s` seconds.
 
     surface: the frames show steel, so their sharpness can be checked.
     Raises CalibrationError for a source that cannot be read, frames of several sizes, fewer than min_frames, or too
@@ -100,7 +124,7 @@ def gather(
     """
     frames: list[Gray] = []
     size_bytes = 0
-    for shot in thinned(shots(camera, sources, clock), every_s):
+    for shot in thinned(shots(camera, sources, clock, feed=feed), every_s):
         frames.append(shot.pixels.copy())
         size_bytes += shot.pixels.nbytes
         on_frame()
@@ -116,7 +140,7 @@ def gather(
 
 def expected_frames(sources: Sequence[str], max_frames: int) -> int:
     """Number of frames to expect, for the progress bar."""
-    known = sum(count_pictures(source) for source in sources)
+    known = sum(count_pictures(source) for source in sources if source != LIVE)
     return min(max_frames, known or max_frames)
 
 
@@ -169,7 +193,15 @@ def _recorded(sources: Sequence[str], *, consecutive: bool) -> Iterator[Shot]:
             yield Shot(picture.label, picture.pixels, is_neighbour)
 
 
-def _live(camera: config.Camera, clock: Clock) -> Iterator[Shot]:
+def _of_daemon(feed: Path, camera: str, clock: Clock) -> Iterator[Shot]:
+    before: int | None = None
+    for frame in live_frames(feed, camera, clock):
+        follows = before is not None and frame.number == before + 1
+        before = frame.number
+        yield Shot(f"frame {frame.number}", frame.pixels, follows, frame.number, frame.grabbed_ns)
+
+
+def _of_camera(camera: config.Camera, clock: Clock) -> Iterator[Shot]:
     """Frames from the camera, read by a camera process as in the daemon, until the caller stops."""
     supervisor = Supervisor([camera], clock)
     limit_ns = int((camera.open_timeout_s + 2 * camera.read_timeout_s) * NS_PER_S)
@@ -192,7 +224,7 @@ def _live(camera: config.Camera, clock: Clock) -> Iterator[Shot]:
                 if isinstance(notice, CameraLost):
                     reason = redact(notice.reason)
                     raise CalibrationError(
-                        f"camera {camera.name}: {reason}. If the daemon uses it, stop the daemon first"
+                        f"camera {camera.name}: {reason}. If the daemon uses it, `--source {LIVE}` takes its frames"
                     )
                 if isinstance(notice, CameraEnded):
                     return

@@ -140,18 +140,48 @@ def check_counts(labels: Sequence[int], classes: Sequence[str], min_pictures: in
         raise CalibrationError(f"no picture of a defect: thresholds need pictures of {', '.join(classes)}")
 
 
-def unconfirmed(folders: Sequence[Path]) -> tuple[int, int, int]:
-    """Count the pictures of evidence exports: all, those in the folder that the model chose, those that it found."""
-    total = unmoved = own = 0
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Pictures of evidence exports.  pictures: all.  blind: labelled at random, without the guess of the model.
+
+    unmoved: nobody has confirmed them, and they are in the folder that the model chose.  chosen: not taken at random:
+    the model found them, or was unsure about them.
+    """
+
+    pictures: int
+    unmoved: int
+    chosen: int
+    blind: int
+
+    def lines(self) -> Iterator[str]:
+        """What a person should know before he believes the recall."""
+        if self.unmoved:
+            yield (
+                f"{self.unmoved} of {self.pictures} exported pictures still have the label of the model: has a person "
+                "checked them?"
+            )
+        if self.chosen:
+            yield (
+                f"the model found {self.chosen} of {self.pictures} exported pictures itself, or was unsure about them; "
+                "defects that it missed are not among those, so recall looks too high"
+                + (f". {self.blind} were taken at random and labelled blind" if self.blind else "")
+            )
+
+
+def checked(folders: Sequence[Path]) -> Checked:
+    """Count the pictures of evidence exports by who labelled them; folders that are no export count nothing."""
+    total = unmoved = chosen = blind = 0
     for folder in folders:
         try:
             with (folder / MANIFEST).open(newline="", encoding="utf-8") as file:
                 for row in csv.DictReader(file):
                     name = row.get("file") or ""
                     is_there = bool(name) and not name.startswith(UNSURE) and (folder / name).is_file()
-                    unmoved += is_there
-                    own += row.get("kind") == "defect"
+                    confirmed = row.get("confirmed") == "yes"
+                    unmoved += is_there and not confirmed
+                    chosen += row.get("kind") == "defect" or (confirmed and row.get("kind") != "audit")
+                    blind += row.get("blind") == "yes"
                     total += 1
         except (OSError, ValueError, csv.Error):
             continue  # not an export
-    return total, unmoved, own
+    return Checked(total, unmoved, chosen, blind)

@@ -38,6 +38,9 @@ a sigma of 8 px, which moves the measured place by 10 px, they have 0.26 to 0.36
 BESIDE_PX: Final = (24, 40)
 """Distance from an edge at which background and strip have their own gray levels."""
 
+SIZES: Final = (0.5, 0.75, 1.0, 1.5, 2.0)
+"""Candidates for the size of a tile, as shares of the present one."""
+
 Point = tuple[int, int]
 
 
@@ -223,25 +226,55 @@ def _region(edges: Sequence[Edge], width: int, height: int, margin_px: int, *, u
     return tuple((min(width, max(0, round(x))), min(height, max(0, round(y)))) for x, y in corners)
 
 
-def count_tiles(camera: config.Camera, frame: Gray, roi: Any, exclude: Sequence[Any]) -> int:
-    """Number of tiles in the region.  Raises CalibrationError when there are none, or a zone is outside the frame."""
+@dataclass(frozen=True, slots=True)
+class TileSize:
+    """A size of tiles, and the tiles of a frame, x y w h; none where that size cannot be laid."""
+
+    tile_px: int
+    boxes: tuple[tuple[int, ...], ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {"tile_px": self.tile_px, "tiles": len(self.boxes) or None}
+
+
+def tile_boxes(
+    camera: config.Camera, frame: Gray, roi: Any, exclude: Sequence[Any], input_px: int
+) -> list[tuple[int, ...]]:
+    """The tiles of the region as the daemon lays them, x y w h.  input_px: side of the network's input.
+
+    Raises CalibrationError when there are none, or a zone is outside the frame.
+    """
     height, width = frame.shape
     for zone in exclude:
         left, top = outline(zone, frame).min(axis=0)
         if left >= width or top >= height or (isinstance(zone[0], int) and min(zone[2:]) < 1):
             raise CalibrationError(f"the zone {zone} leaves out nothing of a frame of {width}x{height} px")
     try:
-        grid = tiles.lay(
-            (frame.shape[0], frame.shape[1]),
-            tile_px=camera.tile_px,
-            input_px=camera.tile_px,
-            overlap=camera.overlap,
-            roi=roi,
-            exclude=exclude,
-        )
+        return _laid(camera, frame, roi, exclude, camera.tile_px, input_px)
     except ImageError as error:
         raise CalibrationError(f"{error}") from error
-    return len(grid)
+
+
+def tile_sizes(camera: config.Camera, frame: Gray, roi: Any, exclude: Sequence[Any], input_px: int) -> list[TileSize]:
+    """Candidates for the size of a tile around the present one."""
+    found = []
+    for share in SIZES:
+        side = min(config.TILE_PX[1], max(config.TILE_PX[0], round(camera.tile_px * share)))
+        try:
+            laid = _laid(camera, frame, roi, exclude, side, input_px)
+        except ImageError:
+            laid = []
+        found.append(TileSize(side, tuple(laid)))
+    return found
+
+
+def _laid(
+    camera: config.Camera, frame: Gray, roi: Any, exclude: Sequence[Any], tile_px: int, input_px: int
+) -> list[tuple[int, ...]]:
+    """Raises ImageError."""
+    shape = (frame.shape[0], frame.shape[1])
+    grid = tiles.lay(shape, tile_px=tile_px, input_px=input_px, overlap=camera.overlap, roi=roi, exclude=exclude)
+    return [tuple(int(side) for side in box) for box in grid.boxes]
 
 
 def overlay(frame: Gray, roi: Any, exclude: Sequence[Any], track: Track | None = None) -> npt.NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Scale, direction and speed of generated strips, so that a first run reports positions.
+"""Scale, direction, side and speed of generated strips, so that a first run reports positions.
 
 The source states them (`strip:?mm_per_px=0.25`), not keys of their own: such keys would override calibrations, and
 would stay behind when a real camera replaces the strip.
@@ -21,11 +21,13 @@ Section = TypeVar("Section", config.Camera, config.Travel)
 def described(settings: config.Config) -> config.Config:
     """Fill in what generated strips know about themselves, for keys that neither file nor calibration sets.
 
-    A strip with `mm_per_px` has that scale and runs up.  If all cameras show such strips at the same speed, that is
-    the speed of the node's strip.
+    A strip with `mm_per_px` has that scale and runs up; its operator side is the left edge of the picture.  If all
+    cameras show such strips at the same speed, that is the speed of the node's strip.
     """
     cameras = tuple(
-        camera if (scale := _scale(camera)) is None else _with(camera, scale=scale, direction="up")
+        camera
+        if (scale := _scale(camera)) is None
+        else _with(camera, scale=scale, direction="up", surface="top", operator_side="left", across_at_mm=0.0)
         for camera in settings.cameras
     )
     travel, speeds = settings.travel, {_speed_m_per_s(camera) for camera in settings.active_cameras}

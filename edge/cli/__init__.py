@@ -16,10 +16,13 @@ from edge.cli import (
     doctor,
     events,
     evidence,
+    init,
     inspect,
     model,
     run,
+    status,
     support,
+    web,
 )
 
 _EXTRA: Final = re.compile(r"Got unexpected extra arguments? \((\S+).*\)", re.DOTALL)
@@ -54,8 +57,11 @@ def main() -> None:
 
 
 for _command in (
+    init.init,
     run.run,
     run.check,
+    status.status,
+    status.snapshot,
     run.reload,
     coil.coil,
     inspect.inspect,
@@ -68,5 +74,6 @@ for _command in (
     doctor.doctor,
     support.support_bundle,
     model.model,
+    web.web,
 ):
     main.add_command(_command)

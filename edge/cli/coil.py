@@ -12,7 +12,7 @@ from edge.cli.options import config_option, json_option
 from edge.cli.progress import echo
 
 
-@click.group(short_help="Start, end or show the coil on the line.")
+@click.group(short_help="Start, end or show the coil on the line; list coils.")
 def coil() -> None:
     """The coil on the line: positions count from its start.
 
@@ -20,6 +20,8 @@ def coil() -> None:
     defectd coil start A4711    a coil starts now, at 0 m
     defectd coil show           the coil, its position, and the speed of the strip
     defectd coil stop           the coil ends; positions are unknown until the next one
+    defectd coil list           the coils of which the node has a record
+    defectd coil release A4711 --by "J. Weber"    a person releases a coil that has ended
     """
 
 
@@ -51,15 +53,68 @@ def show(config_path: Any, as_json: bool) -> None:
     _order(config_path, as_json, action="show")
 
 
-def _order(config_path: Any, as_json: bool, **fields: Any) -> None:
+@coil.command()
+@config_option
+@json_option
+@click.argument("name")
+@click.option("--by", required=True, help="Name of the person who releases it.")
+@click.option("--grade", help="Grade, if it is another one than that by the rules.")
+@click.option("--reason", help="Why it has another grade.")
+@exits_with_reason
+def release(config_path: Any, as_json: bool, name: str, by: str, grade: str | None, reason: str | None) -> None:
+    """Release a coil that has ended. An event reports who did it. NAME: of the coil, or the id of its record."""
+    fields = {"grade": grade, "reason": reason}
+    reply = _ask(config_path, "coil-release", coil=name, by=by, **{k: v for k, v in fields.items() if v is not None})
+    if as_json:
+        click.echo(json.dumps(reply))
+        return
+    released = reply["release"]
+    echo(f"coil {reply['coil']} ({reply['grade']['grade']} by the rules) is released as {released['grade']} by {by}")
+
+
+@coil.command("list")
+@config_option
+@json_option
+@click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Number of coils.")
+@exits_with_reason
+def list_coils(config_path: Any, as_json: bool, last: int) -> None:
+    """List coils, the newest first. Reads their records; the node need not run."""
+    from edge import config
+    from edge.coverage import coil_record
+    from edge.host.clock import local_date_time, wall_ns_of
+
+    folder = config.load(config_path).state.coils
+    found = coil_record.summaries(folder)[:last]
+    if as_json:
+        click.echo(json.dumps({"schema": "defectd.coils/1", "coils": [each.as_json() for each in found]}))
+        return
+    if not found:
+        echo(f"no records in {folder}")
+    for each in found:
+        length = "length unknown" if each.length_m is None else f"{each.length_m:.1f} m"
+        defects = ", ".join(f"{n} {name}" for name, n in each.severities.items()) or "no defects"
+        ends = [] if each.ended is not None else ["so far"]
+        ends += [] if each.is_complete else ["not complete"]
+        name = "no coil" if each.coil is None else each.coil
+        started = local_date_time(wall_ns_of(each.started))
+        echo(f"{started}  {name}  {length}  {defects}{''.join(f', {end}' for end in ends)}  {each.id}")
+
+
+def _ask(config_path: Any, verb: str, **fields: Any) -> dict[str, Any]:
+    """The answer of the running node.  Raises CommandError."""
     from edge import config
     from edge.control.unix_socket import ask
     from edge.errors import CommandError
 
     state_dir = config.load(config_path).state_dir
-    reply = ask(state_dir, "coil", **fields)
+    reply = ask(state_dir, verb, **fields)
     if reply is None:
         raise CommandError("failed", f"no daemon runs on {state_dir}")
+    return reply
+
+
+def _order(config_path: Any, as_json: bool, **fields: Any) -> None:
+    reply = _ask(config_path, "coil", **fields)
     if as_json:
         click.echo(json.dumps(reply))
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -71,31 +72,58 @@ def _local(time: object) -> str:
 @since_option
 @click.option("--camera", help="Only this camera.")
 @click.option("--kind", "kinds", type=KINDS, multiple=True, help="Only this kind; repeat for several.")
+@click.option("--labelled", is_flag=True, help="Only pictures with a label given on the page, by that label.")
+@click.option(
+    "--min-pictures",
+    type=click.IntRange(0),
+    default=0,
+    help="With --labelled: leave out classes with fewer labels; `calibrate thresholds` needs 10.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to create.")
 @exits_with_reason
 def export(
-    config_path: Path, as_json: bool, since: str | None, camera: str | None, kinds: tuple[str, ...], out: Path
+    config_path: Path,
+    as_json: bool,
+    since: str | None,
+    camera: str | None,
+    kinds: tuple[str, ...],
+    labelled: bool,
+    min_pictures: int,
+    out: Path,
 ) -> None:
     """Write tiles in class folders with a manifest.csv, as defectd-train reads them.
 
     The folder of a tile is the verdict of the model. Look through the folders, and move each wrong tile to the right
-    one; defectd-train ignores `unsure`.
+    one; defectd-train ignores `unsure`. With --labelled it is the label that a person gave on the page: nothing has to
+    be moved, and the columns by, blind and confirmed of the manifest state who said so.
 
     \b
     defectd evidence export --since 7d --out relabel
+    defectd evidence export --labelled --out labelled
     """
     from edge import config
-    from edge.evidence.export import chosen
-    from edge.evidence.export import export as write
+    from edge.evidence import export as exporting
 
     settings = config.load(config_path)
-    folder = settings.evidence_dir
-    found = list(chosen(folder, since_wall_ns=since_wall_ns(since), camera=camera, kinds=kinds))
-    if camera is not None and not found:  # pictures of a camera that was removed are still there
+    since_ns = since_wall_ns(since)
+    tiles: Iterator[exporting.Tile]
+    if labelled:
+        labels_dir = settings.state.labels
+        chosen, left_out = exporting.chosen_labels(
+            labels_dir, since_wall_ns=since_ns, camera=camera, kinds=kinds, min_pictures=min_pictures
+        )
+        for name, n in sorted(left_out.items()):
+            note(f"left out: {n} labels {name}")
+        count, tiles = len(chosen), exporting.export_labels(labels_dir, chosen, out)
+    else:
+        folder = settings.evidence_dir
+        found = list(exporting.chosen(folder, since_wall_ns=since_ns, camera=camera, kinds=kinds))
+        count, tiles = len(found), exporting.export(folder, found, out)
+    if camera is not None and not count:  # pictures of a camera that was removed are still there
         config.find_camera(settings, camera, str(config_path))
     counts: Counter[str] = Counter()
-    with progress(len(found), "exporting", hidden=as_json) as advance:
-        for tile in write(folder, found, out):
+    with progress(count, "exporting", hidden=as_json) as advance:
+        for tile in tiles:
             counts[tile.label] += 1
             advance()
             if as_json:

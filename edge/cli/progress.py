@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import click
 
+from edge.host.clock import NS_PER_S, Clock, SystemClock
 from edge.host.text import lines
+
+EVERY_S: Final = 0.25
+"""Between two lines of progress."""
 
 
 def note(sentence: str) -> None:
@@ -30,6 +36,50 @@ def progress(total: int | None, label: str, *, hidden: bool) -> Iterator[Callabl
         return
     with click.progressbar(length=total, label=label, file=sys.stderr) as bar:
         yield lambda: bar.update(1)
+
+
+@contextmanager
+def progress_lines(total: int | None, label: str, clock: Clock | None = None) -> Iterator[Callable[[], None]]:
+    """Progress for a program: JSON lines on stderr, four a second at most.  Gives a function to call for each step.
+
+    {"progress": 0.4, "left_s": 12, "what": "frames", "done": 20, "total": 50}; unknown is null.
+    """
+    lines = _Lines(total, label, clock or SystemClock())
+    yield lines.step
+    lines.write(left_s=0.0)
+
+
+class _Lines:
+    """The lines of one step of the work."""
+
+    def __init__(self, total: int | None, label: str, clock: Clock) -> None:
+        self._total = total or None
+        self._label = label
+        self._clock = clock
+        self._done = 0
+        self._start_ns = self._written_ns = clock.monotonic_ns()
+        self.write(left_s=None)
+
+    def step(self) -> None:
+        self._done += 1
+        now_ns = self._clock.monotonic_ns()
+        if now_ns - self._written_ns < EVERY_S * NS_PER_S:
+            return
+        self._written_ns = now_ns
+        left = None if self._total is None else max(0, self._total - self._done)
+        each_s = (now_ns - self._start_ns) / NS_PER_S / self._done
+        self.write(left_s=None if left is None else left * each_s)
+
+    def write(self, left_s: float | None) -> None:
+        share = None if self._total is None else min(1.0, self._done / self._total)
+        line = {
+            "progress": None if share is None else round(share, 4),
+            "left_s": None if left_s is None else round(left_s, 1),
+            "what": self._label,
+            "done": self._done,
+            "total": self._total,
+        }
+        click.echo(json.dumps(line), err=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer
 
 from edge import config
 from edge.config import yaml_file
@@ -27,13 +27,20 @@ REMOVE: Final = "Remove the file, then calibrate again"
 class RegionPart(PartMade):
     """The region that is inspected.  edges: as they were found, for people.
 
-    track: the region follows the edges; None: it is `roi`.
+    track: the region follows the edges; None: it is `roi`.  tile_px: side of a tile; None: that of the configuration.
     """
 
     roi: config.Rectangle | config.Polygon | None
-    exclude: tuple[config.Rectangle | config.Polygon, ...] = ()
+    exclude: tuple[config.Rectangle | config.Polygon, ...] = Field((), max_length=config.MAX_ZONES)
     edges: dict[str, dict[str, float]] = Field(default_factory=dict)
     track: Track | None = None
+    tile_px: int | None = Field(None, ge=config.TILE_PX[0], le=config.TILE_PX[1])
+
+    @model_serializer(mode="wrap")
+    def _without_empty(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Earlier versions do not know `tile_px`, and must still read files in which none was chosen."""
+        values: dict[str, Any] = serialize(self)
+        return values if self.tile_px is not None else {key: one for key, one in values.items() if key != "tile_px"}
 
 
 class ScalePart(PartMade):
@@ -247,6 +254,15 @@ def load(path: Path) -> Calibration:
     except ConfigError as error:
         (found,) = error.problems
         raise ConfigError(str(path), (Problem(found.key, "damaged", found.allowed, REMOVE),)) from None
+    return _validated(path, raw)
+
+
+def parsed(path: Path, content: bytes) -> Calibration:
+    """The content of a file that is not written yet.  path: where it will be.  Raises ConfigError."""
+    return _validated(path, yaml_file.parsed(content, str(path)))
+
+
+def _validated(path: Path, raw: object) -> Calibration:
     try:
         return Calibration.model_validate(raw)
     except ValidationError as error:
@@ -265,9 +281,31 @@ def save(path: Path, beside: Mapping[str, bytes] | None = None, **parts: Part | 
 
     beside: data files by name, written with it, all or none.  Raises ConfigError, CalibrationError.
     """
-    before = load(path)
-    after = before.model_copy(update=parts)
-    write(path, after.coded(), beside, idle=before.files - after.files)
+    replace(path, load(path).model_copy(update=parts).coded(), beside)
+
+
+def previous(path: Path) -> Path:
+    """The calibration before the last change, for `undo`.  No camera's own file can have this name."""
+    return path.with_name(f"{path.name}~")
+
+
+def replace(path: Path, content: bytes, beside: Mapping[str, bytes] | None = None) -> None:
+    """Write a camera's file and keep the one before, with the data files of both; older data files are deleted.
+
+    beside: data files by name, written with it, all or none.  Raises ConfigError, CalibrationError.
+    """
+    before, after, older = load(path), parsed(path, content), _load_or_empty(previous(path))
+    kept = path.read_bytes() if yaml_file.exists(path) else before.coded()
+    idle = (older.files | before.files) - before.files - after.files
+    write(path, content, {**(beside or {}), previous(path).name: kept}, idle=idle)
+
+
+def _load_or_empty(path: Path) -> Calibration:
+    """The same as `load`; an empty calibration for a file that cannot be used."""
+    try:
+        return load(path)
+    except ConfigError:
+        return Calibration.model_validate({"schema": SCHEMA})
 
 
 def write(path: Path, content: bytes, beside: Mapping[str, bytes] | None = None, idle: Iterable[str] = ()) -> None:
@@ -288,15 +326,22 @@ def write(path: Path, content: bytes, beside: Mapping[str, bytes] | None = None,
 
 
 def tiled(camera: config.Camera, path: Path) -> config.Camera:
-    """The camera with `tile_px` by its `tile_mm`, where the configuration or the file has a scale.
+    """The camera with `tile_px` by its `tile_mm`, where the configuration or the file has a scale, or as calibrated.
 
     Raises ConfigError.
     """
-    known = load(path).scale
-    scale = camera.scale or (None if known is None else known.scale)
+    known = load(path)
+    scale = camera.scale or (None if known.scale is None else known.scale.scale)
+    if has_open_tile(camera) and known.roi is not None and known.roi.tile_px is not None:
+        return camera.model_copy(update={"tile_px": known.roi.tile_px})
     if camera.tile_mm is None or scale is None:
         return camera
     return camera.model_copy(update={"tile_px": _tile_px(camera, scale, path)})
+
+
+def has_open_tile(camera: config.Camera) -> bool:
+    """Whether the configuration leaves the size of the tiles to the calibration."""
+    return camera.tile_mm is None and camera.tile_px == type(camera).model_fields["tile_px"].default
 
 
 def applied(settings: config.Config, state_dir: Path | None = None) -> config.Config:
@@ -343,6 +388,8 @@ def _geometry_and_light(
             changes["roi"] = found.roi.roi
         if not camera.exclude:
             changes["exclude"] = list(found.roi.exclude)
+        if has_open_tile(camera) and found.roi.tile_px is not None:
+            changes["tile_px"] = found.roi.tile_px
         if changes.get("roi") or changes.get("exclude"):
             used["roi"] = found.roi
     if found.scale is not None and camera.scale is None:

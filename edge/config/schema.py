@@ -26,10 +26,13 @@ from pydantic import (
 from edge.config import secret_file
 from edge.config.broker_address import broker_address, embedded_port, is_loopback
 from edge.config.camera_calibration import CameraCalibration
+from edge.config.grading import Product, Roll
 from edge.config.state_dir import StateDir
+from edge.config.strip_sections import Coils, StripWidth, Travel
 from edge.config.value_types import (
     BUILTIN,
     MAX_PIXEL,
+    MAX_ZONES,
     TILE_PX,
     BundlePath,
     File,
@@ -43,6 +46,7 @@ from edge.config.value_types import (
     Source,
     check_source,
 )
+from edge.config.web import Web
 from edge.host.redact import redact
 
 RESERVED_CAMERA_NAMES = {"status", "cmd", "node"}
@@ -209,7 +213,18 @@ class Outbox(Section):
 
 
 Verb = Literal[
-    "ping", "state", "snapshot", "pause", "resume", "set", "reload", "dead-letters", "evidence", "model", "coil"
+    "ping",
+    "state",
+    "snapshot",
+    "pause",
+    "resume",
+    "set",
+    "reload",
+    "dead-letters",
+    "evidence",
+    "model",
+    "coil",
+    "coil-release",
 ]
 ReplyPrefix = Annotated[str, Field(max_length=200, pattern=r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*[^/+#\s\x00-\x1f]$")]
 
@@ -317,55 +332,6 @@ class ImageQuality(Section):
         return self
 
 
-PATH_STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[([0-9]{1,6})\]|\['([^'\\]{1,100})'\]")
-"""One step of a JSON path: a name, an index, a name in quotes."""
-_PATH = re.compile(rf"\$?(?:{PATH_STEP.pattern}){{1,16}}")
-TopicName = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^+#\s\x00-\x1f$][^+#\x00-\x1f]*$")]
-
-
-class Travel(Section):
-    speed_m_per_s: float | None = Field(
-        None, gt=0.0, le=100.0, description="speed of a strip whose speed never changes"
-    )
-    topic: TopicName | None = Field(None, description="topic at `mqtt.broker` that carries the speed; no wildcards")
-    path: str | None = Field(
-        None, max_length=200, description="JSON path of the speed, such as $.line.speed; null: the whole payload"
-    )
-    factor: float = Field(
-        1.0, gt=0.0, le=1e6, description="from the topic's unit to m/s: 0.001 for mm/s, 1/60 for m/min"
-    )
-    max_m_per_s: float = Field(50.0, gt=0.0, le=1000.0, description="a higher speed is refused as impossible")
-    delay_s: float = Field(0.0, ge=0.0, le=10.0, description="average age of a speed when its message arrives")
-    stale_s: float = Field(5.0, ge=0.2, le=3600.0, description="without a message for this long the speed is unknown")
-    interpolation: Literal["linear", "previous"] = Field(
-        "linear", description="previous: the source reports changes only"
-    )
-    coil_topic: TopicName | None = Field(None, description="topic that names the coil; a change starts a coil at 0 m")
-    coil_path: str | None = Field(None, max_length=200, description="JSON path of the name; null: the whole payload")
-
-    @field_validator("path", "coil_path")
-    @classmethod
-    def _is_json_path(cls, value: str | None) -> str | None:
-        if value is not None and not _PATH.fullmatch(value):
-            raise ValueError("should be names and indices, such as $.line.speed, values[0].v or $['line speed']")
-        return value
-
-    @model_validator(mode="after")
-    def _is_consistent(self) -> Travel:
-        wrong = []
-        if self.speed_m_per_s is not None and self.topic is not None:
-            wrong.append("speed_m_per_s and topic are both set; keep one of them")
-        for key in ("topic", "coil_topic"):
-            path = key.replace("topic", "path")
-            if getattr(self, path) is not None and getattr(self, key) is None:
-                wrong.append(f"{path} is set but {key} is not; set it too")
-        if self.topic is not None and self.topic == self.coil_topic and self.path == self.coil_path:
-            wrong.append("topic and coil_topic are the same value; give each its own path")
-        if wrong:
-            raise ValueError("; also, ".join(wrong))
-        return self
-
-
 Numbers9 = Annotated[tuple[float, ...], Field(min_length=9, max_length=9)]
 
 
@@ -416,7 +382,7 @@ class Camera(Section):
     )
     roi: Rectangle | Polygon | None = Field(None, description="[x, y, w, h] or [[x, y], ...] in px; null: whole frame")
     exclude: list[Rectangle | Polygon] = Field(
-        [], max_length=32, description="regions like `roi` that are not inspected"
+        [], max_length=MAX_ZONES, description="regions like `roi` that are not inspected"
     )
     flatfield: File | None = Field(None, description="map of gains that evens out the light; by `calibrate flatfield`")
     calibrated_thresholds: CalibratedThresholds | None = Field(
@@ -435,6 +401,17 @@ class Camera(Section):
         le=10_000.0,
         description="meters from the start of a coil to the picture's edge at which the strip leaves",
     )
+    surface: Literal["top", "bottom"] | None = Field(None, description="the surface of the strip that it sees")
+    operator_side: Literal["left", "right", "top", "bottom"] | None = Field(
+        None, description="where the operator side of the strip lies in the picture; places across count from there"
+    )
+    across_at_mm: float | None = Field(
+        None,
+        ge=-100_000.0,
+        le=100_000.0,
+        description="from the operator side of the strip to the picture's edge on that side; null: from the edge seen",
+    )
+    strip_width: StripWidth | None = Field(None, description="{nominal_mm, tolerance_mm}: limits of the strip's width")
     tile_px: int = Field(200, ge=TILE_PX[0], le=TILE_PX[1], description="side of a tile in the frame")
     tile_mm: float | None = Field(
         None, gt=0.0, le=100_000.0, description="side of a tile in mm, in place of tile_px; needs a scale"
@@ -501,6 +478,14 @@ class Camera(Section):
             raise ValueError("is a polygon without area; move a corner")
         return roi
 
+    @field_validator("operator_side")
+    @classmethod
+    def _lies_across(cls, value: str | None, info: ValidationInfo) -> str | None:
+        along = ("top", "bottom") if info.data.get("direction") in ("up", "down") else ("left", "right")
+        if value in along and info.data.get("direction") is not None:
+            raise ValueError(f"{value!r} lies along the strip, which moves {info.data['direction']}")
+        return value
+
     @field_validator("tile_mm")
     @classmethod
     def _replaces_tile_px(cls, value: float | None, info: ValidationInfo) -> float | None:
@@ -535,7 +520,11 @@ class Config(Section):
     commands: Commands = Commands()
     sparkplug: Sparkplug = Sparkplug()
     metrics: Metrics = Metrics()
+    web: Web = Web()
     travel: Travel = Travel()
+    coils: Coils = Coils()
+    grading: list[Product] = Field([], max_length=50, description="products, with severities and grades")
+    rolls: list[Roll] = Field([], max_length=500, description="rolls of the line, which may mark the strip")
     decision: Decision = Decision()
     cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=64)]
 
@@ -563,6 +552,16 @@ class Config(Section):
     @property
     def active_cameras(self) -> tuple[Camera, ...]:
         return tuple(c for c in self.cameras if c.enabled)
+
+    @property
+    def products(self) -> list[dict[str, Any]]:
+        """The section `grading` as JSON: what `edge.coverage` reads."""
+        return [product.model_dump(mode="json") for product in self.grading]
+
+    @property
+    def roll_table(self) -> list[dict[str, Any]]:
+        """The section `rolls` as JSON."""
+        return [roll.model_dump(mode="json") for roll in self.rolls]
 
     @property
     def state(self) -> StateDir:

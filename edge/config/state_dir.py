@@ -35,6 +35,11 @@ class StateDir:
         return self.path / "coil.json"
 
     @property
+    def coils(self) -> Path:
+        """Folder of coil records (`coverage.coil_record`, written by `delivery.coils`)."""
+        return self.path / "coils"
+
+    @property
     def overrides(self) -> Path:
         """Thresholds set by commands (`config.overrides`)."""
         return self.path / "thresholds.json"
@@ -59,6 +64,11 @@ class StateDir:
         return self.path / "evidence"
 
     @property
+    def labels(self) -> Path:
+        """Folder of what people say that pictures show, with those pictures (`evidence.labels`)."""
+        return self.path / "labels"
+
+    @property
     def sparkplug(self) -> Path:
         """Cursor and bdSeq of the Sparkplug output (`delivery.sparkplug`)."""
         return self.path / "sparkplug.json"
@@ -67,6 +77,21 @@ class StateDir:
     def command_socket(self) -> Path:
         """Unix socket for commands from this machine (`control.unix_socket`)."""
         return self.path / "console"
+
+    @property
+    def web(self) -> Path:
+        """Folder of the page: users, sessions, open links (`web.users_file`, `web.sessions`, `web.entry_links`)."""
+        return self.path / "web"
+
+    @property
+    def page_users(self) -> Path:
+        """Users of the page (`web.users_file`)."""
+        return self.web / "users.json"
+
+    @property
+    def page_socket(self) -> Path:
+        """Unix socket of the page's feed (`delivery.page`)."""
+        return self.path / "web.sock"
 
     @property
     def lock_file(self) -> Path:

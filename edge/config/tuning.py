@@ -108,13 +108,24 @@ def here(digest: str) -> HostFingerprint:
 
 def load(path: Path) -> Tuning | None:
     """The measurements; None where there are none.  Raises ConfigError for a file that cannot be used."""
-    if not yaml_file.exists(path):
-        return None
-    raw = yaml_file.read(path)
+    return _validated(path, yaml_file.read(path)) if yaml_file.exists(path) else None
+
+
+def parsed(path: Path, content: bytes) -> Tuning:
+    """The content of a file that is not written yet.  path: where it will be.  Raises ConfigError."""
+    return _validated(path, yaml_file.parsed(content, str(path)))
+
+
+def _validated(path: Path, raw: object) -> Tuning:
     try:
         return Tuning.model_validate(raw)
     except ValidationError as error:
         raise unusable(path, error) from None
+
+
+def coded(tuning: Tuning) -> bytes:
+    """The content of the file."""
+    return yaml_file.coded(tuning.model_dump(mode="json", by_alias=True))
 
 
 def save(path: Path, tuning: Tuning, beside: Mapping[str, bytes] | None = None) -> None:
@@ -122,7 +133,7 @@ def save(path: Path, tuning: Tuning, beside: Mapping[str, bytes] | None = None) 
 
     Raises CalibrationError; the files are then unchanged.
     """
-    write(path, yaml_file.coded(tuning.model_dump(mode="json", by_alias=True)), beside)
+    write(path, coded(tuning), beside)
 
 
 def fitted(model: config.Model, digest: str, state_dir: Path) -> config.Model:

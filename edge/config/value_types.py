@@ -33,6 +33,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$")]
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0.0, le=86_400.0)]
 TILE_PX = (16, 8192)
+MAX_ZONES = 32
+"""Zones of a camera that are not inspected."""
 MAX_PIXEL = 65_535
 """Beyond any sensor, and small enough for OpenCV's drawing."""
 Coordinate = Annotated[int, Field(ge=0, le=MAX_PIXEL)]

@@ -50,6 +50,18 @@ def read(path: Path, *, may_be_pipe: bool = False) -> object:
         raise _refused(origin, f"cannot be read: {error}", "Give a readable YAML file with -c") from error
     if len(raw) > MAX_BYTES:
         raise _refused(origin, f"is larger than {MAX_BYTES // 1024} KiB", "Give a configuration, not data")
+    return _value(text, origin)
+
+
+def parsed(raw: bytes, origin: str) -> object:
+    """The value of a text that is not in a file yet.  Raises ConfigError as `read`."""
+    try:
+        return _value(raw.decode("utf-8"), origin)
+    except ValueError as error:
+        raise _refused(origin, f"cannot be read: {error}", "Give YAML in UTF-8") from error
+
+
+def _value(text: str, origin: str) -> object:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader that refuses more)
     except yaml.YAMLError as error:

@@ -85,6 +85,10 @@ class Canary:
         enough = any(record.inspected >= MIN_FRAMES for record in after.values())
         return ("good" if enough and now_ns >= self._until_ns else "watching"), ""
 
+    def left_s(self, now_ns: int) -> float:
+        """How long the watch still takes, if there are frames enough."""
+        return max(0.0, (self._until_ns - now_ns) / NS_PER_S)
+
     def excuse(self, now: Mapping[str, Record]) -> None:
         """The canary did not cause the missed frames: from now on their share counts as usual."""
         for name, record in now.items():

@@ -96,6 +96,14 @@ class ModelRollout:
         if self._active.is_canary:
             self._save(replace(self._active, unclean_starts=0))
 
+    @property
+    def trial(self) -> dict[str, Any] | None:
+        """The canary's watch: how long it still takes and what comes back when it fails; None without one."""
+        canary, previous = self._canary, self._previous
+        if canary is None or previous is None:
+            return None
+        return {"left_s": round(canary.left_s(self._clock.monotonic_ns()), 1), "previous": previous.identity}
+
     def check(self) -> None:
         """Compare the canary with the previous model; follow when the inspection loop went back by itself."""
         with self._node.changing(wait=False) as is_ours:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from edge.config import Name, Share, Verb
 from edge.evidence.archive import Kind
@@ -15,6 +15,30 @@ MAX_ID: Final = 128
 VERBS: Final[tuple[Verb, ...]] = get_args(Verb)
 
 Id = Annotated[str, Field(max_length=MAX_ID)] | Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)]
+
+
+MAX_WORDS: Final = 300
+"""Characters of what a person gives as a reason."""
+
+
+def _one_line_of_text(text: str) -> str:
+    if one_line(text) != text or text.strip() != text:
+        raise ValueError("should be one line of printable characters")
+    return text
+
+
+Words = Annotated[str, Field(min_length=1, max_length=MAX_WORDS), AfterValidator(_one_line_of_text)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Actor(BaseModel):
+    """The person behind a command of this machine, as the page has checked it.  via: how, for example an address."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, hide_input_in_errors=True)
+
+    name: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_one_line_of_text)]
+    role: Literal["viewer", "operator", "engineer"]
+    via: Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_one_line_of_text)] | None = None
 
 
 class Request(BaseModel):
@@ -46,6 +70,7 @@ class Pause(Request):
 
     camera: Name
     for_s: float | None = Field(None, gt=0.0, le=86_400.0)
+    reason: Words | None = None
 
 
 class Resume(Request):
@@ -124,16 +149,22 @@ class Model(Request):
         return self
 
 
+CoilName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=128,
+        pattern=r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
+    ),
+]
+Person = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^\S(.*\S)?$")]
+
+
 class Coil(Request):
     """Show the coil that runs, start one at 0 m, or stop it."""
 
     action: Literal["show", "start", "stop"] = "show"
-    coil: str | None = Field(
-        None,
-        min_length=1,
-        max_length=128,
-        pattern=r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
-    )
+    coil: CoilName | None = None
 
     @field_validator("coil")
     @classmethod
@@ -149,6 +180,35 @@ class Coil(Request):
         return self
 
 
+class CoilRelease(Request):
+    """Release a coil that has ended, with the grade that it has, or with another one and a reason."""
+
+    coil: CoilName
+    by: Person
+    grade: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+
+    @field_validator("coil", "by", "grade", "reason")
+    @classmethod
+    def _is_printable(cls, text: str | None) -> str | None:
+        if text is not None and one_line(text) != text:
+            raise ValueError("should be one line of printable characters")
+        return text
+
+
+class Acted(Request):
+    """Only on this machine: record that a person has changed something without a command, such as a calibration.
+
+    before_sha256, after_sha256: of the file that was changed, where there is one.
+    """
+
+    action: str = Field(pattern=r"^[a-z][a-z0-9_.-]{0,63}$")
+    camera: Name | None = None
+    before_sha256: Sha256 | None = None
+    after_sha256: Sha256 | None = None
+    reason: Words | None = None
+
+
 REQUESTS: Final[Mapping[str, type[Request]]] = {
     "ping": Ping,
     "state": State,
@@ -161,4 +221,7 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "evidence": Evidence,
     "model": Model,
     "coil": Coil,
+    "coil-release": CoilRelease,
 }
+LOCAL_REQUESTS: Final[Mapping[str, type[Request]]] = {**REQUESTS, "acted": Acted}
+"""Those of the unix socket."""

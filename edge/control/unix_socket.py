@@ -1,30 +1,31 @@
 """Commands from this machine: a unix socket in the state directory, for every user who may write there.
 
 It works without a broker, and needs no `commands.allow`: a user who can reach it owns the node. The caller sends one
-JSON object in a line, with `verb` and the fields of `docs/commands.md`, and gets one in a line back.
+JSON object in a line, with `verb` and the fields of `docs/commands.md`, and gets one in a line back. The page adds an
+`actor`: its command is then recorded as an event (`control.audit`).
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import os
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from edge.config import StateDir
+from edge.control.audit import Call
 from edge.control.mqtt_commands import MAX_BYTES, parsed
-from edge.control.requests import REQUESTS, Request
+from edge.control.requests import LOCAL_REQUESTS, Actor
 from edge.errors import CommandError, DefectdError
 from edge.host.clock import Clock
 from edge.host.log_throttle import LogThrottle
 from edge.host.rights import why
 from edge.host.text import one_line
+from edge.host.unix_address import short_name
 from edge.host.worker import Worker
 
 log = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ REPLY_S: Final = 60.0
 MAX_REPLY_BYTES: Final = 8 << 20
 POLL_S: Final = 0.2
 
-Perform = Callable[[Request], dict[str, Any]]
+Perform = Callable[[Call], dict[str, Any]]
 
 
 class CommandSocket:
@@ -59,9 +60,9 @@ class CommandSocket:
         listening: socket.socket | None = None
         try:
             listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-            with _short_name(self._path.parent) as folder:
+            with short_name(self._path) as address:
                 self._path.unlink(missing_ok=True)  # left by a run that was killed: only this daemon has the lock
-                listening.bind(f"{folder}/{self._path.name}")
+                listening.bind(address)
             self._path.chmod(0o600)
             listening.listen(4)
             listening.settimeout(POLL_S)
@@ -119,15 +120,20 @@ class CommandSocket:
 
     def _handle(self, line: bytes) -> dict[str, Any]:
         fields = parsed(line)
-        model = REQUESTS.get(str(fields.pop("verb", "")))
+        verb, actor, expected = (fields.pop(key, None) for key in ("verb", "actor", "expected_config_sha256"))
+        model = LOCAL_REQUESTS.get(str(verb))
         if model is None:
-            raise CommandError("unknown_verb", f"no such command; there are: {', '.join(REQUESTS)}")
+            raise CommandError("unknown_verb", f"no such command; there are: {', '.join(LOCAL_REQUESTS)}")
+        if expected is not None and not isinstance(expected, str):
+            raise CommandError("bad_value", "expected_config_sha256 should be a text")
         try:
+            who = None if actor is None else Actor.model_validate(actor)
             request = model.model_validate(fields)
         except ValidationError as error:
             raise CommandError("bad_value", str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from None
-        log.info("command from this machine: %s %s", model.__name__.lower(), one_line(str(fields)))
-        return self._perform(request)
+        by = "" if who is None else f" by {who.name} ({who.role})"
+        log.info("command from this machine%s: %s %s", by, verb, one_line(str(fields)))
+        return self._perform(Call(str(verb), request, who, expected))
 
 
 def ask(state_dir: Path, verb: str, timeout_s: float = REPLY_S, **fields: Any) -> dict[str, Any] | None:
@@ -136,8 +142,8 @@ def ask(state_dir: Path, verb: str, timeout_s: float = REPLY_S, **fields: Any) -
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as caller:
         caller.settimeout(timeout_s)
         try:
-            with _short_name(path.parent) as folder:
-                caller.connect(f"{folder}/{path.name}")
+            with short_name(path) as address:
+                caller.connect(address)
         except (FileNotFoundError, ConnectionRefusedError):
             return None
         except OSError as error:
@@ -151,16 +157,6 @@ def ask(state_dir: Path, verb: str, timeout_s: float = REPLY_S, **fields: Any) -
         raise CommandError(reply["error"]["code"], reply["error"]["reason"])
     result: dict[str, Any] = reply["result"]
     return result
-
-
-@contextmanager
-def _short_name(folder: Path) -> Iterator[str]:
-    """A short name of a folder: the address of a unix socket has at most 108 bytes."""
-    handle = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{handle}"
-    finally:
-        os.close(handle)
 
 
 def _line(peer: socket.socket, max_bytes: int) -> bytes:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, get_args
 
+from edge.coverage.runs import Run, RunCause, RunKind, RunLog
 from edge.coverage.strip_position import StripPosition
 from edge.host.clock import NS_PER_S, stamp
 
@@ -12,6 +14,8 @@ SCHEMA: Final = "defectd.coverage/1"
 Cause = Literal["overload", "bad_image", "no_signal", "paused"]
 MAX_REASONS: Final = 20
 """Reasons for bad pictures in one gap."""
+MAX_LOSSES: Final = 64
+"""Stretches of lost frames that are in view at once."""
 FrameState = Literal["ok", "defect", "unsure", "bad_image", "late", "dropped"]
 """How a delivered frame ended.  late: its deadline passed first.  dropped: it never reached the inspection loop, or the
 node stopped before its turn."""
@@ -149,23 +153,65 @@ class _Meters:
         self._segment: int | None = None
         self._final_m = self._inspected_to_m = self._seen_to_m = 0.0
         """Up to here meters are final; were in completely inspected frames; were in inspected frames at all."""
+        self._losses: deque[tuple[float, float, RunCause]] = deque(maxlen=MAX_LOSSES)
+        """From, to, and why frames that showed these meters were not inspected; the latest holds."""
+        self._idle_cause: RunCause | None = None
+        """Why no frames came since the last call of `pass_to`."""
+        self.runs = RunLog()
 
     def pass_to(self, position: StripPosition) -> tuple[float, float, float]:
         """The strip is here now.  Returns the meters since the last call: all, inspected completely, and in part."""
         if position.segment != self._segment:  # the rest of the old segment was in view when its speed was lost
             self._segment = position.segment
             self._final_m = self._inspected_to_m = self._seen_to_m = position.m
+            self._losses.clear()
         before, now = self._final_m, max(self._final_m, position.m)
         self._final_m = now
-        whole = min(now, max(self._inspected_to_m, before)) - before
-        seen = min(now, max(self._seen_to_m, before)) - before
-        return now - before, whole, seen - whole
+        whole_to = min(now, max(self._inspected_to_m, before))
+        seen_to = max(whole_to, min(now, max(self._seen_to_m, before)))
+        if now > before:
+            self._add(before, whole_to, "whole")
+            self._add(whole_to, seen_to, "partial", "overload")
+            self._add_missed(seen_to, now)
+            self._idle_cause = None
+        return now - before, whole_to - before, seen_to - whole_to
 
     def see(self, to_m: float, *, whole: bool) -> None:
         """An inspected frame showed the strip up to here.  whole: no tile was skipped."""
         self._seen_to_m = max(self._seen_to_m, to_m)
         if whole:
             self._inspected_to_m = max(self._inspected_to_m, to_m)
+
+    def lose(self, cause: Cause, position: StripPosition, view_m: float) -> None:
+        """Frames up to this position were not inspected."""
+        if position.segment != self._segment:
+            return
+        from_m, to_m = min(self._final_m, position.m), position.m + view_m
+        last = self._losses[-1] if self._losses else None
+        if last is not None and last[2] == cause and from_m <= last[1]:
+            self._losses[-1] = min(last[0], from_m), max(last[1], to_m), cause
+        else:
+            self._losses.append((from_m, to_m, cause))
+
+    def idle(self, cause: RunCause) -> None:
+        """No frames come for this reason, or came until just now."""
+        self._idle_cause = cause
+
+    def _add(self, from_m: float, to_m: float, kind: RunKind, cause: RunCause | None = None) -> None:
+        if to_m > from_m:
+            self.runs.add(Run(from_m, to_m, kind, cause, self._segment or 0))
+
+    def _add_missed(self, from_m: float, to_m: float) -> None:
+        """Divide missed meters by the reasons why frames of them were lost."""
+        while self._losses and self._losses[0][1] <= from_m:
+            self._losses.popleft()
+        at = from_m
+        while at < to_m:
+            ends = [end for loss in self._losses for end in loss[:2] if at < end < to_m]
+            until = min(ends, default=to_m)
+            causes = [cause for start, end, cause in self._losses if start <= at < end]
+            self._add(at, until, "missed", causes[-1] if causes else self._idle_cause or "unseen")
+            at = until
 
 
 class Coverage:
@@ -193,6 +239,10 @@ class Coverage:
 
     def advance_to(self, position: StripPosition) -> None:
         """The strip is at this position.  Call it also while no frames come: meters that pass unseen then count."""
+        if self._silent_from_ns is not None:
+            self._meters.idle("no_signal")
+        elif self._paused_from_ns is not None:
+            self._meters.idle("paused")
         passed, whole, part = self._meters.pass_to(position)
         for tally in (self._window, self._total):
             tally.passed_m += passed
@@ -202,6 +252,14 @@ class Coverage:
     def add_inspected(self, position: StripPosition, view_m: float, *, whole: bool) -> None:
         """A frame at this position was inspected.  view_m: strip that it shows, m.  whole: no tile was skipped."""
         self._meters.see(position.m + view_m, whole=whole)
+
+    def lose(self, cause: Cause, position: StripPosition, view_m: float) -> None:
+        """Frames up to this position were not inspected: a reason for meters that turn out to be missed."""
+        self._meters.lose(cause, position, view_m)
+
+    def take_runs(self) -> tuple[Run, ...]:
+        """How the meters that became final since the last call were inspected.  Their sums are those of `strip`."""
+        return self._meters.runs.take()
 
     def count(self, state: FrameState, frames: int = 1) -> None:
         """Count frames into one state.  Raises KeyError for a state that does not exist."""
@@ -223,6 +281,8 @@ class Coverage:
         """The camera delivers frames from now on, or none.  Repeated calls change nothing."""
         self._add_silence(now_ns)
         if present:
+            if self._silent_from_ns is not None:
+                self._meters.idle("no_signal")
             self._silent_from_ns = None
         elif self._silent_from_ns is None:
             self._silent_from_ns = max(now_ns, self._silence_added_to_ns)
@@ -231,6 +291,8 @@ class Coverage:
         """A command paused inspection, or resumed it.  Time without frames counts as no signal in a pause too."""
         self._add_silence(now_ns)
         if not on:
+            if self._paused_from_ns is not None:
+                self._meters.idle("paused")
             self._paused_from_ns = None
         elif self._paused_from_ns is None:
             self._paused_from_ns = now_ns

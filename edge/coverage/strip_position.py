@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any, Final, Literal
 
 from edge import config
+from edge.coverage.runs import Run
 from edge.host.clock import NS_PER_MS, NS_PER_S
 
 SPACING_NS: Final = 10 * NS_PER_MS
@@ -269,6 +271,19 @@ class PositionTracker:
             if m >= 0.0:
                 return coil.name, m if coil.counted else None
         return None, None
+
+    def pieces(self, run: Run) -> list[tuple[str | None, Run | None]]:
+        """A run of the strip as runs of the coils on it, in meters of each; None where its place is unknown."""
+        cuts = sorted(
+            coil.start.m
+            for coil in self._coils
+            if coil.start is not None and coil.start.segment == run.segment and run.from_m < coil.start.m < run.to_m
+        )
+        found: list[tuple[str | None, Run | None]] = []
+        for from_m, to_m in pairwise([run.from_m, *cuts, run.to_m]):
+            coil, at_m = self.on_coil(StripPosition(run.segment, from_m))
+            found.append((coil, None if at_m is None else replace(run, from_m=at_m, to_m=at_m + to_m - from_m)))
+        return found
 
     # ---- state ---------------------------------------------------------------------------------------
 

@@ -7,12 +7,15 @@ values that it receives are neutral: the words of its protocol are known in its 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from edge.config import Config
 from edge.coverage.strip_position import StripReading
+from edge.coverage.strip_trace import StripTrace
+from edge.delivery.frame_tap import FrameTap
 from edge.delivery.outbox.rows import Row
+from edge.delivery.page_life import PageLife
 from edge.host.clock import Clock
 
 
@@ -36,6 +39,48 @@ class CameraReport:
     p50_ms: float
     p99_ms: float
     coverage: Mapping[str, Any]
+    width_mm: float | None = None
+    """The last width of the strip that it measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class CameraFigures:
+    """What one camera has counted, now.  The counts are since the start of the node.
+
+    roi_px: a rectangle, corners, or None.  strip_m: passed_m, inspected_m, partial_m and missed_m since the coil that
+    runs has started, or since the start; None where there are no positions.
+    """
+
+    frames: Mapping[str, int]
+    tiles: Mapping[str, int]
+    strip_m: Mapping[str, float] | None
+    size_px: tuple[int, int] | None
+    roi_px: Any
+    mm_per_px: float | None
+    budget_ms: float | None
+    surface: str | None = None
+    operator_side: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStatus:
+    """How the whole node is doing: given about twice a second, while an output that reads it runs.
+
+    The mappings are JSON values, with the names of the page's state object (`docs/page.md`).
+    """
+
+    since: str
+    strip: StripReading
+    cameras: Mapping[str, CameraFigures]
+    delivery: Mapping[str, Any]
+    outputs: Mapping[str, Mapping[str, Any]]
+    model: Mapping[str, Any]
+    machine: Mapping[str, Any]
+    evidence: Mapping[str, Any] | None = None
+    grade: Mapping[str, Any] | None = None
+    """So far, of the coil that runs: `edge.coverage.grading`."""
+    roll_marks: Sequence[Mapping[str, Any]] = ()
+    """Of that coil: `edge.coverage.coil_grading`."""
 
 
 class Events(Protocol):
@@ -51,12 +96,19 @@ class Events(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class OutputContext:
-    """What an output is built from.  first_seq: of the first event of this run of the daemon."""
+    """What an output is built from.  first_seq: of the first event of this run of the daemon.
+
+    tap: frames with their verdicts.  page_life: for the signs of the page process.
+    """
 
     settings: Config
     events: Events
     clock: Clock
     first_seq: int
+    tap: FrameTap = field(default_factory=FrameTap)
+    page_life: PageLife = field(default_factory=PageLife)
+    trace: StripTrace = field(default_factory=StripTrace)
+    """What the inspection loop notes along the strip."""
 
 
 class Output(Protocol):
@@ -72,6 +124,10 @@ class Output(Protocol):
 
     def set_properties(self, properties: NodeProperties) -> None: ...
     def set_strip(self, reading: StripReading) -> None: ...
+
+    def set_node(self, status: NodeStatus) -> None:
+        """Some hundred values; an output that has no use for them ignores them."""
+        ...
 
     def state(self, camera: str, message: Mapping[str, Any]) -> None:
         """message: the camera's state message, as published."""

@@ -16,7 +16,10 @@ from typing import Any, Final, Literal
 
 from edge.config import Config
 from edge.coverage.strip_position import StripReading
-from edge.delivery.output import CameraReport, Events, NodeProperties, Output, OutputContext
+from edge.coverage.strip_trace import StripTrace
+from edge.delivery.frame_tap import FrameTap
+from edge.delivery.output import CameraReport, Events, NodeProperties, NodeStatus, Output, OutputContext
+from edge.delivery.page_life import PageLife
 from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.host.log_throttle import LogThrottle
@@ -47,7 +50,7 @@ class OutputStatus:
 
 @dataclass(frozen=True, slots=True)
 class OutputKind:
-    """One row of the registry.  name: of the output's thread and of its configuration section."""
+    """One row of the registry.  name: of the output's thread, and of its configuration section without `section`."""
 
     name: str
     is_enabled: Callable[[Config], bool]
@@ -55,6 +58,10 @@ class OutputKind:
     """Called on the supervisor's thread; may import, raise and take its time."""
     reads_events: bool = True
     """The outbox keeps events for this output, also before it is built; it then holds what it needs itself."""
+    reads_status: bool = False
+    """The output has a use for `set_node`."""
+    section: str = ""
+    """Its configuration section, where that has another name."""
 
 
 def _sparkplug(context: OutputContext) -> Output:
@@ -63,8 +70,29 @@ def _sparkplug(context: OutputContext) -> Output:
     return SparkplugOutput.of(context)
 
 
+def _coils(context: OutputContext) -> Output:
+    from edge.delivery.coils.output import CoilsOutput  # noqa: PLC0415 (as the others)
+
+    return CoilsOutput(context, context.trace)
+
+
+def _page(context: OutputContext) -> Output:
+    from edge.delivery.page.output import PageOutput  # noqa: PLC0415 (OpenCV only where it is used)
+
+    return PageOutput.of(context)
+
+
 OUTPUTS: Final[list[OutputKind]] = [
     OutputKind("sparkplug", lambda settings: settings.sparkplug.enabled, _sparkplug),
+    OutputKind("coils", lambda settings: settings.coils.enabled, _coils),
+    OutputKind(
+        "page",
+        lambda settings: settings.web.listen is not None,
+        _page,
+        reads_events=False,
+        reads_status=True,
+        section="web",
+    ),
 ]
 """Every output there is.  A new one is a package in `delivery`, a configuration section and a row."""
 
@@ -93,7 +121,7 @@ class _CameraState:
     message: Mapping[str, Any]
 
 
-_Value = NodeProperties | StripReading | _CameraState | CameraReport
+_Value = NodeProperties | StripReading | NodeStatus | _CameraState | CameraReport
 _Key = tuple[type, str]
 
 
@@ -272,6 +300,8 @@ class _Supervisor:
                     output.set_properties(properties)
                 case StripReading() as reading:
                     output.set_strip(reading)
+                case NodeStatus() as status:
+                    output.set_node(status)
                 case _CameraState(camera, message):
                     output.state(camera, message)
                 case CameraReport() as report:
@@ -337,8 +367,23 @@ class Outputs:
         clock: Clock,
         kinds: list[OutputKind] = OUTPUTS,
         limits: Limits = Limits(),
+        tap: FrameTap | None = None,
+        page_life: PageLife | None = None,
+        trace: StripTrace | None = None,
     ) -> None:
-        self._context = OutputContext(settings, events, clock, events.last_seq + 1)
+        """tap: frames with their verdicts.  page_life: gets the signs of life of the page process.
+
+        trace: what the inspection loop notes along the strip.
+        """
+        self._context = OutputContext(
+            settings,
+            events,
+            clock,
+            events.last_seq + 1,
+            tap or FrameTap(),
+            page_life or PageLife(),
+            trace or StripTrace(),
+        )
         self._clock = clock
         self._kinds = kinds
         self._limits = limits
@@ -370,6 +415,14 @@ class Outputs:
 
     def set_strip(self, reading: StripReading) -> None:
         self._put(reading)
+
+    @property
+    def wants_status(self) -> bool:
+        """Whether an output has a use for `set_node`."""
+        return any(supervisor.kind.reads_status for supervisor in self._supervisors)
+
+    def set_node(self, status: NodeStatus) -> None:
+        self._put(status)
 
     def state(self, camera: str, message: Mapping[str, Any]) -> None:
         """message: the camera's state message, as published."""

@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import heapq
 import json
 import logging
 import os
 import re
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
@@ -37,6 +38,10 @@ MAX_FILES: Final = 200_000
 MAX_CHECKED: Final = 500
 """Newest files that a start checks: a power cut may have left them short or empty."""
 MAX_COMMENT: Final = 65_533
+MAX_PICTURE_BYTES: Final = 4 << 20
+"""A larger file was not written by this archive."""
+USUAL_COMMENT: Final = 2048
+"""Facts are read with this many bytes first: most are shorter."""
 _NAME: Final = re.compile(r"(\d{10})-([A-Za-z0-9][A-Za-z0-9_.-]{0,62})-([0-9a-f]{16})\.jpg")
 _PATH: Final = re.compile(rf"({'|'.join(KINDS)})/{_NAME.pattern}")
 _UNFINISHED: Final = ".unfinished"
@@ -215,10 +220,61 @@ def pictures(folder: Path) -> list[Stored]:
         raise EvidenceError("disk", f"{folder}: {why(error)}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A picture by its name alone.  hash: 16 digits of its SHA-256."""
+
+    path: str
+    kind: Kind
+    number: int
+    camera: str
+    hash: str
+
+
+def named(path: str) -> Named | None:
+    """The parts of a path of evidence; None for another path."""
+    parts = _PATH.fullmatch(path)
+    if parts is None:
+        return None
+    kind = next(kind for kind in KINDS if kind == parts[1])
+    return Named(path, kind, int(parts[2]), parts[3], parts[4])
+
+
+def newest(
+    folder: Path, kinds: Sequence[Kind], limit: int, *, camera: str | None = None, before: int | None = None
+) -> list[Named]:
+    """The newest pictures, newest first, found by their names alone.
+
+    before: only those with a smaller number.  Raises EvidenceError.
+    """
+    try:
+        found = (
+            one
+            for one in _names(folder, kinds)
+            if camera in (None, one.camera) and (before is None or one.number < before)
+        )
+        return heapq.nlargest(limit, found, key=lambda one: one.number)
+    except OSError as error:
+        raise EvidenceError("disk", f"{folder}: {why(error)}") from error
+
+
+def _names(folder: Path, kinds: Sequence[Kind]) -> Iterator[Named]:
+    for kind in kinds:
+        try:
+            entries = os.scandir(folder / kind)
+        except FileNotFoundError:
+            continue
+        with entries:
+            for entry in entries:
+                one = named(f"{kind}/{entry.name}")
+                if one is not None:
+                    yield one
+
+
 def read(folder: Path, path: str) -> bytes:
     """A picture by the path in an event.  Raises EvidenceError for another path, a deleted or a damaged picture."""
-    named = _PATH.fullmatch(path)
-    if named is None:
+    one = named(path)
+    if one is None:
         raise EvidenceError("path", "not a path of evidence: KIND/NUMBER-CAMERA-HASH.jpg")
     try:
         data = (folder / path).read_bytes()
@@ -226,20 +282,26 @@ def read(folder: Path, path: str) -> bytes:
         raise EvidenceError("gone", f"{path} was deleted") from None
     except OSError as error:
         raise EvidenceError("disk", f"{path}: {error.strerror or error}") from error
-    if not hashlib.sha256(data).hexdigest().startswith(named[4]):
+    if not hashlib.sha256(data).hexdigest().startswith(one.hash):
         raise EvidenceError("damaged", f"{path} is damaged: its hash is not the one in its name")
     return data
 
 
 def facts(folder: Path, stored: Stored) -> dict[str, Any]:
     """The facts in a picture; empty when the picture was deleted meanwhile."""
+    return facts_at(folder, stored.path)
+
+
+def facts_at(folder: Path, path: str) -> dict[str, Any]:
+    """The facts in the picture at a path that this module gave; empty when it was deleted meanwhile."""
     try:
-        with (folder / stored.path).open("rb") as file:
-            return facts_of(file.read(MAX_COMMENT + 1024))
+        with (folder / path).open("rb") as file:
+            head = file.read(USUAL_COMMENT)
+            return facts_of(head) or facts_of(head + file.read(MAX_COMMENT))
     except FileNotFoundError:
         return {}
     except OSError as error:
-        raise EvidenceError("disk", f"{stored.path}: {error.strerror or error}") from error
+        raise EvidenceError("disk", f"{path}: {error.strerror or error}") from error
 
 
 def _scan(folder: Path) -> Iterator[Stored]:
@@ -286,6 +348,17 @@ def with_facts(jpeg: bytes, facts: dict[str, Any]) -> bytes:
     if jpeg[2:4] == b"\xff\xe0":  # a JFIF segment must be the first
         at += 2 + int.from_bytes(jpeg[4:6], "big")
     return jpeg[:at] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + jpeg[at:]
+
+
+def without_facts(jpeg: bytes) -> bytes:
+    """The JPEG without its comments: nothing in its bytes reveals what the model found."""
+    kept, at = [jpeg[:2]], 2
+    while len(jpeg) >= at + 4 and jpeg[at] == 0xFF and jpeg[at + 1] != 0xDA:
+        end = at + 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
+        if jpeg[at + 1] != 0xFE:
+            kept.append(jpeg[at:end])
+        at = end
+    return b"".join((*kept, jpeg[at:]))
 
 
 def facts_of(jpeg: bytes) -> dict[str, Any]:

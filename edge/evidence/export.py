@@ -6,8 +6,9 @@ import csv
 import hashlib
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +16,9 @@ import cv2
 import numpy as np
 
 from edge.errors import EvidenceError, ImageError
-from edge.evidence import archive
+from edge.evidence import archive, labels
 from edge.evidence.archive import Stored
+from edge.evidence.labels import Label
 from edge.frame import Box, Gray
 from edge.host.clock import stamp
 from edge.vision.decision import ANOMALY
@@ -30,7 +32,11 @@ _CLASS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .-]{0,62}")
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """One row of the manifest.  label: the verdict of the model; only a guess where it is `unsure`."""
+    """One row of the manifest.
+
+    label: what a person says where `confirmed`; else the verdict of the model, only a guess where it is `unsure`.
+    by: who says it.  blind: taken at random, and labelled before anybody saw the verdict of the model.
+    """
 
     file: str
     label: str
@@ -45,6 +51,13 @@ class Tile:
     """x y w h in the frame, px."""
     evidence: str
     sha256: str
+    by: str = ""
+    blind: bool = False
+    confirmed: bool = False
+
+    def row(self) -> list[Any]:
+        """Its cells: `yes` and `no` for what is true or not."""
+        return [("no", "yes")[cell] if isinstance(cell, bool) else cell for cell in astuple(self)]
 
 
 def chosen(
@@ -66,6 +79,38 @@ def export(folder: Path, found: Sequence[tuple[Stored, dict[str, Any]]], out: Pa
     had in the frame. Whole frames and bad pictures are left out.  Raises EvidenceError when `out` exists or cannot be
     written.
     """
+    yield from _written(out, lambda unfinished: (_write(folder, stored, facts, unfinished) for stored, facts in found))
+
+
+def chosen_labels(
+    folder: Path, *, since_wall_ns: int = 0, camera: str | None = None, kinds: Sequence[str] = (), min_pictures: int = 0
+) -> tuple[list[Label], Counter[str]]:
+    """The labels that count and may be exported, oldest first, and how many are left out of each class.
+
+    folder: `state_dir/labels`.  since_wall_ns: by the time of the label.  min_pictures: a class with fewer labels is
+    left out.  Raises EvidenceError.
+    """
+    since = stamp(since_wall_ns)
+    found = [
+        one
+        for one in labels.read(folder)
+        if one.time >= since and camera in (None, one.origin.camera) and (not kinds or one.origin.kind in kinds)
+    ]
+    counts = Counter(one.label for one in found)
+    left_out = Counter({name: n for name, n in counts.items() if name == labels.UNCLEAR or n < min_pictures})
+    return [one for one in found if one.label not in left_out], left_out
+
+
+def export_labels(folder: Path, found: Sequence[Label], out: Path) -> Iterator[Tile]:
+    """Write the labelled pictures as `export` does: each in the folder of the class that a person gave it.
+
+    folder: `state_dir/labels`.  Raises EvidenceError.
+    """
+    yield from _written(out, lambda unfinished: (_write_label(folder, label, unfinished) for label in found))
+
+
+def _written(out: Path, tiles_in: Callable[[Path], Iterable[Tile | None]]) -> Iterator[Tile]:
+    """Write tiles and the manifest.  tiles_in: writes the tiles into a folder, one after the other."""
     if out.exists():
         raise EvidenceError("disk", f"{out} exists already: give a new folder")
     unfinished = out.with_name(f".{out.name}.unfinished")
@@ -75,10 +120,9 @@ def export(folder: Path, found: Sequence[tuple[Stored, dict[str, Any]]], out: Pa
         with (unfinished / MANIFEST).open("w", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
             rows.writerow(field.name for field in fields(Tile))
-            for stored, facts in found:
-                tile = _write(folder, stored, facts, unfinished)
+            for tile in tiles_in(unfinished):
                 if tile is not None:
-                    rows.writerow(astuple(tile))
+                    rows.writerow(tile.row())
                     yield tile
         unfinished.rename(out)
     except OSError as error:
@@ -93,35 +137,56 @@ def _write(folder: Path, stored: Stored, facts: dict[str, Any], out: Path) -> Ti
         return None
     try:
         data = archive.read(folder, stored.path)
-        place, content, suffix = _tile(stored, facts, data)
-    except (EvidenceError, ImageError, ValueError, TypeError, KeyError):
+    except EvidenceError:
         return None
     label = str(facts.get("label", UNSURE))
     if not _CLASS.fullmatch(label) or label == ANOMALY:
         label = UNSURE
-    name = Path(stored.path).with_suffix(suffix).name
+    return _put(out, label, stored.path, data, facts)
+
+
+def _write_label(folder: Path, label: Label, out: Path) -> Tile | None:
+    """None when the copy is gone or damaged, or shows no tile."""
+    try:
+        data = labels.picture(folder, label)
+    except EvidenceError:
+        return None
+    tile = _put(out, label.label, label.origin.evidence, data, archive.facts_of(data))
+    return None if tile is None else replace(tile, by=label.by, blind=label.blind, confirmed=True)
+
+
+def _put(out: Path, label: str, path: str, data: bytes, facts: dict[str, Any]) -> Tile | None:
+    """Write one picture into the folder of its label.  path: in the archive.  None when it shows no tile."""
+    named = archive.named(path)
+    if named is None:
+        return None
+    try:
+        place, content, suffix = _tile(named.kind, facts, data)
+    except (ImageError, ValueError, TypeError, KeyError):
+        return None
+    name = Path(path).with_suffix(suffix).name
     (out / label).mkdir(exist_ok=True)
     (out / label / name).write_bytes(content)
     return Tile(
         file=f"{label}/{name}",
         label=label,
-        kind=stored.kind,
-        camera=stored.camera,
+        kind=named.kind,
+        camera=named.camera,
         time=str(facts.get("time", "")),
         confidence=facts.get("confidence"),
         event_id=str(facts.get("event_id", "")),
         source=str(facts.get("source", "")),
         frame=facts.get("frame"),
         tile_px=" ".join(map(str, place)),
-        evidence=stored.path,
+        evidence=path,
         sha256=hashlib.sha256(content).hexdigest(),
     )
 
 
-def _tile(stored: Stored, facts: dict[str, Any], data: bytes) -> tuple[Box, bytes, str]:
+def _tile(kind: str, facts: dict[str, Any], data: bytes) -> tuple[Box, bytes, str]:
     """Its place in the frame, its bytes, and the suffix of the file name."""
     crop = _box(facts["crop_px"])
-    if stored.kind != "defect":
+    if kind != "defect":
         return crop, data, ".jpg"
     peak = _box(facts["peak_px"] or facts["box_px"])
     done, png = cv2.imencode(".png", _cut(decoded(data), crop, peak))

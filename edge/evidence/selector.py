@@ -30,8 +30,15 @@ MORE: Final = 1.1
 MAX_HELD_BYTES: Final = 32 << 20
 """Size of the copies held for open defects. Above it the picture of the opening frame stays."""
 
+Place = tuple[str | None, float | None]
+"""The coil, and the meters from its start; None where they are not known."""
 Picture = Callable[[float], event.Evidence | None]
 """Waits at most that long, s; returns the reference of a picture that is on disk by then."""
+
+
+def nowhere() -> Place:
+    """The place on the strip is not known."""
+    return None, None
 
 
 @dataclass(slots=True)
@@ -105,15 +112,27 @@ class EvidenceSelector:
             known.better = self._piece("defect", frame, crop, _about(defect, crop, detections))
             known.shown_px, self._held_bytes = shown_px, held_bytes
 
-    def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[], Sequence[Box]]) -> None:
-        """Now and then keep a tile for people to label: an unsure one, or any.  boxes: gives the tiles of a frame."""
+    def sample(
+        self,
+        frame: Frame,
+        verdict: Verdict,
+        boxes: Callable[[], Sequence[Box]],
+        place: Callable[[], Place] = nowhere,
+    ) -> None:
+        """Now and then keep a tile for people to label: an unsure one, or any.
+
+        boxes: gives the tiles of a frame.  place: gives the coil, and the meters on it.
+        """
         now_ns = self._clock.monotonic_ns()
         detections = verdict.detections
         if detections.unsure_boxes and self._is_due("unsure", frame.camera, now_ns):
-            self._keep_crop("unsure", frame, self._rng.choice(detections.unsure_boxes), {"label": "unsure"})
+            tile = self._rng.choice(detections.unsure_boxes)
+            self._keep_crop("unsure", frame, tile, {"label": "unsure", **_origin(verdict, tile, place())})
         if not verdict.skipped and self._is_due("audit", frame.camera, now_ns):
             tile = self._rng.choice(boxes())
-            self._keep_crop("audit", frame, tile, {"label": _label(tile, detections)})
+            self._keep_crop(
+                "audit", frame, tile, {"label": _label(tile, detections), **_origin(verdict, tile, place())}
+            )
 
     def _keep_defect(
         self, fact: event.Event, defect: event.Defect, camera: config.Camera, frame: Frame, detections: Detections
@@ -159,7 +178,8 @@ class EvidenceSelector:
 
     def _facts(self, frame: Frame, crop: Box) -> dict[str, Any]:
         time = stamp(self._clock.wall_ns())
-        return {"time": time, "frame": frame.number, "source": frame.label[:200], "crop_px": crop}
+        label = frame.label[:200]
+        return {"time": time, "frame": frame.number, "source": label, "crop_px": crop, "frame_px": _size(frame)}
 
 
 def _about(defect: event.Defect, crop: Box, detections: Detections) -> dict[str, Any]:
@@ -169,6 +189,7 @@ def _about(defect: event.Defect, crop: Box, detections: Detections) -> dict[str,
     """
     x, y, w, h = defect.extent_px or defect.box_px
     return {
+        **_where((defect.coil, defect.position_m)),
         "track_id": defect.track_id,
         "label": defect.class_name,
         "confidence": round(defect.confidence, 4),
@@ -182,6 +203,17 @@ def _about(defect: event.Defect, crop: Box, detections: Detections) -> dict[str,
             round(h / crop[3], 4),
         ],
     }
+
+
+def _origin(verdict: Verdict, tile: Box, place: Place) -> dict[str, Any]:
+    """What the model found in a tile, and where on the strip it was."""
+    return {**({} if verdict.tile_scores is None else verdict.tile_scores.of(tile)), **_where(place)}
+
+
+def _where(place: Place) -> dict[str, Any]:
+    coil, position_m = place
+    known = {"coil": coil, "position_m": None if position_m is None else round(position_m, 3)}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 def _shown_px(defect: event.Defect) -> int:

@@ -107,7 +107,7 @@ class CameraMonitor:
 
     # ---- pauses ----------------------------------------------------------------------------------------
 
-    def pause(self, session: CameraSession, for_s: float | None) -> None:
+    def pause(self, session: CameraSession, for_s: float | None, reason: str | None = None) -> None:
         """Stop inspecting, or give a pause that runs another end.  for_s: None: until `resume`."""
         now_ns = self._clock.monotonic_ns()
         until_ns = None if for_s is None else now_ns + int(for_s * NS_PER_S)
@@ -117,7 +117,7 @@ class CameraMonitor:
         session.pause = PauseState(now_ns, until_ns, self._strip.at(now_ns))
         session.counters.account.pause(on=True, now_ns=now_ns)
         self.close_defects(session)
-        self._reporter.emit(session, "camera.paused", detail={"for_s": for_s})
+        self._reporter.emit(session, "camera.paused", detail={"for_s": for_s, "reason": reason})
         self._reporter.enter(session, "paused")
 
     def resume(self, session: CameraSession) -> None:

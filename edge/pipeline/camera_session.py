@@ -15,7 +15,9 @@ from edge.camera.sources import registry
 from edge.config import calibration
 from edge.config.camera_calibration import Reference
 from edge.coverage import accounting as coverage
+from edge.coverage.runs import Run
 from edge.coverage.strip_position import PositionTracker, Span, StripPosition
+from edge.coverage.width_curve import WidthCurve, WidthLimits
 from edge.frame import Box, Frame, Gray
 from edge.host.clock import NS_PER_MS, Clock, uuid7
 from edge.model.classifier import Classifier
@@ -24,7 +26,7 @@ from edge.pipeline.histogram import Counts, Histogram
 from edge.vision import drift
 from edge.vision.image_quality import ImageStats
 from edge.vision.inspector import Inspector, PreparedFrame, Verdict
-from edge.vision.metrology import Heading, Ruler
+from edge.vision.metrology import Crosswise, Heading, Ruler
 from edge.vision.strip_edges import EdgeTrack
 from edge.vision.tracker import Change, Motion, Tracker, open_and_close
 
@@ -66,6 +68,8 @@ class SessionSettings:
     ruler: Ruler | None
     heading: Heading | None
     """None where the scale or the direction is not known."""
+    crosswise: Crosswise | None
+    """None where the scale or the operator side is not known."""
     reference: Reference | None
     """What the camera's figures are compared with, to find drift."""
 
@@ -80,6 +84,7 @@ class SessionSettings:
             Inspector(camera, classifier, clock, sensor_noise=sensor_noise),
             ruler,
             Heading.of(ruler, camera.direction),
+            Crosswise.of(ruler, camera.operator_side, camera.across_at_mm),
             calibration.reference(camera),
         )
 
@@ -145,6 +150,16 @@ class PauseState:
     frames: int = 0
 
 
+@dataclass(slots=True)
+class WidthState:
+    """The width of the strip at one camera.  limits: None: it is measured, never judged."""
+
+    limits: WidthLimits | None = None
+    curve: WidthCurve = field(default_factory=WidthCurve)
+    out_since_ns: int | None = None
+    """Wall time since when the width is out of its limits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outage:
     """A time without signal that still lasts."""
@@ -174,6 +189,7 @@ class CameraSession:
         """Wall time since when the camera has drifted."""
         self.lost_edges: frozenset[str] = frozenset()
         """Strip edges that were logged as lost."""
+        self.width = WidthState(_width_limits(settings))
         self.actual: dict[str, Any] | None = None
         """The format that the camera delivers."""
 
@@ -200,6 +216,8 @@ class CameraSession:
 
     def reconfigure(self, settings: SessionSettings) -> None:
         """Take new settings. The drift figures gathered so far stay, if they are compared with the same reference."""
+        if settings.camera.strip_width != self.camera.strip_width:
+            self.width = WidthState(_width_limits(settings))
         self.settings = settings
         self.tracking = self._fresh_tracking()
         ours, wanted = self.drift, (settings.reference, settings.camera.drift_s)
@@ -221,10 +239,11 @@ class CameraSession:
 
     def measured(self, change: Change, strip: PositionTracker) -> event.Defect:
         """The defect with its box in mm and its position on the strip, as far as they are known."""
-        defect = change.defect
+        defect = replace(change.defect, surface=self.camera.surface)
         if self.ruler is None:
             return defect
         box_mm = self.ruler.box_mm(defect.extent_px or defect.box_px)
+        defect = replace(defect, across_mm=self._across_mm(box_mm))
         if self.heading is None:
             return replace(defect, box_mm=box_mm)
         if change.span is None:
@@ -235,9 +254,53 @@ class CameraSession:
         position_m = None if m is None else round(m, 3)
         return replace(defect, box_mm=box_mm, position_m=position_m, length_mm=span.length_mm, coil=coil)
 
+    def _across_mm(self, box_mm: tuple[float, float, float, float]) -> tuple[float, float] | None:
+        crosswise, frame_px = self.settings.crosswise, self.tracking.frame_px
+        if crosswise is None or frame_px is None:
+            return None
+        edge = self.inspector.edges.get(crosswise.side)
+        return crosswise.across_mm(box_mm, frame_px, None if edge is None or edge.state == "lost" else edge.middle_px)
+
+    def width_across_mm(self, box_mm: tuple[float, float, float, float] | None) -> float | None:
+        """The extent of a box across the strip; None where the scale or the direction is not known."""
+        if box_mm is None or self.camera.direction is None:
+            return None
+        return box_mm[2] if self.camera.direction in ("up", "down") else box_mm[3]
+
+    def width_mm(self, frame_px: tuple[int, int]) -> float | None:
+        """The width of the strip in the last frame; None unless a scale is known and both edges are seen in it."""
+        if self.ruler is None:
+            return None
+        edges, upright = self.inspector.edges, self.camera.direction not in ("left", "right")
+        first, last = (edges.get(side) for side in (("left", "right") if upright else ("top", "bottom")))
+        if first is None or last is None or first.state != "seen" or last.state != "seen":
+            return None
+        assert first.middle_px is not None
+        assert last.middle_px is not None
+        from_mm, to_mm = (
+            self.ruler.across_mm(edge, frame_px, upright=upright) for edge in (first.middle_px, last.middle_px)
+        )
+        return abs(to_mm - from_mm)
+
     def on_coil(self, position: StripPosition, strip: PositionTracker) -> tuple[str | None, float | None]:
         """The coil at this position of this camera, and the meters from the start of the coil."""
         return strip.on_coil(position.plus(-self.camera.offset_m))
+
+    def take_runs(self, strip: PositionTracker) -> list[tuple[str | None, tuple[Run, ...]]]:
+        """The runs that became final since the last call, by coil, in meters of the coil.
+
+        Strip whose place is unknown, and that between two coils, gives no runs, but says that the camera is there.
+        """
+        found: list[tuple[str | None, list[Run]]] = []
+        for run in self.counters.account.take_runs():
+            offset_m = self.camera.offset_m
+            moved = replace(run, from_m=run.from_m - offset_m, to_m=run.to_m - offset_m)
+            for coil, piece in strip.pieces(moved):
+                if not found or found[-1][0] != coil:
+                    found.append((coil, []))
+                if piece is not None:
+                    found[-1][1].append(piece)
+        return [(coil, tuple(runs)) for coil, runs in found]
 
     # ---- counts --------------------------------------------------------------------------------------
 
@@ -258,6 +321,8 @@ class CameraSession:
     ) -> None:
         """Count frames that were not inspected.  position: where the strip was."""
         counters = self.counters
+        if position is not None and self.heading is not None:
+            counters.account.lose(cause, position, counters.view_m)
         if self.pause is not None and cause == "paused":
             counters.account.count_paused()
             self.pause.frames += frames  # one gap, emitted at the end of the pause
@@ -304,6 +369,11 @@ class CameraSession:
             return None
         run_m = position.since(before)
         return None if run_m is None else Motion(heading.drift_px(run_m), frame_px)
+
+
+def _width_limits(settings: SessionSettings) -> WidthLimits | None:
+    wanted = settings.camera.strip_width
+    return None if wanted is None else WidthLimits(wanted.nominal_mm, wanted.tolerance_mm)
 
 
 def size_px(frame: Frame) -> tuple[int, int]:

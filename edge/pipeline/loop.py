@@ -12,13 +12,16 @@ from typing import Final, Protocol
 
 from edge import config, event
 from edge.camera.notices import CameraEnded, CameraLost, CameraOpened, CameraRemoved, FramesLost, Notice
+from edge.coverage.severity import Severities
 from edge.coverage.strip_position import PositionTracker, StripPosition, StripReading
+from edge.delivery.frame_tap import FrameTap
 from edge.frame import Frame
 from edge.host.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.host.worker import Worker
 from edge.pipeline.camera_monitor import CameraMonitor
 from edge.pipeline.camera_session import CameraSession
 from edge.pipeline.drift_monitor import DriftMonitor
+from edge.pipeline.frame_display import FrameDisplay
 from edge.pipeline.order_runner import OrderRunner
 from edge.pipeline.orders import OrderQueue, SnapshotRequests
 from edge.pipeline.reconfiguration import ActiveSetup
@@ -26,6 +29,7 @@ from edge.pipeline.reporting import Reporter, Subscribers
 from edge.pipeline.scheduler import Head, Scheduler
 from edge.pipeline.shadow import Shadow, ShadowSlot
 from edge.pipeline.strip_monitor import StripInput, StripMonitor
+from edge.pipeline.width_monitor import WidthMonitor
 from edge.vision.inspector import PreparedFrame, Verdict
 
 log = logging.getLogger(__name__)
@@ -62,8 +66,13 @@ class InspectionLoop:
         orders: OrderQueue | None = None,
         strip: StripInput | None = None,
         shadow: Shadow | None = None,
+        tap: FrameTap | None = None,
+        severities: Severities | None = None,
     ) -> None:
-        """report_s: interval of coverage messages and reports.  strip: speed and coil; None: neither is known."""
+        """report_s: interval of coverage messages and reports.  strip: speed and coil; None: neither is known.
+
+        tap: gets frames for people who look.  severities: how severe defects are; None: all are minor.
+        """
         self._cameras = cameras
         self._clock = clock
         self._snapshots = SnapshotRequests()
@@ -72,8 +81,12 @@ class InspectionLoop:
         strip = strip or StripInput(PositionTracker(config.Travel(), clock.monotonic_ns()))
         self._strip = StripMonitor(strip, subscribers.events, clock)
         self._reporter = Reporter(subscribers, self._strip, self._shadow, clock, report_s)
+        if severities is not None:
+            self._reporter.severities = severities
         self._monitor = CameraMonitor(self._reporter, self._scheduler, strip.tracker, clock)
         self._drift = DriftMonitor(self._reporter, clock)
+        self._width = WidthMonitor(self._reporter, strip.tracker, clock)
+        self._display = FrameDisplay(tap or FrameTap(), strip.tracker, clock, lambda: self._reporter.severities)
         self._setup = ActiveSetup(
             sessions, self._scheduler, self._monitor, self._drift, self._reporter, self._shadow, clock
         )
@@ -90,7 +103,7 @@ class InspectionLoop:
 
     @property
     def reading(self) -> StripReading:
-        """The state of the strip at the last report; any thread may read it."""
+        """The state of the strip, some tenths of a second old; any thread may read it."""
         return self._strip.reading
 
     @property
@@ -160,6 +173,7 @@ class InspectionLoop:
                 self._take(self._setup.sessions[name], [head for head in heads if head[0] != name])
         if self._failure is None and self._reporter.is_due():
             self._reporter.report_all(self.sessions)
+        self._reporter.send_notes(self.sessions)
 
     def _take(self, session: CameraSession, others: Sequence[Head]) -> None:
         """Take one frame from the ring to its verdict.  others: the frames of other cameras that wait."""
@@ -180,6 +194,7 @@ class InspectionLoop:
             self._snapshots.answer(frame)
             if session.pause is not None:
                 session.miss("paused", frame.grabbed_ns, "dropped", "paused", position=position)
+                self._display.show_missed(session, frame, "dropped", position)
                 return
             if self._is_over():
                 session.miss("overload", frame.grabbed_ns, "dropped", "stopped", position=position)
@@ -188,17 +203,21 @@ class InspectionLoop:
             self._monitor.update_image_state(session, prepared.check, frame)
             if prepared.fault is not None:  # it shows nothing of the surface: open defects wait for the next frame
                 session.miss("bad_image", frame.grabbed_ns, "bad_image", prepared.fault, position=position)
+                self._display.show_missed(session, frame, "bad_image", position)
                 return
+            self._width.measure(session, frame, position)
             checked_ns = self._clock.monotonic_ns()
             max_tiles = self._scheduler.plan(frame, prepared.tiles, others, checked_ns)
             if max_tiles == 0:
                 session.miss("overload", frame.grabbed_ns, "late", position=position)
                 self._scheduler.missed(name)
+                self._display.show_missed(session, frame, "late", position)
                 return
             verdict = self._inspect(session, frame, prepared, max_tiles)
             self._record(session, frame, verdict, position, (dequeued_ns, checked_ns))
+            self._display.show(session, frame, prepared, verdict, position)
             self._reporter.follow_defects(session, frame, verdict.detections)
-            self._reporter.sample(frame, verdict, prepared.boxes)
+            self._reporter.sample(session, frame, verdict, prepared.boxes, position)
             self._drift.compare(session, frame, prepared, verdict)
             self._scheduler.done(name, verdict.tiles, verdict.inference_ns, self._clock.monotonic_ns() - dequeued_ns)
             if self._shadow.current is not None:
@@ -290,3 +309,4 @@ class InspectionLoop:
         for session in self.sessions:
             self._monitor.stopped(session)
         self._reporter.report_all(self.sessions)
+        self._reporter.send_notes(self.sessions, at_once=True)

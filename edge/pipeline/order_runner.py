@@ -79,8 +79,8 @@ class OrderRunner:
         if session is None:
             raise CommandError("unknown_camera", f"no camera {order.camera!r} is inspected here")
         match order:
-            case Pause(for_s=for_s):
-                self._cameras.pause(session, for_s)
+            case Pause(for_s=for_s, reason=reason):
+                self._cameras.pause(session, for_s, reason)
             case Resume():
                 self._cameras.resume(session)
             case SetThresholds(decision=decision):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from edge import config
+from edge.coverage.severity import Severities
 from edge.errors import CommandError
 from edge.frame import Frame, Gray
 from edge.model.classifier import Classifier
@@ -28,10 +29,14 @@ class TakeSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """Stop inspecting this camera.  for_s: for that long; None: until `Resume` or the next start."""
+    """Stop inspecting this camera.  for_s: for that long; None: until `Resume` or the next start.
+
+    reason: why, in the words of the person who pauses.
+    """
 
     camera: str
     for_s: float | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,8 @@ class Reconfigure:
     names: frozenset[str] | None = None
     """Cameras to keep; None keeps all. Any other camera is removed after its last frame."""
     report_s: float | None = None
+    severities: Severities | None = None
+    """The rules from now on; None keeps them."""
     classifier: Classifier | None = None
     """The model that decides from now on; None keeps it."""
     previous: Classifier | None = None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from edge import config, event
 from edge.config import calibration
 from edge.coverage import accounting as coverage
+from edge.coverage.severity import Severities
 from edge.coverage.strip_position import StripPosition
+from edge.coverage.strip_trace import RunsNote, SpeedNote, TraceNote
 from edge.frame import Box, Frame
 from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.pipeline.camera_session import CameraSession
@@ -23,6 +25,11 @@ from edge.vision.inspector import Verdict
 
 log = logging.getLogger(__name__)
 
+NOTES_NS: Final = NS_PER_S
+"""Between two notes along the strip."""
+MAX_NOTES: Final = 1000
+SPEED_CHANGE: Final = 0.01
+"""Smaller changes of the speed are not noted."""
 Picture = Callable[[float], event.Evidence | None]
 """Waits at most that long, s; returns the evidence reference of an event, or None."""
 
@@ -42,7 +49,13 @@ class EvidenceSelector(Protocol):
     def follow(
         self, camera: config.Camera, frame: Frame, defects: Sequence[event.Defect], detections: Detections
     ) -> None: ...
-    def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[], Sequence[Box]]) -> None: ...
+    def sample(
+        self,
+        frame: Frame,
+        verdict: Verdict,
+        boxes: Callable[[], Sequence[Box]],
+        place: Callable[[], tuple[str | None, float | None]],
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +72,8 @@ class Report:
     open_defects: int
     bad_images: Mapping[str, int] = field(default_factory=dict)
     """Pictures of the window that could not be inspected, by reason."""
+    width_mm: float | None = None
+    """The last width of the strip."""
 
 
 def _ignore(*_: object) -> None:
@@ -79,6 +94,8 @@ class Subscribers:
     removed: Callable[[str], object] = _ignore
     """Called after the last message about a removed camera, with its name."""
     evidence: EvidenceSelector | None = None
+    notes: Callable[[Sequence[TraceNote]], object] = _ignore
+    """Called about once a second with what was noted along the strip: runs, width, speed."""
 
 
 class Reporter:
@@ -93,6 +110,12 @@ class Reporter:
         self._clock = clock
         self._interval_ns = int(report_s * NS_PER_S)
         self._due_ns = clock.monotonic_ns() + self._interval_ns
+        self._notes: list[TraceNote] = []
+        """Since the last `send_notes`; a camera adds at most one width for each meter or second."""
+        self._notes_due_ns = 0
+        self._last_speed: SpeedNote | None = None
+        self.severities = Severities()
+        """The rules that decide how severe a defect is; replaced as a whole."""
 
     # ---- events ----------------------------------------------------------------------------------------
 
@@ -110,10 +133,16 @@ class Reporter:
         """Emit an event of a camera, with its picture if there is one.  frame: the frame that caused it."""
         fact = event.Event.now(self._clock, session.name, kind, detail)
         ref = None if frame is None else event.FrameRef(frame.number, frame.label)
+        if defect is not None:
+            defect = replace(defect, severity=self._severity(session, defect))
         fact = replace(fact, defect=defect, frame=ref, latency_ms=latency)
         evidence = self._subscribers.evidence
         picture = None if evidence is None else evidence.select(fact, session.camera, frame, detections)
         self._subscribers.events.put(fact, picture)
+
+    def _severity(self, session: CameraSession, defect: event.Defect) -> event.DefectSeverity:
+        width_mm = session.width_across_mm(defect.box_mm)
+        return self.severities.of(defect.coil, defect.class_name, defect.length_mm, width_mm, defect.surface)
 
     def follow_defects(self, session: CameraSession, frame: Frame, detections: Detections) -> None:
         """Let the evidence selector see the open defects of an inspected frame: it may show more of one."""
@@ -123,10 +152,24 @@ class Reporter:
             if defects:
                 evidence.follow(session.camera, frame, defects, detections)
 
-    def sample(self, frame: Frame, verdict: Verdict, boxes: Callable[[], Sequence[Box]]) -> None:
-        """Let the evidence selector keep tiles of an inspected frame.  boxes: gives its tiles."""
+    def sample(
+        self,
+        session: CameraSession,
+        frame: Frame,
+        verdict: Verdict,
+        boxes: Callable[[], Sequence[Box]],
+        position: StripPosition | None,
+    ) -> None:
+        """Let the evidence selector keep tiles of an inspected frame.
+
+        boxes: gives its tiles.  position: where the strip was.
+        """
+
+        def place() -> tuple[str | None, float | None]:
+            return (None, None) if position is None else session.on_coil(position, self._strip.tracker)
+
         if self._subscribers.evidence is not None:
-            self._subscribers.evidence.sample(frame, verdict, boxes)
+            self._subscribers.evidence.sample(frame, verdict, boxes, place)
 
     def emit_gap(self, session: CameraSession, gap: coverage.Gap) -> None:
         """Emit `coverage.gap`, with its meters on the coil where they are known."""
@@ -181,6 +224,7 @@ class Reporter:
                 "calibrated_thresholds": _calibrated_thresholds_json(session),
                 "calibration": _calibration_json(session),
                 "drift": _drift_json(session),
+                "width": _width_json(session),
                 "shadow": self._shadow.as_json(session.name),
                 "strip": self._strip.reading.as_json(),
             },
@@ -218,9 +262,7 @@ class Reporter:
         delivered = account.delivered()
         counters.fps = (delivered - counters.delivered_before) / window_s
         counters.delivered_before, counters.window_from_ns = delivered, now_ns
-        is_blind = session.state.name == "no_signal"
-        if is_blind and position is not None and session.heading is not None and counters.view_m:
-            account.advance_to(position)  # strip that passes a camera without signal is never inspected
+        _pass_blind(session, position)
         message = account.report(now_ns)
         bad_images: dict[str, int] = {}
         for gap in counters.gaps.take():
@@ -243,7 +285,56 @@ class Reporter:
             message,
             open_defects,
             bad_images,
+            None if session.width.curve.figures is None else session.width.curve.figures.last,
         )
+
+    # ---- notes along the strip -------------------------------------------------------------------------
+
+    def note(self, note: TraceNote) -> None:
+        """Keep a note for the next `send_notes`."""
+        if len(self._notes) < MAX_NOTES:
+            self._notes.append(note)
+
+    def send_notes(self, sessions: Iterable[CameraSession], *, at_once: bool = False) -> None:
+        """Send what was noted along the strip, once a second: first of all the runs that are final."""
+        now_ns = self._clock.monotonic_ns()
+        if now_ns < self._notes_due_ns and not at_once:
+            return
+        self._notes_due_ns = now_ns + NOTES_NS
+        tracker = self._strip.tracker
+        position = tracker.at(now_ns)
+        notes: list[TraceNote] = []
+        for session in sessions:
+            _pass_blind(session, position)
+            for coil, runs in session.take_runs(tracker):
+                notes.append(RunsNote(session.name, coil, runs))
+        notes += self._notes
+        self._notes.clear()
+        speed = self._speed_note(now_ns)
+        if speed is not None:
+            notes.append(speed)
+        if notes:
+            self._subscribers.notes(notes)
+
+    def _speed_note(self, now_ns: int) -> SpeedNote | None:
+        """The speed, where it has changed."""
+        reading = self._strip.tracker.reading(now_ns)
+        last = self._last_speed
+        if last is not None and last.coil == reading.coil and (last.at_m is None) == (reading.position_m is None):
+            before, now = last.m_per_s or 0.0, reading.m_per_s or 0.0
+            if abs(now - before) <= SPEED_CHANGE * max(before, now):
+                return None
+        if last is None and reading.m_per_s is None:
+            return None
+        self._last_speed = SpeedNote(reading.coil, reading.position_m, reading.m_per_s)
+        return self._last_speed
+
+
+def _pass_blind(session: CameraSession, position: StripPosition | None) -> None:
+    """Strip that passes a camera without signal is never inspected."""
+    is_blind = session.state.name == "no_signal"
+    if is_blind and position is not None and session.heading is not None and session.counters.view_m:
+        session.counters.account.advance_to(position)
 
 
 def thresholds_json(decision: config.Decision) -> dict[str, Any]:
@@ -298,3 +389,18 @@ def _log_edges(session: CameraSession) -> None:
     for side in sorted(session.lost_edges - lost):
         log.info("camera %s: the %s edge of the strip is seen again", session.name, side)
     session.lost_edges = lost
+
+
+def _width_json(session: CameraSession) -> dict[str, Any] | None:
+    """The width in a state message; None before the first sample."""
+    state = session.width
+    figures = state.curve.figures
+    if figures is None:
+        return None
+    return {
+        "last_mm": round(figures.last, 2),
+        "least_mm": round(figures.least, 2),
+        "most_mm": round(figures.most, 2),
+        "mean_mm": round(figures.mean, 2),
+        "out_since": None if state.out_since_ns is None else stamp(state.out_since_ns),
+    }

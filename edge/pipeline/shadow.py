@@ -107,6 +107,11 @@ class Shadow:
         if self._failures == MAX_FAILURES:
             log.error("the shadow model failed %d times in a row and is no longer run: %s", MAX_FAILURES, reason)
 
+    def summary(self) -> dict[str, Any]:
+        """The model and the tallies of all cameras."""
+        cameras = {name: tally.as_json() for name, tally in self.tallies.items()}
+        return {"model": self.model, "share": self.share, "cameras": cameras}
+
     def as_json(self, camera: str) -> dict[str, Any] | None:
         """For the state message of a camera."""
         tally = self.tallies.get(camera)

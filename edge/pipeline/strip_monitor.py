@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from edge import event
 from edge.coverage.strip_position import Coil, CoilNamed, PositionTracker, Speed, StripReading, StripUpdate
@@ -13,6 +13,9 @@ from edge.host.clock import NS_PER_S, Clock
 from edge.pipeline.orders import CoilOrder
 
 log = logging.getLogger(__name__)
+
+READ_EVERY_NS: Final = NS_PER_S // 5
+"""Between two readings of the strip for other threads."""
 
 
 class Sink(Protocol):
@@ -42,8 +45,9 @@ class StripMonitor:
         self._sink = sink
         self._clock = clock
         self._stale_since_ns = 0
-        self.reading: StripReading = self.tracker.reading(clock.monotonic_ns())
-        """At the last report; any thread may read it."""
+        self._read_ns = clock.monotonic_ns()
+        self.reading: StripReading = self.tracker.reading(self._read_ns)
+        """At most READ_EVERY_NS older than the last turn of the loop; any thread may read it."""
 
     def update(self) -> None:
         """Take in the speeds and coils that arrived, and emit an event when the speed becomes stale or known again."""
@@ -67,9 +71,12 @@ class StripMonitor:
                 seconds = round((now_ns - self._stale_since_ns) / NS_PER_S, 3)
                 log.info("the speed of the strip is known again; positions start with the next coil")
                 self._emit("speed.restored", {"seconds": seconds})
+        if now_ns - self._read_ns >= READ_EVERY_NS:
+            self.read(now_ns)
 
     def read(self, now_ns: int) -> None:
         """Renew `reading`."""
+        self._read_ns = now_ns
         self.reading = self.tracker.reading(now_ns)
 
     def run_coil_order(self, order: CoilOrder) -> dict[str, Any]:

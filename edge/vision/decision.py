@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,9 @@ ABSORBED_SHARE: Final = 0.5
 """A weaker region that touches a stronger one is the same defect if the stronger box holds this share of its area."""
 CLEAR_CONFIDENCE: Final = 0.9
 """From this confidence on, a region that touches a stronger one of another class is a defect of its own."""
+
+MAX_SCORES: Final = 8
+"""Classes whose probability a picture states."""
 
 ANOMALY: Final = "anomaly"
 """The class name of an anomalous region for which no class reaches its threshold."""
@@ -68,6 +71,42 @@ class AnomalyScores:
     def worst(self) -> float:
         """The largest score in units of the threshold; NaN when a score is NaN."""
         return float(np.maximum.reduce(self.scores)) / self.threshold
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TileScores:
+    """What the model found in each inspected tile of a frame.
+
+    probabilities: (N, classes) float32.  boxes: (N, 4) int32, x y w h, px.  model: digest of the bundle.
+    """
+
+    classes: tuple[str, ...]
+    probabilities: Float32s
+    boxes: Ints
+    model: str
+    has_good: bool = False
+    anomaly: AnomalyScores | None = None
+
+    def of(self, box: Box) -> dict[str, Any]:
+        """The scores of one tile as a picture's facts state them; empty for a tile that was not inspected.
+
+        scores: the probable classes, most probable first, `good` among them where the network has that output.
+        anomaly: the anomaly score in units of the threshold.
+        """
+        found = np.flatnonzero((self.boxes == np.asarray(box, np.int32)).all(axis=1))
+        if not len(found):
+            return {}
+        p = self.probabilities[found[0]]
+        facts: dict[str, Any] = {"model": self.model}
+        if np.isfinite(p).all():
+            named = dict(zip(self.classes, p.tolist(), strict=True))
+            if self.has_good:
+                named["good"] = max(0.0, 1.0 - float(p.sum()))
+            strongest = sorted(named.items(), key=lambda one: -one[1])[:MAX_SCORES]
+            facts["scores"] = {name: round(value, 4) for name, value in strongest}
+        if self.anomaly is not None and np.isfinite(self.anomaly.scores[found[0]]):
+            facts["anomaly"] = round(float(self.anomaly.scores[found[0]]) / self.anomaly.threshold, 3)
+        return facts
 
 
 def decide(

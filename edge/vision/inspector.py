@@ -24,7 +24,7 @@ from edge.model.bundle import FP32
 from edge.model.classifier import Classifier, Scores
 from edge.vision import anomaly, image_quality, tiles
 from edge.vision.anomaly import AnomalyModel
-from edge.vision.decision import NO_DETECTIONS, AnomalyScores, Detections, decide
+from edge.vision.decision import NO_DETECTIONS, AnomalyScores, Detections, TileScores, decide
 from edge.vision.defect_extent import extent
 from edge.vision.flatfield import Flatfield
 from edge.vision.image_quality import GOOD, ImageCheck, ImageStats
@@ -71,6 +71,8 @@ class Verdict:
     """The highest anomaly score of a tile, in units of the threshold; None without an anomaly model."""
     features: Float32s | None = field(default=None, compare=False, repr=False)
     """(tiles, F) float32, the network's features of each inspected tile."""
+    tile_scores: TileScores | None = field(default=None, compare=False, repr=False)
+    """What the model found in each inspected tile."""
 
 
 @dataclass(slots=True, eq=False)
@@ -322,6 +324,14 @@ class Inspector:
             outside=layout.outside,
             anomaly=None if anomaly_scores is None else anomaly_scores.worst,
             features=scores.features if self._classifier.card.has_features else None,
+            tile_scores=TileScores(
+                self.thresholds.classes,
+                probabilities,
+                boxes,
+                self._classifier.bundle,
+                self._classifier.card.has_good,
+                anomaly_scores,
+            ),
         )
 
     def _measured(self, detections: Detections, image: Gray, deadline_ns: int | None) -> Detections:

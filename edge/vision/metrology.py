@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from edge import config
+from edge.config.camera_calibration import Side
 from edge.coverage.strip_position import FramePoint, Span, StripPosition
 from edge.frame import Box, Float64s
 
@@ -52,6 +53,15 @@ class Ruler:
         corners = self.points_mm([(x, y), (x + w, y), (x + w, y + h), (x, y + h)])
         (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
         return round(float(left), 2), round(float(top), 2), round(float(right - left), 2), round(float(bottom - top), 2)
+
+    def across_mm(self, px: float, frame_px: tuple[int, int], *, upright: bool) -> float:
+        """The coordinate of a place half way along the strip in the picture, mm as in `points_mm`.
+
+        px: from the left, or from the top.  upright: the strip runs up or down, so that x lies across it.
+        """
+        width, height = frame_px
+        point = self.points_mm([(px, height / 2) if upright else (width / 2, px)])[0]
+        return float(point[0] if upright else point[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,48 @@ class Heading:
                 self._views_mm.clear()
             view = self._views_mm[frame_px] = self.ruler.box_mm((0, 0, *frame_px))
         return view
+
+
+@dataclass(frozen=True, slots=True)
+class Crosswise:
+    """Places across the strip, counted from its operator side.  side: where that side lies in the picture.
+
+    at_mm: from the operator side of the strip to the picture's edge on that side; None: not stated.
+    """
+
+    ruler: Ruler
+    side: Side
+    at_mm: float | None
+
+    @classmethod
+    def of(cls, ruler: Ruler | None, side: Side | None, at_mm: float | None) -> Crosswise | None:
+        """None where scale or side is unknown."""
+        return None if ruler is None or side is None else cls(ruler, side, at_mm)
+
+    def across_mm(
+        self, box_mm: tuple[float, float, float, float], frame_px: tuple[int, int], seen_px: float | None
+    ) -> tuple[float, float] | None:
+        """From, to; None where neither seen_px nor at_mm is known.  seen_px: the strip's edge on that side, if seen.
+
+        at_mm overrides the edge: a person stated it.
+        """
+        if self.at_mm is not None:
+            zero_mm, at_mm = self._coordinate_mm(self._edge_of_picture(frame_px), frame_px), self.at_mm
+        elif seen_px is not None:
+            zero_mm, at_mm = self._coordinate_mm(seen_px, frame_px), 0.0
+        else:
+            return None
+        left, top, w, h = box_mm
+        near, far = (left, left + w) if self.side in ("left", "right") else (top, top + h)
+        ends = (near - zero_mm, far - zero_mm) if self.side in ("left", "top") else (zero_mm - far, zero_mm - near)
+        return round(at_mm + ends[0], 1), round(at_mm + ends[1], 1)
+
+    def _edge_of_picture(self, frame_px: tuple[int, int]) -> float:
+        width, height = frame_px
+        return {"left": 0.0, "top": 0.0, "right": float(width), "bottom": float(height)}[self.side]
+
+    def _coordinate_mm(self, px: float, frame_px: tuple[int, int]) -> float:
+        return self.ruler.across_mm(px, frame_px, upright=self.side in ("left", "right"))
 
 
 def matrix(lens: Float64s) -> Float64s:

@@ -54,14 +54,24 @@ QUANTUM_PX: Final = 4
 EdgeState = Literal["seen", "held", "lost"]
 
 
+@dataclass(frozen=True, slots=True)
+class EdgePlace:
+    """One edge in one frame, px from the left or the top: its innermost point, and its place half way along it."""
+
+    innermost_px: float
+    middle_px: float
+
+
 @dataclass(slots=True)
 class EdgeTrack:
     """One edge over time.  at_px: its innermost place, from the left or the top; None: not seen yet.
 
-    unseen: frames in a row without the edge.  lost_frames: frames with the fixed region in its place, since the start.
+    middle_px: its place half way along it, where the width is measured.  unseen: frames in a row without the edge.
+    lost_frames: frames with the fixed region in its place, since the start.
     """
 
     at_px: float | None = None
+    middle_px: float | None = None
     unseen: int = 0
     lost_frames: int = 0
     _candidate_px: float = 0.0
@@ -74,10 +84,10 @@ class EdgeTrack:
             return "lost"
         return "held" if self.unseen else "seen"
 
-    def step(self, found_px: float | None) -> None:
-        """Add one frame.  found_px: the place of the edge in it; None: not found."""
-        if found_px is not None and self._is_accepted(found_px):
-            self.at_px, self.unseen = found_px, 0
+    def step(self, found: EdgePlace | None) -> None:
+        """Add one frame.  found: the place of the edge in it; None: not found."""
+        if found is not None and self._is_accepted(found.innermost_px):
+            self.at_px, self.middle_px, self.unseen = found.innermost_px, found.middle_px, 0
             return
         self.unseen += 1
         self.lost_frames += self.state == "lost"
@@ -151,12 +161,12 @@ class StripFollower:
         return now
 
 
-def locate(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float) -> dict[Side, float | None]:
-    """The innermost place of the edge on each side, px from the left or the top; None where there is none.
+def locate(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float) -> dict[Side, EdgePlace | None]:
+    """The place of the edge on each side; None where there is none.
 
     image: (H, W) uint8.  searched: search range, px from the left or the top.  level: brightness of the strip.
     """
-    found: dict[Side, float | None] = dict.fromkeys(searched)
+    found: dict[Side, EdgePlace | None] = dict.fromkeys(searched)
     for upright, turned in ((True, image), (False, image.T)):
         stretches = {side: at for side, at in searched.items() if (side in ("left", "right")) == upright}
         if stretches:
@@ -164,7 +174,7 @@ def locate(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float) 
     return found
 
 
-def _located(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float) -> Iterator[tuple[Side, float]]:
+def _located(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float) -> Iterator[tuple[Side, EdgePlace]]:
     """The edges of one direction, searched together in ranges of one length."""
     length, depth = image.shape
     size = min(depth, max(end - start for start, end in searched.values()) + LOOK_BACK_PX + REACH_PX)
@@ -185,10 +195,17 @@ def _located(image: Gray, searched: Mapping[Side, tuple[int, int]], level: float
         cv2.resize(np.ascontiguousarray(stretch), (shrunk, BANDS), profile, interpolation=cv2.INTER_AREA)
     places = _places(profiles.reshape(-1, shrunk).astype(np.float32), level).reshape(-1, BANDS).tolist()
     for side, border, bands in zip(searched, borders, places, strict=True):
-        innermost = _innermost({band: at for band, at in enumerate(bands) if not math.isnan(at)})
-        if innermost is not None:
-            inner = innermost * size / shrunk
-            yield side, border + inner if side in ("left", "top") else border - inner
+        line = _line({band: at for band, at in enumerate(bands) if not math.isnan(at)})
+        if line is not None:
+            inwards = 1 if side in ("left", "top") else -1
+            innermost, middle = line
+            # A place counts from the middle of the outermost pixel: without the half, the strip would be 1 px too wide.
+            yield (
+                side,
+                EdgePlace(
+                    border + inwards * innermost * size / shrunk, border + inwards * (middle + 0.5) * size / shrunk
+                ),
+            )
 
 
 def _places(profiles: Float32s, level: float) -> Float32s:
@@ -229,8 +246,8 @@ _NEAR: Final = np.arange(BORDER_PX - REACH_PX, BORDER_PX + REACH_PX)
 """Offsets around the index of a step, in pixels of the profile."""
 
 
-def _innermost(places: Mapping[int, float]) -> float | None:
-    """The innermost point of a line through the places; None when too few places lie on one line.
+def _line(places: Mapping[int, float]) -> tuple[float, float] | None:
+    """The innermost point and the middle of a line through the places; None when too few places lie on one line.
 
     places: by band, in ascending order.  Slope: median over pairs of bands (Theil and Sen).
     """
@@ -244,7 +261,7 @@ def _innermost(places: Mapping[int, float]) -> float | None:
     offset = _median(levelled)
     if sum(abs(place - offset) <= STRAIGHT_PX for place in levelled) < AGREE * len(places):
         return None
-    return max(offset - slope / 2, offset + slope * (BANDS - 0.5))
+    return max(offset - slope / 2, offset + slope * (BANDS - 0.5)), offset + slope * (BANDS - 1) / 2
 
 
 def _median(values: list[float]) -> float:

@@ -99,9 +99,12 @@ class _Track:
     """The same, within `largest`."""
     anomaly: float | None = None
     """The largest anomaly score so far, in units of the threshold."""
+    regions: Sequence[Region] = ()
+    """Of its last sighting."""
 
     def add_sighting(self, regions: Sequence[Region], now_ns: int, place: Place) -> None:
         """Add the regions of one frame that show parts of this defect."""
+        self.regions = regions
         box, extent = regions[0].box_px, _common_extent(regions)
         for region in regions:
             self.votes[region.class_name] = self.votes.get(region.class_name, 0.0) + region.confidence
@@ -176,6 +179,11 @@ class Tracker:
     def in_view(self) -> list[Defect]:
         """The open defects that the last frame shows, with their boxes in it."""
         return [t.as_defect(t.box, t.extent) for t in self._tracks if t.is_open and not t.unseen]
+
+    def track_ids(self) -> dict[int, str]:
+        """The open tracks that the last frame shows, by id() of its regions."""
+        shown = [track for track in self._tracks if track.is_open and not track.unseen]
+        return {id(region): track.track_id for track in reversed(shown) for region in track.regions}
 
     def step(
         self,

@@ -40,7 +40,10 @@ def every_event() -> list[Event]:
             codes = {"0x87": 6, "0x99": 1}
             words = {"codes": codes, "topics": ["t"], "reason": "no"}
             rest = {"detail": {"first_seq": 3, "last_seq": 9, "count": 7, **words}}
-        node_wide = event_type.startswith(("events.", "node.", "model."))
+        if event_type == "operator.acted":
+            who = {"who": "anna", "role": "engineer", "via": None, "verb": "set", "camera": "top", "reason": None}
+            rest = {"detail": {**who, "before_sha256": "ab" * 32, "after_sha256": "cd" * 32}}
+        node_wide = event_type.startswith(("events.", "node.", "model.", "operator."))
         made.append(event(event_type, NODE_CAMERA if node_wide else "top", **rest))
     return made
 

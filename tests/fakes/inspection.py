@@ -14,7 +14,9 @@ from pydantic import SecretStr
 from edge import config
 from edge.camera.notices import CameraOpened, Notice
 from edge.camera.sources.contract import SourceInfo
+from edge.coverage.severity import Severities
 from edge.coverage.strip_position import PositionTracker, Speed, StripUpdate
+from edge.delivery.frame_tap import FrameTap
 from edge.event import Event
 from edge.frame import Box, Frame, Gray
 from edge.host.clock import NS_PER_MS, NS_PER_S
@@ -141,6 +143,8 @@ class Scene:
         report_s: float = 10.0,
         evidence: Any = None,
         travel: dict[str, Any] | None = None,
+        tap: FrameTap | None = None,
+        severities: Severities | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.updates: deque[StripUpdate] = deque()
@@ -172,6 +176,8 @@ class Scene:
                 self._take_updates,
                 lambda: "the last one was negative",
             ),
+            tap=tap,
+            severities=severities,
         )
         self.number = 0
 

@@ -9,6 +9,7 @@ from edge.camera.supervised_camera import CameraStatus
 from edge.delivery.outputs import OutputStatus
 from edge.host.clock import NS_PER_S
 from edge.monitoring.monitored_node import MonitoredNode
+from edge.monitoring.page_process import PageStatus
 from edge.monitoring.routes import routes_of
 from edge.pipeline.event_latency import EventLatency
 from fakes import inspection
@@ -40,6 +41,7 @@ class Scene:
                 lost={"queue": 1, "disk": 0},
             ),
             outputs=lambda: [OutputStatus("sparkplug", "restarting", now, 3, "no route to host")],
+            page=lambda: PageStatus("running", now, 1, None, os.getpid(), "http://127.0.0.1:8480/", 2),
             http_refused={"busy": 2},
         )
         self.routes = routes_of(self.monitored, self.clock)

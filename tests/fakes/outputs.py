@@ -11,7 +11,19 @@ from edge.config import Config
 from edge.delivery.output import Output, OutputContext
 from edge.delivery.outputs import OutputKind
 
-METHODS = ("start", "wake", "set_properties", "set_strip", "state", "report", "ask_stop", "stop", "alive", "beat_ns")
+METHODS = (
+    "start",
+    "wake",
+    "set_properties",
+    "set_strip",
+    "set_node",
+    "state",
+    "report",
+    "ask_stop",
+    "stop",
+    "alive",
+    "beat_ns",
+)
 
 
 class ToyOutput:
@@ -41,6 +53,9 @@ class ToyOutput:
 
     def set_strip(self, reading: Any) -> None:
         self.received["strip"] = reading
+
+    def set_node(self, status: Any) -> None:
+        self.received["node"] = status
 
     def state(self, camera: str, message: Any) -> None:
         self.received[f"state {camera}"] = message

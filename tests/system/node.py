@@ -57,6 +57,7 @@ class Node:
             "report_s": 0.5,
             "log": {"format": "plain", "level": "debug"},
             "mqtt": {"broker": f"mqtt://127.0.0.1:{port}"},
+            "web": {"listen": None},
             "cameras": cameras,
             **more,
         }
@@ -85,12 +86,16 @@ class Node:
         return self.log_path.read_text(errors="replace") if self.log_path.exists() else ""
 
     def children(self) -> list[int]:
-        """Process ids of the camera processes."""
+        """Process ids of the camera processes, and of the page if it is on."""
         tasks = Path(f"/proc/{self.pid}/task")
         found = []
         for task in tasks.iterdir() if tasks.exists() else []:
             found += [int(pid) for pid in (task / "children").read_text().split()]
         return found
+
+    def page_process(self) -> int:
+        """Process id of the page."""
+        return next(pid for pid in self.children() if b"edge.web" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
     def stop(self, timeout_s: float = 10) -> int:
         """Send SIGTERM.  Returns the exit code."""

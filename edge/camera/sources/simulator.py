@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 import cv2
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from edge.camera.sources.contract import DEFAULT_FPS, Lost, Picture, Source, SourceInfo, SourceSpec, pace_s
 from edge.errors import CameraError, Problem
-from edge.frame import Box, Float32s, Gray
+from edge.frame import Box, Float32s, Float64s, Gray
 from edge.host.clock import Clock
 from edge.host.url import public_url
 
@@ -35,6 +35,12 @@ PERIOD_PX = 2048
 CACHED_DEFECTS = 16
 LEVEL = 118.0
 """Mean gray of clean steel."""
+
+BACKGROUND: Final = 8
+"""Gray beside the strip."""
+WANDER_ROWS: Final = 12_000
+"""The strip moves to one side, to the other and back over this many rows."""
+TAPER_ROWS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +75,15 @@ class Strip:
         noise: float = 2.0,
         classes: tuple[str, ...] = CLASSES,
         mm_per_px: float | None = None,
+        border_px: int = 0,
+        wander_px: float = 0.0,
+        taper_px: float = 0.0,
     ) -> None:
         """speed_px: travel per frame.  spacing_px: mean distance between defects.  noise: sigma of the sensor, gray.
 
-        mm_per_px: the scale that the strip states; it changes no frame.
+        mm_per_px: the scale that the strip states; it changes no frame.  border_px: dark background on both sides; 0:
+        the strip fills the picture.  wander_px: how far the strip moves to both sides.  taper_px: how much narrower it
+        gets over TAPER_ROWS rows; then it gets wider again.
         Raises CameraError for a value outside its limits.
         """
         _check("width", width, 256, 8192)
@@ -83,10 +94,14 @@ class Strip:
         _check("noise", noise, 0, 32)
         if mm_per_px is not None:
             _check("mm_per_px", mm_per_px, 0.001, 1000)
+        _check("border_px", border_px, 0, width // 4)
+        _check("wander_px", wander_px, 0, border_px / 2)
+        _check("taper_px", taper_px, 0, width / 4)
         if not classes or set(classes) - set(CLASSES):
             raise _refusal("classes", ",".join(classes), f"some of {','.join(CLASSES)}")
         self.width, self.height, self.seed = width, height, seed
         self.speed_px, self.spacing_px, self.noise, self.classes = speed_px, spacing_px, noise, classes
+        self.border_px, self.wander_px, self.taper_px = border_px, wander_px, taper_px
         self._drawn: OrderedDict[int, _Drawn] = OrderedDict()
         rng = np.random.default_rng([seed, 0])
         # The noise is shifted to start at 0, so that it fits uint8, and the light is lowered by the same amount. Then
@@ -94,6 +109,7 @@ class Strip:
         lift = int(np.ceil(4 * noise))
         self._surface = _surface(rng, width, height)
         self._light = _light(rng, width, height, lift)
+        self._background = max(0, BACKGROUND - lift)
         grain = rng.normal(lift, noise, (height + 64, width + 64)) if noise else np.zeros((height + 64, width + 64))
         self._grain = np.clip(np.rint(grain), 0, 2 * lift).astype(np.uint8)
 
@@ -111,8 +127,17 @@ class Strip:
         picture: Gray = np.asarray(cv2.add(self._surface[start : start + self.height], self._light), np.uint8)
         for drawn in self._near(top):
             _paint(picture, drawn, top)
+        if self.border_px:
+            _mask(picture, *self.edges(np.arange(top, top + self.height)), int(self._background))
         grain = self._grain[down : down + self.height, right : right + self.width]
         return np.asarray(cv2.add(picture, grain, dst=picture), np.uint8)
+
+    def edges(self, rows: npt.NDArray[np.integer[Any]]) -> tuple[Float64s, Float64s]:
+        """The left and the right edge of the strip at these rows of the strip, px of the frame: (n,) float64 each."""
+        off = self.wander_px * np.sin(2 * np.pi * rows / WANDER_ROWS)
+        phase = np.mod(rows / TAPER_ROWS, 2.0)
+        narrow = self.taper_px / 2 * np.where(phase < 1, phase, 2 - phase)
+        return self.border_px + off + narrow, self.width - self.border_px + off - narrow
 
     def truth(self, n: int) -> tuple[tuple[StripDefect, Box], ...]:
         """The defects that show in frame n, each with its visible part: x y w h in px of the frame."""
@@ -143,7 +168,8 @@ class Strip:
         rng = np.random.default_rng([self.seed, 3, track])
         delta = _DRAWERS[name](rng)
         h, w = delta.shape
-        x = int(rng.integers(0, self.width - w + 1))
+        margin = int(np.ceil(self.border_px + self.wander_px + self.taper_px / 2)) if self.border_px else 0
+        x = int(rng.integers(margin, max(margin, self.width - margin - w) + 1))
         y = track * self.spacing_px + int(rng.integers(0, self.spacing_px - LONGEST_PX - CLEAR_PX + 1))
         drawn = _Drawn(StripDefect(track, name, (x, y, w, h)), np.rint(delta).astype(np.int16))
         self._drawn[track] = drawn
@@ -220,6 +246,13 @@ def _paint(picture: Gray, drawn: _Drawn, top: int) -> None:
     np.clip(part + drawn.delta[first - offset : last - offset], 0, 255, out=part, casting="unsafe")
 
 
+def _mask(picture: Gray, left: Float64s, right: Float64s, background: int) -> None:
+    """Darken what lies beside the strip, with edges of part of a pixel.  left, right: (H,), px."""
+    columns = np.arange(picture.shape[1])[None, :]
+    inside = np.clip(columns + 1 - left[:, None], 0, 1) * np.clip(right[:, None] - columns, 0, 1)
+    np.copyto(picture, np.rint(picture * inside + background * (1 - inside)).astype(np.uint8))
+
+
 def _check(key: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise _refusal(key, str(value), f"{low} to {high}")
@@ -242,6 +275,9 @@ _READERS: dict[str, Callable[[str], int | float | tuple[str, ...]]] = {
     "noise": float,
     "classes": _names,
     "mm_per_px": float,
+    "border_px": int,
+    "wander_px": float,
+    "taper_px": float,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge.cli.calibrate import anomaly, flatfield, latency, roi, scale, thresholds
+from edge.cli.calibrate import anomaly, apply, flatfield, latency, roi, scale, show, thresholds
 
 
 @click.group()
@@ -23,5 +23,8 @@ for _command in (
     thresholds.thresholds,
     latency.latency,
     anomaly.normal,
+    apply.apply,
+    apply.undo,
+    show.show,
 ):
     calibrate.add_command(_command)

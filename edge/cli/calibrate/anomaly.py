@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edge.cli.calibrate.session import Run, sources_option
+from edge.cli.calibrate.session import Output, Run, output_options, sources_option
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
-from edge.cli.options import Number, config_option, json_option
+from edge.cli.options import Number, config_option
 
 if TYPE_CHECKING:
     from edge.calibration.anomaly import Collector, Fit, Pace, Promise
@@ -22,7 +22,7 @@ TEN_MINUTES = 18_000
 
 @click.command()
 @config_option
-@json_option
+@output_options
 @click.option("--camera", help="Camera of the configuration [default: the first].")
 @sources_option
 @click.option(
@@ -32,7 +32,6 @@ TEN_MINUTES = 18_000
     show_default=True,
     help="Maximum number of frames; all are used.",
 )
-@click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
 @click.option(
     "--false-alarms-per-hour",
     "per_hour",
@@ -57,11 +56,10 @@ TEN_MINUTES = 18_000
 @exits_with_reason
 def normal(
     config_path: Path,
-    as_json: bool,
     camera: str | None,
     sources: tuple[str, ...],
     frames: int,
-    dry_run: bool,
+    output: Output,
     per_hour: float | None,
     per_tile: float | None,
     consecutive: bool,
@@ -88,7 +86,7 @@ def normal(
     from edge.model.bundle import require_features
     from edge.vision.inspector import Inspector
 
-    run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
+    run = Run(config_path, camera, "normal", output)
     clock = SystemClock()
     calibrated, model = run.effective(bundle_path)
     require_features(model.bundle.card, "calibrate normal")
@@ -101,11 +99,13 @@ def normal(
     pace = anomaly.Pace(fps, k, n)
     found = anomaly.fit(collector, allowed, pace, keep_all=keep_all)
     overruled = objections(collector, found)
-    if overruled and not has_looked:
-        raise CalibrationError(
-            f"{'. Also: '.join(overruled)}. Nothing was written. Look at the footage; to accept it all the same, give "
-            "--i-have-looked"
-        )
+    refused = CalibrationError(
+        f"{'. Also: '.join(overruled)}. Nothing was written. Look at the footage; to accept it all the same, give "
+        "--i-have-looked"
+    )
+    is_refused = bool(overruled) and not has_looked
+    if is_refused and not output.dry_run:
+        raise refused
     are_tiles = per_tile is not None and not consecutive and size_px == (calibrated.tile_px, calibrated.tile_px)
     made = run.made_of(source, found.frames, None if are_tiles else size_px, overruled)
     content = found.anomaly.coded()
@@ -128,8 +128,10 @@ def normal(
             "normal-map": anomaly_plots.heat_map(found),
         },
         files={name: content},
+        objections=overruled if is_refused else (),
     )
-    for sentence in (*_report(collector, found, pace, classifier), *(f"OVERRULED: {one}" for one in overruled)):
+    by_word = [f"OVERRULED: {one}" for one in overruled] if has_looked else []
+    for sentence in (*_report(collector, found, pace, classifier), *by_word):
         run.say(sentence)
     if are_tiles:
         run.say(
@@ -137,6 +139,8 @@ def normal(
         )
     more = {"left_out_frames": list(found.left_out[:1000]), "carried": found.supported_rate}
     run.done(part.model_dump(mode="json", exclude={"made"}) | more)
+    if is_refused and output.plates is None:  # with plates, `apply` refuses, and a person can look first
+        raise refused
 
 
 def _gather(
@@ -150,8 +154,9 @@ def _gather(
 
     first = last = None
     size_px = (0, 0)
+    footage = shots(run.camera, sources, SystemClock(), consecutive=consecutive, feed=run.feed)
     with run.progress(expected_frames(sources, max_frames), "frames") as advance:
-        for number, shot in enumerate(shots(run.camera, sources, SystemClock(), consecutive=consecutive), 1):
+        for number, shot in enumerate(footage, 1):
             height, width = shot.pixels.shape
             size_px = (width, height)
             first, last = first or shot, shot

@@ -6,20 +6,18 @@ from pathlib import Path
 
 import click
 
-from edge.cli.calibrate.session import Run, frames_options
+from edge.cli.calibrate.session import Output, Run, frames_options, output_options
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
-from edge.cli.options import config_option, json_option
+from edge.cli.options import config_option
 
 
 @click.command()
 @config_option
-@json_option
+@output_options
 @frames_options
 @exits_with_reason
-def flatfield(
-    config_path: Path, as_json: bool, camera: str | None, sources: tuple[str, ...], frames: int, dry_run: bool
-) -> None:
+def flatfield(config_path: Path, camera: str | None, sources: tuple[str, ...], frames: int, output: Output) -> None:
     """Correct uneven light with a gain per pixel, from frames of good, moving surface. Refused where it would not help.
 
     \b
@@ -32,7 +30,7 @@ def flatfield(
     from edge.errors import CalibrationError
     from edge.vision.drawing import png
 
-    run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
+    run = Run(config_path, camera, "flatfield", output)
     footage = run.footage(sources, frames)
     calibrated = run.calibrated_camera()
     for misfit in misfits(calibrated, footage.size_px):

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge.cli.calibrate.session import Run, frames_options
+from edge.cli.calibrate.session import Output, Run, frames_options, output_options
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
-from edge.cli.options import Seconds, config_option, json_option
-from edge.cli.progress import note, uninterrupted
+from edge.cli.options import Seconds, config_option
+from edge.cli.progress import note
 
 if TYPE_CHECKING:
     from edge.config.tuning import Capacity
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @config_option
-@json_option
+@output_options
 @frames_options
 @click.option(
     "--rounds", type=click.IntRange(20, 10_000), default=200, show_default=True, help="Maximum n of each combination."
@@ -38,11 +38,10 @@ if TYPE_CHECKING:
 @exits_with_reason
 def latency(
     config_path: Path,
-    as_json: bool,
     camera: str | None,
     sources: tuple[str, ...],
     frames: int,
-    dry_run: bool,
+    output: Output,
     rounds: int,
     for_s: float,
     hold: bool,
@@ -64,10 +63,9 @@ def latency(
     from edge.config import tuning
     from edge.host import machine
     from edge.host.clock import SystemClock
-    from edge.vision.drawing import png
     from edge.vision.inspector import Inspector
 
-    run, clock = Run(config_path, camera, as_json=as_json, dry_run=dry_run), SystemClock()
+    run, clock = Run(config_path, camera, "latency", output), SystemClock()
     calibrated, model = run.effective()
     loaded = model.bundle
     footage = run.footage(sources, min(frames, calibration.MAX_FRAMES))
@@ -104,12 +102,7 @@ def latency(
         holds=tuple(holds),
         made=run.made(footage),
     )
-    path = run.settings.state.tuning
-    if not dry_run:
-        beside = "node.latency.png"
-        with uninterrupted():
-            tuning.save(path, kept, {beside: png(calibration.chart(rows, best))})
-        run.written(path, path.with_name(beside))
+    run.keep_tuning(kept, pictures={"latency": calibration.chart(rows, best)})
     for line in calibration.report(kept, run.camera.budget_ms):
         run.say(line)
     by_file = run.settings.model
@@ -118,7 +111,7 @@ def latency(
     if by_hand:
         named = ", ".join(f"model.{key}: {value}" for key, value in by_hand.items())
         note(f"the configuration sets {named}, which overrides this result: remove it there to use the result")
-    results = {**kept.model_dump(mode="json", by_alias=True), "by_hand": by_hand} if as_json else {}
+    results = {**kept.model_dump(mode="json", by_alias=True), "by_hand": by_hand} if output.as_json else {}
     run.done(results, "the daemon uses it from its next start")
 
 

@@ -7,15 +7,15 @@ from typing import Any
 
 import click
 
-from edge.cli.calibrate.session import Run, Shape, frames_options
+from edge.cli.calibrate.session import Output, Run, Shape, frames_options, output_options
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
-from edge.cli.options import Number, config_option, json_option
+from edge.cli.options import Number, config_option
 
 
 @click.command()
 @config_option
-@json_option
+@output_options
 @frames_options
 @click.option(
     "--shape", type=Shape(), help="The region, without a search: x,y,w,h or 'x,y x,y x,y ...', px of the frame."
@@ -27,19 +27,30 @@ from edge.cli.options import Number, config_option, json_option
 @click.option(
     "--wander-px", type=Number(0, 1000), default=20.0, show_default=True, help="Largest wander for a fixed region."
 )
+@click.option(
+    "--keep-region", is_flag=True, help="Keep the calibrated region: change only its zones or the size of its tiles."
+)
+@click.option("--no-exclude", is_flag=True, help="With --keep-region: without its zones.")
+@click.option(
+    "--tile-px",
+    type=click.IntRange(16, 8192),
+    help="Side of a tile in the frame, where the configuration has no other than 200.",
+)
 @click.option("--track", is_flag=True, help="The strip wanders: follow its edges in each frame.")
 @exits_with_reason
 def roi(
     config_path: Path,
-    as_json: bool,
     camera: str | None,
     sources: tuple[str, ...],
     frames: int,
-    dry_run: bool,
+    output: Output,
     shape: Any,
     exclude: tuple[Any, ...],
     margin_px: int,
     wander_px: float,
+    keep_region: bool,
+    no_exclude: bool,
+    tile_px: int | None,
     track: bool,
 ) -> None:
     """Find the region of the strip by its edges against dark background, or take a shape.
@@ -48,31 +59,66 @@ def roi(
     defectd calibrate roi --camera top --source recorded/
     defectd calibrate roi --camera top --exclude 700,0,90,256
     defectd calibrate roi --camera top --track
+    defectd calibrate roi --camera top --keep-region --tile-px 160
     """
     one_thread_each()
-    if track and shape is not None:
+    if sum((track, shape is not None, keep_region)) > 1:
         raise click.UsageError(
-            "--shape is a fixed region, and --track follows the edges in each frame: give one of them"
+            "--shape is a fixed region, --keep-region the calibrated one, and --track follows the edges in each frame: "
+            "give one of them"
         )
     from edge.calibration import roi as calibration
-    from edge.config.calibration import RegionPart, tiled
+    from edge.calibration import tile_sheet
+    from edge.config import calibration as files
 
-    run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
-    footage = run.footage(sources, frames, min_frames=1 if shape is not None else calibration.MIN_FRAMES)
+    run = Run(config_path, camera, "roi", output)
+    if tile_px is not None and not files.has_open_tile(run.camera):
+        key = "tile_px" if run.camera.tile_mm is None else "tile_mm"
+        raise click.UsageError(f"the configuration has its own {key}, which overrides --tile-px: remove it there")
+    known = files.load(run.path).roi
+    is_searched = shape is None and not keep_region
+    footage = run.footage(sources, frames, min_frames=calibration.MIN_FRAMES if is_searched else 1)
     edges: dict[str, dict[str, Any]] = {}
     region, followed = shape, None
-    if region is None:
+    if keep_region and known is not None:
+        region, edges, followed = known.roi, known.edges, known.track
+        exclude = exclude or (() if no_exclude else known.exclude)
+    if is_searched:
         with run.progress(len(calibration.SIDES) * len(footage.frames), "edges") as advance:
             strip = calibration.find(
                 footage.frames, margin_px=margin_px, max_wander_px=wander_px, track=track, on_frame=advance
             )
         region, edges, followed = strip.roi, {edge.side: edge.as_json() for edge in strip.edges}, strip.track
-    calibration.count_tiles(tiled(run.camera, run.path), footage.frames[0], region, exclude)
-    part = RegionPart(roi=region, exclude=exclude, edges=edges, track=followed, made=run.made(footage))
-    run.keep({"roi": part}, pictures={"roi": calibration.overlay(footage.frames[-1], region, exclude, followed)})
-    for side, edge in edges.items():
+    side_px = tile_px or (None if known is None else known.tile_px)
+    tiled = files.tiled(run.camera, run.path)
+    if side_px is not None and files.has_open_tile(run.camera):
+        tiled = tiled.model_copy(update={"tile_px": side_px})
+    input_px = run.bundle().card.input_px
+    boxes = calibration.tile_boxes(tiled, footage.frames[0], region, exclude, input_px)
+    part = files.RegionPart(
+        roi=region, exclude=exclude, edges=edges, track=followed, tile_px=side_px, made=run.made(footage)
+    )
+    pictures = {"roi": calibration.overlay(footage.frames[-1], region, exclude, followed)}
+    sizes = calibration.tile_sizes(tiled, footage.frames[0], region, exclude, input_px) if output.as_json else []
+    if output.plates is not None:
+        laid = [(size.tile_px, size.boxes) for size in sizes if size.boxes] or [(tiled.tile_px, tuple(boxes))]
+        pictures["tiles"] = tile_sheet.sheet(footage.frames[-1], laid, input_px)
+    run.keep({"roi": part}, pictures=pictures)
+    for side, edge in edges.items() if is_searched else ():
         run.say(f"{side} edge at {edge['start_px']} to {edge['end_px']} px, seen in {edge['frames']} frames")
     if followed is not None:
         run.say("the region follows these edges in each frame; where an edge is lost, roi is used")
+    run.say(f"{len(boxes)} tiles of {tiled.tile_px} px")
     tracked = None if followed is None else followed.model_dump()
-    run.done({"roi": region, "exclude": exclude, "edges": edges, "track": tracked})
+    run.done(
+        {
+            "roi": region,
+            "exclude": exclude,
+            "edges": edges,
+            "track": tracked,
+            "tile_px": tiled.tile_px,
+            "frame_px": footage.size_px,
+            "tiles": boxes if output.as_json else [],
+            "tile_sizes": [size.as_json() for size in sizes],
+        }
+    )

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from edge.cli.calibrate.session import Run, Shape, frames_options
+from edge.cli.calibrate.session import Output, Run, Shape, frames_options, output_options
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
-from edge.cli.options import Number, Seconds, config_option, json_option
+from edge.cli.options import Number, Seconds, config_option
 from edge.cli.progress import note, uninterrupted
 
 
@@ -31,7 +31,7 @@ class Squares(click.ParamType[tuple[int, int]]):
 
 @click.command()
 @config_option
-@json_option
+@output_options
 @frames_options
 @click.option("--squares", type=Squares(), default="10x7", show_default=True, help="Columns and rows of the board.")
 @click.option(
@@ -53,11 +53,10 @@ class Squares(click.ParamType[tuple[int, int]]):
 @exits_with_reason
 def scale(
     config_path: Path,
-    as_json: bool,
     camera: str | None,
     sources: tuple[str, ...],
     frames: int,
-    dry_run: bool,
+    output: Output,
     squares: tuple[int, int],
     square_mm: float,
     every_s: float,
@@ -78,6 +77,7 @@ def scale(
     one_thread_each()
     from edge import config
     from edge.calibration import scale as calibration
+    from edge.calibration.live_frames import LIVE
     from edge.camera.sources import registry
     from edge.config.calibration import ScalePart
     from edge.errors import CalibrationError
@@ -85,24 +85,24 @@ def scale(
     board = calibration.Board(*squares, square_mm)
     if board_path is not None:
         with uninterrupted():
-            calibration.print_board(board, board_path, dry_run=dry_run)
-        if as_json:
-            click.echo(json.dumps({"written": [] if dry_run else [str(board_path)]}))
-        elif dry_run:
+            calibration.print_board(board, board_path, dry_run=output.dry_run)
+        if output.as_json:
+            click.echo(json.dumps({"written": [] if output.dry_run else [str(board_path)]}))
+        elif output.dry_run:
             note("dry run: nothing was written")
         else:
             note(f"{board_path}: print it at 100 %, then measure a square: {square_mm:g} mm")
         return
     if (length_mm is None) != (points is None) or (points is not None and isinstance(points[0], tuple)):
         raise click.UsageError("--length-mm and --points x,y,x,y go together")
-    run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
+    run = Run(config_path, camera, "scale", output)
     rms_px, views, length = None, 0, None
     if length_mm is not None:
         footage = run.footage(sources, 1, surface=False)
         length = (points[:2], points[2:])
         ruler = calibration.known_length(length_mm, *length, footage.size_px)
     else:
-        is_live = not sources and registry.is_live(run.camera.source.get_secret_value())
+        is_live = LIVE in sources or (not sources and registry.is_live(run.camera.source.get_secret_value()))
         if is_live:
             note(f"one frame every {every_s:g} s: show the board at five angles or more, and lay it flat for the last")
         footage = run.footage(sources, frames, every_s=every_s if is_live else 0.0, surface=False)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from edge.cli.calibrate.session import Run
+from edge.cli.calibrate.session import Output, Run, output_options
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
-from edge.cli.options import Number, config_option, json_option
+from edge.cli.options import Number, config_option
 from edge.cli.progress import note
 
 if TYPE_CHECKING:
@@ -23,15 +25,19 @@ if TYPE_CHECKING:
 
 @click.command()
 @config_option
-@json_option
+@output_options
 @click.option("--camera", help="Camera of the configuration [default: the first].")
 @click.option(
     "--labelled",
     "folders",
     multiple=True,
-    required=True,
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Folder of class folders with tiles, `good` or `normal` for defect-free surface; repeatable.",
+)
+@click.option(
+    "--labels",
+    is_flag=True,
+    help="The pictures of this camera that people have labelled on the page, beside or in place of --labelled.",
 )
 @click.option(
     "--good", multiple=True, metavar="PATH", help="Frames of defect-free surface, all tiles count; repeatable."
@@ -51,19 +57,18 @@ if TYPE_CHECKING:
     help="Instead of --recall: maximum of tile alarms per hour, before confirmation, with 95 % confidence.",
 )
 @click.option("--fps", type=Number(0, 10_000, min_open=True), help="Frames per second [default: the camera's].")
-@click.option("--dry-run", is_flag=True, help="Print what would be written, and write nothing.")
 @exits_with_reason
 def thresholds(
     config_path: Path,
-    as_json: bool,
     camera: str | None,
     folders: tuple[Path, ...],
+    labels: bool,
     good: tuple[str, ...],
     frames: int,
     recall: float | None,
     per_hour: float | None,
     fps: float | None,
-    dry_run: bool,
+    output: Output,
 ) -> None:
     """Set the softmax temperature and a threshold for each class, from tiles that people have labelled.
 
@@ -75,6 +80,7 @@ def thresholds(
     \b
     defectd evidence export --out tiles/          # look through them, correct the labels
     defectd calibrate thresholds --camera top --labelled tiles/ --good good-frames/
+    defectd calibrate thresholds --camera top --labels
     defectd calibrate thresholds --labelled tiles/ --good good/ --false-alarms-per-hour 2000
     """
     one_thread_each()
@@ -87,11 +93,16 @@ def thresholds(
 
     if recall is not None and per_hour is not None:
         raise click.UsageError("--recall and --false-alarms-per-hour set the same thing: give one of them")
-    run = Run(config_path, camera, as_json=as_json, dry_run=dry_run)
+    if not folders and not labels:
+        raise click.UsageError(
+            "give tiles that people have labelled: --labelled DIR, or --labels for those of the page"
+        )
+    run = Run(config_path, camera, "thresholds", output)
     calibrated, model = run.effective()
     loaded, network = model.bundle, model.classifier
     names = loaded.card.classes
-    sample, tiles_a_frame, unread = _gathered(run, calibrated, network, folders, good, frames)
+    with _labelled_on_page(run, wanted=labels) as exported:
+        sample, tiles_a_frame, unread = _gathered(run, calibrated, network, [*folders, *exported], good, frames)
     an_hour = _tiles_per_hour(calibrated, fps, tiles_a_frame)
     if per_hour and not an_hour:
         raise click.UsageError(
@@ -124,7 +135,11 @@ def thresholds(
         recall=None if per_hour else target.recall,
         false_alarms_per_hour=per_hour,
         tiles_per_hour=an_hour,
-        made=run.made_of(", ".join([*map(str, folders), *good])[:500], int(sample.fits_temperature.sum()), None),
+        made=run.made_of(
+            ", ".join([*map(str, folders), *(["labels of the page"] if labels else []), *good])[:500],
+            int(sample.fits_temperature.sum()),
+            None,
+        ),
     )
     run.keep(
         {"thresholds": part}, pictures={"thresholds": threshold_plots.chart(sample, result, names, unsure, an_hour)}
@@ -133,7 +148,34 @@ def thresholds(
     table = [
         {"level": r.threshold, "alarms": r.alarms, "recall": dict(zip(names, r.recall, strict=True))} for r in rows
     ]
-    run.done({**part.model_dump(mode="json"), "table": table, "left_out": unread} if as_json else {})
+    run.done({**part.model_dump(mode="json"), "table": table, "left_out": unread} if output.as_json else {})
+
+
+@contextmanager
+def _labelled_on_page(run: Run, *, wanted: bool) -> Iterator[tuple[Path, ...]]:
+    """A folder of class folders with what people have labelled on the page; none where it is not wanted.
+
+    Classes with too few pictures are left out, and reported.  Raises EvidenceError, CalibrationError.
+    """
+    if not wanted:
+        yield ()
+        return
+    from edge.calibration.thresholds import MIN_PICTURES
+    from edge.errors import CalibrationError
+    from edge.evidence import export as exporting
+
+    folder = run.settings.state.labels
+    chosen, left_out = exporting.chosen_labels(folder, camera=run.camera.name, min_pictures=MIN_PICTURES)
+    for name, n in sorted(left_out.items()):
+        note(f"left out: {n} labels {name}, at least {MIN_PICTURES} are needed")
+    if not chosen:
+        raise CalibrationError(
+            f"camera {run.camera.name} has no class with {MIN_PICTURES} labels: label more pictures on the page"
+        )
+    with tempfile.TemporaryDirectory(prefix="defectd-") as place:
+        for _ in exporting.export_labels(folder, chosen, Path(place) / "labelled"):
+            pass
+        yield (Path(place) / "labelled",)
 
 
 def _tiles_per_hour(camera: config.Camera, fps: float | None, tiles_a_frame: int | None) -> float | None:
@@ -166,12 +208,8 @@ def _gathered(
     for line in left_out.lines():
         note(line)
     labelled_tiles.check_counts(scorer.labels, card.classes, MIN_PICTURES)
-    total, unmoved, own = labelled_tiles.unconfirmed(folders)
-    if unmoved:
-        note(
-            f"{unmoved} of {total} exported pictures still have the label of the model: has a person checked them? "
-            f"The model found {own} of them itself; defects that it missed are not among them, so recall looks too high"
-        )
+    for line in labelled_tiles.checked(folders).lines():
+        note(line)
     tiles: int | None = None
     if good:
         footage, inspector = run.footage(good, frames), Inspector(calibrated, network, SystemClock())
@@ -182,8 +220,6 @@ def _gathered(
 
 
 def _note_overrides(camera: config.Camera) -> None:
-    if camera.calibrated_thresholds is not None:
-        note("the configuration sets calibrated_thresholds for this camera, which override these: remove them there")
     if camera.decision.classes:
         note(f"decision.classes overrides them for {', '.join(camera.decision.classes)}: remove it there")
 

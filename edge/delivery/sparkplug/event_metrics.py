@@ -51,6 +51,8 @@ class ParsedEvent:
         if not isinstance(defect, dict):
             return ()
         box = defect.get("box_px")
+        across = defect.get("across_mm")
+        ends = [_number(end) for end in across] if isinstance(across, list) and len(across) == 2 else [None] * 2
         sides = [_or_none(side, int) for side in box] if isinstance(box, list) and len(box) == 4 else [None] * 4
         values: dict[str, Value] = {
             "Last Defect/Seq": self.row.seq,
@@ -63,6 +65,8 @@ class ParsedEvent:
             "Last Defect/Width px": sides[2],
             "Last Defect/Height px": sides[3],
             "Last Defect/Position m": _number(defect.get("position_m")),
+            "Last Defect/Across From mm": ends[0],
+            "Last Defect/Across To mm": ends[1],
         }
         return self._metrics(LAST_DEFECT, values)
 

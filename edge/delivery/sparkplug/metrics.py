@@ -45,6 +45,8 @@ LAST_DEFECT: Final = {
     "Last Defect/Width px": DataType.INT32,
     "Last Defect/Height px": DataType.INT32,
     "Last Defect/Position m": DataType.DOUBLE,
+    "Last Defect/Across From mm": DataType.DOUBLE,
+    "Last Defect/Across To mm": DataType.DOUBLE,
 }
 DEVICE_METRICS: Final = {
     STATE: DataType.STRING,
@@ -61,6 +63,7 @@ DEVICE_METRICS: Final = {
     "Tiles/Inspected": DataType.INT64,
     "Tiles/Skipped": DataType.INT64,
     "No Signal s": DataType.DOUBLE,
+    "Strip Width mm": DataType.DOUBLE,
     EVENT_COUNT: DataType.INT64,
     **LAST_DEFECT,
 }
@@ -104,5 +107,6 @@ def report_values(report: CameraReport) -> Mapping[str, Value]:
         "Tiles/Inspected": total["tiles"]["inspected"],
         "Tiles/Skipped": total["tiles"]["skipped"],
         "No Signal s": total["no_signal_s"],
+        "Strip Width mm": None if report.width_mm is None else round(report.width_mm, 2),
         **{_FRAMES[state]: count for state, count in total["frames"].items() if state in _FRAMES},
     }

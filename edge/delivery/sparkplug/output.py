@@ -21,7 +21,7 @@ from edge.delivery.mqtt.client import Link, OpenLink, opener
 from edge.delivery.mqtt.connection import STALL_KEEPALIVES, STEADY_S, Connection, backoff_for
 from edge.delivery.mqtt.notices import Connected, Disconnected, Notice, Received, Refused, Subscribed, Will
 from edge.delivery.outbox.rows import Row
-from edge.delivery.output import CameraReport, Events, NodeProperties, OutputContext
+from edge.delivery.output import CameraReport, Events, NodeProperties, NodeStatus, OutputContext
 from edge.delivery.sparkplug.edge_node import EdgeNode, Fence, Identity, Leave, Publish
 from edge.delivery.sparkplug.metrics import OUTBOX_DEPTH, property_values, strip_values
 from edge.delivery.sparkplug.payload import SEQ_MODULUS, Value
@@ -169,6 +169,9 @@ class SparkplugOutput:
 
     def set_strip(self, reading: StripReading) -> None:
         self._set(strip_values(reading))
+
+    def set_node(self, status: NodeStatus) -> None:
+        """Sparkplug reports what the other methods bring."""
 
     def _set(self, values: Mapping[str, Value]) -> None:
         with self._lock:

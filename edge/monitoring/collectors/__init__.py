@@ -19,6 +19,7 @@ from edge.monitoring.collectors import (
     latency,
     machine,
     model,
+    page,
     process,
     strip,
 )
@@ -46,7 +47,10 @@ def collectors_of(node: MonitoredNode) -> tuple[Collector, ...]:
             lambda now_ns: delivery.collect(node.publisher.snapshot(), node.recorder, node.outputs(), now_ns),
         ),
         Collector("evidence", lambda _: evidence.collect(node.evidence)),
-        Collector("process", lambda now_ns: process.collect(node.loops(), node.cameras.snapshot(), now_ns)),
+        Collector(
+            "process", lambda now_ns: process.collect(node.loops(), node.cameras.snapshot(), node.page(), now_ns)
+        ),
         Collector("machine", lambda _: machine.collect()),
+        Collector("page", lambda _: page.collect(node.page())),
         Collector("http", lambda _: http.collect(node.http_refused)),
     )

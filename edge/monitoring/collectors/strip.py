@@ -13,6 +13,7 @@ from edge.pipeline.camera_session import CameraSession
 
 def collect(sessions: Sequence[CameraSession], reading: StripReading, signals: LineSignals | None) -> Iterator[Metric]:
     yield from _edges(sessions)
+    yield from _width(sessions)
     if reading.state != "off":
         yield from _position(reading)
         if signals is not None:
@@ -34,6 +35,18 @@ def _edges(sessions: Sequence[CameraSession]) -> Iterator[Metric]:
                 place.add_metric([session.camera.name, side], edge.at_px)
             lost.add_metric([session.camera.name, side], edge.lost_frames)
     yield from (place, lost)
+
+
+def _width(sessions: Sequence[CameraSession]) -> Iterator[Metric]:
+    width = GaugeMetricFamily("defectd_strip_width_mm", "Last measured width of the strip.", labels=["camera"])
+    is_out = GaugeMetricFamily("defectd_strip_width_out", "1 while the width is out of its limits.", labels=["camera"])
+    for session in sessions:
+        figures = session.width.curve.figures
+        if figures is not None:
+            width.add_metric([session.camera.name], figures.last)
+        if session.width.limits is not None:
+            is_out.add_metric([session.camera.name], float(session.width.limits.is_out))
+    yield from (width, is_out)
 
 
 def _position(reading: StripReading) -> Iterator[Metric]:

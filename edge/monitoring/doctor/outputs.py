@@ -1,4 +1,4 @@
-"""Outputs of a running daemon: whether each one runs."""
+"""Outputs and page of a running daemon: whether each one runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ASK_S: Final = 3.0
 
 
 def findings(state_dir: Path) -> Iterator[Finding]:
-    """One for each output.  Nothing where no daemon runs."""
+    """One for each output, and one for the page that the daemon starts.  Nothing where no daemon runs."""
     try:
         state = ask(state_dir, "state", ASK_S)
     except (CommandError, OSError) as error:
@@ -23,6 +23,9 @@ def findings(state_dir: Path) -> Iterator[Finding]:
         return
     for name, output in ((state or {}).get("outputs") or {}).items():
         yield _examined(name, output)
+    page = (state or {}).get("page")
+    if page is not None:
+        yield _page(page)
 
 
 def _examined(name: str, output: Mapping[str, Any]) -> Finding:
@@ -34,3 +37,13 @@ def _examined(name: str, output: Mapping[str, Any]) -> Finding:
     if restarts:
         return Finding(about, "warning", f"it runs, after {restarts} restarts{reason}", "Look into the log of defectd")
     return Finding(about, "ok", "it runs")
+
+
+def _page(page: Mapping[str, Any]) -> Finding:
+    error = page.get("last_error")
+    if page.get("link"):
+        return Finding("page", "ok", f"it is served on {page['link']}")
+    if page.get("state") == "starting":
+        return Finding("page", "ok", "it is just starting")
+    remedy = "Correct the cause, or set web.listen to another address or to null; inspection goes on"
+    return Finding("page", "fail", f"it is not served: {error or 'no sign of life'}", remedy)

@@ -282,7 +282,7 @@ def test_command_writes_what_the_daemon_uses(tmp_path, footage):
     assert printed["confirm"] == [2, 3]
     folder = tmp_path / "var" / "calibration"
     pictures = {"top.normal.png", "top.normal-tiles.png", "top.normal-map.png"}
-    assert {p.name for p in folder.iterdir()} == {"top.yaml", printed["file"], *pictures}
+    assert {p.name for p in folder.iterdir()} == {"top.yaml", "top.yaml~", printed["file"], *pictures}
     assert calibration.load(folder / "top.yaml").reference is not None
     fitted = calibrated_camera(path)
     assert fitted.anomaly == (folder / printed["file"],)
@@ -292,12 +292,12 @@ def test_command_writes_what_the_daemon_uses(tmp_path, footage):
 
 
 def test_command_again_replaces_and_removes_its_data(tmp_path, footage):
-    """One data file for each model; the old one is deleted. A dry run changes nothing."""
+    """One data file for each model, and that of the calibration before, stay. A dry run changes none."""
     path = written_config(tmp_path)
-    for more in (("--i-have-looked",), ("--false-alarm-rate", "0.02")):
+    for more in (("--i-have-looked",), ("--false-alarm-rate", "0.02"), ("--false-alarm-rate", "0.03")):
         assert run("-c", path, "--source", footage, "--consecutive", *more).exit_code == 0
     folder = tmp_path / "var" / "calibration"
-    assert len(list(folder.glob("*.npz"))) == 1
+    assert len(list(folder.glob("*.npz"))) == 2
     before = {p.name: p.read_bytes() for p in folder.iterdir()}
     dry = run("-c", path, "--source", footage, "--dry-run", "--false-alarm-rate", "0.02")
     assert dry.exit_code == 0

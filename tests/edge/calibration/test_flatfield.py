@@ -201,7 +201,7 @@ def test_command_measures_and_the_camera_uses_it(frames, tmp_path):
     second = calibration.load(tmp_path / "var/calibration/top.yaml").flatfield
     assert second.after < second.before
     names = {file.name for file in (tmp_path / "var/calibration").iterdir()}
-    assert names == {"top.yaml", "top.flatfield.png", second.file}
+    assert names == {"top.yaml", "top.yaml~", "top.flatfield.png", first, second.file}
     assert second.file != first
     assert call("--frames", "3").exit_code == 1
 

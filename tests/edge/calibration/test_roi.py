@@ -11,18 +11,24 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
+from fakes.clock import FakeClock
 from fakes.configured import calibrated_camera
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from node import SEVERSTAL, needs_data, until
 
 from edge import config
-from edge.calibration.roi import find, line_of
+from edge.calibration.roi import find, line_of, outline
 from edge.camera.opening import OPENING_KEYS, needs_new_process
 from edge.camera.sources.simulator import Strip
 from edge.cli import main
 from edge.config import calibration
 from edge.config.camera_calibration import CameraCalibration
 from edge.config.diff import compare
-from edge.errors import CalibrationError, ConfigError
+from edge.errors import CalibrationError, ConfigError, ImageError
+from edge.model import bundle
+from edge.model.classifier import Classifier
+from edge.vision.inspector import Inspector
 from edge.vision.tiles import lay
 
 
@@ -216,6 +222,89 @@ def test_bad_input_is_refused_with_the_reason(site, args, words):
     assert code != 0
     assert words in remark
     assert not (site / "var").exists()
+
+
+def everything(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_shown_region_is_the_written_one_and_its_tiles_are_those_of_the_daemon(site):
+    """A drawn polygon with a zone and another tile size: looked at, applied, laid over the next frame by the loop."""
+    (site / "var").mkdir()
+    before = everything(site)
+    drawn = ("--shape", "160,10 780,10 790,390 170,390", "--exclude", "500,0 640,0 600,400 520,400", "--tile-px", "100")
+    code, printed, remark = call(site, "roi", *drawn, "--dry-run", "--plates", str(site / "look"), "--json")
+    assert code == 0, remark
+    found = json.loads(printed)
+    unchanged = {path: content for path, content in everything(site).items() if path.parts[0] != "look"}
+    assert unchanged == before
+    assert found["change"]["plates"] == ["top.roi.png", "top.tiles.png"]
+    assert (site / "look/top.roi.png").exists()
+    code, printed, _ = call(site, "apply", str(site / "look"), "--json")
+    applied = json.loads(printed)
+    assert (code, applied["after_sha256"]) == (0, found["change"]["after_sha256"])
+    camera = calibrated_camera(site / "c.yaml")
+    assert [list(corner) for corner in camera.roi] == found["roi"]
+    assert camera.tile_px == 100
+    inspector = Inspector(camera, Classifier(bundle.load("builtin")), FakeClock())
+    laid = inspector.prepare(frame(), follow=False).boxes()
+    assert [list(box) for box in laid] == found["tiles"]
+    assert {size["tile_px"]: size["tiles"] for size in found["tile_sizes"]}[100] == len(laid)
+
+
+def test_size_of_the_tiles_is_changed_without_the_region(site):
+    """The region, its zones and how it follows the edges stay; undo brings the other size back."""
+    assert call(site, "roi", "--track", "--exclude", "500,0,100,400")[0] == 0
+    first = calibrated_camera(site / "c.yaml")
+    code, _, remark = call(site, "roi", "--keep-region", "--tile-px", "150")
+    assert code == 0, remark
+    second = calibrated_camera(site / "c.yaml")
+    assert (second.roi, second.exclude, second.calibration.track) == (first.roi, first.exclude, first.calibration.track)
+    assert (first.tile_px, second.tile_px) == (200, 150)
+    assert call(site, "undo")[0] == 0
+    assert calibrated_camera(site / "c.yaml") == first
+
+
+def test_configuration_overrides_the_size_of_the_tiles(site):
+    """The command refuses, and names the key; a size that was calibrated before is not used."""
+    assert call(site, "roi", "--shape", "160,0,600,400", "--tile-px", "150")[0] == 0
+    raw = yaml.safe_load((site / "c.yaml").read_text())
+    raw["cameras"][0]["tile_px"] = 120
+    (site / "c.yaml").write_text(yaml.safe_dump(raw))
+    assert calibrated_camera(site / "c.yaml").tile_px == 120
+    code, _, remark = call(site, "roi", "--keep-region", "--tile-px", "150")
+    assert (code, "its own tile_px" in remark) == (2, True)
+
+
+def test_progress_is_lines_for_a_program(site):
+    """From nothing to all, with what is being done."""
+    code, _, remark = call(site, "roi", "--dry-run", "--progress-json")
+    assert code == 0
+    steps = [json.loads(line) for line in remark.splitlines() if line.startswith("{")]
+    assert [step["what"] for step in steps][:2] == ["frames", "frames"]
+    assert (steps[0]["progress"], steps[-1]["progress"], steps[-1]["left_s"]) == (0.0, 1.0, 0.0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 8), st.integers(0, 4)), min_size=3, max_size=6, unique=True), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_no_tile_that_lies_more_than_half_in_a_zone_is_laid(corners, is_rectangle):
+    """By an independent count of the pixels; tiles that lie less than half inside all stay."""
+    zone = tuple((100 * x, 100 * y) for x, y in corners)
+    if is_rectangle:
+        (x, y), (right, below) = np.min(zone, axis=0).tolist(), np.max(zone, axis=0).tolist()
+        zone = (x, y, max(1, right - x), max(1, below - y))
+    inside = np.zeros((400, 800), np.uint8)
+    cv2.fillPoly(inside, [outline(zone, inside)], (1,))
+    plain = lay((400, 800), tile_px=100, input_px=100, overlap=0.1)
+    try:
+        left = lay((400, 800), tile_px=100, input_px=100, overlap=0.1, exclude=[zone])
+        kept = {tuple(box) for box in left.boxes.tolist()}
+    except ImageError:
+        kept = set()
+    for x, y, w, h in plain.boxes.tolist():
+        share = inside[y : y + h, x : x + w].mean()
+        if abs(share - 0.5) > 0.04:  # the border itself is drawn a pixel wide
+            assert ((x, y, w, h) in kept) == (share < 0.5)
 
 
 def test_mixed_sizes_and_damaged_files_are_refused(site):

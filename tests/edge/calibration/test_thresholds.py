@@ -297,8 +297,8 @@ def test_exported_pictures_with_the_label_of_the_model_are_counted(tmp_path):
         rows.writerow(["file", "label", "kind"])
         rows.writerows([["scratches/0.png", "scratches", "defect"], ["scratches/9.png", "scratches", "defect"]])
         rows.writerow(["good/0.png", "good", "audit"])
-    assert labelled_tiles.unconfirmed([tmp_path]) == (3, 2, 2)
-    assert labelled_tiles.unconfirmed([tmp_path / "good"]) == (0, 0, 0)
+    assert labelled_tiles.checked([tmp_path]) == labelled_tiles.Checked(3, 2, 2, 0)
+    assert labelled_tiles.checked([tmp_path / "good"]) == labelled_tiles.Checked(0, 0, 0, 0)
 
 
 # ---- use by the daemon ---------------------------------------------------------------------

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from edge.config import StateDir
-from edge.control.requests import Model, Ping, Request
+from edge.control.audit import Call
+from edge.control.requests import Actor, Model, Ping, Request
 from edge.control.unix_socket import CommandSocket, ask
 from edge.errors import BundleError, CommandError
 from edge.host.clock import SystemClock
@@ -26,9 +27,12 @@ class Handlers:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
+        self.calls: list[Call] = []
         self.failure: Exception | None = None
 
-    def perform(self, request: Request) -> dict[str, Any]:
+    def perform(self, call: Call) -> dict[str, Any]:
+        request = call.request
+        self.calls.append(call)
         self.requests.append(request)
         if self.failure is not None:
             raise self.failure
@@ -75,6 +79,22 @@ def test_command_is_carried_out_and_answered(served: Any) -> None:
     assert ask(folder, "model", action="use", digest="abcdef") == {"did": "Model"}
     assert handlers.requests == [Ping(), Model(action="use", digest="abcdef")]
     assert stat.S_IMODE(path_in(folder).stat().st_mode) == 0o600
+
+
+def test_the_page_says_who_asks(served: Any) -> None:
+    """The actor and the configuration that he saw; a wrong actor is refused before anything is done."""
+    handlers, folder = served
+    anna = {"name": "anna", "role": "engineer", "via": "10.0.0.5"}
+    ask(folder, "reload", actor=anna, expected_config_sha256="ab" * 32)
+    ask(folder, "acted", actor=anna, action="labels")
+    assert [call.verb for call in handlers.calls] == ["reload", "acted"]
+    assert handlers.calls[0].actor == Actor(**anna)
+    assert handlers.calls[0].expected_config_sha256 == "ab" * 32
+    for wrong in ({"actor": "anna"}, {"actor": {**anna, "role": "root"}}, {"expected_config_sha256": 7}):
+        with pytest.raises(CommandError) as refused:
+            ask(folder, "reload", **wrong)
+        assert refused.value.code == "bad_value"
+    assert len(handlers.calls) == 2
 
 
 def test_refusals_state_the_reason(served: Any) -> None:

@@ -13,12 +13,13 @@ from fakes.waiting import until
 
 from edge.config import Config, parse
 from edge.coverage.strip_position import StripReading
-from edge.delivery.output import CameraReport, NodeProperties, OutputContext
+from edge.delivery.output import CameraReport, NodeProperties, NodeStatus, OutputContext
 from edge.delivery.outputs import OUTPUTS, Limits, OutputKind, Outputs
 from edge.host.clock import NS_PER_S, SystemClock, wall_ns_of
 
 PROPERTIES = NodeProperties("1.0", "cd" * 32, "student", "1", "ab" * 32)
 STRIP = StripReading("measured", 1.5, "B1", 12.0)
+STATUS = NodeStatus("2026-11-29T00:00:00.000Z", STRIP, {}, {}, {}, {}, {})
 RUNNING = {"state": "running", "reason": None}
 REPORT = CameraReport("top", 30.0, 1.0, 2.0, {})
 LIMITS = Limits(turn_s=0.01, still_s=2.0, steady_s=0.05, stop_s=0.1, first_delay_s=0.01, max_delay_s=0.04)
@@ -80,6 +81,7 @@ class Scene:
     def send_all(self) -> None:
         self.outputs.set_properties(PROPERTIES)
         self.outputs.set_strip(STRIP)
+        self.outputs.set_node(STATUS)
         self.outputs.state("top", RUNNING)
         self.outputs.report(REPORT)
         self.outputs.wake()
@@ -109,12 +111,12 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
 
 
 def test_every_row_of_the_registry_is_a_section_of_the_configuration(tmp_path: Path) -> None:
-    """Each name once, each off by default."""
+    """Each name once; the page and the record of coils are on by default."""
     plain = settings(tmp_path)
     names = [row.name for row in OUTPUTS]
     assert len(set(names)) == len(names)
-    assert all(name in type(plain).model_fields for name in names)
-    assert not any(row.is_enabled(plain) for row in OUTPUTS)
+    assert all((row.section or row.name) in type(plain).model_fields for row in OUTPUTS)
+    assert [row.name for row in OUTPUTS if row.is_enabled(plain)] == ["coils", "page"]
 
 
 def test_an_output_receives_the_newest_values(scene: Scene) -> None:
@@ -124,7 +126,7 @@ def test_an_output_receives_the_newest_values(scene: Scene) -> None:
     outputs.start()
     until(lambda: scene.built and scene.built[0].received.get("properties") == PROPERTIES)
     scene.send_all()
-    expected = {"properties": PROPERTIES, "strip": STRIP, "state top": RUNNING, "report top": REPORT}
+    expected = {"properties": PROPERTIES, "strip": STRIP, "node": STATUS, "state top": RUNNING, "report top": REPORT}
     until(lambda: scene.built[0].received == expected)
     wakes = scene.built[0].wakes
     outputs.wake()
@@ -194,7 +196,7 @@ def test_an_output_that_recovers_runs_again_and_has_all_values(scene: Scene) -> 
     until(lambda: changes.append(outputs.supervise()) or outputs.status()[0].state == "running")
     changes += [outputs.supervise() for _ in range(20)]
     assert 1 <= changes.count(True) <= 2
-    expected = {"properties": PROPERTIES, "strip": STRIP, "state top": RUNNING, "report top": REPORT}
+    expected = {"properties": PROPERTIES, "strip": STRIP, "node": STATUS, "state top": RUNNING, "report top": REPORT}
     until(lambda: scene.built[-1].received == expected)
 
 
@@ -236,7 +238,7 @@ def test_a_reload_builds_all_outputs_anew(scene: Scene) -> None:
     until(lambda: len(scene.built) == 2)
     assert scene.built[0].is_stopped.is_set()
     assert scene.built[1].cameras == ["top", "end"]
-    expected = {"properties": PROPERTIES, "strip": STRIP, "state top": RUNNING, "report top": REPORT}
+    expected = {"properties": PROPERTIES, "strip": STRIP, "node": STATUS, "state top": RUNNING, "report top": REPORT}
     until(lambda: scene.built[1].received == expected)
     assert outputs.status()[0].restarts == 0
 

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import random
+import shutil
 
 import cv2
 import numpy as np
@@ -15,11 +16,13 @@ from fakes.delivery import event
 from pydantic import SecretStr
 
 from edge import config
+from edge.calibration import labelled_tiles
 from edge.cli import main
 from edge.errors import EvidenceError
 from edge.event import Defect
 from edge.evidence.archive import Archive, pictures
-from edge.evidence.export import chosen, export
+from edge.evidence.export import chosen, chosen_labels, export, export_labels
+from edge.evidence.labels import LabelStore, NewLabel, Person
 from edge.evidence.selector import EvidenceSelector
 from edge.evidence.writer import EvidenceWriter
 from edge.frame import Frame
@@ -189,3 +192,66 @@ def test_command_line_lists_and_exports(kept, tmp_path):
     assert "give a new folder" in notes
     code, output, _ = call("export", "--out", str(tmp_path / "two"), "--json", "--kind", "audit")
     assert {json.loads(line)["kind"] for line in output.splitlines()} == {"audit"}
+
+
+def labelled(kept, tmp_path):
+    """Two defects, a random tile and two unsure tiles with labels of people; one is unclear."""
+    store = LabelStore(tmp_path / "state" / "labels", kept, FakeClock())
+    found = {kind: [one.path for one in pictures(kept) if one.kind == kind] for kind in ("defect", "audit", "unsure")}
+    given = [
+        *[NewLabel(path, "scratches") for path in found["defect"][:2]],
+        NewLabel(found["audit"][0], "patches"),
+        *[NewLabel(path, "rolled-in scale") for path in found["unsure"][:2]],
+        NewLabel(found["unsure"][2], "unclear"),
+    ]
+    assert len(store.add(given, Person("ann", "operator"))) == 6
+    return store, given
+
+
+def test_export_of_labels_equals_the_labels(kept, tmp_path):
+    """Each picture is in the folder of its label, though the archive has deleted all of them meanwhile."""
+    store, given = labelled(kept, tmp_path)
+    before = {one.evidence: one for one in exported(kept, tmp_path / "before")}
+    shutil.rmtree(kept)
+    found, left_out = chosen_labels(tmp_path / "state" / "labels")
+    tiles = list(export_labels(tmp_path / "state" / "labels", found, tmp_path / "out"))
+    assert {tile.evidence: tile.label for tile in tiles} == {one.evidence: one.label for one in given[:-1]}
+    assert left_out == {"unclear": 1}
+    assert {tile.evidence: tile.blind for tile in tiles} == {one.origin.evidence: one.blind for one in found}
+    assert [tile.blind for tile in tiles] == [False, False, True, False, False]
+    for tile in tiles:
+        assert tile.file.startswith(f"{tile.label}/")
+        assert hashlib.sha256((tmp_path / "out" / tile.file).read_bytes()).hexdigest() == tile.sha256
+        assert tile.sha256 == before[tile.evidence].sha256  # the same tile as the export of the archive
+    with (tmp_path / "out" / "manifest.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["by"], row["confirmed"]) for row in rows} == {("ann", "yes")}
+    assert sorted(row["blind"] for row in rows) == ["no"] * 4 + ["yes"]
+    assert labelled_tiles.checked([tmp_path / "out"]) == labelled_tiles.Checked(5, 0, 4, 1)
+    assert store.undo(Person("ann", "operator"))
+
+
+def test_class_with_too_few_labels_is_left_out_on_request(kept, tmp_path):
+    """Thresholds need ten of each class; a class without a folder keeps its threshold."""
+    labelled(kept, tmp_path)
+    found, left_out = chosen_labels(tmp_path / "state" / "labels", min_pictures=2)
+    assert {one.label for one in found} == {"scratches", "rolled-in scale"}
+    assert left_out == {"patches": 1, "unclear": 1}
+
+
+def test_command_line_exports_labels(kept, tmp_path):
+    """`defectd evidence export --labelled` names what it leaves out; a plain export confirms nothing."""
+    labelled(kept, tmp_path)
+    path = tmp_path / "c.yaml"
+    settings = {"node": "n", "state_dir": str(tmp_path / "state"), "evidence": {"dir": str(kept)}}
+    path.write_text(yaml.safe_dump({**settings, "cameras": [{"name": "top", "source": "strip:"}]}))
+
+    def call(*args):
+        return CliRunner().invoke(main, ["evidence", "export", *args, "-c", str(path)], catch_exceptions=False)
+
+    done = call("--labelled", "--min-pictures", "2", "--out", str(tmp_path / "out"))
+    assert done.stdout == f"{tmp_path}/out: 4 tiles, 2 rolled-in scale, 2 scratches\n"
+    assert "left out: 1 labels patches" in done.stderr
+    done = call("--json", "--kind", "audit", "--out", str(tmp_path / "all"))
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {(row["confirmed"], row["blind"], row["by"]) for row in rows} == {(False, False, "")}

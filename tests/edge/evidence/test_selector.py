@@ -14,7 +14,7 @@ from edge.event import Defect, Evidence
 from edge.evidence.selector import MAX_HELD_BYTES, MAX_OPEN_DEFECTS, EvidenceSelector
 from edge.evidence.writer import PendingEvidence
 from edge.frame import Frame
-from edge.vision.decision import Detections, Region
+from edge.vision.decision import AnomalyScores, Detections, Region, TileScores
 from edge.vision.inspector import Verdict
 
 CAMERA = config.Camera(name="top", source=SecretStr("strip:"), tile_px=100)
@@ -224,3 +224,34 @@ def test_unsure_samples_are_unsure_tiles():
 def test_partly_inspected_frame_gives_no_audit_tile():
     """Its skipped tiles have no verdict, so they have no label."""
     assert sampled(Verdict("unsure", NO_DETECTIONS, 6, skipped=2)) == []
+
+
+def test_sampled_tile_states_what_the_model_found_and_where_it_was():
+    """A label is compared with these scores later; scores that are no numbers are left out."""
+    p = np.array([[0.05, 0.52, 0.31], [np.nan, 0.1, 0.1]], np.float32)
+    scores = TileScores(
+        ("crazing", "scratches", "patches"),
+        p,
+        np.array([[200, 0, 100, 100], [300, 0, 100, 100]], np.int32),
+        "m" * 64,
+        has_good=True,
+        anomaly=AnomalyScores(np.array([9.0, 2.0], np.float32), 10.0, 5.0),
+    )
+    verdict = Verdict("unsure", Detections((), ((200, 0, 100, 100),)), 8, tile_scores=scores)
+    writer, clock = RecordingWriter(), FakeClock()
+    selector = selector_with(writer, clock, unsure_per_hour=36_000, audit_per_hour=0)
+    selector.sample(frame(), verdict, boxes)
+    clock.advance(60)
+    selector.sample(frame(), verdict, boxes, lambda: ("A4711", 640.3123))
+    (piece,) = writer.pieces
+    known = {name: piece.facts[name] for name in ("model", "scores", "anomaly", "coil", "position_m", "frame_px")}
+    assert known == {
+        "model": "m" * 64,
+        "scores": {"scratches": 0.52, "patches": 0.31, "good": 0.12, "crazing": 0.05},
+        "anomaly": 0.9,
+        "coil": "A4711",
+        "position_m": 640.312,
+        "frame_px": (400, 256),
+    }
+    assert "scores" not in scores.of((300, 0, 100, 100))
+    assert scores.of((0, 0, 1, 1)) == {}

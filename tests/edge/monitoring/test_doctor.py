@@ -22,7 +22,8 @@ from edge import config
 from edge.camera.sources.v4l2_query import Device, Format, ask
 from edge.cli import main
 from edge.config.state_dir import StateDir
-from edge.control.requests import Request, State
+from edge.control.audit import Call
+from edge.control.requests import State
 from edge.control.unix_socket import CommandSocket
 from edge.errors import CommandError
 from edge.host.clock import SystemClock
@@ -251,8 +252,8 @@ def test_shipped_unit_is_where_the_doctor_expects_it(tmp_path: Path) -> None:
 def running(state_dir: Path, reply: dict[str, object]) -> Iterator[None]:
     """A daemon whose `state` command gives this reply."""
 
-    def perform(request: Request) -> dict[str, object]:
-        assert isinstance(request, State)
+    def perform(call: Call) -> dict[str, object]:
+        assert isinstance(call.request, State)
         return reply
 
     console = CommandSocket(StateDir(state_dir).command_socket, perform, SystemClock())
@@ -282,6 +283,22 @@ def test_output_that_restarts_fails(tmp_path: Path) -> None:
     assert all(finding.remedy for finding in findings.values() if finding.grade != "ok")
 
 
+@pytest.mark.parametrize(
+    ("page", "grade", "says"),
+    [
+        ({"state": "running", "link": "http://127.0.0.1:8480/"}, "ok", "http://127.0.0.1:8480/"),
+        ({"state": "starting", "link": None}, "ok", "starting"),
+        ({"state": "restarting", "link": None, "last_error": "Address already in use"}, "fail", "already in use"),
+    ],
+)
+def test_page_that_is_not_served_fails(tmp_path: Path, page: dict[str, object], grade: str, says: str) -> None:
+    """With the reason and what to do; one that is served has its address."""
+    with running(tmp_path, {"page": page}):
+        (finding,) = outputs.findings(tmp_path)
+    assert (finding.about, finding.grade) == ("page", grade)
+    assert says in finding.says
+
+
 @pytest.mark.parametrize("reply", [{}, {"outputs": {}}, {"outputs": None}])
 def test_node_without_outputs_has_no_finding_about_them(tmp_path: Path, reply: dict[str, object]) -> None:
     """A node whose daemon does not run has none either."""
@@ -293,7 +310,7 @@ def test_node_without_outputs_has_no_finding_about_them(tmp_path: Path, reply: d
 def test_daemon_that_refuses_to_answer_is_a_warning(tmp_path: Path) -> None:
     """The finding refers to the log of the daemon."""
 
-    def refuse(_request: Request) -> dict[str, object]:
+    def refuse(_call: Call) -> dict[str, object]:
         raise CommandError("busy", "a reload is under way")
 
     console = CommandSocket(StateDir(tmp_path).command_socket, refuse, SystemClock())

@@ -79,6 +79,9 @@ def test_page_gives_what_the_loop_counted():
     assert (seen["defectd_evidence_written_bytes_total",], seen["defectd_evidence_evicted_total",]) == (900, 4)
     assert seen["defectd_evidence_lost_total", "queue"] == 1
     assert (seen["defectd_output_up", "sparkplug"], seen["defectd_output_restarts_total", "sparkplug"]) == (0, 3)
+    page = ("defectd_page_up", "defectd_page_restarts_total", "defectd_page_viewers")
+    assert [seen[name,] for name in page] == [1, 1, 2]
+    assert seen["defectd_process_resident_bytes", "", "page"] > 1 << 20
     assert seen["defectd_http_refused_total", "busy"] == 2
     assert {value for key, value in seen.items() if key[0] == "defectd_collector_up"} == {1}
 

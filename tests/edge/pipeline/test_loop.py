@@ -37,7 +37,7 @@ class FakeSelector:
     def follow(self, camera: config.Camera, frame: Frame, defects: Sequence[Defect], detections: Detections) -> None:
         self.followed.append((frame.number, [defect.frames for defect in defects]))
 
-    def sample(self, frame: Frame, verdict: Verdict, boxes: Any) -> None:
+    def sample(self, frame: Frame, verdict: Verdict, boxes: Any, place: Any) -> None:
         assert boxes() == [(0, 0, 200, 200)]
         self.sampled.append(verdict.state)
 

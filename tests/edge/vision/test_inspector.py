@@ -149,7 +149,7 @@ def test_inspection_stops_at_its_deadline():
 
     class Slow:
         batch = 4
-        card = BRIGHT.card
+        card, bundle = BRIGHT.card, BRIGHT.bundle
         temperature = BRIGHT.temperature
 
         def score(self, tiles):

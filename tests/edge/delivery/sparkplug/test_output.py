@@ -155,9 +155,9 @@ def test_credentials_stay_with_their_broker(tmp_path: Path) -> None:
 def test_it_is_off_by_default(tmp_path: Path) -> None:
     """A node makes a second connection only when it is configured."""
     box = outbox(tmp_path)
-    assert Outputs(configured(tmp_path), box, FakeClock()).status() == ()
+    assert "sparkplug" not in {status.name for status in Outputs(configured(tmp_path), box, FakeClock()).status()}
     enabled = configured(tmp_path, enabled=True, group_id="plant")
-    assert [status.name for status in Outputs(enabled, box, FakeClock()).status()] == ["sparkplug"]
+    assert "sparkplug" in {status.name for status in Outputs(enabled, box, FakeClock()).status()}
     box.close()
 
 

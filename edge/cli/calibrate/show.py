@@ -1,0 +1,81 @@
+"""calibrate show: which calibrations a camera has, and what is missing until it is ready."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edge.cli.calibrate.session import Output, Run
+from edge.cli.exit_codes import exits_with_reason
+from edge.cli.options import config_option, json_option
+from edge.cli.progress import echo
+
+MARKS = {"done": "ok", "missing": "missing", "stale": "not used"}
+
+
+@click.command()
+@config_option
+@json_option
+@click.option("--camera", help="Camera of the configuration [default: the first].")
+@exits_with_reason
+def show(config_path: Path, as_json: bool, camera: str | None) -> None:
+    """Show the calibrations of a camera, since when they are used, and what is missing until the camera is ready.
+
+    \b
+    defectd calibrate show --camera top
+    """
+    from edge.calibration.readiness import is_ready, steps_of
+
+    run = Run(config_path, camera, "roi", Output(as_json=as_json, dry_run=True))
+    steps = steps_of(run.camera, run.settings, run.bundle())
+    if as_json:
+        click.echo(json.dumps(_facts(run) | {"ready": is_ready(steps), "steps": [step.as_json() for step in steps]}))
+        return
+    for step in steps:
+        since = f" since {step.since}" if step.since else ""
+        echo(f"{step.name:11} {MARKS[step.state]:9} {step.says}{since}")
+        if step.remedy:
+            echo(f"{'':21} {step.remedy}")
+    echo(f"camera {run.camera.name} is {'ready' if is_ready(steps) else 'not ready'}")
+
+
+def _facts(run: Run) -> dict[str, Any]:
+    from edge.config import calibration, calibration_change
+
+    found, bundle = calibration.load(run.path), run.bundle()
+    used = run.calibrated_camera()
+    parts = found.model_dump(mode="json", by_alias=True, exclude={"reference": {"features"}})
+    newest = parts.pop("normal", None)
+    return {
+        "camera": run.camera.name,
+        "file": run.path.name,
+        "sha256": calibration_change.digest(run.path),
+        "can_undo": calibration.previous(run.path).exists(),
+        "parts": {name: part for name, part in parts.items() if name != "schema" and part is not None}
+        | ({"normal": newest[0]} if newest else {}),
+        "in_use": {
+            "roi": used.roi,
+            "exclude": used.exclude,
+            "tile_px": used.tile_px,
+            "tile_mm": run.camera.tile_mm,
+            "overlap": used.overlap,
+            "confidence": used.decision.confidence,
+            "unsure": used.decision.unsure,
+        },
+        "configured": [
+            key
+            for key in ("roi", "exclude", "scale", "flatfield", "anomaly", "calibrated_thresholds")
+            if getattr(run.camera, key) not in (None, [])
+        ]
+        + ([] if calibration.has_open_tile(run.camera) else ["tile_px"]),
+        "model": {
+            "name": bundle.card.name,
+            "version": bundle.card.version,
+            "classes": list(bundle.card.classes),
+            "tile_px": bundle.card.tile_px,
+            "input_px": bundle.card.input_px,
+        },
+    }

@@ -1,0 +1,30 @@
+"""One command as a child of the page process, and not longer: `python -m edge.web.child PARENT ARGUMENTS...`."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from contextlib import suppress
+from typing import Final
+
+from edge.host.parent_process import die_with
+
+EXIT_ORPHAN: Final = 4
+COMMAND: Final = "edge.cli"
+"""Run by name: the page process itself loads nothing of it."""
+
+
+def main(arguments: list[str]) -> int:
+    """Run `defectd` with the arguments after the first.  Does not return where the command runs."""
+    if not die_with(int(arguments[0])):
+        return EXIT_ORPHAN
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    sys.argv = ["defectd", *arguments[1:]]
+    runpy.run_module(COMMAND, run_name="__main__", alter_sys=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,140 @@
+/** What is made of the labels: thresholds, after a preview that writes nothing, and class folders. */
+
+import { get, post } from "../api.js";
+import { html, useEffect, useState } from "../html.js";
+import { Dialog } from "../parts/dialog.js";
+import { className } from "../parts/format.js";
+import { can, useSession } from "../session.js";
+import { useStore } from "../store.js";
+import { toast } from "../parts/toast.js";
+
+const POLL_MS = 500;
+
+/** name: of the calibration. title, about: of its window. */
+const USES = [
+  {
+    name: "thresholds",
+    button: "Set thresholds from these",
+    title: "Thresholds from labels",
+    about: "Sets a threshold for each class so that it finds 95 of 100 labelled pictures. Classes with fewer than 10 labels keep theirs.",
+    done: "The thresholds are in use.",
+  },
+];
+
+export function ApplyCard({ work }) {
+  useSession();
+  const [use, setUse] = useState(null);
+  const [isExporting, setIsExporting] = useState(false);
+  const labels = work.worth?.labels ?? 0;
+  const runExport = async () => {
+    setIsExporting(true);
+    try {
+      const { job: begun, folder } = await post("/labels/export");
+      const job = await finished(begun);
+      if (job.state === "done") toast("The labelled tiles are in a folder on the node.", { remedy: folder });
+      else toast(`The export failed: ${job.reason}`, { kind: "bad" });
+    } catch {
+      // the message is on the page
+    }
+    setIsExporting(false);
+  };
+  return html`<section class="card label-apply">
+    <h2>Apply</h2>
+    <div class="buttons">
+      ${USES.map((one, place) => html`<button class="button ${place ? "" : "primary"}" key=${one.name} disabled=${!labels || !can("engineer")} title=${can("engineer") ? null : "Needs an engineer"} onClick=${() => setUse(one)}>${one.button}</button>`)}
+      <button class="button" disabled=${!labels || isExporting || !can("operator")} onClick=${runExport}>${isExporting ? "Exporting" : "Export"}</button>
+    </div>
+    <p class="soft label-words">Export writes class folders with manifest.csv, as <b>defectd evidence export --labelled</b> does.</p>
+    ${use && html`<${TrialDialog} use=${use} onDone=${() => work.loadWorthSoon()} onClose=${() => setUse(null)} />`}
+  </section>`;
+}
+
+/** A preview, which writes nothing, and what it found; then it is written and in use. */
+function TrialDialog({ use, onDone, onClose }) {
+  const cameras = useStore(({ state }) => state?.cameras?.map(({ name }) => name).join(",") ?? "").split(",").filter(Boolean);
+  const [camera, setCamera] = useState(null);
+  const [job, setJob] = useState(null);
+  const [isWriting, setIsWriting] = useState(false);
+  const chosen = camera ?? cameras[0] ?? null;
+  const preview = async () => {
+    setJob({ state: "waiting" });
+    try {
+      const begun = await post(`/calibration/${encodeURIComponent(chosen)}/${use.name}`, {}, { quiet: true });
+      setJob(await finished(begun, setJob));
+    } catch (error) {
+      setJob({ state: "failed", reason: error.reason });
+    }
+  };
+  const apply = async () => {
+    setIsWriting(true);
+    try {
+      const written = await post(`/calibration/${encodeURIComponent(chosen)}/apply`, { job: job.id, before_sha256: job.result.change.before_sha256 });
+      toast(written.problem ? `Written, but not in use: ${written.problem}` : use.done, { kind: written.problem ? "warn" : "good" });
+      onDone();
+      onClose();
+    } catch {
+      setIsWriting(false); // the message is on the page
+    }
+  };
+  useEffect(() => {
+    if (chosen && cameras.length === 1) preview();
+  }, [chosen]);
+  const isBusy = job?.state === "running" || job?.state === "waiting";
+  return html`<${Dialog} title=${use.title} onClose=${onClose} isWide>
+    <p>${use.about}</p>
+    ${
+      cameras.length > 1 &&
+      html`<label class="field"><span>Camera</span>
+        <select value=${chosen} disabled=${isBusy} onChange=${(event) => (setCamera(event.target.value), setJob(null))}>${cameras.map((name) => html`<option>${name}</option>`)}</select>
+      </label>`
+    }
+    ${job && html`<${JobReport} job=${job} />`}
+    <div class="buttons end">
+      <button class="button" onClick=${onClose}>${job?.state === "done" ? "Discard" : "Cancel"}</button>
+      ${
+        job?.state === "done"
+          ? html`<button class="button primary" disabled=${isWriting} onClick=${apply}>Apply to ${chosen}</button>`
+          : html`<button class="button primary" disabled=${isBusy || !chosen} onClick=${preview}>${isBusy ? "Trying" : "Try, write nothing"}</button>`
+      }
+    </div>
+  </${Dialog}>`;
+}
+
+function JobReport({ job }) {
+  if (job.state === "failed" || job.state === "cancelled") return html`<p class="form-failure" role="alert">${job.reason ?? "It was cancelled."}</p>`;
+  if (job.state !== "done") return html`<p role="status" class="soft">${progressOf(job)}</p>`;
+  const classes = job.result?.classes ?? [];
+  return html`<div class="table-frame" role="status">
+    <table class="table">
+      <thead><tr><th scope="col">class</th><th scope="col" class="number">threshold</th><th scope="col" class="number">found</th><th scope="col" class="number">false alarms</th></tr></thead>
+      <tbody>
+        ${classes.map(
+          (row) => html`<tr key=${row.name}>
+            <td>${className(row.name)}</td>
+            <td class="number">${row.level === null ? `keeps ${row.before.toFixed(2)}` : html`<s class="soft">${row.before.toFixed(2)}</s> ${row.level.toFixed(2)}`}</td>
+            <td class="number">${row.n ? `${row.found} of ${row.n}` : "too few labels"}</td>
+            <td class="number">${row.alarms}</td>
+          </tr>`,
+        )}
+      </tbody>
+    </table>
+    <p class="soft label-words">Each half of the pictures was measured with what was fitted on the other half.</p>
+    ${(job.lines ?? []).filter((line) => !line.startsWith("{")).map((line) => html`<p class="soft label-words">${line}</p>`)}
+  </div>`;
+}
+
+function progressOf({ progress }) {
+  if (!progress?.total) return "It works, behind inspection: this takes a minute.";
+  return `${progress.done ?? 0} of ${progress.total} pictures`;
+}
+
+/** The job when it has ended. `onStep` gets it in between. */
+async function finished(job, onStep = () => {}) {
+  let now = job;
+  while (now.state === "waiting" || now.state === "running") {
+    onStep(now);
+    await new Promise((wake) => setTimeout(wake, POLL_MS));
+    now = await get(`/jobs/${encodeURIComponent(now.id)}`, null, { quiet: true });
+  }
+  return now;
+}

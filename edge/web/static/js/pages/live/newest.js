@@ -1,0 +1,93 @@
+/** The newest defects with their pictures, and between them what else happened. */
+
+import { evidenceUrl } from "../../api.js";
+import { html, useEffect, useMemo, useRef, useState } from "../../html.js";
+import { SeverityChip } from "../../parts/chip.js";
+import { className, fullTime, isKnown, metres, millimetres, number, time } from "../../parts/format.js";
+import { ClassIcon, Icon } from "../../parts/icons.js";
+import { href } from "../../router.js";
+import { useStore } from "../../store.js";
+
+const MAX_ROWS = 30;
+const WRITTEN_MS = 700; // the picture is written after its event is sent
+const HIDDEN_TYPES = new Set(["coverage.gap"]);
+const KINDS = { "camera.lost": "bad", "image.bad": "warn", "events.dropped": "bad", "model.rolled_back": "warn", "model.refused": "warn", "camera.drifted": "warn", "speed.stale": "warn" };
+
+export function Newest({ selected }) {
+  const events = useStore((store) => store.events);
+  const rows = useMemo(() => newestRows(events), [events]);
+  return html`<section class="card newest" aria-label="Newest events">
+    <header class="card-head"><h2>Newest</h2><a class="end" href=${href("/events")}>All events</a></header>
+    ${
+      rows.length
+        ? html`<div class="newest-frame" tabindex="0" role="group" aria-label="Newest events"><ol>${rows.map((event) => html`<${Row} key=${event.seq} event=${event} isSelected=${event.seq === selected} />`)}</ol></div>`
+        : html`<p class="empty">No defect yet.</p>`
+    }
+  </section>`;
+}
+
+/** A defect once: with the values of its end as soon as it has ended. */
+function newestRows(events) {
+  const closed = new Map();
+  const rows = [];
+  for (const event of events) {
+    if (HIDDEN_TYPES.has(event.type)) continue;
+    if (event.type === "defect.closed") closed.set(event.defect.track_id, event);
+    else if (event.type === "defect.opened") {
+      const end = closed.get(event.defect.track_id);
+      rows.push(end ? { ...event, defect: end.defect, evidence: event.evidence ?? end.evidence } : event);
+    } else rows.push(event);
+    if (rows.length >= MAX_ROWS) break;
+  }
+  return rows;
+}
+
+function Row({ event, isSelected }) {
+  if (!event.defect) {
+    const kind = KINDS[event.type] ?? "soft";
+    return html`<li class="other"><a href=${href(`/events/${event.seq}`)}>
+      <span class="state-${kind}"><${Icon} name=${kind === "soft" ? "wait" : "warn"} /></span>
+      <b>${event.type.replace(".", " ").replaceAll("_", " ")}</b><span class="soft">${event.camera === "node" ? "" : event.camera}</span>
+      <time class="end" dateTime=${event.time} title=${fullTime(event.time)}>${time(event.time)}</time>
+    </a></li>`;
+  }
+  const { defect } = event;
+  const severity = defect.severity ?? "minor";
+  return html`<li class=${isSelected ? "selected" : ""}><a href=${href(`/events/${event.seq}`)}>
+    <${Thumbnail} event=${event} />
+    <div class="newest-text">
+      <div class="newest-title"><${ClassIcon} name=${defect.class} severity=${severity} /><span>${className(defect.class)}</span><${SeverityChip} severity=${severity} /></div>
+      <div class="soft"><b>${event.camera}</b>${acrossText(defect.across_mm)}</div>
+      <div class="soft">${isKnown(defect.length_mm) ? html`<b>${number(defect.length_mm)}</b> mm long, ` : ""}confidence ${number(defect.confidence, 2)}</div>
+    </div>
+    <div class="newest-where">
+      ${isKnown(defect.position_m) && html`<b>${metres(defect.position_m, 2)}</b>`}
+      <time dateTime=${event.time} title=${fullTime(event.time)}>${time(event.time)}</time>
+    </div>
+  </a></li>`;
+}
+
+function acrossText(across) {
+  if (!isKnown(across)) return "";
+  return `, ${millimetres(Array.isArray(across) ? (across[0] + across[1]) / 2 : across)} from OS`;
+}
+
+/** The picture, asked for when it can be there, and once more if it was not. */
+function Thumbnail({ event }) {
+  const address = evidenceUrl(event.evidence);
+  const isNew = Date.now() - Date.parse(event.time) < 5000;
+  const [attempt, setAttempt] = useState(isNew ? 0 : 1);
+  useEffect(() => {
+    if (!address || attempt !== 0) return;
+    const timer = setTimeout(() => setAttempt(1), WRITTEN_MS);
+    return () => clearTimeout(timer);
+  }, [address, attempt]);
+  const retry = useRef(null);
+  useEffect(() => () => clearTimeout(retry.current), []);
+  function failed() {
+    setAttempt(attempt === 1 ? -1 : -2);
+    if (attempt === 1) retry.current = setTimeout(() => setAttempt(2), 3000);
+  }
+  if (!address || attempt <= 0) return html`<span class="thumbnail"><${ClassIcon} name=${event.defect.class} /></span>`;
+  return html`<img class="thumbnail" alt="" decoding="async" src=${attempt === 1 ? address : `${address}?retry`} onError=${failed} />`;
+}
