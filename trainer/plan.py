@@ -27,6 +27,10 @@ QUICK_PICTURES: Final = 40
 """Pictures of each class in a quick trial: the fewest for which every split has pictures of every class."""
 
 
+QUICK_EPOCHS: Final = 60
+"""Enough for an easy data set of that size: with 4 epochs, a trial ends at chance."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measures:
     """What is measured on the finished files."""
@@ -195,10 +199,12 @@ def quick(plan: Plan) -> Plan:
     )
     return replace(
         plan,
-        student=replace(plan.student, epochs=min(plan.student.epochs, 4), strip_seeds=min(plan.student.strip_seeds, 3)),
+        student=replace(
+            plan.student, epochs=min(plan.student.epochs, QUICK_EPOCHS), strip_seeds=min(plan.student.strip_seeds, 3)
+        ),
         teacher=teacher,
         prune=plan.prune and replace(plan.prune, rounds=1),
-        finetune=plan.finetune and replace(plan.finetune, epochs=min(plan.finetune.epochs, 2)),
+        finetune=plan.finetune and replace(plan.finetune, epochs=min(plan.finetune.epochs, QUICK_EPOCHS // 2)),
         quantize=plan.quantize and replace(plan.quantize, rounds=min(plan.quantize.rounds, 20)),
         measure=replace(plan.measure, latency_rounds=10, strip_frames=20),
         most_per_class=QUICK_PICTURES,

@@ -24,6 +24,7 @@ from trainer.reporting.page import (
     to_html,
     to_markdown,
 )
+from trainer.reporting.verdict import verdict
 
 RECORD, REPORT, PAGE, CARD, FIGURES = "record.json", "report.md", "report.html", "model-card.md", "figures"
 PERCENT: Final = f"{100 * LEVEL:.0f} %"
@@ -78,9 +79,11 @@ def report(record: Record) -> tuple[Block, ...]:
             "measured on exported files, with the code of the daemon."
         ),
         *([Text(TRAINED_ON_ALL)] if record.final else []),
+        *_in_short(record),
         *_glance(record),
         *_data(record),
         *_accuracy(record),
+        *_pictures(record),
         *_calibration(record),
         *_robustness(record),
         *_surface(record),
@@ -126,6 +129,31 @@ def _what(record: Record) -> Iterator[Block]:
         "`defectd`. **Not intended for** surfaces other than those of the training data, or for measuring the size of "
         "a defect."
     )
+
+
+def _in_short(record: Record) -> Iterator[Block]:
+    found = verdict(record)
+    if found:
+        yield Heading("In short")
+        yield Items(found)
+
+
+def _pictures(record: Record) -> Iterator[Block]:
+    samples = [one for one in record.shown if one.truth == one.predicted]
+    errors = [one for one in record.shown if one.truth != one.predicted]
+    if samples:
+        yield Heading("Pictures")
+        yield Figure("samples", "One picture of each class, recognised.", partial(plots.pictures, samples))
+    if errors:
+        yield Heading("Misclassified pictures")
+        yield Figure(
+            "errors",
+            f"{len(errors)} of {record.wrong} misclassified pictures, the most confident first. Above: the "
+            "class of the folder; below: what was predicted.",
+            partial(plots.pictures, errors),
+        )
+        names = ", ".join(f"`{one.name}`" for one in errors)
+        yield Text(f"Their files: {names}. If such a label is wrong, correct it; the network may be right.")
 
 
 def _glance(record: Record) -> Iterator[Block]:
