@@ -12,7 +12,7 @@ import onnxruntime as ort
 from edge.errors import BundleError
 from edge.frame import Float32s, Gray
 from edge.model import surface
-from edge.model.bundle import FP32, MAX_ACTIVATIONS, Bundle, ModelCard, selftest_tiles
+from edge.model.bundle import FEATURES, FP32, MAX_ACTIVATIONS, Bundle, ModelCard, selftest_tiles
 from edge.model.surface import TrainingSurface
 
 
@@ -20,7 +20,8 @@ from edge.model.surface import TrainingSurface
 class Scores:
     """The outputs of the network for N tiles.
 
-    logits: (N, classes) float32.  features: (N, F) float32.  good: (N, 1) float32, or None.
+    logits: (N, classes) float32.  features: (N, F) float32; F is 0 for a network without them.  good: (N, 1) float32,
+    or None.
     max_activations: (N, P) float32, or None: of each channel of the first layers.
     """
 
@@ -107,8 +108,12 @@ class Classifier:
         missing = [name for name in self.card.outputs if name not in outputs]
         if missing:
             raise BundleError(f"{origin}: {self.network}: no output {', '.join(missing)}")
-        optional = (("good", self.card.has_good), (MAX_ACTIVATIONS, self.card.has_max_activations))
-        self._outputs = ["logits", "features"] + [name for name, exists in optional if exists]
+        optional = (
+            (FEATURES, self.card.has_features),
+            ("good", self.card.has_good),
+            (MAX_ACTIVATIONS, self.card.has_max_activations),
+        )
+        self._outputs = ["logits"] + [name for name, exists in optional if exists]
         for name in self._outputs:
             if outputs[name].type != "tensor(float)":
                 raise BundleError(f"{origin}: {self.network}: output {name} is {outputs[name].type}, not float32")
@@ -124,7 +129,8 @@ class Classifier:
             raise BundleError(f"{self.card.name}: {self.network} does not run: {_short(error)}") from error
         joined = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
         named = dict(zip(self._outputs, joined, strict=True))
-        return Scores(named["logits"], named["features"], named.get("good"), named.get(MAX_ACTIVATIONS))
+        features = named[FEATURES] if FEATURES in named else np.empty((len(tiles), 0), np.float32)
+        return Scores(named["logits"], features, named.get("good"), named.get(MAX_ACTIVATIONS))
 
     def _parts(self, tiles: Gray) -> Iterator[Gray]:
         for start in range(0, len(tiles), self.batch):
@@ -161,17 +167,26 @@ class Classifier:
             )
 
 
-def foreign(path: Path) -> Callable[[Float32s], object]:
-    """Another network, for comparison: one thread, one float32 input.  Raises BundleError."""
+def foreign(network: Path | bytes) -> Callable[[Float32s], list[Float32s]]:
+    """Another network, for comparison: one thread, one float32 input, all outputs.  Raises BundleError."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        source = network if isinstance(network, bytes) else str(network)
+        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
-        raise BundleError(f"{path} does not load: {_short(error)}") from error
+        origin = "the network" if isinstance(network, bytes) else str(network)
+        raise BundleError(f"{origin} does not load: {_short(error)}") from error
     name = session.get_inputs()[0].name
-    return lambda planes: session.run(None, {name: planes})
+
+    def run(planes: Float32s) -> list[Float32s]:
+        try:
+            return list(session.run(None, {name: planes}))
+        except Exception as error:  # the same
+            raise BundleError(f"the network does not run: {_short(error)}") from error
+
+    return run
 
 
 def _short(error: Exception) -> str:

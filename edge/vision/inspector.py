@@ -78,8 +78,8 @@ class Verdict:
 
     @property
     def features(self) -> Float32s | None:
-        """(tiles, F) float32, the network's features of each inspected tile."""
-        return None if self.scores is None else self.scores.features
+        """(tiles, F) float32, the network's features of each inspected tile; None where the network has none."""
+        return None if self.scores is None or not self.scores.features.size else self.scores.features
 
 
 @dataclass(slots=True, eq=False)
