@@ -105,7 +105,6 @@ def _camera(known: Known, name: str) -> dict[str, Any]:
         "domain": state.get("domain"),
         "thresholds": state.get("thresholds"),
         "calibrated_thresholds": state.get("calibrated_thresholds"),
-        "taught": state.get("taught"),
         **_figures(figures),
         "defects": known.defects.by_camera.get(name, 0),
     }
