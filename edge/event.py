@@ -112,6 +112,18 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneCoil:
+    """The coil of a lane that a defect lies in, and where on it; position_m: None: not known."""
+
+    lane: str
+    coil: str
+    position_m: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"lane": self.lane, "coil": self.coil, "position_m": self.position_m}
+
+
+@dataclass(frozen=True, slots=True)
 class Defect:
     """One defect as observed so far; the closing event carries the final values."""
 
@@ -136,6 +148,10 @@ class Defect:
     """top, bottom; None: the configuration does not state it."""
     across_mm: tuple[float, float] | None = None
     """From, to: across the strip, from its operator side."""
+    lane: str | None = None
+    """The lane that has most of it; None: it lies beside the lanes, or its place across is not known."""
+    lane_coils: tuple[LaneCoil, ...] = ()
+    """The coils of the lanes that it touches, or may touch."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -152,6 +168,8 @@ class Defect:
             "coil": self.coil,
             "surface": self.surface,
             "across_mm": None if self.across_mm is None else list(self.across_mm),
+            "lane": self.lane,
+            **({"lane_coils": [each.as_json() for each in self.lane_coils]} if self.lane_coils else {}),
             "frames": self.frames,
             "tiles": self.tiles,
             "duration_s": round(self.duration_s, 3),
