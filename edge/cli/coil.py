@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.options import config_option, json_option
-from edge.cli.progress import echo
+from edge.cli.progress import echo, note
 
 
 @click.group(short_help="Start, end or show the coil on the line; list coils.")
@@ -22,6 +23,8 @@ def coil() -> None:
     defectd coil stop           the coil ends; positions are unknown until the next one
     defectd coil list           the coils of which the node has a record
     defectd coil release A4711 --by "J. Weber"    a person releases a coil that has ended
+    defectd coil report A4711 -o A4711.pdf        the report of a coil, also as html, png, csv, json
+    defectd coil trend                            how defects, grades and gaps develop from coil to coil
     """
 
 
@@ -98,6 +101,72 @@ def list_coils(config_path: Any, as_json: bool, last: int) -> None:
         name = "no coil" if each.coil is None else each.coil
         started = local_date_time(wall_ns_of(each.started))
         echo(f"{started}  {name}  {length}  {defects}{''.join(f', {end}' for end in ends)}  {each.id}")
+
+
+@coil.command()
+@config_option
+@json_option
+@click.argument("name", required=False)
+@click.option("--last", is_flag=True, help="The last coil, in place of a name.")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    type=click.Path(dir_okay=False, path_type=Path),
+    multiple=True,
+    help="File to write: .pdf, .html, .png, .csv, .csv.gz or .json. May be given several times.",
+)
+@click.option("--from", "counted_from", type=click.Choice(("head", "tail")), default="head", help="Where 0 m lies.")
+@click.option("--paper", type=click.Choice(("a4", "letter")), default="a4", help="Size of pages.")
+@click.option("--keep", "kept", multiple=True, hidden=True, type=click.Choice(("end", "json", "csv.gz", "html", "png", "pdf")))
+@exits_with_reason
+def report(
+    config_path: Any,
+    as_json: bool,
+    name: str | None,
+    last: bool,
+    outputs: tuple[Path, ...],
+    counted_from: Any,
+    paper: str,
+    kept: tuple[str, ...],
+) -> None:
+    """The report of a coil: map, grade with its reasons, what was not inspected, roll marks, the worst defects.
+
+    NAME: of the coil, or the id of its record. Reads the record; the node need not run. A coil that runs is
+    reported so far. Without -o: the grade and its reasons.
+    """
+    from edge import config
+    from edge.coverage.rolls import Roll
+    from edge.report import files, making, sentences
+    from edge.report.shelf import ReportShelf
+
+    if (name is None) != last:
+        raise click.UsageError("give the name of a coil, or --last")
+    wrong = [path for path in outputs if files.format_of(path.name) is None]
+    if wrong:
+        raise click.UsageError(f"{wrong[0]}: the name should end with {', '.join(f'.{one}' for one in files.FORMATS)}")
+    settings = config.load(config_path)
+    rolls = tuple(Roll.from_json(row) for row in settings.roll_table)
+    sources = making.Sources(settings.state.coils, settings.evidence_dir, settings.products, rolls)
+    made = making.make(sources, name, counted_from)
+    shelf = ReportShelf(settings.state.coil_reports)
+    if kept:
+        kinds = making.AT_THE_END if kept == ("end",) else tuple(files.format_of(f".{kind}") or "json" for kind in kept)
+        written = making.shelve(made, shelf, kinds, paper, with_summary=kept == ("end",))
+        click.echo(json.dumps({"id": made.report.id, "files": [one.as_json() for one in written]}))
+        return
+    for path in outputs:
+        kind = files.format_of(path.name)
+        assert kind is not None
+        made.write(path, kind, paper)
+        note(f"written: {path}") if as_json else echo(f"written: {path}")
+    if as_json:
+        for block in files.blocks("json", made.report, made.view):
+            click.echo(block.decode(), nl=False)
+    elif not outputs:
+        echo(f"{sentences.title(made.report)}, {sentences.size(made.report)}")
+        for line in sentences.why_lines(made.report):
+            echo(f"  {line}")
 
 
 def _ask(config_path: Any, verb: str, **fields: Any) -> dict[str, Any]:
