@@ -118,7 +118,9 @@ def list_coils(config_path: Any, as_json: bool, last: int) -> None:
 )
 @click.option("--from", "counted_from", type=click.Choice(("head", "tail")), default="head", help="Where 0 m lies.")
 @click.option("--paper", type=click.Choice(("a4", "letter")), default="a4", help="Size of pages.")
-@click.option("--keep", "kept", multiple=True, hidden=True, type=click.Choice(("end", "json", "csv.gz", "html", "png", "pdf")))
+@click.option(
+    "--keep", "kept", multiple=True, hidden=True, type=click.Choice(("end", "json", "csv.gz", "html", "png", "pdf"))
+)
 @exits_with_reason
 def report(
     config_path: Any,
@@ -167,6 +169,36 @@ def report(
         echo(f"{sentences.title(made.report)}, {sentences.size(made.report)}")
         for line in sentences.why_lines(made.report):
             echo(f"  {line}")
+
+
+@coil.command()
+@config_option
+@json_option
+@click.option("--last", type=click.IntRange(1, 1000), default=100, show_default=True, help="Number of coils.")
+@exits_with_reason
+def trend(config_path: Any, as_json: bool, last: int) -> None:
+    """How defects a kilometre, gaps, roll marks and grades develop from coil to coil. The node need not run."""
+    from edge import config
+    from edge.report.trend import trend_of
+
+    state = config.load(config_path).state
+    found = trend_of(state.coils, state.coil_reports, last)
+    if as_json:
+        click.echo(json.dumps(found.as_json()))
+        return
+    if not found.coils:
+        echo(f"no coil has ended in {state.coils}")
+        return
+    grades = ", ".join(f"{n} {grade}" for grade, n in found.grades.items()) or "no grades"
+    echo(f"{len(found.coils)} coils, {grades}")
+    for series in (*found.others, *found.classes):
+        if series.older is None or series.newer is None:
+            echo(f"  {series.name:<18} unknown: only {series.coils} coils")
+            continue
+        is_share = series.name == "missed_share"
+        one, other = (f"{n:.2%}" if is_share else f"{n:.3g}" for n in (series.older, series.newer))
+        unit = "" if series.name in ("missed_share", "roll_marks") else " a km"
+        echo(f"  {series.name:<18} {one} -> {other}{unit}, {series.direction} (p {series.p:g}, {series.coils} coils)")
 
 
 def _ask(config_path: Any, verb: str, **fields: Any) -> dict[str, Any]:

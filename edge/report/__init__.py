@@ -1,1 +1,1 @@
-"""The report of one coil, from its record: model first, then its files (JSON, CSV, HTML, PNG, PDF); and the trend over coils."""
+"""The report of one coil, from its record, as JSON, CSV, HTML, PNG and PDF; and the trend over coils."""

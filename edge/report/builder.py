@@ -276,9 +276,7 @@ def _gaps(view: CoilView, runs: Mapping[str, list[Run]]) -> tuple[tuple[Gap, ...
     return tuple(shown), found[MAX_GAPS:]
 
 
-def _holes(
-    lanes: tuple[Lane, ...], runs: Mapping[str, list[Run]]
-) -> dict[str, tuple[tuple[float, float, str], ...]]:
+def _holes(lanes: tuple[Lane, ...], runs: Mapping[str, list[Run]]) -> dict[str, tuple[tuple[float, float, str], ...]]:
     """By lane, where a camera of it did not inspect all; partial ones first, so that the worse are drawn over them."""
     found = {}
     for lane in lanes:
@@ -289,7 +287,7 @@ def _holes(
             if run.kind != "whole"
         ]
         holes.sort(key=lambda hole: (hole[0] - hole[1], hole[0]))
-        shown = sorted(holes[:MAX_HOLES], key=lambda hole: (WORSE.index(hole[2]), hole[0]))  # type: ignore[arg-type]
+        shown = sorted(holes[:MAX_HOLES], key=lambda hole: (WORSE.index(hole[2]), hole[0]))
         found[lane.name] = tuple(shown)
     return found
 
@@ -337,4 +335,3 @@ def _out(curve: list[tuple[float, float, float, float]], nominal: float, toleran
             found.append((m, m))
         was_out = is_out
     return found
-

@@ -230,6 +230,8 @@ class CoilReport:
 
     def summary_json(self) -> dict[str, Any]:
         """The few values that are published, listed and compared."""
+        width = self.width
+        sizes = None if width is None else {"least": width.least, "mean": round(width.mean, 2), "most": width.most}
         return {
             "id": self.id,
             "coil": self.coil,
@@ -241,6 +243,7 @@ class CoilReport:
             "defects": dict(self.severities),
             "missed_share": _rounded(self.missed_share, 6),
             "roll_marks": len(self.roll_marks),
+            "width_mm": sizes,
             "is_complete": self.is_complete,
             "grade": None if self.grade is None else self.grade["grade"],
             "reasons": [] if self.grade is None else list(self.grade["reasons"]),
@@ -274,7 +277,13 @@ class CoilReport:
                 },
             },
             "density": [
-                {"from_m": one.from_m, "to_m": one.to_m, "minor": one.minor, "major": one.major, "critical": one.critical}
+                {
+                    "from_m": one.from_m,
+                    "to_m": one.to_m,
+                    "minor": one.minor,
+                    "major": one.major,
+                    "critical": one.critical,
+                }
                 for one in self.density
             ],
             "coverage": [
@@ -339,7 +348,9 @@ def _width_json(width: WidthCurve) -> dict[str, Any]:
         "mean_mm": round(width.mean, 2),
         "nominal_mm": width.nominal_mm,
         "tolerance_mm": width.tolerance_mm,
-        "curve": [[round(m, 1), round(median, 2), round(least, 2), round(most, 2)] for m, median, least, most in width.curve],
+        "curve": [
+            [round(m, 1), round(median, 2), round(least, 2), round(most, 2)] for m, median, least, most in width.curve
+        ],
         "out": [[round(a, 1), round(b, 1)] for a, b in width.out],
     }
 

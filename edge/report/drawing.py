@@ -8,6 +8,7 @@ from typing import Final, Literal, Protocol
 
 Anchor = Literal["start", "middle", "end"]
 
+
 class Measure(Protocol):
     """Width of a text in points."""
 

@@ -30,7 +30,10 @@ def blocks(kind: Format, report: CoilReport, view: CoilView, paper: str = "a4") 
     """
     match kind:
         case "json":
-            yield json.dumps(report.as_json(), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace") + b"\n"
+            yield (
+                json.dumps(report.as_json(), ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+                + b"\n"
+            )
         case "csv":
             yield from csv_of(view.defects())
         case "csv.gz":
@@ -48,7 +51,7 @@ def blocks(kind: Format, report: CoilReport, view: CoilView, paper: str = "a4") 
 
 
 def _packed(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """gzip without a time: the same rows give the same bytes."""
+    """Gzip without a time: the same rows give the same bytes."""
     out = io.BytesIO()
     with gzip.GzipFile(fileobj=out, mode="wb", mtime=0, filename="") as stream:
         for part in parts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any, Final
 
 from edge.report import sentences, words
@@ -18,38 +19,8 @@ MAP_W: Final = 1040.0
 GAPS_SHOWN: Final = 40
 PAPERS: Final = {"a4": "A4", "letter": "Letter"}
 
-_CSS: Final = """
-:root{--ink:#12171c;--soft:#505b66;--line:#d3d9df;--line2:#e3e7eb;--good:#00745a;--bad:#bf3f00;--major:#8a5200;--critical:#c43d08}
-*{box-sizing:border-box}
-body{margin:0;background:#e9ecef;color:var(--ink);font:14px/1.38 Inter,"Segoe UI",Roboto,"Noto Sans","DejaVu Sans",system-ui,sans-serif;font-variant-numeric:tabular-nums}
-main{max-width:1280px;margin:0 auto;padding:12px 14px;display:grid;gap:10px}
-section{background:#fff;border:1px solid var(--line);border-radius:8px;padding:11px 14px;min-width:0}
-.head{display:grid;grid-template-columns:auto 1fr;gap:20px;align-items:center}
-.grade{min-width:86px;min-height:86px;padding:4px 12px;border-radius:12px;border:5px solid var(--soft);display:grid;place-items:center;font-size:54px;font-weight:700;line-height:1;text-align:center}
-.grade.word{font-size:19px}.grade.good{border-color:var(--good)}.grade.fair{border-color:#c07400}.grade.bad{border-color:var(--critical)}
-h1{font-size:27px;margin:0;line-height:1.12;overflow-wrap:anywhere}
-h2{font-size:12px;font-weight:650;letter-spacing:.06em;text-transform:uppercase;color:var(--soft);margin:0 0 6px}
-h2:not(:first-child){margin-top:14px}
-p{margin:3px 0}.soft,.note{color:var(--soft)}.note{font-size:12.5px;margin-top:7px}
-ul{margin:4px 0 0;padding-left:18px}
-svg{display:block;width:100%;height:auto;font-family:inherit}
-.icon{display:inline-block;width:14px;height:14px;vertical-align:-2px;margin-right:5px}
-.cols{display:grid;grid-template-columns:repeat(3,minmax(0,1fr));gap:10px}
-.frame{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:13px}
-td,th{padding:4px 5px;text-align:right;border-top:1px solid var(--line2);vertical-align:top}
-th{color:var(--soft);font-weight:600;font-size:12px;border:0}
-td:first-child,th:first-child{text-align:left}td:not(:first-child){white-space:nowrap}
-.pass{color:var(--good);font-weight:700;white-space:nowrap}.fail{color:var(--bad);font-weight:700;white-space:nowrap}
-.worst{display:grid;grid-template-columns:repeat(5,minmax(0,1fr));gap:12px}
-figure{margin:0;font-size:12.5px;color:var(--soft);break-inside:avoid}figure b{color:var(--ink)}
-figure img,.none{width:100%;aspect-ratio:1;object-fit:contain;background:#f3f5f7;border-radius:5px;display:block;margin-bottom:4px}
-.none{display:grid;place-items:center;text-align:center;padding:8px;border:1px dashed var(--line)}
-b.major{color:var(--major)}b.critical{color:var(--critical)}
-footer{color:var(--soft);font-size:12px;padding:0 4px;overflow-wrap:anywhere}
-@media(max-width:820px){.cols{grid-template-columns:minmax(0,1fr)}.worst{grid-template-columns:repeat(2,minmax(0,1fr))}.head{gap:12px}h1{font-size:21px}.map{overflow-x:auto}.map svg{min-width:640px}}
-@media print{body{background:#fff;font-size:11px}main{padding:0;max-width:none}section{break-inside:avoid;border-radius:4px}table{font-size:10.5px}}
-"""
+_POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+_CSS: Final = Path(__file__).with_name("page.css").read_text("utf-8")
 
 
 def html_of(report: CoilReport, paper: str = "a4") -> bytes:
@@ -69,7 +40,7 @@ def html_of(report: CoilReport, paper: str = "a4") -> bytes:
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">"
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{escape(name)}, {escape(report.node)}</title>"
         f"<style>@page{{size:{PAPERS[paper]} landscape;margin:9mm}}{_CSS}</style></head>"
         f"<body><main>{body}</main></body></html>\n"
@@ -77,12 +48,13 @@ def html_of(report: CoilReport, paper: str = "a4") -> bytes:
     return page.encode("utf-8", "replace")
 
 
-
 def _head(report: CoilReport, name: str) -> str:
     grade, kind = sentences.grade_word(report)
     word = " word" if len(grade) > 3 else ""
     counts = ", ".join(
-        f'<b class="{severity}">{words.number(n)} {severity}</b>' if n and severity != "minor" else f"{words.number(n)} {severity}"
+        f'<b class="{severity}">{words.number(n)} {severity}</b>'
+        if n and severity != "minor"
+        else f"{words.number(n)} {severity}"
         for severity, n in report.severities.items()
     )
     size = f"<b>{words.meters(report.length_m)}</b>" if report.length_m is not None else "length unknown"
@@ -96,9 +68,6 @@ def _head(report: CoilReport, name: str) -> str:
     )
 
 
-
-
-
 def _map(report: CoilReport) -> str:
     drawing = map_drawing(report, MAP_W)
     top = 16.0
@@ -109,10 +78,8 @@ def _map(report: CoilReport) -> str:
     notes += sentences.map_notes(report)
     text = " ".join(notes)
     title = f"Map of {words.count(report.defects, 'defect')}"
-    return (
-        f'<section class="map"><h2>Defect map</h2>{drawn}{svg_of(drawing, title)}<p class="note">{escape(text)}</p></section>'
-    )
-
+    note = f'<p class="note">{escape(text)}</p>'
+    return f'<section class="map"><h2>Defect map</h2>{drawn}{svg_of(drawing, title)}{note}</section>'
 
 
 def _rules(report: CoilReport) -> str:
@@ -210,12 +177,12 @@ def _width(report: CoilReport) -> str:
     )
 
 
-
 def _worst(report: CoilReport) -> str:
     if not report.worst:
         return ""
     names = tuple(row.class_name for row in report.classes)
-    return f'<section><h2>Worst defects</h2><div class="worst">{"".join(_figure(one, names) for one in report.worst)}</div></section>'
+    figures = "".join(_figure(one, names) for one in report.worst)
+    return f'<section><h2>Worst defects</h2><div class="worst">{figures}</div></section>'
 
 
 def _figure(one: WorstDefect, names: Sequence[str]) -> str:
@@ -224,15 +191,15 @@ def _figure(one: WorstDefect, names: Sequence[str]) -> str:
         picture = f'<div class="none">{escape(one.why or "no picture")}</div>'
     else:
         picture = f'<img alt="" src="data:image/jpeg;base64,{b64encode(one.jpeg).decode()}">'
-    severity = "" if defect.severity == "minor" else f' <b class="{escape(defect.severity)}">{escape(defect.severity)}</b>'
+    severity = (
+        "" if defect.severity == "minor" else f' <b class="{escape(defect.severity)}">{escape(defect.severity)}</b>'
+    )
     place = "place unknown" if defect.from_m is None else f"<b>{words.meters(defect.from_m, 2)}</b>"
     icon = _icon(defect.class_name, names, defect.severity)
     return (
         f"<figure>{picture}{icon}<b>{escape(words.class_name(defect.class_name))}</b>{severity}<br>{place}, "
         f"{escape(defect.lane)}<br>{sentences.across(defect.across_mm)}, {sentences.length(defect.length_mm)}</figure>"
     )
-
-
 
 
 def _notes(report: CoilReport) -> str:
@@ -242,7 +209,6 @@ def _notes(report: CoilReport) -> str:
     more = len(report.notes) - len(shown) + report.notes_left_out
     lines = "".join(f"<li>{escape(words.date_time(one.time))}: {escape(one.text)}</li>" for one in shown)
     return f"<section><h2>Notes</h2><ul>{lines}</ul>{f'<p>And {more} more.</p>' if more else ''}</section>"
-
 
 
 def _foot(report: CoilReport) -> str:

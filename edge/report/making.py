@@ -41,7 +41,9 @@ class Made:
 
     def write(self, path: Path, kind: files.Format, paper: str) -> None:
         """Write one file.  Raises ReportError, OSError."""
-        atomic_files.replace(path, b"".join(files.blocks(kind, self.report, self.view, paper)), mode=atomic_files.SHARED)
+        atomic_files.replace(
+            path, b"".join(files.blocks(kind, self.report, self.view, paper)), mode=atomic_files.SHARED
+        )
 
 
 def make(sources: Sources, wanted: str | None, counted_from: From = "head") -> Made:

@@ -89,7 +89,9 @@ class _Scale:
 
     def y(self, place: int, across_mm: float | None, number: int = 0) -> float:
         """Unknown places across lie around the middle, apart from each other."""
-        share = 0.35 + 0.3 * ((number * 0.618) % 1) if across_mm is None else min(1.0, max(0.0, across_mm / self.width_mm))
+        share = (
+            0.35 + 0.3 * ((number * 0.618) % 1) if across_mm is None else min(1.0, max(0.0, across_mm / self.width_mm))
+        )
         return self.top(place) + 6 + share * (self.lane_h - 12)
 
     def ticks(self) -> list[float]:
@@ -235,8 +237,8 @@ def width_drawing(width: WidthCurve, reach_m: float, w: float, h: float = 86.0) 
     if len(width.curve) > 1:
         shapes.append(Stroke(tuple(point(m, median) for m, median, _, _ in width.curve), INK, 1.1))
     if not limits:
-        for mm in (width.least, width.most):
-            shapes.append(Text(LEFT - 6, point(0, mm)[1] + 3, f"{mm:,.1f}", 7.5, SOFT, "end"))
+        ends = (width.least, width.most)
+        shapes += (Text(LEFT - 6, point(0, mm)[1] + 3, f"{mm:,.1f}", 7.5, SOFT, "end") for mm in ends)
     shapes.append(Text(LEFT, h - 3, "0 m", 7.5, SOFT))
     shapes.append(Text(right, h - 3, f"{reach_m:,.0f} m", 7.5, SOFT, "end"))
     return Drawing(w, h, tuple(shapes))

@@ -71,7 +71,7 @@ class _Painter:
         self._faces: dict[tuple[str, int], Any] = {}
         self._k = SCALE * OVER
 
-    def draw(self, shape: Shape) -> None:  # noqa: C901 (a table)
+    def draw(self, shape: Shape) -> None:
         k, draw = self._k, self._draw
         match shape:
             case Box(x, y, w, h, fill, stroke, line, _):
@@ -79,10 +79,7 @@ class _Painter:
                 if area[2] >= area[0] and area[3] >= area[1]:
                     draw.rectangle(area, fill, stroke, max(1, round(line * k)) if stroke else 1)
             case Stroke(points, color, line, dash):
-                if dash:
-                    points_of = _dashed(points, dash)
-                else:
-                    points_of = [points]
+                points_of = _dashed(points, dash) if dash else [points]
                 for part in points_of:
                     draw.line([(x * k, y * k) for x, y in part], color, max(1, round(line * k)), joint="curve")
             case Area(points, color):
@@ -115,10 +112,10 @@ class _Painter:
 
 def _dashed(
     points: tuple[tuple[float, float], ...], dash: tuple[float, float]
-) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+) -> list[tuple[tuple[float, float], ...]]:
     """A level line in dashes."""
     (x, y), (end, _) = points[0], points[-1]
-    parts = []
+    parts: list[tuple[tuple[float, float], ...]] = []
     while x < end:
         parts.append(((x, y), (min(end, x + dash[0]), y)))
         x += sum(dash)

@@ -53,7 +53,7 @@ class RecordContent:
         """Raises ValueError for a record without a header."""
         return self._totals.summary()
 
-    def add(self, item: Item) -> None:
+    def add(self, item: Item) -> None:  # noqa: C901 (a table)
         """Lines before the header are left out."""
         if self.header is None and not isinstance(item, Header):
             return
@@ -126,4 +126,3 @@ class RecordContent:
             self.notes.append(TrialNote(time, text))
         else:
             self.notes_left_out += 1
-

@@ -92,9 +92,10 @@ def origin(report: CoilReport) -> str:
     seq = report.seq
     proof = "none missing" if report.is_complete else missing(report)
     model = report.model
+    sha256 = model.get("sha256", "unknown")[:12]
     return (
         f"Events {seq['first']:,} to {seq['last']:,} of {report.node}, {proof}. "
-        f"Model {model.get('name', 'unknown')} {model.get('version', '')} (sha256 {model.get('sha256', 'unknown')[:12]}), "
+        f"Model {model.get('name', 'unknown')} {model.get('version', '')} (sha256 {sha256}), "
         f"configuration {report.config_sha256[:12] or 'unknown'}. Record {report.id}, {SCHEMA}."
     )
 

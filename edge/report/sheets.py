@@ -69,7 +69,9 @@ def pages_of(report: CoilReport, paper: str, measure: Measure) -> list[Drawing]:
     return _Layout(report, paper, measure).pages()
 
 
-def with_footer(page: Drawing, number: int, count: int, report: CoilReport, remarks: Sequence[str], measure: Measure) -> Drawing:
+def with_footer(
+    page: Drawing, number: int, count: int, report: CoilReport, remarks: Sequence[str], measure: Measure
+) -> Drawing:
     """The page with what the report was made of, and its number.  remarks: about the file itself."""
     text = " ".join((sentences.origin(report), *remarks))
     lines = wrapped(text, page.w - 2 * MARGIN - 70, 6.5, measure)[:3]
@@ -94,7 +96,9 @@ def wrapped(text: str, w: float, size: float, measure: Measure, *, is_bold: bool
             lines.append(line)
         line = word
         while measure(line, size, is_bold=is_bold) > w and len(line) > 1:
-            fits = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or measure(line[:n], size, is_bold=is_bold) <= w)
+            fits = next(
+                n for n in range(len(line) - 1, 0, -1) if n == 1 or measure(line[:n], size, is_bold=is_bold) <= w
+            )
             lines.append(line[:fits])
             line = line[fits:]
     return [*lines, line] if line else lines
@@ -196,7 +200,12 @@ class _Layout:
             return self._stack([self._heading("Rules"), self._words("No rules grade this coil.", w)])
         rules = judged["rules"]
         rows = [
-            (words.rule_name(rule), words.rule_limit(rule), words.rule_found(rule), f"{_sign(rule['holds'])} {rule['grade']}")
+            (
+                words.rule_name(rule),
+                words.rule_limit(rule),
+                words.rule_found(rule),
+                f"{_sign(rule['holds'])} {rule['grade']}",
+            )
             for rule in rules[:MAX_RULES]
         ]
         colors = [GOOD if rule["holds"] else BAD for rule in rules]
@@ -232,7 +241,9 @@ class _Layout:
             for row in report.coverage[:8]
         ]
         parts += [self._heading("Surface"), self._table(("camera", "whole", "partial", "missed", "unknown"), rows, w)]
-        parts.append(self._words(f"Not inspected: {words.percent(report.missed_share)} of the meters of all cameras.", w))
+        parts.append(
+            self._words(f"Not inspected: {words.percent(report.missed_share)} of the meters of all cameras.", w)
+        )
         return self._stack(parts)
 
     def _gaps(self, w: float) -> _Block:
@@ -335,7 +346,9 @@ class _Layout:
 
     def _words(self, text: str, w: float, most: int = 6) -> _Block:
         lines = wrapped(text, w, SMALL, self.measure)[:most]
-        return _Block(10 * len(lines) + 4, tuple(Text(0, 9 + 10 * k, line, SMALL, SOFT) for k, line in enumerate(lines)))
+        return _Block(
+            10 * len(lines) + 4, tuple(Text(0, 9 + 10 * k, line, SMALL, SOFT) for k, line in enumerate(lines))
+        )
 
     def _stack(self, blocks: Sequence[_Block]) -> _Block:
         shapes: list[Shape] = []
@@ -352,7 +365,13 @@ class _Layout:
     ) -> _Block:
         """The first column takes the space that the others leave; what does not fit is cut."""
         widths = [
-            max([self.measure(heads[c], SMALL), *(self.measure(row[c], BODY, is_bold=bool(last_colors)) for row in rows)]) + 7
+            max(
+                [
+                    self.measure(heads[c], SMALL),
+                    *(self.measure(row[c], BODY, is_bold=bool(last_colors)) for row in rows),
+                ]
+            )
+            + 7
             for c in range(len(heads))
         ]
         rest = w - sum(widths[1:])
@@ -390,4 +409,3 @@ def _anchor(name: str) -> Anchor:
 
 def _sign(holds: bool | None) -> str:  # noqa: FBT001 (what a rule says)
     return "?" if holds is None else "\u2713" if holds else "\u2717"
-

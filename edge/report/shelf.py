@@ -85,7 +85,7 @@ class ReportShelf:
         return content if isinstance(content, dict) and content.get("schema") == SUMMARY_SCHEMA else None
 
     def keep(self, record_ids: Iterable[str], max_bytes: int) -> None:
-        """Remove what belongs to no record, what was left unfinished, and the oldest above the limit.  Raises OSError."""
+        """Remove what has no record, what was left unfinished, and the oldest above the limit.  Raises OSError."""
         ids, sizes = set(record_ids), {}
         if not self.folder.is_dir():
             return

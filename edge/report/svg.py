@@ -25,7 +25,9 @@ def _element(shape: Shape) -> str:
             dashes = f' stroke-dasharray="{_n(dash[0])} {_n(dash[1])}"' if dash else ""
             joined = " ".join(f"{_n(x)},{_n(y)}" for x, y in points)
             ends = 'stroke-linecap="round" stroke-linejoin="round"'
-            return f'<polyline points="{joined}" fill="none" stroke="{color}" stroke-width="{_n(line)}" {ends}{dashes}/>'
+            return (
+                f'<polyline points="{joined}" fill="none" stroke="{color}" stroke-width="{_n(line)}" {ends}{dashes}/>'
+            )
         case Area(points, color):
             joined = " ".join(f"{_n(x)},{_n(y)}" for x, y in points)
             return f'<polygon points="{joined}" fill="{color}"/>'
@@ -43,4 +45,4 @@ def _element(shape: Shape) -> str:
 
 def _n(value: float) -> str:
     text = f"{value:.1f}"
-    return text[:-2] if text.endswith(".0") else text
+    return text.removesuffix(".0")

@@ -1,4 +1,4 @@
-"""Records of coils with known truth, written line by line: defects, a roll mark, holes, width, two cameras, pictures."""
+"""Records of coils with known truth, line by line: defects, a roll mark, holes, width, two cameras."""
 
 from __future__ import annotations
 

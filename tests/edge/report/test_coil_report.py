@@ -124,7 +124,9 @@ def test_two_cameras_report_one_defect_once(tmp_path: Path) -> None:
 def test_what_is_not_known_is_said(tmp_path: Path) -> None:
     """A coil that runs, unplaced defects, missing events and a deleted picture are stated, and give no grade."""
     gone = coil_records.one_defect(2, 3.0, 100.0, evidence="defect/gone.jpg", severity="critical")
-    unplaced = replace(gone, seq=3, track_id="t3", from_m=None, to_m=None, across_mm=None, severity="minor", evidence=None)
+    unplaced = replace(
+        gone, seq=3, track_id="t3", from_m=None, to_m=None, across_mm=None, severity="minor", evidence=None
+    )
     truth = Truth(defects=(gone, unplaced), has_ended=False, missing_seq=True)
     report, view = made(tmp_path, truth)
     found = checked(report)
@@ -182,7 +184,14 @@ def test_pdf_has_names_of_every_script(tmp_path: Path, paper: str) -> None:
     file = tmp_path / "coil.pdf"
     file.write_bytes(content("pdf", report, view, paper))
     text = subprocess.run(["pdftotext", "-layout", file, "-"], capture_output=True, text=True, check=True).stdout
-    for words in ("Coil Größe Ξένη 冷轧钢卷 ?", "roll mark, every 2.041 m", "F7 work roll", "U+D55C", "812.21 m", "Events 1 to 83"):
+    for words in (
+        "Coil Größe Ξένη 冷轧钢卷 ?",
+        "roll mark, every 2.041 m",
+        "F7 work roll",
+        "U+D55C",
+        "812.21 m",
+        "Events 1 to 83",
+    ):
         assert words in text
     info = subprocess.run(["pdfinfo", file], capture_output=True, text=True, check=True).stdout
     assert ("A4" if paper == "a4" else "letter") in info
@@ -216,6 +225,9 @@ def test_shelf_knows_what_is_out_of_date(tmp_path: Path) -> None:
     assert not shelf.is_current(file, reading.sources_ns(tmp_path, path))
     (shelf.folder / "other.head.json").touch()
     shelf.keep({coil.report.id}, 1 << 20)
-    assert sorted(each.name for each in shelf.folder.iterdir()) == [file.name, shelf.path_of(coil.report.id, SUMMARY).name]
+    assert sorted(each.name for each in shelf.folder.iterdir()) == [
+        file.name,
+        shelf.path_of(coil.report.id, SUMMARY).name,
+    ]
     shelf.keep({coil.report.id}, 0)
     assert not list(shelf.folder.iterdir())
