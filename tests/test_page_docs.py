@@ -32,7 +32,8 @@ class Example(NamedTuple):
 
 
 def parsed(text: str) -> Example:
-    words = iter(shlex.split(text)[1:])
+    command, *rest = shlex.split(text)
+    words = iter([*POST, *rest] if command == "post" else rest)
     options: dict[str, list[str]] = {}
     url = ""
     for word in words:
@@ -48,7 +49,12 @@ def parsed(text: str) -> Example:
     return Example(text, method, address.path, address.query, headers, None if data is None else json.loads(data[0]))
 
 
-EXAMPLES = [parsed(line.strip()) for line in PAGE.read_text("utf-8").splitlines() if line.startswith("    curl ")]
+LINES = PAGE.read_text("utf-8").splitlines()
+POST = next(
+    shlex.split(found[1]) for line in LINES if (found := re.fullmatch(r' {4}post\(\) \{ curl (.*) "\$@"; \}', line))
+)
+"""What the shell function `post` of the document adds."""
+EXAMPLES = [parsed(line.strip()) for line in LINES if line.startswith(("    curl ", "    post "))]
 
 
 def routes_of(example: Example) -> list[Any]:

@@ -182,7 +182,7 @@ def _users(config_path: Path, name: str | None = None) -> tuple[Path, Mapping[st
     from edge.config import StateDir
     from edge.web import users_file
 
-    path = StateDir(config.state_dir_of(config_path)).web / "users.json"
+    path = StateDir(config.state_dir_of(config_path)).page_users
     try:
         users = users_file.read(path)
     except ValueError as error:

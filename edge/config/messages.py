@@ -43,6 +43,8 @@ PATTERNS: Final[Mapping[str, str]] = {
     r"^[^+#\s\x00-\x1f$][^+#\x00-\x1f]*$": "a topic in full, without + or #",
     "^[0-9a-f]{64}$": "a SHA-256 in 64 hexadecimal digits",
     "^[A-Za-z0-9 ]{4}$": "four letters or digits",
+    r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$": "a name of a host, without a scheme and a port",
+    r"^(/[A-Za-z0-9][A-Za-z0-9._~-]*)*$": "a path such as /line3, without a / at its end; or empty",
 }
 """The patterns of the schema, for people; a test compares them with it."""
 SHOWN_KEYS: Final = 6

@@ -89,6 +89,11 @@ class StateDir:
         return self.path / "web"
 
     @property
+    def page_users(self) -> Path:
+        """Users of the page (`web.users_file`)."""
+        return self.web / "users.json"
+
+    @property
     def page_socket(self) -> Path:
         """Unix socket of the page's feed (`delivery.page`)."""
         return self.path / "web.sock"

@@ -117,12 +117,22 @@ class Feed:
     """Owned by the page process; all methods run on its loop."""
 
     def __init__(
-        self, path: Path, clock: Clock, sign: Callable[[int], PageSign], backoff: Backoff | None = None
+        self,
+        path: Path,
+        clock: Clock,
+        sign: Callable[[int], PageSign],
+        *,
+        on_state: Callable[[Mapping[str, Any]], None] = lambda _state: None,
+        backoff: Backoff | None = None,
     ) -> None:
-        """path: of the daemon's socket.  sign: this process's sign of life, for so many viewers."""
+        """path: of the daemon's socket.  sign: this process's sign of life, for so many viewers.
+
+        on_state: takes each state object.
+        """
         self._path = path
         self._clock = clock
         self._sign = sign
+        self._on_state = on_state
         self._backoff = Backoff(0.2, 3.0) if backoff is None else backoff
         self._throttle = LogThrottle(log)
         self._hello: Mapping[str, Any] | None = None
@@ -316,6 +326,7 @@ class Feed:
                 case "state":
                     state = header["state"]
                     self._state = now_ns, json.dumps(state, ensure_ascii=False).encode(), state
+                    self._on_state(state)
                 case "frame":
                     self._take_frame(header, message.body, now_ns)
                     return

@@ -16,6 +16,7 @@ from edge.monitoring.doctor import (
     machine,
     model,
     outputs,
+    page,
     pictures,
     position,
 )
@@ -39,6 +40,7 @@ def examine(settings: config.Config, clock: Clock, *, open_cameras: bool = True)
     yield from certificates.of_broker(settings.mqtt, clock)
     yield broker.finding(settings, clock)
     yield from outputs.findings(settings.state_dir)
+    yield from page.findings(settings, clock)
     yield cameras.opencv(settings.active_cameras)
     yield from cameras.devices(settings.active_cameras)
     yield from cameras.networks(settings.active_cameras)

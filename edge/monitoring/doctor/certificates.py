@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from edge import config
@@ -24,19 +25,21 @@ _UTC_TIME, _GENERALIZED_TIME, _EXPLICIT_0 = 0x17, 0x18, 0xA0
 def files(mqtt: config.Mqtt, clock: Clock) -> Iterator[Finding]:
     """For ca_file and for cert_file, the certificate that expires first."""
     for key, path in (("ca_file", mqtt.ca_file), ("cert_file", mqtt.cert_file)):
-        if path is None:
-            continue
-        try:
-            found = [ends_s(ssl.PEM_cert_to_DER_cert(pem)) for pem in _PEM.findall(path.read_text("ascii"))]
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else "cannot be read as PEM"
-            yield Finding(key, "fail", f"{path}: {why}", f"Give a readable PEM file: mqtt.{key}")
-            continue
-        if found:
+        if path is not None:
             remedy = "Replace the file; defectd reads it at each connection"
-            yield _finding(key, str(path), min(found), clock, remedy)
-        else:
-            yield Finding(key, "fail", f"{path} holds no certificate", f"Give a PEM file: mqtt.{key}")
+            yield of_file(key, f"mqtt.{key}", path, clock, remedy)
+
+
+def of_file(about: str, key: str, path: Path, clock: Clock, remedy: str) -> Finding:
+    """The certificate of a PEM file that expires first.  key: of the configuration.  remedy: when it has to be new."""
+    try:
+        found = [ends_s(ssl.PEM_cert_to_DER_cert(pem)) for pem in _PEM.findall(path.read_text("ascii"))]
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "cannot be read as PEM"
+        return Finding(about, "fail", f"{path}: {why}", f"Give a readable PEM file: {key}")
+    if not found:
+        return Finding(about, "fail", f"{path} holds no certificate", f"Give a PEM file: {key}")
+    return _finding(about, str(path), min(found), clock, remedy)
 
 
 def of_broker(mqtt: config.Mqtt, clock: Clock) -> Iterator[Finding]:

@@ -19,6 +19,11 @@ async def state(page: Page, _request: Request) -> Response:
     return Response(content_type=JSON, body=found[1] + b"\n")
 
 
+async def trend(page: Page, _request: Request) -> Response:
+    """The latency of the last hour."""
+    return Response.json(page.trend.as_json())
+
+
 async def health(page: Page, _request: Request) -> Response:
     """200 while this process serves; whether the daemon inspects is in the state."""
     return Response.json({"schema": "defectd.api.health/1", "ok": True, "version": page.settings.version})

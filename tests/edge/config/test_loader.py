@@ -20,6 +20,7 @@ RAW: dict[str, Any] = {
     "model": {"shadow": {"bundle": "builtin"}},
     "mqtt": {"username": "u", "cert_file": "cert.pem", "key_file": "key.pem"},
     "sparkplug": {"username": "u"},
+    "web": {"tls": {"certificate": "page.crt", "key": "page.key"}},
     "cameras": [{"name": "top", "source": "strip:"}],
 }
 

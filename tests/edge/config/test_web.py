@@ -11,6 +11,8 @@ import yaml
 
 from edge import config
 from edge.errors import ConfigError
+from edge.host.clock import SystemClock
+from edge.monitoring.doctor import page
 from edge.page_settings import page_settings
 from edge.web.settings import PageSettings
 
@@ -63,6 +65,20 @@ def test_wrong_values_are_refused(tmp_path: Path, web: dict[str, Any]) -> None:
     """Each names its key."""
     with pytest.raises(ConfigError, match=r"web\."):
         loaded(tmp_path, **web)
+
+
+def test_doctor_names_a_page_that_nobody_can_open(tmp_path: Path) -> None:
+    """Open to the network without users, or with a certificate that cannot be read; a page of this machine is fine."""
+    assert list(page.findings(loaded(tmp_path), SystemClock())) == []
+    assert list(page.findings(loaded(tmp_path, listen=None), SystemClock())) == []
+    settings = loaded(tmp_path, tls={"certificate": "c.pem", "key": "k.pem"}, listen="0.0.0.0:8480")
+    assert [(one.about, one.grade) for one in page.findings(settings, SystemClock())] == [
+        ("page certificate", "fail"),
+        ("page users", "warning"),
+    ]
+    settings.state.page_users.parent.mkdir(parents=True)
+    settings.state.page_users.touch()
+    assert [one.about for one in page.findings(settings, SystemClock())] == ["page certificate"]
 
 
 def test_settings_of_the_page_hold_no_secret(tmp_path: Path) -> None:

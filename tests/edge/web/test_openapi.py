@@ -87,6 +87,7 @@ def test_real_answers_fit_their_schemas(tmp_path: Path) -> None:
         validated(client.get("/healthz").json, "api-health-1")
         validated(client.get("/api/v1/session").json, "api-session-1")
         validated(client.get("/api/v1/state").json, "api-state-1")
+        validated(client.get("/api/v1/trend").json, "api-trend-1")
         validated(client.get("/api/v1/events").json, "api-events-1")
         for path in ("/api/v1/events/1", "/api/v1/jobs/x", "/api/v1/nothing", "/api/v1/command"):
             validated(client.get(path).json, "api-error-1")
