@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, groupby
 from pathlib import Path
+from statistics import median
 from typing import Any, Final, Literal
 
 from edge.coverage import coil_judgement, coil_record
@@ -43,6 +44,8 @@ class TrendCoil:
     """Defects a kilometre, by class; None: the length is unknown."""
     missed_share: float | None
     grade: str | None
+    is_best: bool
+    """Whether that is the best grade of its product."""
     released: str | None
     roll_marks: int | None
     periods_m: tuple[float, ...]
@@ -60,6 +63,7 @@ class TrendCoil:
             "per_km": None if self.per_km is None else {name: round(n, 3) for name, n in self.per_km.items()},
             "missed_share": None if self.missed_share is None else round(self.missed_share, 6),
             "grade": self.grade,
+            "is_best": self.is_best,
             "released": self.released,
             "roll_marks": self.roll_marks,
             "periods_m": list(self.periods_m),
@@ -69,7 +73,7 @@ class TrendCoil:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One figure over the coils.  older, newer: its mean over each half.  p: of so clear a direction by chance."""
+    """One figure over the coils.  older, newer: its median over each half.  p: of so clear a direction by chance."""
 
     name: str
     older: float | None
@@ -153,6 +157,7 @@ def _coil(folder: Path, shelf: ReportShelf, coil: CoilSummary) -> TrendCoil:
         None if km is None else {name: n / km for name, n in coil.classes.items()},
         sum(one.missed + one.unknown for one in meters) / total if total else None,
         grade,
+        judgement is not None and judgement.is_best,
         release,
         None if judgement is None else len(marks),
         tuple(float(mark["period_m"]) for mark in marks[:10]),
@@ -165,7 +170,7 @@ def _series(name: str, values: Sequence[float | None]) -> Series:
     if len(known) < MIN_COILS:
         return Series(name, None, None, "unknown", None, len(known))
     half = len(known) // 2
-    older, newer = sum(known[:half]) / half, sum(known[-half:]) / half
+    older, newer = median(known[:half]), median(known[-half:])
     z = kendall_z(known)
     p = math.erfc(abs(z) / math.sqrt(2))
     direction: Direction = "steady" if p >= SURE else "rising" if z > 0 else "falling"

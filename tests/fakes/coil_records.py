@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge.coverage import coil_lines
+from edge.coverage import coil_lines, coil_record
 from edge.coverage.coil_lines import CameraView, Defect, Ended, Header, Item, Note, Progress, Runs, Speed, Width
 from edge.coverage.runs import Run
 
@@ -33,10 +34,12 @@ class Truth:
     cameras: tuple[CameraView, ...] = CAMERAS
     has_ended: bool = True
     missing_seq: bool = False
+    number: int = 0
+    """Of coils that follow each other."""
 
     @property
     def id(self) -> str:
-        return "20261122T143721000Z-A4711"
+        return f"20261122T143721{self.number:03d}Z-A{4711 + self.number}"
 
 
 def one_defect(seq: int, m: float, across_mm: float, class_name: str = "scratches", **rest: object) -> Defect:
@@ -138,3 +141,11 @@ def write(folder: Path, truth: Truth) -> Path:
         for item in lines(truth):
             file.write(coil_lines.encoded(item))
     return path
+
+
+def index(folder: Path) -> None:
+    """List the ended coils, as the node does."""
+    paths = [path for path in coil_record.record_paths(folder) if path.name.endswith(coil_record.PACKED)]
+    coils = [coil_record.summary_of(coil_record.items(path)).as_json() for path in paths]
+    content = {"schema": coil_record.INDEX_SCHEMA, "coils": coils}
+    (folder / coil_record.INDEX_NAME).write_text(json.dumps(content), "utf-8")

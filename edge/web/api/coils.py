@@ -113,6 +113,7 @@ def _judged(folder: Path, ids: list[str]) -> dict[str, dict[str, Any] | None]:
         found[record_id] = judgement and {
             "product": None if grade is None else grade["product"],
             "grade": None if grade is None else grade["grade"],
+            "is_best": judgement.is_best,
             "reasons": [] if grade is None else list(grade["reasons"]),
             "roll_marks": len(judgement.roll_marks),
             "released": judgement.release,
