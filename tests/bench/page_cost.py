@@ -2,7 +2,8 @@
 
     PYTHONPATH=.:tests python tests/bench/page_cost.py [ROUNDS]
 
-Prints for each mode: frames, p50 and p99 from grab to verdict, the median over the windows, ms, and late frames.
+Prints for each mode: frames, p50 and p99 from grab to verdict, the median over the windows, ms; late frames; and the
+processor time of the daemon with its camera and its page, as a share of a core.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ WINDOWS: Final = 3
 LINE: Final = re.compile(r"top: running, [\d.]+ fps, ms p50 ([\d.]+) p95 [\d.]+ p99 ([\d.]+) .*? max [\d.]+, ([^;]*);")
 
 
-def measure(mode: str, folder: Path) -> list[tuple[float, float, int, int]]:
-    """One start of the daemon.  Returns for each window: p50, p99, frames, late frames."""
+def measure(mode: str, folder: Path) -> list[tuple[float, float, int, int, float]]:
+    """One start of the daemon.  Returns for each window: p50, p99, frames, late frames, share of a core."""
     port, config, log = free_port(), folder / "config.yaml", folder / "log"
     camera = {"name": "top", "source": "strip:?width=1600&height=256&seed=3", "fps": 30, "tile_px": 128}
     settings = {
@@ -55,14 +56,18 @@ def measure(mode: str, folder: Path) -> list[tuple[float, float, int, int]]:
         daemon = subprocess.Popen(command, stdout=file, stderr=file)
     try:
         with viewers(mode, folder / "var" / "web.sock", port):
-            daemon.wait(run_s + 60)
+            _, status, used = os.wait4(daemon.pid, 0)
+            daemon.returncode = os.waitstatus_to_exitcode(status)
     finally:
         daemon.kill()
+    share = (used.ru_utime + used.ru_stime) / run_s
     found = []
     for p50, p99, counts in LINE.findall(log.read_text())[1:WINDOWS]:
         words = counts.split()
         frames = {words[n]: int(words[n + 1]) for n in range(0, len(words) - 1, 2) if words[n + 1].isdigit()}
-        found.append((float(p50), float(p99), sum(frames.values()), frames.get("late", 0) + frames.get("dropped", 0)))
+        found.append(
+            (float(p50), float(p99), sum(frames.values()), frames.get("late", 0) + frames.get("dropped", 0), share)
+        )
     return found
 
 
@@ -113,16 +118,17 @@ def hammer(_path: Path, port: int) -> None:
 
 
 def main(rounds: int) -> None:
-    found: dict[str, list[tuple[float, float, int, int]]] = {mode: [] for mode in MODES}
+    found: dict[str, list[tuple[float, float, int, int, float]]] = {mode: [] for mode in MODES}
     for number in range(rounds):
         for mode in MODES[number % len(MODES) :] + MODES[: number % len(MODES)]:
             with tempfile.TemporaryDirectory() as folder:
                 found[mode] += measure(mode, Path(folder))
     for mode, windows in found.items():
-        p50, p99 = (statistics.median(window[n] for window in windows) for n in (0, 1))
+        p50, p99, share = (statistics.median(window[n] for window in windows) for n in (0, 1, 4))
         frames, late = (sum(window[n] for window in windows) for n in (2, 3))
         sys.stdout.write(
-            f"{mode:12} n {frames:6} in {len(windows)} windows  p50 {p50:5.2f}  p99 {p99:5.2f}  late {late}\n"
+            f"{mode:12} n {frames:6} in {len(windows)} windows  p50 {p50:5.2f}  p99 {p99:5.2f}  late {late}  "
+            f"core {share:.3f}\n"
         )
 
 
