@@ -6,6 +6,7 @@ import os
 import resource
 import time
 from contextlib import ExitStack
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def test_record_is_complete_after_a_kill(tmp_path: Path, broker: Mosquitto) -> N
         until(lambda: scada.events("defect.closed")[-1]["defect"]["position_m"] is None, 30, "a defect after it")
         order("stop")
         until(lambda: scada.events("coil.ended"), 30, "the end of the coil")
+        report = until(lambda: scada.latest("defectd/line3/coil/report"), 60, "the summary of its report")
         assert node.stop() == 0
         published = {event["seq"]: event for event in scada.events("defect.") if event["defect"]["coil"] == "A4711"}
         placed = [event for event in published.values() if event["defect"]["position_m"] is not None]
@@ -81,6 +83,10 @@ def test_record_is_complete_after_a_kill(tmp_path: Path, broker: Mosquitto) -> N
         assert (written[seq].from_m, written[seq].class_name) == (defect["position_m"], defect["class"])
         assert list(written[seq].across_mm or ()) == defect["across_mm"]
     record = coil_record.read(path)
+    assert (report["coil"], report["id"], report["length_m"]) == ("A4711", record.summary.id, None)
+    for file in report["files"]:
+        made = (state / "coils" / "reports" / file["name"]).read_bytes()
+        assert hashlib.sha256(made).hexdigest() == file["sha256"]
     assert record.summary.seq.is_complete
     assert len(record.resumed) == 1
     assert grade_of(path) == "not graded", "without the fault it is A"
