@@ -27,6 +27,8 @@ class Inline:
 
 
 class Job(SimpleNamespace):
+    is_brief = False
+
     def as_json(self):
         return {"id": self.id, "state": self.state}
 
