@@ -53,6 +53,8 @@ WHEN: Final = {
     "model.refused": "A model was not activated; the reason.",
     "thresholds.changed": "A command changed thresholds of a camera.",
     "calibration.refused": "A calibration does not fit the camera's pictures; the part and the remedy.",
+    "model.out_of_domain": "A camera shows steel unlike that of the model's training; its defects are `unknown`.",
+    "model.in_domain": "Defects have the names of classes again.",
     "camera.drifted": "The pictures no longer look like those of the calibration.",
     "camera.drift_cleared": "The pictures look like those of the calibration again.",
     "config.changed": "A reload changed the configuration.",
@@ -160,7 +162,13 @@ def _walk(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[tupl
 
 
 def _help(command: click.Command, words: tuple[str, ...]) -> str:
-    context = click.Context(command, info_name=" ".join(words), terminal_width=96, max_content_width=96)
+    context = click.Context(
+        command,
+        info_name=" ".join(words),
+        terminal_width=96,
+        max_content_width=96,
+        help_option_names=["-h", "--help"],  # click keeps the option that it makes here
+    )
     return "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
 
 
