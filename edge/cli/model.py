@@ -33,7 +33,9 @@ def show(bundle_path: str, as_json: bool) -> None:
     """Print the card of a bundle: classes, inputs, how it was trained and measured."""
     from edge.model import bundle
 
-    card = bundle.load(bundle_path).card.model_dump(mode="json", by_alias=True, exclude={"selftest", "variants"})
+    card = bundle.load(bundle_path).card.model_dump(
+        mode="json", by_alias=True, exclude={"selftest", "variants", "surface"}
+    )
     click.echo(json.dumps(card) if as_json else json.dumps(card, indent=2))
 
 

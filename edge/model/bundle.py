@@ -35,6 +35,7 @@ from edge.errors import BundleError
 from edge.frame import Gray
 from edge.host import atomic_files, regular_file
 from edge.host.text import one_line
+from edge.model.surface import Surface
 
 CARD = "card.json"
 SIGNATURE = "card.sig"
@@ -137,6 +138,8 @@ class ModelCard(_Part):
     """For `student.onnx`."""
     variants: dict[FileName, Variant] = {}
     """By file. For a network that is not listed here, the values of `student.onnx` hold."""
+    surface: Surface | None = None
+    """What the training showed. Without it, nothing says whether a camera shows something else."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> ModelCard:

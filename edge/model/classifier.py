@@ -11,7 +11,9 @@ import onnxruntime as ort
 
 from edge.errors import BundleError
 from edge.frame import Float32s, Gray
+from edge.model import surface
 from edge.model.bundle import FEATURES, FP32, MAX_ACTIVATIONS, Bundle, ModelCard, selftest_tiles
+from edge.model.surface import TrainingSurface
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,12 @@ class Scores:
             np.concatenate(activations) if activations else None,
         )
 
+    def outputs(self) -> Float32s:
+        """Features and maximum activations side by side, (N, D) float32: what classes are taught from."""
+        if self.max_activations is None:
+            return self.features
+        return np.concatenate((self.features, self.max_activations), 1)
+
     def probabilities(self, temperature: float) -> Float32s:
         """Softmax over the classes and, where it exists, "good" (not returned).  Returns (N, classes) float32.
 
@@ -66,6 +74,10 @@ class Classifier:
         self.sha256 = bundle.card.files.get(network, "")
         self.bundle = bundle.digest
         self.temperature = bundle.card.temperature_of(network)
+        self.surface: TrainingSurface | None = None
+        """What the training showed, where the card has it."""
+        if bundle.card.surface is not None:
+            self.surface = surface.decoded(bundle.card.surface)
         self.batch = batch
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -142,6 +154,9 @@ class Classifier:
         parts = (scores.logits, scores.features, scores.good, activations)
         if not all(np.isfinite(part).all() for part in parts if part is not None):
             raise BundleError(f"{self.card.name} {self.card.version}: self-test failed: a score is not finite")
+        if self.surface is not None and len(self.surface.centre) != scores.outputs().shape[1]:
+            known, given = len(self.surface.centre), scores.outputs().shape[1]
+            raise BundleError(f"{self.card.name}: the card's surface has {known} columns, the network {given}")
         error = float(np.max(np.abs(scores.logits - expected), initial=0.0))
         if not error <= test.tolerance:
             raise BundleError(

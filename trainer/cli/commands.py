@@ -26,13 +26,15 @@ from trainer.cli import publish
 from trainer.cli.progress_bars import ProgressBars
 from trainer.compression import export_onnx, int8_gate, quantize
 from trainer.data import contact_sheet
-from trainer.data.boxes import find_boxes
+from trainer.data.boxes import find_boxes, read_boxes
 from trainer.data.folds import Grouping
 from trainer.data.index import index_folder
 from trainer.data.splits import SPLITS
+from trainer.data.training_set import training_set
 from trainer.distributed import join_processes
 from trainer.evaluation import evaluate, latency
 from trainer.evaluation.simulated_strip import measure_strip
+from trainer.evaluation.training_surface import with_surface
 from trainer.job import Task
 from trainer.pipeline import STAGES, new_job
 from trainer.recipe import TrainingError
@@ -384,6 +386,34 @@ def latency_(where: str, reference: Path | None, rounds: int, as_json: bool) -> 
         click.echo(
             f"{network}: the reference takes " + ", ".join(f"{v:g} ({name})" for name, v in found.items()) + " times"
         )
+
+
+@main.command(name="surface")
+@click.argument("where", metavar="BUNDLE")
+@click.option("--data", "folder", type=FOLDER, required=True, help="The pictures that BUNDLE was trained with.")
+@click.option("--out", type=FOLDER, required=True, help="Folder of the new bundle.")
+@click.option("--boxes", type=FOLDER, help="Boxes of the defects.  [default: boxes.json in DATA or beside it]")
+@click.option("--recipe", default="default", show_default=True, help="The recipe of the training.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the training.")
+def surface_(where: str, folder: Path, out: Path, boxes: Path | None, recipe: str, seed: int) -> None:
+    """Add to a bundle what its training showed, so that a node notices a camera that shows something else.
+
+    Bundles of `all` have it. The networks stay as they are, but the card changes: sign the new bundle again.
+    """
+    with errors_as_messages():
+        loaded, wanted, found = load(where), plan.load(recipe), boxes or find_boxes(folder)
+        tiles = training_set(
+            index_folder(folder),
+            read_boxes(found) if found else {},
+            strip_seeds=wanted.student.strip_seeds,
+            input_px=loaded.card.input_px,
+            seed=seed,
+        )
+        made = with_surface(loaded, tiles)
+        if made.card.surface is None:
+            raise TrainingError(f"{where}: needs the maximum activations of the network, and pictures of each class")
+        export_onnx.write_bundle(made, out)
+    click.echo(f"{out}: the surface of {made.card.surface.kinds} kinds of tiles")
 
 
 @main.command(name="show")

@@ -15,6 +15,7 @@ from trainer.compression import export_onnx, quantize
 from trainer.compression.int8_gate import Gate
 from trainer.data.pictures import tile_px
 from trainer.evaluation.temperature import temperature
+from trainer.evaluation.training_surface import with_surface
 from trainer.job import Job, Results, Work
 from trainer.networks import student
 from trainer.run_folder import commit
@@ -34,7 +35,7 @@ SPLITS: Final = (
 
 
 def export(job: Job, results: Results) -> Work:
-    """Write the student as ONNX, compare it with torch, and fit its temperature."""
+    """Write the student as ONNX, compare it with torch, fit its temperature, and describe the training surface."""
 
     def make(draft: Path, _checkpoints: Path) -> dict[str, Any]:
         made = export_onnx.bundle(
@@ -45,7 +46,8 @@ def export(job: Job, results: Results) -> Work:
             training=_training(job),
         )
         fitted = temperature(Classifier(made), job.index, job.training_set.held_out_all)
-        export_onnx.write_bundle(export_onnx.with_card(made, temperature=fitted), draft / "fp32")
+        finished = with_surface(export_onnx.with_card(made, temperature=fitted), job.training_set)
+        export_onnx.write_bundle(finished, draft / "fp32")
         return {"bytes": len(made.networks[FP32]), "temperature": fitted}
 
     return Work({"seed": job.task.seed, "version": edge.__version__, "plan": asdict(job.task.plan)}, make)
