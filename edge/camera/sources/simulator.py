@@ -78,12 +78,13 @@ class Strip:
         border_px: int = 0,
         wander_px: float = 0.0,
         taper_px: float = 0.0,
+        defects: int = 1,
     ) -> None:
         """speed_px: travel per frame.  spacing_px: mean distance between defects.  noise: sigma of the sensor, gray.
 
         mm_per_px: the scale that the strip states; it changes no frame.  border_px: dark background on both sides; 0:
         the strip fills the picture.  wander_px: how far the strip moves to both sides.  taper_px: how much narrower it
-        gets over TAPER_ROWS rows; then it gets wider again.
+        gets over TAPER_ROWS rows; then it gets wider again.  defects: 0: a strip without any, as calibrations need it.
         Raises CameraError for a value outside its limits.
         """
         _check("width", width, 256, 8192)
@@ -97,11 +98,13 @@ class Strip:
         _check("border_px", border_px, 0, width // 4)
         _check("wander_px", wander_px, 0, border_px / 2)
         _check("taper_px", taper_px, 0, width / 4)
+        _check("defects", defects, 0, 1)
         if not classes or set(classes) - set(CLASSES):
             raise _refusal("classes", ",".join(classes), f"some of {','.join(CLASSES)}")
         self.width, self.height, self.seed = width, height, seed
         self.speed_px, self.spacing_px, self.noise, self.classes = speed_px, spacing_px, noise, classes
         self.border_px, self.wander_px, self.taper_px = border_px, wander_px, taper_px
+        self.has_defects = bool(defects)
         self._drawn: OrderedDict[int, _Drawn] = OrderedDict()
         rng = np.random.default_rng([seed, 0])
         # The noise is shifted to start at 0, so that it fits uint8, and the light is lowered by the same amount. Then
@@ -152,6 +155,8 @@ class Strip:
 
     def _near(self, top: int) -> list[_Drawn]:
         """Drawn defects that may reach into rows top .. top + height, in order along the strip."""
+        if not self.has_defects:
+            return []
         # Each stretch of spacing_px holds one defect; only the first is clean: the strip starts with good steel.
         first = max(1, (top - LONGEST_PX) // self.spacing_px)
         last = (top + self.height - 1) // self.spacing_px
@@ -278,6 +283,7 @@ _READERS: dict[str, Callable[[str], int | float | tuple[str, ...]]] = {
     "border_px": int,
     "wander_px": float,
     "taper_px": float,
+    "defects": int,
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge.cli.calibrate import anomaly, apply, flatfield, latency, roi, scale, show, thresholds
+from edge.cli.calibrate import anomaly, apply, auto, flatfield, latency, roi, scale, show, thresholds
 
 
 @click.group()
@@ -17,6 +17,7 @@ def calibrate() -> None:
 
 
 for _command in (
+    auto.auto,
     roi.roi,
     flatfield.flatfield,
     scale.scale,

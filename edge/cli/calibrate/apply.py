@@ -48,6 +48,8 @@ def apply(config_path: Path, as_json: bool, folder: Path, has_looked: bool) -> N
 def undo(config_path: Path, as_json: bool, camera: str | None) -> None:
     """Go back to the calibration before the last change of a camera; a second time goes forward again.
 
+    After `calibrate auto` the whole of it is taken back, with its tuning of the machine.
+
     \b
     defectd calibrate undo --camera top
     """
@@ -58,7 +60,7 @@ def undo(config_path: Path, as_json: bool, camera: str | None) -> None:
     found = config.find_camera(settings, camera, str(config_path))
     path = settings.state.calibration(found.name)
     with uninterrupted():
-        done = calibration_change.undo(path)
+        done = calibration_change.undo(path, settings.state.tuning)
     _report(as_json, {"camera": found.name, "kind": "undo", **done}, path, "`defectd reload` makes it used")
 
 

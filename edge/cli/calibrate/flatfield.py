@@ -24,13 +24,17 @@ def flatfield(config_path: Path, camera: str | None, sources: tuple[str, ...], f
     defectd calibrate flatfield --camera top --source good/ --frames 200
     """
     one_thread_each()
+    even_out(Run(config_path, camera, "flatfield", output), sources, frames)
+
+
+def even_out(run: Run, sources: tuple[str, ...], frames: int) -> None:
+    """Measure the light and keep its gain.  Raises CalibrationError."""
     from edge.calibration import flatfield as calibration
     from edge.calibration.roi import outline
     from edge.config.calibration import FlatfieldPart, misfits
     from edge.errors import CalibrationError
     from edge.vision.drawing import png
 
-    run = Run(config_path, camera, "flatfield", output)
     footage = run.footage(sources, frames)
     calibrated = run.calibrated_camera()
     for misfit in misfits(calibrated, footage.size_px):

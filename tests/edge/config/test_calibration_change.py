@@ -68,9 +68,9 @@ def test_undo_goes_one_step_back_and_forward_again_with_its_data_files(state):
     for name in "abc":
         calibration_change.apply(change(state, flatfield=light(f"{name}.png"), beside={f"{name}.png": b"map"}))
     assert set(left(path.parent)) == {"top.yaml", "top.yaml~", "b.png", "c.png"}
-    calibration_change.undo(path)
+    calibration_change.undo(path, path.with_name("node.yaml"))
     assert calibration.load(path).flatfield.file == "b.png"
-    done = calibration_change.undo(path)
+    done = calibration_change.undo(path, path.with_name("node.yaml"))
     assert calibration.load(path).flatfield.file == "c.png"
     assert done["after_sha256"] == calibration_change.digest(path)
     assert set(left(path.parent)) == {"top.yaml", "top.yaml~", "b.png", "c.png"}
@@ -80,9 +80,9 @@ def test_undo_of_the_first_calibration_leaves_none_in_use(state):
     """A first region that was wrong can be taken back, too."""
     path = state.calibration("top")
     with pytest.raises(CalibrationError, match="no earlier calibration"):
-        calibration_change.undo(path)
+        calibration_change.undo(path, path.with_name("node.yaml"))
     calibration_change.apply(change(state, roi=region(1)))
-    calibration_change.undo(path)
+    calibration_change.undo(path, path.with_name("node.yaml"))
     assert calibration.load(path).roi is None
 
 
