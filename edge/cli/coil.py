@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from edge.cli import table
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.options import config_option, json_option
 from edge.cli.progress import echo
+from edge.cli.table import Cell, Column
+
+COLUMNS: Final = (
+    Column("started"),
+    Column("coil"),
+    Column("length", right=True),
+    Column("defects", folds=True),
+    Column("record"),
+    Column("id"),
+)
 
 
 @click.group(short_help="Start, end or show the coil on the line; list coils.")
@@ -80,6 +91,7 @@ def release(config_path: Any, as_json: bool, name: str, by: str, grade: str | No
 def list_coils(config_path: Any, as_json: bool, last: int) -> None:
     """List coils, the newest first. Reads their records; the node need not run."""
     from edge import config
+    from edge.cli import screen
     from edge.coverage import coil_record
     from edge.host.clock import local_date_time, wall_ns_of
 
@@ -90,14 +102,21 @@ def list_coils(config_path: Any, as_json: bool, last: int) -> None:
         return
     if not found:
         echo(f"no records in {folder}")
+    rows: list[tuple[Cell, ...]] = []
     for each in found:
-        length = "length unknown" if each.length_m is None else f"{each.length_m:.1f} m"
-        defects = ", ".join(f"{n} {name}" for name, n in each.severities.items()) or "no defects"
-        ends = [] if each.ended is not None else ["so far"]
+        length = "unknown" if each.length_m is None else f"{each.length_m:.1f} m"
+        counts = {name: n for name, n in each.severities.items() if n}
+        worst = (
+            max(counts, key=list(screen.SEVERITIES).index) if set(counts) <= set(screen.SEVERITIES) and counts else ""
+        )
+        defects = ", ".join(f"{n} {name}" for name, n in counts.items()) or "none"
+        ends = ["so far"] if each.ended is None else []
         ends += [] if each.is_complete else ["not complete"]
         name = "no coil" if each.coil is None else each.coil
         started = local_date_time(wall_ns_of(each.started))
-        echo(f"{started}  {name}  {length}  {defects}{''.join(f', {end}' for end in ends)}  {each.id}")
+        cell: Cell = (defects, screen.SEVERITIES.get(worst, ""))
+        rows.append((started, name, length, cell, (", ".join(ends), "yellow"), each.id))
+    table.show(COLUMNS, rows)
 
 
 def _ask(config_path: Any, verb: str, **fields: Any) -> dict[str, Any]:

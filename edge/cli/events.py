@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
+from edge.cli import table
 from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.options import Seconds, config_option, json_option, since_option, since_wall_ns
 from edge.cli.progress import echo, note
+from edge.cli.table import Column
 from edge.errors import PayloadError
 from edge.event import NODE_CAMERA
 from edge.host.text import one_line
@@ -112,15 +114,14 @@ def _json_line(payload: bytes) -> str:
         return json.dumps({"not_json": text[:MAX_SHOWN]})
 
 
-def _event_line(payload: bytes, *, dated: bool = False) -> str:
-    """dated: with the date; both in local time."""
-    from edge.host.clock import local_date_time, local_time, wall_ns_of
+def _event_line(payload: bytes) -> str:
+    """For people, in local time."""
+    from edge.host.clock import local_time, wall_ns_of
 
     try:
         event = json.loads(payload)
         defect, detail = event.get("defect"), event.get("detail")
-        at = (local_date_time if dated else local_time)(wall_ns_of(event["time"]))
-        head = f"{at} #{event['seq']:<6} {event['camera']:10} {event['type']:15}"
+        head = f"{local_time(wall_ns_of(event['time']))} #{event['seq']:<6} {event['camera']:10} {event['type']:15}"
         if defect:
             x, y, w, h = defect.get("extent_px") or defect["box_px"]
             head += f" {defect['class']:16} {defect['confidence']:.2f}  at {x},{y} {w}x{h} px"
@@ -154,11 +155,13 @@ def events(config_path: Path, as_json: bool, since: str | None, limit: int, refu
     settings = config.load(config_path)
     store = settings.state.outbox
     stored = read_events(store, since_wall_ns=since_wall_ns(since), limit=limit, only_refused=refused)
-    for row in stored:
-        if as_json:
+    if as_json:
+        for row in stored:
             click.echo(json.dumps({"delivery": row.state, "reason": row.reason, **json.loads(row.payload)}))
-        else:
-            echo(f"{row.state:9} {_event_line(row.payload, dated=True)}")
+    else:
+        from edge.cli import event_table
+
+        event_table.show(stored)
     if not stored and not as_json:
         from_ns = since_wall_ns(since)
         note("no events stored" if since is None else f"no events stored since {local_date_time(from_ns)}")
@@ -184,14 +187,24 @@ def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
     from edge.host.clock import local_date_time, stamp
 
     found = read_dead_letters(config.load(config_path).state.outbox, limit)
-    for letter in found:
-        at, code = stamp(letter.refused_ns), f"0x{letter.code:02x}"
-        if as_json:
+    if as_json:
+        for letter in found:
+            at, code = stamp(letter.refused_ns), f"0x{letter.code:02x}"
             head = {"seq": letter.seq, "event_id": letter.event_id, "topic": letter.topic, "refused": at, "code": code}
             click.echo(json.dumps({**head, "reason": letter.reason, "event": json.loads(letter.payload)}))
-        else:
-            at = local_date_time(letter.refused_ns)
-            echo(f"#{letter.seq:<6} {at} {letter.topic} {code} {letter.reason}")
+    else:
+        columns = (
+            Column("seq", right=True),
+            Column("refused"),
+            Column("topic", folds=True),
+            Column("code"),
+            Column("reason", folds=True),
+        )
+        rows = (
+            (str(one.seq), local_date_time(one.refused_ns), one.topic, (f"0x{one.code:02x}", "yellow"), one.reason)
+            for one in found
+        )
+        table.show(columns, rows)
     if not found and not as_json:
         note("no dead letters")
 

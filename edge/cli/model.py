@@ -9,15 +9,25 @@ from typing import Any, Final
 
 import click
 
+from edge.cli import table
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import config_option, json_option
 from edge.cli.progress import echo
+from edge.cli.table import Cell, Column
 
 ON_TRIAL: Final = "on trial"
 """Of a canary, in the JSON output."""
 WORDS: Final = {ON_TRIAL: "canary"}
 """For people."""
+STYLES: Final = {ON_TRIAL: "yellow", "in use": "green", "rejected": "bold red"}
+COLUMNS: Final = (
+    Column("digest"),
+    Column("installed"),
+    Column("model", folds=True),
+    Column("state"),
+    Column("why", folds=True),
+)
 
 
 @click.group()
@@ -155,24 +165,31 @@ def rollback(config_path: Path, as_json: bool) -> None:
 def list_models(config_path: Path, as_json: bool) -> None:
     """List installed models: which one is in use, which was rolled back and why."""
     from edge import config
+    from edge.host.clock import local_date_time, wall_ns_of
     from edge.model.store import Store
 
     settings = config.load(config_path)
     store = Store(settings.state_dir)
     active = store.active(settings.model.bundle)
     marks = {active.previous: "previous", active.current: ON_TRIAL if active.is_canary else "in use"}
+    rows: list[tuple[Cell, ...]] = []
     for stored in store.list():
         mark = marks.get(stored.digest, "rejected" if stored.digest in active.rejected else "")
         if as_json:
             values = {**asdict(stored), "path": str(stored.path), "mark": mark or None}
             click.echo(json.dumps({**values, "why": active.rejected.get(stored.digest)}))
         else:
-            reason = f": {active.rejected[stored.digest]}" if mark == "rejected" else ""
-            title = f"{stored.name} {stored.version}"
-            echo(f"{stored.digest[:12]}  {stored.installed}  {title:24} {WORDS.get(mark, mark)}{reason}")
+            reason = active.rejected[stored.digest] if mark == "rejected" else ""
+            at = local_date_time(wall_ns_of(stored.installed))
+            rows.append((stored.digest[:12], at, f"{stored.name} {stored.version}", _state(mark), reason))
     if not as_json:
         mark = marks.get("configured", "")
-        echo(f"configured    {settings.model.bundle:24}  {WORDS.get(mark, mark)}")
+        rows.append(("configured", "", str(settings.model.bundle), _state(mark), ""))
+        table.show(COLUMNS, rows)
+
+
+def _state(mark: str) -> Cell:
+    return WORDS.get(mark, mark), STYLES.get(mark, "")
 
 
 def _use(settings: Any, digest: str, *, as_json: bool) -> None:

@@ -116,8 +116,7 @@ def event_line(event: Mapping[str, Any], severity: str) -> Text:
     line = Text.assemble((f"{at}  ", "dim"), f"{event.get('camera', ''):<8} ")
     defect = event.get("defect")
     if defect is None:
-        detail = event.get("detail") or {}
-        words = "  ".join(f"{key} {_value(value)}" for key, value in detail.items() if value not in (None, [], {}))
+        words = detail_words(event)
         return line.append(f"{event.get('type')}", EVENT_STYLES.get(severity, "")).append(f"  {one_line(words, 160)}")
     rank = defect.get("severity") or "minor"
     line.append(f"{one_line(str(defect.get('class')), 40):<17}", SEVERITIES.get(rank, "") or "bold")
@@ -131,6 +130,12 @@ def event_line(event: Mapping[str, Any], severity: str) -> Text:
     if defect.get("length_mm") is not None:
         line.append(f"  {_number(defect['length_mm'], 0)} mm long")
     return line
+
+
+def detail_words(event: Mapping[str, Any]) -> str:
+    """What an event says beside its type."""
+    detail = event.get("detail") or {}
+    return "  ".join(f"{key} {_value(value)}" for key, value in detail.items() if value not in (None, [], {}))
 
 
 def log_line(record: Mapping[str, Any]) -> Text:
