@@ -13,6 +13,7 @@ from edge.cli import (
     bench,
     calibrate,
     coil,
+    completion,
     doctor,
     events,
     evidence,
@@ -75,5 +76,6 @@ for _command in (
     support.support_bundle,
     model.model,
     web.web,
+    completion.completion,
 ):
     main.add_command(_command)

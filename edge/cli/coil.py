@@ -28,11 +28,12 @@ def coil() -> None:
     """The coil on the line: positions count from its start.
 
     \b
-    defectd coil start A4711    a coil starts now, at 0 m
-    defectd coil show           the coil, its position, and the speed of the strip
-    defectd coil stop           the coil ends; positions are unknown until the next one
-    defectd coil list           the coils of which the node has a record
-    defectd coil release A4711 --by "J. Weber"    a person releases a coil that has ended
+    Examples:
+      defectd coil start A4711    a coil starts now, at 0 m
+      defectd coil show           the coil, its position, and the speed of the strip
+      defectd coil stop           the coil ends; positions are unknown until the next one
+      defectd coil list           the coils of which the node has a record
+      defectd coil release A4711 --by "J. Weber"    a person releases a coil that has ended
     """
 
 
@@ -42,7 +43,12 @@ def coil() -> None:
 @click.argument("name")
 @exits_with_reason
 def start(config_path: Any, as_json: bool, name: str) -> None:
-    """Start a coil now, at 0 m. A coil that runs ends."""
+    """Start a coil now, at 0 m. A coil that runs ends.
+
+    \b
+    Examples:
+      defectd coil start A4711
+    """
     _order(config_path, as_json, action="start", coil=name)
 
 
@@ -51,7 +57,12 @@ def start(config_path: Any, as_json: bool, name: str) -> None:
 @json_option
 @exits_with_reason
 def stop(config_path: Any, as_json: bool) -> None:
-    """End the coil."""
+    """End the coil.
+
+    \b
+    Examples:
+      defectd coil stop
+    """
     _order(config_path, as_json, action="stop")
 
 
@@ -60,7 +71,12 @@ def stop(config_path: Any, as_json: bool) -> None:
 @json_option
 @exits_with_reason
 def show(config_path: Any, as_json: bool) -> None:
-    """Show the coil, its position and the speed of the strip."""
+    """Show the coil, its position and the speed of the strip.
+
+    \b
+    Examples:
+      defectd coil show
+    """
     _order(config_path, as_json, action="show")
 
 
@@ -73,7 +89,13 @@ def show(config_path: Any, as_json: bool) -> None:
 @click.option("--reason", help="Why it has another grade.")
 @exits_with_reason
 def release(config_path: Any, as_json: bool, name: str, by: str, grade: str | None, reason: str | None) -> None:
-    """Release a coil that has ended. An event reports who did it. NAME: of the coil, or the id of its record."""
+    """Release a coil that has ended. An event reports who did it. NAME: of the coil, or the id of its record.
+
+    \b
+    Examples:
+      defectd coil release A4711 --by "J. Weber"
+      defectd coil release A4711 --by "J. Weber" --grade B --reason "edge trimmed"
+    """
     fields = {"grade": grade, "reason": reason}
     reply = _ask(config_path, "coil-release", coil=name, by=by, **{k: v for k, v in fields.items() if v is not None})
     if as_json:
@@ -89,7 +111,12 @@ def release(config_path: Any, as_json: bool, name: str, by: str, grade: str | No
 @click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Number of coils.")
 @exits_with_reason
 def list_coils(config_path: Any, as_json: bool, last: int) -> None:
-    """List coils, the newest first. Reads their records; the node need not run."""
+    """List coils, the newest first. Reads their records; the node need not run.
+
+    \b
+    Examples:
+      defectd coil list --last 5
+    """
     from edge import config
     from edge.cli import screen
     from edge.coverage import coil_record

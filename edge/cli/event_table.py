@@ -39,8 +39,11 @@ def _row(payload: bytes, state: str) -> tuple[Cell, ...]:
     try:
         event = json.loads(payload)
         at = local_date_time(wall_ns_of(event["time"]))
-        kind = (event["type"], screen.EVENT_STYLES.get(EVENT_TYPES.get(event["type"], "info"), ""))
-        what, where = _defect(event["defect"]) if event.get("defect") else (screen.detail_words(event), "")
+        what: Cell
+        kind: Cell = (event["type"], screen.EVENT_STYLES.get(EVENT_TYPES.get(event["type"], "info"), ""))
+        what, where = screen.detail_words(event), ""
+        if event.get("defect"):
+            kind, (what, where) = event["type"], _defect(event["defect"])
         return at, str(event["seq"]), event["camera"], kind, what, where, delivery
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, OSError, RecursionError):
         return "", "", "", ("not an event", "yellow"), one_line(payload, MAX_SHOWN), "", delivery

@@ -40,6 +40,11 @@ def tail(
 
     With --verify tail prints each event once, writes remarks and a result to stderr, and exits with 1 when an event is
     missing, out of order, or numbered twice. It also exits with 1 when it never reached the broker.
+
+    \b
+    Examples:
+      defectd tail --camera top
+      defectd tail --verify --for 10m
     """
     import threading
 
@@ -147,7 +152,13 @@ def _event_line(payload: bytes) -> str:
 @click.option("--refused", is_flag=True, help="Only events that the broker refused.")
 @exits_with_reason
 def events(config_path: Path, as_json: bool, since: str | None, limit: int, refused: bool) -> None:
-    """Print the events stored on this node, delivered or not, oldest first."""
+    """Print the events stored on this node, delivered or not, oldest first.
+
+    \b
+    Examples:
+      defectd events --since 10m
+      defectd events --refused --json
+    """
     from edge import config
     from edge.delivery.outbox.reader import read_events
     from edge.host.clock import local_date_time
@@ -172,16 +183,26 @@ def dead_letters() -> None:
     """List, retry or delete the events that the broker refused for good.
 
     Works on the outbox of this node, whether the daemon runs or not.
+
+    \b
+    Examples:
+      defectd dead-letters list
+      defectd dead-letters retry --all
     """
 
 
-@dead_letters.command("list")
+@dead_letters.command("list", short_help="List the refused events, oldest first, with reasons.")
 @config_option
 @json_option
 @click.option("-n", "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
 @exits_with_reason
 def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
-    """List the refused events, oldest first: seq, topic, code and the broker's reason."""
+    """List the refused events, oldest first: seq, topic, code and the broker's reason.
+
+    \b
+    Examples:
+      defectd dead-letters list -n 10
+    """
     from edge import config
     from edge.delivery.outbox.reader import read_dead_letters
     from edge.host.clock import local_date_time, stamp
@@ -209,13 +230,19 @@ def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
         note("no dead letters")
 
 
-@dead_letters.command()
+@dead_letters.command(short_help="Queue refused events for delivery again.")
 @config_option
 @click.argument("seqs", metavar="[SEQ]...", nargs=-1, type=click.IntRange(1))
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @exits_with_reason
 def retry(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
-    """Queue refused events for delivery again, under their old seq. A running daemon sends them within a second."""
+    """Queue refused events for delivery again, under their old seq. A running daemon sends them within a second.
+
+    \b
+    Examples:
+      defectd dead-letters retry 17 18
+      defectd dead-letters retry --all
+    """
     _settle(config_path, "retry", seqs, everything=everything)
 
 
@@ -225,7 +252,12 @@ def retry(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @exits_with_reason
 def discard(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
-    """Delete refused events for good."""
+    """Delete refused events for good.
+
+    \b
+    Examples:
+      defectd dead-letters discard 17
+    """
     _settle(config_path, "discard", seqs, everything=everything)
 
 

@@ -24,10 +24,15 @@ def evidence() -> None:
     """Pictures of defects, and tiles for labelling, on this machine.
 
     Works whether or not the daemon runs.
+
+    \b
+    Examples:
+      defectd evidence list --since 2h
+      defectd evidence export --since 7d --out relabel
     """
 
 
-@evidence.command("list")
+@evidence.command("list", short_help="List pictures: time, kind, label, size, path.")
 @config_option
 @json_option
 @since_option
@@ -38,7 +43,12 @@ def evidence() -> None:
 def list_evidence(
     config_path: Path, as_json: bool, since: str | None, camera: str | None, kinds: tuple[str, ...], limit: int
 ) -> None:
-    """List pictures, oldest first: kind, time, label, size, path."""
+    """List pictures, oldest first: kind, time, label, size, path.
+
+    \b
+    Examples:
+      defectd evidence list --camera top --kind defect -n 20
+    """
     from edge import config
     from edge.evidence.export import chosen
 
@@ -83,7 +93,7 @@ def _local(time: object) -> str:
         return ""
 
 
-@evidence.command()
+@evidence.command(short_help="Write tiles in class folders, for training.")
 @config_option
 @json_option
 @since_option
@@ -115,8 +125,9 @@ def export(
     be moved, and the columns by, blind and confirmed of the manifest state who said so.
 
     \b
-    defectd evidence export --since 7d --out relabel
-    defectd evidence export --labelled --out labelled
+    Examples:
+      defectd evidence export --since 7d --out relabel
+      defectd evidence export --labelled --out labelled
     """
     from edge import config
     from edge.evidence import export as exporting

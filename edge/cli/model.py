@@ -32,26 +32,43 @@ COLUMNS: Final = (
 
 @click.group()
 def model() -> None:
-    """Show, sign, install and roll back model bundles."""
+    """Show, sign, install and roll back model bundles.
+
+    \b
+    Examples:
+      defectd model list
+      defectd model install student-0.2.0.zip
+      defectd model rollback
+    """
 
 
-@model.command()
+@model.command(short_help="Print the card of a bundle: classes, inputs, figures.")
 @click.argument("bundle_path", metavar="BUNDLE", default="builtin")
 @json_option
 @exits_with_reason
 def show(bundle_path: str, as_json: bool) -> None:
-    """Print the card of a bundle: classes, inputs, how it was trained and measured."""
+    """Print the card of a bundle: classes, inputs, how it was trained and measured.
+
+    \b
+    Examples:
+      defectd model show student-0.2.0.zip
+    """
     from edge.model import bundle
 
     card = bundle.load(bundle_path).card.model_dump(mode="json", by_alias=True, exclude={"selftest", "variants"})
     click.echo(json.dumps(card) if as_json else json.dumps(card, indent=2))
 
 
-@model.command()
+@model.command(short_help="Check a bundle, and run its self-test here.")
 @click.argument("bundle_path", metavar="BUNDLE", default="builtin")
 @exits_with_reason
 def verify(bundle_path: str) -> None:
-    """Check a bundle's hashes and run its self-test on this processor."""
+    """Check a bundle's hashes and run its self-test on this processor.
+
+    \b
+    Examples:
+      defectd model verify student-0.2.0.zip
+    """
     from edge.model import bundle
     from edge.model.classifier import Classifier
 
@@ -62,13 +79,17 @@ def verify(bundle_path: str) -> None:
     echo(f"{loaded.origin}: {loaded.card.name} {loaded.card.version}: {networks}: OK")
 
 
-@model.command()
+@model.command(short_help="Make a key to sign bundles with.")
 @click.argument("key_file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @exits_with_reason
 def keygen(key_file: Path) -> None:
     """Make a key to sign bundles with: write the private key to FILE (mode 0600), print the public key.
 
     Put the printed line into `model.trusted_keys` of every node; keep FILE where models are released.
+
+    \b
+    Examples:
+      defectd model keygen release.key
     """
     from edge.model.signature import keygen as make
 
@@ -80,7 +101,12 @@ def keygen(key_file: Path) -> None:
 @click.option("--key", "key_file", required=True, type=click.Path(path_type=Path), help="The private key.")
 @exits_with_reason
 def sign(bundle_path: Path, key_file: Path) -> None:
-    """Sign a bundle, a directory or a zip: adds card.sig to it."""
+    """Sign a bundle, a directory or a zip: adds card.sig to it.
+
+    \b
+    Examples:
+      defectd model sign student-0.2.0.zip --key release.key
+    """
     from edge.model import bundle, signature
 
     loaded = bundle.load(bundle_path)
@@ -88,7 +114,7 @@ def sign(bundle_path: Path, key_file: Path) -> None:
     echo(f"{bundle_path}: {loaded.card.name} {loaded.card.version} ({loaded.digest[:12]}): signed")
 
 
-@model.command()
+@model.command(short_help="Install a bundle and use it, after checks.")
 @click.argument("where", metavar="FILE|URL")
 @config_option
 @json_option
@@ -100,6 +126,10 @@ def install(where: str, config_path: Path, as_json: bool, allow_unsigned: bool, 
 
     A running daemon swaps it in between two frames as a canary, and rolls back by itself when it does worse than the
     previous model. Without a running daemon it is used from the next start on. A refused bundle changes nothing.
+
+    \b
+    Examples:
+      defectd model install student-0.2.0.zip
     """
     one_thread_each()
     from edge import config
@@ -118,13 +148,18 @@ def install(where: str, config_path: Path, as_json: bool, allow_unsigned: bool, 
         _use(settings, digest, as_json=as_json)
 
 
-@model.command()
+@model.command(short_help="Use an installed bundle.")
 @click.argument("digest")
 @config_option
 @json_option
 @exits_with_reason
 def use(digest: str, config_path: Path, as_json: bool) -> None:
-    """Use an installed bundle; the first characters of its digest are enough."""
+    """Use an installed bundle; the first characters of its digest are enough.
+
+    \b
+    Examples:
+      defectd model use 3f2a9c
+    """
     one_thread_each()
     from edge import config
     from edge.model.store import Store
@@ -138,7 +173,12 @@ def use(digest: str, config_path: Path, as_json: bool) -> None:
 @json_option
 @exits_with_reason
 def rollback(config_path: Path, as_json: bool) -> None:
-    """Go back to the previous model."""
+    """Go back to the previous model.
+
+    \b
+    Examples:
+      defectd model rollback
+    """
     one_thread_each()
     from edge import config
     from edge.control.startup import roll_back_from_next_start
@@ -158,12 +198,17 @@ def rollback(config_path: Path, as_json: bool) -> None:
         _echo(reply, f"in use again: {_title(reply['to'])}", as_json=as_json)
 
 
-@model.command("list")
+@model.command("list", short_help="List the models: in use, previous, rejected and why.")
 @config_option
 @json_option
 @exits_with_reason
 def list_models(config_path: Path, as_json: bool) -> None:
-    """List installed models: which one is in use, which was rolled back and why."""
+    """List installed models: which one is in use, which was rolled back and why.
+
+    \b
+    Examples:
+      defectd model list
+    """
     from edge import config
     from edge.host.clock import local_date_time, wall_ns_of
     from edge.model.store import Store

@@ -13,6 +13,12 @@ def calibrate() -> None:
 
     Frames come from the camera, or from recordings with --source. Values in the configuration override calibrated
     ones. `defectd reload` makes a running daemon use a new calibration.
+
+    \b
+    Examples:
+      defectd calibrate auto --camera top
+      defectd calibrate show --camera top
+      defectd calibrate undo --camera top
     """
 
 

@@ -20,7 +20,7 @@ TEN_MINUTES = 18_000
 """Frames, at 30 per second."""
 
 
-@click.command()
+@click.command(short_help="Learn good surface: one number governs false alarms.")
 @config_option
 @output_options
 @click.option("--camera", help="Camera of the configuration [default: the first].")
@@ -72,8 +72,9 @@ def normal(
     Start with ten minutes of good, moving product. Outliers are left out and shown in a picture: look at it.
 
     \b
-    defectd calibrate normal --camera top --false-alarms-per-hour 1
-    defectd calibrate normal --camera top --source good.mp4 --false-alarm-rate 0.001
+    Examples:
+      defectd calibrate normal --camera top --false-alarms-per-hour 1
+      defectd calibrate normal --camera top --source good.mp4 --false-alarm-rate 0.001
     """
     if per_hour is not None and per_tile is not None:
         raise click.UsageError("give --false-alarms-per-hour or --false-alarm-rate, not both")

@@ -112,8 +112,9 @@ def auto(
     calibrate undo` takes all of it back.
 
     \b
-    defectd calibrate auto --camera top
-    defectd calibrate auto --camera top --source good.mp4 --length-mm 1250 --yes
+    Examples:
+      defectd calibrate auto --camera top
+      defectd calibrate auto --camera top --source good.mp4 --length-mm 1250 --yes
     """
     wanted = Wanted(**options)
     if wanted.points is not None and (wanted.length_mm is None or isinstance(wanted.points[0], tuple)):

@@ -12,7 +12,7 @@ from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import config_option
 
 
-@click.command()
+@click.command(short_help="Correct uneven light, from good, moving surface.")
 @config_option
 @output_options
 @frames_options
@@ -21,7 +21,8 @@ def flatfield(config_path: Path, camera: str | None, sources: tuple[str, ...], f
     """Correct uneven light with a gain per pixel, from frames of good, moving surface. Refused where it would not help.
 
     \b
-    defectd calibrate flatfield --camera top --source good/ --frames 200
+    Examples:
+      defectd calibrate flatfield --camera top --source good/ --frames 200
     """
     one_thread_each()
     even_out(Run(config_path, camera, "flatfield", output), sources, frames)

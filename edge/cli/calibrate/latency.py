@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edge.pipeline.camera_load import CameraLoad
 
 
-@click.command()
+@click.command(short_help="Find the fastest settings of the network on this machine.")
 @config_option
 @output_options
 @frames_options
@@ -55,8 +55,9 @@ def latency(
     holds for this processor, this onnxruntime and this model.
 
     \b
-    defectd calibrate latency
-    defectd calibrate latency --camera top --source recorded/ --no-hold
+    Examples:
+      defectd calibrate latency
+      defectd calibrate latency --camera top --source recorded/ --no-hold
     """
     one_thread_each()
     run = Run(config_path, camera, "latency", output)

@@ -16,7 +16,7 @@ MARGIN_PX: Final = 4
 WANDER_PX: Final = 20.0
 
 
-@click.command()
+@click.command(short_help="Find the region of the strip by its edges, or take a shape.")
 @config_option
 @output_options
 @frames_options
@@ -59,10 +59,11 @@ def roi(
     """Find the region of the strip by its edges against dark background, or take a shape.
 
     \b
-    defectd calibrate roi --camera top --source recorded/
-    defectd calibrate roi --camera top --exclude 700,0,90,256
-    defectd calibrate roi --camera top --track
-    defectd calibrate roi --camera top --keep-region --tile-px 160
+    Examples:
+      defectd calibrate roi --camera top --source recorded/
+      defectd calibrate roi --camera top --exclude 700,0,90,256
+      defectd calibrate roi --camera top --track
+      defectd calibrate roi --camera top --keep-region --tile-px 160
     """
     one_thread_each()
     if sum((track, shape is not None, keep_region)) > 1:

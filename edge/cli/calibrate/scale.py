@@ -32,7 +32,7 @@ class Squares(click.ParamType[tuple[int, int]]):
         return columns, rows
 
 
-@click.command()
+@click.command(short_help="Measure millimetres per pixel and the lens.")
 @config_option
 @output_options
 @frames_options
@@ -73,9 +73,10 @@ def scale(
     it onto the strip for the last frame: the last frame gives the plane, the others give the lens.
 
     \b
-    defectd calibrate scale --print board.pdf
-    defectd calibrate scale --camera top --source board/*.png --square-mm 19.9
-    defectd calibrate scale --camera top --length-mm 1250 --points 152,130,1490,131
+    Examples:
+      defectd calibrate scale --print board.pdf
+      defectd calibrate scale --camera top --source board/*.png --square-mm 19.9
+      defectd calibrate scale --camera top --length-mm 1250 --points 152,130,1490,131
     """
     one_thread_each()
     from edge.calibration import scale as calibration
