@@ -5,6 +5,7 @@ Shape and word carry the meaning, colour repeats it: nothing is lost with NO_COL
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ INSPECTED: Final = ("ok", "defect", "unsure")
 MISSED: Final = {"bad_image": "bad", "late": "late", "dropped": "dropped"}
 """States of a frame, and their words."""
 UNKNOWN: Final = "-"
+MAX_INNER: Final = 8
+"""Values of a list or an object inside an event."""
+_STAMP: Final = re.compile(r"\d{4}-[01]\d-[0-3]\dT[012]\d:[0-5]\d:[0-5]\d\.\d{3}Z")
 
 
 def header(state: Mapping[str, Any]) -> RenderableType:
@@ -150,4 +154,13 @@ def _number(value: float | None, digits: int = 0) -> str:
 
 
 def _value(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else one_line(str(value), 80)
+    """A value of an event for people: moments in local time, counts as `22 late`."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{_value(inner)} {one_line(str(key), 40)}" for key, inner in [*value.items()][:MAX_INNER])
+    if isinstance(value, list):
+        return ", ".join(_value(inner) for inner in value[:MAX_INNER])
+    if isinstance(value, str) and _STAMP.fullmatch(value):
+        return local_time(wall_ns_of(value))
+    return one_line(str(value), 80)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -188,13 +189,21 @@ def _gather(
     clock = SystemClock()
     until_ns = None if limit_s is None else clock.monotonic_ns() + int(limit_s * NS_PER_S)
     footage = shots(run.camera, sources, clock, consecutive=consecutive, feed=run.feed)
-    with run.progress(expected_frames(sources, max_frames), "frames") as advance:
+    total, label = (expected_frames(sources, max_frames), "frames") if limit_s is None else (math.ceil(limit_s), "s")
+    elapsed_s = 0
+    with run.progress(total, label) as advance:
         for number, shot in enumerate(footage, 1):
             height, width = shot.pixels.shape
             size_px = (width, height)
             first, last = first or shot, shot
             more = collector.add(shot.label, shot.pixels, follows=shot.follows)
-            advance()
+            if until_ns is None:
+                advance()
+            else:  # by time: how many frames the camera gives is not known
+                now_s = total - (until_ns - clock.monotonic_ns()) / NS_PER_S
+                while elapsed_s < min(total, int(now_s)):
+                    elapsed_s += 1
+                    advance()
             if number >= max_frames or not more or (until_ns is not None and clock.monotonic_ns() >= until_ns):
                 break
     source = source_name(run.camera, sources)

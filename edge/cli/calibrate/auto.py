@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 FRAMES: Final = 60
 """For region, light, scale and latency."""
+MAX_FRAMES: Final = 1_000_000
 SHARE_OF_TIME: Final = 20
 """Of a live camera these frames take at most this part of the time for good surface."""
 LATENCY_S: Final = 30.0
@@ -200,8 +201,8 @@ class _Trial(Run):
             from edge.calibration.footage import expected_frames
 
             every_s = self._minutes * 60 / SHARE_OF_TIME / FRAMES
-            pictures = expected_frames(sources, 1_000_000) if sources and "live:" not in sources else 0
-            every = max(1, pictures // FRAMES) if pictures < 1_000_000 else 1
+            pictures = expected_frames(sources, MAX_FRAMES) if sources and "live:" not in sources else 0
+            every = max(1, pictures // FRAMES) if pictures < MAX_FRAMES else 1
             self._gathered = super().footage(sources, FRAMES, every_s=every_s, every=every)
         return self._gathered
 
@@ -319,7 +320,7 @@ def _measure(trial: _Trial, wanted: Wanted, *, is_running: bool) -> list[StepRes
     if "live:" in wanted.sources:
         with suppress(OSError):
             os.nice(NICE)
-    trial.step("roi", "frames")
+    trial.step("roi", "first look")
     trial.footage(wanted.sources, FRAMES)  # refused as a whole where it is dark, blurred, or of several sizes
     steps = _Sequence(trial)
     steps.run("roi", "region", lambda: _find_region(trial, wanted))
@@ -331,8 +332,7 @@ def _measure(trial: _Trial, wanted: Wanted, *, is_running: bool) -> list[StepRes
     if steps.is_refused:
         steps.skip("normal", "good surface", "not looked at, because an earlier step is refused")
         return steps.results
-    frames = max(1, round(wanted.minutes * 60 * (trial.camera.fps or _default_fps())))
-    steps.run("normal", "good surface", lambda: _learn(trial, wanted, frames))
+    steps.run("normal", "good surface", lambda: _learn(trial, wanted))
     if steps.is_refused:
         return steps.results
     if wanted.latency or (wanted.latency is None and not is_running):
@@ -341,12 +341,6 @@ def _measure(trial: _Trial, wanted: Wanted, *, is_running: bool) -> list[StepRes
         why = "the daemon runs and would compete" if wanted.latency is None else "not wanted"
         steps.skip("latency", "latency", f"{why}; `defectd calibrate latency` does it")
     return steps.results
-
-
-def _default_fps() -> float:
-    from edge.calibration.anomaly import DEFAULT_FPS
-
-    return DEFAULT_FPS
 
 
 def _find_region(trial: _Trial, wanted: Wanted) -> None:
@@ -388,12 +382,15 @@ def _across(trial: _Trial) -> tuple[int, int, int, int]:
     return left, middle, right, middle
 
 
-def _learn(trial: _Trial, wanted: Wanted, frames: int) -> None:
+def _learn(trial: _Trial, wanted: Wanted) -> None:
+    from edge.calibration.anomaly import DEFAULT_FPS
+
     is_live = not wanted.sources or "live:" in wanted.sources
+    recorded = max(1, round(wanted.minutes * 60 * (trial.camera.fps or DEFAULT_FPS)))
     anomaly.learn(
         trial,
         wanted.sources,
-        frames,
+        MAX_FRAMES if is_live else recorded,
         per_hour=wanted.per_hour,
         consecutive=wanted.consecutive,
         keep_all=wanted.keep_all,
