@@ -189,7 +189,9 @@ def _gather(
     clock = SystemClock()
     until_ns = None if limit_s is None else clock.monotonic_ns() + int(limit_s * NS_PER_S)
     footage = shots(run.camera, sources, clock, consecutive=consecutive, feed=run.feed)
-    total, label = (expected_frames(sources, max_frames), "frames") if limit_s is None else (math.ceil(limit_s), "s")
+    total, label = (
+        (expected_frames(sources, max_frames), "frames") if limit_s is None else (math.ceil(limit_s), "seconds")
+    )
     elapsed_s = 0
     with run.progress(total, label) as advance:
         for number, shot in enumerate(footage, 1):
