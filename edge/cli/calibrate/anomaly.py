@@ -201,7 +201,7 @@ def _gather(
             more = collector.add(shot.label, shot.pixels, follows=shot.follows)
             if until_ns is None:
                 advance()
-            else:  # by time: how many frames the camera gives is not known
+            else:
                 now_s = total - (until_ns - clock.monotonic_ns()) / NS_PER_S
                 while elapsed_s < min(total, int(now_s)):
                     elapsed_s += 1
