@@ -30,7 +30,7 @@ class _Plain(logging.Formatter):
         moment = time.localtime(record.created)
         at = f"{time.strftime('%H:%M:%S', moment)} {moment.tm_zone}"
         module = record.name.rpartition(".")[2]
-        level = f"{record.levelname.lower():8}"
+        level = f"{record.levelname.lower():7}"
         if self._is_coloured:  # colour repeats the word
             level = f"{COLOURS.get(record.levelno, '')}{level}{RESET if record.levelno in COLOURS else ''}"
         return f"{at} {MARKS.get(record.levelno, ' ')} {level} {lines(redact(f'{module:11} {_text(record)}'))}"

@@ -118,7 +118,22 @@ def main() -> None:
             try:
                 {"run": run_and_status, "init": init, "calibrate": calibrate}[name](folder)
             finally:
-                subprocess.run(["tmux", "-S", str(folder / "tmux"), "kill-server"], check=False)
+                end(folder)
+
+
+def end(folder: Path) -> None:
+    """Stop what runs in the terminals by Ctrl-C: a daemon takes the end of its terminal for a reload."""
+    tmux = ["tmux", "-S", str(folder / "tmux")]
+    for _ in range(50):
+        panes = [*tmux, "list-panes", "-a", "-F", "#{pane_id} #{pane_current_command}"]
+        listed = subprocess.run(panes, capture_output=True, text=True, check=False).stdout.split()
+        busy = [pane for pane, command in zip(listed[::2], listed[1::2], strict=True) if command != "bash"]
+        if not busy:
+            break
+        for pane in busy:
+            subprocess.run([*tmux, "send-keys", "-t", pane, "C-c"], check=False)
+        time.sleep(1)
+    subprocess.run([*tmux, "kill-server"], check=False)
 
 
 def run_and_status(folder: Path) -> None:
