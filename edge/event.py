@@ -34,6 +34,8 @@ EventType = Literal[
     "model.changed",
     "model.rolled_back",
     "model.refused",
+    "model.out_of_domain",
+    "model.in_domain",
     "thresholds.changed",
     "calibration.refused",
     "camera.drifted",
@@ -71,6 +73,8 @@ EVENT_TYPES: Final[dict[EventType, Severity]] = {
     "model.changed": "warning",
     "model.rolled_back": "alarm",
     "model.refused": "warning",
+    "model.out_of_domain": "warning",
+    "model.in_domain": "info",
     "thresholds.changed": "warning",
     "calibration.refused": "warning",
     "camera.drifted": "warning",
@@ -136,6 +140,10 @@ class Defect:
     """top, bottom; None: the configuration does not state it."""
     across_mm: tuple[float, float] | None = None
     """From, to: across the strip, from its operator side."""
+    candidates: tuple[tuple[str, float], ...] = ()
+    """What an `unknown` defect looks like: class names with their probabilities, the most probable first."""
+    taught: str | None = None
+    """Beginning of the sha256 of the taught classes that named it; None: the model's own."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -155,6 +163,8 @@ class Defect:
             "frames": self.frames,
             "tiles": self.tiles,
             "duration_s": round(self.duration_s, 3),
+            "candidates": [{"class": name, "confidence": round(value, 4)} for name, value in self.candidates] or None,
+            "taught": self.taught,
         }
 
 

@@ -16,7 +16,7 @@ from edge.cli.options import config_option, json_option, since_option, since_wal
 from edge.cli.progress import note, progress
 from edge.cli.table import Column
 
-KINDS = click.Choice(["defect", "frame", "image", "unsure", "audit"])
+KINDS = click.Choice(["defect", "frame", "image", "shadow", "unsure", "audit"])
 
 
 @click.group(short_help="Pictures of defects, and tiles to label.")

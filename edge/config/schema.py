@@ -274,6 +274,12 @@ class Evidence(Section):
     longest_px: int = Field(1600, ge=64, le=8192, description="pictures with a longer side are reduced to this")
     per_minute: int = Field(120, ge=1, le=100_000, description="maximum number of pictures per minute")
     unsure_per_hour: float = Field(30.0, ge=0.0, le=36_000.0, description="unsure tiles kept for each camera; 0: none")
+    shadow_per_hour: float = Field(
+        20.0,
+        ge=0.0,
+        le=3600.0,
+        description="tiles about which the shadow model disagrees, kept for each camera; 0: none",
+    )
     audit_per_hour: float = Field(
         6.0, ge=0.0, le=36_000.0, description="random tiles kept for each camera, whatever they show; 0: none"
     )
@@ -353,6 +359,9 @@ class CalibratedThresholds(Section):
     temperature: float | None = Field(
         None, gt=0.0, le=1000.0, description="temperature of the softmax; null: the bundle's"
     )
+    taught: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        None, description="sha256 of the taught classes that they apply to; null: the bundle's own"
+    )
     classes: dict[str, Share] = Field({}, description="probability from which a tile is a defect, by class")
 
 
@@ -419,6 +428,9 @@ class Camera(Section):
     overlap: float = Field(0.1, ge=0.0, le=0.9, description="minimum share of a tile that its neighbour also covers")
     decision: Decision = Field(Decision(), description="values that override the top-level `decision` for this camera")
     image_quality: ImageQuality = Field(ImageQuality(), description="when a picture does not show the surface")
+    domain_check: bool = Field(
+        True, description="defects are `unknown` on a surface unlike that of the model's training; false: never"
+    )
     drift_s: float = Field(
         300.0, ge=0.0, le=86_400.0, description="window of the drift watch; 0: no watch, otherwise 60 at least"
     )

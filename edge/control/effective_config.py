@@ -14,7 +14,7 @@ Which model decides is one of the parts: thresholds must fit its classes, and tu
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -29,7 +29,8 @@ from edge.model.bundle import Bundle
 from edge.model.classifier import Classifier
 from edge.model.store import CONFIGURED, ActiveModel, Store
 from edge.model.variant import choose
-from edge.vision import anomaly
+from edge.vision import anomaly, taught_classes
+from edge.vision.taught_classes import classes_of
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ def effective_config(
         active_model, model, passed_over = _active_model(configured, clock)
     else:
         active_model = Store(configured.state_dir).active(configured.model.bundle)
-    changes = overrides.load(configured, model.classifier.card.classes)
+    card = model.classifier.card
+    changes = overrides.load(configured, {camera.name: classes_of(camera, card) for camera in configured.cameras})
     return EffectiveConfig(
         overrides.adjusted(configured, changes),
         configured,
@@ -142,4 +144,8 @@ def without_foreign_calibrations(
             f"camera {camera.name}: its anomaly model does not apply, the classes decide: {error.problems[0]}"
         )
         camera = camera.model_copy(update={"anomaly": "classes"})
+    known = taught_classes.known_of(camera)
+    if known and taught_classes.fitting(known, classifier.card, camera) is None:
+        left_out.append(f"camera {camera.name}: {taught_classes.refusal(known, classifier.card, camera)}")
+        camera = camera.with_calibration(replace(camera.calibration, taught=()))
     return camera, tuple(left_out)

@@ -139,7 +139,7 @@ class Model(Request):
     """List the installed models, install one, use another one, or roll back to the previous one."""
 
     action: Literal["list", "install", "use", "rollback"] = "list"
-    url: str | None = Field(None, max_length=1000, pattern=r"^https://[!-~]+$")
+    url: str | None = Field(None, max_length=1000, pattern=r"^(https|hf)://[!-~]+$")
     digest: str | None = Field(None, pattern=r"^[0-9a-f]{6,64}$")
 
     @model_validator(mode="after")

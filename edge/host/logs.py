@@ -33,7 +33,7 @@ class _Plain(logging.Formatter):
         level = f"{record.levelname.lower():7}"
         if self._is_coloured:  # colour repeats the word
             level = f"{COLOURS.get(record.levelno, '')}{level}{RESET if record.levelno in COLOURS else ''}"
-        return f"{at} {MARKS.get(record.levelno, ' ')} {level} {lines(redact(f'{module:11} {_text(record)}'))}"
+        return f"{at} {MARKS.get(record.levelno, ' ')} {level} {lines(redact(f'{module:11} {text_of(record)}'))}"
 
 
 class _Json(logging.Formatter):
@@ -43,13 +43,14 @@ class _Json(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "thread": record.threadName,
-            "message": redact(_text(record)),
+            "message": redact(text_of(record)),
         }
         # ASCII: a stream replaces what its encoding lacks with text that is not JSON.
         return f"<{PRIORITY.get(record.levelno, 6)}>{json.dumps(line)}"
 
 
-def _text(record: logging.LogRecord) -> str:
+def text_of(record: logging.LogRecord) -> str:
+    """The message of a record, with its traceback; credentials are still in it."""
     text = record.getMessage()
     if record.exc_info:
         text = f"{text}\n{logging.Formatter().formatException(record.exc_info)}"

@@ -18,16 +18,19 @@ from edge.coverage import accounting as coverage
 from edge.coverage.runs import Run
 from edge.coverage.strip_position import PositionTracker, Span, StripPosition
 from edge.coverage.width_curve import WidthCurve, WidthLimits
-from edge.frame import Box, Frame, Gray
+from edge.frame import Box, Float32s, Frame, Gray
 from edge.host.clock import NS_PER_MS, Clock, uuid7
 from edge.model.classifier import Classifier
+from edge.model.surface import TrainingSurface
 from edge.pipeline.camera_state import CameraState
 from edge.pipeline.histogram import Counts, Histogram
 from edge.vision import drift
+from edge.vision.domain import DomainWatch
 from edge.vision.image_quality import ImageStats
 from edge.vision.inspector import Inspector, PreparedFrame, Verdict
 from edge.vision.metrology import Crosswise, Heading, Ruler
 from edge.vision.strip_edges import EdgeTrack
+from edge.vision.taught_classes import TaughtClasses
 from edge.vision.tracker import Change, Motion, Tracker, open_and_close
 
 STAGES: Final = ("queue", "preprocess", "inference", "decide", "total")
@@ -39,16 +42,23 @@ MAX_LOSS_KINDS: Final = coverage.MAX_REASONS
 class FrameInspector(Protocol):
     """What the inspection loop uses of `edge.vision.inspector.Inspector`."""
 
+    names_known: bool
+
     @property
     def edges(self) -> Mapping[str, EdgeTrack]: ...
     @property
     def network(self) -> str: ...
     @property
     def calibrated_thresholds(self) -> config.CalibratedThresholds | None: ...
+    @property
+    def taught(self) -> TaughtClasses | None: ...
+    @property
+    def surface(self) -> TrainingSurface | None: ...
 
     def check(self, image: Gray, now_ns: int) -> PreparedFrame: ...
     def prepare(self, image: Gray, *, follow: bool) -> PreparedFrame: ...
     def stats(self, frame: PreparedFrame) -> ImageStats: ...
+    def surface_distances(self, verdict: Verdict) -> Float32s: ...
     def inspect(
         self, frame: PreparedFrame, *, max_tiles: int | None, deadline_ns: int | None, is_over: Callable[[], bool]
     ) -> Verdict: ...
@@ -187,6 +197,10 @@ class CameraSession:
         self.drift = _drift_watch(settings)
         self.drift_since_ns: int | None = None
         """Wall time since when the camera has drifted."""
+        self.domain: DomainWatch | None = None
+        """Compares the surface with the training's; made with the first frame."""
+        self.domain_since_ns: int | None = None
+        """Wall time since when the surface is unlike the training's."""
         self.lost_edges: frozenset[str] = frozenset()
         """Strip edges that were logged as lost."""
         self.width = WidthState(_width_limits(settings))
@@ -218,6 +232,9 @@ class CameraSession:
         """Take new settings. The drift figures gathered so far stay, if they are compared with the same reference."""
         if settings.camera.strip_width != self.camera.strip_width:
             self.width = WidthState(_width_limits(settings))
+        is_outside = self.domain is not None and self.domain.answer == "outside"
+        if is_outside and self.domain is not None and settings.inspector.surface is self.domain.surface:
+            settings.inspector.names_known = False
         self.settings = settings
         self.tracking = self._fresh_tracking()
         ours, wanted = self.drift, (settings.reference, settings.camera.drift_s)
@@ -240,6 +257,8 @@ class CameraSession:
     def measured(self, change: Change, strip: PositionTracker) -> event.Defect:
         """The defect with its box in mm and its position on the strip, as far as they are known."""
         defect = replace(change.defect, surface=self.camera.surface)
+        if self.inspector.taught is not None:
+            defect = replace(defect, taught=self.inspector.taught.sha256[:12])
         if self.ruler is None:
             return defect
         box_mm = self.ruler.box_mm(defect.extent_px or defect.box_px)

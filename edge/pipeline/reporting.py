@@ -56,6 +56,14 @@ class EvidenceSelector(Protocol):
         boxes: Callable[[], Sequence[Box]],
         place: Callable[[], tuple[str | None, float | None]],
     ) -> None: ...
+    def dispute(
+        self,
+        frame: Frame,
+        ours: Verdict,
+        theirs: Verdict,
+        shadow: Mapping[str, str],
+        place: Callable[[], tuple[str | None, float | None]],
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +181,19 @@ class Reporter:
         if self._subscribers.evidence is not None:
             self._subscribers.evidence.sample(frame, verdict, boxes, place)
 
+    def dispute(
+        self, session: CameraSession, frame: Frame, ours: Verdict, position: StripPosition | None, theirs: Verdict
+    ) -> None:
+        """Let the evidence selector keep a tile about which the shadow model disagrees.  position: of the strip."""
+        shadow = self._shadow.current
+        if self._subscribers.evidence is None or shadow is None:
+            return
+
+        def place() -> tuple[str | None, float | None]:
+            return (None, None) if position is None else session.on_coil(position, self._strip.tracker)
+
+        self._subscribers.evidence.dispute(frame, ours, theirs, shadow.model, place)
+
     def emit_gap(self, session: CameraSession, gap: coverage.Gap) -> None:
         """Emit `coverage.gap`, with its meters on the coil where they are known."""
         detail = gap.as_json(self._clock.wall_ns(), self._clock.monotonic_ns())
@@ -227,6 +248,8 @@ class Reporter:
                 "calibration": _calibration_json(session),
                 "drift": _drift_json(session),
                 "width": _width_json(session),
+                "taught": _taught_json(session),
+                "domain": _domain_json(session),
                 "shadow": self._shadow.as_json(session.name),
                 "strip": self._strip.reading.as_json(),
             },
@@ -265,7 +288,7 @@ class Reporter:
         counters.fps = (delivered - counters.delivered_before) / window_s
         counters.delivered_before, counters.window_from_ns = delivered, now_ns
         _pass_blind(session, position)
-        message = account.report(now_ns)
+        message = {**account.report(now_ns), "time": stamp(self._clock.wall_ns())}
         bad_images: dict[str, int] = {}
         for gap in counters.gaps.take():
             self.emit_gap(session, gap)
@@ -358,6 +381,21 @@ def _drift_json(session: CameraSession) -> dict[str, Any] | None:
         return None
     since = None if session.drift_since_ns is None else stamp(session.drift_since_ns)
     return {"drifted": list(session.drift.drifted), "since": since, "figures": session.drift.figures()}
+
+
+def _taught_json(session: CameraSession) -> dict[str, Any] | None:
+    """The taught classes in use; None where the model's own classes name the defects."""
+    taught = session.inspector.taught
+    return None if taught is None else {"sha256": taught.sha256[:12], "classes": list(taught.names)}
+
+
+def _domain_json(session: CameraSession) -> dict[str, Any] | None:
+    """Whether the surface is like the training's; None where that is not watched."""
+    watch = session.domain
+    if watch is None:
+        return None
+    since = None if session.domain_since_ns is None else stamp(session.domain_since_ns)
+    return {"answer": watch.answer, "distance": watch.median, "tiles": watch.tiles, "since": since}
 
 
 def _calibration_json(session: CameraSession) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from edge.frame import Gray
 from edge.host.clock import Clock
 from edge.pipeline.scheduler import Cost
+from edge.vision.decision import UNKNOWN
 from edge.vision.inspector import Inspector, Verdict, never
 
 log = logging.getLogger(__name__)
@@ -21,6 +22,10 @@ SPARE_FACTOR: Final = 1.5
 """The shadow model runs only when this many times its expected duration is free."""
 MAX_FAILURES: Final = 10
 """Failures in a row after which the shadow model stops, until the next configuration."""
+
+
+def _nobody(_theirs: Verdict) -> None:
+    """Nobody looks at disputes."""
 
 
 @dataclass(slots=True)
@@ -62,12 +67,18 @@ class Shadow:
         self._failures = 0
 
     def compare(
-        self, camera: str, pixels: Gray, verdict: Verdict, spare_ns: int, is_over: Callable[[], bool] = never
+        self,
+        camera: str,
+        pixels: Gray,
+        verdict: Verdict,
+        spare_ns: int,
+        is_over: Callable[[], bool] = never,
+        on_dispute: Callable[[Verdict], None] = _nobody,
     ) -> None:
         """Inspect this frame too, if it is due and there is time.
 
         verdict: of the deciding model.  spare_ns: how long the inspection loop may be busy with it.  is_over: see
-        `Inspector.inspect`.
+        `Inspector.inspect`.  on_dispute: called with the shadow model's verdict where it differs.
         """
         tally = self.tallies.get(camera)
         if tally is None or verdict.skipped or verdict.state == "bad_image" or self._failures >= MAX_FAILURES:
@@ -100,6 +111,7 @@ class Shadow:
         difference = _difference(verdict, theirs)
         if difference:
             tally.otherwise[difference] = tally.otherwise.get(difference, 0) + 1
+            on_dispute(theirs)
 
     def _fail(self, tally: Tally, reason: str) -> None:
         tally.failed += 1
@@ -133,4 +145,6 @@ def _difference(ours: Verdict, theirs: Verdict) -> str:
     if ours.state != theirs.state:
         return f"{ours.state}>{theirs.state}"
     classes = [{region.class_name for region in verdict.detections.regions} for verdict in (ours, theirs)]
+    if UNKNOWN in classes[0] | classes[1]:  # on strange steel neither name counts
+        return ""
     return "class" if classes[0] != classes[1] else ""

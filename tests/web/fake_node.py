@@ -31,12 +31,52 @@ STROKES = {
 """By class: how many strokes, their extent, gray and thickness."""
 
 
+CANARY = {
+    "version": "0.4",
+    "share": 0.62,
+    "left_s": 229.0,
+    "canary_s": 600.0,
+    "previous": {"name": "student", "version": "0.3", "sha256": "ab" * 32, "bundle": "ba" * 32},
+    "cameras": {
+        name: {
+            "before": {"delivered": 51_200, "inspected": 51_100, "unsure": 1404, "missed": 12},
+            "after": {"delivered": 11_160, "inspected": 11_158, "unsure": 251, "missed": 2},
+        }
+        for name in ("top", "bottom")
+    },
+}
+SHADOW = {
+    "model": {"name": "student", "version": "0.5-rc1", "sha256": "ee" * 32, "bundle": "ef" * 32},
+    "share": 0.1,
+    "cameras": {
+        "top": {"frames": 4210, "disagreed": 61, "no_time": 12, "failed": 0,
+                "otherwise": {"ok>defect": 31, "unsure>ok": 22, "class": 8}},
+        "bottom": {"frames": 4188, "disagreed": 9, "no_time": 3, "failed": 0, "otherwise": {"ok>unsure": 9}},
+    },
+}  # fmt: skip
+OTHER_EVENTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("coverage.gap", "top", {"cause": "overload", "frames": 14, "from_m": 402.0, "to_m": 403.1, "coil": "A4711"}),
+    ("operator.acted", "node", {"who": "anna", "role": "operator", "via": "192.0.2.7", "verb": "pause",
+                                "camera": "top", "before_sha256": "cd" * 32, "after_sha256": "cd" * 32,
+                                "reason": "roll change"}),
+    ("camera.paused", "top", {"for_s": 600, "reason": "roll change"}),
+    ("camera.resumed", "top", {"seconds": 124.2}),
+    ("model.changed", "node", {"from": {"name": "student", "version": "0.3", "sha256": "ab" * 32},
+                               "to": {"name": "student", "version": "0.4", "sha256": "ac" * 32},
+                               "canary_s": 600, "reason": "installed"}),
+    ("image.bad", "bottom", {"reason": "too dark"}),
+]  # fmt: skip
+
+
 def stamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class FakeNode:
-    """kind: usual, empty (nothing yet), no-positions, trouble (a camera is lost), long (7 km with many defects)."""
+    """kind: usual, empty (nothing yet), no-positions, trouble (a camera is lost), long (7 km with many defects).
+
+    other-steel: the first camera shows steel that the model was not trained on.
+    """
 
     def __init__(self, cameras: int = 2, kind: str = "usual", role: str | None = "engineer") -> None:
         self.kind = kind
@@ -156,7 +196,7 @@ class FakeNode:
             "delivery": {
                 "connected": not is_bad,
                 "queued": 214 if is_bad else 0,
-                "dead_letters": 0,
+                "dead_letters": 3 if is_bad else 0,
                 "last_seq": self.last_seq,
             },
             "outputs": [{"name": "sparkplug", "state": "running", "restarts": 0, "last_error": None}],
@@ -166,8 +206,8 @@ class FakeNode:
                 "sha256": "ab" * 32,
                 "precision": "int8",
                 "classes": CLASSES,
-                "canary": {"version": "0.4", "share": 0.62, "left_s": 229} if self.kind == "usual" else None,
-                "shadow": None,
+                "canary": CANARY if self.kind == "usual" else None,
+                "shadow": SHADOW if self.kind in ("usual", "long") else None,
             },
             "machine": {
                 "temperature_c": 58.2,
@@ -264,8 +304,18 @@ class FakeNode:
                 "dropped": 361 + self._turn if lost else 0,
             },
             "tiles": None if is_empty else {"inspected": 429000, "skipped": 2580},
+            "taught": None,
+            "domain": {
+                "answer": "outside" if self._is_other_steel(name) else "inside",
+                "distance": 1.31 if self._is_other_steel(name) else 0.87,
+                "tiles": 412,
+                "since": None,
+            },
             "defects": sum(1 for defect in self.defects if name in defect["cameras"]),
         }
+
+    def _is_other_steel(self, camera: str) -> bool:
+        return self.kind == "other-steel" and camera == self.cameras[0]
 
     def _roll_mark(self) -> dict[str, Any]:
         last = self.start_m - 0.3
@@ -312,6 +362,11 @@ class FakeNode:
         for region in regions:
             x, y, w, h = region["extent_px"]
             _draw(picture, region["class"], x, y, w, h, random.Random(region["track_id"]))
+        if self._is_other_steel(camera):
+            regions = [
+                {**region, "class": "unknown", "candidates": [{"class": region["class"], "confidence": 0.41}]}
+                for region in regions
+            ]
         jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
         description = {
             "camera": camera,
@@ -380,6 +435,8 @@ class FakeNode:
         confidence: float,
         when: float,
     ) -> None:
+        if self.last_seq % 9 == 4:
+            self._add_other(OTHER_EVENTS[self.last_seq // 9 % len(OTHER_EVENTS)], when - 2)
         self.last_seq += 1
         seq = self.last_seq
         self._counts[severity] += 1
@@ -442,6 +499,33 @@ class FakeNode:
                 "config_sha256": "cd" * 32,
                 "evidence": {"path": path, "sha256": "ef" * 32},
                 "detail": None,
+            }
+        )
+
+    def _add_other(self, other: tuple[str, str, dict[str, Any]], when: float) -> None:
+        """An event that is no defect."""
+        kind, camera, detail = other
+        self.last_seq += 1
+        self._events.append(
+            {
+                "schema": "defectd.event/1",
+                "event_id": f"0190e2a0-0000-7000-8000-{self.last_seq:012d}",
+                "seq": self.last_seq,
+                "node": "line3",
+                "camera": camera,
+                "type": kind,
+                "time": stamp(when),
+                "monotonic_ns": int(when * 1e9),
+                "boot_id": "b",
+                "clock_synced": True,
+                "replayed": False,
+                "defect": None,
+                "frame": None,
+                "latency_ms": None,
+                "model": {"name": "student", "version": "0.3", "sha256": "ab" * 32},
+                "config_sha256": "cd" * 32,
+                "evidence": None,
+                "detail": detail,
             }
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge.cli.calibrate import anomaly, apply, auto, flatfield, latency, roi, scale, show, thresholds
+from edge.cli.calibrate import anomaly, apply, auto, classes, flatfield, latency, roi, scale, show, thresholds
 
 
 @click.group()
@@ -30,6 +30,7 @@ for _command in (
     thresholds.thresholds,
     latency.latency,
     anomaly.normal,
+    classes.classes,
     apply.apply,
     apply.undo,
     show.show,

@@ -190,7 +190,7 @@ class _Trial(Run):
     def done(self, found: dict[str, Any], then: str = "") -> None:
         """The results are in the calibration of the trial."""
 
-    def progress(self, total: int, label: str) -> AbstractContextManager[Callable[[], None]]:
+    def progress(self, total: int | None, label: str) -> AbstractContextManager[Callable[[], None]]:
         return super().progress(total, f"{self.label}: {label}")
 
     def footage(self, sources: tuple[str, ...], max_frames: int, **options: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import stat
 import struct
 import threading
@@ -25,13 +26,16 @@ from edge.delivery.output import CameraFigures, CameraReport, NodeProperties, No
 from edge.delivery.page import client as page_client
 from edge.delivery.page import frame_messages
 from edge.delivery.page import output as page_output
+from edge.delivery.page.log_ring import LogRing
 from edge.delivery.page.messages import CameraWant
 from edge.delivery.page.output import PageOutput
 from edge.delivery.page_life import PageLife, PageSign
 from edge.host.clock import NS_PER_MS, SystemClock
 
 FAST = CameraWant(10.0, 1600)
-REGION = ShownRegion("scratches", 0.97, (10, 20, 30, 40), "t-1", 3.1, (12, 22, 5, 6), 33.5)
+REGION = ShownRegion(
+    "scratches", 0.97, (10, 20, 30, 40), "t-1", 3.1, (12, 22, 5, 6), 33.5, candidates=(("patches", 0.4),)
+)
 STRIP = StripReading("known", 1.5, "B1", 12.0)
 METERS = {"passed_m": 9.0, "inspected_m": 8.0, "partial_m": 0.5, "missed_m": 0.5}
 FIGURES = CameraFigures({"ok": 7}, {"inspected": 56, "skipped": 0}, METERS, (160, 80), None, 0.5, 20.0, "top", "left")
@@ -250,6 +254,7 @@ def test_a_frame_comes_with_its_own_boxes(scene: Scene) -> None:
             "box_px": [10, 20, 30, 40],
             "extent_px": [12, 22, 5, 6],
             "length_mm": 33.5,
+            "candidates": [{"class": "patches", "confidence": 0.4}],
         }
     ]
     assert (header["number"], header["size_px"], header["jpeg_px"]) == (1, [160, 80], [80, 40])
@@ -393,3 +398,20 @@ def test_the_signs_of_the_page_process_are_kept(scene: Scene) -> None:
         until(lambda: scene.life.clients == 1)
     assert scene.output.stop(1.0)
     assert scene.life.listens_since_ns is None
+
+
+def test_log_records_go_to_the_page_process_and_to_nobody_else(scene: Scene) -> None:
+    """Also those from before it has connected; the handler leaves with the output."""
+    log = logging.getLogger("edge.camera.test_output")
+    log.warning("no signal from rtsp://admin:hunter2@10.0.0.7/stream")
+    with PageClient(scene.path) as page, PageClient(scene.path) as other:
+        other.want()
+        page.send(PageSign(77).header())
+        first = page.next("log").header["records"]
+        log.warning("and another")
+        assert page.next("log").header["records"][-1]["message"] == "and another"
+        assert any("no signal" in one["message"] for one in first)
+        assert "hunter2" not in str(first)
+        scene.output.stop(1.0)
+        assert "log" not in {message.kind for message in other.all_until_end()}
+    assert not [one for one in logging.getLogger().handlers if isinstance(one, LogRing)]
