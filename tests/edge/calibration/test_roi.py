@@ -238,7 +238,7 @@ def test_shown_region_is_the_written_one_and_its_tiles_are_those_of_the_daemon(s
     found = json.loads(printed)
     unchanged = {path: content for path, content in everything(site).items() if path.parts[0] != "look"}
     assert unchanged == before
-    assert found["change"]["plates"] == ["top.roi.png"]
+    assert found["change"]["plates"] == ["top.roi.png", "top.tiles.png"]
     assert (site / "look/top.roi.png").exists()
     code, printed, _ = call(site, "apply", str(site / "look"), "--json")
     applied = json.loads(printed)

@@ -38,7 +38,7 @@ export function Result({ preview, rows = [], labels = {}, canApply, children }) 
   const objections = change.objections ?? [];
   const isBlocked = objections.length > 0 && !hasLooked;
   return html`<section class="calibrate-result" aria-label="What would change">
-    <h3>What would change</h3>
+    <h2>What would change</h2>
     ${rows.length > 0 && html`<${BeforeAfter} rows=${rows} />`}
     ${(change.remarks ?? []).map((remark) => html`<p class="calibrate-remark"><${Icon} name="warn" />${remark}</p>`)}
     ${children}
@@ -60,7 +60,7 @@ export function Result({ preview, rows = [], labels = {}, canApply, children }) 
 
 function BeforeAfter({ rows }) {
   return html`<div class="table-frame"><table class="table calibrate-change">
-    <thead><tr><th scope="col"></th><th scope="col">Now</th><th scope="col">After</th></tr></thead>
+    <thead><tr><td></td><th scope="col">Now</th><th scope="col">After</th></tr></thead>
     <tbody>
       ${rows.map(
         ([name, before, after]) => html`<tr class=${before === after ? "" : "changed"}>
