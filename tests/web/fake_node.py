@@ -223,15 +223,17 @@ class FakeNode:
     def trend(self) -> dict[str, Any]:
         """An hour of latency, a point a minute."""
         source = random.Random(5)
-        now = time.time()
-        return {
-            "schema": "defectd.api.trend/1",
-            "step_s": 60,
-            "time": [stamp(now - 60 * (59 - minute)) for minute in range(60)],
-            "p50_ms": [round(2 + 0.25 * source.random(), 2) for _ in range(60)],
-            "p99_ms": [round(3.7 + 0.8 * source.random() + (5.2 if minute == 22 else 0), 2) for minute in range(60)],
-            "budget_ms": 20,
-        }
+        start = time.time() // 60 * 60 - 3600
+        points = [
+            {
+                "time": stamp(start + 60 * minute),
+                "p50_ms": round(2 + 0.25 * source.random(), 2),
+                "p99_ms": round(3.7 + 0.8 * source.random() + (5.2 if minute == 22 else 0), 2),
+                "budget_ms": 20,
+            }
+            for minute in range(60)
+        ]
+        return {"schema": "defectd.api.trend/1", "points": points}
 
     # ---- inside ----------------------------------------------------------------------------------
 

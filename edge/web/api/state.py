@@ -20,8 +20,9 @@ async def state(page: Page, _request: Request) -> Response:
 
 
 async def trend(page: Page, _request: Request) -> Response:
-    """The latency of the last hour."""
-    return Response.json(page.trend.as_json())
+    """Latency of the last hour, a point a minute."""
+    points = [point.as_json() for point in page.feed.trend.points()]
+    return Response.json({"schema": "defectd.api.trend/1", "points": points})
 
 
 async def health(page: Page, _request: Request) -> Response:

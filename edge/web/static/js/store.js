@@ -13,6 +13,7 @@ import { currentSession, loadSession, onSession } from "./session.js";
 export const STALE_MS = 2500; // states come at least once a second; with the checks between it is seen within 3 s
 const MAX_EVENTS = 200;
 const MAX_FILL = 500;
+const SHOWN_AT_START = 50;
 const SILENT_MS = 6000; // a stream without a message for so long is dead, even if nobody closed it
 const RETRY_MS = 1000;
 const NO_ANSWER_MS = 2000; // a tab that holds the stream and does not answer for so long is frozen
@@ -89,11 +90,11 @@ async function takeTurn(steal = false) {
 
 function heard(message) {
   if (message.kind === "state") take(message.state, message.ageMs);
-  else if (message.kind === "events") addEvents(message.events, message.fresh);
+  else if (message.kind === "events") addEvents(message);
   else if (message.kind === "alive") askedAt = null;
   else if (holdsStream && message.kind === "joined") {
     if (store.state) channel.postMessage({ kind: "state", state: store.state, ageMs: ageMs() });
-    channel.postMessage({ kind: "events", events: store.events.toReversed(), fresh: false });
+    channel.postMessage({ kind: "events", events: store.events.toReversed(), isFresh: false });
   } else if (holdsStream && message.kind === "asked") channel.postMessage({ kind: "alive" });
 }
 
@@ -164,51 +165,46 @@ function take(state, ageMsAtArrival) {
   const known = store.state;
   // A server that lost the daemon may repeat its last state: it is as old as it was.
   const repeats = known && known.epoch === state.epoch && known.time === state.time;
-  if (known && known.epoch !== state.epoch && holdsStream) restarted(state);
   if (!repeats) store.at = performance.now() - ageMsAtArrival;
   store.state = state;
+  if (known && known.epoch !== state.epoch && holdsStream) fill();
   notify();
 }
 
 // ---- events without a gap --------------------------------------------------------------------------
 
-/** The newest events at the start, and those missed while the stream was cut. */
+/** The newest events at the start, and those missed while the stream was cut; too many to catch up with count as a new start. */
 async function fill() {
+  const { lastSeq, state } = store;
+  const behind = lastSeq === null ? Infinity : (state?.delivery?.last_seq ?? lastSeq) - lastSeq;
+  const isNewStart = behind > MAX_FILL || behind < 0; // a node with a new state directory counts its events anew
   try {
-    const found = store.lastSeq === null ? await get("/events", { limit: 50 }, { quiet: true }) : await missed(store.lastSeq);
-    const events = (found.events ?? []).toSorted((one, other) => one.seq - other.seq);
-    tell({ kind: "events", events, fresh: store.lastSeq !== null });
+    const found = await get("/events", isNewStart ? { limit: SHOWN_AT_START } : { after: lastSeq, limit: MAX_FILL }, { quiet: true });
+    const events = found.events.toSorted((one, other) => one.seq - other.seq);
+    tell({ kind: "events", events, isFresh: !isNewStart, replaces: isNewStart });
   } catch {
     // The stream's next opening tries again.
   }
 }
 
-function missed(after) {
-  return get("/events", { after, limit: MAX_FILL }, { quiet: true });
-}
-
 async function arrived(event) {
   if (store.lastSeq !== null && event.seq > store.lastSeq + 1) await fill();
-  tell({ kind: "events", events: [event], fresh: true });
+  tell({ kind: "events", events: [event], isFresh: true });
 }
 
-/** A node with a new state directory counts its events anew. */
-function restarted(state) {
-  const lastSeq = state.delivery?.last_seq ?? null;
-  if (lastSeq !== null && store.lastSeq !== null && lastSeq < store.lastSeq) {
+/** isFresh: listeners hear of them. replaces: what was known before is of no use. */
+function addEvents({ events, isFresh, replaces }) {
+  if (replaces) {
     store.events = [];
     store.lastSeq = null;
   }
-  fill();
-}
-
-function addEvents(events, fresh) {
   const added = events.filter((event) => store.lastSeq === null || event.seq > store.lastSeq);
-  if (!added.length) return;
-  store.lastSeq = added.at(-1).seq;
-  store.events = [...added.toReversed(), ...store.events].slice(0, MAX_EVENTS);
-  if (fresh) for (const event of added) for (const listener of eventListeners) listener(event);
-  notify();
+  if (added.length) {
+    store.lastSeq = added.at(-1).seq;
+    store.events = [...added.toReversed(), ...store.events].slice(0, MAX_EVENTS);
+    if (isFresh) for (const event of added) for (const listener of eventListeners) listener(event);
+  }
+  if (added.length || replaces) notify();
 }
 
 function notify() {

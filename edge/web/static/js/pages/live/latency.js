@@ -42,7 +42,7 @@ function Chart({ points, budget }) {
     <path class="budget" d="M${LEFT} ${y(budget)}H${WIDTH - 4}" />
     <path class="p50" d=${line("p50")} /><path class="p99" d=${line("p99")} />
     <text x=${LEFT - 6} y=${y(budget) + 4}>${number(budget)}</text><text x=${LEFT - 6} y=${y(budget / 2) + 4}>${number(budget / 2, budget % 2 ? 1 : 0)}</text><text x=${LEFT - 6} y=${y(0) + 3}>0</text>
-    <text class="name-p99" x=${WIDTH - 4} y=${y(points.at(-1).p99) - 6}>p99</text>
+    <text class="name-p99" x=${WIDTH - 4} y=${y(points.at(-1).p99) + (y(points.at(-1).p99) < 22 ? 14 : -6)}>p99</text>
   </svg>`;
 }
 
@@ -69,9 +69,9 @@ async function load() {
   history.isLoaded = true;
   try {
     const trend = await get("/trend", null, { quiet: true });
-    const before = trend.time.map((stamp, index) => ({ at: Math.floor(Date.parse(stamp) / STEP_MS) * STEP_MS, p50: trend.p50_ms[index], p99: trend.p99_ms[index] }));
+    const before = trend.points.map(({ time, p50_ms: p50, p99_ms: p99 }) => ({ at: Date.parse(time), p50, p99 }));
     const first = history.points[0]?.at ?? Infinity;
-    history.points = [...before.filter((point) => point.at < first && point.p99 !== null), ...history.points].slice(-MAX_POINTS);
+    history.points = [...before.filter(({ at }) => at < first), ...history.points].slice(-MAX_POINTS);
   } catch {
     history.isLoaded = false; // the line starts with the page
   }
