@@ -117,7 +117,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class NewLabel:
     """A label that somebody gives to a picture of the archive."""
 
     evidence: str
@@ -202,7 +202,7 @@ class LabelStore:
 
     # ---- writing -----------------------------------------------------------------------------------
 
-    def add(self, given: Sequence[Given], person: Person) -> list[Label]:
+    def add(self, given: Sequence[NewLabel], person: Person) -> list[Label]:
         """Copy the pictures out and append the labels; all are on the disk when this returns.
 
         Labels of pictures that are gone are left out.  Raises EvidenceError, and then no label was added: a wrong
@@ -393,6 +393,7 @@ class Journal:
             return
         self.next = max(self.next, number + 1)
         if label is not None:
+            path = label.origin.evidence  # one text in memory, not two
             held = self.by_path.setdefault(path, [])
             self._note(Change(label, held[-1].label if held else None, undone=False))
             held.append(label)

@@ -207,7 +207,7 @@ def _about(defect: event.Defect, crop: Box, detections: Detections) -> dict[str,
 
 def _origin(verdict: Verdict, tile: Box, place: Place) -> dict[str, Any]:
     """What the model found in a tile, and where on the strip it was."""
-    return {**({} if verdict.scores is None else verdict.scores.of(tile)), **_where(place)}
+    return {**({} if verdict.tile_scores is None else verdict.tile_scores.of(tile)), **_where(place)}
 
 
 def _where(place: Place) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class Verdict:
     """The highest anomaly score of a tile, in units of the threshold; None without an anomaly model."""
     features: Float32s | None = field(default=None, compare=False, repr=False)
     """(tiles, F) float32, the network's features of each inspected tile."""
-    scores: TileScores | None = field(default=None, compare=False, repr=False)
+    tile_scores: TileScores | None = field(default=None, compare=False, repr=False)
     """What the model found in each inspected tile."""
 
 
@@ -324,7 +324,7 @@ class Inspector:
             outside=layout.outside,
             anomaly=None if anomaly_scores is None else anomaly_scores.worst,
             features=scores.features,
-            scores=TileScores(
+            tile_scores=TileScores(
                 self.thresholds.classes,
                 probabilities,
                 boxes,

@@ -10,7 +10,7 @@ from edge.calibration.binomial import interval
 from edge.errors import EvidenceError
 from edge.evidence.label_queue import BLIND_EVERY, ORDERS, Order
 from edge.evidence.label_worth import worth
-from edge.evidence.labels import GOOD, MAX_BATCH, UNCLEAR, Change, Given, Label, Person
+from edge.evidence.labels import GOOD, MAX_BATCH, UNCLEAR, Change, Label, NewLabel, Person
 from edge.web.api.evidence import refused
 from edge.web.labelling import thresholds_of
 from edge.web.refusal import bad_value
@@ -109,7 +109,7 @@ async def recent(page: Page, request: Request) -> Response:
 async def give(page: Page, request: Request) -> Response:
     """Store labels.  The answer reveals what the model said, also of the blind ones."""
     classes = classes_of(page, await _state(page))
-    given = [Given(one["evidence"], one["label"], one.get("how", "single")) for one in request.json()["labels"]]
+    given = [NewLabel(one["evidence"], one["label"], one.get("how", "single")) for one in request.json()["labels"]]
     for one in given:
         if classes and one.label not in (*classes, GOOD, UNCLEAR):
             raise bad_value(f"label should be one of: {', '.join((*classes, GOOD, UNCLEAR))}")

@@ -22,7 +22,7 @@ from edge.errors import EvidenceError
 from edge.event import Defect
 from edge.evidence.archive import Archive, pictures
 from edge.evidence.export import chosen, chosen_labels, export, export_labels
-from edge.evidence.labels import Given, LabelStore, Person
+from edge.evidence.labels import LabelStore, NewLabel, Person
 from edge.evidence.selector import EvidenceSelector
 from edge.evidence.writer import EvidenceWriter
 from edge.frame import Frame
@@ -199,10 +199,10 @@ def labelled(kept, tmp_path):
     store = LabelStore(tmp_path / "state" / "labels", kept, FakeClock())
     found = {kind: [one.path for one in pictures(kept) if one.kind == kind] for kind in ("defect", "audit", "unsure")}
     given = [
-        *[Given(path, "scratches") for path in found["defect"][:2]],
-        Given(found["audit"][0], "patches"),
-        *[Given(path, "rolled-in scale") for path in found["unsure"][:2]],
-        Given(found["unsure"][2], "unclear"),
+        *[NewLabel(path, "scratches") for path in found["defect"][:2]],
+        NewLabel(found["audit"][0], "patches"),
+        *[NewLabel(path, "rolled-in scale") for path in found["unsure"][:2]],
+        NewLabel(found["unsure"][2], "unclear"),
     ]
     assert len(store.add(given, Person("ann", "operator"))) == 6
     return store, given

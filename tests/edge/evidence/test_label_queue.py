@@ -8,7 +8,7 @@ from fakes.pictures import Pictures
 
 from edge.evidence import archive
 from edge.evidence.label_queue import LabelQueue
-from edge.evidence.labels import Given, LabelStore, Person
+from edge.evidence.labels import LabelStore, NewLabel, Person
 
 ANN = Person("ann", "operator")
 
@@ -73,7 +73,7 @@ def test_mixture_goes_on_where_the_caller_is(pictures, queue):
 def test_labelled_pictures_are_left_out_and_come_back_after_an_undo(pictures, store, queue):
     """A random tile whose guess was shown does not come back as a blind one."""
     tile, random = pictures.add("unsure").path, pictures.add("audit").path
-    store.add([Given(tile, "good"), Given(random, "good")], ANN)
+    store.add([NewLabel(tile, "good"), NewLabel(random, "good")], ANN)
     assert paths(queue.next("unsure", 9)) == []
     store.undo(ANN, 2)
     assert paths(queue.next("unsure", 9)) == [tile]

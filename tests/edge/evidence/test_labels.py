@@ -14,7 +14,7 @@ from fakes.pictures import Pictures
 
 from edge.errors import EvidenceError
 from edge.evidence import labels
-from edge.evidence.labels import Given, LabelStore, Person
+from edge.evidence.labels import LabelStore, NewLabel, Person
 
 ANN, BOB = Person("ann", "operator"), Person("bob", "engineer")
 
@@ -40,7 +40,7 @@ def counting(store):
 def test_label_keeps_what_the_model_said_and_the_picture(store, pictures):
     """The line has guess, confidence, camera, coil and hash; the copy outlives the original."""
     kept = pictures.add("unsure", coil="A4711", position_m=640.31, model="ab" * 32)
-    (label,) = store.add([Given(kept.path, "crazing")], ANN)
+    (label,) = store.add([NewLabel(kept.path, "crazing")], ANN)
     (pictures.folder / kept.path).unlink()
     row = json.loads(lines(store)[0])
     assert {name: row[name] for name in ("schema", "label", "guess", "confidence", "by", "role", "camera", "coil")} == {
@@ -61,8 +61,8 @@ def test_label_keeps_what_the_model_said_and_the_picture(store, pictures):
 def test_two_people_at_once_are_both_kept_and_the_newest_counts(store, pictures, tmp_path):
     """Two stores of one folder, as two processes have them, see each other's labels."""
     other, kept = LabelStore(tmp_path / "labels", pictures.folder, FakeClock()), pictures.add()
-    store.add([Given(kept.path, "crazing")], ANN)
-    other.add([Given(kept.path, "patches")], BOB)
+    store.add([NewLabel(kept.path, "crazing")], ANN)
+    other.add([NewLabel(kept.path, "patches")], BOB)
     assert counting(store) == counting(other) == {kept.path: "patches"}
     assert [json.loads(line)["number"] for line in lines(store)] == [1, 2]
     assert [(one.label.label, one.before) for one in store.recent(5)] == [("patches", "crazing"), ("crazing", None)]
@@ -71,8 +71,8 @@ def test_two_people_at_once_are_both_kept_and_the_newest_counts(store, pictures,
 def test_undo_appends_and_returns_to_the_label_before(store, pictures):
     """It takes back the newest label of that person alone, and changes no line."""
     first, second = pictures.several(2)
-    store.add([Given(first.path, "crazing")], ANN)
-    store.add([Given(second.path, "good"), Given(first.path, "patches")], BOB)
+    store.add([NewLabel(first.path, "crazing")], ANN)
+    store.add([NewLabel(second.path, "good"), NewLabel(first.path, "patches")], BOB)
     before = lines(store)
     assert [one.label for one in store.undo(BOB)] == ["patches"]
     assert counting(store) == {first.path: "crazing", second.path: "good"}
@@ -86,24 +86,24 @@ def test_undo_appends_and_returns_to_the_label_before(store, pictures):
 def test_random_tile_is_blind_once(store, pictures):
     """After the first label its guess was shown: a second one, also after an undo, is no longer blind."""
     kept = pictures.add("audit")
-    assert [one.blind for one in store.add([Given(kept.path, "good")], ANN)] == [True]
+    assert [one.blind for one in store.add([NewLabel(kept.path, "good")], ANN)] == [True]
     store.undo(ANN)
-    assert [one.blind for one in store.add([Given(kept.path, "crazing")], BOB)] == [False]
+    assert [one.blind for one in store.add([NewLabel(kept.path, "crazing")], BOB)] == [False]
     twice = pictures.add("audit").path
-    assert [one.blind for one in store.add([Given(twice, "good"), Given(twice, "good")], ANN)] == [True, False]
-    assert [one.blind for one in store.add([Given(pictures.add("unsure").path, "good")], ANN)] == [False]
+    assert [one.blind for one in store.add([NewLabel(twice, "good"), NewLabel(twice, "good")], ANN)] == [True, False]
+    assert [one.blind for one in store.add([NewLabel(pictures.add("unsure").path, "good")], ANN)] == [False]
 
 
 def test_torn_last_line_is_skipped_and_the_next_label_is_whole(store, pictures, tmp_path):
     """A power cut in the middle of a line loses that line alone."""
     first, second, third = pictures.several(3)
-    store.add([Given(first.path, "good")], ANN)
-    store.add([Given(second.path, "good")], ANN)
+    store.add([NewLabel(first.path, "good")], ANN)
+    store.add([NewLabel(second.path, "good")], ANN)
     path = tmp_path / "labels" / "labels.jsonl"
     path.write_bytes(path.read_bytes()[:-30])
     again = LabelStore(tmp_path / "labels", pictures.folder, FakeClock())
     assert counting(again) == {first.path: "good"}
-    again.add([Given(third.path, "patches")], ANN)
+    again.add([NewLabel(third.path, "patches")], ANN)
     assert counting(again) == {first.path: "good", third.path: "patches"}
     assert again.damaged == 1
     assert labels.read(tmp_path / "labels") == again.all()
@@ -115,10 +115,10 @@ def test_torn_last_line_is_skipped_and_the_next_label_is_whole(store, pictures, 
 def test_foreign_line_is_skipped(store, pictures, tmp_path, line):
     """Whatever stands in the file, the labels around it are read."""
     first, second = pictures.several(2)
-    store.add([Given(first.path, "good")], ANN)
+    store.add([NewLabel(first.path, "good")], ANN)
     with (tmp_path / "labels" / "labels.jsonl").open("ab") as file:
         file.write(line + b"\n")
-    store.add([Given(second.path, "good")], ANN)
+    store.add([NewLabel(second.path, "good")], ANN)
     assert len(store.all()) == 2
     assert len(labels.read(tmp_path / "labels")) == 2
 
@@ -134,7 +134,7 @@ def test_killed_writer_loses_no_label_that_it_has_confirmed(tmp_path):
         "from edge.host.clock import SystemClock\n"
         "store = LabelStore(Path(sys.argv[1]), Path(sys.argv[2]), SystemClock())\n"
         "for path in sys.argv[3:]:\n"
-        "    store.add([Given(path, 'good')], Person('ann', 'operator'))\n"
+        "    store.add([NewLabel(path, 'good')], Person('ann', 'operator'))\n"
         "    sys.stdout.write(path + chr(10))\n"
         "    sys.stdout.flush()\n"
     )
@@ -149,7 +149,7 @@ def test_killed_writer_loses_no_label_that_it_has_confirmed(tmp_path):
     assert confirmed[:7] == kept[:7]
     assert set(confirmed) <= set(counting(store))
     assert all(store.picture(one) for one in store.all())
-    assert store.add([Given(kept[-1], "good")], ANN)
+    assert store.add([NewLabel(kept[-1], "good")], ANN)
 
 
 def test_two_writers_number_their_labels_once(tmp_path):
@@ -160,7 +160,7 @@ def test_two_writers_number_their_labels_once(tmp_path):
     def label_all(name: str) -> None:
         store = LabelStore(tmp_path / "labels", pictures.folder, FakeClock())
         for path in paths:
-            store.add([Given(path, "good")], Person(name, "operator"))
+            store.add([NewLabel(path, "good")], Person(name, "operator"))
 
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(label_all, ("ann", "bob")))
@@ -184,7 +184,7 @@ def test_wrong_path_or_label_is_refused_whole(store, pictures, path, label, caus
     """Then no label of the call was added."""
     good, other = pictures.several(2)
     with pytest.raises(EvidenceError) as raised:
-        store.add([Given(other.path, "good"), Given(path or good.path, label)], ANN)
+        store.add([NewLabel(other.path, "good"), NewLabel(path or good.path, label)], ANN)
     assert raised.value.cause == cause
     assert store.all() == []
 
@@ -192,17 +192,17 @@ def test_wrong_path_or_label_is_refused_whole(store, pictures, path, label, caus
 def test_label_of_an_evicted_picture_is_left_out_unless_it_has_a_copy(store, pictures):
     """A correction works without the original; a first label needs it."""
     first, second = pictures.several(2)
-    store.add([Given(first.path, "good")], ANN)
+    store.add([NewLabel(first.path, "good")], ANN)
     for one in (first, second):
         (pictures.folder / one.path).unlink()
-    assert [one.label for one in store.add([Given(first.path, "patches"), Given(second.path, "good")], ANN)] == [
+    assert [one.label for one in store.add([NewLabel(first.path, "patches"), NewLabel(second.path, "good")], ANN)] == [
         "patches"
     ]
 
 
 def label_each(store, kept):
     for one in kept:
-        store.add([Given(one.path, "good")], ANN)
+        store.add([NewLabel(one.path, "good")], ANN)
 
 
 @pytest.mark.parametrize("limits", [{"max_pictures": 3}, {"max_bytes": 700}, {"max_lines": 3}])
@@ -225,13 +225,13 @@ def test_original_on_another_disk_is_copied(store, pictures, monkeypatch):
 
     monkeypatch.setattr(os, "link", refuse)
     kept = pictures.add()
-    (label,) = store.add([Given(kept.path, "good")], ANN)
+    (label,) = store.add([NewLabel(kept.path, "good")], ANN)
     assert hashlib.sha256(store.picture(label)).hexdigest() == kept.sha256
 
 
 def test_damaged_copy_is_reported(store, pictures, tmp_path):
     """Its bytes must have the hash in its name."""
-    (label,) = store.add([Given(pictures.add().path, "good")], ANN)
+    (label,) = store.add([NewLabel(pictures.add().path, "good")], ANN)
     (tmp_path / "labels" / "pictures" / label.picture).write_bytes(b"x")
     with pytest.raises(EvidenceError) as raised:
         store.picture(label)

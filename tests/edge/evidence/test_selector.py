@@ -237,7 +237,7 @@ def test_sampled_tile_states_what_the_model_found_and_where_it_was():
         has_good=True,
         anomaly=AnomalyScores(np.array([9.0, 2.0], np.float32), 10.0, 5.0),
     )
-    verdict = Verdict("unsure", Detections((), ((200, 0, 100, 100),)), 8, scores=scores)
+    verdict = Verdict("unsure", Detections((), ((200, 0, 100, 100),)), 8, tile_scores=scores)
     writer, clock = RecordingWriter(), FakeClock()
     selector = selector_with(writer, clock, unsure_per_hour=36_000, audit_per_hour=0)
     selector.sample(frame(), verdict, boxes)

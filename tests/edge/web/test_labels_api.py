@@ -12,7 +12,7 @@ from fakes.pictures import Pictures
 
 from edge.config.state_dir import StateDir
 from edge.evidence.labels import Person
-from edge.web.api import evidence, label_uses, labels
+from edge.web.api import evidence, label_export, labels
 from edge.web.labelling import Labelling, thresholds_of
 from edge.web.refusal import Refusal
 from edge.web.route import Request
@@ -68,9 +68,6 @@ class Commands:
     def submit(self, arguments, *, label, by, time_s=600.0):
         self.ran.append(tuple(arguments))
         return SimpleNamespace(as_json=lambda: {"id": "1", "state": "waiting"})
-
-    async def run_to_end(self, arguments, *, label, by, time_s=25.0):
-        return self.submit(arguments, label=label, by=by)
 
 
 @pytest.fixture
@@ -283,26 +280,13 @@ def test_export_is_a_command_into_a_new_folder(page, tmp_path):
     for number in range(6):
         (tmp_path / "labels" / "exports" / f"2026112{number}T000000000Z").mkdir(parents=True)
     (tmp_path / "labels" / "exports" / "mine").mkdir()
-    found = answer(page, label_uses.export, "api-labels-use-1")
+    found = answer(page, label_export.export, "api-labels-export-1")
     (command,) = page.children.ran
     config = str(page.settings.config_path)
     assert command == ("evidence", "export", "--config", config, "--labelled", "--out", found["folder"])
     assert not Path(found["folder"]).exists()
     kept = sorted(path.name for path in (tmp_path / "labels" / "exports").iterdir())
     assert kept == ["20261123T000000000Z", "20261124T000000000Z", "20261125T000000000Z", "mine"]
-
-
-def test_thresholds_are_tried_before_they_are_written(page):
-    """A dry run is the default; only the labels of that camera count, of classes with enough of them."""
-    answer(page, label_uses.thresholds, "api-labels-use-1", body={"camera": "top"})
-    export, trial = page.children.ran
-    assert export[-4:] == ("--camera", "top", "--min-pictures", "10")
-    assert trial[:2] == ("calibrate", "thresholds")
-    assert trial[-2:] == ("--json", "--dry-run")
-    answer(page, label_uses.thresholds, "api-labels-use-1", body={"camera": "top", "dry_run": False})
-    assert "--dry-run" not in page.children.ran[-1]
-    with pytest.raises(Refusal, match="no such camera"):
-        answer(page, label_uses.thresholds, "api-labels-use-1", body={"camera": "--help"})
 
 
 def test_full_store_is_a_refusal_with_its_reason(page, pictures):

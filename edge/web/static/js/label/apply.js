@@ -1,6 +1,6 @@
-/** What is made of the labels: thresholds, a better classifier, class folders. Always a trial first, which writes nothing. */
+/** What is made of the labels: thresholds, after a preview that writes nothing, and class folders. */
 
-import { command, get, post } from "../api.js";
+import { get, post } from "../api.js";
 import { html, useEffect, useState } from "../html.js";
 import { Dialog } from "../parts/dialog.js";
 import { className } from "../parts/format.js";
@@ -10,7 +10,7 @@ import { toast } from "../parts/toast.js";
 
 const POLL_MS = 500;
 
-/** path: of the API. title, about: of its window. */
+/** name: of the calibration. title, about: of its window. */
 const USES = [
   {
     name: "thresholds",
@@ -49,29 +49,35 @@ export function ApplyCard({ work }) {
   </section>`;
 }
 
-/** A dry run and what it found; then the same with writing. */
+/** A preview, which writes nothing, and what it found; then it is written and in use. */
 function TrialDialog({ use, onDone, onClose }) {
   const cameras = useStore(({ state }) => state?.cameras?.map(({ name }) => name).join(",") ?? "").split(",").filter(Boolean);
   const [camera, setCamera] = useState(null);
   const [job, setJob] = useState(null);
+  const [isWriting, setIsWriting] = useState(false);
   const chosen = camera ?? cameras[0] ?? null;
-  const run = async (isDry) => {
-    setJob({ state: "running", isDry });
+  const preview = async () => {
+    setJob({ state: "waiting" });
     try {
-      const { job: begun } = await post(`/labels/${use.name}`, { camera: chosen, dry_run: isDry }, { quiet: true });
-      const ended = await finished(begun, (now) => setJob({ ...now, isDry }));
-      if (ended.state === "done" && !isDry) {
-        await command("reload");
-        toast(use.done);
-        onDone();
-        onClose();
-      } else setJob({ ...ended, isDry });
+      const begun = await post(`/calibration/${encodeURIComponent(chosen)}/${use.name}`, {}, { quiet: true });
+      setJob(await finished(begun, setJob));
     } catch (error) {
-      setJob({ state: "failed", reason: error.reason, isDry });
+      setJob({ state: "failed", reason: error.reason });
+    }
+  };
+  const apply = async () => {
+    setIsWriting(true);
+    try {
+      const written = await post(`/calibration/${encodeURIComponent(chosen)}/apply`, { job: job.id, before_sha256: job.result.change.before_sha256 });
+      toast(written.problem ? `Written, but not in use: ${written.problem}` : use.done, { kind: written.problem ? "warn" : "good" });
+      onDone();
+      onClose();
+    } catch {
+      setIsWriting(false); // the message is on the page
     }
   };
   useEffect(() => {
-    if (chosen && cameras.length === 1) run(true);
+    if (chosen && cameras.length === 1) preview();
   }, [chosen]);
   const isBusy = job?.state === "running" || job?.state === "waiting";
   return html`<${Dialog} title=${use.title} onClose=${onClose} isWide>
@@ -86,9 +92,9 @@ function TrialDialog({ use, onDone, onClose }) {
     <div class="buttons end">
       <button class="button" onClick=${onClose}>${job?.state === "done" ? "Discard" : "Cancel"}</button>
       ${
-        job?.state === "done" && job.isDry
-          ? html`<button class="button primary" onClick=${() => run(false)}>Apply to ${chosen}</button>`
-          : html`<button class="button primary" disabled=${isBusy || !chosen} onClick=${() => run(true)}>${isBusy ? "Trying" : "Try, write nothing"}</button>`
+        job?.state === "done"
+          ? html`<button class="button primary" disabled=${isWriting} onClick=${apply}>Apply to ${chosen}</button>`
+          : html`<button class="button primary" disabled=${isBusy || !chosen} onClick=${preview}>${isBusy ? "Trying" : "Try, write nothing"}</button>`
       }
     </div>
   </${Dialog}>`;
@@ -96,7 +102,7 @@ function TrialDialog({ use, onDone, onClose }) {
 
 function JobReport({ job }) {
   if (job.state === "failed" || job.state === "cancelled") return html`<p class="form-failure" role="alert">${job.reason ?? "It was cancelled."}</p>`;
-  if (job.state !== "done") return html`<p role="status" class="soft">${job.lines?.at(-1) ?? "It works, behind inspection: this takes a minute."}</p>`;
+  if (job.state !== "done") return html`<p role="status" class="soft">${progressOf(job)}</p>`;
   const classes = job.result?.classes ?? [];
   return html`<div class="table-frame" role="status">
     <table class="table">
@@ -115,6 +121,11 @@ function JobReport({ job }) {
     <p class="soft label-words">Each half of the pictures was measured with what was fitted on the other half.</p>
     ${(job.lines ?? []).filter((line) => !line.startsWith("{")).map((line) => html`<p class="soft label-words">${line}</p>`)}
   </div>`;
+}
+
+function progressOf({ progress }) {
+  if (!progress?.total) return "It works, behind inspection: this takes a minute.";
+  return `${progress.done ?? 0} of ${progress.total} pictures`;
 }
 
 /** The job when it has ended. `onStep` gets it in between. */
