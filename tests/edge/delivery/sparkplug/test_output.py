@@ -157,7 +157,7 @@ def test_it_is_off_by_default(tmp_path: Path) -> None:
     box = outbox(tmp_path)
     assert "sparkplug" not in {status.name for status in Outputs(configured(tmp_path), box, FakeClock()).status()}
     enabled = configured(tmp_path, enabled=True, group_id="plant")
-    assert [status.name for status in Outputs(enabled, box, FakeClock()).status()] == ["sparkplug"]
+    assert "sparkplug" in {status.name for status in Outputs(enabled, box, FakeClock()).status()}
     box.close()
 
 
