@@ -38,6 +38,7 @@ STOP_RECORDER_S: Final = 2.0
 STOP_EVIDENCE_S: Final = 0.5
 STOP_PUBLISHER_S: Final = 1.6
 STOP_OUTPUTS_S: Final = 1.2
+STOP_JUDGE_S: Final = 0.5
 STOP_PAGE_S: Final = 2.0
 STOP_BROKER_S: Final = 0.3
 STOP_HTTP_S: Final = 1.0
@@ -112,6 +113,8 @@ class Daemon:
         parts.recorder.start()
         if parts.evidence is not None:
             parts.evidence.start()
+        if parts.judge is not None:
+            parts.judge.start()
         parts.line.start()
         parts.cameras.start()
         self._export(building, parts)
@@ -226,6 +229,8 @@ class Daemon:
         upstream.append(stop.step("the thread recorder", STOP_RECORDER_S, lambda left_s: _stop_recorder(parts, left_s)))
         if parts.evidence is not None:
             stop.step("the thread evidence", STOP_EVIDENCE_S, parts.evidence.stop)
+        if parts.judge is not None:
+            stop.step("the thread coil-judge", STOP_JUDGE_S, parts.judge.stop)
         stop.step("outputs", STOP_OUTPUTS_S, parts.outputs.ask_stop)
         stop.step("the thread publisher", STOP_PUBLISHER_S, lambda left_s: _stop_publisher(parts, left_s))
         stop.step("outputs", STOP_OUTPUTS_S, lambda left_s: _stop_outputs(parts, left_s))

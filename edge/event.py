@@ -22,6 +22,9 @@ EventType = Literal[
     "camera.resumed",
     "coil.started",
     "coil.ended",
+    "roll_mark.suspected",
+    "coil.graded",
+    "coil.released",
     "speed.stale",
     "speed.restored",
     "width.out",
@@ -56,6 +59,9 @@ EVENT_TYPES: Final[dict[EventType, Severity]] = {
     "camera.resumed": "info",
     "coil.started": "info",
     "coil.ended": "info",
+    "roll_mark.suspected": "alarm",
+    "coil.graded": "info",
+    "coil.released": "info",
     "speed.stale": "warning",
     "speed.restored": "info",
     "width.out": "alarm",
@@ -79,6 +85,10 @@ EVENT_TYPES: Final[dict[EventType, Severity]] = {
 }
 """Every event type with its severity.  A new type needs an entry here, in `EventType` and in the schema; a test
 compares the three."""
+
+
+DefectSeverity = Literal["minor", "major", "critical"]
+"""How severe a defect is for its product: `edge.coverage.severity`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +131,7 @@ class Defect:
     length_mm: float | None = None
     coil: str | None = None
     """`position_m` counts from the start of this coil; None: from the start of the node."""
+    severity: DefectSeverity = "minor"
     surface: str | None = None
     """top, bottom; None: the configuration does not state it."""
     across_mm: tuple[float, float] | None = None
@@ -132,6 +143,7 @@ class Defect:
             "class": self.class_name,
             "confidence": round(self.confidence, 4),
             "anomaly": self.anomaly,
+            "severity": self.severity,
             "box_px": list(self.box_px),
             "extent_px": None if self.extent_px is None else list(self.extent_px),
             "box_mm": None if self.box_mm is None else list(self.box_mm),

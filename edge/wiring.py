@@ -20,7 +20,9 @@ from edge.control.reload import Node, Reach
 from edge.control.startup import Prepared
 from edge.control.unix_socket import CommandSocket
 from edge.coverage import strip_position
+from edge.coverage.coil_judge import CoilJudge, JudgedNow, JudgeRules
 from edge.coverage.coil_store import MAX_AWAY_S, CoilStore
+from edge.coverage.severity import Severities
 from edge.coverage.strip_trace import StripTrace
 from edge.coverage.totals import CoverageTotals
 from edge.delivery.frame_tap import FrameTap
@@ -47,6 +49,7 @@ from edge.monitoring.page_process import PageProcess
 from edge.monitoring.status_line import status_line
 from edge.page_settings import page_settings
 from edge.pipeline.event_latency import EventLatency
+from edge.pipeline.fixed_periods import fixed_periods_m
 from edge.pipeline.loop import InspectionLoop
 from edge.pipeline.orders import OrderQueue
 from edge.pipeline.reporting import Report, Subscribers
@@ -82,6 +85,8 @@ class Parts:
     event_latency: EventLatency
     evidence: EvidenceWriter | None
     line_signals: LineSignals
+    judge: CoilJudge | None
+    """None: there are no records of coils."""
     page: PageProcess | None
     """None: the page is off, or has a unit of its own."""
 
@@ -170,7 +175,13 @@ def build(
     orders = OrderQueue()
     cameras = Supervisor(settings.active_cameras, clock)
     building.callback(cameras.close)
-    reach = Reach(orders, cameras, recorder, publisher, commands, event_latency, outputs)
+    judge = None
+    if settings.coils.enabled:
+        rules = JudgeRules.of(settings.products, settings.roll_table)
+        judge = CoilJudge(
+            settings.state.coils, rules, recorder, clock, lambda: fixed_periods_m(line.sessions, line.reading.m_per_s)
+        )
+    reach = Reach(orders, cameras, recorder, publisher, commands, event_latency, outputs, judge)
     node = Node(prepared, origin, topics, reach, clock, path, more_status)
     evidence = _evidence_writer(settings, clock)
     restored = _restored_coil(coils, totals, recorder, clock)
@@ -211,6 +222,7 @@ def build(
         event_latency,
         evidence,
         line_signals,
+        judge,
         _page_process(settings, path, node, page_life, clock, on_link),
     )
 
@@ -230,6 +242,7 @@ def monitored(parts: Parts, http_refused: Mapping[str, int]) -> MonitoredNode:
         strip=lambda: parts.line.reading,
         signals=parts.line_signals,
         outputs=parts.outputs.status,
+        judged=lambda: JudgedNow() if parts.judge is None else parts.judge.now,
         page=lambda: None if parts.page is None else parts.page.status,
         http_refused=http_refused,
     )
@@ -357,6 +370,7 @@ def _inspection_loop(
             lambda: line_signals.last_refusal,
         ),
         shadow=prepared.shadow,
+        severities=Severities(settings.products),
         tap=tap,
     )
     return line

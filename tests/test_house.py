@@ -32,6 +32,7 @@ NOT_THE_DEFAULT = {
     "cameras": "has no default",
     "cameras.name": "has no default",
     "cameras.source": "has no default",
+    "grading": "an example, so that a first run shows severities and grades",
     "cameras.fps": "the generated strip is paced like a camera; null would mean the same, but a number shows more",
 }
 """Keys of config.yaml whose value is not the model's default, and the reason."""

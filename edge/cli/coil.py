@@ -21,6 +21,7 @@ def coil() -> None:
     defectd coil show           the coil, its position, and the speed of the strip
     defectd coil stop           the coil ends; positions are unknown until the next one
     defectd coil list           the coils of which the node has a record
+    defectd coil release A4711 --by "J. Weber"    a person releases a coil that has ended
     """
 
 
@@ -52,6 +53,25 @@ def show(config_path: Any, as_json: bool) -> None:
     _order(config_path, as_json, action="show")
 
 
+@coil.command()
+@config_option
+@json_option
+@click.argument("name")
+@click.option("--by", required=True, help="Name of the person who releases it.")
+@click.option("--grade", help="Grade, if it is another one than that by the rules.")
+@click.option("--reason", help="Why it has another grade.")
+@exits_with_reason
+def release(config_path: Any, as_json: bool, name: str, by: str, grade: str | None, reason: str | None) -> None:
+    """Release a coil that has ended. An event reports who did it. NAME: of the coil, or the id of its record."""
+    fields = {"grade": grade, "reason": reason}
+    reply = _ask(config_path, "coil-release", coil=name, by=by, **{k: v for k, v in fields.items() if v is not None})
+    if as_json:
+        click.echo(json.dumps(reply))
+        return
+    released = reply["release"]
+    echo(f"coil {reply['coil']} ({reply['grade']['grade']} by the rules) is released as {released['grade']} by {by}")
+
+
 @coil.command("list")
 @config_option
 @json_option
@@ -80,15 +100,21 @@ def list_coils(config_path: Any, as_json: bool, last: int) -> None:
         echo(f"{started}  {name}  {length}  {defects}{''.join(f', {end}' for end in ends)}  {each.id}")
 
 
-def _order(config_path: Any, as_json: bool, **fields: Any) -> None:
+def _ask(config_path: Any, verb: str, **fields: Any) -> dict[str, Any]:
+    """The answer of the running node.  Raises CommandError."""
     from edge import config
     from edge.control.unix_socket import ask
     from edge.errors import CommandError
 
     state_dir = config.load(config_path).state_dir
-    reply = ask(state_dir, "coil", **fields)
+    reply = ask(state_dir, verb, **fields)
     if reply is None:
         raise CommandError("failed", f"no daemon runs on {state_dir}")
+    return reply
+
+
+def _order(config_path: Any, as_json: bool, **fields: Any) -> None:
+    reply = _ask(config_path, "coil", **fields)
     if as_json:
         click.echo(json.dumps(reply))
         return

@@ -1,6 +1,7 @@
 """What was asked for: the configuration, calibrations, tuning, and what commands changed."""
 
 from edge.config.broker_address import broker_address, embedded_port
+from edge.config.grading import Product, Roll
 from edge.config.loader import find_camera, json_schema, load, parse, require_secrets, state_dir_of
 from edge.config.schema import (
     CalibratedThresholds,
@@ -44,7 +45,9 @@ __all__ = [
     "Outbox",
     "Point",
     "Polygon",
+    "Product",
     "Rectangle",
+    "Roll",
     "Scale",
     "Share",
     "Sparkplug",

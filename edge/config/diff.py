@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from edge.config import Camera, Config
 
-LIVE: Final = ("cameras", "decision", "report_s", "commands", "log")
+LIVE: Final = ("cameras", "decision", "report_s", "commands", "log", "grading", "rolls")
 """Sections that a running node takes over; of `log` only the level."""
 LIVE_MODEL: Final = ("trusted_keys", "allow_unsigned", "keep", "keep_mb", "canary_s", "shadow")
 """Keys of `model` that a running node takes over."""

@@ -26,6 +26,7 @@ from pydantic import (
 from edge.config import secret_file
 from edge.config.broker_address import broker_address, embedded_port, is_loopback
 from edge.config.camera_calibration import CameraCalibration
+from edge.config.grading import Product, Roll
 from edge.config.state_dir import StateDir
 from edge.config.strip_sections import Coils, StripWidth, Travel
 from edge.config.value_types import (
@@ -212,7 +213,18 @@ class Outbox(Section):
 
 
 Verb = Literal[
-    "ping", "state", "snapshot", "pause", "resume", "set", "reload", "dead-letters", "evidence", "model", "coil"
+    "ping",
+    "state",
+    "snapshot",
+    "pause",
+    "resume",
+    "set",
+    "reload",
+    "dead-letters",
+    "evidence",
+    "model",
+    "coil",
+    "coil-release",
 ]
 ReplyPrefix = Annotated[str, Field(max_length=200, pattern=r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*[^/+#\s\x00-\x1f]$")]
 
@@ -511,6 +523,8 @@ class Config(Section):
     web: Web = Web()
     travel: Travel = Travel()
     coils: Coils = Coils()
+    grading: list[Product] = Field([], max_length=50, description="products, with severities and grades")
+    rolls: list[Roll] = Field([], max_length=500, description="rolls of the line, which may mark the strip")
     decision: Decision = Decision()
     cameras: Annotated[tuple[Camera, ...], Field(min_length=1, max_length=64)]
 
@@ -538,6 +552,16 @@ class Config(Section):
     @property
     def active_cameras(self) -> tuple[Camera, ...]:
         return tuple(c for c in self.cameras if c.enabled)
+
+    @property
+    def products(self) -> list[dict[str, Any]]:
+        """The section `grading` as JSON: what `edge.coverage` reads."""
+        return [product.model_dump(mode="json") for product in self.grading]
+
+    @property
+    def roll_table(self) -> list[dict[str, Any]]:
+        """The section `rolls` as JSON."""
+        return [roll.model_dump(mode="json") for roll in self.rolls]
 
     @property
     def state(self) -> StateDir:

@@ -13,7 +13,20 @@ from edge import __version__
 from edge.control.model_rollout import ModelRollout
 from edge.control.mqtt_commands import Commands
 from edge.control.reload import ORDER_S, Node
-from edge.control.requests import Coil, DeadLetters, Evidence, Model, Pause, Ping, Request, Resume, Set, Snapshot, State
+from edge.control.requests import (
+    Coil,
+    CoilRelease,
+    DeadLetters,
+    Evidence,
+    Model,
+    Pause,
+    Ping,
+    Request,
+    Resume,
+    Set,
+    Snapshot,
+    State,
+)
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.outbox.store import Outbox
 from edge.delivery.recorder import Recorder
@@ -74,6 +87,8 @@ class CommandHandlers:
                 result = {"version": __version__, "since": self._node.since, "up_s": round(up_s, 3)}
             case State():
                 result = self._state()
+            case CoilRelease(coil=coil, by=by, grade=grade, reason=reason):
+                result = self._node.release_coil(coil, by, grade, reason)
             case Model():
                 result = self._rollout.perform(request)
             case _:

@@ -23,6 +23,8 @@ from edge.control.effective_config import EffectiveConfig, effective_config
 from edge.control.loaded_model import LoadedModel
 from edge.control.mqtt_commands import Commands
 from edge.control.startup import Prepared, active, session_of, shadow_of
+from edge.coverage.coil_judge import CoilJudge, JudgeRules
+from edge.coverage.severity import Severities
 from edge.delivery.mqtt.publisher import Publisher
 from edge.delivery.mqtt.topics import Topics
 from edge.delivery.output import NodeProperties
@@ -55,6 +57,8 @@ class Reach:
     commands: Commands
     trail: EventLatency
     outputs: Outputs
+    judge: CoilJudge | None = None
+    """None: there are no records of coils."""
 
 
 class Node:
@@ -235,6 +239,14 @@ class Node:
         except OSError as error:
             raise CommandError("failed", f"thresholds cannot be kept: {error.strerror}: nothing was changed") from error
 
+    # ---- coils ---------------------------------------------------------------------------------------
+
+    def release_coil(self, coil: str, by: str, grade: str | None, reason: str | None) -> dict[str, Any]:
+        """A person releases a coil that has ended.  Raises CommandError."""
+        if self._reach.judge is None:
+            raise CommandError("unsupported", "this node keeps no records of coils: coils.enabled in its configuration")
+        return self._reach.judge.release(coil, by, grade, reason)
+
     # ---- the configuration ---------------------------------------------------------------------------
 
     def reload(self) -> dict[str, Any]:
@@ -280,11 +292,14 @@ class Node:
             thresholds,
             names=frozenset(by_name),
             report_s=settings.report_s,
+            severities=Severities(settings.products),
             replaces_shadow=not is_same,
             shadow=shadow,
             on_change=then,
         )
         self._reach.orders.ask(order, self._order_s)
+        if self._reach.judge is not None:
+            self._reach.judge.set_rules(JudgeRules.of(settings.products, settings.roll_table))
         self._reach.cameras.rearrange(settings.active_cameras)
         self._reach.commands.follow(settings.commands, tuple(by_name))
         logging.getLogger("edge").setLevel(settings.log.level.upper())

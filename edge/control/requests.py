@@ -149,16 +149,22 @@ class Model(Request):
         return self
 
 
+CoilName = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=128,
+        pattern=r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
+    ),
+]
+Person = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^\S(.*\S)?$")]
+
+
 class Coil(Request):
     """Show the coil that runs, start one at 0 m, or stop it."""
 
     action: Literal["show", "start", "stop"] = "show"
-    coil: str | None = Field(
-        None,
-        min_length=1,
-        max_length=128,
-        pattern=r"^[^\s\x00-\x1f\x7f-\x9f]([^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f])?$",
-    )
+    coil: CoilName | None = None
 
     @field_validator("coil")
     @classmethod
@@ -172,6 +178,22 @@ class Coil(Request):
         if (self.action == "start") != (self.coil is not None):
             raise ValueError("start takes a coil, its name; show and stop take nothing")
         return self
+
+
+class CoilRelease(Request):
+    """Release a coil that has ended, with the grade that it has, or with another one and a reason."""
+
+    coil: CoilName
+    by: Person
+    grade: Annotated[str, Field(min_length=1, max_length=40)] | None = None
+    reason: Annotated[str, Field(min_length=1, max_length=500)] | None = None
+
+    @field_validator("coil", "by", "grade", "reason")
+    @classmethod
+    def _is_printable(cls, text: str | None) -> str | None:
+        if text is not None and one_line(text) != text:
+            raise ValueError("should be one line of printable characters")
+        return text
 
 
 class Acted(Request):
@@ -199,6 +221,7 @@ REQUESTS: Final[Mapping[str, type[Request]]] = {
     "evidence": Evidence,
     "model": Model,
     "coil": Coil,
+    "coil-release": CoilRelease,
 }
 LOCAL_REQUESTS: Final[Mapping[str, type[Request]]] = {**REQUESTS, "acted": Acted}
 """Those of the unix socket."""

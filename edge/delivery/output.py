@@ -77,6 +77,10 @@ class NodeStatus:
     model: Mapping[str, Any]
     machine: Mapping[str, Any]
     evidence: Mapping[str, Any] | None = None
+    grade: Mapping[str, Any] | None = None
+    """So far, of the coil that runs: `edge.coverage.grading`."""
+    roll_marks: Sequence[Mapping[str, Any]] = ()
+    """Of that coil: `edge.coverage.coil_grading`."""
 
 
 class Events(Protocol):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from edge.camera.supervised_camera import CameraStatus
+from edge.coverage.coil_judge import JudgedNow
 from edge.coverage.strip_position import StripReading
 from edge.delivery.mqtt import publisher
 from edge.delivery.outputs import OutputStatus
@@ -77,6 +78,8 @@ class MonitoredNode:
     strip: Callable[[], StripReading] = lambda: StripReading("off")
     signals: LineSignals | None = None
     outputs: Callable[[], Sequence[OutputStatus]] = tuple
+    judged: Callable[[], JudgedNow] = JudgedNow
+    """Grade so far and roll marks of the coil that runs."""
     page: Callable[[], PageStatus | None] = lambda: None
     """None: the daemon does not start the page."""
     http_refused: Mapping[str, int] = field(default_factory=dict)

@@ -68,7 +68,7 @@ class NodeStatusReader:
         node, strip, sessions = self._node, self._node.strip(), self._node.sessions()
         totals = {session.name: session.counters.account.total() for session in sessions}
         self._follow_coil(strip, totals)
-        link = node.publisher.snapshot()
+        link, judged = node.publisher.snapshot(), node.judged()
         return NodeStatus(
             since=self._since,
             strip=strip,
@@ -82,6 +82,8 @@ class NodeStatusReader:
             model=self._model(),
             machine=self._machine_now(),
             evidence=None if node.evidence is None else self._evidence(node.evidence.archive),
+            grade=judged.grade,
+            roll_marks=judged.roll_marks,
         )
 
     def _follow_coil(self, strip: StripReading, totals: Mapping[str, Mapping[str, Any]]) -> None:

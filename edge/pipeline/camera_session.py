@@ -261,6 +261,12 @@ class CameraSession:
         edge = self.inspector.edges.get(crosswise.side)
         return crosswise.across_mm(box_mm, frame_px, None if edge is None or edge.state == "lost" else edge.middle_px)
 
+    def width_across_mm(self, box_mm: tuple[float, float, float, float] | None) -> float | None:
+        """The extent of a box across the strip; None where the scale or the direction is not known."""
+        if box_mm is None or self.camera.direction is None:
+            return None
+        return box_mm[2] if self.camera.direction in ("up", "down") else box_mm[3]
+
     def width_mm(self, frame_px: tuple[int, int]) -> float | None:
         """The width of the strip in the last frame; None unless a scale is known and both edges are seen in it."""
         if self.ruler is None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from edge.coverage.accounting import FrameState
+from edge.coverage.severity import Severities
 from edge.coverage.strip_position import PositionTracker, StripPosition
 from edge.delivery.frame_tap import FrameTap, ShownFrame, ShownRegion, ShownTiles
 from edge.frame import Frame
@@ -15,7 +18,11 @@ from edge.vision.inspector import PreparedFrame, Verdict
 class FrameDisplay:
     """Offers frames to the tap.  Owned by the inspection loop; costs one attribute read while nobody looks."""
 
-    def __init__(self, tap: FrameTap, strip: PositionTracker, clock: Clock) -> None:
+    def __init__(
+        self, tap: FrameTap, strip: PositionTracker, clock: Clock, severities: Callable[[], Severities] = Severities
+    ) -> None:
+        """severities: returns the rules in use."""
+        self._severities = severities
         self._tap = tap
         self._strip = strip
         self._clock = clock
@@ -59,7 +66,7 @@ class FrameDisplay:
                 frame.grabbed_ns,
                 frame.pixels,
                 state,
-                () if verdict is None else _regions(session, verdict),
+                () if verdict is None else _regions(session, verdict, coil, self._severities()),
                 ShownTiles() if verdict is None else ShownTiles(verdict.tiles, verdict.skipped, verdict.outside),
                 _roi_px(session, prepared),
                 None if m is None else round(m, 3),
@@ -69,31 +76,40 @@ class FrameDisplay:
         )
 
 
-def _regions(session: CameraSession, verdict: Verdict) -> tuple[ShownRegion, ...]:
+def _regions(
+    session: CameraSession, verdict: Verdict, coil: str | None, severities: Severities
+) -> tuple[ShownRegion, ...]:
     regions = verdict.detections.regions
     if not regions:
         return ()
     tracks = session.tracking.defects.track_ids()
-    return tuple(
-        ShownRegion(
-            region.class_name,
-            round(region.confidence, 4),
-            region.box_px,
-            tracks.get(id(region)),
-            region.anomaly,
-            region.extent_px,
-            _length_mm(session, region),
+    shown = []
+    for region in regions:
+        length_mm, width_mm = _size_mm(session, region)
+        severity = severities.of(coil, region.class_name, length_mm, width_mm, session.camera.surface)
+        shown.append(
+            ShownRegion(
+                region.class_name,
+                round(region.confidence, 4),
+                region.box_px,
+                tracks.get(id(region)),
+                region.anomaly,
+                region.extent_px,
+                length_mm,
+                severity,
+            )
         )
-        for region in regions
-    )
+    return tuple(shown)
 
 
-def _length_mm(session: CameraSession, region: Region) -> float | None:
+def _size_mm(session: CameraSession, region: Region) -> tuple[float | None, float | None]:
+    """Length along the strip and width across it, as far as this frame shows them."""
     ruler, heading = session.ruler, session.heading
     if ruler is None or heading is None:
-        return None
+        return None, None
     _, _, w, h = ruler.box_mm(region.extent_px or region.box_px)
-    return round(h if heading.direction in ("up", "down") else w, 1)
+    along, across = (h, w) if heading.direction in ("up", "down") else (w, h)
+    return round(along, 1), round(across, 1)
 
 
 def _roi_px(session: CameraSession, prepared: PreparedFrame | None) -> object:

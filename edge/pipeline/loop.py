@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from edge import config, event
 from edge.camera.notices import CameraEnded, CameraLost, CameraOpened, CameraRemoved, FramesLost, Notice
+from edge.coverage.severity import Severities
 from edge.coverage.strip_position import PositionTracker, StripPosition, StripReading
 from edge.delivery.frame_tap import FrameTap
 from edge.frame import Frame
@@ -66,10 +67,11 @@ class InspectionLoop:
         strip: StripInput | None = None,
         shadow: Shadow | None = None,
         tap: FrameTap | None = None,
+        severities: Severities | None = None,
     ) -> None:
         """report_s: interval of coverage messages and reports.  strip: speed and coil; None: neither is known.
 
-        tap: gets frames for people who look.
+        tap: gets frames for people who look.  severities: how severe defects are; None: all are minor.
         """
         self._cameras = cameras
         self._clock = clock
@@ -79,10 +81,12 @@ class InspectionLoop:
         strip = strip or StripInput(PositionTracker(config.Travel(), clock.monotonic_ns()))
         self._strip = StripMonitor(strip, subscribers.events, clock)
         self._reporter = Reporter(subscribers, self._strip, self._shadow, clock, report_s)
+        if severities is not None:
+            self._reporter.severities = severities
         self._monitor = CameraMonitor(self._reporter, self._scheduler, strip.tracker, clock)
         self._drift = DriftMonitor(self._reporter, clock)
         self._width = WidthMonitor(self._reporter, strip.tracker, clock)
-        self._display = FrameDisplay(tap or FrameTap(), strip.tracker, clock)
+        self._display = FrameDisplay(tap or FrameTap(), strip.tracker, clock, lambda: self._reporter.severities)
         self._setup = ActiveSetup(
             sessions, self._scheduler, self._monitor, self._drift, self._reporter, self._shadow, clock
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from edge import config
+from edge.coverage.severity import Severities
 from edge.errors import CommandError
 from edge.frame import Frame, Gray
 from edge.model.classifier import Classifier
@@ -63,6 +64,8 @@ class Reconfigure:
     names: frozenset[str] | None = None
     """Cameras to keep; None keeps all. Any other camera is removed after its last frame."""
     report_s: float | None = None
+    severities: Severities | None = None
+    """The rules from now on; None keeps them."""
     classifier: Classifier | None = None
     """The model that decides from now on; None keeps it."""
     previous: Classifier | None = None

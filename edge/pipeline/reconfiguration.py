@@ -106,6 +106,8 @@ class ActiveSetup:
             self._shadow.current = order.shadow
         if order.report_s is not None:
             self._reporter.set_interval(order.report_s)
+        if order.severities is not None:
+            self._reporter.severities = order.severities
         if order.classifier is not None:
             self._classifier = order.classifier
             self._previous, self._on_fall_back = order.previous, order.on_fall_back

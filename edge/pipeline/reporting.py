@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from edge import config, event
 from edge.config import calibration
 from edge.coverage import accounting as coverage
+from edge.coverage.severity import Severities
 from edge.coverage.strip_position import StripPosition
 from edge.coverage.strip_trace import RunsNote, SpeedNote, TraceNote
 from edge.frame import Box, Frame
@@ -113,6 +114,8 @@ class Reporter:
         """Since the last `send_notes`; a camera adds at most one width for each meter or second."""
         self._notes_due_ns = 0
         self._last_speed: SpeedNote | None = None
+        self.severities = Severities()
+        """The rules that decide how severe a defect is; replaced as a whole."""
 
     # ---- events ----------------------------------------------------------------------------------------
 
@@ -130,10 +133,16 @@ class Reporter:
         """Emit an event of a camera, with its picture if there is one.  frame: the frame that caused it."""
         fact = event.Event.now(self._clock, session.name, kind, detail)
         ref = None if frame is None else event.FrameRef(frame.number, frame.label)
+        if defect is not None:
+            defect = replace(defect, severity=self._severity(session, defect))
         fact = replace(fact, defect=defect, frame=ref, latency_ms=latency)
         evidence = self._subscribers.evidence
         picture = None if evidence is None else evidence.select(fact, session.camera, frame, detections)
         self._subscribers.events.put(fact, picture)
+
+    def _severity(self, session: CameraSession, defect: event.Defect) -> event.DefectSeverity:
+        width_mm = session.width_across_mm(defect.box_mm)
+        return self.severities.of(defect.coil, defect.class_name, defect.length_mm, width_mm, defect.surface)
 
     def follow_defects(self, session: CameraSession, frame: Frame, detections: Detections) -> None:
         """Let the evidence selector see the open defects of an inspected frame: it may show more of one."""

@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from edge import config
 from edge.camera.notices import CameraOpened, Notice
 from edge.camera.sources.contract import SourceInfo
+from edge.coverage.severity import Severities
 from edge.coverage.strip_position import PositionTracker, Speed, StripUpdate
 from edge.delivery.frame_tap import FrameTap
 from edge.event import Event
@@ -143,6 +144,7 @@ class Scene:
         evidence: Any = None,
         travel: dict[str, Any] | None = None,
         tap: FrameTap | None = None,
+        severities: Severities | None = None,
     ) -> None:
         self.clock = FakeClock()
         self.updates: deque[StripUpdate] = deque()
@@ -175,6 +177,7 @@ class Scene:
                 lambda: "the last one was negative",
             ),
             tap=tap,
+            severities=severities,
         )
         self.number = 0
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
-from edge.coverage import coil_record
+from edge.coverage import coil_judgement, coil_record
 from edge.coverage.coil_lines import Header
 from edge.coverage.coil_record import INDEX_NAME, INDEX_SCHEMA, PACKED, PLAIN, CoilSummary
 from edge.delivery.coils.coil_file import CoilFile
@@ -109,6 +109,7 @@ class Shelf:
             sizes.pop(oldest, None)
             gone.add(coil_record.record_id(oldest))
         if gone:
+            coil_judgement.remove_orphans(self.folder, {coil_record.record_id(path) for path in sizes})
             log.info("the records of %d coils were removed, the newest of them %s", len(gone), max(gone))
             self._replace_index([each for each in coil_record.indexed(self.folder) if each.id not in gone])
 

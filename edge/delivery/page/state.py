@@ -60,8 +60,8 @@ def state_object(known: Known, time: str) -> dict[str, Any]:
         "model": _model(known),
         "machine": None if status is None else dict(status.machine),
         "evidence": None if status is None or status.evidence is None else dict(status.evidence),
-        "grade": None,
-        "roll_marks": [],
+        "grade": None if status is None else status.grade,
+        "roll_marks": [] if status is None else list(status.roll_marks),
     }
 
 

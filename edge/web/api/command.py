@@ -27,6 +27,8 @@ class Verb:
     role: Role
     fields: Mapping[str, Any]
     required: tuple[str, ...] = ()
+    signed: str = ""
+    """The field that gets the name of the user; nobody signs for another person."""
 
 
 VERBS: Final[Mapping[tuple[str, str | None], Verb]] = MappingProxyType(
@@ -46,6 +48,16 @@ VERBS: Final[Mapping[tuple[str, str | None], Verb]] = MappingProxyType(
         ("coil", "show"): Verb("viewer", {}),
         ("coil", "start"): Verb("operator", {"coil": {"type": "string", "minLength": 1, "maxLength": 128}}, ("coil",)),
         ("coil", "stop"): Verb("operator", {}),
+        ("coil-release", None): Verb(
+            "operator",
+            {
+                "coil": {"type": "string", "minLength": 1, "maxLength": 128},
+                "grade": {"type": "string", "minLength": 1, "maxLength": 40},
+                "reason": {"type": "string", "minLength": 1, "maxLength": 500},
+            },
+            ("coil",),
+            "by",
+        ),
         ("dead-letters", "list"): Verb("viewer", {"limit": {"type": "integer", "minimum": 1, "maximum": 50}}),
         ("dead-letters", "retry"): Verb("operator", {"seqs": SEQS, "all": {"type": "boolean"}}),
         ("dead-letters", "discard"): Verb("engineer", {"seqs": SEQS, "all": {"type": "boolean"}}),
@@ -98,5 +110,7 @@ async def command(page: Page, request: Request) -> Response:
     if verb.role != "viewer":
         own["expected_config_sha256"] = SHA256
     check(fields, {"type": "object", "required": verb.required, "properties": {**own, **verb.fields}})
+    if verb.signed:
+        fields[verb.signed] = request.user.name
     result = await page.commands.ask(name, request.user, fields, request.client)
     return Response.json({"schema": "defectd.api.command/1", "verb": name, "result": result})

@@ -245,3 +245,11 @@ def test_a_thousand_files_give_no_traceback_and_no_half_of_a_change(scene: Scene
         assert scene.delivery.kinds().count("config.refused") == refused, n
     assert taken > 150
     assert refused > 500
+
+
+def test_reload_takes_over_products_and_rolls(scene: Scene) -> None:
+    """Severities and grades change at once; no camera is touched, and nothing waits for a restart."""
+    product = {"product": "sheet", "severity": [{"severity": "major"}]}
+    changes = scene.reload(CAMERA, grading=[product], rolls=[{"name": "WR1", "diameter_mm": 480}])
+    assert (changes["settings"], changes["needs_restart"]) == (["grading", "rolls"], [])
+    assert [changes[key] for key in ("reopened", "looked_at")] == [[], []]

@@ -10,6 +10,7 @@ from fakes.inspection import Scene, ScriptedInspector
 
 from edge import config
 from edge.camera.notices import CameraRemoved
+from edge.coverage.severity import Severities
 from edge.errors import CommandError, ConfigError, Problem
 from edge.pipeline.camera_session import CameraSession
 from edge.pipeline.orders import PromoteModel, Reconfigure, SetThresholds
@@ -152,3 +153,14 @@ def test_shadow_model_is_replaced_only_when_asked() -> None:
     assert scene.loop.shadow is shadow
     scene.order(Reconfigure(replaces_shadow=True))
     assert scene.loop.shadow is None
+
+
+def test_severities_follow_the_rules_in_use() -> None:
+    """Both events of a defect say how severe it is; other rules hold from the next event on."""
+    product = {"product": "sheet", "coils": ["*"], "severity": [{"severity": "major", "min_length_mm": 40.0}]}
+    scene = Scene(severities=Severities([product]))
+    scene.play(0, 1, 1, 1)
+    scene.order(Reconfigure(severities=Severities([{**product, "severity": [{"severity": "critical"}]}])))
+    scene.play(0, 0, 0, 0)
+    found = [event.defect.severity for event in scene.events if event.defect is not None]
+    assert found == ["major", "critical"]  # its length is not known: the rule applies
