@@ -20,6 +20,7 @@ EXAMPLES: dict[str, Any] = {
     "coil": "A4711",
     "digest": "abcdef",
     "for_s": 60,
+    "grade": "A",
     "limit": 5,
     "reason": "a new roll",
     "seqs": [1],
@@ -83,7 +84,9 @@ def test_each_verb_is_for_its_role_and_names_who_gave_it(tmp_path: Path, monkeyp
                 if may:
                     assert answer.json == {"schema": "defectd.api.command/1", "verb": verb, "result": {"done": 1}}
                     name = next(name for name, own in ROLES.items() if own == role)
-                    assert received[-1] == {**fields, "actor": {"name": name, "role": role, "via": "127.0.0.1"}}
+                    signed = {VERBS[verb, action].signed: name} if VERBS[verb, action].signed else {}
+                    actor = {"name": name, "role": role, "via": "127.0.0.1"}
+                    assert received[-1] == {**fields, **signed, "actor": actor}
 
 
 NO_COMMANDS: list[dict[str, Any]] = [
