@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick train-quick lint wheels-arm64 test-arm64 soak-delivery test-install deb bench clean
+.PHONY: help run test test-quick train-quick lint docs wheels-arm64 test-arm64 soak-delivery test-install deb release bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ lint: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.dev ## the reference pages from the code, then the documentation into site/
+	$(BIN)/python tests/docs/reference_pages.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 wheels-arm64: $(VENV)/.run ## does every dependency of the edge have a wheel for aarch64?
 	PYTHON=$(BIN)/python tests/arm64.sh wheels
 
@@ -46,6 +50,9 @@ test-install: $(VENV)/.dev ## install.sh and the unit in a booted Debian contain
 
 deb: ## a Debian package in dist/, for this release and architecture; needs dpkg-deb
 	deploy/deb.sh dist
+
+release: $(VENV)/.dev ## wheel, source archive, package and model with checksums, in dist/; KEY= signs the model
+	BIN=$(BIN) KEY=$(KEY) deploy/release.sh dist
 
 bench: $(VENV)/.run ## latency and throughput of this box
 	$(BIN)/defectd bench

@@ -56,6 +56,8 @@ from edge.pipeline.reporting import Report, Subscribers
 from edge.pipeline.strip_monitor import StripInput
 
 log = logging.getLogger(__name__)
+reports_log = logging.getLogger("edge.report")
+"""A logger of its own: a live terminal shows these figures in another way."""
 
 
 class Alive(Protocol):
@@ -387,7 +389,7 @@ def _log_period(reports: Sequence[Report], recorder: Recorder, publisher: Publis
             counts += f" ({', '.join(f'{n} {reason}' for reason, n in report.bad_images.items())})"
         if report.coverage["partial"]:
             counts += f" ({report.coverage['partial']} in part)"
-        log.info(
+        reports_log.info(
             "%s: %s, %.1f fps, ms p50 %.1f p95 %.1f p99 %.1f p99.9 %.1f max %.1f, %s; %d open; "
             "events %d, waiting %d, mqtt %s",
             report.camera,

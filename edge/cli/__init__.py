@@ -16,9 +16,11 @@ from edge.cli import (
     doctor,
     events,
     evidence,
+    init,
     inspect,
     model,
     run,
+    status,
     support,
     web,
 )
@@ -55,8 +57,11 @@ def main() -> None:
 
 
 for _command in (
+    init.init,
     run.run,
     run.check,
+    status.status,
+    status.snapshot,
     run.reload,
     coil.coil,
     inspect.inspect,

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -30,11 +30,17 @@ if TYPE_CHECKING:
 @click.command()
 @config_option
 @click.option("--for", "for_s", type=Seconds(), help="Stop after this time, for example 30s.")
+@click.option("--plain", is_flag=True, help="Only log lines, also on a terminal.")
 @exits_with_reason
-def run(config_path: Path, for_s: float | None) -> None:
-    """Run the daemon. SIGTERM or Ctrl-C stops it after every event is delivered or stored."""
+def run(config_path: Path, for_s: float | None, plain: bool) -> None:
+    """Run the daemon. SIGTERM or Ctrl-C stops it after every event is delivered or stored.
+
+    On a terminal the last lines show the node live, with defects as they come above; piped into a file or a program,
+    the output is the log alone, and under systemd it is JSON.
+    """
     one_thread_each()
     from edge import config
+    from edge.cli import terminal
     from edge.control.startup import prepare
     from edge.daemon import Daemon
     from edge.host import logs
@@ -47,15 +53,21 @@ def run(config_path: Path, for_s: float | None) -> None:
     faulthandler.enable(2)  # stderr: on the watchdog's SIGABRT the journal gets the stack of each thread
     clock = SystemClock()
     service.status("starting: loading and testing the model")
-    show = _link_printer(settings.state.web, clock) if sys.stderr.isatty() else _ignore
-    _leave(Daemon(prepare(settings, clock), clock, config_path, service=service, on_link=show).run(for_s))
+    with ExitStack() as shown:
+        say: Callable[[str], None] | None = note if sys.stderr.isatty() else None
+        if not plain and settings.log.format == "auto" and terminal.is_wanted():
+            live = terminal.LiveTerminal(settings.state.page_socket, settings.log.level)
+            say = shown.enter_context(live).say
+        on_link = _ignore if say is None else _link_printer(settings.state.web, clock, say)
+        code = Daemon(prepare(settings, clock), clock, config_path, service=service, on_link=on_link).run(for_s)
+    _leave(code)
 
 
 def _ignore(_link: str) -> None:
     """Nobody sits at a terminal."""
 
 
-def _link_printer(web_dir: Path, clock: Clock) -> Callable[[str], None]:
+def _link_printer(web_dir: Path, clock: Clock, say: Callable[[str], None]) -> Callable[[str], None]:
     """Prints where the page is served: who starts the daemon by hand may open it as engineer, once."""
 
     def show(link: str) -> None:
@@ -63,7 +75,7 @@ def _link_printer(web_dir: Path, clock: Clock) -> Callable[[str], None]:
 
         with suppress(OSError):  # a full disk: the page then opens for those who only look
             link = f"{link}enter?token={entry_links.create(web_dir, clock.wall_ns())}"
-        note(f"\n  Open the page: {link}\n")
+        say(f"\n  Open the page: {link}\n")
 
     return show
 

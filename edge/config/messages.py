@@ -41,6 +41,7 @@ PATTERNS: Final[Mapping[str, str]] = {
     r"^[^$/+#\s\x00-\x1f][^+#\s\x00-\x1f]*[^/+#\s\x00-\x1f]$": "no blanks, no + or #, and no / at its ends",
     r"^[^+/#\x00-\x1f\x7f]+$": "no + / or #",
     r"^[^+#\s\x00-\x1f$][^+#\x00-\x1f]*$": "a topic in full, without + or #",
+    r"^[^\s\x00-\x1f\x7f]([^\x00-\x1f\x7f]*[^\s])?$": "a text without control characters, and no blank at its ends",
     "^[0-9a-f]{64}$": "a SHA-256 in 64 hexadecimal digits",
     "^[A-Za-z0-9 ]{4}$": "four letters or digits",
     r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$": "a name of a host, without a scheme and a port",

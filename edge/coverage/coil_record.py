@@ -362,7 +362,7 @@ class CoilRecord:
 
 
 def read(path: Path) -> CoilRecord:
-    """A record as a whole, about 1.5 kB of memory for each defect, with all that lies between.  Raises OSError, ValueError."""
+    """A record as a whole, about 1.5 kB of memory for each defect.  Raises OSError, ValueError."""
     totals = Totals()
     defects: dict[str, Defect] = {}
     runs: dict[str, list[Run]] = {}

@@ -49,11 +49,14 @@ def start(level: str, style: Literal["auto", "plain", "json"], stream: TextIO | 
     auto: plain where a person sits at a terminal, also one who pipes the log into `tee`; a service has none.
     """
     stream = sys.stderr if stream is None else stream
-    at_terminal = stream.isatty() or (sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty())
-    plain = at_terminal if style == "auto" else style == "plain"
+    plain = _at_terminal(stream) if style == "auto" else style == "plain"
     handler = logging.StreamHandler(stream)
     handler.setFormatter(_Plain() if plain else _Json())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)  # libraries
     logging.getLogger("edge").setLevel(level.upper())
+
+
+def _at_terminal(stream: TextIO) -> bool:
+    return stream.isatty() or (sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty())

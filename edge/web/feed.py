@@ -23,7 +23,6 @@ from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.log_throttle import LogThrottle
 from edge.host.unix_address import short_name
-from edge.web.latency_trend import LatencyTrend
 
 log = logging.getLogger(__name__)
 
@@ -118,15 +117,24 @@ class Feed:
     """Owned by the page process; all methods run on its loop."""
 
     def __init__(
-        self, path: Path, clock: Clock, sign: Callable[[int], PageSign], backoff: Backoff | None = None
+        self,
+        path: Path,
+        clock: Clock,
+        sign: Callable[[int], PageSign],
+        *,
+        on_state: Callable[[Mapping[str, Any]], None] = lambda _state: None,
+        backoff: Backoff | None = None,
     ) -> None:
-        """path: of the daemon's socket.  sign: this process's sign of life, for so many viewers."""
+        """path: of the daemon's socket.  sign: this process's sign of life, for so many viewers.
+
+        on_state: takes each state object.
+        """
         self._path = path
         self._clock = clock
         self._sign = sign
+        self._on_state = on_state
         self._backoff = Backoff(0.2, 3.0) if backoff is None else backoff
         self._throttle = LogThrottle(log)
-        self.trend = LatencyTrend()
         self._hello: Mapping[str, Any] | None = None
         self._state: tuple[int, bytes, Mapping[str, Any]] | None = None
         self._frames: dict[str, Frame] = {}
@@ -318,7 +326,7 @@ class Feed:
                 case "state":
                     state = header["state"]
                     self._state = now_ns, json.dumps(state, ensure_ascii=False).encode(), state
-                    self.trend.add(state)
+                    self._on_state(state)
                 case "frame":
                     self._take_frame(header, message.body, now_ns)
                     return

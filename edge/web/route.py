@@ -23,6 +23,7 @@ from edge.web.feed import Feed
 from edge.web.labelling import Labelling
 from edge.web.refusal import Refusal, bad_value
 from edge.web.settings import PageSettings
+from edge.web.trend import Trend
 from edge.web.user import NOBODY, Role, User
 from edge.web.work_thread import WorkThread
 
@@ -138,6 +139,7 @@ class Page:
     children: Children
     work: WorkThread
     """For what blocks: `await page.work.run(function, ...)`."""
+    trend: Trend
     labelling: Labelling = field(init=False, repr=False)
     coils: CoilMaps = field(init=False)
     """Belongs to the thread of `work`."""

@@ -64,7 +64,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route("POST", f"{API}/logout", "anyone", session.logout, "End the session", "api-session-1"),
     Route("GET", f"{API}/state", "viewer", state.state, "The state of the node", "api-state-1"),
-    Route("GET", f"{API}/trend", "viewer", state.trend, "Latency of the last hour, by minute", "api-trend-1"),
+    Route("GET", f"{API}/trend", "viewer", state.trend, "Latency of the last hour, a point a minute", "api-trend-1"),
     Route(
         "GET",
         f"{API}/live",

@@ -21,6 +21,7 @@ from edge.web.route import Page, Route
 from edge.web.server import DEFAULT_LIMITS, Limits, PageServer
 from edge.web.settings import PageSettings
 from edge.web.static_files import StaticFiles
+from edge.web.trend import Trend
 from edge.web.work_thread import WorkThread
 
 log = logging.getLogger(__name__)
@@ -49,8 +50,13 @@ async def serving(
     access = Access(settings, clock)
     work = WorkThread("web-work", clock, MAX_WAITING)
     children = Children(clock)
-    feed = Feed(settings.feed_socket, clock, lambda viewers: PageSign(os.getpid(), settings.url, None, viewers))
-    page = Page(settings, clock, feed, access, Commands(settings.command_socket, clock), children, work)
+    trend = Trend(clock)
+
+    def sign(viewers: int) -> PageSign:
+        return PageSign(os.getpid(), settings.url, None, viewers)
+
+    feed = Feed(settings.feed_socket, clock, sign, on_state=trend.note)
+    page = Page(settings, clock, feed, access, Commands(settings.command_socket, clock), children, work, trend)
     server = PageServer(settings, Dispatch(page, routes, StaticFiles(settings.base_path)), clock, limits)
     port = server.open()
     work.start()

@@ -224,16 +224,14 @@ class FakeNode:
         """An hour of latency, a point a minute."""
         source = random.Random(5)
         start = time.time() // 60 * 60 - 3600
-        points = [
-            {
-                "time": stamp(start + 60 * minute),
-                "p50_ms": round(2 + 0.25 * source.random(), 2),
-                "p99_ms": round(3.7 + 0.8 * source.random() + (5.2 if minute == 22 else 0), 2),
-                "budget_ms": 20,
-            }
-            for minute in range(60)
-        ]
-        return {"schema": "defectd.api.trend/1", "points": points}
+        return {
+            "schema": "defectd.api.trend/1",
+            "step_s": 60,
+            "time": [stamp(start + 60 * minute) for minute in range(60)],
+            "p50_ms": [round(2 + 0.25 * source.random(), 2) for _ in range(60)],
+            "p99_ms": [round(3.7 + 0.8 * source.random() + 5.2 * (minute == 22), 2) for minute in range(60)],
+            "budget_ms": 20,
+        }
 
     # ---- inside ----------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from edge.cli.calibrate.session import Output, Run, Shape, frames_options, outpu
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, config_option
-from edge.config.value_types import TILE_PX
 
 
 @click.command()
@@ -34,7 +33,7 @@ from edge.config.value_types import TILE_PX
 @click.option("--no-exclude", is_flag=True, help="With --keep-region: without its zones.")
 @click.option(
     "--tile-px",
-    type=click.IntRange(*TILE_PX),
+    type=click.IntRange(16, 8192),
     help="Side of a tile in the frame, where the configuration has no other than 200.",
 )
 @click.option("--track", is_flag=True, help="The strip wanders: follow its edges in each frame.")

@@ -20,9 +20,8 @@ async def state(page: Page, _request: Request) -> Response:
 
 
 async def trend(page: Page, _request: Request) -> Response:
-    """Latency of the last hour, a point a minute."""
-    points = [point.as_json() for point in page.feed.trend.points()]
-    return Response.json({"schema": "defectd.api.trend/1", "points": points})
+    """The latency of the last hour."""
+    return Response.json(page.trend.as_json())
 
 
 async def health(page: Page, _request: Request) -> Response:

@@ -20,7 +20,7 @@ EXAMPLES: dict[str, Any] = {
     "coil": "A4711",
     "digest": "abcdef",
     "for_s": 60,
-    "grade": "A",
+    "grade": "B",
     "limit": 5,
     "reason": "a new roll",
     "seqs": [1],
@@ -85,8 +85,11 @@ def test_each_verb_is_for_its_role_and_names_who_gave_it(tmp_path: Path, monkeyp
                     assert answer.json == {"schema": "defectd.api.command/1", "verb": verb, "result": {"done": 1}}
                     name = next(name for name, own in ROLES.items() if own == role)
                     signed = {VERBS[verb, action].signed: name} if VERBS[verb, action].signed else {}
-                    actor = {"name": name, "role": role, "via": "127.0.0.1"}
-                    assert received[-1] == {**fields, **signed, "actor": actor}
+                    assert received[-1] == {
+                        **fields,
+                        **signed,
+                        "actor": {"name": name, "role": role, "via": "127.0.0.1"},
+                    }
 
 
 NO_COMMANDS: list[dict[str, Any]] = [
@@ -102,6 +105,7 @@ NO_COMMANDS: list[dict[str, Any]] = [
     {"verb": "pause", "camera": "top", "for_s": 1e9},
     {"verb": "coil", "action": ["start"]},
     {"verb": "coil", "action": "start", "coil": ""},
+    {"verb": "coil-release", "coil": "A4711", "by": "somebody else"},
     {"verb": "set", "camera": "top", "classes": {"a": {"b": 1}}},
     {"verb": "set", "camera": "top", "confidence": "high"},
     {"verb": ["ping"]},

@@ -25,7 +25,7 @@ def running(path: Path, scene: Callable[[Feed], Coroutine[Any, Any, None]]) -> N
     """Play a scene with a feed that is connected to the socket as soon as somebody listens there."""
 
     async def main() -> None:
-        feed = Feed(path, SystemClock(), lambda viewers: SIGN, Backoff(0.01, 0.02))
+        feed = Feed(path, SystemClock(), lambda viewers: SIGN, backoff=Backoff(0.01, 0.02))
         task = asyncio.create_task(feed.run())
         try:
             async with asyncio.timeout(20):

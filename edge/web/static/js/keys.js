@@ -6,7 +6,7 @@ const groups = new Set();
 
 /**
  * Keys while the component is shown: `useKeys("Label", {g: ["good", markGood]})`. Names as in `KeyboardEvent.key`, letters in lower
- * case. Nothing happens while somebody types, with Ctrl, Alt or Meta, or under an open dialog.
+ * case; one without a function is only listed. Nothing happens while somebody types, with Ctrl, Alt or Meta, or under an open dialog.
  */
 export function useKeys(title, keys) {
   const group = useRef({ title, keys });
@@ -28,7 +28,7 @@ function pressed(press) {
   const key = press.key.length === 1 ? press.key.toLowerCase() : press.key;
   if ((key === "Enter" || key === " ") && press.target.closest?.("button, a, summary")) return; // theirs
   for (const { keys } of [...groups].reverse()) {
-    if (!keys[key]) continue;
+    if (!keys[key]?.[1]) continue;
     press.preventDefault();
     keys[key][1](press);
     return;

@@ -4,6 +4,7 @@
  */
 
 import { html, useEffect, useRef, useState } from "../html.js";
+import { useKeys } from "../keys.js";
 import { onTheme } from "../theme.js";
 import { className, metres, millimetres, plural, time } from "./format.js";
 import { ClassIcon, Icon } from "./icons.js";
@@ -12,6 +13,13 @@ import { StripScale, drawStrip } from "./strip_drawing.js";
 const ZOOMS = [0.5, 0.8]; // by key and button; by wheel
 const MIN_SPAN = { position: 2, time: 20 };
 const REACH_PX = 12;
+const LISTED_KEYS = {
+  ArrowLeft: ["move back, → forward", null],
+  "+": ["zoom in, - out", null],
+  n: ["next defect, P the one before", null],
+  Enter: ["open the defect", null],
+  End: ["follow the strip", null],
+};
 
 /**
  * map: {
@@ -32,6 +40,7 @@ export function StripMap({ map, span = null, focus, selected = null, onSelect, o
   const strip = view.current;
   strip.update({ map, span, selected, onSelect, onOpen, onView, textPx, setHovered });
 
+  useKeys("On the map", LISTED_KEYS);
   useEffect(() => strip.attach(), []);
   useEffect(() => strip.draw());
   useEffect(() => {

@@ -1,7 +1,7 @@
 /** What needs somebody's attention now, the worst first. */
 
 import { html, useRef, useState } from "../../html.js";
-import { className, metres, millimetres, number, plural } from "../../parts/format.js";
+import { metres, millimetres, number, plural } from "../../parts/format.js";
 import { Icon } from "../../parts/icons.js";
 import { useStore } from "../../store.js";
 
@@ -83,7 +83,7 @@ function ofRollMarks({ roll_marks: marks }) {
   return (marks ?? []).map((mark) => {
     const side = mark.surface ? `, ${mark.surface}` : "";
     const text = [
-      `${mark.seen} of ${mark.places} turns since ${metres(mark.from_m)}, ${millimetres(mark.across_mm)} from OS, ${className(mark.class)}.`,
+      `${mark.seen} of ${mark.places} turns since ${metres(mark.from_m)}, ${millimetres(mark.across_mm)} from OS.`,
       mark.rolls.length ? `Fits ${mark.rolls.join(" and ")}.` : "Fits no known roll.",
       `Chance: 1 coil in ${chanceText(mark.log10_chance)}.`,
     ];

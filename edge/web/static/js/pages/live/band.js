@@ -72,7 +72,7 @@ function Grade({ grade, strip }) {
   return html`<${Figure} name=${name}>
     <div class="grade grade-${gradeKind(grade)}">
       <div class="figure-value ${grade.grade.length <= 2 ? "letter" : "word"}">${grade.grade}</div>
-      <ul>${grade.reasons.slice(0, 2).map((reason) => html`<li title=${grade.reasons.join("\n")}>${reason}</li>`)}</ul>
+      <ul>${grade.reasons.slice(0, 2).map((reason) => html`<li title=${grade.reasons.join("\n")}>${reason.replaceAll("_", " ")}</li>`)}</ul>
     </div>
   </${Figure}>`;
 }

@@ -69,7 +69,7 @@ async function load() {
   history.isLoaded = true;
   try {
     const trend = await get("/trend", null, { quiet: true });
-    const before = trend.points.map(({ time, p50_ms: p50, p99_ms: p99 }) => ({ at: Date.parse(time), p50, p99 }));
+    const before = trend.time.map((time, index) => ({ at: Math.floor(Date.parse(time) / STEP_MS) * STEP_MS, p50: trend.p50_ms[index], p99: trend.p99_ms[index] }));
     const first = history.points[0]?.at ?? Infinity;
     history.points = [...before.filter(({ at }) => at < first), ...history.points].slice(-MAX_POINTS);
   } catch {

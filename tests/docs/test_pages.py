@@ -1,0 +1,113 @@
+"""The documentation builds without a warning, and its commands and configurations are valid."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+import edge
+from edge import cli, config
+from trainer.cli.commands import main as train
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    path
+    for path in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    if "decisions" not in path.parts and "reference" not in path.parts
+)
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
+COMMANDS = {"defectd": cli.main, "defectd-train": train}
+PLACEHOLDER = re.compile(r"[A-Z]{2,}|\.\.\.|<|\[")
+MAX_README_WORDS = 700
+
+
+def blocks(language):
+    for path in PAGES:
+        for found in FENCE.finditer(path.read_text("utf-8")):
+            if found[2] == language:
+                indent = found[1]
+                yield pytest.param(re.sub(rf"(?m)^{indent}", "", found[3]), id=f"{path.name}:{found.start()}")
+
+
+def command_lines():
+    """Every line of a shell example, fenced or indented, that calls one of the two commands."""
+    for path in PAGES:
+        for line in path.read_text("utf-8").splitlines():
+            found = re.match(r"(?: {4})?(?:sudo )?(?:\.venv/bin/)?(defectd(?:-train)?) (.*)", line)
+            if found and not line.startswith(("defectd is", "defectd does")):
+                yield pytest.param(
+                    found[1], found[2].split(" #")[0].strip(), id=f"{path.name}: {found[1]} {found[2][:50]}"
+                )
+
+
+@pytest.mark.parametrize("text", [*blocks("yaml")])
+def test_a_configuration_in_the_documentation_is_accepted(text):
+    """Each YAML block, completed by the two keys without a default, is a valid configuration."""
+    camera = {"name": "top", "source": "strip:"}
+    given = yaml.safe_load(re.sub(r"\$\{[^}]+\}", "x", text).replace("rtsp://...", "rtsp://10.0.0.20/stream1"))
+    given = {"node": "line3", "cameras": [camera], **given}
+    given["cameras"] = [camera | one for one in given["cameras"]]
+    config.Config.model_validate(given)
+
+
+@pytest.mark.parametrize("text", [*blocks("json")])
+def test_json_in_the_documentation_can_be_read(text):
+    """Each JSON block is valid JSON, one value or one a line."""
+    try:
+        json.loads(text)
+    except ValueError:
+        for line in re.split(r"\n(?=\{)", text.strip()):
+            json.loads(line)
+
+
+@pytest.mark.parametrize(("name", "arguments"), [*command_lines()])
+def test_a_command_in_the_documentation_exists(name, arguments):
+    """Each example names a command and options that exist."""
+    command, words = COMMANDS[name], shlex.split(arguments)
+    while isinstance(command, click.Group):
+        options = [word for word in words if word.startswith("-")]
+        if not words or options == words:
+            break
+        word = words.pop(0)
+        assert word in command.commands, f"{name} has no command {word}"
+        command = command.commands[word]
+    known = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    known |= {"-h", "--help", "--version"}
+    for word in words:
+        if word.startswith("-") and word != "-" and not PLACEHOLDER.match(word):
+            assert word.split("=")[0] in known, f"{name} {arguments}: {word} is no option"
+
+
+def test_the_documentation_builds_without_a_warning(tmp_path):
+    """Every link and anchor leads somewhere, and every page is in the navigation."""
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
+def test_links_of_a_page_at_the_top_lead_to_files(name):
+    """Relative links name files of this repository."""
+    for link in re.findall(r"\]\(([^)#]+)\)", (ROOT / name).read_text("utf-8")):
+        assert "://" in link or (ROOT / link).exists(), link
+
+
+def test_the_readme_is_short():
+    """Everything beyond the first look is in docs/."""
+    assert len((ROOT / "README.md").read_text("utf-8").split()) <= MAX_README_WORDS
+
+
+def test_the_citation_names_this_version():
+    """CITATION.cff is changed with the version."""
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["version"] == edge.__version__
