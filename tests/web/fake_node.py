@@ -31,6 +31,20 @@ STROKES = {
 """By class: how many strokes, their extent, gray and thickness."""
 
 
+OTHER_EVENTS: list[tuple[str, str, dict[str, Any]]] = [
+    ("coverage.gap", "top", {"cause": "overload", "frames": 14, "from_m": 402.0, "to_m": 403.1, "coil": "A4711"}),
+    ("operator.acted", "node", {"who": "anna", "role": "operator", "via": "192.0.2.7", "verb": "pause",
+                                "camera": "top", "before_sha256": "cd" * 32, "after_sha256": "cd" * 32,
+                                "reason": "roll change"}),
+    ("camera.paused", "top", {"for_s": 600, "reason": "roll change"}),
+    ("camera.resumed", "top", {"seconds": 124.2}),
+    ("model.changed", "node", {"from": {"name": "student", "version": "0.3", "sha256": "ab" * 32},
+                               "to": {"name": "student", "version": "0.4", "sha256": "ac" * 32},
+                               "canary_s": 600, "reason": "installed"}),
+    ("image.bad", "bottom", {"reason": "too dark"}),
+]  # fmt: skip
+
+
 def stamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -380,6 +394,8 @@ class FakeNode:
         confidence: float,
         when: float,
     ) -> None:
+        if self.last_seq % 9 == 4:
+            self._add_other(OTHER_EVENTS[self.last_seq // 9 % len(OTHER_EVENTS)], when - 2)
         self.last_seq += 1
         seq = self.last_seq
         self._counts[severity] += 1
@@ -442,6 +458,33 @@ class FakeNode:
                 "config_sha256": "cd" * 32,
                 "evidence": {"path": path, "sha256": "ef" * 32},
                 "detail": None,
+            }
+        )
+
+    def _add_other(self, other: tuple[str, str, dict[str, Any]], when: float) -> None:
+        """An event that is no defect."""
+        kind, camera, detail = other
+        self.last_seq += 1
+        self._events.append(
+            {
+                "schema": "defectd.event/1",
+                "event_id": f"0190e2a0-0000-7000-8000-{self.last_seq:012d}",
+                "seq": self.last_seq,
+                "node": "line3",
+                "camera": camera,
+                "type": kind,
+                "time": stamp(when),
+                "monotonic_ns": int(when * 1e9),
+                "boot_id": "b",
+                "clock_synced": True,
+                "replayed": False,
+                "defect": None,
+                "frame": None,
+                "latency_ms": None,
+                "model": {"name": "student", "version": "0.3", "sha256": "ab" * 32},
+                "config_sha256": "cd" * 32,
+                "evidence": None,
+                "detail": detail,
             }
         )
 

@@ -32,21 +32,56 @@ def events(node, request) -> dict[str, Any]:
         "type": lambda e: e["type"],
         "camera": lambda e: e["camera"],
         "class": lambda e: (e["defect"] or {}).get("class"),
+        "severity": lambda e: (e["defect"] or {}).get("severity"),
+        "coil": lambda e: (e["defect"] or e["detail"] or {}).get("coil"),
     }.items():
         wanted = request.get_query_argument(key, None)
-        found = [event for event in found if wanted in {None, of(event)}]
-    if after is not None:
-        found = [event for event in found if event["seq"] > int(after)][:limit]
-    else:
-        found = [event for event in found if before is None or event["seq"] < int(before)][-limit:]
-    return {"schema": "defectd.api.events/1", "events": found, "last_seq": node.last_seq}
+        found = [event for event in found if wanted is None or of(event) in wanted.split(",")]
+    since, until = request.get_query_argument("since", ""), request.get_query_argument("until", "~")
+    text = request.get_query_argument("q", "")
+    found = [event for event in found if since <= event["time"] <= until and text in json.dumps(event)]
+    found = [event for event in found if int(after or 0) < event["seq"] < int(before or 1 << 60)]
+    is_forward = after is not None and before is None
+    shown = found[:limit] if is_forward else found[: -limit - 1 : -1]
+    cursor = {"after" if is_forward else "before": shown[-1]["seq"]} if len(found) > limit else None
+    return {
+        "schema": "defectd.api.events/1",
+        "events": [delivered(event) for event in shown],
+        "next": cursor,
+        "is_whole": True,
+    }
+
+
+def delivered(event: dict[str, Any]) -> dict[str, Any]:
+    """Now and then one was refused."""
+    if event["seq"] % 17 == 5:
+        return event | {"delivery": {"state": "refused", "settled": event["time"], "reason": "not authorized"}}
+    return event | {"delivery": {"state": "delivered", "settled": event["time"], "reason": None}}
 
 
 def event(node, request, seq: str) -> dict[str, Any] | None:
     found = [event for event in node.events() if event["seq"] == int(seq)]
     if not found:
-        return request.refuse(404, "not_found", "There is no such event.", "The outbox keeps the newest events only.")
-    return {"schema": "defectd.api.event/1", "event": found[0]}
+        return request.refuse(
+            404, "not_found", "this event is not stored any more, or not yet", "The outbox keeps the newest events only"
+        )
+    return {"schema": "defectd.api.event/1", "event": delivered(found[0]), "picture": described(found[0])}
+
+
+def described(event: dict[str, Any]) -> dict[str, Any] | None:
+    """The picture of a defect, as the archive would describe it."""
+    if event["evidence"] is None:
+        return None
+    defect = event["defect"]
+    return {
+        "evidence": event["evidence"]["path"],
+        "kind": "defect",
+        "camera": event["camera"],
+        "crop_px": defect["box_px"],
+        "frame_px": [1600, 256],
+        "box": [0.17, 0.1, 0.64, 0.78],
+        "event_id": event["event_id"],
+    }
 
 
 def picture(node, request, path: str) -> tuple[str, bytes] | None:

@@ -13,6 +13,7 @@ from edge.delivery.outbox.reader import EventPage, EventQuery, read_page
 from edge.delivery.outbox.rows import StoredEvent
 from edge.errors import OutboxError
 from edge.host.clock import NS_PER_MS, NS_PER_S, Clock, stamp
+from edge.web.api import evidence
 from edge.web.refusal import Refusal, bad_value
 from edge.web.route import Page, Request, Response
 
@@ -43,7 +44,7 @@ async def events(page: Page, request: Request) -> Response:
 
 
 async def event(page: Page, request: Request) -> Response:
-    """One event by its number."""
+    """One event by its number, with what is known of its picture."""
     text = request.params["seq"]
     if not (text.isascii() and text.isdigit() and len(text) <= 16):
         raise bad_value("seq is a number")
@@ -52,7 +53,10 @@ async def event(page: Page, request: Request) -> Response:
     if not found.events:
         remedy = "The node keeps as many delivered events as outbox.keep_delivered says"
         raise Refusal(HTTPStatus.NOT_FOUND, "not_found", "this event is not stored any more, or not yet", remedy)
-    return Response.json({"schema": "defectd.api.event/1", "event": _as_json(found.events[0])})
+    shown = _as_json(found.events[0])
+    path = (shown.get("evidence") or {}).get("path")
+    picture = None if path is None else await page.work.run(evidence.described, page, str(path))
+    return Response.json({"schema": "defectd.api.event/1", "event": shown, "picture": picture})
 
 
 async def _read(page: Page, query: EventQuery) -> EventPage:

@@ -67,6 +67,16 @@ def _item(labelling: Labelling, named: Named, facts: dict[str, Any], *, is_blind
     }
 
 
+def described(page: Page, path: str) -> dict[str, Any] | None:
+    """What a list would show of the picture of an event; None for one that was deleted.  Reads its file."""
+    found = archive.named(path)
+    try:
+        facts = {} if found is None else archive.facts_at(page.settings.evidence, path)
+    except EvidenceError:
+        return None
+    return _item(page.labelling, found, facts, is_blind=False) if found is not None and facts else None
+
+
 async def picture(page: Page, request: Request) -> Response:
     """One picture, without the facts in its comment.  A labelled one is there after the archive has deleted it."""
     path = f"{request.params['kind']}/{request.params['name']}.jpg"

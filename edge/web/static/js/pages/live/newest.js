@@ -1,15 +1,14 @@
 /** The newest defects with their pictures, and between them what else happened. */
 
-import { evidenceUrl } from "../../api.js";
-import { html, useEffect, useMemo, useRef, useState } from "../../html.js";
+import { html, useMemo } from "../../html.js";
 import { SeverityChip } from "../../parts/chip.js";
 import { className, fullTime, isKnown, metres, millimetres, number, time } from "../../parts/format.js";
 import { ClassIcon, Icon } from "../../parts/icons.js";
+import { Thumbnail } from "../../parts/thumbnail.js";
 import { href } from "../../router.js";
 import { useStore } from "../../store.js";
 
 const MAX_ROWS = 30;
-const WRITTEN_MS = 700; // the picture is written after its event is sent
 const HIDDEN_TYPES = new Set(["coverage.gap"]);
 const KINDS = { "camera.lost": "bad", "image.bad": "warn", "events.dropped": "bad", "model.rolled_back": "warn", "model.refused": "warn", "camera.drifted": "warn", "speed.stale": "warn" };
 
@@ -70,24 +69,4 @@ function Row({ event, isSelected }) {
 function acrossText(across) {
   if (!isKnown(across)) return "";
   return `, ${millimetres(Array.isArray(across) ? (across[0] + across[1]) / 2 : across)} from OS`;
-}
-
-/** The picture, asked for when it can be there, and once more if it was not. */
-function Thumbnail({ event }) {
-  const address = evidenceUrl(event.evidence);
-  const isNew = Date.now() - Date.parse(event.time) < 5000;
-  const [attempt, setAttempt] = useState(isNew ? 0 : 1);
-  useEffect(() => {
-    if (!address || attempt !== 0) return;
-    const timer = setTimeout(() => setAttempt(1), WRITTEN_MS);
-    return () => clearTimeout(timer);
-  }, [address, attempt]);
-  const retry = useRef(null);
-  useEffect(() => () => clearTimeout(retry.current), []);
-  function failed() {
-    setAttempt(attempt === 1 ? -1 : -2);
-    if (attempt === 1) retry.current = setTimeout(() => setAttempt(2), 3000);
-  }
-  if (!address || attempt <= 0) return html`<span class="thumbnail"><${ClassIcon} name=${event.defect.class} /></span>`;
-  return html`<img class="thumbnail" alt="" decoding="async" src=${attempt === 1 ? address : `${address}?retry`} onError=${failed} />`;
 }
