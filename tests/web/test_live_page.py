@@ -49,8 +49,8 @@ SHOWN_NOW = """async () => {
   return {
     frame,
     labels: [...picture.querySelectorAll(".defect-label b:first-of-type")].map((label) => label.textContent),
-    boxes: boxes.map((box) => [
-      (box.left - layer.left) / layer.width, (box.top - layer.top) / layer.height, box.width / layer.width, box.height / layer.height,
+    boxes: boxes.map(({ left, top, width, height }) => [
+      (left - layer.left) / layer.width, (top - layer.top) / layer.height, width / layer.width, height / layer.height,
     ]),
     png: btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")),
   };
