@@ -23,7 +23,8 @@ MOST_STOPS = 120
 SERIOUS = ("serious", "critical")
 CONTROLS = """() => {
   const all = "a[href], button, input, select, textarea, summary, [tabindex]:not([tabindex='-1'])";
-  const isLeftOut = (one) => one.type === "radio" && !one.checked && document.querySelector(`[name="${one.name}"]:checked`);
+  const isChosen = (name) => document.querySelector(`[name="${name}"]:checked`);
+  const isLeftOut = ({ type, checked, name }) => type === "radio" && !checked && isChosen(name);
   const isReached = (one) => !one.disabled && one.tabIndex >= 0 && !one.closest("[inert]") && !isLeftOut(one);
   const isShown = (one) => one.getBoundingClientRect().width > 0 && one.checkVisibility({ visibilityProperty: true });
   window.wanted = new Set([...document.querySelectorAll(all)].filter((one) => isReached(one) && isShown(one)));
@@ -62,6 +63,17 @@ def shown(request: pytest.FixtureRequest, node: PageNode, browser: Any) -> Itera
     page = context.new_page()
     page.goto(node.link())
     yield page, observer
+    context.close()
+
+
+@pytest.fixture(scope="module")
+def engineer(node: PageNode, browser: Any) -> Iterator[Any]:
+    """Another page, for the keyboard alone."""
+    context = browser.new_context(viewport=DESK, reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE_MS)
+    page = context.new_page()
+    page.goto(node.link())
+    yield page
     context.close()
 
 
@@ -105,21 +117,15 @@ def test_page_is_silent_small_and_accessible(node: PageNode, shown: tuple[Any, O
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_keyboard_reaches_every_control_of_a_page(node: PageNode, browser: Any, path: str) -> None:
+def test_keyboard_reaches_every_control_of_a_page(node: PageNode, engineer: Any, path: str) -> None:
     """By Tab alone, and what has the focus shows it."""
-    context = browser.new_context(viewport=DESK, reduced_motion="reduce")
-    try:
-        page = context.new_page()
-        page.goto(node.link())
-        opened(page, node, path)
-        count = page.evaluate(CONTROLS)
-        for _ in range(min(count + 20, MOST_STOPS)):
-            page.keyboard.press("Tab")
-            page.evaluate(FOCUSED)
-        if count + 20 <= MOST_STOPS:
-            left = page.evaluate(LEFT)
-            assert not left, "\n".join(left)
-        unseen = page.evaluate("window.unseen")
-        assert not unseen, "\n".join(unseen)
-    finally:
-        context.close()
+    opened(engineer, node, path)
+    count = engineer.evaluate(CONTROLS)
+    for _ in range(min(count + 20, MOST_STOPS)):
+        engineer.keyboard.press("Tab")
+        engineer.evaluate(FOCUSED)
+    if count + 20 <= MOST_STOPS:
+        left = engineer.evaluate(LEFT)
+        assert not left, "\n".join(left)
+    unseen = engineer.evaluate("window.unseen")
+    assert not unseen, "\n".join(unseen)
