@@ -45,6 +45,7 @@ def page_settings(settings: Config, config_path: Path | None) -> PageSettings:
             )
             for camera in settings.active_cameras
         ),
+        bundle=settings.model.bundle,
         topic_prefix=settings.mqtt.topic_prefix,
         log_level=settings.log.level,
         log_format=settings.log.format,

@@ -14,7 +14,7 @@ from edge.cli.exit_codes import exits_with_reason
 from edge.cli.options import config_option, json_option, since_option, since_wall_ns
 from edge.cli.progress import echo, note, progress
 
-KINDS = click.Choice(["defect", "frame", "image", "unsure", "audit"])
+KINDS = click.Choice(["defect", "frame", "image", "shadow", "unsure", "audit"])
 
 
 @click.group(short_help="Pictures of defects, and tiles to label.")

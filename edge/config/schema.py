@@ -274,6 +274,12 @@ class Evidence(Section):
     longest_px: int = Field(1600, ge=64, le=8192, description="pictures with a longer side are reduced to this")
     per_minute: int = Field(120, ge=1, le=100_000, description="maximum number of pictures per minute")
     unsure_per_hour: float = Field(30.0, ge=0.0, le=36_000.0, description="unsure tiles kept for each camera; 0: none")
+    shadow_per_hour: float = Field(
+        20.0,
+        ge=0.0,
+        le=3600.0,
+        description="tiles about which the shadow model disagrees, kept for each camera; 0: none",
+    )
     audit_per_hour: float = Field(
         6.0, ge=0.0, le=36_000.0, description="random tiles kept for each camera, whatever they show; 0: none"
     )

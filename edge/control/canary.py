@@ -69,6 +69,7 @@ class Canary:
         """
         self._before = dict(before)
         self._at = dict(at)
+        self.watch_s = canary_s
         self._until_ns = now_ns + int(canary_s * NS_PER_S)
 
     def judge(self, now: Mapping[str, Record], now_ns: int) -> tuple[Judgement, str]:
@@ -84,6 +85,16 @@ class Canary:
                 return "missed", f"camera {name}: frames late, dropped or inspected in part: {rates}"
         enough = any(record.inspected >= MIN_FRAMES for record in after.values())
         return ("good" if enough and now_ns >= self._until_ns else "watching"), ""
+
+    def comparison(self, now: Mapping[str, Record]) -> dict[str, dict[str, dict[str, int]]]:
+        """What `judge` compares, for people: by camera the counts of the previous model and of this one."""
+        return {
+            name: {
+                "before": self._before.get(name, Record()).as_json(),
+                "after": record.since(self._at.get(name, Record())).as_json(),
+            }
+            for name, record in now.items()
+        }
 
     def left_s(self, now_ns: int) -> float:
         """How long the watch still takes, if there are frames enough."""

@@ -97,11 +97,19 @@ class ModelRollout:
 
     @property
     def trial(self) -> dict[str, Any] | None:
-        """The canary's watch: how long it still takes and what comes back when it fails; None without one."""
+        """The canary's watch: how far it is, what comes back when it fails, and how both do; None without one."""
         canary, previous = self._canary, self._previous
         if canary is None or previous is None:
             return None
-        return {"left_s": round(canary.left_s(self._clock.monotonic_ns()), 1), "previous": previous.identity}
+        left_s = canary.left_s(self._clock.monotonic_ns())
+        return {
+            "version": self._current.identity["version"],
+            "left_s": round(left_s, 1),
+            "watch_s": canary.watch_s,
+            "share": 1.0 if canary.watch_s <= 0 else round(1 - left_s / canary.watch_s, 4),
+            "previous": previous.identity,
+            "cameras": canary.comparison(self._records()),
+        }
 
     def check(self) -> None:
         """Compare the canary with the previous model; follow when the inspection loop went back by itself."""

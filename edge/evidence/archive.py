@@ -29,10 +29,11 @@ from edge.host.rights import why
 log = logging.getLogger(__name__)
 
 SCHEMA: Final = "defectd.evidence/1"
-Kind = Literal["audit", "unsure", "image", "frame", "defect"]
-"""A random tile, an unsure tile, a bad picture, the whole frame of a defect, the crop of a defect."""
+Kind = Literal["audit", "unsure", "shadow", "image", "frame", "defect"]
+"""A random tile, an unsure tile, a tile about which the shadow model disagreed, a bad picture, the whole frame of a
+defect, the crop of a defect."""
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
-RANKS: Final[dict[Kind, int]] = {"audit": 0, "unsure": 0, "image": 1, "frame": 1, "defect": 2}
+RANKS: Final[dict[Kind, int]] = {"audit": 0, "unsure": 0, "shadow": 0, "image": 1, "frame": 1, "defect": 2}
 """Which pictures the archive deletes first when it needs space: the lowest rank, within a rank the oldest."""
 MAX_FILES: Final = 200_000
 MAX_CHECKED: Final = 500

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from edge.evidence.archive import Kind
 from edge.evidence.writer import PendingEvidence, Piece
 from edge.frame import Box, Frame, Gray
 from edge.host.clock import NS_PER_S, Clock, stamp
+from edge.host.token_bucket import TokenBucket
 from edge.vision.boxes import overlap_px
 from edge.vision.decision import Detections
 from edge.vision.inspector import Verdict
@@ -74,6 +75,8 @@ class EvidenceSelector:
         """By track, until the track closes."""
         self._held_bytes = 0
         self._due_ns: dict[tuple[str, Kind], int] = {}
+        self._disputes: dict[str, TokenBucket] = {}
+        """By camera."""
 
     def select(
         self, fact: event.Event, camera: config.Camera, frame: Frame | None, detections: Detections
@@ -133,6 +136,41 @@ class EvidenceSelector:
             self._keep_crop(
                 "audit", frame, tile, {"label": _label(tile, detections), **_origin(verdict, tile, place())}
             )
+
+    def dispute(
+        self,
+        frame: Frame,
+        ours: Verdict,
+        theirs: Verdict,
+        shadow: Mapping[str, str],
+        place: Callable[[], Place] = nowhere,
+    ) -> None:
+        """Keep the tile about which the shadow model disagrees most, some of them an hour.
+
+        ours: the verdict that counts.  theirs: that of the shadow model.  shadow: its name and version.
+        """
+        tile = _disputed(ours, theirs)
+        if tile is None or not self._may_keep_dispute(frame.camera):
+            return
+        other = {} if theirs.tile_scores is None else theirs.tile_scores.of(tile)
+        said = {
+            "name": shadow.get("name"),
+            "version": shadow.get("version"),
+            "label": _label(tile, theirs.detections),
+            **{name: fact for name, fact in other.items() if name in ("scores", "anomaly")},
+        }
+        about = {"label": _label(tile, ours.detections), **_origin(ours, tile, place()), "shadow": said}
+        self._keep_crop("shadow", frame, tile, about)
+
+    def _may_keep_dispute(self, camera: str) -> bool:
+        per_hour = self._settings.shadow_per_hour
+        if per_hour <= 0:
+            return False
+        now_ns = self._clock.monotonic_ns()
+        bucket = self._disputes.get(camera)
+        if bucket is None:
+            bucket = self._disputes[camera] = TokenBucket(per_hour / 3600, max(1, int(per_hour)), now_ns)
+        return bucket.take(now_ns)
 
     def _keep_defect(
         self, fact: event.Event, defect: event.Defect, camera: config.Camera, frame: Frame, detections: Detections
@@ -249,6 +287,21 @@ def _peak(defect: event.Defect, detections: Detections) -> Box | None:
     if not own:
         return None
     return max(own, key=lambda r: (r.class_name == defect.class_name, r.confidence)).peak_px
+
+
+def _disputed(ours: Verdict, theirs: Verdict) -> Box | None:
+    """The strongest tile of a class that only one of the verdicts has; without one, a tile that only one is sure of."""
+    pairs = ((theirs.detections, ours.detections), (ours.detections, theirs.detections))
+    for one, other in pairs:
+        known = {region.class_name for region in other.regions}
+        for region in one.regions:
+            if region.class_name not in known:
+                return region.peak_px or region.box_px
+    for one, other in pairs:
+        for box in one.unsure_boxes:
+            if box not in other.unsure_boxes:
+                return box
+    return None
 
 
 def _label(tile: Box, detections: Detections) -> str:

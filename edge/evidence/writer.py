@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, get_args
 
 from edge import config, event
 from edge.errors import EvidenceError
-from edge.evidence.archive import Archive, Kind
+from edge.evidence.archive import RANKS, Archive, Kind
 from edge.frame import Gray
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.token_bucket import TokenBucket
@@ -162,7 +162,7 @@ class EvidenceWriter:
             self._lose("disk")
             return None
         settings = self._settings
-        quality = TILE_QUALITY if piece.kind in ("audit", "unsure") else settings.quality
+        quality = TILE_QUALITY if RANKS[piece.kind] == 0 else settings.quality
         try:
             coded = jpeg(piece.pixels, longest_px=settings.longest_px, quality=quality, max_bytes=MAX_BYTES)
             kept = self.archive.add(piece.kind, piece.camera, coded, piece.facts)

@@ -20,7 +20,7 @@ class _Plain(logging.Formatter):
         moment = time.localtime(record.created)
         at = f"{time.strftime('%H:%M:%S', moment)} {moment.tm_zone}"
         module = record.name.rpartition(".")[2]
-        return lines(redact(f"{at} {record.levelname.lower():7} {module:11} {_text(record)}"))
+        return lines(redact(f"{at} {record.levelname.lower():7} {module:11} {text_of(record)}"))
 
 
 class _Json(logging.Formatter):
@@ -30,13 +30,14 @@ class _Json(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "thread": record.threadName,
-            "message": redact(_text(record)),
+            "message": redact(text_of(record)),
         }
         # ASCII: a stream replaces what its encoding lacks with text that is not JSON.
         return f"<{PRIORITY.get(record.levelno, 6)}>{json.dumps(line)}"
 
 
-def _text(record: logging.LogRecord) -> str:
+def text_of(record: logging.LogRecord) -> str:
+    """The message of a record, with its traceback; credentials are still in it."""
     text = record.getMessage()
     if record.exc_info:
         text = f"{text}\n{logging.Formatter().formatException(record.exc_info)}"

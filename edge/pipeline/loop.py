@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, Protocol
 
 from edge import config, event
@@ -221,14 +222,21 @@ class InspectionLoop:
             self._drift.compare(session, frame, prepared, verdict)
             self._scheduler.done(name, verdict.tiles, verdict.inference_ns, self._clock.monotonic_ns() - dequeued_ns)
             if self._shadow.current is not None:
-                spare_ns = 0 if self._cameras.heads() else self._scheduler.spare_ns()
-                self._shadow.current.compare(name, frame.pixels, verdict, spare_ns, self._is_over)
+                self._compare(self._shadow.current, session, frame, verdict, position)
         except Exception:
             if session.counters.account.delivered() == counted:
                 session.miss("overload", frame.grabbed_ns, "dropped", "failed")
             raise
         finally:
             self._cameras.release(frame)
+
+    def _compare(
+        self, shadow: Shadow, session: CameraSession, frame: Frame, verdict: Verdict, position: StripPosition | None
+    ) -> None:
+        """Let the shadow model inspect the frame too, if there is time."""
+        spare_ns = 0 if self._cameras.heads() else self._scheduler.spare_ns()
+        dispute = partial(self._reporter.dispute, session, frame, verdict, position)
+        shadow.compare(session.name, frame.pixels, verdict, spare_ns, self._is_over, dispute)
 
     def _inspect(self, session: CameraSession, frame: Frame, prepared: PreparedFrame, max_tiles: int) -> Verdict:
         """The verdict.  Where a canary model fails, the previous model gives it, and decides from then on."""

@@ -56,6 +56,14 @@ class EvidenceSelector(Protocol):
         boxes: Callable[[], Sequence[Box]],
         place: Callable[[], tuple[str | None, float | None]],
     ) -> None: ...
+    def dispute(
+        self,
+        frame: Frame,
+        ours: Verdict,
+        theirs: Verdict,
+        shadow: Mapping[str, str],
+        place: Callable[[], tuple[str | None, float | None]],
+    ) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +178,19 @@ class Reporter:
 
         if self._subscribers.evidence is not None:
             self._subscribers.evidence.sample(frame, verdict, boxes, place)
+
+    def dispute(
+        self, session: CameraSession, frame: Frame, ours: Verdict, position: StripPosition | None, theirs: Verdict
+    ) -> None:
+        """Let the evidence selector keep a tile about which the shadow model disagrees.  position: of the strip."""
+        shadow = self._shadow.current
+        if self._subscribers.evidence is None or shadow is None:
+            return
+
+        def place() -> tuple[str | None, float | None]:
+            return (None, None) if position is None else session.on_coil(position, self._strip.tracker)
+
+        self._subscribers.evidence.dispute(frame, ours, theirs, shadow.model, place)
 
     def emit_gap(self, session: CameraSession, gap: coverage.Gap) -> None:
         """Emit `coverage.gap`, with its meters on the coil where they are known."""

@@ -23,6 +23,10 @@ MAX_FAILURES: Final = 10
 """Failures in a row after which the shadow model stops, until the next configuration."""
 
 
+def _nobody(_theirs: Verdict) -> None:
+    """Nobody looks at disputes."""
+
+
 @dataclass(slots=True)
 class Tally:
     """Frames of one camera.  otherwise: disagreements by "ours>theirs" state, `class` where only the classes differ."""
@@ -62,12 +66,18 @@ class Shadow:
         self._failures = 0
 
     def compare(
-        self, camera: str, pixels: Gray, verdict: Verdict, spare_ns: int, is_over: Callable[[], bool] = never
+        self,
+        camera: str,
+        pixels: Gray,
+        verdict: Verdict,
+        spare_ns: int,
+        is_over: Callable[[], bool] = never,
+        on_dispute: Callable[[Verdict], None] = _nobody,
     ) -> None:
         """Inspect this frame too, if it is due and there is time.
 
         verdict: of the deciding model.  spare_ns: how long the inspection loop may be busy with it.  is_over: see
-        `Inspector.inspect`.
+        `Inspector.inspect`.  on_dispute: called with the shadow model's verdict where it differs.
         """
         tally = self.tallies.get(camera)
         if tally is None or verdict.skipped or verdict.state == "bad_image" or self._failures >= MAX_FAILURES:
@@ -100,6 +110,7 @@ class Shadow:
         difference = _difference(verdict, theirs)
         if difference:
             tally.otherwise[difference] = tally.otherwise.get(difference, 0) + 1
+            on_dispute(theirs)
 
     def _fail(self, tally: Tally, reason: str) -> None:
         tally.failed += 1

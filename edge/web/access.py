@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
-from edge.host.clock import Clock
+from edge.host.clock import Clock, stamp
 from edge.host.log_throttle import LogThrottle
 from edge.host.text import one_line
 from edge.web import entry_links, password, users_file
@@ -74,6 +74,22 @@ class Access:
             self._users, self._users_stamp, self._is_broken = {}, None, True
             self._throttle.write(logging.ERROR, f"no user can log in: {error}", self._clock.monotonic_ns())
         return self._users
+
+    def people(self) -> list[dict[str, Any]]:
+        """Every user with role, number of open sessions, and their last use; and who came by a link of the node."""
+        users, open_now = self.users(), self._sessions.open_now(self.users(), self._clock.wall_ns())
+        names = [*sorted(users), *sorted({name for name, _ in open_now} - set(users))]
+        used = {name: [at_ns for one, at_ns in open_now if one == name] for name in names}
+        return [
+            {
+                "name": name,
+                "role": users[name].role if name in users else "engineer",
+                "is_user": name in users,
+                "sessions": len(used[name]),
+                "last_used": stamp(max(used[name])) if used[name] else None,
+            }
+            for name in names
+        ]
 
     def user_of(self, key: str) -> User:
         """Who has the session of this key; without one: a visitor, or nobody."""

@@ -76,6 +76,15 @@ class Job:
             return None
 
     @property
+    def results(self) -> list[Any]:
+        """Every line of its output that is JSON; for commands that write one object a line."""
+        found = []
+        for line in bytes(self.output).splitlines():
+            with suppress(ValueError, RecursionError):
+                found.append(json.loads(line))
+        return found
+
+    @property
     def progress(self) -> Mapping[str, Any] | None:
         """The newest line of progress that is a JSON object."""
         for line in reversed(self.lines):

@@ -23,6 +23,7 @@ from edge.host.backoff import Backoff
 from edge.host.clock import NS_PER_S, Clock
 from edge.host.log_throttle import LogThrottle
 from edge.host.unix_address import short_name
+from edge.web.log_lines import LogLines
 
 log = logging.getLogger(__name__)
 
@@ -135,6 +136,7 @@ class Feed:
         self._on_state = on_state
         self._backoff = Backoff(0.2, 3.0) if backoff is None else backoff
         self._throttle = LogThrottle(log)
+        self.logs = LogLines()
         self._hello: Mapping[str, Any] | None = None
         self._state: tuple[int, bytes, Mapping[str, Any]] | None = None
         self._frames: dict[str, Frame] = {}
@@ -337,6 +339,9 @@ class Feed:
                     seq, payload = int(header["seq"]), header["payload"]
                     for subscription in self._subscriptions:
                         subscription.events.append((seq, payload))
+                case "log":
+                    self.logs.take("" if self._hello is None else str(self._hello.get("epoch")), header["records"])
+                    return
                 case "bye":
                     raise EOFError(str(header.get("reason")))
         except (KeyError, TypeError, ValueError) as error:

@@ -78,6 +78,14 @@ class Sessions:
             self._by_hash[hashed] = replace(session, used_ns=wall_ns)
         return User(session.name, session.role if entry is None else entry.role)
 
+    def open_now(self, users: Mapping[str, UserEntry], wall_ns: int) -> list[tuple[str, int]]:
+        """The name and the last use of every session that has not ended."""
+        return [
+            (one.name, one.used_ns)
+            for one in self._by_hash.values()
+            if _holds(one, users.get(one.name) if one.password else None, wall_ns)
+        ]
+
     def end(self, key: str) -> None:
         """End a session; safe for one that has ended.  Raises OSError: it may come back at a restart."""
         if self._by_hash.pop(_hash(key), None) is not None:

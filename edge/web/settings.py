@@ -55,6 +55,8 @@ class PageSettings:
     """Addresses of proxies whose X-Forwarded headers are believed."""
     cameras: tuple[CameraSettings, ...] = ()
     classes: tuple[str, ...] = ()
+    bundle: str = "builtin"
+    """The model of the configuration: `builtin`, or the path of a directory or zip."""
     topic_prefix: str = "defectd"
     log_level: str = "info"
     log_format: Literal["auto", "plain", "json"] = "auto"

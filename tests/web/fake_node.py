@@ -170,7 +170,7 @@ class FakeNode:
             "delivery": {
                 "connected": not is_bad,
                 "queued": 214 if is_bad else 0,
-                "dead_letters": 0,
+                "dead_letters": 3 if is_bad else 0,
                 "last_seq": self.last_seq,
             },
             "outputs": [{"name": "sparkplug", "state": "running", "restarts": 0, "last_error": None}],

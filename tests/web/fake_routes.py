@@ -91,7 +91,17 @@ def picture(node, request, path: str) -> tuple[str, bytes] | None:
 
 def command(node, request) -> dict[str, Any]:
     node.posted.append(("/command", json.loads(request.request.body)))
-    return {"schema": "defectd.api.command/1", "ok": True}
+    verb, result = node.posted[-1][1], {}
+    if verb["verb"] == "dead-letters" and verb.get("action") == "list":
+        letters = [letter(event) for event in map(delivered, node.events()) if event["delivery"]["state"] == "refused"]
+        result = {"action": "list", "done": 0, "count": len(letters), "letters": letters[-3:]}
+    elif verb["verb"] == "dead-letters":
+        result = {"done": 1}
+    return {"schema": "defectd.api.command/1", "verb": verb["verb"], "result": result}
+
+
+def letter(event: dict[str, Any]) -> dict[str, Any]:
+    return {"seq": event["seq"], "refused": event["time"], "code": "0x87", "reason": "not authorized"}
 
 
 def coil_map(node, request) -> dict[str, Any]:

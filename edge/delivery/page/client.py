@@ -11,7 +11,8 @@ import socket
 from collections import deque
 from typing import Final
 
-from edge.delivery.page.framing import MAX_WANT_BYTES, Decoder, FramingError, Message
+from edge.delivery.page.framing import MAX_WANT_BYTES, Decoder, FramingError, Message, encoded
+from edge.delivery.page.log_ring import LogRing
 from edge.delivery.page.messages import MAX_RAW, WANT_S, CameraWant, Want
 from edge.host.clock import NS_PER_S
 
@@ -50,6 +51,10 @@ class Client:
         self._sending = memoryview(b"")
         self._moved_ns = now_ns
         """When it last took something, or nothing waited for it."""
+        self._logged = 0
+        """Number of the last log record that it got."""
+        self.takes_logs = False
+        """The page process does; commands that read the feed do not."""
         self.replaced = 0
         """Frames that a newer one replaced before they were sent."""
 
@@ -123,6 +128,15 @@ class Client:
     def put_frame(self, camera: str, message: bytes) -> None:
         self.replaced += camera in self._frames
         self._frames[camera] = message
+
+    def put_logs(self, ring: LogRing) -> None:
+        """Queue the log records that it has not got, if it takes any; while something waits for it they stay there."""
+        if not self.takes_logs or self._queue or self._logged >= ring.last:
+            return
+        records = ring.after(self._logged)
+        if records:
+            self._logged = records[-1]["number"]
+            self.put(encoded({"kind": "log", "records": records}))
 
     @property
     def awaited(self) -> int:

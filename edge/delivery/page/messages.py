@@ -26,6 +26,10 @@ From the daemon to the page process:
     event   {seq, payload}
             payload: the event as published.  All events from the connection on, without a gap; on a gap in seq, and
             for older ones, read the outbox.
+    log     {records: [{number, time, level, logger, thread, message}]}
+            Log records since the feed has started, without credentials: those it still has when a page process
+            connects, then each new one, the oldest first. To page processes only. number counts them: a gap means
+            that some were dropped.
     bye     {reason}
             The daemon stops or replaces the feed: connect again.
 

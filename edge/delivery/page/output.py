@@ -24,6 +24,7 @@ from edge.delivery.page.client import Client, Gone
 from edge.delivery.page.frame_messages import FrameMessages
 from edge.delivery.page.framing import encoded
 from edge.delivery.page.listener import Listener
+from edge.delivery.page.log_ring import LogRing
 from edge.delivery.page.messages import sign_of, want_of
 from edge.delivery.page.state import Known, state_object
 from edge.delivery.page_life import PageLife
@@ -83,6 +84,7 @@ class PageOutput:
         """When the last state was built, monotonic."""
         self._read_seq = 0
         """Up to here events were read."""
+        self._logs = LogRing()
         self._throttle = LogThrottle(log)
         self._worker = Worker(self.name, self._run, clock)
 
@@ -101,6 +103,7 @@ class PageOutput:
         self._wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._listener = Listener(self._path)
         self._worker.start()
+        logging.getLogger().addHandler(self._logs)
 
     def wake(self) -> None:
         """The outbox holds new events, or there is a frame.  Without clients nothing is to be done."""
@@ -136,6 +139,7 @@ class PageOutput:
 
     def stop(self, timeout_s: float) -> bool:
         """Stop and wait for the end.  False when the thread hangs."""
+        logging.getLogger().removeHandler(self._logs)
         self.ask_stop(timeout_s)
         if not self._worker.join(timeout_s + JOIN_S):
             return False
@@ -196,6 +200,7 @@ class PageOutput:
                     client.put(event)
                 if state is not None:
                     client.put_state(state)
+                client.put_logs(self._logs)
                 self._show(client, frames, pictures, now_ns)
                 client.send(now_ns)
             except Gone as reason:
@@ -259,6 +264,7 @@ class PageOutput:
                         client.wants(want_of(message.header), now_ns)
                     case "page":
                         self._life.note(sign_of(message.header), now_ns)
+                        client.takes_logs = True
                     case _:
                         raise ValueError(f"no message has the kind {message.kind[:40]!r}")
             except ValueError as error:

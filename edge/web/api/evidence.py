@@ -63,7 +63,21 @@ def _item(labelling: Labelling, named: Named, facts: dict[str, Any], *, is_blind
         **candidate_of(named, facts).as_json(blind=is_blind),
         "number": named.number,
         "reason": facts.get("reason"),
+        "shadow": _said(facts.get("shadow")),
         "label": None if label is None else {"label": label.label, "by": label.by, "time": label.time},
+    }
+
+
+def _said(shadow: Any) -> dict[str, Any] | None:
+    """What the shadow model says of a tile about which it disagrees."""
+    if not isinstance(shadow, dict):
+        return None
+    scores = shadow.get("scores")
+    ranked = sorted(scores.items(), key=lambda one: -one[1])[:3] if isinstance(scores, dict) else ()
+    return {
+        "model": " ".join(str(shadow[name]) for name in ("name", "version") if shadow.get(name)),
+        "decided": shadow.get("label"),
+        "scores": [{"class": name, "p": p} for name, p in ranked],
     }
 
 

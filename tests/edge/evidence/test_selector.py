@@ -255,3 +255,52 @@ def test_sampled_tile_states_what_the_model_found_and_where_it_was():
     }
     assert "scores" not in scores.of((300, 0, 100, 100))
     assert scores.of((0, 0, 1, 1)) == {}
+
+
+SHADOW = {"name": "second", "version": "0.4", "sha256": "s" * 64, "bundle": "t" * 64}
+
+
+def disputed(ours, theirs, hours=0, **settings):
+    """The pieces of a disagreement that lasts, each second."""
+    writer, clock = RecordingWriter(), FakeClock()
+    selector = selector_with(writer, clock, **settings)
+    for number in range(max(1, hours * 3600)):
+        selector.dispute(frame(number), ours, theirs, SHADOW, lambda: ("A4711", 12.5))
+        clock.advance(1)
+    return writer.pieces
+
+
+def test_disputed_tile_states_both_verdicts():
+    """It is the strongest tile of a class that only one of the two names; scores of both are among the facts."""
+    box = (100, 0, 100, 100)
+    found = Detections((Region("scratches", 0.9, (100, 0, 200, 100), 2, peak_px=box),), ())
+    scores = TileScores(("scratches",), np.array([[0.9]], np.float32), np.array([box], np.int32), "t" * 64)
+    ours, theirs = Verdict("ok", NO_DETECTIONS, 8), Verdict("defect", found, 8, tile_scores=scores)
+    (piece,) = disputed(ours, theirs)
+    assert (piece.kind, piece.facts["crop_px"], piece.facts["label"], piece.facts["coil"]) == (
+        "shadow",
+        box,
+        "good",
+        "A4711",
+    )
+    said = {"name": "second", "version": "0.4", "label": "scratches", "scores": {"scratches": 0.9}}
+    assert piece.facts["shadow"] == said
+    (piece,) = disputed(theirs, ours)
+    assert (piece.facts["label"], piece.facts["shadow"]["label"]) == ("scratches", "good")
+
+
+def test_dispute_about_unsure_tiles_shows_one_that_only_one_is_sure_of():
+    """Where both name the same classes and the same unsure tiles there is nothing to show."""
+    first, second = (0, 0, 100, 100), (100, 0, 100, 100)
+    ours, theirs = Verdict("unsure", Detections((), (first, second)), 8), Verdict("unsure", Detections((), (first,)), 8)
+    (piece,) = disputed(ours, theirs)
+    assert (piece.facts["crop_px"], piece.facts["label"], piece.facts["shadow"]["label"]) == (second, "unsure", "good")
+    assert disputed(ours, ours) == []
+
+
+def test_disputed_tiles_are_limited_for_each_camera():
+    """Those of an hour may come at once, so that a rare dispute is seen; then it goes by the hour."""
+    found = Verdict("unsure", Detections((), ((0, 0, 100, 100),)), 8)
+    none = Verdict("ok", NO_DETECTIONS, 8)
+    assert len(disputed(none, found, hours=3, shadow_per_hour=20)) in (79, 80)
+    assert disputed(none, found, hours=1, shadow_per_hour=0) == []

@@ -37,6 +37,9 @@ class FakeSelector:
     def follow(self, camera: config.Camera, frame: Frame, defects: Sequence[Defect], detections: Detections) -> None:
         self.followed.append((frame.number, [defect.frames for defect in defects]))
 
+    def dispute(self, frame: Frame, ours: Verdict, theirs: Verdict, shadow: Any, place: Any) -> None:
+        pass
+
     def sample(self, frame: Frame, verdict: Verdict, boxes: Any, place: Any) -> None:
         assert boxes() == [(0, 0, 200, 200)]
         self.sampled.append(verdict.state)

@@ -61,6 +61,16 @@ def test_shadow_inspects_its_share_and_counts_disagreements():
     assert shadow.as_json("side") is None
 
 
+def test_verdict_of_the_shadow_model_is_shown_where_it_differs():
+    """Only then: the owner shows the tile to people."""
+    shadow, inspector = shadowed()
+    inspector.verdict = DEFECT
+    disputes: list[Verdict] = []
+    for ours in (DEFECT, OK):
+        shadow.compare("top", PIXELS, ours, NS_PER_S, on_dispute=disputes.append)
+    assert [theirs.state for theirs in disputes] == ["defect"]
+
+
 def test_shadow_never_runs_without_time_to_spare():
     """Until its cost is measured it counts as the deciding model's; one and a half times its cost must be free."""
     shadow, inspector = shadowed()

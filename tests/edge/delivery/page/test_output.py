@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import stat
 import struct
 import threading
@@ -25,6 +26,7 @@ from edge.delivery.output import CameraFigures, CameraReport, NodeProperties, No
 from edge.delivery.page import client as page_client
 from edge.delivery.page import frame_messages
 from edge.delivery.page import output as page_output
+from edge.delivery.page.log_ring import LogRing
 from edge.delivery.page.messages import CameraWant
 from edge.delivery.page.output import PageOutput
 from edge.delivery.page_life import PageLife, PageSign
@@ -393,3 +395,20 @@ def test_the_signs_of_the_page_process_are_kept(scene: Scene) -> None:
         until(lambda: scene.life.clients == 1)
     assert scene.output.stop(1.0)
     assert scene.life.listens_since_ns is None
+
+
+def test_log_records_go_to_the_page_process_and_to_nobody_else(scene: Scene) -> None:
+    """Also those from before it has connected; the handler leaves with the output."""
+    log = logging.getLogger("edge.camera.test_output")
+    log.warning("no signal from rtsp://admin:hunter2@10.0.0.7/stream")
+    with PageClient(scene.path) as page, PageClient(scene.path) as other:
+        other.want()
+        page.send(PageSign(77).header())
+        first = page.next("log").header["records"]
+        log.warning("and another")
+        assert page.next("log").header["records"][-1]["message"] == "and another"
+        assert any("no signal" in one["message"] for one in first)
+        assert "hunter2" not in str(first)
+        scene.output.stop(1.0)
+        assert "log" not in {message.kind for message in other.all_until_end()}
+    assert not [one for one in logging.getLogger().handlers if isinstance(one, LogRing)]

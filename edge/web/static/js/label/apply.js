@@ -1,14 +1,13 @@
 /** What is made of the labels: thresholds, after a preview that writes nothing, and class folders. */
 
-import { get, post } from "../api.js";
+import { post } from "../api.js";
 import { html, useEffect, useState } from "../html.js";
+import { finished } from "../jobs.js";
 import { Dialog } from "../parts/dialog.js";
 import { className } from "../parts/format.js";
 import { can, useSession } from "../session.js";
 import { useStore } from "../store.js";
 import { toast } from "../parts/toast.js";
-
-const POLL_MS = 500;
 
 /** name: of the calibration. title, about: of its window. */
 const USES = [
@@ -126,15 +125,4 @@ function JobReport({ job }) {
 function progressOf({ progress }) {
   if (!progress?.total) return "It works, behind inspection: this takes a minute.";
   return `${progress.done ?? 0} of ${progress.total} pictures`;
-}
-
-/** The job when it has ended. `onStep` gets it in between. */
-async function finished(job, onStep = () => {}) {
-  let now = job;
-  while (now.state === "waiting" || now.state === "running") {
-    onStep(now);
-    await new Promise((wake) => setTimeout(wake, POLL_MS));
-    now = await get(`/jobs/${encodeURIComponent(now.id)}`, null, { quiet: true });
-  }
-  return now;
 }
