@@ -31,6 +31,29 @@ STROKES = {
 """By class: how many strokes, their extent, gray and thickness."""
 
 
+CANARY = {
+    "version": "0.4",
+    "share": 0.62,
+    "left_s": 229.0,
+    "watch_s": 600.0,
+    "previous": {"name": "student", "version": "0.3", "sha256": "ab" * 32, "bundle": "ba" * 32},
+    "cameras": {
+        name: {
+            "before": {"delivered": 51_200, "inspected": 51_100, "unsure": 1404, "missed": 12},
+            "after": {"delivered": 11_160, "inspected": 11_158, "unsure": 251, "missed": 2},
+        }
+        for name in ("top", "bottom")
+    },
+}
+SHADOW = {
+    "model": {"name": "student", "version": "0.5-rc1", "sha256": "ee" * 32, "bundle": "ef" * 32},
+    "share": 0.1,
+    "cameras": {
+        "top": {"frames": 4210, "disagreed": 61, "no_time": 12, "failed": 0,
+                "otherwise": {"ok>defect": 31, "unsure>ok": 22, "class": 8}},
+        "bottom": {"frames": 4188, "disagreed": 9, "no_time": 3, "failed": 0, "otherwise": {"ok>unsure": 9}},
+    },
+}  # fmt: skip
 OTHER_EVENTS: list[tuple[str, str, dict[str, Any]]] = [
     ("coverage.gap", "top", {"cause": "overload", "frames": 14, "from_m": 402.0, "to_m": 403.1, "coil": "A4711"}),
     ("operator.acted", "node", {"who": "anna", "role": "operator", "via": "192.0.2.7", "verb": "pause",
@@ -180,8 +203,8 @@ class FakeNode:
                 "sha256": "ab" * 32,
                 "precision": "int8",
                 "classes": CLASSES,
-                "canary": {"version": "0.4", "share": 0.62, "left_s": 229} if self.kind == "usual" else None,
-                "shadow": None,
+                "canary": CANARY if self.kind == "usual" else None,
+                "shadow": SHADOW if self.kind in ("usual", "long") else None,
             },
             "machine": {
                 "temperature_c": 58.2,

@@ -97,6 +97,8 @@ def command(node, request) -> dict[str, Any]:
         result = {"action": "list", "done": 0, "count": len(letters), "letters": letters[-3:]}
     elif verb["verb"] == "dead-letters":
         result = {"done": 1}
+    elif verb["verb"] == "model":
+        result = {"changed": True, "to": {"name": "student", "version": "0.4"}}
     return {"schema": "defectd.api.command/1", "verb": verb["verb"], "result": result}
 
 

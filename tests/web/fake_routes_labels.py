@@ -72,11 +72,11 @@ def page_of(node: Any, folder: Path) -> Any:
     )
 
 
-def fill(folder: Path, *, unsure: int = 26, audit: int = 12, defects: int = 60) -> None:
+def fill(folder: Path, *, unsure: int = 26, audit: int = 12, defects: int = 60, shadow: int = 14) -> None:
     """An archive with pictures of all kinds over the last three hours."""
     source, archive = random.Random(4), Archive(folder, max_bytes=1 << 28, min_free_bytes=0)
     archive.open()
-    kinds = ["unsure"] * unsure + ["audit"] * audit + ["defect"] * defects
+    kinds = ["unsure"] * unsure + ["audit"] * audit + ["defect"] * defects + ["shadow"] * shadow
     source.shuffle(kinds)
     for place, kind in enumerate(kinds):
         name = source.choice(fake_node.CLASSES)
@@ -101,6 +101,10 @@ def fill(folder: Path, *, unsure: int = 26, audit: int = 12, defects: int = 60) 
             facts |= {"box_in_picture": [0.17, 0.1, 0.64, 0.78], "peak_px": facts["crop_px"]}
         else:
             facts["scores"] = {name: round(top, 4), others[0]: round(second, 4), others[1]: round(second / 3, 4)}
+        if kind == "shadow":
+            other = source.choice([*fake_node.CLASSES, "good", "unsure"])
+            said = {"name": "student", "version": "0.5-rc1", "label": other, "scores": {other: 0.81}}
+            facts |= {"shadow": said}
         archive.add(kind, source.choice(["top", "bottom"]), jpeg or fake_node._tile(name, place), facts)
     archive.close()
 

@@ -103,6 +103,7 @@ def _camera(known: Known, name: str) -> dict[str, Any]:
         "drift": state.get("drift"),
         "thresholds": state.get("thresholds"),
         "calibrated_thresholds": state.get("calibrated_thresholds"),
+        "taught": state.get("taught"),
         **_figures(figures),
         "defects": known.defects.by_camera.get(name, 0),
     }

@@ -42,6 +42,14 @@ def test_canary_is_watched_for_its_time_and_enough_frames():
     assert judgement_of(Record(50, 50, 0, 0), 10_000)[0] == "watching"
 
 
+def test_comparison_gives_the_counts_that_are_judged():
+    """Of the previous model, and of the canary since the change."""
+    canary = Canary(BEFORE, AT, 0, 60)
+    found = canary.comparison({"top": Record(5100, 5090, 103, 51)})
+    assert found == {"top": {"before": BEFORE["top"].as_json(), "after": Record(100, 90, 3, 1).as_json()}}
+    assert canary.watch_s == 60
+
+
 def test_camera_without_earlier_frames_is_not_compared():
     """The record of the previous model at that camera is unknown."""
     assert judgement_of(Record(1000, 1000, 900, 900), 1, {})[0] == "watching"

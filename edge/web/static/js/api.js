@@ -40,14 +40,19 @@ export function post(path, body = {}, { signal, quiet = false } = {}) {
   return send("POST", apiUrl(path), { body, signal, quiet });
 }
 
+/** Sends a file as it is. type: its content type. */
+export function upload(path, file, type, { signal } = {}) {
+  return send("POST", apiUrl(path), { body: file, type, signal, quiet: true });
+}
+
 /** Runs a verb of docs/commands.md on the node: `command("pause", {camera: "top"})`. */
 export function command(verb, args = {}, options) {
   return post("/command", { verb, ...args }, options);
 }
 
-async function send(method, url, { body, signal, quiet }) {
+async function send(method, url, { body, type, signal, quiet }) {
   try {
-    return await answer(method, url, body, signal);
+    return await answer(method, url, type ? body : body && JSON.stringify(body), type ?? "application/json", signal);
   } catch (error) {
     if (error.name === "AbortError") throw error;
     const told = error instanceof ApiError ? error : new ApiError(0, NO_CONTACT);
@@ -59,10 +64,10 @@ async function send(method, url, { body, signal, quiet }) {
 
 const NO_CONTACT = { code: "no_contact", reason: "No contact with the node.", remedy: "Check the network; the page tries again by itself." };
 
-async function answer(method, url, body, signal) {
+async function answer(method, url, body, type, signal) {
   const headers = { Accept: "application/json", "X-Defectd": "1" };
-  if (body !== undefined) headers["Content-Type"] = "application/json";
-  const response = await fetch(url, { method, headers, signal, credentials: "same-origin", body: body === undefined ? undefined : JSON.stringify(body) });
+  if (body !== undefined) headers["Content-Type"] = type;
+  const response = await fetch(url, { method, headers, signal, credentials: "same-origin", body });
   const text = await response.text();
   const content = parsed(text);
   if (response.ok) return content;

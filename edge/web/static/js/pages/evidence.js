@@ -14,10 +14,11 @@ const KINDS = [
   ["defect", "defects"],
   ["unsure", "unsure tiles"],
   ["audit", "random tiles"],
+  ["shadow", "disputed tiles"],
   ["image", "bad pictures"],
   ["frame", "whole frames"],
 ];
-const KIND_WORDS = { defect: "Defect", unsure: "Unsure tile", audit: "Random tile", image: "Bad picture", frame: "Whole frame" };
+const KIND_WORDS = { defect: "Defect", unsure: "Unsure tile", audit: "Random tile", shadow: "Disputed tile", image: "Bad picture", frame: "Whole frame" };
 const LIMIT = 60;
 const MAX_SHOWN = 600;
 
@@ -140,6 +141,7 @@ function PictureDialog({ item, place, count, onStep, onClose }) {
           ${item.blind && html`<dt>Model</dt><dd>not shown: this tile waits for a blind label</dd>`}
           ${item.confidence !== null && html`<dt>Confidence</dt><dd>${item.confidence.toFixed(2)}</dd>`}
           ${item.anomaly !== null && html`<dt>Anomaly</dt><dd>${item.anomaly.toFixed(2)} of the threshold</dd>`}
+          ${item.shadow && html`<dt>Shadow model</dt><dd>${className(item.shadow.decided)}, by ${item.shadow.model}</dd>`}
           ${item.label && html`<dt>Label</dt><dd>${className(item.label.label)}, by ${item.label.by || "visitor"}</dd>`}
           <dt>Camera</dt><dd>${item.camera}</dd>
           ${(item.coil || item.position_m !== null) && html`<dt>Coil</dt><dd>${[item.coil, item.position_m === null ? null : metres(item.position_m, 2)].filter(Boolean).join(", ")}</dd>`}

@@ -2,6 +2,11 @@
 
 import { html } from "../html.js";
 
+/** Around a table that may be wider than its place: it scrolls there, also by keyboard. */
+export function TableFrame({ label, children }) {
+  return html`<div class="table-frame" tabindex="0" role="group" aria-label=${label}>${children}</div>`;
+}
+
 /**
  * columns: [{title, cell: (row) => text or element, isNumber, isWide}]. rows: objects. id: (row) => key.
  * onSelect makes rows selectable by mouse and by Enter; `isSelected(row)` marks them. empty: shown without rows.
