@@ -32,11 +32,13 @@ from node import Node  # noqa: E402
 from page_node import PageNode  # noqa: E402
 
 WALL = {"width": 1440, "height": 900}
+EXACT = 24
 COLOURS = 100
 GRAY = 24
+"""Of the palette: so many colours as they are, so many grays and so many others; the most chroma of a gray."""
 PAGES = ("live", "coils", "events", "evidence", "label", "calibrate", "model", "node", "fleet")
 STRIP = "strip:?width=1600&height=256&mm_per_px=0.75&speed_px=40&spacing_px=1400&border_px=48&seed="
-CAMERA = {"fps": 12, "budget_ms": 100, "operator_side": "left", "across_at_mm": -36, "ring_frames": 32}
+CAMERA = {"fps": 12, "budget_ms": 200, "operator_side": "left", "across_at_mm": -36, "ring_frames": 32}
 REGION = {"shape": [[56, 0], [1544, 0], [1544, 256], [56, 256]], "exclude": []}
 CAMERAS = [
     {"name": "top", "source": f"{STRIP}3", "surface": "top", **CAMERA},
@@ -81,10 +83,11 @@ def neighbour(folder: Path, name: str, broker: int) -> Node:
 
 
 def few_colours(picture: Image.Image) -> Image.Image:
-    """As a picture with a palette: half of it for the grays of the strip, half for the colours of the page."""
+    """As a picture with a palette: the colours that fill the page exactly, grays of the strip, and the other colours."""
     pixels = np.asarray(picture).reshape(-1, 3)
+    colours, counts = np.unique(pixels, axis=0, return_counts=True)
+    palette = colours[np.argsort(-counts)[:EXACT]].ravel().tolist()
     chroma = np.ptp(pixels.astype(int), axis=1)
-    palette: list[int] = []
     for part in (pixels[chroma <= GRAY], pixels[chroma > GRAY]):
         row = Image.fromarray(np.ascontiguousarray(part[None, :], np.uint8), "RGB")
         found = row.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, kmeans=1).getpalette() or []
