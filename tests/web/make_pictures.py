@@ -83,7 +83,7 @@ def neighbour(folder: Path, name: str, broker: int) -> Node:
 
 
 def few_colours(picture: Image.Image) -> Image.Image:
-    """As a picture with a palette: the colours that fill the page exactly, grays of the strip, and the other colours."""
+    """With a palette: the colours that fill the page as they are, grays of the strip, and the other colours."""
     pixels = np.asarray(picture).reshape(-1, 3)
     colours, counts = np.unique(pixels, axis=0, return_counts=True)
     palette = colours[np.argsort(-counts)[:EXACT]].ravel().tolist()
