@@ -69,7 +69,7 @@ class Canary:
         """
         self._before = dict(before)
         self._at = dict(at)
-        self.watch_s = canary_s
+        self.canary_s = canary_s
         self._until_ns = now_ns + int(canary_s * NS_PER_S)
 
     def judge(self, now: Mapping[str, Record], now_ns: int) -> tuple[Judgement, str]:

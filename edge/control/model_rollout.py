@@ -105,8 +105,8 @@ class ModelRollout:
         return {
             "version": self._current.identity["version"],
             "left_s": round(left_s, 1),
-            "watch_s": canary.watch_s,
-            "share": 1.0 if canary.watch_s <= 0 else round(1 - left_s / canary.watch_s, 4),
+            "canary_s": canary.canary_s,
+            "share": 1.0 if canary.canary_s <= 0 else round(1 - left_s / canary.canary_s, 4),
             "previous": previous.identity,
             "cameras": canary.comparison(self._records()),
         }

@@ -284,7 +284,7 @@ class Reporter:
         counters.fps = (delivered - counters.delivered_before) / window_s
         counters.delivered_before, counters.window_from_ns = delivered, now_ns
         _pass_blind(session, position)
-        message = account.report(now_ns)
+        message = {**account.report(now_ns), "time": stamp(self._clock.wall_ns())}
         bad_images: dict[str, int] = {}
         for gap in counters.gaps.take():
             self.emit_gap(session, gap)

@@ -65,6 +65,8 @@ class Job:
     has_ended: asyncio.Event = field(default_factory=asyncio.Event)
     is_unwanted: bool = False
     """It was cancelled while it ran."""
+    is_brief: bool = False
+    """It takes seconds and comes again and again: nothing has to wait for its end, and it is not kept."""
 
     @property
     def result(self) -> Any:
@@ -137,12 +139,15 @@ class Children:
         self._queue.put_nowait(job)
         return job
 
-    async def run_to_end(self, arguments: Sequence[str], *, label: str, by: str, time_s: float = 25.0) -> Job:
+    async def run_to_end(
+        self, arguments: Sequence[str], *, label: str, by: str, time_s: float = 25.0, is_brief: bool = False
+    ) -> Job:
         """The same, and wait for its end: for commands that take seconds.  A caller who leaves cancels it.
 
-        Raises Refusal when it fails or takes longer.
+        is_brief: see `Job`.  Raises Refusal when it fails or takes longer.
         """
         job = self.submit(arguments, label=label, by=by, time_s=time_s)
+        job.is_brief = is_brief
         try:
             async with asyncio.timeout(time_s):
                 await job.has_ended.wait()
@@ -150,6 +155,8 @@ class Children:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", f"{label} takes too long") from None
         finally:
             self.cancel(job.id)
+            if is_brief:
+                self._jobs.pop(job.id, None)
         if job.state != "done":
             raise Refusal(HTTPStatus.CONFLICT, "failed", job.reason or f"{label} failed")
         return job

@@ -20,6 +20,7 @@ from edge.web.body import NOTHING
 from edge.web.children import Children
 from edge.web.commands import Commands
 from edge.web.feed import Feed
+from edge.web.fleet_watch import FleetWatch
 from edge.web.labelling import Labelling
 from edge.web.refusal import Refusal, bad_value
 from edge.web.settings import PageSettings
@@ -143,9 +144,11 @@ class Page:
     labelling: Labelling = field(init=False, repr=False)
     coils: CoilMaps = field(init=False)
     """Belongs to the thread of `work`."""
+    fleet: FleetWatch = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labelling", Labelling(self.settings, self.clock))
+        object.__setattr__(self, "fleet", FleetWatch(self.clock))
         object.__setattr__(self, "coils", CoilMaps(self.settings.coils))
 
     @property

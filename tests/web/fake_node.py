@@ -35,7 +35,7 @@ CANARY = {
     "version": "0.4",
     "share": 0.62,
     "left_s": 229.0,
-    "watch_s": 600.0,
+    "canary_s": 600.0,
     "previous": {"name": "student", "version": "0.3", "sha256": "ab" * 32, "bundle": "ba" * 32},
     "cameras": {
         name: {

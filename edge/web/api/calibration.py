@@ -284,7 +284,7 @@ def _file(page: Page, camera: str) -> Path:
 
 def _check_idle(page: Page) -> None:
     """A change waits for nothing: it would be of another picture by then."""
-    if any(job.state in UNFINISHED for job in page.children.jobs):
+    if any(job.state in UNFINISHED and not job.is_brief for job in page.children.jobs):
         remedy = "Wait until it has ended, or cancel it"
         raise Refusal(HTTPStatus.CONFLICT, "busy", "another calibration or job runs", remedy)
 

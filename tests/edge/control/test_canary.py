@@ -47,7 +47,7 @@ def test_comparison_gives_the_counts_that_are_judged():
     canary = Canary(BEFORE, AT, 0, 60)
     found = canary.comparison({"top": Record(5100, 5090, 103, 51)})
     assert found == {"top": {"before": BEFORE["top"].as_json(), "after": Record(100, 90, 3, 1).as_json()}}
-    assert canary.watch_s == 60
+    assert canary.canary_s == 60
 
 
 def test_camera_without_earlier_frames_is_not_compared():

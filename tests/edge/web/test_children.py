@@ -126,6 +126,19 @@ def test_caller_who_leaves_cancels_what_runs_for_it() -> None:
     running(scene)
 
 
+def test_brief_job_is_not_kept() -> None:
+    """Of those that come again and again nothing stays, however they end: others could not be asked for any more."""
+
+    async def scene(children: Children) -> None:
+        done = await children.run_to_end(["print(7)"], label="x", by="", is_brief=True)
+        assert done.result == 7
+        with pytest.raises(Refusal):
+            await children.run_to_end(["raise SystemExit(3)"], label="x", by="", is_brief=True)
+        assert children.jobs == ()
+
+    running(scene)
+
+
 def test_child_runs_the_command_line_and_ends_with_its_parent() -> None:
     """`edge.web.child` is `defectd` for who started it; without that one it does not start."""
     command = [sys.executable, "-P", "-m", "edge.web.child"]

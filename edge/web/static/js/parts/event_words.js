@@ -14,6 +14,9 @@ const TYPES = {
   "camera.resumed": ["Camera resumed", "soft"],
   "coil.started": ["Coil started", "soft"],
   "coil.ended": ["Coil ended", "soft"],
+  "coil.graded": ["Coil graded", "soft"],
+  "coil.released": ["Coil released", "soft"],
+  "roll_mark.suspected": ["Roll mark suspected", "bad"],
   "speed.stale": ["Speed unknown", "warn"],
   "speed.restored": ["Speed is back", "soft"],
   "width.out": ["Width out of tolerance", "bad"],
@@ -27,6 +30,8 @@ const TYPES = {
   "calibration.refused": ["Calibration refused", "warn"],
   "camera.drifted": ["Camera drifted", "warn"],
   "camera.drift_cleared": ["Drift is over", "soft"],
+  "model.out_of_domain": ["Surface unlike the training's", "warn"],
+  "model.in_domain": ["Surface like the training's again", "soft"],
   "config.changed": ["Configuration changed", "warn"],
   "config.refused": ["Configuration refused", "bad"],
   "events.dropped": ["Events dropped", "bad"],
@@ -40,7 +45,7 @@ const TYPES = {
 export const TYPE_GROUPS = [
   ["all defects", ["defect.opened", "defect.closed"]],
   ["cameras and pictures", ["camera.lost", "camera.restored", "camera.paused", "camera.resumed", "image.bad", "image.restored", "camera.drifted", "camera.drift_cleared"]],
-  ["the line", ["coil.started", "coil.ended", "speed.stale", "speed.restored", "width.out", "width.restored"]],
+  ["the line", ["coil.started", "coil.ended", "coil.graded", "coil.released", "roll_mark.suspected", "speed.stale", "speed.restored", "width.out", "width.restored"]],
   ["models", ["model.changed", "model.rolled_back", "model.refused"]],
   ["the node", ["node.started", "node.stopped", "config.changed", "config.refused", "thresholds.changed", "calibration.refused", "events.dropped", "events.refused"]],
 ];
