@@ -54,6 +54,8 @@ from edge.pipeline.loop import InspectionLoop
 from edge.pipeline.orders import OrderQueue
 from edge.pipeline.reporting import Report, Subscribers
 from edge.pipeline.strip_monitor import StripInput
+from edge.report.reporter import CoilReporter, Wishes, launcher
+from edge.report.shelf import ReportShelf
 
 log = logging.getLogger(__name__)
 reports_log = logging.getLogger("edge.report")
@@ -89,6 +91,8 @@ class Parts:
     line_signals: LineSignals
     judge: CoilJudge | None
     """None: there are no records of coils."""
+    reporter: CoilReporter | None
+    """None as well."""
     page: PageProcess | None
     """None: the page is off, or has a unit of its own."""
 
@@ -225,6 +229,7 @@ def build(
         evidence,
         line_signals,
         judge,
+        _coil_reporter(settings, path, node, publisher, topics, clock),
         _page_process(settings, path, node, page_life, clock, on_link),
     )
 
@@ -260,6 +265,23 @@ def _page_process(
         return page_settings(node.settings, path).to_json()
 
     return PageProcess(current, life, clock, on_link=on_link)
+
+
+def _coil_reporter(
+    settings: Config, path: Path | None, node: Node, publisher: Publisher, topics: Topics, clock: Clock
+) -> CoilReporter | None:
+    if not settings.coils.enabled:
+        return None
+
+    def wishes() -> Wishes:
+        coils = node.settings.coils
+        return Wishes(coils.report, coils.reports_mb * MIB)
+
+    def publish(summary: dict[str, Any]) -> None:
+        publisher.retain(topics.coil_report, summary)
+
+    shelf = ReportShelf(settings.state.coil_reports)
+    return CoilReporter(settings.state.coils, shelf, wishes, launcher(path), publish, clock)
 
 
 def node_status(parts: Parts, settings: Config, clock: Clock) -> NodeStatusReader:

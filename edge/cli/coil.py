@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.options import config_option, json_option
-from edge.cli.progress import echo
+from edge.cli.progress import echo, note
 
 
 @click.group(short_help="Start, end or show the coil on the line; list coils.")
@@ -22,6 +23,8 @@ def coil() -> None:
     defectd coil stop           the coil ends; positions are unknown until the next one
     defectd coil list           the coils of which the node has a record
     defectd coil release A4711 --by "J. Weber"    a person releases a coil that has ended
+    defectd coil report A4711 -o A4711.pdf        the report of a coil, also as html, png, csv, json
+    defectd coil trend                            how defects, grades and gaps develop from coil to coil
     """
 
 
@@ -98,6 +101,104 @@ def list_coils(config_path: Any, as_json: bool, last: int) -> None:
         name = "no coil" if each.coil is None else each.coil
         started = local_date_time(wall_ns_of(each.started))
         echo(f"{started}  {name}  {length}  {defects}{''.join(f', {end}' for end in ends)}  {each.id}")
+
+
+@coil.command()
+@config_option
+@json_option
+@click.argument("name", required=False)
+@click.option("--last", is_flag=True, help="The last coil, in place of a name.")
+@click.option(
+    "-o",
+    "--output",
+    "outputs",
+    type=click.Path(dir_okay=False, path_type=Path),
+    multiple=True,
+    help="File to write: .pdf, .html, .png, .csv, .csv.gz or .json. May be given several times.",
+)
+@click.option("--from", "counted_from", type=click.Choice(("head", "tail")), default="head", help="Where 0 m lies.")
+@click.option("--paper", type=click.Choice(("a4", "letter")), default="a4", help="Size of pages.")
+@click.option(
+    "--keep", "kept", multiple=True, hidden=True, type=click.Choice(("end", "json", "csv.gz", "html", "png", "pdf"))
+)
+@exits_with_reason
+def report(
+    config_path: Any,
+    as_json: bool,
+    name: str | None,
+    last: bool,
+    outputs: tuple[Path, ...],
+    counted_from: Any,
+    paper: str,
+    kept: tuple[str, ...],
+) -> None:
+    """The report of a coil: map, grade with its reasons, what was not inspected, roll marks, the worst defects.
+
+    NAME: of the coil, or the id of its record. Reads the record; the node need not run. A coil that runs is
+    reported so far. Without -o: the grade and its reasons.
+    """
+    from edge import config
+    from edge.coverage.rolls import Roll
+    from edge.report import files, making, sentences
+    from edge.report.shelf import ReportShelf
+
+    if (name is None) != last:
+        raise click.UsageError("give the name of a coil, or --last")
+    wrong = [path for path in outputs if files.format_of(path.name) is None]
+    if wrong:
+        raise click.UsageError(f"{wrong[0]}: the name should end with {', '.join(f'.{one}' for one in files.FORMATS)}")
+    settings = config.load(config_path)
+    rolls = tuple(Roll.from_json(row) for row in settings.roll_table)
+    sources = making.Sources(settings.state.coils, settings.evidence_dir, settings.products, rolls)
+    made = making.make(sources, name, counted_from)
+    shelf = ReportShelf(settings.state.coil_reports)
+    if kept:
+        kinds = making.AT_THE_END if kept == ("end",) else tuple(files.format_of(f".{kind}") or "json" for kind in kept)
+        written = making.shelve(made, shelf, kinds, paper, with_summary=kept == ("end",))
+        click.echo(json.dumps({"id": made.report.id, "files": [one.as_json() for one in written]}))
+        return
+    for path in outputs:
+        kind = files.format_of(path.name)
+        assert kind is not None
+        made.write(path, kind, paper)
+        note(f"written: {path}") if as_json else echo(f"written: {path}")
+    if as_json:
+        for block in files.blocks("json", made.report, made.view):
+            click.echo(block.decode(), nl=False)
+    elif not outputs:
+        echo(f"{sentences.title(made.report)}, {sentences.size(made.report)}")
+        for line in sentences.why_lines(made.report):
+            echo(f"  {line}")
+
+
+@coil.command()
+@config_option
+@json_option
+@click.option("--last", type=click.IntRange(1, 1000), default=100, show_default=True, help="Number of coils.")
+@exits_with_reason
+def trend(config_path: Any, as_json: bool, last: int) -> None:
+    """How defects a kilometre, gaps, roll marks and grades develop from coil to coil. The node need not run."""
+    from edge import config
+    from edge.report.trend import trend_of
+
+    state = config.load(config_path).state
+    found = trend_of(state.coils, state.coil_reports, last)
+    if as_json:
+        click.echo(json.dumps(found.as_json()))
+        return
+    if not found.coils:
+        echo(f"no coil has ended in {state.coils}")
+        return
+    grades = ", ".join(f"{n} {grade}" for grade, n in found.grades.items()) or "no grades"
+    echo(f"{len(found.coils)} coils, {grades}")
+    for series in (*found.others, *found.classes):
+        if series.older is None or series.newer is None:
+            echo(f"  {series.name:<18} unknown: only {series.coils} coils")
+            continue
+        is_share = series.name == "missed_share"
+        one, other = (f"{n:.2%}" if is_share else f"{n:.3g}" for n in (series.older, series.newer))
+        unit = "" if series.name in ("missed_share", "roll_marks") else " a km"
+        echo(f"  {series.name:<18} {one} -> {other}{unit}, {series.direction} (p {series.p:g}, {series.coils} coils)")
 
 
 def _ask(config_path: Any, verb: str, **fields: Any) -> dict[str, Any]:

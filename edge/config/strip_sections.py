@@ -62,6 +62,8 @@ class Coils(Section):
     enabled: bool = Field(True, description="keep a record of each coil in state_dir/coils")
     max_mb: int = Field(512, ge=8, le=1_000_000, description="maximum size of all records, MiB")
     max_coils: int = Field(1_000, ge=1, le=100_000, description="maximum number of records")
+    report: bool = Field(True, description="make the report of each coil when it ends, and publish its summary")
+    reports_mb: int = Field(128, ge=8, le=1_000_000, description="maximum size of all reports, MiB")
 
 
 class StripWidth(Section):

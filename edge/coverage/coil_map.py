@@ -7,8 +7,8 @@ Events and the record keep both.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -78,16 +78,24 @@ def merged(defects: Iterable[Defect]) -> list[MergedDefect]:
 
     Only defects of different cameras of one stated surface become one.
     """
-    ordered = sorted(defects, key=lambda each: (each.from_m is None, each.from_m or 0.0, each.seq))
-    groups: list[list[Defect]] = []
+    return list(merging(sorted(defects, key=lambda each: (each.from_m is None, each.from_m or 0.0, each.seq))))
+
+
+def merging(ordered: Iterable[Defect]) -> Iterator[MergedDefect]:
+    """The same for defects that come in the order of their places, unplaced ones last: only those nearby are held."""
+    groups: deque[list[Defect]] = deque()
+    """In the order of their first defects; one that became part of another is empty."""
     active: list[tuple[Defect, list[Defect]]] = []
     """Defects that the next ones may touch, with their groups."""
     for defect in ordered:
         from_m = defect.from_m
         if from_m is None or defect.across_mm is None or defect.surface is None:
+            active = active if from_m is not None else []
             groups.append([defect])
+            yield from _settled(groups, active)
             continue
         active = [(other, group) for other, group in active if _end_m(other) + SAME_CLASS_MM / 1000 >= from_m]
+        yield from _settled(groups, active)
         touched = [group for other, group in active if _is_same(other, defect)]
         if not touched:
             group = [defect]
@@ -101,7 +109,16 @@ def merged(defects: Iterable[Defect]) -> list[MergedDefect]:
                     other_group.clear()
                     active = [(each, group if its is other_group else its) for each, its in active]
         active.append((defect, group))
-    return [_merged(group) for group in groups if group]
+    yield from _settled(groups, [])
+
+
+def _settled(groups: deque[list[Defect]], active: Sequence[tuple[Defect, list[Defect]]]) -> Iterator[MergedDefect]:
+    """Take out the first groups that no further defect can join."""
+    growing = {id(group) for _, group in active}
+    while groups and id(groups[0]) not in growing:
+        group = groups.popleft()
+        if group:
+            yield _merged(group)
 
 
 def _is_same(one: Defect, other: Defect) -> bool:
@@ -213,7 +230,7 @@ class CoilMap:
         known.append(width)
         limit = max(MIN_EACH, MAX_WIDTHS // len(self._widths))
         if len(known) > limit:
-            self._widths[width.camera] = _thinned(known, limit // 2)
+            self._widths[width.camera] = thinned(known, limit // 2)
 
     def _note_defect(self, defect: Defect) -> None:
         before = self._defects.pop(defect.track_id, None)
@@ -343,11 +360,11 @@ def _runs_json(runs: Sequence[Run], from_m: float, to_m: float) -> list[list[Any
 
 def _widths_json(found: Sequence[Width], from_m: float, to_m: float) -> list[list[float]]:
     inside = [each for each in found if each.at_m is not None and from_m <= each.at_m <= to_m]
-    thin = _thinned(inside, SHOWN_WIDTHS)
+    thin = thinned(inside, SHOWN_WIDTHS)
     return [[each.at_m or 0.0, each.median_mm, each.least_mm, each.most_mm] for each in thin]
 
 
-def _thinned(found: Sequence[Width], wanted: int) -> list[Width]:
+def thinned(found: Sequence[Width], wanted: int) -> list[Width]:
     """At most so many samples; neighbours become one, which keeps the least and the most."""
     size = -(-len(found) // wanted) if found else 1
     groups = [found[at : at + size] for at in range(0, len(found), size)]
