@@ -147,13 +147,19 @@ def node_page(page: Any) -> None:
     page.evaluate("scrollTo(0, 0)")
 
 
+def coil(page: Any) -> None:
+    """With its report so far."""
+    page.locator(".coil-foot").wait_for(timeout=60_000)
+    page.wait_for_timeout(1000)
+
+
 def settled(page: Any) -> None:
     page.wait_for_timeout(1500)
 
 
 PATHS: dict[str, tuple[str, Callable[[Any], None]]] = {
     "live": ("/", live),
-    "coils": ("/coils/current", settled),
+    "coils": ("/coils/A4711", coil),
     "events": ("/events?type=defect.opened", settled),
     "evidence": ("/evidence", settled),
     "label": ("/label", label),

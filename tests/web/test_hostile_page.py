@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -26,7 +28,7 @@ from edge.web.settings import CameraSettings
 pytestmark = pytest.mark.system
 
 REBOUND = "rebound.example"
-NASTY = '<img src=x onerror="hacked=1"><script>hacked=1</script>'
+NASTY = '<img src=x onerror="hacked=1"><script>hacked=1'
 TURN_S = 0.2
 FOREIGN = "[...document.querySelectorAll('img[src=x], script:not([src]), [onerror]')].map((one) => one.outerHTML)"
 ATTACK = """<!doctype html><title>elsewhere</title><body><script>
@@ -168,7 +170,7 @@ def test_names_are_text_on_every_page(scene: PageScene, engineer: Any) -> None:
 
     shown = {}
     observer = Observer(engineer.context, f"http://127.0.0.1:{scene.port}")
-    for path in PATHS:
+    for path in (path.replace("A4711", quote(NASTY, safe="")) for path in PATHS):
         engineer.goto(f"http://127.0.0.1:{scene.port}{path}")
         engineer.wait_for_selector(".freshness:not(.waiting)")
         until(lambda: engineer.locator(".page-loading").count() == 0, 20, path)
@@ -177,7 +179,7 @@ def test_names_are_text_on_every_page(scene: PageScene, engineer: Any) -> None:
         assert engineer.evaluate(FOREIGN) == [], path
         shown[path] = engineer.locator("#content").inner_text().count("<img")
     assert shown["/"] >= 4, shown
-    assert all(shown[path] for path in ("/coils/current", "/events", "/evidence", "/label")), shown
+    assert all(count for path, count in shown.items() if re.match("/(coils|events$|evidence|label)", path)), shown
     assert not [words for words in observer.said if "Content Security Policy" in words]
     assert observer.foreign == []
 

@@ -15,7 +15,7 @@ from page_node import CAMERA, PageNode
 pytestmark = pytest.mark.system
 
 STATIC = Path(__file__).parents[2] / "edge" / "web" / "static"
-EXAMPLES = {":camera": "top", ":id": "current", ":seq": "1"}
+EXAMPLES = {":camera": "top", ":id": "A4711", ":seq": "1"}
 TABLE = re.findall(r'\{ path: "([^"]+)"', (STATIC / "js" / "pages.js").read_text("utf-8"))
 PATHS = ["/?wall", *("/".join(EXAMPLES.get(part, part) for part in path.split("/")) for path in TABLE)]
 SCHEMES = ("light", "dark")
