@@ -76,8 +76,9 @@ def fill(folder: Path, *, unsure: int = 26, audit: int = 12, defects: int = 60, 
     """An archive with pictures of all kinds over the last three hours."""
     source, archive = random.Random(4), Archive(folder, max_bytes=1 << 28, min_free_bytes=0)
     archive.open()
-    kinds = ["unsure"] * unsure + ["audit"] * audit + ["defect"] * defects + ["shadow"] * shadow
+    kinds = ["unsure"] * unsure + ["audit"] * audit + ["defect"] * defects
     source.shuffle(kinds)
+    kinds += ["shadow"] * shadow
     for place, kind in enumerate(kinds):
         name = source.choice(fake_node.CLASSES)
         is_good = kind == "audit" and source.random() < 0.8

@@ -54,7 +54,7 @@ async def install(page: Page, request: Request) -> Response:
     try:
         job = await page.children.run_to_end(command, label="Check of a model", by=request.user.name, time_s=INSTALL_S)
     except Refusal as refused:
-        reason = str(refused).replace(str(path), "the file")
+        reason = str(refused).removeprefix("defectd: ").replace(str(path), "the file")
         raise Refusal(refused.status, refused.code, reason, refused.remedy) from None
     finally:
         with suppress(OSError):

@@ -64,7 +64,7 @@ class Daemon:
         path = model.Path(arguments[2])
         self.ran.append((tuple(arguments), path.read_bytes(), path.stat().st_mode & 0o777))
         if self.refusal:
-            raise Refusal(409, "failed", f"{path}: {self.refusal}")
+            raise Refusal(409, "failed", f"defectd: {path}: {self.refusal}")
         return SimpleNamespace(result={"digest": DIGEST, "changed": False})
 
 

@@ -46,13 +46,18 @@ export function DoctorCard({ doctor, failure, onChange }) {
   </section>`;
 }
 
+/** Words between backticks are what to type. */
+function withCode(text) {
+  return text.split("`").map((part, place) => (place % 2 ? html`<code>${part}</code>` : part));
+}
+
 function Finding({ finding: { grade, about, says, remedy } }) {
   const [kind, words, icon] = GRADES[grade] ?? GRADES.warning;
   return html`<div class="finding state-${kind}">
     <${Icon} name=${icon} />
     <div>
       <b>${about}<span class="unseen">, ${words}</span></b> <span>${says}</span>
-      ${remedy && html`<p class="remedy">${remedy}</p>`}
+      ${remedy && html`<p class="remedy">${withCode(remedy)}</p>`}
     </div>
   </div>`;
 }
