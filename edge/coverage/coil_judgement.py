@@ -37,8 +37,8 @@ class CoilJudgement:
     @property
     def is_best(self) -> bool:
         """Whether its grade is the best one of its product."""
-        rules = () if self.grade is None else self.grade.get("rules", ())
-        return self.grade is not None and bool(rules) and rules[0]["grade"] == self.grade["grade"]
+        rules = None if self.grade is None else self.grade.get("rules")
+        return self.grade is not None and bool(rules) and bool(rules[0]["grade"] == self.grade["grade"])
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -160,7 +160,13 @@ def _walk(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[tupl
 
 
 def _help(command: click.Command, words: tuple[str, ...]) -> str:
-    context = click.Context(command, info_name=" ".join(words), terminal_width=96, max_content_width=96)
+    context = click.Context(
+        command,
+        info_name=" ".join(words),
+        terminal_width=96,
+        max_content_width=96,
+        help_option_names=["-h", "--help"],  # click keeps the option that it makes here
+    )
     return "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
 
 

@@ -46,15 +46,7 @@ PRODUCTS = [
         "max_missed_share": 0.05,
         "grades": [
             {"grade": "A", **_ROW, "roll_marks": 0, "missed_share": 0.005},
-            {
-                "grade": "B",
-                **_ROW,
-                "critical": 2,
-                "major_in_100m": 20,
-                "in_10m": 60,
-                "roll_marks": 1,
-                "longest_mm": 500,
-            },
+            {"grade": "B", **_ROW, "critical": 2, "major_in_100m": 20, "in_10m": 60, "roll_marks": 1},
         ],
     }
 ]
@@ -88,9 +80,8 @@ def _made() -> None:
         if number == 5:
             truth = replace(coil_records.many(6000), number=number)
         is_last = number == COUNT - 1
-        truth = replace(
-            truth, coil=name, has_ended=not is_last, defects=tuple(replace(d, coil=name) for d in truth.defects)
-        )
+        defects = tuple(replace(defect, coil=name) for defect in truth.defects)
+        truth = replace(truth, coil=name, has_ended=not is_last, defects=defects)
         coil_records.write(FOLDER, truth)
         grade, marks, streaks = grade_record(coil_records.lines(truth), PRODUCTS, ROLLS)
         if not is_last:

@@ -110,12 +110,16 @@ def _judged(folder: Path, ids: list[str]) -> dict[str, dict[str, Any] | None]:
     for record_id in ids:
         judgement = coil_judgement.load(folder, record_id)
         grade = None if judgement is None else judgement.grade
-        found[record_id] = judgement and {
-            "product": None if grade is None else grade["product"],
-            "grade": None if grade is None else grade["grade"],
-            "is_best": judgement.is_best,
-            "reasons": [] if grade is None else list(grade["reasons"]),
-            "roll_marks": len(judgement.roll_marks),
-            "released": judgement.release,
-        }
+        found[record_id] = (
+            None
+            if judgement is None
+            else {
+                "product": None if grade is None else grade["product"],
+                "grade": None if grade is None else grade["grade"],
+                "is_best": judgement.is_best,
+                "reasons": [] if grade is None else list(grade["reasons"]),
+                "roll_marks": len(judgement.roll_marks),
+                "released": judgement.release,
+            }
+        )
     return found

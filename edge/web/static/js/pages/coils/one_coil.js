@@ -172,7 +172,7 @@ function MapCard({ answer, report, query, path }) {
       ${chosen ? html`<p class="chosen end" role="status"><${ClassIcon} name=${chosen.class} severity=${chosen.severity} /> <b>${className(chosen.class)}</b> <${SeverityChip} severity=${chosen.severity} always /> ${defectPlace({ from_m: chosen.at, surface: chosen.lane, length_mm: chosen.length_mm })}</p>` : html`<div class="end"><${MapLegend} classes=${classes} /></div>`}
     </header>
     <${StripMap} map=${map} focus=${focus} selected=${selected} onSelect=${(defect) => setSelected(defect?.key ?? null)} onOpen=${(key) => navigate(`/events/${key}`)} onView=${setView} />
-    ${map.isCoarse && html`<p class="coil-note">Too many defects to show each: the bars at the bottom count them. Zoom in to see them one by one.</p>`}
+    ${map.isCoarse && html`<p class="coil-note">Too many defects to show each: a box stands for those around it, in the colour of the worst. Zoom in to see them one by one.</p>`}
     ${answer.map.unplaced > 0 && html`<p class="coil-note">${number(answer.map.unplaced)} defects at unknown places are not shown.</p>`}
   </section>`;
 }
@@ -214,6 +214,7 @@ function mapOf({ coil, map: whole }, part, report) {
     runs: runsOf(whole, lanes),
     density: { ...densityOfBins(whole, whole.reach_m), limit: limitIn(whole, report) },
     rollMarks: (report?.marks_of_rolls ?? []).map((mark) => ({ lane: mark.lane, across_mm: mark.across_mm, period_m: mark.period_m, positions: turnsOf(mark) })),
+    cells: view.defects ? [] : (report?.map.cells ?? []).map(([lane, from, to, across, count, severity]) => ({ lane, from, to, across, count, severity })),
     isCoarse: !view.defects && !report?.map.marks,
   };
 }
