@@ -34,6 +34,8 @@ EventType = Literal[
     "model.changed",
     "model.rolled_back",
     "model.refused",
+    "model.out_of_domain",
+    "model.in_domain",
     "thresholds.changed",
     "calibration.refused",
     "camera.drifted",
@@ -71,6 +73,8 @@ EVENT_TYPES: Final[dict[EventType, Severity]] = {
     "model.changed": "warning",
     "model.rolled_back": "alarm",
     "model.refused": "warning",
+    "model.out_of_domain": "warning",
+    "model.in_domain": "info",
     "thresholds.changed": "warning",
     "calibration.refused": "warning",
     "camera.drifted": "warning",
@@ -112,6 +116,18 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneCoil:
+    """The coil of a lane that a defect lies in, and where on it; position_m: None: not known."""
+
+    lane: str
+    coil: str
+    position_m: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"lane": self.lane, "coil": self.coil, "position_m": self.position_m}
+
+
+@dataclass(frozen=True, slots=True)
 class Defect:
     """One defect as observed so far; the closing event carries the final values."""
 
@@ -136,6 +152,14 @@ class Defect:
     """top, bottom; None: the configuration does not state it."""
     across_mm: tuple[float, float] | None = None
     """From, to: across the strip, from its operator side."""
+    candidates: tuple[tuple[str, float], ...] = ()
+    """What an `unknown` defect looks like: class names with their probabilities, the most probable first."""
+    taught: str | None = None
+    """Beginning of the sha256 of the taught classes that named it; None: the model's own."""
+    lane: str | None = None
+    """The lane that has most of it; None: it lies beside the lanes, or its place across is not known."""
+    lane_coils: tuple[LaneCoil, ...] = ()
+    """The coils of the lanes that it touches, or may touch."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -152,9 +176,13 @@ class Defect:
             "coil": self.coil,
             "surface": self.surface,
             "across_mm": None if self.across_mm is None else list(self.across_mm),
+            "lane": self.lane,
+            **({"lane_coils": [each.as_json() for each in self.lane_coils]} if self.lane_coils else {}),
             "frames": self.frames,
             "tiles": self.tiles,
             "duration_s": round(self.duration_s, 3),
+            "candidates": [{"class": name, "confidence": round(value, 4)} for name, value in self.candidates] or None,
+            "taught": self.taught,
         }
 
 

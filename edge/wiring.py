@@ -160,7 +160,7 @@ def build(
     )
     rejected_alarm = RejectedAlarm(recorder.put, clock)
     commands = Commands(topics, settings.commands, names, clock)
-    line_signals = LineSignals(settings.travel, clock)
+    line_signals = LineSignals(settings.travel, clock, lambda: node.settings.lane_names)
     publisher = Publisher(
         opener(settings.mqtt, settings.node),
         outbox,
@@ -327,18 +327,25 @@ def _restored_coil(
 ) -> strip_position.RestoredCoil | None:
     """The coil from before this start; one that cannot be on the line any more is reported as ended."""
     restored = coils.latest
-    if restored is None or restored.name is None:
+    if restored is None or (restored.name is None and not restored.lanes):
         return restored
+    named: list[tuple[str | None, str]] = [*restored.lanes.items()]
+    if restored.name is not None:
+        named.insert(0, (None, restored.name))
+    words = ", ".join(name for _, name in named)
     if coils.may_still_run(totals.previous_alive_ns):
-        log.info(
-            "coil %s, started %s, continues; positions are unknown until the next one", restored.name, restored.since
-        )
+        log.info("coil %s, started %s, continues; positions are unknown until the next one", words, restored.since)
         return restored
-    words = "coil %s, started %s, is not continued: the node was off for more than %d minutes"
-    log.warning(words, restored.name, restored.since, MAX_AWAY_S // 60)
-    ended = {"coil": restored.name, "length_m": None, "by": "restart"}
-    recorder.put(event.Event.now(clock, event.NODE_CAMERA, "coil.ended", ended))
-    return replace(restored, name=None)
+    log.warning(
+        "coil %s, started %s, is not continued: the node was off for more than %d minutes",
+        words,
+        restored.since,
+        MAX_AWAY_S // 60,
+    )
+    for lane, name in named:
+        ended = {"coil": name, "length_m": None, "by": "restart", **({} if lane is None else {"lane": lane})}
+        recorder.put(event.Event.now(clock, event.NODE_CAMERA, "coil.ended", ended))
+    return replace(restored, name=None, lanes={})
 
 
 def _inspection_loop(

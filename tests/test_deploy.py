@@ -26,6 +26,7 @@ from edge.host.clock import NS_PER_S
 from edge.monitoring.collectors import machine
 from edge.monitoring.prometheus import MetricsPage
 from edge.pipeline.camera_session import WidthState
+from edge.vision.domain import DomainWatch
 from edge.vision.drift import DriftDetector, Figures, reference
 from edge.vision.image_quality import ImageStats
 
@@ -217,6 +218,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     scene.session.width.curve.end()
     for second in range(120):
         scene.session.drift.step(Figures(100.0, 0.5), second * NS_PER_S)
+    scene.session.domain = DomainWatch(None)  # type: ignore[arg-type]  # never fed
     found: dict[str, set[str]] = {}
     page = scene.routes["/metrics"].handler
     assert isinstance(page, MetricsPage)

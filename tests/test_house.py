@@ -254,7 +254,7 @@ LIBRARY_DOORS = {
     "yaml": {"edge/config/yaml_file.py"},
     "prometheus_client": {"edge/monitoring/prometheus.py", "edge/monitoring/collectors/"},
     "tornado": {"edge/monitoring/http_server.py", "edge/web/server.py"},
-    "google": {"edge/delivery/sparkplug/payload.py"},
+    "google": {"edge/delivery/sparkplug/payload.py", "edge/model/onnx_graph.py"},
 }
 
 

@@ -51,7 +51,7 @@ def cross_validate(job: Job, _results: Results) -> Work:
 
     def make(draft: Path, _checkpoints: Path) -> dict[str, Any]:
         split = f"{folds.count} folds by {folds.by}"
-        inner = replace(task, plan=replace(plan, folds=None), jobs=1)
+        inner = replace(task, plan=replace(plan, folds=None, final=False), jobs=1)
         every = [
             Fold(
                 job.nested(
@@ -78,7 +78,9 @@ def cross_validate(job: Job, _results: Results) -> Work:
                 job.progress.step(count, folds.count, "folds")
         return {"right_of": notes, "by": folds.by}
 
-    return Work({"folds": asdict(folds), "plan": asdict(replace(plan, folds=None)), "seed": task.seed}, make)
+    return Work(
+        {"folds": asdict(folds), "plan": asdict(replace(plan, folds=None, final=False)), "seed": task.seed}, make
+    )
 
 
 def _make(fold: Fold, report: Callable[[str], None]) -> dict[str, list[int]]:

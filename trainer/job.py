@@ -137,6 +137,10 @@ class Job:
         """The student as the latest training stage wrote it."""
         return self.run.path(WEIGHTS[[name for name in WEIGHTS if name in results][-1]])
 
+    def shipped(self) -> Bundle:
+        """The files that ship: those that were measured, or those that were trained on every picture."""
+        return bundle.load(self.run.path("final")) if self.task.plan.final else self.bundle()
+
     def bundle(self) -> Bundle:
-        """The files that ship: with int8 if the plan quantizes and int8 passed the gate."""
+        """The files that are measured: with int8 if the plan quantizes and int8 passed the gate."""
         return bundle.load(self.run.path("int8" if self.task.plan.quantize else "fp32"))

@@ -14,7 +14,7 @@ from trainer.run_folder import RunFolder
 from trainer.stages import measurement, release, report, training
 
 STUDENT: Final = ("data", "teacher", "student", "prune", "finetune")
-ALL: Final = (*STUDENT, "export", "quantize", "folds", "unknown", "evaluate")
+ALL: Final = (*STUDENT, "export", "quantize", "folds", "unknown", "evaluate", "final")
 
 # fmt: off
 STAGES: Final = (
@@ -29,6 +29,7 @@ STAGES: Final = (
     Stage("folds",    folds.cross_validate,               ("data",)),
     Stage("unknown",  measurement.detect_unknown_classes, ("data",)),
     Stage("evaluate", measurement.evaluate_files,         ("data", "export", "quantize")),
+    Stage("final",    release.train_on_everything,        ("data", "teacher", "export", "quantize")),
     Stage("report",   report.write_report,                ALL),
 )
 # fmt: on

@@ -13,15 +13,22 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from edge.config.yaml_file import read
 from edge.errors import ConfigError
 from edge.model.bundle import MAX_STUDENT_BYTES
+from trainer.compression.int8_gate import Gate
 from trainer.compression.prune import Pruning
-from trainer.compression.quantize import Gate
 from trainer.data.folds import Grouping
 from trainer.networks.architecture import ARCHITECTURES, I100_S4, Architecture
+from trainer.networks.teacher import has_imagenet_weights
 from trainer.recipe import Distillation, Fit, Recipe, TeacherRecipe, TeacherStage, TrainingError
 
 SHIPPED: Final = ("default", "wide", "scratch")
+AUTO: Final = "auto"
+"""Stands for the shipped recipe that suits what is installed: `suited`."""
 QUICK_PICTURES: Final = 40
 """Pictures of each class in a quick trial: the fewest for which every split has pictures of every class."""
+
+
+QUICK_EPOCHS: Final = 60
+"""Enough for an easy data set of that size: with 4 epochs, a trial ends at chance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +72,19 @@ class Plan:
     folds: Folds | None = None
     most_per_class: Annotated[int, Field(ge=5)] | None = None
     """Maximum number of pictures of each class, for trials."""
+    final: bool = False
+    """After all measurements, train the network that ships on every picture, the held-out ones too."""
 
     @property
     def stages(self) -> tuple[str, ...]:
         """The names of the stages that this plan has, in order."""
         optional = {
             "teacher": self.teacher, "prune": self.prune, "finetune": self.finetune, "quantize": self.quantize,
-            "folds": self.folds, "unknown": self.measure.unknown or None,
+            "folds": self.folds, "unknown": self.measure.unknown or None, "final": self.final or None,
         }  # fmt: skip
         every = (
             "data", "teacher", "student", "prune", "finetune", "export", "quantize", "folds", "unknown", "evaluate",
-            "report",
+            "final", "report",
         )  # fmt: skip
         return tuple(name for name in every if optional.get(name, True) is not None)
 
@@ -90,8 +99,24 @@ PLANS: Final = TypeAdapter(list[Plan], config=ConfigDict(extra="forbid"))
 """A list, because pydantic passes strictness on to a plain dataclass only from a container around it."""
 
 
+def suited(*, teacher_given: bool = False) -> tuple[str, str]:
+    """(a shipped recipe, why): with a teacher only where one is given or has its first weights on this machine.
+
+    Without ImageNet weights a teacher takes hours, and teaches the student nothing that it does not learn itself.
+    """
+    if teacher_given:
+        return "default", "its teacher is given"
+    if has_imagenet_weights():
+        return "default", "the ImageNet weights of its teacher are here"
+    return "wide", "no ImageNet weights of a teacher are here; --weights FILE or --weights imagenet uses one"
+
+
 def load(name: str | Path) -> Plan:
-    """Read a shipped recipe by name, or a file.  Raises TrainingError with key, value and remedy."""
+    """Read a shipped recipe by name (`auto`: the one that suits), or a file.
+
+    Raises TrainingError with key, value and remedy.
+    """
+    name = suited()[0] if str(name) == AUTO else name
     shipped = importlib.resources.files("trainer") / "recipes" / f"{name}.yaml"
     path = Path(str(shipped)) if str(name) in SHIPPED else Path(name)
     if str(name) not in SHIPPED and not path.is_file():
@@ -174,10 +199,12 @@ def quick(plan: Plan) -> Plan:
     )
     return replace(
         plan,
-        student=replace(plan.student, epochs=min(plan.student.epochs, 4), strip_seeds=min(plan.student.strip_seeds, 3)),
+        student=replace(
+            plan.student, epochs=min(plan.student.epochs, QUICK_EPOCHS), strip_seeds=min(plan.student.strip_seeds, 3)
+        ),
         teacher=teacher,
         prune=plan.prune and replace(plan.prune, rounds=1),
-        finetune=plan.finetune and replace(plan.finetune, epochs=min(plan.finetune.epochs, 2)),
+        finetune=plan.finetune and replace(plan.finetune, epochs=min(plan.finetune.epochs, QUICK_EPOCHS // 2)),
         quantize=plan.quantize and replace(plan.quantize, rounds=min(plan.quantize.rounds, 20)),
         measure=replace(plan.measure, latency_rounds=10, strip_frames=20),
         most_per_class=QUICK_PICTURES,

@@ -171,7 +171,8 @@ class Collector:
         values = np.concatenate(list(views.values()), 1)
         if not np.isfinite(values).all():
             raise CalibrationError(f"{label}: the model's scores are not finite numbers")
-        self._keep_features(len(self.labels), scores.features)
+        if self.classifier.card.has_features:
+            self._keep_features(len(self.labels), scores.features)
         probabilities = scores.probabilities(self.inspector.temperature)
         self.called_defective.append(bool(defective(probabilities, self.inspector.thresholds).any()))
         self.runs.append(self.runs[-1] + (not follows or self._is_interrupted) if self.runs else 0)
@@ -528,7 +529,7 @@ def reference_of(collector: Collector, found: Fit, made: Any) -> Any:
     """What good frames look like, for the drift watch: `edge.config.camera_calibration.Reference`."""
     kept = set(found.kept)
     features = {frame: tiles for frame, tiles in collector.features.items() if frame in kept}
-    known = drift.features_of(np.concatenate(list(features.values())), found.anomaly.model.sha256)
-    distances = [drift.median_distance(tiles, known) for tiles in features.values()]
+    known = drift.features_of(np.concatenate(list(features.values())), found.anomaly.model.sha256) if features else None
+    distances = [drift.median_distance(tiles, known) for tiles in features.values()] if known is not None else []
     stats = [one for frame, one in enumerate(collector.stats) if frame in kept]
     return drift.reference(stats, made, distances=distances, features=known, unsure=round(found.unsure, 6))

@@ -46,12 +46,14 @@ class LeftOut:
             yield f"left out: {len(self.reasons) - MAX_LISTED} more"
 
 
-def find(folders: Sequence[Path], classes: Sequence[str]) -> list[Labelled]:
+def find(folders: Sequence[Path], classes: Sequence[str], skipped: Sequence[str] = (UNSURE,)) -> list[Labelled]:
     """List the pictures in the class folders, in order, without the folder `unsure` of `defectd evidence export`.
+
+    skipped: folders that are left out.
 
     Raises CalibrationError for folders that name no class of the model, and when there are no pictures.
     """
-    numbers = {_normalised(name): number for number, name in enumerate(classes)} | dict.fromkeys(
+    numbers = {normalised(name): number for number, name in enumerate(classes)} | dict.fromkeys(
         GOOD_FOLDERS, len(classes)
     )
     found, unknown = list[Labelled](), list[str]()
@@ -63,16 +65,16 @@ def find(folders: Sequence[Path], classes: Sequence[str]) -> list[Labelled]:
                 f"{folder} cannot be read: {error.strerror}. Give a folder of class folders"
             ) from None
         for path in inner:
-            if _normalised(path.name) == UNSURE:
+            if normalised(path.name) in skipped:
                 continue
-            if _normalised(path.name) not in numbers:
+            if normalised(path.name) not in numbers:
                 unknown.append(str(path))
                 continue
             try:
                 base, names = find_images(str(path))
             except CameraError:
                 continue  # an empty folder: its class has no pictures
-            found += [Labelled(base / name, numbers[_normalised(path.name)]) for name in names]
+            found += [Labelled(base / name, numbers[normalised(path.name)]) for name in names]
     if unknown:
         raise CalibrationError(
             f"no class of this model: {', '.join(unknown)}. It knows: {', '.join(classes)}; good or normal is "
@@ -86,14 +88,15 @@ def find(folders: Sequence[Path], classes: Sequence[str]) -> list[Labelled]:
     return found
 
 
-def _normalised(name: str) -> str:
+def normalised(name: str) -> str:
+    """The name of a class, from the name of its folder."""
     return name.lower().replace(" ", "_")
 
 
 def read(
     found: Sequence[Labelled], side: int, allowed_px: Sequence[int], left_out: LeftOut
-) -> Iterator[tuple[int, Gray]]:
-    """Yield the label and the (side, side) uint8 pixels of each readable picture, resized as the daemon resizes tiles.
+) -> Iterator[tuple[Labelled, Gray]]:
+    """Yield each readable picture with its (side, side) uint8 pixels, resized as the daemon resizes tiles.
 
     allowed_px: sides that a tile may have; all pictures must have the same one.  Raises CalibrationError.
     """
@@ -115,7 +118,7 @@ def read(
             pixels = picture.pixels
             if height != side:
                 pixels = np.asarray(cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
-            yield one.label, pixels
+            yield one, pixels
 
 
 def _check(path: Path, width: int, height: int, allowed_px: Sequence[int]) -> None:
@@ -155,16 +158,20 @@ class Checked:
 
     def lines(self) -> Iterator[str]:
         """What a person should know before he believes the recall."""
-        if self.unmoved:
-            yield (
-                f"{self.unmoved} of {self.pictures} exported pictures still have the label of the model: has a person "
-                "checked them?"
-            )
+        yield from self.unchecked()
         if self.chosen:
             yield (
                 f"the model found {self.chosen} of {self.pictures} exported pictures itself, or was unsure about them; "
                 "defects that it missed are not among those, so recall looks too high"
                 + (f". {self.blind} were taken at random and labelled blind" if self.blind else "")
+            )
+
+    def unchecked(self) -> Iterator[str]:
+        """What a person should know before the labels teach anything."""
+        if self.unmoved:
+            yield (
+                f"{self.unmoved} of {self.pictures} exported pictures still have the label of the model: has a person "
+                "checked them?"
             )
 
 

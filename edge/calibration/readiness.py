@@ -11,8 +11,8 @@ from edge.config.calibration import Calibration
 from edge.errors import ConfigError
 from edge.model.bundle import Bundle
 
-State = Literal["done", "missing", "stale"]
-"""stale: made for another model, size of tiles or machine; not used."""
+State = Literal["done", "missing", "stale", "optional"]
+"""stale: made for another model, size of tiles or machine; not used.  optional: not made, and not missed either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,7 @@ def steps_of(camera: config.Camera, settings: config.Config, bundle: Bundle) -> 
         _light(camera, found),
         _scale(camera, found),
         _surface(camera, found, bundle),
+        _classes(camera, tiled, found, bundle),
         _thresholds(camera, tiled, found, bundle),
         _latency(settings, bundle),
     )
@@ -127,6 +128,22 @@ def _surface(camera: config.Camera, found: Calibration, bundle: Bundle) -> Step:
     if found.roi is not None and found.roi.made.time > part.made.time:
         says += "; learned before the region or its tiles were changed"
     return Step("normal", "done", says, part.made.time, required=True)
+
+
+def _classes(camera: config.Camera, tiled: config.Camera, found: Calibration, bundle: Bundle) -> Step:
+    command = _command("classes", camera) + " --labels"
+    if not found.classes:
+        says = f"the model's own classes name the defects: {', '.join(bundle.card.classes)}"
+        return Step("classes", "optional", says, None, command)
+    newest = found.classes[0]
+    ours = [one for one in found.classes if one.model["sha256"] == bundle.sha256()]
+    fitting = [one for one in ours if one.tile_px == tiled.tile_px]
+    if not fitting:
+        other = f"tiles of {ours[0].tile_px} px" if ours else "another model"
+        return Step("classes", "stale", f"classes were taught to {other}", newest.made.time, command)
+    part = fitting[0]
+    says = f"{', '.join(part.classes)}; mean recall {part.macro:.0%} of pictures that were left out"
+    return Step("classes", "done", says, part.made.time)
 
 
 def _thresholds(camera: config.Camera, tiled: config.Camera, found: Calibration, bundle: Bundle) -> Step:

@@ -19,6 +19,7 @@ from edge.config.calibration import ClassPoint, Reliability
 from edge.errors import CalibrationError
 from edge.frame import Float64s, Gray
 from edge.model.classifier import Classifier, Scores
+from edge.vision.taught_classes import TaughtClasses
 
 MIN_PICTURES: Final = 10
 """Of a class."""
@@ -101,8 +102,11 @@ class Result:
 class TileScorer:
     """Scores tiles in batches as they arrive."""
 
-    def __init__(self, network: Classifier) -> None:
+    def __init__(self, network: Classifier, taught: TaughtClasses | None = None) -> None:
+        """taught: the classes that name a defect; None: the network's own."""
         self._network = network
+        self._taught = taught
+        self._good = len(network.card.classes if taught is None else taught.names)
         self._waiting: list[Gray] = []
         self._scores: list[Scores] = []
         self._half: list[int] = []
@@ -119,7 +123,7 @@ class TileScorer:
         """Add all tiles of a defect-free frame.  tiles: (N, side, side) uint8, copied.  Returns N."""
         if not self._half:
             self._half = halves(self.labels).tolist()
-        self._take(tiles.copy(), len(self._network.card.classes))
+        self._take(tiles.copy(), self._good)
         self._half += [half] * len(tiles)
         return len(tiles)
 
@@ -131,7 +135,8 @@ class TileScorer:
 
     def _flush(self) -> None:
         if self._waiting:
-            self._scores.append(self._network.score(np.stack(self._waiting)))
+            scores = self._network.score(np.stack(self._waiting))
+            self._scores.append(scores if self._taught is None else self._taught.applied(scores))
             self._waiting = []
 
     def sample(self) -> Sample:

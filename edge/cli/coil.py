@@ -20,6 +20,7 @@ def coil() -> None:
     \b
     defectd coil start A4711    a coil starts now, at 0 m
     defectd coil show           the coil, its position, and the speed of the strip
+    defectd coil start A4711-1 --lane left    the same for one of the strips that run side by side
     defectd coil stop           the coil ends; positions are unknown until the next one
     defectd coil list           the coils of which the node has a record
     defectd coil release A4711 --by "J. Weber"    a person releases a coil that has ended
@@ -32,19 +33,21 @@ def coil() -> None:
 @config_option
 @json_option
 @click.argument("name")
+@click.option("--lane", help="Lane of the camera on which it starts; otherwise it is the coil of the whole strip.")
 @exits_with_reason
-def start(config_path: Any, as_json: bool, name: str) -> None:
-    """Start a coil now, at 0 m. A coil that runs ends."""
-    _order(config_path, as_json, action="start", coil=name)
+def start(config_path: Any, as_json: bool, name: str, lane: str | None) -> None:
+    """Start a coil now, at 0 m. A coil that runs there ends."""
+    _order(config_path, as_json, lane, action="start", coil=name)
 
 
 @coil.command()
 @config_option
 @json_option
+@click.option("--lane", help="Lane whose coil ends; otherwise it is the coil of the whole strip.")
 @exits_with_reason
-def stop(config_path: Any, as_json: bool) -> None:
+def stop(config_path: Any, as_json: bool, lane: str | None) -> None:
     """End the coil."""
-    _order(config_path, as_json, action="stop")
+    _order(config_path, as_json, lane, action="stop")
 
 
 @coil.command()
@@ -52,8 +55,8 @@ def stop(config_path: Any, as_json: bool) -> None:
 @json_option
 @exits_with_reason
 def show(config_path: Any, as_json: bool) -> None:
-    """Show the coil, its position and the speed of the strip."""
-    _order(config_path, as_json, action="show")
+    """Show the coil, its position and the speed of the strip, and the coils of lanes."""
+    _order(config_path, as_json, None, action="show")
 
 
 @coil.command()
@@ -99,6 +102,7 @@ def list_coils(config_path: Any, as_json: bool, last: int) -> None:
         ends = [] if each.ended is not None else ["so far"]
         ends += [] if each.is_complete else ["not complete"]
         name = "no coil" if each.coil is None else each.coil
+        name += "" if each.lane is None else f" (lane {each.lane})"
         started = local_date_time(wall_ns_of(each.started))
         echo(f"{started}  {name}  {length}  {defects}{''.join(f', {end}' for end in ends)}  {each.id}")
 
@@ -214,8 +218,8 @@ def _ask(config_path: Any, verb: str, **fields: Any) -> dict[str, Any]:
     return reply
 
 
-def _order(config_path: Any, as_json: bool, **fields: Any) -> None:
-    reply = _ask(config_path, "coil", **fields)
+def _order(config_path: Any, as_json: bool, lane: str | None, **fields: Any) -> None:
+    reply = _ask(config_path, "coil", **fields, **({} if lane is None else {"lane": lane}))
     if as_json:
         click.echo(json.dumps(reply))
         return
@@ -227,3 +231,5 @@ def _order(config_path: Any, as_json: bool, **fields: Any) -> None:
     position = "position unknown" if reply["position_m"] is None else f"at {reply['position_m']:.3f} m"
     speed = "speed " + (reply["speed"] if reply["speed_m_per_s"] is None else f"{reply['speed_m_per_s']:g} m/s")
     echo(f"{name}, {position}, {speed}")
+    for each, lane_coil in reply.get("lanes", {}).items():
+        echo(f"lane {each}: {'no coil' if lane_coil is None else f'coil {lane_coil}'}")

@@ -1,4 +1,4 @@
-"""model: show, sign, install and roll back bundles."""
+"""model: show, sign, import, install and roll back bundles."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORDS: Final = {ON_TRIAL: "canary"}
 
 @click.group()
 def model() -> None:
-    """Show, sign, install and roll back model bundles."""
+    """Show, sign, import, install and roll back model bundles."""
 
 
 @model.command()
@@ -33,7 +33,9 @@ def show(bundle_path: str, as_json: bool) -> None:
     """Print the card of a bundle: classes, inputs, how it was trained and measured."""
     from edge.model import bundle
 
-    card = bundle.load(bundle_path).card.model_dump(mode="json", by_alias=True, exclude={"selftest", "variants"})
+    card = bundle.load(bundle_path).card.model_dump(
+        mode="json", by_alias=True, exclude={"selftest", "variants", "surface"}
+    )
     click.echo(json.dumps(card) if as_json else json.dumps(card, indent=2))
 
 
@@ -78,8 +80,75 @@ def sign(bundle_path: Path, key_file: Path) -> None:
     echo(f"{bundle_path}: {loaded.card.name} {loaded.card.version} ({loaded.digest[:12]}): signed")
 
 
+@model.command("import")
+@click.argument("where", metavar="FOLDER|hf://OWNER/NAME|FILE.onnx")
+@click.option("--config", "config_file", type=click.Path(dir_okay=False, path_type=Path), help="Its config.json.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The bundle: NAME.zip or a folder.")
+@click.option("--size", "img_size", type=click.IntRange(1, 1024), help="Side of the pictures that it takes, px.")
+@click.option("--mean", help="Of the values from 0 to 1: one number, or three with commas.")
+@click.option("--std", help="The same.")
+@click.option("--classes", "class_names", help="Names in the order of its scores, with commas.")
+@click.option("--gray/--rgb", default=None, help="Channels, where the file leaves them open.")
+@click.option("--good", help="Class that means no defect; `none`.  [default: one called good or normal]")
+@click.option(
+    "--tile-px", type=click.IntRange(1), help="Side of a tile at the scale it was trained at.  [default: size]"
+)
+@click.option("--name", help="Name of the model.")
+@json_option
+@exits_with_reason
+def import_(
+    where: str,
+    config_file: Path | None,
+    out: Path | None,
+    img_size: int | None,
+    mean: str | None,
+    std: str | None,
+    class_names: str | None,
+    gray: bool | None,
+    good: str | None,
+    tile_px: int | None,
+    name: str | None,
+    as_json: bool,
+) -> None:
+    """Make a bundle of somebody else's image classifier (ONNX), so that the daemon can run it.
+
+    Options override config.json. The bundle is not signed: sign it, or install it with --allow-unsigned.
+
+    \b
+    defectd model import hf://OWNER/NAME -o theirs.zip
+    defectd model import net.onnx --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes a,b,c
+    """
+    one_thread_each()
+    from dataclasses import replace
+
+    from edge.host.clock import SystemClock
+    from edge.model import bundle, imported
+
+    source = imported.read(where, config_file, SystemClock())
+    channels = None if gray is None else 1 if gray else 3
+    settings = source.settings.overridden(
+        img_size=img_size, mean=_numbers("--mean", mean), std=_numbers("--std", std), channels=channels, good=good,
+        class_names=tuple(map(str.strip, class_names.split(","))) if class_names else None, tile_px=tile_px, name=name,
+    )  # fmt: skip
+    made = imported.bundle_of(replace(source, settings=settings))
+    card = made.bundle.card
+    target = out or Path(f"{card.name.rsplit('/', maxsplit=1)[-1]}.zip")
+    bundle.save(made.bundle, target)
+    for note in made.notes:
+        click.echo(f"note: {note}", err=True)
+    values = {"bundle": str(target), "name": card.name, "classes": card.classes, "notes": made.notes}
+    _echo(values, f"{target}: {card.name} {card.version}, classes {', '.join(card.classes)}", as_json=as_json)
+
+
+def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(map(float, text.split(",")))
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: give one number, or three with commas", param_hint=option) from None
+
+
 @model.command()
-@click.argument("where", metavar="FILE|URL")
+@click.argument("where", metavar="FILE|URL|hf://OWNER/NAME")
 @config_option
 @json_option
 @click.option("--allow-unsigned", is_flag=True, help="Accept an unsigned bundle.")

@@ -139,6 +139,45 @@ class AnomalyPart(PartMade):
     made: Made
 
 
+class TaughtClass(Part):
+    """One taught class, on pictures that it was not taught from.
+
+    n: its tiles.  named: those named right.  low, high: the exact 95 % interval of the share.
+    confidence: median of the tiles that were named right.  taken_for: other names, by count.
+    more: pictures in all that would be needed for nine of ten; None: not known, or too many.
+    """
+
+    name: str
+    n: int
+    named: int
+    low: float
+    high: float
+    confidence: float | None = None
+    taken_for: dict[str, int] = Field(default_factory=dict)
+    more: int | None = None
+
+
+class ClassesPart(PartMade):
+    """Classes that were taught with one network.  file: the layer, beside this file.
+
+    model: name, version and sha256 of the fp32 network.  classes: all names, in the order of the layer.
+    kept: names of the model that stayed without a picture of their own.  macro, low, high: mean recall of the taught
+    classes and its 95 % interval.
+    """
+
+    file: str = Field(pattern=r"^[A-Za-z0-9_.-]+$")
+    model: dict[str, str]
+    tile_px: int
+    classes: tuple[str, ...]
+    kept: tuple[str, ...] = ()
+    taught: tuple[TaughtClass, ...]
+    macro: float
+    low: float
+    high: float
+
+
+MAX_TAUGHT: Final = 4
+"""Taught classes that are kept: the newest of a model is used, `--undo` goes back to the one before."""
 MAX_ANOMALY_MODELS: Final = 4
 """Anomaly models that are kept: those for the networks before and after a change, and some to try."""
 
@@ -154,11 +193,13 @@ class Calibration(Part):
     thresholds: ThresholdsPart | None = None
     normal: tuple[AnomalyPart, ...] = Field((), max_length=MAX_ANOMALY_MODELS)
     """The newest first, one for each model."""
+    classes: tuple[ClassesPart, ...] = Field((), max_length=MAX_TAUGHT)
+    """The newest first."""
 
     @property
     def files(self) -> frozenset[str]:
         """Names of the data files beside this one that it refers to."""
-        return frozenset(one.file for one in (*self.normal, self.flatfield) if one is not None)
+        return frozenset(one.file for one in (*self.normal, *self.classes, self.flatfield) if one is not None)
 
     def coded(self) -> bytes:
         """The content of the file.  Absent parts are omitted; nulls inside a part are kept."""
@@ -372,9 +413,10 @@ def _applied(camera: config.Camera, path: Path) -> config.Camera:
         overruled={
             one.model["sha256"]: one.made.overruled for one in found.normal if "normal" in used and one.made.overruled
         },
+        taught=tuple(path.parent / one.file for one in found.classes),
     )
     changed = camera.model_copy(update=changes)
-    return changed.with_calibration(in_use) if used else changed
+    return changed.with_calibration(in_use) if used or found.classes else changed
 
 
 def _geometry_and_light(

@@ -26,7 +26,7 @@ SCHEMA: Final = "defectd.calibration-change/1"
 RECORD: Final = "change.json"
 MAX_RECORD_BYTES: Final = 256 * 1024
 MAX_FILE_BYTES: Final = 512 << 20
-Kind = Literal["roi", "scale", "flatfield", "normal", "thresholds", "latency"]
+Kind = Literal["roi", "scale", "flatfield", "normal", "thresholds", "classes", "latency"]
 KINDS: Final[tuple[str, ...]] = get_args(Kind)
 _NAME: Final = re.compile(r"[A-Za-z0-9_.-]{1,200}")
 

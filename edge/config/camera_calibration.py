@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import (
@@ -125,6 +126,8 @@ class CameraCalibration:
     """What good frames looked like: the drift watch compares with it."""
     overruled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """What a person overruled when the anomaly model was made, by the sha256 of its network."""
+    taught: tuple[Path, ...] = ()
+    """Files of taught classes, the newest first: `edge.vision.taught_classes`."""
 
     def as_json(self) -> dict[str, Any]:
         """For the hash of the configuration: events carry it."""
@@ -132,4 +135,5 @@ class CameraCalibration:
             "made_px": {name: list(size) for name, size in self.made_px.items()},
             "track": None if self.track is None else self.track.model_dump(mode="json"),
             "reference": None if self.reference is None else self.reference.model_dump(mode="json"),
+            **({"taught": [path.name for path in self.taught]} if self.taught else {}),
         }

@@ -42,8 +42,11 @@ def merged(changes: Changes, camera: str, wanted: Mapping[str, Any]) -> Changes:
     return {**rest, camera: kept} if kept else rest
 
 
-def load(configured: config.Config, classes: Sequence[str]) -> Changes:
-    """The kept changes that fit this configuration and the model's classes; the others are left out and logged."""
+def load(configured: config.Config, classes: Mapping[str, Sequence[str]]) -> Changes:
+    """The kept changes that fit this configuration; the others are left out and logged.
+
+    classes: those that name the defects of each camera.
+    """
     path = configured.state.overrides
     try:
         kept = json.loads(regular_file.read(path, MAX_BYTES))["cameras"]
@@ -59,7 +62,7 @@ def load(configured: config.Config, classes: Sequence[str]) -> Changes:
         try:
             if name not in {camera.name for camera in configured.cameras}:
                 raise ValueError("no such camera")
-            unknown = sorted(set(fitting.get("classes") or {}) - set(classes))
+            unknown = sorted(set(fitting.get("classes") or {}) - set(classes[name]))
             if unknown:
                 raise ValueError(f"the model does not know {unknown}")
             adjusted(configured, {name: fitting})

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     PrivateAttr,
     SecretStr,
@@ -28,7 +29,7 @@ from edge.config.broker_address import broker_address, embedded_port, is_loopbac
 from edge.config.camera_calibration import CameraCalibration
 from edge.config.grading import Product, Roll
 from edge.config.state_dir import StateDir
-from edge.config.strip_sections import Coils, StripWidth, Travel
+from edge.config.strip_sections import Coils, Lane, StripWidth, Travel, side_by_side
 from edge.config.value_types import (
     BUILTIN,
     MAX_PIXEL,
@@ -359,6 +360,9 @@ class CalibratedThresholds(Section):
     temperature: float | None = Field(
         None, gt=0.0, le=1000.0, description="temperature of the softmax; null: the bundle's"
     )
+    taught: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        None, description="sha256 of the taught classes that they apply to; null: the bundle's own"
+    )
     classes: dict[str, Share] = Field({}, description="probability from which a tile is a defect, by class")
 
 
@@ -417,6 +421,9 @@ class Camera(Section):
         le=100_000.0,
         description="from the operator side of the strip to the picture's edge on that side; null: from the edge seen",
     )
+    lanes: Annotated[list[Lane], AfterValidator(side_by_side)] = Field(
+        [], max_length=64, description="[{name, from_mm, to_mm}]: strips side by side, each with coils of its own"
+    )
     strip_width: StripWidth | None = Field(None, description="{nominal_mm, tolerance_mm}: limits of the strip's width")
     tile_px: int = Field(200, ge=TILE_PX[0], le=TILE_PX[1], description="side of a tile in the frame")
     tile_mm: float | None = Field(
@@ -425,6 +432,9 @@ class Camera(Section):
     overlap: float = Field(0.1, ge=0.0, le=0.9, description="minimum share of a tile that its neighbour also covers")
     decision: Decision = Field(Decision(), description="values that override the top-level `decision` for this camera")
     image_quality: ImageQuality = Field(ImageQuality(), description="when a picture does not show the surface")
+    domain_check: bool = Field(
+        True, description="defects are `unknown` on a surface unlike that of the model's training; false: never"
+    )
     drift_s: float = Field(
         300.0, ge=0.0, le=86_400.0, description="window of the drift watch; 0: no watch, otherwise 60 at least"
     )
@@ -558,6 +568,10 @@ class Config(Section):
     @property
     def active_cameras(self) -> tuple[Camera, ...]:
         return tuple(c for c in self.cameras if c.enabled)
+
+    @property
+    def lane_names(self) -> frozenset[str]:
+        return frozenset(lane.name for camera in self.active_cameras for lane in camera.lanes)
 
     @property
     def products(self) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ Which model decides is one of the parts: thresholds must fit its classes, and tu
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -22,14 +22,15 @@ from edge import config
 from edge.camera import simulator_defaults
 from edge.config import calibration, diff, overrides, tuning
 from edge.control.loaded_model import LoadedModel
-from edge.errors import BundleError, ConfigError
+from edge.errors import BundleError, ConfigError, Problem
 from edge.host.clock import Clock
 from edge.model import bundle
 from edge.model.bundle import Bundle
 from edge.model.classifier import Classifier
 from edge.model.store import CONFIGURED, ActiveModel, Store
 from edge.model.variant import choose
-from edge.vision import anomaly
+from edge.vision import anomaly, taught_classes
+from edge.vision.taught_classes import classes_of
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,8 @@ def effective_config(
         active_model, model, passed_over = _active_model(configured, clock)
     else:
         active_model = Store(configured.state_dir).active(configured.model.bundle)
-    changes = overrides.load(configured, model.classifier.card.classes)
+    card = model.classifier.card
+    changes = overrides.load(configured, {camera.name: classes_of(camera, card) for camera in configured.cameras})
     return EffectiveConfig(
         overrides.adjusted(configured, changes),
         configured,
@@ -91,7 +93,29 @@ def with_calibrations(file: config.Config, state_dir: Path | None = None) -> con
     state_dir: that of the running node; a different one in the file takes effect at the next start.
     Raises ConfigError when a calibration cannot be used.
     """
-    return simulator_defaults.described(calibration.applied(file, state_dir))
+    settings = simulator_defaults.described(calibration.applied(file, state_dir))
+    problems = [problem for camera in settings.active_cameras for problem in _lane_problems(camera)]
+    if problems:
+        raise ConfigError("cameras", tuple(problems))
+    return settings
+
+
+def _lane_problems(camera: config.Camera) -> list[Problem]:
+    """What is missing for the lanes of a camera: a defect has to have a place across the strip."""
+    if not camera.lanes:
+        return []
+    key = f"cameras.{camera.name}.lanes"
+    needs = {
+        f"Run `defectd calibrate scale --camera {camera.name}`, or give cameras.scale": camera.scale,
+        "Give cameras.direction": camera.direction,
+        "Give cameras.operator_side": camera.operator_side,
+        f"Give cameras.across_at_mm, or run `defectd calibrate roi --track --camera {camera.name}`": (
+            camera.across_at_mm if camera.across_at_mm is not None else camera.calibration.track
+        ),
+    }
+    names = ", ".join(lane.name for lane in camera.lanes)
+    words = "need places across the strip, and there are none"
+    return [Problem(key, names, words, remedy) for remedy, value in needs.items() if value is None]
 
 
 def load_model(settings: config.Config, loaded: Bundle, clock: Clock) -> LoadedModel:
@@ -142,4 +166,8 @@ def without_foreign_calibrations(
             f"camera {camera.name}: its anomaly model does not apply, the classes decide: {error.problems[0]}"
         )
         camera = camera.model_copy(update={"anomaly": "classes"})
+    known = taught_classes.known_of(camera)
+    if known and taught_classes.fitting(known, classifier.card, camera) is None:
+        left_out.append(f"camera {camera.name}: {taught_classes.refusal(known, classifier.card, camera)}")
+        camera = camera.with_calibration(replace(camera.calibration, taught=()))
     return camera, tuple(left_out)

@@ -29,6 +29,7 @@ from edge.host.redact import redact
 from edge.host.text import one_line
 from edge.host.worker import Worker
 from edge.model.download import download
+from edge.model.hub import BUNDLE_FILE, SCHEME, Repository
 from edge.model.store import CONFIGURED, ActiveModel, Store
 from edge.model.variant import choose, gain_of
 from edge.pipeline.camera_session import CameraSession
@@ -323,21 +324,24 @@ class ModelRollout:
 
 
 def install(where: str, model: config.Model, store: Store, clock: Clock, *, allow_unsigned: bool = False) -> str:
-    """Fetch a bundle if it is a URL, check its signature, test it and store it.  Returns its digest.
+    """Fetch a bundle from a URL or the hub, check its signature, test it and store it.  Returns its digest.
 
     Raises BundleError.
     """
     with store.workplace() as work:
-        place = where
-        if "://" in where:
+        place, shown = where, redact(where)
+        if where.startswith(SCHEME):
+            repository = Repository.of(where)
+            place, shown = str(repository.fetch(BUNDLE_FILE, work / "bundle.zip", clock)), where
+        elif "://" in where:
             place = str(work / "bundle.zip")
             download(where, work / "bundle.zip", clock)
         try:
             loaded, signer = model_validation.load(place, model, allow_unsigned=allow_unsigned)
         except BundleError as error:
-            raise BundleError(str(error).replace(place, redact(where), 1)) from error
+            raise BundleError(str(error).replace(place, shown, 1)) from error
         choose(loaded, model, clock)
-        return store.put(replace(loaded, origin=redact(where)), signer, clock)
+        return store.put(replace(loaded, origin=shown), signer, clock)
 
 
 def _deleted(digests: Sequence[str]) -> str:

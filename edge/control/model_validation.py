@@ -14,6 +14,7 @@ from edge.model import bundle, signature
 from edge.model.bundle import Bundle, selftest_tiles
 from edge.model.classifier import Classifier
 from edge.vision import anomaly
+from edge.vision.taught_classes import classes_of
 from edge.vision.thresholds import Thresholds
 
 TIMED_TILES: Final = 16
@@ -48,7 +49,7 @@ def validate(model: LoadedModel, cameras: Sequence[config.Camera], clock: Clock)
     origin, card = model.bundle.origin, model.bundle.card
     for camera in cameras:
         try:
-            Thresholds.of(camera.decision, card.classes, camera.name)
+            Thresholds.of(camera.decision, classes_of(camera, card), camera.name)
         except ConfigError as error:
             raise BundleError(f"{origin}: does not fit the thresholds: {error.problems[0]}") from None
         try:

@@ -36,6 +36,7 @@ from edge.host.redact import redact
 from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.orders import OrderQueue, Reconfigure, SetThresholds
 from edge.vision.anomaly import of_camera
+from edge.vision.taught_classes import classes_of
 from edge.vision.thresholds import Thresholds
 
 log = logging.getLogger(__name__)
@@ -202,7 +203,11 @@ class Node:
         with self.changing():
             if name not in {camera.name for camera in self.configured.active_cameras}:
                 raise CommandError("unknown_camera", f"no camera {name!r} is inspected here")
-            classes = self.model.classifier.card.classes
+            camera = next(camera for camera in self.configured.active_cameras if camera.name == name)
+            try:
+                classes = classes_of(camera, self.model.classifier.card)
+            except ConfigError as error:  # taught classes were taken back, and the node has not read that yet
+                raise CommandError("failed", f"{error.problems[0]}: reload first") from error
             unknown = sorted(set(wanted.get("classes") or {}) - set(classes))
             if unknown:
                 reason = f"not a class of the model, which knows {', '.join(classes)}"
@@ -315,7 +320,7 @@ class Node:
         for camera in cameras:
             for model in (self.previous, self.model):
                 if model is not None:
-                    Thresholds.of(camera.decision, model.classifier.card.classes, camera.name)
+                    Thresholds.of(camera.decision, classes_of(camera, model.classifier.card), camera.name)
             if self.previous is not None:
                 of_camera(camera, self.previous.classifier.card)
 

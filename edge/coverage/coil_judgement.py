@@ -37,8 +37,10 @@ class CoilJudgement:
     @property
     def is_best(self) -> bool:
         """Whether its grade is the best one of its product."""
-        rules = None if self.grade is None else self.grade.get("rules")
-        return self.grade is not None and bool(rules) and bool(rules[0]["grade"] == self.grade["grade"])
+        if self.grade is None:
+            return False
+        rules: list[Any] = self.grade.get("rules", [])
+        return bool(rules) and bool(rules[0]["grade"] == self.grade["grade"])
 
     def as_json(self) -> dict[str, Any]:
         return {

@@ -16,6 +16,7 @@ from typing import Any, Final
 from edge.coverage import coil_record
 from edge.coverage.coil_lines import Defect, Ended, Header, Interval, Item, Runs, Speed, Width
 from edge.coverage.coil_record import CoilSummary, Tail, Totals
+from edge.coverage.defect_bands import Breathe
 from edge.coverage.runs import Run, RunLog, coarsened, complement
 
 SAME_CLASS_MM: Final = 15.0
@@ -34,6 +35,7 @@ MAX_WIDTHS: Final = 4096
 MIN_EACH: Final = 128
 """Runs, and samples, of one camera that are kept in any case."""
 BLOCK_BYTES: Final = 1 << 18
+DEFECTS_A_PIECE: Final = 20
 SHOWN_DEFECTS: Final = 500
 SHOWN_RUNS: Final = 400
 SHOWN_WIDTHS: Final = 400
@@ -62,6 +64,7 @@ class MergedDefect:
             "is_open": any(defect.is_open for defect in self.defects),
             "time": main.time,
             "surface": main.surface,
+            "lane": main.lane,
             "class": main.class_name,
             "severity": self.severity,
             "confidence": main.confidence,
@@ -73,21 +76,24 @@ class MergedDefect:
         }
 
 
-def merged(defects: Iterable[Defect]) -> list[MergedDefect]:
+def merged(defects: Iterable[Defect], breathe: Breathe = lambda: None) -> list[MergedDefect]:
     """Defects with those of overlapping cameras as one, in the order of their places; unplaced ones last, each alone.
 
-    Only defects of different cameras of one stated surface become one.
+    Only defects of different cameras of one stated surface become one.  breathe: called after each piece of work.
     """
-    return list(merging(sorted(defects, key=lambda each: (each.from_m is None, each.from_m or 0.0, each.seq))))
+    ordered = sorted(defects, key=lambda each: (each.from_m is None, each.from_m or 0.0, each.seq))
+    return list(merging(ordered, breathe))
 
 
-def merging(ordered: Iterable[Defect]) -> Iterator[MergedDefect]:
+def merging(ordered: Iterable[Defect], breathe: Breathe = lambda: None) -> Iterator[MergedDefect]:
     """The same for defects that come in the order of their places, unplaced ones last: only those nearby are held."""
     groups: deque[list[Defect]] = deque()
     """In the order of their first defects; one that became part of another is empty."""
     active: list[tuple[Defect, list[Defect]]] = []
     """Defects that the next ones may touch, with their groups."""
-    for defect in ordered:
+    for number, defect in enumerate(ordered):
+        if number % DEFECTS_A_PIECE == 0:
+            breathe()
         from_m = defect.from_m
         if from_m is None or defect.across_mm is None or defect.surface is None:
             active = active if from_m is not None else []

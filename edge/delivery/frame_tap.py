@@ -28,6 +28,8 @@ class ShownRegion:
     extent_px: Box | None = None
     length_mm: float | None = None
     severity: str = "minor"
+    candidates: tuple[tuple[str, float], ...] = ()
+    """What an `unknown` one looks like: class names with their probabilities, the most probable first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from edge.evidence.archive import Stored
 from edge.evidence.labels import Label
 from edge.frame import Box, Gray
 from edge.host.clock import stamp
-from edge.vision.decision import ANOMALY
+from edge.vision.decision import ANOMALY, UNKNOWN
 from edge.vision.drawing import decoded
 
 MANIFEST: Final = "manifest.csv"
@@ -140,7 +140,7 @@ def _write(folder: Path, stored: Stored, facts: dict[str, Any], out: Path) -> Ti
     except EvidenceError:
         return None
     label = str(facts.get("label", UNSURE))
-    if not _CLASS.fullmatch(label) or label == ANOMALY:
+    if not _CLASS.fullmatch(label) or label in (ANOMALY, UNKNOWN):
         label = UNSURE
     return _put(out, label, stored.path, data, facts)
 

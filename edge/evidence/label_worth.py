@@ -105,18 +105,19 @@ def worth(
     interval: Interval,
     *,
     thresholds: Thresholds | None = None,
-    model: str | None = None,
+    models: Mapping[str, str] | None = None,
     defects_per_hour: float | None = None,
 ) -> Worth:
     """Count what the labels say.
 
     classes: of the model; labels of other classes are appended.  thresholds: those in use; without them a tile is found
-    when inspection called it a defect.  model: digest of the active bundle; blind labels of tiles that another one
-    judged are left out.  defects_per_hour: defects in the archive for each hour that it covers.
+    when inspection called it a defect.  models: what judges now, by camera, as `Origin.model`; blind labels of tiles
+    that another model or other taught classes judged are left out.  defects_per_hour: defects in the archive for each
+    hour that it covers.
     """
     clear = [one for one in labels if one.label != UNCLEAR]
     all_blind = [one for one in clear if one.blind]
-    blind = [one for one in all_blind if model is None or one.origin.model in (None, model)]
+    blind = [one for one in all_blind if _is_of_now(one.origin, models or {})]
     names = list(dict.fromkeys((*classes, *sorted({one.label for one in clear} - {GOOD}), GOOD)))
     rows = tuple(_row(name, clear, blind, interval, thresholds) for name in names)
     guessed = [one for one in clear if one.origin.guess is not None]
@@ -132,6 +133,11 @@ def worth(
         guess_known=len(guessed),
         by_thresholds=thresholds is not None,
     )
+
+
+def _is_of_now(origin: Origin, models: Mapping[str, str]) -> bool:
+    """Whether what judges its camera now has judged this tile, as far as both are known."""
+    return origin.model in (None, models.get(origin.camera, origin.model))
 
 
 def is_found(origin: Origin, thresholds: Thresholds | None) -> bool:

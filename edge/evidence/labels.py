@@ -45,6 +45,12 @@ MAX_BATCH: Final = 200
 MIN_FREE_BYTES: Final = 64 << 20
 CLASS: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .-]{0,62}")
 """A label is the name of a folder in an export."""
+NEW_CLASS: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+"""A class that a person names: it becomes a class of events once it was taught."""
+NO_CLASS: Final = frozenset((GOOD, "normal", UNCLEAR, "unsure", "anomaly", "unknown"))
+"""Words with a meaning of their own: folders of good surface, and what has no name."""
+MAX_CLASSES: Final = 64
+"""Names of defects that people have given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +59,8 @@ class Origin:
 
     decided: what inspection called it: a class, `good` or `unsure`.  guess: its class, the most probable one where
     inspection was unsure.  best, confidence: the most probable class and its probability.  anomaly: anomaly score in
-    units of the threshold.  blind: the picture was taken at random, and nobody had seen the guess.
+    units of the threshold.  model: digest of what judged it, of the bundle and of taught classes.  blind: the picture
+    was taken at random, and nobody had seen the guess.
     """
 
     evidence: str
@@ -195,6 +202,12 @@ class LabelStore:
         with self._using:
             self._catch_up()
             return frozenset(self._journal.by_path)
+
+    def classes(self) -> list[str]:
+        """Names of defects among the labels that count, in the order of the alphabet.  Raises EvidenceError."""
+        with self._using:
+            self._catch_up()
+            return sorted({held[-1].label for held in self._journal.by_path.values()} - NO_CLASS)
 
     def picture(self, label: Label) -> bytes:
         """The copy of a labelled picture.  Raises EvidenceError when it is gone or damaged."""
@@ -428,6 +441,11 @@ class Journal:
         self.recent.append(change)
         if len(self.recent) > 2 * MAX_RECENT:
             del self.recent[:MAX_RECENT]
+
+
+def is_new_class(name: str) -> bool:
+    """Whether a person may give a new class this name."""
+    return NEW_CLASS.fullmatch(name) is not None and name not in NO_CLASS
 
 
 def read(folder: Path) -> list[Label]:

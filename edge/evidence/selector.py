@@ -234,6 +234,7 @@ def _about(defect: event.Defect, crop: Box, detections: Detections) -> dict[str,
         "box_px": defect.box_px,
         "extent_px": defect.extent_px,
         "peak_px": _peak(defect, detections),
+        **({"candidates": [list(one) for one in defect.candidates]} if defect.candidates else {}),
         "box_in_picture": [
             round((x - crop[0]) / crop[2], 4),
             round((y - crop[1]) / crop[3], 4),

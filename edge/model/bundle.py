@@ -5,10 +5,11 @@
     card.json           inputs, outputs and measured accuracy of the network
     card.sig            signature (`edge.model.signature`), optional
 
-Contract of the network: input `tiles`, uint8 (N, input_px, input_px), grayscale; outputs `logits`, float32
-(N, classes), and `features`, float32 (N, F), the pooled features before the last layer; optionally
-`good`, float32 (N, 1), the logit of "no defect", which joins the class logits in one softmax, and
-`peaks`, float32 (N, P), the maximum activation of each channel of the first layers over the tile.
+Contract of the network: input `tiles`, uint8 (N, input_px, input_px), grayscale; output `logits`, float32
+(N, classes); optionally `features`, float32 (N, F), the pooled features before the last layer (only an
+imported network may lack them), `good`, float32 (N, 1), the logit of "no defect", which joins the class
+logits in one softmax, and `peaks`, float32 (N, P), the maximum activation of each channel of the first
+layers over the tile.
 Everything after the resize (scaling, offsets) is inside the network.
 """
 
@@ -34,6 +35,7 @@ from edge.errors import BundleError
 from edge.frame import Gray
 from edge.host import atomic_files, regular_file
 from edge.host.text import one_line
+from edge.model.surface import Surface
 
 CARD = "card.json"
 SIGNATURE = "card.sig"
@@ -49,6 +51,7 @@ MAX_NETWORK_BYTES: Final = 32 << 20
 MAX_INPUT_PX: Final = 1024
 MAX_NAME: Final = 200
 """Characters of the name of a model or of a class."""
+FEATURES: Final = "features"
 MAX_ACTIVATIONS: Final = "peaks"
 """Name of the output with the maximum activations: shipped bundles and anomaly models use this name."""
 
@@ -135,14 +138,15 @@ class ModelCard(_Part):
     """For `student.onnx`."""
     variants: dict[FileName, Variant] = {}
     """By file. For a network that is not listed here, the values of `student.onnx` hold."""
+    surface: Surface | None = None
+    """What the training showed. Without it, nothing says whether a camera shows something else."""
 
     @model_validator(mode="after")
     def _is_consistent(self) -> ModelCard:
         if len(set(self.classes)) != len(self.classes):
             raise ValueError("classes: a name occurs twice")
-        missing = {"logits", "features"} - set(self.outputs)
-        if missing:
-            raise ValueError(f"outputs: {', '.join(sorted(missing))} missing")
+        if "logits" not in self.outputs:
+            raise ValueError("outputs: logits missing")
         if FP32 not in self.files:
             raise ValueError(f"files: {FP32} missing")
         if not all(name.endswith(".onnx") for name in self.files):
@@ -160,6 +164,10 @@ class ModelCard(_Part):
     @property
     def has_good(self) -> bool:
         return "good" in self.outputs
+
+    @property
+    def has_features(self) -> bool:
+        return FEATURES in self.outputs
 
     @property
     def has_max_activations(self) -> bool:
@@ -213,6 +221,41 @@ def load(where: str | Path) -> Bundle:
     if path.is_dir() or path.is_file():
         return _read(str(path), path)
     raise BundleError(f"{path}: no such bundle. Give a directory or zip with {CARD}, or `builtin`")
+
+
+def require_features(card: ModelCard, purpose: str) -> None:
+    """Raises BundleError where the network has nothing but its scores.  purpose: what needs more."""
+    if not card.has_features and not card.has_max_activations:
+        raise BundleError(
+            f"{purpose} needs the features of the network, and {card.name} {card.version} has none: it was imported, "
+            "and no layer before its scores could be found. Use a model that `defectd-train` made, or export the "
+            "network with a second output `features`, (N, F) float32, and import it again"
+        )
+
+
+def save(made: Bundle, where: Path) -> None:
+    """Write a bundle: a zip where the name ends in .zip, else a folder, card.json last.  Raises BundleError.
+
+    A signature stays where the card is as it was read.
+    """
+    if made.card_bytes and ModelCard.model_validate_json(made.card_bytes) == made.card:
+        files = {**made.networks, **({SIGNATURE: made.signature} if made.signature else {}), CARD: made.card_bytes}
+    else:
+        card = json.dumps(made.card.model_dump(mode="json", by_alias=True), indent=2).encode() + b"\n"
+        files = {**made.networks, CARD: card}
+    try:
+        if where.suffix == ".zip":
+            packed = io.BytesIO()
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, content in files.items():
+                    archive.writestr(zipfile.ZipInfo(name), content, zipfile.ZIP_DEFLATED)
+            atomic_files.replace(where, packed.getvalue(), mode=atomic_files.SHARED)
+            return
+        where.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            atomic_files.replace(where / name, content, mode=atomic_files.SHARED)
+    except OSError as error:
+        raise BundleError(f"{where}: the bundle cannot be written: {error}") from error
 
 
 def attach_signature(where: Path, content: bytes) -> None:

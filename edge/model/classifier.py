@@ -11,14 +11,17 @@ import onnxruntime as ort
 
 from edge.errors import BundleError
 from edge.frame import Float32s, Gray
-from edge.model.bundle import FP32, MAX_ACTIVATIONS, Bundle, ModelCard, selftest_tiles
+from edge.model import surface
+from edge.model.bundle import FEATURES, FP32, MAX_ACTIVATIONS, Bundle, ModelCard, selftest_tiles
+from edge.model.surface import TrainingSurface
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
     """The outputs of the network for N tiles.
 
-    logits: (N, classes) float32.  features: (N, F) float32.  good: (N, 1) float32, or None.
+    logits: (N, classes) float32.  features: (N, F) float32; F is 0 for a network without them.  good: (N, 1) float32,
+    or None.
     max_activations: (N, P) float32, or None: of each channel of the first layers.
     """
 
@@ -40,6 +43,12 @@ class Scores:
             np.concatenate(good) if good else None,
             np.concatenate(activations) if activations else None,
         )
+
+    def outputs(self) -> Float32s:
+        """Features and maximum activations side by side, (N, D) float32: what classes are taught from."""
+        if self.max_activations is None:
+            return self.features
+        return np.concatenate((self.features, self.max_activations), 1)
 
     def probabilities(self, temperature: float) -> Float32s:
         """Softmax over the classes and, where it exists, "good" (not returned).  Returns (N, classes) float32.
@@ -65,6 +74,10 @@ class Classifier:
         self.sha256 = bundle.card.files.get(network, "")
         self.bundle = bundle.digest
         self.temperature = bundle.card.temperature_of(network)
+        self.surface: TrainingSurface | None = None
+        """What the training showed, where the card has it."""
+        if bundle.card.surface is not None:
+            self.surface = surface.decoded(bundle.card.surface)
         self.batch = batch
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
@@ -95,8 +108,12 @@ class Classifier:
         missing = [name for name in self.card.outputs if name not in outputs]
         if missing:
             raise BundleError(f"{origin}: {self.network}: no output {', '.join(missing)}")
-        optional = (("good", self.card.has_good), (MAX_ACTIVATIONS, self.card.has_max_activations))
-        self._outputs = ["logits", "features"] + [name for name, exists in optional if exists]
+        optional = (
+            (FEATURES, self.card.has_features),
+            ("good", self.card.has_good),
+            (MAX_ACTIVATIONS, self.card.has_max_activations),
+        )
+        self._outputs = ["logits"] + [name for name, exists in optional if exists]
         for name in self._outputs:
             if outputs[name].type != "tensor(float)":
                 raise BundleError(f"{origin}: {self.network}: output {name} is {outputs[name].type}, not float32")
@@ -112,7 +129,8 @@ class Classifier:
             raise BundleError(f"{self.card.name}: {self.network} does not run: {_short(error)}") from error
         joined = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
         named = dict(zip(self._outputs, joined, strict=True))
-        return Scores(named["logits"], named["features"], named.get("good"), named.get(MAX_ACTIVATIONS))
+        features = named[FEATURES] if FEATURES in named else np.empty((len(tiles), 0), np.float32)
+        return Scores(named["logits"], features, named.get("good"), named.get(MAX_ACTIVATIONS))
 
     def _parts(self, tiles: Gray) -> Iterator[Gray]:
         for start in range(0, len(tiles), self.batch):
@@ -136,6 +154,9 @@ class Classifier:
         parts = (scores.logits, scores.features, scores.good, activations)
         if not all(np.isfinite(part).all() for part in parts if part is not None):
             raise BundleError(f"{self.card.name} {self.card.version}: self-test failed: a score is not finite")
+        if self.surface is not None and len(self.surface.centre) != scores.outputs().shape[1]:
+            known, given = len(self.surface.centre), scores.outputs().shape[1]
+            raise BundleError(f"{self.card.name}: the card's surface has {known} columns, the network {given}")
         error = float(np.max(np.abs(scores.logits - expected), initial=0.0))
         if not error <= test.tolerance:
             raise BundleError(
@@ -146,17 +167,26 @@ class Classifier:
             )
 
 
-def foreign(path: Path) -> Callable[[Float32s], object]:
-    """Another network, for comparison: one thread, one float32 input.  Raises BundleError."""
+def foreign(network: Path | bytes) -> Callable[[Float32s], list[Float32s]]:
+    """Another network, for comparison: one thread, one float32 input, all outputs.  Raises BundleError."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:
-        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        source = network if isinstance(network, bytes) else str(network)
+        session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime raises a dozen unrelated classes
-        raise BundleError(f"{path} does not load: {_short(error)}") from error
+        origin = "the network" if isinstance(network, bytes) else str(network)
+        raise BundleError(f"{origin} does not load: {_short(error)}") from error
     name = session.get_inputs()[0].name
-    return lambda planes: session.run(None, {name: planes})
+
+    def run(planes: Float32s) -> list[Float32s]:
+        try:
+            return list(session.run(None, {name: planes}))
+        except Exception as error:  # the same
+            raise BundleError(f"the network does not run: {_short(error)}") from error
+
+    return run
 
 
 def _short(error: Exception) -> str:

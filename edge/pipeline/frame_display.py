@@ -97,6 +97,7 @@ def _regions(
                 region.extent_px,
                 length_mm,
                 severity,
+                region.candidates,
             )
         )
     return tuple(shown)

@@ -21,6 +21,7 @@ from edge.host.clock import NS_PER_MS, NS_PER_S, Clock
 from edge.host.worker import Worker
 from edge.pipeline.camera_monitor import CameraMonitor
 from edge.pipeline.camera_session import CameraSession
+from edge.pipeline.domain_monitor import DomainMonitor
 from edge.pipeline.drift_monitor import DriftMonitor
 from edge.pipeline.frame_display import FrameDisplay
 from edge.pipeline.order_runner import OrderRunner
@@ -87,6 +88,7 @@ class InspectionLoop:
         self._monitor = CameraMonitor(self._reporter, self._scheduler, strip.tracker, clock)
         self._drift = DriftMonitor(self._reporter, clock)
         self._width = WidthMonitor(self._reporter, strip.tracker, clock)
+        self._domain = DomainMonitor(self._reporter, clock)
         self._display = FrameDisplay(tap or FrameTap(), strip.tracker, clock, lambda: self._reporter.severities)
         self._setup = ActiveSetup(
             sessions, self._scheduler, self._monitor, self._drift, self._reporter, self._shadow, clock
@@ -220,6 +222,7 @@ class InspectionLoop:
             self._reporter.follow_defects(session, frame, verdict.detections)
             self._reporter.sample(session, frame, verdict, prepared.boxes, position)
             self._drift.compare(session, frame, prepared, verdict)
+            self._domain.compare(session, frame, verdict)
             self._scheduler.done(name, verdict.tiles, verdict.inference_ns, self._clock.monotonic_ns() - dequeued_ns)
             if self._shadow.current is not None:
                 self._compare(self._shadow.current, session, frame, verdict, position)

@@ -35,6 +35,7 @@ class Offline:
 
         pictures: a folder for copies of the frames with the detections drawn in.
         """
+        taught = self._inspector.taught
         for path in paths:
             for picture in iter_recording(path):
                 if isinstance(picture, Unreadable):
@@ -43,10 +44,10 @@ class Offline:
                     verdict = self._inspector.inspect_alone(picture.pixels)
                     if pictures is not None:
                         save(pictures / _file_name(picture), picture.pixels, verdict.detections)
-                    yield _as_json(picture, verdict)
+                    yield _as_json(picture, verdict, None if taught is None else taught.sha256[:12])
 
 
-def _as_json(picture: Picture, verdict: Verdict) -> dict[str, Any]:
+def _as_json(picture: Picture, verdict: Verdict, taught: str | None) -> dict[str, Any]:
     inspect_ns = verdict.preprocess_ns + verdict.inference_ns + verdict.decide_ns
     return {
         "source": picture.label,
@@ -60,6 +61,7 @@ def _as_json(picture: Picture, verdict: Verdict) -> dict[str, Any]:
             {
                 "class": r.class_name,
                 "confidence": round(r.confidence, 4),
+                **({"taught": taught} if taught else {}),
                 **_anomaly(r.anomaly),
                 "box_px": list(r.box_px),
                 **({} if r.extent_px is None else {"extent_px": list(r.extent_px)}),

@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 from edge import config, event
 from edge.config import calibration
 from edge.coverage import accounting as coverage
-from edge.coverage.severity import Severities
+from edge.coverage.severity import SEVERITIES, Severities
 from edge.coverage.strip_position import StripPosition
-from edge.coverage.strip_trace import RunsNote, SpeedNote, TraceNote
+from edge.coverage.strip_trace import SpeedNote, TraceNote
 from edge.frame import Box, Frame
 from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.pipeline.camera_session import CameraSession
@@ -149,8 +149,15 @@ class Reporter:
         self._subscribers.events.put(fact, picture)
 
     def _severity(self, session: CameraSession, defect: event.Defect) -> event.DefectSeverity:
+        """The worst of what it is for the coils that it lies on."""
         width_mm = session.width_across_mm(defect.box_mm)
-        return self.severities.of(defect.coil, defect.class_name, defect.length_mm, width_mm, defect.surface)
+        coils: list[str | None] = [each.coil for each in defect.lane_coils]
+        if defect.coil is not None or not coils:
+            coils.append(defect.coil)
+        found = [
+            self.severities.of(coil, defect.class_name, defect.length_mm, width_mm, defect.surface) for coil in coils
+        ]
+        return max(found, key=SEVERITIES.index)
 
     def follow_defects(self, session: CameraSession, frame: Frame, detections: Detections) -> None:
         """Let the evidence selector see the open defects of an inspected frame: it may show more of one."""
@@ -246,6 +253,8 @@ class Reporter:
                 "calibration": _calibration_json(session),
                 "drift": _drift_json(session),
                 "width": _width_json(session),
+                "taught": _taught_json(session),
+                "domain": _domain_json(session),
                 "shadow": self._shadow.as_json(session.name),
                 "strip": self._strip.reading.as_json(),
             },
@@ -327,8 +336,7 @@ class Reporter:
         notes: list[TraceNote] = []
         for session in sessions:
             _pass_blind(session, position)
-            for coil, runs in session.take_runs(tracker):
-                notes.append(RunsNote(session.name, coil, runs))
+            notes += session.take_runs(tracker)
         notes += self._notes
         self._notes.clear()
         speed = self._speed_note(now_ns)
@@ -376,6 +384,21 @@ def _drift_json(session: CameraSession) -> dict[str, Any] | None:
         return None
     since = None if session.drift_since_ns is None else stamp(session.drift_since_ns)
     return {"drifted": list(session.drift.drifted), "since": since, "figures": session.drift.figures()}
+
+
+def _taught_json(session: CameraSession) -> dict[str, Any] | None:
+    """The taught classes in use; None where the model's own classes name the defects."""
+    taught = session.inspector.taught
+    return None if taught is None else {"sha256": taught.sha256[:12], "classes": list(taught.names)}
+
+
+def _domain_json(session: CameraSession) -> dict[str, Any] | None:
+    """Whether the surface is like the training's; None where that is not watched."""
+    watch = session.domain
+    if watch is None:
+        return None
+    since = None if session.domain_since_ns is None else stamp(session.domain_since_ns)
+    return {"answer": watch.answer, "distance": watch.median, "tiles": watch.tiles, "since": since}
 
 
 def _calibration_json(session: CameraSession) -> dict[str, Any] | None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from edge.frame import Gray
 from edge.host.clock import Clock
 from edge.pipeline.scheduler import Cost
+from edge.vision.decision import UNKNOWN
 from edge.vision.inspector import Inspector, Verdict, never
 
 log = logging.getLogger(__name__)
@@ -144,4 +145,6 @@ def _difference(ours: Verdict, theirs: Verdict) -> str:
     if ours.state != theirs.state:
         return f"{ours.state}>{theirs.state}"
     classes = [{region.class_name for region in verdict.detections.regions} for verdict in (ours, theirs)]
+    if UNKNOWN in classes[0] | classes[1]:  # on strange steel neither name counts
+        return ""
     return "class" if classes[0] != classes[1] else ""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +25,25 @@ MAX_SCORES: Final = 8
 
 ANOMALY: Final = "anomaly"
 """The class name of an anomalous region for which no class reaches its threshold."""
+UNKNOWN: Final = "unknown"
+"""The class name of a defect on a surface that the model was not trained on; what it looks like stands beside it."""
+MAX_CANDIDATES: Final = 3
+CERTAIN: Final = 0.9
+"""Where names are weak, a tile is a defect from this probability of any defect on, although no class is likely."""
+Naming = Literal["classes", "taught", "unknown"]
+"""How far the names are to be trusted. classes: those of the model, on steel like that of its training. taught: from a
+few pictures. unknown: other steel, and nothing was taught."""
+
+
+Candidates = tuple[tuple[str, float], ...]
+"""Names with their probabilities, the most probable first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Region:
     """Touching tiles of one class.
 
+    candidates: what an unknown defect looks like, in its strongest tile.
     anomaly: the largest anomaly score of its tiles, in units of the threshold; None without an anomaly model.
     extent_px: the box around the defect itself, inside box_px (`edge.vision.defect_extent`); None: no pixel stands out.
     """
@@ -43,6 +56,7 @@ class Region:
     """The tile with the highest confidence, or the highest anomaly score where there is an anomaly model."""
     anomaly: float | None = None
     extent_px: Box | None = None
+    candidates: Candidates = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +91,7 @@ class AnomalyScores:
 class TileScores:
     """What the model found in each inspected tile of a frame.
 
-    probabilities: (N, classes) float32.  boxes: (N, 4) int32, x y w h, px.  model: digest of the bundle.
+    probabilities: (N, classes) float32.  boxes: (N, 4) int32, x y w h, px.  model: `Inspector.names_from`.
     """
 
     classes: tuple[str, ...]
@@ -117,6 +131,7 @@ def decide(
     *,
     has_good: bool,
     anomaly_scores: AnomalyScores | None = None,
+    naming: Naming = "classes",
 ) -> Detections:
     """Decide for each tile, and join the tiles of one defect into a region.
 
@@ -130,18 +145,29 @@ def decide(
     With anomaly scores, these alone decide which tiles are defects and which are unsure: they include the evidence of
     the classes, and one number then governs false alarms. The classes only give the name: `anomaly` where no class
     reaches its threshold.
+
+    naming: with `taught` and `unknown`, and `has_good`, a tile is also a defect when any defect is CERTAIN. It is then
+    `unknown`, with candidates, where no class reaches its threshold; with `unknown` every region is. The confidence of
+    an unknown region is the probability of any defect.
     """
     if anomaly_scores is not None:
-        return _by_anomaly_score(probabilities, boxes, cells, thresholds, anomaly_scores)
+        return _by_anomaly_score(probabilities, boxes, cells, thresholds, anomaly_scores, naming)
     evidence = (np.add if has_good else np.maximum).reduce(probabilities, 1)
     if evidence.max(initial=0.0) < thresholds.unsure:  # no class's threshold is lower; a comparison with NaN is false
         return NO_DETECTIONS
     best = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     defect = defective(probabilities, thresholds)
+    named = defect
+    if naming != "classes" and has_good:
+        defect = defect | (evidence >= CERTAIN)
     unsure = ~defect & ~(evidence < thresholds.unsure)
     if not defect.any():
         return Detections((), _rows(boxes, unsure))
+    if naming != "classes":
+        unnamed = defect if naming == "unknown" else defect & ~named
+        regions = _weakly_named(probabilities, evidence, defect, unnamed, boxes, cells, thresholds)
+        return Detections(regions, _rows(boxes, unsure))
     return Detections(_joined(best, confidence, defect, boxes, cells, thresholds.classes), _rows(boxes, unsure))
 
 
@@ -151,7 +177,12 @@ def defective(probabilities: Float32s, thresholds: Thresholds) -> Bools:
 
 
 def _by_anomaly_score(
-    probabilities: Float32s, boxes: Ints, cells: Ints, thresholds: Thresholds, anomaly_scores: AnomalyScores
+    probabilities: Float32s,
+    boxes: Ints,
+    cells: Ints,
+    thresholds: Thresholds,
+    anomaly_scores: AnomalyScores,
+    naming: Naming,
 ) -> Detections:
     scores = anomaly_scores.scores
     is_good = scores <= anomaly_scores.unsure_threshold  # false for NaN
@@ -161,16 +192,53 @@ def _by_anomaly_score(
     unsure = ~defect & ~is_good
     if not defect.any():
         return Detections((), _rows(boxes, unsure))
+    ratios = scores / np.float32(anomaly_scores.threshold)
+    if naming == "unknown":
+        evidence = np.nan_to_num(np.add.reduce(probabilities, 1))
+        regions = _weakly_named(probabilities, evidence, defect, defect, boxes, cells, thresholds, ratios)
+        return Detections(regions, _rows(boxes, unsure))
     best = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
     unnamed = defect & ~(confidence >= thresholds.per_class[best])
     best[unnamed] = len(thresholds.classes)
     _name_neighbours(best, defect, unnamed, cells)
     names = (*thresholds.classes, ANOMALY)
-    ratios = scores / np.float32(anomaly_scores.threshold)
     return Detections(
         _joined(best, np.nan_to_num(confidence), defect, boxes, cells, names, ratios), _rows(boxes, unsure)
     )
+
+
+def _weakly_named(
+    probabilities: Float32s,
+    evidence: Float32s,
+    defect: Bools,
+    unnamed: Bools,
+    boxes: Ints,
+    cells: Ints,
+    thresholds: Thresholds,
+    anomaly: Float32s | None = None,
+) -> tuple[Region, ...]:
+    """Join the defect tiles; those of `unnamed` are unknown, unless they touch a named one.
+
+    evidence: (N,) the probability of any defect.
+    """
+    best, unknown = probabilities.argmax(axis=1), len(thresholds.classes)
+    best[unnamed] = unknown
+    _name_neighbours(best, defect, unnamed, cells)
+    sure = np.where(best == unknown, np.minimum(evidence, np.float32(1)), probabilities.max(axis=1))
+    regions = _joined(best, sure, defect, boxes, cells, (*thresholds.classes, UNKNOWN), anomaly)
+    at = {_box(row): place for place, row in enumerate(boxes)}
+    return tuple(
+        replace(region, candidates=_likely(probabilities[at[region.peak_px]], thresholds.classes))
+        if region.class_name == UNKNOWN and region.peak_px is not None
+        else region
+        for region in regions
+    )
+
+
+def _likely(row: Float32s, names: Sequence[str]) -> Candidates:
+    order = np.argsort(-row, kind="stable")[:MAX_CANDIDATES]
+    return tuple((names[i], round(float(row[i]), 4)) for i in order)
 
 
 def _name_neighbours(best: Indices, defect: Bools, unnamed: Bools, cells: Ints) -> None:

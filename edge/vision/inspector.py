@@ -22,13 +22,15 @@ from edge.frame import Box, Float32s, Gray, Indices
 from edge.host.clock import Clock
 from edge.model.bundle import FP32
 from edge.model.classifier import Classifier, Scores
-from edge.vision import anomaly, image_quality, tiles
+from edge.model.surface import TrainingSurface
+from edge.vision import anomaly, image_quality, taught_classes, tiles
 from edge.vision.anomaly import AnomalyModel
-from edge.vision.decision import NO_DETECTIONS, AnomalyScores, Detections, TileScores, decide
+from edge.vision.decision import NO_DETECTIONS, AnomalyScores, Detections, Naming, TileScores, decide
 from edge.vision.defect_extent import extent
 from edge.vision.flatfield import Flatfield
 from edge.vision.image_quality import GOOD, ImageCheck, ImageStats
 from edge.vision.strip_edges import EdgeTrack, StripFollower
+from edge.vision.taught_classes import TaughtClasses
 from edge.vision.thresholds import Thresholds
 from edge.vision.tile_order import TileOrder
 from edge.vision.tiles import Rectangle, Roi, TileGrid
@@ -69,10 +71,15 @@ class Verdict:
     """Tiles of the whole frame that lie beside the strip, where the region follows it."""
     anomaly: float | None = None
     """The highest anomaly score of a tile, in units of the threshold; None without an anomaly model."""
-    features: Float32s | None = field(default=None, compare=False, repr=False)
-    """(tiles, F) float32, the network's features of each inspected tile."""
+    scores: Scores | None = field(default=None, compare=False, repr=False)
+    """The network's outputs for each inspected tile, with its own classes."""
     tile_scores: TileScores | None = field(default=None, compare=False, repr=False)
-    """What the model found in each inspected tile."""
+    """What names a defect in each inspected tile: by the taught classes, where there are any."""
+
+    @property
+    def features(self) -> Float32s | None:
+        """(tiles, F) float32, the network's features of each inspected tile; None where the network has none."""
+        return None if self.scores is None or not self.scores.features.size else self.scores.features
 
 
 @dataclass(slots=True, eq=False)
@@ -133,6 +140,8 @@ class Learned:
     """The strip in the last frame; None: the fixed region is in use."""
     anomaly_models: tuple[AnomalyModel, ...] = ()
     """Made by calibrations, each for one network."""
+    taught: tuple[TaughtClasses, ...] = ()
+    """What the camera was taught, each with one network, the newest first."""
     grids: OrderedDict[tuple[int, int], Layout] = field(default_factory=OrderedDict)
     """Layouts of the fixed region, by frame size, the last used at the end."""
     places: OrderedDict[tuple[tuple[int, int], Rectangle], Layout] = field(default_factory=OrderedDict)
@@ -156,17 +165,14 @@ class Inspector:
         """sensor_noise: the source has noise, so that equal frames in a row are frozen.
 
         learned: taken over from the inspector that this one replaces.
-        Raises ConfigError when the flatfield or the anomaly model cannot be read, when no anomaly model fits the
-        network, or when a threshold names a class that the network does not have.
+        Raises ConfigError when the flatfield, the anomaly model or taught classes cannot be read, when no anomaly model
+        fits the network, or when a threshold names a class that neither the network nor the taught ones have.
         """
         self._camera = camera
         self._classifier = classifier
         self._clock = clock
-        self.calibrated_thresholds = _calibrated_thresholds(camera, classifier)
-        """The camera's, if they were calibrated for this model."""
-        self.thresholds = Thresholds.of(
-            camera.decision, classifier.card.classes, camera.name, self.calibrated_thresholds
-        )
+        self.names_known = True
+        """False: the surface is unlike the training's, so defects get no name of a class."""
         if learned is None:
             light = None if camera.flatfield is None else Flatfield.read(camera.flatfield)
             learned = Learned(
@@ -174,15 +180,69 @@ class Inspector:
                 light,
                 _follower(camera),
                 anomaly_models=anomaly.known_of(camera),
+                taught=taught_classes.known_of(camera),
             )
         self._learned = learned
         self._anomaly = anomaly.fitting(learned.anomaly_models, classifier.card, camera.name)
+        self.taught = taught_classes.fitting(learned.taught, classifier.card, camera)
+        """The classes that this camera was taught with this model; None: the model's own name its defects."""
+        self.calibrated_thresholds = _calibrated_thresholds(camera, classifier, self.taught)
+        """The camera's, if they were calibrated for this model and these classes."""
+        self.thresholds = Thresholds.of(camera.decision, self.classes, camera.name, self.calibrated_thresholds)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes that name a defect."""
+        return self._classifier.card.classes if self.taught is None else self.taught.names
+
+    @property
+    def naming(self) -> Naming:
+        """How far the names of the classes are to be trusted."""
+        if self.taught is not None:
+            return "taught"
+        return "classes" if self.names_known else "unknown"
+
+    @property
+    def has_good(self) -> bool:
+        """Whether the classes have "no defect" beside them."""
+        return self._classifier.card.has_good if self.taught is None else self.taught.has_good
+
+    @property
+    def surface(self) -> TrainingSurface | None:
+        """What a camera is compared with; None where its classes were taught on it, and where nothing is known."""
+        is_watched = self._camera.domain_check and self.taught is None
+        return self._classifier.surface if is_watched else None
 
     @property
     def temperature(self) -> float:
-        """The divisor of the logits, calibrated for this camera or the model's own."""
+        """The divisor of the logits: calibrated for this camera, that of its taught classes, or the model's own."""
         own = None if self.calibrated_thresholds is None else self.calibrated_thresholds.temperature
-        return self._classifier.temperature if own is None else own
+        if own is not None:
+            return own
+        return self._classifier.temperature if self.taught is None else 1.0
+
+    @property
+    def names_from(self) -> str:
+        """What names a defect: the digest of the bundle, with the beginning of that of taught classes after a plus."""
+        bundle = self._classifier.bundle
+        return bundle if self.taught is None else f"{bundle}+{self.taught.sha256[:12]}"
+
+    def named(self, scores: Scores) -> Scores:
+        """The scores with the classes that name a defect: the taught ones in place of the model's own."""
+        return scores if self.taught is None else self.taught.applied(scores)
+
+    def surface_distances(self, verdict: Verdict) -> Float32s:
+        """Distances from the training's surface of the tiles that may show a defect: of nothing else is the name asked.
+
+        (M,) float32, empty without a surface to compare with; 1 and less is usual.
+        """
+        surface, scores = self.surface, verdict.scores
+        if surface is None or scores is None:
+            return np.empty(0, np.float32)
+        probabilities = scores.probabilities(self.temperature)
+        evidence = (np.add if self.has_good else np.maximum).reduce(probabilities, 1)
+        suspect = evidence >= self.thresholds.unsure  # false for NaN
+        return surface.distances(scores.outputs()[suspect]) if suspect.any() else np.empty(0, np.float32)
 
     def fitted(self, classifier: Classifier | None = None, decision: config.Decision | None = None) -> Inspector:
         """A copy with another network or other thresholds that goes on with what this one has learned.
@@ -193,8 +253,16 @@ class Inspector:
         classifier = classifier or self._classifier
         learned = self._learned
         if classifier.card.input_px != self._classifier.card.input_px:
-            learned = Learned(learned.watch, learned.light, learned.follower, anomaly_models=learned.anomaly_models)
-        return Inspector(camera, classifier, self._clock, learned=learned)
+            learned = Learned(
+                learned.watch,
+                learned.light,
+                learned.follower,
+                anomaly_models=learned.anomaly_models,
+                taught=learned.taught,
+            )
+        fresh = Inspector(camera, classifier, self._clock, learned=learned)
+        fresh.names_known = self.names_known or fresh.surface is not self.surface
+        return fresh
 
     def check(self, image: Gray, now_ns: int) -> PreparedFrame:
         """Check the next frame of the camera against those before it, and lay its tiles out.
@@ -286,7 +354,7 @@ class Inspector:
         cut_ns = self._clock.monotonic_ns()
         scores = self._score(cut, deadline_ns, is_over)
         inferred_ns = self._clock.monotonic_ns()
-        probabilities = scores.probabilities(self.temperature)
+        probabilities = self.named(scores).probabilities(self.temperature)
         boxes, cells = grid.boxes, grid.cells
         if chosen is None and len(probabilities) < len(grid):
             chosen = np.arange(len(grid))
@@ -302,8 +370,9 @@ class Inspector:
             boxes,
             cells,
             self.thresholds,
-            has_good=self._classifier.card.has_good,
+            has_good=self.has_good,
             anomaly_scores=anomaly_scores,
+            naming=self.naming,
         )
         detections = self._measured(detections, frame.pixels, deadline_ns)
         layout.turns.mark_inspected(
@@ -323,13 +392,13 @@ class Inspector:
             broken=len(probabilities) - int(np.isfinite(probabilities).all(axis=1).sum()),
             outside=layout.outside,
             anomaly=None if anomaly_scores is None else anomaly_scores.worst,
-            features=scores.features,
+            scores=scores,
             tile_scores=TileScores(
                 self.thresholds.classes,
                 probabilities,
                 boxes,
-                self._classifier.bundle,
-                self._classifier.card.has_good,
+                self.names_from,
+                self.has_good,
                 anomaly_scores,
             ),
         )
@@ -440,7 +509,9 @@ def _window(image: Gray, layout: Layout) -> Gray:
     return image[y : y + h, x : x + w]
 
 
-def _calibrated_thresholds(camera: config.Camera, classifier: Classifier) -> config.CalibratedThresholds | None:
+def _calibrated_thresholds(
+    camera: config.Camera, classifier: Classifier, taught: TaughtClasses | None
+) -> config.CalibratedThresholds | None:
     """The camera's calibrated thresholds; None, with a warning, where they were calibrated for something else."""
     calibrated = camera.calibrated_thresholds
     if calibrated is None:
@@ -450,6 +521,8 @@ def _calibrated_thresholds(camera: config.Camera, classifier: Classifier) -> con
         other = f"another model than {card.name} {card.version} ({classifier.bundle[:12]})"
     elif calibrated.tile_px not in (None, camera.tile_px):
         other = f"tiles of {calibrated.tile_px} px, not {camera.tile_px}"
+    elif calibrated.bundle is not None and calibrated.taught != (None if taught is None else taught.sha256):
+        other = "other classes than those that this camera was taught"
     if not other:
         return calibrated
     log.warning(

@@ -25,7 +25,7 @@ from edge.event import Defect
 from edge.frame import Box
 from edge.host.clock import NS_PER_S
 from edge.vision.boxes import overlap_px, union
-from edge.vision.decision import ANOMALY, Detections, Region
+from edge.vision.decision import ANOMALY, MAX_CANDIDATES, UNKNOWN, Detections, Region
 
 SAME_DEFECT_SHARE: Final = 0.3
 """Two sightings of different classes are one defect if they share at least this part of the smaller box."""
@@ -101,6 +101,8 @@ class _Track:
     """The largest anomaly score so far, in units of the threshold."""
     regions: Sequence[Region] = ()
     """Of its last sighting."""
+    likely: dict[str, float] = field(default_factory=dict)
+    """The highest probability of each candidate of an unknown defect."""
 
     def add_sighting(self, regions: Sequence[Region], now_ns: int, place: Place) -> None:
         """Add the regions of one frame that show parts of this defect."""
@@ -111,6 +113,8 @@ class _Track:
             self.best[region.class_name] = max(self.best.get(region.class_name, 0.0), region.confidence)
             if region.anomaly is not None:
                 self.anomaly = max(self.anomaly or 0.0, region.anomaly)
+            for name, probability in region.candidates:
+                self.likely[name] = max(self.likely.get(name, 0.0), probability)
             box = union(box, region.box_px)
         self.box, self.extent = box, extent
         self.drift = (0.0, 0.0)
@@ -133,6 +137,13 @@ class _Track:
         return max(self.votes, key=lambda name: (self.votes[name], name))
 
     @property
+    def candidates(self) -> tuple[tuple[str, float], ...]:
+        """What an unknown defect looks like; empty where it has a name."""
+        if self.class_name != UNKNOWN:
+            return ()
+        return tuple(sorted(self.likely.items(), key=lambda item: (-item[1], item[0]))[:MAX_CANDIDATES])
+
+    @property
     def travelled(self) -> tuple[int, int]:
         """How far both ends of the box have moved, px: a box that only grew or shrank has not travelled."""
         (x0, y0, w0, h0), (x1, y1, w1, h1) = self.first_box, self.box
@@ -153,6 +164,7 @@ class _Track:
             tiles=self.tiles,
             duration_s=(self.last_ns - self.first_ns) / NS_PER_S,
             anomaly=self.anomaly,
+            candidates=self.candidates,
         )
 
 
@@ -400,6 +412,7 @@ def open_and_close(detections: Detections, new_id: Callable[[], str], place: Pla
             tiles=region.tiles,
             anomaly=region.anomaly,
             extent_px=region.extent_px,
+            candidates=region.candidates,
         )
         span = place(region.extent_px or region.box_px)
         changes += [Change("defect.opened", defect, span), Change("defect.closed", defect, span)]
@@ -415,8 +428,8 @@ def _common_extent(regions: Sequence[Region]) -> Box | None:
 
 
 def _are_alike(one: str, other: str) -> bool:
-    """Whether two class names may be one defect: `anomaly` goes with any class."""
-    return one == other or ANOMALY in (one, other)
+    """Whether two class names may be one defect: `anomaly` and `unknown` go with any class."""
+    return one == other or not {ANOMALY, UNKNOWN}.isdisjoint((one, other))
 
 
 def _common_move(a: int, b: int) -> int:

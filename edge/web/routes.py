@@ -340,6 +340,7 @@ ROUTES: Final[tuple[Route, ...]] = (
             ("flatfield", calibration.flatfield, "Preview the correction of the light", calibration.FLATFIELD),
             ("normal", calibration.normal, "Preview the anomaly model of good surface", calibration.NORMAL),
             ("thresholds", calibration.thresholds, "Preview thresholds by the labels", calibration.THRESHOLDS),
+            ("classes", calibration.classes, "Preview classes that the labels teach", calibration.CLASSES),
             ("latency", calibration.latency, "Preview the settings of the network", calibration.LATENCY),
         )
     ),

@@ -53,6 +53,8 @@ WHEN: Final = {
     "model.refused": "A model was not activated; the reason.",
     "thresholds.changed": "A command changed thresholds of a camera.",
     "calibration.refused": "A calibration does not fit the camera's pictures; the part and the remedy.",
+    "model.out_of_domain": "A camera shows steel unlike that of the model's training; its defects are `unknown`.",
+    "model.in_domain": "Defects have the names of classes again.",
     "camera.drifted": "The pictures no longer look like those of the calibration.",
     "camera.drift_cleared": "The pictures look like those of the calibration again.",
     "config.changed": "A reload changed the configuration.",

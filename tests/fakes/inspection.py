@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -93,6 +93,15 @@ class ScriptedInspector:
     edges: ClassVar[dict[str, Any]] = {}
     calibrated_thresholds: ClassVar[config.CalibratedThresholds | None] = None
     network: ClassVar[str] = ""
+    taught: ClassVar[Any] = None
+    surface: Any = None
+    """What `surface_distances` compares with: any object, or None."""
+    distances: Sequence[float] = ()
+    """Of the suspect tiles of each frame."""
+    names_known: bool = True
+
+    def surface_distances(self, verdict: Verdict) -> Any:
+        return np.array(self.distances, np.float32)
 
     def check(self, image: Gray, now_ns: int) -> PreparedFrame:
         fault = (None, None, "dark", "frozen")[int(image[0, 0])]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fakes.bundles import rebuilt
+from fakes.foreign_networks import repository, rgb_network
 from mosquitto import Mosquitto
 from node import Node, Subscriber, running, subscriber, until
 
@@ -138,3 +139,24 @@ def test_installed_model_survives_a_restart_and_needs_no_daemon(tmp_path: Path, 
         assert node.stop() == 0
     done = defectd("reload", "-c", node.config)
     assert done.returncode != 0
+
+
+def test_somebody_elses_classifier_runs_in_the_daemon(tmp_path: Path, broker: Mosquitto) -> None:
+    """Imported from a folder with config.json, a network for one RGB picture at a time decides every frame."""
+    names = ("crazing", "inclusion", "patches", "pitted_surface", "rolled-in_scale", "scratches")
+    folder = repository(tmp_path / "theirs", rgb_network(side=64), img_size=64, class_names=list(names))
+    out = tmp_path / "theirs.zip"
+    done = defectd("model", "import", folder, "-o", out)
+    assert done.returncode == 0, done.stderr
+    model = {"bundle": str(out), "precision": "auto"}
+    with subscriber(broker.port) as scada, Node(tmp_path / "node", broker.port, [TOP], model=model) as node:
+        node.start()
+        running(scada, "top")
+        topic = "defectd/line3/top/coverage"
+        until(lambda: scada.latest(topic), 15, topic)
+        until(lambda: scada.latest(topic)["since_start"]["delivered"] >= 20, 30, "frames")
+        assert scada.latest("defectd/line3/status")["model"]["name"] == "somebody/steel"
+        assert node.stop() == 0
+        last = scada.latest(topic)["since_start"]
+        assert (last["frames"]["dropped"], last["frames"]["bad_image"]) == (0, 0)
+        assert "Traceback" not in node.log()

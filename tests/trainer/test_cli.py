@@ -14,7 +14,9 @@ from click.testing import CliRunner
 from edge import __version__
 from edge.model.bundle import load
 from edge.model.classifier import Classifier
+from trainer import plan
 from trainer.cli.commands import main
+from trainer.cli.progress_bars import shares
 
 
 def run(*arguments):
@@ -151,4 +153,26 @@ def test_without_the_extra_the_command_names_it(package):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
         f"defectd-train needs the package {package}. Install the trainer extra: pip install 'defectd[trainer]'\n"
+    )
+
+
+def test_all_chooses_a_recipe_that_suits_and_says_which(tmp_path, monkeypatch):
+    """Without ImageNet weights there is no teacher; with them, or a teacher given, there is."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    assert plan.suited()[0] == "wide"
+    assert plan.suited(teacher_given=True)[0] == "default"
+    (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "hub" / "checkpoints" / "efficientnet_b0_rwightman-7f5810bc.pth").touch()
+    name, why = plan.suited()
+    assert (name, "ImageNet weights" in why) == ("default", True)
+    result = run("all", "--data", tmp_path / "missing", "--out", tmp_path / "out")
+    assert "recipe: default, because the ImageNet weights" in result.output
+
+
+def test_the_shares_of_the_pictures_are_printed():
+    """What trains, what is held out and why, with its share."""
+    found = shares({"train": {"a": 60, "b": 20}, "held_out": {"a": 4}, "valid": {"a": 8, "b": 8}, "test": {}})
+    assert found == (
+        "100 pictures: 80 train (80%), 4 are held out for the temperature (4%), "
+        "16 are valid and choose the int8 network (16%)"
     )

@@ -38,7 +38,7 @@ distillation:
 student: {epochs: 2, batch: 16}
 prune: {macs: 200000, rounds: 2, multiple: 8}
 finetune: {epochs: 2, batch: 16, learning_rate: 0.001}
-quantize: {gain: 0, agreement: 0, accuracy_drop: 1, corruption_drop: 1, rounds: 2}
+quantize: {gain: 0, agreement: 0, accuracy_drop: 1, corruption_drop: 1, largest_drop: 1, rounds: 2}
 measure: {latency_rounds: 1}
 """
 PLAIN = "".join(line for line in TINY.splitlines(keepends=True) if not line.startswith(("teacher", "distillation")))
@@ -255,6 +255,29 @@ def test_folds_evaluate_every_picture_once(cloth, brief, tmp_path):
     assert pooled.right.of == 3 * 10
     assert [count.of for count in pooled.folds] == [15, 15]
     assert {s.variant for s in record.summaries} == {"fp32", "int8"}
+
+
+def test_the_final_network_is_trained_on_every_picture(cloth, plain, copied):
+    """Only the last stages run again; the report says that the figures are of other networks, and keeps them."""
+    before, measured = load(copied / "bundle"), Record.load(copied / "record.json")
+    task = Task(cloth, replace(plan.load(plain), final=True))
+    made = []
+    new_job(task, RunFolder(copied, SystemClock()), Progress(started=lambda stage, *_: made.append(stage))).make()
+    assert "student" not in made
+    assert next(stage for stage in made if "final" in stage) == "final"
+    shipped, record = load(copied / "bundle"), Record.load(copied / "record.json")
+    every = json.loads((copied / "data.json").read_text())["splits"]
+    count = sum(map(len, every.values()))
+    assert shipped.card.training["pictures"] == {"train": count}
+    assert f"all {count} pictures" in shipped.card.training["final"]
+    assert shipped.networks[FP32] != before.networks[FP32]
+    assert shipped.card.temperature == before.card.temperature
+    assert set(shipped.networks) == set(before.networks)
+    for network in shipped.networks:
+        Classifier(shipped, network=network).selftest()
+    assert record.final
+    assert record.headline().right == measured.headline().right
+    assert "trained on every picture" in (copied / "report.md").read_text()
 
 
 def test_folds_resume_where_they_stopped(cloth, brief, tmp_path):

@@ -11,7 +11,9 @@ from trainer.pipeline import STAGES
 def test_the_table_has_the_stages_of_a_complete_plan_in_order():
     """Every stage that a plan can name has a row, in the same order."""
     default = plan.load("default")
-    complete = replace(default, folds=plan.Folds(), measure=replace(default.measure, unknown=("scratches",)))
+    complete = replace(
+        default, folds=plan.Folds(), final=True, measure=replace(default.measure, unknown=("scratches",))
+    )
     assert tuple(stage.name for stage in STAGES) == complete.stages
 
 

@@ -73,7 +73,10 @@ def stamp(seconds: float) -> str:
 
 
 class FakeNode:
-    """kind: usual, empty (nothing yet), no-positions, trouble (a camera is lost), long (7 km with many defects)."""
+    """kind: usual, empty (nothing yet), no-positions, trouble (a camera is lost), long (7 km with many defects).
+
+    other-steel: the first camera shows steel that the model was not trained on.
+    """
 
     def __init__(self, cameras: int = 2, kind: str = "usual", role: str | None = "engineer") -> None:
         self.kind = kind
@@ -301,8 +304,18 @@ class FakeNode:
                 "dropped": 361 + self._turn if lost else 0,
             },
             "tiles": None if is_empty else {"inspected": 429000, "skipped": 2580},
+            "taught": None,
+            "domain": {
+                "answer": "outside" if self._is_other_steel(name) else "inside",
+                "distance": 1.31 if self._is_other_steel(name) else 0.87,
+                "tiles": 412,
+                "since": None,
+            },
             "defects": sum(1 for defect in self.defects if name in defect["cameras"]),
         }
+
+    def _is_other_steel(self, camera: str) -> bool:
+        return self.kind == "other-steel" and camera == self.cameras[0]
 
     def _roll_mark(self) -> dict[str, Any]:
         last = self.start_m - 0.3
@@ -349,6 +362,11 @@ class FakeNode:
         for region in regions:
             x, y, w, h = region["extent_px"]
             _draw(picture, region["class"], x, y, w, h, random.Random(region["track_id"]))
+        if self._is_other_steel(camera):
+            regions = [
+                {**region, "class": "unknown", "candidates": [{"class": region["class"], "confidence": 0.41}]}
+                for region in regions
+            ]
         jpeg = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 80])[1].tobytes()
         description = {
             "camera": camera,

@@ -175,7 +175,9 @@ async def main() -> None:
     parser.add_argument("--port", type=int, default=8480)
     parser.add_argument("--base", default="")
     parser.add_argument("--cameras", type=int, default=2)
-    parser.add_argument("--kind", default="usual", choices=["usual", "empty", "no-positions", "trouble", "long"])
+    parser.add_argument(
+        "--kind", default="usual", choices=["usual", "empty", "no-positions", "trouble", "long", "other-steel"]
+    )
     parser.add_argument("--role", default="engineer", choices=["viewer", "operator", "engineer"])
     arguments = parser.parse_args()
     node = FakeNode(cameras=arguments.cameras, kind=arguments.kind, role=arguments.role)

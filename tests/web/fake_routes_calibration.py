@@ -103,6 +103,7 @@ ROUTES = {
     ("POST", f"{CAMERA}/flatfield"): answered(calibration.flatfield, ["camera"], calibration.FLATFIELD),
     ("POST", f"{CAMERA}/normal"): answered(calibration.normal, ["camera"], calibration.NORMAL),
     ("POST", f"{CAMERA}/thresholds"): answered(calibration.thresholds, ["camera"], calibration.THRESHOLDS),
+    ("POST", f"{CAMERA}/classes"): answered(calibration.classes, ["camera"], calibration.CLASSES),
     ("POST", f"{CAMERA}/latency"): answered(calibration.latency, ["camera"], calibration.LATENCY),
     ("POST", f"{CAMERA}/apply"): answered(calibration.apply, ["camera"], calibration.APPLY),
     ("POST", f"{CAMERA}/undo"): answered(calibration.undo, ["camera"], calibration.UNDO),

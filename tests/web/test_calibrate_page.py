@@ -107,10 +107,20 @@ def test_every_step_fits_a_phone_and_says_nothing_in_the_console(page_url: tuple
     url, _ = page_url
     options = {"viewport": {"width": 390, "height": 844}, "color_scheme": "dark"}
     page, problems = opened(browser, f"{url}/calibrate/top", **options)
-    for step in ("Region", "Tile size", "Light", "Scale", "Good surface", "Thresholds", "Speed", "Checklist"):
+    for step in (
+        "Region",
+        "Tile size",
+        "Light",
+        "Scale",
+        "Good surface",
+        "Taught classes",
+        "Thresholds",
+        "Speed",
+        "Checklist",
+    ):
         page.locator(".calibrate-steps").get_by_text(step).click()
         page.get_by_role("heading", name=step, level=1).wait_for()
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, step
-    assert page.locator(".calibrate-list li").count() == 7
+    assert page.locator(".calibrate-list li").count() == 8
     assert problems == []
     page.close()

@@ -82,7 +82,7 @@ def test_thirty_tiles_labelled_by_keys_are_stored_as_pressed(page):
     wait_until_sent(page)
     found = [(one["evidence"], one["label"].replace(" ", "_"), one["blind"]) for one in stored(page)[before:]]
     assert found == wanted
-    assert sum(is_blind for *_, is_blind in wanted) == 7
+    assert sum(is_blind for *_, is_blind in wanted) in (6, 7), "one in four, counted anew by each request"
     page.keyboard.press("z")
     page.wait_for_selector("text=taken back")
     assert now_shown(page) == wanted[-1][0]
@@ -122,3 +122,20 @@ def test_grid_confirms_all_that_are_not_marked(page, address):
     assert [one["label"] for one in found].count("good") == 1
     assert {one["label"] for one in found[1:]} == {found[-1]["guess"]}
     assert (len(found), {one["how"] for one in found}) == (count, {"grid"})
+
+
+def test_person_names_a_class_that_the_model_does_not_know(page):
+    """N asks for its name; words with a meaning are refused; the new class has a key from then on."""
+    page.keyboard.press("n")
+    page.wait_for_selector("dialog input:focus")
+    page.keyboard.type("Unknown")
+    page.wait_for_selector("text=has a meaning of its own")
+    page.keyboard.press("Enter")
+    page.fill("dialog input", "Roll mark")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog", state="detached")
+    page.wait_for_selector(".label-key >> text=roll mark")
+    page.keyboard.press("7")
+    wait_until_sent(page)
+    assert [one["label"] for one in stored(page)[-2:]] == ["roll_mark"] * 2
+    assert page.said == []

@@ -22,16 +22,19 @@ from edge.host.clock import SystemClock
 from edge.model.bundle import FP32, INT8, load
 from edge.model.classifier import Classifier
 from trainer import plan
+from trainer.cli import publish
 from trainer.cli.progress_bars import ProgressBars
-from trainer.compression import export_onnx, quantize
+from trainer.compression import export_onnx, int8_gate, quantize
 from trainer.data import contact_sheet
-from trainer.data.boxes import find_boxes
+from trainer.data.boxes import find_boxes, read_boxes
 from trainer.data.folds import Grouping
 from trainer.data.index import index_folder
 from trainer.data.splits import SPLITS
+from trainer.data.training_set import training_set
 from trainer.distributed import join_processes
 from trainer.evaluation import evaluate, latency
 from trainer.evaluation.simulated_strip import measure_strip
+from trainer.evaluation.training_surface import with_surface
 from trainer.job import Task
 from trainer.pipeline import STAGES, new_job
 from trainer.recipe import TrainingError
@@ -82,7 +85,10 @@ def run_options(*, out_required: bool = True) -> Callable[[Command], Command]:
         ),
         click.option("--out", type=FOLDER, required=out_required, help="The run folder."),
         click.option(
-            "--recipe", default="default", show_default=True, help=f"A file, or one of {', '.join(plan.SHIPPED)}."
+            "--recipe",
+            default=plan.AUTO,
+            show_default=True,
+            help=f"A file, one of {', '.join(plan.SHIPPED)}, or auto: the one that suits what is installed.",
         ),
         click.option(
             "--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the random numbers."
@@ -111,6 +117,9 @@ def run_options(*, out_required: bool = True) -> Callable[[Command], Command]:
             help="Folder of defect-free pictures that are only evaluated; may be repeated.",
         ),
         click.option(
+            "--final", is_flag=True, help="After all measurements, train the network that ships on every picture."
+        ),
+        click.option(
             "--reference", type=FOLDER, help="An ONNX file to time beside the student, input 1x3xHxW float32."
         ),
     ]
@@ -126,7 +135,7 @@ def run_options(*, out_required: bool = True) -> Callable[[Command], Command]:
 def make(until: str, folder: Path, out: Path, recipe: str, **options: Any) -> StageResult:
     """Make a run up to a stage, with progress on stderr."""
     with errors_as_messages():
-        task, run = _task(folder, recipe, **options), RunFolder(out, SystemClock(), command=_command())
+        task, run = _task(folder, recipe, until, **options), RunFolder(out, SystemClock(), command=_command())
         names = task.plan.up_to(until)
         distributed = [stage.name for stage in STAGES if stage.distributed and stage.name in names]
         with join_processes() as world:
@@ -148,12 +157,14 @@ def make(until: str, folder: Path, out: Path, recipe: str, **options: Any) -> St
 def _task(
     folder: Path,
     recipe: str,
+    until: str,
     *,
     seed: int,
     quick: bool,
     folds: int | None,
     fold_by: Grouping | None,
     jobs: int,
+    final: bool,
     boxes: Path | None,
     weights: str | None,
     teachers: tuple[Path, ...],
@@ -161,6 +172,9 @@ def _task(
     reference: Path | None,
     gate: dict[str, Any] | None = None,
 ) -> Task:
+    if recipe == plan.AUTO:
+        recipe, why = plan.suited(teacher_given=weights is not None or bool(teachers) or until == "teacher")
+        click.echo(f"recipe: {recipe}, because {why}", err=True)
     wanted = plan.load(recipe)
     if gate and wanted.quantize:
         wanted = replace(wanted, quantize=replace(wanted.quantize, **gate))
@@ -169,6 +183,7 @@ def _task(
             raise TrainingError(f"the recipe {wanted.name} has no teacher. Remove --weights and --teacher")
         wanted = replace(wanted, teacher=replace(wanted.teacher, weights=weights or wanted.teacher.weights))
     wanted = plan.quick(wanted) if quick else wanted
+    wanted = replace(wanted, final=wanted.final or final)
     if folds or fold_by:
         default = wanted.folds or plan.Folds()
         wanted = replace(wanted, folds=plan.Folds(folds or default.count, fold_by or default.by))
@@ -188,6 +203,8 @@ def all_(folder: Path, out: Path, recipe: str, **options: Any) -> None:
     finished = load(out / "bundle")
     sizes = ", ".join(f"{name} {len(network)} bytes" for name, network in finished.networks.items())
     click.echo(f"{out / 'bundle'}: {finished.card.name}, {sizes}, temperature {finished.card.temperature:g}")
+    if "final" in finished.card.training:
+        click.echo(finished.card.training["final"])
     for split in ("valid", "test"):
         if split in finished.card.metrics:
             click.echo(_line(split, finished.card.metrics[split]))
@@ -215,7 +232,9 @@ _stage_command("export", "export", "Export the student to ONNX and compare it wi
 @main.command(name="quantize")
 @click.argument("where", metavar="[BUNDLE]", required=False)
 @click.option(
-    "--accuracy-drop", type=click.FloatRange(0, 1), help="Maximum loss of accuracy against fp32, share of pictures."
+    "--accuracy-drop",
+    type=click.FloatRange(0, 1),
+    help="Loss of accuracy against fp32 that is refused if it is no chance.",
 )
 @click.option("--corruption-drop", type=click.FloatRange(0, 1), help="The same for each corruption.")
 @click.option("--agreement", type=click.FloatRange(0, 1), help="Minimum share of pictures with the same class as fp32.")
@@ -241,7 +260,7 @@ def quantize_(where: str | None, folder: Path, out: Path | None, recipe: str, **
             outcome = quantize.quantize(
                 load(where),
                 index_folder(folder),
-                gate=replace(plan.load(recipe).quantize or quantize.Gate(), **gate),
+                gate=replace(plan.load(recipe).quantize or int8_gate.Gate(), **gate),
                 seed=options["seed"],
                 report=lambda line: click.echo(line, err=True),
             )
@@ -256,6 +275,22 @@ def quantize_(where: str | None, folder: Path, out: Path | None, recipe: str, **
         + ", ".join(f"{times} times as long for {tiles}" for tiles, times in measured["times_fp32"].items())
         + " tiles"
     )
+
+
+@main.command(name="publish")
+@click.argument("run", metavar="RUN")
+@click.option("--to", "out", type=FOLDER, required=True, help="The folder to write.")
+@click.option("--repo", help="OWNER/NAME on the hub, for config.json and README.md.")
+@click.option("--license", "licence", help="Of the model, as the hub names it: apache-2.0, cc-by-4.0, ...")
+@click.option("--upload", is_flag=True, help="Upload it to --repo; needs huggingface_hub, a login and a network.")
+@click.option("--private", is_flag=True, help="With --upload: to a private repository.")
+def publish_(run: str, out: Path, repo: str | None, licence: str | None, upload: bool, private: bool) -> None:
+    """Write a model as a Hugging Face repository: README, config.json, ONNX for any code, the bundle.
+
+    RUN is a run folder, a bundle or `builtin`.
+    """
+    with errors_as_messages():
+        click.echo(publish.publish(run, out, repo=repo, licence=licence, upload=upload, private=private))
 
 
 @main.command(name="evaluate")
@@ -353,10 +388,38 @@ def latency_(where: str, reference: Path | None, rounds: int, as_json: bool) -> 
         )
 
 
+@main.command(name="surface")
+@click.argument("where", metavar="BUNDLE")
+@click.option("--data", "folder", type=FOLDER, required=True, help="The pictures that BUNDLE was trained with.")
+@click.option("--out", type=FOLDER, required=True, help="Folder of the new bundle.")
+@click.option("--boxes", type=FOLDER, help="Boxes of the defects.  [default: boxes.json in DATA or beside it]")
+@click.option("--recipe", default="default", show_default=True, help="The recipe of the training.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the training.")
+def surface_(where: str, folder: Path, out: Path, boxes: Path | None, recipe: str, seed: int) -> None:
+    """Add to a bundle what its training showed, so that a node notices a camera that shows something else.
+
+    Bundles of `all` have it. The networks stay as they are, but the card changes: sign the new bundle again.
+    """
+    with errors_as_messages():
+        loaded, wanted, found = load(where), plan.load(recipe), boxes or find_boxes(folder)
+        tiles = training_set(
+            index_folder(folder),
+            read_boxes(found) if found else {},
+            strip_seeds=wanted.student.strip_seeds,
+            input_px=loaded.card.input_px,
+            seed=seed,
+        )
+        made = with_surface(loaded, tiles)
+        if made.card.surface is None:
+            raise TrainingError(f"{where}: needs the maximum activations of the network, and pictures of each class")
+        export_onnx.write_bundle(made, out)
+    click.echo(f"{out}: the surface of {made.card.surface.kinds} kinds of tiles")
+
+
 @main.command(name="show")
 @click.option("--data", "folder", type=FOLDER, required=True, help="As for `all`.")
 @click.option("--out", type=FOLDER, required=True, help="The contact sheet, a PNG file.")
-@click.option("--recipe", default="default", show_default=True, help="The recipe whose augmentation is shown.")
+@click.option("--recipe", default=plan.AUTO, show_default=True, help="The recipe whose augmentation is shown.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the augmentation.")
 def show_(folder: Path, out: Path, recipe: str, seed: int) -> None:
     """Draw a contact sheet: pictures of each class, and the same tiles after augmentation."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any, Final
 
 import click
@@ -14,6 +15,15 @@ from trainer.run_folder import StageResult
 
 LINE_INTERVAL_S: Final = 20
 """Minimum time between two lines about one stage, without a terminal."""
+
+
+PURPOSES: Final = {
+    "train": "train",
+    "held_out": "are held out for the temperature",
+    "valid": "are valid and choose the int8 network",
+    "test": "only measure (test)",
+}
+"""What the pictures of each split do."""
 
 
 class ProgressBars:
@@ -53,9 +63,19 @@ class ProgressBars:
         self.close()
         if result.made_now:
             self._print(f"{self._name or result.stage}: done in {result.seconds:.0f} s")
-        for note in result.notes.get("notes", ()) if result.stage == "data" else ():
-            self._print(f"  note: {note}")
+        if result.stage == "data":
+            self._print(f"  {shares(result.notes['pictures'])}")
+            for note in result.notes.get("notes", ()):
+                self._print(f"  note: {note}")
 
     def _print(self, text: str) -> None:
         if not self._quiet:
             click.echo(text, err=True)
+
+
+def shares(pictures: Mapping[str, Mapping[str, int]]) -> str:
+    """How many pictures train, and how many do not, and why.  pictures: split -> class -> number."""
+    counts = {split: sum(by_class.values()) for split, by_class in pictures.items()}
+    total = sum(counts.values())
+    parts = [f"{count} {PURPOSES[split]} ({count / total:.0%})" for split, count in counts.items() if count]
+    return f"{total} pictures: {', '.join(parts)}"

@@ -1,4 +1,4 @@
-"""Quantization to int8: rewrite the stem, calibrate, round, compare with fp32, keep int8 only if it passes the gate."""
+"""Quantization to int8: rewrite the stem, calibrate, round, compare with fp32, keep it only if it passes the gate."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ from edge.host.interleaved_timer import interleaved
 from edge.model.bundle import FP32, INT8, Bundle, SelfTest, Variant, selftest_tiles
 from edge.model.classifier import Classifier, Scores
 from trainer.augment import Changes, augment
+from trainer.compression import int8_gate
+from trainer.compression.int8_gate import Gate
 from trainer.compression.rounding import InputStatistics
 from trainer.data.corruptions import SUITE, Corruption
 from trainer.data.index import Index
@@ -50,22 +52,6 @@ TOLERANCE: Final = 0.05
 """Tolerance of an int8 logit in the self-test. Sums are exact with 7 bits; the rounding of halves may differ."""
 SIZES: Final = (1, 18, 32)
 """Tiles of a timed call: one, a line-scan frame, a full batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """What int8 must reach to be kept, on pictures that training did not see and on this machine."""
-
-    accuracy_drop: float = 0.003
-    """Maximum loss of accuracy against fp32; losing one picture is always allowed, because it proves nothing."""
-    corruption_drop: float = 0.015
-    """The same for each corruption of the robustness suite."""
-    agreement: float = 0.98
-    """Minimum share of pictures for which int8 and fp32 predict the same class."""
-    gain: float = 1.1
-    """Minimum speed-up: time of fp32 / time of int8, for one tile and for a line-scan frame."""
-    rounds: int = 200
-    """Rounds of the timing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,35 +98,17 @@ def quantize(
     measured |= {"bytes": len(content), "weight_bits": WEIGHT_BITS}
     unseen = [p for split in ("valid", "held_out") for p in index.splits[split] if p.label < len(fp32.card.classes)]
     measured |= _compared(fp32, int8, unseen)
-    measured["corrupted"] = _corrupted(fp32, int8, unseen, suite, seed)
-    measured["times_fp32"] = times = _gains(fp32, int8, gate.rounds, clock)
+    measured |= _corrupted(fp32, int8, unseen, suite, seed)
+    measured["times_fp32"] = _gains(fp32, int8, gate.rounds, clock)
+    measured["guarantee"] = int8_gate.guarantee(gate, measured)
     for split in ("held_out", "valid"):
         found = evaluate.evaluate(int8, index.splits[split], temperature=int8.temperature).as_metrics()
         measured[split] = {name: count for name, count in found.items() if name != "confusion_true_said"}
-    refusals = _refusals(gate, measured, times)
+    refusals = int8_gate.refusals(gate, measured)
     if refusals:
         return Outcome(plain, measured, refusals)
     kept = with_int8.card.model_copy(update={"metrics": {**plain.card.metrics, "int8": measured}})
     return Outcome(Bundle(made.origin, kept, with_int8.networks), measured, ())
-
-
-def _refusals(gate: Gate, measured: dict[str, Any], times: dict[str, float]) -> tuple[str, ...]:
-    found = []
-    if measured["fp32_right"] - measured["right"] > max(1, gate.accuracy_drop * measured["n"]):
-        found.append(
-            f"it predicts {measured['right']} of {measured['n']} pictures correctly, fp32 {measured['fp32_right']}"
-        )
-    for name, (right, fp32_right) in measured["corrupted"].items():
-        if fp32_right - right > max(1, gate.corruption_drop * measured["n"]):
-            found.append(f"under {name} it predicts {right} of {measured['n']} pictures correctly, fp32 {fp32_right}")
-    if measured["agreement"] < gate.agreement:
-        found.append(f"it agrees with fp32 on {measured['agreement']:.1%}, at least {gate.agreement:.1%} are required")
-    found += [
-        f"fp32 takes only {times[str(n)]:.2f} times as long for {n} tiles, at least {gate.gain:g} is required"
-        for n in SIZES[:2]
-        if times[str(n)] < gate.gain
-    ]
-    return tuple(found)
 
 
 # Calibration -------------------------------------------------------------------------------------------------------
@@ -402,16 +370,24 @@ def _expected(plain: Bundle, content: bytes, tiles: Gray) -> SelfTest:
 
 def _corrupted(
     fp32: Classifier, int8: Classifier, pictures: Sequence[Picture], suite: Sequence[Corruption], seed: int
-) -> dict[str, list[int]]:
-    """Corruption -> number of correct predictions of int8 and of fp32."""
+) -> dict[str, Any]:
+    """Each corruption: correct predictions of int8 and of fp32, and what int8 loses and wins, picture by picture."""
     truth = np.array([p.label for p in pictures])
     images = [read(p.path) for p in pictures]
-    found = {}
+    counts, apart = {}, {}
+    net = np.zeros(len(pictures), np.int64)
     for corruption in suite:
         corrupted = [corruption(image, p.path.stem, seed) for image, p in zip(images, pictures, strict=True)]
-        predicted = [evaluate.score_images(c, corrupted).logits.argmax(1) for c in (int8, fp32)]
-        found[corruption.name] = [int((labels == truth).sum()) for labels in predicted]
-    return found
+        by_int8, by_fp32 = (evaluate.score_images(c, corrupted).logits.argmax(1) == truth for c in (int8, fp32))
+        counts[corruption.name] = [int(by_int8.sum()), int(by_fp32.sum())]
+        apart[corruption.name] = [int((by_fp32 & ~by_int8).sum()), int((by_int8 & ~by_fp32).sum())]
+        net += by_fp32.astype(np.int64) - by_int8
+    by_picture = int8_gate.pooled(dict(enumerate(net.tolist())))
+    return {
+        "corrupted": counts,
+        "corrupted_lost_won": apart,
+        "worse_better": [by_picture.lost, by_picture.won],
+    }
 
 
 def _compared(fp32: Classifier, int8: Classifier, pictures: Sequence[Picture]) -> dict[str, Any]:
@@ -423,6 +399,8 @@ def _compared(fp32: Classifier, int8: Classifier, pictures: Sequence[Picture]) -
         "n": len(pictures),
         "fp32_right": int((by_fp32 == truth).sum()),
         "right": int((by_int8 == truth).sum()),
+        "lost": int(((by_fp32 == truth) & (by_int8 != truth)).sum()),
+        "won": int(((by_int8 == truth) & (by_fp32 != truth)).sum()),
         "agreement": round(float((by_fp32 == by_int8).mean()), 4),
         "largest_probability_difference": round(_apart(one, other, fp32.temperature), 4),
     }

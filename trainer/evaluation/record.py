@@ -43,6 +43,20 @@ class Curve:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """A picture in the report, and what the network predicted for it.  name: class folder and file.
+
+    confidence: of that class, `good` included in the softmax.  png: base64, gray, small.
+    """
+
+    name: str
+    truth: str
+    predicted: str
+    confidence: float
+    png: str
+
+
+@dataclass(frozen=True, slots=True)
 class ShippedFile:
     """One file of the bundle."""
 
@@ -111,6 +125,12 @@ class Record:
     """The command that repeats the run."""
     shipped: tuple[str, ...] = ("fp32", "int8")
     """Variants that are shipped files, or were made in the same way for the folds; fp32 first."""
+    final: bool = False
+    """The shipped files are trained on every picture: all figures are of networks made in the same way."""
+    shown: tuple[Shown, ...] = ()
+    """One picture of each class, and misclassified ones, the most confident first."""
+    wrong: int = 0
+    """Misclassified pictures in all."""
     summaries: tuple[Summary, ...] = ()
     comparisons: tuple[Comparison, ...] = ()
     curves: tuple[Curve, ...] = ()

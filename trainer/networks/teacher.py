@@ -137,6 +137,12 @@ def start(teacher: Teacher, weights: str) -> str:
     return f"file with sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
+def has_imagenet_weights() -> bool:
+    """Whether the ImageNet weights of the teacher lie on this machine.  Asks no network."""
+    name = EfficientNet_B0_Weights.IMAGENET1K_V1.url.rsplit("/", maxsplit=1)[-1]
+    return (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
+
+
 def _load_backbone(teacher: Teacher, weights: Weights, name: str) -> None:
     """Load `features.*` from weights of torchvision's efficientnet_b0 or of a teacher; the head stays unchanged."""
     own = {k.removeprefix("features."): v for k, v in weights.items() if k.startswith("features.")}

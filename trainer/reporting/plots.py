@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Sequence
 from typing import Any, Final
 
 import matplotlib as mpl
+from matplotlib import image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from trainer.evaluation.latency import REFERENCE, Latency
 from trainer.evaluation.outcomes import Summary
-from trainer.evaluation.record import Curve, PruningPoint
+from trainer.evaluation.record import Curve, PruningPoint, Shown
 from trainer.evaluation.statistics import Count
 
 INK, FAINT, GRID = "#1c2430", "#5a6675", "#e3e8ee"
@@ -21,6 +23,8 @@ COLOURS: Final = ("#2463a8", "#d9792b", "#3d8b5f", "#8a5fa8", "#a3453f", "#6b778
 """In this order: distinguishable for colour-blind readers, and by the markers in print."""
 MARKERS: Final = ("o", "s", "D", "^", "v", "P")
 WIDTH: Final = 8.0
+COLUMNS: Final = 6
+"""Of pictures."""
 STYLE: Final[Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
@@ -69,6 +73,23 @@ def training(curves: Sequence[Curve]) -> bytes:
             for axes in (loss, held):
                 axes.set_xlim(0, max(epochs, default=1) + 0.5)
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
+        return _drawn(figure)
+
+
+def pictures(shown: Sequence[Shown]) -> bytes:
+    """Pictures in a grid, each with its class and what was predicted."""
+    rows = -(-len(shown) // COLUMNS)
+    with mpl.rc_context({**STYLE, "axes.grid": False}):
+        figure = Figure(figsize=(WIDTH, 1.75 * rows), layout="constrained")
+        for place, one in enumerate(shown, 1):
+            axes = figure.add_subplot(rows, COLUMNS, place)
+            axes.imshow(image.imread(io.BytesIO(base64.b64decode(one.png))), cmap="gray", vmin=0, vmax=1)
+            is_right = one.truth == one.predicted
+            axes.set_title(one.truth, fontsize=7.5, fontweight="normal", loc="center")
+            said = f"{'right' if is_right else one.predicted}, {one.confidence:.0%}"
+            axes.set_xlabel(said, fontsize=7.5, color=FAINT if is_right else COLOURS[4])
+            axes.set(xticks=[], yticks=[])
+            axes.spines[["top", "right"]].set_visible(True)
         return _drawn(figure)
 
 

@@ -24,6 +24,7 @@ from trainer.reporting.page import (
     to_html,
     to_markdown,
 )
+from trainer.reporting.verdict import verdict
 
 RECORD, REPORT, PAGE, CARD, FIGURES = "record.json", "report.md", "report.html", "model-card.md", "figures"
 PERCENT: Final = f"{100 * LEVEL:.0f} %"
@@ -37,6 +38,10 @@ OWN_SURFACE: Final = (
     "defect-free product."
 )
 
+TRAINED_ON_ALL: Final = (
+    "**The shipped files are trained on every picture.** None is left to measure them with: the figures below are of "
+    "networks that were made in the same way, each without the pictures that it is measured on."
+)
 SCOPE: Final = (
     "The model was trained on the pictures named above and on nothing else. Another mill, camera, lamp or scale is "
     "another surface."
@@ -71,11 +76,14 @@ def report(record: Record) -> tuple[Block, ...]:
         Heading(f"{record.name} {record.version}", 1),
         Text(
             f"Made on {record.made} with seed {record.seed} on {record.machine}. All figures of the student are "
-            "measured on the exported files, with the code of the daemon."
+            "measured on exported files, with the code of the daemon."
         ),
+        *([Text(TRAINED_ON_ALL)] if record.final else []),
+        *_in_short(record),
         *_glance(record),
         *_data(record),
         *_accuracy(record),
+        *_pictures(record),
         *_calibration(record),
         *_robustness(record),
         *_surface(record),
@@ -121,6 +129,31 @@ def _what(record: Record) -> Iterator[Block]:
         "`defectd`. **Not intended for** surfaces other than those of the training data, or for measuring the size of "
         "a defect."
     )
+
+
+def _in_short(record: Record) -> Iterator[Block]:
+    found = verdict(record)
+    if found:
+        yield Heading("In short")
+        yield Items(found)
+
+
+def _pictures(record: Record) -> Iterator[Block]:
+    samples = [one for one in record.shown if one.truth == one.predicted]
+    errors = [one for one in record.shown if one.truth != one.predicted]
+    if samples:
+        yield Heading("Pictures")
+        yield Figure("samples", "One picture of each class, recognised.", partial(plots.pictures, samples))
+    if errors:
+        yield Heading("Misclassified pictures")
+        yield Figure(
+            "errors",
+            f"{len(errors)} of {record.wrong} misclassified pictures, the most confident first. Above: the "
+            "class of the folder; below: what was predicted.",
+            partial(plots.pictures, errors),
+        )
+        names = ", ".join(f"`{one.name}`" for one in errors)
+        yield Text(f"Their files: {names}. If such a label is wrong, correct it; the network may be right.")
 
 
 def _glance(record: Record) -> Iterator[Block]:
@@ -189,7 +222,8 @@ def _accuracy(record: Record) -> Iterator[Block]:
     if any(len(s.folds) > 1 for s in shown):
         yield Text(
             "In the rows over folds, networks made in the same way as the shipped one are evaluated, each on the "
-            "pictures that its fold holds out, and the counts are added. The other rows evaluate the shipped files."
+            "pictures that its fold holds out, and the counts are added. The other rows evaluate "
+            f"{'files that were made in the same way without those pictures' if record.final else 'the shipped files'}."
         )
     yield Table(
         f"Pictures of defects; the prediction is the likeliest class, `good` excluded. {PERCENT} intervals are exact "

@@ -79,8 +79,9 @@ def detect_unknown_classes(job: Job, _results: Results) -> Work:
     """For each class that the plan names, train a student without it, and test whether its pictures stand out."""
     plan = job.task.plan
     bare = replace(
-        plan, teacher=None, distillation=None, quantize=None, folds=None, measure=replace(plan.measure, unknown=())
-    )
+        plan, teacher=None, distillation=None, quantize=None, folds=None, final=False,
+        measure=replace(plan.measure, unknown=()),
+    )  # fmt: skip
 
     def make(draft: Path, _checkpoints: Path) -> dict[str, Any]:
         found: list[UnknownClass] = []

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
+import cv2
 from pydantic import TypeAdapter
 
 from edge.host.clock import stamp
 from trainer.compression import export_onnx
+from trainer.data import pictures
+from trainer.data.corruptions import CLEAN
 from trainer.evaluation import latency, outcomes
 from trainer.evaluation.good_surface import good_surface
 from trainer.evaluation.latency import NETWORKS
-from trainer.evaluation.record import Curve, GoodSurface, Record, ShippedFile
+from trainer.evaluation.record import Curve, GoodSurface, Record, ShippedFile, Shown
 from trainer.job import Job, Results, Work
 from trainer.reporting import report
 from trainer.run_folder import commit
 from trainer.stages.measurement import PRUNING, UNKNOWN
-from trainer.stages.release import SPLITS
+from trainer.stages.release import FINAL, SPLITS
 from trainer.stages.versions import versions
 from trainer.training.loop import Epoch
 
+MAX_SAMPLES, MAX_WRONG = 12, 18
+"""Pictures in the report: recognised ones, one of each class, and misclassified ones."""
+SHOWN_PX: Final = 96
 LATENCY: Final = TypeAdapter(latency.Latency)
 
 
@@ -33,7 +40,7 @@ def write_report(job: Job, results: Results) -> Work:
     def make(draft: Path, _checkpoints: Path) -> dict[str, Any]:
         record = _record(job, results)
         report.write(record, draft)
-        bundle = job.bundle()
+        bundle = job.shipped()
         known = json.loads(job.run.path("metrics.json").read_text("utf-8"))
         metrics = {**bundle.card.metrics, **known, **record.metrics()}
         export_onnx.write_bundle(export_onnx.with_card(bundle, metrics=metrics), draft / "bundle")
@@ -43,7 +50,7 @@ def write_report(job: Job, results: Results) -> Work:
 
 
 def _record(job: Job, results: Results) -> Record:
-    bundle, index = job.bundle(), job.index
+    bundle, index = job.shipped(), job.index
     card = bundle.card
     measured = outcomes.load_all(job.run.path("outcomes"))
     if "folds" in results:
@@ -53,6 +60,7 @@ def _record(job: Job, results: Results) -> Record:
         (one, other) for one in measured for other in measured
         if one.split == other.split and one.variant == shipped[0] and other.variant != shipped[0]
     ]  # fmt: skip
+    shown, wrong = _shown(job, measured, shipped[0])
     unknown = UNKNOWN.validate_json(job.run.path("unknown.json").read_bytes()) if "unknown" in results else ()
     return Record(
         name=card.name,
@@ -74,6 +82,9 @@ def _record(job: Job, results: Results) -> Record:
         commit=commit(),
         command=job.run.command or None,
         shipped=shipped,
+        final="final" in results,
+        shown=shown,
+        wrong=wrong,
         summaries=tuple(one.summary() for one in measured),
         comparisons=tuple(outcomes.compare(one, other) for one, other in pairs),
         curves=tuple(
@@ -87,6 +98,31 @@ def _record(job: Job, results: Results) -> Record:
         latency=LATENCY.validate_json(job.run.path("latency.json").read_bytes()),
         notes=(SPLITS, *index.notes, *_notes(job, results)),
     )
+
+
+def _shown(job: Job, measured: Sequence[outcomes.Outcomes], variant: str) -> tuple[tuple[Shown, ...], int]:
+    """(a picture of each class that is recognised and misclassified ones, number of misclassified ones)."""
+    own = [one for one in measured if one.variant == variant]
+    paths = {outcomes.picture_key(picture): picture.path for picture in job.index.pictures}
+    rows = {
+        key: (one.classes[truth], one.classes[said], float(one.probabilities[CLEAN][place, said]))
+        for one in own
+        for place, (key, truth, said) in enumerate(zip(one.pictures, one.truth, one.predicted(), strict=True))
+        if key in paths
+    }
+    wrong = sorted((key for key, (truth, said, _) in rows.items() if truth != said), key=lambda key: -rows[key][2])
+    right = {rows[key][0]: key for key in rows if rows[key][0] == rows[key][1]}
+    chosen = [*dict(sorted(right.items())).values()][:MAX_SAMPLES] + wrong[:MAX_WRONG]
+    return tuple(Shown(_short(paths[key]), *rows[key], _png(paths[key])) for key in chosen), len(wrong)
+
+
+def _short(path: Path) -> str:
+    return f"{path.parent.name}/{path.name}"
+
+
+def _png(path: Path) -> str:
+    small = cv2.resize(pictures.read(path), (SHOWN_PX, SHOWN_PX), interpolation=cv2.INTER_AREA)
+    return base64.b64encode(cv2.imencode(".png", small)[1].tobytes()).decode()
 
 
 def _good(job: Job, results: Results, shipped: Sequence[str]) -> tuple[GoodSurface, ...]:
@@ -111,4 +147,8 @@ def _notes(job: Job, results: Results) -> list[str]:
         notes.append(f"First weights of the teacher: {results['teacher'].notes['origin']}.")
     if "quantize" in results and not results["quantize"].notes["kept"]:
         notes.append(f"int8 is not kept: {'; '.join(results['quantize'].notes['refusals'])}.")
+    if "final" in results:
+        notes.append(FINAL.format(results["final"].notes["pictures"]))
+    if "quantize" in results:
+        notes.append(results["quantize"].notes["measured"]["guarantee"])
     return notes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge.cli.calibrate import anomaly, apply, flatfield, latency, roi, scale, show, thresholds
+from edge.cli.calibrate import anomaly, apply, classes, flatfield, latency, roi, scale, show, thresholds
 
 
 @click.group()
@@ -23,6 +23,7 @@ for _command in (
     thresholds.thresholds,
     latency.latency,
     anomaly.normal,
+    classes.classes,
     apply.apply,
     apply.undo,
     show.show,

@@ -83,11 +83,13 @@ def normal(
     from edge.config import calibration
     from edge.errors import CalibrationError
     from edge.host.clock import SystemClock
+    from edge.model.bundle import require_features
     from edge.vision.inspector import Inspector
 
     run = Run(config_path, camera, "normal", output)
     clock = SystemClock()
     calibrated, model = run.effective(bundle_path)
+    require_features(model.bundle.card, "calibrate normal")
     calibrated, classifier = calibrated.model_copy(update={"anomaly": "classes"}), model.classifier
     collector = anomaly.Collector(Inspector(calibrated, classifier, clock), classifier)
     source, size_px, fps = _gather(run, collector, sources, frames, consecutive=consecutive)

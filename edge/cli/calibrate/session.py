@@ -187,7 +187,7 @@ class Run:
             why = "is not a folder: choose another state_dir" if not there.is_dir() else f"is not writable. {REMEDY}"
             raise CalibrationError(f"{there} {why}")
 
-    def progress(self, total: int, label: str) -> AbstractContextManager[Callable[[], None]]:
+    def progress(self, total: int | None, label: str) -> AbstractContextManager[Callable[[], None]]:
         """A progress bar with the time left on a terminal, or lines for a program."""
         if self._output.progress_lines:
             return progress_lines(total, label)

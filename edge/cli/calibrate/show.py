@@ -13,7 +13,7 @@ from edge.cli.exit_codes import exits_with_reason
 from edge.cli.options import config_option, json_option
 from edge.cli.progress import echo
 
-MARKS = {"done": "ok", "missing": "missing", "stale": "not used"}
+MARKS = {"done": "ok", "missing": "missing", "stale": "not used", "optional": "optional"}
 
 
 @click.command()
@@ -48,14 +48,13 @@ def _facts(run: Run) -> dict[str, Any]:
     found, bundle = calibration.load(run.path), run.bundle()
     used = run.calibrated_camera()
     parts = found.model_dump(mode="json", by_alias=True, exclude={"reference": {"features"}})
-    newest = parts.pop("normal", None)
+    newest = {name: of_models[0] for name in ("normal", "classes") if (of_models := parts.pop(name, None))}
     return {
         "camera": run.camera.name,
         "file": run.path.name,
         "sha256": calibration_change.digest(run.path),
         "can_undo": calibration.previous(run.path).exists(),
-        "parts": {name: part for name, part in parts.items() if name != "schema" and part is not None}
-        | ({"normal": newest[0]} if newest else {}),
+        "parts": {name: part for name, part in parts.items() if name != "schema" and part is not None} | newest,
         "in_use": {
             "roi": used.roi,
             "exclude": used.exclude,

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from edge.cli.calibrate.page_labels import labelled_on_page
 from edge.cli.calibrate.session import Output, Run, output_options
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from edge.calibration.threshold_plots import Row
     from edge.calibration.thresholds import Sample
     from edge.model.classifier import Classifier
+    from edge.vision.inspector import Inspector
 
 
 @click.command()
@@ -100,9 +100,11 @@ def thresholds(
     run = Run(config_path, camera, "thresholds", output)
     calibrated, model = run.effective()
     loaded, network = model.bundle, model.classifier
-    names = loaded.card.classes
-    with _labelled_on_page(run, wanted=labels) as exported:
-        sample, tiles_a_frame, unread = _gathered(run, calibrated, network, [*folders, *exported], good, frames)
+    inspector = Inspector(calibrated, network, SystemClock())
+    names = inspector.classes
+    with labelled_on_page(run, calibrated, calibration.MIN_PICTURES, wanted=labels) as exported:
+        everything = [*folders, *exported.folders]
+        sample, tiles_a_frame, unread = _gathered(run, calibrated, inspector, network, everything, good, frames)
     an_hour = _tiles_per_hour(calibrated, fps, tiles_a_frame)
     if per_hour and not an_hour:
         raise click.UsageError(
@@ -113,12 +115,13 @@ def thresholds(
     target = calibration.WorkingPoint(
         recall or calibration.RECALL, per_hour / an_hour if per_hour and an_hour else None
     )
-    before = Inspector(calibrated, network, SystemClock()).thresholds.per_class.tolist()
+    own_temperature = network.temperature if inspector.taught is None else 1.0
+    before = inspector.thresholds.per_class.tolist()
     unsure = calibrated.decision.unsure
     result = calibration.calibrate(
-        sample, target, names=names, temperature=network.temperature, unsure=unsure, thresholds=before
+        sample, target, names=names, temperature=own_temperature, unsure=unsure, thresholds=before
     )
-    for line in calibration.report(result, network.temperature, an_hour):
+    for line in calibration.report(result, own_temperature, an_hour):
         run.say(line)
     rows = threshold_plots.table(sample, result.fit.temperature)
     _print_table(run, rows, names, result.defect_free, an_hour)
@@ -126,6 +129,7 @@ def thresholds(
         levels=config.CalibratedThresholds(
             bundle=loaded.digest,
             tile_px=calibrated.tile_px,
+            taught=None if inspector.taught is None else inspector.taught.sha256,
             temperature=result.fit.temperature if result.helps else None,
             classes=result.thresholds,
         ),
@@ -151,33 +155,6 @@ def thresholds(
     run.done({**part.model_dump(mode="json"), "table": table, "left_out": unread} if output.as_json else {})
 
 
-@contextmanager
-def _labelled_on_page(run: Run, *, wanted: bool) -> Iterator[tuple[Path, ...]]:
-    """A folder of class folders with what people have labelled on the page; none where it is not wanted.
-
-    Classes with too few pictures are left out, and reported.  Raises EvidenceError, CalibrationError.
-    """
-    if not wanted:
-        yield ()
-        return
-    from edge.calibration.thresholds import MIN_PICTURES
-    from edge.errors import CalibrationError
-    from edge.evidence import export as exporting
-
-    folder = run.settings.state.labels
-    chosen, left_out = exporting.chosen_labels(folder, camera=run.camera.name, min_pictures=MIN_PICTURES)
-    for name, n in sorted(left_out.items()):
-        note(f"left out: {n} labels {name}, at least {MIN_PICTURES} are needed")
-    if not chosen:
-        raise CalibrationError(
-            f"camera {run.camera.name} has no class with {MIN_PICTURES} labels: label more pictures on the page"
-        )
-    with tempfile.TemporaryDirectory(prefix="defectd-") as place:
-        for _ in exporting.export_labels(folder, chosen, Path(place) / "labelled"):
-            pass
-        yield (Path(place) / "labelled",)
-
-
 def _tiles_per_hour(camera: config.Camera, fps: float | None, tiles_a_frame: int | None) -> float | None:
     rate = fps or camera.fps
     return 3600.0 * rate * tiles_a_frame if rate and tiles_a_frame else None
@@ -186,6 +163,7 @@ def _tiles_per_hour(camera: config.Camera, fps: float | None, tiles_a_frame: int
 def _gathered(
     run: Run,
     calibrated: config.Camera,
+    inspector: Inspector,
     network: Classifier,
     folders: Sequence[Path],
     good: tuple[str, ...],
@@ -194,25 +172,23 @@ def _gathered(
     """Scores of all tiles, the tiles of a frame of --good if any, and the files that could not be read."""
     from edge.calibration import labelled_tiles
     from edge.calibration.thresholds import MIN_PICTURES, TileScorer
-    from edge.host.clock import SystemClock
-    from edge.vision.inspector import Inspector
 
-    card = network.card
-    found = labelled_tiles.find(folders, card.classes)
-    labelled_tiles.check_counts([one.label for one in found], card.classes, MIN_PICTURES)
-    left_out, scorer = labelled_tiles.LeftOut(), TileScorer(network)
+    card, names = network.card, inspector.classes
+    found = labelled_tiles.find(folders, names)
+    labelled_tiles.check_counts([one.label for one in found], names, MIN_PICTURES)
+    left_out, scorer = labelled_tiles.LeftOut(), TileScorer(network, inspector.taught)
     with run.progress(len(found), "judging") as advance:
-        for label, tile in labelled_tiles.read(found, card.input_px, (calibrated.tile_px, card.tile_px), left_out):
-            scorer.add(tile, label)
+        for one, tile in labelled_tiles.read(found, card.input_px, (calibrated.tile_px, card.tile_px), left_out):
+            scorer.add(tile, one.label)
             advance()
     for line in left_out.lines():
         note(line)
-    labelled_tiles.check_counts(scorer.labels, card.classes, MIN_PICTURES)
+    labelled_tiles.check_counts(scorer.labels, names, MIN_PICTURES)
     for line in labelled_tiles.checked(folders).lines():
         note(line)
     tiles: int | None = None
     if good:
-        footage, inspector = run.footage(good, frames), Inspector(calibrated, network, SystemClock())
+        footage = run.footage(good, frames)
         for number, frame in enumerate(footage.frames):
             cut = inspector.cut(inspector.prepare(frame, follow=False))
             tiles = scorer.add_frame(cut, int(2 * number >= len(footage.frames)))

@@ -67,4 +67,5 @@ def _region(region: ShownRegion) -> dict[str, Any]:
         "box_px": region.box_px,
         "extent_px": region.extent_px,
         "length_mm": region.length_mm,
+        "candidates": [{"class": name, "confidence": round(value, 4)} for name, value in region.candidates] or None,
     }

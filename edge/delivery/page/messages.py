@@ -18,8 +18,9 @@ From the daemon to the page process:
     frame   {camera, number, time, age_ms, size_px, jpeg_px, state, reason, regions, tiles, roi_px, position_m, coil}
             body: JPEG.  age_ms: from the grab to this message.  state: ok, defect, unsure, bad_image, late, or dropped
             (the camera is paused); the last three have no regions.  size_px: of the frame, in which all boxes lie.
-            regions: [{track_id, class, confidence, anomaly, severity, box_px, extent_px, length_mm}], of this very
-            frame.  track_id: null until the track is confirmed.  tiles: {inspected, skipped, outside}.
+            regions: [{track_id, class, confidence, anomaly, severity, box_px, extent_px, length_mm, candidates}], of
+            this very frame.  track_id: null until the track is confirmed.  candidates: of an `unknown` one, what it
+            looks like, [{class, confidence}]; else null.  tiles: {inspected, skipped, outside}.
             roi_px: a rectangle, a list of corners, or null for the whole frame.
     raw     {camera, number, time, size_px}
             body: the frame as it came, 8-bit gray, row by row.

@@ -101,9 +101,10 @@ def _camera(known: Known, name: str) -> dict[str, Any]:
         "p50_ms": None if report is None else round(report.p50_ms, 3),
         "p99_ms": None if report is None else round(report.p99_ms, 3),
         "drift": state.get("drift"),
+        "taught": state.get("taught"),
+        "domain": state.get("domain"),
         "thresholds": state.get("thresholds"),
         "calibrated_thresholds": state.get("calibrated_thresholds"),
-        "taught": state.get("taught"),
         **_figures(figures),
         "defects": known.defects.by_camera.get(name, 0),
     }

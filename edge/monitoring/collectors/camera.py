@@ -1,4 +1,4 @@
-"""Cameras: their state, frame rate and ages, and drift of the image."""
+"""Cameras: their state, frame rate and ages, drift of the image, and distance from the model's training."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from edge.pipeline.camera_state import STATES
 def collect(sessions: Sequence[CameraSession], statuses: Mapping[str, CameraStatus], now_ns: int) -> Iterator[Metric]:
     yield from _states(sessions, statuses, now_ns)
     yield from _drift(sessions)
+    yield from _domain(sessions)
 
 
 def _states(sessions: Sequence[CameraSession], statuses: Mapping[str, CameraStatus], now_ns: int) -> Iterator[Metric]:
@@ -35,6 +36,24 @@ def _states(sessions: Sequence[CameraSession], statuses: Mapping[str, CameraStat
             waiting.add_metric([name], statuses[name].waiting)
             restarts.add_metric([name], statuses[name].restarts)
     yield from (state, fps, frame, verdict, waiting, restarts)
+
+
+def _domain(sessions: Sequence[CameraSession]) -> Iterator[Metric]:
+    distance = GaugeMetricFamily(
+        "defectd_training_distance",
+        "Median distance of suspect tiles from the model's training; up to 1 is usual.",
+        labels=["camera"],
+    )
+    outside = GaugeMetricFamily(
+        "defectd_out_of_domain", "1 where the surface is unlike the model's training.", labels=["camera"]
+    )
+    for session in sessions:
+        watch = session.domain
+        if watch is not None:
+            if watch.median is not None:
+                distance.add_metric([session.camera.name], watch.median)
+            outside.add_metric([session.camera.name], float(watch.answer == "outside"))
+    yield from (distance, outside)
 
 
 def _drift(sessions: Sequence[CameraSession]) -> Iterator[Metric]:

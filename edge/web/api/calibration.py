@@ -84,6 +84,10 @@ THRESHOLDS: Final[Schema] = {
         "per_hour": {"type": "number", "minimum": 1e-6, "maximum": 1e9},
     },
 }
+CLASSES: Final[Schema] = {
+    "type": "object",
+    "properties": {"other_classes": {"enum": ["auto", "keep", "drop"]}, "take_back": {"type": "boolean"}},
+}
 LATENCY: Final[Schema] = {
     "type": "object",
     "properties": {"seconds": {"type": "integer", "minimum": 5, "maximum": 600}},
@@ -181,6 +185,18 @@ async def thresholds(page: Page, request: Request) -> Response:
     elif "recall" in fields:
         options += ["--recall", f"{fields['recall']:g}"]
     return await _preview(page, request, "thresholds", options, source=())
+
+
+async def classes(page: Page, request: Request) -> Response:
+    """Preview classes that the camera is taught, from the pictures that people labelled; or what follows without them.
+
+    take_back: the classes that were taught last are taken back.
+    """
+    fields = request.json()
+    if fields.get("take_back"):
+        return await _preview(page, request, "classes", ["--undo"], source=())
+    options = ["--labels", "--other-classes", fields.get("other_classes", "auto")]
+    return await _preview(page, request, "classes", options, source=())
 
 
 async def latency(page: Page, request: Request) -> Response:

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
 from edge.calibration.binomial import interval
 from edge.errors import EvidenceError
 from edge.evidence.label_queue import BLIND_EVERY, ORDERS, Order
 from edge.evidence.label_worth import worth
-from edge.evidence.labels import GOOD, MAX_BATCH, UNCLEAR, Change, Label, NewLabel, Person
+from edge.evidence.labels import (
+    GOOD,
+    MAX_BATCH,
+    MAX_CLASSES,
+    NO_CLASS,
+    UNCLEAR,
+    Change,
+    Label,
+    NewLabel,
+    Person,
+    is_new_class,
+)
 from edge.web.api.evidence import refused
 from edge.web.labelling import thresholds_of
 from edge.web.refusal import bad_value
@@ -42,12 +53,13 @@ LABELS: Final = {
                     "evidence": {"type": "string", "maxLength": 120},
                     "label": {"type": "string", "maxLength": 63},
                     "how": {"enum": ["single", "grid"]},
+                    "new": {"type": "boolean"},
                 },
             },
         }
     },
 }
-"""Body of a POST of labels."""
+"""Body of a POST of labels.  new: the label is the name of a class that nobody has used before."""
 UNDO: Final = {
     "type": "object",
     "additionalProperties": False,
@@ -64,10 +76,10 @@ async def following(page: Page, request: Request) -> Response:
         raise bad_value("skip should be hashes of pictures, with commas between them")
     guess, camera = request.text("guess"), request.text("camera")
     state = await _state(page)
-    classes = classes_of(page, state)
-    limits = thresholds_of(state, classes)
     queue = page.labelling.queue
     try:
+        classes = await classes_of(page, state, camera)
+        limits = thresholds_of(state, classes)
         batch = await page.work.run(queue.next, order, limit, thresholds=limits, guess=guess, camera=camera, skip=skip)
     except EvidenceError as error:
         raise refused(error) from None
@@ -108,13 +120,12 @@ async def recent(page: Page, request: Request) -> Response:
 
 async def give(page: Page, request: Request) -> Response:
     """Store labels.  The answer reveals what the model said, also of the blind ones."""
-    classes = classes_of(page, await _state(page))
-    given = [NewLabel(one["evidence"], one["label"], one.get("how", "single")) for one in request.json()["labels"]]
-    for one in given:
-        if classes and one.label not in (*classes, GOOD, UNCLEAR):
-            raise bad_value(f"label should be one of: {', '.join((*classes, GOOD, UNCLEAR))}")
+    rows = request.json()["labels"]
+    given = [NewLabel(one["evidence"], one["label"], one.get("how", "single")) for one in rows]
     person, labelling = Person(request.user.name, request.user.role), page.labelling
     try:
+        known = await classes_of(page, await _state(page))
+        _check_names(known, [(one["label"], one.get("new", False)) for one in rows])
         before = await page.work.run(labelling.store.digest)
         labels = await page.work.run(labelling.store.add, given, person)
         after = await page.work.run(labelling.store.digest)
@@ -146,9 +157,9 @@ async def undo(page: Page, request: Request) -> Response:
 async def value(page: Page, _request: Request) -> Response:
     """What the labels say about the model: recall of each class with its interval, false alarms, what to label next."""
     state = await _state(page)
-    classes = classes_of(page, state)
-    labelling, model = page.labelling, ((state or {}).get("model") or {}).get("bundle")
+    labelling = page.labelling
     try:
+        classes = await classes_of(page, state)
         labels = await page.work.run(labelling.store.all)
         per_hour = await page.work.run(labelling.queue.defects_per_hour)
     except EvidenceError as error:
@@ -159,16 +170,51 @@ async def value(page: Page, _request: Request) -> Response:
         classes,
         interval,
         thresholds=thresholds_of(state, classes),
-        model=model,
+        models=_models(state),
         defects_per_hour=per_hour,
     )
     return Response.json({"schema": WORTH_SCHEMA, **found.as_json()})
 
 
-def classes_of(page: Page, state: Mapping[str, Any] | None) -> list[str]:
-    """Classes of the active model: as the daemon says, else those that the page was started with."""
-    known = ((state or {}).get("model") or {}).get("classes") or page.settings.classes
-    return [str(name) for name in known]
+async def classes_of(page: Page, state: Mapping[str, Any] | None, camera: str | None = None) -> list[str]:
+    """What a defect may be called: as the cameras call it, then what people have called it beyond that.
+
+    A camera that was taught classes has those, any other the classes of the active model; without a daemon those that
+    the page was started with.  camera: of this one alone.  Raises EvidenceError.
+    """
+    own = ((state or {}).get("model") or {}).get("classes") or page.settings.classes
+    cameras = [one for one in (state or {}).get("cameras") or () if camera in (None, one.get("name"))]
+    used = [(one.get("taught") or {}).get("classes") or own for one in cameras] or [own]
+    added = await page.work.run(page.labelling.store.classes)
+    return list(dict.fromkeys(str(name) for names in (*used, added) for name in names))
+
+
+def _models(state: Mapping[str, Any] | None) -> dict[str, str]:
+    """What names the defects of each camera, as the facts of its pictures have it."""
+    bundle = ((state or {}).get("model") or {}).get("bundle")
+    found = {}
+    for camera in (state or {}).get("cameras") or () if bundle else ():
+        taught = camera.get("taught")
+        found[str(camera["name"])] = str(bundle) if taught is None else f"{bundle}+{taught['sha256']}"
+    return found
+
+
+def _check_names(known: Sequence[str], given: Sequence[tuple[str, bool]]) -> None:
+    """Raises Refusal for a label that is not known, unless it is meant as a new class and can be one."""
+    allowed = {*known, GOOD, UNCLEAR}
+    for name, is_new in given:
+        if name in allowed or not known:
+            continue
+        if not is_new:
+            raise bad_value(f"label should be one of: {', '.join((*known, GOOD, UNCLEAR))}; or a new class, with `new`")
+        if not is_new_class(name):
+            rule = "up to 63 small letters, digits, dots, dashes and underscores, the first a letter or a digit"
+            raise bad_value(
+                f"{name[:80]!r} cannot be the name of a class: {rule}, and not {', '.join(sorted(NO_CLASS))}"
+            )
+        if len(allowed) >= MAX_CLASSES:
+            raise bad_value(f"{MAX_CLASSES} classes are the maximum: use one of those that are there")
+        allowed.add(name)
 
 
 async def _state(page: Page) -> Mapping[str, Any] | None:

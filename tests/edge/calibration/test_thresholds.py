@@ -237,7 +237,7 @@ def pictures(folder, name, count, side=32, level=200):
 def read(folder, sides=(32,)):
     left = labelled_tiles.LeftOut()
     found = labelled_tiles.find([folder], CLASSES)
-    return [label for label, _ in labelled_tiles.read(found, SIDE, sides, left)], left
+    return [one.label for one, _ in labelled_tiles.read(found, SIDE, sides, left)], left
 
 
 def test_class_folders_are_read_however_they_are_spelled(tmp_path):

@@ -18,7 +18,7 @@ from edge.config import calibration
 from edge.config.camera_calibration import Made
 from edge.config.state_dir import StateDir
 
-COMMANDS = ("roi", "flatfield", "scale", "normal", "thresholds", "latency")
+COMMANDS = ("roi", "flatfield", "scale", "normal", "thresholds", "classes", "latency")
 LAMP = (1 - 0.35 * np.linspace(-1, 1, 400) ** 2)[None]
 
 

@@ -23,7 +23,7 @@ def test_changes_survive_a_restart_and_alter_the_hash(configured):
     """Values that were set apply again, key by key; the other keys stay as configured."""
     changes = overrides.merged({}, "top", {"confidence": 0.8, "classes": {"scratches": 0.9}})
     overrides.save(configured.state_dir, changes)
-    assert overrides.load(configured, CLASSES) == changes
+    assert overrides.load(configured, {camera.name: CLASSES for camera in configured.cameras}) == changes
     settings = overrides.adjusted(configured, changes)
     decision = settings.cameras[0].decision
     assert (decision.confidence, decision.unsure, decision.classes) == (0.8, 0.35, {"scratches": 0.9})
@@ -65,7 +65,7 @@ def test_thresholds_that_contradict_each_other_are_refused(configured, wrong):
 def test_changes_that_no_longer_fit_are_left_out_and_logged(configured, kept, caplog):
     """A damaged file, a camera or class that is gone: the configuration applies, and the log reports it."""
     (configured.state_dir / "thresholds.json").write_text(kept)
-    assert overrides.load(configured, CLASSES) == {}
+    assert overrides.load(configured, {camera.name: CLASSES for camera in configured.cameras}) == {}
     assert caplog.records
 
 

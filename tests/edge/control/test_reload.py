@@ -178,7 +178,7 @@ def test_kept_thresholds_that_do_not_fit_the_new_file_are_left_out(scene: Scene)
     scene.node.set_thresholds("top", {"confidence": 0.5})
     scene.reload({**CAMERA, "decision": {"unsure": 0.55, "confidence": 0.8}})
     assert scene.cameras["top"].decision.confidence == 0.8
-    assert overrides.load(scene.node.configured, CLASSES) == {}
+    assert overrides.load(scene.node.configured, {"top": CLASSES}) == {}
 
 
 # ---- a thousand files --------------------------------------------------------------------------------

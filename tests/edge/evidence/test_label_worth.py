@@ -60,7 +60,7 @@ def test_wrong_name_is_found_and_not_named():
 def test_unclear_labels_and_other_models_are_left_out():
     """Both are counted as left out: a guess of another model says nothing of this one."""
     labels = [label("unclear"), label("crazing", model="old"), label("crazing"), label("crazing", model=None)]
-    found = worth(labels, CLASSES, interval, thresholds=LIMITS, model="m")
+    found = worth(labels, CLASSES, interval, thresholds=LIMITS, models={"top": "m"})
     assert (found.unclear, found.left_out, row(found, "crazing").blind, found.labels) == (1, 1, 2, 3)
 
 

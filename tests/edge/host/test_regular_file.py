@@ -17,10 +17,11 @@ READERS = {
     "models/standing.json": "Store(path.parents[1]).active('builtin')",
     "calibration/top.yaml": "calibration.load(path)",
     "calibration/node.yaml": "tuning.load(path)",
-    "thresholds.json": "overrides.load(CONFIG, ())",
+    "thresholds.json": "overrides.load(CONFIG, {})",
     "sparkplug.json": "Memory.read(path, 1, 1)",
     "flatfield.png": "Flatfield.read(path)",
     "anomaly.npz": "AnomalyModel.read(path)",
+    "classes.npz": "TaughtClasses.read(path)",
     "bundle/card.json": "bundle.load(path.parent)",
 }
 """Each file of a state directory or of the configuration, and its reader."""
@@ -38,6 +39,7 @@ from edge.model import bundle
 from edge.model.store import Store
 from edge.vision.anomaly import AnomalyModel
 from edge.vision.flatfield import Flatfield
+from edge.vision.taught_classes import TaughtClasses
 STATE = Path(sys.argv[1])
 RAW = {"node": "line3", "state_dir": str(STATE), "cameras": [{"name": "top", "source": "strip:"}]}
 CONFIG = config.parse(RAW, origin="test", base=STATE, env={})

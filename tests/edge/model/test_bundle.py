@@ -80,7 +80,7 @@ CHANGES = [
     ("input_px", -1),
     ("input_px", 100_000),
     ("outputs", {}),
-    ("outputs", {"logits": "x"}),
+    ("outputs", {"features": "x"}),
     ("outputs", {"logits": 1, "features": 2}),
     ("temperature", 0),
     ("temperature", float("nan")),

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import http.server
-import ipaddress
-import ssl
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from fakes.https_server import https_server
 
 from edge.errors import BundleError
 from edge.host.clock import SystemClock
@@ -55,39 +49,9 @@ class Answers(http.server.BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
     """The URL of a server with a self-signed certificate, and that certificate."""
-    folder = tmp_path_factory.mktemp("tls")
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = dt.datetime.now(dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - dt.timedelta(days=1))
-        .not_valid_after(now + dt.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    serving = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    serving.daemon_threads = True
-    serving.socket = context.wrap_socket(serving.socket, server_side=True)
-    serving.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that hang up are part of the test
-    thread = threading.Thread(target=serving.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"https://127.0.0.1:{serving.server_address[1]}", folder / "cert.pem"
-    Answers.ended.set()
-    serving.shutdown()
-    serving.server_close()
-    thread.join()
+    with https_server(tmp_path_factory.mktemp("tls"), Answers) as running:
+        yield running
+        Answers.ended.set()
 
 
 @pytest.fixture

@@ -30,7 +30,8 @@ class MovingDefect(ScriptedInspector):
             return verdict
         at = int(frame.pixels[0, 1])
         box = (at, 0, 100, 100)
-        region = Region("scratches", 0.9 + at / 10_000, box, 1, box, 1.5, (at + 10, 5, 20, 30))
+        looks_like = (("patches", 0.4),)
+        region = Region("unknown", 0.9 + at / 10_000, box, 1, box, 1.5, (at + 10, 5, 20, 30), looks_like)
         return replace(verdict, detections=Detections((region,), ()))
 
 
@@ -83,7 +84,8 @@ def test_every_frame_is_shown_with_its_own_boxes() -> None:
         assert frame is not None
         (region,) = frame.regions
         assert (frame.number, int(frame.pixels[0, 1]), region.box_px[0]) == (n, at, at)
-        assert (frame.state, region.class_name, region.anomaly) == ("defect", "scratches", 1.5)
+        assert (frame.state, region.class_name, region.anomaly) == ("defect", "unknown", 1.5)
+        assert region.candidates == (("patches", 0.4),)
         assert region.confidence == pytest.approx(0.9 + at / 10_000)
         assert region.extent_px == (at + 10, 5, 20, 30)
         tracks.append(region.track_id)

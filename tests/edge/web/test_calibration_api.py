@@ -27,6 +27,8 @@ class Inline:
 
 
 class Job(SimpleNamespace):
+    is_brief = False
+
     def as_json(self):
         return {"id": self.id, "state": self.state}
 
@@ -123,6 +125,8 @@ def test_drawn_region_is_a_dry_run_with_frames_of_the_daemon(page):
         (calibration.scale, calibration.SCALE, {"points": [1, 2, 3, "--print"], "length_mm": 5}),
         (calibration.normal, calibration.NORMAL, {"frames": 10**9}),
         (calibration.thresholds, calibration.THRESHOLDS, {"labelled": "/srv"}),
+        (calibration.classes, calibration.CLASSES, {"labelled": "/srv"}),
+        (calibration.classes, calibration.CLASSES, {"other_classes": "--undo"}),
         (calibration.thresholds, calibration.THRESHOLDS, {"recall": 0.9, "per_hour": 2}),
         (calibration.apply, calibration.APPLY, {"job": "../../etc", "before_sha256": None}),
         (calibration.undo, calibration.UNDO, {}),

@@ -198,6 +198,32 @@ def test_class_of_no_model_is_refused(page, pictures):
     assert len(give(page, (path, "rust"))["labels"]) == 1
 
 
+def test_new_class_is_one_that_a_person_names(page, pictures):
+    """It is known from its first label to its last; words with a meaning and names of no file are refused."""
+    path = pictures.add("unsure").path
+    new = {"evidence": path, "new": True}
+    for name in ("unknown", "unsure", "normal", "../x", "Roll mark", "x" * 64, ""):
+        body = {"labels": [new | {"label": name}]}
+        with pytest.raises(Refusal, match="cannot be the name of a class"):
+            answer(page, labels.give, "api-labels-given-1", body=body)
+    body = {"labels": [new | {"label": "roll_mark"}]}
+    assert len(answer(page, labels.give, "api-labels-given-1", body=body)["labels"]) == 1
+    assert following(page)["classes"] == ["crazing", "scratches", "roll_mark"]
+    assert len(give(page, (path, "roll_mark"))["labels"]) == 1
+    answer(page, labels.undo, "api-labels-undone-1", body={"count": 2})
+    assert following(page)["classes"] == ["crazing", "scratches"]
+
+
+def test_taught_classes_are_offered_in_place_of_the_models(page, pictures):
+    """At the camera that was taught them; the other one keeps the model's."""
+    pictures.add("unsure")
+    taught = {**STATE["cameras"][0], "taught": {"sha256": "0" * 12, "classes": ["dent"]}}
+    page.feed.now = {**STATE, "cameras": [taught, {"name": "side"}]}
+    assert following(page, camera="top")["classes"] == ["dent"]
+    assert following(page, camera="side")["classes"] == ["crazing", "scratches"]
+    assert following(page)["classes"] == ["dent", "crazing", "scratches"]
+
+
 def test_worth_of_labels(page, pictures):
     """Recall of the active model from blind labels; a tile that another model judged is left out."""
     for number in range(8):
@@ -208,6 +234,9 @@ def test_worth_of_labels(page, pictures):
     assert (row["labels"], row["blind"], row["found"]) == (8, 7, 6)
     assert (found["left_out"], found["by_thresholds"]) == (1, True)
     assert found["advice"]["name"] == "scratches"
+    taught = {**STATE["cameras"][0], "taught": {"sha256": "0" * 12, "classes": ["crazing"]}}
+    page.feed.now = {**STATE, "cameras": [taught]}
+    assert answer(page, labels.value, "api-labels-worth-1")["left_out"] == 8, "the model alone judged them"
 
 
 def test_picture_of_an_evicted_label_is_still_there(page, pictures):

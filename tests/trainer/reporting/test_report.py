@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
+import cv2
+import numpy as np
 import pytest
 from fakes import record as fakes_record
 
-from trainer.evaluation.record import Record
+from trainer.evaluation.record import Record, Shown
 from trainer.reporting import page, plots, report
+from trainer.reporting.verdict import verdict
 
 EMPTY = {
     "summaries": (),
@@ -206,3 +211,41 @@ def test_text_of_the_user_is_escaped():
     table = page.Table("<b>", ("a",), (("<script>alert(1)</script> | x",),))
     assert "<script>" not in page.to_html("<title>", [table, page.Text("a & b"), page.Code("<pre>")], {})
     assert "\\| x" in page.to_markdown([table])
+
+
+def test_report_opens_with_a_verdict_in_words(record, folder):
+    """Before any table: how good it is, the weakest class and condition, and what to do next."""
+    text = (folder / "report.md").read_text()
+    first = text[: text.index("| ")]
+    for word in ("In short", "pictures get the right class", "Weakest class", "Next:"):
+        assert word in first, word
+    assert verdict(replace(record, **EMPTY)) == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "count", "changes", "words"),
+    [
+        (0.0, 600, {}, ("Very good", "No class is weaker")),
+        (0.4, 600, {}, ("Not usable yet", "are the labels right?")),
+        (0.0, 60, {}, ("Very good on pictures like these, as far as 60 pictures can tell", "--folds 5")),
+        (0.0, 60, {"recipe": {"most_per_class": 40}}, ("This is a trial", "train without --quick")),
+    ],
+)
+def test_verdict_depends_on_the_figures(record, wrong, count, changes, words):
+    """A grade that the interval does not support is qualified; the next step follows what is weakest."""
+    only = fakes_record.outcomes("fp32", wrong, count=count, split="test").summary()
+    found = " ".join(verdict(replace(record, summaries=(only,), **changes)))
+    for word in words:
+        assert word in found
+
+
+def test_misclassified_pictures_are_shown_with_what_was_predicted(record, tmp_path):
+    """The class of the folder, the predicted one, the confidence, and the file to look at."""
+    png = base64.b64encode(cv2.imencode(".png", np.full((8, 8), 90, np.uint8))[1].tobytes()).decode()
+    shown = (Shown("pits/a.png", "pits", "dents", 0.83, png), Shown("dents/b.png", "dents", "dents", 0.99, png))
+    report.write(replace(record, shown=shown, wrong=7), tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "1 of 7 misclassified pictures" in text
+    assert "`pits/a.png`" in text
+    assert b"dents, 83%" in (tmp_path / "figures" / "errors.svg").read_bytes()
+    assert (tmp_path / "figures" / "samples.svg").exists()

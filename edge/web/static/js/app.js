@@ -126,7 +126,7 @@ function loadSheet(name) {
   return sheets.get(name);
 }
 
-subscribe(({ state }) => knowClasses(state?.model?.classes));
+subscribe(({ state }) => knowClasses(state));
 loadSession();
 startStore();
 const root = document.getElementById("app");

@@ -33,7 +33,9 @@ from edge.delivery.page_life import PageLife, PageSign
 from edge.host.clock import NS_PER_MS, SystemClock
 
 FAST = CameraWant(10.0, 1600)
-REGION = ShownRegion("scratches", 0.97, (10, 20, 30, 40), "t-1", 3.1, (12, 22, 5, 6), 33.5)
+REGION = ShownRegion(
+    "scratches", 0.97, (10, 20, 30, 40), "t-1", 3.1, (12, 22, 5, 6), 33.5, candidates=(("patches", 0.4),)
+)
 STRIP = StripReading("known", 1.5, "B1", 12.0)
 METERS = {"passed_m": 9.0, "inspected_m": 8.0, "partial_m": 0.5, "missed_m": 0.5}
 FIGURES = CameraFigures({"ok": 7}, {"inspected": 56, "skipped": 0}, METERS, (160, 80), None, 0.5, 20.0, "top", "left")
@@ -252,6 +254,7 @@ def test_a_frame_comes_with_its_own_boxes(scene: Scene) -> None:
             "box_px": [10, 20, 30, 40],
             "extent_px": [12, 22, 5, 6],
             "length_mm": 33.5,
+            "candidates": [{"class": "patches", "confidence": 0.4}],
         }
     ]
     assert (header["number"], header["size_px"], header["jpeg_px"]) == (1, [160, 80], [80, 40])

@@ -7,7 +7,8 @@ import { className, plural } from "../parts/format.js";
 import { ClassIcon, Icon } from "../parts/icons.js";
 import { navigate } from "../router.js";
 import { BoxedPicture } from "./picture.js";
-import { hashOf } from "./work.js";
+import { NewClass } from "./new_class.js";
+import { hashOf, isLabel } from "./work.js";
 
 const SHOWN = 40;
 
@@ -29,6 +30,7 @@ function Tiles({ work, guess, mayLabel }) {
   const [items, setItems] = useState(null);
   const [wrong, setWrong] = useState(new Set());
   const [at, setAt] = useState(0);
+  const [isNaming, setIsNaming] = useState(false);
   const frame = useRef(null);
 
   async function load(skip = []) {
@@ -71,7 +73,9 @@ function Tiles({ work, guess, mayLabel }) {
     setAt(0);
     if (!rest.length) load(given.map(({ item }) => hashOf(item)));
   };
-  const confirm = () => give(items.filter(({ evidence }) => !wrong.has(evidence)).map((item) => ({ item, label: guess })));
+  const canConfirm = isLabel(guess);
+  const mark = canConfirm ? "wrong" : "marked";
+  const confirm = () => canConfirm && give(items.filter(({ evidence }) => !wrong.has(evidence)).map((item) => ({ item, label: guess })));
   const labelWrong = (label) => give(items.filter(({ evidence }) => wrong.has(evidence)).map((item) => ({ item, label })));
   const columns = () => Math.max(1, Math.round(frame.current.clientWidth / (frame.current.children[0]?.offsetWidth || 1)));
 
@@ -84,6 +88,7 @@ function Tiles({ work, guess, mayLabel }) {
         ArrowDown: ["row below", () => move(columns())],
         ArrowUp: ["row above", () => move(-columns())],
         ...Object.fromEntries(work.classes.slice(0, 9).map((name, place) => [String(place + 1), [`${className(name)}: all marked`, () => labelWrong(name)]])),
+        n: ["new class: all marked", () => wrong.size && setIsNaming(true)],
         g: ["good: all marked", () => labelWrong("good")],
         u: ["unclear: all marked", () => labelWrong("unclear")],
         z: ["take the last label back", () => (work.undo(), load())],
@@ -101,7 +106,7 @@ function Tiles({ work, guess, mayLabel }) {
           <button
             class="grid-tile ${wrong.has(item.evidence) ? "wrong" : ""}"
             aria-pressed=${String(wrong.has(item.evidence))}
-            aria-label=${`Picture ${place + 1}: ${wrong.has(item.evidence) ? "wrong" : className(guess)}`}
+            aria-label=${`Picture ${place + 1}: ${wrong.has(item.evidence) ? mark : className(guess)}`}
             tabindex=${place === at ? 0 : -1}
             disabled=${!mayLabel}
             onFocus=${() => setAt(place)}
@@ -109,24 +114,37 @@ function Tiles({ work, guess, mayLabel }) {
             onKeyDown=${(press) => press.key === "Enter" && (press.preventDefault(), press.stopPropagation(), confirm())}
           >
             <${BoxedPicture} item=${item} alt="" />
-            ${wrong.has(item.evidence) && html`<span class="wrong-mark"><${Icon} name="close" />wrong</span>`}
+            ${wrong.has(item.evidence) && html`<span class="wrong-mark"><${Icon} name=${canConfirm ? "close" : "good"} />${mark}</span>`}
             <span class="grid-p">${item.confidence === null ? "" : item.confidence.toFixed(2)}</span>
           </button>
         </li>`,
       )}
     </ul>
     <footer class="grid-foot">
-      <p class="soft">Mark what is no ${className(guess)}, then confirm the rest. ${wrong.size > 0 && html`<b>${plural(wrong.size, "picture")} marked</b>: give them a class with its key, or leave them for later.`}</p>
+      <p class="soft">${canConfirm ? `Mark what is no ${className(guess)}, then confirm the rest.` : "Nothing has a name here: mark pictures of one class."} ${wrong.size > 0 && html`<b>${plural(wrong.size, "picture")} marked</b>: give them a class with its key, or leave them for later.`}</p>
       ${
         wrong.size > 0 &&
         html`<div class="buttons">
           ${[...work.classes.filter((name) => name !== guess), "good", "unclear"].map(
             (name) => html`<button class="button" key=${name} onClick=${() => labelWrong(name)}><kbd aria-hidden="true">${keyOf(work.classes, name)}</kbd>${className(name)}</button>`,
           )}
+          <button class="button" onClick=${() => setIsNaming(true)}><kbd aria-hidden="true">N</kbd>new class</button>
         </div>`
       }
-      <button class="button primary" disabled=${!right || !mayLabel} onClick=${confirm}><kbd aria-hidden="true">Enter</kbd>${right} ${right === 1 ? "is" : "are"} ${className(guess)}</button>
-    </footer>`;
+      ${canConfirm && html`<button class="button primary" disabled=${!right || !mayLabel} onClick=${confirm}><kbd aria-hidden="true">Enter</kbd>${right} ${right === 1 ? "is" : "are"} ${className(guess)}</button>`}
+    </footer>
+    ${
+      isNaming &&
+      html`<${NewClass}
+        known=${work.classes}
+        onClose=${() => setIsNaming(false)}
+        onName=${(name) => {
+          setIsNaming(false);
+          work.nameClass(name);
+          labelWrong(name);
+        }}
+      />`
+    }`;
 }
 
 function keyOf(classes, name) {

@@ -34,7 +34,7 @@ function WorthTable({ worth }) {
     <p class="soft label-words">
       Found: of ${plural(worth.blind, "random tile")} labelled blind, ${worth.by_thresholds ? "at the thresholds in use" : "as decided when they were taken"}. The other labels are of pictures that the model chose: they cannot
       show what it misses.
-      ${worth.left_out > 0 && html` ${plural(worth.left_out, "blind label")} of another model ${worth.left_out === 1 ? "does" : "do"} not count.`}
+      ${worth.left_out > 0 && html` ${plural(worth.left_out, "blind label")} of another model or other taught classes ${worth.left_out === 1 ? "does" : "do"} not count.`}
     </p>
     <p class="soft label-words">${html`<${Advice} worth=${worth} />`} ${html`<${FalseAlarms} found=${worth.false_alarms} />`}</p>`;
 }

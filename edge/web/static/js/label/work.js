@@ -14,6 +14,7 @@ const MAX_DONE = 50; // pictures that Z steps back to
 const MAX_BATCH = 50; // labels of one request
 const MAX_RECENT = 30;
 const WORTH_MS = 1500;
+const NAMELESS = ["unsure", "unknown", "anomaly"];
 
 /** One page of labelling. `onChange` is called after each change of `view`. */
 export class LabelWork {
@@ -28,6 +29,7 @@ export class LabelWork {
     this.left = null;
     this.guesses = {};
     this.classes = [];
+    this.named = []; // classes that were named on this page
     this.recent = [];
     this.worth = null;
     this.isLoading = true;
@@ -61,6 +63,14 @@ export class LabelWork {
 
   get unsent() {
     return this.waiting.length + this.sending.length;
+  }
+
+  /** A class that a person names; it is offered from now on. */
+  nameClass(name) {
+    if (this.classes.includes(name)) return;
+    this.named.push(name);
+    this.classes = [...this.classes, name];
+    this.changed();
   }
 
   // ---- decisions -------------------------------------------------------------------------------
@@ -140,7 +150,7 @@ export class LabelWork {
   }
 
   async sendLabels(batch) {
-    const labels = batch.map(({ item, label, how }) => ({ evidence: item.evidence, label, how: how ?? "single" }));
+    const labels = batch.map(({ item, label, how }) => ({ evidence: item.evidence, label, how: how ?? "single", ...(this.named.includes(label) ? { new: true } : {}) }));
     const answer = await post("/labels", { labels }, { quiet: true });
     for (const stored of answer.labels) {
       const entry = batch.find(({ item }) => item.evidence === stored.evidence);
@@ -189,7 +199,7 @@ export class LabelWork {
       this.left = answer.left;
       this.countSinceLoad = (this.countSinceLoad ?? 0) - counted + this.unsent;
       this.guesses = answer.guesses;
-      this.classes = answer.classes;
+      this.classes = [...new Set([...answer.classes, ...this.named])];
       this.failure = null;
       const known = new Set([...this.ahead, ...this.done.map(({ item }) => item)].map((item) => item.evidence));
       const fresh = answer.items.filter((item) => !known.has(item.evidence));
@@ -232,6 +242,11 @@ export class LabelWork {
   changed() {
     if (!this.stopped) this.onChange();
   }
+}
+
+/** Whether what inspection says of a picture is a label that a person could confirm. */
+export function isLabel(guess) {
+  return Boolean(guess) && !NAMELESS.includes(guess);
 }
 
 /** The 16 digits in the name of a picture. */

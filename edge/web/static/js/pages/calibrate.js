@@ -8,6 +8,7 @@ import { href, navigate } from "../router.js";
 import { can } from "../session.js";
 import { useStore } from "../store.js";
 import { Checklist } from "./calibrate/checklist.js";
+import { ClassesStep } from "./calibrate/classes_step.js";
 import { useFrozenPicture } from "./calibrate/frozen_picture.js";
 import { LatencyStep } from "./calibrate/latency_step.js";
 import { LightStep } from "./calibrate/light_step.js";
@@ -27,6 +28,7 @@ const STEPS = [
   { id: "flatfield", title: "Light", View: LightStep },
   { id: "scale", title: "Scale", View: ScaleStep },
   { id: "normal", title: "Good surface", View: SurfaceStep },
+  { id: "classes", title: "Taught classes", View: ClassesStep },
   { id: "thresholds", title: "Thresholds", View: ThresholdsStep },
   { id: "latency", title: "Speed", View: LatencyStep },
   { id: "check", title: "Checklist", View: Checklist },

@@ -2,9 +2,10 @@
 
 import { Grid } from "../label/grid.js";
 import { ApplyCard } from "../label/apply.js";
+import { NewClass } from "../label/new_class.js";
 import { BoxedPicture, FramePlace, pictureUrl } from "../label/picture.js";
 import { RecentCard, WorthCard } from "../label/side.js";
-import { LabelWork } from "../label/work.js";
+import { LabelWork, isLabel } from "../label/work.js";
 import { get } from "../api.js";
 import { setBadge } from "../header.js";
 import { html, useEffect, useRef, useState } from "../html.js";
@@ -89,7 +90,8 @@ function StageHead({ work, order, isGrid, query, mayLabel }) {
 function OneByOne({ work, mayLabel }) {
   const item = work.current;
   const guess = item && !item.blind ? item.guess : null;
-  const actions = choices(work, guess, mayLabel && item !== null);
+  const [isNaming, setIsNaming] = useState(false);
+  const actions = choices(work, guess, mayLabel && item !== null, () => setIsNaming(true));
   const keys = Object.fromEntries(actions.filter(({ isOpen, key }) => key && isOpen).map(({ key, text, act }) => [key, [text, act]]));
   useKeys("Label", { ...keys, ...(mayLabel ? { z: ["take the last label back", () => work.undo()] } : {}) });
   return html`
@@ -111,17 +113,30 @@ function OneByOne({ work, mayLabel }) {
     </div>
     ${!mayLabel && html`<p class="label-role soft">You see what there is to label. To label, log in as an operator.</p>`}
     <${Film} work=${work} />
+    ${
+      isNaming &&
+      html`<${NewClass}
+        known=${work.classes}
+        onClose=${() => setIsNaming(false)}
+        onName=${(name) => {
+          setIsNaming(false);
+          work.nameClass(name);
+          work.decide(name);
+        }}
+      />`
+    }
     <p class="unseen" role="status">${item ? said(item) : ""}</p>`;
 }
 
 /** What can be said of a picture, with its keys. */
-function choices(work, guess, isOpen) {
+function choices(work, guess, isOpen, onNewClass) {
   const of = (key, label, sign) => ({ key, text: className(label), sign, isOpen, isGuess: guess === label, act: () => work.decide(label) });
   return [
     ...work.classes.map((name, place) => of(place < 9 ? String(place + 1) : null, name, html`<${ClassIcon} name=${name} severity="minor" />`)),
+    { key: "n", text: "new class", sign: html`<${Icon} name="plus" />`, isOpen, act: onNewClass },
     of("g", "good", html`<${Icon} name="good" />`),
     of("u", "unclear", html`<${Icon} name="unsure" className="severity-minor" />`),
-    { key: "Enter", text: "as predicted", sign: html`<${Icon} name="right" />`, isOpen: isOpen && guess !== null && guess !== "unsure", act: () => work.decide(guess) },
+    { key: "Enter", text: "as predicted", sign: html`<${Icon} name="right" />`, isOpen: isOpen && isLabel(guess), act: () => work.decide(guess) },
   ];
 }
 

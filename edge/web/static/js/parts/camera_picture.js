@@ -3,7 +3,7 @@
 import { watchFrames } from "../frames.js";
 import { html, useEffect, useRef, useState } from "../html.js";
 import { DefectBoxes } from "./defect_boxes.js";
-import { className, plural } from "./format.js";
+import { defectName, plural } from "./format.js";
 import { Icon } from "./icons.js";
 
 const OLD_MS = 3000;
@@ -142,5 +142,5 @@ function asPolygon(roi) {
 
 function described(camera, { regions }) {
   if (!regions.length) return `Camera ${camera}: no defect in the picture`;
-  return `Camera ${camera}: ${plural(regions.length, "defect")}: ${regions.map((region) => className(region.class)).join(", ")}`;
+  return `Camera ${camera}: ${plural(regions.length, "defect")}: ${regions.map(defectName).join(", ")}`;
 }

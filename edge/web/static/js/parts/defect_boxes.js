@@ -1,6 +1,6 @@
 /** Boxes with labels over a picture: elements that are set together with the frame they belong to. */
 
-import { className, number } from "./format.js";
+import { defectName, number } from "./format.js";
 import { classShape } from "./icons.js";
 
 const RANK = { critical: 0, major: 1, minor: 2 };
@@ -90,9 +90,10 @@ function overlap(one, other) {
   return across > 0 && along > 0 ? across * along : 0;
 }
 
-function labelTexts({ class: name, confidence, anomaly, length_mm }) {
+function labelTexts(region) {
+  const { class: name, confidence, anomaly, length_mm } = region;
   const score = confidence ?? anomaly;
-  return [name ? className(name) : "anomaly", score === null || score === undefined ? "" : number(score, 2), length_mm ? `${number(length_mm)} mm` : ""];
+  return [name ? defectName(region) : "anomaly", score === null || score === undefined ? "" : number(score, 2), length_mm ? `${number(length_mm)} mm` : ""];
 }
 
 const labelHeight = (labelPx) => Math.round(labelPx * 1.7);

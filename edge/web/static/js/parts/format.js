@@ -52,6 +52,12 @@ export function className(name) {
   return name ? name.replaceAll("_", " ") : "unknown class";
 }
 
+/** "scratches", or what an unknown defect looks like: "unknown, like scratches". */
+export function defectName({ class: name, candidates }) {
+  const likely = name === "unknown" ? candidates?.[0] : null;
+  return likely ? `unknown, like ${className(likely.class)}` : className(name);
+}
+
 const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit" });
 const day = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
 const withZone = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "long" });

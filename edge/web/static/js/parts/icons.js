@@ -33,6 +33,7 @@ const FURTHER_SHAPES = [
 ];
 
 const ANOMALY = { path: "M8 1.5 14 5v6l-6 3.5L2 11V5z", line: 2.2 }; // found without a class
+const UNKNOWN = { path: "M8 1.5 14 5v6l-6 3.5L2 11V5zM8 8v.1", line: 2.2 }; // on steel that the model was not trained on
 
 const SIGNS = {
   good: { path: "m2.5 8.5 4 4 7-9", line: 2.6 },
@@ -61,14 +62,17 @@ const SIGNS = {
 
 let knownClasses = [];
 
-/** The classes of the node's model, in the model's order. */
-export function knowClasses(classes) {
-  if (classes) knownClasses = classes;
+/** The classes of the node's model, in the model's order, then those that its cameras were taught. */
+export function knowClasses(state) {
+  if (!state) return;
+  const taught = (state.cameras ?? []).flatMap((camera) => camera.taught?.classes ?? []);
+  knownClasses = [...new Set([...(state.model?.classes ?? knownClasses), ...taught])];
 }
 
 /** {path, line} of a class. `classes`: the list of another model than the node's. */
 export function classShape(name, classes = knownClasses) {
-  if (!name) return ANOMALY;
+  if (!name || name === "anomaly") return ANOMALY;
+  if (name === "unknown") return UNKNOWN;
   if (CLASS_SHAPES[name]) return CLASS_SHAPES[name];
   const others = classes.filter((known) => !CLASS_SHAPES[known]);
   const place = others.indexOf(name);

@@ -7,7 +7,7 @@ import { StepMark } from "./step_card.js";
 
 export function Checklist({ camera, facts, steps, onOpen }) {
   const missing = facts.steps.filter(({ required, state }) => required && state !== "done");
-  const better = facts.steps.filter(({ required, state }) => !required && state !== "done");
+  const better = facts.steps.filter(({ required, state }) => !required && state !== "done" && state !== "optional");
   return html`<section class="card calibrate-step" aria-labelledby="step-title">
     <div class="card-head"><h1 id="step-title">Checklist</h1></div>
     <div class="card-body">

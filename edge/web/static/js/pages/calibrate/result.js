@@ -48,7 +48,7 @@ export function Result({ preview, rows = [], labels = {}, canApply, children }) 
       html`<div class="calibrate-objections" role="alert">
         <b>This speaks against it</b>
         <ul>${objections.map((text) => html`<li>${text}</li>`)}</ul>
-        <label><input type="checkbox" checked=${hasLooked} onChange=${(event) => setHasLooked(event.target.checked)} /> I have looked at the plates and accept it all the same. This is recorded and published.</label>
+        <label><input type="checkbox" checked=${hasLooked} onChange=${(event) => setHasLooked(event.target.checked)} /> I have looked at this and accept it all the same. This is recorded and published.</label>
       </div>`
     }
     <div class="buttons">

@@ -5,8 +5,8 @@ import { StateMark } from "../../parts/chip.js";
 import { dateTime, fullTime } from "../../parts/format.js";
 import { can } from "../../session.js";
 
-const KINDS = { done: "good", missing: "soft", stale: "warn" };
-const WORDS = { done: "done", missing: "not done", stale: "not used" };
+const KINDS = { done: "good", missing: "soft", stale: "warn", optional: "soft" };
+const WORDS = { done: "done", missing: "not done", stale: "not used", optional: "optional" };
 
 export function StepMark({ step }) {
   return html`<${StateMark} kind=${KINDS[step?.state] ?? "soft"}>${WORDS[step?.state] ?? "unknown"}</${StateMark}>`;

@@ -42,7 +42,7 @@ export function ThresholdsStep({ camera, facts, step, onApplied }) {
         <${Table} caption="Thresholds of the classes" rows=${change.after.classes} id=${(row) => row.name} columns=${COLUMNS} />
         <details class="calibrate-curve">
           <summary>All classes at one threshold</summary>
-          <${Table} caption="Recall and false alarms by threshold" rows=${job.result.table} id=${(row) => row.level} columns=${curveColumns(facts.model.classes, change.after.sound)} />
+          <${Table} caption="Recall and false alarms by threshold" rows=${job.result.table} id=${(row) => row.level} columns=${curveColumns(Object.keys(job.result.table[0]?.recall ?? {}), change.after.sound)} />
         </details>
       </${Result}>`
     }

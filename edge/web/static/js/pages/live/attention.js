@@ -3,6 +3,7 @@
 import { html, useRef, useState } from "../../html.js";
 import { metres, millimetres, number, plural } from "../../parts/format.js";
 import { Icon } from "../../parts/icons.js";
+import { href } from "../../router.js";
 import { useStore } from "../../store.js";
 
 const HOT_C = 85;
@@ -27,7 +28,7 @@ export function Attention({ isWall, onShow }) {
   const shown = isOpen && !isWall ? found : found.slice(0, 1);
   return html`<section class="attention" aria-label="Attention" role="status">
     ${shown.map(
-      ({ key, kind, icon, title, text, place }, index) => html`<div class="notice notice-${kind}" key=${key}>
+      ({ key, kind, icon, title, text, place, link }, index) => html`<div class="notice notice-${kind}" key=${key}>
         <${Icon} name=${icon} />
         <div class="notice-text"><strong>${title}</strong> <span>${text}</span></div>
         ${isWall && found.length > 1 && html`<span class="more">and ${found.length - 1} more</span>`}
@@ -36,6 +37,7 @@ export function Attention({ isWall, onShow }) {
           html`<div class="buttons">
             ${index === 0 && found.length > 1 && html`<button class="button" aria-expanded=${String(isOpen)} onClick=${() => setIsOpen(!isOpen)}>${isOpen ? "Show one" : `${found.length - 1} more`}</button>`}
             ${place && html`<button class="button" onClick=${() => onShow(place)}>Show on the map</button>`}
+            ${link && html`<a class="button" href=${link.href}>${link.text}</a>`}
             <button class="button" title="Hides it in this tab until it comes back" onClick=${() => acknowledge(key)}>Acknowledge</button>
           </div>`
         }
@@ -54,9 +56,9 @@ function forget(acknowledged, conditionsNow) {
   }
 }
 
-/** [{key, kind, icon, title, text, place}] of a state, the worst first. The key stays while the condition does, whatever its figures. */
+/** [{key, kind, icon, title, text, place, link}] of a state, the worst first. The key stays while the condition does, whatever its figures. */
 export function conditions(state) {
-  const found = [...ofReasons(state), ...ofGrade(state), ...ofRollMarks(state), ...ofDeadLetters(state), ...ofMachine(state)];
+  const found = [...ofReasons(state), ...ofGrade(state), ...ofRollMarks(state), ...ofDomain(state), ...ofDeadLetters(state), ...ofMachine(state)];
   return found.sort((one, other) => (one.kind === "bad" ? 0 : 1) - (other.kind === "bad" ? 0 : 1));
 }
 
@@ -100,6 +102,20 @@ function ofRollMarks({ roll_marks: marks }) {
 
 function chanceText(log10) {
   return log10 > -7 ? number(10 ** -log10) : "ten million or more";
+}
+
+/** The camera shows steel unlike that of the model's training. */
+function ofDomain({ cameras }) {
+  return cameras
+    .filter(({ domain }) => domain?.answer === "outside")
+    .map(({ name, domain }) => ({
+      key: `other steel ${name}`,
+      kind: "warn",
+      icon: "camera",
+      title: `Camera ${name} shows other steel than the model was trained on`,
+      text: `Its defects are called unknown, with what they look like. Label a few of each class, then teach them. Distance ${number(domain.distance, 2)}; up to 1 is usual.`,
+      link: { href: href("/label", { camera: name }), text: "Label pictures" },
+    }));
 }
 
 function ofDeadLetters({ delivery }) {

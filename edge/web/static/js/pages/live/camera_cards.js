@@ -59,6 +59,7 @@ function CameraCard({ camera, isWall, columns }) {
       <b>${camera.name}</b>
       ${camera.surface && camera.surface !== camera.name && columns < 3 && html`<span class="soft">${camera.surface}</span>`}
       <${StateMark} kind=${KINDS[camera.state] ?? "bad"}>${camera.state.replaceAll("_", " ")}</${StateMark}>
+      ${camera.domain?.answer === "outside" && html`<${StateMark} kind="warn">other steel</${StateMark}>`}
       ${
         !isWall &&
         html`<div class="camera-facts">

@@ -2,7 +2,7 @@
 
 import { html, useMemo, useRef, useState } from "../../html.js";
 import { SeverityChip } from "../../parts/chip.js";
-import { className, fullTime, isKnown, metres, millimetres, number, time } from "../../parts/format.js";
+import { defectName, fullTime, isKnown, metres, millimetres, number, time } from "../../parts/format.js";
 import { ClassIcon, Icon } from "../../parts/icons.js";
 import { Thumbnail } from "../../parts/thumbnail.js";
 import { href } from "../../router.js";
@@ -10,7 +10,7 @@ import { useStore } from "../../store.js";
 
 const MAX_ROWS = 30;
 const HIDDEN_TYPES = new Set(["coverage.gap"]);
-const KINDS = { "camera.lost": "bad", "image.bad": "warn", "events.dropped": "bad", "model.rolled_back": "warn", "model.refused": "warn", "camera.drifted": "warn", "speed.stale": "warn" };
+const KINDS = { "camera.lost": "bad", "image.bad": "warn", "events.dropped": "bad", "model.rolled_back": "warn", "model.refused": "warn", "model.out_of_domain": "warn", "camera.drifted": "warn", "speed.stale": "warn" };
 
 /** The rows stand still under the mouse, so that a click hits the one that was aimed at. */
 export function Newest({ selected }) {
@@ -62,7 +62,7 @@ function Row({ event, isSelected }) {
   return html`<li class=${isSelected ? "selected" : ""}><a href=${href(`/events/${event.seq}`)}>
     <${Thumbnail} event=${event} />
     <div class="newest-text">
-      <div class="newest-title"><${ClassIcon} name=${defect.class} severity=${severity} /><span>${className(defect.class)}</span><${SeverityChip} severity=${severity} /></div>
+      <div class="newest-title"><${ClassIcon} name=${defect.class} severity=${severity} /><span>${defectName(defect)}</span><${SeverityChip} severity=${severity} /></div>
       <div class="soft"><b>${event.camera}</b>${acrossText(defect.across_mm)}</div>
       <div class="soft">${isKnown(defect.length_mm) ? html`<b>${number(defect.length_mm)}</b> mm long, ` : ""}confidence ${number(defect.confidence, 2)}</div>
     </div>
