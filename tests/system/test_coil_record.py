@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import time
 from contextlib import ExitStack
-import hashlib
 from pathlib import Path
 from typing import Any
 

@@ -51,7 +51,7 @@ GRADING = [
         "severity": [
             {"classes": ["scratches"], "min_length_mm": 100, "severity": "major"},
             {"classes": ["patches"], "min_length_mm": 110, "severity": "major"},
-            {"classes": ["pitted_surface"], "min_length_mm": 145, "severity": "critical"},
+            {"classes": ["pitted_surface"], "min_length_mm": 168, "severity": "critical"},
         ],
         "grades": [
             {"grade": "A", "critical": 0, "major_in_100m": 4, "missed_share": 0.005},
@@ -121,7 +121,7 @@ class Album:
 def live(page: Any) -> None:
     """A moment at which both pictures show a defect; or one, when that takes long."""
     page.wait_for_selector(".picture-live")
-    end = time.monotonic() + 25
+    end = time.monotonic() + 15
     while not page.evaluate(SHOWN, "every"):
         if time.monotonic() > end and page.evaluate(SHOWN, "some"):
             return
@@ -156,6 +156,10 @@ def coil(page: Any) -> None:
     page.wait_for_timeout(1000)
 
 
+def fleet(page: Any) -> None:
+    page.get_by_text("line2").wait_for(timeout=60_000)
+
+
 def settled(page: Any) -> None:
     page.wait_for_timeout(1500)
 
@@ -169,7 +173,7 @@ PATHS: dict[str, tuple[str, Callable[[Any], None]]] = {
     "calibrate": ("/calibrate/top?step=roi", calibrate),
     "model": ("/model", settled),
     "node": ("/node", node_page),
-    "fleet": ("/fleet", settled),
+    "fleet": ("/fleet", fleet),
 }
 
 

@@ -27,7 +27,7 @@ from fakes.waiting import until
 pytestmark = pytest.mark.system
 
 ROOT = Path(__file__).parents[2]
-MOST_CLICKS = 12
+MAX_CLICKS = 12
 START_S = 30.0
 PICTURE = """() => {
   const shown = document.querySelector(".event-picture image, .event-picture img");
@@ -170,7 +170,7 @@ def test_newcomer_finds_a_scratch_labels_three_tiles_and_draws_a_region(terminal
 
     words = {step: (hand.clicks[step], hand.keys[step]) for step in hand.clicks}
     sys.stdout.write(f"clicks and keys: {words}\n")
-    assert sum(hand.clicks.values()) <= MOST_CLICKS, words
+    assert sum(hand.clicks.values()) <= MAX_CLICKS, words
     page.close()
     assert terminal.close() == 0
 

@@ -19,7 +19,7 @@ EXAMPLES = {":camera": "top", ":id": "A4711", ":seq": "1"}
 TABLE = re.findall(r'\{ path: "([^"]+)"', (STATIC / "js" / "pages.js").read_text("utf-8"))
 PATHS = ["/?wall", *("/".join(EXAMPLES.get(part, part) for part in path.split("/")) for path in TABLE)]
 SCHEMES = ("light", "dark")
-MOST_STOPS = 120
+MAX_STOPS = 120
 SERIOUS = ("serious", "critical")
 CONTROLS = """() => {
   const all = "a[href], button, input, select, textarea, summary, [tabindex]:not([tabindex='-1'])";
@@ -121,10 +121,10 @@ def test_keyboard_reaches_every_control_of_a_page(node: PageNode, engineer: Any,
     """By Tab alone, and what has the focus shows it."""
     opened(engineer, node, path)
     count = engineer.evaluate(CONTROLS)
-    for _ in range(min(count + 20, MOST_STOPS)):
+    for _ in range(min(count + 20, MAX_STOPS)):
         engineer.keyboard.press("Tab")
         engineer.evaluate(FOCUSED)
-    if count + 20 <= MOST_STOPS:
+    if count + 20 <= MAX_STOPS:
         left = engineer.evaluate(LEFT)
         assert not left, "\n".join(left)
     unseen = engineer.evaluate("window.unseen")
