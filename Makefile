@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick train-quick lint docs man pictures-terminal wheels-arm64 test-arm64 soak-delivery test-install deb release bench clean
+.PHONY: help run test test-quick train-quick lint docs man pictures pictures-terminal wheels-arm64 test-arm64 soak-delivery test-install deb release bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ test-arm64: $(VENV)/.run ## the edge tests on an emulated aarch64, as root, on D
 
 soak-delivery: $(VENV)/.dev ## 15 minutes of kills and cuts: is any event lost? MINUTES=, SEED=, ROWS= (a tiny outbox)
 	$(BIN)/python tests/system/soak_delivery.py --minutes $(or $(MINUTES),15) $(if $(SEED),--seed $(SEED)) $(if $(ROWS),--max-rows $(ROWS))
+
+pictures: $(VENV)/.dev ## the pictures of the page in docs/web, from a real daemon in a browser; minutes
+	$(BIN)/python tests/web/make_pictures.py
 
 test-install: $(VENV)/.dev ## install.sh and the unit in a booted Debian container; as root, minutes
 	$(BIN)/python -m pytest -m plant tests/plant

@@ -14,7 +14,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # beside other workers, pools of thread
     for pool in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ.setdefault(pool, "1")
 
-for folder in ("", "bench", "docs", "system", "trainer", "plant"):
+for folder in ("", "bench", "docs", "system", "trainer", "plant", "web"):
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
 # A shell that starts the suite in the background lets it ignore Ctrl-C, and every process that it starts with it.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -16,13 +15,8 @@ import pytest
 import yaml
 from fakes.ports import free_port
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 HERE = Path(__file__).parent
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(CHROMIUM is None and "CI" not in os.environ, reason="Chromium is not installed"),
-]
+pytestmark = pytest.mark.system
 PATIENCE_MS = 30_000
 
 
@@ -44,14 +38,6 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pa
             yield url, folder
         finally:
             process.terminate()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield running
-        running.close()
 
 
 def opened(browser: Any, url: str, **options: Any) -> tuple[Any, list[str]]:

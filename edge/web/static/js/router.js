@@ -72,7 +72,7 @@ function notify() {
   for (const listener of listeners) listener();
 }
 
-/** Links below the base path change the page without loading it anew. */
+/** Links below the base path change the page without loading it anew. The focus goes where a new page has it: its keys work at once. */
 function followLink(click) {
   if (click.defaultPrevented || click.button || click.metaKey || click.ctrlKey || click.shiftKey || click.altKey) return;
   const link = click.target.closest?.("a[href]");
@@ -80,7 +80,9 @@ function followLink(click) {
   const inside = link.pathname.startsWith(BASE) && !/^(api|static)\//.test(link.pathname.slice(BASE.length));
   if (!inside || (link.hash && link.pathname === location.pathname)) return;
   click.preventDefault();
+  const isOther = link.pathname !== location.pathname;
   navigate("/" + link.pathname.slice(BASE.length), { query: Object.fromEntries(link.searchParams ?? new URLSearchParams(link.search)) });
+  if (isOther) document.getElementById("content")?.focus({ preventScroll: true });
 }
 
 addEventListener("popstate", notify);

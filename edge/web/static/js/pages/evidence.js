@@ -6,6 +6,7 @@ import { BoxedPicture, FramePlace } from "../label/picture.js";
 import { Dialog } from "../parts/dialog.js";
 import { className, dateTime, fullTime, metres } from "../parts/format.js";
 import { ClassIcon, Icon } from "../parts/icons.js";
+import { pathOfName } from "./coils/coil_words.js";
 import { href, navigate } from "../router.js";
 import { useStore } from "../store.js";
 
@@ -150,7 +151,7 @@ function PictureDialog({ item, place, count, onStep, onClose }) {
         </dl>
         <div class="buttons">
           ${item.event_id && html`<a class="button" href=${href("/events", { q: item.event_id })}><${Icon} name="link" />Event</a>`}
-          ${item.coil && item.position_m !== null && html`<a class="button" href=${href(`/coils/${encodeURIComponent(item.coil)}`, { m: item.position_m })}><${Icon} name="link" />On the map</a>`}
+          ${item.coil && item.position_m !== null && html`<a class="button" href=${href(pathOfName(item.coil), { m: item.position_m })}><${Icon} name="link" />On the map</a>`}
         </div>
         <div class="buttons evidence-steps">
           <button class="button" disabled=${place === 0} onClick=${() => onStep(-1)}><${Icon} name="left" />Newer</button>

@@ -15,6 +15,7 @@ import { ClassIcon, Icon } from "../parts/icons.js";
 import { navigate } from "../router.js";
 import { can, useSession } from "../session.js";
 
+const LOOK_AGAIN_MS = 5000;
 const ORDERS = [
   ["unsure", "unsure first"],
   ["defects", "defects"],
@@ -194,7 +195,12 @@ function useFrame(item) {
   return path;
 }
 
+/** New tiles come while one waits here: it looks again by itself. */
 function NothingLeft({ work }) {
+  useEffect(() => {
+    const timer = setInterval(() => document.hidden || work.refill(), LOOK_AGAIN_MS);
+    return () => clearInterval(timer);
+  }, [work]);
   if (work.isLoading) return html`<p class="empty label-empty">Loading</p>`;
   if (work.failure)
     return html`<div class="empty label-empty">

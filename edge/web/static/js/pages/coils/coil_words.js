@@ -34,6 +34,8 @@ export function Grade({ grade, isBest = false, isLarge = false }) {
 }
 
 export const coilName = (coil) => coil ?? "strip without a coil";
+/** The page of a coil by its name; a name that no address carries, as one with a slash, leads to the list. */
+export const pathOfName = (name) => (/^\.|[/\\]/.test(name) ? "/coils" : `/coils/${encodeURIComponent(name)}`);
 export const coilPath = (id) => href(`/coils/${encodeURIComponent(id)}`);
 
 /** Share of the metres that no camera, or the record, has: of a coil's sums by camera. */

@@ -11,6 +11,7 @@ import { ClassIcon, Icon } from "../../parts/icons.js";
 import { toast } from "../../parts/toast.js";
 import { href, navigate } from "../../router.js";
 import { useStore } from "../../store.js";
+import { pathOfName } from "../coils/coil_words.js";
 import { asked, filtersOf } from "./filters.js";
 
 const AGAIN_MS = 2000;
@@ -117,7 +118,7 @@ function Links({ event }) {
   const { defect, detail, evidence } = event;
   const coil = defect?.coil ?? detail?.coil;
   const place = defect ? defect.position_m : detail?.from_m;
-  const mapOf = coil ? `/coils/${encodeURIComponent(coil)}` : "/";
+  const mapOf = coil ? pathOfName(coil) : "/";
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(`${location.origin}${href(`/events/${event.seq}`)}`);

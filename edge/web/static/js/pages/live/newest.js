@@ -1,6 +1,6 @@
 /** The newest defects with their pictures, and between them what else happened. */
 
-import { html, useMemo } from "../../html.js";
+import { html, useMemo, useRef, useState } from "../../html.js";
 import { SeverityChip } from "../../parts/chip.js";
 import { defectName, fullTime, isKnown, metres, millimetres, number, time } from "../../parts/format.js";
 import { ClassIcon, Icon } from "../../parts/icons.js";
@@ -12,14 +12,21 @@ const MAX_ROWS = 30;
 const HIDDEN_TYPES = new Set(["coverage.gap"]);
 const KINDS = { "camera.lost": "bad", "image.bad": "warn", "events.dropped": "bad", "model.rolled_back": "warn", "model.refused": "warn", "model.out_of_domain": "warn", "camera.drifted": "warn", "speed.stale": "warn" };
 
+/** The rows stand still under the mouse, so that a click hits the one that was aimed at. */
 export function Newest({ selected }) {
   const events = useStore((store) => store.events);
-  const rows = useMemo(() => newestRows(events), [events]);
+  const newest = useMemo(() => newestRows(events), [events]);
+  const [isHeld, setIsHeld] = useState(false);
+  const shown = useRef(newest);
+  if (!isHeld || !shown.current.length) shown.current = newest;
+  const rows = shown.current;
+  const waiting = rows.length ? newest.findIndex(({ seq }) => seq === rows[0].seq) : 0;
+  const hold = ({ pointerType, type }) => pointerType === "mouse" && setIsHeld(type === "pointerenter");
   return html`<section class="card newest" aria-label="Newest events">
-    <header class="card-head"><h2>Newest</h2><a class="end" href=${href("/events")}>All events</a></header>
+    <header class="card-head"><h2>Newest</h2>${waiting !== 0 && html`<span class="soft">${waiting < 0 ? "many" : waiting} more wait</span>`}<a class="end" href=${href("/events")}>All events</a></header>
     ${
       rows.length
-        ? html`<div class="newest-frame" tabindex="0" role="group" aria-label="Newest events"><ol>${rows.map((event) => html`<${Row} key=${event.seq} event=${event} isSelected=${event.seq === selected} />`)}</ol></div>`
+        ? html`<div class="newest-frame" onPointerEnter=${hold} onPointerLeave=${hold} tabindex="0" role="group" aria-label="Newest events"><ol>${rows.map((event) => html`<${Row} key=${event.seq} event=${event} isSelected=${event.seq === selected} />`)}</ol></div>`
         : html`<p class="empty">No defect yet.</p>`
     }
   </section>`;
