@@ -49,7 +49,7 @@ def commands(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[t
 
 def page(command: click.Command, words: tuple[str, ...]) -> str:
     """One page in roff."""
-    context = click.Context(command, info_name=" ".join(words), terminal_width=78, max_content_width=78)
+    context = click.Context(command, info_name=" ".join(words), terminal_width=78, help_option_names=["-h", "--help"])
     date = datetime.fromtimestamp(EPOCH, UTC).date().isoformat()
     usage = " ".join(command.collect_usage_pieces(context))
     lines = [

@@ -22,11 +22,14 @@ COMMANDS = {
     for program, root in (("defectd", main), ("defectd-train", train))
     for words, command in man_pages.commands(root, (program,))
 }
+HELP = ["-h", "--help"]
 GROUPS = [name for name, command in COMMANDS.items() if isinstance(command, click.Group)]
 
 
 def shown(name, width=80):
-    context = click.Context(COMMANDS[name], info_name=name, terminal_width=width, max_content_width=width)
+    context = click.Context(
+        COMMANDS[name], info_name=name, terminal_width=width, max_content_width=width, help_option_names=HELP
+    )
     return COMMANDS[name].get_help(context)
 
 
