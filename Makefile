@@ -75,7 +75,7 @@ $(BIN)/python:
 
 $(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
 	@echo "Installing defectd and its dependencies (about 150 MB, once) ..."
-	$(PIP) -e '.[demo]'
+	$(PIP) -e '.[demo,report]'
 	@touch $@
 
 # The CPU build of torch comes first, by its exact version: a range would take the build with CUDA libraries.
@@ -83,5 +83,5 @@ $(VENV)/.dev: $(VENV)/.run setup.cfg
 	@echo "Installing the trainer and the development tools ..."
 	$(PIP) torch==2.13.0
 	$(PIP) --no-deps torchvision==0.28.0
-	$(PIP) -e '.[demo,trainer,dev]'
+	$(PIP) -e '.[demo,report,trainer,dev]'
 	@touch $@

@@ -229,7 +229,7 @@ make_version() {
   say "Installing defectd $VERSION into $FOLDER ..."
   rm -rf "$FOLDER"
   "$PYTHON" -m venv "$FOLDER"
-  quietly "$FOLDER/bin/python" -m pip --disable-pip-version-check install --no-cache-dir "${NETWORK[@]}" "$WHEEL"
+  quietly "$FOLDER/bin/python" -m pip --disable-pip-version-check install --no-cache-dir "${NETWORK[@]}" "${WHEEL}[report]"
   mkdir -p "$FOLDER/share/defectd"
   cp -r "$SHARE/." "$FOLDER/share/defectd"
   install -m 755 "$SELF" "$FOLDER/share/defectd/install.sh"
@@ -516,7 +516,7 @@ make_bundle() {
     download+=(--platform "manylinux2014_${target#* }" --python-version "${target% *}" --implementation cp)
   fi
   say "Fetching the wheels for Python ${target% *} on ${target#* } ..."
-  quietly "$SCRATCH/tools/bin/python" -m pip --disable-pip-version-check "${download[@]}" "$WHEEL"
+  quietly "$SCRATCH/tools/bin/python" -m pip --disable-pip-version-check "${download[@]}" "${WHEEL}[report]"
   rm -f "$BUNDLE"/wheels/defectd-*.whl
   cp "$WHEEL" "$BUNDLE/wheels"
   rm -rf "$BUNDLE/share"

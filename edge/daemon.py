@@ -115,6 +115,8 @@ class Daemon:
             parts.evidence.start()
         if parts.judge is not None:
             parts.judge.start()
+        if parts.reporter is not None:
+            parts.reporter.start()
         parts.line.start()
         parts.cameras.start()
         self._export(building, parts)
@@ -231,6 +233,8 @@ class Daemon:
             stop.step("the thread evidence", STOP_EVIDENCE_S, parts.evidence.stop)
         if parts.judge is not None:
             stop.step("the thread coil-judge", STOP_JUDGE_S, parts.judge.stop)
+        if parts.reporter is not None:
+            stop.step("the thread coil-reports", STOP_JUDGE_S, parts.reporter.stop)
         stop.step("outputs", STOP_OUTPUTS_S, parts.outputs.ask_stop)
         stop.step("the thread publisher", STOP_PUBLISHER_S, lambda left_s: _stop_publisher(parts, left_s))
         stop.step("outputs", STOP_OUTPUTS_S, lambda left_s: _stop_outputs(parts, left_s))

@@ -8,6 +8,7 @@ DefectdError
  |- CalibrationError   the footage does not support a calibration: write nothing
  |   `- NeedlessCalibration   it would make nothing better: go on without it
  |- EvidenceError      a picture cannot be kept or read: store its event without it
+ |- ReportError        a report cannot be made here: say why, inspection goes on
  |- CommandError       a command was not executed: reply with the reason
  |- CameraError        restart this camera
  |   `- EndOfRecording   a file or folder has ended: do not restart
@@ -74,6 +75,10 @@ class EvidenceError(DefectdError):
     def __init__(self, cause: str, reason: str) -> None:
         self.cause = cause
         super().__init__(reason)
+
+
+class ReportError(DefectdError):
+    """The report of a coil, or one of its files, cannot be made."""
 
 
 class CommandError(DefectdError):

@@ -116,6 +116,18 @@ class Latency:
 
 
 @dataclass(frozen=True, slots=True)
+class LaneCoil:
+    """The coil of a lane that a defect lies in, and where on it; position_m: None: not known."""
+
+    lane: str
+    coil: str
+    position_m: float | None
+
+    def as_json(self) -> dict[str, Any]:
+        return {"lane": self.lane, "coil": self.coil, "position_m": self.position_m}
+
+
+@dataclass(frozen=True, slots=True)
 class Defect:
     """One defect as observed so far; the closing event carries the final values."""
 
@@ -144,6 +156,10 @@ class Defect:
     """What an `unknown` defect looks like: class names with their probabilities, the most probable first."""
     taught: str | None = None
     """Beginning of the sha256 of the taught classes that named it; None: the model's own."""
+    lane: str | None = None
+    """The lane that has most of it; None: it lies beside the lanes, or its place across is not known."""
+    lane_coils: tuple[LaneCoil, ...] = ()
+    """The coils of the lanes that it touches, or may touch."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -160,6 +176,8 @@ class Defect:
             "coil": self.coil,
             "surface": self.surface,
             "across_mm": None if self.across_mm is None else list(self.across_mm),
+            "lane": self.lane,
+            **({"lane_coils": [each.as_json() for each in self.lane_coils]} if self.lane_coils else {}),
             "frames": self.frames,
             "tiles": self.tiles,
             "duration_s": round(self.duration_s, 3),

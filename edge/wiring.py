@@ -56,6 +56,8 @@ from edge.pipeline.loop import InspectionLoop
 from edge.pipeline.orders import OrderQueue
 from edge.pipeline.reporting import Report, Subscribers
 from edge.pipeline.strip_monitor import StripInput
+from edge.report.reporter import CoilReporter, Wishes, launcher
+from edge.report.shelf import ReportShelf
 
 log = logging.getLogger(__name__)
 reports_log = logging.getLogger("edge.report")
@@ -91,6 +93,8 @@ class Parts:
     line_signals: LineSignals
     judge: CoilJudge | None
     """None: there are no records of coils."""
+    reporter: CoilReporter | None
+    """None as well."""
     page: PageProcess | None
     """None: the page is off, or has a unit of its own."""
 
@@ -158,7 +162,7 @@ def build(
     )
     rejected_alarm = RejectedAlarm(recorder.put, clock)
     commands = Commands(topics, settings.commands, names, clock)
-    line_signals = LineSignals(settings.travel, clock)
+    line_signals = LineSignals(settings.travel, clock, lambda: node.settings.lane_names)
     publisher = Publisher(
         opener(settings.mqtt, settings.node),
         outbox,
@@ -227,6 +231,7 @@ def build(
         evidence,
         line_signals,
         judge,
+        _coil_reporter(settings, path, node, publisher, topics, clock),
         _page_process(settings, path, node, page_life, clock, on_link),
     )
 
@@ -262,6 +267,23 @@ def _page_process(
         return page_settings(node.settings, path).to_json()
 
     return PageProcess(current, life, clock, on_link=on_link)
+
+
+def _coil_reporter(
+    settings: Config, path: Path | None, node: Node, publisher: Publisher, topics: Topics, clock: Clock
+) -> CoilReporter | None:
+    if not settings.coils.enabled:
+        return None
+
+    def wishes() -> Wishes:
+        coils = node.settings.coils
+        return Wishes(coils.report, coils.reports_mb * MIB)
+
+    def publish(summary: dict[str, Any]) -> None:
+        publisher.retain(topics.coil_report, summary)
+
+    shelf = ReportShelf(settings.state.coil_reports)
+    return CoilReporter(settings.state.coils, shelf, wishes, launcher(path), publish, clock)
 
 
 def node_status(parts: Parts, settings: Config, clock: Clock) -> NodeStatusReader:
@@ -307,18 +329,25 @@ def _restored_coil(
 ) -> strip_position.RestoredCoil | None:
     """The coil from before this start; one that cannot be on the line any more is reported as ended."""
     restored = coils.latest
-    if restored is None or restored.name is None:
+    if restored is None or (restored.name is None and not restored.lanes):
         return restored
+    named: list[tuple[str | None, str]] = [*restored.lanes.items()]
+    if restored.name is not None:
+        named.insert(0, (None, restored.name))
+    words = ", ".join(name for _, name in named)
     if coils.may_still_run(totals.previous_alive_ns):
-        log.info(
-            "coil %s, started %s, continues; positions are unknown until the next one", restored.name, restored.since
-        )
+        log.info("coil %s, started %s, continues; positions are unknown until the next one", words, restored.since)
         return restored
-    words = "coil %s, started %s, is not continued: the node was off for more than %d minutes"
-    log.warning(words, restored.name, restored.since, MAX_AWAY_S // 60)
-    ended = {"coil": restored.name, "length_m": None, "by": "restart"}
-    recorder.put(event.Event.now(clock, event.NODE_CAMERA, "coil.ended", ended))
-    return replace(restored, name=None)
+    log.warning(
+        "coil %s, started %s, is not continued: the node was off for more than %d minutes",
+        words,
+        restored.since,
+        MAX_AWAY_S // 60,
+    )
+    for lane, name in named:
+        ended = {"coil": name, "length_m": None, "by": "restart", **({} if lane is None else {"lane": lane})}
+        recorder.put(event.Event.now(clock, event.NODE_CAMERA, "coil.ended", ended))
+    return replace(restored, name=None, lanes={})
 
 
 def _inspection_loop(

@@ -27,7 +27,14 @@ def described(settings: config.Config) -> config.Config:
     cameras = tuple(
         camera
         if (scale := _scale(camera)) is None
-        else _with(camera, scale=scale, direction="up", surface="top", operator_side="left", across_at_mm=0.0)
+        else _with(
+            camera,
+            scale=scale,
+            direction="up",
+            surface="top",
+            operator_side="left",
+            across_at_mm=_across_at_mm(camera, scale),
+        )
         for camera in settings.cameras
     )
     travel, speeds = settings.travel, {_speed_m_per_s(camera) for camera in settings.active_cameras}
@@ -41,6 +48,12 @@ def _scale(camera: config.Camera) -> config.Scale | None:
         return config.Scale(mm_per_px=parameters(camera.source.get_secret_value())["mm_per_px"])
     except (CameraError, KeyError, ValidationError):
         return None  # another source, or a strip that will not open and will report the reason
+
+
+def _across_at_mm(camera: config.Camera, scale: config.Scale) -> float:
+    """Where its picture starts on the strip."""
+    x_px: int = parameters(camera.source.get_secret_value()).get("x_px", 0)
+    return round(x_px * scale.mm_per_px, 3)
 
 
 def _speed_m_per_s(camera: config.Camera) -> float | None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     Field,
     PrivateAttr,
     SecretStr,
@@ -28,7 +29,7 @@ from edge.config.broker_address import broker_address, embedded_port, is_loopbac
 from edge.config.camera_calibration import CameraCalibration
 from edge.config.grading import Product, Roll
 from edge.config.state_dir import StateDir
-from edge.config.strip_sections import Coils, StripWidth, Travel
+from edge.config.strip_sections import Coils, Lane, StripWidth, Travel, side_by_side
 from edge.config.value_types import (
     BUILTIN,
     MAX_PIXEL,
@@ -420,6 +421,9 @@ class Camera(Section):
         le=100_000.0,
         description="from the operator side of the strip to the picture's edge on that side; null: from the edge seen",
     )
+    lanes: Annotated[list[Lane], AfterValidator(side_by_side)] = Field(
+        [], max_length=64, description="[{name, from_mm, to_mm}]: strips side by side, each with coils of its own"
+    )
     strip_width: StripWidth | None = Field(None, description="{nominal_mm, tolerance_mm}: limits of the strip's width")
     tile_px: int = Field(200, ge=TILE_PX[0], le=TILE_PX[1], description="side of a tile in the frame")
     tile_mm: float | None = Field(
@@ -564,6 +568,10 @@ class Config(Section):
     @property
     def active_cameras(self) -> tuple[Camera, ...]:
         return tuple(c for c in self.cameras if c.enabled)
+
+    @property
+    def lane_names(self) -> frozenset[str]:
+        return frozenset(lane.name for camera in self.active_cameras for lane in camera.lanes)
 
     @property
     def products(self) -> list[dict[str, Any]]:

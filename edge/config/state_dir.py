@@ -40,6 +40,11 @@ class StateDir:
         return self.path / "coils"
 
     @property
+    def coil_reports(self) -> Path:
+        """Folder of the files of coil reports (`report.shelf`)."""
+        return self.coils / "reports"
+
+    @property
     def overrides(self) -> Path:
         """Thresholds set by commands (`config.overrides`)."""
         return self.path / "thresholds.json"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from edge.config.value_types import Section
+from edge.config.value_types import Name, Section
 
 PATH_STEP = re.compile(r"\.?([A-Za-z_][\w-]*)|\[([0-9]{1,6})\]|\['([^'\\]{1,100})'\]")
 """One step of a JSON path: a name, an index, a name in quotes."""
@@ -62,8 +64,38 @@ class Coils(Section):
     enabled: bool = Field(True, description="keep a record of each coil in state_dir/coils")
     max_mb: int = Field(512, ge=8, le=1_000_000, description="maximum size of all records, MiB")
     max_coils: int = Field(1_000, ge=1, le=100_000, description="maximum number of records")
+    report: bool = Field(True, description="make the report of each coil when it ends, and publish its summary")
+    reports_mb: int = Field(128, ge=8, le=1_000_000, description="maximum size of all reports, MiB")
 
 
 class StripWidth(Section):
     nominal_mm: float = Field(gt=0.0, le=100_000.0, description="ordered width of the strip")
     tolerance_mm: float = Field(gt=0.0, le=10_000.0, description="largest deviation that is in order, both ways")
+
+
+class Lane(Section):
+    name: Name = Field(description="name of the lane, on all cameras that see it")
+    from_mm: float = Field(ge=-100_000.0, le=100_000.0, description="from the operator side of the strip to its start")
+    to_mm: float = Field(ge=-100_000.0, le=100_000.0, description="from the operator side of the strip to its end")
+
+    @model_validator(mode="after")
+    def _has_a_width(self) -> Lane:
+        if self.from_mm >= self.to_mm:
+            raise ValueError(f"from_mm ({self.from_mm:g}) is not below to_mm ({self.to_mm:g}); exchange them")
+        return self
+
+
+def side_by_side(lanes: Sequence[Lane]) -> list[Lane]:
+    """The lanes from the operator side on.  Raises ValueError where two overlap, or have one name."""
+    ordered = sorted(lanes, key=lambda lane: lane.from_mm)
+    for lane, following in pairwise(ordered):
+        if following.from_mm < lane.to_mm:
+            raise ValueError(
+                f"{lane.name!r} and {following.name!r} overlap between {following.from_mm:g} and "
+                f"{min(lane.to_mm, following.to_mm):g} mm; move a border"
+            )
+    names = [lane.name for lane in ordered]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"the name {', '.join(map(repr, twice))} is used twice; rename one")
+    return ordered

@@ -22,7 +22,7 @@ from edge import config
 from edge.camera import simulator_defaults
 from edge.config import calibration, diff, overrides, tuning
 from edge.control.loaded_model import LoadedModel
-from edge.errors import BundleError, ConfigError
+from edge.errors import BundleError, ConfigError, Problem
 from edge.host.clock import Clock
 from edge.model import bundle
 from edge.model.bundle import Bundle
@@ -93,7 +93,29 @@ def with_calibrations(file: config.Config, state_dir: Path | None = None) -> con
     state_dir: that of the running node; a different one in the file takes effect at the next start.
     Raises ConfigError when a calibration cannot be used.
     """
-    return simulator_defaults.described(calibration.applied(file, state_dir))
+    settings = simulator_defaults.described(calibration.applied(file, state_dir))
+    problems = [problem for camera in settings.active_cameras for problem in _lane_problems(camera)]
+    if problems:
+        raise ConfigError("cameras", tuple(problems))
+    return settings
+
+
+def _lane_problems(camera: config.Camera) -> list[Problem]:
+    """What is missing for the lanes of a camera: a defect has to have a place across the strip."""
+    if not camera.lanes:
+        return []
+    key = f"cameras.{camera.name}.lanes"
+    needs = {
+        f"Run `defectd calibrate scale --camera {camera.name}`, or give cameras.scale": camera.scale,
+        "Give cameras.direction": camera.direction,
+        "Give cameras.operator_side": camera.operator_side,
+        f"Give cameras.across_at_mm, or run `defectd calibrate roi --track --camera {camera.name}`": (
+            camera.across_at_mm if camera.across_at_mm is not None else camera.calibration.track
+        ),
+    }
+    names = ", ".join(lane.name for lane in camera.lanes)
+    words = "need places across the strip, and there are none"
+    return [Problem(key, names, words, remedy) for remedy, value in needs.items() if value is None]
 
 
 def load_model(settings: config.Config, loaded: Bundle, clock: Clock) -> LoadedModel:

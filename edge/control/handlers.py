@@ -75,7 +75,7 @@ class CommandHandlers:
             case Snapshot():
                 result = self._snapshot(request)
             case Pause() | Resume() | Coil():
-                result = self._order(_order_of(request))
+                result = self._order(self._order_of(request))
             case Set():
                 result = self._node.set_thresholds(request.camera, request.wanted)
             case DeadLetters():
@@ -104,6 +104,17 @@ class CommandHandlers:
     def _order(self, order: orders.Order) -> dict[str, Any]:
         done: dict[str, Any] = self._orders.ask(order, ORDER_S)
         return done
+
+    def _order_of(self, request: Pause | Resume | Coil) -> orders.Order:
+        match request:
+            case Pause(camera=camera, for_s=for_s, reason=reason):
+                return orders.Pause(camera, for_s, reason)
+            case Resume(camera=camera):
+                return orders.Resume(camera)
+            case Coil(action=action, coil=name, lane=lane):
+                if action == "start" and lane is not None and lane not in self._node.settings.lane_names:
+                    raise CommandError("bad_value", f"no camera has a lane {lane}: cameras.lanes in the configuration")
+                return orders.CoilOrder(action, name, lane)
 
     def _state(self) -> dict[str, Any]:
         link = self._publisher.snapshot()
@@ -188,16 +199,6 @@ class CommandHandlers:
                 for letter in letters
             ],
         }
-
-
-def _order_of(request: Pause | Resume | Coil) -> orders.Order:
-    match request:
-        case Pause(camera=camera, for_s=for_s, reason=reason):
-            return orders.Pause(camera, for_s, reason)
-        case Resume(camera=camera):
-            return orders.Resume(camera)
-        case Coil(action=action, coil=name):
-            return orders.CoilOrder(action, name)
 
 
 def _newest(folder: Path, request: Evidence) -> list[dict[str, Any]]:

@@ -165,6 +165,7 @@ class Coil(Request):
 
     action: Literal["show", "start", "stop"] = "show"
     coil: CoilName | None = None
+    lane: Name | None = None
 
     @field_validator("coil")
     @classmethod
@@ -176,7 +177,9 @@ class Coil(Request):
     @model_validator(mode="after")
     def _is_complete(self) -> Coil:
         if (self.action == "start") != (self.coil is not None):
-            raise ValueError("start takes a coil, its name; show and stop take nothing")
+            raise ValueError("start takes a coil, its name; show and stop take none")
+        if self.action == "show" and self.lane is not None:
+            raise ValueError("show takes nothing: it shows all lanes")
         return self
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from edge.coverage import coil_lines, grading, rolls
+from edge.coverage.coil_map import MergedDefect, merged
 from edge.coverage.coil_record import Totals
 from edge.coverage.defect_bands import Breathe, PlacedDefect, Streak
 from edge.coverage.roll_marks import Found, RollMark, find_marks
@@ -101,14 +102,24 @@ class CoilFactsBuilder:
             if run.kind in ("missed", "unknown")
         ]
 
-    def facts(self, marks: Sequence[MarkOnSide] | None) -> grading.CoilFacts:
+    def _found(self, breathe: Breathe) -> list[MergedDefect]:
+        """The defects of the coil, with those that two cameras saw as one."""
+        sides = [side for side in self._cameras.values() if side is not None]
+        if len(sides) > len(set(sides)):
+            return merged(self._defects.values(), breathe)
+        alone = (
+            MergedDefect((one,), one.severity, one.from_m, one.to_m, one.across_mm) for one in self._defects.values()
+        )
+        return list(alone)
+
+    def facts(self, marks: Sequence[MarkOnSide] | None, breathe: Breathe = lambda: None) -> grading.CoilFacts:
         """What is known now.  marks: None: nobody searched for them.  Raises ValueError before the header."""
         summary = self._totals.summary()
         has_ended = summary.ended is not None
         return grading.CoilFacts(
             summary.coil or "",
             summary.length_m,
-            tuple(_as_fact(defect) for defect in self._defects.values()),
+            tuple(_as_fact(defect) for defect in self._found(breathe)),
             tuple(run for runs in self._runs.values() for run in runs),
             dict(self._cameras),
             None if marks is None else tuple(one.surface for one in marks),
@@ -123,10 +134,11 @@ class CoilFactsBuilder:
         """The roll marks of the whole coil, the most surprising first, and bands that were too full to be searched."""
         table, day = tuple(table), None if self.header is None else self.header.started[:10]
         by_side: dict[str | None, list[PlacedDefect]] = {}
-        for defect in self._defects.values():
+        for defect in self._found(breathe):
             if defect.from_m is not None and defect.across_mm is not None:
-                by_side.setdefault(defect.surface, []).append(
-                    placed(defect.seq, defect.from_m, defect.across_mm, defect.class_name)
+                main = defect.main
+                by_side.setdefault(main.surface, []).append(
+                    placed(main.seq, defect.from_m, defect.across_mm, main.class_name)
                 )
         marks: list[MarkOnSide] = []
         streaks: list[StreakOnSide] = []
@@ -159,7 +171,18 @@ def grade_record(
     return grading.grade_of(builder.facts(marks), products), marks, streaks
 
 
-def _as_fact(defect: coil_lines.Defect) -> grading.CoilDefect:
-    severity = next((each for each in SEVERITIES if each == defect.severity), SEVERITIES[-1])
-    length_mm = None if defect.is_open else defect.length_mm
-    return grading.CoilDefect(defect.class_name, severity, defect.from_m, length_mm, defect.surface)
+def _as_fact(found: MergedDefect) -> grading.CoilDefect:
+    """What one camera does not know, is not known."""
+    severity = next((each for each in SEVERITIES if each == found.severity), SEVERITIES[-1])
+    lengths_mm = [None if one.is_open else one.length_mm for one in found.defects]
+    known_mm = [length_mm for length_mm in lengths_mm if length_mm is not None]
+    main = found.main
+    return grading.CoilDefect(
+        main.class_name,
+        severity,
+        found.from_m,
+        max(known_mm) if len(known_mm) == len(lengths_mm) else None,
+        main.surface,
+        found.to_m if len(found.defects) > 1 else None,
+        tuple(sorted({one.class_name for one in found.defects} - {main.class_name})),
+    )

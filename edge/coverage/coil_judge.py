@@ -11,7 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -40,9 +40,10 @@ GRADE_EVERY_NS: Final = 5 * NS_PER_S
 DUTY: Final = 300
 """A grade so far that took this long is made anew after so many times as long: inspection must not notice it."""
 LATEST: Final = 5
-"""Newest complete records that are looked at: one without a grade is graded."""
+"""Newest complete records that are looked at, and as many for each lane: one without a grade is graded."""
 MAX_DETAIL: Final = 20
 """Roll marks, and members of each, that an event lists."""
+MAX_LANES_KNOWN: Final = 500
 MAX_PERIODS: Final = 10
 """Periods of the inspection itself that are excluded for one coil."""
 
@@ -71,6 +72,8 @@ class JudgedNow:
 
     grade: Mapping[str, Any] | None = None
     roll_marks: tuple[Mapping[str, Any], ...] = ()
+    lanes: Mapping[str, JudgedNow] = field(default_factory=dict)
+    """The same for the coil of each lane."""
 
 
 class _Running:
@@ -78,11 +81,13 @@ class _Running:
 
     def __init__(self, path: Path, judgement: CoilJudgement | None, rules: JudgeRules) -> None:
         self.id = coil_record.record_id(path)
+        self.now = JudgedNow()
         self.tail = Tail(path)
         self.builder = CoilFactsBuilder()
         self.judgement = judgement
         self.watch = RollMarkWatch(rules.rolls, f"{self.id[:4]}-{self.id[4:6]}-{self.id[6:8]}")
         self.periods_m: list[float] = []
+        self.last_periods_m: tuple[float, ...] = ()
         self.is_changed = True
         self.graded_ns: int | None = None
         self.took_ns = 0
@@ -105,14 +110,17 @@ class CoilJudge:
         self._sink = sink
         self._clock = clock
         self._periods_m = periods_m
-        self._running: _Running | None = None
+        self._running: dict[str | None, _Running] = {}
+        """By lane; None: the record of the strip."""
+        self._lanes: dict[str, str | None] = {}
+        """The lane of each record that is being written."""
         self._now = JudgedNow()
         self._since_ns = 0
         """When the present piece of work started."""
         self._lock = threading.Lock()
         """Held while a judgement is replaced."""
         self._has_tidied = False
-        self._judged: deque[str] = deque(maxlen=4 * LATEST)
+        self._judged: deque[str] = deque(maxlen=MAX_LANES_KNOWN)
         """Ids of records that have their grade."""
         self._periods_of: dict[str, list[float]] = {}
         """Excluded periods of the last records."""
@@ -177,28 +185,45 @@ class CoilJudge:
         """Read what is new, and judge.  Raises OSError, ValueError for a record that cannot be read."""
         self._since_ns = self._clock.monotonic_ns()
         paths = coil_record.record_paths(self._folder)
-        growing = [path for path in paths if path.name.endswith(PLAIN)]
-        self._follow(growing[-1] if growing else None)
-        self._grade_so_far()
+        newest = {self._lane_of(path): path for path in paths if path.name.endswith(PLAIN)}
+        for lane in self._running.keys() | newest.keys():
+            self._follow(lane, newest.get(lane))
+        for running in self._running.values():
+            self._grade_so_far(running)
+        self._now = self._judged_now()
         packed = [path for path in paths if not path.name.endswith(PLAIN)]
-        for path in packed[-LATEST:]:
+        for path in packed[-LATEST * max(1, len(self._running)) :]:
             self._judge_once(path)
         if not self._has_tidied:
             coil_judgement.remove_orphans(self._folder, {coil_record.record_id(path) for path in paths})
             self._has_tidied = True
 
-    def _follow(self, path: Path | None) -> None:
-        """Read on in the newest record, or start with another one."""
+    def _lane_of(self, path: Path) -> str | None:
+        record_id = coil_record.record_id(path)
+        if record_id not in self._lanes:
+            header = coil_record.header_of(path)
+            if header is None:
+                return None  # it is being started
+            self._lanes = {**dict([*self._lanes.items()][-MAX_LANES_KNOWN:]), record_id: header.lane}
+        return self._lanes[record_id]
+
+    def _judged_now(self) -> JudgedNow:
+        lanes = {lane: running.now for lane, running in self._running.items() if lane is not None}
+        strip = self._running.get(None)
+        return replace(JudgedNow() if strip is None else strip.now, lanes=lanes)
+
+    def _follow(self, lane: str | None, path: Path | None) -> None:
+        """Read on in the newest record of a lane, or start with another one."""
         newest = None if path is None else coil_record.record_id(path)
-        running = self._running
+        running = self._running.get(lane)
         if running is None or running.id != newest:
             if running is not None:
                 self._periods_of = {**dict([*self._periods_of.items()][-LATEST:]), running.id: running.periods_m}
-            self._now = JudgedNow()
-            self._running = running = None
+                self._running.pop(lane)
+                running = None
             if path is not None:
                 judgement = coil_judgement.load(self._folder, coil_record.record_id(path))
-                self._running = running = _Running(path, judgement, self._rules)
+                running = self._running[lane] = _Running(path, judgement, self._rules)
         if running is not None:
             self._read(running)
 
@@ -221,7 +246,11 @@ class CoilJudge:
                 return
 
     def _note_periods(self, running: _Running) -> None:
-        for period_m in self._periods_m():
+        """Only what two looks in a row find: while the line changes its speed, nothing repeats at a period."""
+        before, running.last_periods_m = running.last_periods_m, tuple(self._periods_m())
+        for period_m in running.last_periods_m:
+            if all(abs(period_m / last - 1) > 0.002 for last in before):
+                continue
             if all(abs(period_m / known - 1) > 0.002 for known in running.periods_m):
                 running.periods_m = [*running.periods_m[-MAX_PERIODS + 1 :], period_m]
 
@@ -261,11 +290,13 @@ class CoilJudge:
             mark.mark.across_mm,
             f": {', '.join(mark.rolls)}" if mark.rolls else "",
         )
-        self._emit("roll_mark.suspected", {"coil": coil, **_short(found)})
+        lane = None if running.builder.header is None else running.builder.header.lane
+        where = {} if lane is None else {"lane": lane}
+        self._emit("roll_mark.suspected", {"coil": coil, **where, **_short(found)})
 
-    def _grade_so_far(self) -> None:
-        running, now_ns = self._running, self._clock.monotonic_ns()
-        if running is None or running.builder.header is None or not running.is_changed:
+    def _grade_so_far(self, running: _Running) -> None:
+        now_ns = self._clock.monotonic_ns()
+        if running.builder.header is None or not running.is_changed:
             return
         wait_ns = max(GRADE_EVERY_NS, DUTY * running.took_ns)
         if running.graded_ns is not None and now_ns - running.graded_ns < wait_ns:
@@ -275,11 +306,11 @@ class CoilJudge:
         started_ns = self._clock.monotonic_ns()
         grade: Mapping[str, Any] | None = None
         if running.builder.header.coil is not None and self._rules.products:
-            graded = grading.grade_of(running.builder.facts(marks), self._rules.products)
+            graded = grading.grade_of(running.builder.facts(marks, self._breathe), self._rules.products)
             grade = None if graded.product is None else graded.as_json()
         running.took_ns = self._clock.monotonic_ns() - started_ns
         running.graded_ns, running.is_changed = now_ns, False
-        self._now = JudgedNow(grade, tuple(_short(mark.as_json()) for mark in marks[:MAX_DETAIL]))
+        running.now = JudgedNow(grade, tuple(_short(mark.as_json()) for mark in marks[:MAX_DETAIL]))
 
     def _judge_once(self, path: Path) -> None:
         """Judge a packed record: all cameras have seen its end.  Also one that ended while no node ran."""
@@ -302,7 +333,7 @@ class CoilJudge:
             return
         coil = builder.header.coil
         marks, streaks = builder.search(self._rules.rolls, periods_m, self._breathe)
-        facts = builder.facts(marks)
+        facts = builder.facts(marks, self._breathe)
         if not facts.has_ended:
             return
         grade = grading.grade_of(facts, self._rules.products)
@@ -324,6 +355,7 @@ class CoilJudge:
         log.info("coil %s: %s; %s", coil, grade.grade, grade.reasons[0])
         detail = {
             "coil": coil,
+            **({} if builder.header.lane is None else {"lane": builder.header.lane}),
             "id": record_id,
             "product": grade.product,
             "grade": grade.grade,

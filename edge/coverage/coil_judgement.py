@@ -34,6 +34,14 @@ class CoilJudgement:
     release: dict[str, Any] | None = None
     """Who released it: by, grade, reason, time."""
 
+    @property
+    def is_best(self) -> bool:
+        """Whether its grade is the best one of its product."""
+        if self.grade is None:
+            return False
+        rules: list[Any] = self.grade.get("rules", [])
+        return bool(rules) and bool(rules[0]["grade"] == self.grade["grade"])
+
     def as_json(self) -> dict[str, Any]:
         return {
             "schema": SCHEMA,

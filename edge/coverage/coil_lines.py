@@ -38,6 +38,10 @@ class Header:
     model: Mapping[str, str] = field(default_factory=dict)
     config_sha256: str = ""
     cameras: tuple[CameraView, ...] = ()
+    lane: str | None = None
+    """The lane that the coil runs on; None: it is the whole strip."""
+    lane_mm: Interval | None = None
+    """From, to: of the lane, from the operator side of the strip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class Defect:
     across_mm: Interval | None
     length_mm: float | None
     evidence: str | None
+    lane: str | None = None
+    """The lane that has most of it, where its camera has lanes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +204,8 @@ def _header(found: dict[str, Any]) -> Header:
         raise ValueError("another schema")
     found.pop("lists")
     cameras = tuple(CameraView(**camera) for camera in found.pop("cameras"))
-    return Header(**found, cameras=cameras)
+    lane_mm = found.pop("lane_mm", None)
+    return Header(**found, cameras=cameras, lane_mm=None if lane_mm is None else (float(lane_mm[0]), float(lane_mm[1])))
 
 
 def _resumed(found: dict[str, Any]) -> Resumed:

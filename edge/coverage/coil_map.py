@@ -7,8 +7,8 @@ Events and the record keep both.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from typing import Any, Final
 from edge.coverage import coil_record
 from edge.coverage.coil_lines import Defect, Ended, Header, Interval, Item, Runs, Speed, Width
 from edge.coverage.coil_record import CoilSummary, Tail, Totals
+from edge.coverage.defect_bands import Breathe
 from edge.coverage.runs import Run, RunLog, coarsened, complement
 
 SAME_CLASS_MM: Final = 15.0
@@ -34,6 +35,7 @@ MAX_WIDTHS: Final = 4096
 MIN_EACH: Final = 128
 """Runs, and samples, of one camera that are kept in any case."""
 BLOCK_BYTES: Final = 1 << 18
+DEFECTS_A_PIECE: Final = 20
 SHOWN_DEFECTS: Final = 500
 SHOWN_RUNS: Final = 400
 SHOWN_WIDTHS: Final = 400
@@ -62,6 +64,7 @@ class MergedDefect:
             "is_open": any(defect.is_open for defect in self.defects),
             "time": main.time,
             "surface": main.surface,
+            "lane": main.lane,
             "class": main.class_name,
             "severity": self.severity,
             "confidence": main.confidence,
@@ -73,21 +76,32 @@ class MergedDefect:
         }
 
 
-def merged(defects: Iterable[Defect]) -> list[MergedDefect]:
+def merged(defects: Iterable[Defect], breathe: Breathe = lambda: None) -> list[MergedDefect]:
     """Defects with those of overlapping cameras as one, in the order of their places; unplaced ones last, each alone.
 
-    Only defects of different cameras of one stated surface become one.
+    Only defects of different cameras of one stated surface become one.  breathe: called after each piece of work.
     """
     ordered = sorted(defects, key=lambda each: (each.from_m is None, each.from_m or 0.0, each.seq))
-    groups: list[list[Defect]] = []
+    return list(merging(ordered, breathe))
+
+
+def merging(ordered: Iterable[Defect], breathe: Breathe = lambda: None) -> Iterator[MergedDefect]:
+    """The same for defects that come in the order of their places, unplaced ones last: only those nearby are held."""
+    groups: deque[list[Defect]] = deque()
+    """In the order of their first defects; one that became part of another is empty."""
     active: list[tuple[Defect, list[Defect]]] = []
     """Defects that the next ones may touch, with their groups."""
-    for defect in ordered:
+    for number, defect in enumerate(ordered):
+        if number % DEFECTS_A_PIECE == 0:
+            breathe()
         from_m = defect.from_m
         if from_m is None or defect.across_mm is None or defect.surface is None:
+            active = active if from_m is not None else []
             groups.append([defect])
+            yield from _settled(groups, active)
             continue
         active = [(other, group) for other, group in active if _end_m(other) + SAME_CLASS_MM / 1000 >= from_m]
+        yield from _settled(groups, active)
         touched = [group for other, group in active if _is_same(other, defect)]
         if not touched:
             group = [defect]
@@ -101,7 +115,16 @@ def merged(defects: Iterable[Defect]) -> list[MergedDefect]:
                     other_group.clear()
                     active = [(each, group if its is other_group else its) for each, its in active]
         active.append((defect, group))
-    return [_merged(group) for group in groups if group]
+    yield from _settled(groups, [])
+
+
+def _settled(groups: deque[list[Defect]], active: Sequence[tuple[Defect, list[Defect]]]) -> Iterator[MergedDefect]:
+    """Take out the first groups that no further defect can join."""
+    growing = {id(group) for _, group in active}
+    while groups and id(groups[0]) not in growing:
+        group = groups.popleft()
+        if group:
+            yield _merged(group)
 
 
 def _is_same(one: Defect, other: Defect) -> bool:
@@ -213,7 +236,7 @@ class CoilMap:
         known.append(width)
         limit = max(MIN_EACH, MAX_WIDTHS // len(self._widths))
         if len(known) > limit:
-            self._widths[width.camera] = _thinned(known, limit // 2)
+            self._widths[width.camera] = thinned(known, limit // 2)
 
     def _note_defect(self, defect: Defect) -> None:
         before = self._defects.pop(defect.track_id, None)
@@ -343,11 +366,11 @@ def _runs_json(runs: Sequence[Run], from_m: float, to_m: float) -> list[list[Any
 
 def _widths_json(found: Sequence[Width], from_m: float, to_m: float) -> list[list[float]]:
     inside = [each for each in found if each.at_m is not None and from_m <= each.at_m <= to_m]
-    thin = _thinned(inside, SHOWN_WIDTHS)
+    thin = thinned(inside, SHOWN_WIDTHS)
     return [[each.at_m or 0.0, each.median_mm, each.least_mm, each.most_mm] for each in thin]
 
 
-def _thinned(found: Sequence[Width], wanted: int) -> list[Width]:
+def thinned(found: Sequence[Width], wanted: int) -> list[Width]:
     """At most so many samples; neighbours become one, which keeps the least and the most."""
     size = -(-len(found) // wanted) if found else 1
     groups = [found[at : at + size] for at in range(0, len(found), size)]

@@ -144,6 +144,8 @@ class CoilSummary:
     seq: SeqProof
     losses: tuple[str, ...] = ()
     """What else the record does not have, in words."""
+    lane: str | None = None
+    """The lane that the coil ran on; None: it was the whole strip."""
 
     @property
     def is_complete(self) -> bool:
@@ -258,6 +260,7 @@ class Totals:
             meters,
             proof,
             tuple(self._losses),
+            head.lane,
         )
 
 
@@ -325,17 +328,29 @@ def find(folder: Path, wanted: str) -> Path | None:
 
 
 def _name_of(path: Path) -> str | None:
+    first = header_of(path)
+    return None if first is None else first.coil
+
+
+def header_of(path: Path) -> Header | None:
+    """The first line; None where it cannot be read, or is not written yet."""
     try:
         first = next(items(path), None)
     except OSError:
         return None
-    return first.coil if isinstance(first, Header) else None
+    return first if isinstance(first, Header) else None
 
 
-def current(folder: Path) -> Path | None:
-    """The record that is being written: the newest plain one."""
+def current(folder: Path, lane: str | None = None) -> Path | None:
+    """The record that is being written: the newest plain one, of the strip or of one lane."""
     plain = [path for path in record_paths(folder) if path.name.endswith(PLAIN)]
-    return plain[-1] if plain else None
+    if lane is None and len(plain) == 1:
+        return plain[0]
+    for path in reversed(plain):
+        header = header_of(path)
+        if (None if header is None else header.lane) == lane:
+            return path
+    return None
 
 
 # ---- a whole record ------------------------------------------------------------------------------------

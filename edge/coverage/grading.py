@@ -34,6 +34,20 @@ class CoilDefect:
     at_m: float | None = None
     length_mm: float | None = None
     surface: str | None = None
+    to_m: float | None = None
+    """Its end that passes last, where another camera saw it farther than `length_mm`."""
+    other_classes: tuple[str, ...] = ()
+    """What other cameras took it for."""
+
+    @property
+    def end_m(self) -> float | None:
+        """None: not known."""
+        if self.at_m is None or self.length_mm is None:
+            return None
+        return max(self.at_m + self.length_mm / 1000, self.to_m or self.at_m)
+
+    def is_of(self, classes: Sequence[str]) -> bool:
+        return self.class_name in classes or any(name in classes for name in self.other_classes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +231,7 @@ class _Ledger:
         def counts(defect: CoilDefect) -> bool:
             if defect.at_m is None:
                 return True
-            is_in_head = defect.length_mm is not None and defect.at_m + defect.length_mm / 1000 <= head_m
+            is_in_head = defect.end_m is not None and defect.end_m <= head_m
             is_in_tail = to_m is not None and tail_m > 0 and defect.at_m >= to_m
             return not (is_in_head and head_m > 0) and not is_in_tail
 
@@ -231,7 +245,7 @@ class _Ledger:
         found = [
             defect
             for defect in self.defects
-            if SEVERITIES.index(defect.severity) >= worst and (classes is None or defect.class_name in classes)
+            if SEVERITIES.index(defect.severity) >= worst and (classes is None or defect.is_of(classes))
         ]
         if surface is None:
             return found, []
@@ -274,7 +288,7 @@ class _Ledger:
 def _order(defect: CoilDefect) -> tuple[object, ...]:
     """Places first: the order of the facts does not decide which defect a reason names."""
     at_m, length_mm = defect.at_m, defect.length_mm
-    names = defect.class_name, defect.severity, defect.surface or ""
+    names = defect.class_name, defect.severity, defect.surface or "", defect.to_m or 0.0, defect.other_classes
     return at_m is None, at_m or 0.0, length_mm is None, length_mm or 0.0, *names
 
 

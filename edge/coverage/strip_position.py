@@ -7,6 +7,7 @@ be compared: each period with a known speed is a segment of its own.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Final, Literal
@@ -19,6 +20,8 @@ SPACING_NS: Final = 10 * NS_PER_MS
 """Speeds closer than this are merged: a burst must not push out the speeds that older frames need."""
 MAX_KNOTS: Final = 2048
 """Speeds that are kept: 20 s of the fastest source, minutes of a usual one."""
+MAX_LANES: Final = 64
+"""Lanes whose coils are followed; a lane more displaces the one that was named first."""
 MAX_COILS: Final = 16
 """Coils that are kept: a camera far down the line still sees the previous one."""
 STEADY: Final = 3
@@ -56,11 +59,15 @@ class Speed:
 
 @dataclass(frozen=True, slots=True)
 class CoilNamed:
-    """The plant named the coil; None: no coil runs.  retained: the coil may have started long ago."""
+    """The plant named the coil; None: no coil runs.  retained: the coil may have started long ago.
+
+    lane: None: of the whole strip.
+    """
 
     at_ns: int
     name: str | None
     retained: bool = False
+    lane: str | None = None
 
 
 StripUpdate = Speed | CoilNamed
@@ -80,6 +87,10 @@ class RestoredCoil:
 
     name: str | None
     since: str
+    was_named: bool = True
+    """False: only lanes had coils, never the whole strip."""
+    lanes: Mapping[str, str] = field(default_factory=dict)
+    """The coil of each lane that had one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +105,8 @@ class StripReading:
     """How often the speed became stale."""
     kept_since: str | None = None
     """When the coil started, if its name is from before a restart and the plant has not named a coil since."""
+    lanes: Mapping[str, str | None] = field(default_factory=dict)
+    """The coil of each lane for which one was named."""
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -103,6 +116,7 @@ class StripReading:
             "position_m": None if self.position_m is None else round(self.position_m, 3),
             "stale": self.stale,
             "kept_since": self.kept_since,
+            **({"lanes": dict(self.lanes)} if self.lanes else {}),
         }
 
 
@@ -143,12 +157,17 @@ class PositionTracker:
         if self._fixed is not None:
             self._knots.append(_Knot(now_ns, 0.0, self._fixed, 0))
         self._segment = 0
-        awaits_coil = settings.coil_topic is not None or kept is not None
+        awaits_coil = settings.coil_topic is not None or (kept is not None and kept.was_named)
         self._kept = kept
         name = None if kept is None else kept.name
         self._coils: deque[_CoilStart] = deque(maxlen=MAX_COILS)
         self._coils.append(_CoilStart(name, None if awaits_coil else StripPosition(0, 0.0), counted=not awaits_coil))
-        self._was_named = False
+        self._lanes: dict[str, deque[_CoilStart]] = {}
+        """Coils of single lanes."""
+        for lane, lane_coil in ({} if kept is None else kept.lanes).items():
+            self._lanes[lane] = deque([_CoilStart(lane_coil, None, counted=False)], maxlen=MAX_COILS)
+        self._named: set[str | None] = set()
+        """Lanes for which the plant has named a coil since the start; None: for the strip."""
         self._stale = False
         self._fresh_speeds = 0
         self._stale_count = 0
@@ -226,13 +245,13 @@ class PositionTracker:
 
     # ---- coils ---------------------------------------------------------------------------------------
 
-    def start_coil(self, name: str, at_ns: int) -> Coil:
-        """A coil starts now, at 0 m.  Returns the one that ends."""
-        return self._change_coil(_CoilStart(name, self.at(at_ns)), at_ns)
+    def start_coil(self, name: str, at_ns: int, lane: str | None = None) -> Coil:
+        """A coil starts now, at 0 m, on the strip or on one lane of it.  Returns the one that ends."""
+        return self._change_coil(_CoilStart(name, self.at(at_ns)), at_ns, lane)
 
-    def end_coil(self, at_ns: int) -> Coil:
+    def end_coil(self, at_ns: int, lane: str | None = None) -> Coil:
         """The coil ends; positions are unknown until the next one starts.  Returns the one that ends."""
-        return self._change_coil(_CoilStart(None, self.at(at_ns), counted=False), at_ns)
+        return self._change_coil(_CoilStart(None, self.at(at_ns), counted=False), at_ns, lane)
 
     def name_coil(self, named: CoilNamed) -> Coil | None:
         """The plant named the coil.  Returns the one that ended; None if the name is the same.
@@ -240,31 +259,48 @@ class PositionTracker:
         Only a change of the name while this node runs is the start of a coil. The first name, and a retained one, may
         be old: the positions of such a coil stay unknown.
         """
-        is_start = self._was_named and not named.retained
-        self._was_named = True
-        if named.name == self.coil:
-            self._kept = None
+        is_start = named.lane in self._named and not named.retained
+        if len(self._named) <= MAX_LANES:
+            self._named.add(named.lane)
+        if named.name == self.coil_of(named.lane):
+            self._kept = self._kept if named.lane is not None else None
             return None
         if named.name is None:
-            return self.end_coil(named.at_ns)
+            return self.end_coil(named.at_ns, named.lane)
         if is_start:
-            return self.start_coil(named.name, named.at_ns)
-        return self._change_coil(_CoilStart(named.name, None), named.at_ns)
+            return self.start_coil(named.name, named.at_ns, named.lane)
+        return self._change_coil(_CoilStart(named.name, None), named.at_ns, named.lane)
 
     @property
     def coil(self) -> str | None:
         return self._coils[-1].name
 
-    def _change_coil(self, coil: _CoilStart, at_ns: int) -> Coil:
-        self._kept = None
-        ended, position = self._coils[-1], self.at(at_ns)
+    def coil_of(self, lane: str | None) -> str | None:
+        """The coil of a lane; lane: None: of the strip."""
+        coils = self._coils if lane is None else self._lanes.get(lane)
+        return coils[-1].name if coils else None
+
+    @property
+    def lanes(self) -> dict[str, str | None]:
+        """The coil of each lane for which one was named."""
+        return {lane: coils[-1].name for lane, coils in self._lanes.items()}
+
+    def _change_coil(self, coil: _CoilStart, at_ns: int, lane: str | None) -> Coil:
+        if lane is None:
+            self._kept = None
+            coils = self._coils
+        else:
+            if lane not in self._lanes and len(self._lanes) >= MAX_LANES:
+                self._lanes.pop(next(iter(self._lanes)))
+            coils = self._lanes.setdefault(lane, deque([_CoilStart(None, None, counted=False)], maxlen=MAX_COILS))
+        ended, position = coils[-1], self.at(at_ns)
         length = None if position is None or not ended.counted else position.since(ended.start)
-        self._coils.append(coil)
+        coils.append(coil)
         return Coil(ended.name, length)
 
-    def on_coil(self, position: StripPosition) -> tuple[str | None, float | None]:
-        """The coil at a position, and the meters from its start; None: unknown."""
-        for coil in reversed(self._coils):
+    def on_coil(self, position: StripPosition, lane: str | None = None) -> tuple[str | None, float | None]:
+        """The coil at a position, and the meters from its start; None: unknown.  lane: None: the coil of the strip."""
+        for coil in reversed(self._coils if lane is None else self._lanes.get(lane, ())):
             m = position.since(coil.start)
             if m is None:
                 return coil.name, None
@@ -272,16 +308,16 @@ class PositionTracker:
                 return coil.name, m if coil.counted else None
         return None, None
 
-    def pieces(self, run: Run) -> list[tuple[str | None, Run | None]]:
+    def pieces(self, run: Run, lane: str | None = None) -> list[tuple[str | None, Run | None]]:
         """A run of the strip as runs of the coils on it, in meters of each; None where its place is unknown."""
         cuts = sorted(
             coil.start.m
-            for coil in self._coils
+            for coil in (self._coils if lane is None else self._lanes.get(lane, ()))
             if coil.start is not None and coil.start.segment == run.segment and run.from_m < coil.start.m < run.to_m
         )
         found: list[tuple[str | None, Run | None]] = []
         for from_m, to_m in pairwise([run.from_m, *cuts, run.to_m]):
-            coil, at_m = self.on_coil(StripPosition(run.segment, from_m))
+            coil, at_m = self.on_coil(StripPosition(run.segment, from_m), lane)
             found.append((coil, None if at_m is None else replace(run, from_m=at_m, to_m=at_m + to_m - from_m)))
         return found
 
@@ -290,12 +326,12 @@ class PositionTracker:
     def reading(self, now_ns: int) -> StripReading:
         kept_since = self._kept.since if self._kept is not None and self._kept.name is not None else None
         if not self._is_on:
-            return StripReading("off", coil=self.coil, kept_since=kept_since)
+            return StripReading("off", coil=self.coil, kept_since=kept_since, lanes=self.lanes)
         position = self.at(now_ns)
         state: State = "stale" if self._stale else "known" if position is not None else "waiting"
         speed = self._knots[-1].m_per_s if position is not None else None
         position_m = None if position is None else self.on_coil(position)[1]
-        return StripReading(state, speed, self.coil, position_m, self._stale_count, kept_since)
+        return StripReading(state, speed, self.coil, position_m, self._stale_count, kept_since, self.lanes)
 
     @property
     def is_on(self) -> bool:

@@ -25,6 +25,8 @@ class RunsNote:
     camera: str
     coil: str | None
     runs: tuple[Run, ...]
+    lane: str | None = None
+    """None: the coil is that of the strip."""
 
 
 @dataclass(frozen=True, slots=True)

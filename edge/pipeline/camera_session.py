@@ -6,7 +6,7 @@ survive because no code touches them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, Self
 
@@ -15,8 +15,10 @@ from edge.camera.sources import registry
 from edge.config import calibration
 from edge.config.camera_calibration import Reference
 from edge.coverage import accounting as coverage
+from edge.coverage.lanes import lanes_of
 from edge.coverage.runs import Run
 from edge.coverage.strip_position import PositionTracker, Span, StripPosition
+from edge.coverage.strip_trace import RunsNote
 from edge.coverage.width_curve import WidthCurve, WidthLimits
 from edge.frame import Box, Float32s, Frame, Gray
 from edge.host.clock import NS_PER_MS, Clock, uuid7
@@ -260,18 +262,32 @@ class CameraSession:
         if self.inspector.taught is not None:
             defect = replace(defect, taught=self.inspector.taught.sha256[:12])
         if self.ruler is None:
-            return defect
+            return self._in_lanes(defect, None, strip)
         box_mm = self.ruler.box_mm(defect.extent_px or defect.box_px)
         defect = replace(defect, across_mm=self._across_mm(box_mm))
         if self.heading is None:
-            return replace(defect, box_mm=box_mm)
+            return self._in_lanes(replace(defect, box_mm=box_mm), None, strip)
         if change.span is None:
             length_mm = box_mm[3] if self.heading.direction in ("up", "down") else box_mm[2]
-            return replace(defect, box_mm=box_mm, length_mm=round(length_mm, 1), coil=strip.coil)
+            defect = replace(defect, box_mm=box_mm, length_mm=round(length_mm, 1), coil=strip.coil)
+            return self._in_lanes(defect, None, strip)
         span = strip.recomputed(change.span)
         coil, m = self.on_coil(span.near.position, strip)
         position_m = None if m is None else round(m, 3)
-        return replace(defect, box_mm=box_mm, position_m=position_m, length_mm=span.length_mm, coil=coil)
+        defect = replace(defect, box_mm=box_mm, position_m=position_m, length_mm=span.length_mm, coil=coil)
+        return self._in_lanes(defect, span.near.position, strip)
+
+    def _in_lanes(self, defect: event.Defect, position: StripPosition | None, strip: PositionTracker) -> event.Defect:
+        """The defect with its lanes, and where it lies on their coils.  position: of its end that passes first."""
+        if not self.camera.lanes:
+            return defect
+        main, touched = lanes_of(self.camera.lanes, defect.across_mm)
+        coils = []
+        for lane in touched:
+            coil, m = (strip.coil_of(lane), None) if position is None else self.on_coil(position, strip, lane)
+            if coil is not None:
+                coils.append(event.LaneCoil(lane, coil, None if m is None else round(m, 3)))
+        return replace(defect, lane=main, lane_coils=tuple(coils))
 
     def _across_mm(self, box_mm: tuple[float, float, float, float]) -> tuple[float, float] | None:
         crosswise, frame_px = self.settings.crosswise, self.tracking.frame_px
@@ -301,25 +317,35 @@ class CameraSession:
         )
         return abs(to_mm - from_mm)
 
-    def on_coil(self, position: StripPosition, strip: PositionTracker) -> tuple[str | None, float | None]:
+    def on_coil(
+        self, position: StripPosition, strip: PositionTracker, lane: str | None = None
+    ) -> tuple[str | None, float | None]:
         """The coil at this position of this camera, and the meters from the start of the coil."""
-        return strip.on_coil(position.plus(-self.camera.offset_m))
+        return strip.on_coil(position.plus(-self.camera.offset_m), lane)
 
-    def take_runs(self, strip: PositionTracker) -> list[tuple[str | None, tuple[Run, ...]]]:
-        """The runs that became final since the last call, by coil, in meters of the coil.
+    def take_runs(self, strip: PositionTracker) -> list[RunsNote]:
+        """The runs that became final since the last call, by coil, in meters of the coil: of the strip and its lanes.
 
         Strip whose place is unknown, and that between two coils, gives no runs, but says that the camera is there.
         """
+        offset_m = self.camera.offset_m
+        final = [
+            replace(run, from_m=run.from_m - offset_m, to_m=run.to_m - offset_m)
+            for run in self.counters.account.take_runs()
+        ]
+        named = strip.lanes
+        lanes = [None, *(lane.name for lane in self.camera.lanes if lane.name in named)]
+        return [note for lane in lanes for note in self._runs_of(lane, final, strip)]
+
+    def _runs_of(self, lane: str | None, runs: Sequence[Run], strip: PositionTracker) -> list[RunsNote]:
         found: list[tuple[str | None, list[Run]]] = []
-        for run in self.counters.account.take_runs():
-            offset_m = self.camera.offset_m
-            moved = replace(run, from_m=run.from_m - offset_m, to_m=run.to_m - offset_m)
-            for coil, piece in strip.pieces(moved):
+        for run in runs:
+            for coil, piece in strip.pieces(run, lane):
                 if not found or found[-1][0] != coil:
                     found.append((coil, []))
                 if piece is not None:
                     found[-1][1].append(piece)
-        return [(coil, tuple(runs)) for coil, runs in found]
+        return [RunsNote(self.name, coil, tuple(pieces), lane) for coil, pieces in found]
 
     # ---- counts --------------------------------------------------------------------------------------
 

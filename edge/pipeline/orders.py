@@ -90,6 +90,8 @@ class CoilOrder:
 
     action: Literal["show", "start", "stop"]
     name: str | None = None
+    lane: str | None = None
+    """None: the coil of the strip."""
 
 
 CameraOrder = TakeSnapshot | Pause | Resume | SetThresholds

@@ -10,9 +10,9 @@ from typing import Any, Final, Protocol
 from edge import config, event
 from edge.config import calibration
 from edge.coverage import accounting as coverage
-from edge.coverage.severity import Severities
+from edge.coverage.severity import SEVERITIES, Severities
 from edge.coverage.strip_position import StripPosition
-from edge.coverage.strip_trace import RunsNote, SpeedNote, TraceNote
+from edge.coverage.strip_trace import SpeedNote, TraceNote
 from edge.frame import Box, Frame
 from edge.host.clock import NS_PER_S, Clock, stamp
 from edge.pipeline.camera_session import CameraSession
@@ -151,8 +151,15 @@ class Reporter:
         self._subscribers.events.put(fact, picture)
 
     def _severity(self, session: CameraSession, defect: event.Defect) -> event.DefectSeverity:
+        """The worst of what it is for the coils that it lies on."""
         width_mm = session.width_across_mm(defect.box_mm)
-        return self.severities.of(defect.coil, defect.class_name, defect.length_mm, width_mm, defect.surface)
+        coils: list[str | None] = [each.coil for each in defect.lane_coils]
+        if defect.coil is not None or not coils:
+            coils.append(defect.coil)
+        found = [
+            self.severities.of(coil, defect.class_name, defect.length_mm, width_mm, defect.surface) for coil in coils
+        ]
+        return max(found, key=SEVERITIES.index)
 
     def follow_defects(self, session: CameraSession, frame: Frame, detections: Detections) -> None:
         """Let the evidence selector see the open defects of an inspected frame: it may show more of one."""
@@ -332,8 +339,7 @@ class Reporter:
         notes: list[TraceNote] = []
         for session in sessions:
             _pass_blind(session, position)
-            for coil, runs in session.take_runs(tracker):
-                notes.append(RunsNote(session.name, coil, runs))
+            notes += session.take_runs(tracker)
         notes += self._notes
         self._notes.clear()
         speed = self._speed_note(now_ns)

@@ -58,7 +58,7 @@ class StripMonitor:
                 case CoilNamed():
                     ended = self.tracker.name_coil(update)
                     if ended is not None:
-                        self._emit_coil(ended, "topic")
+                        self._emit_coil(ended, "topic", update.lane)
         now_ns = self._clock.monotonic_ns()
         match self.tracker.check_stale(now_ns):
             case "stale":
@@ -83,21 +83,23 @@ class StripMonitor:
         """Start or end a coil by command.  Returns the state of the strip after it."""
         now_ns = self._clock.monotonic_ns()
         if order.action == "start" and order.name is not None:
-            self._emit_coil(self.tracker.start_coil(order.name, now_ns), "command")
+            self._emit_coil(self.tracker.start_coil(order.name, now_ns, order.lane), "command", order.lane)
         elif order.action == "stop":
-            self._emit_coil(self.tracker.end_coil(now_ns), "command")
+            self._emit_coil(self.tracker.end_coil(now_ns, order.lane), "command", order.lane)
         self.read(now_ns)
         return self.reading.as_json()
 
-    def _emit_coil(self, ended: Coil, by: str) -> None:
-        """Emit which coil ended and which one runs now."""
+    def _emit_coil(self, ended: Coil, by: str, lane: str | None) -> None:
+        """Emit which coil ended and which one runs now, on the strip or on one lane of it."""
+        where = {} if lane is None else {"lane": lane}
         if ended.name is not None:
             length_m = None if ended.length_m is None else round(ended.length_m, 3)
-            self._emit("coil.ended", {"coil": ended.name, "length_m": length_m, "by": by})
-        if self.tracker.coil is not None:
-            reading = self.tracker.reading(self._clock.monotonic_ns())
-            is_known = reading.position_m is not None
-            self._emit("coil.started", {"coil": self.tracker.coil, "position_known": is_known, "by": by})
+            self._emit("coil.ended", {"coil": ended.name, "length_m": length_m, "by": by, **where})
+        name = self.tracker.coil_of(lane)
+        if name is not None:
+            position = self.tracker.at(self._clock.monotonic_ns())
+            is_known = position is not None and self.tracker.on_coil(position, lane)[1] is not None
+            self._emit("coil.started", {"coil": name, "position_known": is_known, "by": by, **where})
 
     def _emit(self, kind: event.EventType, detail: dict[str, Any]) -> None:
         self._sink.put(event.Event.now(self._clock, event.NODE_CAMERA, kind, detail))

@@ -120,7 +120,7 @@ class Children:
     def __init__(self, clock: Clock, command: Sequence[str] | None = None) -> None:
         """command: what runs the arguments of a job; None: `defectd`, with this process as its parent."""
         self._clock = clock
-        self._command = tuple(command or (sys.executable, "-P", "-m", "edge.web.child", str(os.getpid())))
+        self._command = tuple(command or (sys.executable, "-P", "-m", "edge.host.idle_command", str(os.getpid())))
         self._jobs: OrderedDict[str, Job] = OrderedDict()
         self._queue: asyncio.Queue[Job] = asyncio.Queue()
         self._process: asyncio.subprocess.Process | None = None

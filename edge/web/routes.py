@@ -10,6 +10,7 @@ from typing import Final
 from edge.web import openapi
 from edge.web.api import (
     calibration,
+    coil_reports,
     coils,
     command,
     events,
@@ -32,6 +33,10 @@ JPEG: Final = "image/jpeg"
 PLACES: Final = (
     Parameter("from_m", "start of the map; 0 without it", "number"),
     Parameter("to_m", "end of the map; the newest place without it", "number"),
+)
+REPORT: Final = (
+    Parameter("from", "head (usual) or tail: where 0 m lies"),
+    Parameter("paper", "a4 (usual) or letter"),
 )
 
 
@@ -220,6 +225,33 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The map of the running coil; where defects are many it counts them by bins",
         "api-coil-map-1",
         query=PLACES,
+    ),
+    Route(
+        "GET",
+        f"{API}/coils/trend",
+        "viewer",
+        coil_reports.trend,
+        "Defects a kilometre by class, gaps, grades, width and roll marks, from coil to coil",
+        "api-coil-trend-1",
+        query=(Parameter("last", "number of coils, 1 to 1000; 100 without it", "integer"),),
+    ),
+    *(
+        Route(
+            "GET",
+            f"{API}/coils/{{coil}}.{kind}",
+            "viewer",
+            coil_reports.report(kind),
+            about,
+            "coil-report-1" if kind == "json" else coil_reports.TYPES[kind].partition(";")[0],
+            query=REPORT,
+        )
+        for kind, about in (
+            ("json", "The report of a coil as values"),
+            ("html", "The report as one page with everything in it"),
+            ("pdf", "The report for print"),
+            ("png", "The map of the coil"),
+            ("csv", "The defects of the coil, a row each"),
+        )
     ),
     Route(
         "GET",

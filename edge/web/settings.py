@@ -67,6 +67,11 @@ class PageSettings:
         return self.state_dir / "labels"
 
     @property
+    def coil_reports(self) -> Path:
+        """Folder of the files of coil reports: `StateDir.coil_reports`."""
+        return self.coils / "reports"
+
+    @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
         return self.listen[0] in ("localhost", "::1") or self.listen[0].startswith("127.")

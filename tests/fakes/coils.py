@@ -24,10 +24,19 @@ ORIGIN = Origin("line3", "boot-1", {"name": "student", "version": "1", "sha256":
 class RecordScene:
     """Each `turn` is one of the output's thread.  `kill` forgets what was not written."""
 
-    def __init__(self, folder: Path, *, cameras: tuple[str, ...] = ("top",), **coils: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        cameras: tuple[str, ...] = ("top",),
+        lanes: tuple[tuple[str, float, float], ...] = (),
+        **coils: Any,
+    ) -> None:
         self.folder = folder
         self.clock = FakeClock()
-        named = [{"name": name, "source": "strip:", "surface": "top", "operator_side": "left"} for name in cameras]
+        side_by_side = [{"name": name, "from_mm": start, "to_mm": end} for name, start, end in lanes]
+        keys = {"source": "strip:", "surface": "top", "operator_side": "left", "lanes": side_by_side}
+        named = [{"name": name, **keys} for name in cameras]
         raw = {"node": "line3", "state_dir": "state", "cameras": named, "coils": coils}
         self.settings = parse(raw, origin="test", base=folder, env={})
         self.settings.state_dir.mkdir()
@@ -66,8 +75,8 @@ class RecordScene:
         payload = {**as_json(event, self.origin), **rest}
         return self.box.append([Draft("n/event", payload, event.event_id, EVENT_TYPES[event.type])])[0]
 
-    def start_coil(self, name: str) -> None:
-        self.put("coil.started", detail={"coil": name, "position_known": True, "by": "command"})
+    def start_coil(self, name: str, **lane: str) -> None:
+        self.put("coil.started", detail={"coil": name, "position_known": True, "by": "command", **lane})
 
     def end_coil(self, name: str, length_m: float | None) -> None:
         """It ends, and every camera is past it."""
@@ -99,9 +108,11 @@ class RecordScene:
         if closed:
             self.put("defect.closed", camera, defect=seen, evidence=evidence)
 
-    def runs(self, *runs: tuple[float, float, str], coil: str | None, camera: str = "top") -> None:
+    def runs(
+        self, *runs: tuple[float, float, str], coil: str | None, camera: str = "top", lane: str | None = None
+    ) -> None:
         made = tuple(Run(a, b, kind, None if kind == "whole" else "overload") for a, b, kind in runs)  # type: ignore[arg-type]
-        self.note(RunsNote(camera, coil, made))
+        self.note(RunsNote(camera, coil, made, lane))
 
     def note(self, *notes: TraceNote) -> None:
         self.trace.put(notes)

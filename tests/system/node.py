@@ -45,6 +45,14 @@ def needs_data(part: str) -> Path:
     return folder
 
 
+def _command(pid: int) -> bytes:
+    """The command line of a process; empty when it has just ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
 class Node:
     """`defectd run` with a configuration written for the test."""
 
@@ -93,9 +101,13 @@ class Node:
             found += [int(pid) for pid in (task / "children").read_text().split()]
         return found
 
+    def camera_processes(self) -> list[int]:
+        """Process ids of the camera processes, in the order of their start."""
+        return sorted(pid for pid in self.children() if b"edge.camera.process" in _command(pid))
+
     def page_process(self) -> int:
         """Process id of the page."""
-        return next(pid for pid in self.children() if b"edge.web" in Path(f"/proc/{pid}/cmdline").read_bytes())
+        return next(pid for pid in self.children() if b"edge.web" in _command(pid))
 
     def stop(self, timeout_s: float = 10) -> int:
         """Send SIGTERM.  Returns the exit code."""

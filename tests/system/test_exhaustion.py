@@ -114,7 +114,7 @@ def test_node_that_runs_out_of_something_inspects_on_and_recovers(
     """A camera process is killed, the broker restarts and a reload is asked for meanwhile; the other camera goes on."""
     with a_node(tmp_path / "node", broker, free_port) as (node, client):
         with shortage(node):  # type: ignore[attr-defined]
-            os.kill(node.children()[0], signal.SIGKILL)
+            os.kill(node.camera_processes()[0], signal.SIGKILL)
             broker.kill()
             broker.start()
             os.kill(node.pid, signal.SIGHUP)

@@ -145,8 +145,8 @@ def test_killed_camera_process_is_restarted_and_the_other_loses_nothing(broker: 
     with subscriber(broker.port) as client, Node(tmp_path / "node", broker.port, cameras) as node:
         node.start()
         running(client, "left", "right")
-        until(lambda: len(node.children()) == 2, 5, "two camera processes")
-        os.kill(node.children()[0], signal.SIGKILL)
+        until(lambda: len(node.camera_processes()) == 2, 5, "two camera processes")
+        os.kill(node.camera_processes()[0], signal.SIGKILL)
         killed = time.monotonic()
         lost = until(lambda: client.events("camera.lost"), 5, "the loss")
         until(lambda: client.events("camera.restored"), 5, "the return")

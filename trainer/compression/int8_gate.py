@@ -7,11 +7,10 @@ not have shown is said, too: with few of them only a large loss can be found.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
-
-from scipy.stats import binom  # type: ignore[import-untyped]
 
 LEVEL: Final = 0.05
 """Probability of refusing an int8 network that is as good as fp32, by each of the tests."""
@@ -59,7 +58,7 @@ class Pairs:
         apart = self.lost + self.won
         if not apart:
             return 1.0
-        return float(binom.sf(self.lost, apart, 0.5) + 0.5 * binom.pmf(self.lost, apart, 0.5))
+        return (_at_least(self.lost, apart, 0.5) + _at_least(self.lost + 1, apart, 0.5)) / 2
 
     def exceeds(self, limit: float, level: float, largest: float) -> bool:
         """Whether the loss is above `limit` and no chance at this level, or above `largest` in any case."""
@@ -83,12 +82,12 @@ def detectable(of: int) -> float:
     1 where there are too few pictures to refuse anything by a test.
     """
     needed = next(lost for lost in range(1, 64) if Pairs(lost, 0, max(of, 1)).p_value < LEVEL)
-    if of < needed or binom.sf(needed - 1, of, 0.999) < POWER:
+    if of < needed or _at_least(needed, of, 0.999) < POWER:
         return 1.0
     low, high = 0.0, 1.0
     for _ in range(30):
         middle = (low + high) / 2
-        low, high = (low, middle) if binom.sf(needed - 1, of, middle) >= POWER else (middle, high)
+        low, high = (low, middle) if _at_least(needed, of, middle) >= POWER else (middle, high)
     return high
 
 
@@ -112,7 +111,7 @@ def refusals(gate: Gate, measured: Mapping[str, Any]) -> tuple[str, ...]:
         if pairs.exceeds(gate.corruption_drop, LEVEL / len(corrupted), 2 * gate.largest_drop):
             found.append(f"under {name} {_loss(pairs)} (p = {pairs.p_value:.2g})")
     differ = round((1 - measured["agreement"]) * n)
-    if measured["agreement"] < gate.agreement and binom.sf(differ - 1, n, 1 - gate.agreement) < LEVEL:
+    if measured["agreement"] < gate.agreement and _at_least(differ, n, 1 - gate.agreement) < LEVEL:
         found.append(f"it agrees with fp32 on {measured['agreement']:.1%}, at least {gate.agreement:.1%} are required")
     times = measured["times_fp32"]
     found += [
@@ -143,6 +142,18 @@ def guarantee(gate: Gate, measured: Mapping[str, Any]) -> str:
     )  # fmt: skip
     limit = f"a mean loss above {gate.largest_drop:.0%} is refused in any case"
     return f"{text}. {power}; {limit}."
+
+
+def _at_least(count: int, of: int, share: float) -> float:
+    """The probability of `count` or more hits in `of` tries, each with the probability `share`."""
+    if share <= 0 or share >= 1:
+        return float(count <= (of if share >= 1 else 0))
+    logs = (
+        math.lgamma(of + 1) - math.lgamma(i + 1) - math.lgamma(of - i + 1)
+        + i * math.log(share) + (of - i) * math.log1p(-share)
+        for i in range(max(count, 0), of + 1)
+    )  # fmt: skip
+    return min(1.0, math.fsum(map(math.exp, logs)))
 
 
 def _loss(pairs: Pairs) -> str:

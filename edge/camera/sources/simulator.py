@@ -48,7 +48,7 @@ class StripDefect:
     """One defect.  box: x y w h in px of the strip, y along it."""
 
     track: int
-    """Counts from 1 along the strip; a frame shows only some of them."""
+    """Counts from 1 along the strip; a frame shows only some of them.  Below 0: the turn of the roll that left it."""
     class_name: str
     box: Box
 
@@ -79,12 +79,24 @@ class Strip:
         wander_px: float = 0.0,
         taper_px: float = 0.0,
         defects: int = 1,
+        strip_px: int = 0,
+        x_px: int = 0,
+        mark_px: float = 0.0,
+        mark_x_px: int = 0,
+        mark_class: str = "inclusion",
+        mark_jitter_px: float = 0.0,
+        mark_missing: float = 0.0,
     ) -> None:
         """speed_px: travel per frame.  spacing_px: mean distance between defects.  noise: sigma of the sensor, gray.
 
         mm_per_px: the scale that the strip states; it changes no frame.  border_px: dark background on both sides; 0:
         the strip fills the picture.  wander_px: how far the strip moves to both sides.  taper_px: how much narrower it
         gets over TAPER_ROWS rows; then it gets wider again.  defects: 0: a strip without any, as calibrations need it.
+        gets over TAPER_ROWS rows; then it gets wider again.
+        strip_px, x_px: width of the strip, and where this camera's picture starts on it; 0: the picture is the strip.
+        Cameras of one seed and strip_px see the same defects where their pictures overlap.
+        mark_px: a roll marks the strip each so many rows, with this class, at mark_x_px on the strip; 0: none does.
+        mark_jitter_px: sigma of its places along the strip.  mark_missing: share of its places without a mark.
         Raises CameraError for a value outside its limits.
         """
         _check("width", width, 256, 8192)
@@ -95,6 +107,16 @@ class Strip:
         _check("noise", noise, 0, 32)
         if mm_per_px is not None:
             _check("mm_per_px", mm_per_px, 0.001, 1000)
+        strip_px = strip_px or width
+        _check("strip_px", strip_px, width, 65_536)
+        _check("x_px", x_px, 0, strip_px - width)
+        if mark_px:
+            _check("mark_px", mark_px, LONGEST_PX + CLEAR_PX, 1_000_000)
+        _check("mark_x_px", mark_x_px, 0, strip_px - LONGEST_PX)
+        _check("mark_jitter_px", mark_jitter_px, 0, LONGEST_PX / 4)
+        _check("mark_missing", mark_missing, 0, 1)
+        if mark_class not in CLASSES:
+            raise _refusal("mark_class", mark_class, f"one of {','.join(CLASSES)}")
         _check("border_px", border_px, 0, width // 4)
         _check("wander_px", wander_px, 0, border_px / 2)
         _check("taper_px", taper_px, 0, width / 4)
@@ -105,12 +127,16 @@ class Strip:
         self.speed_px, self.spacing_px, self.noise, self.classes = speed_px, spacing_px, noise, classes
         self.border_px, self.wander_px, self.taper_px = border_px, wander_px, taper_px
         self.has_defects = bool(defects)
+        self.strip_px, self.x_px = strip_px, x_px
+        self.mark_px, self.mark_x_px, self.mark_class = mark_px, mark_x_px, mark_class
+        self.mark_jitter_px, self.mark_missing = mark_jitter_px, mark_missing
+        self._mark: npt.NDArray[np.int16] | None = None
         self._drawn: OrderedDict[int, _Drawn] = OrderedDict()
         rng = np.random.default_rng([seed, 0])
         # The noise is shifted to start at 0, so that it fits uint8, and the light is lowered by the same amount. Then
         # a frame is two saturating uint8 additions instead of float arithmetic.
         lift = int(np.ceil(4 * noise))
-        self._surface = _surface(rng, width, height)
+        self._surface = np.ascontiguousarray(_surface(rng, strip_px, height)[:, x_px : x_px + width])
         self._light = _light(rng, width, height, lift)
         self._background = max(0, BACKGROUND - lift)
         grain = rng.normal(lift, noise, (height + 64, width + 64)) if noise else np.zeros((height + 64, width + 64))
@@ -123,44 +149,70 @@ class Strip:
 
     def frame(self, n: int) -> Gray:
         """Frame n >= 0.  Returns (height, width) uint8, a fresh array."""
-        top = n * self.speed_px
+        return self.view(n * self.speed_px, n)
+
+    def view(self, top: int, n: int) -> Gray:
+        """A frame that starts at this row of the strip, whatever its speed was, with the sensor's noise of frame n."""
         start = top % PERIOD_PX
         rng = np.random.default_rng([self.seed, 1, n])
         down, right = (int(v) for v in rng.integers(0, 64, 2))
         picture: Gray = np.asarray(cv2.add(self._surface[start : start + self.height], self._light), np.uint8)
-        for drawn in self._near(top):
-            _paint(picture, drawn, top)
+        for drawn in self._near(top, top + self.height):
+            _paint(picture, drawn, top, self.x_px)
         if self.border_px:
             _mask(picture, *self.edges(np.arange(top, top + self.height)), int(self._background))
         grain = self._grain[down : down + self.height, right : right + self.width]
         return np.asarray(cv2.add(picture, grain, dst=picture), np.uint8)
 
     def edges(self, rows: npt.NDArray[np.integer[Any]]) -> tuple[Float64s, Float64s]:
-        """The left and the right edge of the strip at these rows of the strip, px of the frame: (n,) float64 each."""
+        """The left and the right edge of the strip at these rows of it, px of the frame: (n,) float64 each."""
         off = self.wander_px * np.sin(2 * np.pi * rows / WANDER_ROWS)
         phase = np.mod(rows / TAPER_ROWS, 2.0)
         narrow = self.taper_px / 2 * np.where(phase < 1, phase, 2 - phase)
-        return self.border_px + off + narrow, self.width - self.border_px + off - narrow
+        left, right = self.border_px + off + narrow, self.strip_px - self.border_px + off - narrow
+        return left - self.x_px, right - self.x_px
 
     def truth(self, n: int) -> tuple[tuple[StripDefect, Box], ...]:
         """The defects that show in frame n, each with its visible part: x y w h in px of the frame."""
         top = n * self.speed_px
         found = []
-        for drawn in self._near(top):
-            x, y, w, h = drawn.defect.box
+        for defect in self.defects(top, top + self.height):
+            x, y, w, h = defect.box
             first, last = max(0, y - top), min(self.height, y - top + h)
-            if first < last:
-                found.append((drawn.defect, (x, first, w, last - first)))
+            left, right = max(0, x - self.x_px), min(self.width, x - self.x_px + w)
+            if first < last and left < right:
+                found.append((defect, (left, first, right - left, last - first)))
         return tuple(found)
 
-    def _near(self, top: int) -> list[_Drawn]:
-        """Drawn defects that may reach into rows top .. top + height, in order along the strip."""
+    def defects(self, first_row: int, end_row: int) -> list[StripDefect]:
+        """All defects of the strip that may reach into these rows, in order along it, the roll's marks last."""
+        return [drawn.defect for drawn in self._near(first_row, end_row)]
+
+    def _near(self, top: int, end: int) -> list[_Drawn]:
+        """Drawn defects that may reach into these rows, in order along the strip, the roll's marks last."""
         if not self.has_defects:
-            return []
+            return self._marks(top, end)
         # Each stretch of spacing_px holds one defect; only the first is clean: the strip starts with good steel.
         first = max(1, (top - LONGEST_PX) // self.spacing_px)
-        last = (top + self.height - 1) // self.spacing_px
-        return [self._draw(track) for track in range(first, last + 1)]
+        last = (end - 1) // self.spacing_px
+        return [*(self._draw(track) for track in range(first, last + 1)), *self._marks(top, end)]
+
+    def _marks(self, top: int, end: int) -> list[_Drawn]:
+        """What one place of a roll leaves: the same shape each time, near its place along the strip."""
+        if not self.mark_px:
+            return []
+        if self._mark is None:
+            shape = _DRAWERS[self.mark_class](np.random.default_rng([self.seed, 4]))
+            self._mark = np.rint(shape).astype(np.int16)
+        h, w = self._mark.shape
+        found = []
+        for turn in range(max(1, int((top - 2 * LONGEST_PX) / self.mark_px)), int(end / self.mark_px) + 2):
+            rng = np.random.default_rng([self.seed, 5, turn])
+            is_missing, off = rng.random() < self.mark_missing, rng.normal(0, self.mark_jitter_px)
+            y = round(turn * self.mark_px + float(np.clip(off, -LONGEST_PX, LONGEST_PX)))
+            if not is_missing and y < end and y + h > top:
+                found.append(_Drawn(StripDefect(-turn, self.mark_class, (self.mark_x_px, y, w, h)), self._mark))
+        return found
 
     def _draw(self, track: int) -> _Drawn:
         if track in self._drawn:
@@ -174,7 +226,7 @@ class Strip:
         delta = _DRAWERS[name](rng)
         h, w = delta.shape
         margin = int(np.ceil(self.border_px + self.wander_px + self.taper_px / 2)) if self.border_px else 0
-        x = int(rng.integers(margin, max(margin, self.width - margin - w) + 1))
+        x = int(rng.integers(margin, max(margin, self.strip_px - margin - w) + 1))
         y = track * self.spacing_px + int(rng.integers(0, self.spacing_px - LONGEST_PX - CLEAR_PX + 1))
         drawn = _Drawn(StripDefect(track, name, (x, y, w, h)), np.rint(delta).astype(np.int16))
         self._drawn[track] = drawn
@@ -241,14 +293,16 @@ class StripSource:
         pass
 
 
-def _paint(picture: Gray, drawn: _Drawn, top: int) -> None:
+def _paint(picture: Gray, drawn: _Drawn, top: int, left: int) -> None:
+    """top, left: of the picture, on the strip."""
     x, y, w, h = drawn.defect.box
     first, last = max(0, y - top), min(picture.shape[0], y - top + h)
-    if first >= last:
+    begin, end = max(0, x - left), min(picture.shape[1], x - left + w)
+    if first >= last or begin >= end:
         return
-    part = picture[first:last, x : x + w]
-    offset = y - top
-    np.clip(part + drawn.delta[first - offset : last - offset], 0, 255, out=part, casting="unsafe")
+    part = picture[first:last, begin:end]
+    delta = drawn.delta[first + top - y : last + top - y, begin + left - x : end + left - x]
+    np.clip(part + delta, 0, 255, out=part, casting="unsafe")
 
 
 def _mask(picture: Gray, left: Float64s, right: Float64s, background: int) -> None:
@@ -267,11 +321,15 @@ def _refusal(key: str, value: str, allowed: str) -> CameraError:
     return CameraError(str(Problem(key, value, allowed, "Change the source of this camera")))
 
 
+def _name(text: str) -> str:
+    return text
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
 
 
-_READERS: dict[str, Callable[[str], int | float | tuple[str, ...]]] = {
+_READERS: dict[str, Callable[[str], int | float | str | tuple[str, ...]]] = {
     "width": int,
     "height": int,
     "seed": int,
@@ -284,6 +342,13 @@ _READERS: dict[str, Callable[[str], int | float | tuple[str, ...]]] = {
     "wander_px": float,
     "taper_px": float,
     "defects": int,
+    "strip_px": int,
+    "x_px": int,
+    "mark_px": float,
+    "mark_x_px": int,
+    "mark_class": _name,
+    "mark_jitter_px": float,
+    "mark_missing": float,
 }
 
 

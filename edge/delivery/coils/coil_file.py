@@ -75,6 +75,16 @@ class CoilFile:
         return self.header.coil
 
     @property
+    def lane(self) -> str | None:
+        assert self.header is not None
+        return self.header.lane
+
+    @property
+    def is_new(self) -> bool:
+        """It has no file yet."""
+        return self._handle < 0
+
+    @property
     def id(self) -> str:
         assert self.header is not None
         return self.header.id

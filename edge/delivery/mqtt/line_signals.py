@@ -11,7 +11,7 @@ import logging
 import math
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from edge import config
@@ -30,6 +30,7 @@ MAX_BYTES: Final = 16 * 1024
 MAX_WAITING: Final = 1024
 """Messages that wait for the inspection loop; beyond it the oldest are dropped and counted."""
 MAX_NAME: Final = 128
+LaneNames = Callable[[], frozenset[str]]
 _NUMBER: Final = re.compile(r"-?[0-9]{1,20}(\.[0-9]{1,20})?([eE][+-]?[0-9]{1,3})?")
 
 
@@ -44,7 +45,8 @@ class _Unusable(Exception):
 class LineSignals:
     """Speed and coil, until the inspection loop takes them.  The link's thread calls `take`, the loop's `updates`."""
 
-    def __init__(self, settings: config.Travel, clock: Clock) -> None:
+    def __init__(self, settings: config.Travel, clock: Clock, lane_names: LaneNames = frozenset) -> None:
+        """lane_names: gives the lanes that a coil may be named for."""
         self._settings = settings
         self._clock = clock
         self._path = tuple(steps(settings.path or ""))
@@ -57,6 +59,7 @@ class LineSignals:
         """Messages that newer ones displaced before the inspection loop took them."""
         self.last_refusal = ""
         self._throttle = LogThrottle(log)
+        self._lane_names = lane_names
 
     @property
     def subscriptions(self) -> tuple[str, ...]:
@@ -85,24 +88,36 @@ class LineSignals:
             if len(received.payload) > MAX_BYTES:
                 raise _Unusable("too_large", f"it has more than {MAX_BYTES} bytes")
             if is_speed:
-                update: StripUpdate = Speed(now_ns - self._delay_ns, self._speed(received))
+                updates: list[StripUpdate] = [Speed(now_ns - self._delay_ns, self._speed(received))]
             else:
-                name = _coil(received.payload) if not self._coil_path else self._coil_at_path(received.payload)
-                update = CoilNamed(now_ns, name, received.retained)
+                updates = [
+                    CoilNamed(now_ns, name, received.retained, lane)
+                    for lane, name in self._coils(received.payload).items()
+                ]
         except _Unusable as error:
             self._refuse(received.topic, error, now_ns)
             return
-        if len(self._waiting) >= MAX_WAITING:
-            self.dropped += 1
-            try:
-                self._waiting.popleft()
-            except IndexError:
-                pass  # the inspection loop has just taken them all
-        self._waiting.append(update)
+        for update in updates:
+            if len(self._waiting) >= MAX_WAITING:
+                self.dropped += 1
+                try:
+                    self._waiting.popleft()
+                except IndexError:
+                    pass  # the inspection loop has just taken them all
+            self._waiting.append(update)
 
-    def _coil_at_path(self, payload: bytes) -> str | None:
-        """Raises _Unusable."""
-        return _name(_found(_value(payload), self._coil_path))
+    def _coils(self, payload: bytes) -> dict[str | None, str | None]:
+        """The coil of the strip (None), or those of its lanes, where the value is an object.  Raises _Unusable."""
+        lane_names = self._lane_names()
+        if not self._coil_path and not lane_names:
+            return {None: _coil(payload)}
+        value = _found(_value(payload), self._coil_path) if self._coil_path else _value_or_text(payload)
+        if not isinstance(value, dict) or not lane_names:
+            return {None: _name(value) if self._coil_path else _coil(payload)}
+        unknown = sorted(value.keys() - lane_names)
+        if unknown:
+            raise _Unusable("no_lane", f"{_shown(unknown[0])} is not the name of a lane; set cameras.lanes")
+        return {lane: _name(coil) for lane, coil in value.items()}
 
     def _speed(self, received: Received) -> float:
         """In m/s.  Raises _Unusable."""
@@ -154,6 +169,14 @@ def _value(payload: bytes) -> Any:
     except CommandError as error:
         code = "not_json" if error.code == "bad_json" else error.code
         raise _Unusable(code, str(error)) from None
+
+
+def _value_or_text(payload: bytes) -> Any:
+    """None for what is no JSON."""
+    try:
+        return json_value(payload)
+    except CommandError:
+        return None
 
 
 def _found(value: Any, path: tuple[str | int, ...]) -> Any:

@@ -30,6 +30,11 @@ class Topics:
         return f"{self.prefix}/{self.node}/{camera}/coverage"
 
     @property
+    def coil_report(self) -> str:
+        """Summary of the last coil's report."""
+        return f"{self.prefix}/{self.node}/coil/report"
+
+    @property
     def doctor(self) -> str:
         """`defectd doctor` publishes here, to test whether this node may publish."""
         return f"{self.prefix}/{self.node}/doctor"

@@ -7,7 +7,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from edge.coverage import coil_record
+from edge.coverage import coil_judgement, coil_record
 from edge.coverage.coil_map import CoilMap, CoilMaps
 from edge.coverage.coil_record import CoilSummary
 from edge.host.clock import NS_PER_S, Clock
@@ -28,10 +28,11 @@ async def coils(page: Page, request: Request) -> Response:
     found = await page.work.run(_listed, page.coils, _within(page.clock))
     later = [each for each in found if before is None or each.id < before]
     shown = later[:limit]
+    judged = await page.work.run(_judged, page.coils.folder, [each.id for each in shown])
     return Response.json(
         {
             "schema": "defectd.api.coils/1",
-            "coils": [each.as_json() for each in shown],
+            "coils": [{**each.as_json(), "judgement": judged[each.id]} for each in shown],
             "next": {"before": shown[-1].id} if len(later) > limit else None,
         }
     )
@@ -48,7 +49,7 @@ async def coil(page: Page, request: Request) -> Response:
     if found is None:
         remedy = "The node keeps as many records as coils.max_coils and coils.max_mb allow"
         raise Refusal(HTTPStatus.NOT_FOUND, "not_found", "there is no record of this coil", remedy)
-    answer = await page.work.run(_described, found, places)
+    answer = await page.work.run(_described, page.coils.folder, found, places)
     return Response.json({"schema": "defectd.api.coil/1", **answer})
 
 
@@ -97,6 +98,28 @@ def _map(maps: CoilMaps, path: Path) -> CoilMap:
         return maps.of_record(path.with_name(path.name + ".gz"))
 
 
-def _described(found: CoilMap, places: tuple[float | None, float | None]) -> dict[str, Any]:
+def _described(folder: Path, found: CoilMap, places: tuple[float | None, float | None]) -> dict[str, Any]:
     summary = found.summary()
-    return {"coil": None if summary is None else summary.as_json(), "map": found.view(*places)}
+    coil = None if summary is None else {**summary.as_json(), "judgement": _judged(folder, [summary.id])[summary.id]}
+    return {"coil": coil, "map": found.view(*places)}
+
+
+def _judged(folder: Path, ids: list[str]) -> dict[str, dict[str, Any] | None]:
+    """What was found out about these coils, in short."""
+    found: dict[str, dict[str, Any] | None] = {}
+    for record_id in ids:
+        judgement = coil_judgement.load(folder, record_id)
+        grade = None if judgement is None else judgement.grade
+        found[record_id] = (
+            None
+            if judgement is None
+            else {
+                "product": None if grade is None else grade["product"],
+                "grade": None if grade is None else grade["grade"],
+                "is_best": judgement.is_best,
+                "reasons": [] if grade is None else list(grade["reasons"]),
+                "roll_marks": len(judgement.roll_marks),
+                "released": judgement.release,
+            }
+        )
+    return found

@@ -46,8 +46,10 @@ VERBS: Final[Mapping[tuple[str, str | None], Verb]] = MappingProxyType(
         ),
         ("resume", None): Verb("operator", {"camera": NAME}, ("camera",)),
         ("coil", "show"): Verb("viewer", {}),
-        ("coil", "start"): Verb("operator", {"coil": {"type": "string", "minLength": 1, "maxLength": 128}}, ("coil",)),
-        ("coil", "stop"): Verb("operator", {}),
+        ("coil", "start"): Verb(
+            "operator", {"coil": {"type": "string", "minLength": 1, "maxLength": 128}, "lane": NAME}, ("coil",)
+        ),
+        ("coil", "stop"): Verb("operator", {"lane": NAME}),
         ("coil-release", None): Verb(
             "operator",
             {

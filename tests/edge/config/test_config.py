@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from edge import config
 from edge.config import Camera, broker_address, load, parse, yaml_file
+from edge.control.effective_config import with_calibrations
 from edge.errors import ConfigError
 from edge.host.redact import redact
 
@@ -826,3 +827,41 @@ def test_files_that_root_writes_belong_to_the_owner_of_the_folder(tmp_path):
     yaml_file.place({path: yaml_file.coded({"roi": [1, 2, 3, 4]})})
     assert yaml_file.read(path) == {"roi": [1, 2, 3, 4]}
     assert [(place.stat().st_uid, place.stat().st_gid) for place in (path, path.parent)] == [(65_534, 65_534)] * 2
+
+
+# ---- lanes ---------------------------------------------------------------------------------------------
+
+
+def lane(name, from_mm, to_mm):
+    return {"name": name, "from_mm": from_mm, "to_mm": to_mm}
+
+
+def test_lanes_are_sorted_from_the_operator_side():
+    """The order in the file does not matter; lanes that touch do not overlap."""
+    found = checked(camera(lanes=[lane("b", 600, 1200), lane("a", 0, 600)])).cameras[0].lanes
+    assert [each.name for each in found] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("lanes", "words"),
+    [
+        ([lane("a", 0, 600), lane("b", 590, 1200)], "overlap between 590 and 600 mm"),
+        ([lane("a", 0, 600), lane("a", 600, 1200)], "is used twice"),
+        ([lane("a", 600, 0)], "exchange them"),
+    ],
+)
+def test_lanes_that_cannot_be_are_refused(lanes, words):
+    """The message says what to change."""
+    assert any(words in str(problem) for problem in problems(camera(lanes=lanes)).values())
+
+
+def test_lanes_need_places_across(tmp_path):
+    """A lane that no defect could ever be in is refused, with all that is missing."""
+    keys = {"name": "top", "source": "still.png", "lanes": [lane("a", 0, 600)]}
+    raw = {"node": "n1", "cameras": [keys]}
+    with pytest.raises(ConfigError) as caught:
+        with_calibrations(parse(raw, origin="test", base=tmp_path, env={}))
+    text = str(caught.value)
+    assert all(word in text for word in ("calibrate scale", "direction", "operator_side", "across_at_mm"))
+    keys |= {"scale": {"mm_per_px": 0.25}, "direction": "up", "operator_side": "left", "across_at_mm": 0.0}
+    with_calibrations(parse(raw, origin="test", base=tmp_path, env={}))

@@ -79,12 +79,14 @@ class Scene(node.Scene):
     """A node that inspects, and its models."""
 
     def __init__(
-        self, folder: Path, *, budget_ms: float = 5000, max_slowdown: float = MAX_SLOWDOWN, **model: Any
+        self, folder: Path, *, budget_ms: float | None = None, max_slowdown: float = MAX_SLOWDOWN, **model: Any
     ) -> None:
+        """budget_ms: None: frames wait, so that a busy machine leaves out no tiles."""
         self.folder = folder
         onnx = network(weights=(0, 0, 0, 0, 0, 1))
         first = write_bundle(folder / "first", onnx, card(onnx, version="first"))
-        camera = {**CAMERA, "budget_ms": budget_ms, "tile_px": 32, "mode": "parts", "image_quality": {"enabled": False}}
+        time = {"live": False} if budget_ms is None else {"budget_ms": budget_ms}
+        camera = {**CAMERA, **time, "tile_px": 32, "mode": "parts", "image_quality": {"enabled": False}}
         self.strip = EndlessStrip()
         super().__init__(
             folder,
@@ -340,7 +342,7 @@ def test_installation_that_ends_in_an_error_of_the_program_is_reported(
 def test_shadow_model_runs_on_its_share_and_its_disagreements_are_counted(tmp_path: Path) -> None:
     """The state of the camera counts them; the shadow model decides nothing; a broken one is refused."""
     bundle_of(tmp_path, "other", weights=(0,) * 6, offsets=(0.0, 0, 0, 0, 0, 1.25))
-    with Scene(tmp_path, shadow={"bundle": str(tmp_path / "vother"), "share": 0.5}) as scene:
+    with Scene(tmp_path, budget_ms=5000, shadow={"bundle": str(tmp_path / "vother"), "share": 0.5}) as scene:
         scene.inspect_more(60)
         until(lambda: scene.shadow_state["frames"] > 10, 10, "frames that the shadow model inspected, too")
         shadow = scene.shadow_state

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -37,6 +38,7 @@ class Plant:
         self.events = []
         self.seq = 0
         self.path = folder / f"{ID}.jsonl"
+        self.coil = "A4711"
         self.start()
 
     def start(self):
@@ -60,7 +62,7 @@ class Plant:
         across = None if across_mm is None else (across_mm - 5, across_mm + 5)
         self.write(
             Defect(
-                self.seq, False, f"t{self.seq}", "2026-11-29T21:42:31.000Z", "top", "top", "A4711", "scratches",
+                self.seq, False, f"t{self.seq}", "2026-11-29T21:42:31.000Z", "top", "top", self.coil, "scratches",
                 "minor", 0.9, m, m and m + 0.01, across, 10.0, None,
             )
         )  # fmt: skip
@@ -237,3 +239,21 @@ def test_events_fit_the_schema(plant):
     for event in plant.events:
         jsonschema.validate({**as_json(event, origin), "seq": 1}, SCHEMA)
     assert plant.kinds == ["roll_mark.suspected", "coil.graded", "coil.released"]
+
+
+def test_each_lane_is_judged_for_itself(plant):
+    """The strip and its lanes grow side by side; each has its grade so far, and its alarms name the lane."""
+    plant.begin("A4711")
+    other = plant.folder / "20261129T214300000Z-A-1.jsonl"
+    header = Header(other.stem, "A-1", "line3", "2026-11-29T21:43:00.000Z", 1, cameras=(CameraView("top", "top"),))
+    with other.open("ab") as file:
+        file.write(encoded(replace(header, lane="left", lane_mm=(0.0, 600.0))))
+    plant.path, plant.coil = other, "A-1"
+    plant.mark(8)
+    plant.judge.turn()
+    now = plant.judge.now
+    assert (now.grade["coil"], now.roll_marks) == ("A4711", ())
+    assert now.lanes["left"].grade["coil"] == "A-1"
+    assert len(now.lanes["left"].roll_marks) == 1
+    (alarm,) = plant.events
+    assert (alarm.detail["coil"], alarm.detail["lane"]) == ("A-1", "left")

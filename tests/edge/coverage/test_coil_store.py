@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edge.coverage.coil_store import MAX_AWAY_S, CoilStore
 from edge.coverage.strip_position import RestoredCoil
+from edge.event import Event
 from edge.host.clock import stamp
 
 
@@ -93,6 +94,22 @@ def test_coil_is_not_resumed_after_a_long_time_off(node):
     assert coils.may_still_run(alive_ns)
     node.clock.advance(2)
     assert not coils.may_still_run(alive_ns)
+
+
+def test_coils_of_lanes_are_kept_too(tmp_path):
+    """A node whose lanes alone had coils counts its strip from the start, as before."""
+    clock = FakeClock()
+
+    def started(coil, kind="coil.started", **lane):
+        return Event.now(clock, "node", kind, {"coil": coil, **lane})
+
+    store = CoilStore(tmp_path / "coil.json", clock)
+    store.record([started("A-1", lane="left"), started("A-2", lane="right")])
+    found = CoilStore(tmp_path / "coil.json", clock).latest
+    assert (found.name, found.was_named, found.lanes) == (None, False, {"left": "A-1", "right": "A-2"})
+    store.record([started("A-1", "coil.ended", lane="left"), started("M")])
+    found = CoilStore(tmp_path / "coil.json", clock).latest
+    assert (found.name, found.was_named, found.lanes) == ("M", True, {"right": "A-2"})
 
 
 @given(

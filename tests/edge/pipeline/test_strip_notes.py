@@ -153,3 +153,30 @@ def test_width_is_noted_and_judged() -> None:
     assert restored["seconds"] > 2
     figures = scene.states[-1][1]["width"]
     assert (figures["least_mm"], figures["most_mm"], figures["out_since"]) == (1000.0, 1050.0, None)
+
+
+def test_defects_and_runs_of_lanes_are_on_their_coils() -> None:
+    """Each lane counts from the start of its own coil; a place across that is not known may be in each."""
+    lanes = [{"name": "left", "from_mm": 0, "to_mm": 70}, {"name": "right", "from_mm": 75, "to_mm": 90}]
+    keys = {"operator_side": "left", "across_at_mm": 0.0, "lanes": lanes, "mode": "parts"}
+    scene = NotedScene({**PLACED, **keys}, travel={"speed_m_per_s": 1.0})
+    scene.note(scene.opened())
+    scene.order(CoilOrder("start", "A-1", "left"))
+    scene.play(*[0] * 10, every_s=0.1)
+    scene.order(CoilOrder("start", "A-2", "right"))
+    scene.play(*[0] * 20, every_s=0.1)
+    scene.play(1, every_s=0.1)
+    scene.order(CoilOrder("stop", lane="left"))
+    scene.play(*[0] * 20, every_s=0.1)
+    found = {(note.lane, note.coil) for note in scene.notes if isinstance(note, RunsNote) and note.runs}
+    assert found == {(None, None), ("left", "A-1"), ("right", "A-2")}
+    defect = next(each.defect for each in scene.events if each.type == "defect.opened")
+    assert defect is not None
+    assert defect.lane == "left"
+    assert [(each.lane, each.coil) for each in defect.lane_coils] == [("left", "A-1"), ("right", "A-2")]
+    at = {each.lane: each.position_m for each in defect.lane_coils}
+    assert at["left"] is not None
+    assert at["right"] is not None
+    assert at["left"] - at["right"] == pytest.approx(1.0, abs=0.11)
+    assert [each["lane"] for each in scene.details("coil.started")] == ["left", "right"]
+    assert scene.details("coil.ended")[0]["coil"] == "A-1"

@@ -140,8 +140,8 @@ def test_brief_job_is_not_kept() -> None:
 
 
 def test_child_runs_the_command_line_and_ends_with_its_parent() -> None:
-    """`edge.web.child` is `defectd` for who started it; without that one it does not start."""
-    command = [sys.executable, "-P", "-m", "edge.web.child"]
+    """`edge.host.idle_command` is `defectd` for who started it; without that one it does not start."""
+    command = [sys.executable, "-P", "-m", "edge.host.idle_command"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, str(os.getpid()), "--version"], capture_output=True, text=True, check=True, env=environment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -92,3 +93,29 @@ def test_node_without_records_has_an_empty_map(tmp_path: Path) -> None:
         client = page.client()
         assert answered(client, "", "api-coils-1")["coils"] == []
         assert answered(client, "/current/map", "api-coil-map-1")["coil"] is None
+
+
+def test_report_files_come_from_the_shelf_and_else_from_a_child(scene: RecordScene, client: PageClient) -> None:
+    """The first request makes a file, the next one gets the same bytes; a page that runs nothing."""
+    config = scene.settings.state_dir / "config.yaml"
+    config.write_text('node: line3\nstate_dir: .\ncameras: [{name: top, source: "strip:"}]\n')
+    first = client.get("/api/v1/coils/A.json")
+    assert first.status == 200, first.body
+    jsonschema.validate(first.json, openapi.schema("coil-report-1"), cls=jsonschema.Draft202012Validator)
+    assert client.get("/api/v1/coils/A.json").body == first.body
+    assert (first.json["coil"], first.json["defects"]["minor"], first.json["is_complete"]) == ("A", 1, True)
+    page = client.get("/api/v1/coils/%C3%96%20%3Cb%3E.html?paper=letter")
+    assert page.status == 200, page.body
+    assert "sandbox" in page.headers["Content-Security-Policy"]
+    assert "filename*=UTF-8''%C3%96%20%3Cb%3E.html" in page.headers["Content-Disposition"]
+    rows = client.get("/api/v1/coils/A.csv")
+    assert rows.body.startswith(b"from_m,to_m,across_from_mm")
+    assert gzip.decompress(client.get("/api/v1/coils/A.csv", Accept_Encoding="gzip").body) == rows.body
+    assert client.get("/api/v1/coils/nothing.pdf").status == 404
+    assert client.get("/api/v1/coils/A.json?from=middle").status == 400
+
+
+def test_trend_over_coils(client: PageClient) -> None:
+    """The coils that have ended, the oldest first."""
+    found = answered(client, "/trend?last=10", "api-coil-trend-1")
+    assert [one["coil"] for one in found["coils"]] == ["A", "\u00d6 <b>"]

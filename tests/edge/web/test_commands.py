@@ -18,6 +18,7 @@ from edge.web.api.command import DEFAULT_ACTIONS, VERBS
 EXAMPLES: dict[str, Any] = {
     "camera": "top",
     "coil": "A4711",
+    "lane": "left",
     "digest": "abcdef",
     "for_s": 60,
     "grade": "B",

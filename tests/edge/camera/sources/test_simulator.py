@@ -186,3 +186,29 @@ def test_source_of_the_same_url_gives_the_same_frames():
     assert first.actual == SourceInfo("strip", 320, 80, 30.0, "GREY")
     with pytest.raises(CameraError, match="only"):
         open_source(SourceSpec("strip:?colour=1"))
+
+
+def test_cameras_of_one_strip_see_the_same_where_they_overlap():
+    """One seed and one strip_px: the same defects and steel, each with its own light and noise."""
+    keys = {"width": 400, "height": 200, "seed": 3, "strip_px": 600, "noise": 0.0, "mark_px": 700.0, "mark_x_px": 260}
+    left, right = Strip(**keys), Strip(**keys, x_px=200)
+    assert left.defects(0, 20_000) == right.defects(0, 20_000)
+    frames = [(left.view(top, 0)[:, 200:], right.view(top, 0)[:, :200]) for top in (0, 1400)]
+    clean, marked = (a.astype(int) - b for a, b in frames)
+    assert np.abs(clean - marked).max() <= 2, "only the light differs, and it stands still"
+    shown = [defect.track for defect, _ in right.truth(0)], [defect.track for defect, _ in left.truth(58)]
+    assert shown[0] == []
+    assert -2 in shown[1], "the roll's second turn"
+
+
+def test_roll_marks_at_its_period_with_jitter_and_misses():
+    """The same shape each time; every missing turn leaves no mark, and the others keep their places."""
+    strip = Strip(seed=5, mark_px=800.0, mark_x_px=100, mark_class="patches", mark_jitter_px=3.0, mark_missing=0.3)
+    marks = [defect for defect in strip.defects(0, 80_000) if defect.track < 0]
+    off = [mark.box[1] + mark.track * 800 for mark in marks]
+    assert 55 <= len(marks) <= 85
+    assert 2.0 < np.std(off) < 4.0
+    assert len({(mark.class_name, mark.box[0], *mark.box[2:]) for mark in marks}) == 1
+    pixels = strip.view(marks[0].box[1] - 20, 0)
+    x, _, w, h = marks[0].box
+    assert np.abs(pixels[20 : 20 + h, x : x + w].astype(int) - np.median(pixels)).mean() > 15

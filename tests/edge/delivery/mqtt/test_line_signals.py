@@ -19,9 +19,10 @@ BASE = {"topic": "plant/drive", "path": "$.line.speed", "coil_topic": "plant/coi
 class Scene:
     """One LineSignals, and the messages that it receives."""
 
-    def __init__(self, **settings):
+    def __init__(self, *lanes, **settings):
         self.clock = FakeClock()
-        self.signals = LineSignals(config.Travel.model_validate({**BASE, **settings}), self.clock)
+        travel = config.Travel.model_validate({**BASE, **settings})
+        self.signals = LineSignals(travel, self.clock, lambda: frozenset(lanes))
 
     def send(self, payload, topic="plant/drive", *, retained=False):
         payload = payload if isinstance(payload, bytes) else payload.encode()
@@ -161,3 +162,19 @@ def test_wrong_keys_are_reported_with_their_remedy(travel, words, tmp_path):
     with pytest.raises(ConfigError) as refusal:
         config.parse(raw, origin="x", base=tmp_path, env={})
     assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("path", [None, "coils"])
+def test_object_names_the_coils_of_lanes(path):
+    """Itself, or at the path; a text is still the coil of the strip, and an unknown lane is refused."""
+    scene = Scene("left", "right", coil_path=path)
+    around = '{"coils": %s}' if path else "%s"
+
+    def named(payload):
+        scene.send(around % payload, "plant/coil")
+        return [(update.lane, update.name) for update in scene.signals.updates()]
+
+    assert named('{"left": "A-1", "right": null}') == [("left", "A-1"), ("right", None)]
+    assert named('"A"') == [(None, "A")]
+    assert named('{"middle": "A-3"}') == []
+    assert scene.signals.refused == {"no_lane": 1}

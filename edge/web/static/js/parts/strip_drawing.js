@@ -97,6 +97,7 @@ export function drawStrip(context, scale, map, selected, textPx = 12) {
     drawLane(context, scale, map, index, lane, ink, text, textPx);
     drawCoverage(context, scale, map, index, lane, ink);
   }
+  for (const [index, lane] of map.lanes.entries()) drawCells(context, scale, map, index, lane, ink);
   for (const mark of map.rollMarks ?? []) drawRollMark(context, scale, map, mark, ink, text, textPx);
   for (const [index, lane] of map.lanes.entries()) marks.push(...drawDefects(context, scale, map, index, lane, selected, ink));
   drawAxis(context, scale, map, ink, text, textPx);
@@ -177,6 +178,19 @@ function drawHole(context, x, width, top, isMissed, ink) {
   context.strokeStyle = isMissed ? ink.bad : ink.warn;
   context.lineWidth = 1.5;
   context.strokeRect(x, top - 0.5, width, COVER_PX + 1);
+}
+
+/** Where defects are too many to be shown one by one: a box for those around it, the larger the more, in the colour of the worst. */
+function drawCells(context, scale, map, index, lane, ink) {
+  const cells = (map.cells ?? []).filter((cell) => cell.lane === lane.name && cell.to >= scale.view.from && cell.from <= scale.view.to);
+  const most = cells.reduce((known, { count }) => Math.max(known, count), 1);
+  for (const { from, to, across, count, severity } of cells) {
+    const [x0, x1] = [Math.max(scale.left, scale.x(from)), Math.min(scale.right, scale.x(to))];
+    const [y0, y1] = (across ?? [0.45 * scale.acrossMm, 0.55 * scale.acrossMm]).map((mm) => scale.y(index, mm));
+    const share = Math.sqrt(0.15 + (0.85 * Math.log1p(count)) / Math.log1p(most));
+    context.fillStyle = ink[severity];
+    context.fillRect((x0 + x1 - (x1 - x0) * share) / 2, (y0 + y1 - (y1 - y0) * share) / 2, Math.max(0, x1 - x0) * share, (y1 - y0) * share);
+  }
 }
 
 function drawDefects(context, scale, map, index, lane, selected, ink) {

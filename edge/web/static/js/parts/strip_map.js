@@ -27,6 +27,7 @@ const LISTED_KEYS = {
  *   lanes: [{name, title, hasSides}], defects: [{key, at, to, across_mm|null, class, severity, lane, length_mm, time}], sorted by `at`,
  *   runs: [{lane, from, to, kind: "whole|partial|missed|unknown", cause}], density: {bin, counts: [[minor, major, critical]], from?, limit?},
  *   rollMarks: [{lane, positions: [...], across_mm, period_m}],
+ *   cells?: [{lane, from, to, across: [mm, mm]|null, count, severity}] in place of defects that are too many,
  *   start?: where the strip starts (0) }
  * span: length shown at first; null: all. focus: {from, to, key} to go there, once for each new object. selected: key. onSelect(defect|null); onOpen(key) on Enter.
  * onView({from, to, isFollowing}): after each move, to load more. textPx: 12; a wall needs more.

@@ -1,4 +1,7 @@
-"""One command as a child of the page process, and not longer: `python -m edge.web.child PARENT ARGUMENTS...`."""
+"""One command as a child of the process that starts it, and not longer, when the machine has nothing else to do.
+
+`python -m edge.host.idle_command PARENT ARGUMENTS...`
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from edge.host.parent_process import die_with
 
 EXIT_ORPHAN: Final = 4
 COMMAND: Final = "edge.cli"
-"""Run by name: the page process itself loads nothing of it."""
+"""Run by name: who starts it loads nothing of it."""
 
 
 def main(arguments: list[str]) -> int:
