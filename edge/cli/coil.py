@@ -33,6 +33,7 @@ def coil() -> None:
       defectd coil start A4711    a coil starts now, at 0 m
       defectd coil start A4711-1 --lane left    the same for one of the strips that run side by side
       defectd coil show           the coil, its position, and the speed of the strip
+      defectd coil start A4711-1 --lane left    the same for one of the strips that run side by side
       defectd coil stop           the coil ends; positions are unknown until the next one
       defectd coil list           the coils of which the node has a record
       defectd coil release A4711 --by "J. Weber"    a person releases a coil that has ended
@@ -72,7 +73,7 @@ def stop(config_path: Any, as_json: bool, lane: str | None) -> None:
     _order(config_path, as_json, lane, action="stop")
 
 
-@coil.command()
+@coil.command(short_help="Show the coil, its position and speed; coils of lanes.")
 @config_option
 @json_option
 @exits_with_reason
@@ -153,7 +154,7 @@ def list_coils(config_path: Any, as_json: bool, last: int) -> None:
     table.show(COLUMNS, rows)
 
 
-@coil.command()
+@coil.command(short_help="The report of a coil, as pdf, html, png, csv or json.")
 @config_option
 @json_option
 @click.argument("name", required=False)
@@ -186,6 +187,11 @@ def report(
 
     NAME: of the coil, or the id of its record. Reads the record; the node need not run. A coil that runs is
     reported so far. Without -o: the grade and its reasons.
+
+    \b
+    Examples:
+      defectd coil report A4711 -o A4711.pdf
+      defectd coil report --last -o last.html
     """
     from edge import config
     from edge.coverage.rolls import Roll
@@ -221,13 +227,18 @@ def report(
             echo(f"  {line}")
 
 
-@coil.command()
+@coil.command(short_help="How defects, grades and gaps develop over coils.")
 @config_option
 @json_option
 @click.option("--last", type=click.IntRange(1, 1000), default=100, show_default=True, help="Number of coils.")
 @exits_with_reason
 def trend(config_path: Any, as_json: bool, last: int) -> None:
-    """How defects a kilometre, gaps, roll marks and grades develop from coil to coil. The node need not run."""
+    """How defects a kilometre, gaps, roll marks and grades develop from coil to coil. The node need not run.
+
+    \b
+    Examples:
+      defectd coil trend --last 50
+    """
     from edge import config
     from edge.report.trend import trend_of
 
