@@ -31,7 +31,6 @@ def coil() -> None:
     \b
     Examples:
       defectd coil start A4711    a coil starts now, at 0 m
-      defectd coil start A4711-1 --lane left    the same for one of the strips that run side by side
       defectd coil show           the coil, its position, and the speed of the strip
       defectd coil start A4711-1 --lane left    the same for one of the strips that run side by side
       defectd coil stop           the coil ends; positions are unknown until the next one

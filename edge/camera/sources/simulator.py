@@ -78,10 +78,6 @@ class Strip:
         border_px: int = 0,
         wander_px: float = 0.0,
         taper_px: float = 0.0,
-<<<<<<< HEAD
-=======
-        defects: int = 1,
->>>>>>> p-auto
         strip_px: int = 0,
         x_px: int = 0,
         mark_px: float = 0.0,
@@ -89,20 +85,13 @@ class Strip:
         mark_class: str = "inclusion",
         mark_jitter_px: float = 0.0,
         mark_missing: float = 0.0,
-<<<<<<< HEAD
         defects: int = 1,
-=======
->>>>>>> p-auto
     ) -> None:
         """speed_px: travel per frame.  spacing_px: mean distance between defects.  noise: sigma of the sensor, gray.
 
         mm_per_px: the scale that the strip states; it changes no frame.  border_px: dark background on both sides; 0:
         the strip fills the picture.  wander_px: how far the strip moves to both sides.  taper_px: how much narrower it
         gets over TAPER_ROWS rows; then it gets wider again.  defects: 0: a strip without any, as calibrations need it.
-<<<<<<< HEAD
-=======
-        gets over TAPER_ROWS rows; then it gets wider again.
->>>>>>> p-auto
         strip_px, x_px: width of the strip, and where this camera's picture starts on it; 0: the picture is the strip.
         Cameras of one seed and strip_px see the same defects where their pictures overlap.
         mark_px: a roll marks the strip each so many rows, with this class, at mark_x_px on the strip; 0: none does.
@@ -136,18 +125,11 @@ class Strip:
         self.width, self.height, self.seed = width, height, seed
         self.speed_px, self.spacing_px, self.noise, self.classes = speed_px, spacing_px, noise, classes
         self.border_px, self.wander_px, self.taper_px = border_px, wander_px, taper_px
-<<<<<<< HEAD
-=======
-        self.has_defects = bool(defects)
->>>>>>> p-auto
         self.strip_px, self.x_px = strip_px, x_px
         self.mark_px, self.mark_x_px, self.mark_class = mark_px, mark_x_px, mark_class
         self.mark_jitter_px, self.mark_missing = mark_jitter_px, mark_missing
         self._mark: npt.NDArray[np.int16] | None = None
-<<<<<<< HEAD
         self.has_defects = bool(defects)
-=======
->>>>>>> p-auto
         self._drawn: OrderedDict[int, _Drawn] = OrderedDict()
         rng = np.random.default_rng([seed, 0])
         # The noise is shifted to start at 0, so that it fits uint8, and the light is lowered by the same amount. Then
@@ -206,10 +188,7 @@ class Strip:
         return [drawn.defect for drawn in self._near(first_row, end_row)]
 
     def _near(self, top: int, end: int) -> list[_Drawn]:
-<<<<<<< HEAD
-=======
         """Drawn defects that may reach into these rows, in order along the strip, the roll's marks last."""
->>>>>>> p-auto
         if not self.has_defects:
             return self._marks(top, end)
         # Each stretch of spacing_px holds one defect; only the first is clean: the strip starts with good steel.
@@ -361,10 +340,6 @@ _READERS: dict[str, Callable[[str], int | float | str | tuple[str, ...]]] = {
     "border_px": int,
     "wander_px": float,
     "taper_px": float,
-<<<<<<< HEAD
-=======
-    "defects": int,
->>>>>>> p-auto
     "strip_px": int,
     "x_px": int,
     "mark_px": float,
@@ -372,10 +347,7 @@ _READERS: dict[str, Callable[[str], int | float | str | tuple[str, ...]]] = {
     "mark_class": _name,
     "mark_jitter_px": float,
     "mark_missing": float,
-<<<<<<< HEAD
     "defects": int,
-=======
->>>>>>> p-auto
 }
 
 
