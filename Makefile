@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick train-quick lint docs wheels-arm64 test-arm64 soak-delivery pictures test-install deb release bench clean
+.PHONY: help run test test-quick train-quick lint docs man pictures pictures-terminal wheels-arm64 test-arm64 soak-delivery test-install deb release bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,12 @@ lint: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
 docs: $(VENV)/.dev ## the reference pages from the code, then the documentation into site/
 	$(BIN)/python tests/docs/reference_pages.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+man: $(VENV)/.dev ## manual pages of all commands, in dist/man
+	PYTHONPATH=. $(BIN)/python deploy/man_pages.py dist/man
+
+pictures-terminal: $(VENV)/.dev ## pictures of terminal screens for the documentation, in docs/terminal; needs tmux
+	$(BIN)/python tests/docs/terminal_pictures.py
 
 wheels-arm64: $(VENV)/.run ## does every dependency of the edge have a wheel for aarch64?
 	PYTHON=$(BIN)/python tests/arm64.sh wheels

@@ -16,6 +16,8 @@ PAGE_UNIT=defectd-web.service
 UDEV_RULES=/etc/udev/rules.d/60-defectd-cameras.rules
 JOURNALD_CONF=/etc/systemd/journald.conf.d/60-defectd.conf
 COMMAND=/usr/local/bin/defectd
+MAN_DIR=/usr/local/share/man/man1
+COMPLETION=/usr/local/share/bash-completion/completions/defectd
 OWN_USER=defectd
 MIN_SYSTEMD=249
 MIN_DISK_MIB=1000
@@ -203,7 +205,7 @@ build_from_checkout() {
   WHEEL=$(echo "$folder"/built/defectd-*.whl)
   mkdir -p "$folder/share"
   cp -r "$checkout/systemd/." "$checkout/deploy/udev" "$checkout/deploy/journald" "$folder/share"
-  cp "$checkout"/{README.md,LICENSE,CHANGELOG.md,config.yaml} "$checkout/docs/plant.md" "$folder/share"
+  cp "$checkout"/{README.md,LICENSE,CHANGELOG.md,config.yaml} "$checkout/docs/plant.md" "$checkout/deploy/man_pages.py" "$folder/share"
 }
 
 quietly() {
@@ -231,6 +233,10 @@ make_version() {
   mkdir -p "$FOLDER/share/defectd"
   cp -r "$SHARE/." "$FOLDER/share/defectd"
   install -m 755 "$SELF" "$FOLDER/share/defectd/install.sh"
+  if [[ -e $FOLDER/share/defectd/man_pages.py ]]; then
+    quietly "$FOLDER/bin/python" "$FOLDER/share/defectd/man_pages.py" "$FOLDER/share/defectd/man"
+  fi
+  "$FOLDER/bin/defectd" completion bash >"$FOLDER/share/defectd/completion.bash"
   "$FOLDER/bin/defectd" model verify >/dev/null || fail "the shipped model does not work on this processor"
   sync -f "$FOLDER"
   touch "$FOLDER/complete"
@@ -372,7 +378,17 @@ place_surroundings() {
   fi
   if placed "$from/journald/60-defectd.conf" $JOURNALD_CONF; then systemctl restart systemd-journald; fi
   ln -sfn "$PREFIX/current/bin/defectd" $COMMAND
+  place_help "$from"
 }
+
+# Manual pages and completion of this version, where it has them.  $1: the files beside the program.
+place_help() {
+  remove_help
+  if [[ -d $1/man/man1 ]]; then install -D -m 644 -t $MAN_DIR "$1"/man/man1/*.1; fi
+  if [[ -e $1/completion.bash ]]; then placed "$1/completion.bash" $COMPLETION || true; fi
+}
+
+remove_help() { rm -f $MAN_DIR/defectd{,-*}.1 $COMPLETION; }
 
 # True when the file was new or changed.
 placed() {
@@ -453,6 +469,7 @@ uninstall() {
   need_root
   if [[ -d /run/systemd/system && -e $UNIT_DIR/$UNIT ]]; then systemctl --quiet disable --now $UNIT; fi
   remove_page_unit
+  remove_help
   rm -f $UNIT_DIR/$UNIT $UNIT_DIR/$UNIT.d/network-cameras.conf $UDEV_RULES $COMMAND $CONFIG_DIR/config.example.yaml
   rm -rf "$PREFIX"
   if [[ $PURGE == yes ]]; then

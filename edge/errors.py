@@ -6,6 +6,7 @@ DefectdError
  |- ImageError         skip this image; others can be inspected
  |- PayloadError       a message from outside is malformed: drop it, count it
  |- CalibrationError   the footage does not support a calibration: write nothing
+ |   `- NeedlessCalibration   it would make nothing better: go on without it
  |- EvidenceError      a picture cannot be kept or read: store its event without it
  |- ReportError        a report cannot be made here: say why, inspection goes on
  |- CommandError       a command was not executed: reply with the reason
@@ -62,6 +63,10 @@ class PayloadError(DefectdError):
 
 class CalibrationError(DefectdError):
     """The footage does not support a calibration, or shows that it would not help."""
+
+
+class NeedlessCalibration(CalibrationError):
+    """The footage is good, and this calibration would make nothing better."""
 
 
 class EvidenceError(DefectdError):

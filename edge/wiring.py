@@ -48,8 +48,10 @@ from edge.monitoring.node_status import NodeStatusReader
 from edge.monitoring.page_process import PageProcess
 from edge.monitoring.status_line import status_line
 from edge.page_settings import page_settings
+from edge.pipeline.camera_state import NO_SIGNAL_REASONS
 from edge.pipeline.event_latency import EventLatency
 from edge.pipeline.fixed_periods import fixed_periods_m
+from edge.pipeline.histogram import Summary
 from edge.pipeline.loop import InspectionLoop
 from edge.pipeline.orders import OrderQueue
 from edge.pipeline.reporting import Report, Subscribers
@@ -419,19 +421,28 @@ def _log_period(reports: Sequence[Report], recorder: Recorder, publisher: Publis
         if report.coverage["partial"]:
             counts += f" ({report.coverage['partial']} in part)"
         reports_log.info(
-            "%s: %s, %.1f fps, ms p50 %.1f p95 %.1f p99 %.1f p99.9 %.1f max %.1f, %s; %d open; "
-            "events %d, waiting %d, mqtt %s",
+            "%s: %s, %.1f fps, %s, %s; %d open; events %d, waiting %d, mqtt %s",
             report.camera,
-            report.state,
+            _state_words(report),
             report.fps,
-            report.latency.p50,
-            report.latency.p95,
-            report.latency.p99,
-            report.latency.p999,
-            report.latency.max,
+            _latency_words(report.latency),
             counts,
             report.open_defects,
             recorder.stored,
             waiting,
             mqtt,
         )
+
+
+def _state_words(report: Report) -> str:
+    """The state for people: with its reason, and the end of the node is no fault."""
+    if report.reason == NO_SIGNAL_REASONS["stopped"]:
+        return report.reason
+    return f"{report.state} ({report.reason})" if report.reason else report.state
+
+
+def _latency_words(latency: Summary) -> str:
+    if not latency.n:
+        return "no verdict"
+    names = ("p50", "p95", "p99", "p999", "max")
+    return "ms " + " ".join(f"{name.replace('999', '99.9')} {getattr(latency, name):.1f}" for name in names)

@@ -129,6 +129,8 @@ def site(folder: Path) -> Path:
         ("UDEV_RULES", "udev.rules"),
         ("JOURNALD_CONF", "journald.conf"),
         ("COMMAND", "command"),
+        ("MAN_DIR", "man"),
+        ("COMPLETION", "completion"),
     ):
         (line,) = [line for line in text.splitlines() if line.startswith(f"{key}=")]
         text = text.replace(line, f"{key}={folder / value}")
@@ -186,6 +188,23 @@ def test_switch_that_was_killed_can_be_taken_back(call, tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "running").read_text() == "v1\n"
     assert (tmp_path / "prefix" / "current").readlink().name == "v1"
+
+
+def test_manual_and_completion_are_those_of_the_version_that_runs(tmp_path):
+    """A page that the new version no longer has goes; a version without any leaves none."""
+    site(tmp_path)
+    share = tmp_path / "prefix/versions/v2/share/defectd"
+    (share / "man/man1").mkdir(parents=True)
+    (share / "man/man1/defectd-run.1").write_text("v2\n")
+    (share / "completion.bash").write_text("v2\n")
+    (tmp_path / "man").mkdir()
+    (tmp_path / "man/defectd-old.1").write_text("v1\n")
+    assert run_on(tmp_path, "switch_to", "v2").returncode == 0
+    assert [page.name for page in (tmp_path / "man").iterdir()] == ["defectd-run.1"]
+    assert (tmp_path / "completion").read_text() == "v2\n"
+    assert run_on(tmp_path, "switch_to", "v1").returncode == 0
+    assert not list((tmp_path / "man").iterdir())
+    assert not (tmp_path / "completion").exists()
 
 
 def test_install_without_a_start_does_not_claim_that_the_new_version_runs(tmp_path):

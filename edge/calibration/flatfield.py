@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.calibration.motion_check import MotionCheck
-from edge.errors import CalibrationError
+from edge.errors import CalibrationError, NeedlessCalibration
 from edge.frame import Float32s, Gray
 from edge.vision.drawing import label
 from edge.vision.flatfield import FACTOR, UNIT, cells, unevenness
@@ -50,7 +50,7 @@ def measure(
 
     roi: x y w h of the surface, px.  outline: (N, 2) its corners, where it is a polygon inside roi.
     Raises CalibrationError when the frames are too few, show one piece of surface, are too dark or saturated, in part
-    or in whole, or when the gain would not help.
+    or in whole; NeedlessCalibration when the gain would not help.
     """
     if len(frames) < MIN_FRAMES:
         raise CalibrationError(f"{len(frames)} frames: at least {MIN_FRAMES}, of different good surface, are needed")
@@ -78,7 +78,7 @@ def measure(
     before = float(np.mean([_unevenness(frame, None, roi) for frame in frames[1::2]]))
     after = float(np.mean([_unevenness(frame, gain, roi) for frame in frames[1::2]]))
     if after > HELPS * before:
-        raise CalibrationError(
+        raise NeedlessCalibration(
             f"it would not help: brightness varies by {100 * before:.1f} % across the frame, and by "
             f"{100 * after:.1f} % with the gain. Give more frames of good surface, or inspect without a flat field. If "
             "the frames show dark background, calibrate the region first: `defectd calibrate roi`"

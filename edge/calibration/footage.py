@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -112,19 +113,21 @@ def gather(
     max_frames: int,
     min_frames: int = 1,
     every_s: float = 0.0,
+    every: int = 1,
     surface: bool = True,
     on_frame: Callable[[], None] = lambda: None,
     feed: Path | None = None,
 ) -> Footage:
     """Collect up to max_frames frames from the sources of `shots`, one every `every_s` seconds.
 
+    every: one of so many frames, for example to see all of a long recording.
     surface: the frames show steel, so their sharpness can be checked.
     Raises CalibrationError for a source that cannot be read, frames of several sizes, fewer than min_frames, or too
     many bad images among them.
     """
     frames: list[Gray] = []
     size_bytes = 0
-    for shot in thinned(shots(camera, sources, clock, feed=feed), every_s):
+    for shot in islice(thinned(shots(camera, sources, clock, feed=feed), every_s), 0, None, every):
         frames.append(shot.pixels.copy())
         size_bytes += shot.pixels.nbytes
         on_frame()

@@ -18,6 +18,7 @@ from edge.camera.sources.files import find_images
 from edge.errors import CalibrationError, CameraError
 from edge.evidence.export import MANIFEST, UNSURE
 from edge.frame import Gray
+from edge.host.suggestion import did_you_mean
 
 GOOD_FOLDERS: Final = ("good", "normal")
 MAX_PICTURES: Final = 200_000
@@ -76,8 +77,9 @@ def find(folders: Sequence[Path], classes: Sequence[str], skipped: Sequence[str]
                 continue  # an empty folder: its class has no pictures
             found += [Labelled(base / name, numbers[normalised(path.name)]) for name in names]
     if unknown:
+        meant = did_you_mean(Path(unknown[0]).name, classes)
         raise CalibrationError(
-            f"no class of this model: {', '.join(unknown)}. It knows: {', '.join(classes)}; good or normal is "
+            f"no class of this model: {', '.join(unknown)}. {meant}It knows: {', '.join(classes)}; good or normal is "
             f"defect-free surface, {UNSURE} is left out"
         )
     if not found:

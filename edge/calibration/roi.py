@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from edge import config
 from edge.config.camera_calibration import Side, Track
-from edge.errors import CalibrationError, ImageError
+from edge.errors import CalibrationError, ImageError, NeedlessCalibration
 from edge.frame import Float64s, Gray
 from edge.vision import tiles
 from edge.vision.drawing import label
@@ -42,6 +42,10 @@ SIZES: Final = (0.5, 0.75, 1.0, 1.5, 2.0)
 """Candidates for the size of a tile, as shares of the present one."""
 
 Point = tuple[int, int]
+
+
+class WanderError(CalibrationError):
+    """The edges wander too far for a fixed region; they can be followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +92,8 @@ def find(
 
     margin_px: distance from each edge, in addition to the wander of the strip.  track: the strip may wander; the daemon
     is to follow its edges.  on_frame: called for each frame on each side.
-    Raises CalibrationError when no side shows an edge, when an edge is too soft to locate, when the strip wanders too
-    far for a fixed region, or when no place is inside the strip in all frames.
+    Raises NeedlessCalibration when no side shows an edge, WanderError when the strip wanders too far for a fixed
+    region, CalibrationError when an edge is too soft to locate, or when no place is inside the strip in all frames.
     """
     height, width = frames[0].shape
     edges = []
@@ -117,7 +121,7 @@ def find(
                 "followed. Level the camera, or leave out --track"
             )
         if wander > max_wander_px and not track:
-            raise CalibrationError(
+            raise WanderError(
                 f"the {side} edge lies up to {wander:.0f} px from its median place, more than {max_wander_px:g}: "
                 "the camera or the strip moves too much for a fixed region. Fix the camera, increase --wander-px, "
                 "or follow the edges in each frame with --track"
@@ -125,7 +129,7 @@ def find(
         edges.append(Edge(side, start, end, wander, len(lines)))
         seen_px[side] = (round(float(min(starts.min(), ends.min())), 1), round(float(max(starts.max(), ends.max())), 1))
     if not edges:
-        raise CalibrationError(
+        raise NeedlessCalibration(
             "no side of the frames shows a dark background beside the strip. If the strip fills the frame, leave roi "
             "out; otherwise give it with --shape"
         )

@@ -13,6 +13,7 @@ from edge.cli import (
     bench,
     calibrate,
     coil,
+    completion,
     doctor,
     events,
     evidence,
@@ -77,5 +78,6 @@ for _command in (
     support.support_bundle,
     model.model,
     web.web,
+    completion.completion,
 ):
     main.add_command(_command)

@@ -73,7 +73,13 @@ def bench(
     for_s: float,
     reference: Path | None,
 ) -> None:
-    """Measure the latency of this machine per tile and per frame, beside other ways to inspect the same tiles."""
+    """Measure the latency of this machine per tile and per frame, beside other ways to inspect the same tiles.
+
+    \b
+    Examples:
+      defectd bench
+      defectd bench --camera-count 4 --fps 30
+    """
     one_thread_each()
     from edge import config
     from edge.model import bundle

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
+from edge.cli import table
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.options import config_option, json_option
 from edge.cli.progress import echo, note
+from edge.cli.table import Cell, Column
+
+COLUMNS: Final = (
+    Column("started"),
+    Column("coil"),
+    Column("length", right=True),
+    Column("defects", folds=True),
+    Column("record"),
+    Column("id"),
+)
 
 
 @click.group(short_help="Start, end or show the coil on the line; list coils.")
@@ -18,14 +29,15 @@ def coil() -> None:
     """The coil on the line: positions count from its start.
 
     \b
-    defectd coil start A4711    a coil starts now, at 0 m
-    defectd coil show           the coil, its position, and the speed of the strip
-    defectd coil start A4711-1 --lane left    the same for one of the strips that run side by side
-    defectd coil stop           the coil ends; positions are unknown until the next one
-    defectd coil list           the coils of which the node has a record
-    defectd coil release A4711 --by "J. Weber"    a person releases a coil that has ended
-    defectd coil report A4711 -o A4711.pdf        the report of a coil, also as html, png, csv, json
-    defectd coil trend                            how defects, grades and gaps develop from coil to coil
+    Examples:
+      defectd coil start A4711    a coil starts now, at 0 m
+      defectd coil start A4711-1 --lane left    the same for one of the strips that run side by side
+      defectd coil show           the coil, its position, and the speed of the strip
+      defectd coil stop           the coil ends; positions are unknown until the next one
+      defectd coil list           the coils of which the node has a record
+      defectd coil release A4711 --by "J. Weber"    a person releases a coil that has ended
+      defectd coil report A4711 -o A4711.pdf        the report of a coil, also as html, png, csv, json
+      defectd coil trend                            how defects, grades and gaps develop from coil to coil
     """
 
 
@@ -36,7 +48,12 @@ def coil() -> None:
 @click.option("--lane", help="Lane of the camera on which it starts; otherwise it is the coil of the whole strip.")
 @exits_with_reason
 def start(config_path: Any, as_json: bool, name: str, lane: str | None) -> None:
-    """Start a coil now, at 0 m. A coil that runs there ends."""
+    """Start a coil now, at 0 m. A coil that runs there ends.
+
+    \b
+    Examples:
+      defectd coil start A4711
+    """
     _order(config_path, as_json, lane, action="start", coil=name)
 
 
@@ -46,7 +63,12 @@ def start(config_path: Any, as_json: bool, name: str, lane: str | None) -> None:
 @click.option("--lane", help="Lane whose coil ends; otherwise it is the coil of the whole strip.")
 @exits_with_reason
 def stop(config_path: Any, as_json: bool, lane: str | None) -> None:
-    """End the coil."""
+    """End the coil.
+
+    \b
+    Examples:
+      defectd coil stop
+    """
     _order(config_path, as_json, lane, action="stop")
 
 
@@ -55,7 +77,12 @@ def stop(config_path: Any, as_json: bool, lane: str | None) -> None:
 @json_option
 @exits_with_reason
 def show(config_path: Any, as_json: bool) -> None:
-    """Show the coil, its position and the speed of the strip, and the coils of lanes."""
+    """Show the coil, its position and the speed of the strip, and the coils of lanes.
+
+    \b
+    Examples:
+      defectd coil show
+    """
     _order(config_path, as_json, None, action="show")
 
 
@@ -68,7 +95,13 @@ def show(config_path: Any, as_json: bool) -> None:
 @click.option("--reason", help="Why it has another grade.")
 @exits_with_reason
 def release(config_path: Any, as_json: bool, name: str, by: str, grade: str | None, reason: str | None) -> None:
-    """Release a coil that has ended. An event reports who did it. NAME: of the coil, or the id of its record."""
+    """Release a coil that has ended. An event reports who did it. NAME: of the coil, or the id of its record.
+
+    \b
+    Examples:
+      defectd coil release A4711 --by "J. Weber"
+      defectd coil release A4711 --by "J. Weber" --grade B --reason "edge trimmed"
+    """
     fields = {"grade": grade, "reason": reason}
     reply = _ask(config_path, "coil-release", coil=name, by=by, **{k: v for k, v in fields.items() if v is not None})
     if as_json:
@@ -84,8 +117,14 @@ def release(config_path: Any, as_json: bool, name: str, by: str, grade: str | No
 @click.option("--last", type=click.IntRange(1, 100_000), default=20, show_default=True, help="Number of coils.")
 @exits_with_reason
 def list_coils(config_path: Any, as_json: bool, last: int) -> None:
-    """List coils, the newest first. Reads their records; the node need not run."""
+    """List coils, the newest first. Reads their records; the node need not run.
+
+    \b
+    Examples:
+      defectd coil list --last 5
+    """
     from edge import config
+    from edge.cli import screen
     from edge.coverage import coil_record
     from edge.host.clock import local_date_time, wall_ns_of
 
@@ -96,15 +135,22 @@ def list_coils(config_path: Any, as_json: bool, last: int) -> None:
         return
     if not found:
         echo(f"no records in {folder}")
+    rows: list[tuple[Cell, ...]] = []
     for each in found:
-        length = "length unknown" if each.length_m is None else f"{each.length_m:.1f} m"
-        defects = ", ".join(f"{n} {name}" for name, n in each.severities.items()) or "no defects"
-        ends = [] if each.ended is not None else ["so far"]
+        length = "unknown" if each.length_m is None else f"{each.length_m:.1f} m"
+        counts = {name: n for name, n in each.severities.items() if n}
+        worst = (
+            max(counts, key=list(screen.SEVERITIES).index) if set(counts) <= set(screen.SEVERITIES) and counts else ""
+        )
+        defects = ", ".join(f"{n} {name}" for name, n in counts.items()) or "none"
+        ends = ["so far"] if each.ended is None else []
         ends += [] if each.is_complete else ["not complete"]
         name = "no coil" if each.coil is None else each.coil
         name += "" if each.lane is None else f" (lane {each.lane})"
         started = local_date_time(wall_ns_of(each.started))
-        echo(f"{started}  {name}  {length}  {defects}{''.join(f', {end}' for end in ends)}  {each.id}")
+        cell: Cell = (defects, screen.SEVERITIES.get(worst, ""))
+        rows.append((started, name, length, cell, (", ".join(ends), "yellow"), each.id))
+    table.show(COLUMNS, rows)
 
 
 @coil.command()

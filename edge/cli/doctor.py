@@ -24,6 +24,11 @@ def doctor(config_path: Path, as_json: bool, no_cameras: bool, live: bool) -> No
     """Examine this node: model, disk, memory, clock, heat, certificates, broker, outputs, cameras, calibrations.
 
     Each finding is OK, WARNING or FAIL, and has a remedy unless it is OK. Exit code 1 when one is FAIL.
+
+    \b
+    Examples:
+      defectd doctor
+      defectd doctor --no-cameras --json
     """
     from edge import config
 

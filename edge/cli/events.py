@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
+from edge.cli import table
 from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.options import Seconds, config_option, json_option, since_option, since_wall_ns
 from edge.cli.progress import echo, note
+from edge.cli.table import Column
 from edge.errors import PayloadError
 from edge.event import NODE_CAMERA
 from edge.host.text import one_line
@@ -38,6 +40,11 @@ def tail(
 
     With --verify tail prints each event once, writes remarks and a result to stderr, and exits with 1 when an event is
     missing, out of order, or numbered twice. It also exits with 1 when it never reached the broker.
+
+    \b
+    Examples:
+      defectd tail --camera top
+      defectd tail --verify --for 10m
     """
     import threading
 
@@ -112,15 +119,14 @@ def _json_line(payload: bytes) -> str:
         return json.dumps({"not_json": text[:MAX_SHOWN]})
 
 
-def _event_line(payload: bytes, *, dated: bool = False) -> str:
-    """dated: with the date; both in local time."""
-    from edge.host.clock import local_date_time, local_time, wall_ns_of
+def _event_line(payload: bytes) -> str:
+    """For people, in local time."""
+    from edge.host.clock import local_time, wall_ns_of
 
     try:
         event = json.loads(payload)
         defect, detail = event.get("defect"), event.get("detail")
-        at = (local_date_time if dated else local_time)(wall_ns_of(event["time"]))
-        head = f"{at} #{event['seq']:<6} {event['camera']:10} {event['type']:15}"
+        head = f"{local_time(wall_ns_of(event['time']))} #{event['seq']:<6} {event['camera']:10} {event['type']:15}"
         if defect:
             x, y, w, h = defect.get("extent_px") or defect["box_px"]
             head += f" {defect['class']:16} {defect['confidence']:.2f}  at {x},{y} {w}x{h} px"
@@ -146,7 +152,13 @@ def _event_line(payload: bytes, *, dated: bool = False) -> str:
 @click.option("--refused", is_flag=True, help="Only events that the broker refused.")
 @exits_with_reason
 def events(config_path: Path, as_json: bool, since: str | None, limit: int, refused: bool) -> None:
-    """Print the events stored on this node, delivered or not, oldest first."""
+    """Print the events stored on this node, delivered or not, oldest first.
+
+    \b
+    Examples:
+      defectd events --since 10m
+      defectd events --refused --json
+    """
     from edge import config
     from edge.delivery.outbox.reader import read_events
     from edge.host.clock import local_date_time
@@ -154,11 +166,13 @@ def events(config_path: Path, as_json: bool, since: str | None, limit: int, refu
     settings = config.load(config_path)
     store = settings.state.outbox
     stored = read_events(store, since_wall_ns=since_wall_ns(since), limit=limit, only_refused=refused)
-    for row in stored:
-        if as_json:
+    if as_json:
+        for row in stored:
             click.echo(json.dumps({"delivery": row.state, "reason": row.reason, **json.loads(row.payload)}))
-        else:
-            echo(f"{row.state:9} {_event_line(row.payload, dated=True)}")
+    else:
+        from edge.cli import event_table
+
+        event_table.show(stored)
     if not stored and not as_json:
         from_ns = since_wall_ns(since)
         note("no events stored" if since is None else f"no events stored since {local_date_time(from_ns)}")
@@ -169,40 +183,66 @@ def dead_letters() -> None:
     """List, retry or delete the events that the broker refused for good.
 
     Works on the outbox of this node, whether the daemon runs or not.
+
+    \b
+    Examples:
+      defectd dead-letters list
+      defectd dead-letters retry --all
     """
 
 
-@dead_letters.command("list")
+@dead_letters.command("list", short_help="List the refused events, oldest first, with reasons.")
 @config_option
 @json_option
 @click.option("-n", "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most this many.")
 @exits_with_reason
 def list_dead_letters(config_path: Path, as_json: bool, limit: int) -> None:
-    """List the refused events, oldest first: seq, topic, code and the broker's reason."""
+    """List the refused events, oldest first: seq, topic, code and the broker's reason.
+
+    \b
+    Examples:
+      defectd dead-letters list -n 10
+    """
     from edge import config
     from edge.delivery.outbox.reader import read_dead_letters
     from edge.host.clock import local_date_time, stamp
 
     found = read_dead_letters(config.load(config_path).state.outbox, limit)
-    for letter in found:
-        at, code = stamp(letter.refused_ns), f"0x{letter.code:02x}"
-        if as_json:
+    if as_json:
+        for letter in found:
+            at, code = stamp(letter.refused_ns), f"0x{letter.code:02x}"
             head = {"seq": letter.seq, "event_id": letter.event_id, "topic": letter.topic, "refused": at, "code": code}
             click.echo(json.dumps({**head, "reason": letter.reason, "event": json.loads(letter.payload)}))
-        else:
-            at = local_date_time(letter.refused_ns)
-            echo(f"#{letter.seq:<6} {at} {letter.topic} {code} {letter.reason}")
+    else:
+        columns = (
+            Column("seq", right=True),
+            Column("refused"),
+            Column("topic", folds=True),
+            Column("code"),
+            Column("reason", folds=True),
+        )
+        rows = (
+            (str(one.seq), local_date_time(one.refused_ns), one.topic, (f"0x{one.code:02x}", "yellow"), one.reason)
+            for one in found
+        )
+        table.show(columns, rows)
     if not found and not as_json:
         note("no dead letters")
 
 
-@dead_letters.command()
+@dead_letters.command(short_help="Queue refused events for delivery again.")
 @config_option
 @click.argument("seqs", metavar="[SEQ]...", nargs=-1, type=click.IntRange(1))
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @exits_with_reason
 def retry(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
-    """Queue refused events for delivery again, under their old seq. A running daemon sends them within a second."""
+    """Queue refused events for delivery again, under their old seq. A running daemon sends them within a second.
+
+    \b
+    Examples:
+      defectd dead-letters retry 17 18
+      defectd dead-letters retry --all
+    """
     _settle(config_path, "retry", seqs, everything=everything)
 
 
@@ -212,7 +252,12 @@ def retry(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
 @click.option("--all", "everything", is_flag=True, help="All of them.")
 @exits_with_reason
 def discard(config_path: Path, seqs: tuple[int, ...], everything: bool) -> None:
-    """Delete refused events for good."""
+    """Delete refused events for good.
+
+    \b
+    Examples:
+      defectd dead-letters discard 17
+    """
     _settle(config_path, "discard", seqs, everything=everything)
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import click
 
+from edge.cli import table
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.options import config_option, json_option, since_option, since_wall_ns
-from edge.cli.progress import echo, note, progress
+from edge.cli.progress import note, progress
+from edge.cli.table import Column
 
 KINDS = click.Choice(["defect", "frame", "image", "shadow", "unsure", "audit"])
 
@@ -22,10 +24,15 @@ def evidence() -> None:
     """Pictures of defects, and tiles for labelling, on this machine.
 
     Works whether or not the daemon runs.
+
+    \b
+    Examples:
+      defectd evidence list --since 2h
+      defectd evidence export --since 7d --out relabel
     """
 
 
-@evidence.command("list")
+@evidence.command("list", short_help="List pictures: time, kind, label, size, path.")
 @config_option
 @json_option
 @since_option
@@ -36,7 +43,12 @@ def evidence() -> None:
 def list_evidence(
     config_path: Path, as_json: bool, since: str | None, camera: str | None, kinds: tuple[str, ...], limit: int
 ) -> None:
-    """List pictures, oldest first: kind, time, label, size, path."""
+    """List pictures, oldest first: kind, time, label, size, path.
+
+    \b
+    Examples:
+      defectd evidence list --camera top --kind defect -n 20
+    """
     from edge import config
     from edge.evidence.export import chosen
 
@@ -45,13 +57,28 @@ def list_evidence(
     found = list(chosen(folder, since_wall_ns=since_wall_ns(since), camera=camera, kinds=kinds))
     if camera is not None and not found:  # pictures of a camera that was removed are still there
         config.find_camera(settings, camera, str(config_path))
-    for stored, facts in found[-limit:]:
-        if as_json:
+    if as_json:
+        for stored, facts in found[-limit:]:
             click.echo(json.dumps({"path": stored.path, "size_bytes": stored.size_bytes, **facts}))
-        else:
-            what = facts.get("label") or facts.get("reason", "")
-            echo(f"{stored.kind:7} {_local(facts.get('time'))} {what:16} {stored.size_bytes:>7} {stored.path}")
-    if not as_json:
+    else:
+        columns = (
+            Column("time"),
+            Column("kind"),
+            Column("label", folds=True),
+            Column("bytes", right=True),
+            Column("path", folds=True),
+        )
+        rows = (
+            (
+                _local(facts.get("time")),
+                stored.kind,
+                str(facts.get("label") or facts.get("reason", "")),
+                f"{stored.size_bytes:,}",
+                stored.path,
+            )
+            for stored, facts in found[-limit:]
+        )
+        table.show(columns, rows)
         size = sum(stored.size_bytes for stored, _ in found)
         note(f"{len(found)} pictures, {size / (1 << 20):.1f} MiB, in {folder}")
 
@@ -66,7 +93,7 @@ def _local(time: object) -> str:
         return ""
 
 
-@evidence.command()
+@evidence.command(short_help="Write tiles in class folders, for training.")
 @config_option
 @json_option
 @since_option
@@ -98,8 +125,9 @@ def export(
     be moved, and the columns by, blind and confirmed of the manifest state who said so.
 
     \b
-    defectd evidence export --since 7d --out relabel
-    defectd evidence export --labelled --out labelled
+    Examples:
+      defectd evidence export --since 7d --out relabel
+      defectd evidence export --labelled --out labelled
     """
     from edge import config
     from edge.evidence import export as exporting

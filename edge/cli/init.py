@@ -86,8 +86,9 @@ def init(
     """Find cameras, ask for node and broker, try everything, and write a configuration with only what differs.
 
     \b
-    Examples:  defectd init
-               defectd init --yes --node line3 --camera top=rtsp://10.0.0.20/stream1 --broker mqtts://broker:8883
+    Examples:
+      defectd init
+      defectd init --yes --node line3 --camera top=rtsp://10.0.0.20/stream1 --broker mqtts://broker:8883
 
     Passwords go into files that only you can read, never into the configuration. An existing file is replaced only
     after you have seen the difference and agreed.

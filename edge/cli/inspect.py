@@ -50,9 +50,10 @@ def inspect(
     with a different one do not apply then.
 
     \b
-    defectd inspect photo.png
-    defectd inspect --json frames/ clip.mp4 | jq .state
-    defectd inspect -c config.yaml --camera top --bundle candidate.zip frames/
+    Examples:
+      defectd inspect photo.png
+      defectd inspect --json frames/ clip.mp4 | jq .state
+      defectd inspect -c config.yaml --camera top --bundle candidate.zip frames/
     """
     from edge.pipeline.offline import count_files
 

@@ -9,28 +9,50 @@ from typing import Any, Final
 
 import click
 
+from edge.cli import table
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import config_option, json_option
 from edge.cli.progress import echo
+from edge.cli.table import Cell, Column
 
 ON_TRIAL: Final = "on trial"
 """Of a canary, in the JSON output."""
 WORDS: Final = {ON_TRIAL: "canary"}
 """For people."""
+STYLES: Final = {ON_TRIAL: "yellow", "in use": "green", "rejected": "bold red"}
+COLUMNS: Final = (
+    Column("digest"),
+    Column("installed"),
+    Column("model", folds=True),
+    Column("state"),
+    Column("why", folds=True),
+)
 
 
 @click.group()
 def model() -> None:
-    """Show, sign, import, install and roll back model bundles."""
+    """Show, sign, import, install and roll back model bundles.
+
+    \b
+    Examples:
+      defectd model list
+      defectd model install student-0.2.0.zip
+      defectd model rollback
+    """
 
 
-@model.command()
+@model.command(short_help="Print the card of a bundle: classes, inputs, figures.")
 @click.argument("bundle_path", metavar="BUNDLE", default="builtin")
 @json_option
 @exits_with_reason
 def show(bundle_path: str, as_json: bool) -> None:
-    """Print the card of a bundle: classes, inputs, how it was trained and measured."""
+    """Print the card of a bundle: classes, inputs, how it was trained and measured.
+
+    \b
+    Examples:
+      defectd model show student-0.2.0.zip
+    """
     from edge.model import bundle
 
     card = bundle.load(bundle_path).card.model_dump(
@@ -39,11 +61,16 @@ def show(bundle_path: str, as_json: bool) -> None:
     click.echo(json.dumps(card) if as_json else json.dumps(card, indent=2))
 
 
-@model.command()
+@model.command(short_help="Check a bundle, and run its self-test here.")
 @click.argument("bundle_path", metavar="BUNDLE", default="builtin")
 @exits_with_reason
 def verify(bundle_path: str) -> None:
-    """Check a bundle's hashes and run its self-test on this processor."""
+    """Check a bundle's hashes and run its self-test on this processor.
+
+    \b
+    Examples:
+      defectd model verify student-0.2.0.zip
+    """
     from edge.model import bundle
     from edge.model.classifier import Classifier
 
@@ -54,13 +81,17 @@ def verify(bundle_path: str) -> None:
     echo(f"{loaded.origin}: {loaded.card.name} {loaded.card.version}: {networks}: OK")
 
 
-@model.command()
+@model.command(short_help="Make a key to sign bundles with.")
 @click.argument("key_file", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @exits_with_reason
 def keygen(key_file: Path) -> None:
     """Make a key to sign bundles with: write the private key to FILE (mode 0600), print the public key.
 
     Put the printed line into `model.trusted_keys` of every node; keep FILE where models are released.
+
+    \b
+    Examples:
+      defectd model keygen release.key
     """
     from edge.model.signature import keygen as make
 
@@ -72,7 +103,12 @@ def keygen(key_file: Path) -> None:
 @click.option("--key", "key_file", required=True, type=click.Path(path_type=Path), help="The private key.")
 @exits_with_reason
 def sign(bundle_path: Path, key_file: Path) -> None:
-    """Sign a bundle, a directory or a zip: adds card.sig to it."""
+    """Sign a bundle, a directory or a zip: adds card.sig to it.
+
+    \b
+    Examples:
+      defectd model sign student-0.2.0.zip --key release.key
+    """
     from edge.model import bundle, signature
 
     loaded = bundle.load(bundle_path)
@@ -80,7 +116,7 @@ def sign(bundle_path: Path, key_file: Path) -> None:
     echo(f"{bundle_path}: {loaded.card.name} {loaded.card.version} ({loaded.digest[:12]}): signed")
 
 
-@model.command("import")
+@model.command("import", short_help="Make a bundle of somebody else's classifier (ONNX).")
 @click.argument("where", metavar="FOLDER|hf://OWNER/NAME|FILE.onnx")
 @click.option("--config", "config_file", type=click.Path(dir_okay=False, path_type=Path), help="Its config.json.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The bundle: NAME.zip or a folder.")
@@ -115,8 +151,9 @@ def import_(
     Options override config.json. The bundle is not signed: sign it, or install it with --allow-unsigned.
 
     \b
-    defectd model import hf://OWNER/NAME -o theirs.zip
-    defectd model import net.onnx --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes a,b,c
+    Examples:
+      defectd model import hf://OWNER/NAME -o theirs.zip
+      defectd model import net.onnx --size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 --classes a,b,c
     """
     one_thread_each()
     from dataclasses import replace
@@ -147,7 +184,7 @@ def _numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         raise click.BadParameter(f"{text!r}: give one number, or three with commas", param_hint=option) from None
 
 
-@model.command()
+@model.command(short_help="Install a bundle and use it, after checks.")
 @click.argument("where", metavar="FILE|URL|hf://OWNER/NAME")
 @config_option
 @json_option
@@ -159,6 +196,10 @@ def install(where: str, config_path: Path, as_json: bool, allow_unsigned: bool, 
 
     A running daemon swaps it in between two frames as a canary, and rolls back by itself when it does worse than the
     previous model. Without a running daemon it is used from the next start on. A refused bundle changes nothing.
+
+    \b
+    Examples:
+      defectd model install student-0.2.0.zip
     """
     one_thread_each()
     from edge import config
@@ -177,13 +218,18 @@ def install(where: str, config_path: Path, as_json: bool, allow_unsigned: bool, 
         _use(settings, digest, as_json=as_json)
 
 
-@model.command()
+@model.command(short_help="Use an installed bundle.")
 @click.argument("digest")
 @config_option
 @json_option
 @exits_with_reason
 def use(digest: str, config_path: Path, as_json: bool) -> None:
-    """Use an installed bundle; the first characters of its digest are enough."""
+    """Use an installed bundle; the first characters of its digest are enough.
+
+    \b
+    Examples:
+      defectd model use 3f2a9c
+    """
     one_thread_each()
     from edge import config
     from edge.model.store import Store
@@ -197,7 +243,12 @@ def use(digest: str, config_path: Path, as_json: bool) -> None:
 @json_option
 @exits_with_reason
 def rollback(config_path: Path, as_json: bool) -> None:
-    """Go back to the previous model."""
+    """Go back to the previous model.
+
+    \b
+    Examples:
+      defectd model rollback
+    """
     one_thread_each()
     from edge import config
     from edge.control.startup import roll_back_from_next_start
@@ -217,31 +268,43 @@ def rollback(config_path: Path, as_json: bool) -> None:
         _echo(reply, f"in use again: {_title(reply['to'])}", as_json=as_json)
 
 
-@model.command("list")
+@model.command("list", short_help="List the models: in use, previous, rejected and why.")
 @config_option
 @json_option
 @exits_with_reason
 def list_models(config_path: Path, as_json: bool) -> None:
-    """List installed models: which one is in use, which was rolled back and why."""
+    """List installed models: which one is in use, which was rolled back and why.
+
+    \b
+    Examples:
+      defectd model list
+    """
     from edge import config
+    from edge.host.clock import local_date_time, wall_ns_of
     from edge.model.store import Store
 
     settings = config.load(config_path)
     store = Store(settings.state_dir)
     active = store.active(settings.model.bundle)
     marks = {active.previous: "previous", active.current: ON_TRIAL if active.is_canary else "in use"}
+    rows: list[tuple[Cell, ...]] = []
     for stored in store.list():
         mark = marks.get(stored.digest, "rejected" if stored.digest in active.rejected else "")
         if as_json:
             values = {**asdict(stored), "path": str(stored.path), "mark": mark or None}
             click.echo(json.dumps({**values, "why": active.rejected.get(stored.digest)}))
         else:
-            reason = f": {active.rejected[stored.digest]}" if mark == "rejected" else ""
-            title = f"{stored.name} {stored.version}"
-            echo(f"{stored.digest[:12]}  {stored.installed}  {title:24} {WORDS.get(mark, mark)}{reason}")
+            reason = active.rejected[stored.digest] if mark == "rejected" else ""
+            at = local_date_time(wall_ns_of(stored.installed))
+            rows.append((stored.digest[:12], at, f"{stored.name} {stored.version}", _state(mark), reason))
     if not as_json:
         mark = marks.get("configured", "")
-        echo(f"configured    {settings.model.bundle:24}  {WORDS.get(mark, mark)}")
+        rows.append(("configured", "", str(settings.model.bundle), _state(mark), ""))
+        table.show(COLUMNS, rows)
+
+
+def _state(mark: str) -> Cell:
+    return WORDS.get(mark, mark), STYLES.get(mark, "")
 
 
 def _use(settings: Any, digest: str, *, as_json: bool) -> None:

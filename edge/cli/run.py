@@ -37,6 +37,11 @@ def run(config_path: Path, for_s: float | None, plain: bool) -> None:
 
     On a terminal the last lines show the node live, with defects as they come above; piped into a file or a program,
     the output is the log alone, and under systemd it is JSON.
+
+    \b
+    Examples:
+      defectd run
+      defectd run -c line3.yaml --for 1h
     """
     one_thread_each()
     from edge import config
@@ -100,6 +105,10 @@ def check(config_path: Path, as_json: bool, schema: bool, probe: bool) -> None:
 
     With --probe also open every camera, connect to the broker with the node's credentials, and publish one empty
     message on PREFIX/NODE/doctor, which no subscriber of states or events receives. Exit code 1 when one of them fails.
+
+    \b
+    Examples:
+      defectd check -c line3.yaml --probe
     """
     from edge import config
 
@@ -183,6 +192,10 @@ def reload(config_path: Path, as_json: bool) -> None:
     """Make the running daemon read its configuration again; print what changed, or why nothing did.
 
     For `systemctl reload`: the exit code is not 0 when the file is refused, or no daemon runs.
+
+    \b
+    Examples:
+      defectd reload
     """
     from edge import config
     from edge.control.unix_socket import ask

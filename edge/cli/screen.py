@@ -5,6 +5,7 @@ Shape and word carry the meaning, colour repeats it: nothing is lost with NO_COL
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -27,6 +28,9 @@ INSPECTED: Final = ("ok", "defect", "unsure")
 MISSED: Final = {"bad_image": "bad", "late": "late", "dropped": "dropped"}
 """States of a frame, and their words."""
 UNKNOWN: Final = "-"
+MAX_INNER: Final = 8
+"""Values of a list or an object inside an event."""
+_STAMP: Final = re.compile(r"\d{4}-[01]\d-[0-3]\dT[012]\d:[0-5]\d:[0-5]\d\.\d{3}Z")
 
 
 def header(state: Mapping[str, Any]) -> RenderableType:
@@ -116,8 +120,7 @@ def event_line(event: Mapping[str, Any], severity: str) -> Text:
     line = Text.assemble((f"{at}  ", "dim"), f"{event.get('camera', ''):<8} ")
     defect = event.get("defect")
     if defect is None:
-        detail = event.get("detail") or {}
-        words = "  ".join(f"{key} {_value(value)}" for key, value in detail.items() if value not in (None, [], {}))
+        words = detail_words(event)
         return line.append(f"{event.get('type')}", EVENT_STYLES.get(severity, "")).append(f"  {one_line(words, 160)}")
     rank = defect.get("severity") or "minor"
     line.append(f"{one_line(str(defect.get('class')), 40):<17}", SEVERITIES.get(rank, "") or "bold")
@@ -133,6 +136,12 @@ def event_line(event: Mapping[str, Any], severity: str) -> Text:
     return line
 
 
+def detail_words(event: Mapping[str, Any]) -> str:
+    """What an event says beside its type."""
+    detail = event.get("detail") or {}
+    return "  ".join(f"{key} {_value(value)}" for key, value in detail.items() if value not in (None, [], {}))
+
+
 def log_line(record: Mapping[str, Any]) -> Text:
     """One line of the daemon's log: time, level where it is not information, text.  record: as `logs` writes JSON."""
     mark, style = LEVELS.get(str(record.get("level")), ("", "dim"))
@@ -145,4 +154,13 @@ def _number(value: float | None, digits: int = 0) -> str:
 
 
 def _value(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else one_line(str(value), 80)
+    """A value of an event for people: moments in local time, counts as `22 late`."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{_value(inner)} {one_line(str(key), 40)}" for key, inner in [*value.items()][:MAX_INNER])
+    if isinstance(value, list):
+        return ", ".join(_value(inner) for inner in value[:MAX_INNER])
+    if isinstance(value, str) and _STAMP.fullmatch(value):
+        return local_time(wall_ns_of(value))
+    return one_line(str(value), 80)

@@ -33,7 +33,8 @@ def status(config_path: Path, as_json: bool, watch: bool) -> None:
     """Show whether the strip is being inspected: cameras, coverage, delivery, model.
 
     \b
-    Example:  defectd status -c /etc/defectd/config.yaml
+    Examples:
+      defectd status -c /etc/defectd/config.yaml
 
     Needs no right to write: without access to the node's socket the command asks the page on this machine. Exit code 0
     while the node inspects, 1 when it is degraded, does not inspect, or does not run.
@@ -105,7 +106,8 @@ def snapshot(config_path: Path, camera: str | None, boxes: bool, out: Path) -> N
     """Save the next inspected picture of a camera of the running daemon.
 
     \b
-    Example:  defectd snapshot --camera top --boxes -o top.jpg
+    Examples:
+      defectd snapshot --camera top --boxes -o top.jpg
     """
     from edge import config
     from edge.delivery.page.messages import LONGEST_PX, CameraWant, Want

@@ -28,6 +28,10 @@ def support_bundle(config_path: Path, output: Path | None, logs: tuple[Path, ...
     """Pack logs, configuration, metrics, versions and the doctor's findings into a tar.gz, without secrets.
 
     For the person who helps you with this node. Only you can read the file; look through it before you send it.
+
+    \b
+    Examples:
+      defectd support-bundle -o line3.tar.gz
     """
     from edge.host.clock import SystemClock, stamp
     from edge.monitoring.support_bundle import pack

@@ -40,9 +40,10 @@ def web(context: click.Context, config_path: Path | None) -> None:
     """Serve the page of this node, where the daemon does not start it itself (web.process: unit).
 
     \b
-    defectd web -c config.yaml             serve the page until SIGTERM
-    defectd web link                       print a link that opens the page as engineer, once, for 10 minutes
-    defectd web user add ANNA --role operator
+    Examples:
+      defectd web -c config.yaml             serve the page until SIGTERM
+      defectd web link                       print a link that opens the page as engineer, once, for 10 minutes
+      defectd web user add ANNA --role operator
     """
     if context.invoked_subcommand is None:
         _serve(found_config(config_path))
@@ -62,7 +63,7 @@ def _serve(config_path: Path) -> None:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "edge.web"])  # noqa: S606 (our own module)
 
 
-@web.command()
+@web.command(short_help="Print a link that opens the page as engineer, once.")
 @config_option
 @json_option
 @exits_with_reason
@@ -70,6 +71,10 @@ def link(config_path: Path, as_json: bool) -> None:
     """Print a link that opens the page with the rights of an engineer, once, within 10 minutes.
 
     For who sits at the node, or can log in there: whoever can read the state directory.
+
+    \b
+    Examples:
+      defectd web link
     """
     import json
 
@@ -91,7 +96,12 @@ def entry_link(config_path: Path, base: str | None = None) -> str:
 
 @web.group(short_help="Users of the page.")
 def user() -> None:
-    """Users of the page. They are kept in the state directory, their passwords as hashes."""
+    """Users of the page. They are kept in the state directory, their passwords as hashes.
+
+    \b
+    Examples:
+      defectd web user list
+    """
 
 
 @user.command()
@@ -102,7 +112,12 @@ def user() -> None:
 @click.option("--stay", is_flag=True, help="For a wall screen: its sessions last 90 days. Viewers only.")
 @exits_with_reason
 def add(config_path: Path, name: str, role: Any, password_file: Path | None, stay: bool) -> None:
-    """Add a user. From the first user on, everybody has to log in."""
+    """Add a user. From the first user on, everybody has to log in.
+
+    \b
+    Examples:
+      defectd web user add edda --role operator
+    """
     from edge.web import users_file
     from edge.web.users_file import UserEntry
 
@@ -124,7 +139,12 @@ def add(config_path: Path, name: str, role: Any, password_file: Path | None, sta
 @json_option
 @exits_with_reason
 def list_users(config_path: Path, as_json: bool) -> None:
-    """List the users and their roles."""
+    """List the users and their roles.
+
+    \b
+    Examples:
+      defectd web user list
+    """
     import json
 
     _, users = _users(config_path)
@@ -143,7 +163,12 @@ def list_users(config_path: Path, as_json: bool) -> None:
 @name_argument
 @exits_with_reason
 def remove(config_path: Path, name: str) -> None:
-    """Remove a user. Its sessions end at once."""
+    """Remove a user. Its sessions end at once.
+
+    \b
+    Examples:
+      defectd web user remove edda
+    """
     path, users = _users(config_path, name)
     _write(path, {known: entry for known, entry in users.items() if known != name})
     note(f"{name} was removed")
@@ -157,7 +182,12 @@ def remove(config_path: Path, name: str) -> None:
 @password_file_option
 @exits_with_reason
 def password(config_path: Path, name: str, password_file: Path | None) -> None:
-    """Change a user's password. Its sessions end at once."""
+    """Change a user's password. Its sessions end at once.
+
+    \b
+    Examples:
+      defectd web user password edda
+    """
     path, users = _users(config_path, name)
     entry = replace(users[name], password=_hashed(password_file), changed=_now())
     _write(path, {**users, name: entry})
@@ -170,7 +200,12 @@ def password(config_path: Path, name: str, password_file: Path | None) -> None:
 @role_option
 @exits_with_reason
 def role(config_path: Path, name: str, role: Any) -> None:
-    """Change a user's role. It holds at once."""
+    """Change a user's role. It holds at once.
+
+    \b
+    Examples:
+      defectd web user role edda engineer
+    """
     path, users = _users(config_path, name)
     _write(path, {**users, name: replace(users[name], role=role, changed=_now(), stays=False)})
     note(f"{name} is {role} now")

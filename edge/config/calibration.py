@@ -330,6 +330,11 @@ def previous(path: Path) -> Path:
     return path.with_name(f"{path.name}~")
 
 
+def previous_tuning(path: Path) -> Path:
+    """The tuning of the machine before the last change of a camera, where that change wrote it too; empty: none was."""
+    return path.with_name(f"{path.name}~node")
+
+
 def replace(path: Path, content: bytes, beside: Mapping[str, bytes] | None = None) -> None:
     """Write a camera's file and keep the one before, with the data files of both; older data files are deleted.
 
@@ -337,8 +342,9 @@ def replace(path: Path, content: bytes, beside: Mapping[str, bytes] | None = Non
     """
     before, after, older = load(path), parsed(path, content), _load_or_empty(previous(path))
     kept = path.read_bytes() if yaml_file.exists(path) else before.coded()
-    idle = (older.files | before.files) - before.files - after.files
-    write(path, content, {**(beside or {}), previous(path).name: kept}, idle=idle)
+    placed = {**(beside or {}), previous(path).name: kept}
+    idle = {*(older.files - before.files), previous_tuning(path).name} - after.files - placed.keys()
+    write(path, content, placed, idle=idle)
 
 
 def _load_or_empty(path: Path) -> Calibration:

@@ -134,23 +134,54 @@ def apply(change: Change, *, has_looked: bool = False) -> dict[str, Any]:
     check_fresh(change.path, change.before_sha256)
     if change.is_tuning:
         tuning.parsed(change.path, change.after)
-        calibration.write(change.path, change.after, change.beside)
+        taken_back = [kept.name for kept in change.path.parent.glob(calibration.previous_tuning(Path("*.yaml")).name)]
+        calibration.write(change.path, change.after, change.beside, idle=taken_back)
     else:
         calibration.replace(change.path, change.after, change.beside)
     return {"name": change.path.name, "before_sha256": change.before_sha256, "after_sha256": change.after_sha256}
 
 
-def undo(path: Path) -> dict[str, Any]:
+def apply_with_tuning(change: Change, tuned: Change | None) -> dict[str, Any]:
+    """Write a change of a camera together with one of the machine, both or neither; `undo` takes both back.
+
+    Returns and raises as `apply`.
+    """
+    if tuned is None:
+        return apply(change)
+    check_fresh(change.path, change.before_sha256)
+    check_fresh(tuned.path, tuned.before_sha256)
+    tuning.parsed(tuned.path, tuned.after)
+    kept = {calibration.previous_tuning(change.path).name: _content(tuned.path)}
+    calibration.replace(
+        change.path, change.after, {**change.beside, **tuned.beside, tuned.path.name: tuned.after, **kept}
+    )
+    return {"name": change.path.name, "before_sha256": change.before_sha256, "after_sha256": change.after_sha256}
+
+
+def undo(path: Path, tuned_path: Path) -> dict[str, Any]:
     """Go back to the calibration before the last change; a second time goes forward again.
 
-    Returns as `apply`.  Raises CalibrationError where none is kept, ConfigError.
+    tuned_path: the file of the machine, which goes back too where that change wrote it.
+    Returns as `apply`.  Raises CalibrationError where none is kept, ConfigError, OSError.
     """
     kept = calibration.previous(path)
     if not yaml_file.exists(kept):
         raise CalibrationError(f"{path}: no earlier calibration is kept: calibrate again")
-    before, content = digest(path), kept.read_bytes()
-    calibration.replace(path, content)
+    before, content, kept_tuning = digest(path), kept.read_bytes(), calibration.previous_tuning(path)
+    if yaml_file.exists(kept_tuning):
+        earlier = kept_tuning.read_bytes()
+        beside = {kept_tuning.name: _content(tuned_path)} | ({tuned_path.name: earlier} if earlier else {})
+        calibration.replace(path, content, beside)
+        if not earlier:
+            tuned_path.unlink(missing_ok=True)
+    else:
+        calibration.replace(path, content)
     return {"name": path.name, "before_sha256": before, "after_sha256": hashlib.sha256(content).hexdigest()}
+
+
+def _content(path: Path) -> bytes:
+    """Of a file; empty where there is none.  Raises OSError."""
+    return path.read_bytes() if yaml_file.exists(path) else b""
 
 
 def check_fresh(path: Path, seen_sha256: str | None) -> None:

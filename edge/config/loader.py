@@ -18,6 +18,7 @@ from edge.config import messages, secret_file, yaml_file
 from edge.config.schema import Camera, Config
 from edge.config.value_types import Locate, PathKey
 from edge.errors import ConfigError, Problem
+from edge.host.suggestion import did_you_mean
 
 
 def load(path: Path, env: Mapping[str, str] | None = None) -> Config:
@@ -69,7 +70,7 @@ def find_camera(settings: Config, name: str | None, origin: str) -> Camera:
     """A camera by name, or the first.  Raises ConfigError when there is none of that name."""
     names = [camera.name for camera in settings.cameras]
     if name is not None and name not in names:
-        remedy = f"The configuration has: {', '.join(names)}"
+        remedy = f"{did_you_mean(name, names)}The configuration has: {', '.join(names)}"
         raise ConfigError(origin, (Problem("--camera", name, "no such camera", remedy),))
     return settings.cameras[names.index(name) if name else 0]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import time
 from typing import Final, Literal, TextIO
@@ -15,12 +16,24 @@ PRIORITY: Final = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, loggin
 """Syslog severities that journald reads from a leading <N> (sd-daemon(3))."""
 
 
+MARKS: Final = {logging.WARNING: "!", logging.ERROR: "✗", logging.CRITICAL: "✗"}
+COLOURS: Final = {logging.WARNING: "\x1b[33m", logging.ERROR: "\x1b[1;31m", logging.CRITICAL: "\x1b[1;31m"}
+RESET: Final = "\x1b[0m"
+
+
 class _Plain(logging.Formatter):
+    def __init__(self, *, is_coloured: bool = False) -> None:
+        super().__init__()
+        self._is_coloured = is_coloured
+
     def format(self, record: logging.LogRecord) -> str:
         moment = time.localtime(record.created)
         at = f"{time.strftime('%H:%M:%S', moment)} {moment.tm_zone}"
         module = record.name.rpartition(".")[2]
-        return lines(redact(f"{at} {record.levelname.lower():7} {module:11} {text_of(record)}"))
+        level = f"{record.levelname.lower():7}"
+        if self._is_coloured:  # colour repeats the word
+            level = f"{COLOURS.get(record.levelno, '')}{level}{RESET if record.levelno in COLOURS else ''}"
+        return f"{at} {MARKS.get(record.levelno, ' ')} {level} {lines(redact(f'{module:11} {text_of(record)}'))}"
 
 
 class _Json(logging.Formatter):
@@ -52,11 +65,15 @@ def start(level: str, style: Literal["auto", "plain", "json"], stream: TextIO | 
     stream = sys.stderr if stream is None else stream
     plain = _at_terminal(stream) if style == "auto" else style == "plain"
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Plain() if plain else _Json())
+    handler.setFormatter(_Plain(is_coloured=_takes_colour(stream)) if plain else _Json())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)  # libraries
     logging.getLogger("edge").setLevel(level.upper())
+
+
+def _takes_colour(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _at_terminal(stream: TextIO) -> bool:

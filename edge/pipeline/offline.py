@@ -29,6 +29,7 @@ class Offline:
     def __init__(self, camera: config.Camera, classifier: Classifier, clock: Clock) -> None:
         """camera: with all that applies to it, calibrations and overrides included.  Raises ConfigError."""
         self._inspector = Inspector(camera, classifier, clock)
+        self._tile_px = camera.tile_px
 
     def verdicts(self, paths: Iterable[str], pictures: Path | None = None) -> Iterator[dict[str, Any]]:
         """One dictionary per frame, or with `error` for an input that cannot be read; the others go on.
@@ -43,7 +44,7 @@ class Offline:
                 else:
                     verdict = self._inspector.inspect_alone(picture.pixels)
                     if pictures is not None:
-                        save(pictures / _file_name(picture), picture.pixels, verdict.detections)
+                        save(pictures / _file_name(picture), picture.pixels, verdict.detections, self._tile_px)
                     yield _as_json(picture, verdict, None if taught is None else taught.sha256[:12])
 
 

@@ -82,6 +82,8 @@ class Report:
     """Pictures of the window that could not be inspected, by reason."""
     width_mm: float | None = None
     """The last width of the strip."""
+    reason: str = ""
+    """Why the camera is in its state; empty where it runs."""
 
 
 def _ignore(*_: object) -> None:
@@ -316,6 +318,7 @@ class Reporter:
             open_defects,
             bad_images,
             None if session.width.curve.figures is None else session.width.curve.figures.last,
+            session.state.reason,
         )
 
     # ---- notes along the strip -------------------------------------------------------------------------

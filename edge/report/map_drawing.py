@@ -201,7 +201,7 @@ def _density(report: CoilReport, scale: _Scale) -> Iterator[Shape]:
     if limit is not None and size_m == 10.0:
         y = bottom - limit * unit
         yield Stroke(((LEFT, y), (scale.right, y)), BAD, 1.0, (4, 3))
-        yield Text(LEFT - 6, max(top + 6, min(y + 3, bottom - 11)), f"limit {limit:g}", 7.5, SOFT, "end")
+        yield Text(LEFT - 6, max(top + 6, y + 3), f"limit {limit:g}", 7.5, SOFT, "end")
     else:
         yield Text(LEFT - 6, top + 7, f"{most:,}", 7.5, SOFT, "end")
     yield Text(LEFT - 6, bottom - 2, f"in {size_m:,.0f} m", 7.5, SOFT, "end")

@@ -7,13 +7,14 @@ several standard deviations of the surface; specks beside the defect are left ou
 from __future__ import annotations
 
 import math
+from functools import reduce
 from typing import Final
 
 import cv2
 import numpy as np
 
 from edge.frame import Box, Float32s, Gray
-from edge.vision.boxes import within
+from edge.vision.boxes import union, within
 from edge.vision.decision import Region
 
 TILE_PX: Final = 100
@@ -38,6 +39,10 @@ SPARSE: Final = 7
 """The medians take every seventh pixel."""
 MIN_AREA: Final = 6
 """Pixels of a part: a few pixels stand out by chance now and then."""
+NEAR: Final = 0.3
+"""Share of a tile: what is nearer to each other is drawn as one defect."""
+MAX_PARTS: Final = 12
+"""A region with more parts is one defect of many flecks."""
 MIN_SIGMA: Final = 0.5
 """Gray levels: on a surface without grain every pixel would stand out."""
 
@@ -47,6 +52,33 @@ def extent(image: Gray, region: Region, tile_px: int) -> Box | None:
 
     image: the whole frame, (H, W) uint8.  tile_px: side of a tile in the frame.
     """
+    found = _boxes(image, region, tile_px)
+    return within(reduce(union, found), region.box_px) if found else None
+
+
+def parts(image: Gray, region: Region, tile_px: int) -> tuple[Box, ...]:
+    """Boxes around what lies apart from each other within a region, for a drawing.  Arguments as for `extent`."""
+    near_px = NEAR * tile_px
+    separate: list[Box] = []
+    for box in _boxes(image, region, tile_px):
+        joined = box
+        while near := [one for one in separate if _gap_px(one, joined) < near_px]:
+            separate = [one for one in separate if one not in near]
+            joined = reduce(union, near, joined)
+        separate.append(joined)
+    if len(separate) > MAX_PARTS:
+        separate = [reduce(union, separate)]
+    return tuple(seen for box in sorted(separate) if (seen := within(box, region.box_px)) is not None)
+
+
+def _gap_px(one: Box, other: Box) -> int:
+    """Distance of two boxes along the axis on which they are farther apart; 0 where they overlap."""
+    along = (max(one[axis] - other[axis] - other[axis + 2], other[axis] - one[axis] - one[axis + 2]) for axis in (0, 1))
+    return max(0, *along)
+
+
+def _boxes(image: Gray, region: Region, tile_px: int) -> list[Box]:
+    """Boxes around the parts that stand out, px of the frame."""
     x, y, w, h = region.box_px
     margin = round(MARGIN * tile_px)
     left, top = max(0, x - margin), max(0, y - margin)
@@ -55,17 +87,17 @@ def extent(image: Gray, region: Region, tile_px: int) -> Box | None:
     scale = min(1.0, TILE_PX / tile_px, math.sqrt(MAX_PX / (height * width)))
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     small = np.asarray(cv2.resize(around, size, interpolation=cv2.INTER_AREA), np.uint8)
-    found = _standing_out(small, scale * tile_px)
-    if found is None:
-        return None
     across, down = width / size[0], height / size[1]
-    from_x, to_x = left + math.floor(found[0] * across), left + math.ceil((found[0] + found[2]) * across)
-    from_y, to_y = top + math.floor(found[1] * down), top + math.ceil((found[1] + found[3]) * down)
-    return within((from_x, from_y, to_x - from_x, to_y - from_y), region.box_px)
+    boxes = []
+    for found in _standing_out(small, scale * tile_px):
+        from_x, to_x = left + math.floor(found[0] * across), left + math.ceil((found[0] + found[2]) * across)
+        from_y, to_y = top + math.floor(found[1] * down), top + math.ceil((found[1] + found[3]) * down)
+        boxes.append((from_x, from_y, to_x - from_x, to_y - from_y))
+    return boxes
 
 
-def _standing_out(small: Gray, tile_px: float) -> Box | None:
-    """The box around the parts of a picture that differ from the local brightness, px of the picture."""
+def _standing_out(small: Gray, tile_px: float) -> list[Box]:
+    """Boxes around the parts of a picture that differ from the local brightness, px of the picture."""
     off = cv2.GaussianBlur(small, (0, 0), GRAIN, borderType=cv2.BORDER_REFLECT).astype(np.float32)
     off -= _brightness(small, tile_px)
     some = off.ravel()[::SPARSE]
@@ -79,10 +111,8 @@ def _standing_out(small: Gray, tile_px: float) -> Box | None:
     weights[0] = 0  # the surface
     weights[stats[:, cv2.CC_STAT_AREA] < MIN_AREA] = 0
     if not weights.any():
-        return None
-    lefts, tops, widths, heights = stats[weights >= max(SPECK * weights.max(), 1e-6), :4].T
-    left, top = int(lefts.min()), int(tops.min())
-    return left, top, int((lefts + widths).max()) - left, int((tops + heights).max()) - top
+        return []
+    return [(int(x), int(y), int(w), int(h)) for x, y, w, h in stats[weights >= max(SPECK * weights.max(), 1e-6), :4]]
 
 
 def _brightness(small: Gray, tile_px: float) -> Float32s:

@@ -14,28 +14,38 @@ from edge.frame import Gray
 from edge.host.rights import why
 from edge.host.text import one_line
 from edge.vision.decision import Detections
+from edge.vision.defect_extent import parts
 
 DEFECT_BGR: Final = (60, 60, 235)
-EXTENT_BGR: Final = (80, 220, 80)
+TILES_BGR: Final = (225, 165, 75)
 UNSURE_BGR: Final = (0, 190, 240)
+BESIDE_PX: Final = 3
+"""Between a defect and its line: the line hides nothing of it."""
 FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
 
 
-def draw(image: Gray, detections: Detections) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) uint8 BGR: tiles with a defect in red, the extent of a defect in green, unsure tiles in thin yellow."""
+def draw(image: Gray, detections: Detections, tile_px: int) -> npt.NDArray[np.uint8]:
+    """(H, W, 3) uint8 BGR: each defect itself in a thick line, its tiles in a thin one, unsure tiles in thin yellow.
+
+    tile_px: side of a tile in the frame.  Defects that lie apart in one region have boxes of their own.
+    """
     canvas = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR)
     for x, y, w, h in detections.unsure_boxes:
         cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), UNSURE_BGR, 1)
     for region in detections.regions:
         x, y, w, h = region.box_px
-        cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), DEFECT_BGR, 2)
-        if region.extent_px is not None:
-            left, top, across, down = region.extent_px
-            cv2.rectangle(canvas, (left, top), (left + across - 1, top + down - 1), EXTENT_BGR, 1)
+        cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), TILES_BGR, 1)
+        for left, top, across, down in parts(image, region, tile_px) or (region.box_px,):
+            corner = (left + across + BESIDE_PX, top + down + BESIDE_PX)
+            cv2.rectangle(canvas, (left - BESIDE_PX, top - BESIDE_PX), corner, DEFECT_BGR, 2)
         words = f"{region.class_name} {region.confidence:.2f}"
         (width, height), _ = cv2.getTextSize(words, FONT, 0.5, 1)
         cv2.rectangle(canvas, (x + 1, y + 1), (x + width + 8, y + height + 10), DEFECT_BGR, cv2.FILLED)
         cv2.putText(canvas, words, (x + 4, y + height + 5), FONT, 0.5, (255, 255, 255), 1, cv2.LINE_AA)
+    legend = ["thick red: a defect", "thin blue: its tiles"] if detections.regions else []
+    legend += ["thin yellow: unsure"] if detections.unsure_boxes else []
+    if legend:
+        label(canvas, "; ".join(legend), (8, canvas.shape[0] - 10))
     return np.asarray(canvas, np.uint8)
 
 
@@ -85,9 +95,9 @@ def png(picture: npt.NDArray[np.uint8] | npt.NDArray[np.uint16]) -> bytes:
     return bytes(coded)
 
 
-def save(path: Path, image: Gray, detections: Detections) -> None:
+def save(path: Path, image: Gray, detections: Detections, tile_px: int) -> None:
     """Write the drawn picture as PNG.  Raises ImageError when it cannot be written."""
-    content = png(draw(image, detections))
+    content = png(draw(image, detections, tile_px))
     try:  # not by OpenCV, which crashes at a name that is not UTF-8
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

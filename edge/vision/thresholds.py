@@ -10,6 +10,7 @@ import numpy as np
 from edge import config
 from edge.errors import ConfigError, Problem
 from edge.frame import Float32s
+from edge.host.suggestion import did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,9 @@ class Thresholds:
         if unknown:
             remedy = f"The model knows: {', '.join(classes)}"
             problems = [
-                Problem(f"{key} of camera {camera}", name, "not a class of the model", remedy)
+                Problem(
+                    f"{key} of camera {camera}", name, "not a class of the model", did_you_mean(name, classes) + remedy
+                )
                 for key, name in unknown.items()
             ]
             raise ConfigError("configuration", tuple(problems))

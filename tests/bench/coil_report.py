@@ -164,8 +164,7 @@ def _measured(folder: Path, *, reports: bool) -> tuple[list[tuple[float, float, 
     child = [sys.executable, "-P", "-m", "edge.host.idle_command", str(os.getpid())]
     arguments = ["coil", "report", path.name.split(".")[0], "--keep", "end", "-c", str(shelf_config)]
     while reports and time.monotonic() < end_s:
-        made = subprocess.Popen([*child, *arguments], stdout=subprocess.DEVNULL, start_new_session=True)
-        made.wait()
+        subprocess.run([*child, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
         count += 1
     daemon.wait(90)
     windows = []

@@ -22,3 +22,17 @@ def test_report_line_gives_the_reasons_of_bad_pictures(caplog: pytest.LogCapture
     publisher: Any = SimpleNamespace(snapshot=lambda: SimpleNamespace(connected=True, depth=0))
     _log_period([report], recorder, publisher)
     assert "bad_image 285 (280 dark, 5 torn)" in caplog.text
+
+
+def test_the_last_report_of_a_clean_stop_says_stopped(caplog: pytest.LogCaptureFixture) -> None:
+    """A camera without signal because the node ends is no fault; one that is lost has its reason."""
+    caplog.set_level("INFO", "edge")
+    message: dict[str, Any] = {"frames": {"ok": 5}, "partial": 0}
+    recorder: Any = SimpleNamespace(waiting=0, stored=0)
+    publisher: Any = SimpleNamespace(snapshot=lambda: SimpleNamespace(connected=True, depth=0))
+    for reason in ("stopped", "no route to host"):
+        summary = Summary(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        _log_period([Report("top", "no_signal", 9.0, summary, {}, message, 0, reason=reason)], recorder, publisher)
+    ended, lost = caplog.messages
+    assert ended.startswith("top: stopped, 9.0 fps, no verdict, ok 5")
+    assert lost.startswith("top: no_signal (no route to host), ")

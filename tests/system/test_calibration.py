@@ -84,3 +84,30 @@ def test_region_drawn_on_the_page_is_used_by_the_running_daemon(broker: Any, tmp
         assert {("edda", "calibration.roi"), ("edda", "calibration.undo"), ("edda", "reload")} <= set(verbs)
         assert node.stop(15) == 0, node.log()
     assert yaml.safe_load(config.read_text())["cameras"][0]["name"] == "top"
+
+
+def test_one_command_calibrates_a_camera_of_the_running_daemon(broker: Any, tmp_path: Path) -> None:
+    """Frames come from the daemon by themselves, and it uses the result at once; undo and reload go back."""
+    folder = tmp_path / "node"
+    source = "strip:?width=400&height=200&border_px=40&defects=0&speed_px=48"
+    camera = {"name": "top", "source": source, "fps": 30, "budget_ms": 500, "tile_px": 100}
+    web = {"web": {"listen": f"127.0.0.1:{free_port()}"}, "state_dir": str(folder / "var")}
+    with subscriber(broker.port) as client, Node(folder, broker.port, [camera], **web) as node:
+        node.start()
+        running(client, "top")
+        config = next(folder.glob("*.yaml"))
+        options = ("--minutes", "0.1", "--false-alarms-per-hour", "20000", "--yes")
+        found = cli(config, "auto", "--camera", "top", *options)
+        states = {step["name"]: step["state"] for step in found["steps"]}
+        assert states == {
+            "roi": "done",
+            "flatfield": "done",
+            "scale": "skipped",
+            "normal": "done",
+            "latency": "skipped",
+        }
+        assert (found["applied"], found["reload"]["looked_at"]) == (True, ["top"])
+        assert calibration.load(folder / "var/calibration/top.yaml").normal
+        cli(config, "undo", "--camera", "top")
+        assert not calibration.load(folder / "var/calibration/top.yaml").normal
+        assert node.stop(15) == 0, node.log()

@@ -53,6 +53,10 @@ def main() -> None:
     report. `teacher`, `distill`, `prune`, `finetune`, `export`, `quantize` and `evaluate` stop after their stage. They
     share the run folder: each command resumes where the last one stopped, and repeats only the stages whose data,
     recipe or seed have changed.
+
+    \b
+    Examples:
+      defectd-train all --quick --data runs/textures --out runs/quick
     """
 
 
@@ -198,7 +202,12 @@ def _command() -> str:
 @main.command(name="all")
 @run_options()
 def all_(folder: Path, out: Path, recipe: str, **options: Any) -> None:
-    """Run every stage: from pictures to a bundle and a report."""
+    """Run every stage: from pictures to a bundle and a report.
+
+    \b
+    Examples:
+      defectd-train all --data pictures --out runs/line3
+    """
     make("report", folder, out, recipe, **options)
     finished = load(out / "bundle")
     sizes = ", ".join(f"{name} {len(network)} bytes" for name, network in finished.networks.items())
@@ -212,7 +221,9 @@ def all_(folder: Path, out: Path, recipe: str, **options: Any) -> None:
 
 
 def _stage_command(command: str, stage: str, words: str) -> None:
-    @main.command(name=command, help=f"{words} Earlier stages are made first.")
+    example = f"\b\nExamples:\n  defectd-train {command} --data pictures --out runs/line3"
+
+    @main.command(name=command, short_help=words, help=f"{words} Earlier stages are made first.\n\n{example}")
     @run_options()
     def run_stage(folder: Path, out: Path, recipe: str, **options: Any) -> None:
         result = make(stage, folder, out, recipe, **options)
@@ -221,15 +232,13 @@ def _stage_command(command: str, stage: str, words: str) -> None:
 
 
 _stage_command("teacher", "teacher", "Train the teacher, an EfficientNet-B0.")
-_stage_command(
-    "distill", "student", "Train the student: by distillation if the recipe has a teacher, else on the labels."
-)
+_stage_command("distill", "student", "Train the student, by distillation from the teacher if any.")
 _stage_command("prune", "prune", "Remove the least important channels of the student.")
 _stage_command("finetune", "finetune", "Fine-tune the student with a low learning rate.")
 _stage_command("export", "export", "Export the student to ONNX and compare it with torch.")
 
 
-@main.command(name="quantize")
+@main.command(name="quantize", short_help="Add an int8 network, if it is as good and faster.")
 @click.argument("where", metavar="[BUNDLE]", required=False)
 @click.option(
     "--accuracy-drop",
@@ -246,6 +255,10 @@ def quantize_(where: str | None, folder: Path, out: Path | None, recipe: str, **
     Without BUNDLE this is the stage of a run. With BUNDLE (a directory, zip or `builtin`), that bundle is quantized and
     written to --out, or to BUNDLE itself if it is a directory. The recipe sets the limits under `quantize`; the options
     override them. If int8 misses a limit, nothing is written and the exit code is 1.
+
+    \b
+    Examples:
+      defectd-train quantize --data pictures --out runs/line3
     """
     gate = {name: options.pop(name) for name in ("accuracy_drop", "corruption_drop", "agreement", "gain")}
     gate = {name: value for name, value in gate.items() if value is not None}
@@ -277,7 +290,7 @@ def quantize_(where: str | None, folder: Path, out: Path | None, recipe: str, **
     )
 
 
-@main.command(name="publish")
+@main.command(name="publish", short_help="Write a model as a Hugging Face repository.")
 @click.argument("run", metavar="RUN")
 @click.option("--to", "out", type=FOLDER, required=True, help="The folder to write.")
 @click.option("--repo", help="OWNER/NAME on the hub, for config.json and README.md.")
@@ -288,12 +301,16 @@ def publish_(run: str, out: Path, repo: str | None, licence: str | None, upload:
     """Write a model as a Hugging Face repository: README, config.json, ONNX for any code, the bundle.
 
     RUN is a run folder, a bundle or `builtin`.
+
+    \b
+    Examples:
+      defectd-train publish runs/line3 --to hub --repo OWNER/NAME
     """
     with errors_as_messages():
         click.echo(publish.publish(run, out, repo=repo, licence=licence, upload=upload, private=private))
 
 
-@main.command(name="evaluate")
+@main.command(name="evaluate", short_help="Evaluate a run, or any bundle, on pictures.")
 @click.option(
     "--bundle", "where", help="A bundle to evaluate: directory, zip or `builtin`. Without it: the stage of a run."
 )
@@ -316,7 +333,12 @@ def publish_(run: str, out: Path, repo: str | None, licence: str | None, upload:
 def evaluate_(
     where: str | None, split: str, precision: str, as_json: bool, folder: Path, out: Path | None, **options: Any
 ) -> None:
-    """Evaluate the finished files of a run, or any bundle, on pictures, with the code of the daemon."""
+    """Evaluate the finished files of a run, or any bundle, on pictures, with the code of the daemon.
+
+    \b
+    Examples:
+      defectd-train evaluate --data pictures --out runs/line3
+    """
     if where is None:
         if out is None:
             raise click.UsageError("give --out RUN for the stage of a run, or --bundle BUNDLE")
@@ -359,7 +381,7 @@ def evaluate_(
 # Other commands ----------------------------------------------------------------------------------------------------
 
 
-@main.command(name="latency")
+@main.command(name="latency", short_help="Time the networks of a bundle on this core.")
 @click.option("--bundle", "where", required=True, help="A bundle: directory, zip or `builtin`.")
 @click.option("--reference", type=FOLDER, help="An ONNX file to time beside the bundle, input 1x3xHxW float32.")
 @click.option(
@@ -367,7 +389,12 @@ def evaluate_(
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def latency_(where: str, reference: Path | None, rounds: int, as_json: bool) -> None:
-    """Time the networks of a bundle on one thread, interleaved with a reference, against the limit of this core."""
+    """Time the networks of a bundle on one thread, interleaved with a reference, against the limit of this core.
+
+    \b
+    Examples:
+      defectd-train latency runs/line3
+    """
     with errors_as_messages():
         measured = latency.measure(load(where), reference=reference, rounds=rounds)
     if as_json:
@@ -388,7 +415,7 @@ def latency_(where: str, reference: Path | None, rounds: int, as_json: bool) -> 
         )
 
 
-@main.command(name="surface")
+@main.command(name="surface", short_help="Add to a bundle what its training showed.")
 @click.argument("where", metavar="BUNDLE")
 @click.option("--data", "folder", type=FOLDER, required=True, help="The pictures that BUNDLE was trained with.")
 @click.option("--out", type=FOLDER, required=True, help="Folder of the new bundle.")
@@ -399,6 +426,10 @@ def surface_(where: str, folder: Path, out: Path, boxes: Path | None, recipe: st
     """Add to a bundle what its training showed, so that a node notices a camera that shows something else.
 
     Bundles of `all` have it. The networks stay as they are, but the card changes: sign the new bundle again.
+
+    \b
+    Examples:
+      defectd-train surface runs/line3/bundle --data pictures --out known
     """
     with errors_as_messages():
         loaded, wanted, found = load(where), plan.load(recipe), boxes or find_boxes(folder)
@@ -416,13 +447,18 @@ def surface_(where: str, folder: Path, out: Path, boxes: Path | None, recipe: st
     click.echo(f"{out}: the surface of {made.card.surface.kinds} kinds of tiles")
 
 
-@main.command(name="show")
+@main.command(name="show", short_help="Draw a contact sheet of the pictures, augmented.")
 @click.option("--data", "folder", type=FOLDER, required=True, help="As for `all`.")
 @click.option("--out", type=FOLDER, required=True, help="The contact sheet, a PNG file.")
 @click.option("--recipe", default=plan.AUTO, show_default=True, help="The recipe whose augmentation is shown.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the augmentation.")
 def show_(folder: Path, out: Path, recipe: str, seed: int) -> None:
-    """Draw a contact sheet: pictures of each class, and the same tiles after augmentation."""
+    """Draw a contact sheet: pictures of each class, and the same tiles after augmentation.
+
+    \b
+    Examples:
+      defectd-train show --data pictures --out runs/look
+    """
     with errors_as_messages():
         wanted = plan.load(recipe)
         index = index_folder(folder)

@@ -85,12 +85,13 @@ class Strip:
         mark_class: str = "inclusion",
         mark_jitter_px: float = 0.0,
         mark_missing: float = 0.0,
+        defects: int = 1,
     ) -> None:
         """speed_px: travel per frame.  spacing_px: mean distance between defects.  noise: sigma of the sensor, gray.
 
         mm_per_px: the scale that the strip states; it changes no frame.  border_px: dark background on both sides; 0:
         the strip fills the picture.  wander_px: how far the strip moves to both sides.  taper_px: how much narrower it
-        gets over TAPER_ROWS rows; then it gets wider again.
+        gets over TAPER_ROWS rows; then it gets wider again.  defects: 0: a strip without any, as calibrations need it.
         strip_px, x_px: width of the strip, and where this camera's picture starts on it; 0: the picture is the strip.
         Cameras of one seed and strip_px see the same defects where their pictures overlap.
         mark_px: a roll marks the strip each so many rows, with this class, at mark_x_px on the strip; 0: none does.
@@ -118,6 +119,7 @@ class Strip:
         _check("border_px", border_px, 0, width // 4)
         _check("wander_px", wander_px, 0, border_px / 2)
         _check("taper_px", taper_px, 0, width / 4)
+        _check("defects", defects, 0, 1)
         if not classes or set(classes) - set(CLASSES):
             raise _refusal("classes", ",".join(classes), f"some of {','.join(CLASSES)}")
         self.width, self.height, self.seed = width, height, seed
@@ -127,6 +129,7 @@ class Strip:
         self.mark_px, self.mark_x_px, self.mark_class = mark_px, mark_x_px, mark_class
         self.mark_jitter_px, self.mark_missing = mark_jitter_px, mark_missing
         self._mark: npt.NDArray[np.int16] | None = None
+        self.has_defects = bool(defects)
         self._drawn: OrderedDict[int, _Drawn] = OrderedDict()
         rng = np.random.default_rng([seed, 0])
         # The noise is shifted to start at 0, so that it fits uint8, and the light is lowered by the same amount. Then
@@ -185,6 +188,8 @@ class Strip:
         return [drawn.defect for drawn in self._near(first_row, end_row)]
 
     def _near(self, top: int, end: int) -> list[_Drawn]:
+        if not self.has_defects:
+            return self._marks(top, end)
         # Each stretch of spacing_px holds one defect; only the first is clean: the strip starts with good steel.
         first = max(1, (top - LONGEST_PX) // self.spacing_px)
         last = (end - 1) // self.spacing_px
@@ -341,6 +346,7 @@ _READERS: dict[str, Callable[[str], int | float | str | tuple[str, ...]]] = {
     "mark_class": _name,
     "mark_jitter_px": float,
     "mark_missing": float,
+    "defects": int,
 }
 
 

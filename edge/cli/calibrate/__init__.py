@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from edge.cli.calibrate import anomaly, apply, classes, flatfield, latency, roi, scale, show, thresholds
+from edge.cli.calibrate import anomaly, apply, auto, classes, flatfield, latency, roi, scale, show, thresholds
 
 
 @click.group()
@@ -13,10 +13,17 @@ def calibrate() -> None:
 
     Frames come from the camera, or from recordings with --source. Values in the configuration override calibrated
     ones. `defectd reload` makes a running daemon use a new calibration.
+
+    \b
+    Examples:
+      defectd calibrate auto --camera top
+      defectd calibrate show --camera top
+      defectd calibrate undo --camera top
     """
 
 
 for _command in (
+    auto.auto,
     roi.roi,
     flatfield.flatfield,
     scale.scale,

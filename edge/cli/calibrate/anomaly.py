@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ TEN_MINUTES = 18_000
 """Frames, at 30 per second."""
 
 
-@click.command()
+@click.command(short_help="Learn good surface: one number governs false alarms.")
 @config_option
 @output_options
 @click.option("--camera", help="Camera of the configuration [default: the first].")
@@ -72,12 +73,40 @@ def normal(
     Start with ten minutes of good, moving product. Outliers are left out and shown in a picture: look at it.
 
     \b
-    defectd calibrate normal --camera top --false-alarms-per-hour 1
-    defectd calibrate normal --camera top --source good.mp4 --false-alarm-rate 0.001
+    Examples:
+      defectd calibrate normal --camera top --false-alarms-per-hour 1
+      defectd calibrate normal --camera top --source good.mp4 --false-alarm-rate 0.001
     """
     if per_hour is not None and per_tile is not None:
         raise click.UsageError("give --false-alarms-per-hour or --false-alarm-rate, not both")
     one_thread_each()
+    learn(
+        Run(config_path, camera, "normal", output),
+        sources,
+        frames,
+        per_hour=per_hour,
+        per_tile=per_tile,
+        consecutive=consecutive,
+        keep_all=keep_all,
+        has_looked=has_looked,
+        bundle_path=bundle_path,
+    )
+
+
+def learn(
+    run: Run,
+    sources: tuple[str, ...],
+    frames: int,
+    *,
+    per_hour: float | None = None,
+    per_tile: float | None = None,
+    consecutive: bool = False,
+    keep_all: bool = False,
+    has_looked: bool = False,
+    bundle_path: str | None = None,
+    limit_s: float | None = None,
+) -> None:
+    """Learn good surface and keep it.  limit_s: longest time for the footage.  Raises CalibrationError."""
     from edge.calibration import anomaly, anomaly_plots
     from edge.calibration.objections import objections
     from edge.config import calibration
@@ -86,13 +115,12 @@ def normal(
     from edge.model.bundle import require_features
     from edge.vision.inspector import Inspector
 
-    run = Run(config_path, camera, "normal", output)
     clock = SystemClock()
     calibrated, model = run.effective(bundle_path)
     require_features(model.bundle.card, "calibrate normal")
     calibrated, classifier = calibrated.model_copy(update={"anomaly": "classes"}), model.classifier
     collector = anomaly.Collector(Inspector(calibrated, classifier, clock), classifier)
-    source, size_px, fps = _gather(run, collector, sources, frames, consecutive=consecutive)
+    source, size_px, fps = _gather(run, collector, sources, frames, consecutive=consecutive, limit_s=limit_s)
     in_order = calibrated.mode == "strip" and len(set(collector.runs)) <= len(collector.runs) / 2
     k, n = (calibrated.decision.confirm_frames, calibrated.decision.confirm_window) if in_order else (1, 1)
     allowed = anomaly.AllowedAlarms(1.0 if per_hour is None and per_tile is None else per_hour, per_tile)
@@ -104,7 +132,7 @@ def normal(
         "--i-have-looked"
     )
     is_refused = bool(overruled) and not has_looked
-    if is_refused and not output.dry_run:
+    if is_refused and not run.is_dry:
         raise refused
     are_tiles = per_tile is not None and not consecutive and size_px == (calibrated.tile_px, calibrated.tile_px)
     made = run.made_of(source, found.frames, None if are_tiles else size_px, overruled)
@@ -139,12 +167,18 @@ def normal(
         )
     more = {"left_out_frames": list(found.left_out[:1000]), "carried": found.supported_rate}
     run.done(part.model_dump(mode="json", exclude={"made"}) | more)
-    if is_refused and output.plates is None:  # with plates, `apply` refuses, and a person can look first
+    if is_refused and not run.has_plates:  # with plates, `apply` refuses, and a person can look first
         raise refused
 
 
 def _gather(
-    run: Run, collector: Collector, sources: tuple[str, ...], max_frames: int, *, consecutive: bool
+    run: Run,
+    collector: Collector,
+    sources: tuple[str, ...],
+    max_frames: int,
+    *,
+    consecutive: bool,
+    limit_s: float | None,
 ) -> tuple[str, tuple[int, int], float]:
     """Score the footage.  Returns its source, width and height, and frames per second."""
     from edge.calibration.anomaly import DEFAULT_FPS
@@ -154,15 +188,27 @@ def _gather(
 
     first = last = None
     size_px = (0, 0)
-    footage = shots(run.camera, sources, SystemClock(), consecutive=consecutive, feed=run.feed)
-    with run.progress(expected_frames(sources, max_frames), "frames") as advance:
+    clock = SystemClock()
+    until_ns = None if limit_s is None else clock.monotonic_ns() + int(limit_s * NS_PER_S)
+    footage = shots(run.camera, sources, clock, consecutive=consecutive, feed=run.feed)
+    total, label = (
+        (expected_frames(sources, max_frames), "frames") if limit_s is None else (math.ceil(limit_s), "seconds")
+    )
+    elapsed_s = 0
+    with run.progress(total, label) as advance:
         for number, shot in enumerate(footage, 1):
             height, width = shot.pixels.shape
             size_px = (width, height)
             first, last = first or shot, shot
             more = collector.add(shot.label, shot.pixels, follows=shot.follows)
-            advance()
-            if number >= max_frames or not more:
+            if until_ns is None:
+                advance()
+            else:
+                now_s = total - (until_ns - clock.monotonic_ns()) / NS_PER_S
+                while elapsed_s < min(total, int(now_s)):
+                    elapsed_s += 1
+                    advance()
+            if number >= max_frames or not more or (until_ns is not None and clock.monotonic_ns() >= until_ns):
                 break
     source = source_name(run.camera, sources)
     if first is None or last is None:

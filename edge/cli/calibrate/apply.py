@@ -13,7 +13,7 @@ from edge.cli.options import config_option, json_option
 from edge.cli.progress import note, uninterrupted
 
 
-@click.command()
+@click.command(short_help="Write what a dry run with --plates has shown.")
 @config_option
 @json_option
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
@@ -25,8 +25,9 @@ def apply(config_path: Path, as_json: bool, folder: Path, has_looked: bool) -> N
     Refused where the calibration has changed since the dry run. `calibrate undo` goes back.
 
     \b
-    defectd calibrate flatfield --camera top --dry-run --plates look/
-    defectd calibrate apply look/
+    Examples:
+      defectd calibrate flatfield --camera top --dry-run --plates look/
+      defectd calibrate apply look/
     """
     from edge import config
     from edge.config import calibration_change
@@ -40,7 +41,7 @@ def apply(config_path: Path, as_json: bool, folder: Path, has_looked: bool) -> N
     _report(as_json, {"camera": change.camera, "kind": change.kind, **done}, change.path, then)
 
 
-@click.command()
+@click.command(short_help="Go back to the calibration before the last change.")
 @config_option
 @json_option
 @click.option("--camera", help="Camera of the configuration [default: the first].")
@@ -48,8 +49,11 @@ def apply(config_path: Path, as_json: bool, folder: Path, has_looked: bool) -> N
 def undo(config_path: Path, as_json: bool, camera: str | None) -> None:
     """Go back to the calibration before the last change of a camera; a second time goes forward again.
 
+    After `calibrate auto` the whole of it is taken back, with its tuning of the machine.
+
     \b
-    defectd calibrate undo --camera top
+    Examples:
+      defectd calibrate undo --camera top
     """
     from edge import config
     from edge.config import calibration_change
@@ -58,7 +62,7 @@ def undo(config_path: Path, as_json: bool, camera: str | None) -> None:
     found = config.find_camera(settings, camera, str(config_path))
     path = settings.state.calibration(found.name)
     with uninterrupted():
-        done = calibration_change.undo(path)
+        done = calibration_change.undo(path, settings.state.tuning)
     _report(as_json, {"camera": found.name, "kind": "undo", **done}, path, "`defectd reload` makes it used")
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from edge.model.classifier import Classifier
 
 
-@click.command()
+@click.command(short_help="Teach classes from a few labelled tiles of each.")
 @config_option
 @output_options
 @click.option("--camera", help="Camera of the configuration [default: the first].")
@@ -63,11 +63,12 @@ def classes(
     the outputs of the network is fitted in seconds. All reported figures come from leaving out one picture at a time.
 
     \b
-    defectd evidence export --out tiles/          # look through them, correct the labels, add folders
-    defectd calibrate classes --camera top --labelled tiles/
-    defectd calibrate classes --camera top --labels --dry-run --plates look/
-    defectd reload
-    defectd calibrate classes --camera top --undo
+    Examples:
+      defectd evidence export --out tiles/          # look through them, correct the labels, add folders
+      defectd calibrate classes --camera top --labelled tiles/
+      defectd calibrate classes --camera top --labels --dry-run --plates look/
+      defectd reload
+      defectd calibrate classes --camera top --undo
     """
     one_thread_each()
     if undo and (folders or labels):

@@ -12,7 +12,7 @@ from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import config_option
 
 
-@click.command()
+@click.command(short_help="Correct uneven light, from good, moving surface.")
 @config_option
 @output_options
 @frames_options
@@ -21,16 +21,21 @@ def flatfield(config_path: Path, camera: str | None, sources: tuple[str, ...], f
     """Correct uneven light with a gain per pixel, from frames of good, moving surface. Refused where it would not help.
 
     \b
-    defectd calibrate flatfield --camera top --source good/ --frames 200
+    Examples:
+      defectd calibrate flatfield --camera top --source good/ --frames 200
     """
     one_thread_each()
+    even_out(Run(config_path, camera, "flatfield", output), sources, frames)
+
+
+def even_out(run: Run, sources: tuple[str, ...], frames: int) -> None:
+    """Measure the light and keep its gain.  Raises CalibrationError."""
     from edge.calibration import flatfield as calibration
     from edge.calibration.roi import outline
     from edge.config.calibration import FlatfieldPart, misfits
     from edge.errors import CalibrationError
     from edge.vision.drawing import png
 
-    run = Run(config_path, camera, "flatfield", output)
     footage = run.footage(sources, frames)
     calibrated = run.calibrated_camera()
     for misfit in misfits(calibrated, footage.size_px):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from edge.pipeline.camera_load import CameraLoad
 
 
-@click.command()
+@click.command(short_help="Find the fastest settings of the network on this machine.")
 @config_option
 @output_options
 @frames_options
@@ -55,17 +55,29 @@ def latency(
     holds for this processor, this onnxruntime and this model.
 
     \b
-    defectd calibrate latency
-    defectd calibrate latency --camera top --source recorded/ --no-hold
+    Examples:
+      defectd calibrate latency
+      defectd calibrate latency --camera top --source recorded/ --no-hold
     """
     one_thread_each()
+    run = Run(config_path, camera, "latency", output)
+    find_fastest(run, sources, frames, rounds=rounds, for_s=for_s, hold_s=hold_s if hold else None)
+
+
+def find_fastest(
+    run: Run, sources: tuple[str, ...], frames: int, *, rounds: int, for_s: float, hold_s: float | None
+) -> None:
+    """Time the combinations and keep the fastest.  hold_s: None: not how many cameras it keeps up with.
+
+    Raises CalibrationError.
+    """
     from edge.calibration import latency as calibration
     from edge.config import tuning
     from edge.host import machine
     from edge.host.clock import SystemClock
     from edge.vision.inspector import Inspector
 
-    run, clock = Run(config_path, camera, "latency", output), SystemClock()
+    clock = SystemClock()
     calibrated, model = run.effective()
     loaded = model.bundle
     footage = run.footage(sources, min(frames, calibration.MAX_FRAMES))
@@ -89,8 +101,10 @@ def latency(
         settings = calibration.RunSettings(row.precision, row.threads, row.batch)
         mark = "  <- chosen" if row == best else ""
         run.say(f"{settings!s:28} p50 {row.p50_ms:7.2f} ms, p99 {row.p99_ms:7.2f} ms, n = {row.n}{mark}")
-    run_cameras = calibration.load_runner(loaded, best, calibrated, footage.size_px, clock, hold_s)
-    holds = [_capacity(run, run_cameras, fps) for fps in calibration.PACES_FPS] if hold else []
+    holds = []
+    if hold_s is not None:
+        run_cameras = calibration.load_runner(loaded, best, calibrated, footage.size_px, clock, hold_s)
+        holds = [_capacity(run, run_cameras, fps) for fps in calibration.PACES_FPS]
     kept = tuning.Tuning(
         schema=tuning.SCHEMA,
         place=tuning.here(loaded.digest),
@@ -111,7 +125,7 @@ def latency(
     if by_hand:
         named = ", ".join(f"model.{key}: {value}" for key, value in by_hand.items())
         note(f"the configuration sets {named}, which overrides this result: remove it there to use the result")
-    results = {**kept.model_dump(mode="json", by_alias=True), "by_hand": by_hand} if output.as_json else {}
+    results = {**kept.model_dump(mode="json", by_alias=True), "by_hand": by_hand} if run.as_json else {}
     run.done(results, "the daemon uses it from its next start")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -12,8 +12,11 @@ from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, config_option
 
+MARGIN_PX: Final = 4
+WANDER_PX: Final = 20.0
 
-@click.command()
+
+@click.command(short_help="Find the region of the strip by its edges, or take a shape.")
 @config_option
 @output_options
 @frames_options
@@ -22,10 +25,10 @@ from edge.cli.options import Number, config_option
 )
 @click.option("--exclude", type=Shape(), multiple=True, help="A zone that is not inspected; repeatable.")
 @click.option(
-    "--margin-px", type=click.IntRange(0, 1000), default=4, show_default=True, help="Distance from each edge."
+    "--margin-px", type=click.IntRange(0, 1000), default=MARGIN_PX, show_default=True, help="Distance from each edge."
 )
 @click.option(
-    "--wander-px", type=Number(0, 1000), default=20.0, show_default=True, help="Largest wander for a fixed region."
+    "--wander-px", type=Number(0, 1000), default=WANDER_PX, show_default=True, help="Largest wander for a fixed region."
 )
 @click.option(
     "--keep-region", is_flag=True, help="Keep the calibrated region: change only its zones or the size of its tiles."
@@ -56,10 +59,11 @@ def roi(
     """Find the region of the strip by its edges against dark background, or take a shape.
 
     \b
-    defectd calibrate roi --camera top --source recorded/
-    defectd calibrate roi --camera top --exclude 700,0,90,256
-    defectd calibrate roi --camera top --track
-    defectd calibrate roi --camera top --keep-region --tile-px 160
+    Examples:
+      defectd calibrate roi --camera top --source recorded/
+      defectd calibrate roi --camera top --exclude 700,0,90,256
+      defectd calibrate roi --camera top --track
+      defectd calibrate roi --camera top --keep-region --tile-px 160
     """
     one_thread_each()
     if sum((track, shape is not None, keep_region)) > 1:
@@ -67,11 +71,41 @@ def roi(
             "--shape is a fixed region, --keep-region the calibrated one, and --track follows the edges in each frame: "
             "give one of them"
         )
+    run = Run(config_path, camera, "roi", output)
+    find_region(
+        run,
+        sources,
+        frames,
+        shape=shape,
+        exclude=exclude,
+        margin_px=margin_px,
+        wander_px=wander_px,
+        keep_region=keep_region,
+        no_exclude=no_exclude,
+        tile_px=tile_px,
+        track=track,
+    )
+
+
+def find_region(
+    run: Run,
+    sources: tuple[str, ...],
+    frames: int,
+    *,
+    shape: Any = None,
+    exclude: tuple[Any, ...] = (),
+    margin_px: int = MARGIN_PX,
+    wander_px: float = WANDER_PX,
+    keep_region: bool = False,
+    no_exclude: bool = False,
+    tile_px: int | None = None,
+    track: bool = False,
+) -> Any:
+    """Find the region, or take the given one, and keep it.  Returns its part.  Raises CalibrationError."""
     from edge.calibration import roi as calibration
     from edge.calibration import tile_sheet
     from edge.config import calibration as files
 
-    run = Run(config_path, camera, "roi", output)
     if tile_px is not None and not files.has_open_tile(run.camera):
         key = "tile_px" if run.camera.tile_mm is None else "tile_mm"
         raise click.UsageError(f"the configuration has its own {key}, which overrides --tile-px: remove it there")
@@ -99,8 +133,8 @@ def roi(
         roi=region, exclude=exclude, edges=edges, track=followed, tile_px=side_px, made=run.made(footage)
     )
     pictures = {"roi": calibration.overlay(footage.frames[-1], region, exclude, followed)}
-    sizes = calibration.tile_sizes(tiled, footage.frames[0], region, exclude, input_px) if output.as_json else []
-    if output.plates is not None:
+    sizes = calibration.tile_sizes(tiled, footage.frames[0], region, exclude, input_px) if run.as_json else []
+    if run.has_plates:
         laid = [(size.tile_px, size.boxes) for size in sizes if size.boxes] or [(tiled.tile_px, tuple(boxes))]
         pictures["tiles"] = tile_sheet.sheet(footage.frames[-1], laid, input_px)
     run.keep({"roi": part}, pictures=pictures)
@@ -118,7 +152,8 @@ def roi(
             "track": tracked,
             "tile_px": tiled.tile_px,
             "frame_px": footage.size_px,
-            "tiles": boxes if output.as_json else [],
+            "tiles": boxes if run.as_json else [],
             "tile_sizes": [size.as_json() for size in sizes],
         }
     )
+    return part

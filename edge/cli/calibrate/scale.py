@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, Seconds, config_option
 from edge.cli.progress import note, uninterrupted
+
+if TYPE_CHECKING:
+    from edge.calibration.scale import Board
 
 
 class Squares(click.ParamType[tuple[int, int]]):
@@ -29,7 +32,7 @@ class Squares(click.ParamType[tuple[int, int]]):
         return columns, rows
 
 
-@click.command()
+@click.command(short_help="Measure millimetres per pixel and the lens.")
 @config_option
 @output_options
 @frames_options
@@ -70,17 +73,13 @@ def scale(
     it onto the strip for the last frame: the last frame gives the plane, the others give the lens.
 
     \b
-    defectd calibrate scale --print board.pdf
-    defectd calibrate scale --camera top --source board/*.png --square-mm 19.9
-    defectd calibrate scale --camera top --length-mm 1250 --points 152,130,1490,131
+    Examples:
+      defectd calibrate scale --print board.pdf
+      defectd calibrate scale --camera top --source board/*.png --square-mm 19.9
+      defectd calibrate scale --camera top --length-mm 1250 --points 152,130,1490,131
     """
     one_thread_each()
-    from edge import config
     from edge.calibration import scale as calibration
-    from edge.calibration.live_frames import LIVE
-    from edge.camera.sources import registry
-    from edge.config.calibration import ScalePart
-    from edge.errors import CalibrationError
 
     board = calibration.Board(*squares, square_mm)
     if board_path is not None:
@@ -96,6 +95,30 @@ def scale(
     if (length_mm is None) != (points is None) or (points is not None and isinstance(points[0], tuple)):
         raise click.UsageError("--length-mm and --points x,y,x,y go together")
     run = Run(config_path, camera, "scale", output)
+    measure(run, sources, frames, board, every_s=every_s, length_mm=length_mm, points=points)
+
+
+def measure(
+    run: Run,
+    sources: tuple[str, ...],
+    frames: int,
+    board: Board,
+    *,
+    every_s: float = 1.0,
+    length_mm: float | None = None,
+    points: Any = None,
+) -> None:
+    """Measure the scale with the board, or by a known length between two points, and keep it.
+
+    points: x, y, x, y, px.  Raises CalibrationError.
+    """
+    from edge import config
+    from edge.calibration import scale as calibration
+    from edge.calibration.live_frames import LIVE
+    from edge.camera.sources import registry
+    from edge.config.calibration import ScalePart
+    from edge.errors import CalibrationError
+
     rms_px, views, length = None, 0, None
     if length_mm is not None:
         footage = run.footage(sources, 1, surface=False)

@@ -124,12 +124,21 @@ _NUMBERS = re.compile(r"\d{1,5}(,\d{1,5})+$")
 class Run:
     """One run of a calibration command: reads frames, prints results, writes files."""
 
-    def __init__(self, config_path: Path, camera: str | None, kind: str, output: Output) -> None:
-        """kind: the command, as `edge.config.calibration_change` names it."""
+    def __init__(
+        self, config_path: Path, camera: str | None, kind: str, output: Output, state_dir: Path | None = None
+    ) -> None:
+        """kind: the command, as `edge.config.calibration_change` names it.
+
+        state_dir: where calibrations are read and written; None: that of the configuration.
+        """
         from edge import config
         from edge.config import calibration
 
         self.settings: config.Config = config.load(config_path)
+        self.feed = self.settings.state.page_socket
+        """Where a running daemon gives frames."""
+        if state_dir is not None:
+            self.settings = self.settings.model_copy(update={"state_dir": state_dir})
         self.camera = config.find_camera(self.settings, camera, str(config_path))
         self.path = self.settings.state.calibration(self.camera.name)
         calibration.load(self.path)  # an unreadable file must be reported before frames are gathered
@@ -194,9 +203,14 @@ class Run:
         return progress(total, label, hidden=self.as_json)
 
     @property
-    def feed(self) -> Path:
-        """Where a running daemon gives frames."""
-        return self.settings.state.page_socket
+    def is_dry(self) -> bool:
+        """Whether nothing is written."""
+        return self._output.dry_run
+
+    @property
+    def has_plates(self) -> bool:
+        """Whether what a dry run would write goes into a folder, for a person to look at."""
+        return self._output.plates is not None
 
     def footage(self, sources: tuple[str, ...], max_frames: int, **options: Any) -> Any:
         """Gather frames.  options: of `edge.calibration.footage.gather`."""
@@ -296,7 +310,7 @@ class Run:
 
     def done(self, found: dict[str, Any], then: str = "`defectd reload` makes a running daemon use it") -> None:
         """Print the results and the files.  then: how the daemon comes to use them."""
-        remarks = self._overrides()
+        remarks = self.overrides()
         if self.as_json:
             self._kept["remarks"] = remarks
             click.echo(
@@ -316,7 +330,7 @@ class Run:
         for remark in remarks:
             note(remark)
 
-    def _overrides(self) -> list[str]:
+    def overrides(self) -> list[str]:
         """Keys of the configuration that override this calibration, in words."""
         keys = _KEYS.get(self._kind, ())
         return [

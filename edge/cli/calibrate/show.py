@@ -16,7 +16,7 @@ from edge.cli.progress import echo
 MARKS = {"done": "ok", "missing": "missing", "stale": "not used", "optional": "optional"}
 
 
-@click.command()
+@click.command(short_help="Show what is calibrated, and what is missing.")
 @config_option
 @json_option
 @click.option("--camera", help="Camera of the configuration [default: the first].")
@@ -25,7 +25,8 @@ def show(config_path: Path, as_json: bool, camera: str | None) -> None:
     """Show the calibrations of a camera, since when they are used, and what is missing until the camera is ready.
 
     \b
-    defectd calibrate show --camera top
+    Examples:
+      defectd calibrate show --camera top
     """
     from edge.calibration.readiness import is_ready, steps_of
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edge.vision.inspector import Inspector
 
 
-@click.command()
+@click.command(short_help="Set a threshold for each class, from labelled tiles.")
 @config_option
 @output_options
 @click.option("--camera", help="Camera of the configuration [default: the first].")
@@ -78,10 +78,11 @@ def thresholds(
     what was fitted on the other half.
 
     \b
-    defectd evidence export --out tiles/          # look through them, correct the labels
-    defectd calibrate thresholds --camera top --labelled tiles/ --good good-frames/
-    defectd calibrate thresholds --camera top --labels
-    defectd calibrate thresholds --labelled tiles/ --good good/ --false-alarms-per-hour 2000
+    Examples:
+      defectd evidence export --out tiles/          # look through them, correct the labels
+      defectd calibrate thresholds --camera top --labelled tiles/ --good good-frames/
+      defectd calibrate thresholds --camera top --labels
+      defectd calibrate thresholds --labelled tiles/ --good good/ --false-alarms-per-hour 2000
     """
     one_thread_each()
     from edge import config

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 
 from edge import config
 from edge.camera.sources.simulator import Strip
-from edge.cli import main
+from edge.cli import event_table, main
 from edge.cli.events import _event_line
 from edge.cli.options import Seconds, found_config
 from edge.event import NODE_CAMERA
@@ -366,11 +366,11 @@ def test_times_for_people_are_local_and_name_their_zone(monkeypatch: pytest.Monk
     try:
         text = json.dumps({"time": "2026-11-22T23:46:11.482Z", "seq": 7, "camera": "top", "type": "image.bad"})
         assert _event_line(text).startswith("00:46:11.482 CET #7")
-        assert _event_line(text, dated=True).startswith("2026-11-23 00:46:11.482 CET #7")
+        assert event_table._row(text, "queued")[0] == "2026-11-23 00:46:11.482 CET"
         stream = StringIO()
         logs.start("info", "plain", stream)
         logging.getLogger("edge.daemon").info("hello")
-        assert re.match(r"\d\d:\d\d:\d\d CET info", stream.getvalue())
+        assert re.match(r"\d\d:\d\d:\d\d CET   info", stream.getvalue())
     finally:
         logging.getLogger().handlers.clear()
         monkeypatch.undo()

@@ -1,6 +1,7 @@
 """What a terminal shows: every meaning is in the words, also without colour and on 80 columns."""
 
 import io
+import time
 
 import pytest
 from rich.console import Console
@@ -100,6 +101,20 @@ def test_other_events_show_their_detail():
     """An event without a defect shows its type and the facts in its detail."""
     event = {"camera": "top", "type": "coverage.gap", "defect": None, "detail": {"cause": "overload", "seconds": 1.25}}
     assert "coverage.gap  cause overload  seconds 1.25" in shown(screen.event_line(event, "warning"), 130)
+
+
+def test_moments_and_counts_of_an_event_are_for_people(monkeypatch):
+    """One clock on the whole screen: local time, also inside an event; no Python in the words."""
+    monkeypatch.setenv("TZ", "CET-1")
+    time.tzset()
+    try:
+        detail = {"from": "2026-11-29T23:12:13.478Z", "frames": {"late": 22, "dropped": 1}, "reasons": ["a", "b"]}
+        event = {"camera": "top", "type": "coverage.gap", "defect": None, "detail": detail}
+        line = shown(screen.event_line(event, "warning"), 160)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert "from 00:12:13.478 CET  frames 22 late, 1 dropped  reasons a, b" in line
 
 
 @pytest.mark.parametrize(("level", "mark"), [("warning", "! "), ("error", "✗ "), ("info", "")])

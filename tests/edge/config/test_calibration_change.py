@@ -68,9 +68,9 @@ def test_undo_goes_one_step_back_and_forward_again_with_its_data_files(state):
     for name in "abc":
         calibration_change.apply(change(state, flatfield=light(f"{name}.png"), beside={f"{name}.png": b"map"}))
     assert set(left(path.parent)) == {"top.yaml", "top.yaml~", "b.png", "c.png"}
-    calibration_change.undo(path)
+    calibration_change.undo(path, path.with_name("node.yaml"))
     assert calibration.load(path).flatfield.file == "b.png"
-    done = calibration_change.undo(path)
+    done = calibration_change.undo(path, path.with_name("node.yaml"))
     assert calibration.load(path).flatfield.file == "c.png"
     assert done["after_sha256"] == calibration_change.digest(path)
     assert set(left(path.parent)) == {"top.yaml", "top.yaml~", "b.png", "c.png"}
@@ -80,10 +80,40 @@ def test_undo_of_the_first_calibration_leaves_none_in_use(state):
     """A first region that was wrong can be taken back, too."""
     path = state.calibration("top")
     with pytest.raises(CalibrationError, match="no earlier calibration"):
-        calibration_change.undo(path)
+        calibration_change.undo(path, path.with_name("node.yaml"))
     calibration_change.apply(change(state, roi=region(1)))
-    calibration_change.undo(path)
+    calibration_change.undo(path, path.with_name("node.yaml"))
     assert calibration.load(path).roi is None
+
+
+@pytest.mark.parametrize("had_tuning", [False, True])
+def test_a_change_with_the_tuning_of_the_machine_is_taken_back_as_a_whole(state, had_tuning, monkeypatch):
+    """Both files or neither; without an earlier tuning there is none again."""
+    monkeypatch.setattr(calibration_change.tuning, "parsed", lambda _path, content: content)
+    path, tuned = state.calibration("top"), state.tuning
+    if had_tuning:
+        tuned.parent.mkdir(parents=True)
+        tuned.write_bytes(b"old: 1\n")
+    mine = change(state, roi=region(1))
+    own = calibration_change.Change("latency", "top", tuned, calibration_change.digest(tuned), b"new: 1\n", {})
+    calibration_change.apply_with_tuning(mine, own)
+    assert tuned.read_bytes() == b"new: 1\n"
+    calibration_change.undo(path, tuned)
+    assert calibration.load(path).roi is None
+    assert (tuned.read_bytes() if tuned.exists() else None) == (b"old: 1\n" if had_tuning else None)
+    calibration_change.undo(path, tuned)
+    assert calibration.load(path).roi == region(1)
+    assert tuned.read_bytes() == b"new: 1\n"
+
+
+def test_a_later_change_takes_the_tuning_out_of_the_undo(state, monkeypatch):
+    """Undo goes back by one change of the camera; the machine keeps what was measured before it."""
+    monkeypatch.setattr(calibration_change.tuning, "parsed", lambda _path, content: content)
+    own = calibration_change.Change("latency", "top", state.tuning, None, b"new: 1\n", {})
+    calibration_change.apply_with_tuning(change(state, roi=region(1)), own)
+    calibration_change.apply(change(state, roi=region(2)))
+    calibration_change.undo(state.calibration("top"), state.tuning)
+    assert state.tuning.read_bytes() == b"new: 1\n"
 
 
 def test_objections_need_a_person_who_has_looked(state, tmp_path):

@@ -97,7 +97,7 @@ def test_log_never_shows_credentials(style, url):
 def test_plain_line_names_level_and_module():
     """The line shows time, level, module and message."""
     text = lines("plain", lambda to: to.warning("lost for %d s", 3))
-    assert text.split()[2:] == ["warning", "device", "lost", "for", "3", "s"]
+    assert text.split()[2:] == ["!", "warning", "device", "lost", "for", "3", "s"]
 
 
 @pytest.mark.usefixtures("restored")

@@ -133,7 +133,11 @@ def test_process_makes_the_files(tmp_path: Path) -> None:
     path = coil_records.write(tmp_path / "state" / "coils", coil_records.usual(count=5))
     with (tmp_path / "said").open("w+b") as said:
         process = launcher(config)(coil_record.record_id(path), said)
-        assert process.wait(60) == 0, (tmp_path / "said").read_text()
+        try:
+            assert process.wait(60) == 0, (tmp_path / "said").read_text()
+        finally:
+            process.kill()
+            process.wait()
     shelf = ReportShelf(tmp_path / "state" / "coils" / "reports")
     summary = shelf.summary(coil_record.record_id(path))
     assert summary is not None
