@@ -59,9 +59,13 @@ STORE = """async () => {
   const { store, ageMs } = await import("/static/js/store.js");
   return { seqs: store.events.map(({ seq }) => seq), epoch: store.state?.epoch, ageMs: ageMs() };
 }"""
+WATCH_GREY = """() => {
+  const note = () => document.querySelector(".app.stale") && (window.greyAt ??= performance.now());
+  new MutationObserver(note).observe(document.getElementById("app"), { subtree: true, attributeFilter: ["class"] });
+}"""
 GREY = """async () => {
-  const { ageMs } = await import("/static/js/store.js");
-  return document.querySelector(".app.stale .stale-banner") && { ageMs: ageMs() };
+  const { store } = await import("/static/js/store.js");
+  return window.greyAt && document.querySelector(".stale-banner") && { ageMs: window.greyAt - store.at };
 }"""
 
 
@@ -166,6 +170,7 @@ def test_page_turns_grey_and_comes_back_without_a_gap(
         until(lambda: is_live(page), 20, "a live page")
         until(lambda: page.evaluate(STORE)["seqs"], 20, "events")
         before = page.evaluate(STORE)
+        page.evaluate(WATCH_GREY)
         fault(node, proxy)
         grey = until(lambda: page.evaluate(GREY), 10, "grey")
         assert grey["ageMs"] <= 1000 * GREY_S
