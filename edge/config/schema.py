@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +36,7 @@ from edge.config.value_types import (
     TILE_PX,
     BundlePath,
     File,
+    Listener,
     Name,
     Polygon,
     PublicKey,
@@ -243,25 +243,8 @@ class Log(Section):
     format: Literal["auto", "plain", "json"] = Field("auto", description="auto: plain where a terminal is, else JSON")
 
 
-class Metrics(Section):
+class Metrics(Listener):
     listen: str | None = Field("127.0.0.1:9464", description="HOST:PORT of the Prometheus endpoint; null: none")
-
-    @field_validator("listen")
-    @classmethod
-    def _is_address(cls, value: str | None) -> str | None:
-        if value is not None:
-            host, _, port = value.rpartition(":")
-            if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
-                raise ValueError("write HOST:PORT with a port from 1 to 65535, or null")
-        return value
-
-    @property
-    def address(self) -> tuple[str, int] | None:
-        """Host and port, or None."""
-        if self.listen is None:
-            return None
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)
 
 
 class Evidence(Section):

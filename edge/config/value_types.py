@@ -131,6 +131,29 @@ class Section(BaseModel):
         return value
 
 
+class Listener(Section):
+    """A section of a server of this node."""
+
+    listen: str | None
+
+    @field_validator("listen")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        if value is not None:
+            host, _, port = value.rpartition(":")
+            if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
+                raise ValueError("write HOST:PORT with a port from 1 to 65535, or null")
+        return value
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Host and port, or None."""
+        if self.listen is None:
+            return None
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
 def _has_switch(value: Any) -> bool:
     if isinstance(value, dict):
         return any(_has_switch(inner) for inner in value.values())

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from edge.config.broker_address import is_loopback
-from edge.config.value_types import File, Section
+from edge.config.value_types import File, Listener, Section
 
 HostName = Annotated[str, Field(max_length=253, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
 BasePath = Annotated[str, Field(max_length=200, pattern=r"^(/[A-Za-z0-9][A-Za-z0-9._~-]*)*$")]
@@ -20,7 +19,7 @@ class WebTls(Section):
     key: File = Field(description="PEM file of its private key")
 
 
-class Web(Section):
+class Web(Listener):
     listen: str | None = Field("127.0.0.1:8480", description="HOST:PORT of the page; null: no page")
     process: Literal["daemon", "unit"] = Field(
         "daemon", description="who starts the page: the daemon, or the unit defectd-web.service"
@@ -31,15 +30,6 @@ class Web(Section):
     behind_proxy: list[str] = Field(
         [], max_length=16, description="addresses or networks of proxies that serve the page over https"
     )
-
-    @field_validator("listen")
-    @classmethod
-    def _is_address(cls, value: str | None) -> str | None:
-        if value is not None:
-            host, _, port = value.rpartition(":")
-            if not host or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65_535:
-                raise ValueError("write HOST:PORT with a port from 1 to 65535, or null")
-        return value
 
     @field_validator("behind_proxy")
     @classmethod
@@ -62,11 +52,3 @@ class Web(Section):
                 "set web.tls, or web.behind_proxy, or listen on 127.0.0.1"
             )
         return self
-
-    @property
-    def address(self) -> tuple[str, int] | None:
-        """Host and port, or None."""
-        if self.listen is None:
-            return None
-        host, _, port = self.listen.rpartition(":")
-        return host.strip("[]"), int(port)

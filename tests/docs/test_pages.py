@@ -87,7 +87,7 @@ def test_a_command_in_the_documentation_exists(name, arguments):
 def test_the_documentation_builds_without_a_warning(tmp_path):
     """Every link and anchor leads somewhere, and every page is in the navigation."""
     built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)],
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
         cwd=ROOT,
         capture_output=True,
         text=True,
