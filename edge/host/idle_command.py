@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-import os
 import runpy
 import sys
-from contextlib import suppress
 from typing import Final
 
+from edge.host.low_priority import step_back
 from edge.host.parent_process import die_with
 
 EXIT_ORPHAN: Final = 4
@@ -22,8 +21,7 @@ def main(arguments: list[str]) -> int:
     """Run `defectd` with the arguments after the first.  Does not return where the command runs."""
     if not die_with(int(arguments[0])):
         return EXIT_ORPHAN
-    with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    step_back()
     sys.argv = ["defectd", *arguments[1:]]
     runpy.run_module(COMMAND, run_name="__main__", alter_sys=False)
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import logging
-import os
 import signal
 import ssl
 import sys
@@ -14,6 +13,7 @@ from typing import Final
 
 from edge.host import logs
 from edge.host.clock import SystemClock
+from edge.host.low_priority import step_back
 from edge.host.parent_process import die_with
 from edge.web.routes import ROUTES
 from edge.web.serving import serving
@@ -64,8 +64,7 @@ def _set_up_process() -> None:
     """Inspection goes first: this process runs when nobody else needs the processor."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # inherited: a daemon may block signals in its threads
     ctypes.CDLL(None).prctl(_PR_SET_NAME, b"defectd-page", 0, 0, 0)
-    with suppress(OSError):  # some containers forbid it; the page works without
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    step_back()
     with suppress(OSError), open("/proc/self/oom_score_adj", "r+", encoding="ascii") as score:  # noqa: PTH123
         score.write(str(OOM_SCORE))
 
