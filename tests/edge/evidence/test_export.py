@@ -178,7 +178,7 @@ def test_command_line_lists_and_exports(kept, tmp_path):
         return result.exit_code, result.stdout, result.stderr
 
     code, output, notes = call("list", "-n", "3")
-    assert (code, len(output.splitlines())) == (0, 3)
+    assert (code, len(output.splitlines())) == (0, 1 + 3), "a head and three pictures"
     assert "pictures" in notes
     code, output, _ = call("list", "--json", "--kind", "defect")
     entries = [json.loads(line) for line in output.splitlines()]
