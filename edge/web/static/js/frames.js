@@ -1,6 +1,6 @@
 /**
  * Live pictures by long polling: the answer to `frame?after=` is the next picture with its description, and asking again is the
- * back-pressure. Hidden pages and pictures out of sight ask for nothing.
+ * back-pressure. Hidden pages and pictures off the screen ask for nothing.
  */
 
 import { apiUrl } from "./api.js";

@@ -38,8 +38,8 @@ export function ApplyCard({ work }) {
   const runExport = async () => {
     setIsExporting(true);
     try {
-      const { job: begun, folder } = await post("/labels/export");
-      const job = await finished(begun);
+      const { job: started, folder } = await post("/labels/export");
+      const job = await finished(started);
       if (job.state === "done") toast("The labelled tiles are in a folder on the node.", { remedy: folder });
       else toast(`The export failed: ${job.reason}`, { kind: "bad" });
     } catch {
@@ -54,12 +54,12 @@ export function ApplyCard({ work }) {
       <button class="button" disabled=${!labels || isExporting || !can("operator")} onClick=${runExport}>${isExporting ? "Exporting" : "Export"}</button>
     </div>
     <p class="soft label-words">Export writes class folders with manifest.csv, as <b>defectd evidence export --labelled</b> does.</p>
-    ${use && html`<${TrialDialog} use=${use} onDone=${() => work.loadWorthSoon()} onClose=${() => setUse(null)} />`}
+    ${use && html`<${PreviewDialog} use=${use} onDone=${() => work.loadWorthSoon()} onClose=${() => setUse(null)} />`}
   </section>`;
 }
 
 /** A preview, which writes nothing, and what it found; then it is written and in use. */
-function TrialDialog({ use, onDone, onClose }) {
+function PreviewDialog({ use, onDone, onClose }) {
   const cameras = useStore(({ state }) => state?.cameras?.map(({ name }) => name).join(",") ?? "").split(",").filter(Boolean);
   const [camera, setCamera] = useState(null);
   const [job, setJob] = useState(null);
@@ -70,8 +70,8 @@ function TrialDialog({ use, onDone, onClose }) {
     setJob({ state: "waiting" });
     setHasLooked(false);
     try {
-      const begun = await post(`/calibration/${encodeURIComponent(chosen)}/${use.name}`, {}, { quiet: true });
-      setJob(await finished(begun, setJob));
+      const started = await post(`/calibration/${encodeURIComponent(chosen)}/${use.name}`, {}, { quiet: true });
+      setJob(await finished(started, setJob));
     } catch (error) {
       setJob({ state: "failed", reason: error.reason });
     }

@@ -1,4 +1,4 @@
-/** The model: what it is and how it was measured, its trial, the shadow model's disputes, what is installed, a new one. */
+/** The model: what it is and how it was measured, its canary phase, the shadow model's disputes, what is installed, a new one. */
 
 import { get } from "../api.js";
 import { html, useEffect, useState } from "../html.js";
@@ -10,7 +10,7 @@ import { CardDialog, CardFacts, Limits, Measured } from "./model/card.js";
 import { InstalledCard } from "./model/installed.js";
 import { InstallCard } from "./model/install.js";
 import { ShadowCard } from "./model/shadow.js";
-import { TrialCard } from "./model/trial.js";
+import { CanaryCard } from "./model/canary.js";
 
 export default function ModelPage() {
   const model = useStore(({ state }) => state?.model ?? null);
@@ -28,7 +28,7 @@ export default function ModelPage() {
         ${facts?.card && html`<${Measured} card=${facts.card} precision=${model.precision} /><${Limits} card=${facts.card} />`}
       </div>
       <div class="model-column">
-        <${TrialCard} model=${model} onChange=${reload} />
+        <${CanaryCard} model=${model} onChange=${reload} />
         <${InstalledCard} facts=${facts} onShow=${setShown} onChange=${reload} />
         <${InstallCard} onChange=${reload} />
         <${TaughtCard} cameras=${cameras} />

@@ -71,8 +71,8 @@ class PictureView {
     for (const name of ["pointerdown", "wheel", "keydown"]) this.frame.addEventListener(name, () => (this.movedAt = performance.now()), { passive: true });
     this.resizes = new ResizeObserver(([{ contentRect }]) => this.resized([contentRect.width, contentRect.height]));
     this.resizes.observe(layer.current);
-    this.sight = new IntersectionObserver(([{ isIntersecting }]) => (this.isOnScreen = isIntersecting), { rootMargin: "200px" });
-    this.sight.observe(this.frame);
+    this.visibility = new IntersectionObserver(([{ isIntersecting }]) => (this.isOnScreen = isIntersecting), { rootMargin: "200px" });
+    this.visibility.observe(this.frame);
   }
 
   show(frame, bitmap) {
@@ -127,7 +127,7 @@ class PictureView {
 
   close() {
     this.resizes.disconnect();
-    this.sight.disconnect();
+    this.visibility.disconnect();
     this.context.transferFromImageBitmap(null);
   }
 }

@@ -57,7 +57,7 @@ function ClassBars({ f1, name, n }) {
     <p class="soft">F1 of each class: ${name}, n = ${number(n)}.</p>`;
 }
 
-/** What it does on sound surface that it was not made for, and where it gets worse. */
+/** What it does on defect-free surface that it was not made for, and where it gets worse. */
 export function Limits({ card }) {
   const sound = Object.entries(card.metrics?.sound ?? {}).filter(([, one]) => one?.n);
   const worst = hardest(card.metrics?.int8);
@@ -66,8 +66,8 @@ export function Limits({ card }) {
     <h2>Limits</h2>
     ${
       sound.length > 0 &&
-      html`<${TableFrame} label="Sound surface"><table class="table">
-          <thead><tr><th scope="col">sound surface</th><th scope="col" class="number">tiles</th><th scope="col" class="number">called a defect</th><th scope="col" class="number">unsure</th></tr></thead>
+      html`<${TableFrame} label="Defect-free surface"><table class="table">
+          <thead><tr><th scope="col">defect-free surface</th><th scope="col" class="number">tiles</th><th scope="col" class="number">called a defect</th><th scope="col" class="number">unsure</th></tr></thead>
           <tbody>${sound.map(([name, one]) => html`<tr key=${name}><td>${name}</td><td class="number">${number(one.n)}</td><td class="number">${count(one.defect, one.n)}</td><td class="number">${count(one.unsure, one.n)}</td></tr>`)}</tbody>
         </table></${TableFrame}>
         <p class="soft">Steel of other mills than the training's: thresholds and an anomaly model of your own surface lower these figures.</p>`

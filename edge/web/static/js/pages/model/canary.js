@@ -1,4 +1,4 @@
-/** The trial of a new model: how far its watch is, how it does beside the one before, and the way back. */
+/** The canary: how long a new model is still compared with the previous one, how both do, and the way back. */
 
 import { command } from "../../api.js";
 import { html, useState } from "../../html.js";
@@ -8,7 +8,7 @@ import { toast } from "../../parts/toast.js";
 import { can } from "../../session.js";
 import { TableFrame } from "../../parts/table.js";
 
-export function TrialCard({ model, onChange }) {
+export function CanaryCard({ model, onChange }) {
   const { canary } = model;
   const [asks, setAsks] = useState(false);
   const [isBusy, setIsBusy] = useState(false);
@@ -25,14 +25,14 @@ export function TrialCard({ model, onChange }) {
     setAsks(false);
   };
   if (!canary)
-    return html`<section class="card model-card" aria-label="Trial">
-      <h2>Trial</h2>
-      <p class="soft">No model is on trial. A new one decides as a canary for a while: when it is unsure or late more often than the one before, the node goes back by itself.</p>
+    return html`<section class="card model-card" aria-label="Canary">
+      <h2>Canary</h2>
+      <p class="soft">No canary at the moment. A new model is one for a while: when it is unsure or late more often than the previous model, the node goes back by itself.</p>
     </section>`;
   const share = canary.share ?? 0;
-  return html`<section class="card model-card" aria-label="Trial">
-    <h2>Trial</h2>
-    <div class="trial-progress">
+  return html`<section class="card model-card" aria-label="Canary">
+    <h2>Canary</h2>
+    <div class="canary-progress">
       <span class="meter accent" role="progressbar" aria-label="Watch on the canary" aria-valuemin="0" aria-valuemax="100" aria-valuenow=${Math.round(100 * share)}><i style=${{ width: `${100 * share}%` }}></i></span>
       <span>${duration(canary.left_s)} left</span>
     </div>
