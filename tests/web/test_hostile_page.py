@@ -198,10 +198,11 @@ def test_page_elsewhere_reads_and_changes_nothing(scene: PageScene, engineer: An
         page.goto(f"http://localhost:{served.server_port}/")
         until(lambda: page.evaluate("window.tried"), 20, "the attack")
         assert page.evaluate("window.tried") == ["refused"] * 4
-        posts = until(lambda: [each for each in statuses if each[0] == "POST"], 20, "the form")
+        # Asking the page lets Playwright deliver what has happened meanwhile.
+        posts = until(lambda: page.evaluate("1") and [each for each in statuses if each[0] == "POST"], 20, "the form")
         assert {status for method, url, status in statuses if url.startswith(target + "api/")} == {403}, statuses
         assert posts
-        until(lambda: len(page.frames) == 3, 10)
+        until(lambda: page.evaluate("1") and len(page.frames) == 3, 10)
         assert not [frame for frame in page.frames if frame.locator(".bar").count()]
         answer = page.goto(f"http://{REBOUND}:{scene.port}/")
         assert answer.status == 421
