@@ -48,7 +48,11 @@ KEPT = {
 
 def tracked() -> list[str]:
     listed = subprocess.run(
-        ["git", "ls-files", "*.py", "*.md", "*.yaml", "*.js", "*.css", "*.html"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "ls-files", "*.py", "*.md", "*.yaml", "*.js", "*.css", "*.html"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if listed.returncode:
         pytest.skip("not a git checkout")
