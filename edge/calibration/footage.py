@@ -120,7 +120,7 @@ def gather(
 ) -> Footage:
     """Collect up to max_frames frames from the sources of `shots`, one every `every_s` seconds.
 
-    every: one of so many frames, for example to see all of a long recording.
+    every: take each n-th frame, for example to cover a long recording.
     surface: the frames show steel, so their sharpness can be checked.
     Raises CalibrationError for a source that cannot be read, frames of several sizes, fewer than min_frames, or too
     many bad images among them.

@@ -38,7 +38,8 @@ REST_S: Final = 0.002
 ITEMS_A_PIECE: Final = 5
 GRADE_EVERY_NS: Final = 5 * NS_PER_S
 DUTY: Final = 300
-"""A grade so far that took this long is made anew after so many times as long: inspection must not notice it."""
+"""The pause before the next grade so far, as a multiple of the time that the last one took: inspection must not
+notice it."""
 LATEST: Final = 5
 """Newest complete records that are looked at, and as many for each lane: one without a grade is graded."""
 MAX_DETAIL: Final = 20

@@ -19,10 +19,7 @@ import hashlib
 import importlib.resources
 import io
 import json
-import lzma
-import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +32,7 @@ from edge.errors import BundleError
 from edge.frame import Gray
 from edge.host import atomic_files, regular_file
 from edge.host.text import one_line
+from edge.host.zip_errors import ZIP_ERRORS
 from edge.model.surface import Surface
 
 CARD = "card.json"
@@ -54,20 +52,6 @@ MAX_NAME: Final = 200
 FEATURES: Final = "features"
 MAX_ACTIVATIONS: Final = "peaks"
 """Name of the output with the maximum activations: shipped bundles and anomaly models use this name."""
-
-ZIP_ERRORS: Final = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    struct.error,
-    EOFError,
-    NotImplementedError,  # an unknown compression
-    RuntimeError,  # an encrypted member
-    ValueError,  # a name that is not the text that its flag promises
-    ArithmeticError,
-    LookupError,
-)
-"""What zipfile raises for a damaged or hostile file."""
 
 
 def _printable(text: str) -> str:

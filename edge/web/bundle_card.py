@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edge.host import regular_file
+from edge.host.zip_errors import ZIP_ERRORS
 
 CARD: Final = "card.json"
 BUILTIN: Final = "builtin"
@@ -46,5 +47,5 @@ def _cards(state_dir: Path, configured: str, digest: str) -> Iterator[bytes]:
                     yield member.read(MAX_BYTES)
             else:
                 yield regular_file.read(folder / CARD, MAX_BYTES)
-        except (OSError, KeyError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
+        except (OSError, *ZIP_ERRORS):
             continue  # it is not there, or it is damaged

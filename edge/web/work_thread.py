@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import queue
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Final, ParamSpec, TypeVar
 
-from edge.host.clock import Clock
-from edge.host.worker import Worker
+from edge.host.job_thread import JobThread
 from edge.web.refusal import Refusal
 
 P = ParamSpec("P")
@@ -17,26 +15,8 @@ R = TypeVar("R")
 TIMEOUT_S: Final = 10.0
 
 
-class WorkThread:
+class WorkThread(JobThread):
     """Owned by the page process; `run` is called on its loop."""
-
-    def __init__(self, name: str, clock: Clock, max_waiting: int) -> None:
-        """max_waiting: jobs that may wait; more are refused."""
-        self._jobs: queue.Queue[Callable[[], None] | None] = queue.Queue(max_waiting)
-        self._worker = Worker(name, self._run, clock)
-
-    def start(self) -> None:
-        """Raises RuntimeError when the machine allows no more threads."""
-        self._worker.start()
-
-    def stop(self, timeout_s: float) -> bool:
-        """Refuse what waits, and wait for the job that runs.  False when it still runs after that time."""
-        self._worker.ask_stop()
-        try:
-            self._jobs.put_nowait(None)  # wakes the thread
-        except queue.Full:
-            pass  # then it is not asleep
-        return self._worker.join(timeout_s)
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """What the function returns or raises.  Raises Refusal when too much waits, or when it takes too long.
@@ -56,23 +36,12 @@ class WorkThread:
             else:
                 _settle(loop, result.set_result, result, value)
 
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            raise Refusal(
-                HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many requests wait", "Try again in a moment"
-            ) from None
+        if not self.submit(job):
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "busy", "too many requests wait", "Try again in a moment")
         try:
             return await asyncio.wait_for(result, TIMEOUT_S)
         except TimeoutError:
             raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "timeout", "the answer takes too long") from None
-
-    def _run(self) -> None:
-        while not self._worker.is_stopping:
-            job = self._jobs.get()
-            self._worker.beat()
-            if job is not None:
-                job()
 
 
 def _settle(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge.cli.calibrate.page_labels import labelled_on_page
+from edge.cli.calibrate.page_labels import labelled_on_page, labels_option
 from edge.cli.calibrate.session import Output, Run, output_options
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
@@ -32,11 +32,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Folder of class folders with tiles (`good`: defect-free), or of pictures with a boxes.json; repeatable.",
 )
-@click.option(
-    "--labels",
-    is_flag=True,
-    help="The pictures of this camera that people have labelled on the page, beside or in place of --labelled.",
-)
+@labels_option
 @click.option(
     "--other-classes",
     type=click.Choice(["auto", "keep", "drop"]),

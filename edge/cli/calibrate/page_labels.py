@@ -11,11 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import click
+
 from edge.cli.progress import note
 
 if TYPE_CHECKING:
     from edge import config
     from edge.cli.calibrate.session import Run
+
+
+labels_option = click.option(
+    "--labels",
+    is_flag=True,
+    help="The pictures of this camera that people have labelled on the page, beside or in place of --labelled.",
+)
 
 
 @dataclass(frozen=True, slots=True)
