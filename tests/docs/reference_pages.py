@@ -17,6 +17,7 @@ from typing import Any, Final
 ROOT: Final = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
+import api_page  # noqa: E402
 import click  # noqa: E402
 
 from edge import cli  # noqa: E402
@@ -88,23 +89,10 @@ def events() -> str:
     for title, part in (("Fields", schema), ("Fields of `defect`", schema["$defs"]["defect"])):
         text += f"\n## {title}\n\n| field | type | meaning |\n|---|---|---|\n"
         text += "".join(
-            f"| `{name}` | {_type_of(f)} | {f.get('description', '')} |\n" for name, f in part["properties"].items()
+            f"| `{name}` | {api_page.type_of(f)} | {f.get('description', '')} |\n"
+            for name, f in part["properties"].items()
         )
     return text
-
-
-def _type_of(field: dict[str, Any]) -> str:
-    """The JSON type of a schema's field, in words."""
-    if "const" in field:
-        return f"`{field['const']}`"
-    if "enum" in field:
-        return "text" if len(field["enum"]) > 6 else " or ".join(f"`{value}`" for value in field["enum"])
-    if "$ref" in field:
-        return field["$ref"].rsplit("/", 1)[1]
-    if "anyOf" in field:
-        return " or ".join(_type_of(option) for option in field["anyOf"])
-    kinds = field.get("type", "any")
-    return " or ".join([kinds] if isinstance(kinds, str) else kinds)
 
 
 def metrics() -> str:
@@ -172,6 +160,11 @@ def _help(command: click.Command, words: tuple[str, ...]) -> str:
     return "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
 
 
+def api() -> str:
+    """Every route of the page with its role, its parameters and the fields of its answer."""
+    return api_page.text(NOTE)
+
+
 def decisions() -> str:
     """All decisions with their titles."""
     text = f"# Decisions\n\n{NOTE}\nWhat was decided, why, and what was tried instead; ten lines each.\n\n"
@@ -186,6 +179,7 @@ WRITERS: Final = {
     "reference/events.md": events,
     "reference/metrics.md": metrics,
     "reference/commands.md": commands,
+    "reference/api.md": api,
     "decisions/index.md": decisions,
 }
 
