@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -64,6 +65,12 @@ def test_json_in_the_documentation_can_be_read(text):
     except ValueError:
         for line in re.split(r"\n(?=\{)", text.strip()):
             json.loads(line)
+
+
+@pytest.mark.parametrize("text", [*blocks("toml")])
+def test_toml_in_the_documentation_can_be_read(text):
+    """Each TOML block is valid TOML."""
+    assert tomllib.loads(text)
 
 
 @pytest.mark.parametrize(("name", "arguments"), [*command_lines()])
