@@ -67,6 +67,9 @@ WHEN: Final = {
 }
 """One sentence for each event type.  A test compares the keys with `EVENT_TYPES`."""
 
+DETAILS: Final = {"events.dropped": "loss", "events.refused": "refusals", "operator.acted": "act"}
+"""Event type -> the definition of its `detail` in the schema."""
+
 
 def configuration() -> str:
     """Every key with its default and its comment: `config.yaml`, by section."""
@@ -86,7 +89,12 @@ def events() -> str:
     text += "## Types\n\nA full outbox drops events of severity `info` first.\n\n"
     text += "| type | severity | when |\n|---|---|---|\n"
     text += "".join(f"| `{name}` | {severity} | {WHEN[name]} |\n" for name, severity in EVENT_TYPES.items())
-    for title, part in (("Fields", schema), ("Fields of `defect`", schema["$defs"]["defect"])):
+    inner = schema["properties"] | schema["$defs"]
+    parts = {"Fields": schema} | {
+        f"Fields of `{name}`": inner[name] for name in ("defect", "frame", "latency_ms", "model")
+    }
+    parts |= {f"Fields of `detail` in `{kind}`": inner[name] for kind, name in DETAILS.items()}
+    for title, part in parts.items():
         text += f"\n## {title}\n\n| field | type | meaning |\n|---|---|---|\n"
         text += "".join(
             f"| `{name}` | {api_page.type_of(f)} | {f.get('description', '')} |\n"

@@ -41,7 +41,7 @@ def flow() -> list[dict[str, Any]]:
 
 
 class NodeRed:
-    """Node-RED with the shipped flow: only port of the broker, address of the page and the interval of questions differ."""
+    """Node-RED with the shipped flow; only the broker, the address of the page and the interval of questions differ."""
 
     def __init__(self, folder: Path, broker: Mosquitto, page: str) -> None:
         program = shutil.which("node-red")
