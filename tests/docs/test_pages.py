@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+import site_pages
 import yaml
 
 import edge
@@ -26,6 +27,7 @@ FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.DOTALL | re.MULTILINE)
 COMMANDS = {"defectd": cli.main, "defectd-train": train}
 PLACEHOLDER = re.compile(r"[A-Z]{2,}|\.\.\.|<|\[")
 MAX_README_WORDS = 700
+QUESTIONS = yaml.safe_load((Path(__file__).parent / "questions.yaml").read_text("utf-8"))
 
 
 def blocks(language):
@@ -91,16 +93,38 @@ def test_a_command_in_the_documentation_exists(name, arguments):
             assert word.split("=")[0] in known, f"{name} {arguments}: {word} is no option"
 
 
-def test_the_documentation_builds_without_a_warning(tmp_path):
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The documentation, built once for all tests of this file: the finished process, and the folder of the site."""
+    site = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False), site
+
+
+@pytest.fixture(scope="module")
+def pages(built):
+    """The content of the pages of the site, by their addresses."""
+    return site_pages.articles(built[1])
+
+
+def test_the_documentation_builds_without_a_warning(built):
     """Every link and anchor leads somewhere, and every page is in the navigation."""
-    built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert built.returncode == 0, built.stderr
+    process, _ = built
+    assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("asked", QUESTIONS, ids=lambda asked: asked["question"])
+def test_a_question_of_a_newcomer_is_answered_two_clicks_from_the_front_page(pages, asked):
+    """Its page has the heading of the answer, and the list on the front page leads there."""
+    address = asked["page"].removesuffix(".md") + "/"
+    assert site_pages.clicks(pages)[address] <= 2
+    anchor = pages[address].headings[asked["heading"]]
+    assert pages[""].links[asked["question"].replace("`", "")] == f"{address}#{anchor}"
+
+
+def test_every_page_can_be_reached_by_the_links_in_the_text(pages):
+    """Nobody needs the navigation or the search to find a page."""
+    assert {address for address in pages if address not in site_pages.clicks(pages)} == set()
 
 
 @pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "SECURITY.md"])
