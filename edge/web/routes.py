@@ -58,7 +58,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "text/html",
         query=(Parameter("token", "of the link, valid once and for 10 minutes"),),
     ),
-    Route("GET", f"{API}/openapi.json", "viewer", described, "This document", "application/json"),
+    Route("GET", f"{API}/openapi.json", "viewer", described, "This description, for programs", "application/json"),
     Route("GET", f"{API}/session", "anyone", session.session, "Who asks", "api-session-1"),
     Route(
         "POST",
@@ -231,7 +231,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         f"{API}/coils/trend",
         "viewer",
         coil_reports.trend,
-        "Defects a kilometre by class, gaps, grades, width and roll marks, from coil to coil",
+        "Defects a kilometer by class, gaps, grades, width and roll marks, from coil to coil",
         "api-coil-trend-1",
         query=(Parameter("last", "number of coils, 1 to 1000; 100 without it", "integer"),),
     ),
@@ -302,7 +302,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         f"{API}/node/support-bundle",
         "engineer",
         node.support_bundle,
-        "Pack logs, configuration and findings for who helps; answers the job",
+        "Pack logs, configuration and findings for support; answers the job",
         "api-job-1",
     ),
     Route(

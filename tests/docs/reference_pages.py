@@ -31,7 +31,7 @@ NOTE: Final = "<!-- Written by tests/docs/reference_pages.py from the code: do n
 WHEN: Final = {
     "defect.opened": "A defect is confirmed.",
     "defect.closed": "A defect has left the picture, or is no longer seen; the final class, extent and length.",
-    "coverage.gap": "Frames or time were not inspected; cause, time range, metres.",
+    "coverage.gap": "Frames or time were not inspected; cause, time range, meters.",
     "camera.lost": "A camera delivers no pictures; the reason.",
     "camera.restored": "A lost camera delivers pictures again.",
     "camera.ended": "A recording came to its end.",
