@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-quick train-quick lint docs man pictures pictures-terminal wheels-arm64 test-arm64 soak-delivery test-install deb release bench clean
+.PHONY: help run test test-quick train-quick lint docs man pictures pictures-terminal pictures-diagrams wheels-arm64 test-arm64 soak-delivery test-install deb release bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ man: $(VENV)/.dev ## manual pages of all commands, in dist/man
 
 pictures-terminal: $(VENV)/.dev ## pictures of terminal screens for the documentation, in docs/terminal; needs tmux
 	$(BIN)/python tests/docs/terminal_pictures.py
+
+pictures-diagrams: $(VENV)/.dev ## diagrams of the documentation, in docs/diagrams; MERMAID= dist/mermaid.min.js of npm's mermaid 11
+	$(BIN)/python tests/docs/diagrams.py $(MERMAID)
 
 wheels-arm64: $(VENV)/.run ## does every dependency of the edge have a wheel for aarch64?
 	PYTHON=$(BIN)/python tests/arm64.sh wheels

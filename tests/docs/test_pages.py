@@ -122,6 +122,13 @@ def test_a_question_of_a_newcomer_is_answered_two_clicks_from_the_front_page(pag
     assert pages[""].links[asked["question"].replace("`", "")] == f"{address}#{anchor}"
 
 
+def test_the_site_loads_nothing_from_another_server(built):
+    """A plant without a network reads it whole: scripts, sheets and pictures are its own, and so are the diagrams."""
+    loads = re.compile(r'<(?:script|img|iframe|link)\b[^>]*(?:src|href)="?https?:')
+    pages = {path.relative_to(built[1]): path.read_text("utf-8") for path in built[1].rglob("*.html")}
+    assert [path for path, html in pages.items() if loads.search(html) or 'class="mermaid"' in html] == []
+
+
 def test_every_page_can_be_reached_by_the_links_in_the_text(pages):
     """Nobody needs the navigation or the search to find a page."""
     assert {address for address in pages if address not in site_pages.clicks(pages)} == set()
