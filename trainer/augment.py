@@ -13,7 +13,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, grid_sample, pad
+from torch.nn.functional import avg_pool2d, conv2d, grid_sample, pad
 
 PLAIN_STRENGTH: Final = 0.25
 """Strength of the changes of light for a plain tile."""
@@ -21,6 +21,10 @@ NOISY, BLURRED, MOVED = 0.6, 0.45, 0.35
 """Shares of the tiles that are not plain: with noise, with blur; and the share of motion blur among the blurred."""
 REACH_PX: Final = 3
 """Reach of a blur kernel to each side."""
+LOCAL_PX: Final = 12
+"""Reach of the local mean to each side, for a tile that is inverted about it."""
+WHOLE: Final = 0.4
+"""Share of the inverted tiles whose gray is inverted as a whole."""
 BANK: Final = 1 << 22
 """Size of a table of normal random numbers, read from random offsets: drawing new ones costs more than a step."""
 
@@ -29,8 +33,8 @@ BANK: Final = 1 << 22
 class Changes:
     """Strength of the augmentation.  strength: 1 as in training, 0 only rotates and mirrors.
 
-    warped, plain: shares of a batch, drawn independently.  warp: strength of the warp.  noise: maximum standard
-    deviation, gray levels at the size of the network's input.
+    warped, plain, inverted: shares of a batch, drawn independently.  warp: strength of the warp.  noise: maximum
+    standard deviation, gray levels at the size of the network's input.  faint: the least contrast, as a share.
     """
 
     strength: float = 1.0
@@ -38,6 +42,8 @@ class Changes:
     plain: float = 0.5
     warp: float = 1.0
     noise: float = 17.0
+    inverted: float = 0.0
+    faint: float = 0.6065
 
 
 def augment(tiles: Tensor, changes: Changes, generator: torch.Generator) -> Tensor:
@@ -58,6 +64,9 @@ def augment(tiles: Tensor, changes: Changes, generator: torch.Generator) -> Tens
         chosen = some(0.5)
         x[chosen] = moved(x[chosen])
     x = x.float()
+    if changes.inverted > 0:
+        chosen = some(changes.inverted)
+        x[chosen] = _inverted(x[chosen], generator)
     warped = max(1, int(count * changes.warped))
     x[:warped] = _warp(x[:warped], changes.strength * changes.warp, generator)
     plain = some(changes.plain)
@@ -70,7 +79,7 @@ def augment(tiles: Tensor, changes: Changes, generator: torch.Generator) -> Tens
     bend = draw(-0.4, 0.4) * strength
     x.mul_((x * (-1 / 255)).add_(1).mul_(bend).add_(1))  # similar to a gamma of 0.7 to 1.5, without a power function
     mean = x.mean((-1, -2), keepdim=True)
-    contrast, gain = torch.exp(draw(-0.5, 0.45) * strength), torch.exp(draw(-0.6, 0.45) * strength)
+    contrast, gain = torch.exp(draw(math.log(changes.faint), 0.45) * strength), torch.exp(draw(-0.6, 0.45) * strength)
     x.sub_(mean).mul_(contrast).add_(mean * gain)
     line = torch.linspace(-1, 1, x.shape[-1], device=device)
     tilt_x, tilt_y = draw(-0.4, 0.4) * strength, draw(-0.4, 0.4) * strength
@@ -80,6 +89,20 @@ def augment(tiles: Tensor, changes: Changes, generator: torch.Generator) -> Tens
     noisy = some(NOISY) & ~plain
     _add_noise(x, noisy, changes.noise * changes.strength * draw(0, 1).flatten(), generator)
     return x.clamp_(0, 255)
+
+
+def _inverted(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Bright defects become dark and dark ones bright: about the local mean, which keeps the light, or the whole tile.
+
+    On another steel or under another lamp a defect may have the opposite polarity.  (B, 1, S, S) float32.
+    """
+    if not len(x):
+        return x
+    local = pad(x, (LOCAL_PX,) * 4, mode="reflect")
+    for kernel in ((1, 2 * LOCAL_PX + 1), (2 * LOCAL_PX + 1, 1)):  # a square at once takes ten times as long
+        local = avg_pool2d(local, kernel, stride=1)
+    whole = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < WHOLE
+    return torch.where(whole, 255.0 - x, 2.0 * local - x).clamp_(0, 255)
 
 
 def _add_noise(x: Tensor, chosen: Tensor, sigma: Tensor, generator: torch.Generator) -> None:
