@@ -92,7 +92,9 @@ def test_rounds_go_down_by_equal_ratios_to_the_target():
 
 def test_few_macs_with_too_many_weights_are_pruned_on():
     """The last layers hold most weights and few MACs: a file that is too large would be refused after the training."""
-    wide = Architecture("wide", 100, (Conv(32, 4, 4), Conv(64, 3, 2), Conv(128, 3, 2), Conv(128, 3, 1), Conv(192, 3, 2)))
+    wide = Architecture(
+        "wide", 100, (Conv(32, 4, 4), Conv(64, 3, 2), Conv(128, 3, 2), Conv(128, 3, 1), Conv(192, 3, 2))
+    )
     importances = [torch.ones(conv.channels) for conv in wide.convs[:-1]] + [torch.full((192,), 1e6)]
 
     def planned(weights):
