@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from edge.frame import Float32s
-from trainer.data.corruptions import CLEAN, SUITE, Corruption
+from trainer.data.corruptions import CLEAN, STANDARD, SUITE, Corruption, group_of
 from trainer.data.pictures import Picture, read
 from trainer.evaluation.predictors import Predictor
 from trainer.evaluation.statistics import (
@@ -76,7 +76,8 @@ class Outcomes:
         matrix = confusion(self.truth, self.predicted(), len(self.classes))
         bins = reliability(clean.max(1), right)
         among = reliability(clean.max(1) / np.maximum(clean.sum(1), 1e-12), right)
-        robust = {name: self.count(name) for name in self.corruptions}
+        counts = {name: self.count(name) for name in self.corruptions}
+        robust = {name: count for name, count in counts.items() if group_of(name) == STANDARD}
         shares = [count.share for count in robust.values()]
         return Summary(
             self.variant,
@@ -92,6 +93,7 @@ class Outcomes:
             robust,
             round(float(np.mean(shares)), 5) if shares else None,
             min(robust, key=lambda name: robust[name].share) if robust else None,
+            {name: count for name, count in counts.items() if name not in robust},
         )
 
     def _folds(self) -> list[int]:
@@ -165,9 +167,13 @@ class Summary:
     """Expected calibration error with `good` excluded from the softmax."""
     reliability: tuple[Bin, ...]
     robustness: dict[str, Count]
+    """The standard group of corruptions."""
     robust_mean: float | None
-    """Mean accuracy over the corruptions, without the clean pictures."""
+    """Mean accuracy over the standard corruptions, without the clean pictures."""
     robust_worst: str | None
+    """Of the standard group."""
+    further: dict[str, Count] = field(default_factory=dict)
+    """The second group: polarity, gamma, and noise and blur relative to the data; empty in older records."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +186,9 @@ class Comparison:
     clean: Paired
     change: float
     mean_change: float | None
-    """Mean over the corruptions."""
+    """Mean over the standard corruptions."""
     worst_change: float | None
-    """The corruption with the lowest change."""
+    """The standard corruption with the lowest change."""
     worst: str | None
 
 
@@ -272,7 +278,7 @@ def compare(first: Outcomes, second: Outcomes) -> Comparison:
     changes = {
         name: float(second.right(name)[other].mean() - first.right(name)[one].mean())
         for name in first.probabilities
-        if name in second.probabilities
+        if name in second.probabilities and group_of(name) == STANDARD
     }
     clean = changes.pop(CLEAN)
     worst = min(changes, key=lambda name: changes[name]) if changes else None

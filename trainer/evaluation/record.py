@@ -138,6 +138,8 @@ class Record:
     unknown: tuple[UnknownClass, ...] = ()
     pruning: tuple[PruningPoint, ...] = ()
     latency: Latency | None = None
+    contrast: float | None = None
+    """Of the pictures, gray levels: the unit of the noise of the second group of corruptions."""
     notes: tuple[str, ...] = ()
     """What a reader must know to interpret the figures, one sentence or more each."""
 
@@ -185,6 +187,7 @@ class Record:
                     "mean": s.robust_mean,
                     "worst": s.robust_worst,
                     "right": {name: count.right for name, count in s.robustness.items()},
+                    "further_right": {name: count.right for name, count in s.further.items()},
                 }
         if self.good:
             found["good_surface"] = [

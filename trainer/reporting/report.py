@@ -320,6 +320,21 @@ def _robustness(record: Record) -> Iterator[Block]:
         f"Accuracy, clean and under each corruption. {shown[0].split}, n = {shown[0].right.of} each.",
         partial(plots.robustness, shown[:3]),
     )
+    if not shown[0].further:
+        return
+    unit = (
+        "" if record.contrast is None else f" Noise: in shares of the pictures' contrast, {record.contrast:g} levels."
+    )
+    yield Table(
+        "The second group, which is not in the mean: polarity, gamma, and strengths that fit the data."
+        f"{unit} Blur: px of the network's input, {record.input_px} px. {shown[0].split}, n = {shown[0].right.of} for "
+        f"each figure. {_where(record)}",
+        ("corruption", *(s.variant for s in shown)),
+        tuple(
+            (name, *(f"{_percent(s.further[name])} ({_interval(s.further[name])})" for s in shown))
+            for name in shown[0].further
+        ),
+    )
 
 
 def _surface(record: Record) -> Iterator[Block]:

@@ -96,6 +96,7 @@ def _record(job: Job, results: Results) -> Record:
         unknown=unknown,
         pruning=PRUNING.validate_json(job.run.path("pruning.json").read_bytes()),
         latency=LATENCY.validate_json(job.run.path("latency.json").read_bytes()),
+        contrast=results["evaluate"].notes["contrast"],
         notes=(SPLITS, *index.notes, *_notes(job, results)),
     )
 

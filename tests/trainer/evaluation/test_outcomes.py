@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from trainer.data.corruptions import CLEAN, SUITE
+from trainer.data.corruptions import CLEAN, SUITE, further
 from trainer.data.pictures import Picture
 from trainer.evaluation.outcomes import Outcomes, compare, load_all, picture_key, pooled, predict_pictures
 from trainer.recipe import TrainingError
@@ -63,6 +63,18 @@ def test_every_picture_of_a_defect_is_predicted_under_every_corruption(pictures)
     assert summary.robust_worst == "brightness x0.6"
     shares = [c.right / c.of for c in summary.robustness.values()]
     assert summary.robust_mean == pytest.approx(np.mean(shares), abs=1e-5)
+
+
+def test_the_second_group_is_counted_beside_the_published_mean(pictures):
+    """Inverted, half of the pictures mislead the predictor; the published mean and the pair know nothing of it."""
+    found = predicted(pictures, corruptions=(*SUITE, *further(20.0, 64)))
+    summary, before = found.summary(), predicted(pictures).summary()
+    assert summary.further["inverted gray"].right == 5  # 60 becomes 195, bright; 140 becomes 115
+    assert (summary.robust_mean, summary.robust_worst) == (before.robust_mean, before.robust_worst)
+    assert len(summary.robustness) == 15
+    better = found.probabilities[CLEAN]
+    pair = compare(found, replace(found, variant="int8", probabilities=found.probabilities | {"inverted gray": better}))
+    assert (pair.worst_change, pair.mean_change) == (0, 0)
 
 
 def test_picture_keys_depend_on_content_and_name_not_on_the_folder(pictures, tmp_path):
