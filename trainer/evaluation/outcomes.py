@@ -14,6 +14,8 @@ import numpy as np
 from edge.frame import Float32s
 from trainer.data.corruptions import CLEAN, STANDARD, SUITE, Corruption, group_of
 from trainer.data.pictures import Picture, read
+from trainer.evaluation import confidence
+from trainer.evaluation.confidence import Calibration
 from trainer.evaluation.predictors import Predictor
 from trainer.evaluation.statistics import (
     Bin,
@@ -70,9 +72,26 @@ class Outcomes:
     def count(self, condition: str = CLEAN) -> Count:
         return Count.exact(int(self.right(condition).sum()), len(self))
 
-    def summary(self) -> Summary:
-        """The numbers for the report."""
-        clean, right = self.probabilities[CLEAN].astype(np.float64), self.right()
+    @property
+    def is_folded(self) -> bool:
+        return len(self._folds()) > 1
+
+    def sharpness(self) -> float:
+        """That of the published confidence which fits these pictures (`trainer.evaluation.confidence`)."""
+        return confidence.fit_sharpness(self.probabilities[CLEAN], self.truth)
+
+    def summary(self, sharpness: float = 1.0) -> Summary:
+        """The numbers for the report.
+
+        sharpness: of the published confidence.  Over folds it is fitted anew for each, on the others.
+        """
+        decided, right = self.probabilities[CLEAN], self.right()
+        if self.is_folded:
+            shown, how = confidence.cross_fitted(decided, self.truth, self.fold), "fitted on the other folds"
+            sharpness = self.sharpness()
+        else:
+            shown, how = confidence.published(decided, sharpness), "fitted on the folds" if sharpness != 1 else "none"
+        clean = shown.astype(np.float64)
         matrix = confusion(self.truth, self.predicted(), len(self.classes))
         bins = reliability(clean.max(1), right)
         among = reliability(clean.max(1) / np.maximum(clean.sum(1), 1e-12), right)
@@ -94,6 +113,7 @@ class Outcomes:
             round(float(np.mean(shares)), 5) if shares else None,
             min(robust, key=lambda name: robust[name].share) if robust else None,
             {name: count for name, count in counts.items() if name not in robust},
+            confidence.calibration(decided, shown, right, sharpness=sharpness, how=how) if len(self) else None,
         )
 
     def _folds(self) -> list[int]:
@@ -162,7 +182,7 @@ class Summary:
     confusion: tuple[tuple[int, ...], ...]
     """[true][predicted], `good` excluded."""
     calibration_error: float
-    """Expected calibration error of the confidence that the daemon publishes: one softmax with `good`."""
+    """Expected calibration error of the confidence that the daemon publishes: one softmax with `good`, sharpened."""
     calibration_error_among_classes: float
     """Expected calibration error with `good` excluded from the softmax."""
     reliability: tuple[Bin, ...]
@@ -174,6 +194,8 @@ class Summary:
     """Of the standard group."""
     further: dict[str, Count] = field(default_factory=dict)
     """The second group: polarity, gamma, and noise and blur relative to the data; empty in older records."""
+    calibration: Calibration | None = None
+    """Before and after the confidence was sharpened; None in older records, whose errors are those before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,7 +150,7 @@ def test_inspection_stops_at_its_deadline():
     class Slow:
         batch = 4
         card, bundle = BRIGHT.card, BRIGHT.bundle
-        temperature = BRIGHT.temperature
+        temperature, sharpness = BRIGHT.temperature, BRIGHT.sharpness
 
         def score(self, tiles):
             clock.advance(0.010)

@@ -153,6 +153,20 @@ def test_calibration_error_is_of_the_confidence_that_the_daemon_publishes():
     assert summary.calibration_error_among_classes == pytest.approx(0.9 * (1 - 8 / 9) + 0.1 * 6 / 9, abs=1e-4)
 
 
+def test_published_confidence_of_folds_is_fitted_on_the_other_folds():
+    """Before: that which decides. After: sharpened by what the other folds showed; a split takes what it is given."""
+    rng = np.random.default_rng(0)
+    made = pooled([outcomes(rng.random(200) < 0.95, fold=n, start=200 * n) for n in range(3)])
+    found = made.summary().calibration
+    assert (found.n, found.how) == (600, "fitted on the other folds")
+    assert found.before.value > 0.2
+    assert found.after.value < found.before.value / 3
+    assert found.sharpness == made.sharpness() > 1.2
+    alone = outcomes([True] * 20).summary(2.0).calibration
+    assert (alone.sharpness, alone.how) == (2.0, "fitted on the folds")
+    assert alone.after.value < alone.before.value == pytest.approx(0.2)
+
+
 def test_variants_are_compared_on_their_common_pictures():
     """The order does not matter; other pictures are ignored."""
     first = outcomes([True, True, False, True])
