@@ -56,6 +56,13 @@ def test_equal_mass_bins_hold_equally_many_predictions():
     assert unavoidable_error(np.full(30, 0.5)) > unavoidable_error(np.full(3000, 0.5))
 
 
+def test_few_pictures_that_are_all_right_do_not_make_it_certain():
+    """Thirty of thirty at 0.9: published is about what 31 of 32 are."""
+    rows = np.repeat(np.array([[0.9, 0.1]], np.float32), 30, 0)
+    sharpness = confidence.fit_sharpness(rows, np.zeros(30, np.int64))
+    assert confidence.published(rows, sharpness)[0, 0] == pytest.approx(31 / 32, abs=0.005)
+
+
 def test_without_pictures_nothing_is_sharpened():
     """The probabilities are published as they are."""
     assert confidence.fit_sharpness(np.empty((0, 3), np.float32), np.empty(0, np.int64)) == 1.0
