@@ -108,7 +108,7 @@ def scores_of(network, tiles, training):
     among /= among.sum(1, keepdims=True)
     ordered = np.sort(logits, axis=1)
     made = {
-        "softmax (published)": plain.max(1),
+        "softmax": plain.max(1),
         "softmax at half the temperature": found.probabilities(network.temperature / 2).max(1),
         "softmax among the classes": among.max(1),
         "entropy among the classes": (among * np.log(among + 1e-12)).sum(1),

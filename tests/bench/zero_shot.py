@@ -21,6 +21,7 @@ from edge.calibration import binomial
 from edge.model import bundle
 from edge.model.bundle import FP32, INT8
 from edge.model.classifier import Classifier
+from edge.model.sharpness import sharpened
 from trainer.evaluation.statistics import auroc
 
 TILES_PX = (100, 150, 200)
@@ -46,6 +47,12 @@ def three_types(folder, side, tile_px):
     return tiles[known], np.array([NEU_NAMES[kind] for kind in types[known]]), pictures[known]
 
 
+def confidences(network, tiles):
+    """(N, classes), as the daemon publishes them."""
+    p = network.score(tiles).probabilities(network.temperature)
+    return sharpened(p, network.sharpness, has_good=network.card.has_good)
+
+
 def separation(score, right):
     """AUROC of a score of the name, right names above wrong ones; NaN where all are one or the other."""
     return auroc(score[right], score[~right]) if 0 < right.sum() < len(right) else np.nan
@@ -55,7 +62,7 @@ def strange_steel(network, folder):
     names = np.array(network.card.classes)
     for tile_px in TILES_PX:
         tiles, truth, pictures = three_types(folder, network.card.input_px, tile_px)
-        p = network.score(tiles).probabilities(network.temperature)
+        p = confidences(network, tiles)
         said, sure = names[p.argmax(1)], p.max(1).astype(float)
         right = said == truth
         macro = resampled(
@@ -79,7 +86,7 @@ def inverted(network, folder):
         "inverted about the local mean": np.clip(2 * local - tiles, 0, 255).astype(np.uint8),
     }
     for what, view in views.items():
-        p = network.score(view).probabilities(network.temperature)
+        p = confidences(network, view)
         right = int((names[p.argmax(1)] == truth).sum())
         low, high = binomial.interval(right, len(truth))
         say(f"  NEU valid, {what}: {right} of {len(truth)} [{low:.3f} {high:.3f}]; claimed {p.max(1).mean():.3f}")
@@ -94,7 +101,8 @@ def main(folder, bundles):
         made = bundle.load(where)
         for file in [name for name in (FP32, INT8) if name in made.networks]:
             network = Classifier(made, network=file)
-            say(f"{where}: {network.card.name} {network.card.version}, {file}, temperature {network.temperature:g}")
+            scales = f"temperature {network.temperature:g}, sharpness {network.sharpness:g}"
+            say(f"{where}: {network.card.name} {network.card.version}, {file}, {scales}")
             strange_steel(network, folder)
             inverted(network, folder)
 

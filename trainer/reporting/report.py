@@ -284,7 +284,8 @@ def _calibration(record: Record) -> Iterator[Block]:
         yield Table(
             f"Expected calibration error of the published confidence in {BINS} bins of equal mass, with the {PERCENT} "
             "bootstrap interval over pictures. Before: of the probabilities by which tiles are decided. Least: what a "
-            f"confidence without any error would show on as many pictures. Split: {shown[0].split}. {_where(record)}",
+            "confidence without any error would show on as many pictures; resampling adds to it, so intervals lean "
+            f"upwards. Split: {shown[0].split}. {_where(record)}",
             ("variant", "n", "before", "after", "least", "sharpness", "fitted"),
             tuple(
                 (
