@@ -8,23 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from trainer.data import folds as data_folds
+from trainer.data.corruptions import FURTHER_NAMES
 from trainer.data.pictures import Picture
 from trainer.distributed import in_parallel
 from trainer.evaluation import outcomes
 from trainer.job import Job, Progress, Results, Work
 from trainer.recipe import TrainingError
-from trainer.stages.measurement import corruptions, predictors, write_crop_scores
+from trainer.stages.measurement import contrast, corruptions, predictors, write_crop_scores
 
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One fold.  job: trains on the other folds.  held_out: pictures for the evaluation.  draft: for the results."""
+    """One fold.  job: trains on the other folds.  held_out: pictures for the evaluation.  draft: for the results.
+
+    contrast: of the pictures of all folds, gray levels.
+    """
 
     job: Job
     held_out: tuple[Picture, ...]
     split: str
     number: int
     draft: Path
+    contrast: float
 
     def make(self) -> dict[str, list[int]]:
         """Train, evaluate, and write the results into `draft`; returns variant and fold -> [correct, pictures]."""
@@ -33,7 +38,7 @@ class Fold:
         for variant, predictor in predictors(job):
             found = outcomes.predict_pictures(
                 variant, predictor, self.held_out, job.index.classes, split=self.split, fold=self.number,
-                seed=job.task.seed, corruptions=corruptions(job, variant),
+                seed=job.task.seed, corruptions=corruptions(job, variant, self.contrast),
                 progress=lambda what: job.progress.step(0, 0, what),
             )  # fmt: skip
             found.write(self.draft / "folds-outcomes" / f"{variant}-{self.number}.json")
@@ -50,7 +55,7 @@ def cross_validate(job: Job, _results: Results) -> Work:
         raise TrainingError("a given teacher has seen the pictures that a fold holds out. Remove --teacher or --folds")
 
     def make(draft: Path, _checkpoints: Path) -> dict[str, Any]:
-        split = f"{folds.count} folds by {folds.by}"
+        split, unit = f"{folds.count} folds by {folds.by}", contrast(job.index)
         inner = replace(task, plan=replace(plan, folds=None, final=False), jobs=1)
         every = [
             Fold(
@@ -58,7 +63,7 @@ def cross_validate(job: Job, _results: Results) -> Work:
                     inner, f"folds/{number}", data_folds.training_index(job.index, rest, f"{split} {number}"),
                     f"fold {number} of {folds.count}: ",
                 ),
-                held_out, split, number, draft,
+                held_out, split, number, draft, unit,
             )
             for number, (rest, held_out) in enumerate(
                 data_folds.folds(job.index.pictures, folds.count, by=folds.by, seed=task.seed), 1
@@ -78,9 +83,11 @@ def cross_validate(job: Job, _results: Results) -> Work:
                 job.progress.step(count, folds.count, "folds")
         return {"right_of": notes, "by": folds.by}
 
-    return Work(
-        {"folds": asdict(folds), "plan": asdict(replace(plan, folds=None, final=False)), "seed": task.seed}, make
-    )
+    settings = {
+        "folds": asdict(folds), "plan": asdict(replace(plan, folds=None, final=False)), "seed": task.seed,
+        "further": FURTHER_NAMES,
+    }  # fmt: skip
+    return Work(settings, make)
 
 
 def _make(fold: Fold, report: Callable[[str], None]) -> dict[str, list[int]]:

@@ -165,10 +165,12 @@ def calibrate(
     temperature: float,
     unsure: float,
     thresholds: Sequence[float],
+    sharpness: float = 1.0,
 ) -> Result:
     """Fit on all pictures, and measure by cross-validation.
 
-    temperature, thresholds: those in use before.  unsure: lower limit of a threshold.
+    temperature, thresholds: those in use before.  unsure: lower limit of a threshold.  sharpness: of the published
+    confidence before (`edge.model.sharpness`); a temperature that is kept replaces it.
     Raises CalibrationError when there are too few defect-free tiles for the rate of the working point.
     """
     before = np.asarray(thresholds, np.float64)
@@ -178,7 +180,8 @@ def calibrate(
     training = [sample.part(sample.half != half) for half in (0, 1)]
     folds = [(train, fit_temperature(train), sample.part(sample.half == half)) for half, train in enumerate(training)]
     tests = [(test.part(test.fits_temperature), fitted) for _, fitted, test in folds]
-    loss_before = np.concatenate([losses(test, temperature) for test, _ in tests])
+    published = temperature / sharpness
+    loss_before = np.concatenate([losses(test, published) for test, _ in tests])
     loss_after = np.concatenate([losses(test, fitted) for test, fitted in tests])
     is_plausible = all(PLAUSIBLE[0] < fitted < PLAUSIBLE[1] for _, fitted, _ in folds)
     helps = is_plausible and bool(len(loss_before)) and float(loss_after.mean()) < float(loss_before.mean())
@@ -193,7 +196,7 @@ def calibrate(
         counts += fold_counts
         alarms += fold_alarms
         labelled = test.part(test.fits_temperature)
-        for key, degrees in (("before", temperature), ("after", in_use)):
+        for key, degrees in (("before", published), ("after", fitted if helps else published)):
             confidence, right = _confidence(labelled, degrees)
             confidences[key].append(confidence)
         confidences["right"].append(right)

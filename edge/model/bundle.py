@@ -33,6 +33,7 @@ from edge.frame import Gray
 from edge.host import atomic_files, regular_file
 from edge.host.text import one_line
 from edge.host.zip_errors import ZIP_ERRORS
+from edge.model.sharpness import MAX_SHARPNESS, MIN_SHARPNESS
 from edge.model.surface import Surface
 
 CARD = "card.json"
@@ -113,7 +114,9 @@ class ModelCard(_Part):
     outputs: dict[str, str]
     """Name of each network output, and its meaning."""
     temperature: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
-    """Logits are divided by it before the softmax."""
+    """Logits are divided by it before the softmax. Tiles are decided by these probabilities."""
+    sharpness: Annotated[float, Field(ge=MIN_SHARPNESS, le=MAX_SHARPNESS)] = 1.0
+    """For the confidence that is published, logits are divided by temperature / sharpness (`edge.model.sharpness`)."""
     metrics: dict[str, Any] = {}
     training: dict[str, Any] = {}
     files: Annotated[dict[FileName, Sha256], Field(max_length=8)]

@@ -74,6 +74,7 @@ class Classifier:
         self.sha256 = bundle.card.files.get(network, "")
         self.bundle = bundle.digest
         self.temperature = bundle.card.temperature_of(network)
+        self.sharpness = bundle.card.sharpness
         self.surface: TrainingSurface | None = None
         """What the training showed, where the card has it."""
         if bundle.card.surface is not None:

@@ -6,7 +6,7 @@ config.json as such repositories have it:
     img_size      side of the pictures that it takes, px
     mean, std     the values of a pixel are (value / 255 - mean) / std
     class_names   in the order of the scores; or id2label, as `transformers` writes it
-    repo_id, temperature, tile_px   optional; other keys are ignored
+    repo_id, temperature, sharpness, tile_px   optional; other keys are ignored
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class Settings:
     channels: int | None = None
     name: str | None = None
     temperature: float = 1.0
+    sharpness: float = 1.0
     tile_px: int | None = None
     good: str | None = None
     """The class that means "no defect"; `none`: there is none."""
@@ -88,6 +89,7 @@ class Settings:
                 class_names=_classes(found),
                 name=_text(found, "repo_id"),
                 temperature=float(found.get("temperature", 1.0)),
+                sharpness=float(found.get("sharpness", 1.0)),
                 tile_px=_size(found.get("tile_px")),
             )
         except (ValueError, TypeError, RecursionError, OverflowError) as error:
@@ -201,6 +203,7 @@ def _described(
             input_px=side,
             outputs=outputs,
             temperature=settings.temperature,
+            sharpness=settings.sharpness,
             training={
                 "imported_from": one_line(
                     source.origin if source.origin.startswith(SCHEME) else Path(source.origin).name, 200

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.frame import Bools, Box, Float32s, Indices
+from edge.model.sharpness import sharpened
 from edge.vision.boxes import overlap_px
 from edge.vision.thresholds import Thresholds
 
@@ -44,6 +45,8 @@ class Region:
     """Touching tiles of one class.
 
     candidates: what an unknown defect looks like, in its strongest tile.
+    weight: the highest probability by which its tiles were decided: how much it counts in the choice of a class over
+    frames; None: the confidence.
     anomaly: the largest anomaly score of its tiles, in units of the threshold; None without an anomaly model.
     extent_px: the box around the defect itself, inside box_px (`edge.vision.defect_extent`); None: no pixel stands out.
     """
@@ -57,6 +60,7 @@ class Region:
     anomaly: float | None = None
     extent_px: Box | None = None
     candidates: Candidates = ()
+    weight: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,7 @@ def decide(
     has_good: bool,
     anomaly_scores: AnomalyScores | None = None,
     naming: Naming = "classes",
+    sharpness: float = 1.0,
 ) -> Detections:
     """Decide for each tile, and join the tiles of one defect into a region.
 
@@ -149,9 +154,36 @@ def decide(
     naming: with `taught` and `unknown`, and `has_good`, a tile is also a defect when any defect is CERTAIN. It is then
     `unknown`, with candidates, where no class reaches its threshold; with `unknown` every region is. The confidence of
     an unknown region is the probability of any defect.
+
+    sharpness: makes the published confidence of a class out of its probability, once everything is decided.
     """
     if anomaly_scores is not None:
-        return _by_anomaly_score(probabilities, boxes, cells, thresholds, anomaly_scores, naming)
+        found = _by_anomaly_score(probabilities, boxes, cells, thresholds, anomaly_scores, naming)
+    else:
+        found = _by_class(probabilities, boxes, cells, thresholds, has_good=has_good, naming=naming)
+    if sharpness == 1.0 or not found.regions:
+        return found
+    regions = _with_confidence(found.regions, probabilities, sharpened(probabilities, sharpness, has_good=has_good))
+    return replace(found, regions=regions)
+
+
+def _with_confidence(regions: Sequence[Region], probabilities: Float32s, published: Float32s) -> tuple[Region, ...]:
+    """The regions of a class with the published confidence of their strongest tile; `weight` is what decided."""
+    decided, shown = probabilities.max(axis=1), published.max(axis=1)
+    found = []
+    for region in regions:
+        strongest = decided == np.float32(region.confidence)
+        if region.class_name not in (ANOMALY, UNKNOWN) and strongest.any():
+            confidence = float(shown[strongest].max())
+            found.append(replace(region, confidence=confidence, weight=region.confidence))
+        else:
+            found.append(region)
+    return tuple(found)
+
+
+def _by_class(
+    probabilities: Float32s, boxes: Ints, cells: Ints, thresholds: Thresholds, *, has_good: bool, naming: Naming
+) -> Detections:
     evidence = (np.add if has_good else np.maximum).reduce(probabilities, 1)
     if evidence.max(initial=0.0) < thresholds.unsure:  # no class's threshold is lower; a comparison with NaN is false
         return NO_DETECTIONS

@@ -222,6 +222,12 @@ class Inspector:
         return self._classifier.temperature if self.taught is None else 1.0
 
     @property
+    def sharpness(self) -> float:
+        """From the probabilities to the published confidence; 1 where the camera has a temperature of its own."""
+        is_own = self.calibrated_thresholds is not None and self.calibrated_thresholds.temperature is not None
+        return 1.0 if is_own or self.taught is not None else self._classifier.sharpness
+
+    @property
     def names_from(self) -> str:
         """What names a defect: the digest of the bundle, with the beginning of that of taught classes after a plus."""
         bundle = self._classifier.bundle
@@ -373,6 +379,7 @@ class Inspector:
             has_good=self.has_good,
             anomaly_scores=anomaly_scores,
             naming=self.naming,
+            sharpness=self.sharpness,
         )
         detections = self._measured(detections, frame.pixels, deadline_ns)
         layout.turns.mark_inspected(

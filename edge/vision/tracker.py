@@ -109,7 +109,8 @@ class _Track:
         self.regions = regions
         box, extent = regions[0].box_px, _common_extent(regions)
         for region in regions:
-            self.votes[region.class_name] = self.votes.get(region.class_name, 0.0) + region.confidence
+            weight = region.confidence if region.weight is None else region.weight
+            self.votes[region.class_name] = self.votes.get(region.class_name, 0.0) + weight
             self.best[region.class_name] = max(self.best.get(region.class_name, 0.0), region.confidence)
             if region.anomaly is not None:
                 self.anomaly = max(self.anomaly or 0.0, region.anomaly)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from trainer.data.corruptions import CLEAN, SUITE
+from trainer.data.corruptions import CLEAN, FURTHER_NAMES, SUITE
 from trainer.evaluation.latency import Latency, Timed, Work
 from trainer.evaluation.outcomes import Outcomes, compare
 from trainer.evaluation.record import Curve, GoodSurface, PruningPoint, Record, ShippedFile, UnknownClass
@@ -21,7 +21,7 @@ def outcomes(variant, wrong, *, count=600, split="grouped 5-fold", seed=0):
     rng = np.random.default_rng(seed)
     truth = np.arange(count) % len(CLASSES)
     probabilities = {}
-    for place, name in enumerate((CLEAN, *(c.name for c in SUITE))):
+    for place, name in enumerate((CLEAN, *(c.name for c in SUITE), *FURTHER_NAMES)):
         predicted = np.where(rng.random(count) < wrong * (1 + place / 5), (truth + 1) % len(CLASSES), truth)
         confidence = np.clip(1 - rng.exponential(0.04, count), 0.3, 0.999)
         rows = np.repeat(((1 - confidence) / len(CLASSES))[:, None], len(CLASSES), 1)
@@ -102,6 +102,7 @@ def record(**changes):
             )
         ),
         latency=latency(),
+        contrast=22.3,
         notes=("The figures of this record are invented.",),
     )
     return replace(made, **changes)

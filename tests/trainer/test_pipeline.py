@@ -255,6 +255,8 @@ def test_folds_evaluate_every_picture_once(cloth, brief, tmp_path):
     assert pooled.right.of == 3 * 10
     assert [count.of for count in pooled.folds] == [15, 15]
     assert {s.variant for s in record.summaries} == {"fp32", "int8"}
+    assert load(tmp_path / "run" / "bundle").card.sharpness == record.sharpness == pooled.calibration.sharpness
+    assert (pooled.calibration.n, pooled.calibration.how) == (30, "fitted on the other folds")
 
 
 def test_the_final_network_is_trained_on_every_picture(cloth, plain, copied):

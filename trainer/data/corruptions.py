@@ -2,13 +2,17 @@
 
 Each corruption is applied to the native picture, before tiles are cut. The random numbers depend only on the seed, the
 corruption and the key of the picture, not on folds, order or other pictures. So variants can be compared in pairs.
+
+There are two groups; the names of corruptions are keys of records. `SUITE` is the standard group: 15 corruptions of
+fixed strength, in gray levels and native pixels. Its mean is the published one, and the int8 gate judges by it.
+`further` fits the data: noise in shares of its own contrast, blur in pixels of the network's input, polarity and gamma.
 """
 
 from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
@@ -21,6 +25,9 @@ from edge.frame import Float32s, Gray
 Draw = np.random.Generator
 
 CLEAN: Final = "clean"
+STANDARD: Final = "standard"
+FURTHER: Final = "further"
+"""The names of the groups."""
 DIRECTIONS: Final = 36
 """Of motion blur, over 180 degrees."""
 
@@ -106,6 +113,25 @@ def _defocus(image: Gray, _: Draw, *, sigma_px: float) -> Gray:
     return np.asarray(cv2.GaussianBlur(image, (0, 0), sigma_px), np.uint8)
 
 
+def _inverted(image: Gray, _: Draw) -> Gray:
+    return 255 - image
+
+
+def _gamma(image: Gray, _: Draw, *, exponent: float) -> Gray:
+    """Below 1 brightens the dark parts, above 1 darkens the bright ones; black and white stay."""
+    return _gray(np.float32(255) * (image / np.float32(255)) ** np.float32(exponent))
+
+
+def _tile_defocus(image: Gray, draw: Draw, *, sigma: float, input_px: int) -> Gray:
+    """sigma: px of the network's input, to which a tile is shrunk."""
+    return _defocus(image, draw, sigma_px=sigma * min(image.shape) / input_px)
+
+
+def _tile_motion(image: Gray, draw: Draw, *, length: float, input_px: int) -> Gray:
+    """length: px of the network's input."""
+    return _motion(image, draw, length_px=max(2, round(length * min(image.shape) / input_px)))
+
+
 SUITE: Final = (
     *(Corruption(f"noise sigma {s}", partial(_noise, sigma=s)) for s in (10, 20, 30)),
     Corruption("noise 20 dB SNR", partial(_snr, decibels=20)),
@@ -117,3 +143,43 @@ SUITE: Final = (
     Corruption("rotation 90 degrees", _turn),
     *(Corruption(f"defocus sigma {s} px", partial(_defocus, sigma_px=s)) for s in (1, 2)),
 )
+"""The standard group."""
+NOISE_SHARES: Final = (0.5, 1.0, 1.5)
+"""Of the contrast: on NEU, 11, 22 and 33 gray levels."""
+DEFOCUS_INPUT_PX: Final = (0.5, 1.0)
+MOTION_INPUT_PX: Final = (2.5, 4.5)
+"""On tiles of 200 px and an input of 100 px, defocus and motion blur of the standard group."""
+GAMMAS: Final = (0.5, 2.0)
+
+
+def further(contrast: float, input_px: int) -> tuple[Corruption, ...]:
+    """The second group.  A picture is a tile, or is cut into tiles of its shorter side.
+
+    contrast: of the data, gray levels, from `contrast_of`.  input_px: side of the network's input.
+    """
+    return (
+        *(Corruption(f"noise x{s} contrast", partial(_noise, sigma=s * contrast)) for s in NOISE_SHARES),
+        *(
+            Corruption(f"defocus sigma {s} input px", partial(_tile_defocus, sigma=s, input_px=input_px))
+            for s in DEFOCUS_INPUT_PX
+        ),
+        *(
+            Corruption(f"motion blur {px} input px", partial(_tile_motion, length=px, input_px=input_px))
+            for px in MOTION_INPUT_PX
+        ),
+        Corruption("inverted gray", _inverted),
+        *(Corruption(f"gamma {g}", partial(_gamma, exponent=g)) for g in GAMMAS),
+    )
+
+
+FURTHER_NAMES: Final = tuple(corruption.name for corruption in further(1.0, 1))
+
+
+def group_of(name: str) -> str:
+    """The group of a corruption, by its name.  Names that this version does not know are of the standard group."""
+    return FURTHER if name in FURTHER_NAMES else STANDARD
+
+
+def contrast_of(images: Iterable[Gray]) -> float:
+    """The median of the pictures' standard deviations, gray levels, at least 1.  0 pictures: 1."""
+    return max(1.0, round(float(np.median([image.std() for image in images] or [1.0])), 1))

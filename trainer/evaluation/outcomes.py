@@ -12,8 +12,10 @@ from typing import Final
 import numpy as np
 
 from edge.frame import Float32s
-from trainer.data.corruptions import CLEAN, SUITE, Corruption
+from trainer.data.corruptions import CLEAN, STANDARD, SUITE, Corruption, group_of
 from trainer.data.pictures import Picture, read
+from trainer.evaluation import confidence
+from trainer.evaluation.confidence import Calibration
 from trainer.evaluation.predictors import Predictor
 from trainer.evaluation.statistics import (
     Bin,
@@ -70,13 +72,31 @@ class Outcomes:
     def count(self, condition: str = CLEAN) -> Count:
         return Count.exact(int(self.right(condition).sum()), len(self))
 
-    def summary(self) -> Summary:
-        """The numbers for the report."""
-        clean, right = self.probabilities[CLEAN].astype(np.float64), self.right()
+    @property
+    def is_folded(self) -> bool:
+        return len(self._folds()) > 1
+
+    def sharpness(self) -> float:
+        """That of the published confidence which fits these pictures (`trainer.evaluation.confidence`)."""
+        return confidence.fit_sharpness(self.probabilities[CLEAN], self.truth)
+
+    def summary(self, sharpness: float = 1.0) -> Summary:
+        """The numbers for the report.
+
+        sharpness: of the published confidence.  Over folds it is fitted anew for each, on the others.
+        """
+        decided, right = self.probabilities[CLEAN], self.right()
+        if self.is_folded:
+            shown, how = confidence.cross_fitted(decided, self.truth, self.fold), "fitted on the other folds"
+            sharpness = self.sharpness()
+        else:
+            shown, how = confidence.published(decided, sharpness), "fitted on the folds" if sharpness != 1 else "none"
+        clean = shown.astype(np.float64)
         matrix = confusion(self.truth, self.predicted(), len(self.classes))
         bins = reliability(clean.max(1), right)
         among = reliability(clean.max(1) / np.maximum(clean.sum(1), 1e-12), right)
-        robust = {name: self.count(name) for name in self.corruptions}
+        counts = {name: self.count(name) for name in self.corruptions}
+        robust = {name: count for name, count in counts.items() if group_of(name) == STANDARD}
         shares = [count.share for count in robust.values()]
         return Summary(
             self.variant,
@@ -92,6 +112,8 @@ class Outcomes:
             robust,
             round(float(np.mean(shares)), 5) if shares else None,
             min(robust, key=lambda name: robust[name].share) if robust else None,
+            {name: count for name, count in counts.items() if name not in robust},
+            confidence.calibration(decided, shown, right, sharpness=sharpness, how=how) if len(self) else None,
         )
 
     def _folds(self) -> list[int]:
@@ -160,14 +182,20 @@ class Summary:
     confusion: tuple[tuple[int, ...], ...]
     """[true][predicted], `good` excluded."""
     calibration_error: float
-    """Expected calibration error of the confidence that the daemon publishes: one softmax with `good`."""
+    """Expected calibration error of the confidence that the daemon publishes: one softmax with `good`, sharpened."""
     calibration_error_among_classes: float
     """Expected calibration error with `good` excluded from the softmax."""
     reliability: tuple[Bin, ...]
     robustness: dict[str, Count]
+    """The standard group of corruptions."""
     robust_mean: float | None
-    """Mean accuracy over the corruptions, without the clean pictures."""
+    """Mean accuracy over the standard corruptions, without the clean pictures."""
     robust_worst: str | None
+    """Of the standard group."""
+    further: dict[str, Count] = field(default_factory=dict)
+    """The second group: polarity, gamma, and noise and blur relative to the data; empty in older records."""
+    calibration: Calibration | None = None
+    """Before and after the confidence was sharpened; None in older records, whose errors are those before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,9 +208,9 @@ class Comparison:
     clean: Paired
     change: float
     mean_change: float | None
-    """Mean over the corruptions."""
+    """Mean over the standard corruptions."""
     worst_change: float | None
-    """The corruption with the lowest change."""
+    """The standard corruption with the lowest change."""
     worst: str | None
 
 
@@ -272,7 +300,7 @@ def compare(first: Outcomes, second: Outcomes) -> Comparison:
     changes = {
         name: float(second.right(name)[other].mean() - first.right(name)[one].mean())
         for name in first.probabilities
-        if name in second.probabilities
+        if name in second.probabilities and group_of(name) == STANDARD
     }
     clean = changes.pop(CLEAN)
     worst = min(changes, key=lambda name: changes[name]) if changes else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,6 +138,10 @@ class Record:
     unknown: tuple[UnknownClass, ...] = ()
     pruning: tuple[PruningPoint, ...] = ()
     latency: Latency | None = None
+    sharpness: float = 1.0
+    """From the probabilities by which tiles are decided to the confidence that is published."""
+    contrast: float | None = None
+    """Of the pictures, gray levels: the unit of the noise of the second group of corruptions."""
     notes: tuple[str, ...] = ()
     """What a reader must know to interpret the figures, one sentence or more each."""
 
@@ -178,6 +182,7 @@ class Record:
                 "confusion_true_said": [list(row) for row in s.confusion],
                 "calibration_error": s.calibration_error,
                 "calibration_error_among_classes": s.calibration_error_among_classes,
+                **({} if s.calibration is None else {"calibration": asdict(s.calibration)}),
             }
             if s.robustness:
                 found.setdefault("robustness", {}).setdefault(s.split, {})[s.variant] = {
@@ -185,6 +190,7 @@ class Record:
                     "mean": s.robust_mean,
                     "worst": s.robust_worst,
                     "right": {name: count.right for name, count in s.robustness.items()},
+                    "further_right": {name: count.right for name, count in s.further.items()},
                 }
         if self.good:
             found["good_surface"] = [

@@ -107,6 +107,42 @@ def calibration_error(bins: Sequence[Bin]) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Error:
+    """An expected calibration error, 0 to 1.  low, high: bootstrap interval over pictures.
+
+    Resampling adds noise of its own, which an error of this kind cannot lose: the interval leans upwards.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+def calibration_error_equal_mass(confidence: npt.ArrayLike, right: npt.ArrayLike, *, seed: int = 0) -> Error:
+    """In BINS bins with equally many predictions, at least one.  confidence, right: (N,), N >= 1."""
+    sure, correct = np.asarray(confidence, np.float64), np.asarray(right, np.float64)
+    order = np.argsort(sure, kind="stable")
+    sure, apart = sure[order], (sure - correct)[order]
+    every = np.arange(len(sure))[None]
+    drawn = np.sort(np.random.default_rng(seed).integers(0, len(sure), (RESAMPLES, len(sure))), axis=1)
+    low, high = np.quantile(_errors(apart[drawn]), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Error(round(float(_errors(apart[every])[0]), 5), round(float(low), 5), round(float(high), 5))
+
+
+def unavoidable_error(confidence: npt.ArrayLike, *, seed: int = 0) -> float:
+    """The mean error in equal-mass bins of a confidence that is the share of right predictions.  (N,), N >= 1."""
+    sure = np.sort(np.asarray(confidence, np.float64))
+    correct = np.random.default_rng(seed).random((RESAMPLES, len(sure))) < sure
+    return round(float(_errors(sure - correct).mean()), 5)
+
+
+def _errors(apart: Float64s) -> Float64s:
+    """(R,) from (R, N) confidence minus correctness, by rising confidence."""
+    starts = np.unique(np.linspace(0, apart.shape[1], BINS + 1).astype(np.int64)[:-1])
+    return np.asarray(np.abs(np.add.reduceat(apart, starts, axis=1)).sum(axis=1) / apart.shape[1], np.float64)
+
+
+@dataclass(frozen=True, slots=True)
 class Ranking:
     """AUROC: how often a positive scores above a negative.  low, high: bootstrap interval over pictures."""
 

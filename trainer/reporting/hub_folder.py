@@ -38,7 +38,7 @@ session = ort.InferenceSession(hf_hub_download("{repo}", cfg["onnx_file"]), prov
 image = Image.open("picture.bmp").convert("RGB").resize((cfg["img_size"], cfg["img_size"]))
 x = (np.asarray(image, np.float32) / 255 - np.array(cfg["mean"])) / np.array(cfg["std"])
 scores = session.run(None, {{session.get_inputs()[0].name: x.transpose(2, 0, 1)[None].astype(np.float32)}})[0][0]
-p = np.exp((scores - scores.max()) / cfg["temperature"])
+p = np.exp((scores - scores.max()) * cfg["sharpness"] / cfg["temperature"])
 print(cfg["class_names"][scores.argmax()], (p / p.sum()).max())
 """
 
@@ -59,7 +59,7 @@ def write_folder(made: Bundle, folder: Path, *, repo: str, licence: str | None =
 
 
 def config(made: Bundle, repo: str) -> dict[str, Any]:
-    """config.json.  temperature and tile_px are read by `defectd model import`; other code need not know them."""
+    """config.json.  temperature, sharpness and tile_px are for `defectd model import`; others need not know them."""
     return {
         "repo_id": repo,
         "onnx_file": NETWORK,
@@ -69,6 +69,7 @@ def config(made: Bundle, repo: str) -> dict[str, Any]:
         "class_names": list(hub_network.class_names(made)),
         "providers": list(PROVIDERS),
         "temperature": made.card.temperature,
+        "sharpness": made.card.sharpness,
         "tile_px": made.card.tile_px,
     }
 
@@ -98,8 +99,8 @@ def readme(made: Bundle, repo: str, licence: str | None) -> str:
     size = hub_network.img_size(made)
     contract = (
         f"`{NETWORK}` takes (N, 3, {size}, {size}) float32 as `{CONFIG_FILE}` describes it, turns it into gray and "
-        "shrinks it as the daemon does. Divide the scores by `temperature` before the softmax to get the confidences "
-        "of the daemon."
+        "shrinks it as the daemon does. Multiply the scores by `sharpness` / `temperature` before the softmax to get "
+        "the confidences of the daemon."
     )
     parts = [
         f"# {card.name} {card.version}",

@@ -11,7 +11,7 @@ from typing import Final
 from trainer.evaluation.latency import REFERENCE, Latency
 from trainer.evaluation.outcomes import Comparison, Summary
 from trainer.evaluation.record import Record
-from trainer.evaluation.statistics import LEVEL, Count
+from trainer.evaluation.statistics import BINS, LEVEL, Count, Error
 from trainer.reporting import plots
 from trainer.reporting.page import (
     Block,
@@ -117,7 +117,8 @@ def _what(record: Record) -> Iterator[Block]:
     )
     rows = tuple((f"`{name}`", meaning) for name, meaning in record.outputs.items())
     yield Table(
-        f"Outputs. Logits are divided by {record.temperature:g} before the softmax.",
+        f"Outputs. Logits are divided by {record.temperature:g} before the softmax"
+        f"{f', by {record.temperature / record.sharpness:.3g} for the confidence' if record.sharpness != 1 else ''}.",
         ("output", "meaning"),
         rows,
         words=2,
@@ -273,8 +274,30 @@ def _calibration(record: Record) -> Iterator[Block]:
     if not shown:
         return
     yield Heading("Calibration")
+    made = [(s, s.calibration) for s in shown if s.calibration is not None]
+    if made:
+        yield Text(
+            "Tiles are decided by probabilities that are cautious on purpose: their temperature is fitted on "
+            "defect-free surface, too. The confidence that the daemon publishes of a defect is their power, normalised "
+            "again. It names the same class, and changes no decision."
+        )
+        yield Table(
+            f"Expected calibration error of the published confidence in {BINS} bins of equal mass, with the {PERCENT} "
+            "bootstrap interval over pictures. Before: of the probabilities by which tiles are decided. Least: what a "
+            "confidence without any error would show on as many pictures; resampling adds to it, so intervals lean "
+            f"upwards. Split: {shown[0].split}. {_where(record)}",
+            ("variant", "n", "before", "after", "least", "sharpness", "fitted"),
+            tuple(
+                (
+                    s.variant, str(c.n), _error(c.before), _error(c.after), f"{100 * c.expected:.2f} %",
+                    f"{c.sharpness:g}", c.how,
+                )
+                for s, c in made
+            ),
+            words=1,
+        )  # fmt: skip
     yield Table(
-        "Expected calibration error in 15 bins, after division by the temperature. Published: one softmax with `good`, "
+        f"Expected calibration error in {BINS} bins of equal width. Published: one softmax with `good`, "
         "as the daemon reports it; among the classes: `good` excluded. "
         f"Split: {shown[0].split}. {_where(record)}",
         ("variant", "n", "published", "among the classes"),
@@ -319,6 +342,21 @@ def _robustness(record: Record) -> Iterator[Block]:
         "robustness",
         f"Accuracy, clean and under each corruption. {shown[0].split}, n = {shown[0].right.of} each.",
         partial(plots.robustness, shown[:3]),
+    )
+    if not shown[0].further:
+        return
+    unit = (
+        "" if record.contrast is None else f" Noise: in shares of the pictures' contrast, {record.contrast:g} levels."
+    )
+    yield Table(
+        "The second group, which is not in the mean: polarity, gamma, and strengths that fit the data."
+        f"{unit} Blur: px of the network's input, {record.input_px} px. {shown[0].split}, n = {shown[0].right.of} for "
+        f"each figure. {_where(record)}",
+        ("corruption", *(s.variant for s in shown)),
+        tuple(
+            (name, *(f"{_percent(s.further[name])} ({_interval(s.further[name])})" for s in shown))
+            for name in shown[0].further
+        ),
     )
 
 
@@ -569,6 +607,10 @@ def _interval(count: Count) -> str:
 
 def _folds(summary: Summary) -> str:
     return "" if len(summary.folds) < 2 else " ".join(f"{fold.right}/{fold.of}" for fold in summary.folds)
+
+
+def _error(error: Error) -> str:
+    return f"{100 * error.value:.2f} % ({100 * error.low:.2f} to {100 * error.high:.2f})"
 
 
 def _points(change: float | None) -> str:

@@ -17,9 +17,10 @@ from edge.model.bundle import FP32, Bundle
 from edge.model.classifier import Classifier
 from trainer.compression import export_onnx
 from trainer.data.boxes import read_boxes
-from trainer.data.corruptions import SUITE, Corruption
+from trainer.data.corruptions import FURTHER_NAMES, SUITE, Corruption, contrast_of, further
 from trainer.data.hashes import file_sha256
-from trainer.data.pictures import Picture
+from trainer.data.index import Index
+from trainer.data.pictures import Picture, read
 from trainer.evaluation import evaluate, good_surface, latency, open_set, outcomes
 from trainer.evaluation.false_alarms import false_alarms
 from trainer.evaluation.latency import NETWORKS
@@ -46,12 +47,12 @@ def evaluate_files(job: Job, results: Results) -> Work:
     splits = ("valid", "test") if plan.measure.test else ("valid",)
 
     def make(draft: Path, _checkpoints: Path) -> dict[str, Any]:
-        bundle = job.bundle()
+        bundle, unit = job.bundle(), contrast(job.index)
         for split in splits:
             for variant, predictor in predictors(job):
                 found = outcomes.predict_pictures(
                     variant, predictor, job.index.splits[split], job.index.classes, split=split, seed=task.seed,
-                    corruptions=corruptions(job, variant),
+                    corruptions=corruptions(job, variant, unit),
                     progress=lambda what, split=split: job.progress.step(0, 0, f"{split}, {what}"),  # type: ignore[misc]
                 )  # fmt: skip
                 found.write(draft / "outcomes" / f"{variant}-{split}.json")
@@ -64,13 +65,14 @@ def evaluate_files(job: Job, results: Results) -> Work:
             bundle, reference=task.reference, rounds=plan.measure.latency_rounds, clock=job.run.clock
         )
         write(draft / "latency.json", json.dumps(asdict(timed), indent=1) + "\n")
-        return {"metrics": metrics}
+        return {"metrics": metrics, "contrast": unit}
 
     settings = {
         "measure": asdict(plan.measure),
         "sound": [str(folder) for folder in task.good_folders],
         "reference": file_sha256(task.reference) if task.reference else None,
         "seed": task.seed,
+        "further": FURTHER_NAMES,
     }
     return Work(settings, make)
 
@@ -115,9 +117,16 @@ def predictors(job: Job) -> list[tuple[str, Predictor]]:
     return found
 
 
-def corruptions(job: Job, variant: str) -> tuple[Corruption, ...]:
-    """The robustness suite, for the shipped files only."""
-    return SUITE if job.task.plan.measure.robustness and variant in NETWORKS.values() else ()
+def corruptions(job: Job, variant: str, contrast: float) -> tuple[Corruption, ...]:
+    """Both groups of the robustness suite, for the shipped files only.  contrast: of the data, gray levels."""
+    if not job.task.plan.measure.robustness or variant not in NETWORKS.values():
+        return ()
+    return (*SUITE, *further(contrast, job.task.plan.architecture.input_px))
+
+
+def contrast(index: Index) -> float:
+    """The contrast of the pictures of defects of all splits, gray levels: the unit of the second group's noise."""
+    return contrast_of(read(p.path) for p in index.pictures if p.label < len(index.classes))
 
 
 def write_crop_scores(job: Job, bundle: Bundle, pictures: Sequence[Picture], folder: Path, fold: int) -> None:

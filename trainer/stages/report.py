@@ -17,6 +17,7 @@ from trainer.compression import export_onnx
 from trainer.data import pictures
 from trainer.data.corruptions import CLEAN
 from trainer.evaluation import latency, outcomes
+from trainer.evaluation.confidence import published
 from trainer.evaluation.good_surface import good_surface
 from trainer.evaluation.latency import NETWORKS
 from trainer.evaluation.record import Curve, GoodSurface, Record, ShippedFile, Shown
@@ -40,7 +41,7 @@ def write_report(job: Job, results: Results) -> Work:
     def make(draft: Path, _checkpoints: Path) -> dict[str, Any]:
         record = _record(job, results)
         report.write(record, draft)
-        bundle = job.shipped()
+        bundle = export_onnx.with_card(job.shipped(), sharpness=record.sharpness)
         known = json.loads(job.run.path("metrics.json").read_text("utf-8"))
         metrics = {**bundle.card.metrics, **known, **record.metrics()}
         export_onnx.write_bundle(export_onnx.with_card(bundle, metrics=metrics), draft / "bundle")
@@ -60,7 +61,9 @@ def _record(job: Job, results: Results) -> Record:
         (one, other) for one in measured for other in measured
         if one.split == other.split and one.variant == shipped[0] and other.variant != shipped[0]
     ]  # fmt: skip
-    shown, wrong = _shown(job, measured, shipped[0])
+    folded = [one for one in measured if one.is_folded and one.variant == shipped[0]]
+    sharpness = folded[0].sharpness() if folded else card.sharpness
+    shown, wrong = _shown(job, measured, shipped[0], sharpness)
     unknown = UNKNOWN.validate_json(job.run.path("unknown.json").read_bytes()) if "unknown" in results else ()
     return Record(
         name=card.name,
@@ -85,7 +88,7 @@ def _record(job: Job, results: Results) -> Record:
         final="final" in results,
         shown=shown,
         wrong=wrong,
-        summaries=tuple(one.summary() for one in measured),
+        summaries=tuple(one.summary(sharpness if one.variant in shipped else 1.0) for one in measured),
         comparisons=tuple(outcomes.compare(one, other) for one, other in pairs),
         curves=tuple(
             Curve.of(name, [Epoch(**epoch) for epoch in result.notes["epochs"]], result.seconds)
@@ -96,17 +99,21 @@ def _record(job: Job, results: Results) -> Record:
         unknown=unknown,
         pruning=PRUNING.validate_json(job.run.path("pruning.json").read_bytes()),
         latency=LATENCY.validate_json(job.run.path("latency.json").read_bytes()),
+        sharpness=sharpness,
+        contrast=results["evaluate"].notes["contrast"],
         notes=(SPLITS, *index.notes, *_notes(job, results)),
     )
 
 
-def _shown(job: Job, measured: Sequence[outcomes.Outcomes], variant: str) -> tuple[tuple[Shown, ...], int]:
+def _shown(
+    job: Job, measured: Sequence[outcomes.Outcomes], variant: str, sharpness: float
+) -> tuple[tuple[Shown, ...], int]:
     """(a picture of each class that is recognised and misclassified ones, number of misclassified ones)."""
-    own = [one for one in measured if one.variant == variant]
+    own = [(one, published(one.probabilities[CLEAN], sharpness)) for one in measured if one.variant == variant]
     paths = {outcomes.picture_key(picture): picture.path for picture in job.index.pictures}
     rows = {
-        key: (one.classes[truth], one.classes[said], float(one.probabilities[CLEAN][place, said]))
-        for one in own
+        key: (one.classes[truth], one.classes[said], float(confidences[place, said]))
+        for one, confidences in own
         for place, (key, truth, said) in enumerate(zip(one.pictures, one.truth, one.predicted(), strict=True))
         if key in paths
     }

@@ -116,8 +116,9 @@ def thresholds(
     before = inspector.thresholds.per_class.tolist()
     unsure = calibrated.decision.unsure
     result = calibration.calibrate(
-        sample, target, names=names, temperature=own_temperature, unsure=unsure, thresholds=before
-    )
+        sample, target, names=names, temperature=own_temperature, unsure=unsure, thresholds=before,
+        sharpness=network.sharpness if inspector.taught is None else 1.0,
+    )  # fmt: skip
     for line in calibration.report(result, own_temperature, an_hour):
         run.say(line)
     rows = threshold_plots.table(sample, result.fit.temperature)

@@ -102,6 +102,17 @@ def test_a_temperature_that_would_not_help_is_not_used():
     assert found.fit.temperature == 1.1
 
 
+def test_a_temperature_has_to_beat_the_published_confidence():
+    """Where the bundle's sharpness already makes these labels the most probable, no temperature is kept."""
+    sample = drawn(2000, 0.55)
+    settings = {"names": "abc", "temperature": 1.1, "unsure": UNSURE, "thresholds": [0.6] * 3}
+    assert calibrate(sample, WorkingPoint(), **settings).helps
+    found = calibrate(sample, WorkingPoint(), **settings, sharpness=1.1 / 0.597)
+    assert not found.helps
+    assert found.fit.temperature == 1.1
+    assert found.reliability.before == found.reliability.after < 0.04
+
+
 def test_an_implausible_temperature_is_not_used():
     """With every picture right, the smallest temperature is the most probable: all tiles would be certain."""
     sample = two_classes([0.9, 0.8, 0.95, 0.85] * 5, [])

@@ -21,7 +21,9 @@ def thresholds(**decision):
     return Thresholds.of(config.Decision(**decision), CLASSES, "top")
 
 
-def detections_of(drawing, confidences=None, *, has_good=True, overlap=0, limits=None, anomaly_scores=None):
+def detections_of(
+    drawing, confidences=None, *, has_good=True, overlap=0, limits=None, anomaly_scores=None, sharpness=1.0
+):
     """Detections of a drawn grid: a class's letter for a defect at 0.9, ? for an unsure tile, . for a good one.
 
     confidences: confidence of single letters.  overlap: px that neighbouring tiles share.
@@ -44,6 +46,7 @@ def detections_of(drawing, confidences=None, *, has_good=True, overlap=0, limits
         limits or thresholds(),
         has_good=has_good,
         anomaly_scores=anomaly_scores,
+        sharpness=sharpness,
     )
 
 
@@ -254,3 +257,29 @@ def test_nan_anomaly_score_is_never_good():
     found = by_anomaly("... ...", "0 nan 0; 0 0 0")
     assert found.regions == ()
     assert found.unsure_boxes == ((100, 0, 100, 100),)
+
+
+@pytest.mark.parametrize("drawing", ["ssspp sss..", "s.s ... s?s", "cc? .p. iii", "... .?."])
+def test_sharpness_changes_the_confidence_and_nothing_else(drawing):
+    """The same regions in the same order, the same unsure tiles; what decided is kept as the weight."""
+    told = {"s": 0.62, "p": 0.71, "c": 0.64, "i": 0.93}
+    plain, sharp = (detections_of(drawing, told, sharpness=s) for s in (1.0, 2.0))
+    assert regions_of(plain) == regions_of(sharp)
+    assert plain.unsure_boxes == sharp.unsure_boxes
+    for before, after in zip(plain.regions, sharp.regions, strict=True):
+        assert after.weight == before.confidence
+        assert after.confidence > before.confidence
+        rest = 1 - before.confidence - 5 * 0.001  # `good`
+        share = before.confidence**2 / (before.confidence**2 + rest**2)
+        assert after.confidence == pytest.approx(share, abs=1e-4)
+
+
+def test_an_anomaly_without_a_class_keeps_its_confidence():
+    """There is no name to be confident of."""
+    scores = AnomalyScores(np.array([2.0, 2.0], np.float32), 1.0, 0.5)
+    told = {"s": 0.9, "p": 0.5}
+    named, weak = (
+        detections_of(drawing, told, anomaly_scores=scores, sharpness=2.0).regions[0] for drawing in ("s.", "pp")
+    )
+    assert named.confidence > 0.98
+    assert (weak.class_name, weak.confidence) == ("anomaly", 0.5)

@@ -49,6 +49,20 @@ def test_verdict_has_the_boxes():
     assert detections.unsure_boxes == ((0, 32, 32, 32),)
 
 
+def test_published_confidence_is_that_of_the_card_or_of_the_camera():
+    """Sharpened by the card, unless the camera has a temperature of its own; the scores of a tile are what decided."""
+    made = bundle(weights=(0, 0, 0, 0, 0, 8), offsets=(-9, -9, -9, -9, -9, -6.5), good=(0, 0))
+    sharp = Classifier(replace(made, card=made.card.model_copy(update={"sharpness": 2.0})))
+    plain, published = (inspector(one).inspect_alone(frame([[30, 250]])) for one in (Classifier(made), sharp))
+    (before,), (after,) = plain.detections.regions, published.detections.regions
+    assert 0.6 < before.confidence == after.weight < after.confidence
+    scores = [verdict.tile_scores.of(before.box_px)["scores"]["scratches"] for verdict in (plain, published)]
+    assert scores[0] == scores[1] == pytest.approx(before.confidence, abs=1e-4)
+    own = {"temperature": made.card.temperature, "classes": {}}
+    (calibrated,) = inspector(sharp, calibrated_thresholds=own).inspect_alone(frame([[30, 250]])).detections.regions
+    assert calibrated.confidence == before.confidence
+
+
 @pytest.mark.parametrize(
     ("image", "reason"),
     [
@@ -150,7 +164,7 @@ def test_inspection_stops_at_its_deadline():
     class Slow:
         batch = 4
         card, bundle = BRIGHT.card, BRIGHT.bundle
-        temperature = BRIGHT.temperature
+        temperature, sharpness = BRIGHT.temperature, BRIGHT.sharpness
 
         def score(self, tiles):
             clock.advance(0.010)

@@ -232,6 +232,15 @@ def test_class_flicker_in_place_is_one_defect():
     assert scene.closed[0].class_name == "scratches"
 
 
+def test_votes_count_what_decided_and_not_the_published_confidence():
+    """Two sightings of 0.65 outvote one of 0.95, whatever is published of each; the event has the published one."""
+    said = [replace(scratch(0, confidence=0.7), weight=0.65)] * 2
+    scene = Scene().play([said[:1], [replace(crazing(0, confidence=0.999), weight=0.95)], said[1:], *NOTHING])
+    assert (scene.closed[0].class_name, scene.closed[0].confidence) == ("scratches", 0.7)
+    scene = Scene().play([said[:1], [replace(crazing(0, confidence=0.7), weight=1.4)], said[1:], *NOTHING])
+    assert scene.closed[0].class_name == "crazing"
+
+
 def test_class_flicker_of_a_moving_defect_is_one_defect():
     """Where the motion is known, another class at the expected place is the same defect."""
     frames = passing(step=100)

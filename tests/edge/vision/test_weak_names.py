@@ -18,11 +18,14 @@ CELLS = np.array([[0, 0], [0, 1], [0, 2], [5, 5]], np.int32)
 BOXES = np.concatenate((CELLS[:, ::-1] * 100, np.full((4, 2), 100, np.int32)), axis=1)
 
 
-def decided(rows: list[list[float]], naming: Naming, anomaly_scores: list[float] | None = None) -> tuple[Region, ...]:
+def decided(
+    rows: list[list[float]], naming: Naming, anomaly_scores: list[float] | None = None, sharpness: float = 1.0
+) -> tuple[Region, ...]:
     scores = None if anomaly_scores is None else AnomalyScores(np.array(anomaly_scores, np.float32), 1.0, 0.5)
     found = decide(
-        np.array(rows, np.float32), BOXES, CELLS, THRESHOLDS, has_good=True, anomaly_scores=scores, naming=naming
-    )
+        np.array(rows, np.float32), BOXES, CELLS, THRESHOLDS, has_good=True, anomaly_scores=scores, naming=naming,
+        sharpness=sharpness,
+    )  # fmt: skip
     return found.regions
 
 
@@ -32,6 +35,7 @@ def test_defect_on_strange_steel_is_unknown_with_candidates() -> None:
     (region,) = decided([[0.7, 0.2, 0.0], [0.1, 0.85, 0.0], good, good], "unknown")
     assert (region.class_name, region.tiles, region.confidence) == (UNKNOWN, 2, pytest.approx(0.95))
     assert region.candidates == (("crazing", 0.85), ("scratches", 0.1), ("patches", 0.0))
+    assert decided([[0.7, 0.2, 0.0], good, good, good], "unknown", sharpness=2.0)[0].confidence == pytest.approx(0.9)
     (region,) = decided([good, good, good, [0.2, 0.5, 0.1]], "unknown", [0.1, 0.1, 0.1, 2.0])
     assert (region.class_name, region.anomaly, region.candidates[0][0]) == (UNKNOWN, 2.0, "crazing")
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from edge.camera.sources.simulator import Strip
-from trainer.data.corruptions import SUITE
+from trainer.data.corruptions import FURTHER, FURTHER_NAMES, STANDARD, SUITE, contrast_of, further, group_of
 
-BY_NAME = {corruption.name: corruption for corruption in SUITE}
+BY_NAME = {corruption.name: corruption for corruption in (*SUITE, *further(20.0, 100))}
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +107,45 @@ def test_rotation_turns_by_a_right_angle(picture):
     for _ in range(4):
         rotated = BY_NAME["rotation 90 degrees"](rotated, "a", 0)
     assert np.array_equal(rotated, picture)
+
+
+def test_the_standard_group_stays_as_it_was_published():
+    """Fifteen corruptions; every name of the second group is known, and no name is in both."""
+    assert len(SUITE) == 15
+    assert {group_of(one.name) for one in SUITE} == {STANDARD}
+    assert {group_of(name) for name in FURTHER_NAMES} == {FURTHER}
+    assert group_of("fog") == STANDARD
+
+
+def test_noise_of_the_second_group_is_a_share_of_the_contrast():
+    """A set with a third of the contrast gets a third of the noise."""
+    for contrast in (21.0, 7.0):
+        noisy = {one.name: one for one in further(contrast, 100)}["noise x0.5 contrast"](flat(128), "a", 0)
+        assert noisy.std() == pytest.approx(contrast / 2, rel=0.02)
+
+
+def test_blur_of_the_second_group_is_measured_at_the_networks_input():
+    """Half a pixel of an input of 50 px is two pixels of a tile of 200 px, and one of 100 px."""
+    step = flat(0)
+    step[:, 100:] = 200
+    for image, sigma_px in ((step, 2), (step[:100, 50:150], 1)):
+        blurred = {one.name: one for one in further(20.0, 50)}["defocus sigma 0.5 input px"](image, "a", 0)
+        slope = np.diff(blurred[50].astype(float)).max()
+        assert slope == pytest.approx(200 / (sigma_px * np.sqrt(2 * np.pi)), rel=0.06)
+    drawn = {one.name: one for one in further(20.0, 50)}["motion blur 2.5 input px"](point(), "a", 0)
+    assert np.hypot(*(np.ptp(where) for where in np.nonzero(drawn > 2))) + 1 == pytest.approx(10, abs=2)
+
+
+def test_polarity_and_gamma_are_exact():
+    """Inverting twice restores the picture; gamma keeps black and white."""
+    steps = np.array([[0, 64, 255]], np.uint8)
+    assert BY_NAME["inverted gray"](steps, "a", 0).tolist() == [[255, 191, 0]]
+    assert BY_NAME["gamma 0.5"](steps, "a", 0).tolist() == [[0, 128, 255]]
+    assert BY_NAME["gamma 2.0"](steps, "a", 0).tolist() == [[0, 16, 255]]
+
+
+def test_contrast_is_the_median_of_the_pictures():
+    """Of standard deviations; pictures without contrast and no pictures give no zero."""
+    pictures = [np.array([[100 - d, 100 + d]], np.uint8) for d in (4, 8, 90)]
+    assert contrast_of(pictures) == 8.0
+    assert contrast_of([flat(3)]) == contrast_of([]) == 1.0

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from trainer.data.corruptions import CLEAN, SUITE
+from trainer.data.corruptions import CLEAN, SUITE, further
 from trainer.data.pictures import Picture
 from trainer.evaluation.outcomes import Outcomes, compare, load_all, picture_key, pooled, predict_pictures
 from trainer.recipe import TrainingError
@@ -63,6 +63,18 @@ def test_every_picture_of_a_defect_is_predicted_under_every_corruption(pictures)
     assert summary.robust_worst == "brightness x0.6"
     shares = [c.right / c.of for c in summary.robustness.values()]
     assert summary.robust_mean == pytest.approx(np.mean(shares), abs=1e-5)
+
+
+def test_the_second_group_is_counted_beside_the_published_mean(pictures):
+    """Inverted, half of the pictures mislead the predictor; the published mean and the pair know nothing of it."""
+    found = predicted(pictures, corruptions=(*SUITE, *further(20.0, 64)))
+    summary, before = found.summary(), predicted(pictures).summary()
+    assert summary.further["inverted gray"].right == 5  # 60 becomes 195, bright; 140 becomes 115
+    assert (summary.robust_mean, summary.robust_worst) == (before.robust_mean, before.robust_worst)
+    assert len(summary.robustness) == 15
+    better = found.probabilities[CLEAN]
+    pair = compare(found, replace(found, variant="int8", probabilities=found.probabilities | {"inverted gray": better}))
+    assert (pair.worst_change, pair.mean_change) == (0, 0)
 
 
 def test_picture_keys_depend_on_content_and_name_not_on_the_folder(pictures, tmp_path):
@@ -139,6 +151,20 @@ def test_calibration_error_is_of_the_confidence_that_the_daemon_publishes():
     summary = outcomes([True] * 9 + [False]).summary()
     assert summary.calibration_error == pytest.approx(0.9 * 0.2 + 0.1 * 0.6)
     assert summary.calibration_error_among_classes == pytest.approx(0.9 * (1 - 8 / 9) + 0.1 * 6 / 9, abs=1e-4)
+
+
+def test_published_confidence_of_folds_is_fitted_on_the_other_folds():
+    """Before: that which decides. After: sharpened by what the other folds showed; a split takes what it is given."""
+    rng = np.random.default_rng(0)
+    made = pooled([outcomes(rng.random(200) < 0.95, fold=n, start=200 * n) for n in range(3)])
+    found = made.summary().calibration
+    assert (found.n, found.how) == (600, "fitted on the other folds")
+    assert found.before.value > 0.2
+    assert found.after.value < found.before.value / 3
+    assert found.sharpness == made.sharpness() > 1.2
+    alone = outcomes([True] * 20).summary(2.0).calibration
+    assert (alone.sharpness, alone.how) == (2.0, "fitted on the folds")
+    assert alone.after.value < alone.before.value == pytest.approx(0.2)
 
 
 def test_variants_are_compared_on_their_common_pictures():
