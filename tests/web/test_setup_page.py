@@ -97,7 +97,9 @@ def test_camera_with_a_password_is_set_up_and_taken_back(node: PageNode, address
     assert f"***@{address}" in shown
     assert node.config.read_text() == before
     page.get_by_role("button", name="Write it").click()
-    page.locator(".setup-done").filter(has_text="node take effect at the next start").wait_for()
+    page.locator(".setup-done").wait_for()
+    print("DONE", page.locator(".setup-done").inner_text(), page.locator("body").inner_text()[:600])
+    page.locator(".setup-done").filter(has_text="node take effect at the next start").wait_for(timeout=3000)
 
     secret = node.folder / "camera-top-password"
     assert (secret.read_text(), stat.S_IMODE(secret.stat().st_mode)) == (f"{PASSWORD}\n", 0o600)
