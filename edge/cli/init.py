@@ -23,7 +23,6 @@ from edge.cli.progress import echo, note
 if TYPE_CHECKING:
     from edge.camera.discovery import FoundCamera
     from edge.cli.setup_files import SetupFiles
-    from edge.cli.setup_trial import Trial
     from edge.config import Config
     from edge.config.new_file import NewBroker, NewCamera, NewConfig
 
@@ -87,7 +86,9 @@ def init(
     elif answers is not None:
         _take(answers, files, dry_run=dry_run, as_json=as_json)
     else:
-        node = node or _ask("Name of this node", _NOT_IN_NAMES.sub("-", socket.gethostname()).strip("-.") or "line1", yes)
+        node = node or _ask(
+            "Name of this node", _NOT_IN_NAMES.sub("-", socket.gethostname()).strip("-.") or "line1", yes
+        )
         chosen = [_camera_of(text) for text in cameras] or _choose_cameras(files, ask=not yes, search=not no_search)
         _make(node, chosen, _broker_of(files, broker, username, password_file, ask=not yes), files, no_probe, yes)
 

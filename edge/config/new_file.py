@@ -1,4 +1,4 @@
-"""The text of a configuration that a set-up makes: a new file with only what differs from the defaults, or a changed one."""
+"""The text of a configuration that a set-up makes: a new file with what differs from the defaults, or a changed one."""
 
 from __future__ import annotations
 

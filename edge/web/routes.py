@@ -371,7 +371,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         "api-calibration-change-1",
         body=calibration.UNDO,
     ),
-    Route("GET", f"{API}/setup", "engineer", setup.setup, "What is configured, and this machine's cameras", "api-setup-1"),
+    Route(
+        "GET", f"{API}/setup", "engineer", setup.setup, "What is configured, and this machine's cameras", "api-setup-1"
+    ),
     Route("POST", f"{API}/setup/find", "engineer", setup.find, "Look for cameras in the networks, too", "api-job-1"),
     Route(
         "POST",

@@ -1,4 +1,4 @@
-"""Generated pictures of steel with the six classes of defects, and defect-free steel: a data set to try the pipeline on.
+"""Generated pictures of steel with the six classes of defects, and of defect-free steel: a data set for trials.
 
 As a program it writes the data set, with a test split: `python tests/trainer/steel_textures.py FOLDER`.
 """

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-PATIENCE_MS = 60_000
+PATIENCE_MS = 20_000
 EVIDENCE = "/api/v1/evidence/"
 """A browser reports each picture that is not in the archive; what the page shows in its place is no fault."""
 ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")

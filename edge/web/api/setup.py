@@ -91,9 +91,7 @@ async def setup(page: Page, request: Request) -> Response:
         label, by = "what is configured", request.user.name
         job = await page.children.run_to_end(command, label=label, by=by, time_s=SHOW_S, is_brief=True)
         found = job.result
-    return Response.json(
-        {"schema": "defectd.api.setup/1", **found, "job": None if busy is None else busy.as_json()}
-    )
+    return Response.json({"schema": "defectd.api.setup/1", **found, "job": None if busy is None else busy.as_json()})
 
 
 async def find(page: Page, request: Request) -> Response:
@@ -133,7 +131,9 @@ async def apply(page: Page, request: Request) -> Response:
     if job is None or "difference" not in result or job.by != request.user.name:
         raise _gone()
     if not result["works"] and not fields.get("although_it_fails"):
-        raise Refusal(HTTPStatus.CONFLICT, "fails", "a camera or the broker does not answer", "Try again, or confirm it")
+        raise Refusal(
+            HTTPStatus.CONFLICT, "fails", "a camera or the broker does not answer", "Try again, or confirm it"
+        )
     if result["before_sha256"] != fields["before_sha256"]:
         raise _stale()
     await _check_fresh(page, fields["before_sha256"])

@@ -96,7 +96,8 @@ def answered(tmp_path, **changes):
 
 def test_dry_run_tries_shows_and_writes_nothing(ask, tmp_path):
     """The new camera is opened; the difference has no secret; the picture lies beside the answers."""
-    before = "node: mine\nmqtt: {broker: embedded, username: u, password: hidden-1}\ncameras:\n- {name: old, source: 'strip:'}\n"
+    mqtt = "mqtt: {broker: embedded, username: u, password: hidden-1}"
+    before = f"node: mine\n{mqtt}\ncameras:\n- {{name: old, source: 'strip:'}}\n"
     (tmp_path / "config.yaml").write_text(before)
     login = {"name": "far", "source": "rtsp://127.0.0.1:1/x", "user": "v@w", "password": "Pa#ss"}
     answers = answered(tmp_path, keep=["old"], cameras=[{"name": "new", "source": "strip:"}, login])

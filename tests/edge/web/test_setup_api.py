@@ -170,7 +170,10 @@ def test_file_that_changed_since_the_trial_is_not_overwritten(page):
     """Also by an undo."""
     tried(page)
     page.settings.config_path.write_bytes(b"node: other\n")
-    for handler, fields in ((setup.apply, {"job": JOB, "before_sha256": BEFORE}), (setup.undo, {"before_sha256": BEFORE})):
+    for handler, fields in (
+        (setup.apply, {"job": JOB, "before_sha256": BEFORE}),
+        (setup.undo, {"before_sha256": BEFORE}),
+    ):
         with pytest.raises(Refusal, match="meanwhile"):
             ask(page, handler, fields)
     assert page.children.ran == []

@@ -269,7 +269,10 @@ UNFINISHED = [0.03 * n for n in range(1, 21)]
 @pytest.mark.parametrize(
     ("shown", "words"),
     [
-        (curve(RISING, FLAT), "**It overfits:** in the stage finetune the loss on 60 held-out tiles was lowest in epoch"),
+        (
+            curve(RISING, FLAT),
+            "**It overfits:** in the stage finetune the loss on 60 held-out tiles was lowest in epoch",
+        ),
         (curve(FALLING, UNFINISHED), "**It had not finished to learn:**"),
         (curve(FALLING, FLAT), None),
         (curve(RISING, FLAT, held_out=8), None),
