@@ -7,9 +7,9 @@ from typing import Final
 
 from trainer.evaluation.record import Curve, Point
 
-LEAST_HELD_OUT: Final = 20
+MIN_HELD_OUT: Final = 20
 """Held-out tiles: with fewer a curve jumps by chance, and shows nothing."""
-LEAST_EPOCHS: Final = 10
+MIN_EPOCHS: Final = 10
 RISE: Final = 1.25
 """The held-out loss at the end over its minimum, from which a stage counts as overfitted."""
 RISE_NATS: Final = 0.05
@@ -22,7 +22,7 @@ HIGH: Final = 0.97
 
 def remark(curves: Sequence[Curve]) -> str | None:
     """A sentence on the last stage that was watched with enough held-out tiles; None where its curve is sound."""
-    watched = [one for one in curves if one.held_out >= LEAST_HELD_OUT and len(one.points) >= LEAST_EPOCHS]
+    watched = [one for one in curves if one.held_out >= MIN_HELD_OUT and len(one.points) >= MIN_EPOCHS]
     if not watched:
         return None
     return _overfitted(watched[-1]) or _unfinished(watched[-1])
