@@ -2,61 +2,33 @@
 
 from __future__ import annotations
 
-import difflib
+import json
 import os
 import re
 import socket
 import sys
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit, urlunsplit
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import click
 
 from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
+from edge.cli.options import json_option
 from edge.cli.progress import echo, note
-from edge.host import atomic_files
 
 if TYPE_CHECKING:
     from edge.camera.discovery import FoundCamera
+    from edge.cli.setup_files import SetupFiles
     from edge.config import Config
-    from edge.config.new_file import NewCamera, NewConfig
-    from edge.control.startup import Prepared
-    from edge.frame import Frame
+    from edge.config.new_file import NewBroker, NewCamera, NewConfig
 
 GENERATED: Final = "strip:?mm_per_px=0.25"
 USUAL_NAMES: Final = ("top", "bottom")
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_.-]+")
-
-
-@dataclass(slots=True)
-class Files:
-    """What will be written.  secrets: by the names of their files, beside the configuration."""
-
-    path: Path
-    secrets: dict[str, str] = field(default_factory=dict)
-    _before: dict[Path, bytes | None] = field(default_factory=dict)
-
-    @property
-    def folder(self) -> Path:
-        return self.path.resolve().parent
-
-    def place_secrets(self) -> None:
-        """Write them, so that the configuration can be tried.  Raises OSError."""
-        for name, secret in self.secrets.items():
-            path = self.folder / name
-            self._before[path] = path.read_bytes() if path.exists() else None
-            atomic_files.replace(path, f"{secret}\n".encode(), mode=0o600)
-
-    def take_secrets_back(self) -> None:
-        """Restore what was there before."""
-        for path, content in self._before.items():
-            if content is None:
-                path.unlink(missing_ok=True)
-            else:
-                atomic_files.replace(path, content, mode=0o600)
 
 
 @click.command(short_help="Make a configuration by questions.")
@@ -71,6 +43,11 @@ class Files:
 @click.option("--no-search", is_flag=True, help="Do not look for cameras in the network.")
 @click.option("--no-probe", is_flag=True, help="Try neither the cameras nor the broker.")
 @click.option("--yes", is_flag=True, help="Ask nothing: take the options and the defaults; replace an existing file.")
+@click.option("--find", is_flag=True, help="Only list the cameras that are found, and what is configured.")
+@click.option("--answers", type=click.Path(path_type=Path), help="Ask nothing: take the answers from a JSON file.")
+@click.option("--dry-run", is_flag=True, help="With --answers: try, show the difference, and write nothing.")
+@click.option("--undo", is_flag=True, help="Go back to the configuration before the last init.")
+@json_option
 @exits_with_reason
 def init(
     out: Path,
@@ -82,6 +59,11 @@ def init(
     no_search: bool,
     no_probe: bool,
     yes: bool,
+    find: bool,
+    answers: Path | None,
+    dry_run: bool,
+    undo: bool,
+    as_json: bool,
 ) -> None:
     """Find cameras, ask for node and broker, try everything, and write a configuration with only what differs.
 
@@ -89,28 +71,39 @@ def init(
     Examples:
       defectd init
       defectd init --yes --node line3 --camera top=rtsp://10.0.0.20/stream1 --broker mqtts://broker:8883
+      defectd init --undo
 
-    Passwords go into files that only you can read, never into the configuration. An existing file is replaced only
-    after you have seen the difference and agreed.
+    Passwords go into files that only you can read, never into the configuration. An existing file is changed only
+    after you have seen the difference and agreed: node, broker and cameras; the rest of it stays.
     """
-    from edge import config
-    from edge.config.new_file import NewConfig, content_of
+    from edge.cli.setup_files import SetupFiles
 
-    files = Files(out)
-    node = node or _ask("Name of this node", _NOT_IN_NAMES.sub("-", socket.gethostname()).strip("-.") or "line1", yes)
-    chosen = [_camera_of(text) for text in cameras] or _choose_cameras(files, ask=not yes, search=not no_search)
-    new = NewConfig(node, chosen)
-    new = _with_broker(new, files, broker, username, password_file, ask=not yes)
-    files.place_secrets()
-    is_written = False
-    try:
-        settings = config.parse(content_of(new), origin=str(out), base=files.folder, env=os.environ)
-        works = no_probe or _try_all(settings, files)
-        is_written = (works or (not yes and click.confirm("Write it nevertheless?"))) and _write(new, files, yes=yes)
-    finally:
-        if not is_written:
-            files.take_secrets_back()
-    if not is_written:
+    files = SetupFiles(out)
+    if find:
+        _show_found(files, search=not no_search, as_json=as_json)
+    elif undo:
+        _undo(files, as_json=as_json)
+    elif answers is not None:
+        _take(answers, files, dry_run=dry_run, as_json=as_json)
+    else:
+        node = node or _ask(
+            "Name of this node", _NOT_IN_NAMES.sub("-", socket.gethostname()).strip("-.") or "line1", yes
+        )
+        chosen = [_camera_of(text) for text in cameras] or _choose_cameras(files, ask=not yes, search=not no_search)
+        _make(node, chosen, _broker_of(files, broker, username, password_file, ask=not yes), files, no_probe, yes)
+
+
+def _make(
+    node: str, cameras: Sequence[NewCamera], broker: NewBroker, files: SetupFiles, no_probe: bool, yes: bool
+) -> None:
+    """Try the answers of a person, and write them if they work, or with consent."""
+    from edge.config.new_file import NewConfig
+
+    new = NewConfig(node, cameras, broker)
+    with tempfile.TemporaryDirectory(prefix="defectd-init-") as folder:
+        settings = _settings(new, files, Path(folder))
+        works = no_probe or _try(settings, files)
+    if not ((works or (not yes and click.confirm("Write it nevertheless?"))) and _write(new, files, yes=yes)):
         note("nothing is written" + ("; --no-probe writes without trying" if yes else ""))
         sys.exit(EXIT_FAILED)
 
@@ -127,7 +120,7 @@ def _camera_of(text: str) -> NewCamera:
     return NewCamera(name, source)
 
 
-def _choose_cameras(files: Files, *, ask: bool, search: bool) -> list[NewCamera]:
+def _choose_cameras(files: SetupFiles, *, ask: bool, search: bool) -> list[NewCamera]:
     """Show what was found, and let the user choose by number, or write a source."""
     from edge.config.new_file import NewCamera
 
@@ -169,31 +162,28 @@ def _source_of(word: str, found: Sequence[FoundCamera]) -> str:
     return word
 
 
-def _with_login(source: str, name: str, files: Files) -> str:
+def _with_login(source: str, name: str, files: SetupFiles) -> str:
     """The URL with a user and a reference to a file with the password, if the camera wants them."""
     parts = urlsplit(source)
     if parts.scheme not in ("rtsp", "rtsps", "http", "https") or parts.username is not None:
         return source
     user = click.prompt("Its user (empty: none)", default="", show_default=False)
-    if not user:
-        return source
-    secret = f"camera-{name}-password"
-    files.secrets[secret] = click.prompt("Its password", hide_input=True)
-    return urlunsplit(parts._replace(netloc=f"{user}:${{file:{secret}}}@{parts.netloc}"))
+    return files.with_login(source, name, user, click.prompt("Its password", hide_input=True)) if user else source
 
 
 # ---- the broker ------------------------------------------------------------------------------------
 
 
-def _with_broker(
-    new: NewConfig, files: Files, broker: str | None, username: str | None, password_file: str | None, *, ask: bool
-) -> NewConfig:
+def _broker_of(
+    files: SetupFiles, broker: str | None, username: str | None, password_file: str | None, *, ask: bool
+) -> NewBroker:
+    from edge.cli.setup_answers import BROKER_SECRET
+    from edge.config.new_file import EMBEDDED, NewBroker
+
     if broker is None:
-        broker = (
-            click.prompt("Broker (embedded: a small one inside, to try)", default="embedded") if ask else "embedded"
-        )
-    if broker == "embedded":
-        return new
+        broker = click.prompt("Broker (embedded: a small one inside, to try)", default=EMBEDDED) if ask else EMBEDDED
+    if broker == EMBEDDED:
+        return NewBroker(EMBEDDED)
     if "://" not in broker:
         broker = f"mqtts://{broker}:8883"
         note(f"taken as {broker}")
@@ -207,82 +197,121 @@ def _with_broker(
     if username is None and ask:
         username = click.prompt("User at the broker (empty: none)", default="", show_default=False) or None
     if username is not None and password_file is None and ask:
-        password_file = "mqtt-password"  # noqa: S105 (the name of a file)
-        files.secrets[password_file] = click.prompt("Password at the broker", hide_input=True)
-    return replace(new, broker=broker, username=username, password_file=password_file, allow_plaintext=plain)
+        password_file = files.keep_secret(BROKER_SECRET, click.prompt("Password at the broker", hide_input=True))
+    return NewBroker(broker, username, password_file, allow_plaintext=plain)
 
 
 # ---- trying and writing ----------------------------------------------------------------------------
 
 
-def _try_all(settings: Config, files: Files) -> bool:
-    """Open each camera and the broker, show the results, and save a picture of each camera with its tiles."""
-    from edge.camera.probe import probe
-    from edge.control.startup import prepare
-    from edge.host.clock import SystemClock
-    from edge.monitoring.doctor import broker
+def _settings(new: NewConfig, files: SetupFiles, folder: Path) -> Config:
+    """What the daemon would run with.  folder: for the secrets, while they are tried.  Raises ConfigError, OSError."""
+    from edge import config
+    from edge.config import yaml_file
+    from edge.config.new_file import text_of
 
-    clock = SystemClock()
-    prepared = prepare(settings, clock)
-    pictures: dict[str, Path] = {}
+    files.place_secrets(folder)
+    text = text_of(files.on_trial(new, folder), files.present())
+    origin = str(files.path)
+    return config.parse(yaml_file.parsed(text.encode(), origin), origin=origin, base=files.folder, env=os.environ)
 
-    def judge(frame: Frame) -> str | None:
-        fault = prepared.picture_fault(frame)
-        if fault is None:
-            picture = files.folder / f"{files.path.stem}-{frame.camera}.png"
-            _save_tiles(picture, frame, prepared)
-            pictures[frame.camera] = picture
-        return fault
 
-    works = True
-    for name, result in probe(settings.active_cameras, clock, judge).items():
-        actual = result.actual
-        if result.error or actual is None:
-            works = False
-            echo(f"✗ camera {name}: {result.error}")
+def _try(settings: Config, files: SetupFiles) -> bool:
+    """Show how each camera and the broker answer."""
+    from edge.cli.setup_trial import tried
+
+    found = tried(settings, lambda name: files.folder / f"{files.path.stem}-{name}.png")
+    for camera in found.cameras:
+        if camera.error or camera.actual is None:
+            echo(f"✗ camera {camera.name}: {camera.error}")
         else:
-            shown = f", its picture with the tiles: {pictures[name]}" if name in pictures else ""
-            echo(f"✓ camera {name}: {actual.width}x{actual.height} at {actual.fps:g} fps{shown}")
-    found = broker.finding(settings, clock)
-    mark = {"ok": "✓", "warning": "!", "fail": "✗"}[found.grade]
-    echo(f"{mark} broker: {found.says}" + (f" -> {found.remedy}" if found.remedy else ""))
-    return works and found.grade != "fail"
+            shown = f", its picture with the tiles: {camera.picture}" if camera.picture else ""
+            actual = camera.actual
+            echo(f"✓ camera {camera.name}: {actual.width}x{actual.height} at {actual.fps:g} fps{shown}")
+    mark = {"ok": "✓", "warning": "!", "fail": "✗"}[found.broker.grade]
+    remedy = f" -> {found.broker.remedy}" if found.broker.remedy else ""
+    echo(f"{mark} broker: {found.broker.says}{remedy}")
+    return found.works
 
 
-def _save_tiles(path: Path, frame: Frame, prepared: Prepared) -> None:
-    """Write the picture with the borders of its tiles, as the daemon would cut them."""
-    import cv2
-    import numpy as np
-
-    from edge.vision.drawing import png
-
-    session = next(each for each in prepared.sessions if each.name == frame.camera)
-    canvas = cv2.cvtColor(frame.pixels, cv2.COLOR_GRAY2BGR)
-    for x, y, w, h in session.inspector.prepare(frame.pixels, follow=False).boxes():
-        cv2.rectangle(canvas, (int(x), int(y)), (int(x + w - 1), int(y + h - 1)), (230, 170, 60), 1)
-    path.write_bytes(png(np.asarray(canvas, np.uint8)))
-
-
-def _write(new: NewConfig, files: Files, *, yes: bool) -> bool:
+def _write(new: NewConfig, files: SetupFiles, *, yes: bool) -> bool:
     """Write the configuration; an existing one only after its difference was shown.  False when the user refuses."""
     from edge.config.new_file import text_of
 
-    text = text_of(new)
-    if files.path.exists():
-        before = files.path.read_text("utf-8", "replace")
-        if before == text:
-            note(f"{files.path} is already like this")
-        else:
-            names = (str(files.path), "new")
-            diff = difflib.unified_diff(before.splitlines(), text.splitlines(), *names, lineterm="")
-            echo("\n".join(diff))
-            if not yes and not click.confirm(f"Replace {files.path}?"):
-                return False
-    atomic_files.replace(files.path, text.encode(), mode=0o644)
-    written = ", ".join([str(files.path), *files.secrets])
-    echo(f"written: {written}\nNext: defectd run -c {files.path}")
+    before = files.present()
+    difference = files.difference(text_of(new, before))
+    if before is not None and difference:
+        echo(difference)
+        if not yes and not click.confirm(f"Replace {files.path}?"):
+            return False
+    elif before is not None:
+        note(f"{files.path} is already like this")
+    files.write(new)
+    echo(f"written: {', '.join([str(files.path), *files.secrets])}\nNext: defectd run -c {files.path}")
     return True
+
+
+def _undo(files: SetupFiles, *, as_json: bool) -> None:
+    from edge.cli.setup_files import digest
+
+    if not files.before.exists():
+        raise click.ClickException(f"{files.before} is missing: there is no set-up to undo")
+    before = digest(files.present())
+    files.undo()
+    if as_json:
+        echo(json.dumps({"before_sha256": before, "after_sha256": digest(files.present())}))
+    else:
+        echo(f"{files.path} is as before the last init; another --undo goes forward again")
 
 
 def _ask(question: str, default: str, yes: bool) -> str:
     return default if yes else click.prompt(question, default=default)
+
+
+# ---- without questions -----------------------------------------------------------------------------
+
+
+def _show_found(files: SetupFiles, *, search: bool, as_json: bool) -> None:
+    from edge.cli.setup_present import present
+
+    found = _found(search=search)
+    if as_json:
+        echo(json.dumps({"present": present(files), "found": [asdict(camera) for camera in found]}))
+        return
+    for camera in found:
+        echo(f"{camera.source}  {camera.description}")
+
+
+def _take(answers: Path, files: SetupFiles, *, dry_run: bool, as_json: bool) -> None:
+    """Try answers from a file, or write what they gave when they were tried."""
+    from edge.cli import setup_answers
+    from edge.cli.setup_files import digest
+    from edge.cli.setup_present import effect, masked
+    from edge.config.new_file import text_of
+
+    new = setup_answers.read(answers).new_config(files)
+    folder = answers.resolve().parent
+    before = files.present()
+    settings = _settings(new, files, folder)
+    result: dict[str, Any] = {
+        "file": str(files.path),
+        "before_sha256": digest(before),
+        "after_sha256": digest(text_of(new, before)),
+        "difference": masked(files.difference(text_of(new, before)), files),
+        "secrets": list(files.secrets),
+        "effect": effect(files, settings),
+    }
+    if dry_run:
+        from edge.cli.setup_trial import tried
+
+        found = tried(settings, lambda name: folder / f"{name}.png", {camera.name for camera in new.cameras})
+        result |= found.as_json()
+    else:
+        files.write(new)
+    if as_json:
+        echo(json.dumps(result))
+    elif dry_run:
+        echo(result["difference"])
+        echo("it works" if result["works"] else "it does not work: see --json")
+    else:
+        echo(f"written: {', '.join([str(files.path), *files.secrets])}")
