@@ -22,7 +22,7 @@ from edge import config
 
 pytestmark = pytest.mark.system
 
-SLOW_MS = 2 * PATIENCE_MS
+SLOW_MS = 3 * PATIENCE_MS
 """For commands that run behind everything else of the machine."""
 USER, PASSWORD = "viewer", "Pa#ss/w 1"
 LOGIN = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -80,7 +80,7 @@ def test_camera_with_a_password_is_set_up(node: PageNode, address: str, browser:
     """From the live page to the new camera's pictures; the password is in one file of mode 600 and nowhere else."""
     before = node.config.read_text()
     context = browser.new_context(viewport=DESK, reduced_motion="reduce")
-    context.set_default_timeout(PATIENCE_MS)
+    context.set_default_timeout(SLOW_MS)
     observer = Observer(context, node.url)
     page = context.new_page()
     page.goto(node.link())
