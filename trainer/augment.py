@@ -33,8 +33,9 @@ BANK: Final = 1 << 22
 class Changes:
     """Strength of the augmentation.  strength: 1 as in training, 0 only rotates and mirrors.
 
-    warped, plain, inverted: shares of a batch, drawn independently.  warp: strength of the warp.  noise: maximum
-    standard deviation, gray levels at the size of the network's input.  faint: the least contrast, as a share.
+    warped, plain: shares of a batch, drawn independently.  warp: strength of the warp.  noise: maximum standard
+    deviation, gray levels at the size of the network's input; less where the contrast is reduced.  faint: the least
+    contrast, as a share of the tile's own.
     """
 
     strength: float = 1.0
@@ -42,7 +43,6 @@ class Changes:
     plain: float = 0.5
     warp: float = 1.0
     noise: float = 17.0
-    inverted: float = 0.0
     faint: float = 0.6065
 
 
@@ -64,9 +64,6 @@ def augment(tiles: Tensor, changes: Changes, generator: torch.Generator) -> Tens
         chosen = some(0.5)
         x[chosen] = moved(x[chosen])
     x = x.float()
-    if changes.inverted > 0:
-        chosen = some(changes.inverted)
-        x[chosen] = _inverted(x[chosen], generator)
     warped = max(1, int(count * changes.warped))
     x[:warped] = _warp(x[:warped], changes.strength * changes.warp, generator)
     plain = some(changes.plain)
@@ -87,22 +84,28 @@ def augment(tiles: Tensor, changes: Changes, generator: torch.Generator) -> Tens
     # A sensor saturates before its noise is added.
     x.clamp_(0, 255)
     noisy = some(NOISY) & ~plain
-    _add_noise(x, noisy, changes.noise * changes.strength * draw(0, 1).flatten(), generator)
+    sigma = changes.noise * changes.strength * draw(0, 1) * contrast.clamp(max=1)  # else it hides a faint defect
+    _add_noise(x, noisy, sigma.flatten(), generator)
     return x.clamp_(0, 255)
 
 
-def _inverted(x: Tensor, generator: torch.Generator) -> Tensor:
-    """Bright defects become dark and dark ones bright: about the local mean, which keeps the light, or the whole tile.
+def invert_some(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Invert the polarity of a share of the tiles: on another steel a scratch may be dark where it is bright here.
 
-    On another steel or under another lamp a defect may have the opposite polarity.  (B, 1, S, S) float32.
+    A tile is inverted about its local mean, which keeps the light, or as a whole.  x: (B, 1, S, S) float32, 0 to 255,
+    stays unchanged.  Returns the same shape.
     """
-    if not len(x):
+    if not share:
         return x
-    local = pad(x, (LOCAL_PX,) * 4, mode="reflect")
+    chosen = torch.rand(len(x), generator=generator, device=x.device) < share
+    some = x[chosen]
+    local = pad(some, (LOCAL_PX,) * 4, mode="reflect")
     for kernel in ((1, 2 * LOCAL_PX + 1), (2 * LOCAL_PX + 1, 1)):  # a square at once takes ten times as long
         local = avg_pool2d(local, kernel, stride=1)
-    whole = torch.rand(len(x), 1, 1, 1, generator=generator, device=x.device) < WHOLE
-    return torch.where(whole, 255.0 - x, 2.0 * local - x).clamp_(0, 255)
+    whole = torch.rand(len(some), 1, 1, 1, generator=generator, device=x.device) < WHOLE
+    inverted = x.clone()
+    inverted[chosen] = torch.where(whole, 255.0 - some, 2.0 * local - some).clamp_(0, 255)
+    return inverted
 
 
 def _add_noise(x: Tensor, chosen: Tensor, sigma: Tensor, generator: torch.Generator) -> None:

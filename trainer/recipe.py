@@ -69,7 +69,6 @@ class Fit:
             plain=self.plain_share,
             warp=self.light_strength if late else 1.0,
             noise=self.noise,
-            inverted=self.inverted,
             faint=self.faint,
         )
 
