@@ -105,13 +105,16 @@ PLANS: Final = TypeAdapter(list[Plan], config=ConfigDict(extra="forbid"))
 def suited(*, teacher_given: bool = False) -> tuple[str, str]:
     """(a shipped recipe, why): with a teacher only where one is given or has its first weights on this machine.
 
-    Without ImageNet weights a teacher takes hours, and teaches the student nothing that it does not learn itself.
+    Without ImageNet weights a teacher takes hours, and teaches the student nothing that it does not learn itself. Nor did
+    Lite0 improve the student on NEU: installing it for the upper bound must not lengthen every training.
     """
     if teacher_given:
         return "default", "its teacher is given"
     found = backbones.on_this_machine()
-    if found:
+    if found is backbones.B0:
         return "default", f"the ImageNet weights of {found.title} are here"
+    if found:
+        return "wide", f"{found.title} measures the upper bound; --recipe default lets it teach, which takes hours"
     return "wide", "no ImageNet weights of a teacher are here; --weights FILE or --weights imagenet uses one"
 
 
