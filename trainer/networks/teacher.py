@@ -106,7 +106,9 @@ def train_teacher(
     ).to(device)  # fmt: skip
     if recipe.frozen:
         if start.origin == NONE:
-            raise TrainingError(f"teacher.frozen: needs ImageNet weights. {backbones.HOW_TO_GET}")
+            raise TrainingError(
+                f"teacher.frozen: needs ImageNet weights: {backbones.HOW_TO_GET}, --weights FILE reads a file"
+            )
         return fit_head(teacher, sources, recipe.fit), start.origin
     for number, stage in enumerate(stages(recipe, start.origin), 1):
         teacher.unfreeze(stage.trained, recipe.last_blocks)

@@ -25,7 +25,7 @@ FOLDER: Final = "upper-bound"
 MOST_TILES: Final = 4000
 """With more tiles each is seen once, not in several views: they take a minute as well."""
 NOT_MEASURED: Final = (
-    f"The upper bound is not measured: no ImageNet weights are on this machine. {backbones.HOW_TO_GET}."
+    f"The upper bound is not measured, because no ImageNet weights are on this machine: {backbones.HOW_TO_GET}."
 )
 
 
@@ -35,7 +35,7 @@ def measure_upper_bound(job: Job, _results: Results) -> Work:
     The features are computed once; each fold, and each split, fits a layer to the pictures that its student trains on.
     """
     task, plan = job.task, job.task.plan
-    found = backbones.on_this_machine(plan.teacher.backbone if plan.teacher else backbones.AUTO)
+    found = backbones.on_this_machine()
     splits = ("valid", "test") if plan.measure.test else ("valid",)
 
     def make(draft: Path, _checkpoints: Path) -> dict[str, Any]:

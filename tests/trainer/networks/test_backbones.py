@@ -61,7 +61,7 @@ def test_a_file_is_recognised_by_its_names(b0_file, lite0_file):
     whole = torch.load(b0_file)
     assert torch.equal(b0.network.state_dict()["4.1.block.0.0.weight"], whole["features.4.1.block.0.0.weight"])
     assert torch.equal(lite0.network.state_dict()["0.1.weight"], torch.load(lite0_file)[FIRST])
-    with pytest.raises(TrainingError, match=r"has weights of EfficientNet-B0; teacher\.backbone asks for efficientnet_l"):
+    with pytest.raises(TrainingError, match=r"of EfficientNet-B0; teacher\.backbone asks for efficientnet_lite0"):
         start("efficientnet_lite0", str(b0_file))
 
 
