@@ -240,7 +240,7 @@ def test_verdict_depends_on_the_figures(record, wrong, count, changes, words):
 
 
 @pytest.mark.parametrize(("wrong", "weak"), [(0.06, True), (0.025, False)])
-def test_a_student_below_its_upper_bound_is_named(record, tmp_path, wrong, weak):
+def test_a_student_below_its_upper_bound_is_named(record, wrong, weak):
     """The bound stands beside the student on each split; the verdict speaks when the student is 2 points below."""
     student = fakes_record.outcomes("fp32", wrong, split="5 folds", seed=3)
     bound = fakes_record.outcomes("frozen EfficientNet-Lite0", 0.01, split="5 folds", seed=4)
@@ -248,8 +248,7 @@ def test_a_student_below_its_upper_bound_is_named(record, tmp_path, wrong, weak)
     words = " ".join(verdict(made))
     assert ("A student below its upper bound" in words) == weak
     assert made.headline().variant == "fp32"
-    report.write(made, tmp_path)
-    text = (tmp_path / "report.md").read_text("utf-8")
+    text = report.to_markdown(report.report(made), report.FIGURES)
     assert "| upper bound: frozen EfficientNet-Lite0, 5 folds |" in text
     assert f"| frozen EfficientNet-Lite0, 5 folds | 600 | {int(bound.right().sum())} |" in text
     known = {"network": bound.variant, "n": 600, "right": int(bound.right().sum())}
