@@ -19,7 +19,7 @@ VIEWS: Final[tuple[Callable[[Tensor], Tensor], ...]] = (
 )
 """The views of a tile: as it is, mirrored, mirrored about the diagonal, upside down.  (B, S, S) -> (B, S, S)."""
 PENALTY: Final = 1e-3
-"""Weight of the squared weights, for features with a spread of 1.  On NEU a third or three times of it changes 1 of 1,800."""
+"""Weight of the squared weights, for features with a spread of 1.  On NEU a third or three times of it: 1 of 1,800."""
 BATCH: Final = 32
 
 
