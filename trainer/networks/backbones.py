@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import pickle
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,8 @@ def start(backbone: str, weights: str) -> Start:
     if B0 in wanted:
         try:
             return imagenet(B0)
-        except (OSError, RuntimeError) as error:
-            why = f"the ImageNet weights cannot be downloaded ({error})"
+        except TrainingError as error:
+            why = str(error)
     if weights == AUTO:
         return Start(wanted[0], NONE, wanted[0].build())
     raise TrainingError(f"{why}: {HOW_TO_GET}, --weights FILE reads a file, --weights none trains from scratch")
@@ -102,10 +103,13 @@ def on_this_machine(backbone: str = AUTO) -> Backbone | None:
 
 
 def imagenet(backbone: Backbone) -> Start:
-    """With ImageNet weights; those of B0 are downloaded if they are not here.  Raises OSError, RuntimeError."""
+    """With ImageNet weights; those of B0 are downloaded if they are not here.  Raises TrainingError."""
     if backbone is B0:
         enum = EfficientNet_B0_Weights.IMAGENET1K_V1
-        whole = enum.get_state_dict(progress=False, check_hash=True)
+        try:
+            whole = enum.get_state_dict(progress=False, check_hash=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise TrainingError(f"the ImageNet weights of {B0.title} cannot be loaded ({error})") from error
         return _loaded(B0, f"{B0.title}, {enum.name}", _features(whole), enum.name)
     path = _file(LITE0)
     assert path is not None
