@@ -11,10 +11,10 @@ from typing import Final
 from trainer import folds
 from trainer.job import Job, Progress, Stage, Task
 from trainer.run_folder import RunFolder
-from trainer.stages import measurement, release, report, training
+from trainer.stages import measurement, release, report, training, upper_bound
 
 STUDENT: Final = ("data", "teacher", "student", "prune", "finetune")
-ALL: Final = (*STUDENT, "export", "quantize", "folds", "unknown", "evaluate", "final")
+ALL: Final = (*STUDENT, "export", "quantize", "folds", "unknown", "upper_bound", "evaluate", "final")
 
 # fmt: off
 STAGES: Final = (
@@ -28,6 +28,7 @@ STAGES: Final = (
     Stage("quantize", release.quantize_student,           ("data", "export")),
     Stage("folds",    folds.cross_validate,               ("data",)),
     Stage("unknown",  measurement.detect_unknown_classes, ("data",)),
+    Stage("upper_bound", upper_bound.measure_upper_bound, ("data",)),
     Stage("evaluate", measurement.evaluate_files,         ("data", "export", "quantize")),
     Stage("final",    release.train_on_everything,        ("data", "teacher", "export", "quantize")),
     Stage("report",   report.write_report,                ALL),

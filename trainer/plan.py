@@ -16,8 +16,8 @@ from edge.model.bundle import MAX_STUDENT_BYTES
 from trainer.compression.int8_gate import Gate
 from trainer.compression.prune import Pruning
 from trainer.data.folds import Grouping
+from trainer.networks import backbones
 from trainer.networks.architecture import ARCHITECTURES, I100_S4, Architecture
-from trainer.networks.teacher import has_imagenet_weights
 from trainer.recipe import Distillation, Fit, Recipe, TeacherRecipe, TeacherStage, TrainingError
 
 SHIPPED: Final = ("default", "wide", "scratch")
@@ -41,6 +41,8 @@ class Measures:
     latency_rounds: Annotated[int, Field(ge=1)] = 200
     strip_frames: Annotated[int, Field(ge=0)] = 400
     """Frames of each simulated strip, if the simulator can draw all classes."""
+    upper_bound: bool = True
+    """Measure what a frozen ImageNet network with a linear layer reaches, if its weights are on this machine."""
     unknown: tuple[str, ...] = ()
     """Open-set test: for each of these classes, a student trained without it and without a teacher."""
 
@@ -80,11 +82,12 @@ class Plan:
         """The names of the stages that this plan has, in order."""
         optional = {
             "teacher": self.teacher, "prune": self.prune, "finetune": self.finetune, "quantize": self.quantize,
-            "folds": self.folds, "unknown": self.measure.unknown or None, "final": self.final or None,
+            "folds": self.folds, "unknown": self.measure.unknown or None,
+            "upper_bound": self.measure.upper_bound or None, "final": self.final or None,
         }  # fmt: skip
         every = (
-            "data", "teacher", "student", "prune", "finetune", "export", "quantize", "folds", "unknown", "evaluate",
-            "final", "report",
+            "data", "teacher", "student", "prune", "finetune", "export", "quantize", "folds", "unknown", "upper_bound",
+            "evaluate", "final", "report",
         )  # fmt: skip
         return tuple(name for name in every if optional.get(name, True) is not None)
 
@@ -102,12 +105,16 @@ PLANS: Final = TypeAdapter(list[Plan], config=ConfigDict(extra="forbid"))
 def suited(*, teacher_given: bool = False) -> tuple[str, str]:
     """(a shipped recipe, why): with a teacher only where one is given or has its first weights on this machine.
 
-    Without ImageNet weights a teacher takes hours, and teaches the student nothing that it does not learn itself.
+    Without ImageNet weights a teacher takes hours, and teaches the student nothing that it does not learn itself. Lite0
+    did not improve the student on NEU: who installs it for the upper bound must not wait for hours.
     """
     if teacher_given:
         return "default", "its teacher is given"
-    if has_imagenet_weights():
-        return "default", "the ImageNet weights of its teacher are here"
+    found = backbones.on_this_machine()
+    if found is backbones.B0:
+        return "default", f"the ImageNet weights of {found.title} are here"
+    if found:
+        return "wide", f"{found.title} measures the upper bound; --recipe default lets it teach, which takes hours"
     return "wide", "no ImageNet weights of a teacher are here; --weights FILE or --weights imagenet uses one"
 
 
@@ -192,6 +199,7 @@ def quick(plan: Plan) -> Plan:
     teacher = plan.teacher and replace(
         plan.teacher,
         weights="none",
+        frozen=False,
         input_px=64,
         scratch=(TeacherStage("scratch", "all", 1, 1e-3),),
     )

@@ -116,12 +116,16 @@ SCRATCH = (TeacherStage("scratch", "all", 90, 2e-3),)
 
 @dataclass(frozen=True, slots=True)
 class TeacherRecipe:
-    """Settings of the teacher, an EfficientNet-B0."""
+    """Settings of the teacher."""
 
+    backbone: Literal["efficientnet_b0", "efficientnet_lite0", "auto"] = "auto"
+    """auto: the one whose ImageNet weights lie on this machine, EfficientNet-B0 first."""
     weights: str = "auto"
-    """imagenet, none, a file, or auto: imagenet if it can be downloaded, else none."""
-    input_px: Annotated[int, Field(ge=32)] = 100
-    """Tiles are scaled to this side."""
+    """imagenet, none, a file, or auto: imagenet if they are on this machine or can be downloaded, else none."""
+    frozen: bool = False
+    """Leave the backbone as ImageNet made it, and fit a linear layer to its features: minutes instead of hours."""
+    input_px: Annotated[int, Field(ge=32)] | None = None
+    """Tiles are scaled to this side.  None: what suits the backbone, 100 for B0 and 160 for Lite0."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
     last_blocks: Annotated[int, Field(ge=1, le=9)] = 3
     """Number of the nine blocks of the backbone that stage `last` trains."""

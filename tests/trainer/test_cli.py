@@ -157,7 +157,7 @@ def test_without_the_extra_the_command_names_it(package):
 
 
 def test_all_chooses_a_recipe_that_suits_and_says_which(tmp_path, monkeypatch):
-    """Without ImageNet weights there is no teacher; with them, or a teacher given, there is."""
+    """Without the ImageNet weights of B0 there is no teacher; with them, or a teacher given, there is."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert plan.suited()[0] == "wide"
     assert plan.suited(teacher_given=True)[0] == "default"
@@ -167,6 +167,9 @@ def test_all_chooses_a_recipe_that_suits_and_says_which(tmp_path, monkeypatch):
     assert (name, "ImageNet weights" in why) == ("default", True)
     result = run("all", "--data", tmp_path / "missing", "--out", tmp_path / "out")
     assert "recipe: default, because the ImageNet weights" in result.output
+    monkeypatch.setattr(plan.backbones, "on_this_machine", lambda: plan.backbones.LITE0)
+    name, why = plan.suited()
+    assert (name, "upper bound" in why) == ("wide", True)  # the extra for the bound does not make the training longer
 
 
 def test_the_shares_of_the_pictures_are_printed():

@@ -35,14 +35,14 @@ def test_shipped_recipes_are_valid(name):
 def test_the_default_recipe_has_every_training_stage():
     """Teacher, distillation, pruning, fine-tuning, ONNX export, int8."""
     assert plan.load("default").stages == (
-        "data", "teacher", "student", "prune", "finetune", "export", "quantize", "evaluate", "report",
+        "data", "teacher", "student", "prune", "finetune", "export", "quantize", "upper_bound", "evaluate", "report",
     )  # fmt: skip
 
 
 def test_a_part_that_is_not_named_is_left_out(tmp_path):
     """A key without values selects the default settings; a missing key leaves the stage out."""
     wanted = plan.load(written(tmp_path, "architecture: i100_s4\nstudent: {epochs: 7}\nfolds: {count: 3, by: twins}\n"))
-    assert wanted.stages == ("data", "student", "export", "folds", "evaluate", "report")
+    assert wanted.stages == ("data", "student", "export", "folds", "upper_bound", "evaluate", "report")
     assert (wanted.name, wanted.architecture, wanted.student.epochs) == ("mine", I100_S4, 7)
     assert wanted.folds == plan.Folds(3, "twins")
 
@@ -63,6 +63,7 @@ def test_everything_in_a_plan_is_data(tmp_path):
         ("student: {epochs: '3'}", "student.epochs: '3'"),
         ("architecture: resnet", "architecture: 'resnet': no such architecture. Use i100_s4"),
         ("teacher:\ndistillation: {alpha: 1.5}", "distillation.alpha: 1.5: Input should be less than or equal to 1"),
+        ("teacher: {backbone: resnet}\ndistillation:", "teacher.backbone: 'resnet'"),
         ("distillation:", "distillation without a teacher. Add `teacher:`"),
         ("teacher:", "a teacher without distillation"),
         ("prune: {macs: 3000000}", "pruning without fine-tuning"),

@@ -231,7 +231,7 @@ def _stage_command(command: str, stage: str, words: str) -> None:
             click.echo(str(out / name))
 
 
-_stage_command("teacher", "teacher", "Train the teacher, an EfficientNet-B0.")
+_stage_command("teacher", "teacher", "Train the teacher, an EfficientNet.")
 _stage_command("distill", "student", "Train the student, by distillation from the teacher if any.")
 _stage_command("prune", "prune", "Remove the least important channels of the student.")
 _stage_command("finetune", "finetune", "Fine-tune the student with a low learning rate.")

@@ -63,6 +63,8 @@ class ProgressBars:
         self.close()
         if result.made_now:
             self._print(f"{self._name or result.stage}: done in {result.seconds:.0f} s")
+        if result.notes.get("origin"):
+            self._print(f"  network: {result.notes['origin']}")
         if result.stage == "data":
             self._print(f"  {shares(result.notes['pictures'])}")
             for note in result.notes.get("notes", ()):

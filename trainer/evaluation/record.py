@@ -132,6 +132,8 @@ class Record:
     """The command that repeats the run."""
     shipped: tuple[str, ...] = ("fp32", "int8")
     """Variants that are shipped files, or were made in the same way for the folds; fp32 first."""
+    bound: str | None = None
+    """The variant that is the upper bound: a frozen ImageNet network with a linear layer.  None: not measured."""
     final: bool = False
     """The shipped files are trained on every picture: all figures are of networks made in the same way."""
     shown: tuple[Shown, ...] = ()
@@ -154,6 +156,9 @@ class Record:
 
     def of_shipped(self) -> tuple[Summary, ...]:
         return tuple(s for s in self.summaries if s.variant in self.shipped)
+
+    def of_bound(self) -> tuple[Summary, ...]:
+        return tuple(s for s in self.summaries if s.variant == self.bound)
 
     def headline(self) -> Summary | None:
         """The first shipped variant on the split with the most pictures."""
@@ -199,6 +204,9 @@ class Record:
                     "right": {name: count.right for name, count in s.robustness.items()},
                     "further_right": {name: count.right for name, count in s.further.items()},
                 }
+        for s in self.of_bound():
+            known = {"network": s.variant, "n": s.right.of, "right": s.right.right}
+            found.setdefault("upper_bound", {})[s.split] = known
         if self.good:
             found["good_surface"] = [
                 {"variant": g.variant, "crop_px": g.side_px, **_ranked(g.ranking)} for g in self.good

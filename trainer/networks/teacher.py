@@ -1,9 +1,8 @@
-"""The teacher: EfficientNet-B0 with the outputs of a student, for distillation."""
+"""The teacher: a pretrained backbone with the outputs of a student, for distillation."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,40 +11,46 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from trainer.data.samples import Samples
-from trainer.networks.torchvision_backbone import EfficientNet_B0_Weights, efficientnet_b0
-from trainer.recipe import TeacherRecipe, TeacherStage, TrainingError
+from trainer.data.samples import Samples, epoch_order, shares
+from trainer.networks import backbones
+from trainer.networks.backbones import B0, BACKBONES, FEATURES, NONE, TEACHER_FORMAT, Backbone
+from trainer.recipe import Fit, TeacherRecipe, TeacherStage, TrainingError
+from trainer.training import linear_head
 from trainer.training.checkpoint import read, write
 from trainer.training.loop import Epoch, fit
 
-FORMAT = "defectd.teacher/1"
-MEAN, SPREAD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Normalisation of ImageNet, which the pretrained weights expect, for values 0 to 1."""
-IMAGENET, NONE, AUTO = "imagenet", "none", "auto"
-
-Weights = Mapping[str, Tensor]
-
 
 class Teacher(nn.Module):
-    """torchvision's backbone with the outputs of a student: class logits, pooled features and, optionally, `good`."""
+    """A backbone with the outputs of a student: class logits, pooled features and, optionally, `good`.
+
+    features: the blocks of the backbone; None builds them with random weights.
+    """
 
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, classes: int, *, good: bool, input_px: int, dropout: float = 0.2) -> None:
+    def __init__(
+        self,
+        classes: int,
+        *,
+        good: bool,
+        input_px: int,
+        dropout: float = 0.2,
+        backbone: Backbone = B0,
+        features: nn.Sequential | None = None,
+    ) -> None:
         super().__init__()
-        self.input_px = input_px
-        self.features = efficientnet_b0(num_classes=classes).features
-        width = 1280
+        self.input_px, self.backbone = input_px, backbone
+        self.features = features or backbone.build()
         self.dropout = nn.Dropout(dropout)
-        self.classes = nn.Linear(width, classes)
-        self.good = nn.Linear(width, 1) if good else None
+        self.classes = nn.Linear(FEATURES, classes)
+        self.good = nn.Linear(FEATURES, 1) if good else None
         for head in (self.classes, self.good):
             if head is not None:
                 nn.init.normal_(head.weight, 0, 0.01)
                 nn.init.zeros_(head.bias)
-        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None], persistent=False)
-        self.register_buffer("spread", torch.tensor(SPREAD)[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(backbone.mean)[:, None, None], persistent=False)
+        self.register_buffer("spread", torch.tensor(backbone.spread)[:, None, None], persistent=False)
         self._frozen: list[nn.Module] = []
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on a CPU
 
@@ -90,13 +95,22 @@ def train_teacher(
 ) -> tuple[Teacher, str]:
     """Train a teacher, stage by stage: (the teacher, the origin of its first weights).
 
+    With `recipe.frozen` the backbone stays as it is, and a linear layer is fitted to its features.
     folder: for the checkpoints, one for each stage; finished stages are not trained again.  Raises TrainingError.
     """
     torch.manual_seed(seed)
-    teacher = Teacher(classes, good=good, input_px=recipe.input_px, dropout=recipe.dropout)
-    origin = start(teacher, recipe.weights)
-    teacher.to(device)
-    for number, stage in enumerate(stages(recipe, origin), 1):
+    start = backbones.start(recipe.backbone, recipe.weights)
+    teacher = Teacher(
+        classes, good=good, input_px=recipe.input_px or start.backbone.input_px, dropout=recipe.dropout,
+        backbone=start.backbone, features=start.network,
+    ).to(device)  # fmt: skip
+    if recipe.frozen:
+        if start.origin == NONE:
+            raise TrainingError(
+                f"teacher.frozen: needs ImageNet weights: {backbones.HOW_TO_GET}, --weights FILE reads a file"
+            )
+        return fit_head(teacher, sources, recipe.fit), start.origin
+    for number, stage in enumerate(stages(recipe, start.origin), 1):
         teacher.unfreeze(stage.trained, recipe.last_blocks)
         teacher = fit(
             teacher,
@@ -107,7 +121,27 @@ def train_teacher(
             checkpoint=folder / f"teacher-{number}-{stage.name}.pt" if folder else None,
             report=lambda epoch, stage=stage: report(stage, epoch),  # type: ignore[misc]
         )
-    return teacher, origin
+    return teacher, start.origin
+
+
+def fit_head(teacher: Teacher, sources: Sequence[Samples], mix: Fit) -> Teacher:
+    """Fit only the linear outputs, to the tiles of one epoch, mirrored and turned too.  Changes the teacher.
+
+    mix: has the shares of the sources.
+    """
+    order = epoch_order([len(source) for source in sources], shares(mix), torch.Generator().manual_seed(0))
+    tiles = torch.stack([sources[source].tiles[place, 0] for source, place in order])
+    labels = torch.stack([sources[source].labels[place] for source, place in order])
+    features = linear_head.features(teacher, tiles)
+    classes = teacher.classes.out_features
+    weight, bias = linear_head.fitted(features, labels, classes + (teacher.good is not None))
+    with torch.no_grad():
+        teacher.classes.weight.copy_(weight[:classes])
+        teacher.classes.bias.copy_(bias[:classes])
+        if teacher.good is not None:
+            teacher.good.weight.copy_(weight[classes:])
+            teacher.good.bias.copy_(bias[classes:])
+    return teacher.eval()
 
 
 def stages(recipe: TeacherRecipe, origin: str) -> tuple[TeacherStage, ...]:
@@ -115,50 +149,13 @@ def stages(recipe: TeacherRecipe, origin: str) -> tuple[TeacherStage, ...]:
     return recipe.scratch if origin == NONE else recipe.pretrained
 
 
-def start(teacher: Teacher, weights: str) -> str:
-    """Load the first weights into the backbone; returns their origin, for the record."""
-    if weights == NONE:
-        return NONE
-    if weights in (IMAGENET, AUTO):
-        try:
-            found = EfficientNet_B0_Weights.IMAGENET1K_V1.get_state_dict(progress=False, check_hash=True)
-        except (OSError, RuntimeError) as error:
-            if weights == AUTO:
-                return NONE
-            raise TrainingError(
-                f"the ImageNet weights cannot be downloaded ({error}). Give a file by --weights FILE, or train from "
-                "scratch by --weights none"
-            ) from error
-        _load_backbone(teacher, found, IMAGENET)
-        return EfficientNet_B0_Weights.IMAGENET1K_V1.name
-    path = Path(weights)
-    content = read(path)
-    _load_backbone(teacher, content["weights"] if content.get("format") == FORMAT else content, str(path))
-    return f"file with sha256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
-
-
-def has_imagenet_weights() -> bool:
-    """Whether the ImageNet weights of the teacher lie on this machine.  Asks no network."""
-    name = EfficientNet_B0_Weights.IMAGENET1K_V1.url.rsplit("/", maxsplit=1)[-1]
-    return (Path(torch.hub.get_dir()) / "checkpoints" / name).is_file()
-
-
-def _load_backbone(teacher: Teacher, weights: Weights, name: str) -> None:
-    """Load `features.*` from weights of torchvision's efficientnet_b0 or of a teacher; the head stays unchanged."""
-    own = {k.removeprefix("features."): v for k, v in weights.items() if k.startswith("features.")}
-    try:
-        teacher.features.load_state_dict(own)
-    except RuntimeError as error:
-        first = str(error).strip().splitlines()[-1].strip()
-        raise TrainingError(f"{name}: not the weights of an EfficientNet-B0: {first}") from error
-
-
 def save(
     teacher: Teacher, path: Path, *, classes: Sequence[str], recipe: TeacherRecipe, origin: str, **record: Any
 ) -> None:
     """Write a trained teacher, atomically."""
     content = {
-        "format": FORMAT,
+        "format": TEACHER_FORMAT,
+        "backbone": teacher.backbone.name,
         "classes": list(classes),
         "good": teacher.good is not None,
         "input_px": teacher.input_px,
@@ -173,7 +170,7 @@ def save(
 def load(path: Path, *, classes: Sequence[str], good: bool | None = None) -> Teacher:
     """Read a trained teacher.  good: whether it must have that output.  Raises TrainingError if it does not match."""
     content = read(path)
-    if content.get("format") != FORMAT:
+    if content.get("format") != TEACHER_FORMAT:
         raise TrainingError(f"{path}: not a teacher. Train one with `defectd-train teacher`")
     if list(content["classes"]) != list(classes):
         raise TrainingError(
@@ -185,6 +182,7 @@ def load(path: Path, *, classes: Sequence[str], good: bool | None = None) -> Tea
         raise TrainingError(
             f"{path} has {has} for defect-free surface, unlike the student. Train a teacher on this data"
         )
-    teacher = Teacher(len(classes), good=content["good"], input_px=content["input_px"])
+    backbone = BACKBONES[content.get("backbone", B0.name)]  # teachers of older versions are EfficientNet-B0
+    teacher = Teacher(len(classes), good=content["good"], input_px=content["input_px"], backbone=backbone)
     teacher.load_state_dict(content["weights"])
     return teacher.eval()

@@ -42,6 +42,10 @@ TRAINED_ON_ALL: Final = (
     "**The shipped files are trained on every picture.** None is left to measure them with: the figures below are of "
     "networks that were made in the same way, each without the pictures that it is measured on."
 )
+UPPER_BOUND: Final = (
+    "**Upper bound:** {}: a large network as ImageNet made it, with a linear layer fitted to the pictures that the "
+    "student trains on. It does not ship. A student far below it does not learn what the pictures show."
+)
 SCOPE: Final = (
     "The model was trained on the pictures named above and on nothing else. Another mill, camera, lamp or scale is "
     "another surface."
@@ -163,6 +167,11 @@ def _glance(record: Record) -> Iterator[Block]:
     if headline is not None:
         shown = [headline, *(s for s in record.of_shipped() if s is not headline)]
         rows += [(f"accuracy, {s.variant}, {s.split}", _count(s.right), _interval(s.right)) for s in shown]
+        rows += [
+            (f"upper bound: {s.variant}, {s.split}", _count(s.right), _interval(s.right))
+            for s in record.of_bound()
+            if s.split in {one.split for one in shown}
+        ]
         robust = [s for s in shown if s.robust_mean is not None and s.split == headline.split]
         for s in robust:
             worst = s.robustness[s.robust_worst or ""]
@@ -239,9 +248,11 @@ def _accuracy(record: Record) -> Iterator[Block]:
                 _interval(s.right),
                 _folds(s),
             )
-            for s in shown
+            for s in (*shown, *record.of_bound())
         ),
     )
+    if record.bound:
+        yield Text(UPPER_BOUND.format(record.bound))
     headline = record.headline()
     if headline is None:
         return

@@ -20,6 +20,8 @@ FEW: Final = 100
 """Pictures: with fewer the interval is too wide to compare recipes."""
 WEAK_CLASS: Final = 0.9
 WEAK_CONDITION: Final = 0.9
+BELOW_BOUND: Final = 0.02
+"""A student that lies further below the upper bound is called weak."""
 
 
 def verdict(record: Record) -> tuple[str, ...]:
@@ -42,6 +44,7 @@ def _sentences(record: Record, headline: Summary) -> Iterator[str]:
             f"**This is a trial:** at most {trial} pictures of a class and {_epochs(record)} epochs. It shows that "
             "everything runs; a training without --quick is better."
         )
+    yield from _below_the_bound(record, headline)
     weakest = min(headline.classes, key=lambda rates: rates.recall.share if rates.recall.of else 1.0)
     if weakest.recall.of and weakest.recall.right < weakest.recall.of:
         yield (
@@ -58,6 +61,18 @@ def _sentences(record: Record, headline: Summary) -> Iterator[str]:
     if seen:
         yield seen
     yield f"**Next:** {_next_step(record, headline)}"
+
+
+def _below_the_bound(record: Record, headline: Summary) -> Iterator[str]:
+    bound = next((s for s in record.of_bound() if s.split == headline.split), None)
+    if bound is None or bound.right.share - headline.right.share <= BELOW_BOUND:
+        return
+    yield (
+        f"**A student below its upper bound:** a {bound.variant} with a linear layer gets {bound.right.right:,} of "
+        f"{bound.right.of:,} of the same pictures right ({100 * bound.right.share:.1f} %, "
+        f"{100 * (bound.right.share - headline.right.share):.1f} points more). The pictures show more than this "
+        "student learned: train it longer, make it wider, or give it a teacher (`--recipe default`)."
+    )
 
 
 def _taken_for(headline: Summary, name: str) -> str:

@@ -24,6 +24,7 @@ from trainer.evaluation.record import Curve, GoodSurface, Record, ShippedFile, S
 from trainer.job import Job, Results, Work
 from trainer.reporting import report
 from trainer.run_folder import commit
+from trainer.stages import upper_bound
 from trainer.stages.measurement import PRUNING, UNKNOWN
 from trainer.stages.release import FINAL, SPLITS
 from trainer.stages.versions import versions
@@ -56,6 +57,8 @@ def _record(job: Job, results: Results) -> Record:
     measured = outcomes.load_all(job.run.path("outcomes"))
     if "folds" in results:
         measured = (*outcomes.load_all(job.run.path("folds-outcomes")), *measured)
+    bounds = upper_bound.load(job, results)
+    measured = (*measured, *bounds)
     shipped = tuple(variant for file, variant in NETWORKS.items() if file in bundle.networks)
     pairs = [
         (one, other) for one in measured for other in measured
@@ -85,6 +88,7 @@ def _record(job: Job, results: Results) -> Record:
         commit=commit(),
         command=job.run.command or None,
         shipped=shipped,
+        bound=bounds[0].variant if bounds else None,
         final="final" in results,
         shown=shown,
         wrong=wrong,
@@ -152,6 +156,8 @@ def _notes(job: Job, results: Results) -> list[str]:
         )
     if "teacher" in results:
         notes.append(f"First weights of the teacher: {results['teacher'].notes['origin']}.")
+    if "upper_bound" in results and not results["upper_bound"].notes["origin"]:
+        notes.append(upper_bound.NOT_MEASURED)
     if "quantize" in results and not results["quantize"].notes["kept"]:
         notes.append(f"int8 is not kept: {'; '.join(results['quantize'].notes['refusals'])}.")
     if "final" in results:

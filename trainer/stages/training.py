@@ -51,7 +51,7 @@ def index_pictures(job: Job, _results: Results) -> Work:
 
 
 def train_teacher(job: Job, _results: Results) -> Work:
-    """EfficientNet-B0: trained here, or copied from given files."""
+    """The teacher: trained here, or copied from given files."""
     task, recipe = job.task, job.task.plan.teacher
     assert recipe is not None
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import urllib.error
-
 import pytest
 import torch
 
 from trainer.data.samples import Samples
-from trainer.networks.teacher import Teacher, load, save, stages, start, train_teacher
-from trainer.networks.torchvision_backbone import EfficientNet_B0_Weights, efficientnet_b0
-from trainer.recipe import Fit, TeacherRecipe, TeacherStage, TrainingError
-from trainer.training.losses import folded
+from trainer.networks.backbones import B0, LITE0, start
+from trainer.networks.teacher import Teacher, load, save, stages, train_teacher
+from trainer.networks.torchvision_backbone import efficientnet_b0
+from trainer.recipe import Distillation, Fit, TeacherRecipe, TeacherStage, TrainingError
+from trainer.training.losses import DistillationLoss, folded
 
 NONE = Samples(torch.empty((0, 2, 32, 32), dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
 TINY = Fit(batch=4, average=0.5)
@@ -66,53 +65,11 @@ def test_teacher_has_the_outputs_of_a_student():
         assert near(copied(tile)[0], teacher(tile)[0])
 
 
-def test_weights_come_from_a_file(backbone, tmp_path):
-    """A file of torchvision's weights fills the backbone; the head, of other classes, stays new."""
-    torch.save(backbone, tmp_path / "b0.pth")
-    teacher = Teacher(3, good=False, input_px=32)
-    assert start(teacher, str(tmp_path / "b0.pth")).startswith("file with sha256 ")
-    assert torch.equal(teacher.features.state_dict()["4.1.block.0.0.weight"], backbone["features.4.1.block.0.0.weight"])
-
-
-def test_weights_come_from_the_enum(backbone, monkeypatch):
-    """`imagenet` and `auto` get the weights from torchvision, with a check of the hash."""
-    asked = []
-    monkeypatch.setattr(
-        EfficientNet_B0_Weights, "get_state_dict", lambda self, **options: asked.append((self, options)) or backbone
-    )
-    for weights in ("imagenet", "auto"):
-        teacher = Teacher(3, good=False, input_px=32)
-        assert start(teacher, weights) == "IMAGENET1K_V1"
-        assert torch.equal(teacher.features.state_dict()["0.0.weight"], backbone["features.0.0.weight"])
-    assert asked == [(EfficientNet_B0_Weights.IMAGENET1K_V1, {"progress": False, "check_hash": True})] * 2
-
-
-def test_without_a_download_imagenet_fails_and_auto_trains_from_scratch(monkeypatch):
-    """The error of `imagenet` names the remedies; `auto` uses one long schedule."""
-
-    def offline(self, **options):
-        raise urllib.error.URLError("no route")
-
-    monkeypatch.setattr(EfficientNet_B0_Weights, "get_state_dict", offline)
-    with pytest.raises(TrainingError, match=r"no route.*--weights FILE.*--weights none"):
-        start(Teacher(2, good=False, input_px=32), "imagenet")
-    assert start(Teacher(2, good=False, input_px=32), "auto") == "none"
+def test_stages_depend_on_the_first_weights():
+    """Random weights get one long schedule; ImageNet weights are released stage by stage."""
     recipe = TeacherRecipe()
     assert [s.trained for s in stages(recipe, "none")] == ["all"]
-    assert [s.trained for s in stages(recipe, "imagenet")] == ["head", "last", "all"]
-
-
-def test_file_without_matching_weights_is_refused(tmp_path):
-    """A missing file, a file without weights, and weights of another network are refused by name."""
-    teacher = Teacher(2, good=False, input_px=32)
-    with pytest.raises(TrainingError, match=r"none\.pth: cannot be read: No such file"):
-        start(teacher, str(tmp_path / "none.pth"))
-    (tmp_path / "text.pth").write_text("hello", "utf-8")
-    with pytest.raises(TrainingError, match=r"text\.pth: not a file of weights"):
-        start(teacher, str(tmp_path / "text.pth"))
-    torch.save({"features.0.0.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
-    with pytest.raises(TrainingError, match=r"other\.pth: not the weights of an EfficientNet-B0"):
-        start(teacher, str(tmp_path / "other.pth"))
+    assert [s.trained for s in stages(recipe, "EfficientNet-B0, IMAGENET1K_V1")] == ["head", "last", "all"]
 
 
 @pytest.mark.parametrize(("trained", "moving"), [("head", 0), ("last", 2), ("all", 9)])
@@ -173,6 +130,50 @@ def test_teacher_from_scratch_learns():
     assert all(p.requires_grad for p in made.parameters())
 
 
+def test_frozen_teacher_learns_from_features_alone(backbone, tmp_path):
+    """The backbone stays as it was, and the tiles are right; without ImageNet weights it is refused."""
+    torch.save(backbone, tmp_path / "b0.pth")
+    recipe = TeacherRecipe(weights=str(tmp_path / "b0.pth"), frozen=True, input_px=32)
+    empty = [NONE, NONE, NONE, NONE]
+    made, origin = train_teacher([stripes(24), *empty], NONE, recipe, classes=2, good=True, seed=1)
+    assert origin.startswith("EfficientNet-B0, file with sha256 ")
+    assert torch.equal(made.features.state_dict()["0.0.weight"], backbone["features.0.0.weight"])
+    known = stripes(24)
+    with torch.inference_mode():
+        logits, _, good = made(known.tiles[:, :1].float())
+    assert (logits.argmax(1) == known.labels).all()
+    assert (good[:, 0] < logits.max(1).values).all()  # no tile showed good surface
+    with pytest.raises(TrainingError, match=r"teacher\.frozen: needs ImageNet weights.*defectd\[teacher\]"):
+        train_teacher(
+            [stripes(), *empty], NONE, TeacherRecipe(weights="none", frozen=True), classes=2, good=False, seed=1
+        )
+
+
+def test_a_teacher_knows_its_backbone(tmp_path):
+    """A teacher on Lite0 is loaded with its backbone, its input size and its normalisation."""
+    teacher = with_statistics(Teacher(2, good=False, input_px=32, backbone=LITE0))
+    path = tmp_path / "teacher.pt"
+    save(teacher, path, classes=("dent", "rust"), recipe=TeacherRecipe(), origin="none")
+    again = load(path, classes=("dent", "rust"))
+    tiles = torch.rand(2, 1, 50, 50) * 255
+    with torch.inference_mode():
+        assert torch.equal(teacher(tiles)[0], again(tiles)[0])
+        assert near(folded(teacher)(tiles)[0], teacher(tiles)[0])
+    assert start("auto", str(path)).backbone is LITE0
+
+
+def test_teachers_on_several_backbones_teach_together():
+    """Logits and features of B0 and Lite0; the student gets a gradient from both, the projections stay in the loss."""
+    torch.manual_seed(2)
+    teachers = [with_statistics(Teacher(2, good=False, input_px=32, backbone=one)) for one in (B0, LITE0)]
+    loss = DistillationLoss(teachers, Distillation(features=0.5), student_features=8)
+    assert [tuple(image.weight.shape) for image in loss.images] == [(1280, 8), (1280, 8)]
+    logits, features = torch.zeros(3, 2, requires_grad=True), torch.ones(3, 8, requires_grad=True)
+    loss((logits, features, None), torch.tensor([0, 1, 0]), torch.rand(3, 1, 20, 20) * 255).backward()
+    assert logits.grad.abs().sum() > 0
+    assert features.grad.abs().sum() > 0
+
+
 def test_teacher_is_stored_with_its_classes(tmp_path):
     """A saved teacher is loaded unchanged; other classes, another `good` and foreign files are refused by name."""
     teacher = with_statistics(Teacher(2, good=True, input_px=32))
@@ -182,7 +183,7 @@ def test_teacher_is_stored_with_its_classes(tmp_path):
     tiles = torch.rand(2, 1, 32, 32) * 255
     with torch.inference_mode():
         assert torch.equal(teacher(tiles)[0], again(tiles)[0])
-    assert start(Teacher(5, good=False, input_px=32), str(path)).startswith("file")  # the backbone fits any classes
+    assert "file" in start("auto", str(path)).origin  # the backbone fits any classes
     with pytest.raises(TrainingError, match="is a teacher for dent, rust; the data has patches, scratches"):
         load(path, classes=("patches", "scratches"))
     with pytest.raises(TrainingError, match="has an output for defect-free surface"):

@@ -240,6 +240,23 @@ def test_verdict_depends_on_the_figures(record, wrong, count, changes, words):
         assert word in found
 
 
+@pytest.mark.parametrize(("wrong", "weak"), [(0.06, True), (0.025, False)])
+def test_a_student_below_its_upper_bound_is_named(record, wrong, weak):
+    """The bound stands beside the student on each split; the verdict speaks when the student is 2 points below."""
+    student = fakes_record.outcomes("fp32", wrong, split="5 folds", seed=3)
+    bound = fakes_record.outcomes("frozen EfficientNet-Lite0", 0.01, split="5 folds", seed=4)
+    made = replace(record, summaries=(student.summary(), bound.summary()), bound=bound.variant)
+    words = " ".join(verdict(made))
+    assert ("A student below its upper bound" in words) == weak
+    assert made.headline().variant == "fp32"
+    text = report.to_markdown(report.report(made), report.FIGURES)
+    assert "| upper bound: frozen EfficientNet-Lite0, 5 folds |" in text
+    assert f"| frozen EfficientNet-Lite0, 5 folds | 600 | {int(bound.right().sum())} |" in text
+    known = {"network": bound.variant, "n": 600, "right": int(bound.right().sum())}
+    assert made.metrics()["upper_bound"] == {"5 folds": known}
+    assert "upper bound" not in " ".join(verdict(replace(made, bound=None)))
+
+
 def test_misclassified_pictures_are_shown_with_what_was_predicted(record, tmp_path):
     """The class of the folder, the predicted one, the confidence, and the file to look at."""
     png = base64.b64encode(cv2.imencode(".png", np.full((8, 8), 90, np.uint8))[1].tobytes()).decode()
