@@ -5,29 +5,29 @@ from __future__ import annotations
 import difflib
 import os
 import re
+import shlex
+import shutil
 import socket
 import sys
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit, urlunsplit
 
 import click
 
+from edge.cli import init_questions
 from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
+from edge.cli.options import CONFIG_NAME
 from edge.cli.progress import echo, note
 from edge.host import atomic_files
 
 if TYPE_CHECKING:
-    from edge.camera.discovery import FoundCamera
     from edge.config import Config
-    from edge.config.new_file import NewCamera, NewConfig
+    from edge.config.new_file import NewConfig
     from edge.control.startup import Prepared
     from edge.frame import Frame
 
-GENERATED: Final = "strip:?mm_per_px=0.25"
-USUAL_NAMES: Final = ("top", "bottom")
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -38,47 +38,78 @@ class Files:
     path: Path
     secrets: dict[str, str] = field(default_factory=dict)
     _before: dict[Path, bytes | None] = field(default_factory=dict)
+    _made: list[Path] = field(default_factory=list)
 
     @property
     def folder(self) -> Path:
         return self.path.resolve().parent
 
+    def keep(self, name: str, secret: str) -> None:
+        """Remember a secret."""
+        self.secrets[name] = secret
+
     def place_secrets(self) -> None:
         """Write them, so that the configuration can be tried.  Raises OSError."""
         for name, secret in self.secrets.items():
-            path = self.folder / name
-            self._before[path] = path.read_bytes() if path.exists() else None
-            atomic_files.replace(path, f"{secret}\n".encode(), mode=0o600)
+            self.place(self.folder / name, f"{secret}\n".encode(), mode=0o600)
 
-    def take_secrets_back(self) -> None:
+    def place(self, path: Path, content: bytes, mode: int) -> None:
+        """Write a file that may be taken back.  Raises OSError."""
+        if not self.folder.exists():
+            self.folder.mkdir(parents=True)
+            self._made.append(self.folder)
+        if path not in self._before:
+            self._before[path] = path.read_bytes() if path.exists() else None
+        atomic_files.replace(path, content, mode=mode)
+
+    def take_back(self) -> None:
         """Restore what was there before."""
         for path, content in self._before.items():
             if content is None:
                 path.unlink(missing_ok=True)
             else:
                 atomic_files.replace(path, content, mode=0o600)
+        for folder in self._made:
+            with suppress(OSError):  # somebody else has put something there
+                folder.rmdir()
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """What did not work when it was tried.  cameras: their names."""
+
+    cameras: frozenset[str]
+    broker: bool
+
+    def __bool__(self) -> bool:
+        return bool(self.cameras) or self.broker
 
 
 @click.command(short_help="Make a configuration by questions.")
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("config.yaml"), show_default=True
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file to write.  [default: config.yaml; NODE/config.yaml where that is the manual of every key]",
 )
 @click.option("--node", help="Name of this node.  [default: that of this machine]")
-@click.option("--camera", "cameras", multiple=True, metavar="NAME=SOURCE", help="A camera; may be repeated.")
+@click.option("--camera", "cameras", multiple=True, metavar="NAME=SOURCE", help="A camera, or `strip` as its source; repeatable.")
 @click.option("--broker", help="mqtts://HOST:8883, mqtt://HOST:1883, or embedded.")
 @click.option("--username", help="Of the broker.")
 @click.option("--password-file", help="A file with the broker's password, beside the configuration.")
+@click.option("--ca-file", help="A PEM file with the certificate of the broker's authority.")
 @click.option("--no-search", is_flag=True, help="Do not look for cameras in the network.")
 @click.option("--no-probe", is_flag=True, help="Try neither the cameras nor the broker.")
 @click.option("--yes", is_flag=True, help="Ask nothing: take the options and the defaults; replace an existing file.")
 @exits_with_reason
 def init(
-    out: Path,
+    out: Path | None,
     node: str | None,
     cameras: tuple[str, ...],
     broker: str | None,
     username: str | None,
     password_file: str | None,
+    ca_file: str | None,
     no_search: bool,
     no_probe: bool,
     yes: bool,
@@ -88,134 +119,74 @@ def init(
     \b
     Examples:
       defectd init
-      defectd init --yes --node line3 --camera top=rtsp://10.0.0.20/stream1 --broker mqtts://broker:8883
+      defectd init --camera top=rtsp://viewer@10.0.0.20/stream1 --broker mqtts://broker:8883 --username line3
+      defectd init --yes --node line3 --camera top=/dev/video0
 
-    Passwords go into files that only you can read, never into the configuration. An existing file is replaced only
-    after you have seen the difference and agreed.
+    Passwords that no option names are asked for. They go into files that only you can read, never into the
+    configuration. An existing file is replaced only after you have seen the difference and agreed.
     """
-    from edge import config
-    from edge.config.new_file import NewConfig, content_of
+    from edge.config.new_file import NewConfig
 
-    files = Files(out)
-    node = node or _ask("Name of this node", _NOT_IN_NAMES.sub("-", socket.gethostname()).strip("-.") or "line1", yes)
-    chosen = [_camera_of(text) for text in cameras] or _choose_cameras(files, ask=not yes, search=not no_search)
-    new = NewConfig(node, chosen)
-    new = _with_broker(new, files, broker, username, password_file, ask=not yes)
-    files.place_secrets()
+    if not yes:
+        note("Enter takes the answer in brackets. Nothing is written before everything has been tried.")
+    usual = _NOT_IN_NAMES.sub("-", socket.gethostname()).strip("-.") or "line1"
+    node = node or (usual if yes else init_questions.node_name(usual))
+    files = Files(out or _usual_path(node))
+    chosen = [init_questions.camera_of(text, files.keep, ask=not yes) for text in cameras]
+    chosen = chosen or init_questions.choose_cameras(files.keep, ask=not yes, search=not no_search)
+    new = NewConfig(node, chosen, broker, username, password_file, ca_file)
+    new = init_questions.with_broker(new, files.keep, files.folder, ask=not yes)
     is_written = False
     try:
-        settings = config.parse(content_of(new), origin=str(out), base=files.folder, env=os.environ)
-        works = no_probe or _try_all(settings, files)
-        is_written = (works or (not yes and click.confirm("Write it nevertheless?"))) and _write(new, files, yes=yes)
+        tried = _tried(new, files, probe=not no_probe, yes=yes)
+        is_written = tried is not None and _write(tried, files, yes=yes)
     finally:
         if not is_written:
-            files.take_secrets_back()
+            files.take_back()
     if not is_written:
         note("nothing is written" + ("; --no-probe writes without trying" if yes else ""))
         sys.exit(EXIT_FAILED)
 
 
-# ---- cameras ---------------------------------------------------------------------------------------
+def _usual_path(node: str) -> Path:
+    """`config.yaml` here; in a folder of its own where that is the manual of every key, which must stay as it is."""
+    from edge.config.new_file import MANUAL
 
-
-def _camera_of(text: str) -> NewCamera:
-    from edge.config.new_file import NewCamera
-
-    name, equals, source = text.partition("=")
-    if not equals or not name or not source:
-        raise click.BadParameter(f"{text!r}: write NAME=SOURCE, for example top=/dev/video0", param_hint="--camera")
-    return NewCamera(name, source)
-
-
-def _choose_cameras(files: Files, *, ask: bool, search: bool) -> list[NewCamera]:
-    """Show what was found, and let the user choose by number, or write a source."""
-    from edge.config.new_file import NewCamera
-
-    found = _found(search=search)
-    for number, camera in enumerate(found, 1):
-        echo(f"  {number}  {camera.source}  {camera.description}")
-    if not ask:
-        return [NewCamera(USUAL_NAMES[0], found[0].source if found else GENERATED)]
-    echo("Which cameras? Numbers of the list, a device, a URL, a file, or `strip` for a generated strip.")
-    answer = click.prompt("Cameras, separated by blanks", default="1" if found else "strip")
-    chosen: list[NewCamera] = []
-    for word in answer.split():
-        usual = USUAL_NAMES[len(chosen)] if len(chosen) < len(USUAL_NAMES) else f"camera{len(chosen) + 1}"
-        source = _source_of(word, found)
-        name = click.prompt(f"Name of the camera {source}", default=usual)
-        chosen.append(NewCamera(name, _with_login(source, name, files)))
-    return chosen
-
-
-def _found(*, search: bool) -> list[FoundCamera]:
-    from edge.camera.discovery import local_cameras, network_cameras
-    from edge.host.clock import SystemClock
-
-    found = local_cameras()
-    if search:
-        note("looking for cameras in the network for two seconds ...")
-        found += network_cameras(SystemClock())
-    if not found:
-        note("no camera was found on this machine" + (" or in its networks" if search else ""))
-    return found
-
-
-def _source_of(word: str, found: Sequence[FoundCamera]) -> str:
-    if word == "strip":
-        return GENERATED
-    if word.isdecimal() and 1 <= int(word) <= len(found):
-        camera = found[int(word) - 1]
-        return click.prompt("Its stream", default=camera.source) if camera.host else camera.source
-    return word
-
-
-def _with_login(source: str, name: str, files: Files) -> str:
-    """The URL with a user and a reference to a file with the password, if the camera wants them."""
-    parts = urlsplit(source)
-    if parts.scheme not in ("rtsp", "rtsps", "http", "https") or parts.username is not None:
-        return source
-    user = click.prompt("Its user (empty: none)", default="", show_default=False)
-    if not user:
-        return source
-    secret = f"camera-{name}-password"
-    files.secrets[secret] = click.prompt("Its password", hide_input=True)
-    return urlunsplit(parts._replace(netloc=f"{user}:${{file:{secret}}}@{parts.netloc}"))
-
-
-# ---- the broker ------------------------------------------------------------------------------------
-
-
-def _with_broker(
-    new: NewConfig, files: Files, broker: str | None, username: str | None, password_file: str | None, *, ask: bool
-) -> NewConfig:
-    if broker is None:
-        broker = (
-            click.prompt("Broker (embedded: a small one inside, to try)", default="embedded") if ask else "embedded"
-        )
-    if broker == "embedded":
-        return new
-    if "://" not in broker:
-        broker = f"mqtts://{broker}:8883"
-        note(f"taken as {broker}")
-    plain = broker.startswith("mqtt://") and urlsplit(broker).hostname not in ("localhost", "127.0.0.1", "::1")
-    if (
-        plain
-        and ask
-        and not click.confirm("Without TLS everybody on the way can read and change the messages. Use it?")
-    ):
-        raise click.UsageError("write mqtts://HOST:8883")
-    if username is None and ask:
-        username = click.prompt("User at the broker (empty: none)", default="", show_default=False) or None
-    if username is not None and password_file is None and ask:
-        password_file = "mqtt-password"  # noqa: S105 (the name of a file)
-        files.secrets[password_file] = click.prompt("Password at the broker", hide_input=True)
-    return replace(new, broker=broker, username=username, password_file=password_file, allow_plaintext=plain)
+    usual = Path(CONFIG_NAME)
+    with suppress(OSError), usual.open(encoding="utf-8", errors="replace") as file:
+        if file.readline().startswith(MANUAL):
+            return Path(node) / CONFIG_NAME
+    return usual
 
 
 # ---- trying and writing ----------------------------------------------------------------------------
 
 
-def _try_all(settings: Config, files: Files) -> bool:
+def _tried(new: NewConfig, files: Files, *, probe: bool, yes: bool) -> NewConfig | None:
+    """The answers that work, or that the user wants nevertheless; None: nothing is to be written."""
+    from edge import config
+    from edge.config.new_file import content_of
+
+    while True:
+        files.place_secrets()
+        settings = config.parse(content_of(new), origin=str(files.path), base=files.folder, env=os.environ)
+        failed = _try_all(settings, files) if probe else None
+        if not failed:
+            return new
+        if yes:
+            return None
+        question = "Correct these answers (c), write the file nevertheless (w), or stop (s)?"
+        answer = click.prompt(question, type=click.Choice(["c", "w", "s"]), default="c", show_choices=False)
+        if answer != "c":
+            return new if answer == "w" else None
+        correct = init_questions.corrected_camera
+        cameras = [correct(each, files.keep) if each.name in failed.cameras else each for each in new.cameras]
+        new = replace(new, cameras=cameras)
+        if failed.broker:
+            new = init_questions.corrected_broker(new, files.keep)
+
+
+def _try_all(settings: Config, files: Files) -> Failed:
     """Open each camera and the broker, show the results, and save a picture of each camera with its tiles."""
     from edge.camera.probe import probe
     from edge.control.startup import prepare
@@ -229,16 +200,16 @@ def _try_all(settings: Config, files: Files) -> bool:
     def judge(frame: Frame) -> str | None:
         fault = prepared.picture_fault(frame)
         if fault is None:
-            picture = files.folder / f"{files.path.stem}-{frame.camera}.png"
-            _save_tiles(picture, frame, prepared)
+            picture = files.path.with_name(f"{files.path.stem}-{frame.camera}.png")
+            files.place(files.folder / picture.name, _with_tiles(frame, prepared), mode=0o644)
             pictures[frame.camera] = picture
         return fault
 
-    works = True
+    closed = set()
     for name, result in probe(settings.active_cameras, clock, judge).items():
         actual = result.actual
         if result.error or actual is None:
-            works = False
+            closed.add(name)
             echo(f"✗ camera {name}: {result.error}")
         else:
             shown = f", its picture with the tiles: {pictures[name]}" if name in pictures else ""
@@ -246,11 +217,11 @@ def _try_all(settings: Config, files: Files) -> bool:
     found = broker.finding(settings, clock)
     mark = {"ok": "✓", "warning": "!", "fail": "✗"}[found.grade]
     echo(f"{mark} broker: {found.says}" + (f" -> {found.remedy}" if found.remedy else ""))
-    return works and found.grade != "fail"
+    return Failed(frozenset(closed), found.grade == "fail")
 
 
-def _save_tiles(path: Path, frame: Frame, prepared: Prepared) -> None:
-    """Write the picture with the borders of its tiles, as the daemon would cut them."""
+def _with_tiles(frame: Frame, prepared: Prepared) -> bytes:
+    """The picture as PNG, with the borders of its tiles, as the daemon would cut them."""
     import cv2
     import numpy as np
 
@@ -260,7 +231,7 @@ def _save_tiles(path: Path, frame: Frame, prepared: Prepared) -> None:
     canvas = cv2.cvtColor(frame.pixels, cv2.COLOR_GRAY2BGR)
     for x, y, w, h in session.inspector.prepare(frame.pixels, follow=False).boxes():
         cv2.rectangle(canvas, (int(x), int(y)), (int(x + w - 1), int(y + h - 1)), (230, 170, 60), 1)
-    path.write_bytes(png(np.asarray(canvas, np.uint8)))
+    return png(np.asarray(canvas, np.uint8))
 
 
 def _write(new: NewConfig, files: Files, *, yes: bool) -> bool:
@@ -278,11 +249,22 @@ def _write(new: NewConfig, files: Files, *, yes: bool) -> bool:
             echo("\n".join(diff))
             if not yes and not click.confirm(f"Replace {files.path}?"):
                 return False
-    atomic_files.replace(files.path, text.encode(), mode=0o644)
-    written = ", ".join([str(files.path), *files.secrets])
-    echo(f"written: {written}\nNext: defectd run -c {files.path}")
+    files.place(files.path, text.encode(), mode=0o644)
+    echo(f"written: {', '.join(map(str, (files.path, *(files.path.with_name(name) for name in files.secrets))))}")
+    change, program, option = _typed(files.path)
+    echo(f"Next: {change}{program} run{option}")
+    echo(f"Then, with good product moving: {program} calibrate auto --camera {new.cameras[0].name}{option}")
     return True
 
 
-def _ask(question: str, default: str, yes: bool) -> str:
-    return default if yes else click.prompt(question, default=default)
+def _typed(path: Path) -> tuple[str, str, str]:
+    """What a shell needs here to find the configuration: a change of folder, this program's name, and an option."""
+    called = Path(sys.argv[0])
+    found = shutil.which(called.name)
+    program = "defectd"
+    if called.name == program and (found is None or Path(found).resolve() != called.resolve()):
+        program = str(called) if called.is_absolute() else os.path.relpath(called, path.parent)
+    is_here = path.parent.resolve() == Path.cwd()
+    change = "" if is_here else f"cd {shlex.quote(str(path.parent))} && "
+    option = "" if path.name == CONFIG_NAME else f" -c {shlex.quote(path.name)}"
+    return change, shlex.quote(program), option

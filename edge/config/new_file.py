@@ -11,6 +11,8 @@ from edge.config import yaml_file
 HEAD: Final = (
     "# Made by `defectd init`: only what differs from the defaults. `defectd check --schema` lists every key.\n"
 )
+MANUAL: Final = "# defectd: the default configuration, and the manual of every key."
+"""The first line of the shipped config.yaml, which nobody may lose."""
 
 
 @dataclass(frozen=True, slots=True)
