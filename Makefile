@@ -79,6 +79,7 @@ $(BIN)/python:
 $(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
 	@echo "Installing defectd and its dependencies (about 150 MB, once) ..."
 	$(PIP) -e '.[demo,report]'
+	@echo 'Installed. To type defectd without its folder: . $(BIN)/activate'
 	@touch $@
 
 # The CPU build of torch comes first, by its exact version: a range would take the build with CUDA libraries.

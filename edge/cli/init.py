@@ -19,7 +19,7 @@ import click
 from edge.cli import init_questions
 from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.options import CONFIG_NAME
-from edge.cli.progress import echo, note
+from edge.cli.progress import echo, note, result
 from edge.host import atomic_files
 
 if TYPE_CHECKING:
@@ -93,7 +93,9 @@ class Failed:
     help="The file to write.  [default: config.yaml; NODE/config.yaml where that is the manual of every key]",
 )
 @click.option("--node", help="Name of this node.  [default: that of this machine]")
-@click.option("--camera", "cameras", multiple=True, metavar="NAME=SOURCE", help="A camera, or `strip` as its source; repeatable.")
+@click.option(
+    "--camera", "cameras", multiple=True, metavar="NAME=SOURCE", help="A camera, or `strip` as its source; repeatable."
+)
 @click.option("--broker", help="mqtts://HOST:8883, mqtt://HOST:1883, or embedded.")
 @click.option("--username", help="Of the broker.")
 @click.option("--password-file", help="A file with the broker's password, beside the configuration.")
@@ -206,17 +208,17 @@ def _try_all(settings: Config, files: Files) -> Failed:
         return fault
 
     closed = set()
-    for name, result in probe(settings.active_cameras, clock, judge).items():
-        actual = result.actual
-        if result.error or actual is None:
+    for name, probed in probe(settings.active_cameras, clock, judge).items():
+        actual = probed.actual
+        if probed.error or actual is None:
             closed.add(name)
-            echo(f"✗ camera {name}: {result.error}")
+            result("✗", f"camera {name}: {probed.error}")
         else:
             shown = f", its picture with the tiles: {pictures[name]}" if name in pictures else ""
-            echo(f"✓ camera {name}: {actual.width}x{actual.height} at {actual.fps:g} fps{shown}")
+            result("✓", f"camera {name}: {actual.width}x{actual.height} at {actual.fps:g} fps{shown}")
     found = broker.finding(settings, clock)
     mark = {"ok": "✓", "warning": "!", "fail": "✗"}[found.grade]
-    echo(f"{mark} broker: {found.says}" + (f" -> {found.remedy}" if found.remedy else ""))
+    result(mark, f"broker: {found.says}", *filter(None, [found.remedy]))
     return Failed(frozenset(closed), found.grade == "fail")
 
 

@@ -5,8 +5,9 @@ camera with a password inspected, that camera calibrated, a class of one's own t
 GStreamer that shows the generated strip with a dark border; the broker is a Mosquitto with a password.
 
 Seconds are those of the machine: what is typed arrives at once, and a person needs longer. Keystrokes are the
-characters of every line, with its Enter, without completion. Labels are given by moving folders of exported tiles. `--before` walks
-version 0.2.0 as its README said. Run by hand; takes about eight minutes, and the ports 1883, 8480 and 9464.
+characters of every line, with its Enter, without completion. Labels are given by renaming a folder of exported tiles.
+`--before` walks the last commit before version 0.2.0 as its README said. Run by hand, on a quiet machine; takes about
+five minutes, and the ports 1883, 8480 and 9464.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ class Shell:
         return True
 
 
-class Line(threading.Thread):
+class Mill(threading.Thread):
     """The rolling mill: writes frames for the camera.  is_good: without defects."""
 
     def __init__(self, fifo: Path) -> None:
@@ -169,12 +170,12 @@ class Hour:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """clone: of the repository.  camera, broker: their addresses.  line: in front of the camera."""
+    """clone: of the repository.  camera, broker: their addresses.  mill: in front of the camera."""
 
     clone: Path
     camera: str
     broker: str
-    line: Line
+    mill: Mill
 
 
 @contextlib.contextmanager
@@ -189,13 +190,13 @@ def site(commit: str) -> Iterator[Site]:
         subprocess.run(["mosquitto_passwd", "-b", "-c", passwords, *BROKER_LOGIN], check=True)
         broker = Mosquitto(passwords.parent, f"password_file {passwords}", anonymous=False).start()
         opened.callback(broker.stop)
-        line = Line(folder / "frames")
-        line.start()
+        mill = Mill(folder / "frames")
+        mill.start()
         settings = (str(FPS), *map(str, SIZE), "digest", str(FPS), str(folder / "frames"))
         camera = RtspServer(free_port(), *settings, users=dict([CAMERA_LOGIN]))
         camera.start()
         opened.callback(camera.kill)
-        yield Site(folder / "defectd", camera.url, broker.url, line)
+        yield Site(folder / "defectd", camera.url, broker.url, mill)
 
 
 def now(site: Site, hour: Hour, one: Shell, other: Shell) -> None:
@@ -226,7 +227,7 @@ def now(site: Site, hour: Hour, one: Shell, other: Shell) -> None:
     one.wait(DEFECT)
     hour.reached("RTSP camera inspected")
 
-    site.line.is_good = True
+    site.mill.is_good = True
     other.run(". .venv/bin/activate && cd line3")
     other.run(f"defectd calibrate auto --camera top --minutes {GOOD_MINUTES}")
     other.wait("Write this calibration")
@@ -234,7 +235,7 @@ def now(site: Site, hour: Hour, one: Shell, other: Shell) -> None:
     other.wait("the daemon uses it")
     hour.reached("calibrated")
 
-    site.line.is_good = False
+    site.mill.is_good = False
     other.run("defectd evidence export --out tiles")
     other.wait(r"\d+ tiles, ")
     other.run("mv tiles/scratches tiles/roll-scratch")
@@ -283,7 +284,7 @@ def before(site: Site, hour: Hour, one: Shell, other: Shell) -> None:
     other.wait("defect.opened")
     hour.reached("RTSP camera inspected")
 
-    site.line.is_good = True
+    site.mill.is_good = True
     one.press("\x03")
     one.wait(re.escape(PROMPT))
     frames = GOOD_MINUTES * 60 * FPS

@@ -1,6 +1,7 @@
 """Makes the pictures of terminal screens in docs/terminal, on dark and on light: `make pictures-terminal`.
 
-Run by hand; takes about three minutes. Each screen is what the commands really print in a terminal of tmux.
+Run by hand; takes about three minutes, and needs tmux and the RTSP server of GStreamer. Each screen is what the
+commands really print in a terminal of tmux.
 """
 
 from __future__ import annotations
@@ -15,11 +16,15 @@ import time
 from pathlib import Path
 from typing import Final
 
+from rich.ansi import AnsiDecoder
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
-from rich.text import Text
 
 ROOT: Final = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "system")]
+
+from rtsp_camera import RtspServer  # noqa: E402
+
 OUT: Final = ROOT / "docs" / "terminal"
 COLUMNS, ROWS = 104, 26
 WAIT_S: Final = 90.0
@@ -88,11 +93,14 @@ class Terminal:
     def save(self, name: str, title: str) -> None:
         """Write the screen as docs/terminal/NAME-dark.svg and -light.svg."""
         shown = self.tmux("capture-pane", "-eJp", "-t", self._name).rstrip("\n")
-        shown = re.sub(r"token=[\w-]+", "token=...", shown).replace(str(self._folder), "/home/you")
+        shown = re.sub(r"token=[\w-]+", "token=...", re.sub(r"(defectd-auto)-\w+", r"\1", shown))
+        shown = shown.replace(str(self._folder), "/home/you")
         for theme, colours in THEMES.items():
             console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-            for line in shown.splitlines():
-                console.print(Text.from_ansi(line.rstrip()))
+            for line in AnsiDecoder().decode(shown):  # a style that tmux does not repeat goes on in the next line
+                line.rstrip()
+                console.print(line)
+            console.print()  # room for the last line's descenders
             svg = console.export_svg(title=title, theme=colours, unique_id=f"{name}-{theme}")
             svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL).replace("Fira Code", "DejaVu Sans Mono")
             (OUT / f"{name}-{theme}.svg").write_text(re.sub(r"[ \t]+\n", "\n", svg), "utf-8")
@@ -122,7 +130,7 @@ def main() -> None:
 
 
 def end(folder: Path) -> None:
-    """Stop what runs in the terminals by Ctrl-C: a daemon takes the end of its terminal for a reload."""
+    """Stop what runs in the terminals by Ctrl-C, so that its last lines are there when something went wrong."""
     tmux = ["tmux", "-S", str(folder / "tmux")]
     for _ in range(50):
         panes = [*tmux, "list-panes", "-a", "-F", "#{pane_id} #{pane_current_command}"]
@@ -152,13 +160,26 @@ def run_and_status(folder: Path) -> None:
 def init(folder: Path) -> None:
     site(folder, "strip:", 18_942)
     (folder / "config.yaml").unlink()
+    camera = RtspServer(18_943, "20", "800", "400", "digest", users={"viewer": "secret"})
+    camera.start()
     terminal = Terminal(folder, "init")
-    terminal.type("defectd init --node line3")
-    for question, answer in (("Cameras, separated", "strip"), ("Name of the camera", "top"), ("Broker", "embedded")):
-        terminal.wait(question)
-        terminal.type(answer)
-    terminal.wait("Next: ")
-    terminal.save("init", "defectd init")
+    terminal.type("defectd init")
+    answers = (
+        ("Name of this node", "line3"),
+        ("Cameras, separated", camera.url),
+        ("Name of the camera", ""),
+        ("Its user", "viewer"),
+        ("Its password", "secret"),
+        ("Broker", "embedded"),
+    )
+    try:
+        for question, answer in answers:
+            terminal.wait(question)
+            terminal.type(answer)
+        terminal.wait("Then, ")
+        terminal.save("init", "defectd init")
+    finally:
+        camera.kill()
 
 
 def calibrate(folder: Path) -> None:

@@ -21,9 +21,7 @@ GIVEN = (
     "filesrc location={fifo} ! rawvideoparse format=gray8 width={width} height={height} framerate={fps}/1 "
     "! videoconvert ! video/x-raw,format=I420"
 )
-CODED = (
-    " ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={key}{quality} ! rtph264pay name=pay0 pt=96 )"
-)
+CODED = " ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max={key}{quality} ! rtph264pay name=pay0 pt=96 )"
 FINE = " pass=qual quantizer=16"
 """Steel is texture: at the usual bit rate H.264 smooths it."""
 

@@ -20,7 +20,7 @@ from edge.cli.calibrate.session import Output, Run, Shape, sources_option
 from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, config_option, json_option
-from edge.cli.progress import echo, note, uninterrupted
+from edge.cli.progress import echo, note, result, uninterrupted
 
 if TYPE_CHECKING:
     from edge.calibration.footage import Footage
@@ -39,8 +39,8 @@ NICE: Final = 19
 MARKS: Final = {"done": "✓", "skipped": "-", "refused": "✗"}
 SHOWN: Final = 4
 """Sentences of a step on the terminal; the page has all of them."""
-HEADLINES: Final = {"latency": "best on this machine"}
-"""How the sentence starts that comes first, where it is not the first one."""
+HEADLINES: Final = {"latency": ("best on this machine",), "normal": ("threshold", "expected with it")}
+"""How the sentences start that come first, where they are not the first ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,11 +310,10 @@ class _Sequence:
         drawn = self.trial.pictures() if pictures and state == "done" else {}
         self.results.append(StepResult(kind, title, state, tuple(says), drawn))
         if not self.trial.as_json:
-            lines = list(says)
-            if headline := HEADLINES.get(kind):
-                lines.sort(key=lambda line: not line.startswith(headline))
-            first, *more = lines[:SHOWN]
-            echo(f"{MARKS[state]} {title}: {first.strip()}" + "".join(f"\n    {line.strip()}" for line in more))
+            heads = HEADLINES.get(kind, ())
+            ordered = sorted(map(str.strip, says), key=lambda line: not line.startswith(heads) if heads else False)
+            first, *more = ordered[:SHOWN]
+            result(MARKS[state], f"{title}: {first}", *more)
 
 
 def _measure(trial: _Trial, wanted: Wanted, *, is_running: bool) -> list[StepResult]:

@@ -109,7 +109,11 @@ def test_a_closed_terminal_stops_and_an_open_one_reloads() -> None:
     terminal, child = os.openpty()
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
-        [sys.executable, "-c", AT_A_TERMINAL], stdin=child, stdout=subprocess.PIPE, env=environment, start_new_session=True
+        [sys.executable, "-c", AT_A_TERMINAL],
+        stdin=child,
+        stdout=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
     ) as process:
         os.close(child)
         assert process.stdout is not None
