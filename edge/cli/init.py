@@ -2,87 +2,33 @@
 
 from __future__ import annotations
 
-import difflib
+import json
 import os
 import re
 import shlex
 import shutil
 import socket
 import sys
+import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from edge.cli import init_questions
 from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
-from edge.cli.options import CONFIG_NAME
+from edge.cli.options import CONFIG_NAME, json_option
 from edge.cli.progress import echo, note, result
-from edge.host import atomic_files
 
 if TYPE_CHECKING:
+    from edge.cli.setup_files import SetupFiles
+    from edge.cli.setup_trial import Trial
     from edge.config import Config
     from edge.config.new_file import NewConfig
-    from edge.control.startup import Prepared
-    from edge.frame import Frame
 
 _NOT_IN_NAMES: Final = re.compile(r"[^A-Za-z0-9_.-]+")
-
-
-@dataclass(slots=True)
-class Files:
-    """What will be written.  secrets: by the names of their files, beside the configuration."""
-
-    path: Path
-    secrets: dict[str, str] = field(default_factory=dict)
-    _before: dict[Path, bytes | None] = field(default_factory=dict)
-    _made: list[Path] = field(default_factory=list)
-
-    @property
-    def folder(self) -> Path:
-        return self.path.resolve().parent
-
-    def keep(self, name: str, secret: str) -> None:
-        """Remember a secret."""
-        self.secrets[name] = secret
-
-    def place_secrets(self) -> None:
-        """Write them, so that the configuration can be tried.  Raises OSError."""
-        for name, secret in self.secrets.items():
-            self.place(self.folder / name, f"{secret}\n".encode(), mode=0o600)
-
-    def place(self, path: Path, content: bytes, mode: int) -> None:
-        """Write a file that may be taken back.  Raises OSError."""
-        if not self.folder.exists():
-            self.folder.mkdir(parents=True)
-            self._made.append(self.folder)
-        if path not in self._before:
-            self._before[path] = path.read_bytes() if path.exists() else None
-        atomic_files.replace(path, content, mode=mode)
-
-    def take_back(self) -> None:
-        """Restore what was there before."""
-        for path, content in self._before.items():
-            if content is None:
-                path.unlink(missing_ok=True)
-            else:
-                atomic_files.replace(path, content, mode=0o600)
-        for folder in self._made:
-            with suppress(OSError):  # somebody else has put something there
-                folder.rmdir()
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """What did not work when it was tried.  cameras: their names."""
-
-    cameras: frozenset[str]
-    broker: bool
-
-    def __bool__(self) -> bool:
-        return bool(self.cameras) or self.broker
 
 
 @click.command(short_help="Make a configuration by questions.")
@@ -103,6 +49,11 @@ class Failed:
 @click.option("--no-search", is_flag=True, help="Do not look for cameras in the network.")
 @click.option("--no-probe", is_flag=True, help="Try neither the cameras nor the broker.")
 @click.option("--yes", is_flag=True, help="Ask nothing: take the options and the defaults; replace an existing file.")
+@click.option("--find", is_flag=True, help="Only list the cameras that are found, and what is configured.")
+@click.option("--answers", type=click.Path(path_type=Path), help="Ask nothing: take the answers from a JSON file.")
+@click.option("--dry-run", is_flag=True, help="With --answers: try, show the difference, and write nothing.")
+@click.option("--undo", is_flag=True, help="Go back to the configuration before the last init.")
+@json_option
 @exits_with_reason
 def init(
     out: Path | None,
@@ -115,6 +66,11 @@ def init(
     no_search: bool,
     no_probe: bool,
     yes: bool,
+    find: bool,
+    answers: Path | None,
+    dry_run: bool,
+    undo: bool,
+    as_json: bool,
 ) -> None:
     """Find cameras, ask for node and broker, try everything, and write a configuration with only what differs.
 
@@ -123,31 +79,34 @@ def init(
       defectd init
       defectd init --camera top=rtsp://viewer@10.0.0.20/stream1 --broker mqtts://broker:8883 --username line3
       defectd init --yes --node line3 --camera top=/dev/video0
+      defectd init --undo
 
     Passwords that no option names are asked for. They go into files that only you can read, never into the
-    configuration. An existing file is replaced only after you have seen the difference and agreed.
+    configuration. An existing file is changed only
+    after you have seen the difference and agreed: node, broker and cameras; the rest of it stays.
     """
-    from edge.config.new_file import NewConfig
+    from edge.cli.setup_files import SetupFiles
+    from edge.config.new_file import NewBroker, NewConfig
 
+    usual = _NOT_IN_NAMES.sub("-", socket.gethostname()).strip("-.") or "line1"
+    if find:
+        _show_found(SetupFiles(out or Path(CONFIG_NAME)), search=not no_search, as_json=as_json)
+        return
+    if undo:
+        _undo(SetupFiles(out or Path(CONFIG_NAME)), as_json=as_json)
+        return
+    if answers is not None:
+        _take(answers, SetupFiles(out or Path(CONFIG_NAME)), dry_run=dry_run, as_json=as_json)
+        return
     if not yes:
         note("Enter takes the answer in brackets. Nothing is written before everything has been tried.")
-    usual = _NOT_IN_NAMES.sub("-", socket.gethostname()).strip("-.") or "line1"
     node = node or (usual if yes else init_questions.node_name(usual))
-    files = Files(out or _usual_path(node))
-    chosen = [init_questions.camera_of(text, files.keep, ask=not yes) for text in cameras]
-    chosen = chosen or init_questions.choose_cameras(files.keep, ask=not yes, search=not no_search)
-    new = NewConfig(node, chosen, broker, username, password_file, ca_file)
-    new = init_questions.with_broker(new, files.keep, files.folder, ask=not yes)
-    is_written = False
-    try:
-        tried = _tried(new, files, probe=not no_probe, yes=yes)
-        is_written = tried is not None and _write(tried, files, yes=yes)
-    finally:
-        if not is_written:
-            files.take_back()
-    if not is_written:
-        note("nothing is written" + ("; --no-probe writes without trying" if yes else ""))
-        sys.exit(EXIT_FAILED)
+    files = SetupFiles(out or _usual_path(node))
+    chosen = [init_questions.camera_of(text, files, ask=not yes) for text in cameras]
+    chosen = chosen or init_questions.choose_cameras(files, ask=not yes, search=not no_search)
+    given = NewBroker(broker or "", username, password_file, ca_file=ca_file)
+    new = NewConfig(node, chosen, init_questions.broker_of(given, files, ask=not yes))
+    _make(new, files, probe=not no_probe, yes=yes)
 
 
 def _usual_path(node: str) -> Path:
@@ -161,19 +120,37 @@ def _usual_path(node: str) -> Path:
     return usual
 
 
+def _make(new: NewConfig, files: SetupFiles, *, probe: bool, yes: bool) -> None:
+    """Try the answers of a person, and write them if they work, or with consent."""
+    with tempfile.TemporaryDirectory(prefix="defectd-init-") as folder:
+        trial = Path(folder)
+        wanted = _agreed(new, files, trial, probe=probe, yes=yes)
+        if wanted is None or not _write(wanted, files, trial, yes=yes):
+            note("nothing is written" + ("; --no-probe writes without trying" if yes else ""))
+            sys.exit(EXIT_FAILED)
+
+
 # ---- trying and writing ----------------------------------------------------------------------------
 
 
-def _tried(new: NewConfig, files: Files, *, probe: bool, yes: bool) -> NewConfig | None:
-    """The answers that work, or that the user wants nevertheless; None: nothing is to be written."""
+def _settings(new: NewConfig, files: SetupFiles, folder: Path) -> Config:
+    """What the daemon would run with.  folder: for the secrets, while they are tried.  Raises ConfigError, OSError."""
     from edge import config
-    from edge.config.new_file import content_of
+    from edge.config import yaml_file
+    from edge.config.new_file import text_of
 
+    files.place_secrets(folder)
+    text = text_of(files.on_trial(new, folder), files.present())
+    origin = str(files.path)
+    return config.parse(yaml_file.parsed(text.encode(), origin), origin=origin, base=files.folder, env=os.environ)
+
+
+def _agreed(new: NewConfig, files: SetupFiles, folder: Path, *, probe: bool, yes: bool) -> NewConfig | None:
+    """The answers that work, or that the user wants nevertheless; None: nothing is to be written."""
     while True:
-        files.place_secrets()
-        settings = config.parse(content_of(new), origin=str(files.path), base=files.folder, env=os.environ)
-        failed = _try_all(settings, files) if probe else None
-        if not failed:
+        settings = _settings(new, files, folder)
+        found = _try(settings, folder) if probe else None
+        if found is None or found.works:
             return new
         if yes:
             return None
@@ -181,78 +158,58 @@ def _tried(new: NewConfig, files: Files, *, probe: bool, yes: bool) -> NewConfig
         answer = click.prompt(question, type=click.Choice(["c", "w", "s"]), default="c", show_choices=False)
         if answer != "c":
             return new if answer == "w" else None
-        correct = init_questions.corrected_camera
-        cameras = [correct(each, files.keep) if each.name in failed.cameras else each for each in new.cameras]
-        new = replace(new, cameras=cameras)
-        if failed.broker:
-            new = init_questions.corrected_broker(new, files.keep)
+        new = _corrected(new, files, found)
 
 
-def _try_all(settings: Config, files: Files) -> Failed:
-    """Open each camera and the broker, show the results, and save a picture of each camera with its tiles."""
-    from edge.camera.probe import probe
-    from edge.control.startup import prepare
-    from edge.host.clock import SystemClock
-    from edge.monitoring.doctor import broker
+def _corrected(new: NewConfig, files: SetupFiles, found: Trial) -> NewConfig:
+    """Ask once more for what did not work."""
+    failed = {camera.name for camera in found.cameras if camera.error}
+    correct = init_questions.corrected_camera
+    cameras = [correct(each, files) if each.name in failed else each for each in new.cameras]
+    broker = new.broker
+    if found.broker.grade == "fail" and broker is not None:
+        broker = init_questions.corrected_broker(broker, files)
+    return replace(new, cameras=cameras, broker=broker)
 
-    clock = SystemClock()
-    prepared = prepare(settings, clock)
-    pictures: dict[str, Path] = {}
 
-    def judge(frame: Frame) -> str | None:
-        fault = prepared.picture_fault(frame)
-        if fault is None:
-            picture = files.path.with_name(f"{files.path.stem}-{frame.camera}.png")
-            files.place(files.folder / picture.name, _with_tiles(frame, prepared), mode=0o644)
-            pictures[frame.camera] = picture
-        return fault
+def _try(settings: Config, folder: Path) -> Trial:
+    """Show how each camera and the broker answer.  folder: for the pictures."""
+    from edge.cli.setup_trial import tried
 
-    closed = set()
-    for name, probed in probe(settings.active_cameras, clock, judge).items():
-        actual = probed.actual
-        if probed.error or actual is None:
-            closed.add(name)
-            result("✗", f"camera {name}: {probed.error}")
+    found = tried(settings, lambda name: folder / f"{name}.png")
+    for camera in found.cameras:
+        if camera.error or camera.actual is None:
+            result("✗", f"camera {camera.name}: {camera.error}")
         else:
-            shown = f", its picture with the tiles: {pictures[name]}" if name in pictures else ""
-            result("✓", f"camera {name}: {actual.width}x{actual.height} at {actual.fps:g} fps{shown}")
-    found = broker.finding(settings, clock)
-    mark = {"ok": "✓", "warning": "!", "fail": "✗"}[found.grade]
-    result(mark, f"broker: {found.says}", *filter(None, [found.remedy]))
-    return Failed(frozenset(closed), found.grade == "fail")
+            actual = camera.actual
+            result("✓", f"camera {camera.name}: {actual.width}x{actual.height} at {actual.fps:g} fps")
+    mark = {"ok": "✓", "warning": "!", "fail": "✗"}[found.broker.grade]
+    result(mark, f"broker: {found.broker.says}", *filter(None, [found.broker.remedy]))
+    return found
 
 
-def _with_tiles(frame: Frame, prepared: Prepared) -> bytes:
-    """The picture as PNG, with the borders of its tiles, as the daemon would cut them."""
-    import cv2
-    import numpy as np
+def _write(new: NewConfig, files: SetupFiles, trial: Path, *, yes: bool) -> bool:
+    """Write the configuration; an existing one only after its difference was shown.  False when the user refuses.
 
-    from edge.vision.drawing import png
-
-    session = next(each for each in prepared.sessions if each.name == frame.camera)
-    canvas = cv2.cvtColor(frame.pixels, cv2.COLOR_GRAY2BGR)
-    for x, y, w, h in session.inspector.prepare(frame.pixels, follow=False).boxes():
-        cv2.rectangle(canvas, (int(x), int(y)), (int(x + w - 1), int(y + h - 1)), (230, 170, 60), 1)
-    return png(np.asarray(canvas, np.uint8))
-
-
-def _write(new: NewConfig, files: Files, *, yes: bool) -> bool:
-    """Write the configuration; an existing one only after its difference was shown.  False when the user refuses."""
+    trial: the folder with pictures of the cameras.
+    """
     from edge.config.new_file import text_of
 
-    text = text_of(new)
-    if files.path.exists():
-        before = files.path.read_text("utf-8", "replace")
-        if before == text:
-            note(f"{files.path} is already like this")
-        else:
-            names = (str(files.path), "new")
-            diff = difflib.unified_diff(before.splitlines(), text.splitlines(), *names, lineterm="")
-            echo("\n".join(diff))
-            if not yes and not click.confirm(f"Replace {files.path}?"):
-                return False
-    files.place(files.path, text.encode(), mode=0o644)
-    echo(f"written: {', '.join(map(str, (files.path, *(files.path.with_name(name) for name in files.secrets))))}")
+    before = files.present()
+    difference = files.difference(text_of(new, before))
+    if before is not None and difference:
+        echo(difference)
+        if not yes and not click.confirm(f"Replace {files.path}?"):
+            return False
+    elif before is not None:
+        note(f"{files.path} is already like this")
+    files.folder.mkdir(parents=True, exist_ok=True)
+    files.write(new)
+    echo(f"written: {', '.join(map(str, [files.path, *map(files.path.with_name, files.secrets)]))}")
+    for picture in sorted(trial.glob("*.png")):
+        kept = files.path.with_name(f"{files.path.stem}-{picture.name}")
+        shutil.copyfile(picture, kept)
+        echo(f"picture of camera {picture.stem} with its tiles: {kept}")
     change, program, option = _typed(files.path)
     echo(f"Next: {change}{program} run{option}")
     echo(f"Then, with good product moving: {program} calibrate auto --camera {new.cameras[0].name}{option}")
@@ -270,3 +227,65 @@ def _typed(path: Path) -> tuple[str, str, str]:
     change = "" if is_here else f"cd {shlex.quote(str(path.parent))} && "
     option = "" if path.name == CONFIG_NAME else f" -c {shlex.quote(path.name)}"
     return change, shlex.quote(program), option
+
+
+def _undo(files: SetupFiles, *, as_json: bool) -> None:
+    from edge.cli.setup_files import digest
+
+    if not files.before.exists():
+        raise click.ClickException(f"{files.before} is missing: there is no set-up to undo")
+    before = digest(files.present())
+    files.undo()
+    if as_json:
+        echo(json.dumps({"before_sha256": before, "after_sha256": digest(files.present())}))
+    else:
+        echo(f"{files.path} is as before the last init; another --undo goes forward again")
+
+
+# ---- without questions -----------------------------------------------------------------------------
+
+
+def _show_found(files: SetupFiles, *, search: bool, as_json: bool) -> None:
+    from edge.cli.setup_present import present
+
+    found = init_questions.found_cameras(search=search)
+    if as_json:
+        echo(json.dumps({"present": present(files), "found": [asdict(camera) for camera in found]}))
+        return
+    for camera in found:
+        echo(f"{camera.source}  {camera.description}")
+
+
+def _take(answers: Path, files: SetupFiles, *, dry_run: bool, as_json: bool) -> None:
+    """Try answers from a file, or write what they gave when they were tried."""
+    from edge.cli import setup_answers
+    from edge.cli.setup_files import digest
+    from edge.cli.setup_present import effect, masked
+    from edge.config.new_file import text_of
+
+    new = setup_answers.read(answers).new_config(files)
+    folder = answers.resolve().parent
+    before = files.present()
+    settings = _settings(new, files, folder)
+    facts: dict[str, Any] = {
+        "file": str(files.path),
+        "before_sha256": digest(before),
+        "after_sha256": digest(text_of(new, before)),
+        "difference": masked(files.difference(text_of(new, before)), files),
+        "secrets": list(files.secrets),
+        "effect": effect(files, settings),
+    }
+    if dry_run:
+        from edge.cli.setup_trial import tried
+
+        found = tried(settings, lambda name: folder / f"{name}.png", {camera.name for camera in new.cameras})
+        facts |= found.as_json()
+    else:
+        files.write(new)
+    if as_json:
+        echo(json.dumps(facts))
+    elif dry_run:
+        echo(facts["difference"])
+        echo("it works" if facts["works"] else "it does not work: see --json")
+    else:
+        echo(f"written: {', '.join([str(files.path), *files.secrets])}")

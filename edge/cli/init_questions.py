@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import click
 
@@ -15,15 +15,13 @@ from edge.cli.progress import echo, note
 
 if TYPE_CHECKING:
     from edge.camera.discovery import FoundCamera
-    from edge.config.new_file import NewCamera, NewConfig
+    from edge.cli.setup_files import SetupFiles
+    from edge.config.new_file import NewBroker, NewCamera
 
 GENERATED: Final = "strip:?mm_per_px=0.25"
 USUAL_NAMES: Final = ("top", "bottom")
 WITH_LOGIN: Final = ("rtsp", "rtsps", "http", "https")
 """Schemes of sources that may want a user and a password."""
-BROKER_PASSWORD: Final = "mqtt-password"  # noqa: S105 (the name of a file)
-Keep = Callable[[str, str], None]
-"""Takes the name of a file and the secret that it will hold."""
 
 
 def node_name(default: str) -> str:
@@ -34,7 +32,7 @@ def node_name(default: str) -> str:
 # ---- cameras ---------------------------------------------------------------------------------------
 
 
-def camera_of(text: str, keep: Keep, *, ask: bool) -> NewCamera:
+def camera_of(text: str, files: SetupFiles, *, ask: bool) -> NewCamera:
     """The camera that `--camera NAME=SOURCE` names; its password goes into a file.  Raises click.UsageError."""
     from edge.config.new_file import NewCamera
 
@@ -43,14 +41,14 @@ def camera_of(text: str, keep: Keep, *, ask: bool) -> NewCamera:
         raise click.BadParameter(f"{text!r}: write NAME=SOURCE, for example top=/dev/video0", param_hint="--camera")
     source = GENERATED if source == "strip" else source
     _check({"cameras": [{"name": name, "source": source}]})
-    return NewCamera(name, _with_login(source, name, keep, ask=ask))
+    return NewCamera(name, _with_login(source, name, files, ask=ask))
 
 
-def choose_cameras(keep: Keep, *, ask: bool, search: bool) -> list[NewCamera]:
+def choose_cameras(files: SetupFiles, *, ask: bool, search: bool) -> list[NewCamera]:
     """Show what was found, and let the user choose by number, or write a source."""
     from edge.config.new_file import NewCamera
 
-    found = _found(search=search)
+    found = found_cameras(search=search)
     for number, camera in enumerate(found, 1):
         echo(f"  {number}  {camera.source}  {camera.description}")
     if not ask:
@@ -63,18 +61,20 @@ def choose_cameras(keep: Keep, *, ask: bool, search: bool) -> list[NewCamera]:
         usual = USUAL_NAMES[len(chosen)] if len(chosen) < len(USUAL_NAMES) else f"camera{len(chosen) + 1}"
         source = _source_of(word, found)
         name = _asked(f"Name of the camera {_public(source)}", _name_besides(chosen), default=usual)
-        chosen.append(NewCamera(name, _with_login(source, name, keep, ask=True)))
+        chosen.append(NewCamera(name, _with_login(source, name, files, ask=True)))
     return chosen
 
 
-def corrected_camera(camera: NewCamera, keep: Keep) -> NewCamera:
+def corrected_camera(camera: NewCamera, files: SetupFiles) -> NewCamera:
     """Ask once more for what may be wrong with a camera that did not open."""
     bare, user = _without_login(camera.source)
+    files.forget(camera.source)
     source = _asked(f"Source of the camera {camera.name}", _source, default=bare)
-    return replace(camera, source=_with_login(source, camera.name, keep, ask=True, user=user))
+    return replace(camera, source=_with_login(source, camera.name, files, ask=True, user=user))
 
 
-def _found(*, search: bool) -> list[FoundCamera]:
+def found_cameras(*, search: bool) -> list[FoundCamera]:
+    """Cameras of this machine, and with a search those that answer in its networks."""
     from edge.camera.discovery import local_cameras, network_cameras
     from edge.host.clock import SystemClock
 
@@ -98,26 +98,21 @@ def _source_of(word: str, found: Sequence[FoundCamera]) -> str:
     return word
 
 
-def _with_login(source: str, name: str, keep: Keep, *, ask: bool, user: str = "") -> str:
+def _with_login(source: str, name: str, files: SetupFiles, *, ask: bool, user: str = "") -> str:
     """The URL with a user and a reference to a file with the password, if the camera wants them.
 
     user: the default of the question.
     """
-    from edge.host.url import SAFE_IN_LOGIN
-
     parts = urlsplit(source)
     if parts.scheme not in WITH_LOGIN or "${" in parts.netloc:
         return source
-    login, password = parts.username, parts.password
-    if login is None and ask:
-        answer = click.prompt("Its user (empty: none)", default=user, show_default=bool(user))
-        login = quote(answer, safe=SAFE_IN_LOGIN) or None
-    if login is None or (password is None and not ask):
+    login, password = unquote(parts.username or ""), parts.password
+    if not login and ask:
+        login = click.prompt("Its user (empty: none)", default=user, show_default=bool(user))
+    if not login or (password is None and not ask):
         return source
-    secret = f"camera-{name}-password"
-    keep(secret, click.prompt("Its password", hide_input=True) if password is None else unquote(password))
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{login}:${{file:{secret}}}@{host}"))
+    secret = click.prompt("Its password", hide_input=True) if password is None else unquote(password)
+    return files.with_login(_without_login(source)[0], name, login, secret)
 
 
 def _without_login(source: str) -> tuple[str, str]:
@@ -137,42 +132,55 @@ def _public(source: str) -> str:
 # ---- the broker ------------------------------------------------------------------------------------
 
 
-def with_broker(new: NewConfig, keep: Keep, folder: Path, *, ask: bool) -> NewConfig:
-    """Ask for what the options did not name.  folder: of the configuration.  Raises click.UsageError."""
-    given = None if new.broker is None else _checked_broker(new.broker)
-    address = _broker(given or (_asked_broker("embedded") if ask else "embedded"))
+def broker_of(given: NewBroker, files: SetupFiles, *, ask: bool) -> NewBroker:
+    """Ask for what the options did not name.  given: by options, "" for the address that none named.
+
+    Raises click.UsageError.
+    """
+    from edge.config.new_file import EMBEDDED
+
+    named = _checked_broker(given.address) if given.address else ""
+    address = _broker(named or (_asked_broker(EMBEDDED) if ask else EMBEDDED))
     plain = _is_plain(address)
-    if given is not None and plain and ask and not _agrees_to_plain():
+    if named and plain and ask and not _agrees_to_plain():
         raise click.UsageError("write mqtts://HOST:8883")
-    new = replace(new, broker=None if address == "embedded" else address, allow_plaintext=plain)
-    if not ask or address.startswith("embedded"):
-        return new
+    broker = replace(given, address=address, allow_plaintext=plain)
+    if not ask or address.startswith(EMBEDDED):
+        return broker
     note(f"at {address}")
-    user = new.username or click.prompt("User at the broker (empty: none)", default="", show_default=False) or None
-    return _with_broker_password(replace(new, username=user), keep, folder)
+    user = broker.username or click.prompt("User at the broker (empty: none)", default="", show_default=False) or None
+    return _with_password(replace(broker, username=user), files)
 
 
-def corrected_broker(new: NewConfig, keep: Keep) -> NewConfig:
+def corrected_broker(broker: NewBroker, files: SetupFiles) -> NewBroker:
     """Ask once more for what may be wrong with a broker that did not answer."""
-    address = _broker(_asked_broker(new.broker or "embedded"))
-    if address.startswith("embedded"):
-        return replace(new, broker=None if address == "embedded" else address, username=None, password_file=None)
-    ca_file = None
+    from edge.config.new_file import EMBEDDED, NewBroker
+
+    files.forget(broker.password_file or "")
+    address = _broker(_asked_broker(broker.address))
+    if address.startswith(EMBEDDED):
+        return NewBroker(address)
+    ca_file = broker.ca_file or ""
     if address.startswith("mqtts:"):
-        authority = click.prompt("Its CA certificate, a PEM file (empty: the system's)", default=new.ca_file or "")
-        ca_file = authority or None
-    user = click.prompt("User at the broker (empty: none)", default=new.username or "") or None
-    new = replace(new, broker=address, allow_plaintext=_is_plain(address), ca_file=ca_file, username=user)
-    return _with_broker_password(replace(new, password_file=None), keep, Path())
+        question = "The certificate of its authority, a PEM file (empty: the system's)"
+        ca_file = click.prompt(question, default=ca_file, show_default=bool(ca_file))
+    user = broker.username or ""
+    user = click.prompt("User at the broker (empty: none)", default=user, show_default=bool(user))
+    corrected = NewBroker(address, user or None, allow_plaintext=_is_plain(address), ca_file=ca_file or None)
+    return _with_password(corrected, files)
 
 
-def _with_broker_password(new: NewConfig, keep: Keep, folder: Path) -> NewConfig:
+def _with_password(broker: NewBroker, files: SetupFiles) -> NewBroker:
     """Ask for the password, unless its file is there."""
-    if new.username is None or (new.password_file is not None and (folder / new.password_file).exists()):
-        return new
-    name = new.password_file or BROKER_PASSWORD
-    keep(name, click.prompt("Password at the broker", hide_input=True))
-    return replace(new, password_file=name)
+    from edge.cli.setup_answers import BROKER_SECRET
+
+    named = broker.password_file
+    if broker.username is None or (named is not None and (files.folder / named).exists()):
+        return broker
+    if named is not None and Path(named).name != named:
+        raise click.UsageError(f"--password-file {named}: there is no such file; give a name beside the configuration")
+    secret = click.prompt("Password at the broker", hide_input=True)
+    return replace(broker, password_file=files.keep_secret(named or BROKER_SECRET, secret))
 
 
 def _asked_broker(default: str) -> str:

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,6 +62,47 @@ def parsed(raw: bytes, origin: str) -> object:
         raise _refused(origin, f"cannot be read: {error}", "Give YAML in UTF-8") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where a value stands in its text, as indices.
+
+    key, column: of its key.  is_plain: no mapping or list.  inner: by key, in a mapping that has a line for each.
+    items: where each begins, in a list that has a line for each.
+    """
+
+    key: int
+    column: int
+    start: int
+    end: int
+    is_plain: bool
+    inner: Mapping[str, Span]
+    items: tuple[int, ...]
+
+
+def spans(text: str) -> Mapping[str, Span]:
+    """The values of a YAML mapping by their keys; empty for anything else.  Raises ConfigError."""
+    try:
+        return _spans(yaml.compose(text, Loader=yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError):
+        raise _refused("the text", "is not usable YAML", "Correct it") from None
+
+
+def _spans(node: yaml.Node | None) -> Mapping[str, Span]:
+    pairs = node.value if isinstance(node, yaml.MappingNode) and not node.flow_style else ()
+    return {
+        str(key.value): Span(
+            key.start_mark.index, key.start_mark.column, value.start_mark.index, value.end_mark.index,
+            isinstance(value, yaml.ScalarNode), _spans(value), _items(value),
+        )
+        for key, value in pairs
+    }  # fmt: skip
+
+
+def _items(node: yaml.Node) -> tuple[int, ...]:
+    is_list = isinstance(node, yaml.SequenceNode) and not node.flow_style
+    return tuple(item.start_mark.index for item in node.value) if is_list else ()
+
+
 def _value(text: str, origin: str) -> object:
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 (a SafeLoader that refuses more)
@@ -83,6 +125,13 @@ def exists(path: Path) -> bool:
 def coded(value: Mapping[str, Any]) -> bytes:
     """Plain values as YAML, for `read`."""
     return yaml.safe_dump(dict(value), sort_keys=False, default_flow_style=None, width=110).encode()
+
+
+def coded_key(key: str, value: Any) -> str:
+    """One key and its value as lines of a file."""
+    is_section = isinstance(value, dict | list)
+    style = None if is_section else False
+    return yaml.safe_dump({key: value}, sort_keys=False, default_flow_style=style, width=110, allow_unicode=True)
 
 
 def place(files: Mapping[Path, bytes]) -> None:

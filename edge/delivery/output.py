@@ -60,6 +60,8 @@ class CameraFigures:
     budget_ms: float | None
     surface: str | None = None
     operator_side: str | None = None
+    is_generated: bool = False
+    """Whether it is the generated strip."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from edge.camera.sources.simulator import is_strip
 from edge.coverage.strip_position import StripReading
 from edge.delivery.output import CameraFigures, NodeStatus
 from edge.evidence.archive import Archive
@@ -105,6 +106,7 @@ class NodeStatusReader:
             budget_ms=None if settings.budget_ns is None else camera.budget_ms,
             surface=camera.surface,
             operator_side=camera.operator_side,
+            is_generated=is_strip(camera.source.get_secret_value()),
         )
 
     def _machine_now(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from edge.web.api import (
     model,
     node,
     session,
+    setup,
     state,
 )
 from edge.web.route import Page, Parameter, Request, Response, Route
@@ -369,5 +370,44 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Go back to the calibration before the last change",
         "api-calibration-change-1",
         body=calibration.UNDO,
+    ),
+    Route(
+        "GET", f"{API}/setup", "engineer", setup.setup, "What is configured, and this machine's cameras", "api-setup-1"
+    ),
+    Route("POST", f"{API}/setup/find", "engineer", setup.find, "Look for cameras in the networks, too", "api-job-1"),
+    Route(
+        "POST",
+        f"{API}/setup/try",
+        "engineer",
+        setup.attempt,
+        "Try cameras and broker, and preview the configuration",
+        "api-job-1",
+        body=setup.TRY,
+    ),
+    Route(
+        "GET",
+        f"{API}/setup/pictures/{{job}}/{{camera}}.png",
+        "engineer",
+        setup.picture,
+        "A camera's picture of a trial, with its tiles",
+        "image/png",
+    ),
+    Route(
+        "POST",
+        f"{API}/setup/apply",
+        "engineer",
+        setup.apply,
+        "Write what a trial showed, and reload; refused as `stale` where the file has changed",
+        "api-setup-change-1",
+        body=setup.APPLY,
+    ),
+    Route(
+        "POST",
+        f"{API}/setup/undo",
+        "engineer",
+        setup.undo,
+        "Go back to the configuration before the last set-up",
+        "api-setup-change-1",
+        body=setup.UNDO,
     ),
 )

@@ -21,8 +21,9 @@ from rich.console import Console
 from rich.terminal_theme import TerminalTheme
 
 ROOT: Final = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "system")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "system"), str(ROOT / "tests" / "bench")]
 
+from first_hour import CAMERA_LOGIN, FPS, SIZE, Mill  # noqa: E402
 from rtsp_camera import RtspServer  # noqa: E402
 
 OUT: Final = ROOT / "docs" / "terminal"
@@ -160,7 +161,10 @@ def run_and_status(folder: Path) -> None:
 def init(folder: Path) -> None:
     site(folder, "strip:", 18_942)
     (folder / "config.yaml").unlink()
-    camera = RtspServer(18_943, "20", "800", "400", "digest", users={"viewer": "secret"})
+    mill = Mill(folder / "frames")
+    mill.start()
+    settings = (str(FPS), *map(str, SIZE), "digest", str(FPS), str(folder / "frames"))
+    camera = RtspServer(18_943, *settings, users=dict([CAMERA_LOGIN]))
     camera.start()
     terminal = Terminal(folder, "init")
     terminal.type("defectd init")
@@ -168,8 +172,8 @@ def init(folder: Path) -> None:
         ("Name of this node", "line3"),
         ("Cameras, separated", camera.url),
         ("Name of the camera", ""),
-        ("Its user", "viewer"),
-        ("Its password", "secret"),
+        ("Its user", CAMERA_LOGIN[0]),
+        ("Its password", CAMERA_LOGIN[1]),
         ("Broker", "embedded"),
     )
     try:

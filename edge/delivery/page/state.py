@@ -124,6 +124,7 @@ def _figures(figures: CameraFigures | None) -> dict[str, Any]:
         "frames": dict(figures.frames),
         "tiles": dict(figures.tiles),
         "strip_m": None if figures.strip_m is None else dict(figures.strip_m),
+        "is_generated": figures.is_generated,
     }
 
 

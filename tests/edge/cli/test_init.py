@@ -57,9 +57,10 @@ def test_a_camera_that_does_not_open_writes_nothing_without_consent(ask, tmp_pat
 
 def test_what_failed_is_asked_again_and_the_rest_is_kept(ask, tmp_path):
     """A camera that does not open is corrected; node, broker and the picture come out of one run."""
-    answers = ["line9", "missing.png", "side", "embedded", "c", "strip:?mm_per_px=0.25"]
+    answers = ["line9", "rtsp://127.0.0.1:1/x", "side", "viewer", "wrong", "embedded", "c", "strip:?mm_per_px=0.25"]
     result = ask(answers=answers)
     assert result.exit_code == 0, result.output
+    assert not list(tmp_path.glob("*password*"))
     settings = config.load(tmp_path / "config.yaml")
     assert (settings.node, settings.cameras[0].name) == ("line9", "side")
     assert settings.cameras[0].source.get_secret_value().startswith("strip:")

@@ -14,6 +14,7 @@ export const PAGES = [
   { path: "/calibrate", name: "calibrate", title: "Calibrate", nav: "Calibrate", css: "calibrate.css", load: () => import("./pages/calibrate.js") },
   { path: "/calibrate/:camera", name: "calibrate", title: "Calibrate", css: "calibrate.css", load: () => import("./pages/calibrate.js") },
   { path: "/model", name: "model", title: "Model", nav: "Model", css: "model.css", load: () => import("./pages/model.js") },
+  { path: "/setup", name: "setup", title: "Set up", css: "setup.css", load: () => import("./pages/setup.js") },
   { path: "/node", name: "node", title: "Node", nav: "Node", css: "node.css", load: () => import("./pages/node.js") },
   { path: "/fleet", name: "fleet", title: "Fleet", nav: "Fleet", css: "fleet.css", load: () => import("./pages/fleet.js") },
 ];

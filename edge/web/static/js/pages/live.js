@@ -15,6 +15,7 @@ import { StripCard } from "./live/strip_card.js";
 export default function LivePage({ query }) {
   const isWall = "wall" in query;
   const hasState = useStore(({ state }) => state !== null);
+  const isDemo = useStore(({ state }) => Boolean(state?.cameras.length) && state.cameras.every((camera) => camera.is_generated));
   const [focus, setFocus] = useState(null);
   const [selected, setSelected] = useState(null);
   const showOnMap = useCallback((place) => {
@@ -38,6 +39,7 @@ export default function LivePage({ query }) {
     <div class="live-main">
       <div class="live-left">
         <${CameraCards} isWall=${isWall} />
+        ${!isWall && isDemo && html`<p class="live-demo soft">This is a generated strip. <a href=${href("/setup")}>Set up your own camera</a></p>`}
         <${StripCard} isWall=${isWall} focus=${focus} selected=${selected} onSelect=${setSelected} />
       </div>
       ${

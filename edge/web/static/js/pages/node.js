@@ -4,6 +4,7 @@ import { get } from "../api.js";
 import { html, useEffect, useState } from "../html.js";
 import { StateMark } from "../parts/chip.js";
 import { bytes, fullTime, isKnown, number, plural } from "../parts/format.js";
+import { href } from "../router.js";
 import { useSession } from "../session.js";
 import { useStore } from "../store.js";
 import { DeliveryCard } from "./node/delivery.js";
@@ -74,6 +75,7 @@ function Heading({ state }) {
     <h1>${state.node}</h1>
     <${StateMark} kind=${kind}>${words}</${StateMark}>
     <span class="soft">version ${state.version}${state.since && html`, runs since <b>${fullTime(state.since)}</b>`}</span>
+    <a class="node-setup" href=${href("/setup")}>Set up cameras and broker</a>
     ${state.reasons.length > 0 && html`<p class="node-reasons">${state.reasons.join("; ")}</p>`}
   </section>`;
 }
