@@ -48,6 +48,9 @@ CAMERA_LOGIN: Final = ("viewer", "s3cret/#1")
 BROKER_LOGIN: Final = ("line3", "br0ker pw#")
 GOOD_MINUTES: Final = 2
 """Of good surface, in both walks; the default is 10."""
+SINCE: Final = "1m"
+TAUGHT: Final = 8
+"""Defects of the new class that are labelled."""
 LIMIT_S: Final = 900.0
 DEFECT: Final = r"top +\S+ +(minor|major|critical) "
 PROMPT: Final = "ready> "
@@ -123,22 +126,23 @@ class Shell:
 
 
 class Mill(threading.Thread):
-    """The rolling mill: writes frames for the camera.  is_good: without defects."""
+    """The rolling mill: writes frames for the camera.  shows: defects of all kinds, `good` surface, or `scratches`."""
 
     def __init__(self, fifo: Path) -> None:
         super().__init__(daemon=True)
         os.mkfifo(fifo)
         self._fifo = fifo
-        self.is_good = False
+        self.shows = "all"
 
     def run(self) -> None:
-        strips = {good: Strip(width=SIZE[0], height=SIZE[1], border_px=60, defects=not good) for good in (False, True)}
+        kinds = {"all": {}, "good": {"defects": 0}, "scratches": {"classes": ("scratches",), "spacing_px": 500}}
+        strips = {name: Strip(width=SIZE[0], height=SIZE[1], border_px=60, **kind) for name, kind in kinds.items()}
         number = 0
         while True:
             with self._fifo.open("wb", buffering=0) as camera, contextlib.suppress(BrokenPipeError):
                 start_s, start = time.monotonic(), number
                 while True:
-                    camera.write(strips[self.is_good].frame(number).tobytes())
+                    camera.write(strips[self.shows].frame(number).tobytes())
                     number += 1
                     time.sleep(max(0.0, start_s + (number - start) / FPS - time.monotonic()))
 
@@ -227,7 +231,7 @@ def now(site: Site, hour: Hour, one: Shell, other: Shell) -> None:
     one.wait(DEFECT)
     hour.reached("RTSP camera inspected")
 
-    site.mill.is_good = True
+    site.mill.shows = "good"
     other.run(". .venv/bin/activate && cd line3")
     other.run(f"defectd calibrate auto --camera top --minutes {GOOD_MINUTES}")
     other.wait("Write this calibration")
@@ -235,12 +239,14 @@ def now(site: Site, hour: Hour, one: Shell, other: Shell) -> None:
     other.wait("the daemon uses it")
     hour.reached("calibrated")
 
-    site.mill.is_good = False
-    other.run("defectd evidence export --out tiles")
+    site.mill.shows = "scratches"
+    one.wait(rf"(({DEFECT})[^$]*?){{{TAUGHT}}}")
+    other.run(f"defectd evidence export --since {SINCE} --kind defect --out tiles")
     other.wait(r"\d+ tiles, ")
-    other.run("mv tiles/scratches tiles/roll-scratch")
+    other.run("mkdir roll && mv tiles/*/* roll && rm -r tiles && mkdir tiles && mv roll tiles/roll-scratch")
     other.run("defectd calibrate classes --camera top --labelled tiles")
     other.wait("written: ")
+    other.wait(re.escape(PROMPT))
     other.run("defectd reload")
     one.wait(r"top +roll-scratch ")
     hour.reached("own class taught, and in an event")
@@ -284,7 +290,7 @@ def before(site: Site, hour: Hour, one: Shell, other: Shell) -> None:
     other.wait("defect.opened")
     hour.reached("RTSP camera inspected")
 
-    site.mill.is_good = True
+    site.mill.shows = "good"
     one.press("\x03")
     one.wait(re.escape(PROMPT))
     frames = GOOD_MINUTES * 60 * FPS

@@ -104,7 +104,10 @@ def _teach(
     for line in calibration.report(found):
         run.say(line)
     _say_what_stays(run, found, network, keeps=keeps, distance=distance)
-    objections = tuple(f"{one} and {other} cannot be distinguished" for one, other in found.inseparable)
+    objections = (
+        *(f"{one} and {other} cannot be distinguished" for one, other in found.inseparable),
+        *(f"none of {point.n} pictures of {point.name} was named right" for point in found.points if not point.named),
+    )
     refused = CalibrationError(
         f"{'; '.join(objections)}: no better than by chance. Nothing was written. Give more pictures, "
         "join the folders, or accept it with --i-have-looked"
