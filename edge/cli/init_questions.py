@@ -185,9 +185,9 @@ def _with_password(broker: NewBroker, files: SetupFiles) -> NewBroker:
 
 def _asked_broker(default: str) -> str:
     """An address; one without TLS to another machine only after a yes."""
-    question = "Broker (mqtts://HOST:8883, mqtt://HOST:1883; embedded: a small one inside, to try)"
+    echo("Write mqtts://HOST:8883, mqtt://HOST:1883, or embedded (a small broker inside, to try).")
     while True:
-        answer = _asked(question, _checked_broker, default=default)
+        answer = _asked("Broker", _checked_broker, default=default)
         if not _is_plain(_broker(answer)) or _agrees_to_plain():
             return answer
 

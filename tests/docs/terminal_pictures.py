@@ -104,6 +104,7 @@ class Terminal:
             console.print()  # room for the last line's descenders
             svg = console.export_svg(title=title, theme=colours, unique_id=f"{name}-{theme}")
             svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL).replace("Fira Code", "DejaVu Sans Mono")
+            svg = svg.replace("rgba(255,255,255,0.35)", "rgba(128,128,128,0.5)")  # the frame, seen on any page
             (OUT / f"{name}-{theme}.svg").write_text(re.sub(r"[ \t]+\n", "\n", svg), "utf-8")
         print(f"{OUT / name}-*.svg")  # noqa: T201
 
@@ -192,7 +193,7 @@ def calibrate(folder: Path) -> None:
     daemon.type("defectd run --plain")
     daemon.wait("camera top runs")
     terminal.type("defectd calibrate auto --camera top --minutes 1 --false-alarms-per-hour 100 --length-mm 1250")
-    terminal.wait(r"Write this calibration\?")
+    terminal.wait(r"Write this calibration\?", 4 * WAIT_S)
     terminal.type("y")
     terminal.wait("take all of it back")
     terminal.save("calibrate-auto", "defectd calibrate auto")
