@@ -4,7 +4,8 @@ VENV   ?= .venv
 CONFIG ?= config.yaml
 WORKERS ?= 2
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
+# Python compiles what a command imports; to compile all of it takes as long as to install it.
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on --no-compile
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-quick train-quick lint docs man pictures pictures-terminal wheels-arm64 test-arm64 soak-delivery test-install deb release bench clean
