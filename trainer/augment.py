@@ -13,7 +13,7 @@ from typing import Final
 
 import torch
 from torch import Tensor
-from torch.nn.functional import conv2d, grid_sample, pad
+from torch.nn.functional import avg_pool2d, conv2d, grid_sample, pad
 
 PLAIN_STRENGTH: Final = 0.25
 """Strength of the changes of light for a plain tile."""
@@ -21,6 +21,10 @@ NOISY, BLURRED, MOVED = 0.6, 0.45, 0.35
 """Shares of the tiles that are not plain: with noise, with blur; and the share of motion blur among the blurred."""
 REACH_PX: Final = 3
 """Reach of a blur kernel to each side."""
+LOCAL_PX: Final = 12
+"""Reach of the local mean to each side, for a tile that is inverted about it."""
+WHOLE: Final = 0.4
+"""Share of the inverted tiles whose gray is inverted as a whole."""
 BANK: Final = 1 << 22
 """Size of a table of normal random numbers, read from random offsets: drawing new ones costs more than a step."""
 
@@ -30,7 +34,8 @@ class Changes:
     """Strength of the augmentation.  strength: 1 as in training, 0 only rotates and mirrors.
 
     warped, plain: shares of a batch, drawn independently.  warp: strength of the warp.  noise: maximum standard
-    deviation, gray levels at the size of the network's input.
+    deviation, gray levels at the size of the network's input; less where the contrast is reduced.  faint: the least
+    contrast, as a share of the tile's own.
     """
 
     strength: float = 1.0
@@ -38,6 +43,7 @@ class Changes:
     plain: float = 0.5
     warp: float = 1.0
     noise: float = 17.0
+    faint: float = 0.6065
 
 
 def augment(tiles: Tensor, changes: Changes, generator: torch.Generator) -> Tensor:
@@ -70,7 +76,7 @@ def augment(tiles: Tensor, changes: Changes, generator: torch.Generator) -> Tens
     bend = draw(-0.4, 0.4) * strength
     x.mul_((x * (-1 / 255)).add_(1).mul_(bend).add_(1))  # similar to a gamma of 0.7 to 1.5, without a power function
     mean = x.mean((-1, -2), keepdim=True)
-    contrast, gain = torch.exp(draw(-0.5, 0.45) * strength), torch.exp(draw(-0.6, 0.45) * strength)
+    contrast, gain = torch.exp(draw(math.log(changes.faint), 0.45) * strength), torch.exp(draw(-0.6, 0.45) * strength)
     x.sub_(mean).mul_(contrast).add_(mean * gain)
     line = torch.linspace(-1, 1, x.shape[-1], device=device)
     tilt_x, tilt_y = draw(-0.4, 0.4) * strength, draw(-0.4, 0.4) * strength
@@ -78,8 +84,28 @@ def augment(tiles: Tensor, changes: Changes, generator: torch.Generator) -> Tens
     # A sensor saturates before its noise is added.
     x.clamp_(0, 255)
     noisy = some(NOISY) & ~plain
-    _add_noise(x, noisy, changes.noise * changes.strength * draw(0, 1).flatten(), generator)
+    sigma = changes.noise * changes.strength * draw(0, 1) * contrast.clamp(max=1)  # else it hides a faint defect
+    _add_noise(x, noisy, sigma.flatten(), generator)
     return x.clamp_(0, 255)
+
+
+def invert_some(x: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Invert the polarity of a share of the tiles: on another steel a scratch may be dark where it is bright here.
+
+    A tile is inverted about its local mean, which keeps the light, or as a whole.  x: (B, 1, S, S) float32, 0 to 255,
+    stays unchanged.  Returns the same shape.
+    """
+    if not share:
+        return x
+    chosen = torch.rand(len(x), generator=generator, device=x.device) < share
+    some = x[chosen]
+    local = pad(some, (LOCAL_PX,) * 4, mode="reflect")
+    for kernel in ((1, 2 * LOCAL_PX + 1), (2 * LOCAL_PX + 1, 1)):  # a square at once takes ten times as long
+        local = avg_pool2d(local, kernel, stride=1)
+    whole = torch.rand(len(some), 1, 1, 1, generator=generator, device=x.device) < WHOLE
+    inverted = x.clone()
+    inverted[chosen] = torch.where(whole, 255.0 - some, 2.0 * local - some).clamp_(0, 255)
+    return inverted
 
 
 def _add_noise(x: Tensor, chosen: Tensor, sigma: Tensor, generator: torch.Generator) -> None:

@@ -180,11 +180,9 @@ def _check_architecture(name: str, architecture: Architecture, *, ships: bool) -
             f"{name}: architecture.convs.0: kernel {stem.kernel}, stride {stem.stride}: the first convolution needs a "
             "kernel as large as its stride, because the export folds the input scaling into it"
         )
-    inputs = (1, *(conv.channels for conv in architecture.convs))
-    weights = sum(c.kernel**2 * before * c.channels for c, before in zip(architecture.convs, inputs, strict=False))
-    if ships and 4 * weights > MAX_STUDENT_BYTES:
+    if ships and 4 * architecture.weights > MAX_STUDENT_BYTES:
         raise TrainingError(
-            f"{name}: architecture: {architecture.name} has {4 * weights:,} bytes of weights; at most "
+            f"{name}: architecture: {architecture.name} has {4 * architecture.weights:,} bytes of weights; at most "
             f"{MAX_STUDENT_BYTES:,} ship. Make it narrower, or add `prune:`"
         )
 

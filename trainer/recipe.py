@@ -47,6 +47,10 @@ class Fit:
     cost 5 points of accuracy under noise."""
     light_strength: Share = 0.35
     """Strength of the warp after `light_from`."""
+    inverted: Share = 0.0
+    """Share of a batch whose polarity is inverted: another mill's scratches may be dark where these are bright."""
+    faint: Annotated[float, Field(gt=0, le=1)] = 0.6065
+    """The least contrast, as a share of the picture's own."""
     share_defects: Rate = 0.5
     """Shares of an epoch by source; if a source is empty, the others fill its share."""
     share_good: Weight = 0.16
@@ -65,6 +69,7 @@ class Fit:
             plain=self.plain_share,
             warp=self.light_strength if late else 1.0,
             noise=self.noise,
+            faint=self.faint,
         )
 
 

@@ -27,9 +27,10 @@ from edge.errors import CalibrationError, ImageError
 from edge.frame import Bools, Box, Float32s, Float64s, Gray, Indices
 from edge.model.classifier import Classifier
 from edge.vision import drift, image_quality
-from edge.vision.anomaly import AnomalyModel, Model, views_of
+from edge.vision.anomaly import AnomalyModel, views_of
 from edge.vision.decision import defective
 from edge.vision.inspector import Inspector
+from edge.vision.learned_file import Model
 
 MIN_TILES: Final = 20
 MIN_FRAMES: Final = 20

@@ -23,7 +23,7 @@ from edge.frame import Float64s, Indices
 from edge.model.bundle import ModelCard
 from edge.model.classifier import Scores
 from edge.model.surface import Memory
-from edge.vision.anomaly import Model
+from edge.vision.learned_file import Model
 from edge.vision.taught_classes import GOOD, TaughtClasses, every_probability
 
 MIN_PICTURES: Final = 2

@@ -8,9 +8,6 @@ their spread on good surface, are combined like the components of a vector.
 
 from __future__ import annotations
 
-import io
-import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +18,12 @@ import numpy as np
 from edge import config
 from edge.errors import ConfigError, Problem
 from edge.frame import Float32s, Indices
-from edge.host import regular_file
-from edge.model.bundle import FP32, MAX_ACTIVATIONS, ModelCard
+from edge.model.bundle import MAX_ACTIVATIONS, ModelCard
 from edge.model.classifier import Scores
+from edge.vision import learned_file
+from edge.vision.learned_file import Model
 
 SCHEMA: Final = "defectd.normality/2"
-MAX_BYTES: Final = 8 << 20
-"""Far above any such file; bounds what a damaged file can make this process read."""
 ARRAYS: Final = ("starts", "whitening", "offset", "gain", "shift")
 """Arrays of `Gaussians`, by their names in the file."""
 MIN_SQUARE: Final = np.float32(1e-30)
@@ -94,22 +90,6 @@ def joined(logarithms: Float32s, gain: Float32s, shift: Float32s) -> Float32s:
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
-    """The network with whose scores a calibration was made.  sha256: of student.onnx."""
-
-    name: str
-    version: str
-    sha256: str
-
-    @classmethod
-    def of(cls, card: ModelCard) -> Model:
-        return cls(card.name, card.version, card.files[FP32])
-
-    def __str__(self) -> str:
-        return f"{self.name} {self.version} ({self.sha256[:12]})"
-
-
-@dataclass(frozen=True, slots=True)
 class AnomalyModel:
     """Good surface of one camera, measured with one network.
 
@@ -128,32 +108,14 @@ class AnomalyModel:
 
     def coded(self) -> bytes:
         """The content of the file."""
-        head = {
-            "schema": SCHEMA,
-            "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.sha256},
-            "threshold": self.threshold,
-            "doubt": self.unsure_threshold,
-            "views": self.surface.names,
-        }
-        arrays = {name: getattr(self.surface, name) for name in ARRAYS}
-        buffer = io.BytesIO()
-        np.savez(buffer, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **arrays)
-        return buffer.getvalue()
+        head = {"threshold": self.threshold, "doubt": self.unsure_threshold, "views": self.surface.names}
+        return learned_file.coded(SCHEMA, self.model, head, {name: getattr(self.surface, name) for name in ARRAYS})
 
     @classmethod
     def read(cls, path: Path) -> AnomalyModel:
         """Read a file.  Raises ConfigError when it holds no anomaly model."""
-        try:
-            content = regular_file.read(path, MAX_BYTES + 1)
-            if len(content) > MAX_BYTES:
-                raise ValueError("larger than any anomaly model")
-            return _decoded(content)
-        except OSError as error:
-            why = str(error.strerror or error)
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            why = f"not an anomaly model: {error}"
         remedy = "Run `defectd calibrate normal`, or leave the key out"
-        raise ConfigError("configuration", (Problem("cameras.anomaly", str(path), why[:200], remedy),))
+        return learned_file.read(path, _decoded, key="cameras.anomaly", what="anomaly model", remedy=remedy)
 
 
 def fitting(known: Sequence[AnomalyModel], card: ModelCard, camera: str) -> AnomalyModel | None:
@@ -192,23 +154,15 @@ def of_camera(camera: config.Camera, card: ModelCard) -> AnomalyModel | None:
 
 
 def _decoded(content: bytes) -> AnomalyModel:
-    """Raises ValueError, KeyError, TypeError, BadZipFile."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        head = json.loads(bytes(file["head"]))
-        if head["schema"] != SCHEMA:
-            raise ValueError(f"{head['schema']!r}, not {SCHEMA!r}: made by another version of defectd")
-        starts = np.asarray(file["starts"], np.intp)
-        arrays = [np.asarray(file[name], np.float32) for name in ARRAYS[1:]]
-    names = tuple(map(str, head["views"]))
-    surface = Gaussians(names, starts, *arrays)
+    """Raises learned_file.DAMAGED."""
+    model, head, arrays = learned_file.decoded(content, SCHEMA)
+    starts, rest = np.asarray(arrays[ARRAYS[0]], np.intp), [np.asarray(arrays[name], np.float32) for name in ARRAYS[1:]]
+    surface = Gaussians(tuple(map(str, head["views"])), starts, *rest)
     _check(surface)
-    model = head["model"]
     threshold, unsure_threshold = float(head["threshold"]), float(head["doubt"])
     if not 0 < unsure_threshold <= threshold < 1e6:
         raise ValueError(f"threshold {threshold}, unsure from {unsure_threshold}")
-    return AnomalyModel(
-        Model(str(model["name"]), str(model["version"]), str(model["sha256"])), surface, threshold, unsure_threshold
-    )
+    return AnomalyModel(model, surface, threshold, unsure_threshold)
 
 
 def _check(surface: Gaussians) -> None:

@@ -8,10 +8,7 @@ the network.
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import logging
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,18 +17,15 @@ from typing import Final
 import numpy as np
 
 from edge import config
-from edge.errors import ConfigError, Problem
 from edge.frame import Float32s
-from edge.host import regular_file
 from edge.model.bundle import ModelCard
 from edge.model.classifier import Scores
-from edge.vision.anomaly import Model
+from edge.vision import learned_file
+from edge.vision.learned_file import Model
 
 log = logging.getLogger(__name__)
 
 SCHEMA: Final = "defectd.classes/1"
-MAX_BYTES: Final = 8 << 20
-"""Far above any such file; bounds what a damaged file can make this process read."""
 GOOD: Final = "good"
 ARRAYS: Final = ("weights", "prior")
 
@@ -68,32 +62,18 @@ class TaughtClasses:
     def coded(self) -> bytes:
         """The content of the file."""
         head = {
-            "schema": SCHEMA,
-            "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.sha256},
             "tile_px": self.tile_px,
             "names": self.names,
             "has_good": self.has_good,
             "temperature": self.temperature,
         }
-        arrays = {name: getattr(self, name) for name in ARRAYS}
-        buffer = io.BytesIO()
-        np.savez(buffer, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **arrays)
-        return buffer.getvalue()
+        return learned_file.coded(SCHEMA, self.model, head, {name: getattr(self, name) for name in ARRAYS})
 
     @classmethod
     def read(cls, path: Path) -> TaughtClasses:
         """Read a file.  Raises ConfigError when it holds no taught classes."""
-        try:
-            content = regular_file.read(path, MAX_BYTES + 1)
-            if len(content) > MAX_BYTES:
-                raise ValueError("larger than any such file")
-            return _decoded(content)
-        except OSError as error:
-            why = str(error.strerror or error)
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            why = f"holds no taught classes: {error}"
         remedy = "Run `defectd calibrate classes` again, or take it back with --undo"
-        raise ConfigError("calibration", (Problem("classes", str(path), why[:200], remedy),))
+        return learned_file.read(path, _decoded, key="classes", what="taught classes", remedy=remedy)
 
 
 def every_probability(scores: Scores, temperature: float) -> Float32s:
@@ -140,12 +120,9 @@ def classes_of(camera: config.Camera, card: ModelCard) -> tuple[str, ...]:
 
 
 def _decoded(content: bytes) -> TaughtClasses:
-    """Raises ValueError, KeyError, TypeError, BadZipFile."""
-    with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        head = json.loads(bytes(file["head"]))
-        if head["schema"] != SCHEMA:
-            raise ValueError(f"{head['schema']!r}, not {SCHEMA!r}: made by another version of defectd")
-        weights, prior = (np.asarray(file[name], np.float32) for name in ARRAYS)
+    """Raises learned_file.DAMAGED."""
+    model, head, arrays = learned_file.decoded(content, SCHEMA)
+    weights, prior = (np.asarray(arrays[name], np.float32) for name in ARRAYS)
     names, has_good = tuple(map(str, head["names"])), bool(head["has_good"])
     columns = len(names) + has_good
     if weights.ndim != 2 or prior.ndim != 2 or not names or len(set(names)) != len(names):
@@ -155,7 +132,5 @@ def _decoded(content: bytes) -> TaughtClasses:
     temperature = float(head["temperature"])
     if not 0 < temperature < 1e4 or not all(np.isfinite(array).all() for array in (weights, prior)):
         raise ValueError("a number is not finite or not above 0")
-    model = head["model"]
-    made_with = Model(str(model["name"]), str(model["version"]), str(model["sha256"]))
     sha256, tile_px = hashlib.sha256(content).hexdigest(), int(head["tile_px"])
-    return TaughtClasses(made_with, tile_px, names, has_good, weights, prior, temperature, sha256)
+    return TaughtClasses(model, tile_px, names, has_good, weights, prior, temperature, sha256)

@@ -25,7 +25,7 @@ from edge.calibration.gaussian_fit import Layout
 from edge.model import bundle
 from edge.model.classifier import Classifier, Scores
 from edge.vision.anomaly import AnomalyModel, views_of
-from edge.vision.anomaly import Model as Made
+from edge.vision.learned_file import Model as Made
 from edge.vision.tiles import shrink
 
 SIDE = 200

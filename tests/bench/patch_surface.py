@@ -28,7 +28,7 @@ from edge.calibration.gaussian_fit import Layout
 from edge.model import bundle
 from edge.model.classifier import Classifier
 from edge.vision.anomaly import AnomalyModel, joined, views_of
-from edge.vision.anomaly import Model as Made
+from edge.vision.learned_file import Model as Made
 
 SLOW = 3
 SHARES = (0.1, 0.01)

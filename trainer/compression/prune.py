@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from edge.model.bundle import MAX_STUDENT_BYTES
 from trainer.networks.architecture import Architecture, Student
 from trainer.recipe import Count, TrainingError
 from trainer.training.losses import joined
 
+MAX_WEIGHTS: Final = (MAX_STUDENT_BYTES - 16_384) // 4
+"""Weights of the convolutions of a network that ships: the rest is for biases, the outputs and names."""
 Criterion = Literal["l1", "taylor"]
 """l1: sum of a filter's absolute weights (Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017).
 taylor: first-order estimate of the change of the loss without the channel (Molchanov et al., Importance Estimation for
@@ -82,30 +85,34 @@ def importance(student: Student, batches: Iterable[tuple[Tensor, Tensor]], crite
     return tuple(totals)
 
 
-def plan(architecture: Architecture, importances: Sequence[Tensor], macs: int, multiple: int) -> tuple[Tensor, ...]:
-    """The channels that stay, in ascending order, so that the network costs at most `macs`.
+def plan(
+    architecture: Architecture, importances: Sequence[Tensor], macs: int, multiple: int, weights: int | None = None
+) -> tuple[Tensor, ...]:
+    """The channels that stay, in ascending order, so that the network has at most `macs`, and at most `weights`.
 
-    Repeatedly removes `multiple` channels from the convolution that loses the least importance per saved MAC.
-    Raises TrainingError if even the narrowest network is too large.
+    Repeatedly removes `multiple` channels from the convolution that loses the least importance per saved MAC, or per
+    saved weight once the MACs are few enough.  Raises TrainingError if even the narrowest network is too large.
     """
     order = [w.argsort(descending=True) for w in importances]
     # The criterion is comparable across layers only as a share of the layer's total.
     share = [w[o] / w.sum().clamp_min(1e-12) for w, o in zip(importances, order, strict=True)]
     counts = [conv.channels for conv in architecture.convs]
-    while (now := with_channels(architecture, counts)).macs > macs:
+    while (now := with_channels(architecture, counts)).macs > macs or (weights is not None and now.weights > weights):
         best: tuple[float, int, int] | None = None
         for layer, count in enumerate(counts):
             fewer = (count - 1) // multiple * multiple
             if fewer < multiple:
                 continue
-            saved = now.macs - with_channels(architecture, [*counts[:layer], fewer, *counts[layer + 1 :]]).macs
-            loss_per_mac = float(share[layer][fewer:count].sum()) / saved
-            if best is None or loss_per_mac < best[0]:
-                best = (loss_per_mac, layer, fewer)
+            narrower = with_channels(architecture, [*counts[:layer], fewer, *counts[layer + 1 :]])
+            saved = now.macs - narrower.macs if now.macs > macs else now.weights - narrower.weights
+            loss = float(share[layer][fewer:count].sum()) / saved
+            if best is None or loss < best[0]:
+                best = (loss, layer, fewer)
         if best is None:
             raise TrainingError(
                 f"pruning: {macs:,} MACs cannot be reached with channels in multiples of {multiple}: "
-                f"the narrowest network has {now.macs:,}. Allow more MACs or smaller multiples"
+                f"the narrowest network has {now.macs:,}, and {4 * now.weights:,} bytes. Allow more MACs or smaller "
+                "multiples"
             )
         counts[best[1]] = best[2]
     return tuple(o[:count].sort().values for o, count in zip(order, counts, strict=True))

@@ -51,6 +51,12 @@ class Architecture:
             before = conv.channels
         return total
 
+    @property
+    def weights(self) -> int:
+        """Weights of the convolutions."""
+        inputs = (1, *(conv.channels for conv in self.convs))
+        return sum(c.kernel**2 * before * c.channels for c, before in zip(self.convs, inputs, strict=False))
+
 
 I100_S4 = Architecture("i100_s4", 100, (Conv(16, 4, 4), Conv(32, 3, 2), Conv(64, 3, 2), Conv(64, 3, 1), Conv(96, 3, 2)))
 """4.5 million MACs. Dense 3x3 convolutions beat depthwise ones on CPU kernels, and the export folds BatchNorm away."""

@@ -111,7 +111,8 @@ def prune_student(job: Job, _results: Results) -> Work:
         targets = recipe.targets(now.architecture.macs)
         for number, macs in enumerate(targets, 1):
             importance = prune.importance(now, _importance_batches(job), recipe.criterion)
-            now = prune.shrink(now, prune.plan(now.architecture, importance, macs, recipe.multiple))
+            weights = prune.MAX_WEIGHTS if number == len(targets) else None
+            now = prune.shrink(now, prune.plan(now.architecture, importance, macs, recipe.multiple, weights))
             rounds.append({"channels": [c.channels for c in now.architecture.convs], "macs": now.architecture.macs})
             if number < len(targets):
                 between = replace(tune, epochs=max(1, tune.epochs // BETWEEN_ROUNDS))

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.parallel import DistributedDataParallel
 
-from trainer.augment import augment
+from trainer.augment import augment, invert_some
 from trainer.data.samples import Samples, epoch_order, shares
 from trainer.distributed import average_buffers, broadcast_weights, from_first, summed, world
 from trainer.recipe import Fit, TrainingError
@@ -106,7 +106,8 @@ def _epoch(trained: nn.Module, run: _State, sources: Sequence[Samples], recipe: 
         tiles, labels = _draw(sources, own, draws)
         how = recipe.changes(late=run.step >= recipe.light_from * run.steps)
         x = augment(tiles.to(device), how, changes)  # (B, 1, S, S)
-        loss = trained(x, labels.to(device)) * (len(own) * place.size / len(batch))  # DDP averages the gradients
+        seen = invert_some(x, recipe.inverted, changes)
+        loss = trained(seen, x, labels.to(device)) * (len(own) * place.size / len(batch))  # DDP averages the gradients
         run.advance(loss)
         total += loss.detach() * len(batch) / place.size
     average_buffers(run.model)
@@ -200,9 +201,10 @@ class _Step(nn.Module):
         super().__init__()
         self.model, self.loss, self.bf16 = model, loss, bf16
 
-    def forward(self, x: Tensor, labels: Tensor) -> Tensor:
+    def forward(self, x: Tensor, upright: Tensor, labels: Tensor) -> Tensor:
+        """upright: the tiles that teachers see.  They know one polarity only, and know that one best."""
         with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            value: Tensor = self.loss(self.model(x), labels, x)
+            value: Tensor = self.loss(self.model(x), labels, upright)
         return value
 
 

@@ -233,7 +233,7 @@ def _undo(run: Run) -> None:
     """Take back what is in use with the model that decides now, or else what was taught last."""
     from edge.config import calibration as files
     from edge.errors import CalibrationError
-    from edge.vision.anomaly import Model
+    from edge.vision.learned_file import Model
 
     known = files.load(run.path).classes
     if not known:

@@ -24,7 +24,8 @@ from edge.control.effective_config import MAX_CANARY_STARTS, effective_config, w
 from edge.control.startup import prepare
 from edge.host.clock import SystemClock
 from edge.model.store import ActiveModel, Store
-from edge.vision.anomaly import AnomalyModel, Gaussians, Model
+from edge.vision.anomaly import AnomalyModel, Gaussians
+from edge.vision.learned_file import Model
 
 CLOCK = SystemClock()
 SIZE = (12 * SIDE, 4 * SIDE)

@@ -10,7 +10,8 @@ import pytest
 from edge.errors import ConfigError
 from edge.model.bundle import FP32, load
 from edge.model.classifier import Scores
-from edge.vision.anomaly import AnomalyModel, Gaussians, Model, fitting, joined, views_of
+from edge.vision.anomaly import AnomalyModel, Gaussians, fitting, joined, views_of
+from edge.vision.learned_file import Model
 
 
 def scores_of(count, fill=0.0, peaks=4):

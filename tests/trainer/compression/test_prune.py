@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trainer.compression.prune import Pruning, importance, plan, shrink, with_channels
+from trainer.compression.prune import MAX_WEIGHTS, Pruning, importance, plan, shrink, with_channels
 from trainer.networks.architecture import Architecture, Conv, Student
 from trainer.recipe import TrainingError
 
@@ -88,6 +88,21 @@ def test_rounds_go_down_by_equal_ratios_to_the_target():
     assert Pruning(macs=4_000_000, rounds=2).targets(16_000_000) == (8_000_000, 4_000_000)
     with pytest.raises(TrainingError, match="already no more"):
         Pruning(macs=4_000_000).targets(3_000_000)
+
+
+def test_few_macs_with_too_many_weights_are_pruned_on():
+    """The last layers hold most weights and few MACs: a file that is too large would be refused after the training."""
+    wide = Architecture(
+        "wide", 100, (Conv(32, 4, 4), Conv(64, 3, 2), Conv(128, 3, 2), Conv(128, 3, 1), Conv(192, 3, 2))
+    )
+    importances = [torch.ones(conv.channels) for conv in wide.convs[:-1]] + [torch.full((192,), 1e6)]
+
+    def planned(weights):
+        kept = plan(wide, importances, 9_000_000, 16, weights)
+        return with_channels(wide, [len(k) for k in kept])
+
+    assert planned(None).weights > MAX_WEIGHTS
+    assert planned(MAX_WEIGHTS).weights <= MAX_WEIGHTS
 
 
 def test_a_target_out_of_reach_is_refused(student):
