@@ -23,9 +23,9 @@ test: $(VENV)/.dev ## install everything and run the whole suite; WORKERS=
 test-quick: $(VENV)/.dev ## the suite without the tests that start brokers, servers and daemons
 	$(BIN)/python -m pytest -m "not system"
 
-train-quick: $(VENV)/.dev ## the whole training pipeline on generated pictures, in a few minutes; DATA=, OUT=
-	@test -n "$(DATA)" || $(BIN)/python tests/trainer/textures.py runs/textures
-	$(BIN)/defectd-train all --quick --data $(or $(DATA),runs/textures) --out $(or $(OUT),runs/quick)
+train-quick: $(VENV)/.dev ## the whole training pipeline on generated pictures of steel, in a few minutes; DATA=, OUT=
+	@test -n "$(DATA)" || PYTHONPATH=. $(BIN)/python tests/trainer/steel_textures.py runs/steel
+	$(BIN)/defectd-train all --quick --data $(or $(DATA),runs/steel) --out $(or $(OUT),runs/quick)
 
 lint: $(VENV)/.dev ## ruff, mypy --strict and the import contracts
 	$(BIN)/ruff check .

@@ -58,13 +58,15 @@ def effect(files: SetupFiles, wanted: Config) -> dict[str, list[str]] | None:
     """
     from edge import config
     from edge.camera.opening import OPENING_KEYS, needs_new_process
+    from edge.camera.simulator_defaults import described
     from edge.config import diff
 
     try:
         running = config.load(files.path)
     except ConfigError:
         return None
-    found = diff.compare(running, wanted, opening_keys=OPENING_KEYS, needs_new_process=needs_new_process)
+    both = described(running), described(wanted)
+    found = diff.compare(*both, opening_keys=OPENING_KEYS, needs_new_process=needs_new_process)
     return found.as_json()
 
 

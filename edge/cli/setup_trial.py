@@ -27,12 +27,12 @@ class CameraTrial:
     error: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        size = (None, None, None)
-        if self.actual is not None:
-            size = (self.actual.width, self.actual.height, self.actual.fps)
+        actual = self.actual
         return {
             "name": self.name,
-            **dict(zip(("width", "height", "fps"), size, strict=True)),
+            "width": None if actual is None else actual.width,
+            "height": None if actual is None else actual.height,
+            "fps": None if actual is None else actual.fps,
             "picture": None if self.picture is None else self.picture.name,
             "error": self.error or None,
         }

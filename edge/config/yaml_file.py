@@ -67,7 +67,7 @@ class Span:
     """Where a value stands in its text, as indices.
 
     key, column: of its key.  is_plain: no mapping or list.  inner: by key, in a mapping that has a line for each.
-    items: where each begins, in a list that has a line for each.
+    items: the first character of each, in a list that has a line for each.
     """
 
     key: int

@@ -1,11 +1,7 @@
-"""A generated data set: woven cloth with faults, so with other classes than steel.
-
-As a program it writes the data set, to try the whole pipeline: `python tests/trainer/textures.py FOLDER`.
-"""
+"""A generated data set: woven cloth with faults, so with other classes than steel."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import cv2
@@ -48,7 +44,3 @@ def write(root, count, classes=(*CLASSES, GOOD), suffix=".png"):
         for number in range(1, count + 1):
             assert cv2.imwrite(str(folder / f"{name}_{number}{suffix}"), picture(name, number))
     return Path(root)
-
-
-if __name__ == "__main__":
-    write(sys.argv[1], 60)

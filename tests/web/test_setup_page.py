@@ -22,6 +22,8 @@ from edge import config
 
 pytestmark = pytest.mark.system
 
+SLOW_MS = 2 * PATIENCE_MS
+"""For commands that run behind everything else of the machine."""
 USER, PASSWORD = "viewer", "Pa#ss/w 1"
 LOGIN = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 
@@ -29,7 +31,7 @@ LOGIN = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 class Camera(BaseHTTPRequestHandler):
     """An MJPEG stream of noise for who has the password."""
 
-    def do_GET(self) -> None:  # noqa: N802 (http.server's name)
+    def do_GET(self) -> None:
         if self.headers.get("Authorization") != LOGIN:
             self.send_response(401)
             self.send_header("WWW-Authenticate", 'Basic realm="camera"')
@@ -92,12 +94,14 @@ def test_camera_with_a_password_is_set_up_and_taken_back(node: PageNode, address
     assert page.get_by_label("Address").input_value() == f"http://{address}"
     page.get_by_label("Name of this node").fill("line9")
     page.get_by_role("button", name="Try cameras and broker").click()
-    page.get_by_role("img", name="Picture of camera top with its tiles").wait_for()
+    page.get_by_role("img", name="Picture of camera top with its tiles").wait_for(timeout=SLOW_MS)
     shown = page.locator(".setup-difference").inner_text()
     assert f"***@{address}" in shown
     assert node.config.read_text() == before
     page.get_by_role("button", name="Write it").click()
-    page.locator(".setup-done").filter(has_text="node take effect at the next start").wait_for()
+    page.locator(".setup-done").filter(has_text="node, travel.speed_m_per_s take effect at the next start").wait_for(
+        timeout=SLOW_MS
+    )
 
     secret = node.folder / "camera-top-password"
     assert (secret.read_text(), stat.S_IMODE(secret.stat().st_mode)) == (f"{PASSWORD}\n", 0o600)

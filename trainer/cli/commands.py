@@ -56,7 +56,7 @@ def main() -> None:
 
     \b
     Examples:
-      defectd-train all --quick --data runs/textures --out runs/quick
+      defectd-train all --quick --data runs/steel --out runs/quick
     """
 
 

@@ -20,26 +20,33 @@ from trainer.training.loop import Epoch
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One epoch.  held_out: accuracy on the held-out tiles."""
+    """One epoch.  held_out: accuracy on the held-out tiles; held_out_loss: cross-entropy there, None if unknown."""
 
     epoch: int
     loss: float
     held_out: float | None
+    held_out_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """The training curve of one stage.  seconds: its duration, None if unknown."""
+    """The training curve of one stage.  seconds: its duration, None if unknown.  held_out: number of tiles, or 0."""
 
     stage: str
     points: tuple[Point, ...]
     seconds: float | None = None
+    held_out: int = 0
 
     @classmethod
     def of(cls, stage: str, epochs: Sequence[Epoch], seconds: float | None = None) -> Curve:
         """From the epochs that `fit` reports."""
-        points = (Point(e.number, round(e.loss, 5), e.right / e.of if e.of else None) for e in epochs)
-        return cls(stage, tuple(p for p in points if math.isfinite(p.loss)), seconds)
+        points = (Point(e.number, round(e.loss, 5), e.right / e.of if e.of else None, _known(e)) for e in epochs)
+        held_out = max((e.of for e in epochs), default=0)
+        return cls(stage, tuple(p for p in points if math.isfinite(p.loss)), seconds, held_out)
+
+
+def _known(epoch: Epoch) -> float | None:
+    return round(epoch.held_out_loss, 5) if math.isfinite(epoch.held_out_loss) else None
 
 
 @dataclass(frozen=True, slots=True)

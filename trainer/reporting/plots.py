@@ -53,27 +53,41 @@ def _drawn(figure: Figure) -> bytes:
 
 
 def training(curves: Sequence[Curve]) -> bytes:
-    """Loss and held-out accuracy over the epochs, one row for each stage."""
+    """The learning curve of each stage, a row each: loss and accuracy over the epochs, in training and held out."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH, 2.3 * len(curves)), layout="constrained")
+        return _drawn(training_figure(curves))
+
+
+def training_figure(curves: Sequence[Curve]) -> Figure:
+    """Left the losses, right the held-out accuracy with its last value."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, 2.5 * len(curves)), layout="constrained")
         for row, curve in enumerate(curves):
-            loss, held = (figure.add_subplot(len(curves), 2, 2 * row + column) for column in (1, 2))
+            losses, right = (figure.add_subplot(len(curves), 2, 2 * row + column) for column in (1, 2))
             epochs = [p.epoch for p in curve.points]
             mark = "." if len(epochs) < 10 else ""  # a line with one point is invisible
-            loss.plot(epochs, [p.loss for p in curve.points], color=COLOURS[0], lw=1.6, marker=mark)
-            loss.set(title=curve.stage, ylabel="training loss", xlabel="epoch")
-            loss.set_ylim(0, 1.08 * max((p.loss for p in curve.points), default=1.0))
+            style: dict[str, Any] = {"lw": 1.6, "marker": mark}
+            held = [(p.epoch, p.held_out_loss) for p in curve.points if p.held_out_loss is not None]
+            shown = [p.loss for p in curve.points] + [loss for _, loss in held]
+            losses.plot(epochs, [p.loss for p in curve.points], color=COLOURS[0], label="training", **style)
+            if held:
+                losses.plot(*zip(*held, strict=True), color=COLOURS[1], ls="--", label="held out", **style)
+                losses.legend(loc="upper right", handlelength=2.2)
+            losses.set(title=curve.stage.replace("_", " "), ylabel="loss (nats)", xlabel="epoch")
+            losses.set_ylim(0, 1.08 * max(shown, default=1.0))
             known = [(p.epoch, 100 * p.held_out) for p in curve.points if p.held_out is not None]
             if known:
-                held.plot(*zip(*known, strict=True), color=COLOURS[1], lw=1.6, marker=mark)
-                held.set(ylabel="held-out accuracy (%)", xlabel="epoch")
-                held.set_ylim(max(-2, min(v for _, v in known[len(known) // 5 :]) - 3), 101)
+                right.plot(*zip(*known, strict=True), color=COLOURS[1], **style)
+                of = f"held out, n = {curve.held_out}" if curve.held_out else "held out"
+                right.set_title(f"{of}; at the end {known[-1][1]:.1f} %", fontweight="normal", fontsize=9.5)
+                right.set(ylabel="accuracy (%)", xlabel="epoch")
+                right.set_ylim(max(-2, min(v for _, v in known[len(known) // 5 :]) - 3), 101)
             else:
-                held.set_axis_off()
-            for axes in (loss, held):
+                right.set_axis_off()
+            for axes in (losses, right):
                 axes.set_xlim(0, max(epochs, default=1) + 0.5)
                 axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
-        return _drawn(figure)
+        return figure
 
 
 def pictures(shown: Sequence[Shown]) -> bytes:

@@ -501,7 +501,9 @@ def _training(record: Record) -> Iterator[Block]:
     yield Heading("Training")
     yield Figure(
         "training",
-        f"Loss and held-out accuracy over the epochs. {_where(record)}",
+        "The learning curve of each stage. Held out: tiles that are never trained on, without augmentation, by the "
+        "running average of the weights; the loss there is the cross-entropy, the training loss that of the stage, "
+        f"with augmented tiles. {_where(record)}",
         partial(plots.training, record.curves),
     )
     yield Table(

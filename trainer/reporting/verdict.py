@@ -7,6 +7,7 @@ from typing import Final
 
 from trainer.evaluation.outcomes import Summary
 from trainer.evaluation.record import Record
+from trainer.reporting import learning
 
 GRADES: Final = (
     (0.97, "Very good on pictures like these"),
@@ -53,6 +54,9 @@ def _sentences(record: Record, headline: Summary) -> Iterator[str]:
         worst = headline.robustness[headline.robust_worst]
         word = "Weakest condition" if worst.share < WEAK_CONDITION else "Even the hardest condition is bearable"
         yield f"**{word}:** {headline.robust_worst}, {100 * worst.share:.1f} % right."
+    seen = learning.remark(record.curves)
+    if seen:
+        yield seen
     yield f"**Next:** {_next_step(record, headline)}"
 
 

@@ -1,5 +1,6 @@
 """`defectd init`: asks, tries everything, and writes a configuration that the daemon accepts."""
 
+import json
 import stat
 from pathlib import Path
 
@@ -145,6 +146,91 @@ def test_a_wrong_answer_names_key_value_and_remedy(ask, tmp_path):
     assert result.exit_code == 78
     assert "node" in result.output
     assert list(tmp_path.iterdir()) == []
+
+
+def answered(tmp_path, **changes):
+    """Answers as the page gives them, in a folder of their own."""
+    (tmp_path / "draft").mkdir(exist_ok=True)
+    content = {"node": "line9", "keep": [], "cameras": [{"name": "new", "source": "strip:"}], "broker": None, **changes}
+    path = tmp_path / "draft" / "answers.json"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+def test_dry_run_tries_shows_and_writes_nothing(ask, tmp_path):
+    """The new camera is opened; the difference has no secret; the picture lies beside the answers."""
+    mqtt = "mqtt: {broker: embedded, username: u, password: hidden-1}"
+    before = f"node: mine\n{mqtt}\ncameras:\n- {{name: old, source: 'strip:'}}\n"
+    (tmp_path / "config.yaml").write_text(before)
+    login = {"name": "far", "source": "rtsp://127.0.0.1:1/x", "user": "v@w", "password": "Pa#ss"}
+    answers = answered(tmp_path, keep=["old"], cameras=[{"name": "new", "source": "strip:"}, login])
+    result = ask("--answers", answers, "--dry-run", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert not found["works"]
+    new, far = found["cameras"]
+    assert (new["picture"], new["width"], new["error"]) == ("new.png", 800, None)
+    assert (tmp_path / "draft" / "new.png").read_bytes().startswith(b"\x89PNG")
+    assert "refused the connection" in far["error"]
+    assert found["effect"]["added"] == ["new", "far"]
+    assert found["effect"]["needs_restart"] == ["node"]
+    assert "+- {name: far, source: 'rtsp://***@127.0.0.1:1/x'}" in found["difference"]
+    assert "hidden-1" not in result.output
+    assert "Pa#ss" not in result.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.yaml", "draft"]
+    assert (tmp_path / "config.yaml").read_text() == before
+
+
+def test_answers_are_written_and_taken_back(ask, tmp_path):
+    """A secret that is in use is never overwritten; --undo exchanges both files, and the mode of the file stays."""
+    path = tmp_path / "config.yaml"
+    path.write_text("node: mine\ncameras:\n- {name: old, source: 'strip:'}\n")
+    path.chmod(0o640)
+    before = path.read_text()
+    (tmp_path / "mqtt-password").write_text("in use\n")
+    broker = {"address": "mqtts://b:8883", "username": "u", "password": "other"}
+    result = ask("--answers", answered(tmp_path, broker=broker), "--json")
+    assert json.loads(result.stdout)["secrets"] == ["mqtt-password-2"]
+    assert (tmp_path / "mqtt-password").read_text() == "in use\n"
+    assert stat.S_IMODE((tmp_path / "mqtt-password-2").stat().st_mode) == 0o600
+    settings = config.load(path)
+    assert [camera.name for camera in settings.cameras] == ["new"]
+    assert settings.mqtt.password_file == tmp_path / "mqtt-password-2"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+    assert ask("--undo").exit_code == 0
+    assert path.read_text() == before
+    ask("--undo")
+    assert config.load(path).node == "line9"
+
+
+def test_stored_password_of_the_same_user_stays(ask, tmp_path):
+    """Another address, the same login: the file of the password is not asked for again."""
+    (tmp_path / "pw").write_text("x\n")
+    mqtt = "mqtt: {broker: 'mqtts://a:8883', username: u, password_file: pw}\n"
+    (tmp_path / "config.yaml").write_text(f"node: n\n{mqtt}cameras:\n- {{name: old, source: 'strip:'}}\n")
+    broker = {"address": "mqtts://b:8883", "username": "u", "keeps_password": True}
+    ask("--answers", answered(tmp_path, node="n", broker=broker), "--json")
+    mqtt = config.load(tmp_path / "config.yaml").mqtt
+    assert (mqtt.broker, mqtt.username, mqtt.password_file) == ("mqtts://b:8883", "u", tmp_path / "pw")
+
+
+def test_wrong_answers_are_refused_without_their_values(ask, tmp_path):
+    """An unknown key, a name that is none: the key is named, the value is not."""
+    result = ask("--answers", answered(tmp_path, cameras=[{"name": "a b", "source": "s3cr3t", "x": "s3cr3t"}]))
+    assert result.exit_code == 78
+    assert "cameras.0.name" in result.output
+    assert "s3cr3t" not in result.output
+
+
+def test_what_is_configured_is_shown_without_secrets(ask, tmp_path):
+    """For the page: names, kinds, and whether there is a password."""
+    text = "node: n\nmqtt: {broker: 'mqtts://a:8883', username: u, password: s3cr3t}\ncameras:\n"
+    (tmp_path / "config.yaml").write_text(text + "- {name: far, source: 'rtsp://v:s3cr3t@h/x'}\n")
+    result = ask("--find", "--json")
+    present = json.loads(result.stdout)["present"]
+    assert present["cameras"] == [{"name": "far", "source": "rtsp://***@h/x", "kind": "stream"}]
+    assert (present["broker"], present["has_password"], present["can_undo"]) == ("mqtts://a:8883", True, False)
+    assert "s3cr3t" not in result.output
 
 
 def test_only_what_differs_is_written():

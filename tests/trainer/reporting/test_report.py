@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from fakes import record as fakes_record
 
-from trainer.evaluation.record import Record, Shown
+from trainer.evaluation.record import Curve, Record, Shown
 from trainer.reporting import page, plots, report
 from trainer.reporting.verdict import verdict
+from trainer.training.loop import Epoch
 
 EMPTY = {
     "summaries": (),
@@ -249,3 +250,47 @@ def test_misclassified_pictures_are_shown_with_what_was_predicted(record, tmp_pa
     assert "`pits/a.png`" in text
     assert b"dents, 83%" in (tmp_path / "figures" / "errors.svg").read_bytes()
     assert (tmp_path / "figures" / "samples.svg").exists()
+
+
+def curve(losses, accuracies, held_out=60):
+    """A stage with these held-out losses and accuracies."""
+    epochs = (
+        Epoch(n, 1.0 / n, round(held_out * right), held_out, loss)
+        for n, (loss, right) in enumerate(zip(losses, accuracies, strict=True), 1)
+    )
+    return Curve.of("finetune", list(epochs), 10.0)
+
+
+FALLING, FLAT = [1.0 / n for n in range(1, 21)], [0.9] * 20
+RISING = [1.0 / n for n in range(1, 11)] + [0.1 + 0.04 * n for n in range(10)]
+UNFINISHED = [0.03 * n for n in range(1, 21)]
+
+
+@pytest.mark.parametrize(
+    ("shown", "words"),
+    [
+        (
+            curve(RISING, FLAT),
+            "**It overfits:** in the stage finetune the loss on 60 held-out tiles was lowest in epoch",
+        ),
+        (curve(FALLING, UNFINISHED), "**It had not finished to learn:**"),
+        (curve(FALLING, FLAT), None),
+        (curve(RISING, FLAT, held_out=8), None),
+        (curve([float("nan")] * 20, FLAT), None),
+    ],
+)
+def test_verdict_speaks_of_the_learning_curve_only_where_it_shows_something(record, shown, words):
+    """A rising held-out loss, an accuracy that still rises; silence for a sound curve and for a few held-out tiles."""
+    found = " ".join(verdict(replace(record, curves=(shown,))))
+    assert (words in found) if words else ("overfits" not in found and "finished" not in found)
+
+
+def test_learning_curve_has_both_losses_and_the_accuracy_with_units_and_n(record):
+    """A row for each stage; the held-out loss is drawn where it is known."""
+    figure = plots.training_figure((curve(RISING, FLAT), record.curves[0]))
+    losses, accuracy, without, _ = figure.axes
+    assert [line.get_label() for line in losses.get_lines()] == ["training", "held out"]
+    assert (losses.get_xlabel(), losses.get_ylabel()) == ("epoch", "loss (nats)")
+    assert accuracy.get_ylabel() == "accuracy (%)"
+    assert accuracy.get_title(loc="left") == "held out, n = 60; at the end 90.0 %"
+    assert len(without.get_lines()) == 1
