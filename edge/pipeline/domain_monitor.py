@@ -75,5 +75,6 @@ def _remedy(session: CameraSession) -> str:
     """Without a region, what is beside the strip was inspected, too: it is unlike any steel."""
     teach = f"`defectd calibrate classes --camera {session.name}` with a few labelled tiles of each class"
     if session.camera.roi is None:
-        return f"Run `defectd calibrate auto --camera {session.name}` first: it finds the region; then, if it stays, {teach}"
+        region = f"`defectd calibrate auto --camera {session.name}`"
+        return f"Run {region} first: it finds the region. If the warning stays, run {teach}"
     return f"Run {teach}"
