@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final, cast
@@ -216,6 +217,9 @@ def _defect(values: list[Any]) -> Defect:
     across = values[_ACROSS]
     if across is not None:
         values[_ACROSS] = float(across[0]), float(across[1])
+    for place in _REPEATED:  # a day has 400,000 defects: one text for each camera, class and coil halves their size
+        if place < len(values) and type(values[place]) is str:
+            values[place] = sys.intern(values[place])
     return Defect(*values[: len(LISTED["defect"])])
 
 
@@ -241,6 +245,7 @@ LISTED: Final = {
     kind.__name__.lower(): [each.name for each in fields(kind)] for kind in (Defect, Runs, Width, Speed, Progress)
 }
 _ACROSS: Final = LISTED["defect"].index("across_mm")
+_REPEATED: Final = [LISTED["defect"].index(n) for n in ("camera", "surface", "coil", "class_name", "severity", "lane")]
 _LISTS: Final[dict[str, Callable[[list[Any]], Item]]] = {
     "defect": _defect,
     "runs": _runs,
