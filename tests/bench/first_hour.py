@@ -68,6 +68,7 @@ class Shell:
         self._pid, self._terminal = pty.fork()
         if self._pid == 0:
             os.chdir(folder)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell in the background would pass on that it is ignored
             os.execvpe("bash", ["bash", "--norc", "--noprofile"], {**kept, "PS1": PROMPT, "TERM": "xterm"})
         subprocess.run(["stty", "-F", os.ttyname(self._terminal), "cols", "120", "rows", "40"], check=False)
         self._seen = b""
