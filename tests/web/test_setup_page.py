@@ -1,4 +1,4 @@
-"""The guided start on the page of a running node: a camera with a password is found out, tried, written, taken back."""
+"""The guided start on the page of a running node: a camera with a password is typed in, tried, written."""
 
 from __future__ import annotations
 
@@ -76,14 +76,12 @@ def node(tmp_path: Path) -> Iterator[PageNode]:
         yield running.start().wait()
 
 
-def test_camera_with_a_password_is_set_up_and_taken_back(node: PageNode, address: str, browser: Any) -> None:
+def test_camera_with_a_password_is_set_up(node: PageNode, address: str, browser: Any) -> None:
     """From the live page to the new camera's pictures; the password is in one file of mode 600 and nowhere else."""
     before = node.config.read_text()
     context = browser.new_context(viewport=DESK, reduced_motion="reduce")
     context.set_default_timeout(PATIENCE_MS)
     observer = Observer(context, node.url)
-    answers: list[str] = []
-    context.on("response", lambda one: answers.append(one.url) if "/api/v1/setup" in one.url else None)
     page = context.new_page()
     page.goto(node.link())
     page.get_by_role("link", name="Set up your own camera").click()
@@ -113,12 +111,7 @@ def test_camera_with_a_password_is_set_up_and_taken_back(node: PageNode, address
     assert "setup" in [act["detail"]["verb"] for act in acts]
     assert not list((node.state_dir / "web" / "setup").iterdir())
 
-    page.get_by_role("button", name="Undo the last set-up").click()
-    page.get_by_role("dialog").get_by_role("button", name="Undo").click()
-    page.locator(".setup-done").wait_for()
-    assert node.config.read_text() == before
     observer.check("set-up")
-    assert answers
     kept = b"".join(path.read_bytes() for path in node.state_dir.rglob("*") if path.is_file())
     assert not re.search(b"Pa(#|%23)ss", kept)
     context.close()
