@@ -101,6 +101,8 @@ class Shell:
     def type_file(self, name: str, text: str) -> None:
         """As in an editor, without its own keys."""
         self.run(f"cat > {name}")
+        while os.tcgetpgrp(self._terminal) == self._pid:  # the shell still reads: Ctrl-D would be a key of its own
+            time.sleep(0.01)
         self.press(text)
         self.press("\x04")
         self.wait(re.escape(PROMPT))
