@@ -30,6 +30,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 ROOT: Final = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "system")]
@@ -282,7 +283,8 @@ def before(site: Site, hour: Hour, one: Shell, other: Shell) -> None:
         shell.wait(re.escape(PROMPT))
     host = site.camera.removeprefix("rtsp://")
     one.type_file("my.yaml", OLD_CONFIG.format(broker=site.broker, user=BROKER_LOGIN[0], host=host))
-    for name, (_, password) in (("mqtt-password", BROKER_LOGIN), ("camera-password", CAMERA_LOGIN)):
+    coded = quote(CAMERA_LOGIN[1], safe="")  # then, a secret in a file was a part of the URL as it stood
+    for name, password in (("mqtt-password", BROKER_LOGIN[1]), ("camera-password", coded)):
         one.type_file(name, f"{password}\n")
     one.run("chmod 600 mqtt-password camera-password")
     one.run(".venv/bin/defectd check -c my.yaml --probe")
