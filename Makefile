@@ -4,7 +4,8 @@ VENV   ?= .venv
 CONFIG ?= config.yaml
 WORKERS ?= 2
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
+# Python compiles what a command imports; to compile all of it takes as long as to install it.
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on --no-compile
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-quick train-quick lint docs man pictures pictures-terminal pictures-diagrams wheels-arm64 test-arm64 soak-delivery test-install deb release bench clean
@@ -82,6 +83,7 @@ $(BIN)/python:
 $(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
 	@echo "Installing defectd and its dependencies (about 150 MB, once) ..."
 	$(PIP) -e '.[demo,report]'
+	@echo 'Installed. To type defectd without its folder: . $(BIN)/activate'
 	@touch $@
 
 # The CPU build of torch comes first, by its exact version: a range would take the build with CUDA libraries.

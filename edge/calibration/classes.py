@@ -128,13 +128,10 @@ def check(labels: Sequence[str], scores_columns: int, card: ModelCard, *, keeps:
         raise CalibrationError(
             f"{card.name} {card.version} gives no features: classes cannot be taught on it. Use a bundle with features"
         )
-    counts = Counter(labels)
-    few = [f"{name} has {n}" for name, n in sorted(counts.items()) if n < MIN_PICTURES]
-    if few:
-        raise CalibrationError(f"too few pictures: {', '.join(few)}; each class needs at least {MIN_PICTURES}")
-    if not set(counts) - {GOOD} and not keeps:
+    names = set(labels)
+    if not names - {GOOD} and not keeps:
         raise CalibrationError("only defect-free pictures: give class folders, too, or keep the model's classes")
-    if len(set(counts) | ({GOOD} if card.has_good else set())) < 2 and not keeps:
+    if len(names | ({GOOD} if card.has_good else set())) < 2 and not keeps:
         raise CalibrationError("one class alone cannot be distinguished from anything: give a folder good, too")
 
 

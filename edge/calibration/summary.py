@@ -12,6 +12,7 @@ State = Literal["done", "skipped", "refused"]
 WORDS: Final[Mapping[State, str]] = {"done": "✓ measured", "skipped": "- skipped", "refused": "✗ refused"}
 CAPTIONS: Final = {
     "roi": "The region that is inspected",
+    "tiles": "Tiles: each must show about as much steel as the generated ones above them",
     "flatfield": "The light: as it is, the gain, and with the gain",
     "scale": "Millimetres",
     "normal": "How rare each score of good surface is",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -16,6 +19,9 @@ from edge.host.text import lines
 
 EVERY_S: Final = 0.25
 """Between two lines of progress."""
+MARK_COLOURS: Final = {"✓": "green", "!": "yellow", "✗": "red"}
+INDENT: Final = "    "
+"""Before what belongs to the line above."""
 
 
 def note(sentence: str) -> None:
@@ -26,6 +32,20 @@ def note(sentence: str) -> None:
 def echo(text: str) -> None:
     """Print a result for a person; text from outside in it cannot act on the terminal."""
     click.echo(lines(text))
+
+
+def result(mark: str, *sentences: str) -> None:
+    """Print a result with its mark, in colour on a terminal; what does not fit, and further sentences, are indented."""
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else sys.maxsize
+    for number, sentence in enumerate(sentences):
+        start = f"{mark} " if number == 0 else INDENT
+        text = textwrap.fill(
+            lines(sentence), width, initial_indent=start, subsequent_indent=INDENT, break_on_hyphens=False
+        )
+        if number == 0 and is_terminal and not os.environ.get("NO_COLOR"):
+            text = click.style(mark, fg=MARK_COLOURS.get(mark), bold=True) + text[len(mark) :]
+        click.echo(text)
 
 
 @contextmanager

@@ -44,6 +44,12 @@ class SetupFiles:
         self.secrets[name] = secret
         return name
 
+    def forget(self, reference: str) -> None:
+        """Forget the secret to which a source or a key refers: it is asked for again."""
+        for name in [*self.secrets]:
+            if name == reference or f"${{file:{name}}}" in reference:
+                del self.secrets[name]
+
     def with_login(self, source: str, camera: str, user: str, password: str) -> str:
         """The URL with a user, and a reference to a file with the password."""
         parts = urlsplit(source)

@@ -12,6 +12,8 @@ from edge.config.yaml_edit import Place
 HEAD: Final = (
     "# Made by `defectd init`: only what differs from the defaults. `defectd check --schema` lists every key.\n"
 )
+MANUAL: Final = "# defectd: the default configuration, and the manual of every key."
+"""The first line of the shipped config.yaml, which nobody may lose."""
 EMBEDDED: Final = "embedded"
 
 
@@ -29,7 +31,7 @@ class NewCamera:
 class NewBroker:
     """A broker and its login.  password_file: beside the configuration.
 
-    keeps_password: of the present file, for the same user.
+    keeps_password: of the present file, for the same user.  ca_file: None: as it is.
     """
 
     address: str
@@ -37,6 +39,7 @@ class NewBroker:
     password_file: str | None = None
     allow_plaintext: bool = False
     keeps_password: bool = False
+    ca_file: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,8 @@ def _broker_changes(broker: NewBroker | None, mqtt: Mapping[str, Any]) -> dict[P
     wanted: dict[str, Any] = {"broker": broker.address, "username": broker.username}
     if not broker.keeps_password:
         wanted |= {"password": None, "password_file": broker.password_file}
+    if broker.ca_file is not None:
+        wanted["ca_file"] = broker.ca_file
     wanted["allow_plaintext"] = broker.allow_plaintext
     usual = {"broker": EMBEDDED, "allow_plaintext": False}
     present = {key: mqtt.get(key, usual.get(key)) for key in wanted}

@@ -1,5 +1,7 @@
 """SIGTERM, SIGINT and SIGHUP for the main thread, without a lock in a handler.
 
+SIGHUP is a request to reload, but from a terminal that is gone it is one to stop.
+
 Python runs a handler between two instructions of the main thread, which may hold any lock: also the lock inside a
 `threading.Event`. So a handler sets plain attributes and nothing else. `signal.set_wakeup_fd` ends the wait.
 """
@@ -21,6 +23,7 @@ IMPATIENCE_S: Final = 1.0
 """A second signal to stop ends the process at once if it comes later than this after the first. Earlier ones are the
 same request: `timeout` and a terminal send it to the process and to its group."""
 EXIT_AT_ONCE: Final = 1
+STDIN: Final = 0
 WAKE_BYTES: Final = 4096
 MS_PER_S: Final = 1000
 
@@ -36,6 +39,7 @@ class Signals:
         self.stop_ns: int | None = None
         """When a stop was asked for first, monotonic; None: it was not."""
         self._wants_reload = False
+        self._has_terminal = False
         self._before: dict[signal.Signals, signal._HANDLER] = {}
         self._wakeup_before = -1
 
@@ -46,6 +50,7 @@ class Signals:
         self._woken.register(ours, select.POLLIN)
         if self.wants_stop:
             theirs.send(b"\0")  # it was asked for before
+        self._has_terminal = os.isatty(STDIN)
         if threading.current_thread() is threading.main_thread():
             self._wakeup_before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
             handlers = {signal.SIGTERM: self._on_stop, signal.SIGINT: self._on_stop, signal.SIGHUP: self._on_reload}
@@ -95,5 +100,8 @@ class Signals:
         elif now_ns - self.stop_ns > IMPATIENCE_S * NS_PER_S:
             os._exit(EXIT_AT_ONCE)
 
-    def _on_reload(self, _number: int, _frame: FrameType | None) -> None:
-        self._wants_reload = True
+    def _on_reload(self, number: int, frame: FrameType | None) -> None:
+        if self._has_terminal and not os.isatty(STDIN):
+            self._on_stop(number, frame)  # the terminal was closed: nobody could stop this process by Ctrl-C any more
+        else:
+            self._wants_reload = True

@@ -38,7 +38,7 @@ class DomainMonitor:
         if answer == "outside":
             session.inspector.names_known = False
             session.domain_since_ns = self._clock.wall_ns()
-            remedy = f"Run `defectd calibrate classes --camera {session.name}` with a few labelled tiles of each class"
+            remedy = _remedy(session)
             log.warning(
                 "camera %s shows steel unlike that of the model's training: its defects are `unknown`. %s",
                 session.name,
@@ -69,3 +69,12 @@ class DomainMonitor:
         detail = {"reason": reason, "seconds": seconds, "distance": distance}
         self._reporter.emit(session, "model.in_domain", detail=detail)
         self._reporter.publish_state(session)
+
+
+def _remedy(session: CameraSession) -> str:
+    """Without a region, what is beside the strip was inspected, too: it is unlike any steel."""
+    teach = f"`defectd calibrate classes --camera {session.name}` with a few labelled tiles of each class"
+    if session.camera.roi is None:
+        region = f"`defectd calibrate auto --camera {session.name}`"
+        return f"Run {region} first: it finds the region. If the warning stays, run {teach}"
+    return f"Run {teach}"

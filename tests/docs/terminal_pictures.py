@@ -1,6 +1,7 @@
 """Makes the pictures of terminal screens in docs/terminal, on dark and on light: `make pictures-terminal`.
 
-Run by hand; takes about three minutes. Each screen is what the commands really print in a terminal of tmux.
+Run by hand; takes about three minutes, and needs tmux and the RTSP server of GStreamer. Each screen is what the
+commands really print in a terminal of tmux.
 """
 
 from __future__ import annotations
@@ -15,11 +16,16 @@ import time
 from pathlib import Path
 from typing import Final
 
+from rich.ansi import AnsiDecoder
 from rich.console import Console
 from rich.terminal_theme import TerminalTheme
-from rich.text import Text
 
 ROOT: Final = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "system"), str(ROOT / "tests" / "bench")]
+
+from first_hour import CAMERA_LOGIN, FPS, SIZE, Mill  # noqa: E402
+from rtsp_camera import RtspServer  # noqa: E402
+
 OUT: Final = ROOT / "docs" / "terminal"
 COLUMNS, ROWS = 104, 26
 WAIT_S: Final = 90.0
@@ -32,7 +38,7 @@ web: {{listen: "127.0.0.1:{web}"}}
 mqtt: {{broker: "embedded:{broker}"}}
 """
 
-NORMAL: Final = [(0, 0, 0), (205, 60, 55), (60, 150, 80), (170, 120, 0), (50, 100, 190), (150, 70, 160), (30, 130, 140)]
+NORMAL: Final = [(0, 0, 0), (190, 45, 40), (30, 120, 60), (140, 95, 0), (50, 100, 190), (150, 70, 160), (30, 130, 140)]
 BRIGHT: Final = [
     (0, 0, 0),
     (248, 113, 104),
@@ -50,7 +56,7 @@ THEMES: Final = {
         [(120, 128, 136), *BRIGHT[1:], (255, 255, 255)],
     ),
     "light": TerminalTheme(
-        (250, 251, 252), (30, 36, 42), [*NORMAL, (110, 118, 126)], [(110, 118, 126), *NORMAL[1:], (30, 36, 42)]
+        (250, 251, 252), (12, 16, 20), [*NORMAL, (110, 118, 126)], [(110, 118, 126), *NORMAL[1:], (12, 16, 20)]
     ),
 }
 
@@ -88,13 +94,17 @@ class Terminal:
     def save(self, name: str, title: str) -> None:
         """Write the screen as docs/terminal/NAME-dark.svg and -light.svg."""
         shown = self.tmux("capture-pane", "-eJp", "-t", self._name).rstrip("\n")
-        shown = re.sub(r"token=[\w-]+", "token=...", shown).replace(str(self._folder), "/home/you")
+        shown = re.sub(r"token=[\w-]+", "token=...", re.sub(r"(defectd-auto)-\w+", r"\1", shown))
+        shown = shown.replace(str(self._folder), "/home/you")
         for theme, colours in THEMES.items():
             console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-            for line in shown.splitlines():
-                console.print(Text.from_ansi(line.rstrip()))
+            for line in AnsiDecoder().decode(shown):  # a style that tmux does not repeat goes on in the next line
+                line.rstrip()
+                console.print(line)
+            console.print()  # room for the last line's descenders
             svg = console.export_svg(title=title, theme=colours, unique_id=f"{name}-{theme}")
             svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL).replace("Fira Code", "DejaVu Sans Mono")
+            svg = svg.replace("rgba(255,255,255,0.35)", "rgba(128,128,128,0.5)")  # the frame, seen on any page
             (OUT / f"{name}-{theme}.svg").write_text(re.sub(r"[ \t]+\n", "\n", svg), "utf-8")
         print(f"{OUT / name}-*.svg")  # noqa: T201
 
@@ -122,7 +132,7 @@ def main() -> None:
 
 
 def end(folder: Path) -> None:
-    """Stop what runs in the terminals by Ctrl-C: a daemon takes the end of its terminal for a reload."""
+    """Stop what runs in the terminals by Ctrl-C, so that its last lines are there when something went wrong."""
     tmux = ["tmux", "-S", str(folder / "tmux")]
     for _ in range(50):
         panes = [*tmux, "list-panes", "-a", "-F", "#{pane_id} #{pane_current_command}"]
@@ -152,13 +162,29 @@ def run_and_status(folder: Path) -> None:
 def init(folder: Path) -> None:
     site(folder, "strip:", 18_942)
     (folder / "config.yaml").unlink()
+    mill = Mill(folder / "frames")
+    mill.start()
+    settings = (str(FPS), *map(str, SIZE), "digest", str(FPS), str(folder / "frames"))
+    camera = RtspServer(18_943, *settings, users=dict([CAMERA_LOGIN]))
+    camera.start()
     terminal = Terminal(folder, "init")
-    terminal.type("defectd init --node line3")
-    for question, answer in (("Cameras, separated", "strip"), ("Name of the camera", "top"), ("Broker", "embedded")):
-        terminal.wait(question)
-        terminal.type(answer)
-    terminal.wait("Next: ")
-    terminal.save("init", "defectd init")
+    terminal.type("defectd init")
+    answers = (
+        ("Name of this node", "line3"),
+        ("Cameras, separated", camera.url),
+        ("Name of the camera", ""),
+        ("Its user", CAMERA_LOGIN[0]),
+        ("Its password", CAMERA_LOGIN[1]),
+        ("Broker", "embedded"),
+    )
+    try:
+        for question, answer in answers:
+            terminal.wait(question)
+            terminal.type(answer)
+        terminal.wait("Then, ")
+        terminal.save("init", "defectd init")
+    finally:
+        camera.kill()
 
 
 def calibrate(folder: Path) -> None:
@@ -167,7 +193,7 @@ def calibrate(folder: Path) -> None:
     daemon.type("defectd run --plain")
     daemon.wait("camera top runs")
     terminal.type("defectd calibrate auto --camera top --minutes 1 --false-alarms-per-hour 100 --length-mm 1250")
-    terminal.wait(r"Write this calibration\?")
+    terminal.wait(r"Write this calibration\?", 4 * WAIT_S)
     terminal.type("y")
     terminal.wait("take all of it back")
     terminal.save("calibrate-auto", "defectd calibrate auto")

@@ -137,7 +137,7 @@ class Machine:
                     group.rmdir()
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def run(self, *command: str, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
         """Run a command in the machine as root."""
         words = [f"{key}={value}" for key, value in {**CLEAN, **pip_environment()}.items()]
         return subprocess.run(

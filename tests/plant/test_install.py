@@ -54,6 +54,7 @@ def machine(folders: dict[str, Path], request: pytest.FixtureRequest) -> Iterato
 def state(machine: Machine) -> dict[str, str]:
     """Everything that an install changes, for comparisons: files with owner and mode, the unit, the user."""
     places = "/etc/defectd /etc/systemd/system /etc/udev/rules.d /etc/systemd/journald.conf.d /usr/local/bin"
+    places += " /usr/local/share/man/man1 /usr/local/share/bash-completion"
     found = {
         "files": f"find {places} -printf '%p %u:%g %m %l\\n' 2>/dev/null | sort",
         "contents": "cat /etc/defectd/config.yaml /etc/systemd/system/defectd.service 2>/dev/null | sha256sum",
@@ -91,7 +92,9 @@ def test_checkout_installs_and_runs_and_uninstalls_without_a_trace(machine):
     machine.must(*uninstall)
     gone = state(machine)
     assert gone["kept"].split() == ["/etc/defectd", "/var/lib/defectd"]
-    assert "defectd.service" not in gone["files"]
+    for name in ("defectd.service", "man1/defectd.1", "completions/defectd"):
+        assert name in first["files"]
+        assert name not in gone["files"]
     assert gone["versions"] == ""
     machine.must(*uninstall)
     assert state(machine) == gone

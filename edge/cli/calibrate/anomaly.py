@@ -279,9 +279,8 @@ def _report(collector: Collector, found: Fit, pace: Pace, classifier: Classifier
     how = "counted on this footage" if promise.exact else "extrapolated by a generalised Pareto tail"
     lines.append(f"threshold {promise.threshold:.3f} for {found.allowed_text}: {how}")
     if not promise.exact:
-        lines.append(
-            f"  expected with it: {promise.expected:.3g}, 90 % interval {promise.low:.2g} to {promise.high:.2g}"
-        )
+        low, high = _rounded(promise.low), _rounded(promise.high)
+        lines.append(f"  expected with it: {_rounded(promise.expected)}, 90 % interval {low} to {high}")
     if found.alone is not None:
         lines.append(
             f"  {pace.k} of {pace.n} frames must confirm a defect; with single frames the threshold would be "
@@ -301,3 +300,8 @@ def _report(collector: Collector, found: Fit, pace: Pace, classifier: Classifier
         )
         lines.append(f"  to show {found.allowed_rate:g} needs {need}: {why}")
     return lines
+
+
+def _rounded(number: float) -> str:
+    """With two digits that mean something: 0.053, 5.4, 320."""
+    return f"{float(f'{number:.2g}'):,g}"

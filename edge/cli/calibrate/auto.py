@@ -20,7 +20,7 @@ from edge.cli.calibrate.session import Output, Run, Shape, sources_option
 from edge.cli.exit_codes import EXIT_FAILED, exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
 from edge.cli.options import Number, config_option, json_option
-from edge.cli.progress import echo, note, uninterrupted
+from edge.cli.progress import echo, note, result, uninterrupted
 
 if TYPE_CHECKING:
     from edge.calibration.footage import Footage
@@ -39,15 +39,16 @@ NICE: Final = 19
 MARKS: Final = {"done": "✓", "skipped": "-", "refused": "✗"}
 SHOWN: Final = 4
 """Sentences of a step on the terminal; the page has all of them."""
-HEADLINES: Final = {"latency": "best on this machine"}
-"""How the sentence starts that comes first, where it is not the first one."""
+HEADLINES: Final = {"latency": ("best on this machine",), "normal": ("threshold", "expected with it")}
+"""How the sentences start that come first, where they are not the first ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the options say.  latency: None: where no daemon runs."""
+    """What the options say.  tile_px: None: as it is.  latency: None: where no daemon runs."""
 
     sources: tuple[str, ...]
+    tile_px: int | None
     minutes: float
     per_hour: float
     length_mm: float | None
@@ -78,6 +79,7 @@ class Wanted:
     show_default=True,
     help="Allowed false alarms of this camera.",
 )
+@click.option("--tile-px", type=click.IntRange(16, 8192), help="Side of a tile in the frame.  [default: that in use]")
 @click.option("--length-mm", type=Number(0, 100_000, min_open=True), help="A known length: the width of the strip,")
 @click.option("--points", type=Shape(), help="or that between two points of the frame: x,y,x,y px.")
 @click.option("--board", multiple=True, metavar="PATH", help="Instead: pictures of the printed board; repeatable.")
@@ -308,11 +310,10 @@ class _Sequence:
         drawn = self.trial.pictures() if pictures and state == "done" else {}
         self.results.append(StepResult(kind, title, state, tuple(says), drawn))
         if not self.trial.as_json:
-            lines = list(says)
-            if headline := HEADLINES.get(kind):
-                lines.sort(key=lambda line: not line.startswith(headline))
-            first, *more = lines[:SHOWN]
-            echo(f"{MARKS[state]} {title}: {first.strip()}" + "".join(f"\n    {line.strip()}" for line in more))
+            heads = HEADLINES.get(kind, ())
+            ordered = sorted(map(str.strip, says), key=lambda line: not line.startswith(heads) if heads else False)
+            first, *more = ordered[:SHOWN]
+            result(MARKS[state], f"{title}: {first}", *more)
 
 
 def _measure(trial: _Trial, wanted: Wanted, *, is_running: bool) -> list[StepResult]:
@@ -344,13 +345,31 @@ def _measure(trial: _Trial, wanted: Wanted, *, is_running: bool) -> list[StepRes
 
 
 def _find_region(trial: _Trial, wanted: Wanted) -> None:
-    """A fixed region, or one that follows the edges where they wander too far for it."""
-    from edge.calibration.roi import WanderError
+    """A fixed region, one that follows the edges where they wander too far for it, or the frame that the strip fills.
 
+    With it the size of the tiles counts as chosen: the summary shows them, before anybody agrees.
+    """
+    from edge.calibration.roi import WanderError
+    from edge.config import calibration
+    from edge.errors import NeedlessCalibration
+
+    known = calibration.load(trial.path).roi
+    own = calibration.tiled(trial.camera, trial.path).tile_px if calibration.has_open_tile(trial.camera) else None
+    tile: dict[str, Any] = {"tile_px": wanted.tile_px or own, "shows_tiles": True}
     try:
-        roi.find_region(trial, wanted.sources, FRAMES)
+        roi.find_region(trial, wanted.sources, FRAMES, **tile)
     except WanderError:
-        roi.find_region(trial, wanted.sources, FRAMES, track=True)
+        roi.find_region(trial, wanted.sources, FRAMES, track=True, **tile)
+    except NeedlessCalibration:
+        if known is not None and known.roi is not None:
+            roi.find_region(trial, wanted.sources, FRAMES, keep_region=True, **tile)
+        else:
+            whole = (0, 0, *trial.footage(wanted.sources, FRAMES).size_px)
+            exclude = () if known is None else known.exclude
+            roi.find_region(trial, wanted.sources, FRAMES, shape=whole, exclude=exclude, **tile)
+            trial.say("no dark background beside the strip: the whole frame is inspected")
+    if own is not None:
+        trial.say("the summary shows them; another size: --tile-px")
 
 
 def _measure_scale(trial: _Trial, wanted: Wanted) -> None:

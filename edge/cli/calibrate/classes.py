@@ -88,7 +88,7 @@ def _teach(
     calibrated, model = run.effective()
     network = model.classifier
     with labelled_on_page(run, calibrated, calibration.MIN_PICTURES, wanted=labels) as exported:
-        lesson, unread = _lesson(run, calibrated, network, (*folders, *exported.folders))
+        lesson, unread, rare = _lesson(run, calibrated, network, (*folders, *exported.folders))
     inside, distance = _is_inside(lesson, network)
     keeps = inside if other_classes == "auto" else other_classes == "keep"
     calibration.check(lesson.labels, lesson.scores.outputs().shape[1], network.card, keeps=keeps)
@@ -104,7 +104,10 @@ def _teach(
     for line in calibration.report(found):
         run.say(line)
     _say_what_stays(run, found, network, keeps=keeps, distance=distance)
-    objections = tuple(f"{one} and {other} cannot be distinguished" for one, other in found.inseparable)
+    objections = (
+        *(f"{one} and {other} cannot be distinguished" for one, other in found.inseparable),
+        *(f"none of {point.n} pictures of {point.name} was named right" for point in found.points if not point.named),
+    )
     refused = CalibrationError(
         f"{'; '.join(objections)}: no better than by chance. Nothing was written. Give more pictures, "
         "join the folders, or accept it with --i-have-looked"
@@ -124,7 +127,8 @@ def _teach(
     if calibrated.calibrated_thresholds is not None:
         note("calibrated thresholds hold for the classes before: run `defectd calibrate thresholds` again")
     table = [[one, other, n] for (one, other), n in sorted(found.confusion.items())]
-    details = {"confusion": table, "left_out": unread, "distance": distance, "too_few": exported.too_few}
+    details: dict[str, object] = {"confusion": table, "left_out": unread, "distance": distance}
+    details["too_few"] = exported.too_few | rare
     run.done({**part.model_dump(mode="json", exclude={"made"}), **details} if run.as_json else {})
     if is_refused and output.plates is None:  # with plates, `apply` refuses, and a person can look first
         raise refused
@@ -132,12 +136,14 @@ def _teach(
 
 def _lesson(
     run: Run, calibrated: config.Camera, network: Classifier, folders: tuple[Path, ...]
-) -> tuple[Lesson, list[str]]:
-    """The labelled tiles with their scores, and the files that could not be read."""
+) -> tuple[Lesson, list[str], dict[str, int]]:
+    """The labelled tiles with their scores, the files that could not be read, and the classes with too few tiles."""
+    from collections import Counter
+
     import numpy as np
 
     from edge.calibration import labelled_tiles, lesson_tiles
-    from edge.calibration.classes import Lesson
+    from edge.calibration.classes import MIN_PICTURES, Lesson
     from edge.calibration.labelled_tiles import LeftOut
     from edge.errors import CalibrationError
     from edge.model.classifier import Scores
@@ -158,9 +164,16 @@ def _lesson(
         raise CalibrationError(f"{', '.join(map(str, folders))}: no tile to learn from")
     for line in labelled_tiles.checked(folders).unchecked():
         note(line)
-    places = np.unique(np.asarray(pictures), return_inverse=True)[1]
-    lesson = Lesson(Scores.joined(scores), tuple(labels), np.asarray(places, np.intp))
-    return lesson, [str(path) for path, _ in left_out.reasons]
+    rare = {name: n for name, n in sorted(Counter(labels).items()) if n < MIN_PICTURES}
+    for name, n in rare.items():
+        note(f"left out: {name} has {n}, at least {MIN_PICTURES} are needed")
+    kept = [at for at, label in enumerate(labels) if label not in rare]
+    if not kept:
+        raise CalibrationError(f"{', '.join(map(str, folders))}: no class with {MIN_PICTURES} tiles to learn from")
+    places = np.unique(np.asarray([pictures[at] for at in kept]), return_inverse=True)[1]
+    taught = tuple(labels[at] for at in kept)
+    lesson = Lesson(Scores.joined([scores[at] for at in kept]), taught, np.asarray(places, np.intp))
+    return lesson, [str(path) for path, _ in left_out.reasons], rare
 
 
 def _is_inside(lesson: Lesson, network: Classifier) -> tuple[bool, float | None]:

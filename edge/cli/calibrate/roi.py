@@ -100,8 +100,12 @@ def find_region(
     no_exclude: bool = False,
     tile_px: int | None = None,
     track: bool = False,
+    shows_tiles: bool = False,
 ) -> Any:
-    """Find the region, or take the given one, and keep it.  Returns its part.  Raises CalibrationError."""
+    """Find the region, or take the given one, and keep it.
+
+    shows_tiles: also draw the tiles beside those of the training.  Returns its part.  Raises CalibrationError.
+    """
     from edge.calibration import roi as calibration
     from edge.calibration import tile_sheet
     from edge.config import calibration as files
@@ -134,7 +138,7 @@ def find_region(
     )
     pictures = {"roi": calibration.overlay(footage.frames[-1], region, exclude, followed)}
     sizes = calibration.tile_sizes(tiled, footage.frames[0], region, exclude, input_px) if run.as_json else []
-    if run.has_plates:
+    if run.has_plates or shows_tiles:
         laid = [(size.tile_px, size.boxes) for size in sizes if size.boxes] or [(tiled.tile_px, tuple(boxes))]
         pictures["tiles"] = tile_sheet.sheet(footage.frames[-1], laid, input_px)
     run.keep({"roi": part}, pictures=pictures)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,7 +17,14 @@ from edge.cli.exit_codes import exits_with_reason
 from edge.cli.options import config_option, json_option
 from edge.cli.progress import echo
 
-MARKS = {"done": "ok", "missing": "missing", "stale": "not used", "optional": "optional"}
+if TYPE_CHECKING:
+    from edge.calibration.readiness import Step
+
+INDENT: Final = 22
+"""Columns of the name and the state of a step."""
+NARROWEST: Final = 40
+MARKS: Final = {"done": "ok", "missing": "optional", "stale": "not used", "optional": "optional"}
+"""Words of the states; what is required is `missing`."""
 
 
 @click.command(short_help="Show what is calibrated, and what is missing.")
@@ -35,12 +46,24 @@ def show(config_path: Path, as_json: bool, camera: str | None) -> None:
     if as_json:
         click.echo(json.dumps(_facts(run) | {"ready": is_ready(steps), "steps": [step.as_json() for step in steps]}))
         return
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
     for step in steps:
-        since = f" since {step.since}" if step.since else ""
-        echo(f"{step.name:11} {MARKS[step.state]:9} {step.says}{since}")
-        if step.remedy:
-            echo(f"{'':21} {step.remedy}")
-    echo(f"camera {run.camera.name} is {'ready' if is_ready(steps) else 'not ready'}")
+        for line in _lines(step, max(width, INDENT + NARROWEST)):
+            echo(line)
+    missing = [step.name for step in steps if step.required and step.state != "done"]
+    echo(f"camera {run.camera.name} is {'ready' if is_ready(steps) else 'not ready: ' + ', '.join(missing)}")
+
+
+def _lines(step: Step, width: int) -> Iterator[str]:
+    """A step on lines of at most this width; its remedy, which is there to be copied, is on one of its own."""
+    from edge.host.clock import local_date_time, wall_ns_of
+
+    since = f", since {local_date_time(wall_ns_of(step.since))}" if step.since else ""
+    state = "missing" if step.required and step.state == "missing" else MARKS[step.state]
+    first, *more = textwrap.wrap(step.says + since, width - INDENT)
+    yield f"{step.name:11} {state:9} {first}"
+    for line in (*more, *filter(None, [step.remedy])):
+        yield f"{'':{INDENT}}{line}"
 
 
 def _facts(run: Run) -> dict[str, Any]:

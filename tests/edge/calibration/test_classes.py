@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,11 +118,10 @@ def test_left_out_figures_are_those_of_a_fit_without_the_picture() -> None:
         assert np.allclose(sums[own], again)
 
 
-@pytest.mark.parametrize(("labels", "words"), [(["a", "a", "b"], "b has 1"), (["good"] * 3, "only defect-free")])
-def test_lesson_that_cannot_work_is_refused(labels: list[str], words: str) -> None:
-    """Nothing is guessed from one picture."""
-    with pytest.raises(CalibrationError, match=words):
-        classes.check(labels, 240, CARD, keeps=False)
+def test_lesson_that_cannot_work_is_refused() -> None:
+    """Good surface alone names no class, and a network without features learns none."""
+    with pytest.raises(CalibrationError, match="only defect-free"):
+        classes.check(["good"] * 3, 240, CARD, keeps=False)
     with pytest.raises(CalibrationError, match="gives no features"):
         classes.check(["a", "a"], 1, CARD, keeps=True)
 
@@ -276,6 +276,17 @@ def test_dry_run_writes_nothing(configured: Path) -> None:
     done = run(configured, "--labelled", str(configured.parent / "tiles"), "--other-classes", "drop", "--dry-run")
     assert "6 of 6" in done.output
     assert calibration.load(configured.parent / "state" / "calibration" / "top.yaml").classes == ()
+
+
+def test_a_folder_with_one_tile_is_left_out_and_named(configured: Path) -> None:
+    """An export may hold one picture of a class: the others are taught."""
+    tiles = configured.parent / "tiles"
+    alone = next((tiles / "dent").iterdir())
+    (tiles / "good").mkdir()
+    shutil.copy(alone, tiles / "good" / f"one{alone.suffix}")
+    done = run(configured, "--labelled", str(tiles), "--other-classes", "drop", "--dry-run", "--json")
+    assert json.loads(done.stdout)["too_few"] == {"good": 1}
+    assert "left out: good has 1" in done.stderr
 
 
 def test_labels_of_the_page_teach_what_a_dry_run_showed(configured: Path) -> None:

@@ -35,14 +35,14 @@ def footage(tmp_path_factory):
 @pytest.fixture
 def site(tmp_path):
     source = "strip:?width=400&height=200&border_px=40&defects=0"
-    content = {"node": "n", "state_dir": "var", "cameras": [{"name": "top", "source": source, "tile_px": 100}]}
+    content = {"node": "n", "state_dir": "var", "cameras": [{"name": "top", "source": source}]}
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(content))
     return tmp_path
 
 
 def auto(site, source, *options):
     words = ["calibrate", "auto", "-c", str(site / "c.yaml"), "--source", str(source)]
-    allowed = ["--false-alarms-per-hour", "5000", "--no-latency"]
+    allowed = ["--false-alarms-per-hour", "5000", "--no-latency", "--tile-px", "100"]
     return CliRunner().invoke(main, [*words, *allowed, *options], catch_exceptions=False)
 
 
@@ -69,12 +69,33 @@ def test_one_command_measures_a_camera_and_one_takes_it_back(site, footage):
     assert kept.scale.scale.mm_per_px == pytest.approx(800 / 320, rel=0.01)
     assert kept.normal[0].file in left(site)
     page = (site / "var/calibration/top.auto.html").read_text()
-    assert page.count("data:image/png;base64,") == 6
+    assert page.count("data:image/png;base64,") == 7
     assert "src=" in page
     assert "http" not in page
+    shown = CliRunner().invoke(main, ["calibrate", "show", "-c", str(site / "c.yaml")]).output
+    assert "tiles of 100 px, since" in shown
+    assert shown.endswith("camera top is ready\n")
     undone = CliRunner().invoke(main, ["calibrate", "undo", "-c", str(site / "c.yaml"), "--camera", "top"])
     assert undone.exit_code == 0
     assert calibration.load(site / "var/calibration/top.yaml").coded() == b"{schema: defectd.calibration/1}\n"
+
+
+def test_a_strip_that_fills_the_frame_is_inspected_as_a_whole(site, tmp_path):
+    """No side shows an edge: region and tiles are stored nevertheless, and the camera is ready."""
+    content = yaml.safe_load((site / "c.yaml").read_text())
+    content["cameras"][0]["anomaly"] = "classes"  # good surface is not what this is about
+    (site / "c.yaml").write_text(yaml.safe_dump(content))
+    (tmp_path / "full").mkdir()
+    for number in range(60):
+        frame = Strip(width=400, height=200, speed_px=48, defects=0).frame(number)
+        cv2.imwrite(str(tmp_path / f"full/{number:03d}.png"), frame)
+    done = auto(site, tmp_path / "full", "--yes")
+    assert done.exit_code == 0, done.output
+    kept = calibration.load(site / "var/calibration/top.yaml").roi
+    assert (kept.roi, kept.tile_px) == ((0, 0, 400, 200), 100)
+    assert "no dark background" in done.stdout
+    shown = CliRunner().invoke(main, ["calibrate", "show", "-c", str(site / "c.yaml")]).output
+    assert shown.endswith("camera top is ready\n")
 
 
 def test_footage_with_defects_is_refused_with_its_reason(site, footage):

@@ -89,6 +89,39 @@ def test_request_between_two_waits_ends_the_next_wait() -> None:
         assert signals.wants_stop
 
 
+AT_A_TERMINAL = """
+import fcntl, os, signal, sys, termios
+from edge.host.clock import SystemClock
+from edge.host.signals import Signals
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+with Signals(SystemClock()) as signals:
+    os.kill(os.getpid(), signal.SIGHUP)
+    signals.wait(60.0)
+    print(signals.take_reload(), signals.wants_stop, flush=True)
+    while not signals.wants_stop:
+        signals.wait(60.0)
+"""
+
+
+def test_a_closed_terminal_stops_and_an_open_one_reloads() -> None:
+    """Otherwise the daemon would go on without a terminal, and the next start would be refused."""
+    terminal, child = os.openpty()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-c", AT_A_TERMINAL],
+        stdin=child,
+        stdout=subprocess.PIPE,
+        env=environment,
+        start_new_session=True,
+    ) as process:
+        os.close(child)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"True False\n"
+        os.close(terminal)
+        assert process.wait(LOCK_UP_S) == 0
+
+
 def test_stop_asked_for_before_the_start_is_kept() -> None:
     """`ask_stop` works before the handlers are set, and after they are gone."""
     signals = Signals(SystemClock())

@@ -36,6 +36,7 @@ def test_strange_steel_is_reported_once_and_its_defects_lose_their_names() -> No
     assert scene.kinds() == ["model.out_of_domain"]
     detail = scene.events[0].detail or {}
     assert (detail["distance"], "calibrate classes" in detail["remedy"]) == (2.0, True)
+    assert "calibrate auto" in detail["remedy"], "this camera has no region: what is beside the strip counts"
     assert scene.inspector.names_known is False
     assert scene.states[-1][1]["domain"]["answer"] == "outside"
     scene.inspector.distances = [0.5] * 4
