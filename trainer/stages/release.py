@@ -108,7 +108,7 @@ def _training(job: Job) -> dict[str, Any]:
         "data": index.source,
         "pictures": {split: len(pictures) for split, pictures in index.splits.items()},
         "tiles": job.training_set.counts,
-        "stages": [name for name in plan.stages if name not in ("data", "evaluate", "report")],
+        "stages": [name for name in plan.stages if name not in ("data", "upper_bound", "evaluate", "report")],
         "architecture": plan.architecture.name,
         "recipe": asdict(plan),
         "seed": job.task.seed,
