@@ -163,8 +163,9 @@ def _help(command: click.Command, words: tuple[str, ...]) -> str:
         info_name=" ".join(words),
         terminal_width=96,
         max_content_width=96,
-        help_option_names=["-h", "--help"],  # click keeps the option that it makes here
+        help_option_names=["-h", "--help"],
     )
+    command._help_option = None  # click keeps the option of the first call, which may have been a command on its own
     return "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
 
 

@@ -36,6 +36,7 @@ class FakeFeed:
         with self._changed:
             if self._connection is not None:
                 self._connection.shutdown(socket.SHUT_RDWR)
+            self._connection = None  # what is said next waits for the next connection
         self._thread.join(10)
         assert not self._thread.is_alive()
         self._listening.close()
@@ -73,6 +74,7 @@ class FakeFeed:
         with self._changed:
             assert self._connection is not None
             self._connection.shutdown(socket.SHUT_RDWR)
+            self._connection = None  # what is said next waits for the next connection
 
     def say(self, header: Mapping[str, Any], body: bytes = b"") -> None:
         """Send a message, once the page process has connected."""

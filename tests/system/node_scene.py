@@ -92,7 +92,7 @@ class Slow:
     def __init__(self, inner: Classifier, tile_s: float) -> None:
         self.inner, self.tile_s = inner, tile_s
         self.bundle, self.card, self.temperature, self.batch = inner.bundle, inner.card, inner.temperature, 4
-        self.surface = inner.surface
+        self.surface, self.sharpness = inner.surface, inner.sharpness
 
     def score(self, tiles: Gray) -> Any:
         time.sleep(self.tile_s * len(tiles))

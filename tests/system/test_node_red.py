@@ -136,7 +136,8 @@ def at_ordinary_priority(page: int) -> None:
         os.setpriority(os.PRIO_PROCESS, int(task.name), 0)
 
 
-@pytest.mark.parametrize("has_users", [False, pytest.param(True, marks=pytest.mark.soak)])
+@pytest.mark.soak
+@pytest.mark.parametrize("has_users", [False, True])
 def test_the_flow_has_every_event_once_though_the_broker_lost_some(broker, tmp_path, has_users):
     """Its record equals what was published: the page of the node fills the hole, and a restart misses nothing.
 
