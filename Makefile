@@ -5,7 +5,7 @@ CONFIG ?= config.yaml
 WORKERS ?= 2
 BIN    := $(VENV)/bin
 # Python compiles what a command imports; to compile all of it takes as long as to install it.
-PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on --no-compile
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
 
 .DEFAULT_GOAL := help
 .PHONY: help run test test-quick train-quick lint docs man pictures pictures-terminal pictures-diagrams wheels-arm64 test-arm64 soak-delivery test-install deb release bench clean
@@ -82,7 +82,7 @@ $(BIN)/python:
 
 $(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
 	@echo "Installing defectd and its dependencies (about 150 MB, once) ..."
-	$(PIP) -e '.[demo,report]'
+	$(PIP) --no-compile -e '.[demo,report]'
 	@echo 'Installed. To type defectd without its folder: . $(BIN)/activate'
 	@touch $@
 
@@ -92,4 +92,5 @@ $(VENV)/.dev: $(VENV)/.run setup.cfg
 	$(PIP) torch==2.13.0
 	$(PIP) --no-deps torchvision==0.28.0
 	$(PIP) -e '.[demo,report,trainer,dev]'
+	@$(BIN)/python -m compileall -q $(VENV)/lib || true  # what .run left uncompiled: tests start hundreds of processes
 	@touch $@
