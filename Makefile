@@ -4,7 +4,6 @@ VENV   ?= .venv
 CONFIG ?= config.yaml
 WORKERS ?= 2
 BIN    := $(VENV)/bin
-# Python compiles what a command imports; to compile all of it takes as long as to install it.
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --progress-bar on
 
 .DEFAULT_GOAL := help
@@ -80,6 +79,7 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "No venv module. On Debian and Raspberry Pi OS: sudo apt-get install python3-venv"; rm -rf $(VENV); exit 1; }
 
+# Python compiles what a command imports; to compile all of it takes as long as to install it.
 $(VENV)/.run: setup.cfg pyproject.toml | $(BIN)/python
 	@echo "Installing defectd and its dependencies (about 150 MB, once) ..."
 	$(PIP) --no-compile -e '.[demo,report]'
