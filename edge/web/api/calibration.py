@@ -7,7 +7,6 @@ and no option of its own: names are checked, numbers are numbers, and folders ha
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 import shutil
@@ -16,6 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
+from edge.web.api.change import SHA256, UNFINISHED, check_idle, digest
 from edge.web.children import Job
 from edge.web.refusal import Refusal, bad_value
 from edge.web.route import Page, Request, Response, Schema
@@ -24,9 +24,7 @@ SHOW_S: Final = 25.0
 NORMAL_S: Final = 3600.0
 MEASURE_S: Final = 900.0
 MAX_PLATE_BYTES: Final = 16 << 20
-UNFINISHED: Final = ("waiting", "running")
 _PLATE: Final = re.compile(r"[A-Za-z0-9_.-]{1,120}\.png")
-_SHA256: Final = {"type": ["string", "null"], "pattern": "^[0-9a-f]{64}$"}
 
 _PX: Final = {"type": "integer", "minimum": 0, "maximum": 65_535}
 _SHAPE: Final = {
@@ -97,11 +95,11 @@ APPLY: Final[Schema] = {
     "required": ["job", "before_sha256"],
     "properties": {
         "job": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
-        "before_sha256": _SHA256,
+        "before_sha256": SHA256,
         "i_have_looked": {"type": "boolean"},
     },
 }
-UNDO: Final[Schema] = {"type": "object", "required": ["before_sha256"], "properties": {"before_sha256": _SHA256}}
+UNDO: Final[Schema] = {"type": "object", "required": ["before_sha256"], "properties": {"before_sha256": SHA256}}
 
 
 async def calibration(page: Page, request: Request) -> Response:
@@ -119,7 +117,7 @@ async def calibration(page: Page, request: Request) -> Response:
         {
             "schema": "defectd.api.calibration/1",
             "camera": camera,
-            "sha256": await page.work.run(_digest, _file(page, camera)),
+            "sha256": await page.work.run(digest, _file(page, camera)),
             "calibration": facts,
             "job": jobs[0].as_json() if jobs else None,
         }
@@ -208,7 +206,7 @@ async def latency(page: Page, request: Request) -> Response:
 async def apply(page: Page, request: Request) -> Response:
     """Write what a preview showed, and let the daemon use it."""
     camera, fields = _camera(page, request), request.json()
-    _check_idle(page)
+    check_idle(page, "calibration or job")
     job = page.children.job(fields["job"])
     change = None if job is None or not isinstance(job.result, dict) else job.result.get("change")
     if job is None or change is None or job.result.get("camera") != camera:
@@ -223,7 +221,7 @@ async def apply(page: Page, request: Request) -> Response:
 async def undo(page: Page, request: Request) -> Response:
     """Go back to the calibration before the last change, and let the daemon use it."""
     camera = _camera(page, request)
-    _check_idle(page)
+    check_idle(page, "calibration or job")
     await _check_fresh(page, camera, request.json()["before_sha256"], f"{camera}.yaml")
     return await _written(page, request, camera, "undo", ["calibrate", "undo", *_of(page, camera), "--json"])
 
@@ -298,25 +296,11 @@ def _file(page: Page, camera: str) -> Path:
     return page.settings.state_dir / "calibration" / f"{camera}.yaml"
 
 
-def _check_idle(page: Page) -> None:
-    """A change waits for nothing: it would be of another picture by then."""
-    if any(job.state in UNFINISHED and not job.is_brief for job in page.children.jobs):
-        remedy = "Wait until it has ended, or cancel it"
-        raise Refusal(HTTPStatus.CONFLICT, "busy", "another calibration or job runs", remedy)
-
-
 async def _check_fresh(page: Page, camera: str, seen: str | None, name: str) -> None:
     path = _file(page, camera).with_name("node.yaml" if name == "node.yaml" else f"{camera}.yaml")
-    if await page.work.run(_digest, path) != seen:
+    if await page.work.run(digest, path) != seen:
         remedy = "Look at what is there now, and preview again"
         raise Refusal(HTTPStatus.CONFLICT, "stale", "somebody has changed this calibration meanwhile", remedy)
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        return None
 
 
 def _shape(value: Sequence[Any]) -> str:

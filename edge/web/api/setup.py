@@ -8,7 +8,6 @@ video device or the generated strip, never a path of a file.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -19,6 +18,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
+from edge.web.api.change import SHA256, UNFINISHED, check_idle, digest
 from edge.web.api.command import NAME
 from edge.web.children import Job
 from edge.web.refusal import Refusal
@@ -27,10 +27,8 @@ from edge.web.route import Page, Request, Response, Schema
 SHOW_S: Final = 25.0
 FIND_S: Final = 30.0
 TRY_S: Final = 120.0
-UNFINISHED: Final = ("waiting", "running")
 ANSWERS: Final = "answers.json"
 MAX_PICTURE_BYTES: Final = 16 << 20
-_SHA256: Final = {"type": ["string", "null"], "pattern": "^[0-9a-f]{64}$"}
 _SOURCE: Final = (
     r"^((rtsps?|https?)://[^\s@${}\\\"'<>]+|/dev/video[0-9]{1,3}|/dev/v4l/by-(id|path)/[A-Za-z0-9:._+-]+"
     r"|strip:(\?[A-Za-z0-9_=&.,%+-]*)?)$"
@@ -75,11 +73,11 @@ APPLY: Final[Schema] = {
     "required": ["job", "before_sha256"],
     "properties": {
         "job": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
-        "before_sha256": _SHA256,
+        "before_sha256": SHA256,
         "although_it_fails": {"type": "boolean"},
     },
 }
-UNDO: Final[Schema] = {"type": "object", "required": ["before_sha256"], "properties": {"before_sha256": _SHA256}}
+UNDO: Final[Schema] = {"type": "object", "required": ["before_sha256"], "properties": {"before_sha256": SHA256}}
 
 
 async def setup(page: Page, request: Request) -> Response:
@@ -125,7 +123,7 @@ async def picture(page: Page, request: Request) -> Response:
 async def apply(page: Page, request: Request) -> Response:
     """Write what a trial showed, and let the daemon take over what it can."""
     fields = request.json()
-    _check_idle(page)
+    check_idle(page, "job")
     job = page.children.job(fields["job"])
     result = _result(job)
     if job is None or "difference" not in result or job.by != request.user.name:
@@ -145,7 +143,7 @@ async def apply(page: Page, request: Request) -> Response:
 
 async def undo(page: Page, request: Request) -> Response:
     """Go back to the configuration before the last set-up, and let the daemon take over what it can."""
-    _check_idle(page)
+    check_idle(page, "job")
     await _check_fresh(page, request.json()["before_sha256"])
     return await _written(page, request, "setup.undo", ["init", *_out(page), "--undo", "--json"])
 
@@ -189,13 +187,8 @@ def _result(job: Job | None) -> Mapping[str, Any]:
     return job.result if job is not None and isinstance(job.result, dict) else {}
 
 
-def _check_idle(page: Page) -> None:
-    if any(job.state in UNFINISHED and not job.is_brief for job in page.children.jobs):
-        raise Refusal(HTTPStatus.CONFLICT, "busy", "another job runs", "Wait until it has ended, or cancel it")
-
-
 async def _check_fresh(page: Page, seen: str | None) -> None:
-    if page.settings.config_path is None or await page.work.run(_digest, page.settings.config_path) != seen:
+    if page.settings.config_path is None or await page.work.run(digest, page.settings.config_path) != seen:
         raise _stale()
 
 
@@ -209,13 +202,6 @@ def _gone() -> Refusal:
 
 
 # ---- files: on the thread of `work` ----------------------------------------------------------------------
-
-
-def _digest(path: Path) -> str | None:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        return None
 
 
 def _place(folder: Path, answers: bytes) -> None:
