@@ -11,7 +11,7 @@ import numpy as np
 
 from edge.errors import CalibrationError
 from edge.frame import Bools, Float32s, Float64s, Indices
-from edge.vision.anomaly import Gaussians, joined
+from edge.vision.anomaly import LOW_ODDS, ODDS, ODDS_UNIT, Gaussians, joined
 
 SPLIT_FROM: Final = 4000
 """With this many tiles, one half is fitted and the other half is scored; with fewer, the fit is cross-validated."""
@@ -42,7 +42,7 @@ class Layout:
 def fitted(values: Float32s, layout: Layout) -> Gaussians:
     """Fit Gaussians, and scale their distances on the same tiles.  values: (N, D)."""
     surface = _unscaled(values, layout)
-    return _scaled(surface, *_scale(surface.logarithms(values)))
+    return _scaled(surface, *_scale(surface.logarithms(values), layout))
 
 
 def scored(values: Float32s, layout: Layout, frame_of: Indices) -> tuple[Gaussians, Float32s, Bools]:
@@ -84,7 +84,7 @@ def _cross_validated(
         if not others.any():
             raise CalibrationError("all tiles are of a few frames: several are needed")
         held_out[inside] = _unscaled(values[others], layout).logarithms(values[inside])
-    return held_out, _scale(held_out[usable])
+    return held_out, _scale(held_out[usable], layout)
 
 
 def _unscaled(values: Float32s, layout: Layout) -> Gaussians:
@@ -122,11 +122,17 @@ def _gaussian(values: Float32s) -> tuple[Float64s, Float64s]:
     return whitening, centre @ whitening
 
 
-def _scale(logarithms: Float32s) -> tuple[Float32s, Float32s]:
-    """Gain and shift that put the median of each view at 1 and its 90 % quantile at 2.  logarithms: (N, V)."""
+def _scale(logarithms: Float32s, layout: Layout) -> tuple[Float32s, Float32s]:
+    """Gain and shift that put the median of each distance at 1 and its 90 % quantile at 2.  logarithms: (N, V).
+
+    Those of the odds are fixed.
+    """
     median, high = np.quantile(logarithms, (0.5, 0.9), axis=0).astype(np.float32)
     gain = 1 / np.maximum(np.float32(2e-3), high - median)
-    return gain, 1 - median * gain
+    shift = 1 - median * gain
+    fixed = np.array([name == ODDS for name in layout.names])
+    gain[fixed], shift[fixed] = 1 / ODDS_UNIT, -LOW_ODDS / ODDS_UNIT
+    return gain, shift
 
 
 def _scaled(surface: Gaussians, gain: Float32s, shift: Float32s) -> Gaussians:

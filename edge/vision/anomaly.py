@@ -4,6 +4,9 @@ Two views of a tile are compared with a Gaussian of good surface each: the logit
 maximum activations of its first layers. A network that was trained on other defects may have no class for a small dent,
 but its first layers respond to it. Each view gives a Mahalanobis distance; the logarithms of the distances, scaled by
 their spread on good surface, are combined like the components of a vector.
+
+A third view is the network's own opinion, the odds of any class against `good`. They are not fitted: few tiles of rough
+steel cannot show how far a distance reaches, but what the network learned from its training's defects holds.
 """
 
 from __future__ import annotations
@@ -23,28 +26,41 @@ from edge.model.classifier import Scores
 from edge.vision import learned_file
 from edge.vision.learned_file import Model
 
-SCHEMA: Final = "defectd.normality/2"
+SCHEMA: Final = "defectd.normality/3"
+WITHOUT_ODDS: Final = "defectd.normality/2"
+"""The file of versions before 0.3: the same, without the view of the odds."""
 ARRAYS: Final = ("starts", "whitening", "offset", "gain", "shift")
 """Arrays of `Gaussians`, by their names in the file."""
 MIN_SQUARE: Final = np.float32(1e-30)
 """Added to a squared distance: 0 has no logarithm."""
+ODDS: Final = "odds"
+"""Name of the view that is one number: the logarithm of the odds of any class against `good`."""
+VIEWS: Final = frozenset({"logits", "features", MAX_ACTIVATIONS, ODDS})
+LOW_ODDS: Final = -4.0
+ODDS_UNIT: Final = 2.0
+"""Odds count above LOW_ODDS, in this unit: of the values tried, those that separate best on four kinds of good surface
+(docs/decisions/031)."""
 
 
 def views_of(scores: Scores) -> dict[str, Float32s]:
     """The views of N tiles, by name: (N, D) float32 each.
 
     A network without maximum activations has its features instead: they respond less to small defects
-    (docs/decisions/021).
+    (docs/decisions/021). A network without `good` has no ODDS.
     """
-    logits = scores.logits if scores.good is None else np.concatenate((scores.logits, scores.good), 1)
+    views = {"logits": scores.logits if scores.good is None else np.concatenate((scores.logits, scores.good), 1)}
     if scores.max_activations is None:
-        return {"logits": logits, "features": scores.features}
-    return {"logits": logits, MAX_ACTIVATIONS: scores.max_activations}
+        views["features"] = scores.features
+    else:
+        views[MAX_ACTIVATIONS] = scores.max_activations
+    if scores.good is not None:
+        views[ODDS] = np.logaddexp.reduce(scores.logits, 1, keepdims=True) - scores.good
+    return views
 
 
 @dataclass(frozen=True, slots=True)
 class Gaussians:
-    """One Gaussian of good surface per view, side by side: one matrix product scores a whole frame.
+    """One Gaussian of good surface per view, side by side: one matrix product scores a whole frame.  ODDS stay odds.
 
     names: V names of `views_of`.  starts: (V,) intp, the first column of each view.
     whitening: (D, D) float32, zero between the views.  offset: (D,) float32: on good surface, `x @ whitening - offset`
@@ -59,7 +75,7 @@ class Gaussians:
     shift: Float32s
 
     def logarithms(self, values: Float32s) -> Float32s:
-        """Logarithms of squared Mahalanobis distances, (N, V) float32.
+        """Logarithms of squared Mahalanobis distances, and of the odds, (N, V) float32.
 
         values: (N, D) float32, all views side by side.
         """
@@ -68,7 +84,11 @@ class Gaussians:
         np.multiply(white, white, out=white)
         squares = np.add.reduceat(white, self.starts, 1)
         squares += MIN_SQUARE
-        return np.asarray(np.log(squares, out=squares), np.float32)
+        found = np.asarray(np.log(squares, out=squares), np.float32)
+        if ODDS in self.names:
+            view = self.names.index(ODDS)
+            found[:, view] = values[:, self.starts[view]]
+        return found
 
     def score(self, values: Float32s) -> Float32s:
         """Anomaly scores, (N,) float32, at least 0.  values: (N, D) float32, all views side by side."""
@@ -78,7 +98,7 @@ class Gaussians:
 def joined(logarithms: Float32s, gain: Float32s, shift: Float32s) -> Float32s:
     """Combine the views into one score: the Euclidean length of their scaled values.  (N, V) to (N,) float32.
 
-    gain, shift: (V,) float32.  They scale a view to 1 at the median of good surface and to 2 at its 90 % quantile;
+    gain, shift: (V,) float32.  They scale a distance to 1 at the median of good surface and to 2 at its 90 % quantile;
     values below 0 count as 0. For normally distributed logarithms the score ranks tiles as Fisher's product of tail
     probabilities does.
     """
@@ -155,7 +175,7 @@ def of_camera(camera: config.Camera, card: ModelCard) -> AnomalyModel | None:
 
 def _decoded(content: bytes) -> AnomalyModel:
     """Raises learned_file.DAMAGED."""
-    model, head, arrays = learned_file.decoded(content, SCHEMA)
+    model, head, arrays = learned_file.decoded(content, SCHEMA, WITHOUT_ODDS)
     starts, rest = np.asarray(arrays[ARRAYS[0]], np.intp), [np.asarray(arrays[name], np.float32) for name in ARRAYS[1:]]
     surface = Gaussians(tuple(map(str, head["views"])), starts, *rest)
     _check(surface)
@@ -172,6 +192,8 @@ def _check(surface: Gaussians) -> None:
     if shapes != [(views,), (columns, columns), (columns,), (views,), (views,)]:
         raise ValueError(f"{views} views with arrays of shape {', '.join(map(str, shapes))}")
     starts = surface.starts.tolist()
+    if unknown := set(surface.names) - VIEWS:
+        raise ValueError(f"unknown views {', '.join(sorted(unknown))}")
     if not starts or starts[0] != 0 or sorted(set(starts)) != starts or starts[-1] >= columns:
         raise ValueError(f"views that start at {starts} of {columns} columns")
     if not all(np.isfinite(getattr(surface, name)).all() for name in ARRAYS):

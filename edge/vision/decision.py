@@ -161,24 +161,23 @@ def decide(
         found = _by_anomaly_score(probabilities, boxes, cells, thresholds, anomaly_scores, naming)
     else:
         found = _by_class(probabilities, boxes, cells, thresholds, has_good=has_good, naming=naming)
-    if sharpness == 1.0 or not found.regions:
+    if sharpness == 1.0:
         return found
-    regions = _with_confidence(found.regions, probabilities, sharpened(probabilities, sharpness, has_good=has_good))
-    return replace(found, regions=regions)
+    regions = (_with_confidence(one, probabilities, boxes, sharpness, has_good=has_good) for one in found.regions)
+    return replace(found, regions=tuple(regions))
 
 
-def _with_confidence(regions: Sequence[Region], probabilities: Float32s, published: Float32s) -> tuple[Region, ...]:
-    """The regions of a class with the published confidence of their strongest tile; `weight` is what decided."""
-    decided, shown = probabilities.max(axis=1), published.max(axis=1)
-    found = []
-    for region in regions:
-        strongest = decided == np.float32(region.confidence)
-        if region.class_name not in (ANOMALY, UNKNOWN) and strongest.any():
-            confidence = float(shown[strongest].max())
-            found.append(replace(region, confidence=confidence, weight=region.confidence))
-        else:
-            found.append(region)
-    return tuple(found)
+def _with_confidence(
+    region: Region, probabilities: Float32s, boxes: Ints, sharpness: float, *, has_good: bool
+) -> Region:
+    """The region of a class with the published confidence of its strongest tile; `weight` is what decided."""
+    if region.class_name in (ANOMALY, UNKNOWN):
+        return region
+    x, y, w, h = region.box_px
+    inside = (boxes[:, :2] >= (x, y)).all(axis=1) & (boxes[:, :2] + boxes[:, 2:] <= (x + w, y + h)).all(axis=1)
+    strongest = int((inside & (probabilities.max(axis=1) == np.float32(region.confidence))).argmax())
+    published = sharpened(probabilities[strongest : strongest + 1], sharpness, has_good=has_good)
+    return replace(region, confidence=float(published.max()), weight=region.confidence)
 
 
 def _by_class(

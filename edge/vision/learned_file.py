@@ -50,13 +50,13 @@ def coded(schema: str, model: Model, head: Mapping[str, Any], arrays: Mapping[st
     return buffer.getvalue()
 
 
-def decoded(content: bytes, schema: str) -> tuple[Model, dict[str, Any], Arrays]:
-    """(network, head, arrays) of a file.  Raises one of DAMAGED, also for another schema."""
+def decoded(content: bytes, *schemas: str) -> tuple[Model, dict[str, Any], Arrays]:
+    """(network, head, arrays) of a file.  Raises one of DAMAGED, also for a schema that is none of `schemas`."""
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
         arrays = {name: file[name] for name in file.files}
     head = json.loads(bytes(arrays.pop(HEAD)))
-    if head["schema"] != schema:
-        raise ValueError(f"{head['schema']!r}, not {schema!r}: made by another version of defectd")
+    if head["schema"] not in schemas:
+        raise ValueError(f"{head['schema']!r}, not {schemas[0]!r}: made by another version of defectd")
     model = head["model"]
     return Model(str(model["name"]), str(model["version"]), str(model["sha256"])), head, arrays
 

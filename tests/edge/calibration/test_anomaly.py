@@ -228,7 +228,7 @@ def test_bundle_without_maximum_activations_uses_logits_and_features():
     for number, frame in enumerate(good()):
         collector.add(str(number), frame, follows=number > 0)
     anomaly_model = fit(collector, AllowedAlarms(500.0, None), HOURLY).anomaly
-    assert anomaly_model.surface.names == ("logits", "features")
+    assert anomaly_model.surface.names == ("logits", "features", "odds")
     blotted = good_frame(7).copy()
     cv2.circle(blotted, (100, 100), 25, 20, cv2.FILLED)
     inspector = Inspector(camera(), older, FakeClock())

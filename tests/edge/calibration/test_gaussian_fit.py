@@ -6,6 +6,7 @@ import pytest
 from edge.calibration import gaussian_fit
 from edge.calibration.gaussian_fit import Layout
 from edge.errors import CalibrationError
+from edge.vision.anomaly import LOW_ODDS, ODDS, ODDS_UNIT
 
 LAYOUT = Layout(("logits", "peaks"), np.array([0, 3]))
 
@@ -57,6 +58,17 @@ def test_a_constant_column_does_not_decide_alone():
     ours = [np.median(surface.score(part)) for part in (usual, small, large)]
     assert ours[1] < ours[0] + 0.3
     assert ours[2] > ours[0] + 2
+
+
+def test_odds_keep_their_unit():
+    """The network's opinion counts alike whatever the footage: footage without it cannot show its spread."""
+    layout = Layout(("logits", "peaks", ODDS), np.array([0, 3, 8]))
+    values = np.concatenate((tiles(60), np.full((60, 1), -9, np.float32)), 1)
+    surface, _, _ = gaussian_fit.scored(values, layout, np.arange(60))
+    suspect = values.copy()
+    suspect[:, 8] = LOW_ODDS + 3 * ODDS_UNIT
+    plain, doubted = surface.score(values), surface.score(suspect)
+    assert doubted == pytest.approx(np.hypot(plain, 3), abs=1e-3)
 
 
 def test_all_tiles_of_one_frame_are_refused():

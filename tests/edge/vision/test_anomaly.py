@@ -10,7 +10,7 @@ import pytest
 from edge.errors import ConfigError
 from edge.model.bundle import FP32, load
 from edge.model.classifier import Scores
-from edge.vision.anomaly import AnomalyModel, Gaussians, fitting, joined, views_of
+from edge.vision.anomaly import LOW_ODDS, ODDS_UNIT, WITHOUT_ODDS, AnomalyModel, Gaussians, fitting, joined, views_of
 from edge.vision.learned_file import Model
 
 
@@ -43,7 +43,23 @@ def test_views_are_logits_and_maximum_activations():
     assert {name: view.shape for name, view in views_of(both).items()} == {"logits": (3, 6), "peaks": (3, 4)}
     good = np.ones((3, 1), np.float32)
     without = views_of(Scores(both.logits, both.features, good))
-    assert {name: view.shape for name, view in without.items()} == {"logits": (3, 7), "features": (3, 8)}
+    assert {name: view.shape for name, view in without.items()} == {
+        "logits": (3, 7),
+        "features": (3, 8),
+        "odds": (3, 1),
+    }
+
+
+def test_odds_count_above_a_fixed_limit():
+    """They are those of any class against `good`; below the limit, a tile is as good as its distances say."""
+    logits = np.full((4, 6), -20, np.float32)
+    logits[:, 2] = [-9, -4, 0, 6]
+    views = views_of(Scores(logits, np.zeros((4, 0), np.float32), np.zeros((4, 1), np.float32), None))
+    assert views["odds"][:, 0] == pytest.approx([-9, -4, 0, 6], abs=1e-3)
+    surface = plain(1, names=("odds",))
+    unit = np.float32([1 / ODDS_UNIT]), np.float32([-LOW_ODDS / ODDS_UNIT])
+    scored = replace(surface, gain=unit[0], shift=unit[1]).score(views["odds"])
+    assert scored == pytest.approx([0, 0, 2, 5], abs=1e-3)
 
 
 def test_each_view_has_a_distance_of_its_own():
@@ -110,6 +126,7 @@ def test_damaged_file_is_refused(tmp_path, damage):
     [
         ({"schema": "defectd.normality/1"}, "made by another version"),
         ({"views": []}, "0 views with arrays of shape"),
+        ({"views": ["logits", "colour"]}, "unknown views colour"),
         ({"threshold": -1.0}, "threshold -1.0"),
     ],
 )
@@ -122,6 +139,17 @@ def test_file_with_wrong_content_is_refused(tmp_path, change, words):
     np.savez(path, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **arrays)
     with pytest.raises(ConfigError, match=words):
         AnomalyModel.read(path)
+
+
+def test_anomaly_models_of_before_the_odds_are_read(tmp_path):
+    """They score as they did."""
+    with np.load(io.BytesIO(anomaly_model().coded())) as file:
+        arrays = dict(file)
+    head = json.loads(bytes(arrays.pop("head"))) | {"schema": WITHOUT_ODDS}
+    path = tmp_path / "top.npz"
+    np.savez(path, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **arrays)
+    tiles = scores_of(3, 2.0)
+    assert AnomalyModel.read(path).score(tiles).tolist() == anomaly_model().score(tiles).tolist()
 
 
 @pytest.mark.parametrize(

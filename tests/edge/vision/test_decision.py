@@ -274,6 +274,21 @@ def test_sharpness_changes_the_confidence_and_nothing_else(drawing):
         assert after.confidence == pytest.approx(share, abs=1e-4)
 
 
+def test_a_defect_gets_the_confidence_of_its_own_tile():
+    """Two defects of one probability: what the rest of their tiles resembles decides how sharp each one becomes."""
+    rows = np.array([[0.7, 0.3, 0, 0, 0, 0], [0.01] * 6, [0.7, 0.05, 0.05, 0.05, 0.05, 0.05]], np.float32)
+    boxes = np.array([(x, 0, TILE, TILE) for x in (0, TILE, 2 * TILE)], np.int32)
+    cells = np.array([(0, 0), (0, 1), (0, 2)], np.int32)
+    found = decide(rows, boxes, cells, thresholds(), has_good=True, sharpness=2.0)
+    assert [(region.box_px[0], region.weight) for region in found.regions] == [
+        (0, np.float32(0.7)),
+        (200, np.float32(0.7)),
+    ]
+    first, second = (region.confidence for region in found.regions)
+    assert first == pytest.approx(0.49 / (0.49 + 0.09), abs=1e-3)
+    assert second == pytest.approx(0.49 / (0.49 + 6 * 0.0025), abs=2e-3)
+
+
 def test_an_anomaly_without_a_class_keeps_its_confidence():
     """There is no name to be confident of."""
     scores = AnomalyScores(np.array([2.0, 2.0], np.float32), 1.0, 0.5)
