@@ -36,9 +36,9 @@ MIN_SQUARE: Final = np.float32(1e-30)
 ODDS: Final = "odds"
 """Name of the view that is one number: the logarithm of the odds of any class against `good`."""
 VIEWS: Final = frozenset({"logits", "features", MAX_ACTIVATIONS, ODDS})
-LOW_ODDS: Final = -4.0
+LOW_ODDS: Final = -1.0
 ODDS_UNIT: Final = 2.0
-"""Odds count above LOW_ODDS, in this unit: of the values tried, those that separate best on four kinds of good surface
+"""Odds count above LOW_ODDS, in this unit: enough to help on rough steel, and too little to cost recall on smooth steel
 (docs/decisions/031)."""
 
 
