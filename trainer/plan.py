@@ -206,11 +206,15 @@ def quick(plan: Plan) -> Plan:
     return replace(
         plan,
         student=replace(
-            plan.student, epochs=min(plan.student.epochs, QUICK_EPOCHS), strip_seeds=min(plan.student.strip_seeds, 3)
+            plan.student,
+            epochs=min(plan.student.epochs, QUICK_EPOCHS),
+            min_steps=0,
+            strip_seeds=min(plan.student.strip_seeds, 3),
         ),
         teacher=teacher,
         prune=plan.prune and replace(plan.prune, rounds=1),
-        finetune=plan.finetune and replace(plan.finetune, epochs=min(plan.finetune.epochs, QUICK_EPOCHS // 2)),
+        finetune=plan.finetune
+        and replace(plan.finetune, epochs=min(plan.finetune.epochs, QUICK_EPOCHS // 2), min_steps=0),
         quantize=plan.quantize and replace(plan.quantize, rounds=min(plan.quantize.rounds, 20)),
         measure=replace(plan.measure, latency_rounds=10, strip_frames=20),
         most_per_class=QUICK_PICTURES,

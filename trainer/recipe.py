@@ -25,6 +25,8 @@ class Fit:
     """Settings of one call of `fit`, for any network."""
 
     epochs: Count = 120
+    min_steps: Annotated[int, Field(ge=0)] = 0
+    """With few pictures an epoch has few steps: as many more epochs as this number of steps needs."""
     batch: Count = 64
     """Tiles of a step, over all processes."""
     learning_rate: Rate = 4e-3

@@ -24,13 +24,15 @@ from edge.calibration.binomial import interval
 from edge.calibration.gaussian_fit import Layout
 from edge.model import bundle
 from edge.model.classifier import Classifier, Scores
-from edge.vision.anomaly import AnomalyModel, views_of
+from edge.vision.anomaly import ODDS, AnomalyModel, views_of
 from edge.vision.learned_file import Model as Made
 from edge.vision.tiles import shrink
 
 SIDE = 200
 RATES = (0.05, 0.01, 0.001)
 SPLITS = 10
+FEW = 24
+"""Tiles, of a calibration with few."""
 OURS = "joined: calibrate normal"
 
 
@@ -157,7 +159,7 @@ def measure(name, folder, classifier, splits=SPLITS):
     base_good, base_bad = baselines(good.scores), baselines(bad.scores)
     for fit, owner, rest, other in halves(good, bad, splits):
         calibrate, measured = rows(good_views, fit), (rows(good_views, rest), rows(bad_views, other))
-        for label in good_views:
+        for label in good_views.keys() - {ODDS}:
             alone = gaussian_fit.fitted(calibrate[label], Layout.of({label: calibrate[label]}))
             fine, odd = (alone.score(values[label]) for values in measured)
             note(table, f"Gaussian of {label}", fine, odd, best_levels(fine))
@@ -172,6 +174,13 @@ def measure(name, folder, classifier, splits=SPLITS):
         surface, held, _ = gaussian_fit.scored(side_by_side(calibrate, names), layout, owner)
         fine, odd = (surface.score(side_by_side(values, names)) for values in measured)
         note(table, OURS, fine, odd, promised_levels(held, owner))
+        note(table, f"{OURS}, levels as allowed", fine, odd, best_levels(fine))
+        for few in (names, tuple(name for name in names if name != ODDS)):
+            some = rows(calibrate, slice(FEW))
+            layout = Layout.of({name: some[name] for name in few})
+            made, _, _ = gaussian_fit.scored(side_by_side(some, few), layout, owner[:FEW])
+            fine, odd = (made.score(side_by_side(values, few)) for values in measured)
+            note(table, f"from {FEW} tiles: {', '.join(few)}", fine, odd, best_levels(fine))
     write(f"\n{name}: {len(good.cut)} good tiles of {len(np.unique(good.frames))} frames, {len(bad.cut)} defective")
     for label, cell in table.items():
         lines = [

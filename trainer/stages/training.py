@@ -23,7 +23,7 @@ from trainer.networks import student, teacher
 from trainer.networks.architecture import Student
 from trainer.recipe import Fit, TeacherStage
 from trainer.run_folder import write
-from trainer.training.loop import Epoch, fit
+from trainer.training.loop import Epoch, enough_epochs, fit
 from trainer.training.losses import DistillationLoss
 
 BETWEEN_ROUNDS: Final = 4
@@ -115,7 +115,9 @@ def prune_student(job: Job, _results: Results) -> Work:
             now = prune.shrink(now, prune.plan(now.architecture, importance, macs, recipe.multiple, weights))
             rounds.append({"channels": [c.channels for c in now.architecture.convs], "macs": now.architecture.macs})
             if number < len(targets):
-                between = replace(tune, epochs=max(1, tune.epochs // BETWEEN_ROUNDS))
+                between = replace(
+                    tune, epochs=max(1, tune.epochs // BETWEEN_ROUNDS), min_steps=tune.min_steps // BETWEEN_ROUNDS
+                )
                 now, _ = _fit(job, now, between, checkpoints / f"round-{number}.pt", pruned=True)
                 student.save(now, draft / f"round-{number}.pt")
         student.save(now, draft / "pruned.pt")
@@ -163,6 +165,7 @@ def _train(
 def _fit(job: Job, model: Student, recipe: Fit, checkpoint: Path, *, pruned: bool) -> tuple[Student, list[Epoch]]:
     """Train on the labels and, if there are teachers, by distillation."""
     plan, device = job.task.plan, _device()
+    recipe = replace(recipe, epochs=enough_epochs(job.training_set.sources, recipe))
     teachers = [found.to(device) for found in _teachers(job, pruned=pruned)]
     loss = None
     if plan.distillation and teachers:

@@ -237,6 +237,11 @@ def _outputs(model: nn.Module, samples: Samples, batch: int = 256) -> Tensor:
     return torch.cat(found)
 
 
+def enough_epochs(sources: Sequence[Samples], recipe: Fit) -> int:
+    """The epochs of the recipe, or as many as its `min_steps` need."""
+    return max(recipe.epochs, math.ceil(recipe.min_steps / _steps_per_epoch(sources, recipe)))
+
+
 def _steps_per_epoch(sources: Sequence[Samples], recipe: Fit) -> int:
     tiles = len(epoch_order([len(s) for s in sources], shares(recipe), torch.Generator()))
     steps = -(-tiles // recipe.batch)

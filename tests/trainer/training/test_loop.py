@@ -13,7 +13,7 @@ from trainer.data.samples import Samples, tiles
 from trainer.networks.architecture import I100_S4, Architecture, Conv, Student
 from trainer.recipe import Distillation, Fit, Recipe, TrainingError
 from trainer.training import checkpoint
-from trainer.training.loop import fit, predict
+from trainer.training.loop import enough_epochs, fit, predict
 from trainer.training.losses import DistillationLoss
 
 TINY = Architecture("tiny", 20, (Conv(4, 4, 4), Conv(8, 3, 2)))
@@ -41,6 +41,16 @@ def test_fit_lowers_the_loss_and_learns(samples):
     assert [e.number for e in epochs] == list(range(1, 26))
     assert epochs[-1].loss < 0.7 * epochs[0].loss
     assert (predict(trained, samples) == samples.labels).float().mean() > 0.8
+
+
+def test_few_pictures_get_more_epochs():
+    """As many as the least number of steps needs; with many pictures the epochs of the recipe are enough."""
+    few, many = (
+        Samples(torch.empty((n, 2, 20, 20), dtype=torch.uint8), torch.zeros(n, dtype=torch.int64)) for n in (30, 3000)
+    )
+    recipe = Recipe(epochs=10, batch=10, min_steps=100)
+    assert enough_epochs([few, NONE, NONE, NONE, NONE], recipe) == 34  # three steps each
+    assert enough_epochs([many, NONE, NONE, NONE, NONE], recipe) == 10
 
 
 def test_fit_is_reproducible(samples):
