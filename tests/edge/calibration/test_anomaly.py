@@ -339,7 +339,7 @@ def test_footage_that_the_classes_call_defective_needs_a_person_who_has_looked(t
     words = ("-c", path, "--source", folder, "--consecutive", "--false-alarm-rate", "0.05")
     refused = run(*words)
     assert refused.exit_code == 1
-    assert "60 frames (9" in refused.stderr
+    assert "60 of 60 frames (100%) defective" in refused.stderr
     assert "0000.png" in refused.stderr
     assert "--i-have-looked" in refused.stderr
     assert not (tmp_path / "var" / "calibration").exists()
