@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -42,7 +42,7 @@ class Layout:
 def fitted(values: Float32s, layout: Layout) -> Gaussians:
     """Fit Gaussians, and scale their distances on the same tiles.  values: (N, D)."""
     surface = _unscaled(values, layout)
-    return _scaled(surface, *_scale(surface.logarithms(values), layout))
+    return _scaled(surface, *_scale(surface.logarithms(values), layout.names))
 
 
 def scored(values: Float32s, layout: Layout, frame_of: Indices) -> tuple[Gaussians, Float32s, Bools]:
@@ -84,7 +84,7 @@ def _cross_validated(
         if not others.any():
             raise CalibrationError("all tiles are of a few frames: several are needed")
         held_out[inside] = _unscaled(values[others], layout).logarithms(values[inside])
-    return held_out, _scale(held_out[usable], layout)
+    return held_out, _scale(held_out[usable], layout.names)
 
 
 def _unscaled(values: Float32s, layout: Layout) -> Gaussians:
@@ -122,15 +122,15 @@ def _gaussian(values: Float32s) -> tuple[Float64s, Float64s]:
     return whitening, centre @ whitening
 
 
-def _scale(logarithms: Float32s, layout: Layout) -> tuple[Float32s, Float32s]:
-    """Gain and shift that put the median of each distance at 1 and its 90 % quantile at 2.  logarithms: (N, V).
+def _scale(logarithms: Float32s, names: Sequence[str]) -> tuple[Float32s, Float32s]:
+    """Gain and shift that put the median of each distance at 1 and its 90 % quantile at 2.
 
-    Those of the odds are fixed.
+    Those of the odds are fixed.  logarithms: (N, V).  names: of the V views.
     """
     median, high = np.quantile(logarithms, (0.5, 0.9), axis=0).astype(np.float32)
     gain = 1 / np.maximum(np.float32(2e-3), high - median)
     shift = 1 - median * gain
-    fixed = np.array([name == ODDS for name in layout.names])
+    fixed = np.array([name == ODDS for name in names])
     gain[fixed], shift[fixed] = 1 / ODDS_UNIT, -LOW_ODDS / ODDS_UNIT
     return gain, shift
 

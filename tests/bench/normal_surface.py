@@ -115,7 +115,7 @@ def baselines(scores):
     energy = (top + np.log(np.exp(logits - top).sum(1, keepdims=True)))[:, 0]
     found = {"maximum softmax": 1 / np.exp(logits - top).sum(1), "energy": energy}
     if scores.good is not None:
-        found["odds of any class against good"] = energy - scores.good[:, 0]
+        found["odds of any class against good"] = views_of(scores)[ODDS][:, 0]
     return found
 
 
@@ -159,7 +159,7 @@ def measure(name, folder, classifier, splits=SPLITS):
     base_good, base_bad = baselines(good.scores), baselines(bad.scores)
     for fit, owner, rest, other in halves(good, bad, splits):
         calibrate, measured = rows(good_views, fit), (rows(good_views, rest), rows(bad_views, other))
-        for label in good_views.keys() - {ODDS}:
+        for label in (name for name in good_views if name != ODDS):
             alone = gaussian_fit.fitted(calibrate[label], Layout.of({label: calibrate[label]}))
             fine, odd = (alone.score(values[label]) for values in measured)
             note(table, f"Gaussian of {label}", fine, odd, best_levels(fine))

@@ -149,7 +149,7 @@ def scaled(make, known, owner, *measured):
     held = np.empty(len(owner), np.float32)
     for fold in np.unique(folds):
         held[folds == fold] = make(known[folds != fold])(known[folds == fold])
-    gain, shift = gaussian_fit._scale(np.log(held)[:, None], Layout.of({"patches": held[:, None]}))
+    gain, shift = gaussian_fit._scale(np.log(held)[:, None], ("patches",))
     made = make(known)
     return [np.log(values) * gain[0] + shift[0] for values in (held, *map(made, measured))]
 
