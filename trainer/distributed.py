@@ -13,6 +13,11 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar, cast
 
 import torch
+
+# Imported before there is a process group: defaults of its functions hold the group of the time of the import (torch
+# 2.13). An optimizer imports it, too. A group that is held keeps its threads when it is destroyed, and they abort the
+# process now and then while the interpreter exits.
+import torch.distributed.nn
 from torch import Tensor, distributed, nn
 
 T = TypeVar("T")

@@ -61,6 +61,12 @@ def test_processes_resume_from_a_checkpoint(results):
     assert equal(second["resumed"], first["whole"])
 
 
+def test_processes_end_without_threads_of_the_group(results):
+    """A thread that is left would abort the process now and then while the interpreter exits."""
+    _, found = results
+    assert [[name for name in one["threads"] if "gloo" in name] for one in found] == [[], []]
+
+
 def test_without_torchrun_a_process_is_alone(monkeypatch):
     """Its world has size 1, and values pass through unchanged."""
     monkeypatch.delenv("RANK", raising=False)

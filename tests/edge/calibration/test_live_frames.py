@@ -2,7 +2,7 @@
 
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def raw(number, camera="top"):
 
 @contextmanager
 def feed(folder, *messages):
-    """A feed that answers the first want with these messages, and then ends."""
+    """A feed that answers the first want with these messages, and then ends; the reader may end first."""
     path, wants = folder / "web.sock", []
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
@@ -34,11 +34,14 @@ def feed(folder, *messages):
 
         def serve():
             client, _ = listening.accept()
-            with client:
+            with client, suppress(BrokenPipeError, ConnectionResetError):
                 client.sendall(encoded(HELLO))
                 decoder = Decoder()
                 while not wants:
-                    wants.extend(decoder.feed(client.recv(65_536)))
+                    data = client.recv(65_536)
+                    if not data:
+                        return
+                    wants.extend(decoder.feed(data))
                 for message in messages:
                     client.sendall(message)
 
