@@ -140,7 +140,7 @@ class Defect:
     duration_s: float = 0.0
     anomaly: float | None = None
     extent_px: tuple[int, int, int, int] | None = None
-    """Where in the box, which covers whole tiles, the defect itself is visible; None when nothing stands out."""
+    """Where in the box, which covers whole tiles, the defect itself is; None where it is not known."""
     box_mm: tuple[float, float, float, float] | None = None
     """The box of `extent_px`, or of `box_px` when the extent is not known."""
     position_m: float | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from edge.errors import BundleError
 from edge.frame import Float32s, Gray
 from edge.model import surface
 from edge.model.bundle import FEATURES, FP32, MAX_ACTIVATIONS, Bundle, ModelCard, selftest_tiles
+from edge.model.cells import CELLS, with_cells
 from edge.model.surface import TrainingSurface
 
 
@@ -80,6 +82,7 @@ class Classifier:
         if bundle.card.surface is not None:
             self.surface = surface.decoded(bundle.card.surface)
         self.batch = batch
+        self._cells: ort.InferenceSession | None = None
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -90,7 +93,10 @@ class Classifier:
         if network not in bundle.networks:
             raise BundleError(f"{bundle.origin}: has no {network}, only {', '.join(bundle.networks)}")
         try:
-            self._session = ort.InferenceSession(bundle.networks[network], options, providers=["CPUExecutionProvider"])
+            self._session = _session(bundle.networks[network], options)
+            with_its_cells = with_cells(bundle.networks[network])
+            if with_its_cells is not None:
+                self._cells = _session(with_its_cells, options)
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
             raise BundleError(f"{bundle.origin}: {network} does not load: {_short(error)}") from error
         self._check_contract(bundle.origin)
@@ -132,6 +138,23 @@ class Classifier:
         named = dict(zip(self._outputs, joined, strict=True))
         features = named[FEATURES] if FEATURES in named else np.empty((len(tiles), 0), np.float32)
         return Scores(named["logits"], features, named.get("good"), named.get(MAX_ACTIVATIONS))
+
+    def cells(self, tiles: Gray) -> Float32s | None:
+        """The logits of each cell of the last maps: (N, classes + 1, side, side) float32, `good` last.
+
+        tiles: as for `score`.  Their mean over the cells is that of the tile.  None for a network that gives none
+        (`edge.model.cells`).  Raises BundleError when the network cannot be run.
+        """
+        if self._cells is None:
+            return None
+        try:
+            parts = [self._cells.run(["logits", "good", CELLS], {"tiles": part}) for part in self._parts(tiles)]
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes
+            raise BundleError(f"{self.card.name}: {self.network} does not run: {_short(error)}") from error
+        logits, good, cells = (np.concatenate(column) for column in zip(*parts, strict=True))
+        offsets = np.concatenate((logits, good), 1) - cells.mean(axis=2)
+        side = isqrt(cells.shape[2])
+        return np.asarray((cells + offsets[:, :, None]).reshape(*offsets.shape, side, side), np.float32)
 
     def _parts(self, tiles: Gray) -> Iterator[Gray]:
         for start in range(0, len(tiles), self.batch):
@@ -188,6 +211,10 @@ def foreign(network: Path | bytes) -> Callable[[Float32s], list[Float32s]]:
             raise BundleError(f"the network does not run: {_short(error)}") from error
 
     return run
+
+
+def _session(network: bytes, options: ort.SessionOptions) -> ort.InferenceSession:
+    return ort.InferenceSession(network, options, providers=["CPUExecutionProvider"])
 
 
 def _short(error: Exception) -> str:

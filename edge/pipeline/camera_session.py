@@ -20,14 +20,14 @@ from edge.coverage.runs import Run
 from edge.coverage.strip_position import PositionTracker, Span, StripPosition
 from edge.coverage.strip_trace import RunsNote
 from edge.coverage.width_curve import WidthCurve, WidthLimits
-from edge.frame import Box, Float32s, Frame, Gray
+from edge.frame import Box, Frame, Gray
 from edge.host.clock import NS_PER_MS, Clock, uuid7
 from edge.model.classifier import Classifier
 from edge.model.surface import TrainingSurface
 from edge.pipeline.camera_state import CameraState
 from edge.pipeline.histogram import Counts, Histogram
 from edge.vision import drift
-from edge.vision.domain import DomainWatch
+from edge.vision.domain import DomainWatch, Suspect
 from edge.vision.image_quality import ImageStats
 from edge.vision.inspector import Inspector, PreparedFrame, Verdict
 from edge.vision.metrology import Crosswise, Heading, Ruler
@@ -60,7 +60,7 @@ class FrameInspector(Protocol):
     def check(self, image: Gray, now_ns: int) -> PreparedFrame: ...
     def prepare(self, image: Gray, *, follow: bool) -> PreparedFrame: ...
     def stats(self, frame: PreparedFrame) -> ImageStats: ...
-    def surface_distances(self, verdict: Verdict) -> Float32s: ...
+    def suspects(self, verdict: Verdict) -> list[Suspect]: ...
     def inspect(
         self, frame: PreparedFrame, *, max_tiles: int | None, deadline_ns: int | None, is_over: Callable[[], bool]
     ) -> Verdict: ...

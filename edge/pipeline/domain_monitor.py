@@ -34,7 +34,7 @@ class DomainMonitor:
         now_ns = self._clock.monotonic_ns()
         if verdict.scores is None or not watch.due(now_ns):
             return
-        answer = watch.step(session.inspector.surface_distances(verdict), now_ns)
+        answer = watch.step(session.inspector.suspects(verdict), now_ns)
         if answer == "outside":
             session.inspector.names_known = False
             session.domain_since_ns = self._clock.wall_ns()

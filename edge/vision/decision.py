@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from edge.frame import Bools, Box, Float32s, Indices
 from edge.model.sharpness import sharpened
-from edge.vision.boxes import overlap_px
+from edge.vision.boxes import all_within, overlap_px
 from edge.vision.thresholds import Thresholds
 
 Ints = npt.NDArray[np.int32]
@@ -48,7 +48,7 @@ class Region:
     weight: the highest probability by which its tiles were decided: how much it counts in the choice of a class over
     frames; None: the confidence.
     anomaly: the largest anomaly score of its tiles, in units of the threshold; None without an anomaly model.
-    extent_px: the box around the defect itself, inside box_px (`edge.vision.defect_extent`); None: no pixel stands out.
+    extent_px: the box around the defect itself, inside box_px (`edge.vision.defect_extent`); None: it is not known.
     """
 
     class_name: str
@@ -173,8 +173,7 @@ def _with_confidence(
     """The region of a class with the published confidence of its strongest tile; `weight` is what decided."""
     if region.class_name in (ANOMALY, UNKNOWN):
         return region
-    x, y, w, h = region.box_px
-    inside = (boxes[:, :2] >= (x, y)).all(axis=1) & (boxes[:, :2] + boxes[:, 2:] <= (x + w, y + h)).all(axis=1)
+    inside = all_within(boxes, region.box_px)
     strongest = int((inside & (probabilities.max(axis=1) == np.float32(region.confidence))).argmax())
     published = sharpened(probabilities[strongest : strongest + 1], sharpness, has_good=has_good)
     return replace(region, confidence=float(published.max()), weight=region.confidence)

@@ -1,7 +1,9 @@
 """The extent of a defect within its tiles: the pixels that stand out from the surface around them.
 
 Tiles are far larger than most defects. A pixel belongs to the defect if its gray differs from the local brightness by
-several standard deviations of the surface; specks beside the defect are left out.
+several standard deviations of the surface; specks beside the defect are left out. The network's evidence, cell by cell,
+decides what belongs to the defect: an edge of the strip stands out, but shows no defect. Where the pixels are not what
+the network sees, as in a texture that fills a tile, the extent also holds the cells in which it sees the defect.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 from edge.frame import Box, Float32s, Gray
 from edge.vision.boxes import union, within
 from edge.vision.decision import Region
+from edge.vision.heat_map import HeatMap
 
 TILE_PX: Final = 100
 """The region is shrunk until a tile has this side: small defects are then still a few pixels wide."""
@@ -43,17 +46,26 @@ NEAR: Final = 0.3
 """Share of a tile: what is nearer to each other is drawn as one defect."""
 MAX_PARTS: Final = 12
 """A region with more parts is one defect of many flecks."""
+BESIDE: Final = 0.1
+"""What stands out where less of the evidence is, such as the edge of the strip, is not the defect."""
+EXPLAINED: Final = 0.75
+"""The pixels that stand out are the defect if this share of the network's evidence lies within a cell of their box."""
 MIN_SIGMA: Final = 0.5
 """Gray levels: on a surface without grain every pixel would stand out."""
 
 
-def extent(image: Gray, region: Region, tile_px: int) -> Box | None:
-    """The box around the defect itself, within the region's; None where no pixel stands out.
+def extent(image: Gray, region: Region, tile_px: int, heat: HeatMap | None = None) -> Box | None:
+    """The box around the defect itself, within the region's; None where no pixel stands out and `heat` is None.
 
-    image: the whole frame, (H, W) uint8.  tile_px: side of a tile in the frame.
+    image: the whole frame, (H, W) uint8.  tile_px: side of a tile in the frame.  heat: of the region.
     """
     found = _boxes(image, region, tile_px)
-    return within(reduce(union, found), region.box_px) if found else None
+    if heat is not None:
+        found = [part for part in found if heat.share(part) >= BESIDE]
+    box = within(reduce(union, found), region.box_px) if found else None
+    if heat is None or (box is not None and heat.share(box) >= EXPLAINED):
+        return box
+    return within(heat.hot_px if box is None else union(box, heat.hot_px), region.box_px)
 
 
 def parts(image: Gray, region: Region, tile_px: int) -> tuple[Box, ...]:

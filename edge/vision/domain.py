@@ -1,19 +1,20 @@
 """Does a camera show the kind of steel that the model was trained on?  Judged by the tiles that may show a defect.
 
 Good surface says little: smooth steel of any mill is alike. A part is at least SUSPECTS tiles over at least ten
-seconds; the median of the parts of some minutes of defects is compared with two limits, so that the answer does not
-flicker.
+seconds. Each column of tiles has one vote in it, because the same mark of a roll repeats in one column and would
+outvote all other defects. The median of the parts of some minutes of defects is compared with two limits, so that the
+answer does not flicker.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
-from edge.frame import Float32s
 from edge.host.clock import NS_PER_S
 from edge.model.surface import TrainingSurface
 
@@ -30,16 +31,29 @@ OUTSIDE: Final = 1.1
 """The medians of the training's own classes and of the generated strip are at most 0.96, those of another mill's defect
 types at least 1.15 (docs/models.md)."""
 INSIDE: Final = 1.0
-MAX_KEPT: Final = 256
-"""Distances of a part that are kept: a frame may have hundreds of tiles."""
+MAX_KEPT: Final = 64
+"""Distances of a part that are kept, in each column."""
 
 Answer = Literal["inside", "outside"]
+
+
+class Suspect(NamedTuple):
+    """A tile that may show a defect.  distance: from the training's surface; 1 and less is usual."""
+
+    left_px: int
+    distance: float
 
 
 @dataclass(slots=True)
 class _Part:
     started_ns: int
-    distances: list[float]
+    columns: dict[int, list[float]]
+    """Distances by the left side of the tile, px."""
+    tiles: int = 0
+
+    @property
+    def median(self) -> float:
+        return float(np.median([np.median(distances) for distances in self.columns.values()]))
 
 
 class DomainWatch:
@@ -62,20 +76,24 @@ class DomainWatch:
         """Whether to measure this frame."""
         return self._sampled_ns is None or now_ns - self._sampled_ns >= SAMPLE_NS
 
-    def step(self, distances: Float32s, now_ns: int) -> Answer | None:
-        """Add the suspect tiles of a frame.  distances: (M,) float32.  Returns the answer where it has changed."""
+    def step(self, suspects: Sequence[Suspect], now_ns: int) -> Answer | None:
+        """Add the suspect tiles of a frame.  Returns the answer where it has changed."""
         self._sampled_ns = now_ns
-        known = distances[np.isfinite(distances)]
-        if not len(known):
+        known = [one for one in suspects if np.isfinite(one.distance)]
+        if not known:
             return None
         if self._part is None:
-            self._part = _Part(now_ns, [])
+            self._part = _Part(now_ns, {})
         part = self._part
         self.tiles += len(known)
-        part.distances += known[: MAX_KEPT - len(part.distances)].tolist()
-        if now_ns - part.started_ns < PART_NS or len(part.distances) < SUSPECTS:
+        part.tiles += len(known)
+        for one in known:
+            column = part.columns.setdefault(one.left_px, [])
+            if len(column) < MAX_KEPT:
+                column.append(one.distance)
+        if now_ns - part.started_ns < PART_NS or part.tiles < SUSPECTS:
             return None
-        self._parts.append(float(np.median(part.distances)))
+        self._parts.append(part.median)
         self._part = None
         return self._judged()
 

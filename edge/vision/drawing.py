@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from edge.errors import ImageError
-from edge.frame import Gray
+from edge.frame import Box, Gray
 from edge.host.rights import why
 from edge.host.text import one_line
-from edge.vision.decision import Detections
+from edge.vision.boxes import overlap_px, union, within
+from edge.vision.decision import Detections, Region
 from edge.vision.defect_extent import parts
 
 DEFECT_BGR: Final = (60, 60, 235)
@@ -35,7 +37,7 @@ def draw(image: Gray, detections: Detections, tile_px: int) -> npt.NDArray[np.ui
     for region in detections.regions:
         x, y, w, h = region.box_px
         cv2.rectangle(canvas, (x + 1, y + 1), (x + w - 2, y + h - 2), TILES_BGR, 1)
-        for left, top, across, down in parts(image, region, tile_px) or (region.box_px,):
+        for left, top, across, down in _drawn(image, region, tile_px):
             corner = (left + across + BESIDE_PX, top + down + BESIDE_PX)
             cv2.rectangle(canvas, (left - BESIDE_PX, top - BESIDE_PX), corner, DEFECT_BGR, 2)
         words = f"{region.class_name} {region.confidence:.2f}"
@@ -47,6 +49,15 @@ def draw(image: Gray, detections: Detections, tile_px: int) -> npt.NDArray[np.ui
     if legend:
         label(canvas, "; ".join(legend), (8, canvas.shape[0] - 10))
     return np.asarray(canvas, np.uint8)
+
+
+def _drawn(image: Gray, region: Region, tile_px: int) -> tuple[Box, ...]:
+    """The parts of the extent that stand out, or all of it where it holds more than these."""
+    found, extent = parts(image, region, tile_px), region.extent_px
+    if extent is None:
+        return found or (region.box_px,)
+    inside = tuple(part for part in found if overlap_px(part, extent))
+    return inside if inside and within(extent, reduce(union, inside)) == extent else (extent,)
 
 
 def label(canvas: npt.NDArray[Any], words: str, at: tuple[int, int]) -> None:

@@ -25,9 +25,12 @@ from edge.model.classifier import Classifier, Scores
 from edge.model.surface import TrainingSurface
 from edge.vision import anomaly, image_quality, taught_classes, tiles
 from edge.vision.anomaly import AnomalyModel
-from edge.vision.decision import NO_DETECTIONS, AnomalyScores, Detections, Naming, TileScores, decide
+from edge.vision.boxes import all_within
+from edge.vision.decision import NO_DETECTIONS, AnomalyScores, Detections, Ints, Naming, Region, TileScores, decide
 from edge.vision.defect_extent import extent
+from edge.vision.domain import Suspect
 from edge.vision.flatfield import Flatfield
+from edge.vision.heat_map import HeatMap, heat_map
 from edge.vision.image_quality import GOOD, ImageCheck, ImageStats
 from edge.vision.strip_edges import EdgeTrack, StripFollower
 from edge.vision.taught_classes import TaughtClasses
@@ -237,18 +240,20 @@ class Inspector:
         """The scores with the classes that name a defect: the taught ones in place of the model's own."""
         return scores if self.taught is None else self.taught.applied(scores)
 
-    def surface_distances(self, verdict: Verdict) -> Float32s:
-        """Distances from the training's surface of the tiles that may show a defect: of nothing else is the name asked.
-
-        (M,) float32, empty without a surface to compare with; 1 and less is usual.
+    def suspects(self, verdict: Verdict) -> list[Suspect]:
+        """The tiles that may show a defect, with their distances from the training's surface: of nothing else is the
+        name asked.  None of them without a surface to compare with.
         """
-        surface, scores = self.surface, verdict.scores
-        if surface is None or scores is None:
-            return np.empty(0, np.float32)
+        surface, scores, tiles = self.surface, verdict.scores, verdict.tile_scores
+        if surface is None or scores is None or tiles is None:
+            return []
         probabilities = scores.probabilities(self.temperature)
         evidence = (np.add if self.has_good else np.maximum).reduce(probabilities, 1)
         suspect = evidence >= self.thresholds.unsure  # false for NaN
-        return surface.distances(scores.outputs()[suspect]) if suspect.any() else np.empty(0, np.float32)
+        if not suspect.any():
+            return []
+        distances = surface.distances(scores.outputs()[suspect])
+        return list(map(Suspect, tiles.boxes[suspect, 0].tolist(), distances.tolist()))
 
     def fitted(self, classifier: Classifier | None = None, decision: config.Decision | None = None) -> Inspector:
         """A copy with another network or other thresholds that goes on with what this one has learned.
@@ -381,7 +386,7 @@ class Inspector:
             naming=self.naming,
             sharpness=self.sharpness,
         )
-        detections = self._measured(detections, frame.pixels, deadline_ns)
+        detections = self._measured(detections, frame.pixels, cut, boxes, deadline_ns)
         layout.turns.mark_inspected(
             chosen, (*(region.box_px for region in detections.regions), *detections.unsure_boxes)
         )
@@ -410,16 +415,27 @@ class Inspector:
             ),
         )
 
-    def _measured(self, detections: Detections, image: Gray, deadline_ns: int | None) -> Detections:
-        """Measure the extent of the strongest defects, as far as the time allows."""
+    def _measured(
+        self, detections: Detections, image: Gray, cut: Gray, boxes: Ints, deadline_ns: int | None
+    ) -> Detections:
+        """Measure the extent of the strongest defects, as far as the time allows.  cut, boxes: inspected tiles."""
         regions, spent_ns = list(detections.regions), 0
         for place, region in enumerate(regions[:MAX_MEASURED]):
             start_ns = self._clock.monotonic_ns()
             if deadline_ns is not None and start_ns + spent_ns > deadline_ns:
                 break
-            regions[place] = replace(region, extent_px=extent(image, region, self._camera.tile_px))
+            heat = self._heat(cut, boxes, region)
+            regions[place] = replace(region, extent_px=extent(image, region, self._camera.tile_px, heat))
             spent_ns = self._clock.monotonic_ns() - start_ns
         return replace(detections, regions=tuple(regions)) if regions else detections
+
+    def _heat(self, cut: Gray, boxes: Ints, region: Region) -> HeatMap | None:
+        """Where the network sees the defect.  Not for a region of many tiles: the tiles say that well enough."""
+        inside = np.flatnonzero(all_within(boxes, region.box_px))
+        if len(inside) > self._classifier.batch:
+            return None
+        cells = self._classifier.cells(cut[inside])
+        return None if cells is None else heat_map(cells, boxes[inside], region.box_px)
 
     def _chosen(self, layout: Layout, max_tiles: int | None, *, cuttable: bool) -> Indices | None:
         """Which tiles to inspect, in which order; None: all, in the order of the grid."""

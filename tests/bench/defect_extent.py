@@ -1,9 +1,10 @@
 """How well `extent_px` locates a defect, compared with boxes drawn by people and with the generated strip's truth.
 
-    python tests/bench/defect_extent.py FOLDER     # that holds cr7-det/ and severstal/, each with labels.json
+    python tests/bench/defect_extent.py FOLDER     # normal-steel/{cr7-det,severstal}, neu-cls/valid, neu-det/boxes.json
 
-Pictures: the overlap (intersection over union) of a region's tiles, and of its extent, with the boxes of which more
-than half lies in its tiles. Strip: length and place of closed defects, with tiles of 50 mm and a known speed.
+Pictures: the overlap (intersection over union) of a region's tiles, of the pixels that stand out (the tiles where none
+does) and of its extent with the boxes of which more than half lies in its tiles; intervals over pictures. Strip: length
+and place of closed defects, with tiles of 50 mm and a known speed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from intervals import resampled
 from pydantic import SecretStr
 
 from edge import config
@@ -26,6 +28,7 @@ from edge.host.clock import NS_PER_S, SystemClock
 from edge.model import bundle
 from edge.model.classifier import Classifier
 from edge.vision.boxes import overlap_px, union, within
+from edge.vision.defect_extent import extent
 from edge.vision.inspector import Inspector
 from edge.vision.metrology import Heading, Ruler
 from edge.vision.tracker import Tracker
@@ -44,20 +47,33 @@ def iou(a, b):
     return common / (a[2] * a[3] + b[2] * b[3] - common)
 
 
-def pictures(folder):
-    """[(overlap of the tiles, of the extent)] of each region that shows a box."""
-    inspector = inspector_of(config.Camera(name="top", source=SecretStr("0")))
-    found = []
-    for name, entry in json.loads((folder / "labels.json").read_text()).items():
-        drawn = [(x, y, right - x, bottom - y) for _, x, y, right, bottom in entry.get("boxes", ())]
-        if not drawn:
-            continue
-        for region in inspector.inspect_alone(cv2.imread(str(folder / name), cv2.IMREAD_GRAYSCALE)).detections.regions:
+def labelled(folder):
+    """{picture: its boxes} of a folder with labels.json."""
+    entries = json.loads((folder / "labels.json").read_text())
+    return {folder / name: entry.get("boxes", ()) for name, entry in entries.items()}
+
+
+def neu_valid(folder):
+    """The same for the pictures of NEU with which the training was only checked."""
+    boxes = json.loads((folder / "neu-det" / "boxes.json").read_text())
+    return {path: boxes.get(path.stem, ()) for path in sorted((folder / "neu-cls" / "valid").glob("*/*.png"))}
+
+
+def pictures(boxes):
+    """Of each region that shows a box: overlap of the tiles, of what stands out, of the extent; and its picture."""
+    camera = config.Camera(name="top", source=SecretStr("0"))
+    inspector, found, shown = inspector_of(camera), [], []
+    for path, entry in boxes.items():
+        drawn = [(x, y, right - x, bottom - y) for _, x, y, right, bottom in entry]
+        image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        for region in inspector.inspect_alone(image).detections.regions if drawn else ():
             inside = [box for box in drawn if overlap_px(box, region.box_px) > 0.5 * box[2] * box[3]]
             if inside:
                 truth = within(reduce(union, inside), region.box_px)
-                found.append([iou(box, truth) for box in (region.box_px, region.extent_px or region.box_px)])
-    return np.array(found)
+                pixels = extent(image, region, camera.tile_px)
+                found.append([iou(box or region.box_px, truth) for box in (region.box_px, pixels, region.extent_px)])
+                shown.append(path)
+    return np.array(found), np.array(list(map(str, shown)))
 
 
 def strip(frames=FRAMES):
@@ -86,10 +102,16 @@ def write(text):
 
 def main(folder):
     cv2.setNumThreads(1)
-    for name in ("cr7-det", "severstal"):
-        tiles, extent = pictures(folder / name).T
-        means = f"tiles {tiles.mean():.3f}, extents {extent.mean():.3f}"
-        write(f"{name}, {len(tiles)} regions: overlap with the drawn boxes: {means}")
+    steel = folder / "normal-steel"
+    for name, boxes in (
+        ("NEU, valid", neu_valid(folder)),
+        ("CR7", labelled(steel / "cr7-det")),
+        ("Severstal", labelled(steel / "severstal")),
+    ):
+        found, shown = pictures(boxes)
+        columns = zip(("tiles", "pixels that stand out", "extents"), found.T, strict=True)
+        means = "; ".join(f"{what} {resampled(shown, lambda at, v=v: v[at].mean())}" for what, v in columns)
+        write(f"{name}, {len(found)} regions: overlap with the drawn boxes: {means}")
     for what, values in zip(("place", "length"), strip().T, strict=True):
         median, high = np.quantile(values, (0.5, 0.9))
         error = f"median {median:.2f} mm, nine of ten below {high:.1f}"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from intervals import resampled
 from teach_classes import NEU_NAMES, cr7, neu, recalls, say
 
 from edge.calibration import binomial
@@ -25,19 +26,8 @@ from edge.model.sharpness import sharpened
 from trainer.evaluation.statistics import auroc
 
 TILES_PX = (100, 150, 200)
-RESAMPLES = 1000
 LOCAL_PX = 25
 """Side of the local mean, px of the network's input."""
-
-
-def resampled(pictures, figure, seed=0):
-    """The figure on all tiles, and its 95 % interval over pictures.  figure: of row numbers; may be NaN."""
-    rng, groups = np.random.default_rng(seed), [np.flatnonzero(pictures == one) for one in np.unique(pictures)]
-    drawn = [
-        figure(np.concatenate([groups[i] for i in rng.integers(0, len(groups), len(groups))])) for _ in range(RESAMPLES)
-    ]
-    low, high = np.nanquantile(drawn, (0.025, 0.975))
-    return f"{figure(np.arange(len(pictures))):.3f} [{low:.3f} {high:.3f}]"
 
 
 def three_types(folder, side, tile_px):

@@ -26,6 +26,7 @@ from edge.pipeline.orders import Order, OrderQueue, PendingOrder
 from edge.pipeline.reporting import Report, Subscribers
 from edge.pipeline.strip_monitor import StripInput
 from edge.vision.decision import Detections, Region
+from edge.vision.domain import Suspect
 from edge.vision.image_quality import Episodes, ImageStats
 from edge.vision.inspector import PreparedFrame, Verdict
 from fakes.clock import FakeClock
@@ -95,13 +96,13 @@ class ScriptedInspector:
     network: ClassVar[str] = ""
     taught: ClassVar[Any] = None
     surface: Any = None
-    """What `surface_distances` compares with: any object, or None."""
+    """What `suspects` are compared with: any object, or None."""
     distances: Sequence[float] = ()
     """Of the suspect tiles of each frame."""
     names_known: bool = True
 
-    def surface_distances(self, verdict: Verdict) -> Any:
-        return np.array(self.distances, np.float32)
+    def suspects(self, verdict: Verdict) -> list[Suspect]:
+        return [Suspect(0, distance) for distance in self.distances]
 
     def check(self, image: Gray, now_ns: int) -> PreparedFrame:
         fault = (None, None, "dark", "frozen")[int(image[0, 0])]

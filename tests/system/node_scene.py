@@ -98,6 +98,9 @@ class Slow:
         time.sleep(self.tile_s * len(tiles))
         return self.inner.score(tiles)
 
+    def cells(self, tiles: Gray) -> Any:
+        return self.inner.cells(tiles)
+
 
 class Scene(node.Scene):
     """Cameras, supervisor and inspection loop; events are kept.  At its end every frame must be accounted for."""

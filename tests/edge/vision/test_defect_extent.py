@@ -11,6 +11,7 @@ from defect_extent import iou
 from edge.camera.sources.simulator import Strip
 from edge.vision.decision import Region
 from edge.vision.defect_extent import extent
+from edge.vision.heat_map import HeatMap
 
 TILE = 200
 
@@ -103,6 +104,47 @@ def test_extent_of_generated_defects_is_better_than_the_box_of_their_tiles():
     assert len(ours) >= 100
     assert np.mean(ours) > 0.7
     assert np.mean(ours) > 1.5 * np.mean(tiles)
+
+
+def heat(*steps, odds=8.0):
+    """Evidence in some of the 16x16 steps of the tile at (200, 100).  steps: (row, column) slices."""
+    found = np.full((16, 16), -2.0, np.float32)
+    for at in steps:
+        found[at] = odds
+    return HeatMap(found, 200, 100, TILE / 16, TILE / 4)
+
+
+def test_texture_has_the_extent_of_its_evidence():
+    """No pixel stands out of it."""
+    assert extent(steel(), region(200, 100, 200, 200), TILE, heat(np.s_[4:12, 0:8])) == (200, 150, 100, 100)
+
+
+def test_pixels_that_stand_out_are_the_defect_if_the_evidence_is_around_them():
+    """The cells are coarser, so they add nothing to a pit."""
+    image = steel()
+    image[150:164, 250:264] = 20
+    alone = extent(image, region(200, 100, 200, 200), TILE)
+    assert extent(image, region(200, 100, 200, 200), TILE, heat(np.s_[3:7, 3:7])) == alone
+    assert far(alone, (250, 150, 14, 14)) <= 8
+
+
+def test_what_stands_out_without_evidence_is_not_the_defect():
+    """The edge of the strip beside a pit, and alone."""
+    image = steel()
+    image[:, 385:] = 5
+    assert far(extent(image, region(200, 100, 200, 200), TILE, heat(np.s_[3:7, 3:7])), (238, 138, 50, 50)) <= 8
+    image[150:164, 250:264] = 20
+    assert extent(image, region(200, 100, 200, 200), TILE)[2:] == (140, 200)
+    assert far(extent(image, region(200, 100, 200, 200), TILE, heat(np.s_[3:7, 3:7])), (250, 150, 14, 14)) <= 8
+
+
+def test_evidence_apart_from_the_pixels_counts_too():
+    """A texture beside a pit: the extent holds both."""
+    image = steel()
+    image[170:184, 220:234] = 20
+    found = extent(image, region(200, 100, 200, 200), TILE, heat(np.s_[8:16, 0:16]))
+    assert far(found, (200, 170, 200, 130)) <= 8
+    assert found[1] < 200
 
 
 def test_defect_over_the_whole_frame_takes_little_time():

@@ -36,6 +36,25 @@ def test_lines_of_one_scratch_are_one_defect():
     assert len(parts(scratched(300, 320, 345), region((200, 0, 300, 256)), 200)) == 1
 
 
+def test_extent_that_holds_more_than_the_parts_is_drawn():
+    """A texture beside a scratch, or one in which nothing stands out."""
+    for image in (scratched(300), scratched()):
+        drawn = drawing.draw(image, Detections((region((200, 0, 400, 200), (210, 20, 180, 150)),), ()), 200)
+        red = (drawn == drawing.DEFECT_BGR).all(axis=2)
+        assert red[173, 215:385].all()
+        assert not red[60:150, 290:310].any()
+
+
+def test_what_stands_out_beside_the_extent_is_not_drawn():
+    """As the edge of the strip, where the network sees no defect."""
+    image = scratched(220, 480)
+    (extent_px,) = parts(image, region((400, 0, 200, 200)), 200)
+    drawn = drawing.draw(image, Detections((region((200, 0, 400, 200), extent_px),), ()), 200)
+    red = (drawn == drawing.DEFECT_BGR).all(axis=2)
+    assert red[120, 470:495].any()
+    assert not red[120, 210:240].any()
+
+
 def test_the_defect_is_thick_its_tiles_are_thin_and_a_legend_says_so():
     """The emphasis is on the defect; a good frame stays as it is."""
     image = scratched(400)

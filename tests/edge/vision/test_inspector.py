@@ -170,6 +170,9 @@ def test_inspection_stops_at_its_deadline():
             clock.advance(0.010)
             return BRIGHT.score(tiles)
 
+        def cells(self, _tiles):
+            return None
+
     camera = config.Camera(name="top", source=SecretStr("strip:"), tile_px=2 * SIDE, overlap=0.0)
     top = Inspector(camera, Slow(), clock)
     image = frame([[30] * 15 + [250]])
