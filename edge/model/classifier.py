@@ -94,9 +94,9 @@ class Classifier:
             raise BundleError(f"{bundle.origin}: has no {network}, only {', '.join(bundle.networks)}")
         try:
             self._session = _session(bundle.networks[network], options)
-            with_its_cells = with_cells(bundle.networks[network])
-            if with_its_cells is not None:
-                self._cells = _session(with_its_cells, options)
+            extended = with_cells(bundle.networks[network])
+            if extended is not None:
+                self._cells = _session(extended, options)
         except Exception as error:  # onnxruntime raises a dozen unrelated classes
             raise BundleError(f"{bundle.origin}: {network} does not load: {_short(error)}") from error
         self._check_contract(bundle.origin)

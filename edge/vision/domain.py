@@ -28,8 +28,8 @@ MIN_PARTS: Final = 3
 CONFIRM: Final = 3
 """Medians in a row, one per part, that change an answer."""
 OUTSIDE: Final = 1.1
-"""The medians of the training's own classes and of the generated strip are at most 0.96, those of another mill's defect
-types at least 1.15 (docs/models.md)."""
+"""The medians of the training's own classes and of the generated strip are at most 1.0, those of other mills' defects
+at least 1.36 (docs/models.md)."""
 INSIDE: Final = 1.0
 MAX_KEPT: Final = 64
 """Distances of a part that are kept, in each column."""
@@ -38,9 +38,12 @@ Answer = Literal["inside", "outside"]
 
 
 class Suspect(NamedTuple):
-    """A tile that may show a defect.  distance: from the training's surface; 1 and less is usual."""
+    """A tile that may show a defect.
 
-    left_px: int
+    column: its place across the frame, counted in tiles.  distance: from the training's surface; 1 and less is usual.
+    """
+
+    column: int
     distance: float
 
 
@@ -48,7 +51,7 @@ class Suspect(NamedTuple):
 class _Part:
     started_ns: int
     columns: dict[int, list[float]]
-    """Distances by the left side of the tile, px."""
+    """Distances, by column."""
     tiles: int = 0
 
     @property
@@ -88,9 +91,9 @@ class DomainWatch:
         self.tiles += len(known)
         part.tiles += len(known)
         for one in known:
-            column = part.columns.setdefault(one.left_px, [])
-            if len(column) < MAX_KEPT:
-                column.append(one.distance)
+            kept = part.columns.setdefault(one.column, [])
+            if len(kept) < MAX_KEPT:
+                kept.append(one.distance)
         if now_ns - part.started_ns < PART_NS or part.tiles < SUSPECTS:
             return None
         self._parts.append(part.median)

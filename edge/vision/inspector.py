@@ -253,7 +253,8 @@ class Inspector:
         if not suspect.any():
             return []
         distances = surface.distances(scores.outputs()[suspect])
-        return list(map(Suspect, tiles.boxes[suspect, 0].tolist(), distances.tolist()))
+        columns = np.unique(tiles.boxes[:, 0], return_inverse=True)[1]
+        return list(map(Suspect, columns[suspect].tolist(), distances.tolist()))
 
     def fitted(self, classifier: Classifier | None = None, decision: config.Decision | None = None) -> Inspector:
         """A copy with another network or other thresholds that goes on with what this one has learned.

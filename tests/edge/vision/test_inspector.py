@@ -10,8 +10,9 @@ from fakes.networks import SIDE, network
 from pydantic import SecretStr
 
 from edge import config
+from edge.camera.sources.simulator import Strip
 from edge.errors import ConfigError, ImageError
-from edge.model.bundle import FP32
+from edge.model.bundle import FP32, load
 from edge.model.classifier import Classifier
 from edge.vision.inspector import MAX_GRIDS, Inspector
 
@@ -155,6 +156,19 @@ def test_suspicious_tile_is_inspected_in_every_partial_frame():
     image = frame([[250] + [30] * 8])
     assert top.inspect_alone(image).state == "defect"
     assert [top.inspect_alone(image, max_tiles=2).state for _ in range(8)] == ["defect"] * 8
+
+
+def test_tiles_that_may_show_a_defect_are_compared_by_column():
+    """Each counts in its column of the grid, whatever its row."""
+    top = Inspector(config.Camera(name="top", source=SecretStr("0")), Classifier(load("builtin")), FakeClock())
+    verdict = top.inspect_alone(Strip().frame(161))  # shows a patch of crazing
+    lefts = sorted({int(left) for left in verdict.tile_scores.boxes[:, 0]})
+    evidence = verdict.tile_scores.probabilities.sum(axis=1)
+    expected = [lefts.index(left) for left in verdict.tile_scores.boxes[evidence >= top.thresholds.unsure, 0]]
+    suspects = top.suspects(verdict)
+    assert [one.column for one in suspects] == expected
+    assert len(set(expected)) >= 2
+    assert 0 < np.median([one.distance for one in suspects]) < 2
 
 
 def test_inspection_stops_at_its_deadline():
