@@ -10,6 +10,7 @@ from typing import Final
 from edge.web import openapi
 from edge.web.api import (
     calibration,
+    change,
     coil_reports,
     coils,
     command,
@@ -369,7 +370,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         calibration.undo,
         "Go back to the calibration before the last change",
         "api-calibration-change-1",
-        body=calibration.UNDO,
+        body=change.UNDO,
     ),
     Route(
         "GET", f"{API}/setup", "engineer", setup.setup, "What is configured, and this machine's cameras", "api-setup-1"
@@ -408,6 +409,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         setup.undo,
         "Go back to the configuration before the last set-up",
         "api-setup-change-1",
-        body=setup.UNDO,
+        body=change.UNDO,
     ),
 )

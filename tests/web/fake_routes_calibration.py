@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from edge.host.clock import SystemClock
-from edge.web.api import calibration, jobs
+from edge.web.api import calibration, change, jobs
 from edge.web.body import parsed
 from edge.web.children import Children, Job
 from edge.web.refusal import Refusal
@@ -106,7 +106,7 @@ ROUTES = {
     ("POST", f"{CAMERA}/classes"): answered(calibration.classes, ["camera"], calibration.CLASSES),
     ("POST", f"{CAMERA}/latency"): answered(calibration.latency, ["camera"], calibration.LATENCY),
     ("POST", f"{CAMERA}/apply"): answered(calibration.apply, ["camera"], calibration.APPLY),
-    ("POST", f"{CAMERA}/undo"): answered(calibration.undo, ["camera"], calibration.UNDO),
+    ("POST", f"{CAMERA}/undo"): answered(calibration.undo, ["camera"], change.UNDO),
     ("GET", r"/calibration/plates/([^/]+)/([^/]+)\.png"): answered(calibration.plate, ["job", "plate"]),
     ("GET", r"/jobs/([^/]+)"): answered(jobs.job, ["job"]),
     ("POST", r"/jobs/([^/]+)/cancel"): answered(jobs.cancel, ["job"]),

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from edge.web.api.change import SHA256, UNFINISHED, check_idle, digest
+from edge.web.api.change import UNFINISHED, applying, check_idle, configuration, digest, picture
 from edge.web.children import Job
 from edge.web.refusal import Refusal, bad_value
 from edge.web.route import Page, Request, Response, Schema
@@ -23,7 +23,6 @@ from edge.web.route import Page, Request, Response, Schema
 SHOW_S: Final = 25.0
 NORMAL_S: Final = 3600.0
 MEASURE_S: Final = 900.0
-MAX_PLATE_BYTES: Final = 16 << 20
 _PLATE: Final = re.compile(r"[A-Za-z0-9_.-]{1,120}\.png")
 
 _PX: Final = {"type": "integer", "minimum": 0, "maximum": 65_535}
@@ -90,16 +89,7 @@ LATENCY: Final[Schema] = {
     "type": "object",
     "properties": {"seconds": {"type": "integer", "minimum": 5, "maximum": 600}},
 }
-APPLY: Final[Schema] = {
-    "type": "object",
-    "required": ["job", "before_sha256"],
-    "properties": {
-        "job": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
-        "before_sha256": SHA256,
-        "i_have_looked": {"type": "boolean"},
-    },
-}
-UNDO: Final[Schema] = {"type": "object", "required": ["before_sha256"], "properties": {"before_sha256": SHA256}}
+APPLY: Final[Schema] = applying("i_have_looked")
 
 
 async def calibration(page: Page, request: Request) -> Response:
@@ -214,7 +204,7 @@ async def apply(page: Page, request: Request) -> Response:
     await _check_fresh(page, camera, fields["before_sha256"], str(change["file"]))
     options = ["--i-have-looked"] if fields.get("i_have_looked") else []
     folder = str(_plates_of(page, job))
-    command = ["calibrate", "apply", folder, *_config(page), "--json", *options]
+    command = ["calibrate", "apply", folder, *configuration(page, "-c"), "--json", *options]
     return await _written(page, request, camera, str(change["kind"]), command)
 
 
@@ -232,7 +222,7 @@ async def plate(page: Page, request: Request) -> Response:
     name = request.params["plate"] + ".png"
     if job is None or not _PLATE.fullmatch(name) or name not in _plates(job):
         raise Refusal(HTTPStatus.NOT_FOUND, "gone", "there is no such plate, or its preview is no longer kept")
-    content = await page.work.run(_read, _plates_of(page, job) / name)
+    content = await page.work.run(picture, _plates_of(page, job) / name)
     return Response(content_type="image/png", body=content)
 
 
@@ -280,15 +270,8 @@ def _camera(page: Page, request: Request) -> str:
     return camera
 
 
-def _config(page: Page) -> list[str]:
-    """Raises Refusal."""
-    if page.settings.config_path is None:
-        raise Refusal(HTTPStatus.CONFLICT, "unsupported", "this node was started without a configuration file")
-    return ["-c", str(page.settings.config_path)]
-
-
 def _of(page: Page, camera: str) -> list[str]:
-    return [*_config(page), "--camera", camera]
+    return [*configuration(page, "-c"), "--camera", camera]
 
 
 def _file(page: Page, camera: str) -> Path:
@@ -325,17 +308,6 @@ def _plates_of(page: Page, job: Job) -> Path:
     """The folder of a preview: the page named it."""
     place = job.arguments.index("--plates") + 1
     return page.settings.web_dir / "previews" / Path(job.arguments[place]).name
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_PLATE_BYTES + 1)
-    except OSError:
-        raise Refusal(HTTPStatus.NOT_FOUND, "gone", "this plate is no longer kept") from None
-    if len(content) > MAX_PLATE_BYTES:
-        raise Refusal(HTTPStatus.NOT_FOUND, "gone", "this plate is too large to be shown")
-    return content
 
 
 def _tidy(folder: Path, kept: set[str]) -> None:

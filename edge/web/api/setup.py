@@ -18,7 +18,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
-from edge.web.api.change import SHA256, UNFINISHED, check_idle, digest
+from edge.web.api import change
+from edge.web.api.change import UNFINISHED, applying, check_idle, configuration, digest
 from edge.web.api.command import NAME
 from edge.web.children import Job
 from edge.web.refusal import Refusal
@@ -28,7 +29,6 @@ SHOW_S: Final = 25.0
 FIND_S: Final = 30.0
 TRY_S: Final = 120.0
 ANSWERS: Final = "answers.json"
-MAX_PICTURE_BYTES: Final = 16 << 20
 _SOURCE: Final = (
     r"^((rtsps?|https?)://[^\s@${}\\\"'<>]+|/dev/video[0-9]{1,3}|/dev/v4l/by-(id|path)/[A-Za-z0-9:._+-]+"
     r"|strip:(\?[A-Za-z0-9_=&.,%+-]*)?)$"
@@ -68,16 +68,7 @@ TRY: Final[Schema] = {
         },
     },
 }
-APPLY: Final[Schema] = {
-    "type": "object",
-    "required": ["job", "before_sha256"],
-    "properties": {
-        "job": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
-        "before_sha256": SHA256,
-        "although_it_fails": {"type": "boolean"},
-    },
-}
-UNDO: Final[Schema] = {"type": "object", "required": ["before_sha256"], "properties": {"before_sha256": SHA256}}
+APPLY: Final[Schema] = applying("although_it_fails")
 
 
 async def setup(page: Page, request: Request) -> Response:
@@ -85,7 +76,7 @@ async def setup(page: Page, request: Request) -> Response:
     busy = next((job for job in page.children.jobs if job.state in UNFINISHED), None)
     found: Mapping[str, Any] = {"present": None, "found": []}
     if busy is None:
-        command = ["init", *_out(page), "--find", "--no-search", "--json"]
+        command = ["init", *configuration(page, "-o"), "--find", "--no-search", "--json"]
         label, by = "what is configured", request.user.name
         job = await page.children.run_to_end(command, label=label, by=by, time_s=SHOW_S, is_brief=True)
         found = job.result
@@ -94,7 +85,7 @@ async def setup(page: Page, request: Request) -> Response:
 
 async def find(page: Page, request: Request) -> Response:
     """Look for cameras on this machine and in its networks."""
-    command = ["init", *_out(page), "--find", "--json"]
+    command = ["init", *configuration(page, "-o"), "--find", "--json"]
     job = page.children.submit(command, label="look for cameras", by=request.user.name, time_s=FIND_S)
     return Response.json(job.as_json(), status=HTTPStatus.ACCEPTED)
 
@@ -102,7 +93,7 @@ async def find(page: Page, request: Request) -> Response:
 async def attempt(page: Page, request: Request) -> Response:
     """Try cameras and broker, and show what would be written."""
     folder = _folder(page) / secrets.token_hex(8)
-    out = _out(page)
+    out = configuration(page, "-o")
     await page.work.run(_place, folder, request.body)
     command = ["init", *out, "--answers", str(folder / ANSWERS), "--dry-run", "--json"]
     job = page.children.submit(command, label="try a set-up", by=request.user.name, time_s=TRY_S)
@@ -116,7 +107,7 @@ async def picture(page: Page, request: Request) -> Response:
     result = _result(job)
     if job is None or name not in [camera.get("picture") for camera in result.get("cameras", ())]:
         raise _gone()
-    content = await page.work.run(_read, _answers_of(page, job).with_name(name))
+    content = await page.work.run(change.picture, _answers_of(page, job).with_name(name))
     return Response(content_type="image/png", body=content)
 
 
@@ -136,7 +127,8 @@ async def apply(page: Page, request: Request) -> Response:
         raise _stale()
     await _check_fresh(page, fields["before_sha256"])
     answers = _answers_of(page, job)
-    response = await _written(page, request, "setup", ["init", *_out(page), "--answers", str(answers), "--json"])
+    command = ["init", *configuration(page, "-o"), "--answers", str(answers), "--json"]
+    response = await _written(page, request, "setup", command)
     await page.work.run(_remove, answers.parent)
     return response
 
@@ -145,7 +137,7 @@ async def undo(page: Page, request: Request) -> Response:
     """Go back to the configuration before the last set-up, and let the daemon take over what it can."""
     check_idle(page, "job")
     await _check_fresh(page, request.json()["before_sha256"])
-    return await _written(page, request, "setup.undo", ["init", *_out(page), "--undo", "--json"])
+    return await _written(page, request, "setup.undo", ["init", *configuration(page, "-o"), "--undo", "--json"])
 
 
 async def _written(page: Page, request: Request, action: str, command: list[str]) -> Response:
@@ -162,13 +154,6 @@ async def _written(page: Page, request: Request, action: str, command: list[str]
         problem = str(refused)
     answer = {"schema": "defectd.api.setup-change/1", **hashes, "taken_over": taken, "problem": problem}
     return Response.json(answer)
-
-
-def _out(page: Page) -> list[str]:
-    """Raises Refusal."""
-    if page.settings.config_path is None:
-        raise Refusal(HTTPStatus.CONFLICT, "unsupported", "this node was started without a configuration file")
-    return ["-o", str(page.settings.config_path)]
 
 
 def _folder(page: Page) -> Path:
@@ -220,14 +205,3 @@ def _place(folder: Path, answers: bytes) -> None:
 
 def _remove(folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_PICTURE_BYTES + 1)
-    except OSError:
-        raise _gone() from None
-    if len(content) > MAX_PICTURE_BYTES:
-        raise Refusal(HTTPStatus.NOT_FOUND, "gone", "this picture is too large to be shown")
-    return content

@@ -8,9 +8,10 @@ from types import SimpleNamespace
 
 import jsonschema
 import pytest
+from fakes.page_children import Children, Inline, Job
 
 from edge.web import body
-from edge.web.api import calibration
+from edge.web.api import calibration, change
 from edge.web.refusal import Refusal
 from edge.web.route import Request
 from edge.web.user import User
@@ -19,38 +20,6 @@ SCHEMAS = Path(__file__).parents[3] / "edge" / "schema"
 EDDA = User("edda", "engineer")
 JOB = "0123456789abcdef"
 BEFORE = hashlib.sha256(b"before").hexdigest()
-
-
-class Inline:
-    async def run(self, function, *args):
-        return function(*args)
-
-
-class Job(SimpleNamespace):
-    is_brief = False
-
-    def as_json(self):
-        return {"id": self.id, "state": self.state}
-
-
-class Children:
-    """Keeps what it is asked to run."""
-
-    def __init__(self):
-        self.jobs = ()
-        self.ran = []
-        self.result = {}
-
-    def job(self, identity):
-        return next((job for job in self.jobs if job.id == identity), None)
-
-    def submit(self, arguments, *, label, by, time_s=600.0):
-        self.ran.append(list(arguments))
-        return Job(id=JOB, state="waiting", arguments=tuple(arguments), result=None)
-
-    async def run_to_end(self, arguments, *, label, by, time_s=25.0):
-        self.ran.append(list(arguments))
-        return Job(id=JOB, state="done", arguments=tuple(arguments), result=self.result)
 
 
 class Daemon:
@@ -68,7 +37,7 @@ class Daemon:
 @pytest.fixture
 def page(tmp_path):
     settings = SimpleNamespace(state_dir=tmp_path, web_dir=tmp_path / "web", config_path=tmp_path / "c.yaml")
-    return SimpleNamespace(settings=settings, cameras={"top"}, children=Children(), commands=Daemon(), work=Inline())
+    return SimpleNamespace(settings=settings, cameras={"top"}, children=Children(JOB), commands=Daemon(), work=Inline())
 
 
 def ask(page, handler, fields=None, schema=None, **params):
@@ -129,7 +98,7 @@ def test_drawn_region_is_a_dry_run_with_frames_of_the_daemon(page):
         (calibration.classes, calibration.CLASSES, {"other_classes": "--undo"}),
         (calibration.thresholds, calibration.THRESHOLDS, {"recall": 0.9, "per_hour": 2}),
         (calibration.apply, calibration.APPLY, {"job": "../../etc", "before_sha256": None}),
-        (calibration.undo, calibration.UNDO, {}),
+        (calibration.undo, change.UNDO, {}),
     ],
 )
 def test_what_is_no_number_and_no_shape_reaches_no_command(page, handler, schema, fields):

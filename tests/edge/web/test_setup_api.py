@@ -7,6 +7,7 @@ import stat
 from types import SimpleNamespace
 
 import pytest
+from fakes.page_children import Children, Inline
 
 from edge.web import body
 from edge.web.api import setup
@@ -18,42 +19,9 @@ EDDA = User("edda", "engineer")
 JOB = "0123456789abcdef"
 TEXT = b"node: line3\n"
 BEFORE = hashlib.sha256(TEXT).hexdigest()
+KNOWN = {"present": {}, "found": [], "before_sha256": BEFORE, "after_sha256": "b" * 64}
 CAMERA = {"name": "side", "source": "rtsp://10.0.0.20/stream1", "user": "viewer", "password": "Pa#ss"}
 ANSWERS = {"node": "line9", "keep": ["top"], "cameras": [CAMERA], "broker": None}
-
-
-class Inline:
-    async def run(self, function, *args):
-        return function(*args)
-
-
-class Job(SimpleNamespace):
-    is_brief = False
-
-    def as_json(self):
-        return {"id": self.id, "state": self.state}
-
-
-class Children:
-    """Keeps what it is asked to run."""
-
-    def __init__(self):
-        self.jobs = ()
-        self.ran = []
-        self.result = {"present": {}, "found": [], "before_sha256": BEFORE, "after_sha256": "b" * 64}
-
-    def job(self, identity):
-        return next((job for job in self.jobs if job.id == identity), None)
-
-    def submit(self, arguments, *, label, by, time_s=600.0):
-        self.ran.append(list(arguments))
-        job = Job(id=JOB, state="waiting", arguments=tuple(arguments), result=None, by=by)
-        self.jobs = (job,)
-        return job
-
-    async def run_to_end(self, arguments, *, label, by, time_s=25.0, is_brief=False):
-        self.ran.append(list(arguments))
-        return Job(id="f" * 16, state="done", arguments=tuple(arguments), result=self.result)
 
 
 class Daemon:
@@ -76,7 +44,7 @@ def page(tmp_path):
     path = tmp_path / "c.yaml"
     path.write_bytes(TEXT)
     settings = SimpleNamespace(web_dir=tmp_path / "web", config_path=path)
-    return SimpleNamespace(settings=settings, children=Children(), commands=Daemon(), work=Inline())
+    return SimpleNamespace(settings=settings, children=Children(JOB, KNOWN), commands=Daemon(), work=Inline())
 
 
 def ask(page, handler, fields=None, schema=None, user=EDDA, **params):
