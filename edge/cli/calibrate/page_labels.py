@@ -5,11 +5,11 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -18,6 +18,19 @@ from edge.cli.progress import note
 if TYPE_CHECKING:
     from edge import config
     from edge.cli.calibrate.session import Run
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def labelled_option(help_text: str) -> Callable[[F], F]:
+    return click.option(
+        "--labelled",
+        "folders",
+        multiple=True,
+        type=click.Path(path_type=Path, file_okay=False, exists=True),
+        help=help_text,
+    )
 
 
 labels_option = click.option(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from edge.cli.calibrate.page_labels import labelled_on_page, labels_option
+from edge.cli.calibrate.page_labels import labelled_on_page, labelled_option, labels_option
 from edge.cli.calibrate.session import Output, Run, output_options
 from edge.cli.exit_codes import exits_with_reason
 from edge.cli.numeric_threads import one_thread_each
@@ -27,13 +27,7 @@ if TYPE_CHECKING:
 @config_option
 @output_options
 @click.option("--camera", help="Camera of the configuration [default: the first].")
-@click.option(
-    "--labelled",
-    "folders",
-    multiple=True,
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
-    help="Folder of class folders with tiles, `good` or `normal` for defect-free surface; repeatable.",
-)
+@labelled_option("Folder of class folders with tiles, `good` or `normal` for defect-free surface; repeatable.")
 @labels_option
 @click.option(
     "--good", multiple=True, metavar="PATH", help="Frames of defect-free surface, all tiles count; repeatable."

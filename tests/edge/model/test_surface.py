@@ -12,12 +12,12 @@ from edge.model import bundle, surface
 from edge.model.classifier import Classifier
 from edge.model.surface import Surface, decoded, measured
 
-RNG = np.random.default_rng(0)
 KINDS = ["a"] * 60 + ["b"] * 60
 
 
 def tiles(centre: float, count: int = 60) -> np.ndarray:
-    return (centre + RNG.random((count, 30))).astype(np.float32)
+    rng = np.random.default_rng([count, *np.atleast_1d(centre).view(np.uint64).tolist()])
+    return (centre + rng.random((count, 30))).astype(np.float32)
 
 
 @pytest.fixture(scope="module")

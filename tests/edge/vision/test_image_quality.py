@@ -64,7 +64,6 @@ def test_uniform_picture_is_always_a_fault(height, width, value):
 GOOD = 40
 """Frames until a camera's own picture is known."""
 STRIP = Strip(width=512, height=256)
-RNG = np.random.default_rng(5)
 EDGES = np.interp(np.arange(512), [0, 58, 62, 398, 402, 511], [25, 25, 150, 150, 60, 60])
 
 
@@ -75,7 +74,7 @@ def moving(n):
 
 def between_edges(n, moved_px=0):
     """A strip whose edges are in view at a fixed place."""
-    picture = np.roll(EDGES, moved_px)[None, :] + RNG.normal(0, 4, (256, 512))
+    picture = np.roll(EDGES, moved_px)[None, :] + np.random.default_rng(n).normal(0, 4, (256, 512))
     return np.clip(np.rint(picture), 0, 255).astype(np.uint8)
 
 
@@ -201,7 +200,11 @@ def test_smoother_coil_is_not_blurred():
     """Steel with less texture has less change from pixel to pixel, but its texture is sharp."""
     scene = Scene()
     scene.show(moving, GOOD)
-    smooth = scene.show(lambda n: np.clip(128 + RNG.normal(0, 1.0, (256, 512)), 0, 255).astype(np.uint8), 90)
+
+    def even(n):
+        return np.clip(128 + np.random.default_rng(n).normal(0, 1.0, (256, 512)), 0, 255).astype(np.uint8)
+
+    smooth = scene.show(even, 90)
     assert set(smooth) == {None}
 
 
@@ -241,7 +244,8 @@ def test_single_bad_frame_starts_no_episode():
 def test_dark_picture_that_gets_a_little_brighter_stays_dark():
     """A fault starts and ends at different limits, so that light at the limit gives no storm of events."""
     scene = Scene()
-    levels = [RNG.normal(mean, 2, (64, 64)).clip(0, 255).astype(np.uint8) for mean in (5, 6.8)]
+    rng = np.random.default_rng(5)
+    levels = [rng.normal(mean, 2, (64, 64)).clip(0, 255).astype(np.uint8) for mean in (5, 6.8)]
     scene.show(lambda n: levels[n % 2], 100)
     assert scene.reported == [("began", "dark")]
 
