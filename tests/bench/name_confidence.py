@@ -14,8 +14,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from intervals import resampled
 from teach_classes import neu, say
-from zero_shot import LOCAL_PX, TILES_PX, resampled, separation, three_types
+from zero_shot import LOCAL_PX, TILES_PX, separation, three_types
 
 from edge.model import bundle
 from edge.model.classifier import Classifier
