@@ -25,15 +25,15 @@ def with_cells(network: bytes) -> bytes | None:
     except BundleError:
         return None  # the session of the classifier says what is wrong with it
     graph = model.graph
-    layers = [_producer(graph, name, "Gemm") for name in ("logits", "good")]
-    flat = _producer(graph, FEATURES, "Flatten")
-    pooled = flat and _producer(graph, flat.input[0], "GlobalAveragePool")
+    layers = [onnx_graph.producer(graph, name, "Gemm") for name in ("logits", "good")]
+    flat = onnx_graph.producer(graph, FEATURES, "Flatten")
+    pooled = flat and onnx_graph.producer(graph, flat.input[0], "GlobalAveragePool")
     weights = {tensor.name: tensor for tensor in graph.initializer}
     if not pooled or not all(
         layer and layer.input[0] == FEATURES and layer.input[1] in weights and _is_transposed(layer) for layer in layers
     ):
         return None
-    names = [layer.input[1] for layer in layers]
+    names = [layer.input[1] for layer in layers if layer]
     channels = int(weights[names[0]].dims[1])
     graph.initializer.append(weight(f"{CELLS}_shape", [0, channels, -1], INT64))
     graph.node.extend(
@@ -48,11 +48,6 @@ def with_cells(network: bytes) -> bytes | None:
     del graph.output[:]
     graph.output.extend([*kept, value(CELLS, FLOAT, ["N", columns, "cells"])])
     return onnx_graph.written(model)
-
-
-def _producer(graph: Any, name: str, kind: str) -> Any:
-    """The node of this kind that makes a tensor; None if there is none."""
-    return next((one for one in graph.node if name in one.output and one.op_type == kind), None)
 
 
 def _is_transposed(layer: Any) -> bool:

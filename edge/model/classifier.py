@@ -130,12 +130,7 @@ class Classifier:
 
         Raises BundleError when the network cannot be run.
         """
-        try:
-            parts = [self._session.run(self._outputs, {"tiles": part}) for part in self._parts(tiles)]
-        except Exception as error:  # onnxruntime raises a dozen unrelated classes
-            raise BundleError(f"{self.card.name}: {self.network} does not run: {_short(error)}") from error
-        joined = parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
-        named = dict(zip(self._outputs, joined, strict=True))
+        named = dict(zip(self._outputs, self._run(self._session, self._outputs, tiles), strict=True))
         features = named[FEATURES] if FEATURES in named else np.empty((len(tiles), 0), np.float32)
         return Scores(named["logits"], features, named.get("good"), named.get(MAX_ACTIVATIONS))
 
@@ -147,14 +142,18 @@ class Classifier:
         """
         if self._cells is None:
             return None
-        try:
-            parts = [self._cells.run(["logits", "good", CELLS], {"tiles": part}) for part in self._parts(tiles)]
-        except Exception as error:  # onnxruntime raises a dozen unrelated classes
-            raise BundleError(f"{self.card.name}: {self.network} does not run: {_short(error)}") from error
-        logits, good, cells = (np.concatenate(column) for column in zip(*parts, strict=True))
+        logits, good, cells = self._run(self._cells, ["logits", "good", CELLS], tiles)
         offsets = np.concatenate((logits, good), 1) - cells.mean(axis=2)
         side = isqrt(cells.shape[2])
         return np.asarray((cells + offsets[:, :, None]).reshape(*offsets.shape, side, side), np.float32)
+
+    def _run(self, session: ort.InferenceSession, outputs: list[str], tiles: Gray) -> list[Float32s]:
+        """The outputs of a session for all tiles.  Raises BundleError."""
+        try:
+            parts = [session.run(outputs, {"tiles": part}) for part in self._parts(tiles)]
+        except Exception as error:  # onnxruntime raises a dozen unrelated classes
+            raise BundleError(f"{self.card.name}: {self.network} does not run: {_short(error)}") from error
+        return parts[0] if len(parts) == 1 else [np.concatenate(column) for column in zip(*parts, strict=True)]
 
     def _parts(self, tiles: Gray) -> Iterator[Gray]:
         for start in range(0, len(tiles), self.batch):

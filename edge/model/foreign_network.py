@@ -99,7 +99,7 @@ class ForeignNetwork:
         )  # fmt: skip
         place = _scores_at(origin, graph, classes)
         name = graph.output[place].name
-        last = _producer(graph, name)
+        last = onnx_graph.producer(graph, name)
         if last is not None and last.op_type == "Sigmoid":
             raise BundleError(f"{origin}: scores each class on its own (Sigmoid); one of several classes is needed")
         is_softmax = last is not None and last.op_type == "Softmax"
@@ -242,17 +242,13 @@ def _scores_at(origin: str, graph: Any, classes: int) -> int:
     raise BundleError(f"{origin}: no output with {classes} scores, one for each class: it has {told[:300]}")
 
 
-def _producer(graph: Any, name: str) -> Any | None:
-    return next((one for one in graph.node if name in one.output), None)
-
-
 def _features(graph: Any, logits: str) -> str | None:
     """What the last layer reads: the input of the linear layer, or of the 1x1 convolution, that makes the scores."""
     constant = {tensor.name for tensor in graph.initializer}
     constant |= {one.output[0] for one in graph.node if one.op_type == "Constant"}
     name = logits
     for _ in range(MAX_STEPS):
-        last = _producer(graph, name)
+        last = onnx_graph.producer(graph, name)
         if last is None:
             return None
         if last.op_type in RESHAPERS:

@@ -133,6 +133,12 @@ def tensor_names(graph: Any) -> set[str]:
     return found
 
 
+def producer(graph: Any, name: str, *kinds: str) -> Any | None:
+    """The node that makes a tensor; None if there is none.  kinds: of operators, where only these are meant."""
+    made = next((one for one in graph.node if name in one.output), None)
+    return made if made is not None and (not kinds or made.op_type in kinds) else None
+
+
 # ---- new parts ---------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ answer does not flicker.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +53,10 @@ class _Part:
     started_ns: int
     columns: dict[int, list[float]]
     """Distances, by column."""
-    tiles: int = 0
+
+    @property
+    def tiles(self) -> int:
+        return sum(map(len, self.columns.values()))
 
     @property
     def median(self) -> float:
@@ -82,14 +86,13 @@ class DomainWatch:
     def step(self, suspects: Sequence[Suspect], now_ns: int) -> Answer | None:
         """Add the suspect tiles of a frame.  Returns the answer where it has changed."""
         self._sampled_ns = now_ns
-        known = [one for one in suspects if np.isfinite(one.distance)]
+        known = [one for one in suspects if math.isfinite(one.distance)]
         if not known:
             return None
         if self._part is None:
             self._part = _Part(now_ns, {})
         part = self._part
         self.tiles += len(known)
-        part.tiles += len(known)
         for one in known:
             kept = part.columns.setdefault(one.column, [])
             if len(kept) < MAX_KEPT:

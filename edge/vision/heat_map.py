@@ -19,18 +19,19 @@ from edge.frame import Box, Float32s
 STEPS: Final = 16
 """The map has so many steps along a tile."""
 HOT: Final = 0.25
-"""A step is hot if its odds are above this share of the highest odds of the region."""
+"""A step is hot if its evidence is above this share of the highest of the region."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeatMap:
-    """The odds of any defect in a region, some of them above 0.
+    """The evidence for any defect in a region.
 
-    odds: (rows, columns) float32, logarithms; the mean of the tiles that overlap there, 0 where no tile was inspected.
+    evidence: (rows, columns) float32, the logarithm of the odds of any defect where it is above 0, else 0; the mean of
+    the tiles that overlap there.  Somewhere it is above 0.
     left_px, top_px: where the first step starts.  step_px: side of a step.  cell_px: side of a cell.
     """
 
-    odds: Float32s
+    evidence: Float32s
     left_px: int
     top_px: int
     step_px: float
@@ -39,7 +40,7 @@ class HeatMap:
     @property
     def hot_px(self) -> Box:
         """The box around the hot steps."""
-        rows, columns = np.nonzero(self.odds > HOT * self.odds.max())
+        rows, columns = np.nonzero(self.evidence > HOT * self.evidence.max())
         left, top = (int(place.min() * self.step_px) for place in (columns, rows))
         right, bottom = (math.ceil((int(place.max()) + 1) * self.step_px) for place in (columns, rows))
         return self.left_px + left, self.top_px + top, right - left, bottom - top
@@ -48,8 +49,7 @@ class HeatMap:
         """How much of the evidence for a defect lies in a box, or less than a cell beside it: 0 to 1."""
         x, y, w, h = box
         rows, columns = self._steps(y - self.top_px, h), self._steps(x - self.left_px, w)
-        evidence = np.maximum(self.odds, 0)
-        return float(evidence[rows, columns].sum() / evidence.sum())
+        return float(self.evidence[rows, columns].sum() / self.evidence.sum())
 
     def _steps(self, start_px: int, length_px: int) -> slice:
         """The steps of a stretch of pixels, and of a cell before and behind it."""
@@ -76,4 +76,5 @@ def heat_map(cells: Float32s, boxes: npt.NDArray[np.int32], region_px: Box) -> H
         total[at] += cv2.resize(tile, (STEPS, STEPS), interpolation=cv2.INTER_LINEAR)[:rows, :columns]
         count[at] += 1
     total /= np.maximum(count, 1)
+    np.maximum(total, 0, out=total)
     return HeatMap(total, x, y, step_px, step_px * STEPS / odds.shape[1]) if total.max() > 0 else None

@@ -65,8 +65,10 @@ def pictures(boxes):
     inspector, found, shown = inspector_of(camera), [], []
     for path, entry in boxes.items():
         drawn = [(x, y, right - x, bottom - y) for _, x, y, right, bottom in entry]
+        if not drawn:
+            continue
         image = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
-        for region in inspector.inspect_alone(image).detections.regions if drawn else ():
+        for region in inspector.inspect_alone(image).detections.regions:
             inside = [box for box in drawn if overlap_px(box, region.box_px) > 0.5 * box[2] * box[3]]
             if inside:
                 truth = within(reduce(union, inside), region.box_px)

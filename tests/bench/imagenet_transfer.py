@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from intervals import resampled
-from teach_classes import NEU_NAMES, cr7, measure, neu, recalls, say, show
+from teach_classes import NEU_NAMES, cr7, macro_recall, measure, neu, say, show
 
 from edge.model import bundle
 from edge.model.classifier import Classifier, Scores
@@ -39,11 +39,6 @@ def layer(network, shown, *, negatives):
     parts = [tiles, 255 - tiles] if negatives else [tiles]
     rows = torch.cat([features(network, part, views=4) for part in parts])
     return linear_head.fitted(rows, places.repeat(len(parts)), len(set(classes)))
-
-
-def macro(said, truth, at):
-    """Mean recall of the classes, in the rows `at`."""
-    return np.mean(list(recalls(said[at], truth[at]).values()))
 
 
 class Taught:
@@ -80,7 +75,7 @@ def main(folder, sides):
         truth = np.array([NEU_NAMES[kind] for kind in types[known]])
         for what, (weights, biases) in layers.items():
             said = names[(rows[torch.from_numpy(known)] @ weights.T + biases).argmax(1).numpy()]
-            say(f"  untaught, {what}: {resampled(pictures[known], partial(macro, said, truth))}")
+            say(f"  untaught, {what}: {resampled(pictures[known], partial(macro_recall, said, truth))}")
 
 
 if __name__ == "__main__":

@@ -74,6 +74,11 @@ def recalls(said, types):
     return {kind: float((said[types == kind] == kind).mean()) for kind in sorted(set(types))}
 
 
+def macro_recall(said, types, at):
+    """Mean recall of the types, in the rows `at`."""
+    return np.mean(list(recalls(said[at], types[at]).values()))
+
+
 def auroc(low, high):
     values = np.concatenate((low, high))
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable") + 1

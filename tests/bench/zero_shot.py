@@ -11,12 +11,13 @@ Intervals: bootstrap over source pictures for CR7, exact for NEU.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from intervals import resampled
-from teach_classes import NEU_NAMES, cr7, neu, recalls, say
+from teach_classes import NEU_NAMES, cr7, macro_recall, neu, say
 
 from edge.calibration import binomial
 from edge.model import bundle
@@ -55,9 +56,7 @@ def strange_steel(network, folder):
         p = confidences(network, tiles)
         said, sure = names[p.argmax(1)], p.max(1).astype(float)
         right = said == truth
-        macro = resampled(
-            pictures, lambda at, said=said, truth=truth: np.mean(list(recalls(said[at], truth[at]).values()))
-        )
+        macro = resampled(pictures, partial(macro_recall, said, truth))
         name = resampled(pictures, lambda at, sure=sure, right=right: separation(sure[at], right[at]))
         each = ", ".join(
             f"{kind} {(right & (truth == kind)).sum()}/{(truth == kind).sum()}" for kind in sorted(set(truth))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import click
 
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from edge.cli.calibrate.session import Run
 
 
-F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def labelled_option(help_text: str) -> Callable[[F], F]:
+def labelled_option(help_text: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Folders of labelled pictures, as the argument `folders`."""
     return click.option(
         "--labelled",
         "folders",

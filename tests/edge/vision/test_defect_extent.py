@@ -106,11 +106,11 @@ def test_extent_of_generated_defects_is_better_than_the_box_of_their_tiles():
     assert np.mean(ours) > 1.5 * np.mean(tiles)
 
 
-def heat(*steps, odds=8.0):
+def heat(*steps):
     """Evidence in some of the 16x16 steps of the tile at (200, 100).  steps: (row, column) slices."""
-    found = np.full((16, 16), -2.0, np.float32)
+    found = np.zeros((16, 16), np.float32)
     for at in steps:
-        found[at] = odds
+        found[at] = 8.0
     return HeatMap(found, 200, 100, TILE / 16, TILE / 4)
 
 

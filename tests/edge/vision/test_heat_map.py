@@ -47,7 +47,7 @@ def test_tiles_that_overlap_are_averaged():
     """What one of two tiles denies is half as hot."""
     one = heat_map(cells({(0, 0): 8.0}), boxes((0, 0)), (0, 0, TILE, TILE))
     two = heat_map(cells({(0, 0): 8.0}, {}), boxes((0, 0), (0, 0)), (0, 0, TILE, TILE))
-    assert two.odds.max() < 0.5 * one.odds.max()
+    assert two.evidence.max() < 0.5 * one.evidence.max()
 
 
 def test_share_counts_a_cell_around_the_box():
